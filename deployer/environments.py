@@ -1,0 +1,153 @@
+"""Environments of a repository, and the one function that names their stacks and pipelines."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote_to_bytes
+
+from deployer.errors import PayloadError
+from deployer.refs import Ref
+
+NAME_LIMIT = 100  # a CodePipeline name; a stack's may be 128
+TAG_LIMIT = 256
+_HASH_LENGTH = 10  # 40 bits: names that also agree in their readable part never collide in practice
+_OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})")
+_REPO = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+
+
+class Kind(StrEnum):
+    """The three kinds of environment."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository as `owner/name`. GitHub compares these without case, so `key` is in lower case."""
+
+    owner: str
+    name: str
+
+    @classmethod
+    def parse(cls, full_name: str) -> "Repository":
+        """Read `owner/name`.
+
+        Raises:
+            PayloadError: it is not of that form.
+        """
+        owner, slash, name = full_name.partition("/")
+        if not slash or not _OWNER.fullmatch(owner) or not _REPO.fullmatch(name):
+            raise PayloadError(f"{full_name[:150]!r} is not a repository as owner/name")
+        return cls(owner, name)
+
+    @property
+    def full_name(self) -> str:
+        """`owner/name`, spelt as given."""
+        return f"{self.owner}/{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The identity: `owner/name` in lower case."""
+        return self.full_name.lower()
+
+    def __str__(self) -> str:
+        return self.full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One environment of a repository: development of a branch, staging, or production."""
+
+    repository: Repository
+    kind: Kind
+    branch: Ref | None = None
+
+    @classmethod
+    def of_ref(cls, repository: Repository, ref: Ref, default_branch: str) -> "Environment":
+        """The environment that a push to this ref drives.
+
+        Only `refs/tags/` is production and only the whole name of the default branch is staging: a branch
+        `release/v1.2.3` or `hotfix/main` is a development environment like any other.
+        """
+        if ref.is_tag:
+            return cls(repository, Kind.PRODUCTION)
+        if ref.branch == default_branch:
+            return cls(repository, Kind.STAGING)
+        return cls(repository, Kind.DEVELOPMENT, ref)
+
+    @classmethod
+    def from_key(cls, repository: Repository, key: str) -> "Environment":
+        """Read what `key` wrote.
+
+        Raises:
+            PayloadError: it is no such key.
+        """
+        kind, _, ref = key.partition(":")
+        if kind == Kind.DEVELOPMENT and ref:
+            return cls(repository, Kind.DEVELOPMENT, Ref.parse(ref))
+        if key in {Kind.STAGING, Kind.PRODUCTION}:
+            return cls(repository, Kind(key))
+        raise PayloadError(f"{key[:150]!r} is not an environment's key")
+
+    @property
+    def key(self) -> str:
+        """The identity within its repository: `development:refs/heads/x`, `staging` or `production`."""
+        return f"{self.kind}:{self.branch}" if self.branch else str(self.kind)
+
+    @property
+    def stack_name(self) -> str:
+        """The name of its stack and pipeline: readable first, then a hash of its whole identity.
+
+        The hash is always there. Without it `a-b`/`c` and `a`/`b-c`, or the same repository name under two
+        owners, would share a name, and no function that sees one environment at a time can know whether
+        the other one exists (docs/decisions/0001-names.md).
+        """
+        readable = f"{self.repository.name}-{self.branch.short if self.branch else self.kind}"
+        slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")
+        if not slug[:1].isalpha():
+            slug = f"r-{slug}".rstrip("-")
+        digest = hashlib.sha256(f"{self.repository.key}\n{self.key}".encode()).hexdigest()[:_HASH_LENGTH]
+        return f"{slug[: NAME_LIMIT - _HASH_LENGTH - 1].rstrip('-')}-{digest}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that say whose a stack is. A stack without every one of them is never touched."""
+        return {
+            "deployer:managed": "true",
+            "deployer:repository": tag_value(self.repository.key),
+            "deployer:environment": str(self.kind),
+            **({"deployer:ref": tag_value(self.branch.name)} if self.branch else {}),
+        }
+
+    def owns(self, tags: dict[str, str]) -> bool:
+        """Whether a stack with these tags belongs to this very environment."""
+        return all(tags.get(key) == value for key, value in self.tags.items())
+
+    def __str__(self) -> str:
+        return f"{self.repository} {self.branch.short if self.branch else self.kind}"
+
+
+def tag_value(text: str) -> str:
+    """Write text in the alphabet that AWS allows in a tag's value; other bytes become `=XX`.
+
+    A result over 256 characters is cut and ends in `=~` and a hash: it can still be compared, not read back.
+    """
+    encoded = re.sub(
+        rb"[^A-Za-z0-9_.:/+@-]", lambda found: b"=%02X" % found.group(0)[0], text.encode()
+    ).decode()
+    if len(encoded) <= TAG_LIMIT:
+        return encoded
+    return f"{encoded[: TAG_LIMIT - 18]}=~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def from_tag_value(value: str) -> str | None:
+    """Read back what `tag_value` wrote, or None where it was cut or never ours."""
+    if "=~" in value:
+        return None
+    try:
+        return unquote_to_bytes(value.replace("%", "%25").replace("=", "%")).decode()
+    except UnicodeDecodeError:
+        return None

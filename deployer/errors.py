@@ -1,0 +1,49 @@
+"""What can go wrong, told apart by what is to be done about it: a type decides, never a message.
+
+See docs/decisions/0004-errors-by-remedy.md for how a task maps each of them to queue behaviour.
+"""
+
+
+class DeployerError(Exception):
+    """Every error that deployer raises on purpose. Its text is one line, fit for people."""
+
+
+class TransientError(DeployerError):
+    """The far end is throttled, slow or broken just now: the same step may succeed in minutes.
+
+    Args:
+        message: what was being done, on what, and what came back.
+        retry_after: seconds that the far end asked to wait, if it said so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentError(DeployerError):
+    """The user's own input (template, parameters, rights) is wrong: a repeat cannot help."""
+
+
+class ConfigError(DeployerError):
+    """A setting of deployer itself is missing or malformed."""
+
+
+class UnavailableError(TransientError):
+    """Redis cannot be reached: nothing was recorded."""
+
+
+class LaneLostError(DeployerError):
+    """The lane was handed to someone else while this task held an old token: it must not act."""
+
+
+class SignatureError(DeployerError):
+    """A delivery's signature or key is missing or wrong."""
+
+
+class PayloadError(DeployerError):
+    """A delivery's body or headers are not what its sender promises."""
+
+
+class NotFoundError(DeployerError):
+    """What was asked for is not known."""

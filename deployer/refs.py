@@ -1,0 +1,102 @@
+"""Git refs, always in full: `refs/heads/...` is a branch, `refs/tags/...` is a tag, nothing else is."""
+
+import re
+from dataclasses import dataclass
+
+from deployer.errors import PayloadError
+
+ZERO_SHA = "0" * 40
+_HEADS = "refs/heads/"
+_TAGS = "refs/tags/"
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# git-check-ref-format(1): what can never be part of a ref's name
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/\.|^\.|\.$|/$|^/|^@$")
+_SKIP_MESSAGE = re.compile(r"\[skip (?:deploy|ci)\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A branch or tag by its full name.
+
+    Example:
+        >>> Ref.parse("refs/heads/release/v1.2.3").branch
+        'release/v1.2.3'
+    """
+
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Ref":
+        """Read a full ref.
+
+        Args:
+            text: `refs/heads/<branch>` or `refs/tags/<tag>`.
+
+        Raises:
+            PayloadError: it is neither, or git would not accept the name.
+        """
+        short = text.removeprefix(_HEADS) if text.startswith(_HEADS) else text.removeprefix(_TAGS)
+        if short == text:
+            raise PayloadError(f"ref {text!r} is neither refs/heads/... nor refs/tags/...")
+        if not short or len(text) > 1024 or _FORBIDDEN.search(short):
+            raise PayloadError(f"ref {text!r} is not a name that git allows")
+        return cls(text)
+
+    @classmethod
+    def of_branch(cls, branch: str) -> "Ref":
+        """The ref of a branch given by its short name."""
+        return cls.parse(_HEADS + branch)
+
+    @classmethod
+    def from_people(cls, text: str) -> "Ref":
+        """Read what people type: a full ref, or a branch's short name."""
+        return cls.parse(text if text.startswith("refs/") else _HEADS + text)
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether it is a tag; only `refs/tags/` makes one."""
+        return self.name.startswith(_TAGS)
+
+    @property
+    def branch(self) -> str:
+        """The short name of a branch.
+
+        Raises:
+            ValueError: it is a tag.
+        """
+        if self.is_tag:
+            raise ValueError(f"{self.name} is a tag")
+        return self.name.removeprefix(_HEADS)
+
+    @property
+    def short(self) -> str:
+        """The name without `refs/heads/` or `refs/tags/`."""
+        return self.name.removeprefix(_HEADS).removeprefix(_TAGS)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def parse_sha(text: str) -> str:
+    """Read a commit or tag object's id.
+
+    Raises:
+        PayloadError: it is no full hexadecimal id.
+    """
+    if not _SHA.fullmatch(text):
+        raise PayloadError(f"{text[:80]!r} is not a full commit id")
+    return text
+
+
+def skip_reason(ref: Ref, message: str) -> str | None:
+    """Why a push to this ref with this head commit is not to be deployed, or None.
+
+    Args:
+        ref: the pushed ref.
+        message: the head commit's message.
+    """
+    if "NOBUILD" in ref.name:
+        return f"{ref.short} has NOBUILD in its name"
+    if found := _SKIP_MESSAGE.search(message):
+        return f"the head commit's message says {found.group(0)}"
+    return None
