@@ -1,0 +1,226 @@
+"""Deliveries read without any I/O: signature, payload, and the typed event they mean."""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from deployer.environments import Repository
+from deployer.errors import PayloadError, SignatureError
+from deployer.refs import ZERO_SHA, Ref, parse_sha
+
+BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
+_DELIVERY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_STACK_ARN = re.compile(r"arn:[a-z-]+:cloudformation:[a-z0-9-]+:\d{12}:stack/([A-Za-z][-A-Za-z0-9]*)/[^/]+")
+_DUPLICATED = {
+    "create": "a push event says the same of a created ref",
+    "delete": "a push event says the same of a deleted ref",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A ref was created, moved or deleted on GitHub.
+
+    Attributes:
+        before: the commit or tag object before, all zeros if the ref was created.
+        after: the commit or tag object after, all zeros if the ref was deleted.
+    """
+
+    delivery: str
+    repository: Repository
+    ref: Ref
+    before: str
+    after: str
+    default_branch: str
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the ref is gone."""
+        return self.after == ZERO_SHA
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """GitHub asks whether the webhook works."""
+
+    delivery: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A delivery that calls for nothing, and why. The repository is None where the event names none."""
+
+    delivery: str
+    reason: str
+    repository: Repository | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvent:
+    """CodePipeline or CloudFormation says that a pipeline or stack changed.
+
+    Attributes:
+        stack_name: the stack's name, which is the pipeline's too.
+        about: what happened in words, such as `stage Build: SUCCEEDED`.
+        execution: the pipeline execution, or None for a stack's event.
+    """
+
+    delivery: str
+    stack_name: str
+    about: str
+    execution: str | None = None
+
+
+def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) -> None:
+    """Check `X-Hub-Signature-256` over the raw bytes in constant time.
+
+    Args:
+        body: the body, exactly as received.
+        header: the header's value, or None if it is missing.
+        secrets: every secret in force; several while one is being rotated.
+
+    Raises:
+        SignatureError: there is no such header, or no secret gives that signature.
+    """
+    if header is None:
+        raise SignatureError("the header X-Hub-Signature-256 is missing; set a secret for the webhook")
+    given = header.encode("utf-8", "replace")
+    matches = [
+        hmac.compare_digest(
+            b"sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode(), given
+        )
+        for secret in secrets
+    ]
+    if not any(matches):
+        raise SignatureError("X-Hub-Signature-256 does not match the body; compare the webhook's secret")
+
+
+def verify_key(given: str | None, key: str) -> None:
+    """Check `X-Deployer-Event-Key` in constant time.
+
+    Raises:
+        SignatureError: it is missing or another one.
+    """
+    if given is None or not hmac.compare_digest(given.encode("utf-8", "replace"), key.encode()):
+        raise SignatureError("the header X-Deployer-Event-Key is missing or wrong")
+
+
+def parse_github(headers: Mapping[str, str], body: bytes) -> Push | Ping | Ignored:
+    """Read a delivery of GitHub whose signature was verified.
+
+    Args:
+        headers: the request's headers, looked up without case.
+        body: JSON, or a form with the JSON in its field `payload`.
+
+    Raises:
+        PayloadError: a header or field is missing or is not what GitHub sends.
+    """
+    kind = headers.get("X-GitHub-Event")
+    if not kind:
+        raise PayloadError("the header X-GitHub-Event is missing")
+    delivery = headers.get("X-GitHub-Delivery") or ""
+    if not _DELIVERY.fullmatch(delivery):
+        raise PayloadError("the header X-GitHub-Delivery is missing or malformed")
+    if headers.get("Content-Type", "").partition(";")[0].strip() == "application/x-www-form-urlencoded":
+        body = _form_payload(body)
+    payload = _json_object(body)
+    if kind == "ping":
+        return Ping(delivery)
+    if kind != "push":
+        reason = _DUPLICATED.get(kind, f"event {kind[:50]} does not drive a pipeline")
+        return Ignored(delivery, reason)
+    return _push(delivery, payload)
+
+
+def parse_aws(body: bytes) -> CloudEvent | Ignored:
+    """Read an EventBridge event about a pipeline or stack.
+
+    Raises:
+        PayloadError: it is not an EventBridge event, or lacks a field of its type.
+    """
+    payload = _json_object(body)
+    delivery = _text(payload, "id")
+    if not _DELIVERY.fullmatch(delivery):
+        raise PayloadError("field id is malformed")
+    source = _text(payload, "source")
+    detail_type = _text(payload, "detail-type")
+    detail = _object(payload, "detail")
+    if source == "aws.codepipeline":
+        what = detail_type.removeprefix("CodePipeline ").removesuffix(" Execution State Change")
+        if what not in {"Pipeline", "Stage"}:
+            return Ignored(delivery, f"{detail_type[:80]} is told by its stage's event")
+        state = _text(detail, "state")
+        about = f"stage {_text(detail, 'stage')}: {state}" if what == "Stage" else f"execution: {state}"
+        return CloudEvent(delivery, _text(detail, "pipeline"), about, _text(detail, "execution-id"))
+    if source == "aws.cloudformation" and detail_type == "CloudFormation Stack Status Change":
+        found = _STACK_ARN.fullmatch(_text(detail, "stack-id"))
+        if not found:
+            raise PayloadError("field detail.stack-id is not a stack's ARN")
+        status = _text(_object(detail, "status-details"), "status")
+        return CloudEvent(delivery, found.group(1), f"stack: {status}")
+    return Ignored(delivery, f"{source[:50]} {detail_type[:80]} is no event of a pipeline or stack")
+
+
+def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
+    repository_fields = _object(payload, "repository")
+    repository = Repository.parse(_text(repository_fields, "full_name"))
+    name = _text(payload, "ref")
+    if not name.startswith(("refs/heads/", "refs/tags/")):
+        return Ignored(delivery, f"{name[:100]} is neither a branch nor a tag", repository)
+    return Push(
+        delivery=delivery,
+        repository=repository,
+        ref=Ref.parse(name),
+        before=parse_sha(_text(payload, "before")),
+        after=parse_sha(_text(payload, "after")),
+        default_branch=_text(repository_fields, "default_branch"),
+    )
+
+
+def _form_payload(body: bytes) -> bytes:
+    try:
+        fields = parse_qs(body.decode("ascii"), max_num_fields=20)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise PayloadError("the form-encoded body cannot be read") from error
+    if "payload" not in fields:
+        raise PayloadError("the form-encoded body has no field payload")
+    return fields["payload"][0].encode()
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise PayloadError("the body is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise PayloadError("the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise PayloadError("the body is not a JSON object")
+    return value
+
+
+def _field(fields: dict[str, Any], name: str, kind: type) -> Any:
+    if name not in fields:
+        raise PayloadError(f"field {name} is missing")
+    if not isinstance(fields[name], kind):
+        raise PayloadError(f"field {name} is not {'text' if kind is str else 'an object'}")
+    return fields[name]
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = str(_field(fields, name, str))
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
+        raise PayloadError(f"field {name} is not valid Unicode") from error
+    return value
+
+
+def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value: dict[str, Any] = _field(fields, name, dict)
+    return value

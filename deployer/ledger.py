@@ -1,0 +1,202 @@
+"""What is remembered: outcomes, what a lane holds, and what is known of each environment.
+
+These are plain values with a JSON form. Where they are kept is an adapter's business.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Outcome(StrEnum):
+    """How a delivery ended. Every accepted one gets exactly one of these."""
+
+    DEPLOYED = "deployed"
+    DELETED = "deleted"
+    SUPERSEDED = "superseded"
+    SKIPPED = "skipped"
+    IGNORED = "ignored"
+    FAILED = "failed"  # people must fix their template, build or rights
+    DEAD_LETTERED = "dead-lettered"  # we must fix something
+
+
+class Cause(StrEnum):
+    """Why an environment is looked at. The first four come from people and may start a pipeline again."""
+
+    PUSH = "push"
+    DELETION = "deletion"
+    REDEPLOY = "redeploy"
+    TEARDOWN = "teardown"  # a person asked for the environment's deletion
+    RESYNC = "resync"
+    EVENT = "event"
+
+
+class Task(StrEnum):
+    """The Celery tasks; `sync` decides, the next four are steps."""
+
+    SYNC = "deployer.sync"
+    PROVISION = "deployer.provision"
+    UPDATE = "deployer.update"
+    TRIGGER = "deployer.trigger"
+    DELETE = "deployer.delete"
+    RESYNC = "deployer.resync"
+    NOTIFY = "deployer.notify"
+
+
+RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    def to_json(self) -> str:
+        """The value as one JSON object, without what has its default."""
+        defaults = {item.name: item.default for item in fields(self)}
+        kept = {name: value for name, value in asdict(self).items() if value != defaults.get(name)}
+        return json.dumps(kept, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote; fields of another version are dropped."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+
+
+@dataclass(frozen=True, slots=True)
+class Work(_Value):
+    """One entry of a lane: an environment that is to be brought to its desired state, and how far that is.
+
+    Attributes:
+        environment: the environment's key, or `RESYNC_KEY`.
+        goal: what started it; part of every idempotency token, so a repeat of this goal is recognised.
+        deliveries: the deliveries that wait for its outcome, comma-separated (Lua has no empty list).
+        after: the object that the ref was moved to, as the delivery said: a hint.
+        sha: the commit that this goal deploys, once known.
+        attempts: how often it was handed out and not snoozed.
+        polls: how often it was snoozed since something changed; the next snooze is longer.
+        execution: the pipeline execution that this goal started or found.
+    """
+
+    environment: str
+    task: str = Task.SYNC
+    cause: str = Cause.PUSH
+    goal: str = ""
+    deliveries: str = ""
+    ref: str = ""
+    before: str = ""
+    after: str = ""
+    default_branch: str = ""
+    sha: str = ""
+    accepted_at: float = 0
+    attempts: int = 0
+    polls: int = 0
+    created: bool = False
+    updated: bool = False
+    recovered: bool = False
+    deletions: int = 0
+    stack_arn: str = ""
+    execution: str = ""
+    last_error: str = ""
+
+    def but(self, **changes: Any) -> "Work":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """One stage of an execution.
+
+    Attributes:
+        status: `pending`, `running`, `succeeded`, `failed` or `stopped`.
+        reason: why it failed, in AWS's words.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRecord(_Value):
+    """What is known of an environment. All but `generation` can be found again from AWS and GitHub.
+
+    Attributes:
+        state: in one word for people: `provisioning`, `updating`, `running`, `deployed`, `failed`, `deleting`,
+            `deleted`, `skipped`.
+        commit: the commit last wanted.
+        generation: how often the environment was torn down.
+        open: executions whose end was not yet seen: id to `{sha, posted: {context: state}}`.
+        applications: names of the stacks that its pipeline deploys, kept for the teardown.
+        moved_from: where the ref stood before the last push, and `moved_at` (epoch seconds) when: guards
+            against a stale read.
+    """
+
+    repository: str
+    environment: str
+    stack_name: str
+    ref: str = ""
+    state: str = ""
+    commit: str = ""
+    outcome: str = ""
+    reason: str = ""
+    execution: str = ""
+    stages: list[dict[str, str]] = field(default_factory=list)
+    open: dict[str, Any] = field(default_factory=dict)
+    prepared: dict[str, str] = field(default_factory=dict)
+    applications: list[str] = field(default_factory=list)
+    stack_arn: str = ""
+    generation: int = 0
+    moved_from: str = ""
+    moved_at: float = 0
+    updated_at: float = 0
+
+    def but(self, **changes: Any) -> "EnvironmentRecord":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord(_Value):
+    """What became of a delivery."""
+
+    delivery: str
+    repository: str = ""
+    environment: str = ""
+    event: str = ""
+    outcome: str = ""
+    reason: str = ""
+    received_at: float = 0
+    finished_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity(_Value):
+    """One line of a repository's history."""
+
+    at: float
+    repository: str
+    environment: str
+    goal: str
+    outcome: str
+    reason: str
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter(_Value):
+    """Work that could not be done for a reason of our own, kept until a person decides."""
+
+    id: str
+    repository: str
+    task: str
+    reason: str
+    traceback: str
+    at: float
+    work: str  # the lane's entry, as JSON: the arguments
+
+    @property
+    def arguments(self) -> Work:
+        """The work that died."""
+        return Work.from_json(self.work)

@@ -1,0 +1,301 @@
+"""What the core needs from outside, as Protocols. `deployer/adapters/` has the real forms; tests have doubles.
+
+Errors are the core's own: an adapter translates what its provider raises into `TransientError` (worth another
+try), `PermanentError` (people must change something) or `UnavailableError` (Redis), and nothing else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from deployer.environments import Environment, Repository
+from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, StageState, Work
+from deployer.refs import Ref
+from deployer.release import Release
+from deployer.stacks import Stack
+
+# --- GitHub -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a ref stands.
+
+    Attributes:
+        object: what the ref itself points to: a commit, or the tag object of an annotated tag.
+        sha: the commit, peeled.
+        message: that commit's message.
+    """
+
+    object: str
+    sha: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A commit status; the adapter keeps to GitHub's lengths."""
+
+    context: str
+    state: str  # pending, success, failure or error
+    description: str
+    url: str = ""
+
+
+class Host(Protocol):
+    """GitHub."""
+
+    def default_branch(self, repository: Repository) -> str:
+        """The default branch's short name."""
+
+    def head(self, repository: Repository, ref: Ref) -> Head | None:
+        """Where a ref stands now, or None if there is no such ref."""
+
+    def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
+        """Name to content of the files right in a folder at a commit; empty where there is no such folder."""
+
+    def post(self, repository: Repository, sha: str, status: Status) -> None:
+        """Set a commit status."""
+
+    def refs(self, repository: Repository) -> dict[Ref, str]:
+        """Every branch and tag, with the object it points to."""
+
+
+# --- AWS --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a pipeline.
+
+    Attributes:
+        status: `running`, `succeeded`, `failed`, `stopped` or `superseded`.
+        sha: the commit it builds; empty until its source stage has read it.
+        automatic: it was started by the pipeline's creation, not by us.
+        stages: in order; only those it has reached.
+    """
+
+    id: str
+    status: str
+    sha: str = ""
+    automatic: bool = False
+    stages: Sequence[StageState] = field(default=())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status != "running"
+
+
+class Cloud(Protocol):
+    """CloudFormation, CodePipeline and the buckets of one account and region."""
+
+    def stack(self, name: str) -> Stack | None:
+        """The stack of this name or ARN; a deleted one is found by its ARN only."""
+
+    def stacks(self) -> Iterator[Stack]:
+        """Every stack that bears `deployer:managed`, read page by page."""
+
+    def create_stack(self, name: str, release: Release, token: str) -> str:
+        """Order a stack's creation and return its ARN. Repeating it with the same token changes nothing."""
+
+    def update_stack(self, name: str, release: Release, token: str) -> bool:
+        """Order an update; False where CloudFormation sees nothing to update."""
+
+    def continue_rollback(self, name: str, token: str) -> None:
+        """Order that a failed rollback go on."""
+
+    def delete_stack(self, arn: str, token: str) -> None:
+        """Order a stack's deletion."""
+
+    def failure(self, arn: str) -> str:
+        """Why the stack's last operation failed: the first resource that failed, and its reason."""
+
+    def empty_buckets(self, arn: str) -> int:
+        """Delete what the stack's buckets hold, every version; returns how many objects."""
+
+    def deployed_stacks(self, pipeline: str) -> list[str]:
+        """Names of the stacks that the pipeline's CloudFormation actions make; empty if it does not exist."""
+
+    def executions(self, pipeline: str) -> list[Execution]:
+        """The pipeline's newest executions, newest first, without stages; empty if it does not exist."""
+
+    def execution(self, pipeline: str, execution: str) -> Execution | None:
+        """One execution with its stages, or None if there is none."""
+
+    def start(self, pipeline: str, sha: str, token: str) -> str:
+        """Start an execution pinned to a commit and return its id. The same token gives the same execution."""
+
+    def stop(self, pipeline: str, execution: str, reason: str) -> None:
+        """Stop an execution at once; one that has ended is left alone."""
+
+    def execution_url(self, pipeline: str, execution: str) -> str:
+        """Where people can look at an execution."""
+
+
+# --- Lanes and ledger ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A lane's next task, to be sent to the workers. Losing it or sending it twice does no harm."""
+
+    repository: str
+    environment: str
+    task: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a delivery at the door: `queued` or `duplicate`."""
+
+    outcome: str
+    reason: str
+    goal: str = ""
+    dispatch: Dispatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane to look at: who holds it and what waits."""
+
+    repository: str
+    status: str  # idle, sent or running
+    environment: str
+    task: str
+    waiting: Sequence[Work]
+    snoozed: Mapping[str, float]  # environment to seconds until it comes back
+    lease_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The goal is reached, or cannot be."""
+
+    outcome: str
+    reason: str
+    record: EnvironmentRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The lane's next task is for the same environment, at once."""
+
+    work: Work
+    record: EnvironmentRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Nothing to do until an event comes or the time is up. Costs no attempt."""
+
+    work: Work
+    seconds: float
+    record: EnvironmentRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A passing fault: the same task once more after some time. Costs an attempt."""
+
+    work: Work
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A fault of our own: to the dead letters."""
+
+    letter: DeadLetter
+
+
+Verdict = Done | Again | Snooze | Retry | Dead
+
+
+class Lanes(Protocol):
+    """The repositories' sequences of work, and the ledger that is written in the same breath."""
+
+    def accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
+        """Queue work. For a delivery: recorded and queued in one step, or recognised as a duplicate.
+
+        Work whose cause is an event or a resync joins what waits for that environment; any other replaces it,
+        and the deliveries replaced end as `superseded`.
+        """
+
+    def ignore(self, record: DeliveryRecord) -> None:
+        """Record a delivery that calls for nothing."""
+
+    def begin(self, repository: Repository, token: int) -> Work | None:
+        """Take the work handed out under this token; None if the token is old."""
+
+    def extend(self, repository: Repository, token: int) -> bool:
+        """Renew the lease; False if the lane is no longer held under this token."""
+
+    def finish(self, repository: Repository, token: int, verdict: Verdict) -> Dispatch | None:
+        """Record the verdict and hand out what is next.
+
+        Raises:
+            LaneLostError: the token is old; nothing was changed.
+        """
+
+    def sweep(self, limit: int = 100) -> list[Dispatch]:
+        """Hand out again what was lost, and what is due, of the lanes whose time has come."""
+
+    def lanes(self) -> list[Lane]:
+        """Every lane that holds or awaits something."""
+
+    def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
+        """The environments known of one repository or of all."""
+
+    def environment(self, environment: Environment) -> EnvironmentRecord | None:
+        """What is known of an environment."""
+
+    def find(self, stack_name: str) -> Environment | None:
+        """The environment whose stack and pipeline have this name."""
+
+    def delivery(self, delivery: str) -> DeliveryRecord | None:
+        """What became of a delivery."""
+
+    def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
+        """The latest outcomes, newest first."""
+
+    def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
+        """All dead letters, oldest first."""
+
+    def dead_letter(self, letter: str) -> DeadLetter | None:
+        """One dead letter by its id."""
+
+    def replay(self, letter: str) -> Accepted:
+        """Queue a dead letter's work once more and take it off the list.
+
+        Raises:
+            NotFoundError: there is no such dead letter.
+        """
+
+    def discard(self, letter: str) -> None:
+        """Take a dead letter off the list.
+
+        Raises:
+            NotFoundError: there is no such dead letter.
+        """
+
+    def repositories(self) -> list[Repository]:
+        """Every repository that ever had work or an environment."""
+
+    def counters(self) -> dict[str, int]:
+        """Totals since Redis began: outcomes and deliveries by kind, as `name:label`."""
+
+    def ping(self) -> None:
+        """Return if Redis answers.
+
+        Raises:
+            UnavailableError: it does not.
+        """
+
+
+class Queue(Protocol):
+    """Carries a dispatch to some worker."""
+
+    def send(self, dispatch: Dispatch) -> None:
+        """Send it. A failure is logged and left to the sweeper."""
