@@ -50,10 +50,8 @@ RESYNC_KEY = "*"  # stands for an environment's key where the work is about the 
 @dataclass(frozen=True, slots=True)
 class _Value:
     def to_json(self) -> str:
-        """The value as one JSON object, without what has its default."""
-        defaults = {item.name: item.default for item in fields(self)}
-        kept = {name: value for name, value in asdict(self).items() if value != defaults.get(name)}
-        return json.dumps(kept, separators=(",", ":"), sort_keys=True)
+        """The value as one JSON object."""
+        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

@@ -1,0 +1,245 @@
+-- The lane of one repository: its sequence of work, and the ledger written in the same breath.
+-- docs/lanes.md describes the operations and what always holds.
+--
+-- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it, so that all of a lane is in one
+-- slot of a Redis Cluster. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 but for tests).
+--   :queue         LIST of environment keys, next first        :items     HASH environment -> work (JSON)
+--   :snoozed       ZSET environment -> when it comes back (ms) :state     HASH who holds the lane
+--   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
+--   :activity      LIST of JSON, newest first                  :counters  HASH
+-- An environment with work is in :items and in exactly one of :queue and :snoozed. The work that runs is in
+-- :state only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
+
+local P, op = KEYS[1], ARGV[1]
+local C = redis.call
+local clock = C('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[2])
+local queue, items, snoozed, state = P .. ':queue', P .. ':items', P .. ':snoozed', P .. ':state'
+local repository = string.match(P, '{(.*)}')
+local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
+-- work of these causes comes from people and takes the place of what waits; any other joins it
+local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
+
+local function held(field) return C('HGET', state, field) or '' end
+
+local function count(name) C('HINCRBY', P .. ':counters', name, 1) end
+
+local function remember(line)
+  C('LPUSH', P .. ':activity', line)
+  C('LTRIM', P .. ':activity', 0, ACTIVITY_LIMIT - 1)
+end
+
+-- give every delivery that waits for this work its outcome
+local function close(work, outcome, reason, ttl)
+  for id in string.gmatch(work.deliveries or '', '[^,]+') do
+    local key = P .. ':delivery:' .. id
+    C('HSET', key, 'outcome', outcome, 'reason', reason, 'finished_at', now / 1000)
+    C('EXPIRE', key, ttl)
+    count('outcome:' .. outcome)
+  end
+end
+
+local function merged(older, newer, ttl)
+  if REPLACES[newer.cause] then
+    local reason = 'replaced by ' .. newer.goal
+    close(older, 'superseded', reason, ttl)
+    if (older.deliveries or '') ~= '' then
+      remember(cjson.encode({ at = now / 1000, repository = repository, environment = older.environment,
+        goal = older.goal, outcome = 'superseded', reason = reason, commit = older.sha or '' }))
+    end
+    -- every place the ref was at lately: a stale read of GitHub must not be taken for news
+    newer.before = string.sub((newer.before or '') .. ',' .. (older.before or ''), 1, BEFORE_LIMIT)
+    return newer
+  end
+  local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
+  older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')
+  older.polls = 0
+  return older
+end
+
+-- put work into the lane; `front` only for work that just ran
+local function put(work, front, ttl)
+  local env = work.environment
+  local old = C('HGET', items, env)
+  if old then
+    work = front and merged(work, cjson.decode(old), ttl) or merged(cjson.decode(old), work, ttl)
+    if C('ZREM', snoozed, env) == 1 then C('RPUSH', queue, env) end
+  elseif front then
+    C('LPUSH', queue, env)
+  else
+    C('RPUSH', queue, env)
+  end
+  C('HSET', items, env, cjson.encode(work))
+  return work
+end
+
+local function hand_out(grace)
+  local env = C('LINDEX', queue, 0)
+  if not env then
+    C('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
+    return {}
+  end
+  local task = cjson.decode(C('HGET', items, env)).task
+  -- only grows, even when Redis was wiped in between: no older holder can ever be taken for the current one
+  local token = string.format('%.0f', math.max((tonumber(held('token')) or 0) + 1, now))
+  C('HSET', state, 'status', 'sent', 'token', token, 'env', env, 'task', task, 'current', '',
+    'until', now + grace, 'sends', 1)
+  return { env, task, token }
+end
+
+local function look()
+  local status = held('status')
+  if status == 'sent' or status == 'running' then return tonumber(held('until')) end
+  local first = C('ZRANGE', snoozed, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or now + IDLE_LOOK
+end
+
+local function answer(...)
+  local out = { string.format('%.0f', look()) }
+  for _, value in ipairs({ ... }) do out[#out + 1] = value end
+  return out
+end
+
+local function bury(work, id, reason, traceback, task)
+  return cjson.encode({ id = id, repository = repository, task = task, reason = reason, traceback = traceback,
+    at = now / 1000, work = cjson.encode(work) })
+end
+
+local ops = {}
+
+-- accept work, delivery, event, ttl, grace -> queued|duplicate, goal or outcome, dispatch
+function ops.accept(text, delivery, event, ttl, grace)
+  local work = cjson.decode(text)
+  if delivery ~= '' then
+    local key = P .. ':delivery:' .. delivery
+    local outcome = C('HGET', key, 'outcome')
+    if outcome and outcome ~= 'failed' and outcome ~= 'dead-lettered' then
+      count('delivery:duplicate')
+      return answer('duplicate', outcome)
+    end
+    local times = C('HINCRBY', key, 'times', 1)
+    if times > 1 then work.goal = delivery .. '#' .. times end
+    work.deliveries = delivery
+    C('HSET', key, 'delivery', delivery, 'repository', repository, 'environment', work.environment,
+      'event', event, 'outcome', 'queued', 'reason', '', 'received_at', now / 1000)
+    C('PERSIST', key)
+    count('delivery:queued')
+  end
+  work.accepted_at = now / 1000
+  work = put(work, false, ttl)
+  local status, next_ = held('status'), {}
+  if status == '' or status == 'idle' then
+    next_ = hand_out(grace)
+  elseif status == 'sent' and held('env') == work.environment and held('task') ~= work.task then
+    next_ = hand_out(grace)  -- what was sent is no longer what is to be done
+  end
+  return answer('queued', work.goal, unpack(next_))
+end
+
+-- begin token, lease -> work
+function ops.begin(token, lease)
+  if held('token') ~= token or held('status') ~= 'sent' then return answer() end
+  local env = C('LPOP', queue)
+  local work = cjson.decode(C('HGET', items, env))
+  C('HDEL', items, env)
+  work.attempts = (work.attempts or 0) + 1
+  local text = cjson.encode(work)
+  C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease)
+  return answer(text)
+end
+
+-- extend token, lease -> 1 or 0
+function ops.extend(token, lease)
+  if held('token') ~= token or held('status') ~= 'running' then return answer(0) end
+  C('HSET', state, 'until', now + lease)
+  return answer(1)
+end
+
+-- finish token, kind, work, record, seconds, outcome, reason, commit, letter, ttl, grace -> lost|finished, dispatch
+function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, ttl, grace)
+  if held('token') ~= token or held('status') ~= 'running' then return answer('lost') end
+  local current = cjson.decode(held('current'))
+  local env = current.environment
+  if record ~= '' then C('HSET', P .. ':environments', env, record) end
+  if kind == 'done' or kind == 'dead' then
+    close(current, outcome, reason, ttl)
+    remember(cjson.encode({ at = now / 1000, repository = repository, environment = env, goal = current.goal,
+      outcome = outcome, reason = reason, commit = commit }))
+    count('goal:' .. outcome)
+    if kind == 'dead' then C('HSET', P .. ':dead', cjson.decode(letter).id, letter) end
+  else
+    local work = cjson.decode(text)
+    if kind ~= 'retry' then work.attempts = 0 end
+    if kind == 'again' then
+      put(work, true, ttl)
+    else
+      local newer = C('HGET', items, env)
+      if newer then  -- it came while this ran: it is where it belongs in the queue already
+        C('HSET', items, env, cjson.encode(merged(work, cjson.decode(newer), ttl)))
+      else
+        C('HSET', items, env, cjson.encode(work))
+        C('ZADD', snoozed, now + seconds * 1000, env)
+      end
+    end
+  end
+  return answer('finished', unpack(hand_out(grace)))
+end
+
+-- sweep grace, ttl, max_attempts -> dispatch
+function ops.sweep(grace, ttl, max_attempts)
+  for _, env in ipairs(C('ZRANGEBYSCORE', snoozed, '-inf', now)) do
+    C('ZREM', snoozed, env)
+    C('RPUSH', queue, env)
+  end
+  local status, due = held('status'), (tonumber(held('until')) or 0) <= now
+  if status == 'running' and due then
+    local work = cjson.decode(held('current'))
+    if work.attempts >= tonumber(max_attempts) then
+      local reason = 'its worker was lost ' .. work.attempts .. ' times while running ' .. work.task
+      local id = string.gsub(repository, '/', '~') .. '-' .. held('token')
+      close(work, 'dead-lettered', reason, ttl)
+      count('goal:dead-lettered')
+      C('HSET', P .. ':dead', id, bury(work, id, reason, work.last_error or '', work.task))
+      remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
+        goal = work.goal, outcome = 'dead-lettered', reason = reason, commit = work.sha or '' }))
+    else
+      count('lane:expired')
+      put(work, true, ttl)
+    end
+    return answer(unpack(hand_out(grace)))
+  end
+  if status == 'sent' and due then  -- the message was lost, or waits behind others: send it once more
+    local sends = C('HINCRBY', state, 'sends', 1)
+    C('HSET', state, 'until', now + math.min(grace * 2 ^ (sends - 1), 60000))
+    return answer(held('env'), held('task'), held('token'))
+  end
+  if status ~= 'sent' and status ~= 'running' then return answer(unpack(hand_out(grace))) end
+  return answer()
+end
+
+-- replay id -> work put back, or nothing
+function ops.replay(id, goal, grace, ttl)
+  local letter = C('HGET', P .. ':dead', id)
+  if not letter then return answer() end
+  local work = cjson.decode(cjson.decode(letter).work)
+  C('HDEL', P .. ':dead', id)
+  for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
+    local key = P .. ':delivery:' .. delivery
+    C('HSET', key, 'outcome', 'queued', 'reason', 'replayed')
+    C('PERSIST', key)
+  end
+  work.attempts, work.polls, work.goal = 0, 0, goal
+  local waiting = C('HGET', items, work.environment)
+  if waiting then  -- what came since is newer, whenever the replay was asked for
+    C('HSET', items, work.environment, cjson.encode(merged(work, cjson.decode(waiting), ttl)))
+  else
+    put(work, false, ttl)
+  end
+  local status = held('status')
+  if status == '' or status == 'idle' then return answer(work.goal, unpack(hand_out(grace))) end
+  return answer(work.goal)
+end
+
+local arguments = {}
+for i = 3, #ARGV do arguments[#arguments + 1] = ARGV[i] end
+return ops[op](unpack(arguments))

@@ -1,0 +1,336 @@
+"""Lanes and ledger in Redis: `lanes.lua` does what must be one step, this module calls it and reads the rest."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+import redis
+
+from deployer.adapters.redis_client import unavailable
+from deployer.environments import Environment, Repository
+from deployer.errors import LaneLostError, NotFoundError, PayloadError
+from deployer.ledger import (
+    RESYNC_KEY,
+    Activity,
+    DeadLetter,
+    DeliveryRecord,
+    EnvironmentRecord,
+    Outcome,
+    Work,
+)
+from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Retry, Snooze, Verdict
+
+_INDEX = "deployer:lanes"  # repository -> when to look at its lane again (ms)
+_NAMES = "deployer:names"  # stack name -> repository and environment key
+_POINTER = "deployer:delivery-of:"  # delivery -> repository
+_DAY = 86400
+_DELIVERY_TTL = 30 * _DAY
+_IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
+
+
+class RedisLanes:
+    """The real form of `Lanes`.
+
+    Args:
+        client: a connection with `decode_responses`.
+        lease_seconds: how long a worker holds a lane without renewing.
+        grace_seconds: how long a dispatch may take to reach a worker before it is sent again.
+        max_attempts: after how many lost workers the work becomes a dead letter.
+        clock_offset_ms: added to Redis's clock; only tests let time pass by it.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        lease_seconds: float = 60,
+        grace_seconds: float = 10,
+        max_attempts: int = 5,
+        clock_offset_ms: int = 0,
+    ) -> None:
+        self._redis: Any = client  # typed for bytes and text at once, of which only text comes back here
+        self._lease = int(lease_seconds * 1000)
+        self._grace = int(grace_seconds * 1000)
+        self._max_attempts = max_attempts
+        self.clock_offset_ms = clock_offset_ms
+        source = resources.files("deployer.adapters").joinpath("lanes.lua").read_text()
+        self._script: Any = client.register_script(source)
+
+    # --- the lane ---------------------------------------------------------------------------------------------
+
+    def accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
+        """See `Lanes.accept`."""
+        work = work.but(goal=delivery or work.goal or uuid.uuid4().hex[:12])
+        with unavailable():
+            # before the script, so that a crash in between leaves a lane that is looked at, never one forgotten
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zadd(_INDEX, {repository.full_name: self._now() + self._grace}, lt=True)
+            pipe.zadd(_INDEX, {repository.full_name: self._now() + self._grace}, nx=True)
+            if work.environment != RESYNC_KEY:
+                environment = Environment.from_key(repository, work.environment)
+                pipe.hset(_NAMES, environment.stack_name, f"{repository.full_name}\n{work.environment}")
+            if delivery:
+                pipe.set(_POINTER + delivery, repository.full_name, ex=_DELIVERY_TTL + _DAY)
+            pipe.execute()
+            outcome, detail, *rest = self._run(
+                repository, "accept", work.to_json(), delivery, event, _DELIVERY_TTL, self._grace
+            )
+        if outcome == "duplicate":
+            return Accepted("duplicate", f"this delivery was accepted before; it is {detail}")
+        return Accepted("queued", "", goal=detail, dispatch=_dispatch(repository, rest))
+
+    def ignore(self, record: DeliveryRecord) -> None:
+        """See `Lanes.ignore`."""
+        repository = record.repository or "-/-"
+        key = f"{_prefix(repository)}:delivery:{record.delivery}"
+        with unavailable():
+            if self._redis.hexists(
+                key, "outcome"
+            ):  # a redelivery must not overwrite what became of the first
+                return
+            now = time.time()
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
+            fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
+            pipe.hset(key, mapping=fields | {"outcome": str(Outcome.IGNORED)})
+            pipe.expire(key, _IGNORED_TTL)
+            pipe.hincrby(f"{_prefix(repository)}:counters", "outcome:ignored", 1)
+            pipe.execute()
+
+    def begin(self, repository: Repository, token: int) -> Work | None:
+        """See `Lanes.begin`."""
+        with unavailable():
+            found = self._run(repository, "begin", token, self._lease)
+        return Work.from_json(found[0]) if found else None
+
+    def extend(self, repository: Repository, token: int) -> bool:
+        """See `Lanes.extend`."""
+        with unavailable():
+            return int(self._run(repository, "extend", token, self._lease)[0]) == 1
+
+    def finish(self, repository: Repository, token: int, verdict: Verdict) -> Dispatch | None:
+        """See `Lanes.finish`."""
+        work = record = outcome = reason = commit = letter = ""
+        seconds = 0.0
+        match verdict:
+            case Done():
+                kind, outcome, reason = "done", verdict.outcome, verdict.reason
+                commit = verdict.record.commit if verdict.record else ""
+            case Again():
+                kind, work = "again", verdict.work.to_json()
+            case Snooze():
+                kind, work, seconds = "snooze", verdict.work.to_json(), verdict.seconds
+            case Retry():
+                kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
+            case Dead():
+                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.reason
+                letter = verdict.letter.to_json()
+        if isinstance(verdict, (Done, Again, Snooze)) and verdict.record:
+            record = verdict.record.but(updated_at=time.time()).to_json()
+        with unavailable():
+            status, *rest = self._run(
+                repository, "finish", token, kind, work, record, seconds, outcome, reason, commit, letter,
+                _DELIVERY_TTL, self._grace,
+            )  # fmt: skip
+        if status == "lost":
+            raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
+        return _dispatch(repository, rest)
+
+    def sweep(self, limit: int = 100) -> list[Dispatch]:
+        """See `Lanes.sweep`."""
+        found = []
+        with unavailable():
+            due = self._redis.zrangebyscore(_INDEX, "-inf", self._now(), start=0, num=limit)
+            for name in due:
+                repository = Repository.parse(name)
+                rest = self._run(
+                    repository, "sweep", self._grace, _DELIVERY_TTL, self._max_attempts, swept=True
+                )
+                if dispatch := _dispatch(repository, rest):
+                    found.append(dispatch)
+        return found
+
+    # --- what people ask ----------------------------------------------------------------------------------------
+
+    def lanes(self) -> list[Lane]:
+        """See `Lanes.lanes`."""
+        with unavailable():
+            return [lane for repository in self.repositories() if (lane := self._lane(repository))]
+
+    def _lane(self, repository: Repository) -> Lane | None:
+        prefix = _prefix(repository.full_name)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(f"{prefix}:state")
+        pipe.lrange(f"{prefix}:queue", 0, -1)
+        pipe.hgetall(f"{prefix}:items")
+        pipe.zrange(f"{prefix}:snoozed", 0, -1, withscores=True)
+        state, queue, items, snoozed = pipe.execute()
+        status = state.get("status", "idle")
+        if status == "idle" and not items:
+            return None
+        now = self._now()
+        return Lane(
+            repository=repository.full_name,
+            status=status,
+            environment=state.get("env", ""),
+            task=state.get("task", ""),
+            waiting=[Work.from_json(items[key]) for key in queue if key in items],
+            snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
+            lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
+        )
+
+    def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
+        """See `Lanes.environments`."""
+        records = [
+            EnvironmentRecord.from_json(text)
+            for values in self._each("environments", "hvals", repository)
+            for text in values
+        ]
+        return sorted(records, key=lambda record: (record.repository.lower(), record.environment))
+
+    def environment(self, environment: Environment) -> EnvironmentRecord | None:
+        """See `Lanes.environment`."""
+        with unavailable():
+            key = f"{_prefix(environment.repository.full_name)}:environments"
+            text = self._redis.hget(key, environment.key)
+        return EnvironmentRecord.from_json(text) if text else None
+
+    def find(self, stack_name: str) -> Environment | None:
+        """See `Lanes.find`."""
+        with unavailable():
+            text = self._redis.hget(_NAMES, stack_name)
+        if not text:
+            return None
+        repository, _, key = text.partition("\n")
+        return Environment.from_key(Repository.parse(repository), key)
+
+    def delivery(self, delivery: str) -> DeliveryRecord | None:
+        """See `Lanes.delivery`."""
+        with unavailable():
+            repository = self._redis.get(_POINTER + delivery)
+            if not repository:
+                return None
+            found = self._redis.hgetall(f"{_prefix(repository)}:delivery:{delivery}")
+        if not found:
+            return None
+        times = {name: float(found.pop(name, None) or 0) for name in ("received_at", "finished_at")}
+        return DeliveryRecord.from_json(json.dumps(found | times))
+
+    def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
+        """See `Lanes.activity`."""
+        lines = self._each("activity", "lrange", repository, 0, limit - 1)
+        found = [Activity.from_json(line) for each in lines for line in each]
+        return sorted(found, key=lambda line: -line.at)[:limit]
+
+    def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
+        """See `Lanes.dead_letters`."""
+        found = [
+            DeadLetter.from_json(text) for each in self._each("dead", "hvals", repository) for text in each
+        ]
+        return sorted(found, key=lambda letter: letter.at)
+
+    def dead_letter(self, letter: str) -> DeadLetter | None:
+        """See `Lanes.dead_letter`."""
+        try:
+            repository = letter_repository(letter)
+        except NotFoundError:
+            return None
+        with unavailable():
+            text = self._redis.hget(f"{_prefix(repository.full_name)}:dead", letter)
+        return DeadLetter.from_json(text) if text else None
+
+    def replay(self, letter: str) -> Accepted:
+        """See `Lanes.replay`."""
+        repository = letter_repository(letter)
+        goal = f"replay-{uuid.uuid4().hex[:12]}"
+        with unavailable():
+            found = self._run(repository, "replay", letter, goal, self._grace, _DELIVERY_TTL)
+        if not found:
+            raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")
+        return Accepted("queued", "", goal=found[0], dispatch=_dispatch(repository, found[1:]))
+
+    def discard(self, letter: str) -> None:
+        """See `Lanes.discard`."""
+        repository = letter_repository(letter)
+        with unavailable():
+            if not self._redis.hdel(f"{_prefix(repository.full_name)}:dead", letter):
+                raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")
+
+    def repositories(self) -> list[Repository]:
+        """See `Lanes.repositories`."""
+        with unavailable():
+            return sorted((Repository.parse(name) for name in self._redis.zrange(_INDEX, 0, -1)), key=str)
+
+    def counters(self) -> dict[str, int]:
+        """See `Lanes.counters`."""
+        totals: dict[str, int] = {}
+        with unavailable():
+            prefixes = [_prefix(str(repository)) for repository in self.repositories()] + [_prefix("-/-")]
+            pipe = self._redis.pipeline(transaction=False)
+            for prefix in prefixes:
+                pipe.hgetall(f"{prefix}:counters")
+            for counts in pipe.execute():
+                for name, value in counts.items():
+                    totals[name] = totals.get(name, 0) + int(value)
+        return totals
+
+    def ping(self) -> None:
+        """See `Lanes.ping`."""
+        with unavailable():
+            self._redis.ping()
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return int(time.time() * 1000) + self.clock_offset_ms
+
+    def _run(self, repository: Repository, op: str, *arguments: object, swept: bool = False) -> list[str]:
+        values = [op, self.clock_offset_ms, *arguments]
+        look, *rest = self._script(keys=[_prefix(repository.full_name)], args=values)
+        # the index lives in another slot of a cluster, so it is written after the script; `accept` and the sweeper
+        # see to it that a crash in between costs at most a later look
+        self._redis.zadd(_INDEX, {repository.full_name: float(look)}, lt=not swept)
+        found: list[str] = rest
+        return found
+
+    def _each(
+        self, name: str, command: str, repository: Repository | None, *arguments: object
+    ) -> Iterable[Any]:
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            for each in [repository] if repository else self.repositories():
+                getattr(pipe, command)(f"{_prefix(each.full_name)}:{name}", *arguments)
+            return list(pipe.execute())
+
+
+def letter_repository(letter: str) -> Repository:
+    """The repository that a dead letter's id names: `owner~name-token`.
+
+    Raises:
+        NotFoundError: it is not such an id.
+    """
+    try:
+        return Repository.parse(letter.rpartition("-")[0].replace("~", "/"))
+    except PayloadError as error:
+        raise NotFoundError(
+            f"there is no dead letter {letter[:100]}; see: deployer dead-letters list"
+        ) from error
+
+
+def letter_id(repository: Repository, token: int) -> str:
+    """The id of the dead letter that ends this hand-out of a lane."""
+    return f"{repository.key.replace('/', '~')}-{token}"
+
+
+def _prefix(repository: str) -> str:
+    return f"deployer:{{{repository.lower()}}}"
+
+
+def _dispatch(repository: Repository, rest: list[str]) -> Dispatch | None:
+    if not rest:
+        return None
+    environment, task, token = rest
+    return Dispatch(repository.full_name, environment, task, int(token))
