@@ -1,0 +1,66 @@
+"""`python -m sandbox.github`: the simulated GitHub in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from sandbox.github.hub import BadNameError, check_name
+from sandbox.github.seed import SAMPLE_NAME
+from sandbox.github.server import create
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT."""
+    options = _options()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        if options.sample:
+            check_name(options.sample)
+        server = create(
+            options.port,
+            data_dir=options.data_dir,
+            webhook_url=options.webhook_url,
+            webhook_secret=options.webhook_secret,
+        )
+    except (OSError, SystemExit, BadNameError) as error:
+        # werkzeug has said by itself why it cannot bind before it exits
+        if not isinstance(error, SystemExit):
+            sys.stderr.write(f"sandbox.github: {error}\n")
+        return 1
+    try:
+        if options.sample:
+            server.ensure_sample(options.sample)
+        server.start()  # last: whoever gets an answer finds the sample there
+        if options.sample:
+            sys.stdout.write(f"git clone {server.url}/{options.sample}.git\n")
+        sys.stdout.write(f"Simulated GitHub on {server.url}, webhooks to {options.webhook_url}\n")
+        sys.stdout.flush()
+        stop.wait()
+    finally:
+        server.stop()
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sandbox.github", description="A simulated GitHub.")
+    parser.add_argument("--port", type=int, default=8081, help="port of 127.0.0.1 (8081; 0: any free one)")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path(".sandbox/github"), help="where its state lives"
+    )
+    parser.add_argument("--webhook-url", default="http://127.0.0.1:8080/webhooks/github")
+    parser.add_argument("--webhook-secret", default="sandbox")
+    parser.add_argument("--sample", default=SAMPLE_NAME, metavar="OWNER/REPO", help="sample to have ready")
+    parser.add_argument(
+        "--no-sample", dest="sample", action="store_const", const=None, help="have none ready"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,102 @@
+"""The sandbox's own calls, under `/_sandbox`: repositories, faults, and a look at what happened."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from sandbox.github import payloads
+from sandbox.github.hub import BadNameError, Hub
+from sandbox.github.rest import Calls
+from sandbox.github.seed import seed
+
+
+def blueprint(hub: Hub, calls: Calls) -> Blueprint:
+    """The routes below `/_sandbox`."""
+    pages = Blueprint("control", __name__, url_prefix="/_sandbox")
+
+    @pages.get("/health")
+    def health() -> Response:
+        return jsonify({"status": "ok", "repositories": len(hub.repositories())})
+
+    @pages.get("/repositories")
+    def repositories() -> Response:
+        return jsonify([payloads.repository(repo, hub.url) for repo in hub.repositories()])
+
+    @pages.post("/repositories")
+    def create() -> Response:
+        data = _object()
+        if data is None or not isinstance(data.get("full_name"), str):
+            return _bad('the body must be JSON like {"full_name": "owner/repo"}')
+        try:
+            repo, new = hub.create(data["full_name"])
+        except BadNameError as error:
+            return _bad(str(error))
+        if data.get("sample") is True:
+            seed(hub, repo)
+        answer = jsonify(payloads.repository(repo, hub.url))
+        answer.status_code = 201 if new else 200
+        return answer
+
+    @pages.get("/faults")
+    def get_faults() -> Response:
+        return jsonify(hub.faults.orders())
+
+    @pages.post("/faults")
+    def set_faults() -> Response:
+        data = _object()
+        if data is None:
+            return _bad("the body must be a JSON object")
+        try:
+            hub.faults.merge(data)
+        except ValueError as error:
+            return _bad(str(error))
+        return jsonify(hub.faults.orders())
+
+    @pages.delete("/faults")
+    def clear_faults() -> Response:
+        hub.faults.clear()
+        return Response(status=204)
+
+    @pages.get("/deliveries")
+    def deliveries() -> Response:
+        repository = _repository_id(hub)
+        return jsonify([_delivery(row) for row in hub.store.deliveries(repository)])
+
+    @pages.get("/statuses")
+    def statuses() -> Response:
+        rows = hub.store.all_statuses(_repository_id(hub), request.args.get("sha"))
+        hidden = {"repository_id"}
+        return jsonify([{k: v for k, v in row.items() if k not in hidden} for row in rows])
+
+    @pages.get("/calls")
+    def list_calls() -> Response:
+        return jsonify(calls.since(request.args.get("since", 0, type=int)))
+
+    return pages
+
+
+def _object() -> dict[str, Any] | None:
+    data = request.get_json(force=True, silent=True)
+    return data if isinstance(data, dict) else None
+
+
+def _bad(reason: str) -> Response:
+    answer = jsonify({"message": reason})
+    answer.status_code = 400
+    return answer
+
+
+def _repository_id(hub: Hub) -> int | None:
+    name = request.args.get("repository")
+    if not name:
+        return None
+    repo = hub.get(name)
+    return repo.id if repo else -1  # the id of no repository: nothing is found
+
+
+def _delivery(row: dict[str, Any]) -> dict[str, Any]:
+    parsed = {name: json.loads(row[name]) for name in ("payload", "request_headers", "response_headers")}
+    return {**row, **parsed, "redelivery": bool(row["redelivery"]), "attempts": row["attempt"]}

@@ -1,0 +1,159 @@
+"""Faults on order: webhooks that get lost or come twice, an API that fails, lags or lies."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+_WEBHOOKS = ("lose", "duplicate", "reorder", "delay", "delay_probability")
+_API = ("status", "count", "probability")
+_LIMIT = ("count", "retry_after")
+
+
+class Faults:
+    """What shall go wrong, as ordered by `POST /_sandbox/faults`.
+
+    webhooks: {"lose": p, "duplicate": p, "reorder": p, "delay": seconds, "delay_probability": p (1)}
+    api: {"status": 502, "count": n} or {"status": 502, "probability": p}
+    secondary_rate_limit: {"count": n, "retry_after": seconds}
+    slow: seconds before every API answer
+    stale_reads: seconds during which a ref moved by a push still reads as before
+    seed: makes the chances repeatable
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._random = random.Random()  # noqa: S311 - chances of simulated faults, no secret
+        self._orders: dict[str, Any] = {}
+
+    def clear(self) -> None:
+        """Forget every order."""
+        with self._lock:
+            self._orders = {}
+            self._random = random.Random()  # noqa: S311 - as above
+
+    def orders(self) -> dict[str, Any]:
+        """What is in force now; counts are what is left of them."""
+        with self._lock:
+            return {k: dict(v) if isinstance(v, dict) else v for k, v in self._orders.items()}
+
+    def merge(self, orders: Mapping[str, Any]) -> None:
+        """Put orders in force; each replaces the former of its kind, null removes it.
+
+        Raises:
+            ValueError: an order of an unknown kind or shape; then none is in force.
+        """
+        for kind, order in orders.items():
+            if order is not None:
+                _check(kind, order)
+            elif kind not in _CHECKS:
+                raise ValueError(_unknown(kind))
+        with self._lock:
+            for kind, order in orders.items():
+                if order is None:
+                    self._orders.pop(kind, None)
+                else:
+                    self._orders[kind] = dict(order) if isinstance(order, Mapping) else order
+                if kind == "seed":
+                    self._random = random.Random(order)  # noqa: S311 - as above
+
+    def webhook(self, kind: str) -> bool:
+        """Whether this delivery meets the webhook fault `kind`."""
+        with self._lock:
+            return self._happens(self._orders.get("webhooks", {}).get(kind, 0))
+
+    def webhook_delay(self) -> float:
+        """The seconds this delivery waits before it is sent."""
+        with self._lock:
+            order = self._orders.get("webhooks", {})
+            seconds = float(order.get("delay", 0))
+            return seconds if seconds and self._happens(order.get("delay_probability", 1)) else 0.0
+
+    def api_error(self) -> int | None:
+        """The status this API call shall fail with, if it shall."""
+        with self._lock:
+            order = self._orders.get("api")
+            if order is None:
+                return None
+            if "count" in order:
+                return int(order["status"]) if self._spend("api") else None
+            return int(order["status"]) if self._happens(order.get("probability", 1)) else None
+
+    def rate_limited(self) -> float | None:
+        """The Retry-After of a secondary rate limit, if this call meets one."""
+        with self._lock:
+            order = self._orders.get("secondary_rate_limit")
+            if order is None:
+                return None
+            seconds = float(order.get("retry_after", 1))
+            return seconds if "count" not in order or self._spend("secondary_rate_limit") else None
+
+    def seconds(self, kind: str) -> float:
+        """The value of `slow` or `stale_reads`."""
+        with self._lock:
+            return float(self._orders.get(kind, 0))
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0 and self._random.random() < probability
+
+    def _spend(self, kind: str) -> bool:
+        order = self._orders[kind]
+        if order["count"] <= 0:
+            return False
+        order["count"] -= 1
+        if not order["count"]:
+            del self._orders[kind]
+        return True
+
+
+def _number(name: str, value: Any, most: float | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ValueError(f"{name} must be a number of 0 or more")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most:g}")
+
+
+def _fields(kind: str, order: Any, known: tuple[str, ...], chances: tuple[str, ...] = ()) -> None:
+    if not isinstance(order, Mapping):
+        raise ValueError(f"{kind} must be an object")
+    for name, value in order.items():
+        if name not in known:
+            raise ValueError(f"unknown field {name!r} of {kind}; known are {', '.join(known)}")
+        _number(f"{kind}.{name}", value, 1 if name in chances else None)
+
+
+def _check_webhooks(order: Any) -> None:
+    _fields("webhooks", order, _WEBHOOKS, ("lose", "duplicate", "reorder", "delay_probability"))
+
+
+def _check_api(order: Any) -> None:
+    _fields("api", order, _API, ("probability",))
+    if not 400 <= order.get("status", 0) <= 599:
+        raise ValueError("api.status must be between 400 and 599")
+
+
+def _check_seed(order: Any) -> None:
+    if not isinstance(order, int):
+        raise ValueError("seed must be a whole number")
+
+
+_CHECKS = {
+    "webhooks": _check_webhooks,
+    "api": _check_api,
+    "secondary_rate_limit": lambda order: _fields("secondary_rate_limit", order, _LIMIT),
+    "slow": lambda order: _number("slow", order),
+    "stale_reads": lambda order: _number("stale_reads", order),
+    "seed": _check_seed,
+}
+
+
+def _unknown(kind: str) -> str:
+    return f"unknown kind of fault {kind!r}; known are {', '.join(_CHECKS)}"
+
+
+def _check(kind: str, order: Any) -> None:
+    if kind not in _CHECKS:
+        raise ValueError(_unknown(kind))
+    _CHECKS[kind](order)

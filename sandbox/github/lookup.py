@@ -1,0 +1,56 @@
+"""Finds what a REST call names, or ends the request as GitHub would."""
+
+from __future__ import annotations
+
+import re
+
+from sandbox.github.git import Ref
+from sandbox.github.hub import Hub, Repository
+from sandbox.github.responses import not_found, refuse
+
+_FULL_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+class Lookup:
+    """Repositories, refs and commits by the names that calls give."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def repository(self, owner: str, name: str) -> Repository:
+        """The repository of a call."""
+        return self._hub.get(f"{owner}/{name}") or not_found()
+
+    def refs(self, repo: Repository) -> dict[str, Ref]:
+        """The refs of a repository that has any; GitHub answers 409 for one that has none."""
+        refs = self._hub.refs(repo)
+        if not refs:
+            refuse(409, "Git Repository is empty.")
+        return refs
+
+    def branches(self, repo: Repository) -> list[Ref]:
+        """All branches, by name."""
+        return [ref for name, ref in self._hub.refs(repo).items() if name.startswith("refs/heads/")]
+
+    def tags(self, repo: Repository) -> list[Ref]:
+        """All tags, the last name first, as GitHub lists them."""
+        refs = [ref for name, ref in self._hub.refs(repo).items() if name.startswith("refs/tags/")]
+        return refs[::-1]
+
+    def resolve(self, repo: Repository, name: str) -> str | None:
+        """The SHA of the commit a branch, tag, SHA or HEAD leads to."""
+        if _FULL_SHA.fullmatch(name):
+            return repo.git.commit_sha(name)
+        refs = self._hub.refs(repo)
+        if name == "HEAD":
+            name = f"refs/heads/{repo.default_branch}"
+        for full in (f"refs/heads/{name}", f"refs/tags/{name}", name, f"refs/{name}"):
+            if full in refs:
+                return refs[full].commit
+        return repo.git.commit_sha(name)
+
+    def commit(self, repo: Repository, name: str) -> str:
+        """The same, or the end of the request."""
+        if not repo.git.refs():
+            refuse(409, "Git Repository is empty.")
+        return self.resolve(repo, name) or refuse(422, f"No commit found for SHA: {name}")

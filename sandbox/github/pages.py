@@ -1,0 +1,114 @@
+"""Plain HTML pages: what the repositories hold, and what their commits and webhooks came to."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from typing import Any
+
+from flask import Blueprint, Response, abort, redirect, render_template, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from sandbox.github import shapes
+from sandbox.github.git import Ref
+from sandbox.github.hub import Hub, Repository
+from sandbox.github.lookup import Lookup
+
+_SHOWN_DELIVERIES = 100
+
+
+def blueprint(hub: Hub) -> Blueprint:
+    """The pages."""
+    pages = Blueprint("pages", __name__)
+    look = Lookup(hub)
+
+    def find(owner: str, name: str) -> Repository:
+        return hub.get(f"{owner}/{name.removesuffix('.git')}") or abort(404)
+
+    @pages.get("/")
+    def index() -> str:
+        return render_template("index.html", repositories=hub.repositories(), root=shapes.root())
+
+    @pages.get("/<owner>/<name>")
+    def repository(owner: str, name: str) -> str:
+        repo = find(owner, name)
+        heads = [_head(hub, repo, ref) for ref in look.branches(repo)]
+        heads.sort(key=lambda head: head["name"] != repo.default_branch)
+        tags = [_head(hub, repo, ref) for ref in look.tags(repo)]
+        return render_template("repository.html", repo=repo, branches=heads, tags=tags, root=shapes.root())
+
+    @pages.get("/<owner>/<name>/commit/<sha>")
+    def commit(owner: str, name: str, sha: str) -> str:
+        repo = find(owner, name)
+        full = repo.git.commit_sha(sha) or abort(404)
+        rows = hub.store.statuses(repo.id, full)
+        shown = repo.git.commit(full)
+        files = repo.git.diff(next(iter(shown.parents), None), full)
+        return render_template(
+            "commit.html",
+            repo=repo,
+            commit=shown,
+            files=files,
+            latest=shapes.latest(rows),
+            history=rows,
+            state=_state(rows),
+        )
+
+    @pages.get("/<owner>/<name>/deliveries")
+    def deliveries(owner: str, name: str) -> str:
+        repo = find(owner, name)
+        rows = hub.store.deliveries(repo.id)[: -_SHOWN_DELIVERIES - 1 : -1]
+        return render_template("deliveries.html", repo=repo, deliveries=[_delivery(row) for row in rows])
+
+    @pages.post("/<owner>/<name>/deliveries/<int:delivery_id>/redeliver")
+    def redeliver(owner: str, name: str, delivery_id: int) -> AnyResponse:
+        repo = find(owner, name)
+        row = hub.store.delivery(delivery_id)
+        if row is None or row["repository_id"] != repo.id:
+            abort(404)
+        hub.sender.redeliver(delivery_id)
+        hub.sender.wait_idle(2)  # so that the page shows what came of it
+        return redirect(url_for("pages.deliveries", owner=owner, name=name), 303)
+
+    @pages.get("/<owner>/<name>/raw/<sha>/<path:path>")
+    def raw(owner: str, name: str, sha: str, path: str) -> Response:
+        repo = find(owner, name)
+        full = repo.git.commit_sha(sha) or abort(404)
+        entry = repo.git.entry(full, path)
+        if entry is None or entry.kind != "blob":
+            abort(404)
+        # Never as a page: whatever somebody pushed must not run under this address.
+        kind = mimetypes.guess_type(path)[0] or "text/plain"
+        shown = kind if kind.startswith("image/") and kind != "image/svg+xml" else "text/plain"
+        headers = {"X-Content-Type-Options": "nosniff"}
+        return Response(repo.git.blob(entry.sha), mimetype=shown, headers=headers)
+
+    @pages.app_template_filter("short")
+    def short(sha: str) -> str:
+        return sha[:7]
+
+    return pages
+
+
+def _head(hub: Hub, repo: Repository, ref: Ref) -> dict[str, Any]:
+    name = ref.name.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    if repo.git.kind(ref.commit) != "commit":
+        return {"name": name, "sha": ref.sha, "subject": f"a {ref.kind}", "date": "", "state": ""}
+    commit = repo.git.commit(ref.commit)
+    state = _state(hub.store.statuses(repo.id, ref.commit))
+    subject = commit.message.partition("\n")[0]
+    return {
+        "name": name,
+        "sha": ref.commit,
+        "subject": subject,
+        "date": commit.committer.date,
+        "state": state,
+    }
+
+
+def _state(rows: list[dict[str, Any]]) -> str:
+    return shapes.combined_state(rows) if rows else ""
+
+
+def _delivery(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "pretty": json.dumps(json.loads(row["payload"]), indent=2, ensure_ascii=False)}

@@ -1,0 +1,245 @@
+"""The bodies of push, create and delete events."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sandbox.github.git import ZERO, Changes, Commit, Person, Ref
+
+if TYPE_CHECKING:
+    from sandbox.github.hub import Repository
+
+LOGIN = "octocat"
+_MAX_COMMITS = 20
+_LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
+
+
+@dataclass(frozen=True)
+class Move:
+    """One ref's move: what it was, what it is, every ref before, and who moved it."""
+
+    name: str
+    old: Ref | None
+    new: Ref | None
+    before: dict[str, Ref]
+    login: str
+
+    @property
+    def created(self) -> bool:
+        """Whether the ref is new."""
+        return self.old is None
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the ref is gone."""
+        return self.new is None
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether the ref is a branch."""
+        return self.name.startswith("refs/heads/")
+
+    @property
+    def short(self) -> str:
+        """The branch's or tag's own name."""
+        return self.name.removeprefix("refs/heads/").removeprefix("refs/tags/")
+
+
+def user(login: str, root: str) -> dict[str, Any]:
+    """A user as GitHub shows one."""
+    login = login if _LOGIN.fullmatch(login) else LOGIN
+    api = f"{root}/api/v3/users/{login}"
+    return {
+        "login": login,
+        "id": user_id(login),
+        "node_id": f"U_{user_id(login)}",
+        "avatar_url": "",
+        "gravatar_id": "",
+        "url": api,
+        "html_url": f"{root}/{login}",
+        "repos_url": f"{api}/repos",
+        "type": "User",
+        "site_admin": False,
+    }
+
+
+def user_id(login: str) -> int:
+    """A number that belongs to a login and stays the same."""
+    return int(hashlib.sha256(login.lower().encode()).hexdigest()[:7], 16)
+
+
+def repository(repo: Repository, root: str) -> dict[str, Any]:
+    """A repository as the REST API shows it."""
+    api = f"{root}/api/v3/repos/{repo.full_name}"
+    html = f"{root}/{repo.full_name}"
+    branch = repo.default_branch
+    return {
+        "id": repo.id,
+        "node_id": f"R_{repo.id}",
+        "name": repo.name,
+        "full_name": repo.full_name,
+        "private": False,
+        "owner": user(repo.owner, root),
+        "html_url": html,
+        "description": None,
+        "fork": False,
+        "url": api,
+        "archive_url": f"{api}/{{archive_format}}{{/ref}}",
+        "branches_url": f"{api}/branches{{/branch}}",
+        "commits_url": f"{api}/commits{{/sha}}",
+        "compare_url": f"{api}/compare/{{base}}...{{head}}",
+        "contents_url": f"{api}/contents/{{+path}}",
+        "git_refs_url": f"{api}/git/refs{{/sha}}",
+        "git_tags_url": f"{api}/git/tags{{/sha}}",
+        "hooks_url": f"{api}/hooks",
+        "merges_url": f"{api}/merges",
+        "statuses_url": f"{api}/statuses/{{sha}}",
+        "tags_url": f"{api}/tags",
+        "trees_url": f"{api}/git/trees{{/sha}}",
+        "clone_url": f"{html}.git",
+        "git_url": f"{html}.git",
+        "ssh_url": f"{html}.git",
+        "svn_url": html,
+        "homepage": None,
+        "language": None,
+        "created_at": repo.created_at,
+        "updated_at": repo.pushed_at,
+        "pushed_at": repo.pushed_at,
+        "size": 0,
+        "stargazers_count": 0,
+        "watchers_count": 0,
+        "forks_count": 0,
+        "open_issues_count": 0,
+        "has_issues": False,
+        "has_wiki": False,
+        "archived": repo.archived,
+        "disabled": False,
+        "visibility": "public",
+        "topics": [],
+        "default_branch": branch,
+        "permissions": {"admin": True, "maintain": True, "push": True, "triage": True, "pull": True},
+    }
+
+
+def push(repo: Repository, move: Move, root: str) -> dict[str, Any]:
+    """The body of a push event."""
+    commits = _commits(repo, move)
+    changes = repo.git.changes(commits)
+    empty = Changes([], [], [])
+    html = f"{root}/{repo.full_name}"
+    shown = [_commit(commit, changes.get(commit.sha, empty), html) for commit in commits]
+    before, after = move.old.sha if move.old else ZERO, move.new.sha if move.new else ZERO
+    return {
+        "ref": move.name,
+        "before": before,
+        "after": after,
+        "base_ref": _base_ref(move),
+        "created": move.created,
+        "deleted": move.deleted,
+        "forced": _forced(repo, move),
+        "compare": f"{html}/compare/{_compare(move, before, after)}",
+        "commits": shown,
+        "head_commit": _head_commit(repo, move, shown, html),
+        "repository": _pushed_repository(repo, root),
+        "pusher": {
+            "name": user(move.login, root)["login"],
+            "email": f"{move.login}@users.noreply.example.com",
+        },
+        "sender": user(move.login, root),
+    }
+
+
+def create_or_delete(repo: Repository, move: Move, root: str) -> dict[str, Any]:
+    """The body of a create or delete event."""
+    more = {"master_branch": repo.default_branch, "description": None} if move.created else {}
+    return {
+        "ref": move.short,
+        "ref_type": "branch" if move.is_branch else "tag",
+        **more,
+        "pusher_type": "user",
+        "repository": repository(repo, root),
+        "sender": user(move.login, root),
+    }
+
+
+def _pushed_repository(repo: Repository, root: str) -> dict[str, Any]:
+    # In push events, and only there, owners have names and times are numbers.
+    shown = repository(repo, root)
+    owner = {
+        "name": repo.owner,
+        "email": f"{repo.owner}@users.noreply.example.com",
+        **shown["owner"],
+    }
+    times = {
+        name: int(datetime.fromisoformat(shown[name]).timestamp()) for name in ("created_at", "pushed_at")
+    }
+    return {**shown, **times, "owner": owner, "master_branch": shown["default_branch"], "stargazers": 0}
+
+
+def _commits(repo: Repository, move: Move) -> list[Commit]:
+    if move.new is None or not move.is_branch:
+        return []
+    known = (
+        [move.old.commit]
+        if move.old
+        else [r.commit for n, r in move.before.items() if n.startswith("refs/heads/")]
+    )
+    newest = repo.git.commits(
+        f"--max-count={_MAX_COMMITS}", "--topo-order", move.new.commit, "--not", *known, "--"
+    )
+    return newest[::-1]
+
+
+def _head_commit(
+    repo: Repository, move: Move, shown: list[dict[str, Any]], html: str
+) -> dict[str, Any] | None:
+    if move.new is None or repo.git.kind(move.new.commit) != "commit":
+        return None
+    if shown and shown[-1]["id"] == move.new.commit:
+        return shown[-1]
+    commit = repo.git.commit(move.new.commit)
+    return _commit(commit, repo.git.changes([commit]).get(commit.sha, Changes([], [], [])), html)
+
+
+def _commit(commit: Commit, changes: Changes, html: str) -> dict[str, Any]:
+    return {
+        "id": commit.sha,
+        "tree_id": commit.tree,
+        "distinct": True,
+        "message": commit.message,
+        "timestamp": commit.committer.date,
+        "url": f"{html}/commit/{commit.sha}",
+        "author": _person(commit.author),
+        "committer": _person(commit.committer),
+        "added": changes.added,
+        "removed": changes.removed,
+        "modified": changes.modified,
+    }
+
+
+def _person(person: Person) -> dict[str, str]:
+    login = person.email.partition("@")[0]
+    known = {"username": login} if _LOGIN.fullmatch(login) else {}
+    return {"name": person.name, "email": person.email, "date": person.date, **known}
+
+
+def _base_ref(move: Move) -> str | None:
+    if move.new is None or move.old is not None:
+        return None
+    same = [n for n, r in move.before.items() if n.startswith("refs/heads/") and r.commit == move.new.commit]
+    return same[0] if same else None
+
+
+def _forced(repo: Repository, move: Move) -> bool:
+    if move.old is None or move.new is None:
+        return False
+    return not move.is_branch or not repo.git.is_ancestor(move.old.commit, move.new.commit)
+
+
+def _compare(move: Move, before: str, after: str) -> str:
+    return quote(move.short) if move.created else f"{before[:12]}...{after[:12]}"

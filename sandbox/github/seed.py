@@ -1,0 +1,35 @@
+"""Puts the sample's files into a repository as its first push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox.github.git import ZERO, Person
+from sandbox.github.hub import Hub, Repository
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample"
+SAMPLE_NAME = "acme/hello"
+_AUTHOR = Person("Ada Example", "ada@example.com", "")
+_MESSAGE = (
+    "Say hello from a branch\n\nA page, its tests, and the pipeline that builds, tests and deploys them."
+)
+
+
+def ensure_sample(hub: Hub, full_name: str = SAMPLE_NAME) -> bool:
+    """Make the sample repository if it is missing; whether it was.
+
+    Its first push is announced by webhook like any other. Nobody need be listening.
+    """
+    repo, _ = hub.create(full_name)
+    return seed(hub, repo)
+
+
+def seed(hub: Hub, repo: Repository) -> bool:
+    """Push the sample's files to main of an empty repository; whether it was empty."""
+    with repo.lock:
+        if repo.git.refs():
+            return False
+        with hub.changing(repo, "ada"):
+            sha = repo.git.commit_directory(SAMPLE, _MESSAGE, _AUTHOR)
+            repo.git.update_ref("refs/heads/main", sha, ZERO)
+    return True

@@ -1,0 +1,106 @@
+"""The simulated GitHub as one HTTP server on this machine."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from flask import Flask, Response, request
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from sandbox.github import control, pages, rest, seed, smart_http
+from sandbox.github.hub import Hub
+
+HOST = "127.0.0.1"
+PUBLIC = "sandbox"  # the webhook secret everybody knows
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Writes no line for every request; `/_sandbox/calls` has them."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Stay quiet."""
+
+
+class GitHubServer:
+    """A simulated GitHub; its address is known from the start, it answers between start and stop."""
+
+    def __init__(self, port: int, data_dir: Path, webhook_url: str, webhook_secret: str) -> None:
+        self._server = make_server(HOST, port, _placeholder, threaded=True, request_handler=_QuietHandler)
+        self.port = self._server.server_port
+        self.url = f"http://{HOST}:{self.port}"
+        try:
+            self.hub = Hub(data_dir.resolve(), self.url, webhook_url, webhook_secret)
+        except BaseException:
+            self._server.server_close()
+            raise
+        self._server.app = application(self.hub)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="github", daemon=True
+        )
+        self._stopped = False
+
+    def start(self) -> None:
+        """Answer requests and send webhooks, in threads of their own."""
+        self.hub.sender.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End both, and close what is open. Deliveries not sent yet are sent by the next run."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self.hub.sender.stop()
+        self.hub.store.close()
+
+    def set_webhook(self, url: str, secret: str = PUBLIC) -> None:
+        """Deliver to this address from now on."""
+        self.hub.set_webhook(url, secret)
+
+    def ensure_sample(self, full_name: str = seed.SAMPLE_NAME) -> bool:
+        """Make the sample repository if it is missing; whether it was."""
+        return seed.ensure_sample(self.hub, full_name)
+
+    def wait_idle(self, timeout: float = 10.0) -> bool:
+        """Wait until every webhook due was sent; whether that came to be in time."""
+        return self.hub.sender.wait_idle(timeout)
+
+
+def create(
+    port: int = 0,
+    *,
+    data_dir: Path,
+    webhook_url: str = "http://127.0.0.1:8080/webhooks/github",
+    webhook_secret: str = PUBLIC,
+) -> GitHubServer:
+    """Bind a simulated GitHub to a port of 127.0.0.1, a free one for 0. Start it with `.start()`."""
+    return GitHubServer(port, data_dir, webhook_url, webhook_secret)
+
+
+def application(hub: Hub) -> Flask:
+    """The WSGI application."""
+    app = Flask("sandbox.github", template_folder=str(Path(__file__).parent / "templates"))
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False
+
+    @app.before_request
+    def same_site() -> Response | None:
+        # A page of another site, open in the same browser, must not push buttons here.
+        if request.method not in _SAFE_METHODS and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            return Response("Not from another site.\n", 403, mimetype="text/plain")
+        return None
+
+    calls = rest.install(app, hub)
+    app.register_blueprint(control.blueprint(hub, calls))
+    app.register_blueprint(smart_http.blueprint(hub))
+    app.register_blueprint(pages.blueprint(hub))
+    return app
+
+
+def _placeholder(_environ: object, _start_response: object) -> list[bytes]:
+    raise RuntimeError("the server was not given its application yet")

@@ -1,0 +1,272 @@
+"""Git's objects in the shapes of GitHub's REST API."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from flask import request
+
+from sandbox.github import payloads
+from sandbox.github.git import Commit, Entry, FileChange, Person, Ref, Tag
+from sandbox.github.hub import Repository
+from sandbox.github.store import Row
+
+_ONE_MEGABYTE = 1024 * 1024
+
+
+def root() -> str:
+    """The server's address as this client knows it."""
+    return request.host_url.rstrip("/")
+
+
+def api(repo: Repository) -> str:
+    """The repository's address in the API."""
+    return f"{root()}/api/v3/repos/{repo.full_name}"
+
+
+def html(repo: Repository) -> str:
+    """The repository's page."""
+    return f"{root()}/{repo.full_name}"
+
+
+def utc(when: str) -> str:
+    """A time in the form of GitHub's API."""
+    return datetime.fromisoformat(when).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def person(who: Person) -> dict[str, str]:
+    """An author or committer."""
+    return {"name": who.name, "email": who.email, "date": utc(who.date)}
+
+
+def git_commit(repo: Repository, it: Commit) -> dict[str, Any]:
+    """A commit as `git/commits` shows it."""
+    return {
+        "sha": it.sha,
+        "node_id": f"C_{it.sha}",
+        "url": f"{api(repo)}/git/commits/{it.sha}",
+        "html_url": f"{html(repo)}/commit/{it.sha}",
+        "author": person(it.author),
+        "committer": person(it.committer),
+        "message": it.message,
+        "tree": {"sha": it.tree, "url": f"{api(repo)}/git/trees/{it.tree}"},
+        "parents": [_parent(repo, sha) for sha in it.parents],
+        "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+    }
+
+
+def _parent(repo: Repository, sha: str) -> dict[str, str]:
+    return {"sha": sha, "url": f"{api(repo)}/commits/{sha}", "html_url": f"{html(repo)}/commit/{sha}"}
+
+
+def commit(repo: Repository, it: Commit) -> dict[str, Any]:
+    """A commit as `commits` lists it."""
+    inner = git_commit(repo, it)
+    return {
+        "sha": it.sha,
+        "node_id": inner["node_id"],
+        "commit": {
+            **{
+                name: inner[name]
+                for name in ("author", "committer", "message", "tree", "url", "verification")
+            },
+            "comment_count": 0,
+        },
+        "url": f"{api(repo)}/commits/{it.sha}",
+        "html_url": inner["html_url"],
+        "comments_url": f"{api(repo)}/commits/{it.sha}/comments",
+        "author": None,
+        "committer": None,
+        "parents": inner["parents"],
+    }
+
+
+def full_commit(repo: Repository, it: Commit) -> dict[str, Any]:
+    """A commit as `commits/{ref}` shows it, with its files."""
+    files = [file(repo, it.sha, f) for f in repo.git.diff(next(iter(it.parents), None), it.sha)]
+    added, deleted = (sum(f[name] for f in files) for name in ("additions", "deletions"))
+    stats = {"additions": added, "deletions": deleted, "total": added + deleted}
+    return {**commit(repo, it), "stats": stats, "files": files}
+
+
+def file(repo: Repository, sha: str, it: FileChange) -> dict[str, Any]:
+    """A file of a commit or comparison."""
+    return {
+        "filename": it.path,
+        "status": it.status,
+        "additions": it.additions,
+        "deletions": it.deletions,
+        "changes": it.additions + it.deletions,
+        "contents_url": f"{api(repo)}/contents/{quote(it.path)}?ref={sha}",
+    }
+
+
+def ref(repo: Repository, it: Ref) -> dict[str, Any]:
+    """A ref as `git/ref` shows it."""
+    return {
+        "ref": it.name,
+        "node_id": f"REF_{it.name}",
+        "url": f"{api(repo)}/git/{quote(it.name)}",
+        "object": {"sha": it.sha, "type": it.kind, "url": f"{api(repo)}/git/{it.kind}s/{it.sha}"},
+    }
+
+
+def branch(repo: Repository, it: Ref) -> dict[str, Any]:
+    """A branch as `branches` lists it."""
+    return {
+        "name": it.name.removeprefix("refs/heads/"),
+        "commit": {"sha": it.commit, "url": f"{api(repo)}/commits/{it.commit}"},
+        "protected": False,
+    }
+
+
+def full_branch(repo: Repository, it: Ref) -> dict[str, Any]:
+    """A branch as `branches/{branch}` shows it."""
+    name = quote(it.name.removeprefix("refs/heads/"))
+    own = f"{api(repo)}/branches/{name}"
+    return {
+        **branch(repo, it),
+        "commit": commit(repo, repo.git.commit(it.commit)),
+        "_links": {"self": own, "html": f"{html(repo)}/tree/{name}"},
+        "protection": {
+            "enabled": False,
+            "required_status_checks": {"enforcement_level": "off", "contexts": []},
+        },
+        "protection_url": f"{own}/protection",
+    }
+
+
+def listed_tag(repo: Repository, it: Ref) -> dict[str, Any]:
+    """A tag as `tags` lists it."""
+    name = it.name.removeprefix("refs/tags/")
+    return {
+        "name": name,
+        "node_id": f"REF_{it.name}",
+        "commit": {"sha": it.commit, "url": f"{api(repo)}/commits/{it.commit}"},
+        "zipball_url": f"{api(repo)}/zipball/{quote(it.name)}",
+        "tarball_url": f"{api(repo)}/tarball/{quote(it.name)}",
+    }
+
+
+def tag(repo: Repository, it: Tag) -> dict[str, Any]:
+    """An annotated tag as `git/tags/{sha}` shows it."""
+    return {
+        "node_id": f"TA_{it.sha}",
+        "sha": it.sha,
+        "url": f"{api(repo)}/git/tags/{it.sha}",
+        "tag": it.name,
+        "message": it.message,
+        "tagger": person(it.tagger),
+        "object": {
+            "sha": it.target,
+            "type": it.target_kind,
+            "url": f"{api(repo)}/git/{it.target_kind}s/{it.target}",
+        },
+        "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+    }
+
+
+def status(repo: Repository, it: Row) -> dict[str, Any]:
+    """A commit status."""
+    return {
+        "url": f"{api(repo)}/statuses/{it['sha']}",
+        "avatar_url": "",
+        "id": it["id"],
+        "node_id": f"SC_{it['id']}",
+        "state": it["state"],
+        "description": it["description"],
+        "target_url": it["target_url"],
+        "context": it["context"],
+        "created_at": it["created_at"],
+        "updated_at": it["created_at"],
+        "creator": payloads.user(payloads.LOGIN, root()),
+    }
+
+
+def latest(statuses: list[Row]) -> list[Row]:
+    """The last status of each context; contexts differ without regard to case. Newest come first."""
+    found: dict[str, Row] = {}
+    for row in statuses:
+        found.setdefault(row["context"].casefold(), row)
+    return list(found.values())
+
+
+def combined_state(statuses: list[Row]) -> str:
+    """One state out of many, by GitHub's rule."""
+    states = {row["state"] for row in latest(statuses)}
+    if states & {"error", "failure"}:
+        return "failure"
+    return "pending" if not states or "pending" in states else "success"
+
+
+def content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
+    """A line of a directory as `contents` lists it; a file's own bytes are added by `with_bytes`."""
+    kinds = {"tree": "dir", "commit": "submodule", "blob": "symlink" if it.mode == "120000" else "file"}
+    kind, quoted = kinds[it.kind], quote(path)
+    links = {
+        "self": f"{api(repo)}/contents/{quoted}?ref={sha}",
+        "git": f"{api(repo)}/git/{it.kind}s/{it.sha}",
+        "html": f"{html(repo)}/{it.kind}/{sha}/{quoted}",
+    }
+    return {
+        "type": kind,
+        "name": path.rpartition("/")[2],
+        "path": path,
+        "sha": it.sha,
+        "size": it.size or 0,
+        "url": links["self"],
+        "git_url": links["git"],
+        "html_url": links["html"],
+        "download_url": f"{html(repo)}/raw/{sha}/{quoted}" if it.kind == "blob" else None,
+        "_links": links,
+    }
+
+
+def with_bytes(shown: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """A file's entry with its bytes, which GitHub leaves out above one megabyte."""
+    if shown["type"] == "symlink":
+        return {**shown, "target": data.decode(errors="replace")}
+    if len(data) > _ONE_MEGABYTE:
+        return {**shown, "encoding": "none", "content": ""}
+    return {**shown, "encoding": "base64", "content": base64_lines(data)}
+
+
+def base64_lines(data: bytes) -> str:
+    """Base64 in lines of 60, as GitHub breaks it."""
+    text = base64.b64encode(data).decode()
+    return "".join(f"{text[i : i + 60]}\n" for i in range(0, len(text), 60))
+
+
+def tree_entry(repo: Repository, it: Entry) -> dict[str, Any]:
+    """A line of a tree as `git/trees/{sha}` lists it."""
+    size = {} if it.size is None else {"size": it.size}
+    url = f"{api(repo)}/git/{it.kind}s/{it.sha}"
+    return {"path": it.path, "mode": it.mode, "type": it.kind, "sha": it.sha, **size, "url": url}
+
+
+def hook(repo: Repository, it: Row) -> dict[str, Any]:
+    """A webhook."""
+    own = f"{api(repo)}/hooks/{it['id']}"
+    return {
+        "type": "Repository",
+        "id": it["id"],
+        "name": "web",
+        "active": it["active"],
+        "events": it["events"],
+        "config": {
+            "content_type": it["content_type"],
+            "insecure_ssl": "0",
+            "url": it["url"],
+            **({"secret": "********"} if it["secret"] else {}),
+        },
+        "created_at": it["created_at"],
+        "updated_at": it["updated_at"],
+        "url": own,
+        "test_url": f"{own}/test",
+        "ping_url": f"{own}/pings",
+        "deliveries_url": f"{own}/deliveries",
+        "last_response": {"code": None, "status": "unused", "message": None},
+    }

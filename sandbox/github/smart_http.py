@@ -1,0 +1,120 @@
+"""Git's smart HTTP protocol: clone, fetch and push against the bare repositories."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, cast
+
+from flask import Blueprint, Response, abort, request
+
+from sandbox.github import payloads
+from sandbox.github.git import environment
+from sandbox.github.hub import Hub, Repository
+
+_SERVICES = ("git-upload-pack", "git-receive-pack")
+_IN_MEMORY = 1024 * 1024  # a longer request is kept on disk meanwhile
+_NO_CACHE = {
+    "Cache-Control": "no-cache, max-age=0, must-revalidate",
+    "Expires": "Fri, 01 Jan 1980 00:00:00 GMT",
+}
+
+
+def blueprint(hub: Hub) -> Blueprint:
+    """The routes below `/<owner>/<repo>.git`, and, as on GitHub, below `/<owner>/<repo>` too."""
+    pages = Blueprint("smart_http", __name__)
+
+    def find(owner: str, name: str) -> Repository:
+        repository = hub.get(f"{owner}/{name.removesuffix('.git')}")
+        if repository is None:
+            abort(_plain(404, "Repository not found."))
+        return repository
+
+    @pages.get("/<owner>/<name>/info/refs")
+    def info_refs(owner: str, name: str) -> Response:
+        repository = find(owner, name)
+        service = request.args.get("service", "")
+        if service not in _SERVICES:
+            return _plain(403, "Please upgrade your git client: only the smart protocol is spoken here.")
+        if service == "git-receive-pack" and repository.archived:
+            return _plain(403, "This repository was archived so it is read-only.")
+        announced = f"# service={service}\n"
+        first = f"{len(announced) + 4:04x}{announced}0000".encode()
+        command = _command(repository, service, "--http-backend-info-refs")
+        refs = subprocess.run(command, capture_output=True, check=True, env=_environment()).stdout
+        return Response(first + refs, mimetype=f"application/x-{service}-advertisement", headers=_NO_CACHE)
+
+    @pages.post("/<owner>/<name>/git-upload-pack")
+    def upload_pack(owner: str, name: str) -> Response:
+        repository = find(owner, name)
+        body = _body()
+        command = _command(repository, "git-upload-pack")
+        process = subprocess.Popen(command, stdin=body, stdout=subprocess.PIPE, env=_environment())
+        body.close()
+        answer = Response(
+            _stream(process), mimetype="application/x-git-upload-pack-result", headers=_NO_CACHE
+        )
+        answer.call_on_close(lambda: _finish(process))
+        return answer
+
+    @pages.post("/<owner>/<name>/git-receive-pack")
+    def receive_pack(owner: str, name: str) -> Response:
+        repository = find(owner, name)
+        if repository.archived:
+            return _plain(403, "This repository was archived so it is read-only.")
+        login = request.authorization.username if request.authorization else None
+        # The whole request is here before the repository is locked: a slow client blocks nobody.
+        with _body() as body, hub.changing(repository, login or payloads.LOGIN):
+            command = _command(repository, "git-receive-pack")
+            result = subprocess.run(command, stdin=body, capture_output=True, check=False, env=_environment())
+        return Response(result.stdout, mimetype="application/x-git-receive-pack-result", headers=_NO_CACHE)
+
+    return pages
+
+
+def _plain(status: int, text: str) -> Response:
+    return Response(f"{text}\n", status, mimetype="text/plain")
+
+
+def _command(repository: Repository, service: str, *options: str) -> list[str]:
+    verb = service.removeprefix("git-")
+    return [*repository.git.command, verb, "--stateless-rpc", *options, str(repository.git.path)]
+
+
+def _environment() -> dict[str, str]:
+    protocol = request.headers.get("Git-Protocol")
+    return environment({"GIT_PROTOCOL": protocol} if protocol else None)
+
+
+def _body() -> IO[bytes]:
+    """The request's body as a file git can read, unpacked."""
+    source: IO[bytes] = request.stream
+    if request.headers.get("Content-Encoding", "").lower() in {"gzip", "x-gzip"}:
+        source = cast(IO[bytes], gzip.GzipFile(fileobj=io.BufferedReader(cast(io.RawIOBase, request.stream))))
+    target = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        shutil.copyfileobj(source, target, _IN_MEMORY)
+    except BaseException as error:
+        target.close()
+        if isinstance(error, OSError | EOFError | zlib.error):
+            abort(_plain(400, "The request's body cannot be unpacked."))
+        raise
+    target.seek(0)
+    return target
+
+
+def _stream(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    output = cast(IO[bytes], process.stdout)
+    while chunk := output.read(64 * 1024):
+        yield chunk
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    # A client that went away leaves git writing into a pipe nobody reads: closing it ends git.
+    cast(IO[bytes], process.stdout).close()
+    process.wait()

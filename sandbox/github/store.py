@@ -1,0 +1,229 @@
+"""What the simulated GitHub remembers beside the git repositories: one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS repositories (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  full_name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+  archived INTEGER NOT NULL DEFAULT 0,
+  created_at TEXT NOT NULL,
+  pushed_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hooks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  repository_id INTEGER NOT NULL REFERENCES repositories (id),
+  url TEXT NOT NULL,
+  secret TEXT NOT NULL,
+  content_type TEXT NOT NULL DEFAULT 'json',
+  events TEXT NOT NULL,
+  active INTEGER NOT NULL DEFAULT 1,
+  standard INTEGER NOT NULL DEFAULT 0,
+  created_at TEXT NOT NULL,
+  updated_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS statuses (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  repository_id INTEGER NOT NULL REFERENCES repositories (id),
+  sha TEXT NOT NULL,
+  state TEXT NOT NULL,
+  description TEXT,
+  target_url TEXT,
+  context TEXT NOT NULL,
+  created_at TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS statuses_by_sha ON statuses (repository_id, sha);
+CREATE TABLE IF NOT EXISTS deliveries (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  guid TEXT NOT NULL,
+  hook_id INTEGER NOT NULL,
+  repository_id INTEGER NOT NULL REFERENCES repositories (id),
+  event TEXT NOT NULL,
+  action TEXT,
+  ref TEXT,
+  payload TEXT NOT NULL,
+  redelivery INTEGER NOT NULL DEFAULT 0,
+  state TEXT NOT NULL DEFAULT 'pending',
+  status TEXT NOT NULL DEFAULT 'pending',
+  status_code INTEGER NOT NULL DEFAULT 0,
+  request_headers TEXT NOT NULL DEFAULT '{}',
+  response_headers TEXT NOT NULL DEFAULT '{}',
+  response TEXT NOT NULL DEFAULT '',
+  duration REAL NOT NULL DEFAULT 0,
+  created_at TEXT NOT NULL,
+  delivered_at TEXT
+);
+CREATE INDEX IF NOT EXISTS deliveries_by_guid ON deliveries (guid);
+CREATE INDEX IF NOT EXISTS deliveries_by_repository ON deliveries (repository_id);
+"""
+
+Row = dict[str, Any]
+
+
+def now() -> str:
+    """The time in GitHub's form."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Store:
+    """The SQLite file, behind one connection and one lock: its calls are short, its callers few."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")  # it is a sandbox: a power cut may cost the last rows
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        with self._lock:
+            return [dict(row) for row in self._db.execute(sql, values)]
+
+    def _one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+        return next(iter(self._all(sql, values)), None)
+
+    def _insert(self, table: str, **values: Any) -> int:
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - names from this file
+        with self._lock:
+            return self._db.execute(sql, tuple(values.values())).lastrowid or 0
+
+    def _update(self, table: str, row_id: int, **values: Any) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        sql = f"UPDATE {table} SET {columns} WHERE id = ?"  # noqa: S608 - names from this file
+        with self._lock:
+            self._db.execute(sql, (*values.values(), row_id))
+
+    # Repositories
+
+    def repositories(self) -> list[Row]:
+        """Every repository, by name."""
+        return self._all("SELECT * FROM repositories ORDER BY full_name")
+
+    def repository(self, full_name: str) -> Row | None:
+        """A repository by its name, in whatever case."""
+        return self._one("SELECT * FROM repositories WHERE full_name = ?", (full_name,))
+
+    def add_repository(self, full_name: str) -> int:
+        """Enter a repository; returns its id."""
+        return self._insert("repositories", full_name=full_name, created_at=now(), pushed_at=now())
+
+    def set_archived(self, repository_id: int, archived: bool) -> None:
+        """Archive a repository, or take it back."""
+        self._update("repositories", repository_id, archived=int(archived))
+
+    def set_pushed(self, repository_id: int) -> None:
+        """Note that refs moved just now."""
+        self._update("repositories", repository_id, pushed_at=now())
+
+    # Hooks
+
+    def hooks(self, repository_id: int) -> list[Row]:
+        """A repository's webhooks."""
+        return [
+            _hook(row)
+            for row in self._all("SELECT * FROM hooks WHERE repository_id = ? ORDER BY id", (repository_id,))
+        ]
+
+    def hook(self, repository_id: int, hook_id: int) -> Row | None:
+        """One webhook of a repository."""
+        return next((h for h in self.hooks(repository_id) if h["id"] == hook_id), None)
+
+    def add_hook(
+        self, repository_id: int, url: str, secret: str, events: list[str], *, standard: bool = False
+    ) -> int:
+        """Enter a webhook; returns its id. The standard one is the sandbox's own."""
+        return self._insert(
+            "hooks",
+            repository_id=repository_id,
+            url=url,
+            secret=secret,
+            events=json.dumps(events),
+            standard=int(standard),
+            created_at=now(),
+            updated_at=now(),
+        )
+
+    def update_hook(self, hook_id: int, **values: Any) -> None:
+        """Change a webhook's url, secret, content_type, events or active."""
+        if "events" in values:
+            values["events"] = json.dumps(values["events"])
+        self._update("hooks", hook_id, **values, updated_at=now())
+
+    def delete_hook(self, hook_id: int) -> None:
+        """Remove a webhook; its deliveries stay."""
+        self._all("DELETE FROM hooks WHERE id = ?", (hook_id,))
+
+    def point_standard_hooks(self, url: str, secret: str) -> None:
+        """Let the sandbox's own hooks of every repository deliver here: the port may differ each run."""
+        self._all("UPDATE hooks SET url = ?, secret = ? WHERE standard = 1", (url, secret))
+
+    # Statuses
+
+    def statuses(self, repository_id: int, sha: str) -> list[Row]:
+        """A commit's statuses, newest first."""
+        sql = "SELECT * FROM statuses WHERE repository_id = ? AND sha = ? ORDER BY id DESC"
+        return self._all(sql, (repository_id, sha))
+
+    def all_statuses(self, repository_id: int | None, sha: str | None) -> list[Row]:
+        """Statuses as they were posted, oldest first, of one repository and commit if given."""
+        sql = (
+            "SELECT s.*, r.full_name AS repository FROM statuses s JOIN repositories r"
+            " ON r.id = s.repository_id WHERE (?1 IS NULL OR s.repository_id = ?1)"
+            " AND (?2 IS NULL OR s.sha = ?2) ORDER BY s.id"
+        )
+        return self._all(sql, (repository_id, sha))
+
+    def add_status(self, repository_id: int, sha: str, **values: Any) -> Row:
+        """Enter a status of a commit."""
+        row_id = self._insert("statuses", repository_id=repository_id, sha=sha, created_at=now(), **values)
+        return self._all("SELECT * FROM statuses WHERE id = ?", (row_id,))[0]
+
+    # Deliveries
+
+    def add_delivery(self, **values: Any) -> int:
+        """Enter a delivery that is still to be sent; returns its id."""
+        return self._insert("deliveries", created_at=now(), **values)
+
+    def update_delivery(self, delivery_id: int, **values: Any) -> None:
+        """Note what became of a delivery."""
+        self._update("deliveries", delivery_id, **values)
+
+    def delivery(self, delivery_id: int) -> Row | None:
+        """One delivery by its id."""
+        return self._one(_DELIVERIES.format(where="d.id = ?"), (delivery_id,))
+
+    def deliveries(self, repository_id: int | None = None, hook_id: int | None = None) -> list[Row]:
+        """Deliveries, oldest first, of one repository or hook if given."""
+        where = "(?1 IS NULL OR d.repository_id = ?1) AND (?2 IS NULL OR d.hook_id = ?2)"
+        return self._all(_DELIVERIES.format(where=where), (repository_id, hook_id))
+
+    def pending_deliveries(self) -> list[Row]:
+        """The deliveries no attempt was made for yet."""
+        return self._all(_DELIVERIES.format(where="d.state = 'pending'"))
+
+
+# An attempt is a row of its own, as GitHub has it: what they have in common is the guid.
+_DELIVERIES = (
+    "SELECT d.*, r.full_name AS repository, (SELECT count(*) FROM deliveries o WHERE o.guid = d.guid"
+    " AND o.hook_id = d.hook_id AND o.id <= d.id) AS attempt FROM deliveries d"
+    " JOIN repositories r ON r.id = d.repository_id WHERE {where} ORDER BY d.id"
+)
+
+
+def _hook(row: Row) -> Row:
+    return {**row, "events": json.loads(row["events"]), "active": bool(row["active"])}
