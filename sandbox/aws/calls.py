@@ -1,0 +1,53 @@
+"""The record of every AWS call that reached the simulator."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any
+
+_KEPT = 20_000
+
+
+@dataclass
+class Call:
+    """One call: times in seconds since the epoch, `code` is "OK" or the error's code."""
+
+    time: float
+    seconds: float
+    service: str
+    operation: str
+    name: str | None
+    token: str | None
+    user_agent: str
+    status: int
+    code: str
+    seq: int = 0
+
+
+class Calls:
+    """The latest calls, oldest first, numbered from 1."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: deque[Call] = deque(maxlen=_KEPT)
+        self._number = 0
+
+    def add(self, call: Call) -> None:
+        """Record a call that has been answered."""
+        with self._lock:
+            self._number += 1
+            call.seq = self._number
+            self._calls.append(call)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._calls.clear()
+
+    def listed(self, **wanted: str) -> list[dict[str, Any]]:
+        """The calls whose fields have the wanted values, as plain mappings."""
+        with self._lock:
+            calls = [asdict(call) for call in self._calls]
+        return [c for c in calls if all(str(c.get(k)) == v for k, v in wanted.items())]

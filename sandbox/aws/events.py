@@ -1,0 +1,116 @@
+"""EventBridge's part: events posted to the receiver from a thread of its own, with retries and faults."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import logging
+import threading
+import time
+import uuid
+from datetime import datetime
+from http.client import HTTPException
+from typing import Any
+from urllib import error, request
+
+from sandbox.aws.faults import Faults
+
+log = logging.getLogger(__name__)
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
+_TIMEOUT = 5.0
+_RETRY_FOR = 300.0
+_LONGEST_PAUSE = 5.0
+
+
+class Events:
+    """Sends events as an API destination does: at least once, in no promised order, for a limited time."""
+
+    def __init__(self, url: str | None, key: str, faults: Faults) -> None:
+        self._url = url
+        self._key = key
+        self._faults = faults
+        self._wake = threading.Condition()
+        self._queue: list[tuple[float, int, int, float, bytes]] = []
+        self._number = itertools.count()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._loop, name="sandbox-aws-events", daemon=True)
+
+    def start(self) -> None:
+        """Start the sending thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Drop what is not sent and end the thread."""
+        with self._wake:
+            self._stopped = True
+            self._queue.clear()
+            self._wake.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(_TIMEOUT + 1)
+
+    def reset(self) -> None:
+        """Drop what is not sent."""
+        with self._wake:
+            self._queue.clear()
+
+    def emit(
+        self, source: str, detail_type: str, resources: list[str], detail: dict[str, Any], when: datetime
+    ) -> None:
+        """Queue an event; never waits."""
+        if not self._url:
+            return
+        body = json.dumps(
+            {
+                "version": "0",
+                "id": str(uuid.uuid4()),
+                "detail-type": detail_type,
+                "source": source,
+                "account": ACCOUNT,
+                "time": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "region": REGION,
+                "resources": resources,
+                "detail": detail,
+            }
+        ).encode()
+        for delay in self._faults.deliveries():
+            self._put(body, delay, 0, time.monotonic())
+
+    def _put(self, body: bytes, delay: float, attempt: int, first: float) -> None:
+        with self._wake:
+            if self._stopped:
+                return
+            entry = (time.monotonic() + delay, next(self._number), attempt, first, body)
+            heapq.heappush(self._queue, entry)
+            self._wake.notify_all()
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                while not self._stopped and (not self._queue or self._queue[0][0] > time.monotonic()):
+                    self._wake.wait(self._queue[0][0] - time.monotonic() if self._queue else None)
+                if self._stopped:
+                    return
+                _, _, attempt, first, body = heapq.heappop(self._queue)
+            if self._post(body):
+                continue
+            if time.monotonic() - first > _RETRY_FOR:
+                log.warning("gave up sending an event to %s: %s", self._url, body.decode())
+                continue
+            self._put(body, min(0.1 * 2**attempt, _LONGEST_PAUSE), attempt + 1, first)
+
+    def _post(self, body: bytes) -> bool:
+        """Whether the receiver took the event."""
+        headers = {"Content-Type": "application/json", "X-Deployer-Event-Key": self._key}
+        post = request.Request(self._url or "", body, headers, method="POST")  # noqa: S310 - our own URL
+        try:
+            with request.urlopen(post, timeout=_TIMEOUT):  # noqa: S310 - as above
+                return True
+        except error.HTTPError as refusal:
+            refusal.close()
+        except (OSError, HTTPException):
+            pass
+        return False

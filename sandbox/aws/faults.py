@@ -1,0 +1,205 @@
+"""Faults on order: throttling, errors, slowness, failing resources and actions, unreliable events.
+
+An order is a mapping with fields to match (a missing one, or "*", matches all), `count` (how often it
+strikes) or `probability`, and what it does. The kinds, with their own fields:
+
+- `throttle`: service, operation, name; instead of count or probability also `rate` a second and `burst`
+- `errors`: the same, `mode` ("before" or "after" the call took effect), `error`, `message`, `status`, or
+  `drop` for a connection closed without an answer; strikes once unless told otherwise
+- `slow`: the same, `seconds`
+- `fail_resources`: stack, resource (logical id or type), on ("create", "update", "delete"), `reason`
+- `fail_actions`: pipeline, stage, action, `reason`
+- `events`: chances of `lose`, `duplicate`, `reorder`, `delay`, and `delay_seconds`
+- `seed`: makes the chances repeatable
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+_MATCHED = {
+    "throttle": ("service", "operation", "name"),
+    "errors": ("service", "operation", "name"),
+    "slow": ("service", "operation", "name"),
+    "fail_resources": ("stack", "resource", "on"),
+    "fail_actions": ("pipeline", "stage", "action"),
+}
+_DOES = {
+    "throttle": {"rate", "burst"},
+    "errors": {"mode", "error", "message", "status", "drop"},
+    "slow": {"seconds"},
+    "fail_resources": {"reason"},
+    "fail_actions": {"reason"},
+}
+_SHORT = {"fail_resources": "resource", "fail_actions": "action"}
+_CHANCES = {"lose", "duplicate", "reorder", "delay", "delay_seconds"}
+_DELAY, _REORDER = 2.0, 0.5
+
+
+class Faults:
+    """What shall go wrong, as ordered by `POST /_sandbox/faults`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every order."""
+        with self._lock:
+            self._orders: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _MATCHED}
+            self._events: dict[str, float] = {}
+            self._seed: int | str | None = None
+            self._random = random.Random()  # noqa: S311 - chances of simulated faults, no secret
+
+    def add(self, orders: Mapping[str, Any]) -> None:
+        """Add orders; all of them or, when one is wrong, none.
+
+        A list of orders, a single one, or for failures a mapping of names to reasons; a mapping that is
+        itself an error order is taken as one.
+
+        Raises:
+            ValueError: an order of an unknown kind or shape.
+        """
+        if "operation" in orders or "service" in orders:
+            orders = {"errors": orders}
+        checked: dict[str, list[dict[str, Any]]] = {}
+        for kind, given in orders.items():
+            if kind in _MATCHED:
+                checked[kind] = [_checked(kind, order) for order in _listed(kind, given)]
+            elif kind == "events":
+                _check_chances(given)
+            elif kind != "seed":
+                raise ValueError(
+                    f"unknown kind of fault {kind!r}; known are {', '.join([*_MATCHED, 'events', 'seed'])}"
+                )
+        with self._lock:
+            for kind, listed in checked.items():
+                self._orders[kind] += listed
+            self._events.update({k: float(v) for k, v in orders.get("events", {}).items()})
+            if "seed" in orders:
+                self._seed = orders["seed"]
+                self._random = random.Random(self._seed)  # noqa: S311 - as above
+
+    def shown(self) -> dict[str, Any]:
+        """The orders in force; those used up are gone."""
+        with self._lock:
+            orders: dict[str, Any] = {
+                kind: [{k: v for k, v in order.items() if not k.startswith("_")} for order in orders]
+                for kind, orders in self._orders.items()
+            }
+            return {**orders, "events": dict(self._events), "seed": self._seed}
+
+    def throttled(self, service: str, operation: str, name: str | None) -> bool:
+        """Whether this call shall be refused as one too many."""
+        return self._strike("throttle", service=service, operation=operation, name=name) is not None
+
+    def error(self, service: str, operation: str, name: str | None) -> dict[str, Any] | None:
+        """The error ordered for this call."""
+        return self._strike("errors", service=service, operation=operation, name=name)
+
+    def delay(self, service: str, operation: str, name: str | None) -> float:
+        """Seconds by which this call shall take longer."""
+        order = self._strike("slow", service=service, operation=operation, name=name)
+        return float(order.get("seconds", 1)) if order else 0.0
+
+    def resource_failure(self, stack: str, logical_id: str, kind: str, verb: str) -> str | None:
+        """Why this resource shall fail to be created, updated or deleted, if it shall."""
+        order = self._strike("fail_resources", stack=stack, resource=(logical_id, kind), on=verb)
+        return str(order.get("reason", "Failure ordered for a test")) if order else None
+
+    def action_failure(self, pipeline: str, stage: str, action: str) -> str | None:
+        """Why this action shall fail, if it shall."""
+        order = self._strike("fail_actions", pipeline=pipeline, stage=stage, action=action)
+        return str(order.get("reason", "Failure ordered for a test")) if order else None
+
+    def deliveries(self) -> list[float]:
+        """After how many seconds each copy of the next event shall be sent; empty when it shall be lost."""
+        with self._lock:
+            if self._chance("lose"):
+                return []
+            return [self._event_delay() for _ in range(2 if self._chance("duplicate") else 1)]
+
+    def _event_delay(self) -> float:
+        late = self._events.get("delay_seconds", _DELAY) if self._chance("delay") else 0.0
+        return late + (_REORDER * self._random.random() if self._chance("reorder") else 0.0)
+
+    def _chance(self, kind: str) -> bool:
+        return self._random.random() < self._events.get(kind, 0.0)
+
+    def _strike(self, kind: str, **facts: str | Collection[str] | None) -> dict[str, Any] | None:
+        """The first order that matches and strikes; one that has struck `count` times is removed."""
+        with self._lock:
+            for order in self._orders[kind]:
+                if not all(_fits(order.get(field), fact) for field, fact in facts.items()):
+                    continue
+                if "rate" in order and not _exceeded(order):
+                    continue
+                if self._random.random() >= float(order.get("probability", 1)):
+                    continue
+                if "count" in order:
+                    order["count"] -= 1
+                    if order["count"] <= 0:
+                        self._orders[kind].remove(order)
+                return dict(order)
+        return None
+
+
+def _fits(wanted: str | None, fact: str | Collection[str] | None) -> bool:
+    return wanted in (None, "*", fact) or (isinstance(fact, tuple) and wanted in fact)
+
+
+def _exceeded(order: dict[str, Any]) -> bool:
+    """Whether a call exceeds the order's rate; counts the call when it does not."""
+    rate, burst = float(order["rate"]), float(order.get("burst", 1))
+    # The theoretical arrival time of GCRA: one number holds the whole state of a token bucket.
+    now = time.monotonic()
+    arrival = max(float(order.get("_arrival", 0.0)), now)
+    if arrival - now > (burst - 1) / rate:
+        return True
+    order["_arrival"] = arrival + 1 / rate
+    return False
+
+
+def _listed(kind: str, given: Any) -> list[Any]:
+    if isinstance(given, list):
+        return given
+    if isinstance(given, dict):
+        names_reasons = kind in _SHORT and not set(given) & {
+            *_MATCHED[kind],
+            "reason",
+            "count",
+            "probability",
+        }
+        return [{_SHORT[kind]: n, "reason": r} for n, r in given.items()] if names_reasons else [given]
+    raise ValueError(f"the fault {kind!r} must be an order or a list of orders")
+
+
+def _checked(kind: str, order: Any) -> dict[str, Any]:
+    if not isinstance(order, dict):
+        raise ValueError(f"an order of {kind!r} must be a mapping")
+    known = {*_MATCHED[kind], *_DOES[kind], "count", "probability"}
+    if unknown := set(order) - known:
+        raise ValueError(
+            f"{kind!r} has no field {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
+        )
+    if order.get("mode", "before") not in ("before", "after"):
+        raise ValueError("the mode must be 'before' or 'after'")
+    for field in {"count", "probability", "rate", "burst", "seconds", "status"} & set(order):
+        if isinstance(order[field], bool) or not isinstance(order[field], int | float) or order[field] < 0:
+            raise ValueError(f"{field!r} must be a number of at least 0")
+    if order.get("rate", 1) == 0:
+        raise ValueError("'rate' must be more than 0")
+    endless = {"count", "probability"} & set(order)
+    return {**order, "count": 1} if kind == "errors" and not endless else dict(order)
+
+
+def _check_chances(given: Any) -> None:
+    if not isinstance(given, dict) or set(given) - _CHANCES:
+        raise ValueError(f"'events' must be a mapping of {', '.join(sorted(_CHANCES))}")
+    for field, chance in given.items():
+        if isinstance(chance, bool) or not isinstance(chance, int | float):
+            raise ValueError(f"{field!r} must be a number")

@@ -1,0 +1,147 @@
+"""What the simulator shows of itself: its state as JSON and as a page."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from sandbox.aws import storage
+from sandbox.aws.executions import Pipelines
+from sandbox.aws.pipelines import Execution
+from sandbox.aws.stacks import Stacks
+
+_SHOWN = 10
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2733}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;
+border-bottom:1px solid #dde3e9;vertical-align:top}th{font-weight:600;color:#52606d}
+code{font-size:.9em}small{color:#52606d}.ok{color:#12703a}.bad{color:#b3261e}.run{color:#1257a8}
+"""
+
+
+def state(stacks: Stacks, pipelines: Pipelines) -> dict[str, Any]:
+    """Stacks, pipelines with their executions, and buckets."""
+    return {
+        "stacks": [
+            {
+                "id": s.id,
+                "name": s.name,
+                "status": s.status,
+                "reason": s.reason,
+                "tags": s.tags,
+                "parameters": {k: v for k, v in s.plan.parameters.items() if not s.plan.template.secret(k)},
+                "outputs": {o["OutputKey"]: o["OutputValue"] for o in s.outputs},
+                "resources": {r.logical_id: r.physical_id for r in s.resources.values()},
+                "created": s.created.isoformat(),
+                "protected": s.protected,
+            }
+            for s in stacks.live.values()
+        ],
+        "deleted_stacks": [{"id": s.id, "name": s.name} for s in stacks.gone.values()],
+        "pipelines": [
+            {
+                "name": p.name,
+                "version": p.version,
+                "tags": p.tags,
+                "executions": [_execution(e) for e in p.executions.values()],
+            }
+            for p in pipelines.all.values()
+        ],
+        "buckets": {name: len(storage.objects(name)) for name in storage.buckets()},
+    }
+
+
+def _execution(execution: Execution) -> dict[str, Any]:
+    return {
+        "id": execution.id,
+        "sha": execution.revisions[0].sha if execution.revisions else None,
+        "status": execution.status,
+        "trigger": execution.trigger,
+        "start": execution.started.isoformat(),
+        "updated": execution.updated.isoformat(),
+        "stages": [
+            {
+                "name": stage.name,
+                "status": stage.status,
+                "actions": [
+                    {
+                        "name": a.name,
+                        "status": a.status,
+                        "url": a.external_url,
+                        "error": a.error["message"] if a.error else None,
+                    }
+                    for a in stage.actions.values()
+                ],
+            }
+            for stage in execution.stages.values()
+        ],
+    }
+
+
+def page(stacks: Stacks, pipelines: Pipelines) -> str:
+    """The state as a page for people."""
+    shown = state(stacks, pipelines)
+    stack_rows = [
+        f"<tr><td>{escape(s['name'])}</td><td>{_status(s['status'])}"
+        f"{_small(s['reason'])}</td><td>{_small(_pairs(s['tags']))}</td></tr>"
+        for s in shown["stacks"]
+    ]
+    pipeline_parts = [_pipeline(p) for p in shown["pipelines"]]
+    bucket_rows = [
+        f"<tr><td>{_link(f'/{name}/index.html', name) if 'index.html' in storage.objects(name) else escape(name)}"
+        f"</td><td>{count} objects</td></tr>"
+        for name, count in shown["buckets"].items()
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Simulated AWS</title>'
+        '<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5">'
+        f"<style>{_STYLE}</style></head><body><h1>Simulated AWS</h1>"
+        f"<h2>Stacks</h2>{_table(('Name', 'Status', 'Tags'), stack_rows)}"
+        f"<h2>Pipelines</h2>{''.join(pipeline_parts) or '<p>None.</p>'}"
+        f"<h2>Buckets</h2>{_table(('Name', 'Content'), bucket_rows)}</body></html>"
+    )
+
+
+def _pipeline(pipeline: dict[str, Any]) -> str:
+    rows = [
+        f"<tr><td><code>{escape((e['sha'] or '-')[:7])}</code></td><td>{_status(e['status'])}</td>"
+        f"<td>{escape(e['trigger'])}</td><td>{escape(e['start'][11:19])}</td>"
+        f"<td>{'<br>'.join(_stage(s) for s in e['stages'])}</td></tr>"
+        for e in pipeline["executions"][: -_SHOWN - 1 : -1]
+    ]
+    heading = f"<h3>{escape(pipeline['name'])} <small>version {pipeline['version']}</small></h3>"
+    return heading + _table(("Commit", "Status", "Started by", "At", "Stages"), rows)
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    actions = [
+        f"{_link(a['url'], a['name']) if a['url'] else escape(a['name'])} {_status(a['status'])}{_small(a['error'])}"
+        for a in stage["actions"]
+    ]
+    return f"<b>{escape(stage['name'])}</b>: {', '.join(actions)}"
+
+
+def _link(url: str, text: str) -> str:
+    return f'<a href="{escape(url)}">{escape(text)}</a>'
+
+
+def _status(status: str) -> str:
+    good = status in ("Succeeded", "CREATE_COMPLETE", "UPDATE_COMPLETE")
+    running = status.endswith(("InProgress", "_IN_PROGRESS", "Stopping"))
+    return f'<span class="{"ok" if good else "run" if running else "bad"}">{escape(status)}</span>'
+
+
+def _small(text: str | None) -> str:
+    return f"<br><small>{escape(text)}</small>" if text else ""
+
+
+def _pairs(tags: dict[str, str]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in tags.items())
+
+
+def _table(headings: tuple[str, ...], rows: list[str]) -> str:
+    if not rows:
+        return "<p>None.</p>"
+    head = "".join(f"<th>{h}</th>" for h in headings)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

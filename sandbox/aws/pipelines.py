@@ -1,0 +1,205 @@
+"""CodePipeline's pipelines and executions as data, and the checks a definition must pass."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sandbox.aws.clock import Future, Task
+from sandbox.aws.events import ACCOUNT, REGION
+from sandbox.aws.protocol import AwsError
+
+_NAME = re.compile(r"[A-Za-z0-9.@\-_]{1,100}")
+_MODES = ("SUPERSEDED", "QUEUED", "PARALLEL")
+RUNNING = ("InProgress", "Stopping")
+
+
+@dataclass
+class ActionRun:
+    """One action's run in one execution."""
+
+    stage: str
+    name: str
+    declared: dict[str, Any]
+    started: datetime
+    updated: datetime
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: str = "InProgress"
+    summary: str | None = None
+    error: dict[str, str] | None = None
+    external_id: str | None = None
+    external_url: str | None = None
+    revision: str | None = None
+    revision_url: str | None = None
+    configuration: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    approval_token: str | None = None
+    approval: Future | None = None
+
+
+@dataclass
+class StageRun:
+    """One stage's run in one execution."""
+
+    name: str
+    execution_id: str
+    status: str = "InProgress"
+    actions: dict[str, ActionRun] = field(default_factory=dict)
+
+
+@dataclass
+class Revision:
+    """A source's commit, with the artifact it became."""
+
+    action: str
+    artifact: str
+    sha: str
+    summary: str
+    url: str
+    created: datetime
+
+
+@dataclass
+class Artifact:
+    """An artifact: its tree on disk while the execution runs, and its archive in S3."""
+
+    path: Path
+    bucket: str
+    key: str
+
+
+@dataclass
+class Execution:
+    """One walk through a pipeline's stages, by the definition of its start."""
+
+    id: str
+    number: int
+    definition: dict[str, Any]
+    trigger: str
+    trigger_detail: str
+    pins: dict[str, str]
+    variables: dict[str, str]
+    started: datetime
+    updated: datetime
+    directory: Path
+    status: str = "InProgress"
+    summary: str | None = None
+    stop_reason: str | None = None
+    revisions: list[Revision] = field(default_factory=list)
+    stages: dict[str, StageRun] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    turn: Future | None = None
+    task: Task | None = None
+
+    def actions(self) -> Iterator[ActionRun]:
+        """Every action that was started."""
+        for stage in self.stages.values():
+            yield from stage.actions.values()
+
+
+@dataclass
+class Pipeline:
+    """A pipeline: its definition, its executions (oldest first), and what each stage did last."""
+
+    definition: dict[str, Any]
+    tags: dict[str, str]
+    created: datetime
+    updated: datetime
+    executions: dict[str, Execution] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    latest: dict[str, StageRun] = field(default_factory=dict)
+    latest_actions: dict[tuple[str, str], ActionRun] = field(default_factory=dict)
+    # Which execution is in a stage, and which wait for it, by the stage's name.
+    occupants: dict[str, Execution] = field(default_factory=dict)
+    waiting: dict[str, list[Execution]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return str(self.definition["name"])
+
+    @property
+    def version(self) -> int:
+        """The version of the definition, counted from 1."""
+        return int(self.definition["version"])
+
+    @property
+    def mode(self) -> str:
+        """What a new execution does to those that run."""
+        return str(self.definition.get("executionMode", _MODES[0]))
+
+    @property
+    def arn(self) -> str:
+        """The pipeline's ARN."""
+        return f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:{self.name}"
+
+    def running(self) -> list[Execution]:
+        """The executions that have not ended."""
+        return [e for e in self.executions.values() if e.status in RUNNING]
+
+
+def _wrong(message: str) -> AwsError:
+    return AwsError("InvalidStructureException", message)
+
+
+def check(definition: dict[str, Any]) -> None:
+    """Raise InvalidStructureException when a definition is not that of a pipeline."""
+    if not _NAME.fullmatch(str(definition.get("name", ""))):
+        raise AwsError(
+            "ValidationException",
+            f"1 validation error detected: Value '{definition.get('name')}' at 'pipeline.name' failed to satisfy "
+            "constraint: Member must satisfy regular expression pattern: [A-Za-z0-9.@\\-_]+",
+        )
+    if definition.get("executionMode", _MODES[0]) not in _MODES:
+        raise _wrong(f"The execution mode must be one of {', '.join(_MODES)}")
+    store = definition.get("artifactStore") or {}
+    if not store.get("location") and not definition.get("artifactStores"):
+        raise _wrong("Pipeline should have an artifact store")
+    stages = definition.get("stages") or []
+    if len(stages) < 2:
+        raise _wrong(
+            f"Pipeline has {len(stages)} stage(s). There should be a minimum of 2 stages in a pipeline"
+        )
+    if double := _double([s.get("name") for s in stages]):
+        raise _wrong(f"Pipeline stage name must be unique: {double}")
+    made: set[str] = set()
+    for number, stage in enumerate(stages):
+        made |= _check_stage(stage, made, first=number == 0)
+
+
+def _check_stage(stage: dict[str, Any], made: set[str], *, first: bool) -> set[str]:
+    name, actions = stage.get("name"), stage.get("actions") or []
+    if not actions:
+        raise _wrong(f"Stage {name} has no actions")
+    if double := _double([a.get("name") for a in actions]):
+        raise _wrong(f"Action name must be unique within a stage: {double} in stage {name}")
+    new: set[str] = set()
+    for action in sorted(actions, key=lambda a: int(a.get("runOrder", 1))):
+        source = action["actionTypeId"]["category"] == "Source"
+        if source != first:
+            raise _wrong(
+                f"Pipeline first stage must contain only source actions: {action['name']} in stage {name}"
+                if first
+                else f"Source action {action['name']} is only allowed in the first stage"
+            )
+        for artifact in action.get("inputArtifacts", []):
+            if artifact["name"] not in made | new:
+                raise _wrong(
+                    f"Input Artifact Bundle {artifact['name']} in action {action['name']} is not declared as "
+                    "Output Artifact Bundle in any of the preceding actions"
+                )
+        for artifact in action.get("outputArtifacts", []):
+            if artifact["name"] in made | new:
+                raise _wrong(f"Output Artifact Bundle name must be unique: {artifact['name']}")
+            new.add(artifact["name"])
+    return new
+
+
+def _double(names: list[Any]) -> Any:
+    return next((n for i, n in enumerate(names) if n in names[:i]), None)

@@ -1,0 +1,147 @@
+"""CodePipeline's CloudFormation actions: stacks created, updated and deleted by an execution."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sandbox.aws.clock import Process, Scheduler
+from sandbox.aws.executions import ActionError
+from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
+from sandbox.aws.stacks import UPDATABLE, Plan, Stack, Stacks
+
+_POLL_SECONDS = 0.3
+_FAILED_STATES = (
+    "ROLLBACK_COMPLETE",
+    "ROLLBACK_FAILED",
+    "CREATE_FAILED",
+    "UPDATE_ROLLBACK_FAILED",
+    "DELETE_FAILED",
+)
+
+
+class StackActions:
+    """Performs Deploy actions of the provider CloudFormation."""
+
+    def __init__(self, scheduler: Scheduler, stacks: Stacks) -> None:
+        self._scheduler = scheduler
+        self._stacks = stacks
+
+    def perform(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
+        """Do what the action's mode says and wait for the stack."""
+        mode, name = run.configuration["ActionMode"], run.configuration["StackName"]
+        stack = self._stacks.find(name)
+        if mode == "DELETE_ONLY":
+            if stack is not None:
+                yield from self._delete(run, stack)
+            run.summary = "Stack deleted"
+            return
+        if mode not in ("CREATE_UPDATE", "REPLACE_ON_FAILURE"):
+            raise ActionError(f"The simulator does not perform the action mode {mode}", "ConfigurationError")
+        if stack is not None and mode == "REPLACE_ON_FAILURE" and stack.status in _FAILED_STATES:
+            yield from self._delete(run, stack)
+            stack = None
+        yield from self._create_or_update(pipeline, execution, run, stack)
+
+    def _create_or_update(
+        self, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
+    ) -> Process:
+        settings = run.configuration
+        template = self._stacks.template(_file(execution, settings["TemplatePath"]).read_text())
+        values, tags = _settings(execution, settings)
+        capabilities = [c.strip() for c in settings.get("Capabilities", "").split(",") if c.strip()]
+        token = f"pipeline-{run.id}"
+        if stack is None:
+            stack = self._stacks.create(
+                settings["StackName"],
+                Plan(template, values),
+                tags=tags or {},
+                token=token,
+                role_arn=settings.get("RoleArn"),
+                capabilities=capabilities,
+            )
+            wanted = ("CREATE_COMPLETE",)
+        else:
+            if stack.status in UPDATABLE:
+                # Parameters that the action does not mention keep their values, as CodePipeline has it.
+                kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
+                values = {**kept, **values}
+            if self._stacks.unchanged(stack, Plan(template, values), tags):
+                run.summary = "Stack already up to date."
+                self._name(run, stack)
+                return
+            self._stacks.update(
+                stack,
+                Plan(template, values),
+                tags=tags,
+                token=token,
+                role_arn=settings.get("RoleArn"),
+                capabilities=capabilities,
+            )
+            wanted = ("UPDATE_COMPLETE",)
+        self._name(run, stack)
+        yield from self._settled(stack)
+        if stack.status not in wanted:
+            raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
+        run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
+        self._name(run, stack)
+
+    def _delete(self, run: ActionRun, stack: Stack) -> Process:
+        token = f"pipeline-{run.id}"
+        run.external_id = stack.id
+        self._stacks.delete(stack, token=token)
+        yield from self._settled(stack)
+        if stack.status != "DELETE_COMPLETE":
+            raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
+
+    def _settled(self, stack: Stack) -> Process:
+        while stack.status.endswith("_IN_PROGRESS"):
+            yield _POLL_SECONDS
+
+    @staticmethod
+    def _name(run: ActionRun, stack: Stack) -> None:
+        run.external_id = stack.id
+        run.variables = {o["OutputKey"]: o["OutputValue"] for o in stack.outputs}
+
+
+def _file(execution: Execution, reference: str) -> Path:
+    """The file that `Artifact::path` means."""
+    name, _, path = reference.partition("::")
+    if name not in execution.artifacts or not path:
+        raise ActionError(f"There is no artifact file {reference}", "ConfigurationError")
+    root = execution.artifacts[name].path
+    found = (root / path).resolve()
+    if not found.is_relative_to(root.resolve()) or not found.is_file():
+        raise ActionError(f"File [{path}] does not exist in artifact [{name}]")
+    return found
+
+
+def _settings(execution: Execution, settings: dict[str, str]) -> tuple[dict[str, str], dict[str, str] | None]:
+    """Parameters and tags, from the template configuration and the overrides."""
+    values: dict[str, Any] = {}
+    tags: dict[str, str] | None = None
+    try:
+        if reference := settings.get("TemplateConfiguration"):
+            document = json.loads(_file(execution, reference).read_text())
+            values = dict(document.get("Parameters") or {})
+            tags = document.get("Tags")
+        values.update(json.loads(settings.get("ParameterOverrides") or "{}"))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ActionError(
+            f"The template's configuration is malformed: {error}", "ConfigurationError"
+        ) from error
+    return {k: _value(execution, v) for k, v in values.items()}, tags
+
+
+def _value(execution: Execution, value: Any) -> str:
+    if isinstance(value, dict) and len(value) == 1:
+        (function, argument), *_ = value.items()
+        if function == "Fn::GetParam":
+            name, path, key = argument
+            return str(json.loads(_file(execution, f"{name}::{path}").read_text())[key])
+        if function == "Fn::GetArtifactAtt":
+            artifact = execution.artifacts[argument[0]]
+            return {"BucketName": artifact.bucket, "ObjectKey": artifact.key}[argument[1]]
+        raise ActionError(f"The simulator does not know {function} in parameters", "ConfigurationError")
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)

@@ -1,0 +1,102 @@
+"""Where the simulator's real work happens: a temporary directory and the processes started in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+
+class ClosedError(RuntimeError):
+    """The simulator is being stopped."""
+
+
+class Processes:
+    """Starts processes in groups of their own and can end all of a set with their children."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        timeout: float,
+        output: IO[bytes] | int = subprocess.PIPE,
+    ) -> tuple[int, bytes]:
+        """Run a command to its end; gives its exit status and what it printed, unless that went to a file.
+
+        Raises:
+            TimeoutError: it took too long and was ended.
+            ClosedError: `kill` has been called.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        try:
+            printed, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            process.communicate()
+            raise TimeoutError(f"{command[0]} took longer than {timeout:g} s") from None
+        finally:
+            # What it left running in the background ends with it.
+            _kill(process)
+            with self._lock:
+                self._running.discard(process)
+        return process.returncode, printed or b""
+
+    def kill(self) -> None:
+        """End everything that runs; nothing more can be started."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                _kill(process)
+
+
+def _kill(process: subprocess.Popen[Any]) -> None:
+    # The group outlives its leader as long as one child is left; an empty one is no error.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class Workspace:
+    """The directories of git mirrors, of executions, and of builds' logs."""
+
+    def __init__(self) -> None:
+        self._root = Path(tempfile.mkdtemp(prefix="sandbox-aws-"))
+        self.home = self._directory("home")
+        self.mirrors = self._directory("mirrors")
+        self.logs = self._directory("logs")
+        self.executions = self._directory("executions")
+        self.tools = self._directory("tools")
+
+    def _directory(self, name: str) -> Path:
+        path = self._root / name
+        path.mkdir()
+        return path
+
+    def remove(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self._root, ignore_errors=True)
