@@ -44,6 +44,7 @@ class Task(StrEnum):
     NOTIFY = "deployer.notify"
 
 
+RESYNCED = "resynced"  # how a resync ends, which is no delivery's outcome
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
@@ -72,6 +73,10 @@ class Work(_Value):
         sha: the commit that this goal deploys, once known.
         attempts: how often it was handed out and not snoozed.
         polls: how often it was snoozed since something changed; the next snooze is longer.
+        created, updated, recovered, replacing: the operations that this goal has ordered, marked before the order
+            so that a repeat after a lost worker knows the stack's state for its own doing.
+        deletions: how often a deletion failed and was ordered again.
+        stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline execution that this goal started or found.
     """
 
@@ -91,6 +96,7 @@ class Work(_Value):
     created: bool = False
     updated: bool = False
     recovered: bool = False
+    replacing: bool = False
     deletions: int = 0
     stack_arn: str = ""
     execution: str = ""
@@ -125,6 +131,8 @@ class EnvironmentRecord(_Value):
             `deleted`, `skipped`.
         commit: the commit last wanted.
         generation: how often the environment was torn down.
+        reported: the execution whose end was told as some goal's outcome.
+        prepared: the last `deployer/prepare` status as `sha state text`, so that only changes are posted.
         open: executions whose end was not yet seen: id to `{sha, posted: {context: state}}`.
         applications: names of the stacks that its pipeline deploys, kept for the teardown.
         moved_from: where the ref stood before the last push, and `moved_at` (epoch seconds) when: guards
@@ -142,7 +150,8 @@ class EnvironmentRecord(_Value):
     execution: str = ""
     stages: list[dict[str, str]] = field(default_factory=list)
     open: dict[str, Any] = field(default_factory=dict)
-    prepared: dict[str, str] = field(default_factory=dict)
+    prepared: str = ""
+    reported: str = ""
     applications: list[str] = field(default_factory=list)
     stack_arn: str = ""
     generation: int = 0

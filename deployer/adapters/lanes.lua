@@ -40,7 +40,9 @@ local function close(work, outcome, reason, ttl)
 end
 
 local function merged(older, newer, ttl)
-  if REPLACES[newer.cause] then
+  if older.cause == 'event' and newer.cause ~= 'event' then  -- what only watches gives way, its deliveries go along
+    older, newer = newer, older
+  elseif REPLACES[newer.cause] then
     local reason = 'replaced by ' .. newer.goal
     close(older, 'superseded', reason, ttl)
     if (older.deliveries or '') ~= '' then

@@ -1,0 +1,83 @@
+"""Dispatches carried by Celery. A message is a hint: the lane in Redis stays the truth when it is lost."""
+
+import logging
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from deployer.ports import Dispatch
+
+_log = logging.getLogger(__name__)
+
+
+def make_celery(redis_url: str) -> Celery:
+    """The Celery application, as workers, web and command line share it.
+
+    Args:
+        redis_url: the broker's URL; `sentinel://` is put into kombu's own form.
+
+    The reason for each setting stands beside it; docs/decisions/0003-celery.md tells the whole story.
+    """
+    broker, options = _broker(redis_url)
+    app = Celery("deployer", broker=broker, set_as_current=False)
+    app.conf.update(
+        broker_transport_options={
+            # a message that a dead worker held comes back long after the sweeper sent another: it is then refused by
+            # its old token, so this only has to exceed any task's run time
+            "visibility_timeout": 3600,
+            "socket_connect_timeout": 2,
+            "socket_timeout": 30,
+            "health_check_interval": 30,
+            **options,
+        },
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # Redis may be away for hours: wait for it
+        task_default_queue="deployer",
+        task_ignore_result=True,  # outcomes live in the ledger
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=False,  # the lane hands out again what a dead worker held; a second redelivery helps nobody
+        worker_prefetch_multiplier=1,  # an idle process must not starve beside one that hoards
+        worker_enable_remote_control=False,  # with it, a worker often ended instead of reconnecting to Redis
+        worker_send_task_events=True,  # Flower
+        task_send_sent_event=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_publish_retry=False,  # the sweeper sends again; a web request must not wait
+        task_serializer="json",
+        accept_content=["json"],
+        enable_utc=True,
+        timezone="UTC",
+    )
+    return app
+
+
+class CeleryQueue:
+    """The real form of `Queue`."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, dispatch: Dispatch) -> None:
+        """See `Queue.send`."""
+        arguments: list[Any] = [dispatch.repository, dispatch.environment, dispatch.token]
+        try:
+            self._app.send_task(dispatch.task, args=arguments, retry=False)
+        except (OperationalError, OSError) as error:
+            _log.warning(
+                "sending %s for %s to the workers: %s; the scheduler will send it again",
+                dispatch.task,
+                dispatch.repository,
+                type(error).__name__,
+            )
+
+
+def _broker(redis_url: str) -> tuple[str, dict[str, Any]]:
+    if not redis_url.startswith("sentinel://"):
+        return redis_url.replace("unix://", "redis+socket://"), {}
+    hosts, _, path = redis_url.removeprefix("sentinel://").partition("/")
+    service, _, database = path.partition("?")[0].partition("/")
+    credentials, _, nodes = hosts.rpartition("@")
+    prefix = f"sentinel://{credentials}@" if credentials else "sentinel://"
+    urls = ";".join(f"{prefix}{node}/{database or 0}" for node in nodes.split(","))
+    return urls, {"master_name": service or "mymaster"}

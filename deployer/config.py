@@ -1,0 +1,191 @@
+"""Settings: environment variables read once, checked whole, kept as one value that never changes.
+
+The names are fixed by the documentation. `ssm:/path/name` and `secretsmanager:name` are resolved by a function that
+the composition root hands in, since the core knows no AWS.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from deployer.environments import Repository
+from deployer.errors import ConfigError
+
+_REFERENCE = ("ssm:", "secretsmanager:")
+_PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]-]+/[A-Za-z0-9_.*?\[\]-]+")
+
+
+def _setting(variable: str, help_text: str, *, secret: bool = False) -> Any:
+    return field(metadata={"variable": variable, "help": help_text, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting in force. Durations are in seconds."""
+
+    redis_url: str = _setting("DEPLOYER_REDIS_URL", "redis://, rediss:// or sentinel:// URL")
+    webhook_secrets: tuple[str, ...] = _setting(
+        "DEPLOYER_GITHUB_WEBHOOK_SECRET", "secret of the GitHub webhook; several by comma", secret=True
+    )
+    github_token: str = _setting("DEPLOYER_GITHUB_TOKEN", "token for GitHub's API", secret=True)
+    github_app_id: str = _setting("DEPLOYER_GITHUB_APP_ID", "id of the GitHub App, instead of a token")
+    github_app_private_key: str = _setting(
+        "DEPLOYER_GITHUB_APP_PRIVATE_KEY", "the App's key (PEM)", secret=True
+    )
+    github_api_url: str = _setting("DEPLOYER_GITHUB_API_URL", "GitHub's REST API")
+    repositories: tuple[str, ...] = _setting(
+        "DEPLOYER_REPOSITORIES", "allowed repositories as owner/repo patterns; several by comma"
+    )
+    artifact_bucket: str = _setting("DEPLOYER_ARTIFACT_BUCKET", "S3 bucket for templates and artifacts")
+    connection_arn: str = _setting(
+        "DEPLOYER_CONNECTION_ARN", "CodeConnections connection given to templates as ConnectionArn"
+    )
+    aws_event_key: str = _setting(
+        "DEPLOYER_AWS_EVENT_KEY", "key that AWS's event destination sends", secret=True
+    )
+    api_token: str = _setting("DEPLOYER_API_TOKEN", "bearer token of the API", secret=True)
+    public_url: str = _setting("DEPLOYER_PUBLIC_URL", "where people reach the dashboard")
+    lease_seconds: float = _setting("DEPLOYER_LEASE_SECONDS", "how long a lost worker keeps its lane")
+    grace_seconds: float = _setting(
+        "DEPLOYER_GRACE_SECONDS", "how long a message may be under way before it is sent again"
+    )
+    max_attempts: int = _setting("DEPLOYER_MAX_ATTEMPTS", "attempts before a dead letter")
+    retry_seconds: float = _setting("DEPLOYER_RETRY_SECONDS", "first wait before a task's next attempt")
+    poll_seconds: float = _setting(
+        "DEPLOYER_POLL_SECONDS", "first wait for AWS where no event comes; grows fifteenfold"
+    )
+    resync_seconds: float = _setting(
+        "DEPLOYER_RESYNC_SECONDS", "time between scheduled resyncs of a repository; 0 for none"
+    )
+    drain_seconds: float = _setting("DEPLOYER_DRAIN_SECONDS", "time a stopping process has to end its work")
+    concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
+    web_host: str = _setting("DEPLOYER_WEB_HOST", "address the web listens on")
+    web_port: int = _setting("DEPLOYER_WEB_PORT", "port the web listens on")
+    data_dir: str = _setting("DEPLOYER_DATA_DIR", "where `deployer up` keeps the embedded Redis's data")
+    log_level: str = _setting("DEPLOYER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR")
+
+    def allows(self, repository: Repository) -> bool:
+        """Whether this installation serves the repository."""
+        return any(fnmatchcase(repository.key, pattern.lower()) for pattern in self.repositories)
+
+    def shown(self) -> dict[str, str]:
+        """Variable to value as people may see them: secrets are masked, also the password in a URL."""
+        values = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            if item.metadata["secret"] and text:
+                text = "********"
+            elif item.name == "redis_url":
+                text = _without_password(text)
+            values[str(item.metadata["variable"])] = text
+        return values
+
+
+REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
+REQUIRED_FOR_WORKER = ("artifact_bucket",)
+
+
+def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) -> Config:
+    """Read and check the settings.
+
+    Args:
+        env: the environment variables.
+        resolve: returns the value behind an `ssm:` or `secretsmanager:` reference.
+
+    Raises:
+        ConfigError: one is malformed or missing; one line that names it.
+    """
+
+    def text(name: str, default: str = "") -> str:
+        value = env.get(name, "").strip() or default
+        if value.startswith(_REFERENCE):
+            if resolve is None:
+                raise ConfigError(f"{name} refers to {value}, which cannot be read here")
+            return resolve(value).strip()
+        return value
+
+    def number(name: str, default: float, low: float, high: float) -> float:
+        value = text(name, str(default))
+        try:
+            found = float(value)
+        except ValueError:
+            found = float("nan")
+        if not low <= found <= high:
+            raise ConfigError(f"{name} is {value[:40]!r}; it must be a number from {low:g} to {high:g}")
+        return found
+
+    def url(name: str, default: str, *schemes: str) -> str:
+        value = text(name, default)
+        if value and urlsplit(value).scheme not in schemes:
+            raise ConfigError(
+                f"{name} must be a URL that begins with {' or '.join(s + '://' for s in schemes)}"
+            )
+        return value.rstrip("/")
+
+    def listed(name: str) -> tuple[str, ...]:
+        return tuple(part.strip() for part in text(name).split(",") if part.strip())
+
+    repositories = listed("DEPLOYER_REPOSITORIES")
+    for pattern in repositories:
+        if not _PATTERN.fullmatch(pattern):
+            raise ConfigError(f"DEPLOYER_REPOSITORIES has {pattern[:80]!r}, which is no owner/repo pattern")
+    level = text("DEPLOYER_LOG_LEVEL", "INFO").upper()
+    if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ConfigError(f"DEPLOYER_LOG_LEVEL is {level[:40]!r}; it must be DEBUG, INFO, WARNING or ERROR")
+    app_id = text("DEPLOYER_GITHUB_APP_ID")
+    app_key = text("DEPLOYER_GITHUB_APP_PRIVATE_KEY").replace("\\n", "\n")
+    if bool(app_id) != bool(app_key):
+        raise ConfigError("DEPLOYER_GITHUB_APP_ID and DEPLOYER_GITHUB_APP_PRIVATE_KEY must be set together")
+    return Config(
+        redis_url=url(
+            "DEPLOYER_REDIS_URL", "redis://127.0.0.1:6379/0", "redis", "rediss", "sentinel", "unix"
+        ),
+        webhook_secrets=listed("DEPLOYER_GITHUB_WEBHOOK_SECRET"),
+        github_token=text("DEPLOYER_GITHUB_TOKEN"),
+        github_app_id=app_id,
+        github_app_private_key=app_key,
+        github_api_url=url("DEPLOYER_GITHUB_API_URL", "https://api.github.com", "http", "https"),
+        repositories=repositories,
+        artifact_bucket=text("DEPLOYER_ARTIFACT_BUCKET"),
+        connection_arn=text("DEPLOYER_CONNECTION_ARN"),
+        aws_event_key=text("DEPLOYER_AWS_EVENT_KEY"),
+        api_token=text("DEPLOYER_API_TOKEN"),
+        public_url=url("DEPLOYER_PUBLIC_URL", "", "http", "https"),
+        lease_seconds=number("DEPLOYER_LEASE_SECONDS", 60, 1, 3600),
+        grace_seconds=number("DEPLOYER_GRACE_SECONDS", 10, 0.5, 600),
+        max_attempts=int(number("DEPLOYER_MAX_ATTEMPTS", 6, 1, 100)),
+        retry_seconds=number("DEPLOYER_RETRY_SECONDS", 15, 0.05, 3600),
+        poll_seconds=number("DEPLOYER_POLL_SECONDS", 4, 0.05, 600),
+        resync_seconds=number("DEPLOYER_RESYNC_SECONDS", 3600, 0, 7 * 86400),
+        drain_seconds=number("DEPLOYER_DRAIN_SECONDS", 30, 0, 3600),
+        concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256)),
+        web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),
+        web_port=int(number("DEPLOYER_WEB_PORT", 8080, 1, 65535)),
+        data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
+        log_level=level,
+    )
+
+
+def require(config: Config, *names: str) -> None:
+    """Insist that settings have a value.
+
+    Args:
+        config: the settings.
+        names: attributes of `Config`, such as those of `REQUIRED_FOR_WEB`.
+
+    Raises:
+        ConfigError: one of them is missing; one line that names its variable and what it is for.
+    """
+    for item in fields(config):
+        if item.name in names and not getattr(config, item.name):
+            raise ConfigError(f"{item.metadata['variable']} is not set; it is the {item.metadata['help']}")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:********@{host}" if at else host))

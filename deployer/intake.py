@@ -1,0 +1,204 @@
+"""The door: everything that may become work passes here on its way into a lane."""
+
+from dataclasses import dataclass
+
+from deployer.config import Config
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import NotFoundError, PermanentError
+from deployer.events import CloudEvent, Ignored, Push
+from deployer.ledger import RESYNC_KEY, RESYNCED, Cause, DeliveryRecord, Task, Work
+from deployer.ports import Accepted, Cloud, Done, Host, Lanes, Queue
+from deployer.refs import Ref
+from deployer.resync import Planned, plan
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender of a delivery is told."""
+
+    delivery: str
+    outcome: str  # queued, duplicate or ignored
+    reason: str
+
+
+class Intake:
+    """Accepts deliveries and people's requests.
+
+    Args:
+        config: says which repositories are served.
+        lanes: takes the work.
+        queue: carries the dispatch; the work is safe before it is sent.
+    """
+
+    def __init__(self, config: Config, lanes: Lanes, queue: Queue) -> None:
+        self._config = config
+        self._lanes = lanes
+        self._queue = queue
+
+    def github(self, event: Push | Ignored) -> Answer:
+        """Accept an event of GitHub.
+
+        Raises:
+            UnavailableError: Redis is away; nothing was recorded.
+        """
+        if isinstance(event, Ignored):
+            return self._ignore(event.delivery, event.reason, event.repository)
+        if not self._config.allows(event.repository):
+            reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
+            return self._ignore(event.delivery, reason, event.repository)
+        environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
+        work = Work(
+            environment=environment.key,
+            cause=Cause.DELETION if event.deleted else Cause.PUSH,
+            ref=event.ref.name,
+            before=event.before,
+            after=event.after,
+            default_branch=event.default_branch,
+        )
+        return self._answer(event.delivery, self._accept(event.repository, work, event.delivery, "push"))
+
+    def aws(self, event: CloudEvent | Ignored) -> Answer:
+        """Accept an event of a pipeline or stack.
+
+        Raises:
+            UnavailableError: Redis is away; nothing was recorded.
+        """
+        if isinstance(event, Ignored):
+            return self._ignore(event.delivery, event.reason, None)
+        environment = self._lanes.find(event.stack_name)
+        if environment is None:
+            return self._ignore(
+                event.delivery, f"{event.stack_name} is no environment's stack or pipeline", None
+            )
+        work = Work(environment=environment.key, task=Task.NOTIFY, cause=Cause.EVENT)
+        accepted = self._accept(environment.repository, work, event.delivery, event.about)
+        return self._answer(event.delivery, accepted)
+
+    def request(
+        self,
+        repository: Repository,
+        ref: Ref,
+        default_branch: str,
+        *,
+        cause: Cause,
+        sha: str = "",
+    ) -> Accepted:
+        """Queue what a person asks for the environment of a ref: a redeploy or its deletion."""
+        environment = Environment.of_ref(repository, ref, default_branch)
+        return self.request_environment(environment, cause=cause, ref=ref.name, sha=sha)
+
+    def request_environment(
+        self, environment: Environment, *, cause: Cause, ref: str = "", sha: str = ""
+    ) -> Accepted:
+        """Queue what a person asks for an environment.
+
+        Raises:
+            PermanentError: its repository is not served here.
+        """
+        self.insist(environment.repository)
+        work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha)
+        return self._accept(environment.repository, work)
+
+    def resync(self, repository: Repository) -> Accepted:
+        """Queue a look at a whole repository.
+
+        Raises:
+            PermanentError: the repository is not served here.
+        """
+        self.insist(repository)
+        return self._accept(repository, Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC))
+
+    def replay(self, letter: str) -> Accepted:
+        """Queue a dead letter once more.
+
+        Raises:
+            NotFoundError: there is no such dead letter.
+        """
+        return self._send(self._lanes.replay(letter))
+
+    def insist(self, repository: Repository) -> None:
+        """Refuse a repository that is not served.
+
+        Raises:
+            PermanentError: with the remedy.
+        """
+        if not self._config.allows(repository):
+            raise PermanentError(f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES")
+
+    def known(self, repository: Repository) -> Repository:
+        """The repository as GitHub spells it, where that is known: people type it in any case."""
+        return next((each for each in self._lanes.repositories() if each.key == repository.key), repository)
+
+    def _accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
+        return self._send(self._lanes.accept(repository, work, delivery, event))
+
+    def _send(self, accepted: Accepted) -> Accepted:
+        if accepted.dispatch:
+            self._queue.send(accepted.dispatch)
+        return accepted
+
+    def _ignore(self, delivery: str, reason: str, repository: Repository | None) -> Answer:
+        name = repository.full_name if repository else ""
+        self._lanes.ignore(DeliveryRecord(delivery=delivery, repository=name, reason=reason))
+        return Answer(delivery, "ignored", reason)
+
+    def _answer(self, delivery: str, accepted: Accepted) -> Answer:
+        return Answer(delivery, accepted.outcome, accepted.reason)
+
+
+class Resyncer:
+    """Makes a repository's plan and puts it into the lane."""
+
+    def __init__(self, host: Host, cloud: Cloud, lanes: Lanes) -> None:
+        self._host = host
+        self._cloud = cloud
+        self._lanes = lanes
+
+    def plan(self, repository: Repository) -> list[Planned]:
+        """What a resync would do now.
+
+        Raises:
+            TransientError: GitHub, AWS or Redis is away.
+            PermanentError: the repository cannot be read.
+        """
+        return plan(
+            repository,
+            self._host.default_branch(repository),
+            self._host.refs(repository),
+            self._cloud.stacks(),
+            self._lanes.environments(repository),
+        )
+
+    def run(self, repository: Repository) -> Done:
+        """Queue the plan; work that waits for an environment already is joined, never doubled."""
+        planned = self.plan(repository)
+        for each in planned:
+            work = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
+            self._lanes.accept(repository, work)  # this task holds the lane: nothing to dispatch
+        counts = {
+            action: sum(each.action == action for each in planned)
+            for action in ("provision", "check", "delete")
+        }
+        words = ", ".join(f"{count} to {action}" for action, count in counts.items() if count)
+        return Done(RESYNCED, words or "nothing to do")
+
+
+def environment_of(lanes: Lanes, repository: Repository, ref: Ref) -> Environment:
+    """The environment that a ref has, as the ledger knows it.
+
+    Raises:
+        NotFoundError: none is known for this ref.
+    """
+    known = {record.environment for record in lanes.environments(repository)}
+    candidates = (
+        [Environment(repository, Kind.PRODUCTION)]
+        if ref.is_tag
+        else [
+            Environment(repository, Kind.DEVELOPMENT, ref),
+            Environment(repository, Kind.STAGING),
+        ]
+    )
+    for candidate in candidates:
+        if candidate.key in known:
+            return candidate
+    raise NotFoundError(f"nothing is known of {ref} in {repository}; see: deployer status {repository}")

@@ -1,0 +1,118 @@
+"""Tells people how an environment's executions go: commit statuses, only when something changed."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+
+from deployer.environments import Environment
+from deployer.errors import PermanentError
+from deployer.ledger import EnvironmentRecord
+from deployer.ports import Cloud, Execution, Host, Status
+
+_log = logging.getLogger(__name__)
+_STATES = {
+    "pending": "pending",
+    "running": "pending",
+    "succeeded": "success",
+    "failed": "failure",
+    "stopped": "error",
+}
+_OPEN_LIMIT = 5  # executions of one environment that are followed at a time
+
+
+class Reporter:
+    """Posts statuses and keeps in the record what was posted last.
+
+    Args:
+        host: where statuses go.
+        cloud: where executions are looked up.
+        url: makes the address of an environment's page, or an empty text where there is none.
+    """
+
+    def __init__(self, host: Host, cloud: Cloud, url: Callable[[Environment], str]) -> None:
+        self._host = host
+        self._cloud = cloud
+        self._url = url
+
+    def prepare(
+        self, environment: Environment, record: EnvironmentRecord, sha: str, state: str, text: str
+    ) -> EnvironmentRecord:
+        """Post `deployer/prepare`: how far the pipeline itself is, before and apart from its stages."""
+        mark = f"{sha} {state} {text}"
+        if not sha or record.prepared == mark:
+            return record
+        description = f"{environment.kind}: {text}"
+        self._post(environment, sha, Status("deployer/prepare", state, description, self._url(environment)))
+        return record.but(prepared=mark)
+
+    def open(self, record: EnvironmentRecord, execution: str, sha: str) -> EnvironmentRecord:
+        """Follow an execution from now on until its end."""
+        if execution in record.open:
+            return record
+        kept = dict(list(record.open.items())[1 - _OPEN_LIMIT :])
+        return record.but(
+            execution=execution, stages=[], open={**kept, execution: {"sha": sha, "posted": {}}}
+        )
+
+    def refresh(
+        self, environment: Environment, record: EnvironmentRecord
+    ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
+        """Look at every open execution and post what changed; those that ended are followed no longer."""
+        found: dict[str, Execution] = {}
+        still_open = {}
+        for identity, entry in record.open.items():
+            execution = self._cloud.execution(environment.stack_name, identity)
+            if execution is None:
+                continue
+            found[identity] = execution
+            posted = self._post_stages(environment, execution, entry["sha"] or execution.sha, entry["posted"])
+            if not execution.ended:
+                still_open[identity] = {"sha": entry["sha"] or execution.sha, "posted": posted}
+            if identity == record.execution:
+                record = record.but(stages=[asdict(stage) for stage in execution.stages])
+        return record.but(open=still_open), found
+
+    def _post_stages(
+        self, environment: Environment, execution: Execution, sha: str, posted: dict[str, str]
+    ) -> dict[str, str]:
+        posted = dict(posted)
+        for stage in execution.stages:
+            state, text = (
+                _STATES[stage.status],
+                f"{environment.kind}: {_words(stage.name, stage.status, stage.reason)}",
+            )
+            if execution.ended and state == "pending":
+                state, text = (
+                    "error",
+                    f"{environment.kind}: {stage.name} ended as its execution was {execution.status}",
+                )
+            if not sha or posted.get(stage.name) == state:
+                continue
+            url = stage.url or self._cloud.execution_url(environment.stack_name, execution.id)
+            self._post(environment, sha, Status(f"deployer/{stage.name}", state, text, url))
+            posted[stage.name] = state
+        return posted
+
+    def _post(self, environment: Environment, sha: str, status: Status) -> None:
+        try:
+            self._host.post(environment.repository, sha, status)
+        except PermanentError as error:
+            # a status that GitHub will not take must not stop the deployment it tells of
+            _log.warning(
+                "posting status %s on %s of %s: %s", status.context, sha[:12], environment.repository, error
+            )
+
+
+def failure_text(execution: Execution) -> str:
+    """Why an execution did not succeed, in one line."""
+    for stage in execution.stages:
+        if stage.status == "failed":
+            return _words(stage.name, stage.status, stage.reason)
+    return f"the execution was {execution.status}"
+
+
+def _words(name: str, status: str, reason: str) -> str:
+    done = {"pending": "waits", "running": "runs", "succeeded": "succeeded", "stopped": "was stopped"}
+    if status == "failed":
+        return f"{name} failed: {reason}" if reason else f"{name} failed"
+    return f"{name} {done[status]}"
