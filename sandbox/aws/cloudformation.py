@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sandbox.aws import storage
+from sandbox.aws.operations import Plan, Stack
 from sandbox.aws.protocol import AwsError
-from sandbox.aws.stacks import Plan, Stack, Stacks
+from sandbox.aws.stacks import Stacks
 from sandbox.aws.template import Template, invalid
 
 LONGEST_BODY = 51_200

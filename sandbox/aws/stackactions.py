@@ -8,8 +8,9 @@ from typing import Any
 
 from sandbox.aws.clock import Process, Scheduler
 from sandbox.aws.executions import ActionError
+from sandbox.aws.operations import Plan, Stack
 from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
-from sandbox.aws.stacks import UPDATABLE, Plan, Stack, Stacks
+from sandbox.aws.stacks import UPDATABLE, Stacks
 
 _POLL_SECONDS = 0.3
 _FAILED_STATES = (
