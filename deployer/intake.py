@@ -6,7 +6,7 @@ from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.events import CloudEvent, Ignored, Push
-from deployer.ledger import RESYNC_KEY, RESYNCED, Cause, DeliveryRecord, Task, Work
+from deployer.ledger import RESYNC_KEY, RESYNCED, Cause, DeliveryRecord, EnvironmentRecord, Task, Work
 from deployer.ports import Accepted, Cloud, Done, Host, Lanes, Queue
 from deployer.refs import Ref
 from deployer.resync import Planned, plan
@@ -183,22 +183,26 @@ class Resyncer:
         return Done(RESYNCED, words or "nothing to do")
 
 
-def environment_of(lanes: Lanes, repository: Repository, ref: Ref) -> Environment:
-    """The environment that a ref has, as the ledger knows it.
+def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRecord:
+    """What is known of the environment that people name.
+
+    Args:
+        lanes: the ledger.
+        repository: the repository.
+        text: a branch's short name, a full ref, or `staging` or `production`.
 
     Raises:
-        NotFoundError: none is known for this ref.
+        NotFoundError: nothing is known of it.
+        PayloadError: git allows no such ref.
     """
-    known = {record.environment for record in lanes.environments(repository)}
-    candidates = (
-        [Environment(repository, Kind.PRODUCTION)]
-        if ref.is_tag
-        else [
-            Environment(repository, Kind.DEVELOPMENT, ref),
-            Environment(repository, Kind.STAGING),
-        ]
-    )
-    for candidate in candidates:
-        if candidate.key in known:
-            return candidate
-    raise NotFoundError(f"nothing is known of {ref} in {repository}; see: deployer status {repository}")
+    ref = Ref.from_people(text)
+    records = lanes.environments(repository)
+    production = Environment(repository, Kind.PRODUCTION).key
+    for record in records:
+        branch = Environment.from_key(repository, record.environment).branch
+        if (branch or (Ref.parse(record.ref) if record.ref else None)) == ref:
+            return record
+    for record in records:
+        if record.environment == text or (ref.is_tag and record.environment == production):
+            return record
+    raise NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")

@@ -1,0 +1,137 @@
+"""The composition root: settings in, everything wired together out."""
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from celery import Celery
+from dotenv import dotenv_values
+
+from deployer.adapters.aws import AwsCloud
+from deployer.adapters.celery_queue import CeleryQueue, make_celery
+from deployer.adapters.github import GitHubHost
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.config import Config, load
+from deployer.errors import ConfigError
+from deployer.intake import Intake, Resyncer
+from deployer.reconcile import Options, Reconciler
+
+
+@dataclass
+class Deployer:
+    """Every part, made when first asked for: a web process never needs GitHub, the command line seldom AWS."""
+
+    config: Config
+
+    @cached_property
+    def lanes(self) -> RedisLanes:
+        """Lanes and ledger."""
+        return RedisLanes(
+            connect(self.config.redis_url),
+            lease_seconds=self.config.lease_seconds,
+            grace_seconds=self.config.grace_seconds,
+            max_attempts=self.config.max_attempts,
+        )
+
+    @cached_property
+    def celery(self) -> Celery:
+        """The Celery application."""
+        return make_celery(self.config.redis_url)
+
+    @cached_property
+    def queue(self) -> CeleryQueue:
+        """Carries dispatches."""
+        return CeleryQueue(self.celery)
+
+    @cached_property
+    def host(self) -> GitHubHost:
+        """GitHub."""
+        return GitHubHost(
+            token=self.config.github_token,
+            app_id=self.config.github_app_id,
+            private_key=self.config.github_app_private_key,
+            api_url=self.config.github_api_url,
+        )
+
+    @cached_property
+    def cloud(self) -> AwsCloud:
+        """AWS."""
+        return AwsCloud(artifact_bucket=self.config.artifact_bucket, repository_token=self.host.clone_token)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """The door into the lanes."""
+        return Intake(self.config, self.lanes, self.queue)
+
+    @cached_property
+    def resyncer(self) -> Resyncer:
+        """Plans resyncs."""
+        return Resyncer(self.host, self.cloud, self.lanes)
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        """Carries out tasks."""
+        given = {"ArtifactStore": self.config.artifact_bucket, "ConnectionArn": self.config.connection_arn}
+        options = Options(
+            given={name: value for name, value in given.items() if value},
+            poll_seconds=self.config.poll_seconds,
+            public_url=self.config.public_url,
+        )
+        return Reconciler(self.host, self.cloud, self.lanes, options)
+
+
+def build(env: dict[str, str] | None = None) -> Deployer:
+    """Read the settings and wire everything.
+
+    Args:
+        env: the environment variables; by default the process's own over those of `.env`.
+
+    Raises:
+        ConfigError: a setting is missing or malformed; one line that names it.
+    """
+    if env is None:
+        env = environment()
+    return Deployer(load(env, resolve_reference))
+
+
+def environment() -> dict[str, str]:
+    """The process's environment variables over those of a file `.env` in the working directory."""
+    env = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    for name, value in env.items():
+        os.environ.setdefault(name, value)  # boto3 reads AWS's own variables by itself
+    return {**env, **os.environ}
+
+
+def resolve_reference(reference: str) -> str:
+    """Read a setting's value from SSM (`ssm:/path/name`) or Secrets Manager (`secretsmanager:name`).
+
+    Raises:
+        ConfigError: it cannot be read; the value is never part of the text.
+    """
+    kind, _, name = reference.partition(":")
+    try:
+        if kind == "ssm":
+            answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
+            return str(answer["Parameter"]["Value"])
+        return str(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+    except (BotoCoreError, ClientError, KeyError) as error:
+        raise ConfigError(
+            f"reading {reference}: {type(error).__name__}; check the name and AWS's rights"
+        ) from error
+
+
+def setup_logging(config: Config, process: str) -> None:
+    """Log to standard error, one line an event."""
+    logging.basicConfig(
+        level=config.log_level,
+        stream=sys.stderr,
+        format=f"%(asctime)s %(levelname)-7s {process} %(name)s: %(message)s",
+        force=True,
+    )
+    for noisy in ("botocore", "urllib3", "boto3", "github", "kombu", "amqp"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

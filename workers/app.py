@@ -1,0 +1,23 @@
+"""The Celery application: `celery -A workers ...` finds it, and a worker learns its tasks by importing it."""
+
+import logging
+from typing import Any
+
+from celery import signals
+
+from deployer.bootstrap import build, setup_logging
+from deployer.config import REQUIRED_FOR_WORKER, require
+from deployer.errors import ConfigError
+
+try:
+    deployer = build()
+    require(deployer.config, *REQUIRED_FOR_WORKER)
+except ConfigError as error:
+    raise SystemExit(f"deployer: {error}") from None
+app = deployer.celery
+
+
+@signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+def _log_our_way(**_: Any) -> None:
+    setup_logging(deployer.config, "worker")
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # our own tasks tell what they did

@@ -1,0 +1,74 @@
+"""The scheduler: hands out again what was lost, wakes what is due, and resyncs every repository now and then.
+
+Several may run at once: every hand-out goes through the lanes' scripts, which let only one of them have it.
+"""
+
+import logging
+import threading
+import time
+import zlib
+
+from deployer.bootstrap import Deployer
+from deployer.environments import Repository
+from deployer.errors import DeployerError, UnavailableError
+
+_log = logging.getLogger("deployer.scheduler")
+_SWEEP_SECONDS = 0.25
+_LONGEST_PAUSE = 5.0
+
+
+class Scheduler:
+    """Sweeps the lanes until told to stop.
+
+    Args:
+        deployer: the wired parts.
+    """
+
+    def __init__(self, deployer: Deployer) -> None:
+        self._deployer = deployer
+        self._stop = threading.Event()
+        self._resynced: dict[str, int] = {}
+
+    def stop(self) -> None:
+        """End `run` after the sweep under way."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Sweep until `stop`; Redis away only makes it slower."""
+        pause, away = _SWEEP_SECONDS, False
+        while not self._stop.wait(pause):
+            try:
+                for dispatch in self._deployer.lanes.sweep():
+                    self._deployer.queue.send(dispatch)
+                self._resync_due()
+            except UnavailableError as error:
+                if not away:
+                    _log.warning("sweeping the lanes: %s; waiting for it to return", error)
+                pause, away = min(pause * 2, _LONGEST_PAUSE), True
+            else:
+                if away:
+                    _log.warning("sweeping the lanes: Redis is back")
+                pause, away = _SWEEP_SECONDS, False
+
+    def _resync_due(self) -> None:
+        period = self._deployer.config.resync_seconds
+        if not period:
+            return
+        for repository in self._deployer.lanes.repositories():
+            turn = int((time.time() + _offset(repository, period)) // period)
+            # the first look after a start is at once: what happened meanwhile is unknown
+            if self._resynced.get(repository.key) == turn:
+                continue
+            self._resynced[repository.key] = turn
+            try:
+                self._deployer.intake.resync(repository)
+            except UnavailableError:
+                del self._resynced[repository.key]
+                raise
+            except DeployerError as error:
+                _log.info("scheduled resync of %s: %s", repository, error)
+
+
+def _offset(repository: Repository, period: float) -> float:
+    """Spreads the repositories evenly over the period."""
+    return zlib.crc32(repository.key.encode()) % max(1, int(period))

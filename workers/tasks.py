@@ -1,0 +1,196 @@
+"""The tasks that people see in Flower, and the one mapping from how a task ends to what its lane does.
+
+A message says which lane to look at and under which token; what is to be done stands in the lane. A call without
+a token comes from a person (`celery call`): it puts work into the lane instead.
+"""
+
+import logging
+import random
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from deployer.adapters.redis_lanes import letter_id
+from deployer.bootstrap import Deployer
+from deployer.environments import Environment, Repository
+from deployer.errors import DeployerError, LaneLostError, TransientError, UnavailableError
+from deployer.intake import record_of
+from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
+from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
+
+_log = logging.getLogger("deployer.tasks")
+_LONGEST_RETRY = 600.0
+_FINISH_TRIES = (
+    30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
+)
+
+
+def register(app: Celery, deployer: Deployer) -> dict[str, Any]:
+    """Make the tasks known to the application; returns them by name."""
+    runner = Runner(deployer)
+    return {str(task): _define(app, runner, task) for task in Task}
+
+
+def _define(app: Celery, runner: "Runner", task: Task) -> Any:
+    def run(repository: str, environment: str = "", token: int = 0) -> str:
+        return runner.carry_out(task, repository, environment, token)
+
+    run.__name__ = run.__qualname__ = str(task).rpartition(".")[2]
+    run.__doc__ = f"Carry out {task} for an environment of a repository."
+    return app.task(run, name=str(task))
+
+
+class Runner:
+    """Takes work from a lane, has it carried out, and returns the verdict to the lane."""
+
+    def __init__(self, deployer: Deployer) -> None:
+        self._deployer = deployer
+
+    def carry_out(self, task: Task, repository_name: str, environment: str, token: int) -> str:
+        """Run one task.
+
+        Args:
+            task: the task that the message names.
+            repository_name: `owner/repo`.
+            environment: the environment's key; a person may give a branch, a ref, `staging` or `production`.
+            token: the lane's token, or 0 where a person calls.
+
+        Returns:
+            What became of it, in a line that Flower shows.
+        """
+        repository = Repository.parse(repository_name)
+        if not token:
+            return self._enqueue(task, repository, environment)
+        lanes = self._deployer.lanes
+        work = lanes.begin(repository, token)
+        if work is None:
+            _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
+            return "stale: the lane was handed out again"
+        started = time.monotonic()
+        with self._renewed(repository, token) as held:
+            verdict = self._judge(repository, work, token)
+        if verdict is None:
+            _log.warning("%s of %s: its lease ran out; stopped before its next step", task, repository)
+            return "lost: the lane was handed out again"
+        if not held():
+            _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
+        try:
+            dispatch = self._finish(repository, token, verdict)
+        except LaneLostError as error:
+            _log.warning("%s of %s: %s", task, repository, error)
+            return "lost: the lane was handed out again"
+        if dispatch:
+            self._deployer.queue.send(dispatch)
+        told = describe(verdict)
+        _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, told,
+                  time.monotonic() - started)  # fmt: skip
+        return told
+
+    def _judge(self, repository: Repository, work: Work, token: int) -> Verdict | None:
+        """The one mapping from how a task ends to what its lane does; None if the lane was lost meanwhile."""
+
+        def guard() -> None:
+            if not self._deployer.lanes.extend(repository, token):
+                raise LaneLostError(f"the lane of {repository} was handed out again")
+
+        try:
+            if work.environment == RESYNC_KEY:
+                return self._deployer.resyncer.run(repository)
+            return self._deployer.reconciler.run(repository, work, guard)
+        except LaneLostError:
+            return None
+        except TransientError as error:
+            if work.attempts < self._deployer.config.max_attempts:
+                seconds = self._backoff(work.attempts, error.retry_after)
+                return Retry(work.but(last_error=str(error)), seconds)
+            return self._dead(repository, work, token, error)
+        except DeployerError as error:
+            # people must change something before it can work: nothing that a repeat or a dead letter could mend
+            return Done("failed", str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not be lost
+            return self._dead(repository, work, token, error)
+
+    def _dead(self, repository: Repository, work: Work, token: int, error: Exception) -> Dead:
+        _log.error("%s of %s %s is a dead letter", work.task, repository, work.environment, exc_info=error)
+        reason = str(error) if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}"
+        return Dead(
+            DeadLetter(
+                id=letter_id(repository, token),
+                repository=repository.full_name,
+                task=work.task,
+                reason=" ".join(reason.split())[:500],
+                traceback="".join(traceback.format_exception(error))[-20_000:],
+                at=time.time(),
+                work=work.to_json(),
+            )
+        )
+
+    def _backoff(self, attempts: int, retry_after: float | None) -> float:
+        seconds: float = min(self._deployer.config.retry_seconds * 2.0 ** (attempts - 1), _LONGEST_RETRY)
+        seconds *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, no secret
+        return max(seconds, retry_after or 0)
+
+    def _finish(self, repository: Repository, token: int, verdict: Verdict) -> Dispatch | None:
+        for left in range(_FINISH_TRIES, -1, -1):
+            try:
+                return self._deployer.lanes.finish(repository, token, verdict)
+            except UnavailableError as error:
+                if not left:
+                    raise
+                _log.warning("returning a verdict to the lane of %s: %s; trying again", repository, error)
+                time.sleep(1)
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _renewed(self, repository: Repository, token: int) -> Iterator[Any]:
+        """Renew the lease at a third of its time for as long as the task runs."""
+        ended, held = threading.Event(), [True]
+
+        def renew() -> None:
+            while not ended.wait(self._deployer.config.lease_seconds / 3):
+                try:
+                    held[0] = self._deployer.lanes.extend(repository, token)
+                except UnavailableError as error:
+                    _log.warning("renewing the lease of %s: %s", repository, error)
+
+        thread = threading.Thread(target=renew, name=f"lease-{repository}", daemon=True)
+        thread.start()
+        try:
+            yield lambda: held[0]
+        finally:
+            ended.set()
+            thread.join()
+
+    def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
+        intake = self._deployer.intake
+        repository = intake.known(repository)
+        if task is Task.RESYNC or not environment:
+            return f"queued as {intake.resync(repository).goal}"
+        try:
+            target = Environment.from_key(repository, environment)
+        except DeployerError:
+            target = Environment.from_key(
+                repository, record_of(self._deployer.lanes, repository, environment).environment
+            )
+        cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
+        return f"queued as {intake.request_environment(target, cause=cause).goal}"
+
+
+def describe(verdict: Verdict) -> str:
+    """A verdict in a few words."""
+    match verdict:
+        case Done():
+            return f"{verdict.outcome}: {verdict.reason}"
+        case Again():
+            return f"next: {verdict.work.task}"
+        case Snooze():
+            return f"snoozed for {verdict.seconds:.1f} s"
+        case Retry():
+            return f"again in {verdict.seconds:.0f} s: {verdict.work.last_error}"
+        case Dead():
+            return f"dead-lettered: {verdict.letter.reason}"
