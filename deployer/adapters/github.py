@@ -1,0 +1,413 @@
+"""GitHub through PyGithub: refs, files at a commit, statuses. GitHub's answers are read here and nowhere else.
+
+A ref or folder that is not there is an answer (`None`, `{}`); a repository that is not there, or that we cannot
+see, is an error. The two look alike (404), and taking one for the other would tear environments down: so a 404
+on a ref is believed only after the repository itself has answered.
+"""
+
+import base64
+import binascii
+import logging
+import os
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from github import Auth, Github, GithubException, GithubIntegration
+from jwt import PyJWTError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
+from tenacity.wait import wait_random_exponential
+
+from deployer.environments import Repository
+from deployer.errors import DeployerError, PayloadError, PermanentError, TransientError
+from deployer.ports import Head, Status
+from deployer.refs import Ref
+
+log = logging.getLogger(__name__)
+
+PUBLIC_API = "https://api.github.com"
+# https://docs.github.com/rest/commits/statuses
+DESCRIPTION_LIMIT = 140
+CONTEXT_LIMIT = 255
+_URL_LIMIT = 1024
+_READ = ("pipeline.", "deployer.")  # the only files that deployer looks into
+_FILE_LIMIT = 10_000_000  # far over what a template may have: its reader says so better than we could
+_TAG_DEPTH = 10  # a tag of a tag of a tag
+_PAGES = 500
+_TIMEOUT = 15
+_ATTEMPTS = 4
+_SECONDS = 15.0
+_RATE_LIMIT_PAUSE = 60.0  # what GitHub's best practices ask for where an answer names no time
+_RATE_LIMIT_MOST = 3700.0
+# Everything else (rights of our token, a broken GitHub) is no fault of the repository's people
+_THEIR_FAULT = frozenset({404, 409, 410, 422, 451})
+_JOINER = "\u200d"
+_backoff = wait_random_exponential(multiplier=0.5, max=4)
+
+
+class GitHubHost:
+    """The port `Host` on GitHub's REST API.
+
+    Args:
+        token: a token for every repository; or
+        app_id, private_key: a GitHub App's, installed on each repository.
+        api_url: `https://api.github.com`, or `https://<host>/api/v3` of an Enterprise Server.
+    """
+
+    def __init__(
+        self, token: str = "", *, app_id: str = "", private_key: str = "", api_url: str = PUBLIC_API
+    ) -> None:
+        self._token = token
+        self._app_id = app_id
+        self._private_key = private_key
+        self._api_url = api_url.rstrip("/") or PUBLIC_API
+        self._local = threading.local()
+
+    def default_branch(self, repository: Repository) -> str:
+        """The default branch's short name. One call."""
+        with _translated(f"reading repository {repository}", repository):
+            return str(self._get(repository, "")["default_branch"])
+
+    def head(self, repository: Repository, ref: Ref) -> Head | None:
+        """Where a ref stands now, or None if there is no such ref. Two calls; one more per annotated tag.
+
+        Raises:
+            PermanentError: the tag leads to no commit, or there is no such repository.
+        """
+        with _translated(f"reading {ref} of {repository}", repository):
+            found = self._ref(repository, ref)
+            if found is None:
+                return None
+            target = found["object"]
+            for _ in range(_TAG_DEPTH):
+                if target["type"] != "tag":
+                    break
+                target = self._get(repository, f"/git/tags/{target['sha']}")["object"]
+            if target["type"] != "commit":
+                raise PermanentError(f"{ref} of {repository} leads to a {target['type']}, not to a commit")
+            commit = self._get(repository, f"/git/commits/{target['sha']}")
+            return Head(str(found["object"]["sha"]), str(target["sha"]), str(commit.get("message") or ""))
+
+    def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
+        """The files of deployer right in a folder at a commit: one call, and one for each such file.
+
+        They are read as blobs, by the id that the listing at this very commit gave.
+
+        Raises:
+            PermanentError: there is no such commit, or a file is beyond all measure.
+        """
+        with _translated(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
+            try:
+                listed = self._listing(repository, sha, folder)
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                self._get(repository, f"/git/commits/{sha}")  # no folder, or no commit, or no repository?
+                return {}
+            wanted = [
+                entry
+                for entry in listed
+                if entry.get("type") == "file" and str(entry.get("name", "")).startswith(_READ)
+            ]
+            return {str(entry["name"]): self._blob(repository, folder, entry) for entry in wanted}
+
+    def post(self, repository: Repository, sha: str, status: Status) -> None:
+        """Set a commit status, cut to GitHub's lengths. One call."""
+        body = {
+            "state": status.state,
+            "context": _cut(status.context, CONTEXT_LIMIT) or "deployer",
+            "description": _cut(" ".join(status.description.split()), DESCRIPTION_LIMIT),
+        }
+        if urlsplit(status.url).scheme in {"http", "https"} and len(status.url) <= _URL_LIMIT:
+            body["target_url"] = status.url
+        with _translated(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
+            for _ in range(2):
+                _, answer = self._ask(repository, "POST", f"/statuses/{sha}", body)
+                if isinstance(answer, dict) and "context" in answer:
+                    return
+                self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
+            raise TransientError(f"GitHub did not take a status of {repository} at {sha[:12]}")
+
+    def refs(self, repository: Repository) -> dict[Ref, str]:
+        """Every branch and tag, with the object it points to. A call for each hundred of either kind."""
+        with _translated(f"listing the refs of {repository}", repository):
+            found = {}
+            for kind in ("heads", "tags"):
+                try:
+                    for entry in self._pages(repository, f"/git/matching-refs/{kind}/"):
+                        try:
+                            found[Ref.parse(str(entry["ref"]))] = str(entry["object"]["sha"])
+                        except PayloadError as error:
+                            log.warning("%s: skipped: %s", repository, error)
+                except GithubException as error:
+                    if error.status != 409:  # an empty repository
+                        raise
+            return found
+
+    def clone_token(self, full_name: str) -> str:
+        """The token with which a pipeline may clone the repository.
+
+        An App's installation token lives an hour: with an App, a template should use a connection instead.
+        """
+        repository = Repository.parse(full_name)
+        with _translated(f"getting a token for {repository}", repository):
+            return self._attempts()(lambda: self._auth(repository).token)
+
+    # --- one request -------------------------------------------------------------------------------------------
+
+    def _ref(self, repository: Repository, ref: Ref) -> dict[str, Any] | None:
+        # the singular git/ref/ matches whole names; git/refs/ would give feature/x for feature
+        try:
+            found = self._get(repository, f"/git/ref/{quote(ref.name.removeprefix('refs/'))}")
+        except GithubException as error:
+            if error.status == 409:  # an empty repository
+                return None
+            if error.status != 404:
+                raise
+            self._get(repository, "")
+            return None
+        return found if isinstance(found, dict) and found.get("ref") == ref.name else None
+
+    def _listing(self, repository: Repository, sha: str, folder: str) -> list[dict[str, Any]]:
+        for _ in range(2):
+            listed = self._get(repository, f"/contents/{quote(folder.strip('/'))}", {"ref": sha})
+            if not isinstance(listed, list):
+                return []
+            # PyGithub drops the query when it follows a renamed repository's redirect: another commit's files
+            if all(str(entry.get("url", "")).endswith(f"ref={sha}") for entry in listed):
+                return listed
+            self._follow(repository)
+        raise TransientError(f"GitHub did not list {folder}/ of {repository} at {sha[:12]}")
+
+    def _blob(self, repository: Repository, folder: str, entry: dict[str, Any]) -> bytes:
+        name, size = f"{folder}/{entry['name']}", int(entry.get("size") or 0)
+        if size > _FILE_LIMIT:
+            raise PermanentError(f"{name} has {size:,} bytes; at most {_FILE_LIMIT:,} are read")
+        blob = self._get(repository, f"/git/blobs/{entry['sha']}")
+        try:
+            return base64.b64decode(blob["content"])
+        except (binascii.Error, KeyError, TypeError) as error:
+            raise TransientError(f"GitHub's answer for {name} of {repository} is no blob") from error
+
+    def _pages(self, repository: Repository, path: str) -> Iterator[dict[str, Any]]:
+        for page in range(1, _PAGES):
+            headers, listed = self._ask(repository, "GET", path, query={"per_page": 100, "page": page})
+            yield from listed
+            if 'rel="next"' not in headers.get("link", ""):
+                return
+        raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
+
+    def _get(self, repository: Repository, path: str, query: dict[str, Any] | None = None) -> Any:
+        return self._ask(repository, "GET", path, query=query)[1]
+
+    def _ask(
+        self,
+        repository: Repository,
+        verb: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        query: dict[str, Any] | None = None,
+    ) -> tuple[dict[str, Any], Any]:
+        """The headers and the body of an answer."""
+
+        def once() -> tuple[dict[str, Any], Any]:
+            client = self._client(repository)
+            url = f"/repos/{self._state()['moved'].get(repository.key, repository.full_name)}{path}"
+            return client.requester.requestJsonAndCheck(verb, url, parameters=query, input=body)
+
+        try:
+            return self._attempts()(once)
+        except GithubException as error:
+            if error.status == 401:  # the App may have been installed anew
+                self._state()["clients"].pop(repository.key, None)
+                self._state()["auths"].pop(repository.key, None)
+            raise
+
+    def _follow(self, repository: Repository) -> None:
+        """Learn a renamed repository's new name."""
+        self._state()["moved"][repository.key] = str(self._get(repository, "")["full_name"])
+
+    @staticmethod
+    def _attempts() -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_SECONDS),
+            wait=_wait,
+            reraise=True,
+        )
+
+    # --- clients -----------------------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        """What belongs to this thread of this process: PyGithub's connections bear neither threads nor forks."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.pid = os.getpid()
+            self._local.state = {"clients": {}, "auths": {}, "moved": {}}
+        state: dict[str, Any] = self._local.state
+        return state
+
+    def _client(self, repository: Repository) -> Github:
+        clients: dict[str, Github] = self._state()["clients"]
+        key = repository.key if self._app_id else ""
+        if key not in clients:
+            clients[key] = Github(auth=self._auth(repository), lazy=True, **self._options())
+        return clients[key]
+
+    def _auth(self, repository: Repository) -> Auth.Auth:
+        if not self._app_id:
+            return Auth.Token(self._token)
+        auths: dict[str, Auth.AppInstallationAuth] = self._state()["auths"]
+        if repository.key not in auths:
+            app = Auth.AppAuth(self._app_id, self._private_key)
+            try:
+                _ = app.token
+            except (PyJWTError, ValueError, TypeError) as error:
+                raise TransientError(
+                    "the GitHub App's private key cannot be used; see its setting"
+                ) from error
+            integration = GithubIntegration(auth=app, **self._options())
+            try:
+                installation = integration.get_repo_installation(repository.owner, repository.name)
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                raise PermanentError(f"the GitHub App is not installed on {repository}") from error
+            auth = app.get_installation_auth(installation.id, requester=integration.requester)
+            auths[repository.key] = auth
+        return auths[repository.key]
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "base_url": self._api_url,
+            "timeout": _TIMEOUT,
+            "user_agent": "deployer",
+            "retry": None,  # PyGithub's own retries sleep out a rate limit: minutes
+            "seconds_between_requests": 0,
+            "seconds_between_writes": 0,
+        }
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether a repeat within seconds may help."""
+    if isinstance(error, GithubException):
+        return error.status >= 500
+    # a ValueError is a body that is not JSON: a proxy's error page, or an answer cut short
+    return isinstance(
+        error,
+        requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError | ValueError,
+    )
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = _header_seconds(error, "retry-after") if isinstance(error, GithubException) else None
+    return _backoff(state) if asked is None else asked
+
+
+@contextmanager
+def _translated(doing: str, repository: Repository) -> Iterator[None]:
+    """Turn what PyGithub and requests raise into the core's errors.
+
+    Args:
+        doing: what is being done, on what; the error's text begins with it.
+        repository: whose people may be at fault.
+    """
+    try:
+        yield
+    except DeployerError:
+        raise
+    except GithubException as error:
+        raise _error(doing, repository, error) from error
+    except (requests.RequestException, ValueError) as error:
+        raise TransientError(f"{doing}: GitHub cannot be reached ({type(error).__name__})") from error
+    except (KeyError, TypeError, AssertionError, RuntimeError) as error:
+        raise TransientError(f"{doing}: GitHub's answer makes no sense ({_line(str(error))})") from error
+
+
+def _error(doing: str, repository: Repository, error: GithubException) -> DeployerError:
+    said = _line(_message(error))
+    if (pause := _rate_limit(error)) is not None:
+        return TransientError(f"{doing}: GitHub's rate limit is used up ({said})", retry_after=pause)
+    if error.status >= 500:
+        return TransientError(
+            f"{doing}: GitHub answers {error.status} ({said})",
+            retry_after=_header_seconds(error, "retry-after"),
+        )
+    if error.status == 404:
+        return PermanentError(f"{doing}: {repository} or the commit is not found, or deployer has no access")
+    if error.status in _THEIR_FAULT or "archived" in said.lower():
+        return PermanentError(f"{doing}: GitHub answers {error.status}: {said}")
+    if error.status == 401:
+        return TransientError(f"{doing}: GitHub refuses deployer's credentials ({said})")
+    if error.status == 403:
+        needs = (error.headers or {}).get("x-accepted-github-permissions")
+        lacking = f"; it needs {needs}" if needs else ""
+        return TransientError(f"{doing}: deployer's GitHub credentials lack the right ({said}{lacking})")
+    return TransientError(f"{doing}: GitHub answers {error.status}: {said}")
+
+
+def _rate_limit(error: GithubException) -> float | None:
+    """Seconds to wait if this is a rate limit, primary or secondary.
+
+    Rules: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    """
+    if error.status not in {403, 429}:
+        return None
+    headers = error.headers or {}
+    spent = headers.get("x-ratelimit-remaining") == "0"
+    if not (
+        error.status == 429 or spent or "retry-after" in headers or "rate limit" in _message(error).lower()
+    ):
+        return None
+    asked = _header_seconds(error, "retry-after")
+    if asked is None and spent:
+        reset = _header_seconds(error, "x-ratelimit-reset")
+        asked = None if reset is None else reset - time.time()
+    return _RATE_LIMIT_PAUSE if asked is None else min(max(asked, 1.0), _RATE_LIMIT_MOST)
+
+
+def _header_seconds(error: GithubException, name: str) -> float | None:
+    try:
+        return float((error.headers or {})[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def _message(error: GithubException) -> str:
+    data = error.data
+    if not isinstance(data, dict):
+        return str(data or "")
+    details = [str(item.get("message") or "") for item in data.get("errors") or [] if isinstance(item, dict)]
+    return ": ".join(part for part in [str(data.get("message") or ""), *details] if part)
+
+
+def _line(text: str) -> str:
+    return _cut(" ".join(text.split()), 300)
+
+
+def _cut(text: str, limit: int) -> str:
+    """The text, or its beginning and an ellipsis, at most `limit` characters.
+
+    A character that people see can be several of Python's: an emoji with a joiner, a letter with its accent.
+    """
+    if len(text) <= limit:
+        return text
+    end = limit - 1
+    while end > 0 and _continues(text, end):
+        end -= 1
+    return f"{text[: end or limit - 1].rstrip()}…"
+
+
+def _continues(text: str, at: int) -> bool:
+    """Whether the character at this place is drawn together with the one before it."""
+    here = text[at]
+    return (
+        _JOINER in (here, text[at - 1])
+        or unicodedata.category(here).startswith("M")
+        or "\U0001f3fb" <= here <= "\U0001f3ff"  # skin tones
+    )
