@@ -80,27 +80,30 @@ class Operations:
         self.gone: dict[str, Stack] = {}
 
     def create(self, stack: Stack) -> Process:
+        """Create a stack's resources and, should one fail, do what the stack says to do then."""
+        reason = yield from self._build_up(stack)
+        if not reason:
+            self._finish(stack, "CREATE_COMPLETE")
+        elif stack.on_failure == "DO_NOTHING":
+            self.mark(stack, "CREATE_FAILED", reason)
+        elif stack.on_failure == "DELETE":
+            self.mark(stack, "DELETE_IN_PROGRESS", f"{reason}Delete requested by user.")
+            yield from self.delete(stack, ())
+        else:
+            self.mark(stack, "ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
+            left = yield from self._remove(stack, self._in_delete_order(stack))
+            why = f"The following resource(s) failed to delete: [{', '.join(left)}]. " if left else None
+            self.mark(stack, "ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", why)
+
+    def _build_up(self, stack: Stack) -> Process:
+        """Create all resources; gives why that failed, or None."""
         resolver = self._resolver(stack)
         for name in stack.plan.template.order:
             if not resolver.active(stack.plan.template.resources[name]):
                 continue
-            failed = yield from self._make(stack, resolver, name)
-            if not failed:
-                continue
-            reason = f"The following resource(s) failed to create: [{name}]. "
-            if stack.on_failure == "DO_NOTHING":
-                return self.mark(stack, "CREATE_FAILED", reason)
-            if stack.on_failure == "DELETE":
-                self.mark(stack, "DELETE_IN_PROGRESS", reason + "Delete requested by user.")
-                yield from self.delete(stack, ())
-                return None
-            self.mark(stack, "ROLLBACK_IN_PROGRESS", reason + "Rollback requested by user.")
-            left = yield from self._remove(stack, self._in_delete_order(stack))
-            if left:
-                why = f"The following resource(s) failed to delete: [{', '.join(left)}]. "
-                return self.mark(stack, "ROLLBACK_FAILED", why)
-            return self.mark(stack, "ROLLBACK_COMPLETE")
-        return self._finish(stack, "CREATE_COMPLETE")
+            if (yield from self._make(stack, resolver, name)):
+                return f"The following resource(s) failed to create: [{name}]. "
+        return self._bad_output(stack)
 
     def _make(self, stack: Stack, resolver: Resolver, name: str) -> Process:
         """Create one resource; gives whether it failed."""
@@ -122,10 +125,13 @@ class Operations:
         return False
 
     def update(self, stack: Stack) -> Process:
+        """Make a stack's resources what its new plan says, or again what its former one said."""
         failed = yield from self._converge(stack)
+        why = self._bad_output(stack)
         if failed:
             name, verb = failed
             why = f"The following resource(s) failed to {verb.lower()}: [{name}]. "
+        if why:
             self.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", why)
             yield from self.roll_back_update(stack)
             return
@@ -134,6 +140,7 @@ class Operations:
         self._finish(stack, "UPDATE_COMPLETE")
 
     def roll_back_update(self, stack: Stack, skip: Collection[str] = ()) -> Process:
+        """Make a stack's resources what they were before its update."""
         if stack.former is not None:
             stack.plan, stack.tags, stack.former = stack.former, stack.former_tags, None
         failed = yield from self._converge(stack, skip=skip)
@@ -267,25 +274,32 @@ class Operations:
 
     def _finish(self, stack: Stack, status: str) -> None:
         stack.former = None
+        stack.outputs = [] if self._bad_output(stack) else self._outputs(stack)
+        self.mark(stack, status)
+
+    def _bad_output(self, stack: Stack) -> str | None:
+        """Why the outputs cannot be had, if so."""
+        try:
+            self._outputs(stack)
+        except (AwsError, ResourceError) as error:
+            return f"{error}. "
+        return None
+
+    def _outputs(self, stack: Stack) -> list[dict[str, Any]]:
         resolver = self._resolver(stack)
         outputs = []
         for key, output in stack.plan.template.outputs.items():
             if not resolver.active(output):
                 continue
-            try:
-                shown: dict[str, Any] = {
-                    "OutputKey": key,
-                    "OutputValue": str(resolver.value(output.get("Value", ""))),
-                    "Description": output.get("Description"),
-                }
-                if "Export" in output:
-                    shown["ExportName"] = str(resolver.value(output["Export"]["Name"]))
-            except (AwsError, ResourceError) as error:
-                log.warning("stack %s: output %s: %s", stack.name, key, error)
-                continue
+            shown: dict[str, Any] = {
+                "OutputKey": key,
+                "OutputValue": str(resolver.value(output.get("Value", ""))),
+                "Description": output.get("Description"),
+            }
+            if "Export" in output:
+                shown["ExportName"] = str(resolver.value(output["Export"]["Name"]))
             outputs.append(shown)
-        stack.outputs = outputs
-        self.mark(stack, status)
+        return outputs
 
     def _resolver(self, stack: Stack) -> Resolver:
         def reference(name: str) -> str:

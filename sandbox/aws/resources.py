@@ -37,6 +37,7 @@ class Resource:
     attributes: dict[str, str] = field(default_factory=dict)
     model: Any = None
     deletion_policy: str = "Delete"
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,27 +121,41 @@ class MotoHandler(Handler):
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = self._name(context, logical_id, properties)
-        document = {"Type": kind, "Properties": copy.deepcopy(properties)}
+        document = self._document(kind, name, properties)
         model = self._class().create_from_cloudformation_json(name, document, ACCOUNT, REGION)
-        return Resource(logical_id, kind, str(model.physical_resource_id), properties, model=model)
+        return Resource(logical_id, kind, str(model.physical_resource_id), properties, model=model, name=name)
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
-        name = self._name(context, resource.logical_id, properties)
-        document = {"Type": resource.type, "Properties": copy.deepcopy(properties)}
-        model = self._class().update_from_cloudformation_json(resource.model, name, document, ACCOUNT, REGION)
+        document = self._document(resource.type, resource.name, properties)
+        model = self._class().update_from_cloudformation_json(
+            resource.model, resource.name, document, ACCOUNT, REGION
+        )
         resource.model = model or resource.model
         resource.properties = properties
         return resource
 
     def delete(self, resource: Resource) -> None:
-        document = {"Type": resource.type, "Properties": copy.deepcopy(resource.properties)}
+        document = self._document(resource.type, resource.name, resource.properties)
         self._class().delete_from_cloudformation_json(resource.physical_id, document, ACCOUNT, REGION)
+
+    def _document(self, kind: str, name: str, properties: dict[str, Any]) -> dict[str, Any]:
+        named = {self.name_property: name} if self.name_property else {}
+        return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
 
     def attribute(self, resource: Resource, name: str) -> str:
         try:
             return str(resource.model.get_cfn_attribute(name))
         except Exception:  # noqa: BLE001 - moto has several ways to say that there is no such attribute
             return super().attribute(resource, name)
+
+
+class ParameterHandler(MotoHandler):
+    """SSM parameters, with the attributes that moto does not give."""
+
+    def attribute(self, resource: Resource, name: str) -> str:
+        if name in ("Type", "Value"):
+            return str(resource.properties[name])
+        return super().attribute(resource, name)
 
 
 class RoleHandler(MotoHandler):
@@ -313,7 +328,6 @@ _MOTO_TYPES: dict[str, tuple[str, str, str | None]] = {
     "AWS::Logs::LogGroup": ("logs", "LogGroup", "LogGroupName"),
     "AWS::SNS::Topic": ("sns", "Topic", "TopicName"),
     "AWS::SQS::Queue": ("sqs", "Queue", "QueueName"),
-    "AWS::SSM::Parameter": ("ssm", "Parameter", "Name"),
 }
 
 _INERT_TYPES = (
@@ -341,6 +355,7 @@ def handlers(pipelines: PipelineHandler, projects: ProjectHandler) -> dict[str, 
         **dict.fromkeys(_INERT_TYPES, inert),
         **{kind: MotoHandler(*where) for kind, where in _MOTO_TYPES.items()},
         "AWS::IAM::Role": RoleHandler("iam", "Role", "RoleName"),
+        "AWS::SSM::Parameter": ParameterHandler("ssm", "Parameter", "Name"),
         "AWS::S3::Bucket": BucketHandler("s3", "FakeBucket", "BucketName", 63),
         "AWS::S3::BucketPolicy": BucketPolicyHandler(),
         "AWS::CodeBuild::Project": projects,

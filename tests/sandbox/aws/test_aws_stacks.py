@@ -1,0 +1,293 @@
+"""Stacks of the simulated CloudFormation: statuses over time, refusals, rollbacks, events."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from aws_harness import Aws, Receiver, eventually
+from botocore.exceptions import ClientError
+
+BUCKET = "Resources:\n  Site: {Type: AWS::S3::Bucket}\n"
+PARAMETER = """\
+Parameters:
+  Value: {Type: String, Default: one}
+  Secret: {Type: String, NoEcho: true, Default: hidden}
+Resources:
+  First: {Type: AWS::SSM::Parameter, Properties: {Name: /first, Type: String, Value: !Ref Value}}
+  Second: {Type: AWS::SSM::Parameter, Properties: {Name: /second, Type: String, Value: !Sub "${First}-${Value}"}}
+Outputs:
+  Said: {Value: !Join ["/", [!Ref Value, !GetAtt First.Value]]}
+"""
+ROLE = """\
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {Version: 2012-10-17, Statement: []}
+"""
+
+
+def given(**values: str) -> list[dict[str, str]]:
+    return [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()]
+
+
+def statuses(aws: Aws, stack: str, name: str | None = None) -> list[str]:
+    """The statuses of a stack (or of a resource) in the order they were taken."""
+    events = aws.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    wanted = name or events[-1]["LogicalResourceId"]
+    return [e["ResourceStatus"] for e in reversed(events) if e["LogicalResourceId"] == wanted]
+
+
+def refused(code: str, message: str) -> pytest.RaisesExc[ClientError]:
+    def fits(error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == code)
+
+    return pytest.RaisesExc(ClientError, match=message, check=fits)
+
+
+def test_a_stack_is_in_progress_before_it_is_complete(aws: Aws, receiver: Receiver) -> None:
+    stack_id = aws.create("one", PARAMETER, Tags=[{"Key": "a", "Value": "b"}], ClientRequestToken="t-1")
+
+    assert aws.status("one") == "CREATE_IN_PROGRESS"
+    assert aws.settled("one") == "CREATE_COMPLETE"
+
+    stack = aws.cloudformation.describe_stacks(StackName=stack_id)["Stacks"][0]
+    assert stack["Tags"] == [{"Key": "a", "Value": "b"}]
+    assert stack["Outputs"] == [{"OutputKey": "Said", "OutputValue": "one/one"}]
+    assert {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]} == {
+        "Value": "one",
+        "Secret": "****",
+    }
+    assert statuses(aws, "one", "First") == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
+    assert aws.client("ssm").get_parameter(Name="/second")["Parameter"]["Value"] == "/first-one"
+    events = aws.cloudformation.describe_stack_events(StackName="one")["StackEvents"]
+    assert {e["ClientRequestToken"] for e in events} == {"t-1"}
+    assert events[0]["ResourceStatus"] == "CREATE_COMPLETE"
+    assert all(a["Timestamp"] >= b["Timestamp"] for a, b in itertools.pairwise(events))
+    kind = "CloudFormation Stack Status Change"
+    eventually(lambda: receiver.states(kind) == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"])
+    assert receiver.events[0]["detail"]["client-request-token"] == "t-1"
+    assert receiver.events[0]["detail"]["stack-id"] == stack_id
+    assert receiver.keys == {"sandbox"}
+
+
+def test_a_failing_resource_rolls_the_creation_back(aws: Aws) -> None:
+    aws.fault(fail_resources=[{"resource": "Second", "on": "create", "reason": "no luck"}])
+
+    aws.create("one", PARAMETER)
+
+    assert aws.settled("one") == "ROLLBACK_COMPLETE"
+    assert statuses(aws, "one") == ["CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "ROLLBACK_COMPLETE"]
+    events = aws.cloudformation.describe_stack_events(StackName="one")["StackEvents"]
+    failed = [e for e in events if e["ResourceStatus"] == "CREATE_FAILED"]
+    assert [e["ResourceStatusReason"] for e in failed] == ["no luck"]
+    assert statuses(aws, "one", "First")[-1] == "DELETE_COMPLETE"
+    with refused("ValidationError", "is in ROLLBACK_COMPLETE state and can not be updated"):
+        aws.cloudformation.update_stack(StackName="one", TemplateBody=PARAMETER)
+    aws.cloudformation.delete_stack(StackName="one")
+    eventually(lambda: not aws.cloudformation.describe_stacks()["Stacks"])
+
+
+def test_an_update_changes_what_changed_and_keeps_tags(aws: Aws) -> None:
+    aws.create("one", PARAMETER, Tags=[{"Key": "a", "Value": "b"}])
+    aws.settled("one")
+
+    aws.cloudformation.update_stack(StackName="one", TemplateBody=PARAMETER, Parameters=given(Value="two"))
+    with refused("ValidationError", "is in UPDATE_IN_PROGRESS state and can not be updated"):
+        aws.cloudformation.update_stack(StackName="one", TemplateBody=PARAMETER)
+
+    assert aws.settled("one") == "UPDATE_COMPLETE"
+    assert "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" in statuses(aws, "one")
+    stack = aws.cloudformation.describe_stacks(StackName="one")["Stacks"][0]
+    assert stack["Tags"] == [{"Key": "a", "Value": "b"}]
+    assert stack["Outputs"][0]["OutputValue"] == "two/two"
+    with refused("ValidationError", "No updates are to be performed."):
+        aws.cloudformation.update_stack(
+            StackName="one", TemplateBody=PARAMETER, Parameters=given(Value="two"), Tags=stack["Tags"]
+        )
+
+
+def test_a_failing_update_goes_back_and_a_failing_rollback_can_be_continued(aws: Aws) -> None:
+    aws.create("one", PARAMETER)
+    aws.settled("one")
+    aws.fault(fail_resources=[{"resource": "Second", "on": "update", "reason": "no luck", "count": 1}])
+    two = given(Value="two")
+
+    aws.cloudformation.update_stack(StackName="one", TemplateBody=PARAMETER, Parameters=two)
+
+    assert aws.settled("one") == "UPDATE_ROLLBACK_COMPLETE"
+    assert aws.client("ssm").get_parameter(Name="/first")["Parameter"]["Value"] == "one"
+    aws.fault(fail_resources=[{"resource": "Second", "on": "update"}])
+    aws.cloudformation.update_stack(StackName="one", TemplateBody=PARAMETER, Parameters=two)
+    eventually(lambda: aws.status("one") == "UPDATE_ROLLBACK_IN_PROGRESS")
+    aws.fault(fail_resources=[{"resource": "First", "on": "update"}])
+    assert aws.settled("one") == "UPDATE_ROLLBACK_FAILED"
+    aws.request("DELETE", "/_sandbox/faults")
+    aws.cloudformation.continue_update_rollback(StackName="one")
+    assert aws.settled("one") == "UPDATE_ROLLBACK_COMPLETE"
+    assert aws.client("ssm").get_parameter(Name="/first")["Parameter"]["Value"] == "one"
+
+
+def test_an_update_adds_replaces_and_removes_resources(aws: Aws) -> None:
+    old = "Resources:\n  A: {Type: AWS::S3::Bucket, Properties: {BucketName: name-a}}\n"
+    new = "Resources:\n  A: {Type: AWS::S3::Bucket, Properties: {BucketName: name-b}}\n  B: {Type: AWS::S3::Bucket}\n"
+    aws.create("one", old)
+    aws.settled("one")
+
+    aws.cloudformation.update_stack(StackName="one", TemplateBody=new)
+    assert aws.settled("one") == "UPDATE_COMPLETE"
+
+    names = [b["Name"] for b in aws.s3.list_buckets()["Buckets"]]
+    assert "name-b" in names
+    assert "name-a" not in names
+    assert len(names) == 2
+    aws.cloudformation.update_stack(StackName="one", TemplateBody=old)
+    assert aws.settled("one") == "UPDATE_COMPLETE"
+    assert [b["Name"] for b in aws.s3.list_buckets()["Buckets"]] == ["name-a"]
+
+
+def test_a_deleted_stack_is_found_by_its_arn_only(aws: Aws, receiver: Receiver) -> None:
+    stack_id = aws.create("one", BUCKET)
+    aws.settled("one")
+
+    aws.cloudformation.delete_stack(StackName="one", ClientRequestToken="bye")
+    assert aws.status("one") == "DELETE_IN_PROGRESS"
+
+    eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
+    with refused("ValidationError", "Stack with id one does not exist"):
+        aws.status("one")
+    aws.cloudformation.delete_stack(StackName="one")
+    assert aws.cloudformation.describe_stacks()["Stacks"] == []
+    listed = aws.cloudformation.list_stacks()["StackSummaries"]
+    assert [(s["StackName"], s["StackStatus"]) for s in listed] == [("one", "DELETE_COMPLETE")]
+    kind = "CloudFormation Stack Status Change"
+    eventually(lambda: receiver.states(kind)[-1:] == ["DELETE_COMPLETE"])
+    assert aws.create("one", BUCKET) != stack_id
+
+
+def test_a_stack_can_be_deleted_while_it_is_created(aws: Aws) -> None:
+    stack_id = aws.create("one", PARAMETER)
+    aws.cloudformation.delete_stack(StackName="one")
+    eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
+
+
+def test_a_full_bucket_keeps_its_stack_from_being_deleted(aws: Aws) -> None:
+    stack_id = aws.create("one", BUCKET)
+    aws.settled("one")
+    resources = aws.cloudformation.describe_stack_resources(StackName="one")["StackResources"]
+    bucket = resources[0]["PhysicalResourceId"]
+    aws.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    version = aws.s3.put_object(Bucket=bucket, Key="k", Body=b"1")["VersionId"]
+    marker = aws.s3.delete_object(Bucket=bucket, Key="k")["VersionId"]
+
+    aws.cloudformation.delete_stack(StackName="one")
+
+    assert aws.settled("one") == "DELETE_FAILED"
+    aws.cloudformation.delete_stack(StackName="one", RetainResources=["Site"])
+    eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
+    for left in (version, marker):
+        aws.s3.delete_object(Bucket=bucket, Key="k", VersionId=left)
+    aws.s3.delete_bucket(Bucket=bucket)
+
+
+def test_a_protected_stack_is_not_deleted(aws: Aws) -> None:
+    stack_id = aws.create("one", BUCKET, EnableTerminationProtection=True)
+    aws.settled("one")
+    with refused("ValidationError", "TerminationProtection is enabled"):
+        aws.cloudformation.delete_stack(StackName="one")
+    aws.cloudformation.update_termination_protection(StackName="one", EnableTerminationProtection=False)
+    aws.cloudformation.delete_stack(StackName="one")
+    eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
+
+
+def test_a_repeated_token_is_the_same_request(aws: Aws) -> None:
+    first = aws.create("one", BUCKET, ClientRequestToken="same")
+    assert aws.create("one", BUCKET, ClientRequestToken="same") == first
+    with refused("TokenAlreadyExistsException", "same"):
+        aws.create("two", BUCKET, ClientRequestToken="same")
+    with refused("AlreadyExistsException", r"Stack \[one\] already exists"):
+        aws.create("one", BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("template", "code", "message"),
+    [
+        ("Resources: {", "ValidationError", "Template format error: YAML not well-formed"),
+        ("Resources: {}", "ValidationError", "At least one Resources member must be defined"),
+        ("Resources: {A: {Type: AWS::No::Such}}", "ValidationError", "Unrecognized resource types"),
+        (
+            "Resources: {A: {Type: AWS::S3::Bucket, Properties: {BucketName: !Ref Nobody}}}",
+            "ValidationError",
+            "Unresolved resource dependencies",
+        ),
+        (ROLE, "InsufficientCapabilitiesException", r"Requires capabilities : \[CAPABILITY_IAM\]"),
+        ("Parameters: {P: {Type: String}}\n" + BUCKET, "ValidationError", r"\[P\] must have values"),
+        (BUCKET + "#" * 51_200, "ValidationError", "templateBody"),
+    ],
+)
+def test_a_bad_request_is_refused(aws: Aws, template: str, code: str, message: str) -> None:
+    with refused(code, message):
+        aws.create("one", template)
+    assert aws.cloudformation.describe_stacks()["Stacks"] == []
+
+
+def test_unknown_parameters_and_bad_names_are_refused(aws: Aws) -> None:
+    with refused("ValidationError", r"Parameters: \[X\] do not exist in the template"):
+        aws.create("one", BUCKET, Parameters=given(X="1"))
+    with refused("ValidationError", "stackName"):
+        aws.create("1-one", BUCKET)
+    with refused("ValidationError", r"Stack \[none\] does not exist"):
+        aws.cloudformation.update_stack(StackName="none", TemplateBody=BUCKET)
+
+
+def test_a_large_template_comes_from_a_bucket(aws: Aws) -> None:
+    aws.s3.create_bucket(Bucket="templates")
+    aws.s3.put_object(Bucket="templates", Key="a/b.yml", Body=(BUCKET + "#" * 60_000).encode())
+    for number, url in enumerate(
+        (f"{aws.url}/templates/a/b.yml", "https://templates.s3.amazonaws.com/a/b.yml")
+    ):
+        aws.cloudformation.create_stack(StackName=f"s{number}", TemplateURL=url)
+        assert aws.settled(f"s{number}") == "CREATE_COMPLETE"
+    body = aws.cloudformation.get_template(StackName="s0")["TemplateBody"]
+    assert "AWS::S3::Bucket" in json.dumps(body)
+
+
+def test_all_stacks_are_paged(aws: Aws) -> None:
+    for number in range(60):
+        aws.create(f"s{number}", BUCKET)
+    pages = list(aws.cloudformation.get_paginator("describe_stacks").paginate())
+    assert len(pages) == 2
+    names = [s["StackName"] for page in pages for s in page["Stacks"]]
+    assert sorted(names) == sorted(f"s{n}" for n in range(60))
+    summaries = aws.cloudformation.get_paginator("list_stacks").paginate().build_full_result()
+    assert len(summaries["StackSummaries"]) == 60
+    limits = aws.cloudformation.describe_account_limits()["AccountLimits"]
+    assert {"Name": "StackLimit", "Value": 2000} in limits
+
+
+def test_conditions_functions_and_waiters_work(aws: Aws) -> None:
+    template = """\
+Parameters: {Env: {Type: String, Default: prod, AllowedValues: [prod, dev]}}
+Mappings: {Sizes: {prod: {n: "3"}, dev: {n: "1"}}}
+Conditions: {Prod: !Equals [!Ref Env, prod], Dev: !Not [!Condition Prod]}
+Resources:
+  Log: {Type: AWS::SSM::Parameter, Condition: Prod, Properties: {Type: String, Value: !FindInMap [Sizes, !Ref Env, n]}}
+  Dev: {Type: AWS::SSM::Parameter, Condition: Dev, Properties: {Type: String, Value: x}}
+Outputs:
+  Where: {Value: !Sub "${AWS::Region}:${AWS::AccountId}:${AWS::StackName}:${!kept}"}
+  Which: {Value: !If [Prod, !Select [1, !Split [",", "a,b"]], !Ref Dev], Export: {Name: which}}
+"""
+    aws.create("one", template)
+    aws.cloudformation.get_waiter("stack_create_complete").wait(
+        StackName="one", WaiterConfig={"Delay": 1, "MaxAttempts": 20}
+    )
+    stack = aws.cloudformation.describe_stacks(StackName="one")["Stacks"][0]
+    values = {o["OutputKey"]: o["OutputValue"] for o in stack["Outputs"]}
+    assert values == {"Where": "us-east-1:123456789012:one:${kept}", "Which": "b"}
+    listed = aws.cloudformation.list_stack_resources(StackName="one")["StackResourceSummaries"]
+    assert [r["LogicalResourceId"] for r in listed] == ["Log"]
+    with refused("ValidationError", "must be one of AllowedValues"):
+        aws.create("two", template, Parameters=given(Env="test"))
+    assert aws.cloudformation.validate_template(TemplateBody=ROLE)["Capabilities"] == ["CAPABILITY_IAM"]
