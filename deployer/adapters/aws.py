@@ -1,0 +1,349 @@
+"""AWS through boto3: the port `Cloud` on CloudFormation, CodePipeline and S3."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from deployer.adapters import aws_pipelines as pipelines
+from deployer.adapters import aws_stacks as stacks
+from deployer.adapters.aws_client import (
+    AwsClients,
+    retried,
+    says_busy,
+    says_ended,
+    says_missing,
+    says_name_taken,
+    says_no_update,
+    says_token_known,
+    translated,
+)
+from deployer.errors import PermanentError, TransientError
+from deployer.ports import Execution
+from deployer.release import SECRET_PARAMETER, Release
+from deployer.stacks import Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.literals import CapabilityType
+
+log = logging.getLogger(__name__)
+
+INLINE_LIMIT = 51_200  # bytes of a template that a request may hold; a larger one goes by S3
+_CAPABILITIES: Sequence["CapabilityType"] = (
+    "CAPABILITY_IAM",
+    "CAPABILITY_NAMED_IAM",
+    "CAPABILITY_AUTO_EXPAND",
+)
+_EXECUTIONS = 20
+_REASON_LIMIT = 200  # of StopPipelineExecution
+_EVENT_PAGES = 10  # a hundred events each
+
+
+class AwsCloud:
+    """The port `Cloud`. Making one calls nothing; clients are made when first used, in each process its own.
+
+    Args:
+        region: the region; None for AWS's own variables.
+        endpoint_url: another address for all of AWS; None for AWS's own variables.
+        artifact_bucket: where templates go that are too large for a request.
+        repository_token: gives the value of a template's NoEcho parameter `RepoToken` for owner/repo; asked only
+            where the template declares it. The value goes to CloudFormation and nowhere else.
+    """
+
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        artifact_bucket: str,
+        repository_token: Callable[[str], str] | None = None,
+    ) -> None:
+        self._aws = AwsClients(region, endpoint_url)
+        self._bucket = artifact_bucket
+        self._repository_token = repository_token
+
+    # --- stacks ------------------------------------------------------------------------------------------------
+
+    def stack(self, name: str) -> Stack | None:
+        """The stack of this name or ARN; a deleted one is found by its ARN only. One call."""
+        with translated(f"reading stack {name}"):
+            try:
+                answer = retried(lambda: self._aws.cloudformation.describe_stacks(StackName=name))
+            except ClientError as error:
+                if says_missing(error):
+                    return None
+                raise
+            return stacks.read(answer["Stacks"][0]) if answer["Stacks"] else None
+
+    def stacks(self) -> Iterator[Stack]:
+        """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well."""
+        with translated("listing the stacks"):
+            for page in stacks.pages(self._aws.cloudformation.describe_stacks):
+                for described in page["Stacks"]:
+                    stack = stacks.read(described)
+                    if stack.tags.get("deployer:managed") == "true" and stack.status != "DELETE_COMPLETE":
+                        yield stack
+
+    def create_stack(self, name: str, release: Release, token: str) -> str:
+        """Order a stack's creation and return its ARN. One call; one more for a large template.
+
+        Raises:
+            PermanentError: AWS refuses the template, its parameters or its rights.
+            TransientError: a stack of this name came to be meanwhile that this order did not make.
+        """
+        request, secret = self._request(name, release, token)
+        with translated(f"creating stack {name}", secret):
+            try:
+                return str(retried(lambda: self._aws.cloudformation.create_stack(**request))["StackId"])
+            except ClientError as error:
+                if not (says_name_taken(error) or says_token_known(error)):
+                    raise
+            existing = self.stack(name)
+            if existing and (existing.tags == release.tags or self._ordered(existing.arn, token)):
+                return existing.arn
+            raise TransientError(f"creating stack {name}: another stack of this name exists or just vanished")
+
+    def update_stack(self, name: str, release: Release, token: str) -> bool:
+        """Order an update; False where CloudFormation sees nothing to update. One call; one more as above.
+
+        Raises:
+            PermanentError: AWS refuses the template, its parameters or its rights.
+            TransientError: the stack is busy or has gone.
+        """
+        request, secret = self._request(name, release, token)
+        with translated(f"updating stack {name}", secret):
+            try:
+                retried(lambda: self._aws.cloudformation.update_stack(**request))
+            except ClientError as error:
+                if says_no_update(error):
+                    return False
+                if says_missing(error):
+                    raise TransientError(f"updating stack {name}: it has gone meanwhile") from error
+                # an order whose answer was lost finds itself at work when it is repeated
+                if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
+                    raise
+            return True
+
+    def continue_rollback(self, name: str, token: str) -> None:
+        """Order that a failed rollback go on. One call."""
+        with translated(f"continuing the rollback of stack {name}"):
+            try:
+                retried(
+                    lambda: self._aws.cloudformation.continue_update_rollback(
+                        StackName=name, ClientRequestToken=token
+                    )
+                )
+            except ClientError as error:
+                if says_missing(error):
+                    raise TransientError(
+                        f"continuing the rollback of {name}: it has gone meanwhile"
+                    ) from error
+                if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
+                    raise
+
+    def delete_stack(self, arn: str, token: str) -> None:
+        """Order a stack's deletion; one that has gone is left alone. One call."""
+        with translated(f"deleting stack {arn}"):
+            try:
+                retried(
+                    lambda: self._aws.cloudformation.delete_stack(StackName=arn, ClientRequestToken=token)
+                )
+            except ClientError as error:
+                if not (says_token_known(error) or says_missing(error)):
+                    raise
+
+    def failure(self, arn: str) -> str:
+        """Why the stack's last operation failed; empty if nothing failed. A call for a hundred events."""
+        with translated(f"reading the events of stack {arn}"):
+            try:
+                return stacks.failure(self._events(arn))
+            except ClientError as error:
+                if says_missing(error):
+                    return ""
+                raise
+
+    def empty_buckets(self, arn: str) -> int:
+        """Delete what the stack's buckets hold, every version; returns how many versions and delete markers.
+
+        A bucket that the template says to retain is left as it is: its data is meant to outlive the stack.
+        """
+        with translated(f"emptying the buckets of stack {arn}"):
+            try:
+                names = stacks.buckets(self._aws.cloudformation, arn)
+            except ClientError as error:
+                if says_missing(error):
+                    return 0
+                raise
+            return sum(stacks.empty(self._aws.s3, bucket) for bucket in names)
+
+    # --- pipelines -------------------------------------------------------------------------------------------
+
+    def deployed_stacks(self, pipeline: str) -> list[str]:
+        """Names of the stacks that the pipeline's CloudFormation actions make, last deployed first. One call."""
+        with translated(f"reading pipeline {pipeline}"):
+            definition = self._definition(pipeline)
+            return pipelines.deployed_stacks(definition) if definition else []
+
+    def executions(self, pipeline: str) -> list[Execution]:
+        """The pipeline's newest executions, newest first, without stages. One call, at most two."""
+        with translated(f"listing the executions of pipeline {pipeline}"):
+            try:
+                answer = retried(
+                    lambda: self._aws.codepipeline.list_pipeline_executions(
+                        pipelineName=pipeline, maxResults=_EXECUTIONS
+                    )
+                )
+            except ClientError as error:
+                if says_missing(error):
+                    return []
+                raise
+            found = [pipelines.summary(listed) for listed in answer["pipelineExecutionSummaries"]]
+            if found and not found[0].sha and (newest := self._execution(pipeline, found[0].id)):
+                sha = pipelines.sha(newest.get("artifactRevisions", []))
+                found[0] = Execution(found[0].id, found[0].status, sha, found[0].automatic)
+            return found
+
+    def execution(self, pipeline: str, execution: str) -> Execution | None:
+        """One execution with its stages, or None. Two calls; a third between two actions of a stage."""
+        with translated(f"reading execution {execution} of pipeline {pipeline}"):
+            found = self._execution(pipeline, execution)
+            if found is None:
+                return None
+            details: list[Any] = []
+            query: dict[str, Any] = {
+                "pipelineName": pipeline,
+                "filter": {"pipelineExecutionId": execution},
+                "maxResults": 100,
+            }
+            while True:
+                page = retried(lambda: self._aws.codepipeline.list_action_executions(**query))
+                details += page["actionExecutionDetails"]
+                if not page.get("nextToken"):
+                    break
+                query["nextToken"] = page["nextToken"]
+            return pipelines.whole(found, details, lambda: self._definition(pipeline))
+
+    def start(self, pipeline: str, sha: str, token: str) -> str:
+        """Start an execution pinned to a commit and return its id. Two calls.
+
+        Raises:
+            PermanentError: there is no such pipeline, or nothing in it that a commit could be pinned on.
+        """
+        with translated(f"starting pipeline {pipeline}"):
+            definition = self._definition(pipeline)
+            if definition is None:
+                raise PermanentError(
+                    f"the stack has no pipeline named {pipeline}: in the template the pipeline's Name must be"
+                    " the parameter PipelineName or AWS::StackName"
+                )
+            source = pipelines.source_action(definition)
+            if source is None:
+                raise PermanentError(f"pipeline {pipeline} has no source action that reads a git repository")
+            answer = retried(
+                lambda: self._aws.codepipeline.start_pipeline_execution(
+                    name=pipeline,
+                    clientRequestToken=token,
+                    sourceRevisions=[
+                        {"actionName": source, "revisionType": "COMMIT_ID", "revisionValue": sha}
+                    ],
+                )
+            )
+            return str(answer["pipelineExecutionId"])
+
+    def stop(self, pipeline: str, execution: str, reason: str) -> None:
+        """Stop an execution at once; one that has ended or gone is left alone. One call."""
+        with translated(f"stopping execution {execution} of pipeline {pipeline}"):
+            try:
+                retried(
+                    lambda: self._aws.codepipeline.stop_pipeline_execution(
+                        pipelineName=pipeline,
+                        pipelineExecutionId=execution,
+                        abandon=True,
+                        reason=reason[:_REASON_LIMIT],
+                    )
+                )
+            except ClientError as error:
+                if not (says_ended(error) or says_missing(error)):
+                    raise
+                log.info("execution %s of %s had ended already", execution, pipeline)
+
+    def execution_url(self, pipeline: str, execution: str) -> str:
+        """The execution's page in AWS's console. No call."""
+        region = self._aws.region
+        return (
+            f"https://{region}.console.aws.amazon.com/codesuite/codepipeline/pipelines/{pipeline}"
+            f"/executions/{execution}/timeline?region={region}"
+        )
+
+    # --- common ------------------------------------------------------------------------------------------------
+
+    def _request(self, name: str, release: Release, token: str) -> tuple[dict[str, Any], str]:
+        """The parameters of a creation or update, and the secret among them."""
+        secret, parameters = "", dict(release.parameters)
+        if release.needs_token:
+            if self._repository_token is None:
+                raise PermanentError(
+                    f"the template declares {SECRET_PARAMETER}, which deployer cannot give here"
+                )
+            owner, repo = parameters.get("RepoOwner"), parameters.get("RepoName")
+            full_name = f"{owner}/{repo}" if owner and repo else release.tags["deployer:repository"]
+            secret = parameters[SECRET_PARAMETER] = self._repository_token(full_name)
+        request = {
+            "StackName": name,
+            "Parameters": [
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
+            "Capabilities": list(_CAPABILITIES),
+            "Tags": [{"Key": key, "Value": value} for key, value in release.tags.items()],
+            "ClientRequestToken": token,
+        }
+        content = release.template.encode()
+        if len(content) <= INLINE_LIMIT:
+            return {**request, "TemplateBody": release.template}, secret
+        return {**request, "TemplateURL": self._upload(name, content)}, secret
+
+    def _upload(self, name: str, content: bytes) -> str:
+        key = f"deployer/templates/{hashlib.sha256(content).hexdigest()}.template"
+        with translated(f"storing the template of stack {name} in bucket {self._bucket}"):
+            retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=content))
+        # CloudFormation reads path-style addresses too, whatever dots the bucket's name has
+        return f"{self._aws.s3.meta.endpoint_url}/{self._bucket}/{key}"
+
+    def _ordered(self, name: str, token: str) -> bool:
+        """Whether one of the stack's latest events came of this token."""
+        try:
+            page = retried(lambda: self._aws.cloudformation.describe_stack_events(StackName=name))
+        except ClientError as error:
+            if says_missing(error):
+                return False
+            raise
+        return any(event.get("ClientRequestToken") == token for event in page["StackEvents"])
+
+    def _events(self, arn: str) -> Iterator[Any]:
+        """The stack's events, newest first; the latest thousand."""
+        found = stacks.pages(self._aws.cloudformation.describe_stack_events, StackName=arn)
+        for _, page in zip(range(_EVENT_PAGES), found, strict=False):
+            yield from page["StackEvents"]
+
+    def _definition(self, pipeline: str) -> Any | None:
+        try:
+            return retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))["pipeline"]
+        except ClientError as error:
+            if says_missing(error):
+                return None
+            raise
+
+    def _execution(self, pipeline: str, execution: str) -> Any | None:
+        try:
+            answer = retried(
+                lambda: self._aws.codepipeline.get_pipeline_execution(
+                    pipelineName=pipeline, pipelineExecutionId=execution
+                )
+            )
+        except ClientError as error:
+            if says_missing(error):
+                return None
+            raise
+        return answer["pipelineExecution"]

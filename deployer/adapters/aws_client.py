@@ -1,0 +1,303 @@
+"""How the AWS adapter talks: clients, retries of seconds, and the translation of AWS's errors into the core's.
+
+Every error code and message of AWS is read in this file and nowhere else. Codes: each API's reference, "Common
+Errors", and botocore's models; messages where CloudFormation says everything as `ValidationError`.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore import exceptions as botocore
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
+from tenacity.wait import wait_random_exponential
+
+from deployer.errors import DeployerError, PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_codepipeline import CodePipelineClient
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+_ATTEMPTS = 4
+_SECONDS = 20.0
+_TEXT_LIMIT = 800
+_backoff = wait_random_exponential(multiplier=0.5, max=6)
+
+_THROTTLED = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+_UNWELL = frozenset(
+    {"InternalError", "InternalFailure", "InternalServerError", "RequestTimeout", "ServiceUnavailable"}
+)
+_CREDENTIALS = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_NO_CREDENTIALS = (
+    botocore.CredentialRetrievalError,
+    botocore.LoginError,
+    botocore.NoAuthTokenError,
+    botocore.NoCredentialsError,
+    botocore.PartialCredentialsError,
+    botocore.ProfileNotFound,
+    botocore.SSOError,
+    botocore.TokenRetrievalError,
+)
+_UNREACHABLE = (
+    botocore.ConnectionError,
+    botocore.HTTPClientError,
+    botocore.IncompleteReadError,
+    ResponseParserError,  # a body that is no answer of AWS: a proxy's error page, or one cut short
+)
+# another operation holds what this one needs: it passes when that one ends
+_BUSY = frozenset(
+    {
+        "ConcurrentModificationException",
+        "ConcurrentPipelineExecutionsLimitExceededException",
+        "ConflictException",
+        "OperationAborted",
+        "OperationInProgressException",
+    }
+)
+_BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in status|_IN_PROGRESS\b")
+_GONE = frozenset({"PipelineNotFoundException", "PipelineExecutionNotFoundException", "NoSuchBucket"})
+_ENDED = frozenset({"PipelineExecutionNotStoppableException", "DuplicatedStopRequestException"})
+
+
+class AwsClients:
+    """The clients of one account and region, made when first used and anew in every process.
+
+    Args:
+        region: the region, or None for AWS's own variables.
+        endpoint_url: another address for all of AWS, or None for AWS's own variables.
+    """
+
+    def __init__(self, region: str | None, endpoint_url: str | None) -> None:
+        self._region = region
+        self._endpoint_url = endpoint_url
+        self._pid = 0
+        self._lock = threading.Lock()
+        self._made: dict[str, Any] = {}
+
+    @property
+    def cloudformation(self) -> "CloudFormationClient":
+        """CloudFormation."""
+        client: CloudFormationClient = self._client("cloudformation")
+        return client
+
+    @property
+    def codepipeline(self) -> "CodePipelineClient":
+        """CodePipeline."""
+        client: CodePipelineClient = self._client("codepipeline")
+        return client
+
+    @property
+    def s3(self) -> "S3Client":
+        """S3."""
+        client: S3Client = self._client("s3")
+        return client
+
+    @property
+    def region(self) -> str:
+        """The region in force."""
+        return self._region or boto3.session.Session().region_name or "us-east-1"
+
+    def _client(self, service: str) -> Any:
+        if self._pid != os.getpid():
+            # after a fork: sockets must not be shared, and another thread may have held the lock
+            self._pid, self._lock, self._made = os.getpid(), threading.Lock(), {}
+        with self._lock:
+            if service not in self._made:
+                session = boto3.session.Session(region_name=self._region)
+                config = Config(
+                    connect_timeout=5,
+                    read_timeout=20,
+                    retries={"mode": "standard", "total_max_attempts": 1},
+                    user_agent_extra="deployer",
+                )
+                if service == "s3" and self._elsewhere():
+                    # no wildcard DNS there: bucket names belong into the path
+                    config = config.merge(Config(s3={"addressing_style": "path"}))
+                self._made[service] = session.client(
+                    service,  # type: ignore[call-overload]
+                    endpoint_url=self._endpoint_url,
+                    config=config,
+                )
+            return self._made[service]
+
+    def _elsewhere(self) -> bool:
+        return bool(
+            self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        )
+
+
+def retried(call: Callable[[], T]) -> T:
+    """Make a call, again for some seconds while AWS is throttled, broken or away."""
+    attempts = Retrying(
+        retry=retry_if_exception(_passing),
+        stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_SECONDS),
+        wait=_wait,
+        reraise=True,
+    )
+    return attempts(call)
+
+
+@contextmanager
+def translated(doing: str, secret: str = "") -> Iterator[None]:
+    """Turn what botocore raises into the core's errors.
+
+    Args:
+        doing: what is being done, on what; the error's text begins with it.
+        secret: a value that must not appear in a text, even if AWS quotes it.
+    """
+    try:
+        yield
+    except DeployerError:
+        raise
+    except ClientError as error:
+        raise _error(doing, error, secret) from (None if secret else error)
+    except _NO_CREDENTIALS as error:
+        raise TransientError(f"{doing}: deployer has no usable AWS credentials ({_line(error)})") from error
+    except _UNREACHABLE as error:
+        raise TransientError(f"{doing}: AWS cannot be reached ({type(error).__name__})") from error
+    except botocore.ParamValidationError as error:
+        raise PermanentError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
+    except BotoCoreError as error:
+        raise TransientError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
+
+
+# --- what an error says -----------------------------------------------------------------------------------------
+
+
+def says_missing(error: ClientError) -> bool:
+    """What was asked for does not exist."""
+    return code(error) in _GONE or (code(error) == "ValidationError" and "does not exist" in message(error))
+
+
+def says_no_update(error: ClientError) -> bool:
+    """CloudFormation sees nothing to update."""
+    return code(error) == "ValidationError" and "No updates are to be performed" in message(error)
+
+
+def says_token_known(error: ClientError) -> bool:
+    """This client request token was used before: the operation was ordered already."""
+    return code(error) == "TokenAlreadyExistsException"
+
+
+def says_name_taken(error: ClientError) -> bool:
+    """A stack of this name exists already."""
+    return code(error) == "AlreadyExistsException"
+
+
+def says_busy(error: ClientError) -> bool:
+    """Another operation is under way."""
+    return code(error) in _BUSY or (
+        code(error) == "ValidationError" and bool(_BUSY_TEXT.search(message(error)))
+    )
+
+
+def says_ended(error: ClientError) -> bool:
+    """The execution has ended, or is being stopped already."""
+    return code(error) in _ENDED
+
+
+def code(error: ClientError) -> str:
+    """AWS's name for the error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def message(error: ClientError) -> str:
+    """AWS's words."""
+    return str(error.response.get("Error", {}).get("Message", ""))
+
+
+def _error(doing: str, error: ClientError, secret: str) -> DeployerError:
+    said = f"{code(error)}: {_masked(_line(message(error)), secret)}"
+    if _throttled(error):
+        return TransientError(f"{doing}: AWS is throttling ({said})", retry_after=_retry_after(error))
+    if _unwell(error):
+        return TransientError(f"{doing}: AWS is unwell ({said})", retry_after=_retry_after(error))
+    if code(error) in _CREDENTIALS:
+        return TransientError(f"{doing}: AWS refuses deployer's credentials ({said})")
+    if says_busy(error):
+        return TransientError(f"{doing}: AWS is still busy with it ({said})")
+    return PermanentError(f"{doing}: {said}")
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether a repeat within seconds may help."""
+    if isinstance(error, ClientError):
+        return _throttled(error) or _unwell(error)
+    return isinstance(error, _UNREACHABLE) and not isinstance(error, botocore.SSLError)
+
+
+def _throttled(error: ClientError) -> bool:
+    return code(error) in _THROTTLED or _status(error) == 429
+
+
+def _unwell(error: ClientError) -> bool:
+    return code(error) in _UNWELL or _status(error) >= 500
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _retry_after(error: BaseException | None) -> float | None:
+    if not isinstance(error, ClientError):
+        return None
+    headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        return max(float(headers["retry-after"]), 0.0)
+    except (KeyError, ValueError):
+        return None
+
+
+def _wait(state: RetryCallState) -> float:
+    asked = _retry_after(state.outcome.exception() if state.outcome else None)
+    return _backoff(state) if asked is None else asked
+
+
+def _line(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= _TEXT_LIMIT else f"{line[: _TEXT_LIMIT - 1]}…"
+
+
+def _masked(text: str, secret: str) -> str:
+    return text.replace(secret, "****") if secret else text
