@@ -46,6 +46,7 @@ class _Run:
     environment: Environment
     work: Work
     record: EnvironmentRecord
+    guard: Callable[[], None]
 
     @property
     def repository(self) -> Repository:
@@ -112,17 +113,24 @@ class Reconciler:
         self._clock = clock
         self._reporter = Reporter(host, cloud, self._page)
 
-    def run(self, repository: Repository, work: Work) -> Verdict:
+    def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
         """Carry out the task that the work names.
 
+        Args:
+            repository: the lane's repository.
+            work: what the lane handed out.
+            guard: called before anything is changed in AWS; raises `LaneLostError` where the lane is no longer
+                held, so that a worker that slept past its lease does nothing more.
+
         Raises:
+            LaneLostError: from the guard.
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
         record = self._lanes.environment(environment) or EnvironmentRecord(
             repository.full_name, environment.key, environment.stack_name
         )
-        run = _Run(environment, work, record)
+        run = _Run(environment, work, record, guard)
         tasks: dict[str, Callable[[_Run], Verdict]] = {
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,
@@ -262,6 +270,7 @@ class Reconciler:
         release = self._release(run)
         run.note("provisioning")
         self._prepare(run, "pending", "creating the pipeline")
+        run.guard()
         if self._cloud.stack(run.name) is None:
             run.record = run.record.but(
                 stack_arn=self._cloud.create_stack(run.name, release, run.token("provision"))
@@ -270,9 +279,11 @@ class Reconciler:
 
     def _update(self, run: _Run) -> Verdict:
         if run.work.recovered and not run.work.updated:
+            run.guard()
             self._cloud.continue_rollback(run.name, run.token("recover"))
             return self._snooze(run, Task.SYNC)
         release = self._release(run)
+        run.guard()
         if not self._cloud.update_stack(run.name, release, run.token("update")):
             return run.again(Task.SYNC)
         return self._snooze(run, Task.SYNC)
@@ -293,7 +304,9 @@ class Reconciler:
     def _trigger(self, run: _Run) -> Verdict:
         for execution in self._cloud.executions(run.name):
             if execution.automatic and not execution.ended and execution.sha != run.work.sha:
+                run.guard()
                 self._cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
+        run.guard()
         execution_id = self._cloud.start(run.name, run.work.sha, run.token("trigger"))
         return self._take_execution(run, execution_id)
 
@@ -358,6 +371,7 @@ class Reconciler:
         if stack and stack.phase is not Phase.DELETING:
             for execution in self._cloud.executions(run.name):
                 if not execution.ended:
+                    run.guard()
                     self._cloud.stop(run.name, execution.id, "the environment is being deleted")
             known = [*self._cloud.deployed_stacks(run.name), *run.record.applications]
             run.record = run.record.but(applications=list(dict.fromkeys(known)))
@@ -383,6 +397,7 @@ class Reconciler:
             run.work = run.work.but(deletions=run.work.deletions + 1)
         if stack.name == run.name:
             run.work = run.work.but(stack_arn=stack.arn)
+        run.guard()
         if run.environment.kind is Kind.DEVELOPMENT:
             self._cloud.empty_buckets(stack.arn)
         self._cloud.delete_stack(stack.arn, run.token(f"delete {stack.arn}"))
