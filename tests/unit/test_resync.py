@@ -1,0 +1,63 @@
+import pytest
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.ledger import EnvironmentRecord
+from deployer.refs import Ref
+from deployer.resync import plan
+from deployer.stacks import Stack
+
+REPOSITORY = Repository.parse("acme/hello")
+MAIN, X, TAG = Ref.of_branch("main"), Ref.of_branch("x"), Ref.parse("refs/tags/v1")
+STAGING = Environment(REPOSITORY, Kind.STAGING)
+PRODUCTION = Environment(REPOSITORY, Kind.PRODUCTION)
+DEV = Environment(REPOSITORY, Kind.DEVELOPMENT, X)
+A, B = "a" * 40, "b" * 40
+
+
+def _stack(environment: Environment, **tags: str) -> Stack:
+    return Stack(
+        f"arn:{environment.stack_name}",
+        environment.stack_name,
+        "CREATE_COMPLETE",
+        {**environment.tags, **tags},
+    )
+
+
+def _record(
+    environment: Environment, commit: str = A, outcome: str = "deployed", ref: str = ""
+) -> EnvironmentRecord:
+    return EnvironmentRecord(
+        "acme/hello", environment.key, environment.stack_name, commit=commit, outcome=outcome, ref=ref
+    )
+
+
+CASES = [
+    ("nothing at all", {}, [], [], []),
+    ("a new branch", {X: A}, [], [], [("provision", DEV)]),
+    ("the default branch", {MAIN: A}, [], [], [("provision", STAGING)]),
+    ("all is well", {X: A}, [_stack(DEV)], [_record(DEV)], []),
+    ("its failure was told", {X: A}, [_stack(DEV)], [_record(DEV, outcome="failed")], []),
+    ("a stack that could not be made", {X: A}, [], [_record(DEV, outcome="failed")], []),
+    ("skipped, so no stack", {X: A}, [], [_record(DEV, outcome="skipped")], []),
+    ("moved since", {X: B}, [_stack(DEV)], [_record(DEV)], [("check", DEV)]),
+    ("the ledger is empty", {X: A}, [_stack(DEV)], [], [("check", DEV)]),
+    ("its stack was lost", {X: A}, [], [_record(DEV)], [("provision", DEV)]),
+    ("the branch is gone", {}, [_stack(DEV)], [_record(DEV)], [("delete", DEV)]),
+    ("staging is never deleted", {}, [_stack(STAGING), _stack(PRODUCTION)], [_record(STAGING)], []),
+    ("production is not guessed at", {TAG: A}, [], [], []),
+    ("production stands", {TAG: A}, [_stack(PRODUCTION)], [_record(PRODUCTION, ref="refs/tags/v1")], []),
+    ("production is known from its tag", {TAG: A}, [_stack(PRODUCTION, **{"deployer:tag": "refs/tags/v1"})], [],
+     [("check", PRODUCTION)]),
+    ("production was lost", {TAG: A}, [], [_record(PRODUCTION, ref="refs/tags/v1")], [("provision", PRODUCTION)]),
+    ("a foreign stack", {}, [Stack("arn", "other", "CREATE_COMPLETE", {"deployer:managed": "true"})], [], []),
+    ("a stack that poses as ours", {}, [Stack("arn", "other", "CREATE_COMPLETE", DEV.tags)], [], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("refs", "stacks", "records", "expected"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
+def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
+    found = plan(REPOSITORY, "main", refs, stacks, records)
+    assert [(each.action, each.environment) for each in found] == expected
+    assert all(each.reason for each in found)

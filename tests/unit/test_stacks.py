@@ -1,0 +1,99 @@
+"""Every status times every wish, as a table that people can read."""
+
+import botocore.session
+import pytest
+
+from deployer.stacks import MAX_DELETIONS, PHASES, Desired, Observed, Stack, Step, decide
+
+OURS = {"deployer:digest": "d1"}
+ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/x/1"
+
+# status: (step if it should exist and nothing changed, step if it should be gone)
+TABLE = {
+    "CREATE_IN_PROGRESS": (Step.WAIT, Step.DELETE),
+    "CREATE_FAILED": (Step.REPLACE, Step.DELETE),
+    "CREATE_COMPLETE": (Step.TRIGGER, Step.DELETE),
+    "ROLLBACK_IN_PROGRESS": (Step.WAIT, Step.DELETE),
+    "ROLLBACK_FAILED": (Step.REPLACE, Step.DELETE),
+    "ROLLBACK_COMPLETE": (Step.REPLACE, Step.DELETE),
+    "DELETE_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "DELETE_FAILED": (Step.REPLACE, Step.DELETE),
+    "DELETE_COMPLETE": (Step.PROVISION, Step.NONE),
+    "UPDATE_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "UPDATE_COMPLETE": (Step.TRIGGER, Step.DELETE),
+    "UPDATE_FAILED": (Step.TRIGGER, Step.DELETE),
+    "UPDATE_ROLLBACK_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "UPDATE_ROLLBACK_FAILED": (Step.RECOVER, Step.DELETE),
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "UPDATE_ROLLBACK_COMPLETE": (Step.TRIGGER, Step.DELETE),
+    "REVIEW_IN_PROGRESS": (Step.REPLACE, Step.DELETE),
+    "IMPORT_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "IMPORT_COMPLETE": (Step.TRIGGER, Step.DELETE),
+    "IMPORT_ROLLBACK_IN_PROGRESS": (Step.WAIT, Step.WAIT),
+    "IMPORT_ROLLBACK_FAILED": (Step.RECOVER, Step.DELETE),
+    "IMPORT_ROLLBACK_COMPLETE": (Step.TRIGGER, Step.DELETE),
+}
+
+
+def _stack(status: str, digest: str = "d1") -> Stack:
+    return Stack(ARN, "x", status, {"deployer:digest": digest})
+
+
+def test_the_table_has_every_status_that_botocore_knows() -> None:
+    model = botocore.session.get_session().get_service_model("cloudformation")
+    assert set(PHASES) == set(model.shape_for("StackStatus").enum) == set(TABLE)
+
+
+@pytest.mark.parametrize(("status", "steps"), TABLE.items())
+def test_each_status(status: str, steps: tuple[Step, Step]) -> None:
+    stack = _stack(status)
+    present = decide(Desired(exists=True, digest="d1"), Observed(stack))
+    absent = decide(Desired(exists=False), Observed(stack))
+    assert (present.step, absent.step) == steps
+    assert present.reason
+    assert absent.reason
+
+
+@pytest.mark.parametrize("status", TABLE)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_stack_without_our_tags_is_never_touched(status: str, exists: bool) -> None:
+    step = decide(Desired(exists, "d1"), Observed(_stack(status), owned=False)).step
+    gone = status == "DELETE_COMPLETE"
+    assert step is ((Step.PROVISION if exists else Step.NONE) if gone else Step.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("status", "digest", "flags", "step"),
+    [
+        ("CREATE_COMPLETE", "d2", {}, Step.UPDATE),
+        ("UPDATE_ROLLBACK_COMPLETE", "d2", {}, Step.UPDATE),
+        ("UPDATE_ROLLBACK_COMPLETE", "d2", {"updated": True}, Step.FAIL),
+        ("UPDATE_ROLLBACK_COMPLETE", "d1", {"updated": True}, Step.FAIL),
+        ("UPDATE_COMPLETE", "d1", {"updated": True}, Step.TRIGGER),
+        ("ROLLBACK_COMPLETE", "d1", {"created": True}, Step.FAIL),
+        ("UPDATE_ROLLBACK_FAILED", "d1", {"recovered": True}, Step.FAIL),
+        ("DELETE_FAILED", "d1", {"deletions": MAX_DELETIONS}, Step.FAIL),
+    ],
+)
+def test_what_this_goal_did_before_counts(
+    status: str, digest: str, flags: dict[str, bool], step: Step
+) -> None:
+    assert decide(Desired(exists=True, digest=digest), Observed(_stack(status), **flags)).step is step  # type: ignore[arg-type]
+
+
+def test_a_deletion_that_keeps_failing_ends() -> None:
+    stack = Stack(ARN, "x", "DELETE_FAILED", OURS, "bucket not empty")
+    decision = decide(Desired(exists=False), Observed(stack, deletions=MAX_DELETIONS))
+    assert decision.step is Step.FAIL
+    assert "bucket not empty" in decision.reason
+
+
+def test_absent() -> None:
+    assert decide(Desired(exists=True), Observed(None)).step is Step.PROVISION
+    assert decide(Desired(exists=False), Observed(None)).step is Step.NONE
+
+
+def test_an_unknown_status_raises_and_is_not_guessed() -> None:
+    with pytest.raises(KeyError):
+        decide(Desired(exists=False), Observed(_stack("SOMETHING_NEW_COMPLETE")))
