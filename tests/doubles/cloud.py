@@ -1,0 +1,324 @@
+"""CloudFormation and CodePipeline in memory."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from deployer.errors import PermanentError, TransientError
+from deployer.ledger import StageState
+from deployer.ports import Execution
+from deployer.release import Release
+from deployer.stacks import Phase, Stack
+from doubles.failing import Failing
+
+_OWN_TAGS = frozenset({"deployer:commit", "deployer:digest", "deployer:tag"})
+
+
+@dataclass
+class _FakeStack:
+    arn: str
+    name: str
+    status: str
+    tags: dict[str, str]
+    release: Release | None
+    token: str
+    reason: str = ""
+    cause: str = ""  # what `failure` tells of the last operation
+    fate: str = ""  # why the operation that runs will fail
+    former: tuple[Release | None, dict[str, str]] | None = None
+
+    @property
+    def seen(self) -> Stack:
+        return Stack(self.arn, self.name, self.status, dict(self.tags), self.reason)
+
+
+@dataclass
+class _FakeExecution:
+    id: str
+    sha: str  # what it builds
+    automatic: bool
+    token: str = ""
+    status: str = "running"
+    passed: int = 0  # stages
+    fails_in: str = ""
+    reason: str = ""
+
+
+class FakeCloud(Failing):
+    """The port `Cloud` in memory; time passes by `advance` only.
+
+    A pipeline bears its stack's name and exists from the stack's completion on. Its creation starts an execution,
+    which tells its commit one `advance` later, and passes one stage with each.
+
+    Args:
+        head: gives the commit that a new pipeline builds by itself, by the pipeline's name. Without it, the
+            commit of the stack's tag.
+
+    Attributes:
+        stages: the stages of every pipeline; in the one named Deploy it makes its `applications`.
+        applications: names of the stacks that a pipeline's actions make, by the pipeline's name.
+        buckets: how many objects a stack's buckets hold, by the stack's name; over 0 its deletion fails.
+        pipelines: executions by pipeline, oldest first.
+    """
+
+    def __init__(self, head: Callable[[str], str] | None = None) -> None:
+        super().__init__()
+        self.head = head
+        self.stages: tuple[str, ...] = ("Source", "Build", "Deploy")
+        self.applications: dict[str, list[str]] = {}
+        self.buckets: dict[str, int] = {}
+        self.pipelines: dict[str, list[_FakeExecution]] = {}
+        self._live: dict[str, _FakeStack] = {}
+        self._gone: dict[str, _FakeStack] = {}
+        self._fates: defaultdict[str, list[str]] = defaultdict(list)
+        self._broken: list[tuple[str, str]] = []
+        self._number = 0
+
+    # what a test may say
+
+    def fail_next_create(self, reason: str) -> None:
+        """Let the next creation of a stack fail and roll back."""
+        self._fates["create"].append(reason)
+
+    def fail_next_update(self, reason: str) -> None:
+        """Let the next update of a stack fail and roll back."""
+        self._fates["update"].append(reason)
+
+    def fail_next_delete(self, reason: str) -> None:
+        """Let the next deletion of a stack fail."""
+        self._fates["delete"].append(reason)
+
+    def fail_next_execution(self, reason: str, stage: str = "Build") -> None:
+        """Let the next execution that comes to this stage fail there."""
+        self._broken.append((stage, reason))
+
+    def add_stack(self, name: str, tags: Mapping[str, str], status: str = "CREATE_COMPLETE") -> str:
+        """Put a stack there that nobody ordered; returns its ARN."""
+        self._live[name] = _FakeStack(self._arn(name), name, status, dict(tags), None, "")
+        return self._live[name].arn
+
+    def set_status(self, name: str, status: str, reason: str = "") -> None:
+        """Put a stack into a status."""
+        self._live[name].status, self._live[name].reason = status, reason
+
+    def supersede(self, pipeline: str, execution: str) -> None:
+        """Let a newer execution have overtaken this one."""
+        self._one(pipeline, execution).status = "superseded"
+
+    def release(self, name: str) -> Release | None:
+        """What a stack was last made from."""
+        return self._live[name].release
+
+    def settle(self, most: int = 50) -> None:
+        """Advance until nothing is under way any more."""
+        for _ in range(most):
+            busy = any(s.seen.phase in (Phase.BUSY, Phase.DELETING) for s in self._live.values())
+            if not busy and all(e.status != "running" for p in self.pipelines.values() for e in p):
+                return
+            self.advance()
+        raise AssertionError(f"still under way after {most} steps")
+
+    def advance(self) -> None:
+        """One step of everything that is under way."""
+        for pipeline, executions in list(self.pipelines.items()):
+            for execution in executions:
+                if execution.status == "running":
+                    self._walk(pipeline, execution)
+        for stack in list(self._live.values()):
+            self._end(stack)
+
+    # the port: stacks
+
+    def stack(self, name: str) -> Stack | None:
+        self._note("stack", name)
+        found = self._find(name)
+        return found.seen if found else None
+
+    def stacks(self) -> Iterator[Stack]:
+        self._note("stacks")
+        return iter([s.seen for s in self._live.values() if s.tags.get("deployer:managed") == "true"])
+
+    def create_stack(self, name: str, release: Release, token: str) -> str:
+        self._note("create_stack", name, release, token)
+        if existing := self._live.get(name):
+            if token == existing.token or release.tags == existing.tags:
+                return existing.arn
+            raise TransientError(f"another stack of the name {name} exists")
+        made = _FakeStack(
+            self._arn(name), name, "CREATE_IN_PROGRESS", dict(release.tags), release, token, fate=self._fate("create")
+        )  # fmt: skip
+        self._live[name] = made
+        return made.arn
+
+    def update_stack(self, name: str, release: Release, token: str) -> bool:
+        self._note("update_stack", name, release, token)
+        stack = self._find(name)
+        if stack is None or stack.status == "DELETE_COMPLETE":
+            raise TransientError(f"stack {name} has gone meanwhile")
+        if stack.token == token and stack.status.startswith("UPDATE"):
+            return True
+        if stack.seen.phase is not Phase.READY:
+            raise TransientError(f"stack {name} is in {stack.status} state and can not be updated")
+        if stack.release == release:
+            return False
+        stack.former = (stack.release, stack.tags)
+        stack.status, stack.token, stack.reason, stack.cause = "UPDATE_IN_PROGRESS", token, "", ""
+        stack.release, stack.tags = release, dict(release.tags)
+        stack.fate = self._fate("update")
+        return True
+
+    def continue_rollback(self, name: str, token: str) -> None:
+        self._note("continue_rollback", name, token)
+        stack = self._find(name)
+        if stack is None:
+            raise TransientError(f"stack {name} has gone meanwhile")
+        if stack.token == token:
+            return
+        if stack.seen.phase is not Phase.STUCK:
+            raise TransientError(f"stack {name} is in {stack.status} state")
+        stack.status, stack.token = "UPDATE_ROLLBACK_IN_PROGRESS", token
+
+    def delete_stack(self, arn: str, token: str) -> None:
+        self._note("delete_stack", arn, token)
+        stack = self._find(arn)
+        if stack is None or stack.seen.phase in (Phase.GONE, Phase.DELETING):
+            return
+        if stack.seen.phase is Phase.BUSY and stack.status.startswith("UPDATE"):
+            raise TransientError(f"stack {arn} is in {stack.status} state and can not be deleted")
+        stack.status, stack.token, stack.reason, stack.cause = "DELETE_IN_PROGRESS", token, "", ""
+        stack.fate = self._fate("delete")
+
+    def failure(self, arn: str) -> str:
+        self._note("failure", arn)
+        stack = self._find(arn)
+        return stack.cause if stack else ""
+
+    def empty_buckets(self, arn: str) -> int:
+        self._note("empty_buckets", arn)
+        stack = self._find(arn)
+        return self.buckets.pop(stack.name, 0) if stack else 0
+
+    # the port: pipelines
+
+    def deployed_stacks(self, pipeline: str) -> list[str]:
+        self._note("deployed_stacks", pipeline)
+        return list(reversed(self.applications.get(pipeline, []))) if pipeline in self.pipelines else []
+
+    def executions(self, pipeline: str) -> list[Execution]:
+        self._note("executions", pipeline)
+        return [replace(self._seen(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))]
+
+    def execution(self, pipeline: str, execution: str) -> Execution | None:
+        self._note("execution", pipeline, execution)
+        found = [e for e in self.pipelines.get(pipeline, []) if e.id == execution]
+        return self._seen(found[0]) if found else None
+
+    def start(self, pipeline: str, sha: str, token: str) -> str:
+        self._note("start", pipeline, sha, token)
+        if pipeline not in self.pipelines:
+            raise PermanentError(f"there is no pipeline {pipeline}")
+        for known in self.pipelines[pipeline]:
+            if known.token == token:
+                return known.id
+        return self._begin(pipeline, sha, token=token)
+
+    def stop(self, pipeline: str, execution: str, reason: str) -> None:
+        self._note("stop", pipeline, execution, reason)
+        for found in self.pipelines.get(pipeline, []):
+            if found.id == execution and found.status == "running":
+                found.status = "stopped"
+
+    def execution_url(self, pipeline: str, execution: str) -> str:
+        return f"https://console.example/{pipeline}/{execution}"
+
+    # what happens
+
+    def _end(self, stack: _FakeStack) -> None:
+        """The operation that runs on a stack ends, one way or the other."""
+        fate, stack.fate = stack.fate, ""
+        match stack.status:
+            case "CREATE_IN_PROGRESS" if fate:
+                self._failed(stack, "ROLLBACK_COMPLETE", fate)
+            case "CREATE_IN_PROGRESS":
+                stack.status = "CREATE_COMPLETE"
+                self.pipelines[stack.name] = []
+                sha = self.head(stack.name) if self.head else stack.tags.get("deployer:commit", "")
+                self._begin(stack.name, sha, automatic=True)
+            case "UPDATE_IN_PROGRESS" if fate:
+                if stack.former:
+                    stack.release, stack.tags = stack.former
+                self._failed(stack, "UPDATE_ROLLBACK_COMPLETE", fate)
+            case "UPDATE_IN_PROGRESS":
+                stack.status = "UPDATE_COMPLETE"
+                before = stack.former[0] if stack.former else None
+                if before is None or stack.release is None or before.digest != stack.release.digest:
+                    # a changed definition cancels what runs
+                    for execution in self.pipelines.get(stack.name, []):
+                        execution.status = "stopped" if execution.status == "running" else execution.status
+            case "UPDATE_ROLLBACK_IN_PROGRESS":
+                stack.status = "UPDATE_ROLLBACK_COMPLETE"
+            case "DELETE_IN_PROGRESS":
+                full = self.buckets.get(stack.name) and "The bucket you tried to delete is not empty"
+                if fate or full:
+                    self._failed(stack, "DELETE_FAILED", fate or str(full))
+                    return
+                stack.status = "DELETE_COMPLETE"
+                self._gone[stack.arn] = self._live.pop(stack.name)
+                self.pipelines.pop(stack.name, None)
+
+    @staticmethod
+    def _failed(stack: _FakeStack, status: str, why: str) -> None:
+        verb = {"DELETE_FAILED": "delete", "ROLLBACK_COMPLETE": "create"}.get(status, "update")
+        stack.status = status
+        stack.reason = f"The following resource(s) failed to {verb}: [Thing]." if verb == "delete" else ""
+        stack.cause = f"Thing (AWS::Test::Thing): {why}"
+
+    def _walk(self, pipeline: str, execution: _FakeExecution) -> None:
+        """An execution passes the stage that it is in."""
+        stage = self.stages[execution.passed]
+        for broken in self._broken:
+            if broken[0] == stage:
+                self._broken.remove(broken)
+                execution.status, execution.fails_in, execution.reason = "failed", *broken
+                return
+        if stage == "Deploy":
+            owner = self._live.get(pipeline)
+            tags = {k: v for k, v in owner.tags.items() if k not in _OWN_TAGS} if owner else {}
+            for name in self.applications.get(pipeline, []):
+                if name not in self._live:
+                    self.add_stack(name, tags)
+        execution.passed += 1
+        if execution.passed == len(self.stages):
+            execution.status = "succeeded"
+
+    def _seen(self, execution: _FakeExecution) -> Execution:
+        states = [StageState(name, "succeeded") for name in self.stages[: execution.passed]]
+        if execution.status == "failed":
+            states.append(StageState(execution.fails_in, "failed", execution.reason))
+        elif execution.passed < len(self.stages):
+            status = "running" if execution.status == "running" else "stopped"
+            states.append(StageState(self.stages[execution.passed], status))
+        sha = execution.sha if execution.passed else ""
+        return Execution(execution.id, execution.status, sha, execution.automatic, tuple(states))
+
+    def _begin(self, pipeline: str, sha: str, *, automatic: bool = False, token: str = "") -> str:
+        self._number += 1
+        execution = _FakeExecution(f"execution-{self._number}", sha, automatic, token)
+        self.pipelines[pipeline].append(execution)
+        return execution.id
+
+    def _one(self, pipeline: str, execution: str) -> _FakeExecution:
+        return next(e for e in self.pipelines[pipeline] if e.id == execution)
+
+    def _find(self, name: str) -> _FakeStack | None:
+        by_arn = {stack.arn: stack for stack in self._live.values()}
+        return self._live.get(name) or by_arn.get(name) or self._gone.get(name)
+
+    def _fate(self, verb: str) -> str:
+        return self._fates[verb].pop(0) if self._fates[verb] else ""
+
+    def _arn(self, name: str) -> str:
+        self._number += 1
+        unique = hashlib.sha256(f"{name}{self._number}".encode()).hexdigest()[:8]
+        return f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{name}/{unique}"

@@ -1,0 +1,27 @@
+"""What the doubles share."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Failing:
+    """A record of the calls, and errors on order."""
+
+    calls: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    _orders: list[tuple[str, Exception]] = field(default_factory=list)
+
+    def fail_next(self, error: Exception, *, times: int = 1, method: str = "") -> None:
+        """Let the next calls, of any method or of one, raise this error and do nothing."""
+        self._orders += [(method, error)] * times
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of every call of a method."""
+        return [arguments for called, arguments in self.calls if called == name]
+
+    def _note(self, name: str, *arguments: Any) -> None:
+        self.calls.append((name, arguments))
+        for order in self._orders:
+            if order[0] in ("", name):
+                self._orders.remove(order)
+                raise order[1]

@@ -1,0 +1,141 @@
+"""GitHub in memory."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from deployer.environments import Repository
+from deployer.errors import PermanentError
+from deployer.ports import Head, Status
+from deployer.refs import Ref
+from deployer.release import FOLDER
+from doubles.failing import Failing
+
+_READ = ("pipeline.", "deployer.")
+
+
+@dataclass
+class _Repo:
+    default_branch: str = "main"
+    refs: dict[Ref, str] = field(default_factory=dict)  # to the object
+    peeled: dict[str, str] = field(default_factory=dict)  # tag object to commit
+    messages: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit to path and content
+    lagging: dict[Ref, Head | None] = field(default_factory=dict)
+
+
+class FakeHost(Failing):
+    """The port `Host` in memory.
+
+    Attributes:
+        statuses: the latest status of each context, by (repository, commit).
+        posted: every status in the order of its coming, as (repository, commit, status).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
+        self.posted: list[tuple[Repository, str, Status]] = []
+        self._repos: dict[str, _Repo] = {}
+
+    def push(
+        self,
+        repository: Repository,
+        ref: str,
+        sha: str,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        message: str = "",
+        annotated: str = "",
+    ) -> None:
+        """Move a ref to a commit; makes the repository, and the commit, where they are new.
+
+        Args:
+            repository: where.
+            ref: the full name.
+            sha: the commit.
+            files: the commit's files; a name without a folder lies in `deploy/`. None for those it has.
+            message: the commit's message; empty for the one it has.
+            annotated: the id of a tag object that stands between the ref and the commit.
+        """
+        repo = self.create(repository)
+        repo.refs[Ref.parse(ref)] = annotated or sha
+        if annotated:
+            repo.peeled[annotated] = sha
+        repo.messages[sha] = message or repo.messages.get(sha, "")
+        if files is not None or sha not in repo.files:
+            repo.files[sha] = {
+                name if "/" in name else f"{FOLDER}/{name}": data.encode() if isinstance(data, str) else data
+                for name, data in (files or {}).items()
+            }
+
+    def remove(self, repository: Repository, ref: str) -> None:
+        """Delete a ref."""
+        self._repos[repository.key].refs.pop(Ref.parse(ref), None)
+
+    def create(self, repository: Repository, default_branch: str = "") -> _Repo:
+        """Make a repository, or set its default branch."""
+        repo = self._repos.setdefault(repository.key, _Repo())
+        repo.default_branch = default_branch or repo.default_branch
+        return repo
+
+    def lag(self, repository: Repository, ref: str) -> None:
+        """Let `head` tell where the ref stands now, whatever comes, until `catch_up`."""
+        repo = self.create(repository)
+        repo.lagging[Ref.parse(ref)] = self._head(repo, Ref.parse(ref))
+
+    def catch_up(self) -> None:
+        """End every lag."""
+        for repo in self._repos.values():
+            repo.lagging.clear()
+
+    # the port
+
+    def default_branch(self, repository: Repository) -> str:
+        self._note("default_branch", repository)
+        return self._repo(repository).default_branch
+
+    def head(self, repository: Repository, ref: Ref) -> Head | None:
+        self._note("head", repository, ref)
+        repo = self._repo(repository)
+        return repo.lagging[ref] if ref in repo.lagging else self._head(repo, ref)
+
+    def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
+        self._note("files", repository, sha, folder)
+        repo = self._repo(repository)
+        if sha not in repo.files:
+            raise PermanentError(f"{repository} has no commit {sha}")
+        found = {}
+        for path, content in repo.files[sha].items():
+            inside, _, name = path.rpartition("/")
+            if inside == folder.strip("/") and name.startswith(_READ):
+                found[name] = content
+        return found
+
+    def post(self, repository: Repository, sha: str, status: Status) -> None:
+        self._note("post", repository, sha, status)
+        if sha not in self._repo(repository).files:
+            raise PermanentError(f"{repository} has no commit {sha}")
+        self.statuses[repository, sha][status.context] = status
+        self.posted.append((repository, sha, status))
+
+    def refs(self, repository: Repository) -> dict[Ref, str]:
+        self._note("refs", repository)
+        return dict(self._repo(repository).refs)
+
+    def clone_token(self, full_name: str) -> str:
+        """What `GitHubHost.clone_token` gives."""
+        return f"token-of-{full_name}"
+
+    def _repo(self, repository: Repository) -> _Repo:
+        if repository.key not in self._repos:
+            raise PermanentError(f"{repository} is not found, or deployer has no access")
+        return self._repos[repository.key]
+
+    @staticmethod
+    def _head(repo: _Repo, ref: Ref) -> Head | None:
+        if ref not in repo.refs:
+            return None
+        target = repo.refs[ref]
+        sha = repo.peeled.get(target, target)
+        return Head(target, sha, repo.messages[sha])
