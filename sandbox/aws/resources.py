@@ -125,7 +125,7 @@ class MotoHandler(Handler):
         model = self._class().create_from_cloudformation_json(name, document, ACCOUNT, REGION)
         return Resource(logical_id, kind, str(model.physical_resource_id), properties, model=model, name=name)
 
-    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
         document = self._document(resource.type, resource.name, properties)
         model = self._class().update_from_cloudformation_json(
             resource.model, resource.name, document, ACCOUNT, REGION

@@ -17,6 +17,10 @@ class _Handler(MotoRequestHandler):
     def log(self, *_said: object) -> None:
         """Say nothing: `/_sandbox/calls` shows what came."""
 
+    def connection_dropped(self, *_error: object) -> None:
+        """Close the connection, so that a client whose answer is withheld on order learns of it."""
+        self.close_connection = True
+
 
 class Server:
     """A simulator at an address of its own."""

@@ -1,0 +1,115 @@
+"""What the simulated AWS does wrong when told to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from aws_harness import Aws, Receiver, Repository, eventually
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+BUCKET = "Resources:\n  Site: {Type: AWS::S3::Bucket}\n"
+STACK_EVENTS = "CloudFormation Stack Status Change"
+
+
+def test_throttled_calls_have_the_services_own_errors(aws: Aws) -> None:
+    aws.fault(throttle=[{"operation": "*", "count": 3}])
+    for call, code in (
+        (aws.cloudformation.describe_stacks, "Throttling"),
+        (aws.codepipeline.list_pipelines, "ThrottlingException"),
+        (aws.s3.list_buckets, "SlowDown"),
+    ):
+        with pytest.raises(ClientError, match="Rate exceeded") as refusal:
+            call()
+        assert refusal.value.response["Error"]["Code"] == code
+    aws.cloudformation.describe_stacks()
+
+
+def test_a_rate_is_kept(aws: Aws) -> None:
+    aws.fault(throttle=[{"service": "cloudformation", "rate": 0.01, "burst": 2}])
+    aws.cloudformation.describe_stacks()
+    aws.cloudformation.describe_stacks()
+    with pytest.raises(ClientError, match="Rate exceeded"):
+        aws.cloudformation.describe_stacks()
+    aws.codepipeline.list_pipelines()
+
+
+def test_an_error_before_the_call_has_no_effect_and_one_after_has(aws: Aws) -> None:
+    aws.fault(errors=[{"operation": "CreateStack", "mode": "before", "status": 503}])
+    with pytest.raises(ClientError, match="ServiceUnavailable"):
+        aws.create("one", BUCKET)
+    assert aws.cloudformation.describe_stacks()["Stacks"] == []
+
+    aws.fault(operation="CreateStack", mode="after", error="InternalFailure", status=500)
+    with pytest.raises(ClientError, match="InternalFailure"):
+        aws.create("one", BUCKET, ClientRequestToken="t")
+    assert aws.settled("one") == "CREATE_COMPLETE"
+    assert aws.create("one", BUCKET, ClientRequestToken="t")
+
+    aws.fault(errors={"operation": "DeleteStack", "mode": "after", "drop": True})
+    with pytest.raises(ConnectionClosedError):
+        aws.cloudformation.delete_stack(StackName="one")
+    eventually(lambda: aws.cloudformation.describe_stacks()["Stacks"] == [])
+    codes = [c["code"] for c in json.loads(aws.get("/_sandbox/calls?operation=CreateStack")[1])["calls"]]
+    assert codes == ["ServiceUnavailable", "InternalFailure", "OK"]
+
+
+def test_an_action_fails_on_order(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+    aws.fault(fail_actions={"Compile": "no luck"})
+    aws.create_pipeline()
+    assert aws.ended()["status"] == "Failed"
+    assert aws.action("Compile")["output"]["executionResult"]["errorDetails"]["message"] == "no luck"
+
+
+def test_a_delete_fails_on_order(aws: Aws) -> None:
+    stack_id = aws.create("one", BUCKET)
+    aws.settled("one")
+    aws.fault(fail_resources={"resource": "AWS::S3::Bucket", "on": "delete", "reason": "no luck", "count": 1})
+    aws.cloudformation.delete_stack(StackName="one")
+    assert aws.settled("one") == "DELETE_FAILED"
+    aws.cloudformation.delete_stack(StackName="one")
+    eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
+
+
+def test_events_are_lost_doubled_and_repeated_until_taken(aws: Aws, receiver: Receiver) -> None:
+    aws.fault(events={"lose": 1.0})
+    aws.create("one", BUCKET)
+    aws.settled("one")
+    aws.fault(events={"lose": 0.0, "duplicate": 1.0})
+    receiver.refuse = 2
+    aws.create("two", BUCKET)
+    aws.settled("two")
+    eventually(lambda: len(receiver.events) == 4)
+    assert sorted(receiver.states(STACK_EVENTS)) == ["CREATE_COMPLETE"] * 2 + ["CREATE_IN_PROGRESS"] * 2
+    assert len({e["id"] for e in receiver.events}) == 2
+    assert all("/two/" in e["resources"][0] for e in receiver.events)
+
+
+def test_faults_are_shown_checked_and_cleared(aws: Aws) -> None:
+    aws.fault(slow=[{"operation": "ListStacks", "seconds": 0.05}], seed=7)
+    shown = json.loads(aws.get("/_sandbox/faults")[1])
+    assert shown["slow"] == [{"operation": "ListStacks", "seconds": 0.05}]
+    assert shown["seed"] == 7
+    aws.cloudformation.list_stacks()
+    (call,) = json.loads(aws.get("/_sandbox/calls?operation=ListStacks")[1])["calls"]
+    assert call["seconds"] >= 0.05
+    assert call["seq"] > 0
+    for wrong in ({"thunder": 1}, {"errors": [{"mode": "never"}]}, {"throttle": [{"rate": 0}]}, [1]):
+        assert aws.request("POST", "/_sandbox/faults", wrong)[0] == 400
+    aws.request("DELETE", "/_sandbox/faults")
+    assert json.loads(aws.get("/_sandbox/faults")[1])["slow"] == []
+    assert aws.get("/_sandbox/nothing")[0] == 404
+    assert aws.get("/_sandbox/logs/none")[0] == 404
+
+
+def test_calls_are_recorded_and_state_is_shown(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+    aws.create_pipeline()
+    execution = aws.ended()
+    aws.codepipeline.start_pipeline_execution(name="pipe", clientRequestToken="my-token")
+    (call,) = json.loads(aws.get("/_sandbox/calls?operation=StartPipelineExecution")[1])["calls"]
+    assert (call["service"], call["name"], call["token"]) == ("codepipeline", "pipe", "my-token")
+    state = json.loads(aws.get("/_sandbox/state")[1])
+    assert [s["name"] for s in state["stacks"]] == ["pipe", "pipe-app"]
+    (pipeline,) = state["pipelines"]
+    assert pipeline["executions"][0]["sha"] == execution["artifactRevisions"][0]["revisionId"]
+    assert [e["trigger"] for e in pipeline["executions"]] == ["CreatePipeline", "StartPipelineExecution"]
