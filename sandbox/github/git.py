@@ -162,7 +162,15 @@ class GitRepository:
         """Make the empty repository; its default branch is main."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            [*self.command, "init", "--quiet", "--bare", "--initial-branch=main", str(self.path)],
+            [
+                *self.command,
+                "init",
+                "--quiet",
+                "--bare",
+                "--template=",
+                "--initial-branch=main",
+                str(self.path),
+            ],
             check=True,
             capture_output=True,
             env=environment(),

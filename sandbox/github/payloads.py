@@ -132,7 +132,11 @@ def push(repo: Repository, move: Move, root: str) -> dict[str, Any]:
     changes = repo.git.changes(commits)
     empty = Changes([], [], [])
     html = f"{root}/{repo.full_name}"
-    shown = [_commit(commit, changes.get(commit.sha, empty), html) for commit in commits]
+    distinct = _distinct(repo, move, commits)
+    shown = [
+        {**_commit(commit, changes.get(commit.sha, empty), html), "distinct": commit.sha in distinct}
+        for commit in commits
+    ]
     before, after = move.old.sha if move.old else ZERO, move.new.sha if move.new else ZERO
     return {
         "ref": move.name,
@@ -184,15 +188,23 @@ def _pushed_repository(repo: Repository, root: str) -> dict[str, Any]:
 def _commits(repo: Repository, move: Move) -> list[Commit]:
     if move.new is None or not move.is_branch:
         return []
-    known = (
-        [move.old.commit]
-        if move.old
-        else [r.commit for n, r in move.before.items() if n.startswith("refs/heads/")]
-    )
+    known = [move.old.commit] if move.old else _branch_heads(move)
     newest = repo.git.commits(
         f"--max-count={_MAX_COMMITS}", "--topo-order", move.new.commit, "--not", *known, "--"
     )
     return newest[::-1]
+
+
+def _branch_heads(move: Move) -> list[str]:
+    return sorted({ref.commit for name, ref in move.before.items() if name.startswith("refs/heads/")})
+
+
+def _distinct(repo: Repository, move: Move, commits: list[Commit]) -> set[str]:
+    """Which of the commits no branch had before."""
+    if not commits:
+        return set()
+    new = repo.git.text("rev-list", *(c.sha for c in commits), "--not", *_branch_heads(move), "--")
+    return set(new.split())
 
 
 def _head_commit(

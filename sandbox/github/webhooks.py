@@ -141,8 +141,9 @@ class Sender:
                 delivery_id, state="lost", status="failed to connect to host", delivered_at=now()
             )
         else:
+            twice = self._faults.webhook("duplicate")  # drawn first: the receiver may order faults itself
             self._store.update_delivery(delivery_id, **self._attempt(hook, row))
-            if self._faults.webhook("duplicate"):
+            if twice:
                 self._attempt(hook, row)
 
     def _attempt(self, hook: Row, row: Row) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""Clone, fetch and push with the real git."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from github_kit import ENVIRONMENT, Receiver, WorkingCopy, git, git_refused
+
+from sandbox.github.server import GitHubServer
+
+
+def test_a_clone_of_an_empty_repository_is_on_main(copy: WorkingCopy) -> None:
+    assert copy("symbolic-ref", "HEAD") == "refs/heads/main"
+
+
+def test_what_was_pushed_can_be_cloned_fetched_and_pulled(
+    pushed: WorkingCopy, server: GitHubServer, tmp_path: Path
+) -> None:
+    other = WorkingCopy.clone(f"{server.url}/acme/app", tmp_path / "other")
+    sha = pushed.commit("deep/er/file.txt", "text", "second")
+    pushed("push", "--quiet", "origin", "main")
+    other("pull", "--quiet")
+    assert other("rev-parse", "HEAD") == sha
+    assert (other.path / "deep/er/file.txt").read_text() == "text"
+
+
+def test_old_protocol_versions_work(pushed: WorkingCopy, server: GitHubServer, tmp_path: Path) -> None:
+    for version in ("0", "1", "2"):
+        path = tmp_path / f"v{version}"
+        git("-c", f"protocol.version={version}", "clone", "-q", f"{server.url}/acme/app.git", str(path))
+        assert WorkingCopy(path)("rev-parse", "HEAD") == pushed("rev-parse", "HEAD")
+
+
+def test_a_big_push_in_chunks_arrives_whole(copy: WorkingCopy, server: GitHubServer, tmp_path: Path) -> None:
+    noise = os.urandom(12_000_000)
+    (copy.path / "noise.bin").write_bytes(noise)
+    copy("add", ".")
+    copy("commit", "-qm", "noise")
+    copy("-c", "http.postBuffer=65536", "push", "-q", "origin", "main")
+    other = WorkingCopy.clone(f"{server.url}/acme/app.git", tmp_path / "other")
+    assert (other.path / "noise.bin").read_bytes() == noise
+
+
+def test_a_packed_request_is_unpacked(pushed: WorkingCopy, call: Any) -> None:
+    lines = ["command=ls-refs\n", "0001", "peel\n", "ref-prefix refs/heads/\n", "0000"]
+    body = "".join(x if x in {"0001", "0000"} else f"{len(x) + 4:04x}{x}" for x in lines).encode()
+    headers = {"Content-Encoding": "gzip", "Git-Protocol": "version=2"}
+    path = "/acme/app.git/git-upload-pack"
+    answer = call("POST", path, body=gzip.compress(body), headers=headers)
+    assert answer.status == 200
+    assert f"{pushed('rev-parse', 'HEAD')} refs/heads/main".encode() in answer.data
+    assert call("POST", path, body=b"no gzip at all", headers=headers).status == 400
+
+
+def test_any_commit_can_be_fetched_by_its_sha(
+    pushed: WorkingCopy, server: GitHubServer, tmp_path: Path
+) -> None:
+    lost = pushed.commit("a", "1", "to be lost")
+    pushed("push", "-q", "origin", "main")
+    pushed("reset", "-q", "--hard", "HEAD~1")
+    pushed("push", "-q", "--force", "origin", "main")
+    git("init", "-q", str(tmp_path / "other"))
+    other = WorkingCopy(tmp_path / "other")
+    other("fetch", "-q", "--depth=1", f"{server.url}/acme/app.git", lost)
+    assert other("rev-parse", "FETCH_HEAD") == lost
+
+
+def test_any_password_will_do_and_its_user_is_the_pusher(
+    copy: WorkingCopy, server: GitHubServer, receiver: Receiver
+) -> None:
+    copy.commit("a", "1")
+    copy("push", "-q", server.url.replace("//", "//bob:any@") + "/acme/app.git", "main")
+    # git sends a password only when asked for one, so ask on its behalf as CI tools do
+    copy.commit("a", "2")
+    header = "http.extraHeader=Authorization: Basic Ym9iOmFueQ=="
+    copy("-c", header, "push", "-q", "origin", "main")
+    payload = receiver.push(2)
+    assert payload["pusher"]["name"] == "bob"
+    assert payload["sender"]["login"] == "bob"
+
+
+def test_a_missing_repository_is_not_found(server: GitHubServer, tmp_path: Path) -> None:
+    assert "not found" in git_refused("clone", f"{server.url}/acme/nothing.git", str(tmp_path / "x"))
+
+
+def test_the_dumb_protocol_is_refused(pushed: WorkingCopy, call: Any) -> None:
+    assert pushed.path.is_dir()
+    assert call("GET", "/acme/app.git/info/refs").status == 403
+    assert call("GET", "/acme/app.git/info/refs?service=git-anything").status == 403
+
+
+def test_an_archived_repository_takes_no_push(pushed: WorkingCopy, server: GitHubServer) -> None:
+    repository = server.hub.get("acme/app")
+    assert repository is not None
+    server.hub.archive(repository, True)
+    pushed.commit("a", "1")
+    assert "403" in git_refused("-C", str(pushed.path), "push", "origin", "main")
+    assert pushed("ls-remote", "origin", "main").split()[0] == pushed("rev-parse", "HEAD~1")
+
+
+def test_the_default_branch_cannot_be_deleted_by_a_push(pushed: WorkingCopy) -> None:
+    assert "refusing to delete" in git_refused("-C", str(pushed.path), "push", "origin", ":main")
+
+
+def test_the_first_branch_of_another_name_becomes_the_default(
+    copy: WorkingCopy, server: GitHubServer, receiver: Receiver
+) -> None:
+    copy("checkout", "-q", "-b", "trunk")
+    copy.commit("a", "1")
+    copy("push", "-q", "origin", "trunk")
+    assert receiver.push()["repository"]["default_branch"] == "trunk"
+    assert "refs/heads/trunk\tHEAD" in git("ls-remote", "--symref", f"{server.url}/acme/app.git")
+
+
+def test_pushes_at_the_same_time_all_arrive_once(
+    pushed: WorkingCopy, server: GitHubServer, receiver: Receiver
+) -> None:
+    url = f"{server.url}/acme/app.git"
+    names = [f"branch-{number}" for number in range(8)]
+
+    def push(name: str) -> int:
+        command = ["git", "-C", str(pushed.path), "push", "-q", url, f"HEAD:refs/heads/{name}"]
+        return subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True).returncode
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(push, names)) == {0}
+    pushes = [r.payload["ref"] for r in receiver.wait(9, "push")]
+    assert sorted(pushes[1:]) == [f"refs/heads/{name}" for name in names]
