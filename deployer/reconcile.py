@@ -175,7 +175,7 @@ class Reconciler:
             case Step.TRIGGER:
                 return self._see_to_execution(run)
             case Step.WAIT:
-                if wanted:
+                if wanted and not (run.work.created or run.work.updated):
                     self._prepare(run, "pending", f"waiting: {decision.reason}")
                 return self._snooze(run)
             case Step.FAIL:
