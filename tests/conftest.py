@@ -1,1 +1,1 @@
-"""Puts `tests/` on the path, so that every test may say `from doubles import FakeHost`."""
+"""Its being here puts the directory above `tests/` on the path (pytest's `prepend` import mode)."""

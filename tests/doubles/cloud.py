@@ -10,7 +10,7 @@ from deployer.ledger import StageState
 from deployer.ports import Execution
 from deployer.release import Release
 from deployer.stacks import Phase, Stack
-from doubles.failing import Failing
+from tests.doubles.failing import Failing
 
 _OWN_TAGS = frozenset({"deployer:commit", "deployer:digest", "deployer:tag"})
 

@@ -9,7 +9,7 @@ from deployer.errors import PermanentError
 from deployer.ports import Head, Status
 from deployer.refs import Ref
 from deployer.release import FOLDER
-from doubles.failing import Failing
+from tests.doubles.failing import Failing
 
 _READ = ("pipeline.", "deployer.")
 

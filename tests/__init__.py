@@ -1,0 +1,1 @@
+"""A package, so that every test may say `from tests.doubles import FakeHost`."""
