@@ -4,13 +4,14 @@ Several may run at once: every hand-out goes through the lanes' scripts, which l
 """
 
 import logging
+import signal
 import threading
 import time
 import zlib
 
-from deployer.bootstrap import Deployer
+from deployer.bootstrap import Deployer, build, setup_logging
 from deployer.environments import Repository
-from deployer.errors import DeployerError, UnavailableError
+from deployer.errors import ConfigError, DeployerError, UnavailableError
 
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
@@ -72,3 +73,21 @@ class Scheduler:
 def _offset(repository: Repository, period: float) -> float:
     """Spreads the repositories evenly over the period."""
     return zlib.crc32(repository.key.encode()) % max(1, int(period))
+
+
+def main() -> None:
+    """Run a scheduler until SIGTERM or SIGINT."""
+    try:
+        deployer = build()
+    except ConfigError as error:
+        raise SystemExit(f"deployer: {error}") from None
+    setup_logging(deployer.config, "scheduler")
+    scheduler = Scheduler(deployer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: scheduler.stop())
+    _log.info("sweeping the lanes")
+    scheduler.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A workers ...` finds it, and a worker learns its tasks by importing it."""
+"""The Celery application: `celery -A workers ...` finds it in this module, by its name."""
 
 import logging
 from typing import Any
@@ -8,6 +8,7 @@ from celery import signals
 from deployer.bootstrap import build, setup_logging
 from deployer.config import REQUIRED_FOR_WORKER, require
 from deployer.errors import ConfigError
+from workers.tasks import register
 
 try:
     deployer = build()
@@ -15,6 +16,7 @@ try:
 except ConfigError as error:
     raise SystemExit(f"deployer: {error}") from None
 app = deployer.celery
+register(app, deployer)
 
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]

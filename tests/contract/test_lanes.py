@@ -1,0 +1,401 @@
+"""What a lane promises, on fakeredis and on a real server alike."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import fakeredis
+import pytest
+
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes, letter_id
+from deployer.environments import Environment, Repository
+from deployer.errors import LaneLostError, NotFoundError, UnavailableError
+from deployer.ledger import (
+    RESYNC_KEY,
+    Cause,
+    DeadLetter,
+    DeliveryRecord,
+    EnvironmentRecord,
+    Outcome,
+    Task,
+    Work,
+)
+from deployer.ports import Again, Dead, Done, Lanes, Retry, Snooze
+from deployer.refs import Ref
+
+HELLO = Repository.parse("acme/hello")
+X, Y = "development:refs/heads/x", "development:refs/heads/y"
+LEASE, GRACE, ATTEMPTS = 30, 10, 3
+
+
+@pytest.fixture(params=["fakeredis", "server"])
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "fakeredis":
+        yield fakeredis.FakeRedis(decode_responses=True)
+        return
+    server = connect(request.getfixturevalue("redis_url"))
+    server.flushall()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def lanes(client: Any) -> RedisLanes:
+    return RedisLanes(client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
+
+
+def push(lanes: Lanes, delivery: str, environment: str = X, **fields: Any) -> Any:
+    return lanes.accept(HELLO, Work(environment=environment, **fields), delivery, "push")
+
+
+def event(lanes: Lanes, delivery: str, environment: str = X) -> Any:
+    work = Work(environment=environment, task=Task.NOTIFY, cause=Cause.EVENT)
+    return lanes.accept(HELLO, work, delivery, "stage Build")
+
+
+def begin(lanes: Lanes, dispatch: Any) -> Work:
+    assert dispatch is not None
+    work = lanes.begin(HELLO, dispatch.token)
+    assert work is not None
+    assert work.task == dispatch.task
+    return work
+
+
+def outcome(lanes: Lanes, delivery: str) -> str:
+    record = lanes.delivery(delivery)
+    assert record is not None
+    return record.outcome
+
+
+def done(outcome: Outcome = Outcome.DEPLOYED) -> Done:
+    return Done(str(outcome), "because")
+
+
+def later(lanes: RedisLanes, seconds: float) -> None:
+    lanes.clock_offset_ms += int(seconds * 1000)
+
+
+def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisLanes) -> None:
+    accepted = push(lanes, "d1")
+    assert (accepted.outcome, accepted.goal, outcome(lanes, "d1")) == ("queued", "d1", "queued")
+    work = begin(lanes, accepted.dispatch)
+    assert (work.deliveries, work.attempts) == ("d1", 1)
+    record = EnvironmentRecord("acme/hello", X, "stack", state="deployed", commit="c" * 40)
+    assert lanes.finish(HELLO, accepted.dispatch.token, Done("deployed", "all green", record)) is None
+    found = lanes.delivery("d1")
+    assert found is not None
+    assert (found.outcome, found.reason, found.environment) == ("deployed", "all green", X)
+    assert found.finished_at >= found.received_at > 0
+    stored = lanes.environment(Environment.from_key(HELLO, X))
+    assert stored is not None
+    assert (stored.state, stored.commit) == ("deployed", "c" * 40)
+    assert [line.outcome for line in lanes.activity()] == ["deployed"]
+    assert lanes.lanes() == []
+
+
+def test_a_delivery_counts_once_until_it_ended_badly(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    assert push(lanes, "d1").outcome == "duplicate"
+    begin(lanes, first.dispatch)
+    lanes.finish(HELLO, first.dispatch.token, done(Outcome.FAILED))
+    again = push(lanes, "d1")
+    assert (again.outcome, again.goal) == ("queued", "d1#2")
+    begin(lanes, again.dispatch)
+    lanes.finish(HELLO, again.dispatch.token, done())
+    assert push(lanes, "d1").outcome == "duplicate"
+
+
+def test_one_task_at_a_time_in_order(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1", X)
+    assert push(lanes, "d2", Y).dispatch is None
+    begin(lanes, first.dispatch)
+    assert push(lanes, "d3", "staging").dispatch is None
+    order = []
+    dispatch = lanes.finish(HELLO, first.dispatch.token, done())
+    while dispatch:
+        order.append(begin(lanes, dispatch).environment)
+        dispatch = lanes.finish(HELLO, dispatch.token, done())
+    assert order == [Y, "staging"]
+
+
+def test_lanes_of_two_repositories_do_not_wait_for_each_other(lanes: RedisLanes) -> None:
+    other = Repository.parse("acme/other")
+    assert push(lanes, "d1").dispatch
+    assert lanes.accept(other, Work(environment=X), "d2", "push").dispatch
+
+
+def test_a_newer_push_replaces_the_one_that_waits(lanes: RedisLanes) -> None:
+    first = push(lanes, "d0", Y)
+    push(lanes, "d1", before="1", after="2")
+    push(lanes, "d2", before="2", after="3")
+    assert (outcome(lanes, "d1"), outcome(lanes, "d2")) == ("superseded", "queued")
+    begin(lanes, first.dispatch)
+    work = begin(lanes, lanes.finish(HELLO, first.dispatch.token, done()))
+    assert (work.goal, work.after, work.before.split(",")) == ("d2", "3", ["2", "1"])
+
+
+def test_a_push_to_what_runs_waits_its_turn(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    push(lanes, "d2")
+    dispatch = lanes.finish(HELLO, first.dispatch.token, done())
+    assert begin(lanes, dispatch).goal == "d2"
+    assert outcome(lanes, "d1") == "deployed"
+
+
+def test_a_push_replaces_what_would_have_been_snoozed(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    work = begin(lanes, first.dispatch)
+    push(lanes, "d2")
+    dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 100))
+    assert begin(lanes, dispatch).goal == "d2"
+    assert outcome(lanes, "d1") == "superseded"
+
+
+def test_a_replaced_dispatch_is_sent_anew_for_its_new_task(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    work = begin(lanes, first.dispatch)
+    handed = lanes.finish(HELLO, first.dispatch.token, Again(work.but(task=Task.PROVISION)))
+    assert handed is not None
+    assert handed.task == Task.PROVISION
+    second = push(lanes, "d2").dispatch
+    assert second.task == Task.SYNC
+    assert second.token > handed.token
+    assert lanes.begin(HELLO, handed.token) is None
+    assert begin(lanes, second).goal == "d2"
+
+
+def test_an_event_joins_what_waits_and_wakes_what_sleeps(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    work = begin(lanes, first.dispatch)
+    assert lanes.finish(HELLO, first.dispatch.token, Snooze(work.but(polls=7), 100)) is None
+    woken = event(lanes, "e1")
+    work = begin(lanes, woken.dispatch)
+    assert (work.goal, work.deliveries, work.polls, work.attempts) == ("d1", "d1,e1", 0, 1)
+    lanes.finish(HELLO, woken.dispatch.token, done())
+    assert outcome(lanes, "d1") == outcome(lanes, "e1") == "deployed"
+
+
+def test_an_event_during_the_task_makes_it_look_again_at_once(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    work = begin(lanes, first.dispatch)
+    event(lanes, "e1")
+    dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 100))
+    assert begin(lanes, dispatch).deliveries == "d1,e1"
+
+
+def test_an_event_that_waits_gives_way_to_a_push_and_goes_along(lanes: RedisLanes) -> None:
+    first = push(lanes, "d0", Y)
+    event(lanes, "e1")
+    push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    work = begin(lanes, lanes.finish(HELLO, first.dispatch.token, done()))
+    assert (work.goal, work.task, set(work.deliveries.split(","))) == ("d1", Task.SYNC, {"d1", "e1"})
+
+
+def test_a_resync_joins_and_never_doubles(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1", RESYNC_KEY)
+    begin(lanes, first.dispatch)
+    push(lanes, "d2")
+    lanes.accept(HELLO, Work(environment=X, cause=Cause.RESYNC))
+    work = begin(lanes, lanes.finish(HELLO, first.dispatch.token, done()))
+    assert (work.goal, work.cause) == ("d2", Cause.PUSH)
+    assert lanes.lanes()[0].waiting == []
+
+
+def test_a_snooze_comes_back_when_due_and_others_go_on_meanwhile(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    work = begin(lanes, first.dispatch)
+    push(lanes, "d2", Y)
+    second = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 100))
+    assert begin(lanes, second).environment == Y
+    assert second is not None
+    assert lanes.finish(HELLO, second.token, done()) is None
+    assert lanes.sweep() == []
+    later(lanes, 101)
+    (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).attempts == 1
+
+
+def test_a_retry_costs_an_attempt_and_a_snooze_does_not(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    attempts = []
+    for verdict in (Retry, Retry, Snooze, Retry):
+        work = begin(lanes, dispatch)
+        attempts.append(work.attempts)
+        lanes.finish(HELLO, dispatch.token, verdict(work, 5))
+        later(lanes, 6)
+        (dispatch,) = lanes.sweep()
+    assert attempts == [1, 2, 3, 1]
+
+
+def test_an_old_token_begins_nothing_and_finishes_nothing(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    later(lanes, LEASE + 1)
+    (second,) = lanes.sweep()
+    assert second.token > first.dispatch.token
+    assert lanes.begin(HELLO, first.dispatch.token) is None
+    assert not lanes.extend(HELLO, first.dispatch.token)
+    with pytest.raises(LaneLostError):
+        lanes.finish(HELLO, first.dispatch.token, done())
+    assert outcome(lanes, "d1") == "queued"
+    assert begin(lanes, second).attempts == 2
+    lanes.finish(HELLO, second.token, done())
+    with pytest.raises(LaneLostError):
+        lanes.finish(HELLO, second.token, done(Outcome.FAILED))
+    assert outcome(lanes, "d1") == "deployed"
+
+
+def test_a_lease_that_is_renewed_is_kept(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    for _ in range(4):
+        later(lanes, LEASE - 5)
+        assert lanes.extend(HELLO, first.dispatch.token)
+        assert lanes.sweep() == []
+    lanes.finish(HELLO, first.dispatch.token, done())
+
+
+def test_a_lost_message_is_sent_again_under_its_token(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    assert lanes.sweep() == []
+    later(lanes, GRACE + 1)
+    (again,) = lanes.sweep()
+    assert again == first.dispatch
+    assert lanes.sweep() == []
+    begin(lanes, again)
+    assert lanes.begin(HELLO, again.token) is None
+
+
+def test_work_that_kills_its_workers_becomes_a_dead_letter(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    for _ in range(ATTEMPTS):
+        assert begin(lanes, dispatch).environment == X
+        later(lanes, LEASE + 1)
+        (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).environment == Y
+    assert outcome(lanes, "d1") == "dead-lettered"
+    (letter,) = lanes.dead_letters()
+    assert "lost 3 times" in letter.reason
+    assert letter.arguments.deliveries == "d1"
+
+
+def _bury(lanes: RedisLanes) -> DeadLetter:
+    dispatch = push(lanes, "d1").dispatch
+    work = begin(lanes, dispatch)
+    letter = DeadLetter(
+        letter_id(HELLO, dispatch.token),
+        "acme/hello",
+        work.task,
+        "a bug",
+        "Traceback ...",
+        1.0,
+        work.to_json(),
+    )
+    lanes.finish(HELLO, dispatch.token, Dead(letter))
+    return letter
+
+
+def test_a_dead_letter_is_kept_shown_and_replayed(lanes: RedisLanes) -> None:
+    letter = _bury(lanes)
+    assert lanes.dead_letters() == [letter] == [lanes.dead_letter(letter.id)]
+    assert outcome(lanes, "d1") == "dead-lettered"
+    accepted = lanes.replay(letter.id)
+    assert outcome(lanes, "d1") == "queued"
+    assert lanes.dead_letters() == []
+    work = begin(lanes, accepted.dispatch)
+    assert (work.attempts, work.deliveries) == (1, "d1")
+    assert work.goal == accepted.goal != "d1"
+    lanes.finish(HELLO, accepted.dispatch.token, done())
+    assert outcome(lanes, "d1") == "deployed"
+    with pytest.raises(NotFoundError):
+        lanes.replay(letter.id)
+
+
+def test_a_replay_gives_way_to_what_came_since(lanes: RedisLanes) -> None:
+    letter = _bury(lanes)
+    other = push(lanes, "d0", Y)
+    push(lanes, "d2")
+    lanes.replay(letter.id)
+    begin(lanes, other.dispatch)
+    assert begin(lanes, lanes.finish(HELLO, other.dispatch.token, done())).goal == "d2"
+    assert outcome(lanes, "d1") == "superseded"
+
+
+def test_a_dead_letter_can_be_discarded(lanes: RedisLanes) -> None:
+    letter = _bury(lanes)
+    lanes.discard(letter.id)
+    assert lanes.dead_letters() == []
+    for wrong in (letter.id, "nonsense", "a~b~c-1"):
+        with pytest.raises(NotFoundError):
+            lanes.discard(wrong)
+        assert lanes.dead_letter(wrong) is None
+
+
+def test_the_same_delivery_may_come_again_after_a_dead_letter(lanes: RedisLanes) -> None:
+    _bury(lanes)
+    assert push(lanes, "d1").outcome == "queued"
+
+
+def test_a_wiped_server_forgets_and_still_refuses_old_tokens(lanes: RedisLanes, client: Any) -> None:
+    first = push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    client.flushall()
+    with pytest.raises(LaneLostError):
+        lanes.finish(HELLO, first.dispatch.token, done())
+    second = push(lanes, "d2")
+    assert second.dispatch.token > first.dispatch.token
+    with pytest.raises(LaneLostError):
+        lanes.finish(HELLO, first.dispatch.token, done())
+
+
+def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes: RedisLanes) -> None:
+    lanes.ignore(DeliveryRecord("i1", "acme/hello", reason="a star"))
+    assert outcome(lanes, "i1") == "ignored"
+    lanes.ignore(DeliveryRecord("i2", reason="no repository"))
+    assert outcome(lanes, "i2") == "ignored"
+    first = push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    lanes.finish(HELLO, first.dispatch.token, done())
+    lanes.ignore(DeliveryRecord("d1", "acme/hello", reason="too late"))
+    assert outcome(lanes, "d1") == "deployed"
+
+
+def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    work = begin(lanes, first.dispatch)
+    lanes.finish(HELLO, first.dispatch.token, Snooze(work, 50))
+    running = push(lanes, "d2", Y)
+    begin(lanes, running.dispatch)
+    push(lanes, "d3", "staging")
+    (lane,) = lanes.lanes()
+    assert (lane.repository, lane.status, lane.environment) == ("acme/hello", "running", Y)
+    assert [each.environment for each in lane.waiting] == ["staging"]
+    assert 45 < lane.snoozed[X] <= 50
+    assert 0 < lane.lease_seconds <= LEASE
+
+
+def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
+    environment = Environment.of_ref(HELLO, Ref.of_branch("feature/ü#1"), "main")
+    push(lanes, "d1", environment.key)
+    assert lanes.find(environment.stack_name) == environment
+    assert lanes.find("other") is None
+
+
+def test_counters_add_up(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1")
+    push(lanes, "d1")
+    begin(lanes, first.dispatch)
+    lanes.finish(HELLO, first.dispatch.token, done())
+    counts = lanes.counters()
+    assert (counts["delivery:queued"], counts["delivery:duplicate"], counts["outcome:deployed"]) == (1, 1, 1)
+
+
+def test_a_server_that_is_away_is_told_and_quickly() -> None:
+    away = RedisLanes(connect("redis://127.0.0.1:1/0"))
+    with pytest.raises(UnavailableError):
+        away.ping()
+    with pytest.raises(UnavailableError):
+        push(away, "d1")
