@@ -7,9 +7,6 @@ import mimetypes
 from typing import Any
 
 from moto.s3.models import s3_backends
-from moto.secretsmanager.exceptions import SecretNotFoundException
-from moto.secretsmanager.models import secretsmanager_backends
-from moto.ssm.models import ssm_backends
 
 from sandbox.aws.events import ACCOUNT, REGION
 
@@ -73,6 +70,9 @@ def parameter(name: str) -> str:
     Raises:
         NoSuchObjectError: there is none.
     """
+    # Imported when first needed: it draws in models that take seconds.
+    from moto.ssm.models import ssm_backends
+
     found = ssm_backends[ACCOUNT][REGION].get_parameter(name)
     if found is None:
         raise NoSuchObjectError(f"there is no SSM parameter {name}")
@@ -85,6 +85,9 @@ def secret(reference: str) -> str:
     Raises:
         NoSuchObjectError: there is none.
     """
+    from moto.secretsmanager.exceptions import SecretNotFoundException
+    from moto.secretsmanager.models import secretsmanager_backends
+
     name, _, key = reference.partition(":")
     if reference.startswith("arn:"):
         parts = reference.split(":")
