@@ -1,0 +1,75 @@
+"""The command line: one group of commands, and the one place where an error becomes a line and an exit code.
+
+Exit codes: 0 done; 1 it failed, and the reason stands on stderr in one line; 2 wrong usage; 130 interrupted.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from deployer.cli import act, letters, look
+from deployer.cli.common import REDIS
+from deployer.errors import DeployerError, UnavailableError
+
+
+class Failed(click.ClickException):
+    """Ends a command with a line for people and exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the line to stderr."""
+        click.echo(f"deployer: {self.message}", file=file, err=file is None)
+
+
+class Main(click.Group):
+    """The group that maps whatever a command raises."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; nothing leaves here but what click knows how to end with."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(130)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            raise Failed(_line(error, ctx)) from error
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="deployer")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+def main(*, debug: bool) -> None:  # read from the context where errors are mapped
+    """A pipeline for every GitHub branch."""
+
+
+def _line(error: Exception, ctx: click.Context) -> str:
+    """An error in one line, with the remedy where it is known here."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnavailableError):
+        where = _address(ctx.meta.get(REDIS, ""))
+        return f"{text}; see that Redis runs at {where}, or correct DEPLOYER_REDIS_URL"
+    if isinstance(error, (DeployerError, OSError)):
+        return text
+    return f"unexpected {type(error).__name__}: {text[:300]}; deployer --debug shows where"
+
+
+def _address(url: str) -> str:
+    """Host and port of a URL, without user and password; the path of a socket."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path or "its address"
+
+
+for _command in (
+    look.status,
+    look.why,
+    act.resync,
+    act.redeploy,
+    act.delete,
+    letters.dead_letters,
+    look.lanes,
+    look.orphans,
+):
+    main.add_command(_command)

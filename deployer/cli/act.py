@@ -1,0 +1,210 @@
+"""Commands that put work into a lane: `resync`, `redeploy`, `delete`."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deployer.cli import output
+from deployer.cli.common import (
+    RefType,
+    RepositoryType,
+    ShaType,
+    json_option,
+    repositories,
+    short,
+    unknown_environment,
+    wired,
+)
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import DeployerError, NotFoundError, PermanentError
+from deployer.intake import record_of
+from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
+from deployer.refs import Ref
+
+if TYPE_CHECKING:
+    from deployer.bootstrap import Deployer
+
+_POLL_SECONDS = 0.5
+_ACTIVITY_KEPT = 500
+
+
+@click.command()
+@click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
+@click.option("--all", "all_", is_flag=True, help="Every repository that can be found.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; queue nothing.")
+@click.option("--wait/--no-wait", default=False, help="Wait until it has ended.", show_default=True)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=300,
+    metavar="SECONDS",
+    help="How long to wait.",
+    show_default=True,
+)
+@json_option
+def resync(
+    repository: Repository | None, *, all_: bool, dry_run: bool, wait: bool, timeout: float, json_: bool
+) -> None:
+    """Compare GitHub with AWS and bring every environment to where it should be.
+
+    After Redis was lost, --all finds repositories by their stacks and by DEPLOYER_REPOSITORIES.
+    """
+    if bool(repository) == all_:
+        raise click.UsageError("give either a repository or --all")
+    if dry_run and wait:
+        raise click.UsageError("--dry-run queues nothing to wait for")
+    deployer = wired()
+    chosen = [deployer.intake.known(repository)] if repository else repositories(deployer, output.note)
+    if not chosen:
+        raise NotFoundError("no repository is known; name one: deployer resync OWNER/REPO")
+    for each in chosen:
+        deployer.intake.insist(each)
+    if dry_run:
+        _dry_run(deployer, chosen, json_=json_)
+    else:
+        _queue_resyncs(deployer, chosen, timeout=timeout if wait else None, json_=json_)
+
+
+def _dry_run(deployer: "Deployer", chosen: list[Repository], *, json_: bool) -> None:
+    found, failed = [], []
+    for each in chosen:
+        try:
+            found += [(each, planned) for planned in deployer.resyncer.plan(each)]
+        except DeployerError as error:
+            failed.append(f"{each}: {error}")
+            if len(chosen) > 1:  # the others are still worth a look
+                output.note(failed[-1])
+    if failed and len(chosen) == 1:
+        raise DeployerError(failed[0])
+    if json_:
+        output.as_json(
+            [
+                {
+                    "repository": each.full_name,
+                    "environment": plan.environment.key,
+                    "action": plan.action,
+                    "ref": plan.ref,
+                    "reason": plan.reason,
+                }
+                for each, plan in found
+            ]
+        )
+    else:
+        rows = [[each, short(each, plan.environment.key), plan.action, plan.reason] for each, plan in found]
+        headings = ["Repository", "Environment", "Action", "Why"]
+        if len(chosen) == 1:
+            headings, rows = headings[1:], [row[1:] for row in rows]
+        output.table(headings, rows, empty="nothing to do")
+    if failed:
+        raise DeployerError(f"{len(failed)} of {len(chosen)} repositories could not be looked at")
+
+
+def _queue_resyncs(
+    deployer: "Deployer", chosen: list[Repository], *, timeout: float | None, json_: bool
+) -> None:
+    deadline = time.monotonic() + (timeout or 0)
+    queued = [(each, deployer.intake.resync(each).goal) for each in chosen]
+    told: list[dict[str, Any]] = []
+    for each, goal in queued:
+        entry = {"repository": each.full_name, "task": goal, "outcome": "queued", "reason": ""}
+        line = None
+        if timeout is not None:
+            line = _ended(deployer, each, goal, deadline)
+            entry["outcome"] = line.outcome if line else "unfinished"
+            entry["reason"] = line.reason if line else f"it has not ended after {timeout:g} s"
+        told.append(entry)
+        if not json_:
+            words = f"{entry['outcome']}: {entry['reason']}" if timeout is not None else f"queued as {goal}"
+            click.echo(output.clean(f"{each}: {words}"))
+    if json_:
+        output.as_json(told)
+    bad = [entry for entry in told if entry["outcome"] not in {"queued", RESYNCED}]
+    if any(entry["outcome"] == "unfinished" for entry in bad):
+        raise DeployerError(f"{bad[0]['repository']}: {bad[0]['reason']}; see: deployer lanes")
+    if bad:
+        raise DeployerError(f"the resync of {bad[0]['repository']} {bad[0]['outcome']}: {bad[0]['reason']}")
+
+
+def _ended(deployer: "Deployer", repository: Repository, goal: str, deadline: float) -> Activity | None:
+    """How a resync ended, or None if it has not by the deadline."""
+    while True:
+        for line in deployer.lanes.activity(repository, _ACTIVITY_KEPT):
+            if line.goal == goal and line.environment == RESYNC_KEY:
+                return line
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+@click.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+@click.argument("ref", metavar="REF", type=RefType())
+@click.option("--sha", type=ShaType(), default="", help="Deploy this commit, not the ref's newest.")
+@json_option
+def redeploy(repository: Repository, ref: str, sha: str, *, json_: bool) -> None:
+    """Deploy an environment once more.
+
+    REF is a branch, a full ref (refs/tags/v1), staging or production.
+    """
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    deployer.intake.insist(repository)
+    try:
+        environment = _known_environment(deployer, repository, ref)
+    except NotFoundError:
+        environment = unknown_environment(deployer, repository, ref)
+        if environment.branch and deployer.host.head(repository, environment.branch) is None:
+            raise NotFoundError(f"{repository} has no branch {environment.branch.short}") from None
+    named = Ref.from_people(ref)
+    accepted = deployer.intake.request_environment(
+        environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha
+    )
+    _tell_queued("redeploy", environment, accepted.goal, json_=json_)
+
+
+@click.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+@click.argument("branch", metavar="BRANCH", type=RefType())
+@json_option
+def delete(repository: Repository, branch: str, *, json_: bool) -> None:
+    """Delete a branch's development environment and all that it deployed.
+
+    While the branch exists on GitHub, its next push or resync makes the environment anew.
+    """
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    deployer.intake.insist(repository)
+    try:
+        environment = _known_environment(deployer, repository, branch)
+    except NotFoundError:
+        if branch == Kind.PRODUCTION:
+            environment = Environment(repository, Kind.PRODUCTION)
+        else:
+            environment = unknown_environment(deployer, repository, branch)
+    if environment.kind is not Kind.DEVELOPMENT:
+        raise PermanentError(
+            f"{branch} is {environment.kind} of {repository}; only development environments can be deleted here"
+        )
+    accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN)
+    _tell_queued("delete", environment, accepted.goal, json_=json_)
+
+
+def _known_environment(deployer: "Deployer", repository: Repository, text: str) -> Environment:
+    return Environment.from_key(repository, record_of(deployer.lanes, repository, text).environment)
+
+
+def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool) -> None:
+    name = environment.branch.short if environment.branch else str(environment.kind)
+    if json_:
+        output.as_json(
+            {
+                "repository": environment.repository.full_name,
+                "environment": environment.key,
+                "task": goal,
+                "outcome": "queued",
+            }
+        )
+        return
+    click.echo(f"{what} of {environment} queued as {goal}")
+    output.note(f"follow it: deployer why {environment.repository} {name}")

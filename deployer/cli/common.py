@@ -1,0 +1,152 @@
+"""What the commands share: the wired parts, the kinds of argument, and how people's words become environments."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deployer.environments import Environment, Kind, Repository, from_tag_value
+from deployer.errors import DeployerError, NotFoundError, PayloadError
+from deployer.ledger import RESYNC_KEY, EnvironmentRecord
+from deployer.ports import Lane
+from deployer.refs import Ref, parse_sha
+
+if TYPE_CHECKING:
+    from deployer.bootstrap import Deployer
+
+F = TypeVar("F", bound=Callable[..., Any])
+REDIS = "deployer.redis_url"  # where the context keeps the address that a message may name
+
+
+class RepositoryType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
+    """`owner/name`."""
+
+    name = "owner/repo"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Repository:
+        """See `click.ParamType.convert`."""
+        try:
+            return Repository.parse(str(value))
+        except PayloadError as error:
+            self.fail(str(error), param, ctx)
+
+
+class RefType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
+    """A branch's short name, a full ref, `staging` or `production`; kept as people typed it."""
+
+    name = "ref"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.ParamType.convert`."""
+        try:
+            Ref.from_people(str(value))
+        except PayloadError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class ShaType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
+    """A full commit id."""
+
+    name = "sha"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.ParamType.convert`."""
+        try:
+            return parse_sha(str(value).lower())
+        except PayloadError as error:
+            self.fail(str(error), param, ctx)
+
+
+def json_option(command: F) -> F:
+    """The option `--json`."""
+    return click.option("--json", "json_", is_flag=True, help="Print JSON and nothing else.")(command)
+
+
+def wired() -> "Deployer":
+    """Settings read and every part ready to be made.
+
+    Raises:
+        ConfigError: a setting is malformed.
+    """
+    # not at the top: it brings boto3, PyGithub and Celery along, which `--help` must not wait for
+    from deployer.bootstrap import build  # noqa: PLC0415
+
+    deployer = build()
+    click.get_current_context().meta[REDIS] = deployer.config.shown()["DEPLOYER_REDIS_URL"]
+    return deployer
+
+
+def short(repository: Repository, key: str) -> str:
+    """An environment's key as people say it: the branch, `staging` or `production`."""
+    if key == RESYNC_KEY:
+        return "(whole repository)"
+    try:
+        environment = Environment.from_key(repository, key)
+    except PayloadError:
+        return key
+    return environment.branch.short if environment.branch else str(environment.kind)
+
+
+def repositories(deployer: "Deployer", told: Callable[[str], None]) -> list[Repository]:
+    """Every repository that can be found: in Redis, named in the settings, or by its stacks.
+
+    The last two are what is left after Redis was wiped.
+
+    Args:
+        deployer: the wired parts.
+        told: is told what could not be asked.
+    """
+    found = {each.key: each for each in deployer.lanes.repositories()}
+    for pattern in deployer.config.repositories:
+        if not set(pattern) & set("*?["):
+            named = Repository.parse(pattern)
+            found.setdefault(named.key, named)
+    try:
+        tags = [stack.tags.get("deployer:repository", "") for stack in deployer.cloud.stacks()]
+    except DeployerError as error:
+        told(f"only repositories known to Redis and the settings are looked at: {error}")
+        tags = []
+    for tag in tags:
+        try:
+            tagged = Repository.parse(from_tag_value(tag) or "")
+        except PayloadError:
+            continue
+        found.setdefault(tagged.key, tagged)
+    return sorted((each for each in found.values() if deployer.config.allows(each)), key=lambda it: it.key)
+
+
+def keys_of(lane: Lane) -> list[str]:
+    """Keys of the environments that a lane holds or awaits."""
+    keys = [lane.environment, *(work.environment for work in lane.waiting), *lane.snoozed]
+    return [key for key in dict.fromkeys(keys) if key and key != RESYNC_KEY]
+
+
+def in_lane_only(lanes: list[Lane], known: list[EnvironmentRecord]) -> list[EnvironmentRecord]:
+    """Environments that no worker has looked at yet: they wait in a lane and nowhere else."""
+    seen = {(record.repository.lower(), record.environment) for record in known}
+    found = []
+    for lane in lanes:
+        repository = Repository.parse(lane.repository)
+        for key in keys_of(lane):
+            if (repository.key, key) not in seen:
+                name = Environment.from_key(repository, key).stack_name
+                found.append(EnvironmentRecord(lane.repository, key, name, state="queued"))
+    return found
+
+
+def unknown_environment(deployer: "Deployer", repository: Repository, text: str) -> Environment:
+    """The environment people name although the ledger does not know it: GitHub says what its ref is.
+
+    Raises:
+        NotFoundError: it cannot be told which it is.
+        TransientError, PermanentError: GitHub cannot be asked.
+    """
+    if text == Kind.STAGING:
+        return Environment(repository, Kind.STAGING)
+    if text == Kind.PRODUCTION:
+        raise NotFoundError(f"no tag is known for production of {repository}; give one as refs/tags/...")
+    ref = Ref.from_people(text)
+    if ref.is_tag:
+        return Environment(repository, Kind.PRODUCTION)
+    return Environment.of_ref(repository, ref, deployer.host.default_branch(repository))

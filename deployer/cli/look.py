@@ -1,0 +1,335 @@
+"""Commands that only look: `status`, `why`, `lanes`, `orphans`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deployer.cli import output
+from deployer.cli.common import (
+    RefType,
+    RepositoryType,
+    in_lane_only,
+    json_option,
+    repositories,
+    short,
+    wired,
+)
+from deployer.environments import Environment, Repository
+from deployer.errors import DeployerError, NotFoundError
+from deployer.intake import record_of
+from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
+from deployer.ports import Lane
+from deployer.refs import Ref
+
+if TYPE_CHECKING:
+    from deployer.bootstrap import Deployer
+
+_ACTIVITY_SHOWN = 8
+_ACTIVITY_KEPT = 500
+
+
+def view(record: EnvironmentRecord) -> dict[str, Any]:
+    """An environment as scripts see it."""
+    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
+    return {
+        "repository": record.repository,
+        "environment": str(environment.kind),
+        "branch": environment.branch.short if environment.branch else None,
+        "ref": record.ref or (environment.branch.name if environment.branch else ""),
+        "state": record.state,
+        "commit": record.commit,
+        "stages": record.stages,
+        "outcome": record.outcome,
+        "reason": record.reason,
+        "execution": record.execution,
+        "stack": record.stack_name,
+        "updated_at": output.iso(record.updated_at),
+    }
+
+
+@click.command()
+@click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
+@click.option("--all", "all_", is_flag=True, help="Show deleted environments too.")
+@json_option
+def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
+    """Show every environment and how it is."""
+    deployer = wired()
+    if repository:
+        repository = deployer.intake.known(repository)
+    records = deployer.lanes.environments(repository)
+    lanes = [lane for lane in deployer.lanes.lanes() if not repository or _same(lane, repository)]
+    records += in_lane_only(lanes, records)
+    shown = sorted(
+        (record for record in records if all_ or record.state != "deleted"),
+        key=lambda record: (record.repository.lower(), record.environment),
+    )
+    if json_:
+        output.as_json([view(record) for record in shown])
+        return
+    rows = [_status_row(record) for record in shown]
+    headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
+    if repository:  # it is known already, and room is scarce
+        headings, rows = headings[1:], [row[1:] for row in rows]
+    output.table(headings, rows, empty=f"no environments{f' of {repository}' if repository else ''}")
+
+
+def _status_row(record: EnvironmentRecord) -> list[str]:
+    return [
+        record.repository,
+        short(Repository.parse(record.repository), record.environment),
+        record.state,
+        record.commit[:8],
+        output.compact(record.stages),
+        record.outcome,
+        output.ago(record.updated_at),
+    ]
+
+
+def _same(lane: Lane, repository: Repository) -> bool:
+    return lane.repository.lower() == repository.key
+
+
+@click.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+@click.argument("ref", metavar="REF", type=RefType())
+@json_option
+def why(repository: Repository, ref: str, *, json_: bool) -> None:
+    """Tell everything that is known of one environment.
+
+    REF is a branch, a full ref (refs/tags/v1), staging or production.
+    """
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    lane = next((lane for lane in deployer.lanes.lanes() if _same(lane, repository)), None)
+    letters = deployer.lanes.dead_letters(repository)
+    record = _record(deployer, repository, ref, lane, letters)
+    key = record.environment
+    activity = [
+        line for line in deployer.lanes.activity(repository, _ACTIVITY_KEPT) if line.environment == key
+    ]
+    letters = [letter for letter in letters if letter.arguments.environment == key]
+    if json_:
+        output.as_json(
+            {
+                **view(record),
+                "lane": _lane_json(lane, key),
+                "activity": [{**asdict(line), "at": output.iso(line.at)} for line in activity],
+                "dead_letters": [
+                    {"id": each.id, "task": each.task, "reason": each.reason, "at": output.iso(each.at)}
+                    for each in letters
+                ],
+            }
+        )
+        return
+    _tell_record(record, deployer.config.public_url)
+    _tell_lane(lane, repository, key)
+    _tell_past(activity[:_ACTIVITY_SHOWN], letters)
+
+
+def _record(
+    deployer: "Deployer", repository: Repository, text: str, lane: Lane | None, letters: list[DeadLetter]
+) -> EnvironmentRecord:
+    """What is known of an environment, even if only that it waits or that its first task died."""
+    try:
+        return record_of(deployer.lanes, repository, text)
+    except NotFoundError:
+        waiting = in_lane_only([lane] if lane else [], [])
+        dead = [
+            EnvironmentRecord(
+                repository.full_name,
+                letter.arguments.environment,
+                Environment.from_key(repository, letter.arguments.environment).stack_name,
+            )
+            for letter in letters
+            if letter.arguments.environment != "*"
+        ]
+        ref = Ref.from_people(text)
+        for record in waiting + dead:
+            branch = Environment.from_key(repository, record.environment).branch
+            if branch == ref or (branch is None and record.environment == text):
+                return record
+        raise
+
+
+def _lane_json(lane: Lane | None, key: str) -> dict[str, Any]:
+    if lane is None:
+        return {"holds": None, "waiting": None, "snoozed_seconds": None}
+    waiting = next((work for work in lane.waiting if work.environment == key), None)
+    return {
+        "holds": {"status": lane.status, "environment": lane.environment, "task": lane.task}
+        if lane.status != "idle"
+        else None,
+        "waiting": {
+            "task": waiting.task,
+            "cause": waiting.cause,
+            "since": output.iso(waiting.accepted_at),
+            "attempts": waiting.attempts,
+            "last_error": waiting.last_error,
+        }
+        if waiting
+        else None,
+        "snoozed_seconds": lane.snoozed.get(key),
+    }
+
+
+def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
+    known = view(record)
+    name = known["branch"] or known["environment"]
+    output.heading(f"{record.repository} {name} ({known['environment']})")
+    when = output.ago(record.updated_at)
+    output.facts(
+        {
+            "state": f"{record.state or 'unknown'}{f', {when}' if when else ''}",
+            "outcome": record.outcome,
+            "reason": record.reason,
+            "commit": record.commit,
+            "ref": known["ref"],
+            "stack": record.stack_name,
+            "execution": record.execution,
+            "page": f"{public_url}/environments/{record.stack_name}" if public_url else "",
+        }
+    )
+    if record.stages:
+        output.heading("Stages")
+        output.facts(
+            {
+                stage["name"]: "\n".join(
+                    filter(None, [stage["status"], stage.get("reason", ""), stage.get("url", "")])
+                )
+                for stage in record.stages
+            }
+        )
+
+
+def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
+    output.heading("In its lane")
+    told = []
+    if lane and lane.environment == key and lane.status != "idle":
+        doing = "runs now" if lane.status == "running" else "was sent to the workers, none has taken it yet"
+        told.append(f"{lane.task} {doing}")
+    for work in lane.waiting if lane else ():
+        if work.environment == key:
+            told.append(f"{work.task} waits since {output.ago(work.accepted_at)}, because of a {work.cause}")
+            if lane and lane.status != "idle" and lane.environment != key:
+                told.append(f"behind {short(repository, lane.environment)}, which has {lane.task}")
+            if work.last_error:
+                told.append(f"attempt {work.attempts} ended in: {work.last_error}")
+    if lane and key in lane.snoozed:
+        told.append(
+            f"snoozed; looks again in {output.span(lane.snoozed[key])}, or when AWS tells of a change"
+        )
+    for line in told or ["nothing waits"]:
+        output.facts({"-": line})
+
+
+def _tell_past(activity: list[Activity], letters: list[DeadLetter]) -> None:
+    if activity:
+        output.heading("Last activity")
+        for line in activity:
+            commit = f" {line.commit[:8]}" if line.commit else ""
+            output.facts({output.ago(line.at).rjust(10): f"{line.outcome}{commit}: {line.reason}"})
+    if letters:
+        output.heading("Dead letters (deployer dead-letters show ID)")
+        for letter in letters:
+            output.facts({letter.id: f"{output.ago(letter.at)}: {letter.reason}"})
+
+
+@click.command()
+@json_option
+def lanes(*, json_: bool) -> None:
+    """Show the lanes that hold or await something."""
+    found = wired().lanes.lanes()
+    if json_:
+        output.as_json([_lane_view(lane) for lane in found])
+        return
+    rows = [
+        [
+            lane.repository,
+            lane.status,
+            short(Repository.parse(lane.repository), lane.environment) if lane.environment else "",
+            lane.task.removeprefix("deployer."),
+            _waiting(lane),
+            ", ".join(f"{_short(lane, key)} {output.span(left)}" for key, left in lane.snoozed.items()),
+        ]
+        for lane in found
+    ]
+    headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
+    output.table(headings, rows, empty="every lane is empty")
+
+
+def _lane_view(lane: Lane) -> dict[str, Any]:
+    return {
+        "repository": lane.repository,
+        "status": lane.status,
+        "environment": lane.environment,
+        "task": lane.task,
+        "lease_seconds": round(lane.lease_seconds, 1),
+        "waiting": [
+            {
+                "environment": work.environment,
+                "task": work.task,
+                "cause": work.cause,
+                "goal": work.goal,
+                "since": output.iso(work.accepted_at),
+                "attempts": work.attempts,
+                "last_error": work.last_error,
+            }
+            for work in lane.waiting
+        ],
+        "snoozed": {key: round(left, 1) for key, left in lane.snoozed.items()},
+    }
+
+
+def _waiting(lane: Lane) -> str:
+    # what was sent stands in the queue until a worker takes it: it is told once
+    keys = [work.environment for work in lane.waiting]
+    if lane.status == "sent":
+        keys = [key for key in keys if key != lane.environment]
+    return ", ".join(_short(lane, key) for key in keys)
+
+
+def _short(lane: Lane, key: str) -> str:
+    return short(Repository.parse(lane.repository), key)
+
+
+@click.command()
+@click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
+@json_option
+def orphans(repository: Repository | None, *, json_: bool) -> None:
+    """List development stacks whose branch is gone from GitHub.
+
+    A resync of their repository deletes them.
+    """
+    deployer = wired()
+    looked_at = [deployer.intake.known(repository)] if repository else repositories(deployer, output.note)
+    found, failed = [], 0
+    for each in looked_at:
+        try:
+            planned = deployer.resyncer.plan(each)
+        except DeployerError as error:
+            if repository:
+                raise
+            output.note(f"{each}: {error}")  # the others are still worth a look
+            failed += 1
+            continue
+        found += [(each, plan) for plan in planned if plan.action == "delete"]
+    if json_:
+        output.as_json(
+            [
+                {
+                    "repository": each.full_name,
+                    "branch": short(each, plan.environment.key),
+                    "stack": plan.environment.stack_name,
+                    "reason": plan.reason,
+                }
+                for each, plan in found
+            ]
+        )
+    else:
+        rows = [
+            [each, short(each, plan.environment.key), plan.environment.stack_name] for each, plan in found
+        ]
+        output.table(["Repository", "Branch", "Stack"], rows, empty="no orphans")
+    if failed:
+        raise DeployerError(f"{failed} of {len(looked_at)} repositories could not be looked at")

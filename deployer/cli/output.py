@@ -1,0 +1,158 @@
+"""What commands print: tables and facts for people, JSON for scripts.
+
+On a terminal tables are rich's; in a pipe they are plain columns without colour, one row a line, nothing cut.
+"""
+
+import json
+import re
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+# reasons come from builds and templates: none of them may move the cursor or colour the terminal
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_COLOURS = {
+    "deployed": "green",
+    "succeeded": "green",
+    "failed": "red",
+    "dead-lettered": "red",
+    "delete": "red",
+    "running": "cyan",
+    "provisioning": "cyan",
+    "updating": "cyan",
+    "deleting": "yellow",
+    "queued": "yellow",
+    "superseded": "dim",
+    "skipped": "dim",
+    "deleted": "dim",
+}
+
+
+def as_json(value: object) -> None:
+    """Print JSON and nothing else."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def clean(text: object) -> str:
+    """Text in one line and without control characters."""
+    return _CONTROL.sub("�", " ".join(str(text).split()))
+
+
+def clean_lines(text: str) -> str:
+    """Text with its lines kept and without other control characters."""
+    return "\n".join(_CONTROL.sub("�", line.replace("\t", "    ")) for line in text.splitlines())
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print a table.
+
+    Args:
+        headings: of the columns.
+        rows: the cells; an empty one is shown as `-`.
+        empty: said where there is no row.
+    """
+    cells = [[clean(cell) or "-" for cell in row] for row in rows]
+    if not cells:
+        click.echo(empty)
+    elif sys.stdout.isatty():
+        _rich_table(headings, cells)
+    else:
+        _plain_table(headings, cells)
+
+
+def _plain_table(headings: Sequence[str], cells: list[list[str]]) -> None:
+    lines = [[heading.upper() for heading in headings], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _rich_table(headings: Sequence[str], cells: list[list[str]]) -> None:
+    # not at the top: `deployer --help` and pipes need none of it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for position, heading in enumerate(headings):
+        # a short column that is folded cannot be read; the long ones give way
+        longest = max(len(line[position]) for line in cells)
+        made.add_column(heading, overflow="fold", no_wrap=longest <= 12)
+    for line in cells:
+        made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
+    Console(highlight=False).print(made)
+
+
+def facts(pairs: Mapping[str, object], indent: int = 2) -> None:
+    """Print names and values below each other; those without a value are left out.
+
+    A value of several lines, or one longer than the terminal, goes on below its first line.
+    """
+    shown = {name: str(value) for name, value in pairs.items() if str(value)}
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        first = " " * indent + name.ljust(width) + "  "
+        for line in value.splitlines() or [""]:
+            click.echo(_wrapped(clean(line), first))
+            first = " " * len(first)
+
+
+def heading(text: str) -> None:
+    """Print the title of a section."""
+    click.secho(clean(text), bold=True)
+
+
+def note(text: str) -> None:
+    """Tell people something that is no part of the result."""
+    click.echo(clean(text), err=True)
+
+
+def _wrapped(text: str, first: str) -> str:
+    if not sys.stdout.isatty():
+        return (first + text).rstrip()
+    return textwrap.fill(
+        text,
+        max(40, shutil.get_terminal_size().columns),
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,  # addresses and ids stay whole, to be copied
+        break_on_hyphens=False,
+    ).rstrip()
+
+
+def ago(at: float) -> str:
+    """How long ago an epoch time was, in words."""
+    if not at:
+        return ""
+    return f"{span(time.time() - at)} ago"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def iso(at: float) -> str | None:
+    """An epoch time as scripts read it: ISO 8601 in UTC, whole seconds; None where there is none."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
+
+
+def compact(stages: Iterable[Mapping[str, Any]]) -> str:
+    """Stages in a few words, such as `2 ok, Test failed`: those that went well are only counted."""
+    words, passed = [], 0
+    for stage in stages:
+        if stage["status"] == "succeeded":
+            passed += 1
+        else:
+            words.append(f"{stage['name']} {stage['status']}")
+    return ", ".join([f"{passed} ok"] * bool(passed) + words)
