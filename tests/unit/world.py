@@ -1,0 +1,140 @@
+"""The whole product but for processes and sockets: lanes on fakeredis, tasks run in turn, doubles at the far ends."""
+
+import time
+from typing import Any
+
+import fakeredis
+
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.bootstrap import Deployer
+from deployer.config import load
+from deployer.environments import Environment, Repository, from_tag_value
+from deployer.events import CloudEvent, Push
+from deployer.ledger import EnvironmentRecord
+from deployer.ports import Dispatch
+from deployer.reconcile import Options, Reconciler
+from deployer.refs import ZERO_SHA, Ref
+from tests.doubles import FakeCloud, FakeHost
+from workers.tasks import Runner
+
+HELLO = Repository.parse("acme/hello")
+TEMPLATE = """
+Parameters:
+  PipelineName: {Type: String}
+  Greeting: {Type: String, Default: hi}
+Resources:
+  Pipeline: {Type: "AWS::CodePipeline::Pipeline"}
+"""
+
+
+def sha(number: int) -> str:
+    return f"{number:040x}"
+
+
+class World:
+    """Pushes go in at the door; `run` lets tasks and time go on until all is quiet."""
+
+    def __init__(self) -> None:
+        self.redis = fakeredis.FakeRedis(decode_responses=True)
+        self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=3)
+        self.host = FakeHost()
+        self.cloud = FakeCloud(self._head)
+        self.sent: list[Dispatch] = []
+        config = load({"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3"})
+        self.deployer = Deployer(config)
+        parts: dict[str, Any] = {
+            "lanes": self.lanes,
+            "host": self.host,
+            "cloud": self.cloud,
+            "queue": self,
+            "reconciler": Reconciler(
+                self.host, self.cloud, self.lanes, Options(given={"ArtifactStore": "b"}), clock=self._now
+            ),
+        }
+        self.deployer.__dict__.update(parts)
+        self.runner = Runner(self.deployer)
+        self.told: list[str] = []
+        self._deliveries = 0
+
+    def send(self, dispatch: Dispatch) -> None:
+        self.sent.append(dispatch)
+
+    # --- what happens on GitHub ---
+
+    def push(
+        self, ref: str, commit: str, before: str = ZERO_SHA, template: str = TEMPLATE, **how: Any
+    ) -> str:
+        files = {"pipeline.yml": template, **how.pop("files", {})}
+        self.host.push(HELLO, ref, commit, files=files, **how)
+        return self.deliver(ref, how.get("annotated") or commit, before)
+
+    def remove(self, ref: str, before: str) -> str:
+        self.host.remove(HELLO, ref)
+        return self.deliver(ref, ZERO_SHA, before)
+
+    def deliver(self, ref: str, after: str, before: str = ZERO_SHA, delivery: str = "") -> str:
+        self._deliveries += 1
+        delivery = delivery or f"d{self._deliveries}"
+        self.deployer.intake.github(Push(delivery, HELLO, Ref.parse(ref), before, after, "main"))
+        return delivery
+
+    def event(self, environment: Environment) -> str:
+        self._deliveries += 1
+        delivery = f"e{self._deliveries}"
+        self.deployer.intake.aws(CloudEvent(delivery, environment.stack_name, "stage Build: SUCCEEDED"))
+        return delivery
+
+    # --- time ---
+
+    def tasks(self) -> None:
+        """Run every task that is due; no time passes."""
+        while self.sent:
+            each = self.sent.pop(0)
+            self.told.append(self.runner.carry_out(each.task, each.repository, each.environment, each.token))
+
+    def run(self, most: int = 60) -> None:
+        """Let tasks run and time pass until no lane holds anything."""
+        for _ in range(most):
+            self.tasks()
+            if not self.lanes.lanes():
+                return
+            self.cloud.advance()
+            self.lanes.clock_offset_ms += 20_000
+            self.sent.extend(self.lanes.sweep())
+        raise AssertionError(f"not quiet: {self.lanes.lanes()} {self.told[-5:]}")
+
+    def _now(self) -> float:
+        return time.time() + self.lanes.clock_offset_ms / 1000
+
+    # --- what people see ---
+
+    def outcome(self, delivery: str) -> tuple[str, str]:
+        record = self.lanes.delivery(delivery)
+        assert record is not None
+        return record.outcome, record.reason
+
+    def record(self, environment: Environment) -> EnvironmentRecord:
+        record = self.lanes.environment(environment)
+        assert record is not None
+        return record
+
+    def statuses(self, commit: str) -> dict[str, str]:
+        return {context: status.state for context, status in self.host.statuses[HELLO, commit].items()}
+
+    def built(self, environment: Environment) -> list[tuple[str, str]]:
+        """Commit and end of every execution, oldest first."""
+        return [(each.sha, each.status) for each in self.cloud.pipelines.get(environment.stack_name, [])]
+
+    def _head(self, pipeline: str) -> str:
+        """What AWS builds by itself: the head of the branch that the pipeline's source names."""
+        release = self.cloud.release(pipeline)
+        assert release is not None
+        kind = release.tags["deployer:environment"]
+        refs = {ref.name: commit for ref, commit in self.host.refs(HELLO).items()}
+        if kind != "development":
+            return refs.get("refs/heads/main", "")
+        return refs.get(from_tag_value(release.tags["deployer:ref"]) or "", "")
+
+
+def environment(ref: str) -> Environment:
+    return Environment.of_ref(HELLO, Ref.parse(ref), "main")
