@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import act, letters, look
+from deployer.cli import act, letters, look, project, settings
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
 
@@ -71,5 +71,8 @@ for _command in (
     letters.dead_letters,
     look.lanes,
     look.orphans,
+    project.validate,
+    project.init,
+    settings.config,
 ):
     main.add_command(_command)
