@@ -1,0 +1,34 @@
+"""The web process: webhooks, API, dashboard and metrics. `gunicorn web.wsgi:app` serves it.
+
+It holds nothing between requests: whatever must survive is in Redis, so any number of these processes may run.
+"""
+
+from flask import Flask
+
+from deployer.bootstrap import Deployer, build
+from deployer.config import REQUIRED_FOR_WEB, require
+from web import answers, api, health, metrics, pages, receiver
+
+_SMALL_BODY = 64 * 1024  # of everything but a webhook, which reads its own body
+
+
+def create_app(deployer: Deployer | None = None) -> Flask:
+    """Make the WSGI application.
+
+    Args:
+        deployer: the wired parts; by default those of the process's own settings.
+
+    Raises:
+        ConfigError: a setting is missing or malformed; one line that names it.
+    """
+    deployer = deployer or build()
+    require(deployer.config, *REQUIRED_FOR_WEB)
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = _SMALL_BODY
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # an answer reads best in the order it was written
+    app.extensions["deployer"] = deployer
+    app.extensions["deployer-metrics"] = metrics.Metrics(deployer)
+    answers.register(app)
+    for part in (receiver, api, health, pages):
+        app.register_blueprint(part.blueprint)
+    return app

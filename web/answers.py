@@ -1,0 +1,96 @@
+"""Errors and headers of every answer: one line of JSON for programs, a page for people, never a traceback."""
+
+import logging
+
+from flask import Flask, jsonify, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from deployer.errors import (
+    DeployerError,
+    NotFoundError,
+    PayloadError,
+    PermanentError,
+    SignatureError,
+    UnavailableError,
+)
+
+_log = logging.getLogger("deployer.web")
+RETRY_AFTER = 5  # seconds; GitHub repeats nothing by itself, AWS and scripts do
+_REASON_LIMIT = 500  # a reason may quote what was sent, which may be megabytes
+_CODES: tuple[tuple[type[DeployerError], int], ...] = (
+    (UnavailableError, 503),
+    (SignatureError, 401),
+    (PayloadError, 400),
+    (NotFoundError, 404),
+    (PermanentError, 409),
+)
+_PEOPLE = ("/environments/", "/static/")
+_HEADERS = {
+    # own style sheet and icon, nothing else: no script runs here, whatever a branch is called
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def one_line(error: object) -> str:
+    """An error's text as one line of bounded length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _REASON_LIMIT else f"{text[: _REASON_LIMIT - 1]}…"
+
+
+def refuse(code: int, reason: str) -> Response:
+    """An error in the form that fits who asked.
+
+    Args:
+        code: the HTTP status.
+        reason: one line.
+    """
+    for_people = request.path == "/" or request.path.startswith(_PEOPLE)
+    response: Response
+    if for_people:
+        response = Response(render_template("problem.html", code=code, reason=reason), mimetype="text/html")
+    else:
+        response = jsonify(error=reason)
+    response.status_code = code
+    if code == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    if code == 401 and request.path.startswith("/api/"):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application, and set the headers of every answer."""
+
+    @app.errorhandler(DeployerError)
+    def _ours(error: DeployerError) -> Response:
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
+        reason = one_line(error)
+        _log.warning("%s %s: %d %s", request.method, request.path[:200], code, reason)
+        return refuse(code, reason)
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        code = error.code or 500
+        response = refuse(code, one_line(error.description or error.name))
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    def _unexpected(error: Exception) -> Response:
+        _log.error("%s %s failed", request.method, request.path[:200], exc_info=error)
+        return refuse(500, "something unexpected went wrong; the log of deployer's web process says what")
+
+    @app.after_request
+    def _headers(response: Response) -> Response:
+        response.headers.update(_HEADERS)
+        if not request.path.startswith("/static/"):
+            response.headers["Cache-Control"] = "no-store"
+        return response

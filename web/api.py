@@ -1,0 +1,251 @@
+"""`/api/v1`: the same that the command line does, for programs. `web/openapi.py` describes it."""
+
+import hmac
+import json
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from werkzeug.wrappers import Response
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import NotFoundError, PayloadError, PermanentError, SignatureError
+from deployer.intake import Intake
+from deployer.ledger import Cause, EnvironmentRecord
+from deployer.ports import Accepted
+from deployer.refs import parse_sha
+from web import shapes
+from web.context import deployer
+from web.openapi import DESCRIPTION
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+_ACTIVITY_LIMIT = 500  # as many lines as a repository's history keeps
+_WILD = set("*?[]")
+
+
+@blueprint.before_request
+def _authorize() -> None:
+    """Insist on the bearer token, for all but the description.
+
+    Raises:
+        SignatureError: it is missing, wrong, or none is configured.
+    """
+    if request.endpoint == "api.openapi":
+        return
+    token = deployer().config.api_token
+    if not token:
+        raise SignatureError("the API is off: DEPLOYER_API_TOKEN is not set")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise SignatureError("the header Authorization must be: Bearer <the token in DEPLOYER_API_TOKEN>")
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The API's description."""
+    return _json(DESCRIPTION)
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/environments")
+def environments() -> Response:
+    """Every environment, or those of one repository; deleted ones only if asked for."""
+    deleted = request.args.get("deleted", "0") in {"1", "true"}
+    records = deployer().lanes.environments(_repository_filter())
+    return _json(
+        {
+            "environments": [
+                shapes.environment(record, base_url())
+                for record in records
+                if deleted or record.state != "deleted"
+            ]
+        }
+    )
+
+
+@blueprint.get("/environments/<identity>")
+def environment(identity: str) -> Response:
+    """One environment by its id, which is its stack's name."""
+    _, record = known_environment(identity)
+    if record is None:
+        raise NotFoundError(f"{identity} waits for its first task; see /api/v1/lanes")
+    return _json(shapes.environment(record, base_url()))
+
+
+@blueprint.get("/deliveries/<identity>")
+def delivery(identity: str) -> Response:
+    """What became of a delivery."""
+    record = deployer().lanes.delivery(identity)
+    if record is None:
+        raise NotFoundError(f"there is no delivery {identity[:100]}; it came never, or over 30 days ago")
+    return _json(shapes.delivery(record))
+
+
+@blueprint.get("/activity")
+def activity() -> Response:
+    """The latest outcomes, newest first, of all, of one repository, or of one goal."""
+    limit = _number("limit", 50, 1, _ACTIVITY_LIMIT)
+    goal = request.args.get("goal")
+    lines = deployer().lanes.activity(_repository_filter(), _ACTIVITY_LIMIT if goal else limit)
+    found = [shapes.activity(line) for line in lines if not goal or line.goal == goal]
+    return _json({"activity": found[:limit]})
+
+
+@blueprint.get("/lanes")
+def lanes() -> Response:
+    """Every lane that holds or awaits something."""
+    return _json({"lanes": [shapes.lane(lane) for lane in deployer().lanes.lanes()]})
+
+
+@blueprint.get("/dead-letters")
+def dead_letters() -> Response:
+    """All dead letters, oldest first."""
+    found = deployer().lanes.dead_letters(_repository_filter())
+    return _json({"dead_letters": [shapes.dead_letter(letter) for letter in found]})
+
+
+@blueprint.get("/dead-letters/<identity>")
+def dead_letter(identity: str) -> Response:
+    """One dead letter with its traceback."""
+    letter = deployer().lanes.dead_letter(identity)
+    if letter is None:
+        raise NotFoundError(f"there is no dead letter {identity[:100]}; see /api/v1/dead-letters")
+    return _json(shapes.dead_letter(letter, whole=True))
+
+
+# --- asking for something -----------------------------------------------------------------------------------------
+
+
+@blueprint.post("/resync")
+def resync() -> Response:
+    """Queue a look at one repository, or at all that are known or named by DEPLOYER_REPOSITORIES."""
+    fields = _body()
+    intake = deployer().intake
+    if fields.get("all") is True and "repository" not in fields:
+        tasks = [{"repository": str(each), "id": intake.resync(each).goal} for each in _served_repositories()]
+        return _json({"outcome": "queued", "tasks": tasks}, 202)
+    if not isinstance(fields.get("repository"), str) or fields.get("all"):
+        raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')
+    repository = intake.known(Repository.parse(fields["repository"]))
+    return _queued(intake.resync(repository), repository)
+
+
+@blueprint.post("/environments/<identity>/redeploy")
+def redeploy(identity: str) -> Response:
+    """Queue a deployment of an environment, of its ref's head or of a given commit."""
+    sha = _body().get("sha", "")
+    if not isinstance(sha, str):
+        raise PayloadError("field sha is not text")
+    if sha:
+        parse_sha(sha)
+    found, record = known_environment(identity)
+    return _request(found, record, Cause.REDEPLOY, sha)
+
+
+@blueprint.delete("/environments/<identity>")
+def delete_environment(identity: str) -> Response:
+    """Queue the deletion of a development environment.
+
+    Raises:
+        PermanentError: it is staging or production.
+    """
+    found, record = known_environment(identity)
+    if found.kind is not Kind.DEVELOPMENT:
+        raise PermanentError(f"{found} is not deleted from here; only development environments are")
+    return _request(found, record, Cause.TEARDOWN)
+
+
+@blueprint.post("/dead-letters/<identity>/replay")
+def replay(identity: str) -> Response:
+    """Queue a dead letter's work once more."""
+    letter = deployer().lanes.dead_letter(identity)
+    accepted = deployer().intake.replay(identity)  # says so if there is no such letter
+    return _queued(accepted, letter.repository if letter else None)
+
+
+@blueprint.delete("/dead-letters/<identity>")
+def discard(identity: str) -> Response:
+    """Take a dead letter off the list."""
+    deployer().lanes.discard(identity)
+    return _json({"id": identity, "outcome": "discarded"}, 202)
+
+
+# --- common -------------------------------------------------------------------------------------------------------
+
+
+def base_url() -> str:
+    """Where people reach the dashboard."""
+    return (deployer().config.public_url or request.host_url).rstrip("/")
+
+
+def known_environment(identity: str) -> tuple[Environment, EnvironmentRecord | None]:
+    """The environment of this id, and its record once a task has written one.
+
+    Raises:
+        NotFoundError: nothing is known of it.
+    """
+    lanes = deployer().lanes
+    found = lanes.find(identity)
+    if found is None:
+        raise NotFoundError(
+            f"there is no environment {identity[:100]}; if Redis was wiped, a resync finds it again"
+        )
+    return found, lanes.environment(found)
+
+
+def _request(found: Environment, record: EnvironmentRecord | None, cause: Cause, sha: str = "") -> Response:
+    intake: Intake = deployer().intake
+    ref = found.branch.name if found.branch else (record.ref if record else "")
+    accepted = intake.request_environment(found, cause=cause, ref=ref, sha=sha)
+    return _queued(accepted, found.repository, found.stack_name)
+
+
+def _queued(accepted: Accepted, repository: object, environment: str | None = None) -> Response:
+    answer = {
+        "id": accepted.goal,
+        "outcome": accepted.outcome,
+        "repository": str(repository) if repository else None,
+        "environment_id": environment,
+    }
+    return _json(answer, 202)
+
+
+def _served_repositories() -> list[Repository]:
+    config = deployer().config
+    named = [Repository.parse(each) for each in config.repositories if not _WILD & set(each)]
+    found = {each.key: each for each in [*named, *deployer().lanes.repositories()] if config.allows(each)}
+    return sorted(found.values(), key=lambda each: each.key)
+
+
+def _repository_filter() -> Repository | None:
+    text = request.args.get("repository")
+    return Repository.parse(text) if text else None
+
+
+def _number(name: str, default: int, low: int, high: int) -> int:
+    text = request.args.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
+        raise PayloadError(f"{name} must be a number from {low} to {high}")
+    return int(text)
+
+
+def _body() -> dict[str, Any]:
+    """The body's JSON object; an empty body is an empty object."""
+    raw = request.get_data()
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError("the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise PayloadError("the body is not a JSON object")
+    return value
+
+
+def _json(value: object, code: int = 200) -> Response:
+    response: Response = jsonify(value)
+    response.status_code = code
+    return response

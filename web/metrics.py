@@ -1,0 +1,149 @@
+"""What Prometheus scrapes.
+
+Deliveries, outcomes, lanes, dead letters and environments are read from Redis at the time of the scrape, so every web
+process tells the same of them. The receiver's latency and its answers by code are counted in the process that
+answered: run one process with threads (`web.gunicorn_conf`), or scrape each process by itself.
+"""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from deployer.bootstrap import Deployer
+from deployer.errors import UnavailableError
+
+_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+# counters of the ledger as `name:label` -> the metric's name, its label, and what it tells
+_COUNTERS = {
+    "delivery": (
+        "deployer_deliveries",
+        "result",
+        "Deliveries at the door; ignored ones are among the outcomes",
+    ),
+    "outcome": ("deployer_outcomes", "outcome", "Deliveries by their recorded outcome"),
+    "goal": ("deployer_goals", "outcome", "Goals of an environment by how they ended, whoever asked"),
+    "lane": ("deployer_lane_events", "event", "Lanes whose worker was lost (expired)"),
+}
+
+
+class Metrics:
+    """One application's metrics.
+
+    Args:
+        deployer: gives the lanes that are read at each scrape.
+    """
+
+    def __init__(self, deployer: Deployer) -> None:
+        self._registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "deployer_webhook_seconds",
+            "Time from a delivery's headers to its answer, in this process",
+            ["source"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._answers = Counter(
+            "deployer_webhook_answers",
+            "Answers to deliveries by HTTP status, in this process",
+            ["source", "code"],
+            registry=self._registry,
+        )
+        for source in ("github", "aws"):  # a series that is there from the start shows its first increase
+            self._seconds.labels(source)
+        self._registry.register(_Ledger(deployer))
+
+    def received(self, source: str, code: int, seconds: float) -> None:
+        """Count one answer.
+
+        Args:
+            source: `github` or `aws`.
+            code: the HTTP status.
+            seconds: how long it took.
+        """
+        self._seconds.labels(source).observe(seconds)
+        self._answers.labels(source, str(code)).inc()
+
+    def text(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _Ledger(Collector):
+    """Reads the ledger whenever it is scraped."""
+
+    def __init__(self, deployer: Deployer) -> None:
+        self._deployer = deployer
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: else the registry would collect, and so wait for Redis, when the application is made."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family; only `deployer_redis_up 0` while Redis is away."""
+        try:
+            families = [*self._counters(), *self._lanes(), self._dead_letters(), self._environments()]
+            up = 1
+        except UnavailableError:
+            families, up = [], 0
+        yield GaugeMetricFamily("deployer_redis_up", "Whether Redis answers", value=up)
+        yield from families
+
+    def _counters(self) -> Iterable[Metric]:
+        families: dict[str, CounterMetricFamily] = {
+            name: CounterMetricFamily(metric, text, labels=[label])
+            for name, (metric, label, text) in _COUNTERS.items()
+        }
+        for key, value in sorted(self._deployer.lanes.counters().items()):
+            name, _, label = key.partition(":")
+            if name in families:
+                families[name].add_metric([label], value)
+        return families.values()
+
+    def _lanes(self) -> Iterable[Metric]:
+        status = GaugeMetricFamily("deployer_lanes", "Lanes that hold or await something", labels=["status"])
+        waiting = GaugeMetricFamily(
+            "deployer_lane_waiting", "Work that waits for its turn", labels=["repository"]
+        )
+        snoozed = GaugeMetricFamily("deployer_lane_snoozed", "Work that waits for AWS", labels=["repository"])
+        oldest = GaugeMetricFamily(
+            "deployer_lane_oldest_wait_seconds",
+            "Age of the oldest work that waits for its turn",
+            labels=["repository"],
+        )
+        lanes = self._deployer.lanes.lanes()
+        for name in ("idle", "sent", "running"):
+            status.add_metric([name], sum(lane.status == name for lane in lanes))
+        for lane in lanes:
+            waiting.add_metric([lane.repository], len(lane.waiting))
+            snoozed.add_metric([lane.repository], len(lane.snoozed))
+            ages = [time.time() - work.accepted_at for work in lane.waiting if work.accepted_at]
+            oldest.add_metric([lane.repository], max([0.0, *ages]))
+        return [status, waiting, snoozed, oldest]
+
+    def _dead_letters(self) -> Metric:
+        family = GaugeMetricFamily(
+            "deployer_dead_letters", "Dead letters that await a person", labels=["repository"]
+        )
+        tally = Tally(letter.repository.lower() for letter in self._deployer.lanes.dead_letters())
+        for repository in self._deployer.lanes.repositories():  # a nought is what an alert compares with
+            tally.setdefault(repository.key, 0)
+        for name, number in sorted(tally.items()):
+            family.add_metric([name], number)
+        return family
+
+    def _environments(self) -> Metric:
+        family = GaugeMetricFamily(
+            "deployer_environments", "Environments by kind and state", labels=["kind", "state"]
+        )
+        tally = Tally(
+            (record.environment.partition(":")[0], record.state or "unknown")
+            for record in self._deployer.lanes.environments()
+        )
+        for labels, number in sorted(tally.items()):
+            family.add_metric(list(labels), number)
+        return family

@@ -1,0 +1,315 @@
+"""The API's description in OpenAPI 3.1, written by hand; a test compares it with what the application answers."""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+_TEXT: Json = {"type": "string"}
+_TEXT_OR_NULL: Json = {"type": ["string", "null"]}
+_TIME: Json = {"type": ["string", "null"], "format": "date-time"}
+_NUMBER: Json = {"type": "number"}
+_WHOLE: Json = {"type": "integer"}
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _named(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list(item: Json) -> Json:
+    return {"type": "array", "items": item}
+
+
+def _told(item: Json, description: str) -> Json:
+    return {**item, "description": description}
+
+
+def _one_of(*values: str) -> Json:
+    return {"type": "string", "enum": list(values)}
+
+
+def _answer(schema: Json, description: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_ERRORS = {
+    "400": "A parameter or the body cannot be read.",
+    "401": "The bearer token is missing or wrong, or none is configured.",
+    "404": "There is no such thing; the reason says where to look.",
+    "409": "It is refused as things are; the reason says why.",
+    "503": "Redis is away: nothing was recorded. Try again after the seconds in Retry-After.",
+}
+
+
+def _operation(identity: str, summary: str, code: str, schema: Json, *errors: str, **more: Any) -> Json:
+    named_errors = {each: _answer(_named("Error"), _ERRORS[each]) for each in ("401", *errors, "503")}
+    return {
+        "operationId": identity,
+        "summary": summary,
+        **more,
+        "responses": {code: _answer(schema, summary), **named_errors},
+    }
+
+
+def _query(name: str, description: str, schema: Json = _TEXT) -> Json:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _path(name: str, description: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": _TEXT}
+
+
+def _body(schema: Json, *, required: bool) -> Json:
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
+
+
+_REPOSITORY = _query("repository", "Only of this repository, as `owner/name`.")
+_ENVIRONMENT_ID = _path("identity", "The environment's id: the name of its stack and pipeline.")
+_LETTER_ID = _path("identity", "The dead letter's id.")
+_ENVIRONMENT_KEY = _told(
+    _TEXT, "`development:refs/heads/<branch>`, `staging`, `production`, or `*` for a resync."
+)
+
+_SCHEMAS: Json = {
+    "Error": _object(error=_told(_TEXT, "The reason, in one line.")),
+    "Stage": _object(
+        name=_TEXT,
+        status=_one_of("pending", "running", "succeeded", "failed", "stopped"),
+        reason=_told(_TEXT, "Why it failed, in AWS's words."),
+        url=_TEXT,
+    ),
+    "Environment": _object(
+        id=_told(_TEXT, "The name of its stack and pipeline."),
+        repository=_TEXT,
+        environment=_ENVIRONMENT_KEY,
+        kind=_one_of("development", "staging", "production"),
+        ref=_told(_TEXT_OR_NULL, "The full ref that it was last brought to."),
+        state=_told(
+            _TEXT,
+            "One of provisioning, updating, running, deployed, failed, deleting, deleted, skipped; "
+            "empty before the first step.",
+        ),
+        commit=_told(_TEXT_OR_NULL, "The commit last wanted."),
+        outcome=_told(_TEXT_OR_NULL, "How the last goal ended."),
+        reason=_told(_TEXT, "Why it ended so."),
+        execution=_told(_TEXT_OR_NULL, "The pipeline execution last followed."),
+        stages=_list(_named("Stage")),
+        stack_arn=_TEXT_OR_NULL,
+        generation=_told(_WHOLE, "How often it was torn down."),
+        updated_at=_TIME,
+        url=_told(_TEXT, "Its page on the dashboard."),
+    ),
+    "Delivery": _object(
+        delivery=_TEXT,
+        repository=_TEXT_OR_NULL,
+        environment=_TEXT_OR_NULL,
+        environment_id=_TEXT_OR_NULL,
+        event=_TEXT,
+        outcome=_told(
+            _TEXT,
+            "queued, then one of deployed, deleted, superseded, skipped, ignored, failed, dead-lettered.",
+        ),
+        reason=_TEXT,
+        received_at=_TIME,
+        finished_at=_TIME,
+    ),
+    "Activity": _object(
+        at=_TIME,
+        repository=_TEXT,
+        environment=_ENVIRONMENT_KEY,
+        environment_id=_TEXT_OR_NULL,
+        goal=_told(_TEXT, "The delivery's or task's id."),
+        outcome=_TEXT,
+        reason=_TEXT,
+        commit=_TEXT_OR_NULL,
+    ),
+    "Work": _object(
+        environment=_ENVIRONMENT_KEY,
+        task=_TEXT,
+        cause=_one_of("push", "deletion", "redeploy", "teardown", "resync", "event"),
+        goal=_TEXT,
+        deliveries=_list(_TEXT),
+        ref=_TEXT_OR_NULL,
+        sha=_TEXT_OR_NULL,
+        attempts=_WHOLE,
+        accepted_at=_TIME,
+    ),
+    "Lane": _object(
+        repository=_TEXT,
+        status=_one_of("idle", "sent", "running"),
+        environment=_TEXT_OR_NULL,
+        task=_TEXT_OR_NULL,
+        lease_seconds=_told(_NUMBER, "For how long its worker holds it unless it renews."),
+        waiting=_list(_named("Work")),
+        snoozed=_list(_object(environment=_TEXT, seconds=_told(_NUMBER, "Until it comes back by itself."))),
+    ),
+    "DeadLetter": _object(
+        id=_TEXT,
+        repository=_TEXT,
+        environment=_ENVIRONMENT_KEY,
+        environment_id=_TEXT_OR_NULL,
+        task=_TEXT,
+        reason=_TEXT,
+        at=_TIME,
+        work=_named("Work"),
+    ),
+    "DeadLetterInFull": {"allOf": [_named("DeadLetter"), _object(traceback=_TEXT)]},
+    "Queued": _object(
+        id=_told(_TEXT, "The task's id; `/api/v1/activity?goal=` tells how it ended."),
+        outcome=_one_of("queued"),
+        repository=_TEXT_OR_NULL,
+        environment_id=_TEXT_OR_NULL,
+    ),
+    "QueuedAll": _object(
+        outcome=_one_of("queued"), tasks=_list(_object(repository=_TEXT, id=_told(_TEXT, "The task's id.")))
+    ),
+    "Discarded": _object(id=_TEXT, outcome=_one_of("discarded")),
+}
+
+_RESYNC_BODY: Json = {
+    "oneOf": [
+        _object(repository=_told(_TEXT, "`owner/name`")),
+        _object(
+            all=_told(
+                {"type": "boolean", "const": True}, "Every repository known, and those named in the settings."
+            )
+        ),
+    ]
+}
+
+DESCRIPTION: Json = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "deployer",
+        "version": "1",
+        "summary": "A pipeline for every branch.",
+        "description": "What the dashboard shows, and what the command line can ask for. "
+        "Whatever is asked for is queued in its repository's lane and answered with the task's id.",
+        "license": {"name": "MIT", "identifier": "MIT"},
+    },
+    "security": [{"token": []}],
+    "paths": {
+        "/api/v1/openapi.json": {
+            "get": {
+                "operationId": "openapi",
+                "summary": "This description.",
+                "security": [],
+                "responses": {"200": _answer({"type": "object"}, "This description.")},
+            }
+        },
+        "/api/v1/environments": {
+            "get": _operation(
+                "environments",
+                "The environments.",
+                "200",
+                _object(environments=_list(_named("Environment"))),
+                "400",
+                parameters=[
+                    _REPOSITORY,
+                    _query("deleted", "`1` to list deleted ones too.", _one_of("0", "1")),
+                ],
+            )
+        },
+        "/api/v1/environments/{identity}": {
+            "parameters": [_ENVIRONMENT_ID],
+            "get": _operation("environment", "One environment.", "200", _named("Environment"), "404"),
+            "delete": _operation(
+                "delete_environment",
+                "Delete a development environment; staging and production are refused.",
+                "202",
+                _named("Queued"),
+                "404",
+                "409",
+            ),
+        },
+        "/api/v1/environments/{identity}/redeploy": {
+            "parameters": [_ENVIRONMENT_ID],
+            "post": _operation(
+                "redeploy",
+                "Deploy the head of the environment's ref, or a given commit, once more.",
+                "202",
+                _named("Queued"),
+                "400",
+                "404",
+                "409",
+                requestBody=_body(
+                    {"type": "object", "properties": {"sha": _told(_TEXT, "A full commit id.")}},
+                    required=False,
+                ),
+            ),
+        },
+        "/api/v1/deliveries/{identity}": {
+            "parameters": [_path("identity", "The delivery's id, as GitHub or AWS gave it.")],
+            "get": _operation("delivery", "What became of a delivery.", "200", _named("Delivery"), "404"),
+        },
+        "/api/v1/activity": {
+            "get": _operation(
+                "activity",
+                "The latest outcomes, newest first.",
+                "200",
+                _object(activity=_list(_named("Activity"))),
+                "400",
+                parameters=[
+                    _REPOSITORY,
+                    _query(
+                        "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}
+                    ),
+                    _query("goal", "Only of this task or delivery."),
+                ],
+            )
+        },
+        "/api/v1/lanes": {
+            "get": _operation(
+                "lanes",
+                "The lanes that hold or await something.",
+                "200",
+                _object(lanes=_list(_named("Lane"))),
+            )
+        },
+        "/api/v1/dead-letters": {
+            "get": _operation(
+                "dead_letters",
+                "Work that could not be done for a reason of deployer's own, oldest first.",
+                "200",
+                _object(dead_letters=_list(_named("DeadLetter"))),
+                "400",
+                parameters=[_REPOSITORY],
+            )
+        },
+        "/api/v1/dead-letters/{identity}": {
+            "parameters": [_LETTER_ID],
+            "get": _operation(
+                "dead_letter", "One dead letter with its traceback.", "200", _named("DeadLetterInFull"), "404"
+            ),
+            "delete": _operation(
+                "discard", "Take a dead letter off the list.", "202", _named("Discarded"), "404"
+            ),
+        },
+        "/api/v1/dead-letters/{identity}/replay": {
+            "parameters": [_LETTER_ID],
+            "post": _operation(
+                "replay", "Queue a dead letter's work once more.", "202", _named("Queued"), "404"
+            ),
+        },
+        "/api/v1/resync": {
+            "post": _operation(
+                "resync",
+                "Compare repositories with their stacks and queue what differs.",
+                "202",
+                {"oneOf": [_named("Queued"), _named("QueuedAll")]},
+                "400",
+                "409",
+                requestBody=_body(_RESYNC_BODY, required=True),
+            )
+        },
+    },
+    "components": {
+        "schemas": _SCHEMAS,
+        "securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer", "description": "The value of DEPLOYER_API_TOKEN."}
+        },
+    },
+}

@@ -1,0 +1,133 @@
+"""The ledger's values as the JSON of the API; `web/openapi.py` describes the same."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from deployer.environments import Environment, Repository
+from deployer.errors import PayloadError
+from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, Work
+from deployer.ports import Lane
+
+Json = dict[str, Any]
+
+
+def iso(seconds: float) -> str | None:
+    """Epoch seconds as ISO 8601 in UTC, or None where nothing is known."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def environment_id(repository: str, key: str) -> str | None:
+    """The id of an environment by its key, or None where the key stands for no single environment."""
+    try:
+        return Environment.from_key(Repository.parse(repository), key).stack_name
+    except PayloadError:
+        return None
+
+
+def environment(record: EnvironmentRecord, base_url: str) -> Json:
+    """An environment.
+
+    Args:
+        record: what is known of it.
+        base_url: where people reach the dashboard, without a slash at its end.
+    """
+    kind, _, branch = record.environment.partition(":")
+    return {
+        "id": record.stack_name,
+        "repository": record.repository,
+        "environment": record.environment,
+        "kind": kind,
+        "ref": record.ref or branch or None,
+        "state": record.state,
+        "commit": record.commit or None,
+        "outcome": record.outcome or None,
+        "reason": record.reason,
+        "execution": record.execution or None,
+        "stages": [
+            {name: stage.get(name, "") for name in ("name", "status", "reason", "url")}
+            for stage in record.stages
+        ],
+        "stack_arn": record.stack_arn or None,
+        "generation": record.generation,
+        "updated_at": iso(record.updated_at),
+        "url": f"{base_url}/environments/{record.stack_name}",
+    }
+
+
+def delivery(record: DeliveryRecord) -> Json:
+    """What became of a delivery."""
+    repository = None if record.repository in {"", "-/-"} else record.repository
+    return {
+        "delivery": record.delivery,
+        "repository": repository,
+        "environment": record.environment or None,
+        "environment_id": environment_id(repository or "", record.environment),
+        "event": record.event,
+        "outcome": record.outcome,
+        "reason": record.reason,
+        "received_at": iso(record.received_at),
+        "finished_at": iso(record.finished_at),
+    }
+
+
+def activity(line: Activity) -> Json:
+    """One line of the history."""
+    return {
+        "at": iso(line.at),
+        "repository": line.repository,
+        "environment": line.environment,
+        "environment_id": environment_id(line.repository, line.environment),
+        "goal": line.goal,
+        "outcome": line.outcome,
+        "reason": line.reason,
+        "commit": line.commit or None,
+    }
+
+
+def work(item: Work) -> Json:
+    """One entry of a lane."""
+    return {
+        "environment": item.environment,
+        "task": item.task,
+        "cause": item.cause,
+        "goal": item.goal,
+        "deliveries": [each for each in item.deliveries.split(",") if each],
+        "ref": item.ref or None,
+        "sha": item.sha or None,
+        "attempts": item.attempts,
+        "accepted_at": iso(item.accepted_at),
+    }
+
+
+def lane(value: Lane) -> Json:
+    """A lane: who holds it and what waits."""
+    return {
+        "repository": value.repository,
+        "status": value.status,
+        "environment": value.environment or None,
+        "task": value.task or None,
+        "lease_seconds": round(value.lease_seconds, 1),
+        "waiting": [work(item) for item in value.waiting],
+        "snoozed": [
+            {"environment": key, "seconds": round(seconds, 1)}
+            for key, seconds in sorted(value.snoozed.items())
+        ],
+    }
+
+
+def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
+    """A dead letter; `whole` with its traceback."""
+    arguments = letter.arguments
+    return {
+        "id": letter.id,
+        "repository": letter.repository,
+        "environment": arguments.environment,
+        "environment_id": environment_id(letter.repository, arguments.environment),
+        "task": letter.task,
+        "reason": letter.reason,
+        "at": iso(letter.at),
+        "work": work(arguments),
+        **({"traceback": letter.traceback} if whole else {}),
+    }

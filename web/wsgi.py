@@ -1,0 +1,18 @@
+"""What gunicorn serves: `gunicorn --config python:web.gunicorn_conf web.wsgi:app`."""
+
+import sys
+
+from deployer.bootstrap import build, setup_logging
+from deployer.errors import ConfigError
+from web import create_app
+
+# gunicorn starts a worker that ended with anything but 3 or 4 again, for ever; with 4 it stops as a whole
+_GUNICORN_GIVES_UP = 4
+
+try:
+    _deployer = build()
+    setup_logging(_deployer.config, "web")
+    app = create_app(_deployer)
+except ConfigError as error:
+    print(f"deployer: {error}", file=sys.stderr)
+    raise SystemExit(_GUNICORN_GIVES_UP) from None
