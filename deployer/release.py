@@ -111,12 +111,11 @@ def build_release(
     parameters = _values(template_name, declared, ours, theirs)
     release = Release(template, parameters, SECRET_PARAMETER in declared)
     tags = {
-        **environment.tags,
+        "deployer:ref": tag_value(ref.name),
         "deployer:commit": sha,
         "deployer:digest": release.digest,
+        **environment.tags,
     }
-    if ref.is_tag:
-        tags["deployer:tag"] = tag_value(ref.name)
     return Release(release.template, release.parameters, release.needs_token, tags)
 
 

@@ -95,7 +95,7 @@ def _production(
             )
         return None
     if record is None and stack is not None:
-        tag = from_tag_value(stack.tags.get("deployer:tag", ""))
+        tag = from_tag_value(stack.tags.get("deployer:ref", ""))
         if tag and Ref.parse(tag) in refs:
             return Planned(environment, "check", "nothing is known of it", tag)
     return None

@@ -12,7 +12,7 @@ from deployer.release import Release
 from deployer.stacks import Phase, Stack
 from tests.doubles.failing import Failing
 
-_OWN_TAGS = frozenset({"deployer:commit", "deployer:digest", "deployer:tag"})
+_OWN_TAGS = frozenset({"deployer:commit", "deployer:digest"})
 
 
 @dataclass
@@ -57,7 +57,8 @@ class FakeCloud(Failing):
 
     Attributes:
         stages: the stages of every pipeline; in the one named Deploy it makes its `applications`.
-        applications: names of the stacks that a pipeline's actions make, by the pipeline's name.
+        applications: names of the stacks that a pipeline's actions make, by the pipeline's name; `deploys` gives
+            those of pipelines that are not named there.
         buckets: how many objects a stack's buckets hold, by the stack's name; over 0 its deletion fails.
         pipelines: executions by pipeline, oldest first.
     """
@@ -67,6 +68,7 @@ class FakeCloud(Failing):
         self.head = head
         self.stages: tuple[str, ...] = ("Source", "Build", "Deploy")
         self.applications: dict[str, list[str]] = {}
+        self.deploys: Callable[[str], list[str]] = lambda _pipeline: []
         self.buckets: dict[str, int] = {}
         self.pipelines: dict[str, list[_FakeExecution]] = {}
         self._live: dict[str, _FakeStack] = {}
@@ -203,7 +205,7 @@ class FakeCloud(Failing):
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         self._note("deployed_stacks", pipeline)
-        return list(reversed(self.applications.get(pipeline, []))) if pipeline in self.pipelines else []
+        return self._deployed(pipeline)[::-1] if pipeline in self.pipelines else []
 
     def executions(self, pipeline: str) -> list[Execution]:
         self._note("executions", pipeline)
@@ -285,7 +287,7 @@ class FakeCloud(Failing):
         if stage == "Deploy":
             owner = self._live.get(pipeline)
             tags = {k: v for k, v in owner.tags.items() if k not in _OWN_TAGS} if owner else {}
-            for name in self.applications.get(pipeline, []):
+            for name in self._deployed(pipeline):
                 if name not in self._live:
                     self.add_stack(name, tags)
         execution.passed += 1
@@ -307,6 +309,9 @@ class FakeCloud(Failing):
         execution = _FakeExecution(f"execution-{self._number}", sha, automatic, token)
         self.pipelines[pipeline].append(execution)
         return execution.id
+
+    def _deployed(self, pipeline: str) -> list[str]:
+        return self.applications[pipeline] if pipeline in self.applications else self.deploys(pipeline)
 
     def _one(self, pipeline: str, execution: str) -> _FakeExecution:
         return next(e for e in self.pipelines[pipeline] if e.id == execution)

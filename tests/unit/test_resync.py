@@ -46,7 +46,7 @@ CASES = [
     ("staging is never deleted", {}, [_stack(STAGING), _stack(PRODUCTION)], [_record(STAGING)], []),
     ("production is not guessed at", {TAG: A}, [], [], []),
     ("production stands", {TAG: A}, [_stack(PRODUCTION)], [_record(PRODUCTION, ref="refs/tags/v1")], []),
-    ("production is known from its tag", {TAG: A}, [_stack(PRODUCTION, **{"deployer:tag": "refs/tags/v1"})], [],
+    ("production is known from its tag", {TAG: A}, [_stack(PRODUCTION, **{"deployer:ref": "refs/tags/v1"})], [],
      [("check", PRODUCTION)]),
     ("production was lost", {TAG: A}, [], [_record(PRODUCTION, ref="refs/tags/v1")], [("provision", PRODUCTION)]),
     ("a foreign stack", {}, [Stack("arn", "other", "CREATE_COMPLETE", {"deployer:managed": "true"})], [], []),
