@@ -1,0 +1,524 @@
+"""What `Host` promises, asked of the double and of the adapter in front of the simulated GitHub."""
+
+import base64
+import http.server
+import json
+import os
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from deployer.adapters.github import GitHubHost
+from deployer.environments import Repository
+from deployer.errors import PermanentError, TransientError
+from deployer.ports import Head, Host, Status
+from deployer.refs import Ref
+from sandbox.github.server import GitHubServer, create
+from tests.doubles import FakeHost
+
+MAIN = Ref("refs/heads/main")
+TEMPLATE = {"deploy/pipeline.yml": "Resources: {}\n"}
+
+
+class Kit(Protocol):
+    """A repository that a test can change from GitHub's side."""
+
+    host: Host
+    repository: Repository
+
+    def commit(self, ref: str, files: dict[str, str], message: str) -> str: ...
+    def tag(self, name: str, target: str, *, annotated: bool) -> str: ...
+    def remove(self, ref: str) -> None: ...
+    def statuses(self, sha: str) -> dict[str, tuple[str, str]]: ...
+
+
+class DoubleKit:
+    def __init__(self) -> None:
+        self.host: Host = FakeHost()
+        self.fake = self.host
+        self.repository = Repository("acme", "shop")
+        self._number = 0
+        self._peeled: dict[str, str] = {}
+
+    def commit(self, ref: str, files: dict[str, str], message: str) -> str:
+        sha = self._id()
+        self.fake.push(self.repository, ref, sha, files=files, message=message)
+        return sha
+
+    def tag(self, name: str, target: str, *, annotated: bool) -> str:
+        made = self._id() if annotated else ""
+        sha = self._peeled.get(target, target)
+        self._peeled[made] = sha
+        self.fake.push(self.repository, f"refs/tags/{name}", sha, annotated=made)
+        return made or sha
+
+    def remove(self, ref: str) -> None:
+        self.fake.remove(self.repository, ref)
+
+    def statuses(self, sha: str) -> dict[str, tuple[str, str]]:
+        held = self.fake.statuses[self.repository, sha]
+        return {context: (status.state, status.description) for context, status in held.items()}
+
+    def _id(self) -> str:
+        self._number += 1
+        return f"{self._number:040x}"
+
+
+class SandboxKit:
+    def __init__(self, server: GitHubServer, directory: Path, name: str) -> None:
+        self.server = server
+        self.host: Host = GitHubHost("token", api_url=f"{server.url}/api/v3")
+        self.repository = Repository("acme", name)
+        server.hub.create(self.repository.full_name)
+        self._tree = directory
+        self._git("init", "-q", "-b", "main")
+        self._git("remote", "add", "origin", f"{server.url}/{self.repository}.git")
+
+    def commit(self, ref: str, files: dict[str, str], message: str) -> str:
+        for path in self._tree.glob("deploy/*"):
+            path.unlink()
+        for name, content in files.items():
+            path = self._tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        self._git("add", "-A")
+        self._git("commit", "-q", "--allow-empty", "-m", message)
+        self._git("push", "-q", "--force", "origin", f"HEAD:{ref}")
+        return self._git("rev-parse", "HEAD")
+
+    def tag(self, name: str, target: str, *, annotated: bool) -> str:
+        self._git("tag", *(["-a", "-m", name] if annotated else []), name, target)
+        self._git("push", "-q", "origin", f"refs/tags/{name}")
+        return self._git("rev-parse", f"refs/tags/{name}")
+
+    def remove(self, ref: str) -> None:
+        self._git("push", "-q", "origin", f":{ref}")
+
+    def statuses(self, sha: str) -> dict[str, tuple[str, str]]:
+        repo = self.server.hub.get(self.repository.full_name)
+        assert repo is not None
+        rows = sorted(self.server.hub.store.statuses(repo.id, sha), key=lambda row: row["id"])
+        return {row["context"]: (row["state"], row["description"]) for row in rows}
+
+    @contextmanager
+    def calls(self) -> Iterator[list[str]]:
+        """The API calls made within, as `METHOD path` with the path below the repository."""
+        before, made = self._seen(), list[str]()
+        yield made
+        prefix = f"/api/v3/repos/{self.repository}"
+        made += [f"{c['method']} {c['path'].removeprefix(prefix)}" for c in self._seen()[len(before) :]]
+
+    def _seen(self) -> list[Any]:
+        with urllib.request.urlopen(f"{self.server.url}/_sandbox/calls", timeout=5) as answer:  # noqa: S310
+            return list(json.load(answer))
+
+    def _git(self, *command: str) -> str:
+        people = {
+            f"GIT_{who}_{what}": "ada@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, **people}
+        done = subprocess.run(
+            ["git", *command], cwd=self._tree, env=env, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHubServer]:
+    server = create(data_dir=tmp_path_factory.mktemp("github"), webhook_url="http://127.0.0.1:9/")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sandbox(github: GitHubServer, tmp_path: Path) -> Iterator[SandboxKit]:
+    yield SandboxKit(github, tmp_path, f"shop-{tmp_path.name}"[:60])
+    github.hub.faults.clear()
+
+
+@pytest.fixture(params=["double", "sandbox"])
+def kit(request: pytest.FixtureRequest) -> Kit:
+    made: Kit = DoubleKit() if request.param == "double" else request.getfixturevalue("sandbox")
+    return made
+
+
+# --- refs -------------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_head_has_its_commit_and_message(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", TEMPLATE, "add the page\n\n[skip deploy]")
+
+    head = kit.host.head(kit.repository, MAIN)
+
+    assert head is not None
+    assert (head.object, head.sha) == (sha, sha)
+    assert head.message.strip() == "add the page\n\n[skip deploy]"
+
+
+@pytest.mark.parametrize("name", ["feature/ü#1", "a+b%20c", "release/v1.2.3", "what'$this;&=", "x" * 200])
+def test_any_name_that_git_allows_is_found(kit: Kit, name: str) -> None:
+    sha = kit.commit(f"refs/heads/{name}", {}, "first")
+
+    head = kit.host.head(kit.repository, Ref.of_branch(name))
+
+    assert head is not None
+    assert head.sha == sha
+    assert Ref.of_branch(name) in kit.host.refs(kit.repository)
+
+
+@pytest.mark.parametrize("missing", ["refs/heads/feature", "refs/heads/feature/xy", "refs/tags/feature/x"])
+def test_a_ref_that_only_looks_alike_is_not_there(kit: Kit, missing: str) -> None:
+    kit.commit("refs/heads/feature/x", {}, "first")
+
+    assert kit.host.head(kit.repository, Ref(missing)) is None
+
+
+def test_a_ref_that_was_deleted_is_not_there(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "first")
+    kit.commit("refs/heads/gone", {}, "second")
+    kit.remove("refs/heads/gone")
+
+    assert kit.host.head(kit.repository, Ref.of_branch("gone")) is None
+    assert set(kit.host.refs(kit.repository)) == {MAIN}
+
+
+def test_tags_are_peeled_however_deep(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", {}, "the release")
+    light = kit.tag("light", sha, annotated=False)
+    annotated = kit.tag("v1", sha, annotated=True)
+    nested = kit.tag("v1-signed", annotated, annotated=True)
+
+    for name, target in (("light", light), ("v1", annotated), ("v1-signed", nested)):
+        head = kit.host.head(kit.repository, Ref(f"refs/tags/{name}"))
+        assert head is not None
+        assert (head.object, head.sha, head.message.strip()) == (target, sha, "the release")
+    assert kit.host.refs(kit.repository) == {
+        MAIN: sha,
+        Ref("refs/tags/light"): sha,
+        Ref("refs/tags/v1"): annotated,
+        Ref("refs/tags/v1-signed"): nested,
+    }
+
+
+def test_a_repository_that_is_not_there_is_an_error_and_never_a_missing_branch(kit: Kit) -> None:
+    nowhere = Repository("acme", "no-such-repository")
+    asks: list[Callable[[], object]] = [
+        lambda: kit.host.head(nowhere, MAIN),
+        lambda: kit.host.refs(nowhere),
+        lambda: kit.host.files(nowhere, "0" * 40, "deploy"),
+        lambda: kit.host.default_branch(nowhere),
+        lambda: kit.host.post(nowhere, "0" * 40, Status("deployer", "pending", "")),
+    ]
+    for ask in asks:
+        with pytest.raises(PermanentError, match="no-such-repository"):
+            ask()
+
+
+def test_the_default_branch(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "first")
+
+    assert kit.host.default_branch(kit.repository) == "main"
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_those_of_the_commit_not_of_the_branch(kit: Kit) -> None:
+    old = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "old: ü\n", "deploy/deployer.yml": ""}, "1")
+    new = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "new: ü\n"}, "2")
+
+    assert kit.host.files(kit.repository, old, "deploy") == {
+        "pipeline.yml": "old: ü\n".encode(),
+        "deployer.yml": b"",
+    }
+    assert kit.host.files(kit.repository, new, "deploy") == {"pipeline.yml": "new: ü\n".encode()}
+
+
+def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
+    names = [
+        "deploy/pipeline.json",
+        "deploy/pipeline.parameters.json",
+        "deploy/README.md",
+        "deploy/sub/pipeline.yml",
+    ]
+    sha = kit.commit("refs/heads/main", {**dict.fromkeys(names, "{}"), "other/pipeline.yml": "root"}, "1")
+
+    files = kit.host.files(kit.repository, sha, "deploy")
+
+    assert files == {"pipeline.json": b"{}", "pipeline.parameters.json": b"{}"}
+
+
+def test_a_large_file_is_read_whole(kit: Kit) -> None:
+    content = "# ten\n" * 350_000
+    sha = kit.commit("refs/heads/main", {"deploy/pipeline.yml": content}, "1")
+
+    assert kit.host.files(kit.repository, sha, "deploy")["pipeline.yml"].decode() == content
+
+
+def test_no_folder_means_no_files_but_no_commit_is_an_error(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", {"README": "x"}, "1")
+
+    assert kit.host.files(kit.repository, sha, "deploy") == {}
+    with pytest.raises(PermanentError):
+        kit.host.files(kit.repository, "1" * 40, "deploy")
+
+
+# --- statuses ---------------------------------------------------------------------------------------------------
+
+
+def test_a_status_replaces_the_former_of_its_context(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", {}, "1")
+
+    kit.host.post(kit.repository, sha, Status("deployer/build", "pending", "building", "https://x.example/1"))
+    kit.host.post(kit.repository, sha, Status("deployer/build", "success", "built"))
+    kit.host.post(kit.repository, sha, Status("deployer/test", "failure", "broken"))
+
+    assert kit.statuses(sha) == {
+        "deployer/build": ("success", "built"),
+        "deployer/test": ("failure", "broken"),
+    }
+
+
+def test_a_status_for_a_commit_that_is_not_there_is_an_error(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "1")
+
+    with pytest.raises(PermanentError):
+        kit.host.post(kit.repository, "1" * 40, Status("deployer", "pending", ""))
+
+
+# --- the adapter alone ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x" * 140, "x" * 140),
+        ("x" * 141, "x" * 139 + "…"),
+        ("two\n  lines", "two lines"),
+        ("x" * 138 + "e\u0301" + "yy", "x" * 138 + "…"),
+        ("x" * 137 + "👩\u200d🚒" + "yy", "x" * 137 + "…"),
+        ("🚒" * 141, "🚒" * 139 + "…"),
+    ],
+)
+def test_descriptions_are_cut_between_characters(sandbox: SandboxKit, text: str, shown: str) -> None:
+    sha = sandbox.commit("refs/heads/main", {}, "1")
+
+    sandbox.host.post(sandbox.repository, sha, Status("c" * 300, "error", text, "ftp://not.allowed/"))
+
+    ((context, (state, description)),) = sandbox.statuses(sha).items()
+    assert (state, description) == ("error", shown)
+    assert len(context) == 255
+
+
+def test_an_empty_repository_has_nothing(sandbox: SandboxKit) -> None:
+    assert sandbox.host.head(sandbox.repository, MAIN) is None
+    assert sandbox.host.refs(sandbox.repository) == {}
+
+
+def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
+    sandbox.commit("refs/heads/main", {"README": "x"}, "1")
+    sandbox.tag("odd", "HEAD:README", annotated=True)
+
+    with pytest.raises(PermanentError, match="leads to a blob"):
+        sandbox.host.head(sandbox.repository, Ref("refs/tags/odd"))
+
+
+def test_many_refs_are_listed_page_by_page(sandbox: SandboxKit) -> None:
+    sha = sandbox.commit("refs/heads/main", {}, "1")
+    names = [f"refs/heads/b/{number}" for number in range(101)]
+    sandbox._git("push", "-q", "origin", *(f"HEAD:{name}" for name in names))
+
+    with sandbox.calls() as calls:
+        assert sandbox.host.refs(sandbox.repository) == dict.fromkeys([MAIN, *map(Ref, names)], sha)
+    assert len(calls) == 3
+
+
+def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
+    host, repository = sandbox.host, sandbox.repository
+    names = ["pipeline.yml", "pipeline.parameters.json", "README.md", "notes.txt"]
+    sha = sandbox.commit("refs/heads/main", {f"deploy/{name}": name for name in names}, "1")
+
+    with sandbox.calls() as calls:
+        host.head(repository, MAIN)
+        assert len(host.files(repository, sha, "deploy")) == 2
+        host.post(repository, sha, Status("deployer", "pending", "creating"))
+
+    assert [
+        call.replace(sha, "SHA").rpartition("/blobs/")[0] or call.replace(sha, "SHA") for call in calls
+    ] == [
+        "GET /git/ref/heads/main",
+        "GET /git/commits/SHA",
+        "GET /contents/deploy",
+        "GET /git",
+        "GET /git",
+        "POST /statuses/SHA",
+    ]
+
+
+def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:
+    sha = sandbox.commit("refs/heads/main", {}, "1")
+    sandbox.server.hub.faults.merge({"api": {"status": 502, "count": 2}})
+
+    assert sandbox.host.head(sandbox.repository, MAIN) == Head(sha, sha, "1")
+
+
+def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> None:
+    sandbox.commit("refs/heads/main", {}, "1")
+    sandbox.server.hub.faults.merge({"api": {"status": 503, "count": 50}})
+
+    with (
+        sandbox.calls() as calls,
+        pytest.raises(TransientError, match=r"reading refs/heads/main of acme/.* 503"),
+    ):
+        sandbox.host.head(sandbox.repository, MAIN)
+    assert len(calls) == 4
+
+
+def test_a_github_that_is_away_is_a_passing_fault() -> None:
+    with pytest.raises(TransientError, match="cannot be reached"):
+        GitHubHost("token", api_url="http://127.0.0.1:9/api/v3").default_branch(Repository("acme", "shop"))
+
+
+def test_a_secondary_rate_limit_is_not_argued_with(sandbox: SandboxKit) -> None:
+    sandbox.commit("refs/heads/main", {}, "1")
+    sandbox.server.hub.faults.merge({"secondary_rate_limit": {"count": 1, "retry_after": 42}})
+
+    with sandbox.calls() as calls, pytest.raises(TransientError, match="rate limit") as raised:
+        sandbox.host.head(sandbox.repository, MAIN)
+    assert raised.value.retry_after == 42
+    assert len(calls) == 1
+
+
+# --- answers that the simulated GitHub never gives ----------------------------------------------------------------
+
+Answer = tuple[int, dict[str, str], Any]
+
+
+@contextmanager
+def scripted(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[str]:
+    """A server that answers (method, path with query, headers) as the function says."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, headers, body = answer(self.command, self.path, dict(self.headers))
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _answer  # noqa: N815
+
+        def log_message(self, *_said: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message", "error", "retry_after"),
+    [
+        (401, {}, "Bad credentials", TransientError, None),
+        (403, {}, "Resource not accessible by personal access token", TransientError, None),
+        (403, {}, "Repository was archived so is read-only.", PermanentError, None),
+        (
+            403,
+            {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"},
+            "API rate limit exceeded",
+            TransientError,
+            1,
+        ),
+        (403, {}, "You have exceeded a secondary rate limit", TransientError, 60),
+        (429, {}, "Too many", TransientError, 60),
+        (429, {"retry-after": "30"}, "Too many", TransientError, 30),
+        (404, {}, "Not Found", PermanentError, None),
+        (422, {}, "Validation Failed", PermanentError, None),
+        (451, {}, "Blocked", PermanentError, None),
+    ],
+)
+def test_errors_are_told_apart_by_what_helps(
+    status: int, headers: dict[str, str], message: str, error: type[Exception], retry_after: float | None
+) -> None:
+    with (
+        scripted(lambda *_: (status, headers, {"message": message})) as url,
+        pytest.raises(error) as raised,
+    ):
+        GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
+    assert getattr(raised.value, "retry_after", None) == retry_after
+    assert "\n" not in str(raised.value)
+
+
+def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses() -> None:
+    sha, taken = "a" * 40, list[str]()
+
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path.startswith("/repos/acme/old"):
+            location = path.replace("/repos/acme/old", "/repositories/1")
+            return (307 if method == "POST" else 301), {"Location": f"{url}{location}"}, {"message": "Moved"}
+        if method == "POST":
+            taken.append(path)
+            return 201, {}, {"context": "deployer"}
+        if path == "/repositories/1":
+            return 200, {}, {"full_name": "acme/new"}
+        if "/contents/" in path:
+            ref = path.partition("?ref=")[2] or "main"
+            blob = {"name": "pipeline.yml", "type": "file", "size": 3, "sha": f"blob-{ref}"}
+            return 200, {}, [{**blob, "url": f"{url}/repositories/1/contents/deploy/pipeline.yml?ref={ref}"}]
+        return 200, {}, {"content": base64.b64encode(path.rpartition("blob-")[2].encode()).decode()}
+
+    with scripted(answer) as url:
+        old = Repository("acme", "old")
+        assert GitHubHost("token", api_url=url).files(old, sha, "deploy") == {"pipeline.yml": sha.encode()}
+        GitHubHost("token", api_url=url).post(old, sha, Status("deployer", "success", "done"))
+    assert taken == [f"/repos/acme/new/statuses/{sha}"]
+
+
+def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    asked = list[tuple[str, str, str]]()
+
+    def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
+        asked.append((method, path, headers["Authorization"].partition(" ")[0]))
+        if path == "/repos/acme/shop/installation":
+            return 200, {}, {"id": 7}
+        if path == "/app/installations/7/access_tokens":
+            return (
+                201,
+                {},
+                {"token": "ghs_7", "expires_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()},
+            )
+        if path == "/repos/acme/shop" and headers["Authorization"] == "token ghs_7":
+            return 200, {}, {"default_branch": "trunk"}
+        return 404, {}, {"message": "Not Found"}
+
+    with scripted(answer) as url:
+        host = GitHubHost(app_id="1", private_key=key.decode(), api_url=url)
+        shop = Repository("acme", "shop")
+        assert [host.default_branch(shop), host.default_branch(shop)] == ["trunk", "trunk"]
+        assert host.clone_token("acme/shop") == "ghs_7"
+        assert len(asked) == 4
+        with pytest.raises(PermanentError, match="not installed on acme/other"):
+            host.default_branch(Repository("acme", "other"))
+        with pytest.raises(TransientError, match="private key"):
+            GitHubHost(app_id="1", private_key="no key", api_url=url).default_branch(shop)
