@@ -28,10 +28,8 @@ def main() -> int:
             webhook_url=options.webhook_url,
             webhook_secret=options.webhook_secret,
         )
-    except (OSError, SystemExit, BadNameError) as error:
-        # werkzeug has said by itself why it cannot bind before it exits
-        if not isinstance(error, SystemExit):
-            sys.stderr.write(f"sandbox.github: {error}\n")
+    except (OSError, BadNameError) as error:
+        sys.stderr.write(f"sandbox.github: {error}\n")
         return 1
     try:
         if options.sample:

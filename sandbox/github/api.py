@@ -70,6 +70,7 @@ def _add_repository(pages: Blueprint, hub: Hub, look: Lookup) -> None:
         repo = look.repository(owner, name)
         return paged(look.tags(repo), lambda it: shapes.listed_tag(repo, it))
 
+    @pages.get(f"{_REPO}/contents")
     @pages.get(f"{_REPO}/contents/")
     @pages.get(f"{_REPO}/contents/<path:path>")
     def get_contents(owner: str, name: str, path: str = "") -> Response:
@@ -235,10 +236,11 @@ def _comparison(repo: Repository, base: str, head: str) -> Response:
 
 def _merge(hub: Hub, look: Lookup, repo: Repository, base: str, head: str, message: Any) -> Response:
     with hub.changing(repo):
-        into = repo.git.refs().get(f"refs/heads/{base}")
+        refs = repo.git.refs()  # as they are: a write never works on a stale read
+        into = refs.get(f"refs/heads/{base}")
         if into is None:
             refuse(404, "Base does not exist")
-        source = look.resolve(repo, head) or refuse(404, "Head does not exist")
+        source = look.resolve(repo, head, refs) or refuse(404, "Head does not exist")
         if repo.git.is_ancestor(source, into.commit):
             return Response(status=204)
         try:

@@ -62,8 +62,8 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
 
     @pages.get("/deliveries")
     def deliveries() -> Response:
-        repository = _repository_id(hub)
-        return jsonify([_delivery(row) for row in hub.store.deliveries(repository)])
+        rows = hub.store.deliveries(_repository_id(hub), since=request.args.get("since", 0, type=int))
+        return jsonify([_delivery(row) for row in rows])
 
     @pages.get("/statuses")
     def statuses() -> Response:

@@ -208,7 +208,8 @@ class GitRepository:
     @property
     def head(self) -> str:
         """The default branch's short name."""
-        return self.text("symbolic-ref", "HEAD").removeprefix("refs/heads/")
+        # Read without git, which would cost a process for every repository shown.
+        return (self.path / "HEAD").read_text(encoding="utf-8").strip().removeprefix("ref: refs/heads/")
 
     @head.setter
     def head(self, branch: str) -> None:

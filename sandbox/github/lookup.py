@@ -37,11 +37,12 @@ class Lookup:
         refs = [ref for name, ref in self._hub.refs(repo).items() if name.startswith("refs/tags/")]
         return refs[::-1]
 
-    def resolve(self, repo: Repository, name: str) -> str | None:
-        """The SHA of the commit a branch, tag, SHA or HEAD leads to."""
+    def resolve(self, repo: Repository, name: str, refs: dict[str, Ref] | None = None) -> str | None:
+        """The SHA of the commit a branch, tag, SHA or HEAD leads to; `refs` to look in if not the shown ones."""
         if _FULL_SHA.fullmatch(name):
             return repo.git.commit_sha(name)
-        refs = self._hub.refs(repo)
+        if refs is None:
+            refs = self._hub.refs(repo)
         if name == "HEAD":
             name = f"refs/heads/{repo.default_branch}"
         for full in (f"refs/heads/{name}", f"refs/tags/{name}", name, f"refs/{name}"):

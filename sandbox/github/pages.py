@@ -57,7 +57,7 @@ def blueprint(hub: Hub) -> Blueprint:
     @pages.get("/<owner>/<name>/deliveries")
     def deliveries(owner: str, name: str) -> str:
         repo = find(owner, name)
-        rows = hub.store.deliveries(repo.id)[: -_SHOWN_DELIVERIES - 1 : -1]
+        rows = hub.store.deliveries(repo.id, newest=_SHOWN_DELIVERIES)[::-1]
         return render_template("deliveries.html", repo=repo, deliveries=[_delivery(row) for row in rows])
 
     @pages.post("/<owner>/<name>/deliveries/<int:delivery_id>/redeliver")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -27,8 +28,12 @@ class GitHubServer:
     """A simulated GitHub; its address is known from the start, it answers between start and stop."""
 
     def __init__(self, port: int, data_dir: Path, webhook_url: str, webhook_secret: str) -> None:
-        self._server = make_server(HOST, port, _placeholder, threaded=True, request_handler=_QuietHandler)
-        self.port = self._server.server_port
+        # werkzeug would end the whole process when the port is taken; a socket of ours raises OSError.
+        with socket.create_server((HOST, port), backlog=128) as bound:
+            self.port = bound.getsockname()[1]
+            self._server = make_server(
+                HOST, self.port, _placeholder, True, request_handler=_QuietHandler, fd=bound.fileno()
+            )
         self.url = f"http://{HOST}:{self.port}"
         try:
             self.hub = Hub(data_dir.resolve(), self.url, webhook_url, webhook_secret)
@@ -84,7 +89,9 @@ def create(
 
 def application(hub: Hub) -> Flask:
     """The WSGI application."""
-    app = Flask("sandbox.github", template_folder=str(Path(__file__).parent / "templates"))
+    app = Flask(
+        "sandbox.github", template_folder=str(Path(__file__).parent / "templates"), static_folder=None
+    )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
 

@@ -207,10 +207,18 @@ class Store:
         """One delivery by its id."""
         return self._one(_DELIVERIES.format(where="d.id = ?"), (delivery_id,))
 
-    def deliveries(self, repository_id: int | None = None, hook_id: int | None = None) -> list[Row]:
-        """Deliveries, oldest first, of one repository or hook if given."""
-        where = "(?1 IS NULL OR d.repository_id = ?1) AND (?2 IS NULL OR d.hook_id = ?2)"
-        return self._all(_DELIVERIES.format(where=where), (repository_id, hook_id))
+    def deliveries(
+        self, repository_id: int | None = None, hook_id: int | None = None, since: int = 0, newest: int = -1
+    ) -> list[Row]:
+        """Deliveries, oldest first, of one repository or hook if given.
+
+        Only those after the one with the id `since`, and of these only so many of the newest.
+        """
+        where = (
+            "d.id IN (SELECT id FROM deliveries WHERE (?1 IS NULL OR repository_id = ?1)"
+            " AND (?2 IS NULL OR hook_id = ?2) AND id > ?3 ORDER BY id DESC LIMIT ?4)"
+        )
+        return self._all(_DELIVERIES.format(where=where), (repository_id, hook_id, since, newest))
 
     def pending_deliveries(self) -> list[Row]:
         """The deliveries no attempt was made for yet."""

@@ -18,7 +18,7 @@ from sandbox.github.faults import Faults
 from sandbox.github.store import Row, Store, now
 
 _TIMEOUT = 10.0
-_REORDER_WINDOW = 1.0  # how long a delivery is held back when no other comes to overtake it
+_REORDER_WINDOW = 0.5  # how long a delivery is held back when no other comes to overtake it
 _KEPT_RESPONSE = 64 * 1024
 
 

@@ -34,14 +34,14 @@ def server(tmp_path: Path, receiver: Receiver) -> Iterator[GitHubServer]:
 
 @pytest.fixture
 def copy(server: GitHubServer, tmp_path: Path) -> WorkingCopy:
-    """A clone of the empty repository acme/app."""
+    """A working copy for the empty repository acme/app."""
     server.hub.create("acme/app")
-    return WorkingCopy.clone(f"{server.url}/acme/app.git", tmp_path / "app")
+    return WorkingCopy.start(f"{server.url}/acme/app.git", tmp_path / "app")
 
 
 @pytest.fixture
 def pushed(copy: WorkingCopy) -> WorkingCopy:
-    """The clone after a first push of main."""
+    """The copy after a first push of main."""
     copy.commit("README.md", "hello\n", "first")
     copy("push", "--quiet", "origin", "main")
     return copy

@@ -106,7 +106,7 @@ class Receiver:
 
 
 class WorkingCopy:
-    """A clone, driven by the real git."""
+    """A working copy, driven by the real git."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -115,6 +115,14 @@ class WorkingCopy:
     def clone(cls, url: str, path: Path) -> WorkingCopy:
         git("clone", "--quiet", url, str(path))
         return cls(path)
+
+    @classmethod
+    def start(cls, url: str, path: Path) -> WorkingCopy:
+        """An empty copy with `url` as its origin: cheaper than a clone of nothing."""
+        git("init", "--quiet", "--initial-branch=main", str(path))
+        copy = cls(path)
+        copy("remote", "add", "origin", url)
+        return copy
 
     def __call__(self, *args: str) -> str:
         return git("-C", str(self.path), *args)

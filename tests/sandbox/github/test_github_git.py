@@ -14,8 +14,11 @@ from github_kit import ENVIRONMENT, Receiver, WorkingCopy, git, git_refused
 from sandbox.github.server import GitHubServer
 
 
-def test_a_clone_of_an_empty_repository_is_on_main(copy: WorkingCopy) -> None:
-    assert copy("symbolic-ref", "HEAD") == "refs/heads/main"
+def test_a_clone_of_an_empty_repository_is_on_main(server: GitHubServer, tmp_path: Path) -> None:
+    server.hub.create("acme/app")
+    # the client's own default is another, so that main can only be the server's word
+    git("-c", "init.defaultBranch=other", "clone", "-q", f"{server.url}/acme/app.git", str(tmp_path / "app"))
+    assert WorkingCopy(tmp_path / "app")("symbolic-ref", "HEAD") == "refs/heads/main"
 
 
 def test_what_was_pushed_can_be_cloned_fetched_and_pulled(
@@ -37,7 +40,7 @@ def test_old_protocol_versions_work(pushed: WorkingCopy, server: GitHubServer, t
 
 
 def test_a_big_push_in_chunks_arrives_whole(copy: WorkingCopy, server: GitHubServer, tmp_path: Path) -> None:
-    noise = os.urandom(12_000_000)
+    noise = os.urandom(4_000_000)
     (copy.path / "noise.bin").write_bytes(noise)
     copy("add", ".")
     copy("commit", "-qm", "noise")

@@ -17,7 +17,7 @@ from cfnlint.api import lint
 from github_kit import ENVIRONMENT, Receiver, WorkingCopy
 
 from sandbox.github.seed import SAMPLE
-from sandbox.github.server import GitHubServer
+from sandbox.github.server import GitHubServer, create
 
 
 def test_pages_show_what_there_is(pushed: WorkingCopy, call: Any, server: GitHubServer) -> None:
@@ -162,6 +162,11 @@ def test_the_command_serves_the_sample_and_ends_when_told(
             process.send_signal(number)
             _, errors = process.communicate(timeout=15)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_a_taken_port_is_an_error_of_the_caller(server: GitHubServer, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="in use"):
+        create(server.port, data_dir=tmp_path / "other")
 
 
 def test_the_command_names_what_is_wrong(tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ def test_a_failed_delivery_is_recorded_and_not_repeated(
         ("push", 1, "failed"),
         ("push", 2, "delivered"),
     ]
+    newer = call("GET", f"/_sandbox/deliveries?since={ours[1]['id']}").json()
+    assert [d["id"] for d in newer] == [ours[2]["id"]]
 
 
 def test_a_receiver_that_is_away_fails_no_push(server: GitHubServer, copy: WorkingCopy, call: Any) -> None:
