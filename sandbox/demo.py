@@ -1,0 +1,237 @@
+"""The guided tour: `make demo`. It starts everything, does what a team does in a day, and checks each result.
+
+It ends 0 only if every result was right.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox.installation import Installation, NeverHappenedError, WorkingCopy, call, wait_for
+
+HELLO, BONJOUR = "feature/hello", "feature/bonjour"
+STAGES = ("Source", "Build", "Test", "Deploy")
+
+
+class WrongResultError(AssertionError):
+    """A result of the tour was not what was promised."""
+
+
+class Tour:
+    """The steps, in order; each tells what it did and fails if a promise was broken."""
+
+    def __init__(self, installation: Installation, directory: Path) -> None:
+        self._here = installation
+        self._copy: WorkingCopy = installation.clone(directory / "hello")
+        self._hello_first = self._hello_bad = self._released = ""
+
+    def steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """Every step with its title."""
+        return [
+            (f"push a new branch, {HELLO}", self.push_a_branch),
+            (
+                "push to it again, and a second branch with its own configuration at the same time",
+                self.push_two,
+            ),
+            ("push a commit whose tests fail", self.push_failing_tests),
+            (f"merge {BONJOUR} to the default branch", self.merge),
+            ("tag that commit, though the default branch has moved on", self.tag),
+            (f"delete the branch {HELLO}", self.delete),
+            ("look whether anything was forgotten: deployer resync", self.resync),
+        ]
+
+    def push_a_branch(self) -> None:
+        """A new branch gets a stack, a pipeline, statuses and a page of its own."""
+        self._copy.branch(HELLO)
+        page = self._copy.read("site/index.html")
+        self._hello_first = self._copy.write(
+            "Say hello", {"site/index.html": page.replace("</main>", "<p>One</p></main>")}
+        )
+        self._copy.push()
+        name = self._deployed(f"refs/heads/{HELLO}", self._hello_first)
+        self._stage_statuses(self._hello_first)
+        self._page_shows(name, "Hello from a branch", "development", self._hello_first[:12], "<p>One</p>")
+
+    def push_two(self) -> None:
+        """The first branch keeps its stack and runs anew; the second has a pipeline and configuration of its own."""
+        before = self._here.environment(f"refs/heads/{HELLO}") or {}
+        stack_before = self._here.stacks()[before["id"]]["id"]
+        page = self._copy.read("site/index.html")
+        second = self._copy.write("Say it twice", {"site/index.html": page.replace("One", "Two")})
+        self._copy.push()
+        self._copy.branch(BONJOUR)
+        parameters = self._copy.read("deploy/pipeline.parameters.json")
+        other = self._copy.write(
+            "Greet in French",
+            {
+                "deploy/pipeline.parameters.json": parameters.replace(
+                    "Hello from a branch", "Bonjour de la branche"
+                )
+            },
+        )
+        self._copy.push()
+        name = self._deployed(f"refs/heads/{HELLO}", second)
+        other_name = self._deployed(f"refs/heads/{BONJOUR}", other)
+        check("the stack is the same one", self._here.stacks()[name]["id"] == stack_before)
+        shas = [each["sha"] for each in self._here.executions(name)]
+        check(f"one execution for each commit ({len(shas)})", shas == [self._hello_first, second])
+        check("the second branch has a pipeline of its own", other_name != name)
+        self._page_shows(name, "Hello from a branch", second[:12], "<p>Two</p>")
+        self._page_shows(other_name, "Bonjour de la branche", other[:12])
+
+    def push_failing_tests(self) -> None:
+        """A failing stage stops those after it, and the commit says why."""
+        self._copy.git("checkout", "-q", HELLO)
+        good = self._copy.head
+        failing = "import unittest\n\n\nclass Demo(unittest.TestCase):\n    def test_it(self):\n        self.fail('on purpose')\n"
+        bad = self._copy.write("Break the tests", {"tests/test_demo.py": failing})
+        self._copy.push()
+        found = self._here.settled(f"refs/heads/{HELLO}", bad)
+        statuses = self._here.statuses(bad)
+        check("its outcome is: failed", found["outcome"] == "failed")
+        check("Deploy did not run", "deployer/Deploy" not in statuses)
+        check("deployer/Test is a failure", statuses["deployer/Test"]["state"] == "failure")
+        say(f"    the status says: {statuses['deployer/Test']['description']}")
+        check(
+            "the status names the command that failed", "unittest" in statuses["deployer/Test"]["description"]
+        )
+        self._page_shows(found["id"], good[:12])
+        told = self._here.cli("why", "acme/hello", HELLO)
+        check(
+            "`deployer why acme/hello feature/hello` tells it too",
+            told.returncode == 0 and "Test" in told.stdout,
+        )
+        say(_indented(told.stdout))
+
+    def merge(self) -> None:
+        """The default branch drives staging."""
+        self._copy.git("fetch", "-q", "origin")
+        self._copy.git("checkout", "-q", "-B", "main", "origin/main")
+        self._copy.git("merge", "-q", "--no-ff", "-m", f"Merge {BONJOUR}", f"origin/{BONJOUR}")
+        self._released = self._copy.head
+        self._copy.push("main")
+        name = self._deployed("staging", self._released)
+        self._page_shows(name, "Hello from staging", "staging", self._released[:12])
+
+    def tag(self) -> None:
+        """A tag drives production, at its own commit."""
+        page = self._copy.read("site/index.html")
+        later = self._copy.write("Go on", {"site/index.html": page.replace("</main>", "<p>Later</p></main>")})
+        self._copy.push("main")
+        self._copy.git("tag", "-a", "v1.0.0", "-m", "The first release", self._released)
+        self._copy.push("v1.0.0")
+        name = self._deployed("production", self._released)
+        self._page_shows(name, "Hello, world", "production", self._released[:12])
+        staging = self._deployed("staging", later)
+        self._page_shows(staging, later[:12], "<p>Later</p>")
+        finished = [each["sha"] for each in self._here.executions(name) if each["status"] == "Succeeded"]
+        check("production never built another commit to its end", finished == [self._released])
+
+    def delete(self) -> None:
+        """A deleted branch takes its stack and all that it deployed along, and nothing else."""
+        kept = {name for name in self._here.stacks() if "feature-hello" not in name}
+        buckets = self._here.aws_state()["buckets"]
+        self._copy.push("--delete", HELLO)
+        self._here.deleted(f"refs/heads/{HELLO}")
+        check("its stacks are gone, all others are there", set(self._here.stacks()) == kept)
+        gone = set(buckets) - set(self._here.aws_state()["buckets"])
+        check(
+            "its bucket is gone, and no other",
+            [n for n in gone if "feature-hello" in n] == list(gone) and len(gone) == 1,
+        )
+        for environment in ("staging", "production"):
+            found = self._here.environment(environment) or {}
+            check(f"{environment} still answers", call("GET", self._here.site(found["id"])).status == 200)
+
+    def resync(self) -> None:
+        """Everything is as it should be."""
+        plan = self._here.cli("resync", "acme/hello", "--dry-run")
+        check("the plan is empty", plan.returncode == 0 and "nothing to do" in plan.stdout)
+        stacks = self._here.stacks()
+        before = {name: len(self._here.executions(name)) for name in stacks}
+        done = self._here.cli("resync", "acme/hello", "--wait")
+        check("the resync found nothing to do", done.returncode == 0 and "nothing to do" in done.stdout)
+        check(
+            "and started nothing",
+            before == {name: len(self._here.executions(name)) for name in self._here.stacks()},
+        )
+        say(_indented(self._here.cli("status", "acme/hello").stdout))
+
+    # --- what every step looks at ---
+
+    def _deployed(self, environment: str, commit: str) -> str:
+        found = self._here.settled(environment, commit)
+        check(
+            f"{environment.removeprefix('refs/heads/')} is deployed at {commit[:12]}",
+            found["outcome"] == "deployed",
+        )
+        status = self._here.stacks()[found["id"]]["status"]
+        check(f"stack {found['id']} is {status}", status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"})
+        return str(found["id"])
+
+    def _stage_statuses(self, commit: str) -> None:
+        wanted = {f"deployer/{name}": "success" for name in ("prepare", *STAGES)}
+        wait_for(
+            "the statuses of every stage",
+            lambda: {name: each["state"] for name, each in self._here.statuses(commit).items()} == wanted,
+            10,
+        )
+        check(f"green on the commit: {', '.join(wanted)}", correct=True)
+
+    def _page_shows(self, stack: str, *words: str) -> None:
+        url = self._here.site(stack)
+        page = call("GET", url)
+        check(f"its page is served: {url}", page.status == 200)
+        for word in words:
+            check(f"the page shows {word!r}", word in page.text)
+
+
+def say(text: str) -> None:
+    """Print at once, so that a pipe shows progress as well."""
+    print(text, flush=True)
+
+
+def check(what: str, correct: bool) -> None:
+    """Tell a result.
+
+    Raises:
+        WrongResultError: it is not right.
+    """
+    if not correct:
+        raise WrongResultError(what)
+    say(f"  ✓ {what}")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.rstrip().splitlines())
+
+
+def main() -> int:
+    """Run the tour; returns the exit status."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="deployer-demo-") as name:
+        directory = Path(name)
+        installation = Installation(directory)
+        say("Starting deployer with a simulated GitHub and AWS of its own ...")
+        try:
+            with installation.running():
+                say(f"  dashboard {installation.web}   GitHub {installation.github}   AWS {installation.aws}")
+                tour = Tour(installation, directory)
+                for number, (title, step) in enumerate(tour.steps(), start=1):
+                    say(f"\n{number}. {title[0].upper()}{title[1:]}")
+                    begun = time.monotonic()
+                    step()
+                    say(f"    ({time.monotonic() - begun:.1f} s)")
+            say("\nStopped; no process was left behind.")
+        except (WrongResultError, NeverHappenedError, RuntimeError) as error:
+            say(f"  ✗ {error}\n\nThe end of the log:\n{installation.output()[-6000:]}")
+            say("\nThe demonstration FAILED.")
+            return 1
+    say(f"The demonstration went through in {time.monotonic() - started:.0f} s: every result was right.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

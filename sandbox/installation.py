@@ -1,0 +1,405 @@
+"""A whole installation of one's own, started as people start it: `deployer up --sandbox` on free ports.
+
+The demonstration and the end-to-end tests drive it from outside, by git, HTTP and the command line.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dotenv import dotenv_values
+
+_T = TypeVar("_T")
+_START_SECONDS = 90
+_STOP_SECONDS = 45
+_POLL_SECONDS = 0.1
+
+
+class NeverHappenedError(AssertionError):
+    """What was waited for did not come to be in time."""
+
+
+def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
+    """Ask until the answer is true.
+
+    Args:
+        what: what is waited for, in words.
+        check: gives something true once it has come to be.
+        seconds: how long to wait.
+
+    Raises:
+        NeverHappenedError: with the last answer.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise NeverHappenedError(f"{what}: not within {seconds:.0f} s; the last answer was {answer!r}")
+        time.sleep(_POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an HTTP call came back with."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def json(self) -> Any:
+        """The body read as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        """The body read as UTF-8."""
+        return self.body.decode()
+
+
+def call(
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    seconds: float = 15,
+) -> Answer:
+    """One HTTP call; a status of an error is an answer like any other."""
+    request = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  to this machine only
+            return Answer(answer.status, answer.read(), dict(answer.headers))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.read(), dict(error.headers))
+
+
+class WorkingCopy:
+    """A clone that commits and pushes as a person does."""
+
+    def __init__(self, directory: Path, address: str) -> None:
+        self.directory = directory
+        self._env = {
+            **os.environ,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_AUTHOR_NAME": "Ada",
+            "GIT_AUTHOR_EMAIL": "ada@example.com",
+            "GIT_COMMITTER_NAME": "Ada",
+            "GIT_COMMITTER_EMAIL": "ada@example.com",
+        }
+        subprocess.run(
+            ["git", "clone", "-q", address, str(directory)], check=True, env=self._env, capture_output=True
+        )
+
+    def git(self, *arguments: str) -> str:
+        """Run git there and return what it printed.
+
+        Raises:
+            RuntimeError: git refused; with what it said.
+        """
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.directory,
+            env=self._env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def branch(self, name: str, start: str = "origin/main") -> None:
+        """Begin a branch and switch to it."""
+        self.git("fetch", "-q", "--prune", "origin")
+        self.git("checkout", "-q", "-B", name, "--no-track", start)
+
+    def write(self, message: str, files: Mapping[str, str]) -> str:
+        """Write files, commit them, return the commit."""
+        for name, text in files.items():
+            path = self.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.head
+
+    def read(self, name: str) -> str:
+        """A file's text."""
+        return (self.directory / name).read_text(encoding="utf-8")
+
+    def push(self, *what: str) -> None:
+        """Push what is named, or the current branch."""
+        self.git("push", "-q", "--force", "origin", *(what or ("HEAD",)))
+
+    @property
+    def head(self) -> str:
+        """The current commit."""
+        return self.git("rev-parse", "HEAD")
+
+
+class Installation:
+    """`deployer up --sandbox`, with all its state in one directory.
+
+    Args:
+        directory: where it runs and keeps its state.
+        settings: more environment variables.
+        log: where its output goes.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str] | None = None, log: Path | None = None
+    ) -> None:
+        self.directory = directory
+        self.log = log or directory / "up.log"
+        web, github, aws = _free_ports(3)
+        self.web, self.github, self.aws = (f"http://127.0.0.1:{port}" for port in (web, github, aws))
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DEPLOYER_", "AWS_"))}
+        self._env = {
+            **clean,
+            "DEPLOYER_WEB_PORT": str(web),
+            "DEPLOYER_SANDBOX_GITHUB_PORT": str(github),
+            "DEPLOYER_SANDBOX_AWS_PORT": str(aws),
+            **(settings or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # --- life ---
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self._process  # noqa: S101  a caller's mistake
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it is ready.
+
+        Raises:
+            NeverHappenedError: it did not become ready, with the end of its output.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deployer", "up", "--sandbox"],
+                cwd=self.directory, env=self._env, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            wait_for("the installation is ready", self._ready, _START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _ready(self) -> bool:
+        if self._process and self._process.poll() is not None:
+            raise NeverHappenedError(
+                f"deployer up ended with {self._process.returncode}:\n{self.output()[-3000:]}"
+            )
+        try:
+            healthy = call("GET", f"{self.web}/readyz", seconds=2).status == 200
+            return (
+                healthy
+                and call("GET", f"{self.aws}/_sandbox/health", seconds=2).status == 200
+                and self._told()
+            )
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _told(self) -> bool:
+        return "git clone" in self.output()
+
+    def stop(self) -> list[int]:
+        """Interrupt it as Ctrl-C does; returns the processes that were left behind, which should be none."""
+        if self._process is None:
+            return []
+        family = descendants(self._process.pid)
+        if self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGINT)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        left = [pid for pid in family if alive(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        self._process = None
+        return left
+
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the command line needs to speak with it, from the file that it wrote."""
+        told = dotenv_values(self.directory / ".sandbox" / "env")
+        return {**self._env, **{name: value for name, value in told.items() if value is not None}}
+
+    # --- what people do ---
+
+    def repository(self, full_name: str, *, sample: bool = True) -> None:
+        """Make a repository on the simulated GitHub."""
+        body = json.dumps({"full_name": full_name, "sample": sample}).encode()
+        answer = call(
+            "POST", f"{self.github}/_sandbox/repositories", body, {"Content-Type": "application/json"}, 60
+        )
+        if answer.status not in {200, 201}:
+            raise RuntimeError(f"making {full_name}: {answer.status} {answer.text}")
+
+    def clone(self, into: Path, full_name: str = "acme/hello") -> WorkingCopy:
+        """Clone a repository as a person does."""
+        return WorkingCopy(into, f"{self.github}/{full_name}.git")
+
+    def cli(self, *arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+        """Run `deployer` with these arguments."""
+        return subprocess.run(
+            [sys.executable, "-m", "deployer", *arguments],
+            cwd=self.directory, env=self.env, capture_output=True, text=True, check=False, timeout=timeout,
+        )  # fmt: skip
+
+    # --- what people see ---
+
+    def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """Call deployer's API."""
+        headers = {"Authorization": "Bearer sandbox", "Content-Type": "application/json"}
+        data = json.dumps(body).encode() if body is not None else None
+        answer = call(method, f"{self.web}/api/v1/{path}", data, headers)
+        if answer.status >= 400:
+            raise RuntimeError(f"{method} {path}: {answer.status} {answer.text}")
+        return answer.json
+
+    def environment(self, environment: str, full_name: str = "acme/hello") -> dict[str, Any] | None:
+        """What the API knows of an environment: a branch's full ref, `staging` or `production`."""
+        found = self.api(f"environments?deleted=1&repository={urllib.parse.quote(full_name)}")
+        for each in found["environments"]:
+            if environment in {each["environment"], each["environment"].partition(":")[2]}:
+                return dict(each)
+        return None
+
+    def settled(
+        self, environment: str, commit: str, full_name: str = "acme/hello", seconds: float = 90
+    ) -> dict[str, Any]:
+        """Wait until an environment has come to its end at a commit."""
+
+        def look() -> dict[str, Any]:
+            found = self.environment(environment, full_name) or {}
+            ended = found.get("commit") == commit and found.get("state") in {"deployed", "failed"}
+            return found if ended else {}
+
+        return wait_for(f"{full_name} {environment} ends at {commit[:12]}", look, seconds)
+
+    def deleted(self, environment: str, full_name: str = "acme/hello", seconds: float = 90) -> None:
+        """Wait until an environment is gone."""
+
+        def look() -> bool:
+            found = self.environment(environment, full_name)
+            return bool(found) and found["state"] == "deleted"  # type: ignore[index]
+
+        wait_for(f"{full_name} {environment} is gone", look, seconds)
+
+    def statuses(self, commit: str, full_name: str = "acme/hello") -> dict[str, dict[str, Any]]:
+        """The latest status of every context on a commit, as GitHub shows them."""
+        query = urllib.parse.urlencode({"repository": full_name, "sha": commit})
+        listed = call("GET", f"{self.github}/_sandbox/statuses?{query}").json
+        return {each["context"]: each for each in sorted(listed, key=lambda each: int(each["id"]))}
+
+    def aws_state(self) -> dict[str, Any]:
+        """What the simulated AWS holds."""
+        return dict(call("GET", f"{self.aws}/_sandbox/state").json)
+
+    def stacks(self) -> dict[str, dict[str, Any]]:
+        """Every stack that is not deleted, by its name."""
+        return {each["name"]: each for each in self.aws_state()["stacks"]}
+
+    def executions(self, pipeline: str) -> list[dict[str, Any]]:
+        """A pipeline's executions, oldest first."""
+        for each in self.aws_state()["pipelines"]:
+            if each["name"] == pipeline:
+                return list(each["executions"])
+        return []
+
+    def site(self, stack: str) -> str:
+        """The address of the page that an environment's application serves."""
+        bucket = self.stacks()[f"{stack}-app"]["outputs"]["BucketName"]
+        return f"{self.aws}/{bucket}/index.html"
+
+    def aws_calls(self) -> list[dict[str, Any]]:
+        """Every call that came to the simulated AWS."""
+        answer = call("GET", f"{self.aws}/_sandbox/calls").json
+        return list(answer["calls"] if isinstance(answer, dict) else answer)
+
+    @contextmanager
+    def running(self) -> Iterator["Installation"]:
+        """Start it, and stop it at the end.
+
+        Raises:
+            NeverHappenedError: a process was left behind.
+        """
+        self.start()
+        try:
+            yield self
+        finally:
+            left = self.stop()
+        if left:
+            raise NeverHappenedError(f"processes {left} were left behind")
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below one, itself included."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        each = waiting.pop()
+        found.append(each)
+        waiting.extend(children.get(each, []))
+    return found
+
+
+def command_of(pid: int) -> str:
+    """A process's command line; empty once it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
