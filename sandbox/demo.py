@@ -12,6 +12,14 @@ from pathlib import Path
 from sandbox.installation import Installation, NeverHappenedError, WorkingCopy, call, wait_for
 
 HELLO, BONJOUR = "feature/hello", "feature/bonjour"
+FAILING_TEST = """\
+import unittest
+
+
+class Demo(unittest.TestCase):
+    def test_it(self):
+        self.fail("on purpose")
+"""
 STAGES = ("Source", "Build", "Test", "Deploy")
 
 
@@ -85,8 +93,7 @@ class Tour:
         """A failing stage stops those after it, and the commit says why."""
         self._copy.git("checkout", "-q", HELLO)
         good = self._copy.head
-        failing = "import unittest\n\n\nclass Demo(unittest.TestCase):\n    def test_it(self):\n        self.fail('on purpose')\n"
-        bad = self._copy.write("Break the tests", {"tests/test_demo.py": failing})
+        bad = self._copy.write("Break the tests", {"tests/test_demo.py": FAILING_TEST})
         self._copy.push()
         found = self._here.settled(f"refs/heads/{HELLO}", bad)
         statuses = self._here.statuses(bad)
