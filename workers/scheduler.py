@@ -84,7 +84,8 @@ def main() -> None:
     setup_logging(deployer.config, "scheduler")
     scheduler = Scheduler(deployer)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: scheduler.stop())
+        # in a thread: the main one may hold the very lock that `stop` needs when the signal comes
+        signal.signal(number, lambda *_: threading.Thread(target=scheduler.stop).start())
     _log.info("sweeping the lanes")
     scheduler.run()
 

@@ -1,0 +1,54 @@
+# Every target sets itself up: nothing is needed but Python 3.11 or later, git and make.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
+export PYTHONDONTWRITEBYTECODE ?=
+.DEFAULT_GOAL := help
+
+.PHONY: help run demo test lint format bench chaos lock setup clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' Makefile | grep -vE '^($(subst $() ,|,$(MISSING) -)):' | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(READY) ## everything in the foreground, with a simulated GitHub and AWS; Ctrl-C stops it
+	@$(BIN)/deployer up --sandbox
+
+demo: $(READY) ## the guided tour, unattended: ends 0 only if every result came out right
+	@$(BIN)/python -m sandbox.demo
+
+test: $(READY) ## the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy --strict, import-linter, cfn-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/cfn-lint $$(git grep -lI AWSTemplateFormatVersion -- '*.yml' '*.yaml' '*.json' '*.template' ':!tests')
+
+format: $(READY) ## put the code into its format
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## the measurements
+	@$(BIN)/python -m sandbox.bench
+
+chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
+	@$(BIN)/python -m sandbox.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
+
+lock: ## resolve the dependencies anew (needs uv)
+	$(LOCK) --all-extras --output-file requirements.lock
+	$(LOCK) --constraint requirements.lock --output-file requirements-run.lock
+
+clean: ## remove the sandbox's state and all caches; .venv stays
+	rm -rf .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml tools/bootstrap.py
+	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(VENV)
+	@touch $@

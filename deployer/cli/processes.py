@@ -1,0 +1,100 @@
+"""Commands that run the processes: one each for production, `up` for all of them on one machine.
+
+web and workers stand above this layer, so they are started as programs and never imported.
+"""
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+
+
+@click.command()
+def web() -> None:
+    """Serve webhooks, API and dashboard (gunicorn)."""
+    config = settings()
+    require(config, *REQUIRED_FOR_WEB)
+    _become(web_command(config))
+
+
+@click.command()
+def worker() -> None:
+    """Carry out tasks (Celery)."""
+    config = settings()
+    require(config, *REQUIRED_FOR_WORKER)
+    _become(worker_command(config))
+
+
+@click.command()
+def scheduler() -> None:
+    """Hand out again what was lost, wake what is due, resync now and then."""
+    require(settings(), *REQUIRED_FOR_WORKER)
+    _become(scheduler_command())
+
+
+@click.command()
+@click.option("--sandbox", is_flag=True, help="Simulate GitHub and AWS, with a sample repository.")
+def up(*, sandbox: bool) -> None:
+    """Run everything on this machine, with a Redis of its own unless DEPLOYER_REDIS_URL is set.
+
+    \b
+    Ctrl-C stops it all; what was queued is kept for the next start.
+    """
+    from deployer.cli.up import run  # noqa: PLC0415  # boto3 and redis, which `--help` must not wait for
+
+    sys.exit(run(sandbox=sandbox))
+
+
+def settings() -> Config:
+    """The settings, with references to AWS left as they are: the process itself reads them.
+
+    Raises:
+        ConfigError: one is malformed.
+    """
+    from deployer.bootstrap import environment  # noqa: PLC0415  # boto3, Celery and PyGithub
+
+    return load(environment(), lambda reference: reference)
+
+
+def web_command(config: Config) -> list[str]:
+    """What serves the web."""
+    host = f"[{config.web_host}]" if ":" in config.web_host else config.web_host
+    return [
+        *(sys.executable, "-m", "gunicorn", "--config=python:web.gunicorn_conf"),
+        f"--bind={host}:{config.web_port}",
+        f"--graceful-timeout={max(1, round(config.drain_seconds))}",
+        "--log-level=warning",
+        "--no-control-socket",  # it would be made in the home directory, which a container may not have
+        "web.wsgi:app",
+    ]
+
+
+def worker_command(config: Config) -> list[str]:
+    """What carries out tasks."""
+    return [
+        *(sys.executable, "-m", "celery", "--quiet", "--app=workers", "worker"),
+        f"--concurrency={config.concurrency}",
+        f"--hostname=deployer-{uuid.uuid4().hex[:8]}@%h",  # two of one name confuse Flower and the broker
+        "--task-events",
+        # what they exchange is of no use here, and with them a worker may not survive a restart of Redis
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        "--include=workers.drain",
+    ]
+
+
+def scheduler_command() -> list[str]:
+    """What sweeps the lanes."""
+    return [sys.executable, "-m", "workers.scheduler"]
+
+
+def _become(command: Sequence[str]) -> NoReturn:
+    """Replace this process, so that signals reach the program itself."""
+    os.execv(command[0], list(command))  # noqa: S606  # no shell is wanted
+
+
+PROCESS_COMMANDS = [web, worker, scheduler, up]

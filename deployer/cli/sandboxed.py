@@ -1,0 +1,112 @@
+"""The environment that `deployer up --sandbox` makes: simulated GitHub and AWS, and secrets that everybody knows.
+
+Nothing in it may reach a real account. So the settings that name other systems are never taken from `.env`, which
+is where a real installation has them, and AWS's own variables are replaced as a whole.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployer.errors import ConfigError
+
+HOST = "127.0.0.1"
+SECRET = "sandbox"  # noqa: S105  public on purpose
+BUCKET = "deployer-sandbox-artifacts"
+SAMPLE = "acme/hello"
+_REGION = "us-east-1"
+_WEB, _GITHUB, _AWS = "DEPLOYER_WEB_PORT", "DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT"
+_PORTS = {_WEB: 8080, _GITHUB: 8081, _AWS: 8082}
+
+
+def ports(env: Mapping[str, str]) -> dict[str, int]:
+    """Variable to port of web, simulated GitHub and simulated AWS.
+
+    Raises:
+        ConfigError: one is no port.
+    """
+    found = {}
+    for name, default in _PORTS.items():
+        text = env.get(name, "").strip() or str(default)
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise ConfigError(f"{name} is {text[:40]!r}; it must be a port from 1 to 65535")
+        found[name] = int(text)
+    return found
+
+
+def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str]:
+    """The variables that make processes use the sandbox.
+
+    Args:
+        env: the process's own variables; what people set there wins.
+        dotenv: those of `.env`; they count for ports and pace, not for other systems.
+
+    Raises:
+        ConfigError: a port is malformed.
+    """
+    numbers = ports({**dotenv, **env})
+    data = Path(env.get("DEPLOYER_DATA_DIR") or ".sandbox").resolve()
+    github, aws = f"http://{HOST}:{numbers[_GITHUB]}", f"http://{HOST}:{numbers[_AWS]}"
+    defaults = {
+        "DEPLOYER_API_TOKEN": SECRET,
+        "DEPLOYER_ARTIFACT_BUCKET": BUCKET,
+        "DEPLOYER_AWS_EVENT_KEY": SECRET,
+        "DEPLOYER_CONNECTION_ARN": f"arn:aws:codeconnections:{_REGION}:123456789012:connection/sandbox",
+        "DEPLOYER_DATA_DIR": str(data),
+        "DEPLOYER_GITHUB_API_URL": f"{github}/api/v3",
+        "DEPLOYER_GITHUB_APP_ID": "",
+        "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "",
+        "DEPLOYER_GITHUB_TOKEN": SECRET,
+        "DEPLOYER_GITHUB_WEBHOOK_SECRET": SECRET,
+        "DEPLOYER_PUBLIC_URL": f"http://{HOST}:{numbers[_WEB]}",
+        "DEPLOYER_REDIS_URL": "",
+        "DEPLOYER_REPOSITORIES": "*/*",
+    }
+    made = {name: env.get(name) or default for name, default in defaults.items()}
+    made.update({name: str(number) for name, number in numbers.items()})
+    made.update(
+        {
+            "AWS_ACCESS_KEY_ID": SECRET,
+            "AWS_CONFIG_FILE": str(data / "aws-config"),
+            "AWS_DEFAULT_REGION": _REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": aws,
+            "AWS_PROFILE": "default",
+            "AWS_REGION": _REGION,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_SESSION_TOKEN": SECRET,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+    )
+    # a proxy cannot reach this machine's own address
+    around = ",".join(filter(None, [env.get("NO_PROXY") or env.get("no_proxy"), HOST, "localhost"]))
+    return {**made, "NO_PROXY": around, "no_proxy": around}
+
+
+def apply(made: Mapping[str, str]) -> None:
+    """Put the sandbox's variables into this process, for it and its children, and remove AWS's other ones."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(made)
+    config = Path(made["AWS_CONFIG_FILE"])
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(f"[default]\nregion = {_REGION}\n")  # AWS_PROFILE must name something that exists
+
+
+def make_bucket(name: str) -> bool:
+    """Make the artifact bucket in the simulated AWS; whether it is there now."""
+    import boto3  # noqa: PLC0415  # only the sandbox needs it here
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    quick = Config(connect_timeout=1, read_timeout=5, retries={"max_attempts": 1})
+    try:
+        boto3.client("s3", config=quick).create_bucket(Bucket=name)
+    except ClientError as error:
+        return str(error.response.get("Error", {}).get("Code")) in {
+            "BucketAlreadyOwnedByYou",
+            "BucketAlreadyExists",
+        }
+    except BotoCoreError:
+        return False
+    return True

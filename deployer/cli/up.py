@@ -1,0 +1,192 @@
+"""What `deployer up` runs, in which environment, and what it tells when it is ready."""
+
+import http.client
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from deployer.bootstrap import environment
+from deployer.cli import sandboxed
+from deployer.cli.processes import scheduler_command, web_command, worker_command
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+from deployer.embedded_redis import prepare
+from deployer.errors import ConfigError
+from deployer.supervisor import Program, Supervisor
+
+_REDIS, _SIMULATORS, _PRODUCT = range(3)
+_MARGIN = 5.0  # seconds on top of the time in which a process ends by itself
+
+
+def run(*, sandbox: bool) -> int:
+    """Run everything until a signal comes; returns the exit status.
+
+    Raises:
+        ConfigError: a setting is missing or malformed, or a port or the data is in use.
+    """
+    made: dict[str, str] = {}
+    if sandbox:
+        dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
+        made = sandboxed.settings(os.environ, dotenv)
+        sandboxed.apply(made)
+    config = load(environment(), lambda reference: reference)
+    require(config, *REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)
+    _check_ports(config, made)
+    data = Path(config.data_dir)
+    data.mkdir(parents=True, exist_ok=True)
+    (data / ".gitignore").write_text("*\n")
+    programs = []
+    if not os.environ.get("DEPLOYER_REDIS_URL"):
+        redis = prepare(data / "redis", with_password=not sandbox)
+        os.environ["DEPLOYER_REDIS_URL"] = made["DEPLOYER_REDIS_URL"] = redis.url
+        programs.append(
+            Program("redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log)
+        )
+    _write_env(data / "env", made)
+    if sandbox:
+        programs += _simulators(config, made, data)
+    programs += _product(config)
+    supervisor = Supervisor(programs)
+    return supervisor.run(lambda: supervisor.write(_banner(config, made, data)))
+
+
+def _product(config: Config) -> list[Program]:
+    drain = config.drain_seconds + _MARGIN
+    answers = _answers(_local(config), config.web_port, "/readyz")
+    return [
+        Program("web", web_command(config), _PRODUCT, drain, answers),
+        Program("worker", worker_command(config), _PRODUCT, drain),
+        Program("scheduler", scheduler_command(), _PRODUCT, drain),
+    ]
+
+
+def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Program]:
+    github, aws = (int(made[f"DEPLOYER_SANDBOX_{name}_PORT"]) for name in ("GITHUB", "AWS"))
+    web = f"http://{_local(config)}:{config.web_port}"
+    aws_answers = _answers(sandboxed.HOST, aws, "/_sandbox/health")
+    return [
+        Program(
+            "github",
+            (
+                *(
+                    sys.executable,
+                    "-m",
+                    "sandbox.github",
+                    f"--port={github}",
+                    f"--data-dir={data / 'github'}",
+                ),
+                f"--webhook-url={web}/webhooks/github",
+                f"--webhook-secret={config.webhook_secrets[0]}",
+            ),
+            _SIMULATORS,
+            ready=_answers(sandboxed.HOST, github, "/_sandbox/health"),
+        ),
+        Program(
+            "aws",
+            (
+                *(sys.executable, "-m", "sandbox.aws", f"--port={aws}"),
+                f"--github-url=http://{sandboxed.HOST}:{github}",
+                f"--events-url={web}/webhooks/aws",
+                f"--event-key={config.aws_event_key}",
+            ),
+            _SIMULATORS,
+            ready=lambda: aws_answers() and sandboxed.make_bucket(config.artifact_bucket),
+        ),
+    ]
+
+
+def _answers(host: str, port: int, path: str) -> Callable[[], bool]:
+    """A question: does this address answer 200?"""
+
+    def ask() -> bool:
+        connection = http.client.HTTPConnection(host, port, timeout=0.5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return ask
+
+
+def _local(config: Config) -> str:
+    """The host by which this machine reaches its own web."""
+    return sandboxed.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  compared
+
+
+def _check_ports(config: Config, made: Mapping[str, str]) -> None:
+    """Say which port is taken before anything starts; each is held until all are known to be free."""
+    wanted = [(config.web_host, config.web_port, "DEPLOYER_WEB_PORT")]
+    wanted += [
+        (sandboxed.HOST, int(made[name]), name)
+        for name in ("DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT")
+        if name in made
+    ]
+    with ExitStack() as held:
+        for host, port, name in wanted:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            probe = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise ConfigError(
+                    f"port {port} of {host} cannot be used ({error.strerror}); set {name} to a free one"
+                ) from error
+
+
+def _write_env(path: Path, made: Mapping[str, str]) -> None:
+    """What another terminal needs to talk to these processes."""
+    path.touch(mode=0o600, exist_ok=True)
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(made.items())]
+    path.write_text(
+        "# Written at every start. To use it: set -a; . " + shlex.quote(_shown(path)) + "\n" + "".join(lines)
+    )
+
+
+def _shown(path: Path) -> str:
+    """A path as people would type it here."""
+    with suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
+    web = f"http://{_local(config)}:{config.web_port}/"
+    rows = [("Dashboard", web)]
+    if "DEPLOYER_SANDBOX_GITHUB_PORT" in made:
+        github = f"http://{sandboxed.HOST}:{made['DEPLOYER_SANDBOX_GITHUB_PORT']}/"
+        rows += [
+            ("GitHub, simulated", github),
+            ("AWS, simulated", f"{made['AWS_ENDPOINT_URL']}/_sandbox/"),
+            ("Redis", config_url(config)),
+            ("", ""),
+            ("Try", f"git clone {github}{sandboxed.SAMPLE}.git && cd {sandboxed.SAMPLE.partition('/')[2]}"),
+            (
+                "",
+                "git switch -c my-branch && git commit --allow-empty -m 'Try it' && git push origin my-branch",
+            ),
+            ("", f"then watch {web}, or the status of the commit at {github}{sandboxed.SAMPLE}"),
+            ("", ""),
+        ]
+    else:
+        rows.append(("Redis", config_url(config)))
+    if made:
+        rows.append(
+            ("Command line", f"set -a; . {shlex.quote(_shown(data / 'env'))}; set +a; deployer status")
+        )
+    rows.append(("Stop", "Ctrl-C"))
+    lines = "".join(f"  {name:<18} {value}".rstrip() + "\n" for name, value in rows)
+    return f"\n  deployer is ready\n\n{lines}\n"
+
+
+def config_url(config: Config) -> str:
+    """Redis's address as people may see it."""
+    return os.environ.get("DEPLOYER_REDIS_URL") or config.shown()["DEPLOYER_REDIS_URL"]

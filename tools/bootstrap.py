@@ -1,0 +1,125 @@
+"""Makes the virtual environment from requirements.lock, with nothing but a bare Python 3.11 or later.
+
+Debian's Python has `venv` but, without the package python3-venv, no `ensurepip` to put pip into it. Then pip's wheel
+is fetched from the package index that pip itself is configured to use, and installs itself: a wheel is a zip file
+that Python runs.
+"""
+
+import base64
+import configparser
+import contextlib
+import hashlib
+import html
+import importlib.util
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+
+_PYPI = "https://pypi.org/simple"
+_LINK = re.compile(
+    r'<a\b[^>]*href="(?P<url>[^"]*/pip-(?P<version>\d+(?:\.\d+)*)-py3-none-any\.whl[^"]*)"[^>]*>'
+)
+
+
+def main(directory: Path) -> None:
+    """Make the environment, or bring it up to date."""
+    if sys.version_info < (3, 11):
+        raise SystemExit(f"deployer needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}")
+    python = directory / "bin" / "python"
+    if not python.exists():
+        print(f"Making {directory} with {sys.executable}", flush=True)
+        venv.create(directory, symlinks=True, with_pip=importlib.util.find_spec("ensurepip") is not None)
+    if subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode:
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = fetch_pip(Path(folder))
+            subprocess.run([python, f"{wheel}/pip", "install", "--quiet", wheel], check=True)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    print("Installing what requirements.lock names", flush=True)
+    # a wish list of other versions would contradict the lock
+    env = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
+    subprocess.run([*pip, "--require-hashes", "-r", "requirements.lock"], check=True, env=env)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], check=True, env=env)
+
+
+def fetch_pip(folder: Path) -> Path:
+    """Download the newest pip from the first index that has it; checked by the index's own hash."""
+    settings = pip_settings()
+    context = ssl.create_default_context(cafile=settings.get("cert") or None)
+    said = []
+    for index in [settings.get("index-url", _PYPI), *settings.get("extra-index-url", "").split()]:
+        page = index.rstrip("/") + "/pip/"
+        try:
+            url = newest(page, _read(page, context).decode())
+            content = _read(url.partition("#")[0], context)
+        except (urllib.error.URLError, LookupError) as error:
+            said.append(f"{urlsplit(page).hostname}: {error}")
+            continue
+        wanted = re.search(r"#sha256=([0-9a-f]{64})", url)
+        if wanted and hashlib.sha256(content).hexdigest() != wanted[1]:
+            raise SystemExit("the pip that was downloaded is not the one the index promised; try again")
+        wheel = folder / unquote(urlsplit(url).path).rpartition("/")[2]
+        wheel.write_bytes(content)
+        return wheel
+    raise SystemExit(
+        f"pip cannot be fetched ({'; '.join(said)}); install the package python3-venv, then try again"
+    )
+
+
+def pip_settings() -> dict[str, str]:
+    """Pip's own settings, so far as they say where packages come from: its files, then its variables."""
+    found: dict[str, str] = {}
+    home = Path("~").expanduser()
+    files = [Path("/etc/pip.conf"), home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"]
+    if os.environ.get("PIP_CONFIG_FILE"):
+        files.append(Path(os.environ["PIP_CONFIG_FILE"]))
+    for file in files:
+        parser = configparser.RawConfigParser()
+        with contextlib.suppress(configparser.Error, OSError):
+            parser.read(file)
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                found.update(parser.items(section))
+    for name in ("index-url", "extra-index-url", "cert"):
+        if value := os.environ.get("PIP_" + name.upper().replace("-", "_")):
+            found[name] = value
+    return found
+
+
+def newest(page: str, text: str) -> str:
+    """Address of the newest wheel of pip that an index's page links to.
+
+    Raises:
+        LookupError: there is none.
+    """
+    links = [link for link in _LINK.finditer(text) if "data-yanked" not in link[0]]
+    if not links:
+        raise LookupError("no wheel of pip is listed there")
+    best = max(links, key=lambda link: tuple(map(int, link["version"].split("."))))
+    return urljoin(page, html.unescape(best["url"]))
+
+
+def _read(url: str, context: ssl.SSLContext) -> bytes:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        raise LookupError("its address is no http:// or https:// URL")
+    user, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
+    if user:  # as pip reads `https://user:password@host/`
+        request.add_header("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())
+    with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+        return bytes(answer.read())
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else ".venv"))
+    except subprocess.CalledProcessError:
+        raise SystemExit("setting up ended early; the lines above say why") from None
