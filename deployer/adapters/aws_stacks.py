@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BUCKET_TYPE = "AWS::S3::Bucket"
+_BATCH = 1000  # what one DeleteObjects takes
 # what the failure of another resource did to this one: a consequence, never the cause
 _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.IGNORECASE)
 
@@ -120,7 +121,7 @@ def empty(s3: "S3Client", bucket: str) -> int:
     count = 0
     try:
         while True:
-            page = retried(lambda: s3.list_object_versions(Bucket=bucket, MaxKeys=1000))
+            page = retried(lambda: s3.list_object_versions(Bucket=bucket, MaxKeys=_BATCH))
             listed = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             if not listed:
                 break

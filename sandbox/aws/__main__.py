@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
-import threading
 
 from sandbox.aws import server
 
@@ -23,9 +23,10 @@ def main() -> int:
     if given.speed <= 0:
         parser.error("--speed must be more than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s aws %(levelname)s %(message)s")
-    ended = threading.Event()
+    # A pipe, since a handler that sets an event which its own thread waits for can lock both for ever.
+    heard, told = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: os.write(told, b"."))
     try:
         running = server.create(
             port=given.port,
@@ -35,10 +36,10 @@ def main() -> int:
             speed=given.speed,
         )
     except OSError as error:
-        parser.exit(1, f"the simulated AWS cannot listen on port {given.port}: {error.strerror}\n")
+        parser.exit(1, f"the simulated AWS cannot listen on port {given.port}: {os.strerror(error.errno)}\n")
     running.start()
     logging.getLogger("sandbox.aws").info("the simulated AWS answers at %s", running.url)
-    ended.wait()
+    os.read(heard, 1)
     running.stop()
     return 0
 

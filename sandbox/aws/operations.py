@@ -41,6 +41,7 @@ class Stack:
     tags: dict[str, str]
     created: datetime
     role_arn: str | None = None
+    role_existed: bool = False
     capabilities: list[str] = field(default_factory=list)
     notification_arns: list[str] = field(default_factory=list)
     protected: bool = False

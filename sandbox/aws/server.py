@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
@@ -25,9 +26,12 @@ class _Handler(MotoRequestHandler):
 class Server:
     """A simulator at an address of its own."""
 
-    def __init__(self, simulator: Simulator, port: int) -> None:
+    def __init__(self, simulator: Simulator, bound: socket.socket) -> None:
         self.simulator = simulator
-        self._server = make_server(HOST, port, simulator, threaded=True, request_handler=_Handler)
+        with bound:
+            self._server = make_server(
+                HOST, 0, simulator, threaded=True, request_handler=_Handler, fd=bound.fileno()
+            )
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="sandbox-aws", daemon=True
         )
@@ -35,7 +39,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the simulator is reached."""
-        return f"http://{HOST}:{self._server.server_port}"
+        return f"http://{HOST}:{self._server.port}"
 
     def start(self) -> Server:
         """Begin to answer."""
@@ -65,11 +69,16 @@ def create(
     event_key: str = "sandbox",
     speed: float | None = None,
 ) -> Server:
-    """A server that is bound but not yet started; port 0 takes a free one."""
+    """A server that is bound but not yet started; port 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    bound = socket.create_server((HOST, port))
     simulator = Simulator(
         github_url=github_url,
         events_url=events_url,
         event_key=event_key,
         speed=default_speed() if speed is None else speed,
     )
-    return Server(simulator, port)
+    return Server(simulator, bound)

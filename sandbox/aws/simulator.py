@@ -40,6 +40,20 @@ _THROTTLING = {"cloudformation": "Throttling", "s3": "SlowDown"}
 _NAMES = ("StackName", "name", "pipelineName", "Name")
 _TOKENS = ("ClientRequestToken", "clientRequestToken")
 
+_S3_SPECIAL = {
+    "list-type": {"GET": "ListObjectsV2"},
+    "versions": {"GET": "ListObjectVersions"},
+    "versioning": {"GET": "GetBucketVersioning", "PUT": "PutBucketVersioning"},
+    "delete": {"POST": "DeleteObjects"},
+    "uploads": {"GET": "ListMultipartUploads", "POST": "CreateMultipartUpload"},
+    "uploadId": {
+        "PUT": "UploadPart",
+        "POST": "CompleteMultipartUpload",
+        "DELETE": "AbortMultipartUpload",
+        "GET": "ListParts",
+    },
+}
+
 Answer = tuple[int, str, bytes]
 Environ = dict[str, Any]
 
@@ -90,7 +104,7 @@ class Simulator:
         self._workspace.remove()
 
     def reset(self) -> None:
-        """Forget all but the faults' seed: stacks, pipelines, moto's resources, calls and faults."""
+        """Forget everything: stacks, pipelines, moto's resources, calls and faults."""
         with self.scheduler.lock:
             self.scheduler.reset()
             self._stacks.reset()
@@ -116,13 +130,16 @@ class Simulator:
             return _reply(start_response, status, [("Content-Type", kind)], body)
         if method in ("GET", "HEAD") and not _signed(environ):
             status, kind, body = self._page(path)
-            return _reply(start_response, status, [("Content-Type", kind)], body)
+            headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+            return _reply(start_response, status, headers, body if method == "GET" else b"")
         return self._aws(environ, start_response)
 
     def _aws(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         content = _content(environ)
         service, operation, form = _addressed(environ, content)
         given, refusal = _parsed(service, operation, form, content)
+        if service == "s3":
+            given = {"Name": environ["PATH_INFO"].lstrip("/").partition("/")[0] or None}
         name, token = _first(given, _NAMES), _first(given, _TOKENS)
         started = time.time()
         time.sleep(self.faults.delay(service, operation, name))
@@ -285,7 +302,27 @@ def _addressed(environ: Environ, content: bytes) -> tuple[str, str, str]:
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded") and service != "s3":
         action = parse_qs(content.decode(errors="replace")).get("Action", [""])[0]
         return service, action, QUERY
+    if service == "s3":
+        return service, _s3_operation(environ), QUERY
     return service, f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", QUERY
+
+
+def _s3_operation(environ: Environ) -> str:
+    """The name of S3's operation, which its requests do not bear; those not told apart keep their method."""
+    method, query = (
+        environ["REQUEST_METHOD"],
+        parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True),
+    )
+    bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
+    if not bucket:
+        return "ListBuckets"
+    for parameter, operation in _S3_SPECIAL.items():
+        if parameter in query:
+            return operation.get(method, f"{method}?{parameter}")
+    verb = {"GET": "Get", "HEAD": "Head", "PUT": "Put", "DELETE": "Delete"}.get(method, method)
+    if key:
+        return f"{verb}Object"
+    return {"GET": "ListObjects", "PUT": "CreateBucket"}.get(method, f"{verb}Bucket")
 
 
 def _parsed(

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from sandbox.aws import storage
 from sandbox.aws.clock import Scheduler
 from sandbox.aws.events import ACCOUNT, REGION, Events
 from sandbox.aws.faults import Faults
@@ -103,6 +104,7 @@ class Stacks:
             tags=dict(tags),
             created=self._scheduler.now(),
             role_arn=role_arn,
+            role_existed=role_arn is not None and storage.role_exists(role_arn),
             capabilities=list(capabilities),
             notification_arns=list(notification_arns),
             protected=protected,
@@ -136,10 +138,10 @@ class Stacks:
         values = plan.template.check_parameters(plan.parameters)
         if self.unchanged(stack, Plan(plan.template, values), tags):
             raise invalid("No updates are to be performed.")
+        self._assume(stack, role_arn)
         stack.former, stack.former_tags = stack.plan, stack.tags
         stack.plan, stack.tags = Plan(plan.template, values), wanted_tags
         stack.capabilities = list(capabilities)
-        stack.role_arn = role_arn or stack.role_arn
         stack.token = token
         stack.updated = self._scheduler.now()
         self._remember(token, request, stack)
@@ -180,10 +182,10 @@ class Stacks:
                 f"Invalid operation on stack [{stack.id}]. {what} can only be specified "
                 "when the stack is in the DELETE_FAILED state."
             )
+        self._assume(stack, role_arn)
         if stack.operation:
             self._scheduler.cancel(stack.operation)
         stack.token = token
-        stack.role_arn = role_arn or stack.role_arn
         self._remember(token, request, stack)
         self._operations.mark(stack, "DELETE_IN_PROGRESS", "User Initiated")
         stack.operation = self._scheduler.spawn(self._operations.delete(stack, retain, force=force))
@@ -210,6 +212,17 @@ class Stacks:
         stack.token = token or stack.token
         self._operations.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
         stack.operation = self._scheduler.spawn(self._operations.roll_back_update(stack))
+
+    @staticmethod
+    def _assume(stack: Stack, role_arn: str | None) -> None:
+        """Take the given role, else the stack's own, which may have gone since: then nothing can be done.
+
+        A role that never was in the simulator's IAM is let pass, so that any may be named.
+        """
+        if role_arn is not None:
+            stack.role_arn, stack.role_existed = role_arn, storage.role_exists(role_arn)
+        elif stack.role_existed and not storage.role_exists(str(stack.role_arn)):
+            raise invalid(f"Role {stack.role_arn} is invalid or cannot be assumed")
 
     def _seen(self, token: str | None, request: tuple[str, str, Any]) -> Stack | None:
         """The stack of an identical earlier request with this token; an error if the token was used otherwise."""

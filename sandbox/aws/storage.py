@@ -79,6 +79,13 @@ def parameter(name: str) -> str:
     return str(found.response_object(True)["Value"])
 
 
+def role_exists(arn: str) -> bool:
+    """Whether IAM has the role."""
+    from moto.iam.models import iam_backends
+
+    return any(role.arn == arn for role in iam_backends[ACCOUNT]["aws"].roles.values())
+
+
 def secret(reference: str) -> str:
     """A secret's text, or a key of it: `name`, or `name:key`.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from sandbox.aws import storage
 from sandbox.aws.protocol import AwsError
 
 PSEUDO_PARAMETERS = {
@@ -22,6 +23,7 @@ PSEUDO_PARAMETERS = {
     "AWS::StackName",
     "AWS::URLSuffix",
 }
+_DYNAMIC = re.compile(r"\{\{resolve:(ssm|ssm-secure|secretsmanager):([^}]+)\}\}")
 _SUB = re.compile(r"\$\{(!?)([^}]*)\}")
 
 
@@ -203,6 +205,17 @@ def references(node: Any) -> Iterator[str]:
                 yield from references(value)
 
 
+def stored(service: str, reference: str) -> str:
+    """What a dynamic reference stands for; ValidationError when there is nothing of that name."""
+    try:
+        if service != "secretsmanager":
+            return storage.parameter(reference)
+        name, _, key = reference.partition(":SecretString")
+        return storage.secret(f"{name}:{key.strip(':').partition(':')[0]}" if key.strip(":") else name)
+    except storage.NoSuchObjectError as error:
+        raise invalid(f"Parameters: {error}") from error
+
+
 class Resolver:
     """Evaluates the intrinsic functions of one stack.
 
@@ -222,6 +235,8 @@ class Resolver:
         self._values = dict(values)
         for name, slot in template.parameters.items():
             kind = str(slot.get("Type", "String"))
+            if name in self._values and kind.startswith("AWS::SSM::Parameter::Value<"):
+                self._values[name] = stored("ssm", str(self._values[name]))
             if name in self._values and (kind == "CommaDelimitedList" or kind.startswith("List<")):
                 self._values[name] = [v.strip() for v in str(self._values[name]).split(",")]
         self._reference = reference
@@ -253,6 +268,12 @@ class Resolver:
 
     def value(self, node: Any) -> Any:
         """A part of the template with every function replaced by its result; AWS::NoValue removes."""
+        result = self._value(node)
+        if isinstance(result, str) and "{{resolve:" in result:
+            return _DYNAMIC.sub(lambda match: stored(match.group(1), match.group(2)), result)
+        return result
+
+    def _value(self, node: Any) -> Any:
         if isinstance(node, list):
             return [v for v in map(self.value, node) if v is not None]
         if not isinstance(node, dict):

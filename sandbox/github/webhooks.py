@@ -58,7 +58,7 @@ class Sender:
     def enqueue(self, hook: Row, event: str, payload: dict[str, Any], ref: str | None = None) -> int:
         """Make a delivery of an event to a hook; returns its id."""
         delivery_id = self._store.add_delivery(
-            guid=str(uuid.uuid1()),
+            guid=str(uuid.uuid4()),
             hook_id=hook["id"],
             repository_id=hook["repository_id"],
             event=event,

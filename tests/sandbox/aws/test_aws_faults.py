@@ -113,3 +113,22 @@ def test_calls_are_recorded_and_state_is_shown(aws: Aws, repository: Repository)
     (pipeline,) = state["pipelines"]
     assert pipeline["executions"][0]["sha"] == execution["artifactRevisions"][0]["revisionId"]
     assert [e["trigger"] for e in pipeline["executions"]] == ["CreatePipeline", "StartPipelineExecution"]
+
+
+def test_the_operations_of_s3_have_names(aws: Aws) -> None:
+    aws.s3.create_bucket(Bucket="files")
+    aws.s3.put_object(Bucket="files", Key="a/b.html", Body=b"text")
+    aws.fault(
+        errors=[{"service": "s3", "operation": "DeleteObjects", "error": "AccessDenied", "status": 403}]
+    )
+    with pytest.raises(ClientError, match="AccessDenied"):
+        aws.s3.delete_objects(Bucket="files", Delete={"Objects": [{"Key": "a/b.html"}]})
+    aws.s3.list_object_versions(Bucket="files")
+    calls = json.loads(aws.get("/_sandbox/calls?service=s3")[1])["calls"]
+    assert [(c["operation"], c["name"]) for c in calls] == [
+        (operation, "files")
+        for operation in ("CreateBucket", "PutObject", "DeleteObjects", "ListObjectVersions")
+    ]
+    assert aws.request("HEAD", "/files/a/b.html") == (200, "")
+    assert aws.get("/files/a/b.html") == (200, "text")
+    assert aws.get("/files/none.html")[0] == 404

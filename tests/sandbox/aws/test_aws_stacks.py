@@ -291,3 +291,37 @@ Outputs:
     with refused("ValidationError", "must be one of AllowedValues"):
         aws.create("two", template, Parameters=given(Env="test"))
     assert aws.cloudformation.validate_template(TemplateBody=ROLE)["Capabilities"] == ["CAPABILITY_IAM"]
+
+
+def test_a_stack_whose_role_is_gone_cannot_be_deleted(aws: Aws) -> None:
+    template = f"{ROLE}Outputs: {{Arn: {{Value: !GetAtt Role.Arn}}}}\n"
+    first = aws.create("roles", template, Capabilities=["CAPABILITY_IAM"])
+    assert aws.settled("roles") == "CREATE_COMPLETE"
+    role = aws.cloudformation.describe_stacks(StackName="roles")["Stacks"][0]["Outputs"][0]["OutputValue"]
+    second = aws.create("app", BUCKET, RoleARN=role)
+    aws.settled("app")
+    aws.cloudformation.delete_stack(StackName="roles")
+    eventually(lambda: aws.status(first) == "DELETE_COMPLETE")
+
+    with refused("ValidationError", "is invalid or cannot be assumed"):
+        aws.cloudformation.delete_stack(StackName="app")
+
+    aws.cloudformation.delete_stack(StackName="app", RoleARN="arn:aws:iam::123456789012:role/any")
+    eventually(lambda: aws.status(second) == "DELETE_COMPLETE")
+
+
+def test_stored_values_are_resolved(aws: Aws) -> None:
+    aws.client("ssm").put_parameter(Name="/word", Value="stored", Type="String")
+    aws.client("secretsmanager").create_secret(Name="pass", SecretString='{"word": "hidden"}')
+    template = """\
+Parameters: {Word: {Type: "AWS::SSM::Parameter::Value<String>", Default: /word}}
+Resources: {Log: {Type: AWS::SSM::Parameter, Properties: {Type: String, Value: x}}}
+Outputs:
+  Said: {Value: !Sub "${Word} {{resolve:ssm:/word}} {{resolve:secretsmanager:pass:SecretString:word}}"}
+"""
+    aws.create("one", template)
+    assert aws.settled("one") == "CREATE_COMPLETE"
+    stack = aws.cloudformation.describe_stacks(StackName="one")["Stacks"][0]
+    assert stack["Outputs"][0]["OutputValue"] == "stored stored hidden"
+    aws.create("two", template.replace("resolve:ssm:/word", "resolve:ssm:/none"))
+    assert aws.settled("two") == "ROLLBACK_COMPLETE"
