@@ -1,0 +1,142 @@
+"""Fills lanes with what a busy installation looks like; for looking at the pages, and for tests of all of them."""
+
+import time
+from dataclasses import asdict
+
+from deployer.adapters.redis_lanes import RedisLanes, letter_id
+from deployer.environments import Environment, Repository
+from deployer.ledger import (
+    Cause,
+    DeadLetter,
+    DeliveryRecord,
+    EnvironmentRecord,
+    StageState,
+    Task,
+    Work,
+)
+from deployer.ports import Dead, Dispatch, Done, Snooze
+from deployer.refs import Ref
+
+API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")
+_LONG = (
+    "Build failed: CodeBuild project acme-api-build ended with FAILED in phase BUILD: COMMAND_EXECUTION_ERROR: "
+    "Error while executing command: make test. Reason: exit status 2"
+)
+_CONSOLE = "https://console.aws.amazon.com/codesuite/codepipeline/pipelines/x/executions/y"
+
+
+def fill(lanes: RedisLanes) -> dict[str, str]:
+    """Fill the lanes.
+
+    Returns:
+        names of what was made, to ask for them: `deployed`, `failed`, `staging`, `deleted`, `letter`, `delivery`.
+    """
+    made = {
+        "staging": _deployed(lanes, API, "main", ("Source", "Build", "Staging")),
+        "deployed": _deployed(lanes, API, "feature/login", ("Source", "Build", "Deploy")),
+        "failed": _failed(lanes, API, "fix/rate-limit"),
+        "deleted": _deleted(lanes, API, "old/experiment"),
+        "delivery": "d-fix-rate-limit-push",
+    }
+    _deployed(lanes, SHOP, "main", ("Source", "Build", "Staging"))
+    made["letter"] = _dead(lanes, SHOP, "spike")
+    _skipped(lanes, SHOP, "docs/NOBUILD-readme")
+    _waits_for_aws(lanes, API, "dependabot/npm_and_yarn/a-rather-long-name-of-a-package-1.2.3")
+    _waits_for_aws(lanes, SHOP, "redesign", running=True)
+    _begin(lanes, API, "hotfix/cache")
+    for branch in ("feature/search", "feature/export"):
+        accept(lanes, API, branch)
+    lanes.ignore(DeliveryRecord("d-ignored", "acme/api", reason="event star does not drive a pipeline"))
+    return made
+
+
+def accept(
+    lanes: RedisLanes, repository: Repository, branch: str, cause: Cause = Cause.PUSH
+) -> Dispatch | None:
+    """Accept a delivery for a branch."""
+    ref = Ref.of_branch(branch)
+    environment = Environment.of_ref(repository, ref, "main")
+    work = Work(environment.key, cause=cause, ref=ref.name, after=sha(branch), default_branch="main")
+    return lanes.accept(repository, work, f"d-{branch.replace('/', '-')}-{cause}", "push").dispatch
+
+
+def sha(branch: str) -> str:
+    """A commit of a branch."""
+    return (branch.encode().hex() * 40)[:40]
+
+
+def _begin(
+    lanes: RedisLanes, repository: Repository, branch: str, cause: Cause = Cause.PUSH
+) -> tuple[int, Work, EnvironmentRecord]:
+    dispatch = accept(lanes, repository, branch, cause)
+    assert dispatch is not None
+    work = lanes.begin(repository, dispatch.token)
+    assert work is not None
+    environment = Environment.from_key(repository, work.environment)
+    record = EnvironmentRecord(
+        str(repository), environment.key, environment.stack_name, ref=work.ref, commit=sha(branch)
+    )
+    return dispatch.token, work, record
+
+
+def _stages(*states: tuple[str, str]) -> list[dict[str, str]]:
+    reason = {"failed": _LONG}
+    return [asdict(StageState(name, status, reason.get(status, ""), _CONSOLE)) for name, status in states]
+
+
+def _deployed(lanes: RedisLanes, repository: Repository, branch: str, names: tuple[str, ...]) -> str:
+    token, _, record = _begin(lanes, repository, branch)
+    reason = f"{sha(branch)[:12]} went through every stage"
+    stages = _stages(*((name, "succeeded") for name in names))
+    ended = record.but(state="deployed", outcome="deployed", reason=reason, stages=stages, execution="e-1")
+    lanes.finish(repository, token, Done("deployed", reason, ended))
+    return record.stack_name
+
+
+def _failed(lanes: RedisLanes, repository: Repository, branch: str) -> str:
+    token, _, record = _begin(lanes, repository, branch)
+    stages = _stages(("Source", "succeeded"), ("Build", "failed"), ("Deploy", "pending"))
+    ended = record.but(state="failed", outcome="failed", reason=_LONG, stages=stages, execution="e-2")
+    lanes.finish(repository, token, Done("failed", _LONG, ended))
+    return record.stack_name
+
+
+def _deleted(lanes: RedisLanes, repository: Repository, branch: str) -> str:
+    token, _, record = _begin(lanes, repository, branch, Cause.DELETION)
+    reason = "its pipeline and all that it deployed are gone"
+    ended = record.but(state="deleted", outcome="deleted", reason=reason)
+    lanes.finish(repository, token, Done("deleted", reason, ended))
+    return record.stack_name
+
+
+def _skipped(lanes: RedisLanes, repository: Repository, branch: str) -> None:
+    token, _, record = _begin(lanes, repository, branch)
+    reason = f"{branch} has NOBUILD in its name"
+    ended = record.but(state="skipped", outcome="skipped", reason=reason)
+    lanes.finish(repository, token, Done("skipped", reason, ended))
+
+
+def _dead(lanes: RedisLanes, repository: Repository, branch: str) -> str:
+    token, work, _ = _begin(lanes, repository, branch)
+    identity = letter_id(repository, token)
+    trace = (
+        "Traceback (most recent call last):\n  File \"deployer/reconcile.py\", line 1\nKeyError: 'StackId'"
+    )
+    reason = "KeyError in deployer.sync: 'StackId'"
+    text = work.to_json()
+    lanes.finish(
+        repository,
+        token,
+        Dead(DeadLetter(identity, str(repository), Task.SYNC, reason, trace, time.time(), text)),
+    )
+    return identity
+
+
+def _waits_for_aws(lanes: RedisLanes, repository: Repository, branch: str, *, running: bool = False) -> None:
+    token, work, record = _begin(lanes, repository, branch)
+    if running:
+        stages = _stages(("Source", "succeeded"), ("Build", "running"), ("Deploy", "pending"))
+        record = record.but(state="running", stages=stages, execution="e-3")
+    else:
+        record = record.but(state="provisioning")
+    lanes.finish(repository, token, Snooze(work.but(polls=1), 12, record))
