@@ -18,6 +18,8 @@ _EXECUTION_STATUS = {
     "Superseded": "superseded",
 }
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# what CodeBuild puts before the words that tell something; GitHub shows 140 characters in all
+_BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
 _GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 
 
@@ -120,4 +122,4 @@ def _result(action: Any) -> Any:
 
 
 def _line(text: object) -> str:
-    return " ".join(str(text or "").split())
+    return _BUILD_ENDED.sub("", " ".join(str(text or "").split()))

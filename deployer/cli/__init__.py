@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import act, letters, look, project, settings
+from deployer.cli import act, letters, look, processes, project, settings
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
 
@@ -63,6 +63,7 @@ def _address(url: str) -> str:
 
 
 for _command in (
+    *processes.PROCESS_COMMANDS,
     look.status,
     look.why,
     act.resync,

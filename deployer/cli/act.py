@@ -123,7 +123,7 @@ def _queue_resyncs(
     if any(entry["outcome"] == "unfinished" for entry in bad):
         raise DeployerError(f"{bad[0]['repository']}: {bad[0]['reason']}; see: deployer lanes")
     if bad:
-        raise DeployerError(f"the resync of {bad[0]['repository']} {bad[0]['outcome']}: {bad[0]['reason']}")
+        raise DeployerError(f"the resync of {bad[0]['repository']} ended as {bad[0]['outcome']}: {bad[0]['reason']}")
 
 
 def _ended(deployer: "Deployer", repository: Repository, goal: str, deadline: float) -> Activity | None:
@@ -140,9 +140,9 @@ def _ended(deployer: "Deployer", repository: Repository, goal: str, deadline: fl
 @click.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @click.argument("ref", metavar="REF", type=RefType())
-@click.option("--sha", type=ShaType(), default="", help="Deploy this commit, not the ref's newest.")
+@click.option("--sha", type=ShaType(), help="Deploy this commit, not the ref's newest.")
 @json_option
-def redeploy(repository: Repository, ref: str, sha: str, *, json_: bool) -> None:
+def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) -> None:
     """Deploy an environment once more.
 
     REF is a branch, a full ref (refs/tags/v1), staging or production.
@@ -158,7 +158,7 @@ def redeploy(repository: Repository, ref: str, sha: str, *, json_: bool) -> None
             raise NotFoundError(f"{repository} has no branch {environment.branch.short}") from None
     named = Ref.from_people(ref)
     accepted = deployer.intake.request_environment(
-        environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha
+        environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )
     _tell_queued("redeploy", environment, accepted.goal, json_=json_)
 

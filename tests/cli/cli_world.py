@@ -1,0 +1,96 @@
+"""A whole deployer in memory for the commands: lanes in a fake Redis, the doubles of GitHub and AWS, real tasks."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import fakeredis
+from click.testing import CliRunner, Result
+
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.bootstrap import Deployer
+from deployer.cli import main
+from deployer.config import load
+from deployer.environments import Repository
+from deployer.events import Push
+from deployer.ledger import Task
+from deployer.ports import Dispatch
+from deployer.refs import ZERO_SHA, Ref
+from tests.doubles import FakeCloud, FakeHost
+from workers.tasks import Runner
+
+SETTINGS = {
+    "DEPLOYER_REDIS_URL": "redis://user:hunter2@redis.example:6399/0",
+    "DEPLOYER_REPOSITORIES": "acme/*",
+    "DEPLOYER_ARTIFACT_BUCKET": "artifacts",
+    "DEPLOYER_GITHUB_WEBHOOK_SECRET": "hush",
+    "DEPLOYER_GITHUB_TOKEN": "hush-token",
+    "DEPLOYER_POLL_SECONDS": "1",
+    "DEPLOYER_MAX_ATTEMPTS": "2",
+}
+PIPELINE = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline}}\n"
+REPOSITORY = Repository("acme", "API")
+
+
+@dataclass
+class Queue:
+    """The port `Queue`: keeps what is sent."""
+
+    sent: list[Dispatch] = field(default_factory=list)
+
+    def send(self, dispatch: Dispatch) -> None:
+        """See `Queue.send`."""
+        self.sent.append(dispatch)
+
+
+class World:
+    """Everything the commands can reach, and what a test may do to it."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.deployer = Deployer(load(settings))
+        self.host, self.cloud, self.queue = FakeHost(), FakeCloud(), Queue()
+        self.redis = fakeredis.FakeRedis(decode_responses=True)
+        self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
+        # in the place of the parts that would be made when first asked for
+        vars(self.deployer).update(host=self.host, cloud=self.cloud, queue=self.queue, lanes=self.lanes)
+        self.host.create(REPOSITORY)
+
+    def run(self, *arguments: str) -> Result:
+        """Run a command."""
+        return CliRunner().invoke(main, list(arguments), prog_name="deployer")
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command with `--json`; what it prints must be JSON and nothing else."""
+        result = self.run(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def push(self, ref: str, sha: str, *, delivery: str = "", work: bool = True) -> None:
+        """Push a commit with a pipeline to a ref, and let the workers see to it."""
+        self.host.push(REPOSITORY, ref, sha, files={"pipeline.yml": PIPELINE})
+        self.deliver(ref, sha, delivery or f"push-{sha[:4]}-{ref[-3:]}")
+        if work:
+            self.work()
+
+    def deliver(self, ref: str, sha: str, delivery: str) -> None:
+        """Let a webhook tell of a push."""
+        event = Push(delivery, REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main")
+        self.deployer.intake.github(event)
+
+    def carry_out(self, dispatch: Dispatch) -> None:
+        """Let a worker have one message."""
+        runner = Runner(self.deployer)
+        runner.carry_out(Task(dispatch.task), dispatch.repository, dispatch.environment, dispatch.token)
+
+    def work(self) -> None:
+        """Let workers, scheduler and AWS go on until nothing is left to do."""
+        for _ in range(60):
+            while self.queue.sent:
+                dispatch = self.queue.sent.pop(0)
+                self.carry_out(dispatch)
+            if not self.lanes.lanes():
+                return
+            self.cloud.advance()
+            self.lanes.clock_offset_ms += 20_000
+            self.queue.sent += self.lanes.sweep()
+        raise AssertionError("there is still something to do")

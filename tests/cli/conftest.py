@@ -1,0 +1,12 @@
+"""The fixture of the commands' tests."""
+
+import pytest
+from cli_world import SETTINGS, World
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A deployer in memory that every command gets."""
+    made = World(SETTINGS)
+    monkeypatch.setattr("deployer.bootstrap.build", lambda: made.deployer)
+    return made

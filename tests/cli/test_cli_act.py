@@ -1,0 +1,217 @@
+"""`resync`, `redeploy`, `delete`."""
+
+import json
+
+import pytest
+from cli_world import REPOSITORY, World
+
+from deployer.environments import Environment
+from deployer.errors import TransientError
+from deployer.ledger import Cause
+from deployer.refs import Ref
+
+A, B = "a" * 40, "b" * 40
+
+
+def test_resync_queues_and_names_the_task(world: World) -> None:
+    world.push("refs/heads/main", A)
+    result = world.run("resync", "ACME/api")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("acme/API: queued as ")
+    assert [dispatch.task for dispatch in world.queue.sent] == ["deployer.resync"]
+    again = world.json("resync", "acme/api")
+    assert again == [
+        {"repository": "acme/API", "task": result.stdout.split()[-1], "outcome": "queued", "reason": ""}
+    ]
+
+
+def test_resync_dry_run(world: World) -> None:
+    world.push("refs/heads/main", A)
+    assert world.run("resync", "acme/api", "--dry-run").stdout == "nothing to do\n"
+    assert world.json("resync", "acme/api", "--dry-run") == []
+    world.host.push(REPOSITORY, "refs/heads/new", B)
+    result = world.run("resync", "acme/api", "--dry-run")
+    assert result.stdout.splitlines()[1].split() == ["new", "provision", "new", "has", "no", "pipeline"]
+    (planned,) = world.json("resync", "acme/api", "--dry-run")
+    assert (planned["environment"], planned["action"]) == ("development:refs/heads/new", "provision")
+    assert world.queue.sent == []
+
+
+def test_resync_of_all_after_redis_was_wiped(world: World) -> None:
+    world.push("refs/heads/main", A)
+    world.redis.flushall()
+    found = world.json("resync", "--all")
+    assert [entry["repository"] for entry in found] == ["acme/api"]
+
+
+def test_resync_of_all_goes_on_without_aws(world: World) -> None:
+    world.push("refs/heads/main", A)
+    world.cloud.fail_next(TransientError("listing the stacks: AWS cannot be reached"))
+    result = world.run("resync", "--all")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("acme/API: queued as ")
+    assert "AWS cannot be reached" in result.stderr
+
+
+def test_resync_of_all_where_nothing_is_known(world: World) -> None:
+    result = world.run("resync", "--all")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "deployer: no repository is known; name one: deployer resync OWNER/REPO\n"
+
+
+def test_resync_waits_for_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.push("refs/heads/main", A)
+    world.host.push(REPOSITORY, "refs/heads/new", B)
+    monkeypatch.setattr("deployer.cli.act.time.sleep", lambda _seconds: world.work())
+    result = world.run("resync", "acme/api", "--wait")
+    assert (result.exit_code, result.stdout) == (0, "acme/API: resynced: 1 to provision\n")
+    assert world.json("resync", "acme/api", "--wait")[0]["reason"] == "nothing to do"
+
+
+def test_resync_that_fails_while_people_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.push("refs/heads/main", A)
+    monkeypatch.setattr("deployer.cli.act.time.sleep", lambda _seconds: world.work())
+    world.host.fail_next(TransientError("GitHub answers 502"), times=9)
+    result = world.run("resync", "acme/api", "--wait")
+    assert result.exit_code == 1
+    assert result.stderr == "deployer: the resync of acme/API ended as dead-lettered: GitHub answers 502\n"
+
+
+def test_resync_waits_no_longer_than_told(world: World) -> None:
+    result = world.run("resync", "acme/api", "--wait", "--timeout", "0.1", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)[0]["outcome"] == "unfinished"
+    assert result.stderr == "deployer: acme/api: it has not ended after 0.1 s; see: deployer lanes\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["resync"],
+        ["resync", "acme/api", "--all"],
+        ["resync", "acme/api", "--dry-run", "--wait"],
+        ["resync", "no-owner"],
+        ["redeploy", "acme/api", "x", "--sha", "abc"],
+        ["redeploy", "acme/api", "two..dots"],
+        ["delete", "acme/api"],
+        ["status", "--bogus"],
+    ],
+)
+def test_wrong_usage(world: World, arguments: list[str]) -> None:
+    result = world.run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Usage: deployer")
+
+
+@pytest.mark.parametrize(
+    "command", [["resync", "other/x"], ["redeploy", "other/x", "y"], ["delete", "other/x", "y"]]
+)
+def test_a_repository_that_is_not_served(world: World, command: list[str]) -> None:
+    result = world.run(*command)
+    assert result.exit_code == 1
+    assert result.stderr == "deployer: other/x matches none of the patterns in DEPLOYER_REPOSITORIES\n"
+
+
+def _waiting(world: World) -> tuple[str, str, str, str]:
+    (lane,) = world.lanes.lanes()
+    (work,) = lane.waiting
+    return work.environment, work.cause, work.ref, work.sha
+
+
+def test_redeploy_of_a_known_environment_needs_no_github(world: World) -> None:
+    world.push("refs/heads/feature/x", A)
+    world.host.fail_next(TransientError("GitHub is away"))
+    result = world.run("redeploy", "ACME/API", "feature/x", "--sha", B)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("redeploy of acme/API feature/x queued as ")
+    assert _waiting(world) == ("development:refs/heads/feature/x", Cause.REDEPLOY, "", B)
+
+
+@pytest.mark.parametrize("ref", ["main", "refs/heads/main", "staging"])
+def test_redeploy_of_staging(world: World, ref: str) -> None:
+    world.push("refs/heads/main", A)
+    found = world.json("redeploy", "acme/api", ref)
+    assert (found["environment"], found["outcome"]) == ("staging", "queued")
+
+
+def test_redeploy_starts_the_pipeline_again(world: World) -> None:
+    world.push("refs/heads/main", A)
+    world.run("redeploy", "acme/api", "staging")
+    world.work()
+    name = Environment.of_ref(REPOSITORY, Ref.of_branch("main"), "main").stack_name
+    assert len(world.cloud.pipelines[name]) == 2
+
+
+def test_redeploy_of_an_older_tag(world: World) -> None:
+    world.push("refs/tags/v2", B)
+    world.host.push(REPOSITORY, "refs/tags/v1", A)
+    assert world.run("redeploy", "acme/api", "refs/tags/v1").exit_code == 0
+    assert _waiting(world) == ("production", Cause.REDEPLOY, "refs/tags/v1", "")
+
+
+@pytest.mark.parametrize(
+    ("ref", "environment"), [("main", "staging"), ("x", "development:refs/heads/x"), ("staging", "staging")]
+)
+def test_redeploy_of_what_only_github_knows(world: World, ref: str, environment: str) -> None:
+    world.host.push(REPOSITORY, "refs/heads/x", A)
+    assert world.json("redeploy", "acme/api", ref)["environment"] == environment
+
+
+@pytest.mark.parametrize(
+    ("ref", "reason"),
+    [
+        ("nowhere", "acme/api has no branch nowhere"),
+        ("production", "no tag is known for production of acme/api; give one as refs/tags/..."),
+    ],
+)
+def test_redeploy_of_the_unknown(world: World, ref: str, reason: str) -> None:
+    result = world.run("redeploy", "acme/api", ref)
+    assert (result.exit_code, result.stderr) == (1, f"deployer: {reason}\n")
+    assert world.queue.sent == []
+
+
+@pytest.mark.parametrize("branch", ["feature/x", "refs/heads/feature/x"])
+def test_delete(world: World, branch: str) -> None:
+    world.push("refs/heads/feature/x", A)
+    result = world.run("delete", "acme/api", branch)
+    assert (result.exit_code, "queued as" in result.stdout) == (0, True)
+    assert _waiting(world)[:2] == ("development:refs/heads/feature/x", Cause.TEARDOWN)
+    world.work()
+    assert list(world.cloud.stacks()) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("staging", "staging"),
+        ("main", "staging"),
+        ("production", "production"),
+        ("refs/tags/v1", "production"),
+    ],
+)
+def test_only_development_environments_are_deleted(world: World, name: str, kind: str, known: bool) -> None:
+    if known:
+        world.push("refs/heads/main", A)
+        world.push("refs/tags/v1", A)
+    result = world.run("delete", "acme/API", name)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"deployer: {name} is {kind} of acme/API; only development environments can be deleted here\n"
+    )
+    assert world.queue.sent == []
+
+
+def test_a_branch_named_production_can_be_deleted(world: World) -> None:
+    world.push("refs/heads/production", A)
+    found = world.json("delete", "acme/api", "production")
+    assert found["environment"] == "development:refs/heads/production"
+
+
+def test_delete_after_redis_was_wiped(world: World) -> None:
+    world.push("refs/heads/x", A)
+    world.redis.flushall()
+    assert world.run("delete", "acme/api", "x").exit_code == 0
+    world.work()
+    assert list(world.cloud.stacks()) == []

@@ -1,0 +1,152 @@
+"""`status`, `why`, `lanes`, `orphans`."""
+
+import pytest
+from cli_world import REPOSITORY, World
+
+from deployer.environments import Environment, Repository
+from deployer.ledger import Work
+from deployer.refs import Ref
+
+A, B = "a" * 40, "b" * 40
+
+
+def test_status_of_nothing(world: World) -> None:
+    result = world.run("status")
+    assert (result.exit_code, result.stdout) == (0, "no environments\n")
+    assert world.json("status") == []
+
+
+def test_status(world: World) -> None:
+    world.push("refs/heads/main", A)
+    world.cloud.fail_next_execution("2 tests failed")
+    world.push("refs/heads/feature/login", B)
+    result = world.run("status")
+    head, *rows = result.stdout.splitlines()
+    assert head.split() == ["REPOSITORY", "ENVIRONMENT", "STATE", "COMMIT", "STAGES", "OUTCOME", "WHEN"]
+    assert rows[0].split("  ")[0] == "acme/API"
+    assert ("feature/login" in rows[0], "1 ok, Build failed" in rows[0], "bbbbbbbb " in rows[0]) == (
+        True,
+    ) * 3
+    assert ("staging" in rows[1], "3 ok" in rows[1], "deployed" in rows[1], " s ago" in rows[1]) == (
+        True,
+    ) * 4
+    assert max(map(len, rows)) <= 100
+    assert "\x1b" not in result.stdout
+
+
+def test_status_json(world: World) -> None:
+    world.push("refs/tags/v1", A)
+    (found,) = world.json("status", "ACME/api")
+    assert found["repository"] == "acme/API"
+    assert (found["environment"], found["branch"], found["ref"]) == ("production", None, "refs/tags/v1")
+    assert (found["state"], found["outcome"], found["commit"]) == ("deployed", "deployed", A)
+    assert [stage["name"] for stage in found["stages"]] == ["Source", "Build", "Deploy"]
+    assert found["updated_at"].endswith("Z")
+
+
+def test_status_hides_deleted_environments(world: World) -> None:
+    world.push("refs/heads/x", A)
+    assert world.run("delete", "acme/api", "x").exit_code == 0
+    world.work()
+    assert world.json("status") == []
+    assert [found["state"] for found in world.json("status", "--all")] == ["deleted"]
+
+
+def test_status_shows_what_no_worker_has_seen_yet(world: World) -> None:
+    world.push("refs/heads/x", A, work=False)
+    (found,) = world.json("status")
+    assert (found["branch"], found["state"]) == ("x", "queued")
+    assert world.json("status", "acme/other") == []
+
+
+def test_why(world: World) -> None:
+    world.cloud.fail_next_execution("2 tests failed\n\x1b[31msee the log")
+    world.push("refs/heads/feature/login", A)
+    text = world.run("why", "Acme/Api", "feature/login").stdout
+    assert text.splitlines()[0] == "acme/API feature/login (development)"
+    assert A in text
+    assert "2 tests failed" in text
+    assert "\x1b" not in text
+    assert "nothing waits" in text
+    assert "Last activity" in text
+    found = world.json("why", "acme/api", "refs/heads/feature/login")
+    assert (found["outcome"], found["lane"]["waiting"]) == ("failed", None)
+    assert found["activity"][0]["outcome"] == "failed"
+    assert found["dead_letters"] == []
+
+
+def test_why_of_what_only_waits(world: World) -> None:
+    world.push("refs/heads/first", A, work=False)
+    world.push("refs/heads/second", A, work=False)
+    text = world.run("why", "acme/api", "first").stdout
+    assert "queued" in text
+    assert "deployer.sync was sent to the workers, none has taken it yet" in text
+    text = world.run("why", "acme/api", "second").stdout
+    assert "deployer.sync waits since" in text
+    assert "because of a push" in text
+    assert "behind first, which has deployer.sync" in text
+    lane = world.json("why", "acme/api", "second")["lane"]
+    assert (lane["holds"]["environment"], lane["waiting"]["cause"]) == (
+        "development:refs/heads/first",
+        "push",
+    )
+
+
+def test_why_of_what_snoozes(world: World) -> None:
+    world.push("refs/heads/x", A, work=False)
+    while world.queue.sent:
+        world.carry_out(world.queue.sent.pop())
+    text = world.run("why", "acme/api", "x").stdout
+    assert "provisioning" in text
+    assert "snoozed; looks again in" in text
+    assert world.json("why", "acme/api", "x")["lane"]["snoozed_seconds"] > 0
+
+
+@pytest.mark.parametrize("ref", ["nowhere", "production", "refs/tags/v9"])
+def test_why_of_the_unknown(world: World, ref: str) -> None:
+    result = world.run("why", "acme/api", ref)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        result.stderr == f"deployer: nothing is known of {ref} in acme/api; see: deployer status acme/api\n"
+    )
+
+
+def test_lanes(world: World) -> None:
+    assert world.run("lanes").stdout == "every lane is empty\n"
+    world.push("refs/heads/first", A, work=False)
+    world.push("refs/heads/second", A, work=False)
+    row = world.run("lanes").stdout.splitlines()[1].split()
+    assert row == ["acme/API", "sent", "first", "sync", "second", "-"]
+    (lane,) = world.json("lanes")
+    assert [work["environment"] for work in lane["waiting"]] == [
+        "development:refs/heads/first",
+        "development:refs/heads/second",
+    ]
+
+
+def test_orphans(world: World) -> None:
+    world.push("refs/heads/main", A)
+    world.push("refs/heads/gone", A)
+    assert world.run("orphans").stdout == "no orphans\n"
+    world.host.remove(REPOSITORY, "refs/heads/gone")
+    name = Environment.of_ref(REPOSITORY, Ref.of_branch("gone"), "main").stack_name
+    assert world.run("orphans").stdout.splitlines()[1].split() == ["acme/API", "gone", name]
+    assert [found["stack"] for found in world.json("orphans", "acme/api")] == [name]
+
+
+def test_orphans_are_found_after_redis_was_wiped(world: World) -> None:
+    world.push("refs/heads/gone", A)
+    world.host.remove(REPOSITORY, "refs/heads/gone")
+    world.redis.flushall()
+    (found,) = world.json("orphans")
+    assert (found["repository"], found["branch"]) == ("acme/api", "gone")
+
+
+def test_a_repository_that_cannot_be_read_does_not_hide_the_others(world: World) -> None:
+    world.push("refs/heads/gone", A)
+    world.host.remove(REPOSITORY, "refs/heads/gone")
+    world.lanes.accept(Repository("acme", "vanished"), Work(environment="staging"))
+    result = world.run("orphans")
+    assert result.exit_code == 1
+    assert "gone" in result.stdout
+    assert "deployer: 1 of 2 repositories could not be looked at" in result.stderr

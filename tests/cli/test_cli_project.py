@@ -1,0 +1,119 @@
+"""`validate` and `init`: neither settings nor Redis are there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deployer.cli import main
+
+SAMPLE = Path(__file__).parents[2] / "sandbox" / "sample"
+GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline}}\n"
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="deployer")
+
+
+@pytest.fixture(autouse=True)
+def unlinted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without cfn-lint, which takes seconds; one test has it."""
+    monkeypatch.setattr("deployer.cli.project.importlib.util.find_spec", lambda _name: None)
+
+
+def folder(path: Path, **files: str) -> Path:
+    """A working copy with these files in `deploy/`; `_` stands for a dot."""
+    (path / "deploy").mkdir()
+    for name, text in files.items():
+        (path / "deploy" / name.replace("_", ".")).write_text(text)
+    return path
+
+
+def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("init", tmp_path)
+    assert result.exit_code == 0
+    assert [line.rpartition("/")[2] for line in result.stdout.splitlines()] == [
+        "pipeline.yml",
+        "pipeline.parameters.json",
+    ]
+    monkeypatch.undo()  # with cfn-lint
+    checked = run("validate", tmp_path)
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert checked.stdout == f"{tmp_path}/deploy is good for development, staging, production\n"
+
+
+@pytest.mark.parametrize("name", ["pipeline.json", "pipeline.parameters.yml"])
+def test_init_overwrites_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / name).write_text("mine")
+    result = run("init", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"deployer: {tmp_path}/deploy has {name} already; nothing was written\n"
+    assert [found.name for found in (tmp_path / "deploy").iterdir()] == [name]
+
+
+def test_validate_takes_the_sample(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLE / "deploy", tmp_path / "deploy")
+    result = run("validate", tmp_path)
+    assert result.exit_code == 0
+    assert result.stderr == "cfn-lint: skipped, it is not installed (pip install cfn-lint)\n"
+
+
+def test_a_problem_of_every_environment_is_told_once(tmp_path: Path) -> None:
+    result = run("validate", folder(tmp_path, pipeline_yml="Resources: {}\n"))
+    assert result.exit_code == 1
+    assert result.stdout == "deploy/pipeline.yml has no resource of type AWS::CodePipeline::Pipeline\n"
+    assert result.stderr.splitlines()[-1] == f"deployer: {tmp_path}/deploy has 1 problem"
+
+
+def test_problems_of_some_environments(tmp_path: Path) -> None:
+    template = "Parameters: {Size: {Type: String}}\n" + GOOD
+    values = {"staging": {"Size": "1"}, "production": {"Size": "1", "Sise": "2"}}
+    path = folder(tmp_path, pipeline_yml=template, pipeline_parameters_json=json.dumps(values))
+    result = run("validate", path)
+    first, second = result.stdout.splitlines()
+    assert first.startswith("deploy/pipeline.yml declares parameter Size")
+    assert first.endswith("(development)")
+    assert "gives Sise" in second
+    assert second.endswith("(production)")
+    found = json.loads(run("validate", path, "--json").stdout)["problems"]
+    assert [(each["file"], each["environments"]) for each in found] == [
+        ("deploy/pipeline.yml", ["development"]),
+        ("deploy/pipeline.parameters", ["production"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "deploy/pipeline.yml (or .yaml, .json) is missing"),
+        ({"pipeline_json": "{"}, "deploy/pipeline.json line 1: not JSON"),
+        ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml line 2: not YAML"),
+        ({"pipeline_yml": GOOD, "pipeline_json": "{}"}, "keep one of them"),
+        ({"pipeline_yml": GOOD, "pipeline_parameters_json": "[]"}, "deploy/pipeline.parameters.json"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    result = run("validate", folder(tmp_path, **files))
+    assert result.exit_code == 1
+    assert words in result.stdout
+
+
+def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    result = run("validate", folder(tmp_path, pipeline_yml=GOOD), "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)["problems"]
+    assert any(each["text"].startswith("E3003") and each["line"] == 1 for each in found)
+
+
+def test_validate_of_what_is_no_working_copy(tmp_path: Path) -> None:
+    result = run("validate", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"deployer: {tmp_path}/deploy is no folder; deployer init {tmp_path} writes one to start from\n"
+    )
+    assert run("validate", tmp_path / "nowhere").exit_code == 2

@@ -1,0 +1,410 @@
+"""What concerns the AWS adapter alone: faults of the far end, secrets, what calls it makes."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from cloud_kit import BUCKET, TEMPLATE, SandboxKit, created, named, release, settled
+
+from deployer.adapters import aws_pipelines, aws_stacks
+from deployer.adapters.aws import INLINE_LIMIT, AwsCloud
+from deployer.errors import PermanentError, TransientError
+from deployer.ledger import StageState
+from deployer.release import Release
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return named(request.node.originalname)
+
+
+def small(**resources: Any) -> Release:
+    """A release that needs no repository."""
+    wanted = resources or {"Kept": {"Type": "AWS::CloudFormation::WaitConditionHandle"}}
+    return Release(
+        json.dumps({"Resources": wanted}), {}, needs_token=False, tags={"deployer:managed": "true"}
+    )
+
+
+# --- faults -----------------------------------------------------------------------------------------------------
+
+
+def test_making_it_asks_nothing_and_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boto3.session, "Session", None)
+
+    AwsCloud(artifact_bucket="bucket")
+
+
+def test_throttling_is_waited_out(aws: SandboxKit) -> None:
+    aws.simulator.faults.add({"throttle": {"operation": "DescribeStacks", "count": 2}})
+
+    with aws.calls() as calls:
+        assert aws.cloud.stack("nothing") is None
+    assert calls == ["DescribeStacks"] * 3
+
+
+def test_throttling_without_end_is_a_passing_fault(aws: SandboxKit) -> None:
+    aws.simulator.faults.add({"throttle": {"operation": "DescribeStacks", "count": 99}})
+
+    with aws.calls() as calls, pytest.raises(TransientError, match=r"^reading stack nothing: .*Throttling: "):
+        aws.cloud.stack("nothing")
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_orders_whose_answer_was_lost_are_not_given_twice(aws: SandboxKit, name: str, drop: bool) -> None:
+    name = f"{name}-{drop}".lower()
+    lost = {"mode": "after", **({"drop": True} if drop else {"status": 503})}
+    sha = aws.commit()
+
+    aws.simulator.faults.add({"errors": {"operation": "CreateStack", **lost}})
+    arn = created(aws, name, sha)
+    newer = release(name, aws.commit(), note="two")
+    aws.simulator.faults.add({"errors": {"operation": "UpdateStack", **lost}})
+    assert aws.cloud.update_stack(name, newer, f"update-{name}")
+    assert settled(aws, name) == "UPDATE_COMPLETE"
+    aws.simulator.faults.add({"errors": {"operation": "StartPipelineExecution", **lost}})
+    aws.cloud.start(name, sha, f"start-{name}")
+    assert len(aws.cloud.executions(name)) == 2
+    aws.simulator.faults.add({"errors": {"operation": "DeleteStack", **lost}})
+    aws.cloud.delete_stack(arn, f"delete-{name}")
+    assert settled(aws, arn) == "DELETE_COMPLETE"
+
+
+def test_an_update_finds_itself_at_work(aws: SandboxKit, name: str) -> None:
+    created(aws, name, aws.commit())
+    newer = release(name, aws.commit(), note="two")
+    with aws.slowly():
+        aws.cloud.update_stack(name, newer, f"update-{name}")
+        # as where AWS has forgotten the token, and only tells that it is busy
+        busy = {
+            "operation": "UpdateStack",
+            "message": f"Stack:{name} is in UPDATE_IN_PROGRESS state and can not",
+        }
+        aws.simulator.faults.add({"errors": {**busy, "error": "ValidationError"}})
+
+        assert aws.cloud.update_stack(name, newer, f"update-{name}")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "text"),
+    [
+        ("AccessDenied", PermanentError, "AccessDenied: You may not"),
+        ("LimitExceededException", PermanentError, "LimitExceededException"),
+        ("InsufficientCapabilitiesException", PermanentError, "InsufficientCapabilities"),
+        ("ExpiredToken", TransientError, "credentials"),
+        ("InvalidClientTokenId", TransientError, "credentials"),
+        ("OperationInProgressException", TransientError, "busy"),
+    ],
+)
+def test_errors_are_told_apart_by_what_helps(
+    aws: SandboxKit, code: str, expected: type[Exception], text: str
+) -> None:
+    fault = {"operation": "CreateStack", "error": code, "message": "You may not,\nsays AWS"}
+    aws.simulator.faults.add({"errors": fault})
+
+    with aws.calls() as calls, pytest.raises(expected, match=text) as raised:
+        aws.cloud.create_stack("refused", small(), "token-of-refused")
+    assert calls == ["CreateStack"]
+    assert "\n" not in str(raised.value)
+
+
+def test_an_aws_that_is_away_is_a_passing_fault() -> None:
+    cloud = AwsCloud(region="us-east-1", endpoint_url="http://127.0.0.1:9", artifact_bucket=BUCKET)
+
+    with pytest.raises(TransientError, match="cannot be reached"):
+        cloud.stop("pipe", "1", "")
+
+
+def test_missing_credentials_are_not_the_users_fault(
+    aws: SandboxKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable)
+    for variable in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(variable, os.devnull)
+
+    with pytest.raises(TransientError, match="no usable AWS credentials"):
+        AwsCloud(region="us-east-1", endpoint_url=aws.url, artifact_bucket=BUCKET).stack("x")
+
+
+def test_a_template_that_aws_refuses_is_the_users_fault(aws: SandboxKit) -> None:
+    with pytest.raises(PermanentError, match="^creating stack odd: ValidationError: "):
+        aws.cloud.create_stack("odd", small(Odd={"Type": "AWS::No::Such"}), "token-of-odd")
+    with pytest.raises(PermanentError, match=r"not\.a\.name"):
+        aws.cloud.create_stack("not.a.name", small(), "token-of-no-name")
+
+
+# --- requests ---------------------------------------------------------------------------------------------------
+
+
+def test_a_large_template_goes_by_the_artifact_bucket(aws: SandboxKit, name: str) -> None:
+    large = {**TEMPLATE, "Metadata": {"Padding": "ü" * (INLINE_LIMIT // 2)}}
+    parameters = {"PipelineName": name, "Note": "one"}
+    text = json.dumps(large, ensure_ascii=False)
+    assert len(text) < INLINE_LIMIT < len(text.encode())
+    aws.commit()
+
+    with aws.calls() as calls:
+        aws.cloud.create_stack(name, Release(text, parameters, needs_token=False), f"create-{name}")
+
+    assert calls == ["PutObject", "CreateStack"]
+    assert settled(aws, name) == "CREATE_COMPLETE"
+
+
+def test_the_repositorys_token_goes_to_cloudformation_alone(
+    aws: SandboxKit, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = list[str]()
+
+    def token_of(full_name: str) -> str:
+        asked.append(full_name)
+        return "ghp_verysecret"
+
+    cloud = AwsCloud(
+        region="us-east-1", endpoint_url=aws.url, artifact_bucket=BUCKET, repository_token=token_of
+    )
+    template = {
+        "Parameters": {
+            **{key: {"Type": "String"} for key in ("RepoOwner", "RepoName")},
+            "RepoToken": {"Type": "String", "NoEcho": True},
+        },
+        "Resources": {
+            "Seen": {
+                "Type": "AWS::SSM::Parameter",
+                "Properties": {"Type": "String", "Value": {"Ref": "RepoToken"}},
+            }
+        },
+    }
+    parameters = {"RepoOwner": "Acme", "RepoName": "Shop"}
+
+    cloud.create_stack(name, Release(json.dumps(template), parameters, needs_token=True), f"create-{name}")
+    refusal = {
+        "operation": "UpdateStack",
+        "error": "ValidationError",
+        "message": "Value 'ghp_verysecret' is odd",
+    }
+    aws.simulator.faults.add({"errors": refusal})
+    with pytest.raises(PermanentError, match=r"Value '\*\*\*\*' is odd") as raised:
+        cloud.update_stack(
+            name, Release(json.dumps(template), parameters, needs_token=True), f"update-{name}"
+        )
+
+    assert settled(aws, name) == "CREATE_COMPLETE"
+    assert asked == ["Acme/Shop"] * 2
+    assert "verysecret" not in caplog.text
+    assert raised.value.__cause__ is None
+    ssm = boto3.client("ssm", region_name="us-east-1", endpoint_url=aws.url)
+    values = [p["Value"] for p in ssm.get_parameters_by_path(Path="/", Recursive=True)["Parameters"]]
+    names = [p["Name"] for p in ssm.describe_parameters()["Parameters"]]
+    values += [ssm.get_parameter(Name=n)["Parameter"]["Value"] for n in names]
+    assert "ghp_verysecret" in values
+
+
+def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
+    cloud, sha = aws.cloud, aws.commit()
+    arn = created(aws, name, sha)
+    newer = release(name, sha, note="two")
+    costs: dict[str, tuple[Callable[[], object], list[str]]] = {
+        "stack": (lambda: cloud.stack(name), ["DescribeStacks"]),
+        "executions": (lambda: cloud.executions(name), ["ListPipelineExecutions"]),
+        "execution": (
+            lambda: cloud.execution(name, cloud.executions(name)[0].id),
+            ["ListPipelineExecutions", "GetPipelineExecution", "ListActionExecutions"],
+        ),
+        "deployed": (lambda: cloud.deployed_stacks(name), ["GetPipeline"]),
+        "start": (lambda: cloud.start(name, sha, f"s-{name}"), ["GetPipeline", "StartPipelineExecution"]),
+        "url": (lambda: cloud.execution_url(name, "1"), []),
+        "update": (lambda: cloud.update_stack(name, newer, f"u-{name}"), ["UpdateStack"]),
+        "failure": (lambda: cloud.failure(arn), ["DescribeStackEvents"]),
+    }
+    for operation, (ask, expected) in costs.items():
+        with aws.calls() as calls:
+            ask()
+        assert calls == expected, operation
+
+
+def test_stacks_are_listed_beyond_the_first_page(aws: SandboxKit, name: str) -> None:
+    names = {f"{name}-{number}" for number in range(60)}
+    for one in names:
+        aws.cloud.create_stack(one, small(), f"create-{one}")
+
+    with aws.calls() as calls:
+        assert names <= {stack.name for stack in aws.cloud.stacks()}
+    assert len(calls) >= 2
+
+
+def test_every_process_has_clients_of_its_own(aws: SandboxKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = AwsCloud(region="us-east-1", endpoint_url=aws.url, artifact_bucket=BUCKET)
+    here = cloud._aws.cloudformation
+    assert cloud._aws.cloudformation is here
+
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    assert cloud._aws.cloudformation is not here
+
+
+# --- buckets ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bucket_is_emptied_of_everything(
+    aws: SandboxKit, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws_stacks, "_BATCH", 2)
+    arn = aws.cloud.create_stack(name, small(Files={"Type": "AWS::S3::Bucket"}), f"create-{name}")
+    assert settled(aws, name) == "CREATE_COMPLETE"
+    (bucket,) = (b["Name"] for b in aws.s3.list_buckets()["Buckets"] if b["Name"].startswith(name[:20]))
+    for number in range(5):
+        aws.s3.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x")
+    aws.s3.create_multipart_upload(Bucket=bucket, Key="never finished")
+
+    assert aws.cloud.empty_buckets(arn) == 5
+
+    assert "Contents" not in aws.s3.list_objects_v2(Bucket=bucket)
+    assert "Uploads" not in aws.s3.list_multipart_uploads(Bucket=bucket)
+    aws.s3.delete_bucket(Bucket=bucket)
+    assert aws.cloud.empty_buckets(arn) == 0
+
+
+@pytest.mark.parametrize("policy", ["Retain", "RetainExceptOnCreate"])
+def test_a_bucket_that_is_to_be_kept_keeps_its_data(aws: SandboxKit, name: str, policy: str) -> None:
+    name = f"{policy[6:]}x-{name}".lower().strip("-")[:60]
+    kept = {"Type": "AWS::S3::Bucket", "DeletionPolicy": policy}
+    arn = aws.cloud.create_stack(name, small(Files=kept), f"create-{name}")
+    assert settled(aws, name) == "CREATE_COMPLETE"
+    (bucket,) = (b["Name"] for b in aws.s3.list_buckets()["Buckets"] if b["Name"].startswith(name[:20]))
+    aws.s3.put_object(Bucket=bucket, Key="precious", Body=b"x")
+
+    assert aws.cloud.empty_buckets(arn) == 0
+    assert aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "kept"),
+    [
+        ("Resources:\n  A: {Type: X, DeletionPolicy: Retain}\n  B: {Type: X, Name: !Sub 'x-${A}'}", {"A"}),
+        (
+            "Resources:\n  A:\n    DeletionPolicy: !If [Big, Retain, Delete]\n  B: {DeletionPolicy: Delete}",
+            {"A"},
+        ),
+        ('{"Resources": {\t"A": {"DeletionPolicy": "Snapshot"}, "B": {}}}', {"A"}),
+        ({"Resources": {"A": {"DeletionPolicy": "Retain"}, "B": {}}}, {"A"}),
+        ("Resources: [", None),
+        ("no template", None),
+    ],
+)
+def test_what_a_template_keeps(template: Any, kept: set[str] | None) -> None:
+    assert aws_stacks._retained(template) == kept
+
+
+# --- events and actions ------------------------------------------------------------------------------------------
+
+ARN = "arn:aws:cloudformation:us-east-1:1:stack/s/1"
+
+
+def event(resource: str, status: str, reason: str = "", token: str | None = "t") -> dict[str, Any]:
+    own = resource == "s"
+    return {
+        "StackId": ARN,
+        "StackName": "s",
+        "LogicalResourceId": resource,
+        "PhysicalResourceId": ARN if own else "",
+        "ResourceType": "AWS::CloudFormation::Stack" if own else f"AWS::Test::{resource}",
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+        **({"ClientRequestToken": token} if token else {}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("newest_last", "cause"),
+    [
+        ([event("s", "CREATE_IN_PROGRESS", "User Initiated"), event("s", "CREATE_COMPLETE")], ""),
+        (
+            [
+                event("s", "UPDATE_IN_PROGRESS", "User Initiated", "old"),
+                event("A", "UPDATE_FAILED", "of long ago", "old"),
+                event("s", "UPDATE_IN_PROGRESS", "User Initiated"),
+                event("B", "UPDATE_FAILED", "No such\n role"),
+                event("C", "UPDATE_FAILED", "Resource update cancelled"),
+                event("D", "UPDATE_FAILED", "a later one"),
+                event(
+                    "s", "UPDATE_ROLLBACK_IN_PROGRESS", "The following resource(s) failed to update: [B, D]."
+                ),
+                event("s", "UPDATE_ROLLBACK_COMPLETE"),
+            ],
+            "B (AWS::Test::B): No such role",
+        ),
+        (
+            [
+                event("A", "UPDATE_FAILED", "without a token, and of long ago", None),
+                event("s", "UPDATE_IN_PROGRESS", "User Initiated", None),
+                event("B", "UPDATE_FAILED", "", None),
+                event("s", "UPDATE_ROLLBACK_COMPLETE", "", None),
+            ],
+            "B (AWS::Test::B): UPDATE_FAILED",
+        ),
+        (
+            [
+                event("s", "DELETE_IN_PROGRESS", "User Initiated"),
+                event("s", "DELETE_FAILED", "Role arn:x is invalid or cannot be assumed"),
+            ],
+            "s: Role arn:x is invalid or cannot be assumed",
+        ),
+    ],
+)
+def test_the_cause_is_the_first_failure_of_the_last_operation(newest_last: list[Any], cause: str) -> None:
+    assert aws_stacks.failure(reversed(newest_last)) == cause
+
+
+def action(stage: str, name: str, status: str, minute: int, **result: Any) -> dict[str, Any]:
+    return {
+        "stageName": stage,
+        "actionName": name,
+        "status": status,
+        "startTime": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute),
+        "output": {"executionResult": result},
+    }
+
+
+def whole(status: str, *actions: dict[str, Any]) -> list[StageState]:
+    declared = [{"name": "Build", "actions": [{"name": "Lint"}, {"name": "Compile"}]}]
+    found = {"pipelineExecutionId": "1", "status": status}
+    execution = aws_pipelines.whole(found, reversed(actions), lambda: {"stages": declared})
+    return list(execution.stages)
+
+
+def test_the_newest_attempt_of_an_action_counts() -> None:
+    failed = {"errorDetails": {"message": "Build\n broke"}, "externalExecutionUrl": "https://logs.example/1"}
+    first = [action("Build", "Lint", "Succeeded", 1), action("Build", "Compile", "Failed", 2, **failed)]
+
+    assert whole("Failed", *first) == [StageState("Build", "failed", "Build broke", "https://logs.example/1")]
+    again = action("Build", "Compile", "InProgress", 3)
+    assert whole("InProgress", *first, again) == [StageState("Build", "running")]
+    again = action("Build", "Compile", "Succeeded", 3)
+    assert whole("Succeeded", *first, again) == [StageState("Build", "succeeded")]
+
+
+def test_a_stage_between_two_actions_still_runs() -> None:
+    first, second = action("Build", "Lint", "Succeeded", 1), action("Build", "Compile", "Succeeded", 2)
+
+    assert whole("InProgress", first) == [StageState("Build", "running")]
+    assert whole("InProgress", first, second) == [StageState("Build", "succeeded")]
+    assert whole("Stopped", first, action("Build", "Compile", "Abandoned", 2)) == [
+        StageState("Build", "stopped")
+    ]
+
+
+def test_a_reason_says_all_that_aws_says_once() -> None:
+    told = {
+        "externalExecutionSummary": "Build 7",
+        "errorDetails": {"code": "JobFailed", "message": "It broke"},
+    }
+    (stage,) = whole("Failed", action("Build", "Lint", "Failed", 1, **told))
+    assert stage.reason == "It broke (Build 7)"
+    (stage,) = whole("Failed", action("Build", "Lint", "Failed", 1, externalExecutionSummary="It broke"))
+    assert stage.reason == "It broke"
