@@ -127,8 +127,8 @@ class EnvironmentRecord(_Value):
     """What is known of an environment. All but `generation` can be found again from AWS and GitHub.
 
     Attributes:
-        state: in one word for people: `provisioning`, `updating`, `running`, `deployed`, `failed`, `deleting`,
-            `deleted`, `skipped`.
+        state: in one word for people: `pending` (a new commit is wanted), `provisioning`, `updating`, `running`,
+            `deployed`, `failed`, `deleting`, `deleted`, `skipped`.
         commit: the commit last wanted.
         generation: how often the environment was torn down.
         reported: the execution whose end was told as some goal's outcome.

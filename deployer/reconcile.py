@@ -230,6 +230,8 @@ class Reconciler:
         if not people_insist and (reason := skip_reason(ref, head.message)):
             run.note(run.record.state or "skipped")
             raise _Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
+        if sha != run.record.commit:
+            run.note("pending")
         run.record = run.record.but(ref=ref.name, commit=sha)
         if run.work.cause == Cause.PUSH:
             run.record = run.record.but(moved_from=run.work.before, moved_at=run.work.accepted_at)

@@ -24,6 +24,7 @@ _COLOURS = {
     "dead-lettered": "red",
     "delete": "red",
     "running": "cyan",
+    "pending": "cyan",
     "provisioning": "cyan",
     "updating": "cyan",
     "deleting": "yellow",
