@@ -206,11 +206,17 @@ class SandboxKit:
         self.simulator.scheduler.speed = speed
 
     def fail_next(self, verb: str, reason: str) -> None:
+        self.until(self._nothing_runs)  # what an earlier test left under way must not take the failure
         if verb == "execution":
             self.simulator.faults.add({"fail_actions": {"action": "App", "reason": reason, "count": 1}})
         else:
             order = {"resource": "Pipeline", "on": verb, "reason": reason, "count": 1}
             self.simulator.faults.add({"fail_resources": order})
+
+    def _nothing_runs(self) -> bool:
+        client = boto3.client("cloudformation", region_name="us-east-1", endpoint_url=self.url)
+        pages = client.get_paginator("describe_stacks").paginate()
+        return not any(s["StackStatus"].endswith("_IN_PROGRESS") for page in pages for s in page["Stacks"])
 
     def fill(self, name: str) -> None:
         client = boto3.client("cloudformation", region_name="us-east-1", endpoint_url=self.url)
