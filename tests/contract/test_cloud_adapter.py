@@ -133,7 +133,7 @@ def test_missing_credentials_are_not_the_users_fault(
 
 
 def test_a_template_that_aws_refuses_is_the_users_fault(aws: SandboxKit) -> None:
-    with pytest.raises(PermanentError, match="^creating stack odd: ValidationError: "):
+    with pytest.raises(PermanentError, match=r"^creating stack odd: ValidationError: "):
         aws.cloud.create_stack("odd", small(Odd={"Type": "AWS::No::Such"}), "token-of-odd")
     with pytest.raises(PermanentError, match=r"not\.a\.name"):
         aws.cloud.create_stack("not.a.name", small(), "token-of-no-name")
