@@ -275,11 +275,31 @@ class Installation:
             cwd=self.directory, env=self.env, capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
+    def fault(self, simulator: str, orders: Mapping[str, Any]) -> None:
+        """Order faults of one simulator: `github` or `aws`."""
+        address = {"github": self.github, "aws": self.aws}[simulator]
+        headers = {"Content-Type": "application/json"}
+        answer = call("POST", f"{address}/_sandbox/faults", json.dumps(orders).encode(), headers)
+        if answer.status != 200:
+            raise RuntimeError(f"ordering {orders}: {answer.status} {answer.text}")
+
+    def heal(self) -> None:
+        """End every fault."""
+        for address in (self.github, self.aws):
+            call("DELETE", f"{address}/_sandbox/faults")
+
+    def processes(self, words: str) -> list[int]:
+        """Processes of the installation whose command line has these words; parents before children."""
+        return [pid for pid in descendants(self.pid) if words in command_of(pid)]
+
     # --- what people see ---
 
     def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
         """Call deployer's API."""
-        headers = {"Authorization": "Bearer sandbox", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {self.env['DEPLOYER_API_TOKEN']}",
+            "Content-Type": "application/json",
+        }
         data = json.dumps(body).encode() if body is not None else None
         answer = call(method, f"{self.web}/api/v1/{path}", data, headers)
         if answer.status >= 400:

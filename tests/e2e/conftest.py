@@ -1,0 +1,58 @@
+"""One installation for all tests that break nothing; those that break something start their own."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.installation import Installation, WorkingCopy
+
+SECRETS = {
+    "DEPLOYER_GITHUB_TOKEN": "ghp-the-token-of-this-test",
+    "DEPLOYER_GITHUB_WEBHOOK_SECRET": "the-webhook-secret-of-this-test",
+    "DEPLOYER_AWS_EVENT_KEY": "the-event-key-of-this-test",
+    "DEPLOYER_API_TOKEN": "the-api-token-of-this-test",
+}
+FAST = {
+    "DEPLOYER_SANDBOX_SPEED": "10",
+    "DEPLOYER_POLL_SECONDS": "1",
+    "DEPLOYER_RETRY_SECONDS": "0.3",
+    "DEPLOYER_LEASE_SECONDS": "3",
+    "DEPLOYER_GRACE_SECONDS": "1",
+    "DEPLOYER_MAX_ATTEMPTS": "3",
+    "DEPLOYER_CONCURRENCY": "3",
+}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """`deployer up --sandbox`; at the end no process may be left, nor a secret in the log."""
+    made = Installation(tmp_path_factory.mktemp("installation"), {**FAST, **SECRETS})
+    with made.running():
+        yield made
+    log = made.output()
+    assert not [name for name, value in SECRETS.items() if value in log], "a secret is in the log"
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
+
+
+@pytest.fixture
+def here(installation: Installation) -> Iterator[Installation]:
+    """The installation, without faults."""
+    yield installation
+    installation.heal()
+
+
+@pytest.fixture
+def repository(here: Installation) -> str:
+    """A new repository with the sample's content; the push of its default branch is on its way to staging."""
+    name = f"team-{next(_numbers)}/shop"
+    here.repository(name)
+    return name
+
+
+@pytest.fixture
+def copy(here: Installation, repository: str, tmp_path: Path) -> WorkingCopy:
+    """A clone of that repository."""
+    return here.clone(tmp_path / "copy", repository)
