@@ -29,6 +29,7 @@ class Scheduler:
         self._deployer = deployer
         self._stop = threading.Event()
         self._resynced: dict[str, int] = {}
+        self._started = False
 
     def stop(self) -> None:
         """End `run` after the sweep under way."""
@@ -57,10 +58,12 @@ class Scheduler:
             return
         for repository in self._deployer.lanes.repositories():
             turn = int((time.time() + _offset(repository, period)) // period)
-            # the first look after a start is at once: what happened meanwhile is unknown
-            if self._resynced.get(repository.key) == turn:
-                continue
+            last = self._resynced.get(repository.key)
             self._resynced[repository.key] = turn
+            # the first look after a start is at once, since what happened meanwhile is unknown; a repository that
+            # appears later has just been told of by a webhook
+            if last == turn or (last is None and self._started):
+                continue
             try:
                 self._deployer.intake.resync(repository)
             except UnavailableError:
@@ -68,6 +71,7 @@ class Scheduler:
                 raise
             except DeployerError as error:
                 _log.info("scheduled resync of %s: %s", repository, error)
+        self._started = True
 
 
 def _offset(repository: Repository, period: float) -> float:
