@@ -1,6 +1,7 @@
 """Errors and headers of every answer: one line of JSON for programs, a page for people, never a traceback."""
 
 import logging
+from urllib.parse import quote
 
 from flask import Flask, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
@@ -18,6 +19,7 @@ from deployer.errors import (
 _log = logging.getLogger("deployer.web")
 RETRY_AFTER = 5  # seconds; GitHub repeats nothing by itself, AWS and scripts do
 _REASON_LIMIT = 500  # a reason may quote what was sent, which may be megabytes
+_TAIL = 150
 _CODES: tuple[tuple[type[DeployerError], int], ...] = (
     (UnavailableError, 503),
     (SignatureError, 401),
@@ -38,9 +40,16 @@ _HEADERS = {
 
 
 def one_line(error: object) -> str:
-    """An error's text as one line of bounded length."""
+    """An error's text as one printable line of bounded length; what is cut out of it is its middle."""
     text = " ".join(str(error).split())
-    return text if len(text) <= _REASON_LIMIT else f"{text[: _REASON_LIMIT - 1]}…"
+    if len(text) > _REASON_LIMIT:  # it quotes first and explains last
+        text = f"{text[: _REASON_LIMIT - _TAIL - 3]} … {text[-_TAIL:]}"
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def _path() -> str:
+    """The request's path as the log may hold it: encoded again, so that nobody's `%0A` begins a line there."""
+    return quote(request.path)[:200]
 
 
 def refuse(code: int, reason: str) -> Response:
@@ -71,7 +80,7 @@ def register(app: Flask) -> None:
     def _ours(error: DeployerError) -> Response:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
         reason = one_line(error)
-        _log.warning("%s %s: %d %s", request.method, request.path[:200], code, reason)
+        _log.warning("%s %s: %d %s", request.method, _path(), code, reason)
         return refuse(code, reason)
 
     @app.errorhandler(HTTPException)
@@ -85,7 +94,7 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, request.path[:200], exc_info=error)
+        _log.error("%s %s failed", request.method, _path(), exc_info=error)
         return refuse(500, "something unexpected went wrong; the log of deployer's web process says what")
 
     @app.after_request
