@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from deployer.environments import Repository
 from deployer.errors import PayloadError, SignatureError
-from deployer.refs import ZERO_SHA, Ref, parse_sha
+from deployer.refs import Ref, parse_sha
 
 BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
 _DELIVERY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -41,7 +41,7 @@ class Push:
     @property
     def deleted(self) -> bool:
         """Whether the ref is gone."""
-        return self.after == ZERO_SHA
+        return not self.after.strip("0")  # 40 zeros, or 64 where commits have SHA-256 ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
 
 def _form_payload(body: bytes) -> bytes:
     try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=20)
+        fields = parse_qs(body.decode("ascii"), max_num_fields=20, errors="strict")
     except (UnicodeDecodeError, ValueError) as error:
         raise PayloadError("the form-encoded body cannot be read") from error
     if "payload" not in fields:
