@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
 from deployer.config import load
 from deployer.environments import Environment, Repository
-from deployer.ledger import EnvironmentRecord
-from deployer.ports import Dispatch, Verdict
+from deployer.ledger import EnvironmentRecord, Work
+from deployer.ports import Dispatch, Done, Verdict
 from deployer.refs import Ref
 from web import create_app
 
@@ -49,7 +51,8 @@ class Site:
     """The application and the parts behind it."""
 
     def __init__(self, env: dict[str, str] | None = None, client: redis.Redis | None = None) -> None:
-        self.redis = client or fakeredis.FakeRedis(decode_responses=True)
+        self.server = fakeredis.FakeServer()
+        self.redis = client or fakeredis.FakeRedis(server=self.server, decode_responses=True)
         self.lanes = RedisLanes(self.redis)
         self.queue = RecordingQueue()
         self.deployer = Deployer(load(ENV | (env or {})))
@@ -109,6 +112,31 @@ class Site:
         assert self.lanes.begin(repository, sent.token) is not None
         if dispatch := self.lanes.finish(repository, sent.token, verdict):
             self.queue.send(dispatch)
+
+    def put(self, record: EnvironmentRecord) -> str:
+        """Have an environment in the ledger as if a worker had written it; returns its id."""
+        self.push(record.ref.removeprefix("refs/heads/"), delivery=f"d-put-{record.stack_name}")
+        self.finish(Done(record.outcome or "deployed", record.reason, record))
+        return record.stack_name
+
+    # --- Redis ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def redis_away(self) -> Iterator[None]:
+        """Let Redis answer nobody for a while."""
+        self.server.connected = False
+        yield
+        self.server.connected = True
+
+    @property
+    def waiting(self) -> list[Work]:
+        """What the lanes hold for the workers."""
+        return [work for lane in self.lanes.lanes() for work in lane.waiting]
+
+    def outcome(self, delivery: str = "d-1") -> str | None:
+        """What is recorded of a delivery, or None if nothing is."""
+        found = self.lanes.delivery(delivery)
+        return found.outcome if found else None
 
     @property
     def untouched(self) -> bool:
