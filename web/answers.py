@@ -4,7 +4,8 @@ import logging
 from urllib.parse import quote
 
 from flask import Flask, jsonify, render_template, request
-from werkzeug.exceptions import HTTPException
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response
 
 from deployer.errors import (
@@ -17,6 +18,11 @@ from deployer.errors import (
 )
 
 _log = logging.getLogger("deployer.web")
+BROKEN = (
+    ClientDisconnected,
+    ParseException,
+)  # a connection that ended; gunicorn's word for a malformed chunk
+CUT_OFF = "the body ended early, or is not in the chunks that its headers promise"
 RETRY_AFTER = 5  # seconds; GitHub repeats nothing by itself, AWS and scripts do
 _REASON_LIMIT = 500  # a reason may quote what was sent, which may be megabytes
 _TAIL = 150

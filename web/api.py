@@ -14,6 +14,7 @@ from deployer.ledger import Cause, EnvironmentRecord
 from deployer.ports import Accepted
 from deployer.refs import parse_sha
 from web import shapes
+from web.answers import BROKEN, CUT_OFF
 from web.context import deployer
 from web.openapi import DESCRIPTION
 
@@ -233,7 +234,10 @@ def _number(name: str, default: int, low: int, high: int) -> int:
 
 def _body() -> dict[str, Any]:
     """The body's JSON object; an empty body is an empty object."""
-    raw = request.get_data()
+    try:
+        raw = request.get_data()
+    except BROKEN as error:
+        raise PayloadError(CUT_OFF) from error
     if not raw.strip():
         return {}
     try:

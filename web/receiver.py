@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 from deployer.errors import PayloadError, SignatureError
 from deployer.events import BODY_LIMIT, Ping, parse_aws, parse_github, verify_key, verify_signature
 from deployer.intake import Answer
-from web.answers import one_line, refuse
+from web.answers import BROKEN, CUT_OFF, one_line, refuse
 from web.context import deployer
 from web.metrics import Metrics
 
@@ -66,8 +66,8 @@ def _read(*content_types: str) -> tuple[bytes, Response | None]:
         body = _bounded_body()
     except _TooLarge:
         return b"", refuse(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MB")
-    except OSError as error:  # gunicorn's for a broken chunk or a connection that ended
-        raise PayloadError("the body ended early") from error
+    except BROKEN as error:
+        raise PayloadError(CUT_OFF) from error
     if request.mimetype not in content_types:
         return b"", refuse(415, f"the content type must be {' or '.join(content_types)}")
     return body, None
@@ -92,6 +92,8 @@ def _bounded_body() -> bytes:
             kept += chunk
     if too_large:
         raise _TooLarge
+    if length is not None and read < length:
+        raise PayloadError(CUT_OFF)
     return bytes(kept)
 
 
