@@ -1,0 +1,241 @@
+"""Bodies that are large, endless or cut off: in the application, and under gunicorn as it is served."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from io import RawIOBase
+from typing import Any
+
+import pytest
+from gunicorn.http.errors import InvalidChunkSize, NoMoreData
+from werkzeug.test import TestResponse
+
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.events import BODY_LIMIT
+from tests.web.site import AWS_KEY, ENV, SECRET, TOKEN, Site, push_payload, signature
+
+MB = 1024 * 1024
+GB = 1024 * MB
+
+
+class Stream(RawIOBase):
+    """A body of spaces that counts what was read of it; it holds none of it."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        number = min(len(buffer), self.left)
+        buffer[:number] = b" " * number
+        self.left -= number
+        self.taken += number
+        return number
+
+
+class Broken(RawIOBase):
+    """A body whose reading fails as it does under gunicorn."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: Any) -> int:
+        raise self.error
+
+
+def post(
+    site: Site, stream: Stream, *, path: str = "/webhooks/github", length: int | None = None
+) -> TestResponse:
+    """Send a stream, in chunks unless its length is told."""
+    told = {"CONTENT_LENGTH": str(length)} if length is not None else {"HTTP_TRANSFER_ENCODING": "chunked"}
+    environ = {
+        "wsgi.input": stream,
+        "wsgi.input_terminated": length is None,
+        "CONTENT_TYPE": "application/json",
+    }
+    return site.client.post(path, environ_overrides=environ | told)
+
+
+def padded(size: int) -> bytes:
+    """A push of exactly this many bytes."""
+    body = json.dumps(push_payload()).encode()
+    return body + b" " * (size - len(body))
+
+
+# --- in the application -------------------------------------------------------------------------------------------
+
+
+def test_a_body_of_25_mb_is_accepted_and_one_byte_more_is_not(site: Site) -> None:
+    assert site.deliver(padded(BODY_LIMIT + 1)).status_code == 413
+    assert site.untouched
+    assert site.deliver(padded(BODY_LIMIT)).status_code == 202
+    assert len(site.waiting) == 1
+
+
+@pytest.mark.parametrize("path", ["/webhooks/github", "/webhooks/aws"])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("size", [26 * MB, 10 * GB])
+def test_a_large_body_is_refused_unread_and_unkept(site: Site, path: str, told: bool, size: int) -> None:
+    stream = Stream(size)
+    tracemalloc.start()
+    try:
+        answer = post(site, stream, path=path, length=size if told else None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (answer.status_code, answer.json) == (413, {"error": "the body is larger than 25 MB"})
+    assert stream.taken <= min(size, 2 * BODY_LIMIT + MB)
+    assert peak < (2 * MB if told else 2 * BODY_LIMIT)
+    assert site.untouched
+
+
+@pytest.mark.parametrize("path", ["/webhooks/github", "/webhooks/aws"])
+def test_a_body_shorter_than_told_is_refused(site: Site, path: str) -> None:
+    answer = post(site, Stream(10), path=path, length=20)
+    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+    assert site.untouched
+
+
+@pytest.mark.parametrize("path", ["/webhooks/github", "/webhooks/aws", "/api/v1/resync"])
+@pytest.mark.parametrize("error", [InvalidChunkSize(b"zz"), NoMoreData(), ConnectionResetError()])
+def test_a_body_that_breaks_is_refused(
+    site: Site, path: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = site.client.post(
+        path,
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        environ_overrides={
+            "wsgi.input": Broken(error),
+            "wsgi.input_terminated": True,
+            "HTTP_TRANSFER_ENCODING": "chunked",
+        },
+    )
+    assert answer.status_code == 400
+    assert "ended early" in answer.json["error"]
+    assert site.untouched
+    assert "Traceback" not in caplog.text
+
+
+def test_a_body_in_chunks_is_accepted(site: Site) -> None:
+    body = json.dumps(push_payload()).encode()
+    answer = site.deliver(
+        body,
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    )
+    assert (answer.status_code, site.outcome()) == (202, "queued")
+
+
+def test_other_doors_take_small_bodies_only(site: Site) -> None:
+    answer = site.api("POST", "/resync", data=b" " * MB)
+    assert (answer.status_code, list(answer.json)) == (413, ["error"])
+    assert site.untouched
+
+
+# --- under gunicorn -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def port(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where gunicorn serves the application; the socket listens before it starts, so nobody has to wait for it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    log = tmp_path_factory.mktemp("gunicorn") / "log"
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:web.gunicorn_conf"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--bind", f"fd://{listener.fileno()}", "web.wsgi:app"],
+            env=os.environ | ENV | {"DEPLOYER_REDIS_URL": redis_url},
+            pass_fds=[listener.fileno()],
+            stderr=output,
+            stdout=output,
+        )
+    with listener:
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            process.terminate()
+            code = process.wait(20)
+    written = log.read_text()
+    assert code == 0, written
+    assert "Traceback" not in written
+    assert SECRET not in written
+    assert AWS_KEY not in written
+
+
+@pytest.fixture
+def lanes(redis_url: str) -> Iterator[RedisLanes]:
+    client = connect(redis_url)
+    client.flushall()
+    yield RedisLanes(client)
+    client.close()
+
+
+def ask(port: int, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Post a body to the receiver; an iterable is sent in chunks."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    given = {
+        "Content-Type": "application/json",
+        "X-GitHub-Event": "push",
+        "X-GitHub-Delivery": "d-1",
+        **headers,
+    }
+    connection.request("POST", "/webhooks/github", body=body, headers=given)
+    with connection.getresponse() as answer:
+        found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
+
+
+def parts(body: bytes) -> Iterator[bytes]:
+    for start in range(0, len(body), MB):
+        yield body[start : start + MB]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_gunicorn_delivers_a_push(port: int, lanes: RedisLanes, chunked: bool) -> None:
+    body = padded(3 * MB)
+    code, answer = ask(port, parts(body) if chunked else body, **{"X-Hub-Signature-256": signature(body)})
+    assert (code, answer["outcome"]) == (202, "queued")
+    assert [work.deliveries for lane in lanes.lanes() for work in lane.waiting] == ["d-1"]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_gunicorn_refuses_26_mb_so_that_the_sender_hears_it(
+    port: int, lanes: RedisLanes, chunked: bool
+) -> None:
+    body = b" " * (26 * MB)
+    code, answer = ask(port, parts(body) if chunked else body)
+    assert (code, answer) == (413, {"error": "the body is larger than 25 MB"})
+    assert lanes.lanes() == []
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"Content-Length: 10\r\n\r\n{}",
+    ],
+)
+def test_gunicorn_refuses_a_body_cut_off(port: int, lanes: RedisLanes, framed: bytes) -> None:
+    head = b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(head + framed)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    status, _, rest = answer.partition(b"\r\n")
+    assert b" 400 " in status
+    assert list(json.loads(rest.partition(b"\r\n\r\n")[2])) == ["error"]
+    assert lanes.lanes() == []
