@@ -89,7 +89,7 @@ _SCHEMAS: Json = {
         ref=_told(_TEXT_OR_NULL, "The full ref that it was last brought to."),
         state=_told(
             _TEXT,
-            "One of provisioning, updating, running, deployed, failed, deleting, deleted, skipped; "
+            "One of pending, provisioning, updating, running, deployed, failed, deleting, deleted, skipped; "
             "empty before the first step.",
         ),
         commit=_told(_TEXT_OR_NULL, "The commit last wanted."),
