@@ -1,0 +1,461 @@
+"""`/api/v1`: what it tells, what it queues, and what it refuses."""
+
+import re
+from typing import Any
+
+import pytest
+
+from deployer.environments import Repository
+from deployer.ledger import RESYNC_KEY, Cause, Task, Work
+from deployer.ports import Done
+from tests.web.fill import fill
+from tests.web.site import SHA, TOKEN, Site, record
+from web.openapi import DESCRIPTION
+
+CALLS = [
+    (method.upper(), path.removeprefix("/api/v1").replace("{identity}", "acme~storefront-1"))
+    for path, methods in DESCRIPTION["paths"].items()
+    for method in methods
+    if method != "parameters" and not path.endswith("/openapi.json")
+]
+
+
+@pytest.fixture
+def made(site: Site) -> dict[str, str]:
+    """A busy installation; names of what is in it."""
+    return fill(site.lanes)
+
+
+def states(answer: Any) -> dict[str, str]:
+    return {each["ref"] or each["environment"]: each["state"] for each in answer.json["environments"]}
+
+
+# --- the token ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "\u00fc"],
+)
+def test_no_call_is_answered_without_the_token(
+    site: Site, method: str, path: str, authorization: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = site.client.open(f"/api/v1{path}", method=method, headers=headers)
+    assert (answer.status_code, list(answer.json)) == (401, ["error"])
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert site.untouched
+    assert TOKEN not in caplog.text + answer.text
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer  {TOKEN} "])
+def test_the_token_opens(site: Site, authorization: str) -> None:
+    answer = site.client.get("/api/v1/environments", headers={"Authorization": authorization})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "None", TOKEN])
+def test_without_a_token_in_the_settings_the_api_is_off(token: str) -> None:
+    answer = Site({"DEPLOYER_API_TOKEN": ""}).api("GET", "/environments", token=token)
+    assert (answer.status_code, "DEPLOYER_API_TOKEN" in answer.json["error"]) == (401, True)
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+def test_environments_are_listed_by_repository(site: Site, made: dict[str, str]) -> None:
+    answer = site.api("GET", "/environments")
+    assert answer.status_code == 200
+    listed = [(each["repository"], each["environment"]) for each in answer.json["environments"]]
+    assert listed == sorted(listed)
+    assert {repository for repository, _ in listed} == {"acme/api", "acme/storefront"}
+    assert made["deleted"] not in {each["id"] for each in answer.json["environments"]}
+    assert states(answer)["refs/heads/fix/rate-limit"] == "failed"
+
+
+@pytest.mark.parametrize("query", ["deleted=1", "deleted=true"])
+def test_deleted_environments_are_listed_if_asked_for(site: Site, made: dict[str, str], query: str) -> None:
+    answer = site.api("GET", f"/environments?{query}")
+    assert made["deleted"] in {each["id"] for each in answer.json["environments"]}
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("name", ["acme/storefront", "ACME/Storefront"])
+@pytest.mark.parametrize("listing", ["environments", "activity", "dead-letters"])
+def test_listings_are_filtered_by_repository(site: Site, listing: str, name: str) -> None:
+    (found,) = site.api("GET", f"/{listing}?repository={name}").json.values()
+    assert found
+    assert {each["repository"] for each in found} == {"acme/storefront"}
+    (nothing,) = site.api("GET", f"/{listing}?repository=acme/other").json.values()
+    assert nothing == []
+
+
+@pytest.mark.parametrize("listing", ["environments", "activity", "dead-letters"])
+@pytest.mark.parametrize("name", ["acme", "acme/", "/", "a/b/c", "acme/{x}", "%00/x", "%ff/x"])
+def test_a_filter_that_is_no_repository(site: Site, listing: str, name: str) -> None:
+    answer = site.api("GET", f"/{listing}?repository={name}")
+    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+
+
+def test_an_environment_in_full(site: Site) -> None:
+    stages = [{"name": "Build", "status": "failed", "reason": "exit status 2", "url": "https://x.example"}]
+    identity = site.put(
+        record(
+            "feature/ü#1",
+            state="failed",
+            outcome="failed",
+            reason="Build failed",
+            execution="e-1",
+            stages=stages,
+            stack_arn="arn:x",
+            generation=2,
+        )
+    )
+    answer = site.api("GET", f"/environments/{identity}")
+    assert answer.status_code == 200
+    found = answer.json
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]{12}Z", found.pop("updated_at"))
+    assert found == {
+        "id": identity,
+        "repository": "acme/api",
+        "environment": "development:refs/heads/feature/ü#1",
+        "kind": "development",
+        "ref": "refs/heads/feature/ü#1",
+        "state": "failed",
+        "commit": SHA,
+        "outcome": "failed",
+        "reason": "Build failed",
+        "execution": "e-1",
+        "stages": stages,
+        "stack_arn": "arn:x",
+        "generation": 2,
+        "url": f"https://deployer.example/environments/{identity}",
+    }
+
+
+def test_an_environment_before_its_first_task(site: Site) -> None:
+    site.push("feature/x")
+    answer = site.api("GET", f"/environments/{record().stack_name}")
+    assert (answer.status_code, "waits for its first task" in answer.json["error"]) == (404, True)
+
+
+def test_what_became_of_a_delivery(site: Site, made: dict[str, str]) -> None:
+    answer = site.api("GET", f"/deliveries/{made['delivery']}").json
+    assert (answer["outcome"], answer["event"], answer["repository"]) == ("failed", "push", "acme/api")
+    assert (answer["environment"], answer["environment_id"]) == (
+        "development:refs/heads/fix/rate-limit",
+        made["failed"],
+    )
+    assert "make test" in answer["reason"]
+    assert answer["received_at"] <= answer["finished_at"]
+    waiting = site.api("GET", "/deliveries/d-feature-search-push").json
+    assert (waiting["outcome"], waiting["finished_at"]) == ("queued", None)
+
+
+def test_an_ignored_delivery_of_no_repository(site: Site) -> None:
+    site.deliver({}, event="star")
+    answer = site.api("GET", "/deliveries/d-1").json
+    assert (answer["outcome"], answer["repository"], answer["environment_id"]) == ("ignored", None, None)
+
+
+@pytest.mark.usefixtures("made")
+def test_activity_is_newest_first(site: Site) -> None:
+    times = [each["at"] for each in site.api("GET", "/activity").json["activity"]]
+    assert len(times) == 7
+    assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize(("limit", "expected"), [("1", 1), ("3", 3), ("500", 7)])
+def test_activity_is_limited(site: Site, limit: str, expected: int) -> None:
+    assert len(site.api("GET", f"/activity?limit={limit}").json["activity"]) == expected
+
+
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "1.5", "x", "", "\u0663", "9" * 5000])
+def test_a_limit_out_of_bounds(site: Site, limit: str) -> None:
+    answer = site.api("GET", f"/activity?limit={limit}")
+    assert (answer.status_code, answer.json) == (400, {"error": "limit must be a number from 1 to 500"})
+
+
+def test_activity_of_one_goal(site: Site, made: dict[str, str]) -> None:
+    (line,) = site.api("GET", f"/activity?limit=1&goal={made['delivery']}").json["activity"]
+    assert (line["goal"], line["outcome"], line["environment_id"]) == (
+        made["delivery"],
+        "failed",
+        made["failed"],
+    )
+    assert site.api("GET", "/activity?goal=never").json == {"activity": []}
+
+
+@pytest.mark.usefixtures("made")
+def test_lanes_tell_who_holds_them_and_what_waits(site: Site) -> None:
+    by_name = {lane["repository"]: lane for lane in site.api("GET", "/lanes").json["lanes"]}
+    lane = by_name["acme/api"]
+    assert (lane["status"], lane["environment"]) == ("running", "development:refs/heads/hotfix/cache")
+    assert [work["ref"] for work in lane["waiting"]] == [
+        "refs/heads/feature/search",
+        "refs/heads/feature/export",
+    ]
+    assert lane["waiting"][0]["deliveries"] == ["d-feature-search-push"]
+    (snoozed,) = lane["snoozed"]
+    assert 0 < snoozed["seconds"] <= 12
+    assert by_name["acme/storefront"]["status"] == "idle"
+
+
+def test_a_dead_letter_is_listed_and_shown(site: Site, made: dict[str, str]) -> None:
+    (letter,) = site.api("GET", "/dead-letters").json["dead_letters"]
+    assert (letter["id"], letter["task"]) == (made["letter"], Task.SYNC)
+    assert letter["work"]["deliveries"] == ["d-spike-push"]
+    shown = site.api("GET", f"/dead-letters/{made['letter']}").json
+    assert "KeyError" in shown.pop("traceback")
+    assert shown == letter
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/environments/unknown",
+        "/deliveries/unknown",
+        "/dead-letters/unknown",
+        "/dead-letters/acme~api-1",
+        "/environments/%00%ff",
+        "/deliveries/%C3%BC%0A",
+    ],
+)
+def test_what_is_not_known_is_not_found(site: Site, path: str) -> None:
+    answer = site.api("GET", path)
+    assert (answer.status_code, list(answer.json)) == (404, ["error"])
+    assert answer.json["error"].isprintable()
+
+
+# --- asking for something -----------------------------------------------------------------------------------------
+
+
+def test_a_resync_is_queued(site: Site) -> None:
+    answer = site.api("POST", "/resync", json={"repository": "acme/api"})
+    (work,) = site.waiting
+    assert (answer.status_code, answer.json) == (
+        202,
+        {"id": work.goal, "outcome": "queued", "repository": "acme/api", "environment_id": None},
+    )
+    assert (work.environment, work.task, work.cause) == (RESYNC_KEY, Task.RESYNC, Cause.RESYNC)
+    assert [each.task for each in site.queue.sent] == [Task.RESYNC]
+
+
+def test_a_resync_of_a_repository_in_another_case_goes_to_its_lane(site: Site) -> None:
+    site.push("feature/x", repository="acme/Api")
+    answer = site.api("POST", "/resync", json={"repository": "ACME/api"})
+    assert answer.json["repository"] == "acme/Api"
+    assert [str(each) for each in site.lanes.repositories()] == ["acme/Api"]
+    assert len(site.waiting) == 2
+
+
+def test_a_resync_of_all_that_are_known_or_named() -> None:
+    site = Site({"DEPLOYER_REPOSITORIES": "acme/api,acme/st*,named/one"})
+    for repository in ("acme/api", "acme/storefront", "not/served"):
+        site.lanes.accept(Repository.parse(repository), Work("staging"))
+    answer = site.api("POST", "/resync", json={"all": True})
+    assert answer.status_code == 202
+    named = [task["repository"] for task in answer.json["tasks"]]
+    assert named == ["acme/api", "acme/storefront", "named/one"]
+    goals = {work.goal for work in site.waiting if work.environment == RESYNC_KEY}
+    assert goals == {task["id"] for task in answer.json["tasks"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b"\xff", 400),
+        (b"[" * 50_000, 400),
+        (b"{}", 400),
+        (b'{"all": false}', 400),
+        (b'{"all": "true"}', 400),
+        (b'{"all": true, "repository": "acme/api"}', 400),
+        (b'{"repository": 1}', 400),
+        (b'{"repository": "acme"}', 400),
+        (b'{"repository": "acme/\\ud800"}', 400),
+        (b'{"repository": "not/served"}', 409),
+    ],
+)
+def test_a_resync_of_nothing_that_can_be_served(site: Site, body: bytes, code: int) -> None:
+    answer = site.api("POST", "/resync", data=body)
+    assert (answer.status_code, list(answer.json)) == (code, ["error"])
+    assert site.untouched
+
+
+@pytest.mark.parametrize(
+    ("body", "commit"), [({}, ""), ({"sha": ""}, ""), ({"sha": "b" * 40}, "b" * 40), (None, "")]
+)
+def test_a_redeploy_is_queued(
+    site: Site, made: dict[str, str], body: dict[str, str] | None, commit: str
+) -> None:
+    answer = site.api("POST", f"/environments/{made['failed']}/redeploy", json=body)
+    assert answer.status_code == 202
+    (work,) = [work for work in site.waiting if work.cause == Cause.REDEPLOY]
+    assert (work.ref, work.sha) == ("refs/heads/fix/rate-limit", commit)
+    assert answer.json == {
+        "id": work.goal,
+        "outcome": "queued",
+        "repository": "acme/api",
+        "environment_id": made["failed"],
+    }
+
+
+def test_a_redeploy_of_staging_keeps_its_ref(site: Site, made: dict[str, str]) -> None:
+    assert site.api("POST", f"/environments/{made['staging']}/redeploy").status_code == 202
+    (work,) = [work for work in site.waiting if work.cause == Cause.REDEPLOY]
+    assert (work.environment, work.ref) == ("staging", "refs/heads/main")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"sha": 1}',
+        b'{"sha": null}',
+        b'{"sha": "abc"}',
+        b'{"sha": "main"}',
+        b'{"sha": "\\ud800"}',
+    ],
+)
+def test_a_redeploy_of_no_commit(site: Site, made: dict[str, str], body: bytes) -> None:
+    before = site.waiting
+    answer = site.api("POST", f"/environments/{made['failed']}/redeploy", data=body)
+    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+    assert site.waiting == before
+
+
+def test_a_teardown_of_a_development_environment_is_queued(site: Site, made: dict[str, str]) -> None:
+    answer = site.api("DELETE", f"/environments/{made['deployed']}")
+    assert answer.status_code == 202
+    (work,) = [work for work in site.waiting if work.cause == Cause.TEARDOWN]
+    assert (work.goal, work.ref) == (answer.json["id"], "refs/heads/feature/login")
+
+
+def test_staging_and_production_are_not_deleted(site: Site, made: dict[str, str]) -> None:
+    before = site.waiting
+    answer = site.api("DELETE", f"/environments/{made['staging']}")
+    assert (answer.status_code, "only development" in answer.json["error"]) == (409, True)
+    assert site.waiting == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/environments/{}/redeploy"), ("DELETE", "/environments/{}")]
+)
+def test_an_environment_of_a_repository_no_longer_served(method: str, path: str) -> None:
+    site = Site({"DEPLOYER_REPOSITORIES": "other/*"})
+    made = fill(site.lanes)
+    before = site.waiting
+    answer = site.api(method, path.format(made["deployed"]))
+    assert (answer.status_code, "DEPLOYER_REPOSITORIES" in answer.json["error"]) == (409, True)
+    assert site.waiting == before
+
+
+def test_a_dead_letter_is_replayed_once(site: Site, made: dict[str, str]) -> None:
+    path = f"/dead-letters/{made['letter']}"
+    answer = site.api("POST", f"{path}/replay")
+    assert (answer.status_code, answer.json["repository"]) == (202, "acme/storefront")
+    (work,) = [work for work in site.waiting if work.goal == answer.json["id"]]
+    assert (work.ref, work.deliveries) == ("refs/heads/spike", "d-spike-push")
+    assert site.outcome("d-spike-push") == "queued"
+    assert site.api("GET", path).status_code == 404
+    assert site.api("POST", f"{path}/replay").status_code == 404
+
+
+def test_a_dead_letter_is_discarded_once(site: Site, made: dict[str, str]) -> None:
+    path = f"/dead-letters/{made['letter']}"
+    answer = site.api("DELETE", path)
+    assert (answer.status_code, answer.json) == (202, {"id": made["letter"], "outcome": "discarded"})
+    assert site.lanes.dead_letters() == []
+    assert site.outcome("d-spike-push") == "dead-lettered"
+    assert site.api("DELETE", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/environments/unknown/redeploy"),
+        ("DELETE", "/environments/unknown"),
+        ("POST", "/dead-letters/unknown/replay"),
+        ("POST", "/dead-letters/acme~api-1/replay"),
+        ("DELETE", "/dead-letters/unknown"),
+        ("DELETE", "/dead-letters/acme~api-1"),
+    ],
+)
+def test_nothing_is_queued_for_what_is_not_known(site: Site, method: str, path: str) -> None:
+    answer = site.api(method, path)
+    assert (answer.status_code, list(answer.json)) == (404, ["error"])
+    assert not site.waiting
+    assert not site.queue.sent
+
+
+def test_the_end_of_what_was_asked_for_is_found_by_its_id(site: Site) -> None:
+    identity = site.put(record())
+    goal = site.api("POST", f"/environments/{identity}/redeploy").json["id"]
+    site.finish(Done("deployed", "went through every stage", record()))
+    (line,) = site.api("GET", f"/activity?goal={goal}").json["activity"]
+    assert (line["outcome"], line["environment_id"], line["commit"]) == ("deployed", identity, SHA)
+
+
+# --- all of them --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_without_redis_every_call_says_so(site: Site, method: str, path: str) -> None:
+    with site.redis_away():
+        body = {"repository": "acme/api"} if path == "/resync" else None
+        answer = site.api(method, path, json=body)
+    assert (answer.status_code, list(answer.json)) == (503, ["error"])
+    assert int(answer.headers["Retry-After"]) > 0
+    assert site.untouched
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/environments/a/b/c", 404),
+        ("POST", "/environments", 405),
+        ("GET", "/resync", 405),
+        ("DELETE", "/activity", 405),
+        ("PUT", "/environments/x", 405),
+        ("GET", "/dead-letters/x/replay", 405),
+    ],
+)
+def test_calls_that_there_are_not(site: Site, method: str, path: str, code: int) -> None:
+    answer = site.api(method, path)
+    assert (answer.status_code, list(answer.json)) == (code, ["error"])
+    assert ("Allow" in answer.headers) == (code == 405)
+
+
+@pytest.mark.parametrize("path", ["/environments", "/nothing", "/openapi.json"])
+def test_no_answer_is_kept_or_guessed_at(site: Site, path: str) -> None:
+    answer = site.api("GET", path)
+    assert (answer.headers["Cache-Control"], answer.headers["X-Content-Type-Options"]) == (
+        "no-store",
+        "nosniff",
+    )
+
+
+def test_a_fault_of_our_own_is_told_without_a_traceback(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.put(record())
+    site.redis.hset("deployer:{acme/api}:environments", "staging", "no JSON")
+    answer = site.api("GET", "/environments")
+    assert (answer.status_code, list(answer.json)) == (500, ["error"])
+    assert "Traceback" not in answer.text
+    assert "Traceback" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_the_log_holds_one_line_for_each_refusal(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    answer = site.api("GET", "/deliveries/x%0d%0aERROR%20forged%1b[2J")
+    assert answer.status_code == 404
+    (line,) = caplog.messages
+    assert line.isprintable()
+    assert caplog.records[0].levelname == "WARNING"
