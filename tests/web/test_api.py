@@ -34,19 +34,16 @@ def states(answer: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-@pytest.mark.parametrize(
-    "authorization",
-    [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "\u00fc"],
-)
 def test_no_call_is_answered_without_the_token(
-    site: Site, method: str, path: str, authorization: str | None, caplog: pytest.LogCaptureFixture
+    site: Site, method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    headers = {} if authorization is None else {"Authorization": authorization}
-    answer = site.client.open(f"/api/v1{path}", method=method, headers=headers)
-    assert (answer.status_code, list(answer.json)) == (401, ["error"])
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    for wrong in (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "\u00fc"):
+        headers = {} if wrong is None else {"Authorization": wrong}
+        answer = site.client.open(f"/api/v1{path}", method=method, headers=headers)
+        assert (answer.status_code, list(answer.json)) == (401, ["error"]), wrong
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert TOKEN not in caplog.text + answer.text
     assert site.untouched
-    assert TOKEN not in caplog.text + answer.text
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer  {TOKEN} "])
