@@ -121,7 +121,8 @@ class Supervisor:
         with self._signals():
             try:
                 for stage in sorted({child.program.stage for child in self._children}):
-                    self._start_stage(stage)
+                    if not self._asked_at:
+                        self._start_stage(stage)
                 if not self._asked_at:
                     when_ready()
                 while not self._asked_at:
@@ -297,9 +298,13 @@ class Supervisor:
         if self._guard and self._guard.poll() is None:
             return
         command = [sys.executable, "-I", "-S", str(Path(guard.__file__))]
-        self._guard = subprocess.Popen(  # noqa: S603  our own script
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-        )
+        self._guard = None
+        with suppress(OSError):  # out of processes, say: tried again at the next look
+            self._guard = subprocess.Popen(  # noqa: S603  our own script
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+            )
+        if self._guard is None:
+            return
         for child in self._children:
             if child.process is not None:
                 self._tell_guard(f"add {child.process.pid} {child.program.stage} {child.program.grace}")

@@ -1,0 +1,102 @@
+"""Real processes for the tests of what runs them: started, watched and ended from outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from sandbox.installation import Answer, alive, call, descendants, wait_for
+
+WEB = {"DEPLOYER_GITHUB_WEBHOOK_SECRET": "sandbox", "DEPLOYER_REPOSITORIES": "acme/*"}
+WORKER = {"DEPLOYER_ARTIFACT_BUCKET": "artifacts", "AWS_REGION": "us-east-1"}
+
+
+class Process:
+    """A process of its own session, whose output goes to a file in its working directory."""
+
+    def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str] | None = None) -> None:
+        self._log = directory / "output"
+        with self._log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def says(self, text: str, seconds: float = 20) -> None:
+        """Wait until its output has a text."""
+
+        def look() -> bool:
+            ended = self.popen.poll() is not None
+            if text in self.output:
+                return True
+            assert not ended, f"ended without saying {text!r}:\n{self.output}"
+            return False
+
+        try:
+            wait_for(f"it says {text!r}", look, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output[-3000:]}") from None
+
+    def ends(self, seconds: float = 20) -> int:
+        """Wait until it has ended; returns its exit status."""
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still runs after {seconds} s:\n{self.output[-3000:]}") from None
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def kill_all(self) -> None:
+        """End whatever is left of it."""
+        family = descendants(self.pid) if self.popen.poll() is None else []
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait()
+        for pid in family:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def deployer(*arguments: str) -> list[str]:
+    """The command line of `deployer`."""
+    return [sys.executable, "-m", "deployer", *arguments]
+
+
+def environment(*settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's variables without any setting, and the given ones."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("DEPLOYER_", "AWS_"))}
+    for some in settings:
+        env.update(some)
+    return env
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def gone(pids: Iterable[int], seconds: float = 20) -> None:
+    """Wait until none of the processes runs."""
+    pids = list(pids)
+    wait_for(f"{pids} have ended", lambda: not any(alive(pid) for pid in pids), seconds)
+
+
+def answer(url: str) -> Answer | None:
+    """What an address answers; None while nobody listens."""
+    try:
+        return call("GET", url, seconds=5)
+    except OSError:
+        return None
