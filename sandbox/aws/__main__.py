@@ -36,7 +36,9 @@ def main() -> int:
             speed=given.speed,
         )
     except OSError as error:
-        parser.exit(1, f"the simulated AWS cannot listen on port {given.port}: {os.strerror(error.errno or 0)}\n")
+        parser.exit(
+            1, f"the simulated AWS cannot listen on port {given.port}: {os.strerror(error.errno or 0)}\n"
+        )
     running.start()
     logging.getLogger("sandbox.aws").info("the simulated AWS answers at %s", running.url)
     os.read(heard, 1)

@@ -94,7 +94,9 @@ def test_merge_tag_and_deletions(here: Installation, repository: str, copy: Work
 
 
 def _family(here: Installation, repository: str) -> set[str]:
-    return {name for name, each in here.stacks().items() if each["tags"].get("deployer:repository") == repository}
+    return {
+        name for name, each in here.stacks().items() if each["tags"].get("deployer:repository") == repository
+    }
 
 
 def test_a_branch_that_comes_back(here: Installation, repository: str, copy: WorkingCopy) -> None:

@@ -1,0 +1,73 @@
+"""What AWS and GitHub tell gets lost, comes twice, late or out of order: the end is the same."""
+
+import pytest
+
+from sandbox.installation import Installation, WorkingCopy, wait_for
+
+WILD = {"duplicate": 0.7, "reorder": 0.7, "delay": 0.3}
+
+
+def finished(here: Installation, repository: str) -> bool:
+    """Whether every delivery of a repository's pushes has its outcome and nothing waits."""
+    return not [lane for lane in here.api("lanes")["lanes"] if lane["repository"] == repository]
+
+
+def test_where_no_event_of_aws_comes_it_is_asked(
+    here: Installation, repository: str, copy: WorkingCopy
+) -> None:
+    here.fault("aws", {"events": {"lose": 1.0}})
+    copy.branch("quiet")
+    sha = copy.write("AWS tells nothing", {})
+    copy.push()
+    found = here.settled("refs/heads/quiet", sha, repository)
+    assert found["outcome"] == "deployed"
+    assert {each["state"] for each in here.statuses(sha, repository).values()} == {"success"}
+    copy.push(":quiet")
+    here.deleted("refs/heads/quiet", repository)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_events_twice_late_and_out_of_order(
+    here: Installation, repository: str, copy: WorkingCopy, seed: int
+) -> None:
+    here.fault("aws", {"events": {**WILD, "delay_seconds": 1.0}, "seed": seed})
+    here.fault("github", {"webhooks": {**WILD, "delay": 1.0, "delay_probability": 0.3}, "seed": seed})
+    copy.branch("wild")
+    shas = []
+    for number in range(4):
+        shas.append(copy.write(f"Number {number}", {}))
+        copy.push()
+    found = here.settled("refs/heads/wild", shas[-1], repository)
+    assert found["outcome"] == "deployed"
+    wait_for("the lane is empty", lambda: finished(here, repository), 60)
+    ran = [each["sha"] for each in here.executions(found["id"])]
+    assert ran == sorted(ran, key=shas.index), "never an older commit after a newer one"
+    assert len(ran) == len(set(ran)), "never a commit twice"
+    assert ran[-1] == shas[-1]
+    here.heal()
+    copy.push(":wild")
+    here.deleted("refs/heads/wild", repository)
+
+
+def test_github_lags_behind_its_own_webhook(here: Installation, repository: str, copy: WorkingCopy) -> None:
+    copy.branch("lag")
+    first = copy.write("First", {})
+    copy.push()
+    found = here.settled("refs/heads/lag", first, repository)
+    here.fault("github", {"stale_reads": 2})
+    second = copy.write("Second", {})
+    copy.push()
+    assert here.settled("refs/heads/lag", second, repository)["outcome"] == "deployed"
+    assert [each["sha"] for each in here.executions(found["id"])] == [first, second]
+
+
+def test_throttling_and_errors_on_both_sides(here: Installation, repository: str, copy: WorkingCopy) -> None:
+    here.fault("aws", {"throttle": {"service": "cloudformation", "probability": 0.3}, "seed": 3})
+    here.fault("aws", {"errors": {"operation": "CreateStack", "mode": "after", "status": 500, "count": 1}})
+    here.fault("github", {"api": {"status": 502, "count": 2}})
+    copy.branch("rough")
+    sha = copy.write("Rough", {})
+    copy.push()
+    found = here.settled("refs/heads/rough", sha, repository)
+    assert found["outcome"] == "deployed"
+    assert [each["sha"] for each in here.executions(found["id"])] == [sha]
