@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deployer.errors import ConfigError
 
@@ -77,6 +79,7 @@ class EmbeddedRedis:
             password=self.password or None,
             socket_timeout=1,
             socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),  # by default it waits for seconds where nobody listens yet
         )
         with client, suppress(redis.RedisError):
             return bool(client.ping())
@@ -103,7 +106,8 @@ def prepare(directory: Path, *, binary: Path | None = None, with_password: bool 
     lock = _locked(directory / "lock")
     port = _port(directory / "port")
     password = _password(directory / "password") if with_password else ""
-    text = _SETTINGS.format(host=HOST, port=port, directory=directory)
+    quoted = str(directory).replace("\\", "\\\\").replace('"', '\\"')
+    text = _SETTINGS.format(host=HOST, port=port, directory=quoted)
     if password:
         text += f"requirepass {password}\n"
     _write_private(directory / "redis.conf", text)
@@ -156,12 +160,12 @@ def _locked(path: Path) -> int:
 
 def _port(path: Path) -> int:
     """The port of the last time, so that addresses people noted stay right, or else a free one."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, OverflowError):
         port = int(path.read_text())
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
-            return port
+            return int(probe.getsockname()[1])
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])

@@ -159,7 +159,10 @@ def ref_name(name: str) -> str:
 @blueprint.app_template_filter()
 def safe_url(url: str) -> str:
     """The address if a browser may be sent there, else nothing."""
-    return url if urlsplit(url).scheme in {"http", "https"} else ""
+    try:
+        return url if urlsplit(url).scheme in {"http", "https"} else ""
+    except ValueError:  # such as `https://[`
+        return ""
 
 
 @blueprint.app_template_filter()

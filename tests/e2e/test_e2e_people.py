@@ -30,7 +30,7 @@ def said(here: Installation, *arguments: str) -> str:
     return done.stdout
 
 
-def celery(here: Installation, *arguments: str) -> list[str]:
+def celery(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "--app=workers", *arguments]
 
 
@@ -68,12 +68,13 @@ def test_status_why_and_resync(here: Installation, repository: str, copy: Workin
     assert here.settled("refs/heads/lost", lost, repository)["outcome"] == "deployed"
 
 
-def test_celery_calls_a_resync(here: Installation, repository: str, copy: WorkingCopy, deployed: str) -> None:
+@pytest.mark.usefixtures("deployed")
+def test_celery_calls_a_resync(here: Installation, repository: str, copy: WorkingCopy) -> None:
     here.fault("github", {"webhooks": {"lose": 1.0}})
     newer = copy.write("GitHub tells nobody", {})
     copy.push()
     here.heal()
-    command = celery(here, "call", "deployer.resync", f'--args=["{repository}"]')
+    command = celery("call", "deployer.resync", f'--args=["{repository}"]')
     done = subprocess.run(
         command, cwd=here.directory, env=here.env, capture_output=True, text=True, check=False, timeout=60
     )
@@ -126,7 +127,7 @@ def test_flower_shows_the_tasks_and_no_secret(here: Installation, repository: st
     log = here.directory / "flower.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            celery(here, "flower", "--address=127.0.0.1", f"--port={port}"),
+            celery("flower", "--address=127.0.0.1", f"--port={port}"),
             cwd=here.directory,
             env={**here.env, "FLOWER_UNAUTHENTICATED_API": "true"},
             stdout=output,
@@ -193,9 +194,7 @@ def _post(here: Installation, body: bytes, secret: str, delivery: str = "", **he
     )
 
 
-def test_bad_requests_queue_nothing(
-    here: Installation, repository: str, copy: WorkingCopy, deployed: str
-) -> None:
+def test_bad_requests_queue_nothing(here: Installation, repository: str, deployed: str) -> None:
     right = SECRETS["DEPLOYER_GITHUB_WEBHOOK_SECRET"]
     body = _payload(repository, deployed)
     before = len(here.api(f"activity?repository={repository}&limit=100")["activity"])
