@@ -1,0 +1,313 @@
+"""The dashboard's pages: what people read there, and that nobody's names or reasons become markup."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from deployer.environments import Repository
+from deployer.ledger import DeadLetter, Task
+from deployer.ports import Dead, Done, Snooze
+from deployer.refs import Ref
+from tests.web.fill import fill
+from tests.web.site import SHA, Site, record
+
+_VOID = {"meta", "link", "img", "br", "hr", "input"}
+ODD = [
+    "feature/ü#1",
+    "<script>alert(1)</script>",
+    "<img/src=x/onerror=alert(1)>",
+    'a"onmouseover="alert(1)',
+    "a'b&amp;<b>",
+    "{{7+7}}",
+    "100%25%3Cscript%3E",
+    "\u202eevil",
+    "x" * 900,
+]
+WILD = '<script>alert(\'x\')</script> " onload="x" & </td></table> {{ 7*7 }}'
+
+
+class Page(HTMLParser):
+    """A page taken apart; its tags must be closed as they were opened."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        assert answer.mimetype == "text/html"
+        self.feed(answer.text)
+        self.close()
+        assert self._open == []
+        self.words = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, attribute: str) -> list[str]:
+        """The values of an attribute."""
+        return [given[attribute] for name, given in self.tags if name == tag and attribute in given]
+
+    @property
+    def refreshes(self) -> bool:
+        return "refresh" in self.all("meta", "http-equiv")
+
+
+def look(site: Site, path: str = "/", code: int = 200) -> Page:
+    """Get a page, and insist that it is harmless: no script, no handler, nothing from elsewhere."""
+    answer = site.client.get(path)
+    assert answer.status_code == code, answer.text
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "script-src" not in policy
+    page = Page(answer)
+    assert not {"script", "style", "iframe", "object", "form", "button", "input"} & {
+        tag for tag, _ in page.tags
+    }
+    for tag, given in page.tags:
+        assert not [name for name in given if name.startswith("on") or name == "style"], (tag, given)
+    for source in page.all("link", "href") + page.all("img", "src"):
+        assert source.startswith("/static/")
+        with site.client.get(source) as found:
+            assert found.status_code == 200
+    for target in page.all("a", "href"):
+        assert re.match(r"https?://|/(?!/)", target), target
+    return page
+
+
+# --- overview -----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_overview_says_what_to_do(site: Site) -> None:
+    page = look(site)
+    assert "No environment yet" in page.words
+    assert "deployer resync --all" in page.words
+    assert "Dead letters" not in page.words
+
+
+def test_the_overview_shows_all_there_is(site: Site) -> None:
+    made = fill(site.lanes)
+    page = look(site)
+    links = page.all("a", "href")
+    for name in ("staging", "deployed", "failed"):
+        assert f"/environments/{made[name]}" in links
+    for words in (
+        "7 environments",
+        "2 under way",
+        "1 failed",
+        "1 dead letter acme/api",
+        "make test",
+        made["letter"],
+        "KeyError in deployer.sync",
+        "sync hotfix/cache",
+        "feature/search",
+        "Show 1 deleted",
+        "went through every stage",
+    ):
+        assert words in page.words
+    assert page.refreshes
+
+
+def test_deleted_environments_are_shown_if_asked_for(site: Site) -> None:
+    made = fill(site.lanes)
+    path = f"/environments/{made['deleted']}"
+    hidden, shown = look(site), look(site, "/?deleted=1")
+    assert "Hide deleted environments" in shown.words
+    assert shown.all("a", "href").count(path) == hidden.all("a", "href").count(path) + 1
+
+
+def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
+    repository = Repository.parse("acme/api")
+    for number in range(12):
+        site.push(f"x{number}", delivery=f"d-{number}")
+        letter = DeadLetter(
+            f"acme~api-{number}",
+            str(repository),
+            Task.SYNC,
+            "a bug",
+            "",
+            1000.0 + number,
+            '{"environment": "staging"}',
+        )
+        site.finish(Dead(letter))
+    page = look(site)
+    assert "The newest 10 of 12" in page.words
+    assert re.findall(r"acme~api-(\d+)", page.words) == [str(number) for number in range(11, 1, -1)]
+
+
+# --- an environment -----------------------------------------------------------------------------------------------
+
+
+def test_an_environment_shows_its_reason_and_stages(site: Site) -> None:
+    stages = [
+        {"name": "Source", "status": "succeeded", "reason": "", "url": ""},
+        {"name": "Build", "status": "failed", "reason": "exit status 2", "url": "https://console.example/x"},
+    ]
+    identity = site.put(
+        record(state="failed", outcome="failed", reason="Build failed: make test", stages=stages)
+    )
+    page = look(site, f"/environments/{identity}")
+    for words in ("feature/x failed", "Build failed: make test", "exit status 2", identity, SHA):
+        assert words in page.words
+    links = page.all("a", "href")
+    assert "https://console.example/x" in links
+    assert f"https://github.com/acme/api/commit/{SHA}" in links
+    assert not page.refreshes
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JAVASCRIPT:alert(1)",
+        "data:text/html,x",
+        "//evil.example",
+        "https://[x",
+        "x",
+        "",
+    ],
+)
+def test_a_stage_leads_nowhere_but_to_the_web(site: Site, url: str) -> None:
+    stages = [{"name": "Build", "status": "failed", "reason": "", "url": url}]
+    identity = site.put(record(stages=stages))
+    assert url not in look(site, f"/environments/{identity}").all("a", "href") or not url
+
+
+@pytest.mark.parametrize(
+    ("api_url", "link"),
+    [
+        ("https://api.github.com", f"https://github.com/acme/api/commit/{SHA}"),
+        ("https://git.example/api/v3", f"https://git.example/acme/api/commit/{SHA}"),
+        ("https://api.acme.ghe.com", f"https://acme.ghe.com/acme/api/commit/{SHA}"),
+        ("https://proxy.example", None),
+    ],
+)
+def test_a_commit_leads_to_github_where_its_address_is_known(api_url: str, link: str | None) -> None:
+    site = Site({"DEPLOYER_GITHUB_API_URL": api_url})
+    identity = site.put(record())
+    found = [each for each in look(site, f"/environments/{identity}").all("a", "href") if "commit" in each]
+    assert found == [link] * len(found)
+    assert bool(found) == bool(link)
+
+
+@pytest.mark.parametrize(
+    "state", ["pending", "provisioning", "updating", "running", "deleting", "deployed", "deleted"]
+)
+def test_a_page_looks_again_by_itself_while_something_is_under_way(site: Site, state: str) -> None:
+    identity = site.put(record(state=state))
+    assert look(site, f"/environments/{identity}").refreshes == (state not in {"deployed", "deleted"})
+
+
+def test_an_environment_tells_its_place_in_the_lane(site: Site) -> None:
+    first, second = record("first"), record("second")
+    site.push("first", delivery="d-1")
+    assert "sync is on its way to a worker" in look(site, f"/environments/{first.stack_name}").words
+    site.push("second", delivery="d-2")
+    site.push("third", delivery="d-3")
+    work = site.lanes.begin(Repository.parse("acme/api"), site.queue.sent[-1].token)
+    assert work is not None
+    assert "sync runs now" in look(site, f"/environments/{first.stack_name}").words
+    assert "waits for its turn, 1 of 2 in the lane" in look(site, f"/environments/{second.stack_name}").words
+    site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, Snooze(work, 100, first))
+    assert re.search(
+        r"waits for AWS, looks again in (100|99) s", look(site, f"/environments/{first.stack_name}").words
+    )
+
+
+def test_an_environment_shows_its_own_history_only(site: Site) -> None:
+    site.put(record("other", reason="of another"))
+    identity = site.put(record(reason="of this"))
+    page = look(site, f"/environments/{identity}")
+    assert "of this" in page.words
+    assert "of another" not in page.words
+
+
+# --- names and reasons of other people ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("branch", ODD)
+def test_an_odd_name_is_shown_as_it_is(site: Site, branch: str) -> None:
+    found = record(branch)
+    site.push(branch)
+    site.push("another", delivery="d-2")
+    assert branch in look(site).words
+    assert branch in look(site, f"/environments/{found.stack_name}").words
+    site.finish(Done("deployed", "it is there", found.but(state="deployed", outcome="deployed")))
+    for path in ("/", f"/environments/{found.stack_name}"):
+        page = look(site, path)
+        assert branch in page.words
+    assert f"/environments/{found.stack_name}" in look(site).all("a", "href")
+
+
+def test_a_wild_reason_is_shown_as_it_is(site: Site) -> None:
+    stages = [{"name": WILD, "status": WILD, "reason": WILD, "url": "https://x.example/\"onclick='x'"}]
+    identity = site.put(
+        record(state=WILD, outcome=WILD, reason=WILD, execution=WILD, stages=stages, commit='"><script>')
+    )
+    site.push("dies", delivery="d-2")
+    work = '{"environment": "<b>"}'
+    site.finish(Dead(DeadLetter("<b>", "acme/api", WILD, WILD, "", 1.0, work)))
+    for path in ("/", f"/environments/{identity}"):
+        assert WILD in look(site, path).words
+
+
+@pytest.mark.parametrize(
+    "name", ["%3Cscript%3Ealert(1)%3C/script%3E", "%22onload=%22x", "x" * 3000, "%0a%ff%00"]
+)
+def test_an_unknown_environment_is_a_page_too(site: Site, name: str) -> None:
+    page = look(site, f"/environments/{name}", 404)
+    assert "Not found" in page.words
+    assert "/" in page.all("a", "href")
+
+
+# --- what is not there --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/environments/", "/environments/unknown", "/static/unknown.css"])
+def test_what_is_not_there_is_not_found(site: Site, path: str) -> None:
+    look(site, path, 404)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_pages_change_nothing(site: Site, method: str) -> None:
+    identity = site.put(record())
+    before = site.redis.keys("*")
+    for path in ("/", f"/environments/{identity}"):
+        assert site.client.open(path, method=method).status_code == 405
+    assert site.redis.keys("*") == before
+
+
+def test_without_redis_the_page_says_so_and_tries_again(site: Site) -> None:
+    with site.redis_away():
+        answer = site.client.get("/")
+        page = look(site, "/", 503)
+    assert answer.headers["Retry-After"]
+    assert "Not available just now" in page.words
+    assert page.refreshes
+
+
+def test_pages_hold_no_secret(site: Site) -> None:
+    made = fill(site.lanes)
+    shown = "".join(site.client.get(path).text for path in ("/", f"/environments/{made['failed']}"))
+    for secret in (*site.deployer.config.webhook_secrets, "api-token", "aws-key", "Traceback"):
+        assert secret not in shown
+
+
+def test_the_style_sheet_loads_nothing(site: Site) -> None:
+    with site.client.get("/static/style.css") as answer:
+        assert answer.mimetype == "text/css"
+        assert not re.search(r"url\(|@import|expression", answer.text)
+
+
+def test_odd_names_are_names_that_git_allows() -> None:
+    assert [Ref.of_branch(branch).short for branch in ODD] == ODD
