@@ -1,5 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics`: for whoever watches over the process."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from flask import Blueprint, current_app, jsonify
 from werkzeug.wrappers import Response
 
@@ -8,6 +10,8 @@ from web.answers import one_line
 from web.context import deployer
 
 blueprint = Blueprint("health", __name__)
+_READY_SECONDS = 1.0  # whoever probes waits about as long; a Redis that hangs takes longer to be given up
+_asker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz")
 
 
 @blueprint.get("/healthz")
@@ -20,10 +24,13 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Whether deliveries can be accepted, and which part is away if not."""
+    asked = _asker.submit(deployer().lanes.ping)
     try:
-        deployer().lanes.ping()
-    except UnavailableError as error:
-        away: Response = jsonify(status="not ready", parts={"redis": one_line(error)})
+        asked.result(_READY_SECONDS)
+    except (UnavailableError, TimeoutError) as error:
+        asked.cancel()
+        reason = one_line(error) or f"Redis does not answer within {_READY_SECONDS:g} s"
+        away: Response = jsonify(status="not ready", parts={"redis": reason})
         away.status_code = 503
         return away
     ready: Response = jsonify(status="ready", parts={"redis": "ok"})

@@ -165,8 +165,10 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
   if record ~= '' then C('HSET', P .. ':environments', env, record) end
   if kind == 'done' or kind == 'dead' then
     close(current, outcome, reason, ttl)
-    remember(cjson.encode({ at = now / 1000, repository = repository, environment = env, goal = current.goal,
-      outcome = outcome, reason = reason, commit = commit }))
+    if current.cause ~= 'event' or outcome ~= 'skipped' then  -- AWS's echo of what was done is no history
+      remember(cjson.encode({ at = now / 1000, repository = repository, environment = env, goal = current.goal,
+        outcome = outcome, reason = reason, commit = commit }))
+    end
     count('goal:' .. outcome)
     if kind == 'dead' then C('HSET', P .. ':dead', cjson.decode(letter).id, letter) end
   else

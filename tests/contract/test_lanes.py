@@ -363,6 +363,17 @@ def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes
     assert outcome(lanes, "d1") == "deployed"
 
 
+def test_the_echo_of_what_was_done_is_no_history(lanes: RedisLanes) -> None:
+    for delivery, outcome in (("e1", Outcome.SKIPPED), ("e2", Outcome.DEPLOYED)):
+        dispatch = event(lanes, delivery).dispatch
+        begin(lanes, dispatch)
+        lanes.finish(HELLO, dispatch.token, Done(outcome, "why"))
+    told = lanes.delivery("e1")
+    assert told is not None
+    assert (told.outcome, told.reason) == ("skipped", "why")
+    assert [(line.goal, line.outcome) for line in lanes.activity()] == [("e2", "deployed")]
+
+
 def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
