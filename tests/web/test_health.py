@@ -1,0 +1,129 @@
+"""`/healthz`, `/readyz` and `/metrics`."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+
+from deployer.adapters.redis_client import connect
+from tests.web.fill import fill
+from tests.web.site import Site, push_payload
+
+SOON = 2.0
+
+
+@pytest.fixture(params=["refuses", "is silent"])
+def away(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A site whose Redis refuses connections, or takes them and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if request.param == "is silent":
+            server.listen(64)
+        client: redis.Redis = connect(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+        yield Site(client=client)
+        client.close()
+
+
+def metrics(site: Site) -> dict[tuple[str, ...], float]:
+    """Every sample: its name and the values of its labels."""
+    answer = site.client.get("/metrics")
+    assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_it_is_alive_with_and_without_redis(site: Site) -> None:
+    assert (site.client.get("/healthz").status_code, site.client.get("/healthz").json) == (
+        200,
+        {"status": "alive"},
+    )
+    with site.redis_away():
+        assert site.client.get("/healthz").status_code == 200
+
+
+def test_it_is_ready_while_redis_answers(site: Site) -> None:
+    answer = site.client.get("/readyz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ready", "parts": {"redis": "ok"}})
+    with site.redis_away():
+        assert site.client.get("/readyz").status_code == 503
+    assert site.client.get("/readyz").status_code == 200
+
+
+def test_it_says_soon_that_it_is_not_ready(away: Site) -> None:
+    for _ in range(2):
+        start = time.monotonic()
+        answer = away.client.get("/readyz")
+        assert time.monotonic() - start < SOON
+        assert (answer.status_code, answer.json["status"]) == (503, "not ready")
+        assert "Redis does not answer" in answer.json["parts"]["redis"]
+
+
+def test_metrics_tell_of_deliveries_and_their_outcomes(site: Site) -> None:
+    fill(site.lanes)
+    before = metrics(site)
+    site.push("new", delivery="d-new")
+    site.push("new", delivery="d-new")
+    site.deliver({}, event="star", delivery="d-star")
+    site.deliver(b"", delivery="d-bad")
+    site.aws({}, key="wrong")
+    after = metrics(site)
+
+    def grown(*name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert grown("deployer_deliveries_total", "queued") == 1
+    assert grown("deployer_deliveries_total", "duplicate") == 1
+    assert grown("deployer_outcomes_total", "ignored") == 1
+    assert grown("deployer_webhook_answers_total", "202", "github") == 3
+    assert grown("deployer_webhook_answers_total", "400", "github") == 1
+    assert grown("deployer_webhook_answers_total", "401", "aws") == 1
+    assert grown("deployer_webhook_seconds_count", "github") == 4
+    assert grown("deployer_lane_waiting", "acme/api") == 1
+
+
+def test_metrics_tell_what_there_is(site: Site) -> None:
+    fill(site.lanes)
+    found = metrics(site)
+    for name, value in (
+        (("deployer_redis_up",), 1),
+        (("deployer_outcomes_total", "dead-lettered"), 1),
+        (("deployer_goals_total", "deployed"), 3),
+        (("deployer_lanes", "running"), 1),
+        (("deployer_lanes", "idle"), 1),
+        (("deployer_lanes", "sent"), 0),
+        (("deployer_lane_waiting", "acme/api"), 2),
+        (("deployer_lane_snoozed", "acme/storefront"), 1),
+        (("deployer_dead_letters", "acme/storefront"), 1),
+        (("deployer_dead_letters", "acme/api"), 0),
+        (("deployer_environments", "staging", "deployed"), 2),
+        (("deployer_environments", "development", "failed"), 1),
+    ):
+        assert found[name] == value, name
+    assert 0 <= found["deployer_lane_oldest_wait_seconds", "acme/api"] < 60
+
+
+def test_metrics_are_there_from_the_start_and_without_redis(site: Site) -> None:
+    assert metrics(site)["deployer_webhook_seconds_count", "github"] == 0
+    with site.redis_away():
+        assert site.deliver(push_payload()).status_code == 503
+        found = metrics(site)
+    assert found["deployer_redis_up",] == 0
+    assert found["deployer_webhook_answers_total", "503", "github"] == 1
+    assert not [name for name, *_ in found if "lane" in name]
+
+
+def test_the_metrics_of_two_applications_are_apart(site: Site) -> None:
+    site.push()
+    assert metrics(Site())["deployer_webhook_seconds_count", "github"] == 0
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_they_are_for_looking_only(site: Site, path: str) -> None:
+    assert site.client.post(path).status_code == 405
+    assert site.client.head(path).status_code == 200
