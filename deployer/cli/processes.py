@@ -11,29 +11,25 @@ from typing import NoReturn
 
 import click
 
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, require
 
 
 @click.command()
 def web() -> None:
     """Serve webhooks, API and dashboard (gunicorn)."""
-    config = settings()
-    require(config, *REQUIRED_FOR_WEB)
-    _become(web_command(config))
+    _become(web_command(settings(*REQUIRED_FOR_WEB)))
 
 
 @click.command()
 def worker() -> None:
     """Carry out tasks (Celery)."""
-    config = settings()
-    require(config, *REQUIRED_FOR_WORKER)
-    _become(worker_command(config))
+    _become(worker_command(settings(*REQUIRED_FOR_WORKER)))
 
 
 @click.command()
 def scheduler() -> None:
     """Hand out again what was lost, wake what is due, resync now and then."""
-    require(settings(), *REQUIRED_FOR_WORKER)
+    settings(*REQUIRED_FOR_WORKER)
     _become(scheduler_command())
 
 
@@ -50,15 +46,22 @@ def up(*, sandbox: bool) -> None:
     sys.exit(run(sandbox=sandbox))
 
 
-def settings() -> Config:
-    """The settings, with references to AWS left as they are: the process itself reads them.
+def settings(*required: str) -> Config:
+    """The settings, checked before any process is started on them.
+
+    Args:
+        required: attributes of `Config` that must have a value.
 
     Raises:
-        ConfigError: one is malformed.
+        ConfigError: one is missing or malformed.
     """
-    from deployer.bootstrap import environment  # noqa: PLC0415  # boto3, Celery and PyGithub
+    from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis, as below
+    from deployer.bootstrap import build  # noqa: PLC0415  # boto3, Celery and PyGithub
 
-    return load(environment(), lambda reference: reference)
+    config = build().config
+    require(config, *required)
+    connect(config.redis_url).close()  # reads the address; nothing is sent
+    return config
 
 
 def web_command(config: Config) -> list[str]:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from deployer.bootstrap import environment
 from deployer.cli import sandboxed
-from deployer.cli.processes import scheduler_command, web_command, worker_command
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+from deployer.cli.processes import scheduler_command, settings, web_command, worker_command
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config
 from deployer.embedded_redis import prepare
 from deployer.errors import ConfigError
 from deployer.supervisor import Program, Supervisor
@@ -34,8 +33,7 @@ def run(*, sandbox: bool) -> int:
         dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
         made = sandboxed.settings(os.environ, dotenv)
         sandboxed.apply(made)
-    config = load(environment(), lambda reference: reference)
-    require(config, *REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)
+    config = settings(*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)
     _check_ports(config, made)
     data = Path(config.data_dir)
     data.mkdir(parents=True, exist_ok=True)

@@ -14,9 +14,9 @@ _SHOWN = 10
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2733}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;
+table{border-collapse:collapse;width:100%;table-layout:fixed}th,td{text-align:left;padding:.3rem .8rem .3rem 0;
 border-bottom:1px solid #dde3e9;vertical-align:top}th{font-weight:600;color:#52606d}
-code{font-size:.9em}small{color:#52606d}.ok{color:#12703a}.bad{color:#b3261e}.run{color:#1257a8}
+td{overflow-wrap:anywhere}code{font-size:.9em}small{color:#52606d}.ok{color:#12703a}.bad{color:#b3261e}.run{color:#1257a8}
 """
 
 
