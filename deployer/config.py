@@ -18,15 +18,18 @@ _REFERENCE = ("ssm:", "secretsmanager:")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]-]+/[A-Za-z0-9_.*?\[\]-]+")
 
 
-def _setting(variable: str, help_text: str, *, secret: bool = False) -> Any:
-    return field(metadata={"variable": variable, "help": help_text, "secret": secret}, repr=not secret)
+def _setting(variable: str, help_text: str, *, secret: bool = False, in_repr: bool = True) -> Any:
+    metadata = {"variable": variable, "help": help_text, "secret": secret}
+    return field(metadata=metadata, repr=in_repr and not secret)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """Every setting in force. Durations are in seconds."""
 
-    redis_url: str = _setting("DEPLOYER_REDIS_URL", "redis://, rediss:// or sentinel:// URL")
+    redis_url: str = _setting(
+        "DEPLOYER_REDIS_URL", "redis://, rediss:// or sentinel:// URL", in_repr=False
+    )  # it may hold a password
     webhook_secrets: tuple[str, ...] = _setting(
         "DEPLOYER_GITHUB_WEBHOOK_SECRET", "secret of the GitHub webhook; several by comma", secret=True
     )

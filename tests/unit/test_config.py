@@ -1,0 +1,106 @@
+"""Settings: what is missing or malformed is named in one line, and secrets stay hidden."""
+
+import pytest
+
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+from deployer.environments import Repository
+from deployer.errors import ConfigError
+
+
+def test_defaults_need_no_setting() -> None:
+    config = load({})
+    assert (config.redis_url, config.github_api_url) == ("redis://127.0.0.1:6379/0", "https://api.github.com")
+    assert (config.max_attempts, config.web_port, config.log_level) == (6, 8080, "INFO")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DEPLOYER_REDIS_URL", "http://x", "must be a URL that begins with redis://"),
+        ("DEPLOYER_GITHUB_API_URL", "ftp://x", "http:// or https://"),
+        ("DEPLOYER_PUBLIC_URL", "deployer.example", "http:// or https://"),
+        ("DEPLOYER_REPOSITORIES", "acme/*, everything", "'everything', which is no owner/repo pattern"),
+        ("DEPLOYER_LOG_LEVEL", "LOUD", "'LOUD'; it must be DEBUG, INFO, WARNING or ERROR"),
+        ("DEPLOYER_WEB_PORT", "eighty", "'eighty'; it must be a number from 1 to 65535"),
+        ("DEPLOYER_WEB_PORT", "65536", "from 1 to 65535"),
+        ("DEPLOYER_MAX_ATTEMPTS", "0", "from 1 to 100"),
+        ("DEPLOYER_LEASE_SECONDS", "nan", "'nan'; it must be a number"),
+        ("DEPLOYER_POLL_SECONDS", "inf", "'inf'; it must be a number"),
+        ("DEPLOYER_GITHUB_APP_ID", "12", "must be set together"),
+        ("DEPLOYER_API_TOKEN", "ssm:/token", "ssm:/token, which cannot be read here"),
+    ],
+)
+def test_what_is_malformed_is_named(name: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load({name: value})
+    text = str(raised.value)
+    assert text.startswith(name)
+    assert words in text
+    assert "\n" not in text
+
+
+def test_empty_means_not_set() -> None:
+    assert load({"DEPLOYER_WEB_PORT": " ", "DEPLOYER_REPOSITORIES": ","}) == load({})
+
+
+def test_lists_and_references() -> None:
+    env = {
+        "DEPLOYER_GITHUB_WEBHOOK_SECRET": "new, old",
+        "DEPLOYER_API_TOKEN": "ssm:/deployer/token",
+        "DEPLOYER_GITHUB_TOKEN": "secretsmanager:github",
+    }
+    config = load(env, {"ssm:/deployer/token": " t\n", "secretsmanager:github": "g"}.__getitem__)
+    assert config.webhook_secrets == ("new", "old")
+    assert (config.api_token, config.github_token) == ("t", "g")
+
+
+def test_a_key_in_one_line_gets_its_lines_back() -> None:
+    env = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "-----BEGIN-----\\nx\\n"}
+    assert load(env).github_app_private_key == "-----BEGIN-----\nx\n"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "allowed"),
+    [
+        ("acme/*", "acme/api", True),
+        ("acme/*", "ACME/Api", True),
+        ("Acme/API", "acme/api", True),
+        ("acme/*", "acme-evil/api", False),
+        ("acme/api-*", "acme/api", False),
+        ("*/*", "any/thing", True),
+        ("", "acme/api", False),
+    ],
+)
+def test_which_repositories_are_served(patterns: str, name: str, *, allowed: bool) -> None:
+    assert load({"DEPLOYER_REPOSITORIES": patterns}).allows(Repository.parse(name)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [(REQUIRED_FOR_WEB, "DEPLOYER_GITHUB_WEBHOOK_SECRET"), (REQUIRED_FOR_WORKER, "DEPLOYER_ARTIFACT_BUCKET")],
+)
+def test_what_is_missing_is_named(names: tuple[str, ...], first: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{first} is not set; it is the "):
+        require(load({}), *names)
+
+
+def test_secrets_are_masked_where_people_look() -> None:
+    secrets = {
+        "DEPLOYER_REDIS_URL": "rediss://user:s3cret@redis.example:6380/0",
+        "DEPLOYER_GITHUB_WEBHOOK_SECRET": "s3cret",
+        "DEPLOYER_GITHUB_TOKEN": "s3cret",
+        "DEPLOYER_GITHUB_APP_ID": "7",
+        "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "s3cret",
+        "DEPLOYER_AWS_EVENT_KEY": "s3cret",
+        "DEPLOYER_API_TOKEN": "s3cret",
+    }
+    config = load(secrets)
+    shown = config.shown()
+    assert "s3cret" not in str(shown)
+    assert shown["DEPLOYER_REDIS_URL"] == "rediss://user:********@redis.example:6380/0"
+    assert shown["DEPLOYER_ARTIFACT_BUCKET"] == ""
+    assert "s3cret" not in repr(config)
+
+
+def test_a_config_shows_every_variable_once() -> None:
+    assert len(load({}).shown()) == len(Config.__dataclass_fields__)
