@@ -40,9 +40,7 @@ class Scheduler:
         pause, away = _SWEEP_SECONDS, False
         while not self._stop.wait(pause):
             try:
-                for dispatch in self._deployer.lanes.sweep():
-                    self._deployer.queue.send(dispatch)
-                self._resync_due()
+                self.look()
             except UnavailableError as error:
                 if not away:
                     _log.warning("sweeping the lanes: %s; waiting for it to return", error)
@@ -51,6 +49,16 @@ class Scheduler:
                 if away:
                     _log.warning("sweeping the lanes: Redis is back")
                 pause, away = _SWEEP_SECONDS, False
+
+    def look(self) -> None:
+        """Sweep once, and resync what is due.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        for dispatch in self._deployer.lanes.sweep():
+            self._deployer.queue.send(dispatch)
+        self._resync_due()
 
     def _resync_due(self) -> None:
         period = self._deployer.config.resync_seconds

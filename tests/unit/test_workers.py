@@ -1,0 +1,183 @@
+"""The mapping from tasks to their lane, calls by people, and the scheduler."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from world import HELLO, TEMPLATE, World, environment, sha
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import UnavailableError
+from deployer.events import Push
+from deployer.ledger import Task
+from deployer.refs import ZERO_SHA, Ref
+from workers import scheduler
+from workers.scheduler import Scheduler
+
+BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# --- messages ---
+
+
+def test_a_message_carries_names_and_a_token_only(world: World) -> None:
+    world.push(BRANCH, sha(1))
+    (message,) = world.sent
+    assert (message.task, message.repository, message.environment) == (
+        "deployer.sync", "acme/hello", f"development:{BRANCH}"
+    )  # fmt: skip
+    assert isinstance(message.token, int)
+
+
+def test_the_same_message_twice_runs_once(world: World) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    world.sent *= 2
+    world.tasks()
+    assert world.told.count("stale: the lane was handed out again") == 1
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+def test_a_worker_that_slept_past_its_lease_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    files, slept = world.host.files, []
+
+    def slow(*arguments: Any) -> Any:
+        if not slept:
+            slept.append(True)
+            world.lanes.clock_offset_ms += 61_000
+            world.sent.extend(world.lanes.sweep())  # the lane is handed to another worker
+        return files(*arguments)
+
+    monkeypatch.setattr(world.host, "files", slow)
+    world.run()
+    assert world.told.count("lost: the lane was handed out again") == 1
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    away = [UnavailableError("Redis is away")] * 2
+    finish = world.lanes.finish
+
+    def unsure(*arguments: Any) -> Any:
+        if away:
+            raise away.pop()
+        return finish(*arguments)
+
+    monkeypatch.setattr(world.lanes, "finish", unsure)
+    monkeypatch.setattr("workers.tasks.time.sleep", lambda _seconds: None)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+# --- people ---
+
+
+def test_people_enqueue_by_the_names_of_tasks(world: World) -> None:
+    world.push(BRANCH, sha(1))
+    world.push(MAIN, sha(2))
+    world.run()
+    world.host.push(HELLO, BRANCH, sha(3), files={"pipeline.yml": TEMPLATE})  # its webhook was lost
+    assert world.runner.carry_out(Task.RESYNC, "ACME/Hello", "", 0).startswith("queued as ")
+    world.run()
+    assert world.built(environment(BRANCH))[-1] == (sha(3), "succeeded")
+
+    assert world.runner.carry_out(Task.TRIGGER, "acme/hello", "staging", 0).startswith("queued as ")
+    world.run()
+    assert world.built(environment(MAIN)) == [(sha(2), "succeeded")] * 2
+
+    world.runner.carry_out(Task.DELETE, "acme/hello", "x", 0)
+    world.run()
+    assert world.record(environment(BRANCH)).state == "deleted"
+
+    world.runner.carry_out(Task.SYNC, "acme/hello", f"development:{BRANCH}", 0)
+    world.run()
+    assert world.record(environment(BRANCH)).state == "deployed"
+
+
+def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
+    world.push(MAIN, sha(1))
+    world.run()
+    staging = Environment(HELLO, Kind.STAGING)
+    world.runner.carry_out(Task.PROVISION, "acme/hello", "staging", 0)
+    world.run()
+    assert world.cloud.stack(staging.stack_name) is not None
+
+
+# --- the scheduler ---
+
+
+@contextmanager
+def running(world: World, monkeypatch: pytest.MonkeyPatch, pause: float = 0.005) -> Iterator[Scheduler]:
+    monkeypatch.setattr(scheduler, "_SWEEP_SECONDS", pause)
+    made = Scheduler(world.deployer)
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def resyncs(world: World) -> int:
+    return sum(each.task == Task.RESYNC for each in world.sent)
+
+
+def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000_000.0]
+    monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+    world.push(BRANCH, sha(1))
+    world.run()
+    made = Scheduler(world.deployer)
+    made.look()
+    assert resyncs(world) == 1
+    world.run()
+    made.look()
+    assert resyncs(world) == 0, "not again within the period"
+    now[0] += world.deployer.config.resync_seconds
+    made.look()
+    assert resyncs(world) == 1
+    world.run()
+
+    other = Repository.parse("acme/other")
+    world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    made.look()
+    assert resyncs(world) == 0
+
+
+def test_redis_away_is_told_once_and_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    swept = threading.Event()
+    answers = iter([UnavailableError("no route"), UnavailableError("no route")])
+
+    def sweep() -> list[object]:
+        if error := next(answers, None):
+            raise error
+        swept.set()
+        return []
+
+    monkeypatch.setattr(world.lanes, "sweep", sweep)
+    with running(world, monkeypatch):
+        assert swept.wait(10)
+    told = [record.getMessage() for record in caplog.records if record.name == "deployer.scheduler"]
+    assert [text for text in told if "no route" in text] == [
+        "sweeping the lanes: no route; waiting for it to return"
+    ]
