@@ -71,11 +71,16 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
             "AWS_DEFAULT_REGION": _REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": aws,
+            # what `.env` has of these would win over the address above
+            **{name: aws for name in dotenv if name.startswith("AWS_ENDPOINT_URL_")},
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
             "AWS_PROFILE": "default",
             "AWS_REGION": _REGION,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_SESSION_TOKEN": SECRET,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_USE_DUALSTACK_ENDPOINT": "false",
+            "AWS_USE_FIPS_ENDPOINT": "false",
         }
     )
     # a proxy cannot reach this machine's own address

@@ -1,5 +1,6 @@
 """What `deployer up` runs, in which environment, and what it tells when it is ready."""
 
+import errno
 import http.client
 import os
 import shlex
@@ -7,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -37,11 +39,13 @@ def run(*, sandbox: bool) -> int:
     _check_ports(config, made)
     data = Path(config.data_dir)
     data.mkdir(parents=True, exist_ok=True)
-    (data / ".gitignore").write_text("*\n")
+    if not (ignore := data / ".gitignore").exists():
+        ignore.write_text("*\n")
     programs = []
     if not os.environ.get("DEPLOYER_REDIS_URL"):
         redis = prepare(data / "redis", with_password=not sandbox)
         os.environ["DEPLOYER_REDIS_URL"] = made["DEPLOYER_REDIS_URL"] = redis.url
+        config = replace(config, redis_url=redis.url)
         programs.append(
             Program("redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log)
         )
@@ -65,7 +69,7 @@ def _product(config: Config) -> list[Program]:
 
 def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Program]:
     github, aws = (int(made[f"DEPLOYER_SANDBOX_{name}_PORT"]) for name in ("GITHUB", "AWS"))
-    web = f"http://{_local(config)}:{config.web_port}"
+    web = _web_url(config)
     aws_answers = _answers(sandboxed.HOST, aws, "/_sandbox/health")
     return [
         Program(
@@ -119,6 +123,11 @@ def _local(config: Config) -> str:
     return sandboxed.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  compared
 
 
+def _web_url(config: Config) -> str:
+    host = _local(config)
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.web_port}"
+
+
 def _check_ports(config: Config, made: Mapping[str, str]) -> None:
     """Say which port is taken before anything starts; each is held until all are known to be free."""
     wanted = [(config.web_host, config.web_port, "DEPLOYER_WEB_PORT")]
@@ -134,15 +143,21 @@ def _check_ports(config: Config, made: Mapping[str, str]) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
+                probe.listen()  # what is only bound can be bound again
             except OSError as error:
-                raise ConfigError(
-                    f"port {port} of {host} cannot be used ({error.strerror}); set {name} to a free one"
-                ) from error
+                if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+                    text = (
+                        f"port {port} of {host} cannot be used ({error.strerror}); set {name} to a free one"
+                    )
+                else:
+                    text = f"{host} is no address to listen on ({error.strerror}); correct DEPLOYER_WEB_HOST"
+                raise ConfigError(text) from error
 
 
 def _write_env(path: Path, made: Mapping[str, str]) -> None:
     """What another terminal needs to talk to these processes."""
     path.touch(mode=0o600, exist_ok=True)
+    path.chmod(0o600)
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(made.items())]
     path.write_text(
         "# Written at every start. To use it: set -a; . " + shlex.quote(_shown(path)) + "\n" + "".join(lines)
@@ -157,14 +172,14 @@ def _shown(path: Path) -> str:
 
 
 def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
-    web = f"http://{_local(config)}:{config.web_port}/"
+    web = f"{_web_url(config)}/"
     rows = [("Dashboard", web)]
     if "DEPLOYER_SANDBOX_GITHUB_PORT" in made:
         github = f"http://{sandboxed.HOST}:{made['DEPLOYER_SANDBOX_GITHUB_PORT']}/"
         rows += [
             ("GitHub, simulated", github),
             ("AWS, simulated", f"{made['AWS_ENDPOINT_URL']}/_sandbox/"),
-            ("Redis", config_url(config)),
+            ("Redis", config.shown()["DEPLOYER_REDIS_URL"]),
             ("", ""),
             ("Try", f"git clone {github}{sandboxed.SAMPLE}.git && cd {sandboxed.SAMPLE.partition('/')[2]}"),
             (
@@ -175,7 +190,7 @@ def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
             ("", ""),
         ]
     else:
-        rows.append(("Redis", config_url(config)))
+        rows.append(("Redis", config.shown()["DEPLOYER_REDIS_URL"]))
     if made:
         rows.append(
             ("Command line", f"set -a; . {shlex.quote(_shown(data / 'env'))}; set +a; deployer status")
@@ -183,8 +198,3 @@ def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
     rows.append(("Stop", "Ctrl-C"))
     lines = "".join(f"  {name:<18} {value}".rstrip() + "\n" for name, value in rows)
     return f"\n  deployer is ready\n\n{lines}\n"
-
-
-def config_url(config: Config) -> str:
-    """Redis's address as people may see it."""
-    return os.environ.get("DEPLOYER_REDIS_URL") or config.shown()["DEPLOYER_REDIS_URL"]

@@ -262,11 +262,13 @@ def test_the_guard_ends_everything_after_kill_9(house: House, its_first_guard_di
         sh("deaf", f"echo $$ > deaf; {DEAF}", stage=2, grace=0.2),
     )
     supervisor.says("all are ready")
-    pids = [house.pid(name) for name in ("pid", "child", "deaf")]
     [guard] = wait_for("a guard", lambda: guards(supervisor))
     if its_first_guard_died:
         os.kill(guard, signal.SIGKILL)
         [guard] = wait_for("another guard", lambda: [pid for pid in guards(supervisor) if pid != guard])
+        os.kill(house.pid("deaf"), signal.SIGKILL)
+        supervisor.says("deaf is back")  # and so the guard has been told everything
+    pids = [house.pid(name) for name in ("pid", "child", "deaf")]
     supervisor.send(signal.SIGKILL)
     gone([*pids, guard])
     assert house.lines("events")[-2:] == ["a stops", "redis stops"]
