@@ -131,6 +131,14 @@ def test_an_environment_in_full(site: Site) -> None:
     }
 
 
+def test_a_development_environment_is_told_by_its_branch_at_least(site: Site) -> None:
+    identity = site.put(record("feature/x"))
+    bare = record("feature/x").but(ref="", commit="")
+    site.redis.hset("deployer:{acme/api}:environments", bare.environment, bare.to_json())
+    found = site.api("GET", f"/environments/{identity}").json
+    assert (found["ref"], found["commit"]) == ("refs/heads/feature/x", None)
+
+
 def test_an_environment_before_its_first_task(site: Site) -> None:
     site.push("feature/x")
     answer = site.api("GET", f"/environments/{record().stack_name}")

@@ -158,6 +158,16 @@ def test_what_calls_for_nothing_is_ignored_and_says_why(
     assert (found.outcome, found.reason) == ("ignored", answer.json["reason"])
 
 
+def test_each_delivery_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    site.push(delivery="d-1")
+    site.deliver(push_payload(ref="refs/notes/a\nERROR forged\x1b[2J"), delivery="d-2")
+    queued, ignored = caplog.messages
+    assert queued == "delivery d-1: queued"
+    assert ignored.startswith("delivery d-2: ignored, refs/notes/a ERROR forged")
+    assert ignored.isprintable()
+
+
 def test_repositories_are_matched_without_case(site: Site) -> None:
     assert site.push(repository="ACME/Api").json["outcome"] == "queued"
 

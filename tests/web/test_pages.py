@@ -262,7 +262,7 @@ def test_a_wild_reason_is_shown_as_it_is(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["%3Cscript%3Ealert(1)%3C/script%3E", "%22onload=%22x", "x" * 3000, "%0a%ff%00"]
+    "name", ["%3Cscript%3Ealert(1)%3C/script%3E", "%3Cscript%3E", "%22onload=%22x", "x" * 3000, "%0a%ff%00"]
 )
 def test_an_unknown_environment_is_a_page_too(site: Site, name: str) -> None:
     page = look(site, f"/environments/{name}", 404)

@@ -1,4 +1,4 @@
-"""Bodies that are large, endless or cut off: in the application, and under gunicorn as it is served."""
+"""Bodies that are large, endless, cut off or many at once: in the application, and under gunicorn as it is served."""
 
 import http.client
 import json
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import RawIOBase
 from typing import Any
 
@@ -208,6 +209,16 @@ def test_gunicorn_delivers_a_push(port: int, lanes: RedisLanes, chunked: bool) -
     body = padded(3 * MB)
     code, answer = ask(port, parts(body) if chunked else body, **{"X-Hub-Signature-256": signature(body)})
     assert (code, answer["outcome"]) == (202, "queued")
+    assert [work.deliveries for lane in lanes.lanes() for work in lane.waiting] == ["d-1"]
+
+
+def test_gunicorn_counts_a_delivery_once_that_comes_many_times_at_once(port: int, lanes: RedisLanes) -> None:
+    body = padded(MB)
+    signed = {"X-Hub-Signature-256": signature(body)}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(port, body, **signed), range(16)))
+    assert {code for code, _ in answers} == {202}
+    assert sorted(answer["outcome"] for _, answer in answers) == ["duplicate"] * 15 + ["queued"]
     assert [work.deliveries for lane in lanes.lanes() for work in lane.waiting] == ["d-1"]
 
 
