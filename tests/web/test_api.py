@@ -88,11 +88,11 @@ def test_listings_are_filtered_by_repository(site: Site, listing: str, name: str
     assert nothing == []
 
 
-@pytest.mark.parametrize("listing", ["environments", "activity", "dead-letters"])
 @pytest.mark.parametrize("name", ["acme", "acme/", "/", "a/b/c", "acme/{x}", "%00/x", "%ff/x"])
-def test_a_filter_that_is_no_repository(site: Site, listing: str, name: str) -> None:
-    answer = site.api("GET", f"/{listing}?repository={name}")
-    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+def test_a_filter_that_is_no_repository(site: Site, name: str) -> None:
+    for listing in ("environments", "activity", "dead-letters"):
+        answer = site.api("GET", f"/{listing}?repository={name}")
+        assert (answer.status_code, list(answer.json)) == (400, ["error"])
 
 
 def test_an_environment_in_full(site: Site) -> None:

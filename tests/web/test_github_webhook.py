@@ -186,7 +186,6 @@ def test_a_ping_needs_no_redis(site: Site) -> None:
 # --- refused ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("event", ["push", "ping", "star"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -206,10 +205,11 @@ def test_a_ping_needs_no_redis(site: Site) -> None:
     ],
 )
 def test_a_signature_missing_or_wrong(
-    site: Site, event: str, headers: dict[str, str | None], caplog: pytest.LogCaptureFixture
+    site: Site, headers: dict[str, str | None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    reason = refused(site, site.deliver(PUSH, event=event, headers=headers), 401, caplog)
-    assert "X-Hub-Signature-256" in reason
+    for event in ("push", "ping", "star"):
+        reason = refused(site, site.deliver(PUSH, event=event, headers=headers), 401, caplog)
+        assert "X-Hub-Signature-256" in reason
 
 
 def test_a_form_signed_over_its_json_is_refused(site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,11 +237,11 @@ def test_a_form_signed_over_its_json_is_refused(site: Site, caplog: pytest.LogCa
         (PUSH.decode().encode("utf-16"), "not UTF-8"),
     ],
 )
-@pytest.mark.parametrize("event", ["push", "ping", "star"])
 def test_a_body_that_is_no_object(
-    site: Site, event: str, body: bytes, reason: str, caplog: pytest.LogCaptureFixture
+    site: Site, body: bytes, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert reason in refused(site, site.deliver(body, event=event), 400, caplog)
+    for event in ("push", "ping", "star"):
+        assert reason in refused(site, site.deliver(body, event=event), 400, caplog)
 
 
 @pytest.mark.parametrize(
