@@ -1,0 +1,272 @@
+"""`deployer web`, `worker` and `scheduler`, each as a process of its own, and with Redis away."""
+
+import hmac
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from click.testing import CliRunner
+from ops_kit import WEB, WORKER, Process, answer, deployer, environment, free_port, gone
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from deployer.adapters.celery_queue import CeleryQueue, make_celery
+from deployer.cli import main, processes
+from deployer.embedded_redis import EmbeddedRedis, prepare
+from deployer.ports import Dispatch
+from sandbox.installation import Answer, call, descendants, wait_for
+
+Start = Callable[..., Process]
+CELERY = [sys.executable, "-m", "celery", "--app=workers"]
+BUCKET = "deployer: DEPLOYER_ARTIFACT_BUCKET is not set; it is the S3 bucket for templates and artifacts\n"
+SECRET = (
+    "deployer: DEPLOYER_GITHUB_WEBHOOK_SECRET is not set;"
+    " it is the secret of the GitHub webhook; several by comma\n"
+)
+LEASE = "deployer: DEPLOYER_LEASE_SECONDS is 'soon'; it must be a number from 1 to 3600\n"
+ADDRESS = "deployer: DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL\n"
+
+
+def refusal(tmp_path: Path, command: list[str], settings: dict[str, str]) -> tuple[int, str, str]:
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(settings), capture_output=True, text=True, check=False, timeout=30
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (deployer("web"), SECRET),
+        (deployer("worker"), BUCKET),
+        (deployer("scheduler"), BUCKET),
+        ([*CELERY, "worker"], BUCKET),
+        ([*CELERY, "flower"], BUCKET),
+    ],
+    ids=["web", "worker", "scheduler", "celery worker", "celery flower"],
+)
+def test_a_missing_setting(tmp_path: Path, command: list[str], line: str) -> None:
+    assert refusal(tmp_path, command, {}) == (1, "", line)
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        (deployer("web"), WEB),
+        (deployer("scheduler"), WORKER),
+        ([*CELERY, "worker"], WORKER),
+    ],
+    ids=["web", "scheduler", "celery worker"],
+)
+def test_a_malformed_setting(tmp_path: Path, command: list[str], settings: dict[str, str]) -> None:
+    found = refusal(tmp_path, command, {**settings, "DEPLOYER_LEASE_SECONDS": "soon"})
+    assert found == (1, "", LEASE)
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:many/0", "redis://h/0?socket_timeout=soon"])
+def test_a_malformed_address_of_redis(tmp_path: Path, url: str) -> None:
+    found = refusal(tmp_path, deployer("scheduler"), {**WORKER, "DEPLOYER_REDIS_URL": url})
+    assert found == (1, "", ADDRESS)
+
+
+def test_settings_kept_in_aws_are_read_before_they_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"ssm:/redis": "redis://kept.example:6379/0", "secretsmanager:allowed": "acme/*"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deployer.bootstrap.resolve_reference", kept.__getitem__)
+    started: list[list[str]] = []
+    monkeypatch.setattr(processes, "_become", started.append)
+    for name, value in {**WEB, "DEPLOYER_REDIS_URL": "ssm:/redis"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DEPLOYER_REPOSITORIES", "secretsmanager:allowed")
+    result = CliRunner().invoke(main, ["web"])
+    assert (result.output, result.exit_code) == ("", 0)
+    assert "web.wsgi:app" in started[0]
+    assert "kept.example" not in str(started)
+
+
+def test_a_setting_that_aws_does_not_give(tmp_path: Path) -> None:
+    settings = {
+        **WORKER,
+        "DEPLOYER_REDIS_URL": "ssm:/redis",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    assert refusal(tmp_path, deployer("worker"), settings) == (
+        1,
+        "",
+        "deployer: reading ssm:/redis: EndpointConnectionError; check the name and AWS's rights\n",
+    )
+
+
+def push(web: str) -> Answer:
+    """A delivery as GitHub sends it."""
+    commit = {"ref": "refs/heads/main", "before": "a" * 40, "after": "b" * 40, "deleted": False}
+    owner = {"login": "acme", "name": "acme"}
+    repository = {"full_name": "acme/hello", "name": "hello", "default_branch": "main", "owner": owner}
+    body = json.dumps({**commit, "repository": repository}).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "X-GitHub-Event": "push",
+        "X-GitHub-Delivery": "5e5b2b40-0000-11ef-8000-000000000000",
+        "X-Hub-Signature-256": f"sha256={hmac.new(b'sandbox', body, 'sha256').hexdigest()}",
+    }
+    return call("POST", f"{web}/webhooks/github", body, headers)
+
+
+class Away:
+    """A Redis that is not there yet, and can come and go."""
+
+    def __init__(self, directory: Path) -> None:
+        self.prepared: EmbeddedRedis = prepare(directory)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.client = redis.Redis(
+            port=self.prepared.port,
+            password=self.prepared.password,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def comes(self) -> None:
+        self.process = subprocess.Popen(self.prepared.command)
+        wait_for("Redis is ready", self.prepared.ready, 20)
+
+    def goes(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[Away]:
+    made = Away(tmp_path / "redis")
+    yield made
+    made.goes()
+    made.client.close()
+    os.close(made.prepared.lock)
+
+
+def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away: Away) -> None:
+    port = free_port()
+    web_at = f"http://127.0.0.1:{port}"
+    settings = {
+        **WEB,
+        **WORKER,
+        "DEPLOYER_REDIS_URL": away.prepared.url,
+        "DEPLOYER_WEB_PORT": str(port),
+        "DEPLOYER_CONCURRENCY": "1",
+    }
+    web, worker, scheduler = (
+        start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker", "scheduler")
+    )
+    everyone = (web, worker, scheduler)
+
+    def ready(status: int) -> bool:
+        found = answer(f"{web_at}/readyz")
+        return found is not None and found.status == status
+
+    wait_for("the web says that it is not ready", lambda: ready(503), 30)
+    assert call("GET", f"{web_at}/healthz").status == 200
+    parts = call("GET", f"{web_at}/readyz").json["parts"]
+    assert parts["redis"].startswith("Redis does not answer (")
+    found = push(web_at)
+    assert (found.status, "Retry-After" in found.headers) == (503, True)
+    web.says("POST /webhooks/github: 503 Redis does not answer (")
+    scheduler.says("Redis does not answer (ConnectionError); waiting for it to return", 30)
+    worker.says(f"Cannot connect to redis://:**@127.0.0.1:{away.prepared.port}/0", 30)
+
+    away.comes()
+    wait_for("the web is ready", lambda: ready(200), 30)
+    scheduler.says("Redis is back", 30)
+    app = make_celery(away.prepared.url)
+    queue = CeleryQueue(app)
+    queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 7))
+    worker.says("deployer.sync of acme/hello: its token is no longer the current one", 40)
+
+    away.goes()
+    wait_for("the web is not ready", lambda: ready(503), 30)
+    wait_for("the scheduler notices", lambda: scheduler.output.count("waiting for it to return") == 2, 30)
+    wait_for("the worker notices", lambda: "Connection to broker lost" in worker.output, 30)
+    assert [each.popen.poll() for each in everyone] == [None, None, None]
+
+    away.comes()
+    wait_for("the web is ready again", lambda: ready(200), 30)
+    wait_for("the scheduler goes on", lambda: scheduler.output.count("Redis is back") == 2, 30)
+    queue.send(Dispatch("acme/api", "staging", "deployer.sync", 7))
+    worker.says("deployer.sync of acme/api: its token is no longer the current one", 40)
+    app.close()
+
+    for each in everyone:
+        each.send(signal.SIGTERM)
+    assert [each.ends(8) for each in everyone] == [0, 0, 0]
+    for each in everyone:
+        assert away.prepared.password not in each.output
+
+
+def test_each_ends_at_once_while_redis_is_away(start: Start, tmp_path: Path, away: Away) -> None:
+    settings = {
+        **WEB,
+        **WORKER,
+        "DEPLOYER_REDIS_URL": away.prepared.url,
+        "DEPLOYER_WEB_PORT": str(free_port()),
+        "DEPLOYER_CONCURRENCY": "1",
+    }
+    web, worker, scheduler = (
+        start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker", "scheduler")
+    )
+    scheduler.says("waiting for it to return", 30)
+    worker.says("Cannot connect to", 30)
+    wait_for(
+        "the web answers", lambda: answer(f"http://127.0.0.1:{settings['DEPLOYER_WEB_PORT']}/healthz"), 30
+    )
+    for each in (web, worker, scheduler):
+        each.send(signal.SIGTERM)
+    assert [each.ends(8) for each in (web, worker, scheduler)] == [0, 0, 0]
+
+
+@pytest.fixture
+def github() -> Iterator[socket.socket]:
+    """A GitHub that takes calls and answers none."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.settimeout(30)
+        yield listening
+
+
+def test_a_worker_waits_for_its_tasks_only_so_long(
+    start: Start, tmp_path: Path, away: Away, github: socket.socket
+) -> None:
+    away.comes()
+    web_at = free_port()
+    settings = {
+        **WEB,
+        **WORKER,
+        "DEPLOYER_REDIS_URL": away.prepared.url,
+        "DEPLOYER_WEB_PORT": str(web_at),
+        "DEPLOYER_CONCURRENCY": "1",
+        "DEPLOYER_DRAIN_SECONDS": "0.5",
+        "DEPLOYER_GITHUB_API_URL": f"http://127.0.0.1:{github.getsockname()[1]}",
+        "DEPLOYER_GITHUB_TOKEN": "sandbox",
+    }
+    web, worker = (start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker"))
+    wait_for("the web is ready", lambda: answer(f"http://127.0.0.1:{web_at}/healthz"), 30)
+    assert push(f"http://127.0.0.1:{web_at}").status == 202
+    with github.accept()[0]:
+        family = descendants(worker.pid)
+        worker.send(signal.SIGTERM)
+        worker.says("tasks still run after 0.5 s; ending them")
+        worker.ends(8)
+    gone(family)
+    web.send(signal.SIGTERM)
+    assert web.ends(8) == 0
