@@ -7,13 +7,13 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
+from deployer import shapes
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PayloadError, PermanentError, SignatureError
 from deployer.intake import Intake
 from deployer.ledger import Cause, EnvironmentRecord
 from deployer.ports import Accepted
 from deployer.refs import parse_sha
-from web import shapes
 from web.answers import BROKEN, CUT_OFF
 from web.context import deployer
 from web.openapi import DESCRIPTION

@@ -135,6 +135,7 @@ _SCHEMAS: Json = {
         ref=_TEXT_OR_NULL,
         sha=_TEXT_OR_NULL,
         attempts=_WHOLE,
+        last_error=_told(_TEXT, "How the attempt before ended, if there was one."),
         accepted_at=_TIME,
     ),
     "Lane": _object(

@@ -14,9 +14,9 @@ from flask import Blueprint, render_template, request
 from deployer.errors import NotFoundError
 from deployer.ledger import RESYNC_KEY, Activity, EnvironmentRecord
 from deployer.ports import Lane
+from deployer.shapes import environment_id, iso
 from web.api import known_environment
 from web.context import deployer
-from web.shapes import environment_id, iso
 
 blueprint = Blueprint("pages", __name__)
 _HISTORY = 500

@@ -123,7 +123,9 @@ def _queue_resyncs(
     if any(entry["outcome"] == "unfinished" for entry in bad):
         raise DeployerError(f"{bad[0]['repository']}: {bad[0]['reason']}; see: deployer lanes")
     if bad:
-        raise DeployerError(f"the resync of {bad[0]['repository']} ended as {bad[0]['outcome']}: {bad[0]['reason']}")
+        raise DeployerError(
+            f"the resync of {bad[0]['repository']} ended as {bad[0]['outcome']}: {bad[0]['reason']}"
+        )
 
 
 def _ended(deployer: "Deployer", repository: Repository, goal: str, deadline: float) -> Activity | None:

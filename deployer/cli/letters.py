@@ -1,9 +1,10 @@
 """`deployer dead-letters`: work that could not be done for a reason of our own, until a person decides."""
 
-from typing import Any
+from dataclasses import asdict
 
 import click
 
+from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import json_option, short, wired
 from deployer.environments import Repository
@@ -22,7 +23,7 @@ def list_(*, json_: bool) -> None:
     """List all dead letters, oldest first."""
     letters = wired().lanes.dead_letters()
     if json_:
-        output.as_json([_view(letter) for letter in letters])
+        output.as_json([shapes.dead_letter(letter) for letter in letters])
         return
     rows = [
         [
@@ -45,15 +46,22 @@ def show(letter: str, *, json_: bool) -> None:
     found = wired().lanes.dead_letter(letter)
     if found is None:
         raise NotFoundError(f"there is no dead letter {letter[:100]}; see: deployer dead-letters list")
-    view = _view(found)
     if json_:
-        output.as_json({**view, "traceback": found.traceback})
+        output.as_json(shapes.dead_letter(found, whole=True))
         return
+    work = found.arguments
     output.heading(found.id)
-    arguments = view.pop("arguments")
-    output.facts({name: value or "" for name, value in view.items() if name != "id"})
+    output.facts(
+        {
+            "environment": _environment(found),
+            "task": found.task,
+            "died": output.ago(found.at),
+            "attempts": str(work.attempts),
+            "reason": found.reason,
+        }
+    )
     output.heading("Arguments")
-    output.facts({name: value for name, value in arguments.items() if value})
+    output.facts({name: value for name, value in asdict(work).items() if value})
     if found.traceback:
         output.heading("Traceback")
         click.echo(output.clean_lines(found.traceback))
@@ -86,17 +94,3 @@ def discard(letter: str, *, json_: bool) -> None:
 def _environment(letter: DeadLetter) -> str:
     repository = Repository.parse(letter.repository)
     return f"{repository} {short(repository, letter.arguments.environment)}"
-
-
-def _view(letter: DeadLetter) -> dict[str, Any]:
-    work = letter.arguments
-    return {
-        "id": letter.id,
-        "repository": letter.repository,
-        "environment": work.environment,
-        "task": letter.task,
-        "at": output.iso(letter.at),
-        "attempts": work.attempts,
-        "reason": letter.reason,
-        "arguments": {name: getattr(work, name) for name in work.__dataclass_fields__},
-    }

@@ -1,10 +1,10 @@
 """Commands that only look: `status`, `why`, `lanes`, `orphans`."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import (
     RefType,
@@ -29,25 +29,6 @@ _ACTIVITY_SHOWN = 8
 _ACTIVITY_KEPT = 500
 
 
-def view(record: EnvironmentRecord) -> dict[str, Any]:
-    """An environment as scripts see it."""
-    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
-    return {
-        "repository": record.repository,
-        "environment": str(environment.kind),
-        "branch": environment.branch.short if environment.branch else None,
-        "ref": record.ref or (environment.branch.name if environment.branch else ""),
-        "state": record.state,
-        "commit": record.commit,
-        "stages": record.stages,
-        "outcome": record.outcome,
-        "reason": record.reason,
-        "execution": record.execution,
-        "stack": record.stack_name,
-        "updated_at": output.iso(record.updated_at),
-    }
-
-
 @click.command()
 @click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
 @click.option("--all", "all_", is_flag=True, help="Show deleted environments too.")
@@ -65,7 +46,8 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
         key=lambda record: (record.repository.lower(), record.environment),
     )
     if json_:
-        output.as_json([view(record) for record in shown])
+        url = deployer.config.public_url
+        output.as_json([shapes.environment(record, url) for record in shown])
         return
     rows = [_status_row(record) for record in shown]
     headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
@@ -112,13 +94,10 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     if json_:
         output.as_json(
             {
-                **view(record),
-                "lane": _lane_json(lane, key),
-                "activity": [{**asdict(line), "at": output.iso(line.at)} for line in activity],
-                "dead_letters": [
-                    {"id": each.id, "task": each.task, "reason": each.reason, "at": output.iso(each.at)}
-                    for each in letters
-                ],
+                **shapes.environment(record, deployer.config.public_url),
+                "lane": shapes.lane(lane) if lane else None,
+                "activity": [shapes.activity(line) for line in activity],
+                "dead_letters": [shapes.dead_letter(letter) for letter in letters],
             }
         )
         return
@@ -152,31 +131,10 @@ def _record(
         raise
 
 
-def _lane_json(lane: Lane | None, key: str) -> dict[str, Any]:
-    if lane is None:
-        return {"holds": None, "waiting": None, "snoozed_seconds": None}
-    waiting = next((work for work in lane.waiting if work.environment == key), None)
-    return {
-        "holds": {"status": lane.status, "environment": lane.environment, "task": lane.task}
-        if lane.status != "idle"
-        else None,
-        "waiting": {
-            "task": waiting.task,
-            "cause": waiting.cause,
-            "since": output.iso(waiting.accepted_at),
-            "attempts": waiting.attempts,
-            "last_error": waiting.last_error,
-        }
-        if waiting
-        else None,
-        "snoozed_seconds": lane.snoozed.get(key),
-    }
-
-
 def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
-    known = view(record)
-    name = known["branch"] or known["environment"]
-    output.heading(f"{record.repository} {name} ({known['environment']})")
+    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
+    name = environment.branch.short if environment.branch else environment.kind
+    output.heading(f"{record.repository} {name} ({environment.kind})")
     when = output.ago(record.updated_at)
     output.facts(
         {
@@ -184,10 +142,10 @@ def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
             "outcome": record.outcome,
             "reason": record.reason,
             "commit": record.commit,
-            "ref": known["ref"],
+            "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "execution": record.execution,
-            "page": f"{public_url}/environments/{record.stack_name}" if public_url else "",
+            "page": shapes.page_url(record, public_url),
         }
     )
     if record.stages:
@@ -241,7 +199,7 @@ def lanes(*, json_: bool) -> None:
     """Show the lanes that hold or await something."""
     found = wired().lanes.lanes()
     if json_:
-        output.as_json([_lane_view(lane) for lane in found])
+        output.as_json([shapes.lane(lane) for lane in found])
         return
     rows = [
         [
@@ -256,29 +214,6 @@ def lanes(*, json_: bool) -> None:
     ]
     headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
     output.table(headings, rows, empty="every lane is empty")
-
-
-def _lane_view(lane: Lane) -> dict[str, Any]:
-    return {
-        "repository": lane.repository,
-        "status": lane.status,
-        "environment": lane.environment,
-        "task": lane.task,
-        "lease_seconds": round(lane.lease_seconds, 1),
-        "waiting": [
-            {
-                "environment": work.environment,
-                "task": work.task,
-                "cause": work.cause,
-                "goal": work.goal,
-                "since": output.iso(work.accepted_at),
-                "attempts": work.attempts,
-                "last_error": work.last_error,
-            }
-            for work in lane.waiting
-        ],
-        "snoozed": {key: round(left, 1) for key, left in lane.snoozed.items()},
-    }
 
 
 def _waiting(lane: Lane) -> str:
@@ -319,8 +254,8 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
             [
                 {
                     "repository": each.full_name,
-                    "branch": short(each, plan.environment.key),
-                    "stack": plan.environment.stack_name,
+                    "environment": plan.environment.key,
+                    "environment_id": plan.environment.stack_name,
                     "reason": plan.reason,
                 }
                 for each, plan in found

@@ -10,7 +10,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -141,11 +140,6 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s"
-
-
-def iso(at: float) -> str | None:
-    """An epoch time as scripts read it: ISO 8601 in UTC, whole seconds; None where there is none."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
 
 
 def compact(stages: Iterable[Mapping[str, Any]]) -> str:

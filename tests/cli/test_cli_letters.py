@@ -23,7 +23,8 @@ def test_list(world: World, letter: str) -> None:
     assert row.startswith(f"{letter}  acme/API feature/x  sync  ")
     assert row.endswith("reading stack x: AWS cannot be reached")
     (found,) = world.json("dead-letters", "list")
-    assert (found["id"], found["attempts"], found["arguments"]["deliveries"]) == (letter, 2, "d-1")
+    assert found["id"] == letter
+    assert (found["work"]["attempts"], found["work"]["deliveries"]) == (2, ["d-1"])
 
 
 def test_an_empty_list(world: World) -> None:

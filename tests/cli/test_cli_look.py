@@ -38,7 +38,7 @@ def test_status_json(world: World) -> None:
     world.push("refs/tags/v1", A)
     (found,) = world.json("status", "ACME/api")
     assert found["repository"] == "acme/API"
-    assert (found["environment"], found["branch"], found["ref"]) == ("production", None, "refs/tags/v1")
+    assert (found["environment"], found["kind"], found["ref"]) == ("production", "production", "refs/tags/v1")
     assert (found["state"], found["outcome"], found["commit"]) == ("deployed", "deployed", A)
     assert [stage["name"] for stage in found["stages"]] == ["Source", "Build", "Deploy"]
     assert found["updated_at"].endswith("Z")
@@ -55,7 +55,7 @@ def test_status_hides_deleted_environments(world: World) -> None:
 def test_status_shows_what_no_worker_has_seen_yet(world: World) -> None:
     world.push("refs/heads/x", A, work=False)
     (found,) = world.json("status")
-    assert (found["branch"], found["state"]) == ("x", "queued")
+    assert (found["environment"], found["state"]) == ("development:refs/heads/x", "queued")
     assert world.json("status", "acme/other") == []
 
 
@@ -70,7 +70,7 @@ def test_why(world: World) -> None:
     assert "nothing waits" in text
     assert "Last activity" in text
     found = world.json("why", "acme/api", "refs/heads/feature/login")
-    assert (found["outcome"], found["lane"]["waiting"]) == ("failed", None)
+    assert (found["outcome"], found["lane"]) == ("failed", None)
     assert found["activity"][0]["outcome"] == "failed"
     assert found["dead_letters"] == []
 
@@ -86,10 +86,8 @@ def test_why_of_what_only_waits(world: World) -> None:
     assert "because of a push" in text
     assert "behind first, which has deployer.sync" in text
     lane = world.json("why", "acme/api", "second")["lane"]
-    assert (lane["holds"]["environment"], lane["waiting"]["cause"]) == (
-        "development:refs/heads/first",
-        "push",
-    )
+    assert lane["environment"] == "development:refs/heads/first"
+    assert [work["cause"] for work in lane["waiting"]] == ["push", "push"]
 
 
 def test_why_of_what_snoozes(world: World) -> None:
@@ -99,7 +97,8 @@ def test_why_of_what_snoozes(world: World) -> None:
     text = world.run("why", "acme/api", "x").stdout
     assert "provisioning" in text
     assert "snoozed; looks again in" in text
-    assert world.json("why", "acme/api", "x")["lane"]["snoozed_seconds"] > 0
+    (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
+    assert snoozed["seconds"] > 0
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "production", "refs/tags/v9"])
@@ -131,7 +130,7 @@ def test_orphans(world: World) -> None:
     world.host.remove(REPOSITORY, "refs/heads/gone")
     name = Environment.of_ref(REPOSITORY, Ref.of_branch("gone"), "main").stack_name
     assert world.run("orphans").stdout.splitlines()[1].split() == ["acme/API", "gone", name]
-    assert [found["stack"] for found in world.json("orphans", "acme/api")] == [name]
+    assert [found["environment_id"] for found in world.json("orphans", "acme/api")] == [name]
 
 
 def test_orphans_are_found_after_redis_was_wiped(world: World) -> None:
@@ -139,7 +138,7 @@ def test_orphans_are_found_after_redis_was_wiped(world: World) -> None:
     world.host.remove(REPOSITORY, "refs/heads/gone")
     world.redis.flushall()
     (found,) = world.json("orphans")
-    assert (found["repository"], found["branch"]) == ("acme/api", "gone")
+    assert (found["repository"], found["environment"]) == ("acme/api", "development:refs/heads/gone")
 
 
 def test_a_repository_that_cannot_be_read_does_not_hide_the_others(world: World) -> None:

@@ -90,7 +90,7 @@ def test_dead_letters(here: Installation, repository: str, copy: WorkingCopy) ->
         copy.write(f"On {name}", {"by.txt": name})
         copy.push()
     both = wait_for("both died", lambda: _both(_letters(here, repository)), 90)
-    ids = {each["arguments"]["environment"].rpartition("/")[2]: each["id"] for each in both}
+    ids = {each["environment"].rpartition("/")[2]: each["id"] for each in both}
     listed = said(here, "dead-letters", "list")
     assert all(identity in listed for identity in ids.values())
     shown = said(here, "dead-letters", "show", ids["poison"])

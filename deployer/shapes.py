@@ -1,4 +1,4 @@
-"""The ledger's values as the JSON of the API; `web/openapi.py` describes the same."""
+"""The ledger's values as JSON, for the API and for `--json` alike; `web/openapi.py` describes them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ def environment(record: EnvironmentRecord, base_url: str) -> Json:
 
     Args:
         record: what is known of it.
-        base_url: where people reach the dashboard, without a slash at its end.
+        base_url: where people reach the dashboard, without a slash at its end; empty where that is not known.
     """
     kind, _, branch = record.environment.partition(":")
     return {
@@ -52,8 +52,13 @@ def environment(record: EnvironmentRecord, base_url: str) -> Json:
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
         "updated_at": iso(record.updated_at),
-        "url": f"{base_url}/environments/{record.stack_name}",
+        "url": page_url(record, base_url),
     }
+
+
+def page_url(record: EnvironmentRecord, base_url: str) -> str:
+    """Its page on the dashboard, or empty where that is not known."""
+    return f"{base_url}/environments/{record.stack_name}" if base_url else ""
 
 
 def delivery(record: DeliveryRecord) -> Json:
@@ -97,6 +102,7 @@ def work(item: Work) -> Json:
         "ref": item.ref or None,
         "sha": item.sha or None,
         "attempts": item.attempts,
+        "last_error": item.last_error,
         "accepted_at": iso(item.accepted_at),
     }
 
