@@ -115,7 +115,7 @@ function ops.accept(text, delivery, event, ttl, grace)
   if delivery ~= '' then
     local key = P .. ':delivery:' .. delivery
     local outcome = C('HGET', key, 'outcome')
-    if outcome and outcome ~= 'failed' and outcome ~= 'dead-lettered' then
+    if outcome and outcome ~= 'failed' and outcome ~= 'dead-lettered' and outcome ~= 'ignored' then
       count('delivery:duplicate')
       return answer('duplicate', outcome)
     end

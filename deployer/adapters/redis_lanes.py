@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -23,7 +23,8 @@ from deployer.ledger import (
 )
 from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Retry, Snooze, Verdict
 
-_INDEX = "deployer:lanes"  # repository -> when to look at its lane again (ms)
+_INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
+_SPELLED = "deployer:spelled"  # repository's key -> its name as it was last told: people type it in any case
 _NAMES = "deployer:names"  # stack name -> repository and environment key
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _DAY = 86400
@@ -67,8 +68,9 @@ class RedisLanes:
         with unavailable():
             # before the script, so that a crash in between leaves a lane that is looked at, never one forgotten
             pipe = self._redis.pipeline(transaction=False)
-            pipe.zadd(_INDEX, {repository.full_name: self._now() + self._grace}, lt=True)
-            pipe.zadd(_INDEX, {repository.full_name: self._now() + self._grace}, nx=True)
+            pipe.zadd(_INDEX, {repository.key: self._now() + self._grace}, lt=True)
+            pipe.zadd(_INDEX, {repository.key: self._now() + self._grace}, nx=True)
+            pipe.hset(_SPELLED, repository.key, repository.full_name)
             if work.environment != RESYNC_KEY:
                 environment = Environment.from_key(repository, work.environment)
                 pipe.hset(_NAMES, environment.stack_name, f"{repository.full_name}\n{work.environment}")
@@ -144,8 +146,7 @@ class RedisLanes:
         found = []
         with unavailable():
             due = self._redis.zrangebyscore(_INDEX, "-inf", self._now(), start=0, num=limit)
-            for name in due:
-                repository = Repository.parse(name)
+            for repository in self._spelled(due):
                 rest = self._run(
                     repository, "sweep", self._grace, _DELIVERY_TTL, self._max_attempts, swept=True
                 )
@@ -262,7 +263,7 @@ class RedisLanes:
     def repositories(self) -> list[Repository]:
         """See `Lanes.repositories`."""
         with unavailable():
-            return sorted((Repository.parse(name) for name in self._redis.zrange(_INDEX, 0, -1)), key=str)
+            return sorted(self._spelled(self._redis.zrange(_INDEX, 0, -1)), key=str)
 
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""
@@ -284,6 +285,10 @@ class RedisLanes:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    def _spelled(self, keys: Sequence[str]) -> list[Repository]:
+        names = self._redis.hmget(_SPELLED, keys) if keys else []
+        return [Repository.parse(name or key) for key, name in zip(keys, names, strict=True)]
+
     def _now(self) -> int:
         return int(time.time() * 1000) + self.clock_offset_ms
 
@@ -292,7 +297,7 @@ class RedisLanes:
         look, *rest = self._script(keys=[_prefix(repository.full_name)], args=values)
         # the index lives in another slot of a cluster, so it is written after the script; `accept` and the sweeper
         # see to it that a crash in between costs at most a later look
-        self._redis.zadd(_INDEX, {repository.full_name: float(look)}, lt=not swept)
+        self._redis.zadd(_INDEX, {repository.key: float(look)}, lt=not swept)
         found: list[str] = rest
         return found
 

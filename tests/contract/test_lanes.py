@@ -374,6 +374,26 @@ def test_the_echo_of_what_was_done_is_no_history(lanes: RedisLanes) -> None:
     assert [(line.goal, line.outcome) for line in lanes.activity()] == [("e2", "deployed")]
 
 
+def test_what_was_ignored_may_be_told_again(lanes: RedisLanes) -> None:
+    lanes.ignore(DeliveryRecord("d1", "acme/hello", reason="not served"))
+    accepted = push(lanes, "d1")
+    assert (accepted.outcome, accepted.goal) == ("queued", "d1")
+    begin(lanes, accepted.dispatch)
+    lanes.finish(HELLO, accepted.dispatch.token, done())
+    assert outcome(lanes, "d1") == "deployed"
+
+
+def test_a_repository_is_one_however_it_is_spelled(lanes: RedisLanes) -> None:
+    lanes.accept(Repository.parse("acme/HELLO"), Work(X), "d1", "push")
+    lanes.accept(HELLO, Work(Y), "d2", "push")
+    assert lanes.repositories() == [HELLO]
+    (lane,) = lanes.lanes()
+    assert [each.environment for each in lane.waiting] == [X, Y]
+    later(lanes, GRACE + 1)
+    (dispatch,) = lanes.sweep()
+    assert dispatch.repository == "acme/hello"
+
+
 def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
