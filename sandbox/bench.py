@@ -1,0 +1,213 @@
+"""`make bench`: what the product's hot paths cost, as ratios to something plain measured in the same run.
+
+Times of one machine say little on another; that a webhook costs four times a plain request, and that a full lane is no
+slower than an empty one, holds anywhere.
+"""
+
+import argparse
+import hashlib
+import hmac
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.embedded_redis import prepare
+from deployer.environments import Environment, Repository
+from deployer.ledger import Outcome, Work
+from deployer.ports import Accepted, Done
+from deployer.refs import Ref
+from deployer.release import build_release
+
+_ROUNDS = 5  # the middle one counts
+_SECRET = "bench"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: microseconds of what is measured and of what it is compared with."""
+
+    what: str
+    micros: float
+    plain: str
+    plain_micros: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long."""
+        return self.micros / self.plain_micros
+
+
+def timed(action: Callable[[int], object], times: int) -> float:
+    """Microseconds of one call: the middle of several rounds."""
+    rounds = []
+    for number in range(_ROUNDS):
+        started = time.perf_counter()
+        for each in range(times):
+            action(number * times + each)
+        rounds.append((time.perf_counter() - started) / times * 1e6)
+    return statistics.median(rounds)
+
+
+def lanes(url: str, times: int) -> Iterator[Row]:
+    """The lane's scripts against a bare round trip."""
+    client = connect(url)
+    ping = timed(lambda _: client.ping(), times * 4)
+    store = RedisLanes(client)
+    repository = Repository.parse("bench/one")
+
+    def cycle(number: int) -> None:
+        _finish(store, repository, store.accept(repository, _work(0), f"cycle-{number}", "push"))
+
+    yield Row(
+        "a push through its lane: accept, begin, finish", timed(cycle, times), "a Redis round trip", ping
+    )
+
+    def accept_into(repository: Repository, environments: int) -> float:
+        for number in range(environments):
+            store.accept(repository, _work(number), f"{repository}-{number}", "push")
+        return timed(
+            lambda number: store.accept(repository, _work(0), f"{repository}-more-{number}", "push"), times
+        )
+
+    few, many = (
+        accept_into(Repository.parse("bench/few"), 10),
+        accept_into(Repository.parse("bench/many"), 2000),
+    )
+    yield Row("accept into a lane where 2,000 wait", many, "where 10 wait", few)
+
+    for number in range(1000):
+        each = Repository.parse(f"bench/idle-{number}")
+        _finish(store, each, store.accept(each, _work(0), f"idle-{number}", "push"))
+    yield Row(
+        "a sweep of 1,000 lanes at rest", timed(lambda _: store.sweep(), times), "a Redis round trip", ping
+    )
+
+
+def _work(number: int) -> Work:
+    return Work(environment=f"development:refs/heads/branch-{number}", after="a" * 40)
+
+
+def _finish(store: RedisLanes, repository: Repository, accepted: Accepted) -> None:
+    if accepted.dispatch:
+        store.begin(repository, accepted.dispatch.token)
+        store.finish(repository, accepted.dispatch.token, Done(str(Outcome.SKIPPED), "measured"))
+
+
+def webhooks(url: str, times: int) -> Iterator[Row]:
+    """The receiver against a request that does nothing."""
+    os.environ.update(
+        DEPLOYER_REDIS_URL=url, DEPLOYER_GITHUB_WEBHOOK_SECRET=_SECRET, DEPLOYER_REPOSITORIES="*/*",
+        DEPLOYER_LOG_LEVEL="ERROR",
+    )  # fmt: skip
+    from deployer.bootstrap import build
+    from web import create_app
+
+    client = create_app(build()).test_client()
+    plain = timed(lambda _: client.get("/healthz"), times)
+    repository = {
+        "full_name": "bench/hook",
+        "name": "hook",
+        "owner": {"login": "bench"},
+        "default_branch": "main",
+    }
+    push = {
+        "ref": "refs/heads/x", "before": "0" * 40, "after": "a" * 40, "created": True, "deleted": False,
+        "forced": False, "repository": repository,
+    }  # fmt: skip
+
+    def post(body: bytes) -> Callable[[int], object]:
+        signature = "sha256=" + hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
+
+        def one(number: int) -> object:
+            return client.post(
+                "/webhooks/github", data=body, content_type="application/json",
+                headers={
+                    "X-GitHub-Event": "push", "X-GitHub-Delivery": f"{len(body)}-{number}",
+                    "X-Hub-Signature-256": signature,
+                },
+            )  # fmt: skip
+
+        return one
+
+    small = json.dumps(push).encode()
+    large = json.dumps({**push, "commits": [{"message": "m" * 1000}] * 2000}).encode()
+    took = timed(post(small), times)
+    yield Row("a webhook of 300 bytes, accepted", took, "GET /healthz", plain)
+    yield Row(
+        "a webhook of 2 MB, accepted", timed(post(large), max(5, times // 20)), "one of 300 bytes", took
+    )
+
+
+def releases(times: int) -> Iterator[Row]:
+    """Reading `deploy/` against reading the same file as plain YAML."""
+    import yaml
+
+    folder = resources.files("sandbox").joinpath("sample/deploy")
+    files = {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    repository = Repository.parse("bench/one")
+    ref = Ref.parse("refs/heads/x")
+    environment = Environment.of_ref(repository, ref, "main")
+    given = {"ArtifactStore": "b", "ConnectionArn": "c"}
+
+    class Plain(yaml.SafeLoader):
+        pass
+
+    Plain.add_multi_constructor("!", lambda *_: None)
+    text = files["pipeline.yml"]
+    plain = timed(lambda _: yaml.load(text, Loader=Plain), times)  # noqa: S506  a SafeLoader
+    took = timed(lambda _: build_release(environment, ref, "x", "a" * 40, files, given), times)
+    yield Row("a release made of the sample's deploy/", took, "reading its YAML", plain)
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A Redis of the kind that `deployer up` embeds; gives its address."""
+    with tempfile.TemporaryDirectory(prefix="deployer-bench-") as name:
+        server = prepare(Path(name), with_password=False)
+        process = subprocess.Popen(server.command)
+        try:
+            while not server.ready():
+                if process.poll() is not None:
+                    raise RuntimeError(server.log.read_text())
+                time.sleep(0.02)
+            yield server.url
+        finally:
+            process.terminate()
+            process.wait()
+            os.close(server.lock)
+
+
+def main() -> int:
+    """Measure and print; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="sandbox.bench", description=__doc__)
+    parser.add_argument("--times", type=int, default=200, help="calls in a round")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args()
+    rows = []
+    with redis_server() as url:
+        for row in (
+            *releases(max(5, given.times // 20)),
+            *lanes(url, given.times),
+            *webhooks(url, given.times),
+        ):
+            rows.append(row)
+            if not given.json:
+                print(f"{row.what:<48} {row.micros:>9,.0f} us  {row.ratio:>6.1f} x {row.plain}", flush=True)
+    if given.json:
+        print(json.dumps([{**row.__dict__, "ratio": round(row.ratio, 2)} for row in rows], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
