@@ -46,8 +46,8 @@ class Calls:
         with self._lock:
             self._calls.clear()
 
-    def listed(self, **wanted: str) -> list[dict[str, Any]]:
-        """The calls whose fields have the wanted values, as plain mappings."""
+    def listed(self, since: int = 0, **wanted: str) -> list[dict[str, Any]]:
+        """The calls after the one with this number whose fields have the wanted values, as plain mappings."""
         with self._lock:
-            calls = [asdict(call) for call in self._calls]
+            calls = [asdict(call) for call in self._calls if call.seq > since]
         return [c for c in calls if all(str(c.get(k)) == v for k, v in wanted.items())]

@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sandbox.aws.protocol import AwsError
 log = logging.getLogger(__name__)
 
 ACTION_SECONDS = 0.5
+_REMEMBERED = 20_000  # executions, also of pipelines that are gone
 _VARIABLE = re.compile(r"#\{([^}.]+)\.([^}]+)\}")
 _STATES = {"Succeeded": "SUCCEEDED", "Failed": "FAILED", "Stopped": "STOPPED", "Cancelled": "CANCELED"}
 _GO, _SUPERSEDED, _STOPPED = "go", "superseded", "stopped"
@@ -47,10 +49,12 @@ class Pipelines:
         self._number = itertools.count(1)
         self.perform: Perform | None = None
         self.all: dict[str, Pipeline] = {}
+        self.history: deque[tuple[Pipeline, Execution]] = deque(maxlen=_REMEMBERED)
 
     def reset(self) -> None:
         """Forget all pipelines; their processes have been cancelled."""
         self.all.clear()
+        self.history.clear()
 
     def get(self, name: str) -> Pipeline:
         """A pipeline; PipelineNotFoundException when there is none."""
@@ -125,6 +129,7 @@ class Pipelines:
         )
         execution.directory = self._directory / execution.id
         pipeline.executions[execution.id] = execution
+        self.history.append((pipeline, execution))
         if token is not None:
             pipeline.tokens[token] = execution.id
         execution.task = self._scheduler.spawn(self._run(pipeline, execution))

@@ -52,6 +52,19 @@ def state(stacks: Stacks, pipelines: Pipelines) -> dict[str, Any]:
     }
 
 
+def history(pipelines: Pipelines) -> list[dict[str, Any]]:
+    """Every execution in the order of its start, also of pipelines that are gone; `pinned` is the commit asked for."""
+    return [
+        {
+            "pipeline": pipeline.name,
+            "pipeline_created": pipeline.created.isoformat(),
+            "pinned": next(iter(execution.pins.values()), None),
+            **{k: v for k, v in _execution(execution).items() if k != "stages"},
+        }
+        for pipeline, execution in pipelines.history
+    ]
+
+
 def _execution(execution: Execution) -> dict[str, Any]:
     return {
         "id": execution.id,

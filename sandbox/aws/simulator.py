@@ -248,8 +248,14 @@ class Simulator:
         if (method, what) == ("GET", "state"):
             with self.scheduler.lock:
                 return _json(200, overview.state(self._stacks, self._pipelines))
+        if (method, what) == ("GET", "executions"):
+            with self.scheduler.lock:
+                return _json(200, {"executions": overview.history(self._pipelines)})
         if (method, what) == ("GET", "calls"):
-            return _json(200, {"calls": self.calls.listed(**query)})
+            since = query.pop("since", "0")
+            if not since.isdecimal():
+                return _json(400, {"error": "since must be the number of a call"})
+            return _json(200, {"calls": self.calls.listed(since=int(since), **query)})
         if (method, what) == ("POST", "reset"):
             self.reset()
             return _json(200, {"status": "reset"})

@@ -113,6 +113,12 @@ def test_calls_are_recorded_and_state_is_shown(aws: Aws, repository: Repository)
     (pipeline,) = state["pipelines"]
     assert pipeline["executions"][0]["sha"] == execution["artifactRevisions"][0]["revisionId"]
     assert [e["trigger"] for e in pipeline["executions"]] == ["CreatePipeline", "StartPipelineExecution"]
+    later = json.loads(aws.get(f"/_sandbox/calls?since={call['seq']}")[1])["calls"]
+    assert all(each["seq"] > call["seq"] for each in later)
+    aws.cloudformation.delete_stack(StackName="pipe")
+    eventually(lambda: "pipe" not in [s["name"] for s in json.loads(aws.get("/_sandbox/state")[1])["stacks"]])
+    history = json.loads(aws.get("/_sandbox/executions")[1])["executions"]
+    assert [(e["pipeline"], e["id"]) for e in history] == [("pipe", e["id"]) for e in pipeline["executions"]]
 
 
 def test_the_operations_of_s3_have_names(aws: Aws) -> None:
