@@ -79,8 +79,6 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_SESSION_TOKEN": SECRET,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_USE_DUALSTACK_ENDPOINT": "false",
-            "AWS_USE_FIPS_ENDPOINT": "false",
         }
     )
     # a proxy cannot reach this machine's own address

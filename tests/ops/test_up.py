@@ -129,6 +129,7 @@ def test_it_embeds_a_redis_that_keeps_its_data(start: Start, tmp_path: Path) -> 
     assert (data / ".gitignore").read_text() == "*\n"
     assert f"http://127.0.0.1:{own_ports['DEPLOYER_WEB_PORT']}/" in process.output
     assert "set -a; . kept/env; set +a; deployer status" in process.output
+    assert f"  Redis              redis://:********@{url.partition('@')[2]}\n" in process.output
     password = url.partition("@")[0].rpartition(":")[2]
     assert len(password) >= 32
     assert password not in process.output
@@ -203,8 +204,6 @@ REAL_ACCOUNT = {
     "AWS_ENDPOINT_URL_S3": "https://s3.real.example",
     "AWS_ENDPOINT_URL_CLOUDFORMATION": "https://cloudformation.real.example",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-    "AWS_USE_FIPS_ENDPOINT": "true",
-    "AWS_USE_DUALSTACK_ENDPOINT": "true",
 }
 SHOW_ENDPOINTS = """
 import boto3
