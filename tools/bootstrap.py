@@ -10,6 +10,7 @@ import configparser
 import contextlib
 import hashlib
 import html
+import http.client
 import importlib.util
 import os
 import re
@@ -17,7 +18,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import venv
 from pathlib import Path
@@ -25,18 +25,18 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 _PYPI = "https://pypi.org/simple"
 _LINK = re.compile(
-    r'<a\b[^>]*href="(?P<url>[^"]*/pip-(?P<version>\d+(?:\.\d+)*)-py3-none-any\.whl[^"]*)"[^>]*>'
+    r"""<a\b[^>]*\bhref=["'](?P<url>[^"']*\bpip-(?P<version>\d+(?:\.\d+)*)-py3-none-any\.whl[^"']*)["'][^>]*>""",
+    re.IGNORECASE,
 )
+_NEEDS_PYTHON = re.compile(r"data-requires-python=[^>]*&gt;=\s*(\d+)\.(\d+)", re.IGNORECASE)
+_SYSTEM_SETTINGS = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 
 
 def main(directory: Path) -> None:
     """Make the environment, or bring it up to date."""
     if sys.version_info < (3, 11):
         raise SystemExit(f"deployer needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}")
-    python = directory / "bin" / "python"
-    if not python.exists():
-        print(f"Making {directory} with {sys.executable}", flush=True)
-        venv.create(directory, symlinks=True, with_pip=importlib.util.find_spec("ensurepip") is not None)
+    python = make_environment(directory)
     if subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode:
         with tempfile.TemporaryDirectory() as folder:
             wheel = fetch_pip(Path(folder))
@@ -49,6 +49,20 @@ def main(directory: Path) -> None:
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], check=True, env=env)
 
 
+def make_environment(directory: Path) -> Path:
+    """Make the environment unless it is there; returns its Python."""
+    python = directory / "bin" / "python"
+    if not python.exists():
+        print(f"Making {directory} with {sys.executable}", flush=True)
+        venv.create(
+            directory,
+            clear=(directory / "pyvenv.cfg").exists(),  # one whose Python was removed from the machine
+            symlinks=True,
+            with_pip=importlib.util.find_spec("ensurepip") is not None,
+        )
+    return python
+
+
 def fetch_pip(folder: Path) -> Path:
     """Download the newest pip from the first index that has it; checked by the index's own hash."""
     settings = pip_settings()
@@ -57,9 +71,9 @@ def fetch_pip(folder: Path) -> Path:
     for index in [settings.get("index-url", _PYPI), *settings.get("extra-index-url", "").split()]:
         page = index.rstrip("/") + "/pip/"
         try:
-            url = newest(page, _read(page, context).decode())
+            url = newest(page, _read(page, context).decode(errors="replace"))
             content = _read(url.partition("#")[0], context)
-        except (urllib.error.URLError, LookupError) as error:
+        except (OSError, http.client.HTTPException, LookupError) as error:
             said.append(f"{urlsplit(page).hostname}: {error}")
             continue
         wanted = re.search(r"#sha256=([0-9a-f]{64})", url)
@@ -77,16 +91,16 @@ def pip_settings() -> dict[str, str]:
     """Pip's own settings, so far as they say where packages come from: its files, then its variables."""
     found: dict[str, str] = {}
     home = Path("~").expanduser()
-    files = [Path("/etc/pip.conf"), home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"]
+    files = [*_SYSTEM_SETTINGS, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"]
     if os.environ.get("PIP_CONFIG_FILE"):
         files.append(Path(os.environ["PIP_CONFIG_FILE"]))
     for file in files:
         parser = configparser.RawConfigParser()
-        with contextlib.suppress(configparser.Error, OSError):
-            parser.read(file)
+        with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+            parser.read(file, encoding="utf-8")
         for section in ("global", "install"):
             if parser.has_section(section):
-                found.update(parser.items(section))
+                found.update({name.replace("_", "-"): value for name, value in parser.items(section)})
     for name in ("index-url", "extra-index-url", "cert"):
         if value := os.environ.get("PIP_" + name.upper().replace("-", "_")):
             found[name] = value
@@ -99,11 +113,19 @@ def newest(page: str, text: str) -> str:
     Raises:
         LookupError: there is none.
     """
-    links = [link for link in _LINK.finditer(text) if "data-yanked" not in link[0]]
+    links = [link for link in _LINK.finditer(text) if "data-yanked" not in link[0] and _runs_here(link[0])]
     if not links:
         raise LookupError("no wheel of pip is listed there")
     best = max(links, key=lambda link: tuple(map(int, link["version"].split("."))))
-    return urljoin(page, html.unescape(best["url"]))
+    url = urlsplit(urljoin(page, html.unescape(best["url"])))
+    user, at, host = urlsplit(page).netloc.rpartition("@")
+    # a link in full to the index's own host is for the same user
+    return urlunsplit(url._replace(netloc=f"{user}{at}{host}") if url.netloc == host else url)
+
+
+def _runs_here(link: str) -> bool:
+    needs = _NEEDS_PYTHON.search(link)
+    return needs is None or sys.version_info >= (int(needs[1]), int(needs[2]))
 
 
 def _read(url: str, context: ssl.SSLContext) -> bytes:
@@ -113,7 +135,8 @@ def _read(url: str, context: ssl.SSLContext) -> bytes:
     user, _, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
     if user:  # as pip reads `https://user:password@host/`
-        request.add_header("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())
+        basic = "Basic " + base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", basic)  # another host must not be told
     with urllib.request.urlopen(request, timeout=60, context=context) as answer:
         return bytes(answer.read())
 
@@ -123,3 +146,5 @@ if __name__ == "__main__":
         main(Path(sys.argv[1] if len(sys.argv) > 1 else ".venv"))
     except subprocess.CalledProcessError:
         raise SystemExit("setting up ended early; the lines above say why") from None
+    except OSError as error:
+        raise SystemExit(f"setting up: {error}") from None
