@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE ?=
 .PHONY: help run demo test lint format bench chaos lock setup clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | grep -vE '^($(subst $() ,|,$(MISSING) -)):' | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(READY) ## everything in the foreground, with a simulated GitHub and AWS; Ctrl-C stops it
 	@$(BIN)/deployer up --sandbox
