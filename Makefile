@@ -37,7 +37,7 @@ bench: $(READY) ## the measurements
 	@$(BIN)/python -m sandbox.bench
 
 chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
-	@$(BIN)/python -m sandbox.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
 
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 

@@ -1,0 +1,80 @@
+"""`make chaos`: one run; its length by `--seconds`, its seed by `--seed`."""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.run import Chaos, Plan, Report
+
+
+def main() -> int:
+    """Run, print the report; returns 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="how long faults strike (60)")
+    parser.add_argument("--seed", type=int, help="of every choice; a random one by default")
+    parser.add_argument("--repositories", type=int, default=20, help="how many (20)")
+    parser.add_argument(
+        "--breakage", default="", help="break the product on purpose, to see that it is noticed"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    given = parser.parse_args()
+    seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
+    plan = Plan(given.seconds, seed, repositories=given.repositories, breakage=given.breakage)
+    if not given.json:
+        print(
+            f"{plan.repositories} repositories, {plan.seconds:g} s of pushes and faults, seed {seed}",
+            flush=True,
+        )
+    directory = Path(tempfile.mkdtemp(prefix="deployer-chaos-"))
+    started = time.monotonic()
+    report = Chaos(plan, directory).run()
+    if given.json:
+        print(json.dumps(as_json(report), indent=2))
+    else:
+        print(told(report))
+        print(f"{time.monotonic() - started:.0f} s in all; logs are in {directory}")
+    return 1 if report.violations else 0
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """The report for programs."""
+    return {
+        "seed": report.plan.seed,
+        "seconds": report.plan.seconds,
+        "repositories": report.plan.repositories,
+        **{name: dict(sorted(getattr(report, name).items())) for name in _COUNTS},
+        "dead_letters": report.dead_letters,
+        "quiet_seconds": round(report.quiet_seconds, 1),
+        "violations": [{"promise": each.promise, "what": each.what} for each in report.violations],
+    }
+
+
+def told(report: Report) -> str:
+    """The report for people; a violation with the shortest timeline that shows it."""
+    lines = []
+    for name in _COUNTS:
+        counts = getattr(report, name)
+        listed = ", ".join(
+            f"{count} {what}" for what, count in sorted(counts.items(), key=lambda item: -item[1])
+        )
+        lines.append(f"{name:<11} {sum(counts.values()):>5}  {listed}")
+    lines.append(
+        f"dead letters {report.dead_letters}, all replayed; at rest {report.quiet_seconds:.1f} s after the faults"
+    )
+    for each in report.violations:
+        lines += ["", f"BROKEN (seed {report.plan.seed}): {each.promise}", f"  {each.what}"]
+        start = min((at for at, _ in each.timeline), default=0)
+        lines += [f"  {at - start:8.3f} s  {what}" for at, what in each.timeline]
+    verdict = f"{len(report.violations)} promises broken" if report.violations else "every promise held"
+    return "\n".join([*lines, "", verdict])
+
+
+_COUNTS = ("actions", "faults", "deliveries", "outcomes", "steps")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Put on the path of the processes under test: a task that kills its worker, and breakages the checker must find.
+
+Python imports this at every start. Nothing of it is part of the product.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+_COMMAND = " ".join(sys.orig_argv)
+_MINE = ("--app=workers worker", "workers.scheduler", "gunicorn")
+_LUA = {
+    # the token is not looked at: a worker that was given up goes on as if nothing had been
+    "fencing": [("held('token') ~= token or held('status') ~= 'running'", "held('status') ~= 'running'")],
+    # what a worker takes is forgotten at once, and nobody else is given it
+    "early-ack": [("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12")],
+}
+
+
+def _poison() -> None:
+    from deployer.adapters.github import GitHubHost
+
+    marker, head = os.environ["CHAOS_POISON"], GitHubHost.head
+
+    def deadly(self, repository, ref):  # type: ignore[no-untyped-def]
+        if "poison" in ref.name and Path(marker).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return head(self, repository, ref)
+
+    GitHubHost.head = deadly  # type: ignore[method-assign]
+
+
+def _break(what: str) -> None:
+    from deployer.adapters import redis_lanes
+    from deployer.reconcile import Reconciler
+
+    lanes = redis_lanes.RedisLanes
+    if what in _LUA:
+        made = lanes.__init__
+
+        def changed(self, client, **options):  # type: ignore[no-untyped-def]
+            made(self, client, **options)
+            source = (
+                self._script.script if isinstance(self._script.script, str) else self._script.script.decode()
+            )
+            for old, new in _LUA[what]:
+                assert old in source, old
+                source = source.replace(old, new)
+            self._script = client.register_script(source)
+
+        lanes.__init__ = changed  # type: ignore[method-assign]
+    elif what == "never-renewed":
+        lanes.extend = lambda *_: True  # type: ignore[method-assign]
+    elif what == "seen-first":
+        accept = lanes.accept
+
+        def seen_first(self, repository, work, delivery="", event=""):  # type: ignore[no-untyped-def]
+            if delivery and not delivery.startswith("again") and hash(delivery) % 5 == 0:
+                key = f"{redis_lanes._prefix(repository.full_name)}:delivery:{delivery}"
+                if not self._redis.exists(key):
+                    self._redis.hset(key, mapping={"delivery": delivery, "outcome": "queued"})
+                    self._redis.set(redis_lanes._POINTER + delivery, repository.full_name)
+                    from deployer.errors import UnavailableError
+
+                    raise UnavailableError("the process died between its marker and its queue")
+            return accept(self, repository, work, delivery, event)
+
+        lanes.accept = seen_first  # type: ignore[method-assign]
+    elif what == "payload-is-truth":
+        take = Reconciler._take
+
+        def believed(self, run, ref, head):  # type: ignore[no-untyped-def]
+            take(self, run, ref, head)
+            if run.work.after and run.work.cause == "push" and not ref.is_tag:
+                run.work = run.work.but(sha=run.work.after)
+                run.record = run.record.but(commit=run.work.after)
+
+        Reconciler._take = believed  # type: ignore[method-assign]
+    else:
+        raise SystemExit(f"there is no breakage {what!r}")
+
+
+if any(words in _COMMAND for words in _MINE):
+    if os.environ.get("CHAOS_POISON"):
+        _poison()
+    if os.environ.get("CHAOS_BREAK"):
+        _break(os.environ["CHAOS_BREAK"])

@@ -1,0 +1,221 @@
+"""What a team does to its repositories, drawn from a seed, and a record of it that deployer has no part in."""
+
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_STAGES = [
+    {
+        "Name": "Source",
+        "Actions": [
+            {
+                "Name": "Source",
+                "ActionTypeId": {
+                    "Category": "Source", "Owner": "AWS", "Provider": "CodeStarSourceConnection", "Version": "1"
+                },
+                "Configuration": {
+                    "ConnectionArn": {"Ref": "ConnectionArn"},
+                    "FullRepositoryId": {"Fn::Sub": "${RepoOwner}/${RepoName}"},
+                    "BranchName": {"Ref": "RepoBranch"},
+                    "DetectChanges": False,
+                },
+                "OutputArtifacts": [{"Name": "Source"}],
+            }
+        ],
+    },
+    {
+        "Name": "Deploy",
+        "Actions": [
+            {
+                "Name": "Files",
+                "ActionTypeId": {"Category": "Deploy", "Owner": "AWS", "Provider": "S3", "Version": "1"},
+                "Configuration": {"BucketName": {"Ref": "Files"}, "Extract": True},
+                "InputArtifacts": [{"Name": "Source"}],
+            }
+        ],
+    },
+]  # fmt: skip
+_GIVEN = ("PipelineName", "RepoOwner", "RepoName", "RepoBranch", "ConnectionArn", "ArtifactStore", "Note")
+TEMPLATE = {
+    "AWSTemplateFormatVersion": "2010-09-09",
+    "Parameters": {name: {"Type": "String"} for name in _GIVEN},
+    "Resources": {
+        "Files": {
+            "Type": "AWS::S3::Bucket",
+            "Properties": {"Tags": [{"Key": "note", "Value": {"Ref": "Note"}}]},
+        },
+        "Pipeline": {
+            "Type": "AWS::CodePipeline::Pipeline",
+            "Properties": {
+                "Name": {"Ref": "PipelineName"},
+                "PipelineType": "V2",
+                "RoleArn": "arn:aws:iam::123456789012:role/pipeline",
+                "ArtifactStore": {"Type": "S3", "Location": {"Ref": "ArtifactStore"}},
+                "Stages": _STAGES,
+            },
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """A ref was moved: `sha` is empty where it was deleted."""
+
+    at: float
+    repository: str
+    ref: str
+    sha: str
+
+
+@dataclass
+class Repository:
+    """One repository's workshop: commits are made here and pushed from here."""
+
+    name: str
+    directory: Path
+    address: str
+    heads: dict[str, str] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    tags: int = 0
+    commits: int = 0
+
+
+class Team:
+    """People who push, seen from outside.
+
+    Args:
+        directory: for the workshops.
+        github: the simulated GitHub's address.
+        names: full names of repositories, which exist and are empty.
+        dice: where every choice comes from.
+    """
+
+    def __init__(self, directory: Path, github: str, names: Sequence[str], dice: random.Random) -> None:
+        self._dice = dice
+        self.moves: list[Move] = []
+        self.repositories = []
+        for name in names:
+            repository = Repository(name, directory / name.replace("/", "~"), f"{github}/{name}.git")
+            repository.directory.mkdir(parents=True)
+            _git(repository, "init", "-q", "--bare", ".")
+            self.repositories.append(repository)
+
+    def begin(self) -> None:
+        """Give every repository its default branch."""
+        for repository in self.repositories:
+            self.move(repository, {"refs/heads/main": self.commit(repository)})
+
+    def act(self) -> str:
+        """Do one thing that a team does; returns it in words."""
+        dice, repository = self._dice, self._dice.choice(self.repositories)
+        branches = [ref for ref in repository.heads if ref != "refs/heads/main" and "poison" not in ref]
+        kinds = (
+            ["main", "tag"] + ["new"] * (3 if len(branches) < 3 else 0) + ["again"] * bool(repository.gone)
+        )
+        kinds += ["push", "push", "update", "force", "burst", "delete", "flicker"] if branches else []
+        kind = dice.choice(kinds)
+        match kind:
+            case "main":
+                self.move(repository, {"refs/heads/main": self.commit(repository, "refs/heads/main")})
+            case "tag":
+                repository.tags += 1
+                target = dice.choice([repository.heads["refs/heads/main"], self.commit(repository)])
+                self.move(repository, {f"refs/tags/v{repository.tags}": target})
+            case "new":
+                ref = f"refs/heads/{dice.choice(['feature/', 'fix/', ''])}b{len(self.moves)}"
+                self.move(repository, {ref: self.commit(repository)})
+            case "again":
+                ref = repository.gone.pop(dice.randrange(len(repository.gone)))
+                self.move(repository, {ref: self.commit(repository)})
+            case "push" | "update" | "force":
+                ref = dice.choice(branches)
+                start = "" if kind == "force" else ref
+                note = f"note {len(self.moves)}" if kind == "update" else "note"
+                self.move(repository, {ref: self.commit(repository, start, note)})
+            case "burst":
+                refs = dice.sample(branches, min(len(branches), dice.randint(1, 3)))
+                for _ in range(2):
+                    self.move(repository, {ref: self.commit(repository, ref) for ref in refs})
+            case "delete":
+                self.remove(repository, dice.choice(branches))
+            case _:  # deleted, and back at once
+                ref = dice.choice(branches)
+                self.remove(repository, ref)
+                repository.gone.remove(ref)
+                self.move(repository, {ref: self.commit(repository)})
+        return f"{kind} {repository.name}"
+
+    def commit(self, repository: Repository, on: str = "", note: str = "note") -> str:
+        """Make a commit that no other is like; on top of a ref, or on none."""
+        repository.commits += 1
+        parameters = {kind: {"Note": note} for kind in ("development", "staging", "production")}
+        deploy = self._tree(
+            repository,
+            {"pipeline.json": json.dumps(TEMPLATE), "pipeline.parameters.json": json.dumps(parameters)},
+        )
+        number = _git(repository, "hash-object", "-w", "--stdin", text=str(repository.commits))
+        tree = _git(
+            repository, "mktree", text=f"040000 tree {deploy}\tdeploy\n100644 blob {number}\tnumber\n"
+        )
+        parents = ["-p", repository.heads[on]] if on in repository.heads else []
+        return _git(repository, "commit-tree", tree, *parents, "-m", f"number {repository.commits}")
+
+    def _tree(self, repository: Repository, files: dict[str, str]) -> str:
+        blobs = {
+            name: _git(repository, "hash-object", "-w", "--stdin", text=text) for name, text in files.items()
+        }
+        return _git(
+            repository, "mktree", text="".join(f"100644 blob {b}\t{n}\n" for n, b in sorted(blobs.items()))
+        )
+
+    def move(self, repository: Repository, refs: dict[str, str]) -> None:
+        """Push commits to refs, by force."""
+        _git(repository, "push", "-q", "--force", repository.address, *(f"{s}:{r}" for r, s in refs.items()))
+        self.moves += [Move(time.time(), repository.name, ref, sha) for ref, sha in refs.items()]
+        repository.heads.update({ref: sha for ref, sha in refs.items() if ref.startswith("refs/heads/")})
+
+    def remove(self, repository: Repository, ref: str) -> None:
+        """Delete a branch."""
+        _git(repository, "push", "-q", repository.address, f":{ref}")
+        self.moves.append(Move(time.time(), repository.name, ref, ""))
+        del repository.heads[ref]
+        repository.gone.append(ref)
+
+    def refs(self) -> dict[str, dict[str, str]]:
+        """What git itself says now: repository to ref to commit."""
+        found: dict[str, dict[str, str]] = {}
+        for repository in self.repositories:
+            listed = _git(repository, "ls-remote", repository.address).splitlines()
+            pairs = [line.split("\t") for line in listed]
+            found[repository.name] = {ref: sha for sha, ref in pairs if ref.startswith("refs/")}
+        return found
+
+
+def _git(repository: Repository, *command: str, text: str | None = None) -> str:
+    people = {f"GIT_{who}_{what}": "ada@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    env: dict[str, Any] = {
+        **people,
+        "PATH": os.environ["PATH"],
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    done = subprocess.run(
+        ["git", *command],
+        cwd=repository.directory,
+        env=env,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"git {' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout.strip()
