@@ -11,7 +11,11 @@ from pathlib import Path
 from sandbox.installation import Answer, alive, call, descendants, wait_for
 
 WEB = {"DEPLOYER_GITHUB_WEBHOOK_SECRET": "sandbox", "DEPLOYER_REPOSITORIES": "acme/*"}
-WORKER = {"DEPLOYER_ARTIFACT_BUCKET": "artifacts", "AWS_DEFAULT_REGION": "us-east-1"}
+WORKER = {
+    "DEPLOYER_ARTIFACT_BUCKET": "artifacts",
+    "DEPLOYER_CONCURRENCY": "1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 class Process:

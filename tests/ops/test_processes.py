@@ -164,7 +164,6 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
         **WORKER,
         "DEPLOYER_REDIS_URL": away.prepared.url,
         "DEPLOYER_WEB_PORT": str(port),
-        "DEPLOYER_CONCURRENCY": "1",
     }
     web, worker, scheduler = (
         start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker", "scheduler")
@@ -219,7 +218,6 @@ def test_each_ends_at_once_while_redis_is_away(start: Start, tmp_path: Path, awa
         **WORKER,
         "DEPLOYER_REDIS_URL": away.prepared.url,
         "DEPLOYER_WEB_PORT": str(free_port()),
-        "DEPLOYER_CONCURRENCY": "1",
     }
     web, worker, scheduler = (
         start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker", "scheduler")
@@ -254,7 +252,6 @@ def test_a_worker_waits_for_its_tasks_only_so_long(
         **WORKER,
         "DEPLOYER_REDIS_URL": away.prepared.url,
         "DEPLOYER_WEB_PORT": str(web_at),
-        "DEPLOYER_CONCURRENCY": "1",
         "DEPLOYER_DRAIN_SECONDS": "0.5",
         "DEPLOYER_GITHUB_API_URL": f"http://127.0.0.1:{github.getsockname()[1]}",
         "DEPLOYER_GITHUB_TOKEN": "sandbox",

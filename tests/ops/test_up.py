@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner
 from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, deployer, environment, free_port, gone
 
-from deployer.cli import sandboxed
+from deployer.cli import main, sandboxed
 from deployer.embedded_redis import prepare
+from deployer.supervisor import Supervisor
 from sandbox.installation import command_of, descendants, wait_for
 
 Start = Callable[..., Process]
@@ -35,41 +37,60 @@ def ports() -> dict[str, str]:
     return {name: str(free_port()) for name in names}
 
 
-def refusal(start: Start, directory: Path, *command: str, **settings: str) -> str:
-    """What `deployer up` says when it ends at once, having started and written nothing."""
-    process = start(deployer("up", *command), ports(), settings)
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    """What `deployer up` says when it ends at once, having started and prepared nothing."""
+
+    def run(*options: str, **settings: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "environ", environment(ports(), settings))
+        monkeypatch.setattr(Supervisor, "run", lambda *_: pytest.fail("it started"))
+        result = CliRunner().invoke(main, ["up", *options])
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        # the sandbox's own AWS settings may be written; no Redis is prepared
+        assert {path.name for path in tmp_path.rglob("*")} <= {"file", ".sandbox", "aws-config"}
+        return result.stderr
+
+    return run
+
+
+def test_a_port_in_use_leaves_nothing_behind(start: Start, tmp_path: Path, taken: int) -> None:
+    process = start(deployer("up", "--sandbox"), ports(), {"DEPLOYER_WEB_PORT": str(taken)})
     assert process.ends() == 1
-    assert {path.name for path in directory.iterdir()} - {".sandbox", "output", ".env"} == set()
-    # the sandbox's own AWS settings may be written; no Redis is prepared
-    assert {path.name for path in directory.glob(".sandbox/*")} <= {"aws-config"}
-    return process.output
+    assert process.output == (
+        f"deployer: port {taken} of 127.0.0.1 cannot be used (Address already in use);"
+        " set DEPLOYER_WEB_PORT to a free one\n"
+    )
+    assert {path.name for path in tmp_path.rglob("*")} == {"output", ".sandbox", "aws-config"}
 
 
 @pytest.mark.parametrize(
     "name", ["DEPLOYER_WEB_PORT", "DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT"]
 )
-def test_a_port_in_use(start: Start, tmp_path: Path, taken: int, name: str) -> None:
-    assert refusal(start, tmp_path, "--sandbox", **{name: str(taken)}) == (
+def test_a_port_in_use(refusal: Refusal, taken: int, name: str) -> None:
+    assert refusal("--sandbox", **{name: str(taken)}) == (
         f"deployer: port {taken} of 127.0.0.1 cannot be used (Address already in use);"
         f" set {name} to a free one\n"
     )
 
 
-def test_one_port_for_two(start: Start, tmp_path: Path) -> None:
+def test_one_port_for_two(refusal: Refusal) -> None:
     port = str(free_port())
     settings = {"DEPLOYER_SANDBOX_GITHUB_PORT": port, "DEPLOYER_SANDBOX_AWS_PORT": port}
-    assert refusal(start, tmp_path, "--sandbox", **settings) == (
+    assert refusal("--sandbox", **settings) == (
         f"deployer: port {port} of 127.0.0.1 cannot be used (Address already in use);"
         " set DEPLOYER_SANDBOX_AWS_PORT to a free one\n"
     )
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_an_address_that_is_not_of_this_machine(start: Start, tmp_path: Path, host: str) -> None:
-    said = refusal(start, tmp_path, "--sandbox", DEPLOYER_WEB_HOST=host)
+def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> None:
+    said = refusal("--sandbox", DEPLOYER_WEB_HOST=host)
     assert said.startswith(f"deployer: {host} is no address to listen on (")
     assert said.endswith("); correct DEPLOYER_WEB_HOST\n")
-    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "80.5"])
@@ -79,24 +100,22 @@ def test_a_malformed_port(text: str) -> None:
     assert str(raised.value) == (f"DEPLOYER_SANDBOX_AWS_PORT is {text!r}; it must be a port from 1 to 65535")
 
 
-def test_a_malformed_port_of_the_web(start: Start, tmp_path: Path) -> None:
-    said = refusal(start, tmp_path, "--sandbox", DEPLOYER_WEB_PORT="eighty")
+def test_a_malformed_port_of_the_web(refusal: Refusal) -> None:
+    said = refusal("--sandbox", DEPLOYER_WEB_PORT="eighty")
     assert said == "deployer: DEPLOYER_WEB_PORT is 'eighty'; it must be a port from 1 to 65535\n"
 
 
-def test_a_missing_setting(start: Start, tmp_path: Path) -> None:
-    assert refusal(start, tmp_path, **WEB) == (
+def test_a_missing_setting(refusal: Refusal) -> None:
+    assert refusal(**WEB) == (
         "deployer: DEPLOYER_ARTIFACT_BUCKET is not set; it is the S3 bucket for templates and artifacts\n"
     )
 
 
-def test_a_directory_that_cannot_be_made(start: Start, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made(refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    process = start(deployer("up"), ports(), WEB, WORKER, {"DEPLOYER_DATA_DIR": "file/data"})
-    assert process.ends() == 1
-    assert process.output.startswith("deployer: ")
-    assert "file/data" in process.output
-    assert process.output.count("\n") == 1
+    said = refusal(**WEB, **WORKER, DEPLOYER_DATA_DIR="file/data")
+    assert said.startswith("deployer: ")
+    assert "file/data" in said
 
 
 def family(process: Process) -> dict[str, int]:
