@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote_to_bytes
@@ -119,7 +120,7 @@ class Environment:
             "deployer:managed": "true",
             "deployer:repository": tag_value(self.repository.key),
             "deployer:environment": str(self.kind),
-            **({"deployer:ref": tag_value(self.branch.name)} if self.branch else {}),
+            **(ref_tags(self.branch.name) if self.branch else {}),
         }
 
     def owns(self, tags: dict[str, str]) -> bool:
@@ -133,21 +134,43 @@ class Environment:
 def tag_value(text: str) -> str:
     """Write text in the alphabet that AWS allows in a tag's value; other bytes become `=XX`.
 
-    A result over 256 characters is cut and ends in `=~` and a hash: it can still be compared, not read back.
+    A result over 256 characters is cut and ends in `==` and a hash: it can still be compared, not read back. No
+    escape has a second `=`, and every character of the mark is one that AWS allows.
     """
-    encoded = re.sub(
-        rb"[^A-Za-z0-9_.:/+@-]", lambda found: b"=%02X" % found.group(0)[0], text.encode()
-    ).decode()
+    encoded = _encoded(text)
     if len(encoded) <= TAG_LIMIT:
         return encoded
-    return f"{encoded[: TAG_LIMIT - 18]}=~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{encoded[: TAG_LIMIT - 18]}=={hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def from_tag_value(value: str) -> str | None:
     """Read back what `tag_value` wrote, or None where it was cut or never ours."""
-    if "=~" in value:
+    if "==" in value:
         return None
     try:
         return unquote_to_bytes(value.replace("%", "%25").replace("=", "%")).decode()
     except UnicodeDecodeError:
         return None
+
+
+def ref_tags(ref: str) -> dict[str, str]:
+    """The tags that tell a full ref: `deployer:ref`, and `deployer:ref.1`, `.2`... with all of one that was cut.
+
+    Without them nobody could say which branch an orphaned stack was of, once Redis has been wiped.
+    """
+    value, whole = tag_value(ref), _encoded(ref)
+    pieces = [whole[at : at + TAG_LIMIT] for at in range(0, len(whole), TAG_LIMIT)] if value != whole else []
+    return {"deployer:ref": value, **{f"deployer:ref.{n}": piece for n, piece in enumerate(pieces, start=1)}}
+
+
+def ref_from_tags(tags: Mapping[str, str]) -> str | None:
+    """Read back what `ref_tags` wrote, or None where it is not whole or never ours."""
+    value, whole, number = tags.get("deployer:ref", ""), "", 1
+    while piece := tags.get(f"deployer:ref.{number}"):
+        whole, number = whole + piece, number + 1
+    ref = from_tag_value(whole or value)
+    return ref if ref and tag_value(ref) == value else None
+
+
+def _encoded(text: str) -> str:
+    return re.sub(rb"[^A-Za-z0-9_.:/+@-]", lambda found: b"=%02X" % found.group(0)[0], text.encode()).decode()

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from deployer.environments import Environment, tag_value
+from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
 from deployer.refs import Ref
 
@@ -111,7 +111,7 @@ def build_release(
     parameters = _values(template_name, declared, ours, theirs)
     release = Release(template, parameters, SECRET_PARAMETER in declared)
     tags = {
-        "deployer:ref": tag_value(ref.name),
+        **ref_tags(ref.name),
         "deployer:commit": sha,
         "deployer:digest": release.digest,
         **environment.tags,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deployer.environments import Environment, Kind, Repository, from_tag_value
+from deployer.environments import Environment, Kind, Repository, from_tag_value, ref_from_tags
 from deployer.ledger import EnvironmentRecord, Outcome
 from deployer.refs import Ref
 from deployer.stacks import Phase, Stack
@@ -105,7 +105,7 @@ def _orphans(
     repository: Repository, default_branch: str, refs: Mapping[Ref, str], stacks: Iterable[Stack]
 ) -> Iterable[Planned]:
     for stack in stacks:
-        name = from_tag_value(stack.tags.get("deployer:ref", ""))
+        name = ref_from_tags(stack.tags)
         if not name or not name.startswith("refs/heads/"):
             continue
         ref = Ref.parse(name)

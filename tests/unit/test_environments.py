@@ -1,10 +1,19 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deployer.environments import NAME_LIMIT, Environment, Kind, Repository, from_tag_value, tag_value
+from deployer.environments import (
+    NAME_LIMIT,
+    Environment,
+    Kind,
+    Repository,
+    from_tag_value,
+    ref_from_tags,
+    ref_tags,
+    tag_value,
+)
 from deployer.errors import PayloadError
 from deployer.refs import Ref
 
@@ -96,12 +105,39 @@ def test_a_branch_named_staging_is_not_staging() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
+@example("x" * 257)
+@example("中" * 100)
 def test_a_tag_value_is_one_that_aws_takes_and_reads_back(text: str) -> None:
     value = tag_value(text)
-    assert re.fullmatch(r"[A-Za-z0-9_.:/=+@~-]*", value)
+    assert re.fullmatch(r"[A-Za-z0-9_.:/=+@-]*", value)
     assert len(value) <= 256
     assert from_tag_value(value) in {text, None}
     assert len(text.encode()) > 80 or from_tag_value(value) == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=400))
+@example("中" * 340)
+def test_a_ref_of_any_length_reads_back_from_its_tags(text: str) -> None:
+    tags = ref_tags(text)
+    for value in tags.values():
+        assert re.fullmatch(r"[A-Za-z0-9_.:/=+@-]{1,256}", value)
+    assert ref_from_tags(tags) == text
+    assert from_tag_value(tags["deployer:ref"]) == (text if len(tags) == 1 else None)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {"deployer:ref": ""},
+        {"deployer:ref": "=FF"},
+        {"deployer:ref": tag_value("x" * 300)},
+        {"deployer:ref": tag_value("x" * 300), "deployer:ref.1": "x" * 256},
+        {"deployer:ref": "refs/heads/x", "deployer:ref.1": "refs/heads/y"},
+    ],
+)
+def test_a_ref_that_the_tags_do_not_tell_whole_is_none(tags: dict[str, str]) -> None:
+    assert ref_from_tags(tags) is None
 
 
 @pytest.mark.parametrize(

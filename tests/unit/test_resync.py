@@ -11,6 +11,8 @@ MAIN, X, TAG = Ref.of_branch("main"), Ref.of_branch("x"), Ref.parse("refs/tags/v
 STAGING = Environment(REPOSITORY, Kind.STAGING)
 PRODUCTION = Environment(REPOSITORY, Kind.PRODUCTION)
 DEV = Environment(REPOSITORY, Kind.DEVELOPMENT, X)
+LONG = Ref.of_branch("功能/" + "中" * 60)  # more than one tag of AWS holds
+LONG_DEV = Environment(REPOSITORY, Kind.DEVELOPMENT, LONG)
 A, B = "a" * 40, "b" * 40
 
 
@@ -43,6 +45,8 @@ CASES = [
     ("the ledger is empty", {X: A}, [_stack(DEV)], [], [("check", DEV)]),
     ("its stack was lost", {X: A}, [], [_record(DEV)], [("provision", DEV)]),
     ("the branch is gone", {}, [_stack(DEV)], [_record(DEV)], [("delete", DEV)]),
+    ("a branch with a long name is gone", {}, [_stack(LONG_DEV)], [], [("delete", LONG_DEV)]),
+    ("a branch with a long name stands", {LONG: A}, [_stack(LONG_DEV)], [_record(LONG_DEV)], []),
     ("staging is never deleted", {}, [_stack(STAGING), _stack(PRODUCTION)], [_record(STAGING)], []),
     ("production is not guessed at", {TAG: A}, [], [], []),
     ("production stands", {TAG: A}, [_stack(PRODUCTION)], [_record(PRODUCTION, ref="refs/tags/v1")], []),
