@@ -90,7 +90,7 @@ class AwsCloud:
         """Order a stack's creation and return its ARN. One call; one more for a large template.
 
         Raises:
-            PermanentError: AWS refuses the template, its parameters or its rights.
+            PermanentError: AWS refuses the template or its parameters.
             TransientError: a stack of this name came to be meanwhile that this order did not make.
         """
         request, secret = self._request(name, release, token)
@@ -109,7 +109,7 @@ class AwsCloud:
         """Order an update; False where CloudFormation sees nothing to update. One call; one more as above.
 
         Raises:
-            PermanentError: AWS refuses the template, its parameters or its rights.
+            PermanentError: AWS refuses the template or its parameters.
             TransientError: the stack is busy or has gone.
         """
         request, secret = self._request(name, release, token)
@@ -306,7 +306,7 @@ class AwsCloud:
 
     def _upload(self, name: str, content: bytes) -> str:
         key = f"deployer/templates/{hashlib.sha256(content).hexdigest()}.template"
-        with translated(f"storing the template of stack {name} in bucket {self._bucket}"):
+        with translated(f"storing the template of stack {name} in bucket {self._bucket}", artifacts=True):
             retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=content))
         # CloudFormation reads path-style addresses too, whatever dots the bucket's name has
         return f"{self._aws.s3.meta.endpoint_url}/{self._bucket}/{key}"

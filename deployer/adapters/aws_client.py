@@ -69,6 +69,20 @@ _CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
+# what the installation's role may not do, and what its account has no room for: nothing that users could mend
+_RIGHTS = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AllAccessDisabled",
+        "NotAuthorized",
+        "OptInRequired",
+        "UnauthorizedOperation",
+    }
+)
+_QUOTAS = frozenset({"LimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"})
+# a template that CloudFormation cannot fetch from where we put it; other ValidationErrors are about what is in it
+_TEMPLATE_UNREAD = re.compile(r"^S3 error: ")
 _NO_CREDENTIALS = (
     botocore.CredentialRetrievalError,
     botocore.LoginError,
@@ -97,6 +111,8 @@ _BUSY = frozenset(
 )
 _BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in status|_IN_PROGRESS\b")
 _GONE = frozenset({"PipelineNotFoundException", "PipelineExecutionNotFoundException", "NoSuchBucket"})
+# of a template, a parameter or a file that does not exist CloudFormation says so as well, and much the same way
+_STACK_GONE = re.compile(r"Stack.* does not exist")
 _ENDED = frozenset({"PipelineExecutionNotStoppableException", "DuplicatedStopRequestException"})
 
 
@@ -179,25 +195,27 @@ def retried(call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def translated(doing: str, secret: str = "") -> Iterator[None]:
+def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iterator[None]:
     """Turn what botocore raises into the core's errors.
 
     Args:
         doing: what is being done, on what; the error's text begins with it.
         secret: a value that must not appear in a text, even if AWS quotes it.
+        artifacts: it concerns the installation's own artifact bucket: whatever is refused there is no user's fault.
     """
     try:
         yield
     except DeployerError:
         raise
     except ClientError as error:
-        raise _error(doing, error, secret) from (None if secret else error)
+        raise _error(doing, error, secret, artifacts) from (None if secret else error)
     except _NO_CREDENTIALS as error:
         raise TransientError(f"{doing}: deployer has no usable AWS credentials ({_line(error)})") from error
     except _UNREACHABLE as error:
         raise TransientError(f"{doing}: AWS cannot be reached ({type(error).__name__})") from error
     except botocore.ParamValidationError as error:
-        raise PermanentError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
+        fault = TransientError if artifacts else PermanentError
+        raise fault(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
     except BotoCoreError as error:
         raise TransientError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
 
@@ -207,7 +225,9 @@ def translated(doing: str, secret: str = "") -> Iterator[None]:
 
 def says_missing(error: ClientError) -> bool:
     """What was asked for does not exist."""
-    return code(error) in _GONE or (code(error) == "ValidationError" and "does not exist" in message(error))
+    return code(error) in _GONE or (
+        code(error) == "ValidationError" and bool(_STACK_GONE.match(message(error)))
+    )
 
 
 def says_no_update(error: ClientError) -> bool:
@@ -247,7 +267,7 @@ def message(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
-def _error(doing: str, error: ClientError, secret: str) -> DeployerError:
+def _error(doing: str, error: ClientError, secret: str, artifacts: bool) -> DeployerError:
     said = f"{code(error)}: {_masked(_line(message(error)), secret)}"
     if _throttled(error):
         return TransientError(f"{doing}: AWS is throttling ({said})", retry_after=_retry_after(error))
@@ -255,8 +275,16 @@ def _error(doing: str, error: ClientError, secret: str) -> DeployerError:
         return TransientError(f"{doing}: AWS is unwell ({said})", retry_after=_retry_after(error))
     if code(error) in _CREDENTIALS:
         return TransientError(f"{doing}: AWS refuses deployer's credentials ({said})")
+    if code(error) in _RIGHTS:
+        return TransientError(f"{doing}: AWS refuses it: deployer's own rights lack it ({said})")
+    if code(error) in _QUOTAS:
+        return TransientError(
+            f"{doing}: a quota of the AWS account is used up: raise it or make room ({said})"
+        )
     if says_busy(error):
         return TransientError(f"{doing}: AWS is still busy with it ({said})")
+    if artifacts or (code(error) == "ValidationError" and _TEMPLATE_UNREAD.match(message(error))):
+        return TransientError(f"{doing}: see deployer's artifact bucket and its rights there ({said})")
     return PermanentError(f"{doing}: {said}")
 
 

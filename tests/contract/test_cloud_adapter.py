@@ -93,8 +93,12 @@ def test_an_update_finds_itself_at_work(aws: SandboxKit, name: str) -> None:
 @pytest.mark.parametrize(
     ("code", "expected", "text"),
     [
-        ("AccessDenied", PermanentError, "AccessDenied: You may not"),
-        ("LimitExceededException", PermanentError, "LimitExceededException"),
+        ("ValidationError", PermanentError, "ValidationError: You may not"),
+        ("AccessDenied", TransientError, r"deployer's own rights lack it \(AccessDenied: You may not"),
+        ("AccessDeniedException", TransientError, "deployer's own rights lack it"),
+        ("UnauthorizedOperation", TransientError, "deployer's own rights lack it"),
+        ("LimitExceededException", TransientError, "a quota of the AWS account is used up"),
+        ("ServiceQuotaExceededException", TransientError, "a quota of the AWS account is used up"),
         ("InsufficientCapabilitiesException", PermanentError, "InsufficientCapabilities"),
         ("ExpiredToken", TransientError, "credentials"),
         ("InvalidClientTokenId", TransientError, "credentials"),
@@ -137,6 +141,38 @@ def test_a_template_that_aws_refuses_is_the_users_fault(aws: SandboxKit) -> None
         aws.cloud.create_stack("odd", small(Odd={"Type": "AWS::No::Such"}), "token-of-odd")
     with pytest.raises(PermanentError, match=r"not\.a\.name"):
         aws.cloud.create_stack("not.a.name", small(), "token-of-no-name")
+
+
+@pytest.mark.parametrize("bucket", ["no-such-bucket", "Not A Bucket"])
+def test_an_artifact_bucket_that_is_not_there_is_not_the_users_fault(aws: SandboxKit, bucket: str) -> None:
+    cloud = AwsCloud(region="us-east-1", endpoint_url=aws.url, artifact_bucket=bucket)
+    large = Release("#" * (INLINE_LIMIT + 1), {}, needs_token=False)
+
+    with pytest.raises(TransientError, match=rf"^storing the template of stack x in bucket {bucket}: "):
+        cloud.create_stack("x", large, "token-of-x")
+
+
+@pytest.mark.parametrize("reason", ["Access Denied", "The specified key does not exist."])
+def test_a_template_that_cannot_be_fetched_from_there_is_not_the_users_fault(
+    aws: SandboxKit, reason: str
+) -> None:
+    refusal = {"operation": "UpdateStack", "error": "ValidationError", "message": f"S3 error: {reason}"}
+    aws.simulator.faults.add({"errors": refusal})
+
+    with pytest.raises(TransientError, match="see deployer's artifact bucket"):
+        aws.cloud.update_stack("x", small(), "token-of-x")
+
+
+def test_only_a_stack_that_does_not_exist_is_missing(aws: SandboxKit, name: str) -> None:
+    message = "Template error: parameter x of stack y does not exist"
+    for operation in ("DescribeStacks", "UpdateStack"):
+        refusal = {"operation": operation, "error": "ValidationError", "message": message}
+        aws.simulator.faults.add({"errors": refusal})
+
+    with pytest.raises(PermanentError, match=message):
+        aws.cloud.stack(name)
+    with pytest.raises(PermanentError, match=message):
+        aws.cloud.update_stack(name, small(), "token")
 
 
 # --- requests ---------------------------------------------------------------------------------------------------
