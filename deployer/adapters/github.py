@@ -45,7 +45,7 @@ _SECONDS = 15.0
 _RATE_LIMIT_PAUSE = 60.0  # what GitHub's best practices ask for where an answer names no time
 _RATE_LIMIT_MOST = 3700.0
 # Everything else (rights of our token, a broken GitHub) is no fault of the repository's people
-_THEIR_FAULT = frozenset({404, 409, 410, 422, 451})
+_THEIR_FAULT = frozenset({404, 410, 422, 451})
 _JOINER = "\u200d"
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
 
@@ -145,7 +145,7 @@ class GitHubHost:
                         except PayloadError as error:
                             log.warning("%s: skipped: %s", repository, error)
                 except GithubException as error:
-                    if error.status != 409:  # an empty repository
+                    if not _empty(error):
                         raise
             return found
 
@@ -165,7 +165,7 @@ class GitHubHost:
         try:
             found = self._get(repository, f"/git/ref/{quote(ref.name.removeprefix('refs/'))}")
         except GithubException as error:
-            if error.status == 409:  # an empty repository
+            if _empty(error):
                 return None
             if error.status != 404:
                 raise
@@ -340,7 +340,7 @@ def _error(doing: str, repository: Repository, error: GithubException) -> Deploy
         )
     if error.status == 404:
         return PermanentError(f"{doing}: {repository} or the commit is not found, or deployer has no access")
-    if error.status in _THEIR_FAULT or "archived" in said.lower():
+    if error.status in _THEIR_FAULT or _empty(error) or "archived" in said.lower():
         return PermanentError(f"{doing}: GitHub answers {error.status}: {said}")
     if error.status == 401:
         return TransientError(f"{doing}: GitHub refuses deployer's credentials ({said})")
@@ -349,6 +349,14 @@ def _error(doing: str, repository: Repository, error: GithubException) -> Deploy
         lacking = f"; it needs {needs}" if needs else ""
         return TransientError(f"{doing}: deployer's GitHub credentials lack the right ({said}{lacking})")
     return TransientError(f"{doing}: GitHub answers {error.status}: {said}")
+
+
+def _empty(error: GithubException) -> bool:
+    """Whether the repository has no commit yet.
+
+    Any other 409, such as that of a repository that is being restored, says nothing about its refs.
+    """
+    return error.status == 409 and _message(error) == "Git Repository is empty."
 
 
 def _rate_limit(error: GithubException) -> float | None:

@@ -451,6 +451,8 @@ def scripted(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[s
         (429, {}, "Too many", TransientError, 60),
         (429, {"retry-after": "30"}, "Too many", TransientError, 30),
         (404, {}, "Not Found", PermanentError, None),
+        (409, {}, "Git Repository is empty.", PermanentError, None),
+        (409, {}, "Git Repository is unavailable", TransientError, None),
         (422, {}, "Validation Failed", PermanentError, None),
         (451, {}, "Blocked", PermanentError, None),
     ],
@@ -465,6 +467,21 @@ def test_errors_are_told_apart_by_what_helps(
         GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
     assert getattr(raised.value, "retry_after", None) == retry_after
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("message", ["Git Repository is unavailable", "Conflict", ""])
+def test_a_conflict_does_not_make_a_repository_empty(message: str) -> None:
+    with scripted(lambda *_: (409, {}, {"message": message})) as url:
+        host, repository = GitHubHost("token", api_url=url), Repository("acme", "shop")
+        asks: list[Callable[[], object]] = [
+            lambda: host.head(repository, MAIN),
+            lambda: host.refs(repository),
+            lambda: host.files(repository, "0" * 40, "deploy"),
+            lambda: host.post(repository, "0" * 40, Status("deployer", "pending", "")),
+        ]
+        for ask in asks:
+            with pytest.raises(TransientError, match="409"):
+                ask()
 
 
 def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses() -> None:
