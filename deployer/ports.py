@@ -4,7 +4,7 @@ Errors are the core's own: an adapter translates what its provider raises into `
 try), `PermanentError` (people must change something) or `UnavailableError` (Redis), and nothing else.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -111,8 +111,16 @@ class Cloud(Protocol):
     def failure(self, arn: str) -> str:
         """Why the stack's last operation failed: the first resource that failed, and its reason."""
 
-    def empty_buckets(self, arn: str) -> int:
-        """Delete what the stack's buckets hold, every version; returns how many objects."""
+    def empty_buckets(self, arn: str, guard: Callable[[], None] = ...) -> bool:
+        """Delete what the stack's buckets hold, every version, as far as a call of some seconds gets.
+
+        Args:
+            arn: the stack; one that has gone has nothing.
+            guard: called before each batch of deletions; what it raises ends the call.
+
+        Returns:
+            Whether all is empty; where it is not, the next call goes on.
+        """
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         """Names of the stacks that the pipeline's CloudFormation actions make; empty if it does not exist."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -164,19 +165,20 @@ class AwsCloud:
                     return ""
                 raise
 
-    def empty_buckets(self, arn: str) -> int:
-        """Delete what the stack's buckets hold, every version; returns how many versions and delete markers.
+    def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
+        """Delete what the stack's buckets hold, every version, for about twenty seconds; whether all is empty.
 
         A bucket that the template says to retain is left as it is: its data is meant to outlive the stack.
         """
+        deadline = time.monotonic() + stacks.EMPTYING_SECONDS
         with translated(f"emptying the buckets of stack {arn}"):
             try:
                 names = stacks.buckets(self._aws.cloudformation, arn)
             except ClientError as error:
                 if says_missing(error):
-                    return 0
+                    return True
                 raise
-            return sum(stacks.empty(self._aws.s3, bucket) for bucket in names)
+            return all(stacks.empty(self._aws.s3, bucket, deadline, guard) for bucket in names)
 
     # --- pipelines -------------------------------------------------------------------------------------------
 

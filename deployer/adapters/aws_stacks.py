@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _BUCKET_TYPE = "AWS::S3::Bucket"
 _BATCH = 1000  # what one DeleteObjects takes
+EMPTYING_SECONDS = 20.0  # of one call; well within a lease, since a bucket may hold millions
 # what the failure of another resource did to this one: a consequence, never the cause
 _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.IGNORECASE)
 
@@ -112,51 +114,62 @@ def _retained(template: Any) -> set[str] | None:
         return None
 
 
-def empty(s3: "S3Client", bucket: str) -> int:
-    """Delete every version and delete marker of a bucket and abort its uploads; one that is gone is fine.
+def empty(s3: "S3Client", bucket: str, deadline: float, guard: Callable[[], None]) -> bool:
+    """Delete versions and delete markers of a bucket and abort its uploads; one that is gone is empty.
+
+    Args:
+        bucket: its name.
+        deadline: when no further batch is begun, by the monotonic clock; one batch there is always.
+        guard: called before each batch; what it raises ends the emptying.
+
+    Returns:
+        Whether nothing is left.
 
     Raises:
         PermanentError: S3 refuses to delete something: a lock, or a right that is lacking.
     """
-    count = 0
     try:
-        while True:
-            page = retried(lambda: s3.list_object_versions(Bucket=bucket, MaxKeys=_BATCH))
-            listed = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-            if not listed:
-                break
-            objects = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]
-            answer = retried(
-                lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]  # noqa: B023
-            )
-            if errors := answer.get("Errors"):
-                first = errors[0]
-                raise PermanentError(
-                    f"bucket {bucket}: {len(errors)} objects cannot be deleted, the first is {first.get('Key')}:"
-                    f" {first.get('Code')}: {_line(first.get('Message'))}"
-                )
-            count += len(objects)
-        _abort_uploads(s3, bucket)
+        while batch := _versions(s3, bucket):
+            guard()
+            _delete(s3, bucket, batch)
+            if time.monotonic() >= deadline:
+                return False
+        while uploads := retried(lambda: s3.list_multipart_uploads(Bucket=bucket)).get("Uploads"):
+            guard()
+            for upload in uploads:
+                _abort(s3, bucket, upload)
+            if time.monotonic() >= deadline:
+                return False
     except ClientError as error:
         if not says_missing(error):
             raise
-    return count
+    return True
 
 
-def _abort_uploads(s3: "S3Client", bucket: str) -> None:
-    while uploads := retried(lambda: s3.list_multipart_uploads(Bucket=bucket)).get("Uploads"):
-        for upload in uploads:
-            try:
-                retried(
-                    lambda: s3.abort_multipart_upload(
-                        Bucket=bucket,
-                        Key=upload["Key"],  # noqa: B023
-                        UploadId=upload["UploadId"],  # noqa: B023
-                    )
-                )
-            except ClientError as error:
-                if error.response["Error"].get("Code") != "NoSuchUpload":
-                    raise
+def _versions(s3: "S3Client", bucket: str) -> list[Any]:
+    page = retried(lambda: s3.list_object_versions(Bucket=bucket, MaxKeys=_BATCH))
+    listed: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+    return [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]
+
+
+def _delete(s3: "S3Client", bucket: str, objects: list[Any]) -> None:
+    answer = retried(lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}))
+    if errors := answer.get("Errors"):
+        first = errors[0]
+        raise PermanentError(
+            f"bucket {bucket}: {len(errors)} objects cannot be deleted, the first is {first.get('Key')}:"
+            f" {first.get('Code')}: {_line(first.get('Message'))}"
+        )
+
+
+def _abort(s3: "S3Client", bucket: str, upload: Any) -> None:
+    try:
+        retried(
+            lambda: s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        )
+    except ClientError as error:
+        if error.response["Error"].get("Code") != "NoSuchUpload":
+            raise
 
 
 def _line(text: object) -> str:

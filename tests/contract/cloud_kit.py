@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
+import pytest
 
+from deployer.adapters import aws_stacks
 from deployer.adapters.aws import AwsCloud
 from deployer.ports import Cloud
 from deployer.release import Release
@@ -123,6 +125,10 @@ class Kit(Protocol):
         """Put three versions into the bucket of a stack."""
         ...
 
+    def emptying_slowly(self) -> AbstractContextManager[None]:
+        """While this holds, one call deletes no more than two versions."""
+        ...
+
 
 def settled(kit: Kit, name: str) -> str:
     """Wait until nothing is under way on a stack; gives its status."""
@@ -179,6 +185,11 @@ class DoubleKit:
     def fill(self, name: str) -> None:
         self.fake.buckets[name] = 3
 
+    @contextmanager
+    def emptying_slowly(self) -> Iterator[None]:
+        self.fake.emptied_at_once = 2
+        yield
+
 
 class SandboxKit:
     """The adapter; the simulator and the repository are shared by all tests."""
@@ -225,6 +236,13 @@ class SandboxKit:
         for body in (b"one", b"two"):
             self.s3.put_object(Bucket=bucket, Key="data", Body=body)
         self.s3.delete_object(Bucket=bucket, Key="data")
+
+    @contextmanager
+    def emptying_slowly(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aws_stacks, "_BATCH", 2)
+            patch.setattr(aws_stacks, "EMPTYING_SECONDS", 0.0)
+            yield
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:

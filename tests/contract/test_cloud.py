@@ -3,7 +3,7 @@
 import pytest
 from cloud_kit import DoubleKit, Kit, created, named, release, settled
 
-from deployer.errors import PermanentError, TransientError
+from deployer.errors import LaneLostError, PermanentError, TransientError
 
 
 @pytest.fixture(params=["double", "sandbox"])
@@ -24,7 +24,7 @@ def test_what_is_not_there(kit: Kit) -> None:
     cloud, arn = kit.cloud, "arn:aws:cloudformation:us-east-1:123456789012:stack/nothing/1"
 
     assert [cloud.stack("nothing"), cloud.stack(arn)] == [None, None]
-    assert [cloud.failure(arn), cloud.empty_buckets(arn)] == ["", 0]
+    assert [cloud.failure(arn), cloud.empty_buckets(arn)] == ["", True]
     assert [cloud.executions("nothing"), cloud.deployed_stacks("nothing")] == [[], []]
     assert cloud.execution("nothing", "1") is None
     cloud.stop("nothing", "1", "no reason")
@@ -177,10 +177,38 @@ def test_a_full_bucket_stops_a_deletion_until_it_is_emptied(kit: Kit, name: str)
     assert settled(kit, arn) == "DELETE_FAILED"
     assert "not empty" in kit.cloud.failure(arn)
 
-    assert kit.cloud.empty_buckets(arn) == 3
-    assert kit.cloud.empty_buckets(arn) == 0
+    assert kit.cloud.empty_buckets(arn)
+    assert kit.cloud.empty_buckets(arn)
     kit.cloud.delete_stack(arn, f"delete-2-{name}")
     assert settled(kit, arn) == "DELETE_COMPLETE"
+
+
+def test_one_call_empties_a_bucket_no_further_than_its_time_goes(kit: Kit, name: str) -> None:
+    arn, guarded = created(kit, name, kit.commit()), list[str]()
+    kit.fill(name)
+
+    with kit.emptying_slowly():
+        emptied = [kit.cloud.empty_buckets(arn, lambda: guarded.append("asked")) for _ in range(2)]
+        # what ends with a batch is told as empty by the next call at the latest
+        emptied.append(kit.cloud.empty_buckets(arn))
+
+    assert (emptied[0], emptied[-1]) == (False, True)
+    assert guarded == ["asked"] * 2
+    kit.cloud.delete_stack(arn, f"delete-{name}")
+    assert settled(kit, arn) == "DELETE_COMPLETE"
+
+
+def test_a_guard_ends_the_emptying(kit: Kit, name: str) -> None:
+    arn = created(kit, name, kit.commit())
+    kit.fill(name)
+
+    def lost() -> None:
+        raise LaneLostError("it is another's")
+
+    with pytest.raises(LaneLostError):
+        kit.cloud.empty_buckets(arn, lost)
+    kit.cloud.delete_stack(arn, f"delete-{name}")
+    assert settled(kit, arn) == "DELETE_FAILED"
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------

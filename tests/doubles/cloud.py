@@ -60,6 +60,7 @@ class FakeCloud(Failing):
         applications: names of the stacks that a pipeline's actions make, by the pipeline's name; `deploys` gives
             those of pipelines that are not named there.
         buckets: how many objects a stack's buckets hold, by the stack's name; over 0 its deletion fails.
+        emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
     """
 
@@ -70,6 +71,7 @@ class FakeCloud(Failing):
         self.applications: dict[str, list[str]] = {}
         self.deploys: Callable[[str], list[str]] = lambda _pipeline: []
         self.buckets: dict[str, int] = {}
+        self.emptied_at_once = 1000
         self.pipelines: dict[str, list[_FakeExecution]] = {}
         self._live: dict[str, _FakeStack] = {}
         self._gone: dict[str, _FakeStack] = {}
@@ -196,10 +198,14 @@ class FakeCloud(Failing):
         stack = self._find(arn)
         return stack.cause if stack else ""
 
-    def empty_buckets(self, arn: str) -> int:
+    def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
         self._note("empty_buckets", arn)
         stack = self._find(arn)
-        return self.buckets.pop(stack.name, 0) if stack else 0
+        if stack is None or not self.buckets.get(stack.name):
+            return True
+        guard()
+        self.buckets[stack.name] = max(self.buckets[stack.name] - self.emptied_at_once, 0)
+        return not self.buckets[stack.name]
 
     # the port: pipelines
 
