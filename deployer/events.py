@@ -29,6 +29,8 @@ class Push:
     Attributes:
         before: the commit or tag object before, all zeros if the ref was created.
         after: the commit or tag object after, all zeros if the ref was deleted.
+        message: the head commit's message, empty where it was not told.
+        pushed_at: when GitHub took the push, in epoch seconds; 0 where it was not told.
     """
 
     delivery: str
@@ -37,6 +39,8 @@ class Push:
     before: str
     after: str
     default_branch: str
+    message: str = ""
+    pushed_at: float = 0
 
     @property
     def deleted(self) -> bool:
@@ -179,7 +183,19 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         before=parse_sha(_text(payload, "before")),
         after=parse_sha(_text(payload, "after")),
         default_branch=_text(repository_fields, "default_branch"),
+        message=_message(payload.get("head_commit")),
+        pushed_at=_seconds(repository_fields.get("pushed_at")),
     )
+
+
+def _message(head_commit: object) -> str:
+    """The head commit's message; empty where there is none, as in a deletion."""
+    return str(head_commit.get("message") or "") if isinstance(head_commit, dict) else ""
+
+
+def _seconds(value: object) -> float:
+    """GitHub's time of the push in epoch seconds; 0 where it is not told."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value < 1e11 else 0.0
 
 
 def _form_payload(body: bytes) -> bytes:

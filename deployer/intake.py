@@ -6,9 +6,18 @@ from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.events import CloudEvent, Ignored, Push
-from deployer.ledger import RESYNC_KEY, RESYNCED, Cause, DeliveryRecord, EnvironmentRecord, Task, Work
+from deployer.ledger import (
+    RESYNC_KEY,
+    RESYNCED,
+    Cause,
+    DeliveryRecord,
+    EnvironmentRecord,
+    Outcome,
+    Task,
+    Work,
+)
 from deployer.ports import Accepted, Cloud, Done, Host, Lanes, Queue
-from deployer.refs import Ref
+from deployer.refs import Ref, skip_reason
 from deployer.resync import Planned, plan
 
 
@@ -46,6 +55,10 @@ class Intake:
         if not self._config.allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             return self._ignore(event.delivery, reason, event.repository)
+        # decided here, since in the lane it would take the place of a push that waits
+        skipped = None if event.deleted else skip_reason(event.ref, event.message)
+        if skipped:
+            return self._ignore(event.delivery, skipped, event.repository, Outcome.SKIPPED)
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
         work = Work(
             environment=environment.key,
@@ -54,6 +67,7 @@ class Intake:
             before=event.before,
             after=event.after,
             default_branch=event.default_branch,
+            pushed_at=event.pushed_at,
         )
         return self._answer(event.delivery, self._accept(event.repository, work, event.delivery, "push"))
 
@@ -93,9 +107,13 @@ class Intake:
         """Queue what a person asks for an environment.
 
         Raises:
-            PermanentError: its repository is not served here.
+            PermanentError: its repository is not served here, or it is to be deleted and not a development one.
         """
         self.insist(environment.repository)
+        if cause is Cause.TEARDOWN and environment.kind is not Kind.DEVELOPMENT:
+            raise PermanentError(
+                f"{environment} is never deleted by deployer; only development environments are"
+            )
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha)
         return self._accept(environment.repository, work)
 
@@ -137,9 +155,13 @@ class Intake:
             self._queue.send(accepted.dispatch)
         return accepted
 
-    def _ignore(self, delivery: str, reason: str, repository: Repository | None) -> Answer:
+    def _ignore(
+        self, delivery: str, reason: str, repository: Repository | None, outcome: Outcome = Outcome.IGNORED
+    ) -> Answer:
         name = repository.full_name if repository else ""
-        self._lanes.ignore(DeliveryRecord(delivery=delivery, repository=name, reason=reason))
+        self._lanes.ignore(
+            DeliveryRecord(delivery=delivery, repository=name, outcome=str(outcome), reason=reason)
+        )
         return Answer(delivery, "ignored", reason)
 
     def _answer(self, delivery: str, accepted: Accepted) -> Answer:

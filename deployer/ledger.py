@@ -70,6 +70,8 @@ class Work(_Value):
         goal: what started it; part of every idempotency token, so a repeat of this goal is recognised.
         deliveries: the deliveries that wait for its outcome, comma-separated (Lua has no empty list).
         after: the object that the ref was moved to, as the delivery said: a hint.
+        pushed_at: when GitHub took the push (epoch seconds), 0 where that is not known.
+        replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
         sha: the commit that this goal deploys, once known.
         attempts: how often it was handed out and not snoozed.
         polls: how often it was snoozed since something changed; the next snooze is longer.
@@ -90,6 +92,9 @@ class Work(_Value):
     after: str = ""
     default_branch: str = ""
     sha: str = ""
+    pushed_at: float = 0
+    replaced_after: str = ""
+    replaced_at: float = 0
     accepted_at: float = 0
     attempts: int = 0
     polls: int = 0
@@ -135,8 +140,10 @@ class EnvironmentRecord(_Value):
         prepared: the last `deployer/prepare` status as `sha state text`, so that only changes are posted.
         open: executions whose end was not yet seen: id to `{sha, posted: {context: state}}`.
         applications: names of the stacks that its pipeline deploys, kept for the teardown.
-        moved_from: where the ref stood before the last push, and `moved_at` (epoch seconds) when: guards
-            against a stale read.
+        moved_from, moved_to: where the ref stood before and after the last push, and `moved_at` (epoch seconds)
+            when it came: they guard against a stale read.
+        pushed_at: when GitHub took the last push that was wanted here, in epoch seconds.
+        held_at: the ref's head when a person deployed another commit; a resync leaves it so until the head moves.
     """
 
     repository: str
@@ -156,7 +163,10 @@ class EnvironmentRecord(_Value):
     stack_arn: str = ""
     generation: int = 0
     moved_from: str = ""
+    moved_to: str = ""
     moved_at: float = 0
+    pushed_at: float = 0
+    held_at: str = ""
     updated_at: float = 0
 
     def but(self, **changes: Any) -> "EnvironmentRecord":

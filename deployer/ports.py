@@ -216,6 +216,7 @@ class Dead:
     """A fault of our own: to the dead letters."""
 
     letter: DeadLetter
+    record: EnvironmentRecord | None = None
 
 
 Verdict = Done | Again | Snooze | Retry | Dead
@@ -232,7 +233,7 @@ class Lanes(Protocol):
         """
 
     def ignore(self, record: DeliveryRecord) -> None:
-        """Record a delivery that calls for nothing."""
+        """Record a delivery that calls for nothing; as `ignored` unless the record has another outcome."""
 
     def begin(self, repository: Repository, token: int) -> Work | None:
         """Take the work handed out under this token; None if the token is old."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
-from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Cloud, Done, Execution, Head, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref, skip_reason
 from deployer.release import FOLDER, Release, build_release, has_pipeline
@@ -127,10 +127,7 @@ class Reconciler:
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        record = self._lanes.environment(environment) or EnvironmentRecord(
-            repository.full_name, environment.key, environment.stack_name
-        )
-        run = _Run(environment, work, record, guard)
+        run = _Run(environment, work, self._record(environment), guard)
         tasks: dict[str, Callable[[_Run], Verdict]] = {
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,
@@ -147,6 +144,25 @@ class Reconciler:
             return self._failed(run, str(error))
 
     # --- the task that decides ----------------------------------------------------------------------------------
+
+    def died(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord:
+        """What is known of an environment whose task became a dead letter; its commit gets a status that says so.
+
+        Raises:
+            DeployerError: GitHub or Redis is away.
+        """
+        environment = Environment.from_key(repository, work.environment)
+        record = self._record(environment)
+        text = f"deployer could not go on: {letter.reason}; dead letter {letter.id}"
+        if work.cause != Cause.EVENT:
+            record = self._reporter.prepare(environment, record, work.sha or record.commit, "error", text)
+            record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=letter.reason)
+        return record
+
+    def _record(self, environment: Environment) -> EnvironmentRecord:
+        return self._lanes.environment(environment) or EnvironmentRecord(
+            environment.repository.full_name, environment.key, environment.stack_name
+        )
 
     def _sync(self, run: _Run) -> Verdict:
         if run.work.execution:
@@ -181,6 +197,10 @@ class Reconciler:
             case Step.FAIL:
                 return self._failed(run, self._with_cause(run, decision.reason, stack))
             case _:
+                if run.record.applications and run.environment.kind is Kind.DEVELOPMENT:
+                    return run.again(
+                        Task.DELETE
+                    )  # someone deleted the pipeline's stack, not what it deployed
                 return self._gone(run)
 
     def _wants(self, run: _Run) -> bool:
@@ -210,6 +230,10 @@ class Reconciler:
         work = run.work
         if work.cause == Cause.DELETION:
             raise _Settled(run.done(Outcome.SKIPPED, f"{work.ref} was deleted; production stays as it is"))
+        if work.cause == Cause.RESYNC and not run.record.commit:
+            self._adopt_production(run)
+        if work.pushed_at and work.pushed_at < run.record.pushed_at:
+            raise _Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {work.ref}"))
         name = work.ref or run.record.ref
         if not name:
             raise _Settled(
@@ -223,18 +247,41 @@ class Reconciler:
         self._take(run, ref, head)
         return True
 
+    def _adopt_production(self, run: _Run) -> None:
+        """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
+        if self._cloud.stack(run.name) is None:
+            return
+        newest = next(iter(self._cloud.executions(run.name)), None)
+        if newest is None or not newest.sha:
+            raise _Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
+        refs = self._host.refs(run.repository).items()
+        tags = {ref.name for ref, target in refs if ref.is_tag and target == newest.sha}
+        head = self._host.head(run.repository, Ref.parse(run.work.ref)) if run.work.ref else None
+        name = run.work.ref if head and head.sha == newest.sha else min(tags, default="")
+        run.work = run.work.but(ref=name, sha=newest.sha, execution=newest.id)
+        run.record = run.record.but(ref=name)
+        raise _Settled(self._take_execution(run, newest.id))
+
     def _take(self, run: _Run, ref: Ref, head: Head) -> None:
-        sha = run.work.sha if run.work.cause == Cause.REDEPLOY and run.work.sha else head.sha
-        run.work = run.work.but(ref=ref.name, sha=sha)
-        people_insist = run.work.cause == Cause.REDEPLOY
-        if not people_insist and (reason := skip_reason(ref, head.message)):
-            run.note(run.record.state or "skipped")
-            raise _Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
+        work = run.work
+        sha = work.sha if work.cause == Cause.REDEPLOY and work.sha else head.sha
+        if work.cause != Cause.REDEPLOY and (reason := skip_reason(ref, head.message)):
+            if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
+                run.note(run.record.state or "skipped")
+                raise _Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
+            sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
+        run.work = work.but(ref=ref.name, sha=sha)
         if sha != run.record.commit:
-            run.note("pending")
-        run.record = run.record.but(ref=ref.name, commit=sha)
-        if run.work.cause == Cause.PUSH:
-            run.record = run.record.but(moved_from=run.work.before, moved_at=run.work.accepted_at)
+            run.note("pending", outcome="", reason="")
+        held = head.object if work.cause == Cause.REDEPLOY and sha != head.sha else ""
+        run.record = run.record.but(ref=ref.name, commit=sha, held_at=held)
+        if work.cause == Cause.PUSH:
+            run.record = run.record.but(
+                moved_from=work.before,
+                moved_to=work.after,
+                moved_at=work.accepted_at,
+                pushed_at=work.pushed_at,
+            )
 
     def _refuse_stale(self, run: _Run, head: Head | None) -> None:
         """Come back later if GitHub's API still tells where the ref was before the push that brought us here."""
@@ -245,10 +292,23 @@ class Reconciler:
             before, since = work.before, work.accepted_at
         else:
             expected, before, since = "", run.record.moved_from, run.record.moved_at
-        unborn = live is None and work.cause == Cause.PUSH
-        stale = unborn or (live is not None and live in before.split(","))
-        if live != expected and stale and now - since < _STALE_SECONDS:
+        stale = live is not None and live in before.split(",") and live != expected
+        if live is None:
+            stale, since = self._unborn(run)
+        if stale and now - since < _STALE_SECONDS:
             raise _Settled(Snooze(work, _STALE_WAIT, run.record))
+
+    def _unborn(self, run: _Run) -> tuple[bool, float]:
+        """Whether "the ref is gone" contradicts a push that is known, and when that push came."""
+        work, record = run.work, run.record
+        if work.cause == Cause.PUSH:
+            return True, work.accepted_at
+        at, to = max((work.replaced_at, work.replaced_after), (record.moved_at, record.moved_to))
+        if (
+            work.cause == Cause.DELETION
+        ):  # it deleted what it names first; a push to anything else came after it
+            return bool(to) and to != work.before.partition(",")[0], at
+        return bool(to), at
 
     def _wanted_digest(self, run: _Run, stack: Stack) -> str | None:
         if run.work.created or run.work.updated or stack.phase is not Phase.READY:
@@ -264,6 +324,7 @@ class Reconciler:
             updated=work.updated,
             recovered=work.recovered,
             deletions=work.deletions,
+            disposable=run.environment.kind is Kind.DEVELOPMENT,
         )
 
     # --- the steps ----------------------------------------------------------------------------------------------
@@ -326,6 +387,8 @@ class Reconciler:
         run.record, found = self._reporter.refresh(run.environment, run.record)
         execution = found.get(identity)
         if execution is None:
+            if run.work.cause == Cause.EVENT:
+                return Done(str(Outcome.SKIPPED), "its execution is gone", run.record)
             run.work = run.work.but(execution="", task=Task.SYNC)
             return self._snooze(run)  # its pipeline was replaced or has gone
         if not execution.ended:
@@ -465,7 +528,8 @@ def needs_start(newest: Execution, work: Work, reported: str) -> bool:
         return True
     if not newest.ended:
         return False
-    if work.cause == Cause.REDEPLOY or work.updated or newest.status in {"stopped", "superseded"}:
+    if work.cause == Cause.REDEPLOY or work.updated:
         return True
-    people = work.cause in {Cause.PUSH, Cause.REDEPLOY}
-    return newest.status == "failed" and people and newest.id == reported
+    if work.cause != Cause.PUSH:
+        return False  # what a person stopped stays stopped, and what failed was told
+    return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)

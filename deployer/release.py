@@ -16,6 +16,7 @@ FOLDER = "deploy"
 TEMPLATE_LIMIT = 1_000_000  # bytes that CloudFormation takes by S3
 _FILE_LIMIT = 1_000_000
 _SUFFIXES = (".json", ".yml", ".yaml")
+_ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
 _PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 
@@ -59,7 +60,10 @@ class Release:
     @property
     def digest(self) -> str:
         """Tells whether two releases make the same stack. Secrets and the commit's own tags are no part."""
-        text = json.dumps([self.template, sorted(self.parameters.items()), self.needs_token])
+        values = sorted(
+            (name, value.lower() if name in _ANY_CASE else value) for name, value in self.parameters.items()
+        )
+        text = json.dumps([self.template, values, self.needs_token])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -65,7 +65,9 @@ def plan(
 def _branch(
     environment: Environment, ref: Ref, live: str, record: EnvironmentRecord | None, stack: Stack | None
 ) -> Planned | None:
-    settled = record is not None and record.commit == live and record.outcome in _SETTLED
+    settled = record is not None and (
+        (record.commit == live and record.outcome in _SETTLED) or record.held_at == live
+    )
     if stack is None:
         if settled and record and record.outcome != Outcome.DEPLOYED:
             return None  # skipped, or refused for a reason that only a new commit can change
@@ -96,8 +98,9 @@ def _production(
         return None
     if record is None and stack is not None:
         tag = from_tag_value(stack.tags.get("deployer:ref", ""))
-        if tag and Ref.parse(tag) in refs:
-            return Planned(environment, "check", "nothing is known of it", tag)
+        return Planned(
+            environment, "check", "nothing is known of it", tag if tag and Ref.parse(tag) in refs else ""
+        )
     return None
 
 

@@ -107,6 +107,7 @@ class Observed:
         updated: this goal has itself ordered an update of the stack.
         recovered: this goal has itself continued a rollback.
         deletions: how often this goal has ordered a deletion.
+        disposable: whether what stands may be deleted to be made anew: only development environments are.
     """
 
     stack: Stack | None
@@ -115,6 +116,7 @@ class Observed:
     updated: bool = False
     recovered: bool = False
     deletions: int = 0
+    disposable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ def _towards_presence(stack: Stack, phase: Phase, desired: Desired, observed: Ob
             return Decision(Step.REPLACE, f"its stack is {stack.status}, left by an earlier attempt")
         case Phase.UNDELETED if observed.deletions >= MAX_DELETIONS:
             return Decision(Step.FAIL, f"its stack could not be deleted: {stack.reason or stack.status}")
+        case Phase.UNDELETED if not observed.disposable:
+            return Decision(Step.FAIL, f"its stack is {stack.status} and needs a person: {stack.reason}")
         case Phase.UNDELETED:
             return Decision(Step.REPLACE, "an earlier deletion of its stack failed")
         case Phase.STUCK if observed.recovered:

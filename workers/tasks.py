@@ -20,11 +20,13 @@ from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, LaneLostError, TransientError, UnavailableError
 from deployer.intake import record_of
-from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
+from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, EnvironmentRecord, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
+_LONGEST_TASK = 600  # seconds: no task waits for AWS, so one that runs longer hangs
+_STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
 _FINISH_TRIES = (
     30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
 )
@@ -107,7 +109,7 @@ class Runner:
         except TransientError as error:
             if work.attempts < self._deployer.config.max_attempts:
                 seconds = self._backoff(work.attempts, error.retry_after)
-                return Retry(work.but(last_error=str(error)), seconds)
+                return Retry(decided_anew(work).but(last_error=str(error)), seconds)
             return self._dead(repository, work, token, error)
         except DeployerError as error:
             # people must change something before it can work: nothing that a repeat or a dead letter could mend
@@ -118,17 +120,26 @@ class Runner:
     def _dead(self, repository: Repository, work: Work, token: int, error: Exception) -> Dead:
         _log.error("%s of %s %s is a dead letter", work.task, repository, work.environment, exc_info=error)
         reason = str(error) if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}"
-        return Dead(
-            DeadLetter(
-                id=letter_id(repository, token),
-                repository=repository.full_name,
-                task=work.task,
-                reason=" ".join(reason.split())[:500],
-                traceback="".join(traceback.format_exception(error))[-20_000:],
-                at=time.time(),
-                work=work.to_json(),
-            )
+        letter = DeadLetter(
+            id=_letter_id(repository, work, token),
+            repository=repository.full_name,
+            task=work.task,
+            reason=" ".join(reason.split())[:500],
+            traceback="".join(traceback.format_exception(error))[-20_000:],
+            at=time.time(),
+            work=work.to_json(),
         )
+        return Dead(letter, self._mourned(repository, work, letter))
+
+    def _mourned(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord | None:
+        """The environment's record after a death, told on its commit as far as that is possible now."""
+        if work.environment == RESYNC_KEY:
+            return None
+        try:
+            return self._deployer.reconciler.died(repository, work, letter)
+        except Exception as error:  # noqa: BLE001  telling of a death must not be another
+            _log.warning("telling of dead letter %s: %s", letter.id, error)
+            return None
 
     def _backoff(self, attempts: int, retry_after: float | None) -> float:
         seconds: float = min(self._deployer.config.retry_seconds * 2.0 ** (attempts - 1), _LONGEST_RETRY)
@@ -149,10 +160,18 @@ class Runner:
     @contextmanager
     def _renewed(self, repository: Repository, token: int) -> Iterator[Any]:
         """Renew the lease at a third of its time for as long as the task runs."""
-        ended, held = threading.Event(), [True]
+        ended, held, latest = threading.Event(), [True], time.monotonic() + _LONGEST_TASK
 
         def renew() -> None:
             while not ended.wait(self._deployer.config.lease_seconds / 3):
+                if time.monotonic() > latest:
+                    _log.error(
+                        "the task of %s has run for %d s; its lane is no longer held",
+                        repository,
+                        _LONGEST_TASK,
+                    )
+                    held[0] = False
+                    return
                 try:
                     held[0] = self._deployer.lanes.extend(repository, token)
                 except UnavailableError as error:
@@ -179,6 +198,26 @@ class Runner:
             )
         cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
         return f"queued as {intake.request_environment(target, cause=cause).goal}"
+
+
+def decided_anew(work: Work) -> Work:
+    """Work that failed in a step goes back to the task that decides: the world may have changed under it.
+
+    An update that was refused counts as not ordered; if it was carried out all the same, the stack tells.
+    """
+    if work.task not in _STEPS:
+        return work
+    return work.but(task=Task.SYNC, updated=work.updated and work.task != Task.UPDATE)
+
+
+def _letter_id(repository: Repository, work: Work, token: int) -> str:
+    """What a resync asks for comes back every hour: its last death is enough to keep."""
+    if work.environment == RESYNC_KEY:
+        return letter_id(repository, "resync")
+    if work.cause == Cause.RESYNC:
+        stack_name = Environment.from_key(repository, work.environment).stack_name
+        return letter_id(repository, f"resync.{stack_name[-10:]}")
+    return letter_id(repository, token)
 
 
 def describe(verdict: Verdict) -> str:

@@ -39,15 +39,34 @@ local function close(work, outcome, reason, ttl)
   end
 end
 
+local function superseded(work, by, ttl)
+  local reason = 'replaced by ' .. by
+  close(work, 'superseded', reason, ttl)
+  if (work.deliveries or '') ~= '' then
+    remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
+      goal = work.goal, outcome = 'superseded', reason = reason, commit = work.sha or '' }))
+  end
+end
+
 local function merged(older, newer, ttl)
+  if newer.cause == 'deletion' and newer.environment == 'production' then  -- all tags share it, and it is never deleted
+    close(newer, 'skipped', newer.ref .. ' was deleted; production stays as it is', ttl)
+    return older
+  end
+  if older.cause == 'push' and newer.cause == 'push' and (newer.pushed_at or 0) > 0
+      and newer.pushed_at < (older.pushed_at or 0) then  -- delivered out of order
+    superseded(newer, older.goal, ttl)
+    older.before = string.sub((older.before or '') .. ',' .. (newer.before or ''), 1, BEFORE_LIMIT)
+    return older
+  end
   if older.cause == 'event' and newer.cause ~= 'event' then  -- what only watches gives way, its deliveries go along
     older, newer = newer, older
   elseif REPLACES[newer.cause] then
-    local reason = 'replaced by ' .. newer.goal
-    close(older, 'superseded', reason, ttl)
-    if (older.deliveries or '') ~= '' then
-      remember(cjson.encode({ at = now / 1000, repository = repository, environment = older.environment,
-        goal = older.goal, outcome = 'superseded', reason = reason, commit = older.sha or '' }))
+    superseded(older, newer.goal, ttl)
+    if older.cause == 'push' then
+      newer.replaced_after, newer.replaced_at = older.after, older.accepted_at
+    else
+      newer.replaced_after, newer.replaced_at = older.replaced_after, older.replaced_at
     end
     -- every place the ref was at lately: a stale read of GitHub must not be taken for news
     newer.before = string.sub((newer.before or '') .. ',' .. (older.before or ''), 1, BEFORE_LIMIT)
@@ -59,13 +78,16 @@ local function merged(older, newer, ttl)
   return older
 end
 
+local function resting(work) return (work.not_before or 0) > now end
+
 -- put work into the lane; `front` only for work that just ran
 local function put(work, front, ttl)
   local env = work.environment
   local old = C('HGET', items, env)
   if old then
     work = front and merged(work, cjson.decode(old), ttl) or merged(cjson.decode(old), work, ttl)
-    if C('ZREM', snoozed, env) == 1 then C('RPUSH', queue, env) end
+    -- what sleeps after a fault is left asleep by whatever only joins it: a rate limit is not to be knocked at
+    if not resting(work) and C('ZREM', snoozed, env) == 1 then C('RPUSH', queue, env) end
   elseif front then
     C('LPUSH', queue, env)
   else
@@ -77,6 +99,10 @@ end
 
 local function hand_out(grace)
   local env = C('LINDEX', queue, 0)
+  while env and C('HEXISTS', items, env) == 0 do  -- half of it was lost; the next resync sees to that environment
+    C('LPOP', queue)
+    env = C('LINDEX', queue, 0)
+  end
   if not env then
     C('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
     return {}
@@ -107,6 +133,13 @@ local function bury(work, id, reason, traceback, task)
     at = now / 1000, work = cjson.encode(work) })
 end
 
+local function inter(work, id, letter)
+  C('HSET', P .. ':dead', id, letter)
+  for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
+    C('HSET', P .. ':delivery:' .. delivery, 'letter', id)
+  end
+end
+
 local ops = {}
 
 -- accept work, delivery, event, ttl, grace -> queued|duplicate, goal or outcome, dispatch
@@ -119,11 +152,19 @@ function ops.accept(text, delivery, event, ttl, grace)
       count('delivery:duplicate')
       return answer('duplicate', outcome)
     end
+    local letter = C('HGET', key, 'letter')
+    local dead = letter and letter ~= '' and C('HGET', P .. ':dead', letter)
+    if dead then  -- it does what a replay would; others that died with it are done with it
+      C('HDEL', P .. ':dead', letter)
+      local died = cjson.decode(cjson.decode(dead).work)
+      died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
+      close(died, 'superseded', 'replaced by ' .. delivery, ttl)
+    end
     local times = C('HINCRBY', key, 'times', 1)
     if times > 1 then work.goal = delivery .. '#' .. times end
     work.deliveries = delivery
     C('HSET', key, 'delivery', delivery, 'repository', repository, 'environment', work.environment,
-      'event', event, 'outcome', 'queued', 'reason', '', 'received_at', now / 1000)
+      'event', event, 'outcome', 'queued', 'reason', '', 'letter', '', 'received_at', now / 1000)
     C('PERSIST', key)
     count('delivery:queued')
   end
@@ -142,10 +183,15 @@ end
 function ops.begin(token, lease)
   if held('token') ~= token or held('status') ~= 'sent' then return answer() end
   local env = C('LPOP', queue)
-  local work = cjson.decode(C('HGET', items, env))
+  local text = env and C('HGET', items, env)
+  if not text then
+    C('HSET', state, 'status', 'idle', 'until', 0)
+    return answer()
+  end
+  local work = cjson.decode(text)
   C('HDEL', items, env)
-  work.attempts = (work.attempts or 0) + 1
-  local text = cjson.encode(work)
+  work.attempts, work.not_before = (work.attempts or 0) + 1, nil
+  text = cjson.encode(work)
   C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease)
   return answer(text)
 end
@@ -170,19 +216,25 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
         outcome = outcome, reason = reason, commit = commit }))
     end
     count('goal:' .. outcome)
-    if kind == 'dead' then C('HSET', P .. ':dead', cjson.decode(letter).id, letter) end
+    if kind == 'dead' then inter(current, cjson.decode(letter).id, letter) end
   else
     local work = cjson.decode(text)
-    if kind ~= 'retry' then work.attempts = 0 end
+    -- what went well is no attempt; those before it count on until something is ordered, since a step that failed
+    -- comes back by way of the task that decides
+    if kind == 'again' then work.attempts = math.max(work.attempts - 1, 0) end
+    if kind == 'snooze' then work.attempts = 0 end
     if kind == 'again' then
       put(work, true, ttl)
     else
+      if kind == 'retry' then work.not_before = now + seconds * 1000 end
       local newer = C('HGET', items, env)
-      if newer then  -- it came while this ran: it is where it belongs in the queue already
-        C('HSET', items, env, cjson.encode(merged(work, cjson.decode(newer), ttl)))
-      else
-        C('HSET', items, env, cjson.encode(work))
-        C('ZADD', snoozed, now + seconds * 1000, env)
+      if newer then  -- it came while this ran
+        work = merged(work, cjson.decode(newer), ttl)
+      end
+      C('HSET', items, env, cjson.encode(work))
+      if not newer or resting(work) then  -- else it stands where it belongs in the queue already
+        C('LREM', queue, 0, env)
+        C('ZADD', snoozed, work.not_before or (now + seconds * 1000), env)
       end
     end
   end
@@ -203,7 +255,7 @@ function ops.sweep(grace, ttl, max_attempts)
       local id = string.gsub(repository, '/', '~') .. '-' .. held('token')
       close(work, 'dead-lettered', reason, ttl)
       count('goal:dead-lettered')
-      C('HSET', P .. ':dead', id, bury(work, id, reason, work.last_error or '', work.task))
+      inter(work, id, bury(work, id, reason, work.last_error or '', work.task))
       remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
         goal = work.goal, outcome = 'dead-lettered', reason = reason, commit = work.sha or '' }))
     else
@@ -233,6 +285,11 @@ function ops.replay(id, goal, grace, ttl)
     C('PERSIST', key)
   end
   work.attempts, work.polls, work.goal = 0, 0, goal
+  -- the world has moved on since it died: all but the wish itself is decided anew
+  if work.environment ~= '*' then work.task = 'deployer.sync' end
+  if work.cause ~= 'redeploy' then work.sha = '' end
+  work.created, work.updated, work.recovered, work.replacing = false, false, false, false
+  work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil
   local waiting = C('HGET', items, work.environment)
   if waiting then  -- what came since is newer, whenever the replay was asked for
     C('HSET', items, work.environment, cjson.encode(merged(work, cjson.decode(waiting), ttl)))

@@ -12,6 +12,18 @@ from redis.sentinel import Sentinel
 
 from deployer.errors import ConfigError, UnavailableError
 
+# error codes at the start of a reply: https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
+_REFUSALS = (
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+    "READONLY",
+    "MASTERDOWN",
+    "NOAUTH",
+    "NOPERM",
+    "BUSY",
+    "CLUSTERDOWN",
+)
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0  # twice at most: GitHub waits ten seconds for an answer, and should get our 503
 
@@ -54,6 +66,13 @@ def connect(url: str) -> redis.Redis:
             "DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL"
         ) from error
     return client
+
+
+def refuses_all(error: redis.ResponseError) -> bool:
+    """Whether Redis refuses more than this one command: it is full, read-only, starting or in someone else's script."""
+    return isinstance(error, (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)) or str(
+        error
+    ).startswith(_REFUSALS)
 
 
 @contextmanager

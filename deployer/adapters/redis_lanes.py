@@ -1,6 +1,7 @@
 """Lanes and ledger in Redis: `lanes.lua` does what must be one step, this module calls it and reads the rest."""
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import redis
 
-from deployer.adapters.redis_client import unavailable
+from deployer.adapters.redis_client import refuses_all, unavailable
 from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, PayloadError
 from deployer.ledger import (
@@ -23,10 +24,12 @@ from deployer.ledger import (
 )
 from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Retry, Snooze, Verdict
 
+_log = logging.getLogger(__name__)
 _INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
 _SPELLED = "deployer:spelled"  # repository's key -> its name as it was last told: people type it in any case
 _NAMES = "deployer:names"  # stack name -> repository and environment key
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
+_LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
 _IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
@@ -68,8 +71,7 @@ class RedisLanes:
         with unavailable():
             # before the script, so that a crash in between leaves a lane that is looked at, never one forgotten
             pipe = self._redis.pipeline(transaction=False)
-            pipe.zadd(_INDEX, {repository.key: self._now() + self._grace}, lt=True)
-            pipe.zadd(_INDEX, {repository.key: self._now() + self._grace}, nx=True)
+            pipe.zadd(_INDEX, {repository.key: 0})
             pipe.hset(_SPELLED, repository.key, repository.full_name)
             if work.environment != RESYNC_KEY:
                 environment = Environment.from_key(repository, work.environment)
@@ -97,9 +99,10 @@ class RedisLanes:
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
             fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
-            pipe.hset(key, mapping=fields | {"outcome": str(Outcome.IGNORED)})
+            outcome = record.outcome or str(Outcome.IGNORED)
+            pipe.hset(key, mapping=fields | {"outcome": outcome})
             pipe.expire(key, _IGNORED_TTL)
-            pipe.hincrby(f"{_prefix(repository)}:counters", "outcome:ignored", 1)
+            pipe.hincrby(f"{_prefix(repository)}:counters", f"outcome:{outcome}", 1)
             pipe.execute()
 
     def begin(self, repository: Repository, token: int) -> Work | None:
@@ -130,7 +133,8 @@ class RedisLanes:
             case Dead():
                 kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.reason
                 letter = verdict.letter.to_json()
-        if isinstance(verdict, (Done, Again, Snooze)) and verdict.record:
+                commit = verdict.record.commit if verdict.record else ""
+        if not isinstance(verdict, Retry) and verdict.record:
             record = verdict.record.but(updated_at=time.time()).to_json()
         with unavailable():
             status, *rest = self._run(
@@ -145,11 +149,18 @@ class RedisLanes:
         """See `Lanes.sweep`."""
         found = []
         with unavailable():
-            due = self._redis.zrangebyscore(_INDEX, "-inf", self._now(), start=0, num=limit)
+            now = self._server_now()
+            due = self._redis.zrangebyscore(_INDEX, "-inf", now, start=0, num=limit)
             for repository in self._spelled(due):
-                rest = self._run(
-                    repository, "sweep", self._grace, _DELIVERY_TTL, self._max_attempts, swept=True
-                )
+                # the next look, before this one: from here on the entry only comes nearer, whoever writes it
+                self._redis.zadd(_INDEX, {repository.key: now + _LONGEST_LOOK_MS})
+                try:
+                    rest = self._run(repository, "sweep", self._grace, _DELIVERY_TTL, self._max_attempts)
+                except redis.ResponseError as error:
+                    if refuses_all(error):
+                        raise
+                    _log.exception("sweeping the lane of %s; the others go on", repository)
+                    continue
                 if dispatch := _dispatch(repository, rest):
                     found.append(dispatch)
         return found
@@ -172,7 +183,7 @@ class RedisLanes:
         status = state.get("status", "idle")
         if status == "idle" and not items:
             return None
-        now = self._now()
+        now = self._server_now()
         return Lane(
             repository=repository.full_name,
             status=status,
@@ -289,15 +300,16 @@ class RedisLanes:
         names = self._redis.hmget(_SPELLED, keys) if keys else []
         return [Repository.parse(name or key) for key, name in zip(keys, names, strict=True)]
 
-    def _now(self) -> int:
-        return int(time.time() * 1000) + self.clock_offset_ms
+    def _server_now(self) -> int:
+        seconds, micros = self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000 + self.clock_offset_ms
 
-    def _run(self, repository: Repository, op: str, *arguments: object, swept: bool = False) -> list[str]:
+    def _run(self, repository: Repository, op: str, *arguments: object) -> list[str]:
         values = [op, self.clock_offset_ms, *arguments]
         look, *rest = self._script(keys=[_prefix(repository.full_name)], args=values)
         # the index lives in another slot of a cluster, so it is written after the script; `accept` and the sweeper
         # see to it that a crash in between costs at most a later look
-        self._redis.zadd(_INDEX, {repository.key: float(look)}, lt=not swept)
+        self._redis.zadd(_INDEX, {repository.key: float(look)}, lt=True)
         found: list[str] = rest
         return found
 
@@ -325,7 +337,7 @@ def letter_repository(letter: str) -> Repository:
         ) from error
 
 
-def letter_id(repository: Repository, token: int) -> str:
+def letter_id(repository: Repository, token: int | str) -> str:
     """The id of the dead letter that ends this hand-out of a lane."""
     return f"{repository.key.replace('/', '~')}-{token}"
 

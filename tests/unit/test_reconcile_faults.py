@@ -1,0 +1,357 @@
+"""What must not happen when deliveries, faults, people and a lost Redis come together in unlucky ways."""
+
+from typing import Any
+
+import pytest
+from world import HELLO, TEMPLATE, World, environment, sha
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import PermanentError, TransientError
+from deployer.events import Push
+from deployer.ledger import Cause, Task, Work
+from deployer.refs import ZERO_SHA, Ref
+
+MAIN, X = "refs/heads/main", "refs/heads/x"
+V1, V2 = "refs/tags/v1", "refs/tags/v2"
+PRODUCTION, STAGING = Environment(HELLO, Kind.PRODUCTION), Environment(HELLO, Kind.STAGING)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def live(world: World) -> World:
+    """Staging and production stand at the first commit."""
+    world.push(MAIN, sha(1))
+    world.push(V1, sha(1))
+    world.run()
+    return world
+
+
+def built(world: World, which: Environment) -> list[str]:
+    return [commit for commit, _ in world.built(which)]
+
+
+# --- tags share one environment
+
+
+def test_a_deleted_tag_takes_no_other_tags_place(live: World) -> None:
+    live.push(MAIN, sha(2), sha(1))
+    live.run()
+    second = live.push(V2, sha(2))
+    deletion = live.remove(V1, sha(1))
+    live.run()
+    assert built(live, PRODUCTION) == [sha(1), sha(2)]
+    assert live.outcome(second)[0] == "deployed"
+    assert live.outcome(deletion) == ("skipped", f"{V1} was deleted; production stays as it is")
+
+
+def test_a_skipped_push_takes_no_others_place(live: World) -> None:
+    wanted = live.push(V2, sha(2))
+    nightly = Push("nightly", HELLO, Ref.parse("refs/tags/nightly-NOBUILD"), ZERO_SHA, sha(3), "main")
+    live.deployer.intake.github(nightly)
+    live.run()
+    assert built(live, PRODUCTION) == [sha(1), sha(2)]
+    assert live.outcome(wanted)[0] == "deployed"
+    assert live.outcome("nightly")[0] == "skipped"
+
+
+def test_a_commit_that_asks_to_be_skipped_leaves_the_one_before_it_alone(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    changed = TEMPLATE.replace("Default: hi", "Default: ho")
+    wanted = world.push(X, sha(2), sha(1), template=changed)
+    world.tasks()  # the update is under way
+    message = "Typo [skip ci]"
+    world.host.push(HELLO, X, sha(3), files={"pipeline.yml": changed}, message=message)
+    world.deployer.intake.github(Push("skipped", HELLO, Ref.parse(X), sha(2), sha(3), "main", message))
+    world.run()
+    assert world.outcome(wanted)[0] == "deployed"
+    assert world.outcome("skipped")[0] == "skipped"
+    assert built(world, environment(X)) == [sha(1), sha(2)]
+
+
+def test_a_push_that_waits_is_deployed_though_the_head_asks_to_be_skipped(world: World) -> None:
+    wanted = world.push(X, sha(1))
+    message = "Typo [skip ci]"
+    world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE}, message=message)
+    world.run()
+    assert world.outcome(wanted)[0] == "deployed"
+    assert world.built(environment(X))[-1] == (sha(1), "succeeded")
+
+
+def test_tags_delivered_out_of_order_end_at_the_one_pushed_last(live: World) -> None:
+    for ref, commit in ((V2, sha(3)), ("refs/tags/v1.1", sha(2))):
+        live.host.push(HELLO, ref, commit, files={"pipeline.yml": TEMPLATE})
+
+    def deliver(delivery: str, ref: str, commit: str, pushed_at: float) -> None:
+        push = Push(delivery, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
+        live.deployer.intake.github(push)
+
+    deliver("v2", V2, sha(3), 2000)
+    live.run()
+    deliver("v1.1", "refs/tags/v1.1", sha(2), 1000)
+    live.run()
+    assert built(live, PRODUCTION) == [sha(1), sha(3)]
+    assert live.outcome("v1.1") == ("superseded", f"{V2} was pushed after refs/tags/v1.1")
+
+    deliver("v2 again", V2, sha(3), 4000)
+    deliver("v1.1 again", "refs/tags/v1.1", sha(2), 3000)  # both wait in the lane
+    live.run()
+    assert live.outcome("v1.1 again")[0] == "superseded"
+    assert live.outcome("v2 again")[0] == "deployed"
+
+
+# --- dead letters
+
+
+def test_a_replay_decides_anew(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.cloud.fail_next(TransientError("AWS is away"), times=3, method="start")
+    died = world.push(X, sha(2), sha(1))
+    world.run()
+    assert world.outcome(died)[0] == "dead-lettered"
+    world.push(X, sha(3), sha(2))
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert built(world, environment(X)) == [sha(1), sha(3)]
+
+
+def test_a_replayed_deletion_spares_a_branch_that_came_back(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.cloud.fail_next(TransientError("AWS is away"), times=3, method="delete_stack")
+    died = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(died)[0] == "dead-lettered"
+    world.push(X, sha(2))
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert world.cloud.stack(environment(X).stack_name) is not None
+
+
+def test_a_redelivery_does_what_a_replay_would(world: World) -> None:
+    world.cloud.fail_next(TransientError("AWS is away"), times=3, method="create_stack")
+    died = world.push(X, sha(1))
+    world.run()
+    assert len(world.lanes.dead_letters()) == 1
+    world.deliver(X, sha(1), delivery=died)
+    assert world.lanes.dead_letters() == []
+    world.run()
+    assert world.outcome(died)[0] == "deployed"
+
+
+def test_a_death_is_told_and_the_next_resync_mends_it(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.cloud.fail_next(TransientError("AWS is away"), times=3, method="start")
+    world.push(X, sha(2), sha(1))
+    world.run()
+    record = world.record(environment(X))
+    assert (record.state, record.outcome, record.reason) == ("failed", "dead-lettered", "AWS is away")
+    assert world.statuses(sha(2))["deployer/prepare"] == "error"
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert built(world, environment(X)) == [sha(1), sha(2)]
+
+
+def test_what_a_resync_asks_for_leaves_one_letter(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})
+    world.lanes.clock_offset_ms += 60_000
+    for _ in range(3):
+        world.cloud.fail_next(RuntimeError("a bug"), method="start")
+        world.deployer.intake.resync(HELLO)
+        world.run()
+    world.host.fail_next(RuntimeError("a bug"), times=2, method="default_branch")
+    for _ in range(2):
+        world.deployer.intake.resync(HELLO)
+        world.run()
+    letters = {letter.task: letter.id for letter in world.lanes.dead_letters()}
+    assert len(world.lanes.dead_letters()) == 2
+    assert letters.keys() == {"deployer.trigger", "deployer.resync"}
+    for letter in letters.values():
+        world.deployer.intake.replay(letter)
+    world.run()
+    assert built(world, environment(X)) == [sha(1), sha(2)]
+
+
+def test_events_do_not_shorten_the_wait_after_a_fault(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    limit = TransientError("rate limit", retry_after=3600)
+    world.cloud.fail_next(limit, times=9, method="execution")
+    waiting = world.push(X, sha(2), sha(1))
+    world.tasks()
+    tried = len(world.told)
+    for _ in range(4):
+        world.event(environment(X))
+        world.tasks()
+    assert world.outcome(waiting)[0] == "queued"
+    assert len(world.told) == tried
+    world.push(X, sha(3), sha(2))  # a person does not wait
+    world.tasks()
+    assert len(world.told) > tried
+
+
+def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.cloud.fail_next(TransientError("stack x has gone meanwhile"), method="update_stack")
+    pushed = world.push(X, sha(2), sha(1), template=TEMPLATE.replace("hi}", "ho}"))
+    world.tasks()
+    world.cloud.delete_stack(environment(X).stack_name, "a person")
+    world.run()
+    assert world.outcome(pushed)[0] == "deployed"
+
+
+# --- a lost ledger
+
+
+def test_a_wipe_does_not_move_production(live: World) -> None:
+    live.push(MAIN, sha(2), sha(1))
+    live.push(V2, sha(2))
+    live.run()
+    before = live.built(PRODUCTION)
+    assert before[-1] == (sha(2), "succeeded")
+    live.redis.flushall()
+    live.deployer.intake.resync(HELLO)
+    live.run()
+    assert live.built(PRODUCTION) == before
+    record = live.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+
+
+def test_a_wipe_starts_nothing_that_a_person_stopped(live: World) -> None:
+    live.cloud.pipelines[PRODUCTION.stack_name][-1].status = "stopped"
+    live.cloud.pipelines[STAGING.stack_name][-1].status = "stopped"
+    live.redis.flushall()
+    live.deployer.intake.resync(HELLO)
+    live.run()
+    assert built(live, PRODUCTION) == [sha(1)]
+    assert built(live, STAGING) == [sha(1)]
+
+
+def test_another_spelling_after_a_wipe_changes_nothing(world: World) -> None:
+    spelled = TEMPLATE.replace(
+        "Parameters:", "Parameters:\n  RepoOwner: {Type: String}\n  RepoName: {Type: String}"
+    )
+    world.push(MAIN, sha(1), template=spelled)
+    world.run()
+    world.redis.flushall()
+    world.deployer.intake.resync(Repository.parse("Acme/Hello"))
+    world.run()
+    assert built(world, STAGING) == [sha(1)]
+    assert not world.cloud.called("update_stack")
+
+
+# --- what is never deleted, and what is never started
+
+
+def test_a_webhook_never_replaces_a_half_deleted_production(live: World) -> None:
+    live.cloud.set_status(PRODUCTION.stack_name, "DELETE_FAILED")
+    pushed = live.push(V2, sha(2))
+    live.run()
+    assert live.outcome(pushed)[0] == "failed"
+    assert "needs a person" in live.outcome(pushed)[1]
+    assert not live.cloud.called("delete_stack")
+
+
+def test_no_task_deletes_production(live: World) -> None:
+    with pytest.raises(PermanentError, match="never deleted"):
+        live.runner.carry_out(Task.DELETE, "acme/hello", "production", 0)
+    live.run()
+    assert live.cloud.stack(PRODUCTION.stack_name) is not None
+
+
+def test_a_late_deletion_and_a_lagging_api_delete_nothing(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.host.remove(HELLO, X)
+    world.host.lag(HELLO, X)  # it goes on to say that the branch is gone
+    world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})
+    world.deliver(X, sha(2))
+    world.deliver(X, ZERO_SHA, sha(1))  # the deletion that came first is told last
+    for _ in range(3):
+        world.tasks()
+        world.cloud.advance()
+        world.lanes.clock_offset_ms += 2000
+        world.sent.extend(world.lanes.sweep())
+    assert not world.cloud.called("delete_stack")
+    world.host.catch_up()
+    world.run()
+    assert world.built(environment(X))[-1] == (sha(2), "succeeded")
+
+
+def test_an_event_never_starts_anything(live: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.host.push(HELLO, V1, sha(2), files={"pipeline.yml": TEMPLATE})  # moved, and nobody told of it
+    live.cloud.start(PRODUCTION.stack_name, sha(1), "a person")
+    live.event(PRODUCTION)
+    execution, asked = live.cloud.execution, []
+
+    def not_yet(pipeline: str, identity: str) -> Any:
+        asked.append(identity)
+        return execution(pipeline, identity) if len(asked) > 1 else None
+
+    monkeypatch.setattr(live.cloud, "execution", not_yet)
+    live.run()
+    assert asked
+    assert sha(2) not in built(live, PRODUCTION)
+
+
+def test_what_was_deployed_goes_though_the_pipeline_went_first(world: World) -> None:
+    world.cloud.applications[environment(X).stack_name] = ["hello-x-app"]
+    world.push(X, sha(1))
+    world.run()
+    assert world.cloud.stack("hello-x-app") is not None
+    world.cloud.delete_stack(environment(X).stack_name, "a person")
+    world.cloud.settle()
+    world.remove(X, sha(1))
+    world.run()
+    assert world.cloud.stack("hello-x-app") is None
+
+
+def test_a_rollback_by_a_person_stays_until_the_next_push(world: World) -> None:
+    world.push(MAIN, sha(1))
+    world.run()
+    world.push(MAIN, sha(2), sha(1))
+    world.run()
+    world.deployer.intake.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(1))
+    world.run()
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert built(world, STAGING) == [sha(1), sha(2), sha(1)]
+    world.push(MAIN, sha(3), sha(2))
+    world.run()
+    assert built(world, STAGING)[-1] == sha(3)
+
+
+# --- the sweeper
+
+
+def test_one_broken_lane_stops_no_other(world: World) -> None:
+    world.push(X, sha(1))
+    world.lanes.accept(Repository.parse("acme/other"), Work(environment="staging"), "o1", "push")
+    world.redis.set("deployer:{acme/hello}:queue", "no list")
+    world.redis.hset("deployer:{acme/hello}:state", "status", "idle")
+    world.lanes.clock_offset_ms += 20_000
+    assert [each.repository for each in world.lanes.sweep()] == ["acme/other"]
+
+
+def test_half_an_entry_is_dropped(world: World) -> None:
+    world.push(X, sha(1))
+    world.redis.delete("deployer:{acme/hello}:items")
+    world.lanes.clock_offset_ms += 20_000
+    world.sent = world.lanes.sweep()
+    world.tasks()
+    world.push("refs/heads/y", sha(2))
+    world.run()
+    assert built(world, environment("refs/heads/y")) == [sha(2)]
