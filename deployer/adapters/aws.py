@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -189,7 +190,12 @@ class AwsCloud:
             return pipelines.deployed_stacks(definition) if definition else []
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's newest executions, newest first, without stages. One call, at most two."""
+        """The pipeline's newest executions, newest first, without stages. One call, at most two; one more with several sources."""
+
+        @cache
+        def definition() -> Any | None:
+            return self._definition(pipeline)
+
         with translated(f"listing the executions of pipeline {pipeline}"):
             try:
                 answer = retried(
@@ -201,14 +207,15 @@ class AwsCloud:
                 if says_missing(error):
                     return []
                 raise
-            found = [pipelines.summary(listed) for listed in answer["pipelineExecutionSummaries"]]
+            listed = answer["pipelineExecutionSummaries"]
+            found = [pipelines.summary(one, definition) for one in listed]
             if found and not found[0].sha and (newest := self._execution(pipeline, found[0].id)):
-                sha = pipelines.sha(newest.get("artifactRevisions", []))
+                sha = pipelines.sha(newest.get("artifactRevisions", []), definition)
                 found[0] = Execution(found[0].id, found[0].status, sha, found[0].automatic)
             return found
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
-        """One execution with its stages, or None. Two calls; a third between two actions of a stage."""
+        """One execution with its stages, or None. Two calls; one more between two actions or with several sources."""
         with translated(f"reading execution {execution} of pipeline {pipeline}"):
             found = self._execution(pipeline, execution)
             if found is None:

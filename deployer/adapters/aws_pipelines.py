@@ -23,9 +23,9 @@ _BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code
 _GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 
 
-def summary(listed: Any) -> Execution:
-    """An execution from one entry of ListPipelineExecutions."""
-    return _execution(listed, listed.get("sourceRevisions", []), ())
+def summary(listed: Any, definition: Callable[[], Any | None]) -> Execution:
+    """An execution from one entry of ListPipelineExecutions; `definition` as for `sha`."""
+    return _execution(listed, sha(listed.get("sourceRevisions", []), definition), ())
 
 
 def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | None]) -> Execution:
@@ -34,7 +34,8 @@ def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | Non
     Args:
         found: the answer's `pipelineExecution`.
         details: what ListActionExecutions says of it.
-        definition: reads the pipeline's definition; asked only where a stage may be between two actions.
+        definition: reads the pipeline's definition; asked only where a stage may be between two actions, and
+            where there are several sources.
     """
     attempts: dict[tuple[str, str], Any] = {}
     for detail in details:
@@ -50,21 +51,29 @@ def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | Non
         last = states[-1]
         if not _complete(definition(), last.name, len(stages[last.name])):
             states[-1] = StageState(last.name, "running", url=last.url)
-    return _execution(found, found.get("artifactRevisions", []), states)
+    return _execution(found, sha(found.get("artifactRevisions", []), definition), states)
 
 
-def sha(revisions: Iterable[Any]) -> str:
-    """The commit among an execution's revisions; empty if there is none yet."""
-    return next((r["revisionId"] for r in revisions if _SHA.fullmatch(r.get("revisionId", ""))), "")
+def sha(revisions: Iterable[Any], definition: Callable[[], Any | None]) -> str:
+    """The commit among an execution's revisions; empty if there is none yet.
+
+    Args:
+        revisions: `sourceRevisions`, which bear their action's name, or `artifactRevisions`, which bear their
+            artifact's.
+        definition: reads the pipeline's definition; asked only where there are several commits.
+    """
+    commits = [r for r in revisions if _SHA.fullmatch(r.get("revisionId", ""))]
+    if len(commits) > 1 and (source := _source(definition() or {})):
+        artifacts = {artifact["name"] for artifact in source.get("outputArtifacts", [])}
+        ours = [r for r in commits if r.get("actionName") == source["name"] or r.get("name") in artifacts]
+        commits = ours or commits
+    return str(commits[0]["revisionId"]) if commits else ""
 
 
 def source_action(definition: Any) -> str | None:
     """The name of the action that reads the repository: the first source of a git provider."""
-    for action in definition["stages"][0]["actions"]:
-        kind = action["actionTypeId"]
-        if kind["category"] == "Source" and kind["provider"] in _GIT_PROVIDERS:
-            return str(action["name"])
-    return None
+    source = _source(definition)
+    return str(source["name"]) if source else None
 
 
 def deployed_stacks(definition: Any) -> list[str]:
@@ -81,12 +90,21 @@ def deployed_stacks(definition: Any) -> list[str]:
     return list(reversed(found))
 
 
-def _execution(found: Any, revisions: Iterable[Any], stages: Sequence[StageState]) -> Execution:
+def _source(definition: Any) -> Any | None:
+    for stage in definition.get("stages", [])[:1]:
+        for action in stage["actions"]:
+            kind = action["actionTypeId"]
+            if kind["category"] == "Source" and kind["provider"] in _GIT_PROVIDERS:
+                return action
+    return None
+
+
+def _execution(found: Any, commit: str, stages: Sequence[StageState]) -> Execution:
     return Execution(
         id=str(found["pipelineExecutionId"]),
         # a status that AWS adds some day has not ended as far as we know
         status=_EXECUTION_STATUS.get(found["status"], "running"),
-        sha=sha(revisions),
+        sha=commit,
         automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
         stages=stages,
     )

@@ -444,3 +444,42 @@ def test_a_reason_says_all_that_aws_says_once() -> None:
     assert stage.reason == "It broke (Build 7)"
     (stage,) = whole("Failed", action("Build", "Lint", "Failed", 1, externalExecutionSummary="It broke"))
     assert stage.reason == "It broke"
+
+
+OURS, OTHERS = "a" * 40, "b" * 40
+
+
+def source(name: str, artifact: str, provider: str = "CodeStarSourceConnection") -> dict[str, Any]:
+    kind = {"category": "Source", "provider": provider}
+    return {"name": name, "actionTypeId": kind, "outputArtifacts": [{"name": artifact}]}
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ([source("App", "Code"), source("Config", "Settings")], OURS),
+        ([source("Image", "Settings", "ECR"), source("App", "Code"), source("Config", "Settings")], OURS),
+        ([source("Config", "Settings"), source("App", "Code")], OTHERS),
+        ([source("Renamed", "Since")], OTHERS),
+        (None, OTHERS),
+    ],
+)
+def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
+    sources: list[Any] | None, expected: str
+) -> None:
+    definition = {"stages": [{"name": "Source", "actions": sources}]} if sources else None
+    found = {"pipelineExecutionId": "1", "status": "Succeeded"}
+    by_action = [{"actionName": "Config", "revisionId": OTHERS}, {"actionName": "App", "revisionId": OURS}]
+    by_artifact = [{"name": "Settings", "revisionId": OTHERS}, {"name": "Code", "revisionId": OURS}]
+
+    listed = aws_pipelines.summary({**found, "sourceRevisions": by_action}, lambda: definition)
+    whole = aws_pipelines.whole({**found, "artifactRevisions": by_artifact}, [], lambda: definition)
+
+    assert (listed.sha, whole.sha) == (expected, expected)
+
+
+def test_a_single_source_needs_no_definition() -> None:
+    revisions = [{"actionName": "Image", "revisionId": "sha256:1"}, {"actionName": "App", "revisionId": OURS}]
+
+    assert aws_pipelines.sha(revisions, lambda: pytest.fail("it was asked")) == OURS
+    assert aws_pipelines.sha([], lambda: pytest.fail("it was asked")) == ""
