@@ -190,7 +190,7 @@ class AwsCloud:
             return pipelines.deployed_stacks(definition) if definition else []
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's newest executions, newest first, without stages. One call, at most two; one more with several sources."""
+        """The pipeline's newest executions, newest first, without stages. A call or two, three with several sources."""
 
         @cache
         def definition() -> Any | None:
