@@ -33,9 +33,10 @@ _SETTINGS = """\
 bind {host}
 port {port}
 dir "{directory}"
-# every write is in the file within a second, so that a killed server or machine loses no more
+# every write is on the disk before it is acknowledged. With everysec one is not even written to the file while an
+# earlier fsync runs: a server killed then has lost what it promised
 appendonly yes
-appendfsync everysec
+appendfsync always
 save ""
 # refusing a write is right where forgetting a lane is not
 maxmemory-policy noeviction

@@ -74,6 +74,11 @@ def test_acknowledged_writes_outlive_kill_9(serve: Serve) -> None:
         assert client.lrange("lane", 0, -1) == [str(number) for number in range(1000)]
 
 
+def test_a_write_is_on_the_disk_before_it_is_acknowledged(serve: Serve) -> None:
+    with serve().client() as client:
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}
+
+
 def test_a_file_that_a_power_failure_cut_short_is_no_hindrance(serve: Serve, tmp_path: Path) -> None:
     first = serve()
     with first.client() as client:

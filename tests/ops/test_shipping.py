@@ -113,7 +113,7 @@ def test_the_redis_of_compose_keeps_its_data(tmp_path: Path, start: Callable[...
         wait_for("Redis is ready", client.ping, 20)
         wanted = {
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "save": "",
             "maxmemory-policy": "noeviction",
         }
