@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
 
 from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
@@ -15,22 +16,36 @@ from deployer.refs import Ref
 FOLDER = "deploy"
 TEMPLATE_LIMIT = 1_000_000  # bytes that CloudFormation takes by S3
 _FILE_LIMIT = 1_000_000
+_VALUE_LIMIT = (
+    4096  # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+)
 _SUFFIXES = (".json", ".yml", ".yaml")
 _ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
 _PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 
 
-class _TemplateLoader(yaml.SafeLoader):
-    """YAML as CloudFormation writes it: `!Ref x` and its kin are kept as plain values."""
+class _Composer(Composer):
+    """PyYAML's own composer, also over libyaml's parser: libyaml's composer dies of deep nesting, with its process."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
             raise yaml.YAMLError("anchors and aliases are not supported by CloudFormation")
         return super().compose_node(parent, index)
 
 
-def _keep(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser takes a third of the time
+
+
+class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
+    """YAML as CloudFormation writes it: `!Ref x` and its kin are kept as plain values."""
+
+    def __init__(self, stream: str) -> None:
+        _Loader.__init__(self, stream)
+        _Composer.__init__(self)
+
+
+def _keep(loader: Any, _suffix: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
@@ -38,7 +53,21 @@ def _keep(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
     return node.value
 
 
+def _integer(text: str, read: Callable[[], Any]) -> Any:
+    """A whole number, or its text where Python could not write it again: beyond 4300 digits it refuses to."""
+    try:
+        value = read()
+        str(value)
+    except ValueError:
+        return text
+    return value
+
+
 _TemplateLoader.add_multi_constructor("!", _keep)
+_TemplateLoader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda loader, node: _integer(node.value, lambda: loader.construct_yaml_int(node)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +180,7 @@ def _decode(name: str, content: bytes) -> str:
 def _parse(name: str, text: str) -> Any:
     try:
         if name.endswith(".json"):
-            return json.loads(text)
+            return json.loads(text, parse_int=lambda digits: _integer(digits, lambda: int(digits)))
         return yaml.load(text, Loader=_TemplateLoader)  # noqa: S506  a SafeLoader
     except json.JSONDecodeError as error:
         raise PermanentError(f"{FOLDER}/{name} line {error.lineno}: not JSON: {error.msg}") from error
@@ -196,6 +225,15 @@ def _their_parameters(files: Mapping[str, bytes], environment: Environment) -> d
 
 
 def _value(name: str, key: str, value: Any) -> str:
+    text = _text(name, key, value)
+    if len(text.encode()) > _VALUE_LIMIT:
+        raise PermanentError(
+            f"{FOLDER}/{name}: the value of {key} is longer than {_VALUE_LIMIT:,} bytes, which CloudFormation refuses"
+        )
+    return text
+
+
+def _text(name: str, key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):

@@ -1,13 +1,14 @@
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.refs import Ref
-from deployer.release import Release, build_release
+from deployer.release import Release, _TemplateLoader, build_release
 
 REPOSITORY = Repository.parse("acme/hello")
 BRANCH = Ref.of_branch("feature/x")
@@ -106,6 +107,62 @@ def test_what_is_wrong_is_named(files: dict[str, str], message: str) -> None:
         _build(files)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 5000, "0x" + "F" * 5000, "-0b" + "1" * 20_000, "[0x" + "F" * 5000 + "]", "x" * 4097]
+)
+@pytest.mark.parametrize(
+    "parameters",
+    ["development: {Greeting: %s}", "development: [{ParameterKey: Greeting, ParameterValue: %s}]"],
+)
+def test_a_value_beyond_measure_is_named(parameters: str, value: str) -> None:
+    with pytest.raises(
+        PermanentError, match=r"^deploy/pipeline\.parameters\.yml: the value of Greeting is long"
+    ):
+        _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": parameters % value})
+
+
+def test_a_number_beyond_measure_in_json_is_named() -> None:
+    parameters = '{"development": {"Greeting": %s}}' % ("9" * 5000)
+    with pytest.raises(PermanentError, match=r"the value of Greeting is longer than 4,096 bytes"):
+        _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": parameters})
+
+
+@pytest.mark.parametrize("huge", ["0x" + "F" * 5000, "9" * 5000])
+def test_a_number_beyond_measure_elsewhere_is_no_fault_of_ours(huge: str) -> None:
+    with pytest.raises(PermanentError, match="declares parameter"):
+        _build({"pipeline.yml": TEMPLATE.replace("Greeting:", f"? {huge}\n  :")})
+    with pytest.raises(PermanentError, match="does not declare"):
+        _build(
+            {
+                "pipeline.yml": TEMPLATE,
+                "pipeline.parameters.yml": f"development: {{? {huge} : x, Greeting: y}}",
+            }
+        )
+
+
+def test_whole_numbers_are_written_as_python_reads_them() -> None:
+    parameters = "development: {Greeting: [0x10, 1_000, 7, -3]}"
+    release = _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": parameters})
+    assert release.parameters["Greeting"] == "16,1000,7,-3"
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "a: {" * 100_000, "- " * 200_000, "!Sub [" * 100_000])
+@pytest.mark.parametrize("name", ["pipeline.yml", "pipeline.json"])
+def test_nesting_without_end_is_refused(name: str, text: str) -> None:
+    with pytest.raises(PermanentError, match=f"^deploy/{name}"):
+        _build({name: text})
+
+
+def test_an_error_in_yaml_has_its_line() -> None:
+    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml line 3: not YAML: "):
+        _build({"pipeline.yml": "Resources:\n  A: {Type: X}\n B: c\n"})
+
+
+def test_a_large_template_is_parsed_by_libyaml() -> None:
+    # PyYAML alone takes thrice as long: five seconds of one core for a template as large as CloudFormation takes
+    assert not yaml.__with_libyaml__ or issubclass(_TemplateLoader, yaml.CSafeLoader)
 
 
 def test_a_file_that_is_not_text_is_named() -> None:
