@@ -221,10 +221,13 @@ def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRec
     records = lanes.environments(repository)
     production = Environment(repository, Kind.PRODUCTION).key
     for record in records:
+        if record.environment == text:  # a branch that is called so is meant by its full ref
+            return record
+    for record in records:
         branch = Environment.from_key(repository, record.environment).branch
         if (branch or (Ref.parse(record.ref) if record.ref else None)) == ref:
             return record
     for record in records:
-        if record.environment == text or (ref.is_tag and record.environment == production):
+        if ref.is_tag and record.environment == production:
             return record
     raise NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")

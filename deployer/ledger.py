@@ -143,7 +143,8 @@ class EnvironmentRecord(_Value):
         moved_from, moved_to: where the ref stood before and after the last push, and `moved_at` (epoch seconds)
             when it came: they guard against a stale read.
         pushed_at: when GitHub took the last push that was wanted here, in epoch seconds.
-        held_at: the ref's head when a person deployed another commit; a resync leaves it so until the head moves.
+        held_at: the ref's head when another commit was deployed, because a person said so or the head asks to be
+            skipped; a resync leaves it so until the head moves.
     """
 
     repository: str

@@ -292,6 +292,9 @@ class Lanes(Protocol):
     def repositories(self) -> list[Repository]:
         """Every repository that ever had work or an environment."""
 
+    def forget_if_empty(self, repository: Repository) -> None:
+        """Take a repository off the list if nothing is known of any environment of it."""
+
     def counters(self) -> dict[str, int]:
         """Totals since Redis began: outcomes and deliveries by kind, as `name:label`."""
 

@@ -21,6 +21,7 @@ from deployer.stacks import Desired, Observed, Phase, Stack, Step, decide
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
 _LONGEST_POLL = 15  # times the first one
+_ENDS = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
 
@@ -75,12 +76,13 @@ class _Run:
         return Again(self.work.but(task=task, polls=0, **changes), self.record)
 
     def done(self, outcome: Outcome, reason: str, **changes: object) -> Done:
-        state = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}.get(
-            outcome
-        )
-        self.record = self.record.but(
-            outcome=str(outcome), reason=reason, **({"state": state} if state else {}), **changes
-        )
+        """End the goal. What changed nothing leaves the record as it is: that tells of the environment."""
+        changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
+        if not (changed_nothing and self.record.outcome):
+            state = _ENDS.get(outcome, self.record.state)
+            if outcome is Outcome.SKIPPED and state in {"", "pending"}:
+                state = "skipped"
+            self.record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
         return Done(str(outcome), reason, self.record)
 
 
@@ -267,12 +269,14 @@ class Reconciler:
         sha = work.sha if work.cause == Cause.REDEPLOY and work.sha else head.sha
         if work.cause != Cause.REDEPLOY and (reason := skip_reason(ref, head.message)):
             if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
-                run.note(run.record.state or "skipped")
+                run.record = run.record.but(held_at=head.object)
                 raise _Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
             sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
+        if work.cause == Cause.REDEPLOY and work.sha:
+            self._refuse_unknown(run, sha)
         run.work = work.but(ref=ref.name, sha=sha)
         if sha != run.record.commit:
-            run.note("pending", outcome="", reason="")
+            run.note("pending", outcome="", reason="", stages=[], execution="")
         held = head.object if work.cause == Cause.REDEPLOY and sha != head.sha else ""
         run.record = run.record.but(ref=ref.name, commit=sha, held_at=held)
         if work.cause == Cause.PUSH:
@@ -282,6 +286,13 @@ class Reconciler:
                 moved_at=work.accepted_at,
                 pushed_at=work.pushed_at,
             )
+
+    def _refuse_unknown(self, run: _Run, sha: str) -> None:
+        """Leave the environment as it is if a person names a commit that is not there."""
+        try:
+            self._host.files(run.repository, sha, FOLDER)
+        except PermanentError as error:
+            raise _Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
 
     def _refuse_stale(self, run: _Run, head: Head | None) -> None:
         """Come back later if GitHub's API still tells where the ref was before the push that brought us here."""

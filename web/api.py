@@ -80,7 +80,9 @@ def delivery(identity: str) -> Response:
     """What became of a delivery."""
     record = deployer().lanes.delivery(identity)
     if record is None:
-        raise NotFoundError(f"there is no delivery {identity[:100]}; it came never, or over 30 days ago")
+        raise NotFoundError(
+            f"there is no delivery {identity[:100]}; it never came, or ended over 30 days ago"
+        )
     return _json(shapes.delivery(record))
 
 

@@ -20,7 +20,7 @@ from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, LaneLostError, TransientError, UnavailableError
 from deployer.intake import record_of
-from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, EnvironmentRecord, Task, Work
+from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 
 _log = logging.getLogger("deployer.tasks")
@@ -88,6 +88,10 @@ class Runner:
             return "lost: the lane was handed out again"
         if dispatch:
             self._deployer.queue.send(dispatch)
+        elif (
+            work.environment == RESYNC_KEY and isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED
+        ):
+            lanes.forget_if_empty(repository)  # a name that people mistyped must not be looked at for ever
         told = describe(verdict)
         _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, told,
                   time.monotonic() - started)  # fmt: skip
@@ -100,6 +104,11 @@ class Runner:
             if not self._deployer.lanes.extend(repository, token):
                 raise LaneLostError(f"the lane of {repository} was handed out again")
 
+        config = self._deployer.config
+        if config.repositories and not config.allows(repository):
+            return Done(
+                str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
+            )
         try:
             if work.environment == RESYNC_KEY:
                 return self._deployer.resyncer.run(repository)

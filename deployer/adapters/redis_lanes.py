@@ -276,6 +276,14 @@ class RedisLanes:
         with unavailable():
             return sorted(self._spelled(self._redis.zrange(_INDEX, 0, -1)), key=str)
 
+    def forget_if_empty(self, repository: Repository) -> None:
+        """See `Lanes.forget_if_empty`."""
+        with unavailable():
+            prefix = _prefix(repository.full_name)
+            if not self._redis.exists(f"{prefix}:environments", f"{prefix}:items", f"{prefix}:dead"):
+                self._redis.zrem(_INDEX, repository.key)
+                self._redis.hdel(_SPELLED, repository.key)
+
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""
         totals: dict[str, int] = {}

@@ -11,6 +11,7 @@ from deployer.cli.common import (
     RepositoryType,
     ShaType,
     json_option,
+    name_of,
     repositories,
     short,
     unknown_environment,
@@ -184,6 +185,10 @@ def delete(repository: Repository, branch: str, *, json_: bool) -> None:
             environment = Environment(repository, Kind.PRODUCTION)
         else:
             environment = unknown_environment(deployer, repository, branch)
+            if environment.branch and deployer.cloud.stack(environment.stack_name) is None:
+                raise NotFoundError(
+                    f"nothing is known of {branch} in {repository}, and it has no stack"
+                ) from None
     if environment.kind is not Kind.DEVELOPMENT:
         raise PermanentError(
             f"{branch} is {environment.kind} of {repository}; only development environments can be deleted here"
@@ -197,7 +202,6 @@ def _known_environment(deployer: "Deployer", repository: Repository, text: str) 
 
 
 def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool) -> None:
-    name = environment.branch.short if environment.branch else str(environment.kind)
     if json_:
         output.as_json(
             {
@@ -209,4 +213,4 @@ def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool)
         )
         return
     click.echo(f"{what} of {environment} queued as {goal}")
-    output.note(f"follow it: deployer why {environment.repository} {name}")
+    output.note(f"follow it: deployer why {environment.repository} {name_of(environment)}")

@@ -78,14 +78,21 @@ def wired() -> "Deployer":
 
 
 def short(repository: Repository, key: str) -> str:
-    """An environment's key as people say it: the branch, `staging` or `production`."""
+    """An environment's key as people say it, and may type it: the branch, `staging` or `production`."""
     if key == RESYNC_KEY:
         return "(whole repository)"
     try:
         environment = Environment.from_key(repository, key)
     except PayloadError:
         return key
-    return environment.branch.short if environment.branch else str(environment.kind)
+    return name_of(environment)
+
+
+def name_of(environment: Environment) -> str:
+    """What people call an environment; a branch that is called like another one goes by its full ref."""
+    if environment.branch is None:
+        return str(environment.kind)
+    return environment.branch.name if environment.branch.short in set(Kind) else environment.branch.short
 
 
 def repositories(deployer: "Deployer", told: Callable[[str], None]) -> list[Repository]:

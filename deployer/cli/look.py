@@ -11,6 +11,7 @@ from deployer.cli.common import (
     RepositoryType,
     in_lane_only,
     json_option,
+    name_of,
     repositories,
     short,
     wired,
@@ -102,6 +103,10 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
         )
         return
     _tell_record(record, deployer.config.public_url)
+    if (named := Ref.from_people(ref)).is_tag and named.name != record.ref:
+        output.note(
+            f"{named.short} is not what production was last brought to; that is {record.ref or 'unknown'}"
+        )
     _tell_lane(lane, repository, key)
     _tell_past(activity[:_ACTIVITY_SHOWN], letters)
 
@@ -133,8 +138,7 @@ def _record(
 
 def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
-    name = environment.branch.short if environment.branch else environment.kind
-    output.heading(f"{record.repository} {name} ({environment.kind})")
+    output.heading(f"{record.repository} {name_of(environment)} ({environment.kind})")
     when = output.ago(record.updated_at)
     output.facts(
         {

@@ -16,6 +16,7 @@ BUCKET = "deployer-sandbox-artifacts"
 SAMPLE = "acme/hello"
 _REGION = "us-east-1"
 _WEB, _GITHUB, _AWS = "DEPLOYER_WEB_PORT", "DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT"
+_SPEED = "DEPLOYER_SANDBOX_SPEED"
 _PORTS = {_WEB: 8080, _GITHUB: 8081, _AWS: 8082}
 
 
@@ -34,6 +35,15 @@ def ports(env: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
+def _check_speed(text: str) -> None:
+    try:
+        good = not text or 0 < float(text) < float("inf")
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"{_SPEED} is {text[:40]!r}; it must be a number above 0")
+
+
 def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str]:
     """The variables that make processes use the sandbox.
 
@@ -45,6 +55,7 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
         ConfigError: a port is malformed.
     """
     numbers = ports({**dotenv, **env})
+    _check_speed(env.get(_SPEED, ""))
     data = Path(env.get("DEPLOYER_DATA_DIR") or ".sandbox").resolve()
     github, aws = f"http://{HOST}:{numbers[_GITHUB]}", f"http://{HOST}:{numbers[_AWS]}"
     defaults = {

@@ -164,6 +164,11 @@ def _write_env(path: Path, made: Mapping[str, str]) -> None:
     )
 
 
+def _program() -> str:
+    """This program as people would type it here."""
+    return shlex.quote(_shown(Path(sys.argv[0]))) if Path(sys.argv[0]).name == "deployer" else "deployer"
+
+
 def _shown(path: Path) -> str:
     """A path as people would type it here."""
     with suppress(ValueError):
@@ -178,7 +183,7 @@ def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
         github = f"http://{sandboxed.HOST}:{made['DEPLOYER_SANDBOX_GITHUB_PORT']}/"
         rows += [
             ("GitHub, simulated", github),
-            ("AWS, simulated", f"{made['AWS_ENDPOINT_URL']}/_sandbox/"),
+            ("AWS, simulated", f"{made['AWS_ENDPOINT_URL']}/"),
             ("Redis", config.shown()["DEPLOYER_REDIS_URL"]),
             ("", ""),
             ("Try", f"git clone {github}{sandboxed.SAMPLE}.git && cd {sandboxed.SAMPLE.partition('/')[2]}"),
@@ -193,7 +198,7 @@ def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
         rows.append(("Redis", config.shown()["DEPLOYER_REDIS_URL"]))
     if made:
         rows.append(
-            ("Command line", f"set -a; . {shlex.quote(_shown(data / 'env'))}; set +a; deployer status")
+            ("Command line", f"set -a; . {shlex.quote(_shown(data / 'env'))}; set +a; {_program()} status")
         )
     rows.append(("Stop", "Ctrl-C"))
     lines = "".join(f"  {name:<18} {value}".rstrip() + "\n" for name, value in rows)

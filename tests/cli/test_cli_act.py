@@ -215,3 +215,31 @@ def test_delete_after_redis_was_wiped(world: World) -> None:
     assert world.run("delete", "acme/api", "x").exit_code == 0
     world.work()
     assert list(world.cloud.stacks()) == []
+
+
+def test_the_words_mean_the_environments(world: World) -> None:
+    world.push("refs/heads/main", A)
+    world.push("refs/heads/staging", B)
+    assert world.json("redeploy", "acme/api", "staging")["environment"] == "staging"
+    found = world.json("redeploy", "acme/api", "refs/heads/staging")
+    assert found["environment"] == "development:refs/heads/staging"
+    rows = world.run("status", "acme/api").stdout.splitlines()[1:]
+    assert {row.split()[0] for row in rows} == {"staging", "refs/heads/staging"}
+    assert (
+        "follow it: deployer why acme/API refs/heads/staging"
+        in world.run("redeploy", "acme/api", "refs/heads/staging").stderr
+    )
+
+
+def test_delete_of_what_never_was(world: World) -> None:
+    world.push("refs/heads/main", A)
+    result = world.run("delete", "acme/api", "nowhere")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "deployer: nothing is known of nowhere in acme/API, and it has no stack\n"
+
+
+def test_why_of_a_tag_that_is_not_live(world: World) -> None:
+    world.push("refs/tags/v2", A)
+    result = world.run("why", "acme/api", "refs/tags/v1")
+    assert result.exit_code == 0
+    assert "v1 is not what production was last brought to; that is refs/tags/v2" in result.stderr

@@ -334,6 +334,80 @@ def test_a_rollback_by_a_person_stays_until_the_next_push(world: World) -> None:
     assert built(world, STAGING)[-1] == sha(3)
 
 
+# --- what the record tells
+
+
+def test_what_changed_nothing_leaves_the_record_alone(live: World) -> None:
+    live.remove("refs/tags/v0", sha(9))
+    live.run()
+    record = live.record(PRODUCTION)
+    assert (record.outcome, record.ref, record.commit) == ("deployed", V1, sha(1))
+    live.cloud.delete_stack(PRODUCTION.stack_name, "lost")
+    live.cloud.settle()
+    live.deployer.intake.resync(HELLO)
+    live.run()
+    assert live.cloud.stack(PRODUCTION.stack_name) is not None
+
+
+def test_a_skipped_head_is_no_commit_of_the_environment(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.push(X, sha(2), sha(1), message="Typo [skip ci]")
+    world.run()
+    record = world.record(environment(X))
+    assert (record.commit, record.outcome, record.state) == (sha(1), "deployed", "deployed")
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+def test_a_branch_without_a_pipeline_is_not_under_way(world: World) -> None:
+    world.host.push(HELLO, X, sha(1), files={})
+    world.deliver(X, sha(1))
+    world.run()
+    assert world.record(environment(X)).state == "skipped"
+
+
+def test_a_commit_is_never_shown_with_anothers_stages(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.push(X, sha(2), sha(1), template="Resources: [")
+    world.run()
+    record = world.record(environment(X))
+    assert (record.outcome, record.commit, record.stages) == ("failed", sha(2), [])
+
+
+def test_a_redeploy_of_a_commit_that_is_not_there_changes_nothing(live: World) -> None:
+    live.host.fail_next(PermanentError("there is no commit 999"), method="files")
+    live.deployer.intake.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(999))
+    live.run()
+    record = live.record(STAGING)
+    assert (record.commit, record.outcome) == (sha(1), "deployed")
+    assert "nothing was changed" in live.lanes.activity(HELLO)[0].reason
+
+
+def test_what_is_served_no_longer_is_left_alone(world: World) -> None:
+    other = Repository.parse("other/thing")
+    accepted = world.lanes.accept(other, Work(environment="staging"), "o1", "push")
+    world.sent.append(accepted.dispatch)  # type: ignore[arg-type]
+    world.run()
+    assert world.outcome("o1")[0] == "ignored"
+    assert not world.cloud.calls
+
+
+def test_a_repository_that_cannot_be_read_is_forgotten(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.host.fail_next(PermanentError("acme/typo was not found"), method="default_branch")
+    world.deployer.intake.resync(Repository.parse("acme/typo"))
+    world.run()
+    assert world.lanes.repositories() == [HELLO]
+    world.host.fail_next(PermanentError("acme/hello was not found"), method="default_branch")
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.lanes.repositories() == [HELLO], "there is something of it"
+
+
 # --- the sweeper
 
 
