@@ -463,7 +463,7 @@ class Reconciler:
         return self._snooze(run) if waiting else None
 
     def _delete_stack(self, run: _Run, stack: Stack) -> Verdict | None:
-        """Order a deletion unless it runs; returns a verdict only where it is hopeless."""
+        """Order a deletion unless it runs; returns a verdict where it is hopeless, or must be gone on with later."""
         decision = decide(Desired(exists=False), Observed(stack, deletions=run.work.deletions))
         if decision.step is Step.FAIL:
             return self._failed(run, self._with_cause(run, decision.reason, stack))
@@ -474,8 +474,8 @@ class Reconciler:
         if stack.name == run.name:
             run.work = run.work.but(stack_arn=stack.arn)
         run.guard()
-        if run.environment.kind is Kind.DEVELOPMENT:
-            self._cloud.empty_buckets(stack.arn)
+        if run.environment.kind is Kind.DEVELOPMENT and not self._cloud.empty_buckets(stack.arn, run.guard):
+            return self._snooze(run)  # there is much in them, or something writes to them all the time
         self._cloud.delete_stack(stack.arn, run.token(f"delete {stack.arn}"))
         return None
 

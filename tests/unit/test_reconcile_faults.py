@@ -334,6 +334,28 @@ def test_a_rollback_by_a_person_stays_until_the_next_push(world: World) -> None:
     assert built(world, STAGING)[-1] == sha(3)
 
 
+def test_a_bucket_that_takes_long_to_empty_does_not_hold_the_lane(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.push(X, sha(1))
+    world.push("refs/heads/y", sha(2))
+    world.run()
+    full, empty = [True] * 3, world.cloud.empty_buckets
+
+    def slowly(arn: str, guard: Any) -> bool:
+        return not full.pop() if full else empty(arn, guard)
+
+    monkeypatch.setattr(world.cloud, "empty_buckets", slowly)
+    deletion = world.remove(X, sha(1))
+    world.tasks()
+    assert not world.cloud.called("delete_stack")
+    (lane,) = world.lanes.lanes()
+    assert lane.status == "idle", "other branches go on"
+    world.run()
+    assert world.outcome(deletion)[0] == "deleted"
+    assert world.cloud.stack(environment("refs/heads/y").stack_name) is not None
+
+
 # --- what the record tells
 
 
