@@ -71,7 +71,7 @@ class Deployer:
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
-        return Resyncer(self.host, self.cloud, self.lanes)
+        return Resyncer(self.config, self.host, self.cloud, self.lanes)
 
     @cached_property
     def reconciler(self) -> Reconciler:

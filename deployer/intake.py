@@ -1,10 +1,12 @@
 """The door: everything that may become work passes here on its way into a lane."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from deployer.config import Config
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PermanentError
+from deployer.environments import Environment, Kind, Repository, from_tag_value
+from deployer.errors import DeployerError, NotFoundError, PayloadError, PermanentError
 from deployer.events import CloudEvent, Ignored, Push
 from deployer.ledger import (
     RESYNC_KEY,
@@ -171,10 +173,40 @@ class Intake:
 class Resyncer:
     """Makes a repository's plan and puts it into the lane."""
 
-    def __init__(self, host: Host, cloud: Cloud, lanes: Lanes) -> None:
+    def __init__(self, config: Config, host: Host, cloud: Cloud, lanes: Lanes) -> None:
+        self._config = config
         self._host = host
         self._cloud = cloud
         self._lanes = lanes
+
+    def repositories(self, told: Callable[[str], None]) -> list[Repository]:
+        """Every repository that is served and can be found: in Redis, named in the settings, or by its stacks.
+
+        The last two are what is left after Redis was wiped.
+
+        Args:
+            told: is told what could not be asked.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        found = {each.key: each for each in self._lanes.repositories()}
+        for pattern in self._config.repositories:
+            if not set(pattern) & set("*?["):
+                named = Repository.parse(pattern)
+                found.setdefault(named.key, named)
+        try:
+            tags = {stack.tags.get("deployer:repository", "") for stack in self._cloud.stacks()}
+        except DeployerError as error:
+            told(f"only repositories known to Redis and the settings are looked at: {error}")
+            tags = set()
+        for tag in tags:
+            with suppress(PayloadError):
+                tagged = Repository.parse(from_tag_value(tag) or "")
+                found.setdefault(tagged.key, tagged)
+        return sorted(
+            (each for each in found.values() if self._config.allows(each)), key=lambda each: each.key
+        )
 
     def plan(self, repository: Repository) -> list[Planned]:
         """What a resync would do now.

@@ -16,6 +16,7 @@ from deployer.errors import ConfigError, DeployerError, UnavailableError
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
 _LONGEST_PAUSE = 5.0
+_DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 
 
 class Scheduler:
@@ -29,7 +30,9 @@ class Scheduler:
         self._deployer = deployer
         self._stop = threading.Event()
         self._resynced: dict[str, int] = {}
-        self._started = False
+        self._searched: int | None = None
+        self._found: dict[str, Repository] = {}
+        self._next_look = 0.0
 
     def stop(self) -> None:
         """End `run` after the sweep under way."""
@@ -62,15 +65,16 @@ class Scheduler:
 
     def _resync_due(self) -> None:
         period = self._deployer.config.resync_seconds
-        if not period:
+        now = time.time()
+        if not period or self._next_look > now:
             return
-        for repository in self._deployer.lanes.repositories():
-            turn = int((time.time() + _offset(repository, period)) // period)
+        self._next_look = now + min(_DUE_SECONDS, period / 4)
+        for repository in self._repositories(int(now // period)):
+            turn = int((now + _offset(repository, period)) // period)
             last = self._resynced.get(repository.key)
             self._resynced[repository.key] = turn
-            # the first look after a start is at once, since what happened meanwhile is unknown; a repository that
-            # appears later has just been told of by a webhook
-            if last == turn or (last is None and self._started):
+            # one that appears while this runs has just been told of by a webhook
+            if last == turn or (last is None and repository.key not in self._found):
                 continue
             try:
                 self._deployer.intake.resync(repository)
@@ -79,7 +83,19 @@ class Scheduler:
                 raise
             except DeployerError as error:
                 _log.info("scheduled resync of %s: %s", repository, error)
-        self._started = True
+
+    def _repositories(self, turn: int) -> list[Repository]:
+        """The repositories to look at: those in Redis, and those that a search found.
+
+        At the start and once a period all are searched for, also by their stacks, since Redis may have been lost.
+        """
+        if self._searched != turn:
+            found = self._deployer.resyncer.repositories(
+                lambda text: _log.warning("looking for repositories: %s", text)
+            )
+            self._searched, self._found = turn, {each.key: each for each in found}
+        known = {each.key: each for each in self._deployer.lanes.repositories()}
+        return list({**self._found, **known}.values())
 
 
 def _offset(repository: Repository, period: float) -> float:

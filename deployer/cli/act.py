@@ -12,7 +12,6 @@ from deployer.cli.common import (
     ShaType,
     json_option,
     name_of,
-    repositories,
     short,
     unknown_environment,
     wired,
@@ -56,7 +55,9 @@ def resync(
     if dry_run and wait:
         raise click.UsageError("--dry-run queues nothing to wait for")
     deployer = wired()
-    chosen = [deployer.intake.known(repository)] if repository else repositories(deployer, output.note)
+    chosen = (
+        [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
+    )
     if not chosen:
         raise NotFoundError("no repository is known; name one: deployer resync OWNER/REPO")
     for each in chosen:

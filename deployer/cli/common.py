@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deployer.environments import Environment, Kind, Repository, from_tag_value
-from deployer.errors import DeployerError, NotFoundError, PayloadError
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import NotFoundError, PayloadError
 from deployer.ledger import RESYNC_KEY, EnvironmentRecord
 from deployer.ports import Lane
 from deployer.refs import Ref, parse_sha
@@ -93,34 +93,6 @@ def name_of(environment: Environment) -> str:
     if environment.branch is None:
         return str(environment.kind)
     return environment.branch.name if environment.branch.short in set(Kind) else environment.branch.short
-
-
-def repositories(deployer: "Deployer", told: Callable[[str], None]) -> list[Repository]:
-    """Every repository that can be found: in Redis, named in the settings, or by its stacks.
-
-    The last two are what is left after Redis was wiped.
-
-    Args:
-        deployer: the wired parts.
-        told: is told what could not be asked.
-    """
-    found = {each.key: each for each in deployer.lanes.repositories()}
-    for pattern in deployer.config.repositories:
-        if not set(pattern) & set("*?["):
-            named = Repository.parse(pattern)
-            found.setdefault(named.key, named)
-    try:
-        tags = [stack.tags.get("deployer:repository", "") for stack in deployer.cloud.stacks()]
-    except DeployerError as error:
-        told(f"only repositories known to Redis and the settings are looked at: {error}")
-        tags = []
-    for tag in tags:
-        try:
-            tagged = Repository.parse(from_tag_value(tag) or "")
-        except PayloadError:
-            continue
-        found.setdefault(tagged.key, tagged)
-    return sorted((each for each in found.values() if deployer.config.allows(each)), key=lambda it: it.key)
 
 
 def keys_of(lane: Lane) -> list[str]:

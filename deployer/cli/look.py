@@ -12,7 +12,6 @@ from deployer.cli.common import (
     in_lane_only,
     json_option,
     name_of,
-    repositories,
     short,
     wired,
 )
@@ -241,7 +240,9 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
     A resync of their repository deletes them.
     """
     deployer = wired()
-    looked_at = [deployer.intake.known(repository)] if repository else repositories(deployer, output.note)
+    looked_at = (
+        [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
+    )
     found, failed = [], 0
     for each in looked_at:
         try:

@@ -134,32 +134,39 @@ def running(world: World, monkeypatch: pytest.MonkeyPatch, pause: float = 0.005)
         assert not thread.is_alive()
 
 
-def resyncs(world: World) -> int:
-    return sum(each.task == Task.RESYNC for each in world.sent)
-
-
 def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1_000_000.0]
     monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+
+    def looked() -> list[str]:
+        now[0] += 10
+        made.look()
+        found = [each.repository for each in world.sent if each.task == Task.RESYNC]
+        world.run()
+        return found
+
     world.push(BRANCH, sha(1))
     world.run()
     made = Scheduler(world.deployer)
-    made.look()
-    assert resyncs(world) == 1
-    world.run()
-    made.look()
-    assert resyncs(world) == 0, "not again within the period"
+    assert looked() == ["acme/hello"]
+    assert looked() == [], "not again within the period"
     now[0] += world.deployer.config.resync_seconds
-    made.look()
-    assert resyncs(world) == 1
-    world.run()
+    assert looked() == ["acme/hello"]
 
     other = Repository.parse("acme/other")
+    world.host.create(other)
     world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
-    made.look()
-    assert resyncs(world) == 0
+    world.run()
+    assert looked() == [], "a webhook has just told of it"
+
+    world.redis.flushall()
+    now[0] += world.deployer.config.resync_seconds
+    assert looked() == ["acme/hello"], "its stack tells of it"
+    made = Scheduler(world.deployer)
+    world.redis.flushall()
+    assert looked() == ["acme/hello"]
 
 
 def test_redis_away_is_told_once_and_waited_for(
