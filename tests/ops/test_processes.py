@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import redis
 from click.testing import CliRunner
@@ -34,46 +35,62 @@ LEASE = "deployer: DEPLOYER_LEASE_SECONDS is 'soon'; it must be a number from 1 
 ADDRESS = "deployer: DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL\n"
 
 
-def refusal(tmp_path: Path, command: list[str], settings: dict[str, str]) -> tuple[int, str, str]:
+def ended(tmp_path: Path, command: list[str], settings: dict[str, str]) -> tuple[int, str, str]:
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(settings), capture_output=True, text=True, check=False, timeout=30
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
+Refusal = Callable[[str, dict[str, str]], str]
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    """What a command of `deployer` says when it ends before the process itself is started."""
+
+    def run(command: str, settings: dict[str, str]) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "environ", environment(settings))
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would go on with the former variables
+        monkeypatch.setattr(processes, "_become", lambda _: pytest.fail("it started"))
+        result = CliRunner().invoke(main, [command])
+        assert (result.exit_code, result.stdout) == (1, "")
+        return result.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(("command", "line"), [("web", SECRET), ("worker", BUCKET), ("scheduler", BUCKET)])
+def test_a_missing_setting(refusal: Refusal, command: str, line: str) -> None:
+    assert refusal(command, {}) == line
+
+
 @pytest.mark.parametrize(
     ("command", "line"),
-    [
-        (deployer("web"), SECRET),
-        (deployer("worker"), BUCKET),
-        (deployer("scheduler"), BUCKET),
-        ([*CELERY, "worker"], BUCKET),
-        ([*CELERY, "flower"], BUCKET),
-    ],
-    ids=["web", "worker", "scheduler", "celery worker", "celery flower"],
+    [(deployer("web"), SECRET), ([*CELERY, "worker"], BUCKET), ([*CELERY, "flower"], BUCKET)],
+    ids=["deployer web", "celery worker", "celery flower"],
 )
-def test_a_missing_setting(tmp_path: Path, command: list[str], line: str) -> None:
-    assert refusal(tmp_path, command, {}) == (1, "", line)
+def test_a_missing_setting_ends_the_real_process(tmp_path: Path, command: list[str], line: str) -> None:
+    assert ended(tmp_path, command, {}) == (1, "", line)
 
 
-@pytest.mark.parametrize(
-    ("command", "settings"),
-    [
-        (deployer("web"), WEB),
-        (deployer("scheduler"), WORKER),
-        ([*CELERY, "worker"], WORKER),
-    ],
-    ids=["web", "scheduler", "celery worker"],
-)
-def test_a_malformed_setting(tmp_path: Path, command: list[str], settings: dict[str, str]) -> None:
-    found = refusal(tmp_path, command, {**settings, "DEPLOYER_LEASE_SECONDS": "soon"})
-    assert found == (1, "", LEASE)
+@pytest.mark.parametrize(("command", "settings"), [("web", WEB), ("worker", WORKER), ("scheduler", WORKER)])
+def test_a_malformed_setting(refusal: Refusal, command: str, settings: dict[str, str]) -> None:
+    assert refusal(command, {**settings, "DEPLOYER_LEASE_SECONDS": "soon"}) == LEASE
+
+
+def test_a_malformed_setting_ends_the_real_process(tmp_path: Path) -> None:
+    settings = {**WORKER, "DEPLOYER_LEASE_SECONDS": "soon"}
+    assert ended(tmp_path, [*CELERY, "worker"], settings) == (1, "", LEASE)
 
 
 @pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:many/0", "redis://h/0?socket_timeout=soon"])
-def test_a_malformed_address_of_redis(tmp_path: Path, url: str) -> None:
-    found = refusal(tmp_path, deployer("scheduler"), {**WORKER, "DEPLOYER_REDIS_URL": url})
-    assert found == (1, "", ADDRESS)
+@pytest.mark.parametrize(("command", "settings"), [("web", WEB), ("worker", WORKER), ("scheduler", WORKER)])
+def test_a_malformed_address_of_redis(
+    refusal: Refusal, command: str, settings: dict[str, str], url: str
+) -> None:
+    assert refusal(command, {**settings, "DEPLOYER_REDIS_URL": url}) == ADDRESS
 
 
 def test_settings_kept_in_aws_are_read_before_they_are_checked(
@@ -93,7 +110,7 @@ def test_settings_kept_in_aws_are_read_before_they_are_checked(
     assert "kept.example" not in str(started)
 
 
-def test_a_setting_that_aws_does_not_give(tmp_path: Path) -> None:
+def test_a_setting_that_aws_does_not_give(refusal: Refusal) -> None:
     settings = {
         **WORKER,
         "DEPLOYER_REDIS_URL": "ssm:/redis",
@@ -102,10 +119,8 @@ def test_a_setting_that_aws_does_not_give(tmp_path: Path) -> None:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
-    assert refusal(tmp_path, deployer("worker"), settings) == (
-        1,
-        "",
-        "deployer: reading ssm:/redis: EndpointConnectionError; check the name and AWS's rights\n",
+    assert refusal("worker", settings) == (
+        "deployer: reading ssm:/redis: EndpointConnectionError; check the name and AWS's rights\n"
     )
 
 
