@@ -2,10 +2,12 @@
 
 import logging
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from deployer.adapters.redis_client import tls
 from deployer.ports import Dispatch
 
 _log = logging.getLogger(__name__)
@@ -27,10 +29,15 @@ def make_celery(redis_url: str) -> Celery:
             # its old token, so this only has to exceed any task's run time
             "visibility_timeout": 3600,
             "socket_connect_timeout": 2,
-            "socket_timeout": 30,
+            # a web request publishes within GitHub's ten seconds, so a hung Redis is left soon and not asked again:
+            # the sweeper sends what was not sent. Workers' BRPOP asks for one second at a time, and lives with this
+            "socket_timeout": 2,
+            "max_retries": 0,
             "health_check_interval": 30,
             **options,
         },
+        # without it kombu would take any certificate
+        broker_use_ssl=tls(redis_url) or None,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # Redis may be away for hours: wait for it
         task_default_queue="deployer",
@@ -73,6 +80,11 @@ class CeleryQueue:
 
 
 def _broker(redis_url: str) -> tuple[str, dict[str, Any]]:
+    if redis_url.startswith("rediss://"):
+        # what the URL says of TLS is in `broker_use_ssl`; kombu would put its own reading of it in that one's place
+        parts = urlsplit(redis_url)
+        rest = [(name, value) for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")]
+        return parts._replace(query=urlencode(rest)).geturl(), {}
     if not redis_url.startswith("sentinel://"):
         return redis_url.replace("unix://", "redis+socket://"), {}
     hosts, _, path = redis_url.removeprefix("sentinel://").partition("/")

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -33,7 +34,7 @@ def connect(url: str) -> redis.Redis:
 
     Args:
         url: `redis://host:port/db`, `rediss://...`, `unix:///path`, or
-            `sentinel://[:password@]host:port[,host:port...]/<service>[/<db>]`.
+            `sentinel://[:password@]host:port[,host:port...]/<service>[/<db>][?ssl=true]`.
 
     Raises:
         ConfigError: the URL cannot be read; the text does not repeat it, since it may hold a password.
@@ -53,8 +54,8 @@ def connect(url: str) -> redis.Redis:
         service, _, database = parts.path.strip("/").partition("/")
         password = credentials.partition(":")[2] or None
         nodes = [(host, int(port or 26379)) for host, _, port in (n.partition(":") for n in hosts.split(","))]
-        if parse_qs(parts.query).get("ssl") == ["true"]:
-            options["ssl"] = True
+        if secured := tls(url):
+            options.update(secured, ssl=True)
         sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
             nodes, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS
         )
@@ -66,6 +67,27 @@ def connect(url: str) -> redis.Redis:
             "DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL"
         ) from error
     return client
+
+
+def tls(url: str) -> dict[str, Any]:
+    """redis-py's options for a `rediss://` URL, or a `sentinel://` one with `ssl=true`; empty without TLS.
+
+    Certificates are checked unless the URL itself says otherwise (`ssl_cert_reqs=none`).
+
+    Raises:
+        ConfigError: an option cannot be read.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "rediss" and not (
+        parts.scheme == "sentinel" and parse_qs(parts.query).get("ssl") == ["true"]
+    ):
+        return {}
+    try:
+        said: dict[str, Any] = dict(parse_url(f"rediss://?{parts.query}"))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise ConfigError(f"DEPLOYER_REDIS_URL: {error}") from error
+    given = {name: value for name, value in said.items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", **given}
 
 
 def refuses_all(error: redis.ResponseError) -> bool:
