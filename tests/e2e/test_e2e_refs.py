@@ -81,7 +81,9 @@ def test_merge_tag_and_deletions(here: Installation, repository: str, copy: Work
     assert ended == [merged]
 
     copy.push(":refs/tags/v1")
-    outcome(here, repository, "production", "refs/tags/v1 was deleted; production stays")
+    reason = "refs/tags/v1 was deleted; production stays as it is"
+    wait_for(reason, lambda: [each for each in _activity(here, repository) if each["reason"] == reason])
+    assert (here.environment("production", repository) or {})["outcome"] == "deployed"
     copy.push("HEAD:refs/heads/other")
     other = here.settled("refs/heads/other", moved_on, repository)
     copy.push(":refs/heads/other")
@@ -91,6 +93,10 @@ def test_merge_tag_and_deletions(here: Installation, repository: str, copy: Work
     assert left == {n for each in (staging, production) for n in (each["id"], f"{each['id']}-app")}
     assert other["id"] not in here.stacks()
     assert here.executions(production["id"])[-1]["sha"] == merged
+
+
+def _activity(here: Installation, repository: str) -> list[dict[str, Any]]:
+    return list(here.api(f"activity?repository={repository}")["activity"])
 
 
 def _family(here: Installation, repository: str) -> set[str]:
