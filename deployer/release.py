@@ -185,7 +185,9 @@ def _parse(name: str, text: str) -> Any:
     except json.JSONDecodeError as error:
         raise PermanentError(f"{FOLDER}/{name} line {error.lineno}: not JSON: {error.msg}") from error
     except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        # libyaml may take the end of a file for a line of its own
+        last = max(len(text.splitlines()), 1)
+        line = f" line {min(error.problem_mark.line + 1, last)}" if error.problem_mark else ""
         raise PermanentError(f"{FOLDER}/{name}{line}: not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PermanentError(f"{FOLDER}/{name} cannot be read: {_one_line(error)}") from error

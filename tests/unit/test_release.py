@@ -155,9 +155,19 @@ def test_nesting_without_end_is_refused(name: str, text: str) -> None:
         _build({name: text})
 
 
-def test_an_error_in_yaml_has_its_line() -> None:
-    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml line 3: not YAML: "):
-        _build({"pipeline.yml": "Resources:\n  A: {Type: X}\n B: c\n"})
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Resources:\n  A: {Type: X}\n B: c\n", 3),
+        ("A: b\nC: @d\n", 2),
+        ("A: [b", 1),
+        ("A: b\nC: {d", 2),
+        ("A: b\nC: 'd\n", 2),
+    ],
+)
+def test_an_error_in_yaml_has_its_line(text: str, line: int) -> None:
+    with pytest.raises(PermanentError, match=rf"^deploy/pipeline\.yml line {line}: not YAML: "):
+        _build({"pipeline.yml": text})
 
 
 def test_a_large_template_is_parsed_by_libyaml() -> None:
