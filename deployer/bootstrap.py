@@ -104,6 +104,8 @@ def environment() -> dict[str, str]:
     env = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     for name, value in env.items():
         os.environ.setdefault(name, value)  # boto3 reads AWS's own variables by itself
+    if region := os.environ.get("AWS_REGION"):
+        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one of the two that boto3 reads
     return {**env, **os.environ}
 
 

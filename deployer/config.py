@@ -33,7 +33,9 @@ class Config:
     webhook_secrets: tuple[str, ...] = _setting(
         "DEPLOYER_GITHUB_WEBHOOK_SECRET", "secret of the GitHub webhook; several by comma", secret=True
     )
-    github_token: str = _setting("DEPLOYER_GITHUB_TOKEN", "token for GitHub's API", secret=True)
+    github_token: str = _setting(
+        "DEPLOYER_GITHUB_TOKEN", "token for GitHub's API; a GitHub App serves as well", secret=True
+    )
     github_app_id: str = _setting("DEPLOYER_GITHUB_APP_ID", "id of the GitHub App, instead of a token")
     github_app_private_key: str = _setting(
         "DEPLOYER_GITHUB_APP_PRIVATE_KEY", "the App's key (PEM)", secret=True
@@ -89,7 +91,7 @@ class Config:
 
 
 REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
-REQUIRED_FOR_WORKER = ("artifact_bucket",)
+REQUIRED_FOR_WORKER = ("artifact_bucket", "github_token")
 
 
 def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) -> Config:
@@ -123,10 +125,15 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
 
     def url(name: str, default: str, *schemes: str) -> str:
         value = text(name, default)
-        if value and urlsplit(value).scheme not in schemes:
-            raise ConfigError(
-                f"{name} must be a URL that begins with {' or '.join(s + '://' for s in schemes)}"
-            )
+        try:
+            parts = urlsplit(value)
+            # several nodes of a sentinel stand between commas, and urlsplit knows no such ports
+            good = not value or (parts.scheme in schemes and (parts.scheme == "sentinel" or parts.port != 0))
+        except ValueError:
+            good = False
+        if not good:  # without the value: it may hold a password
+            *most, last = (f"{scheme}://" for scheme in schemes)
+            raise ConfigError(f"{name} is not a {', '.join(most)} or {last} URL")
         return value.rstrip("/")
 
     def listed(name: str) -> tuple[str, ...]:
@@ -145,7 +152,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         raise ConfigError("DEPLOYER_GITHUB_APP_ID and DEPLOYER_GITHUB_APP_PRIVATE_KEY must be set together")
     return Config(
         redis_url=url(
-            "DEPLOYER_REDIS_URL", "redis://127.0.0.1:6379/0", "redis", "rediss", "sentinel", "unix"
+            "DEPLOYER_REDIS_URL", "redis://127.0.0.1:6379/0", "redis", "rediss", "unix", "sentinel"
         ),
         webhook_secrets=listed("DEPLOYER_GITHUB_WEBHOOK_SECRET"),
         github_token=text("DEPLOYER_GITHUB_TOKEN"),
@@ -184,6 +191,8 @@ def require(config: Config, *names: str) -> None:
         ConfigError: one of them is missing; one line that names its variable and what it is for.
     """
     for item in fields(config):
+        if item.name == "github_token" and config.github_app_id:
+            continue  # one of the two is enough
         if item.name in names and not getattr(config, item.name):
             raise ConfigError(f"{item.metadata['variable']} is not set; it is the {item.metadata['help']}")
 

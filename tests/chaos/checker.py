@@ -126,15 +126,14 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
         if automatic and each["status"] in {"Stopped", "Stopping", "Cancelled"}:
             continue  # AWS starts one by itself, at whatever the branch's head is; it was stopped
         pipelines[each["pipeline"], each["pipeline_created"]].append(each)
-    for (name, _), executions in pipelines.items():
+    for (name, _), started in pipelines.items():
         owner = records.names.get(name)
         if owner is None:
             continue
-        timeline = [_ran(each) for each in executions]
+        timeline = [_ran(each) for each in started]
         ref = owner.branch.name if owner.branch else _MAIN
         known = order[owner.repository.full_name, ref]
-        if _ran_ahead(executions, known):
-            executions = executions[1:]
+        executions = started[1:] if _ran_ahead(records, started, known) else started
         seen: dict[str, Mapping[str, Any]] = {}
         for each in executions:
             sha = each["pinned"] or each["sha"]
@@ -148,16 +147,21 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
             yield Violation("no older commit runs after a newer one", f"{owner} went backwards", timeline)
 
 
-def _ran_ahead(executions: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> bool:
+def _ran_ahead(records: Records, executions: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> bool:
     """Whether the execution that AWS starts with a pipeline built what was pushed after the commit wanted then.
 
     It builds whatever the branch's head is by then. Where that is not the wanted commit it is stopped, which may come
-    too late, and the wanted one is started.
+    too late, and the wanted one is started; when its own push is told of, the template may have to be brought to it
+    first, and it runs anew with that.
     """
     if len(executions) < 2 or executions[0]["trigger"] != "CreatePipeline":
         return False
     built, wanted = executions[0]["sha"], executions[1]["pinned"]
-    return built != wanted and order.get(built, 0) >= order.get(wanted, 0)
+    if built == wanted:
+        start, end = _ran(executions[0])[0], _ran(executions[1])[0]
+        named = {"UpdateStack": executions[0]["pipeline"]}
+        return any(named.get(c["operation"]) == c["name"] and start < c["time"] < end for c in records.calls)
+    return order.get(built, 0) >= order.get(wanted, 0)
 
 
 def state_as_desired(records: Records) -> Iterable[Violation]:

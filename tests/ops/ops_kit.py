@@ -13,6 +13,7 @@ from sandbox.installation import Answer, alive, call, descendants, wait_for
 WEB = {"DEPLOYER_GITHUB_WEBHOOK_SECRET": "sandbox", "DEPLOYER_REPOSITORIES": "acme/*"}
 WORKER = {
     "DEPLOYER_ARTIFACT_BUCKET": "artifacts",
+    "DEPLOYER_GITHUB_TOKEN": "token",
     "DEPLOYER_CONCURRENCY": "1",
     "AWS_DEFAULT_REGION": "us-east-1",
 }

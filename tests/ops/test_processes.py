@@ -26,7 +26,7 @@ from sandbox.installation import Answer, call, descendants, wait_for
 
 Start = Callable[..., Process]
 CELERY = [sys.executable, "-m", "celery", "--app=workers"]
-BUCKET = "deployer: DEPLOYER_ARTIFACT_BUCKET is not set; it is the S3 bucket for templates and artifacts\n"
+TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App serves as well\n"
 SECRET = (
     "deployer: DEPLOYER_GITHUB_WEBHOOK_SECRET is not set;"
     " it is the secret of the GitHub webhook; several by comma\n"
@@ -61,14 +61,14 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
     return run
 
 
-@pytest.mark.parametrize(("command", "line"), [("web", SECRET), ("worker", BUCKET), ("scheduler", BUCKET)])
+@pytest.mark.parametrize(("command", "line"), [("web", SECRET), ("worker", TOKEN), ("scheduler", TOKEN)])
 def test_a_missing_setting(refusal: Refusal, command: str, line: str) -> None:
     assert refusal(command, {}) == line
 
 
 @pytest.mark.parametrize(
     ("command", "line"),
-    [(deployer("web"), SECRET), ([*CELERY, "worker"], BUCKET), ([*CELERY, "flower"], BUCKET)],
+    [(deployer("web"), SECRET), ([*CELERY, "worker"], TOKEN), ([*CELERY, "flower"], TOKEN)],
     ids=["deployer web", "celery worker", "celery flower"],
 )
 def test_a_missing_setting_ends_the_real_process(tmp_path: Path, command: list[str], line: str) -> None:

@@ -106,7 +106,7 @@ def test_a_malformed_port_of_the_web(refusal: Refusal) -> None:
 
 
 def test_a_missing_setting(refusal: Refusal) -> None:
-    assert refusal(**WEB) == (
+    assert refusal(**WEB, DEPLOYER_GITHUB_TOKEN="token") == (
         "deployer: DEPLOYER_ARTIFACT_BUCKET is not set; it is the S3 bucket for templates and artifacts\n"
     )
 

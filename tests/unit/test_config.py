@@ -16,9 +16,12 @@ def test_defaults_need_no_setting() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("DEPLOYER_REDIS_URL", "http://x", "must be a URL that begins with redis://"),
-        ("DEPLOYER_GITHUB_API_URL", "ftp://x", "http:// or https://"),
-        ("DEPLOYER_PUBLIC_URL", "deployer.example", "http:// or https://"),
+        ("DEPLOYER_REDIS_URL", "redis://[::1", "is not a "),
+        ("DEPLOYER_REDIS_URL", "redis://u:s3cret@h:many/0", "is not a "),
+        ("DEPLOYER_PUBLIC_URL", "http://[::1", "is not a "),
+        ("DEPLOYER_REDIS_URL", "http://x", "is not a redis://, rediss://, unix:// or sentinel:// URL"),
+        ("DEPLOYER_GITHUB_API_URL", "ftp://x", "is not a http:// or https:// URL"),
+        ("DEPLOYER_PUBLIC_URL", "deployer.example", "is not a http:// or https:// URL"),
         ("DEPLOYER_REPOSITORIES", "acme/*, everything", "'everything', which is no owner/repo pattern"),
         ("DEPLOYER_LOG_LEVEL", "LOUD", "'LOUD'; it must be DEBUG, INFO, WARNING or ERROR"),
         ("DEPLOYER_WEB_PORT", "eighty", "'eighty'; it must be a number from 1 to 65535"),
@@ -77,11 +80,21 @@ def test_which_repositories_are_served(patterns: str, name: str, *, allowed: boo
 
 @pytest.mark.parametrize(
     ("names", "first"),
-    [(REQUIRED_FOR_WEB, "DEPLOYER_GITHUB_WEBHOOK_SECRET"), (REQUIRED_FOR_WORKER, "DEPLOYER_ARTIFACT_BUCKET")],
+    [
+        (REQUIRED_FOR_WEB, "DEPLOYER_GITHUB_WEBHOOK_SECRET"),
+        (("artifact_bucket",), "DEPLOYER_ARTIFACT_BUCKET"),
+    ],
 )
 def test_what_is_missing_is_named(names: tuple[str, ...], first: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{first} is not set; it is the "):
         require(load({}), *names)
+
+
+def test_a_github_app_serves_as_well_as_a_token() -> None:
+    app = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "k"}
+    require(load({"DEPLOYER_ARTIFACT_BUCKET": "b", **app}), *REQUIRED_FOR_WORKER)
+    with pytest.raises(ConfigError, match=r"^DEPLOYER_GITHUB_TOKEN is not set"):
+        require(load({"DEPLOYER_ARTIFACT_BUCKET": "b"}), *REQUIRED_FOR_WORKER)
 
 
 def test_secrets_are_masked_where_people_look() -> None:
