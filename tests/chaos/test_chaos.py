@@ -12,7 +12,7 @@ KILLS = ("kill a worker", "kill the supervised worker")
 BREAKAGES = {
     "fencing": (("slow AWS", "stop a worker"), 25),
     "early-ack": (KILLS, 12),
-    "never-renewed": (("slow AWS",), 15),
+    "never-renewed": (("slow AWS",), 20),
     "seen-first": (("mend",), 8),
     "payload-is-truth": (("mix webhooks up",), 20),
 }
@@ -33,7 +33,7 @@ def test_every_deliberate_breakage_is_seen(tmp_path: Path) -> None:
         plan = Plan(seconds, seed=3, repositories=5, pace=0.4, faults=faults, patience=20, breakage=breakage)
         return Chaos(plan, tmp_path / breakage).run()
 
-    with ThreadPoolExecutor() as pool:  # they wait most of the time
+    with ThreadPoolExecutor(2) as pool:  # they wait most of the time
         reports = dict(zip(BREAKAGES, pool.map(broken, BREAKAGES), strict=True))
     unseen = [told(report) for report in reports.values() if not report.violations]
     assert not unseen, "\n".join(unseen)
