@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deployer.environments import Environment, Kind, Repository, from_tag_value, ref_from_tags
+from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.ledger import EnvironmentRecord, Outcome
 from deployer.refs import Ref
 from deployer.stacks import Phase, Stack
@@ -97,7 +97,7 @@ def _production(
             )
         return None
     if record is None and stack is not None:
-        tag = from_tag_value(stack.tags.get("deployer:ref", ""))
+        tag = ref_from_tags(stack.tags)
         return Planned(
             environment, "check", "nothing is known of it", tag if tag and Ref.parse(tag) in refs else ""
         )
