@@ -315,9 +315,8 @@ class Reconciler:
         if work.cause == Cause.PUSH:
             return True, work.accepted_at
         at, to = max((work.replaced_at, work.replaced_after), (record.moved_at, record.moved_to))
-        if (
-            work.cause == Cause.DELETION
-        ):  # it deleted what it names first; a push to anything else came after it
+        if work.cause == Cause.DELETION:
+            # it deleted the object that it names first; a push to anything else came after it
             return bool(to) and to != work.before.partition(",")[0], at
         return bool(to), at
 
