@@ -182,7 +182,7 @@ class Chaos:
             "lose webhooks": lambda: self._fault("github", {"webhooks": {"lose": 0.5}}),
             "mix webhooks up": lambda: self._fault(
                 "github",
-                {"webhooks": {"duplicate": 0.5, "reorder": 0.5, "delay": 1.0, "delay_probability": 0.5}},
+                {"webhooks": {"duplicate": 0.5, "reorder": 0.5, "delay": 2.5, "delay_probability": 0.4}},
             ),
             "502 of GitHub": lambda: self._fault("github", {"api": {"status": 502, "probability": 0.3}}),
             "limit by GitHub": lambda: self._fault("github", {"secondary_rate_limit": {"count": 3, "retry_after": 1}}),

@@ -91,7 +91,7 @@ def test_problems_of_some_environments(tmp_path: Path) -> None:
     [
         ({}, "deploy/pipeline.yml (or .yaml, .json) is missing"),
         ({"pipeline_json": "{"}, "deploy/pipeline.json line 1: not JSON"),
-        ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml line 2: not YAML"),
+        ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml line 1: not YAML"),
         ({"pipeline_yml": GOOD, "pipeline_json": "{}"}, "keep one of them"),
         ({"pipeline_yml": GOOD, "pipeline_parameters_json": "[]"}, "deploy/pipeline.parameters.json"),
     ],
