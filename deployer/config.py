@@ -76,6 +76,10 @@ class Config:
         """Whether this installation serves the repository."""
         return any(fnmatchcase(repository.key, pattern.lower()) for pattern in self.repositories)
 
+    def named_repositories(self) -> list[Repository]:
+        """The repositories that the settings name without a wildcard."""
+        return [Repository.parse(each) for each in self.repositories if not set(each) & set("*?[]")]
+
     def shown(self) -> dict[str, str]:
         """Variable to value as people may see them: secrets are masked, also the password in a URL."""
         values = {}

@@ -90,19 +90,6 @@ class Intake:
         accepted = self._accept(environment.repository, work, event.delivery, event.about)
         return self._answer(event.delivery, accepted)
 
-    def request(
-        self,
-        repository: Repository,
-        ref: Ref,
-        default_branch: str,
-        *,
-        cause: Cause,
-        sha: str = "",
-    ) -> Accepted:
-        """Queue what a person asks for the environment of a ref: a redeploy or its deletion."""
-        environment = Environment.of_ref(repository, ref, default_branch)
-        return self.request_environment(environment, cause=cause, ref=ref.name, sha=sha)
-
     def request_environment(
         self, environment: Environment, *, cause: Cause, ref: str = "", sha: str = ""
     ) -> Accepted:
@@ -191,10 +178,7 @@ class Resyncer:
             UnavailableError: Redis is away.
         """
         found = {each.key: each for each in self._lanes.repositories()}
-        for pattern in self._config.repositories:
-            if not set(pattern) & set("*?["):
-                named = Repository.parse(pattern)
-                found.setdefault(named.key, named)
+        found = {**{each.key: each for each in self._config.named_repositories()}, **found}
         try:
             tags = {stack.tags.get("deployer:repository", "") for stack in self._cloud.stacks()}
         except DeployerError as error:

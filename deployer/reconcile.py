@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
-from deployer.ledger import Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Cloud, Done, Execution, Head, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref, skip_reason
 from deployer.release import FOLDER, Release, build_release, has_pipeline
@@ -147,18 +147,22 @@ class Reconciler:
 
     # --- the task that decides ----------------------------------------------------------------------------------
 
-    def died(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord:
+    def died(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
         """What is known of an environment whose task became a dead letter; its commit gets a status that says so.
+
+        Args:
+            letter: the dead letter's id.
+            reason: why, in words fit for everybody.
 
         Raises:
             DeployerError: GitHub or Redis is away.
         """
         environment = Environment.from_key(repository, work.environment)
         record = self._record(environment)
-        text = f"deployer could not go on: {letter.reason}; dead letter {letter.id}"
+        text = f"deployer could not go on: {reason}; dead letter {letter}"
         if work.cause != Cause.EVENT:
             record = self._reporter.prepare(environment, record, work.sha or record.commit, "error", text)
-            record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=letter.reason)
+            record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=reason)
         return record
 
     def _record(self, environment: Environment) -> EnvironmentRecord:

@@ -20,7 +20,6 @@ from web.openapi import DESCRIPTION
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 _ACTIVITY_LIMIT = 500  # as many lines as a repository's history keeps
-_WILD = set("*?[]")
 
 
 @blueprint.before_request
@@ -217,8 +216,8 @@ def _queued(accepted: Accepted, repository: object, environment: str | None = No
 
 def _served_repositories() -> list[Repository]:
     config = deployer().config
-    named = [Repository.parse(each) for each in config.repositories if not _WILD & set(each)]
-    found = {each.key: each for each in [*named, *deployer().lanes.repositories()] if config.allows(each)}
+    listed = [*config.named_repositories(), *deployer().lanes.repositories()]
+    found = {each.key: each for each in listed if config.allows(each)}
     return sorted(found.values(), key=lambda each: each.key)
 
 

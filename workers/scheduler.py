@@ -72,17 +72,18 @@ class Scheduler:
         for repository in self._repositories(int(now // period)):
             turn = int((now + _offset(repository, period)) // period)
             last = self._resynced.get(repository.key)
-            self._resynced[repository.key] = turn
             # one that appears while this runs has just been told of by a webhook
-            if last == turn or (last is None and repository.key not in self._found):
-                continue
-            try:
-                self._deployer.intake.resync(repository)
-            except UnavailableError:
-                del self._resynced[repository.key]
-                raise
-            except DeployerError as error:
-                _log.info("scheduled resync of %s: %s", repository, error)
+            if last != turn and (last is not None or repository.key in self._found):
+                self._resync(repository)
+            self._resynced[repository.key] = turn
+
+    def _resync(self, repository: Repository) -> None:
+        try:
+            self._deployer.intake.resync(repository)
+        except UnavailableError:
+            raise
+        except DeployerError as error:
+            _log.info("scheduled resync of %s: %s", repository, error)
 
     def _repositories(self, turn: int) -> list[Repository]:
         """The repositories to look at: those in Redis, and those that a search found.

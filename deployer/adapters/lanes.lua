@@ -128,12 +128,12 @@ local function answer(...)
   return out
 end
 
-local function bury(work, id, reason, traceback, task)
+local function letter_of(work, id, reason, traceback, task)
   return cjson.encode({ id = id, repository = repository, task = task, reason = reason, traceback = traceback,
     at = now / 1000, work = cjson.encode(work) })
 end
 
-local function inter(work, id, letter)
+local function bury(work, id, letter)
   C('HSET', P .. ':dead', id, letter)
   for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
     C('HSET', P .. ':delivery:' .. delivery, 'letter', id)
@@ -216,7 +216,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
         outcome = outcome, reason = reason, commit = commit }))
     end
     count('goal:' .. outcome)
-    if kind == 'dead' then inter(current, cjson.decode(letter).id, letter) end
+    if kind == 'dead' then bury(current, cjson.decode(letter).id, letter) end
   else
     local work = cjson.decode(text)
     -- what went well is no attempt; those before it count on until something is ordered, since a step that failed
@@ -255,7 +255,7 @@ function ops.sweep(grace, ttl, max_attempts)
       local id = string.gsub(repository, '/', '~') .. '-' .. held('token')
       close(work, 'dead-lettered', reason, ttl)
       count('goal:dead-lettered')
-      inter(work, id, bury(work, id, reason, work.last_error or '', work.task))
+      bury(work, id, letter_of(work, id, reason, work.last_error or '', work.task))
       remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
         goal = work.goal, outcome = 'dead-lettered', reason = reason, commit = work.sha or '' }))
     else

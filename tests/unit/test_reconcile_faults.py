@@ -162,6 +162,16 @@ def test_a_death_is_told_and_the_next_resync_mends_it(world: World) -> None:
     assert built(world, environment(X)) == [sha(1), sha(2)]
 
 
+def test_an_unexpected_error_tells_the_commit_no_more_than_its_kind(world: World) -> None:
+    world.cloud.fail_next(RuntimeError("token=hush"), method="create_stack")
+    world.push(X, sha(1))
+    world.run()
+    assert world.record(environment(X)).reason == "RuntimeError"
+    told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"].description
+    assert "hush" not in told
+    assert "RuntimeError" in told
+
+
 def test_what_a_resync_asks_for_leaves_one_letter(world: World) -> None:
     world.push(X, sha(1))
     world.run()
