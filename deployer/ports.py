@@ -295,6 +295,9 @@ class Lanes(Protocol):
     def forget_if_empty(self, repository: Repository) -> None:
         """Take a repository off the list if nothing is known of any environment of it."""
 
+    def emptied(self) -> bool:
+        """Whether all that was kept was lost since anyone last asked; so it is with a new Redis, too."""
+
     def counters(self) -> dict[str, int]:
         """Totals since Redis began: outcomes and deliveries by kind, as `name:label`."""
 

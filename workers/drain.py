@@ -1,31 +1,50 @@
-"""Bounds a worker's warm shutdown: `deployer worker` loads this beside the tasks.
+"""Bounds a worker's shutdown: `deployer worker` loads this beside the tasks.
 
-SIGTERM makes Celery wait for the running tasks as long as they take. Its own soft shutdown would bound that, but
-sleeps the whole time even when the tasks end at once. Here a timer turns the shutdown into a cold one when
-DEPLOYER_DRAIN_SECONDS are over; the lanes hand the work out again.
+SIGTERM makes Celery take no more messages and wait for the running tasks as long as they take. Its own soft shutdown
+would bound that, but sleeps the whole time even when the tasks end at once, and its cold one needs seconds of its own.
+Here a timer has the tasks that still run handed back to their lanes shortly before DEPLOYER_DRAIN_SECONDS are over.
 """
 
 import logging
 import os
-import signal
 import threading
+import time
 from typing import Any
 
+from billiard import active_children
 from celery import signals
 
 from workers.celery import deployer
 
 _log = logging.getLogger("deployer.drain")
+_HAND_BACK_SECONDS = 3.0  # of those that a stopping worker has; half of them at most
+_LEAST_SECONDS = 0.5
+_LOOK_SECONDS = 0.02
 
 
 @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
 def _bound(how: str = "", **_: Any) -> None:
     if how == "Warm":
-        timer = threading.Timer(deployer.config.drain_seconds, _stop_waiting)
+        seconds = deployer.config.drain_seconds
+        hand_back = max(min(_HAND_BACK_SECONDS, seconds / 2), _LEAST_SECONDS)
+        timer = threading.Timer(max(seconds - hand_back, 0), _hand_back, (hand_back,))
         timer.daemon = True  # a worker whose tasks are done does not wait for it
         timer.start()
 
 
-def _stop_waiting() -> None:
-    _log.warning("tasks still run after %g s; ending them", deployer.config.drain_seconds)
-    os.kill(os.getpid(), signal.SIGQUIT)
+def _hand_back(seconds: float) -> None:
+    """Have every task that still runs handed back, and end.
+
+    SIGTERM raises SystemExit in a pool process (billiard's `reset_signals`); `workers.tasks` does the rest. By now
+    Celery has returned the messages that no process took up and waits for the pool alone, so there is nothing else to
+    lose; a process that does not end by itself is killed with this one, and its lane's lease runs out.
+    """
+    _log.warning("tasks still run, and %g s are nearly over: they go back", deployer.config.drain_seconds)
+    children = active_children()
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + seconds
+    while any(child.is_alive() for child in children) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    logging.shutdown()
+    os._exit(0)

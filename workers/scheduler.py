@@ -4,6 +4,7 @@ Several may run at once: every hand-out goes through the lanes' scripts, which l
 """
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -30,8 +31,9 @@ class Scheduler:
         self._deployer = deployer
         self._stop = threading.Event()
         self._resynced: dict[str, int] = {}
-        self._searched: int | None = None
         self._found: dict[str, Repository] = {}
+        self._searched: int | None = None
+        self._owed = False  # all is to be resynced, whatever the schedule says
         self._next_look = 0.0
 
     def stop(self) -> None:
@@ -64,13 +66,20 @@ class Scheduler:
         self._resync_due()
 
     def _resync_due(self) -> None:
-        period = self._deployer.config.resync_seconds
-        now = time.time()
-        if not period or self._next_look > now:
+        period, now = self._deployer.config.resync_seconds, time.time()
+        if self._next_look > now:
             return
-        self._next_look = now + min(_DUE_SECONDS, period / 4)
-        for repository in self._repositories(int(now // period)):
-            turn = int((now + _offset(repository, period)) // period)
+        self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
+        if self._deployer.lanes.emptied():
+            _log.warning("Redis was empty; every repository that can be found is resynced")
+            self._resynced.clear()
+            self._searched, self._owed = None, True
+        if not period and not self._owed:
+            return
+        self._search(_turn(now, period))
+        known = {each.key: each for each in self._deployer.lanes.repositories()}
+        for repository in {**self._found, **known}.values():
+            turn = _turn(now + _offset(repository, period), period)
             last = self._resynced.get(repository.key)
             # one that appears while this runs has just been told of by a webhook
             if last != turn and (last is not None or repository.key in self._found):
@@ -85,18 +94,24 @@ class Scheduler:
         except DeployerError as error:
             _log.info("scheduled resync of %s: %s", repository, error)
 
-    def _repositories(self, turn: int) -> list[Repository]:
-        """The repositories to look at: those in Redis, and those that a search found.
+    def _search(self, turn: int) -> None:
+        """Look for repositories, also by their stacks, at the start, once a period, and after Redis was lost.
 
-        At the start and once a period all are searched for, also by their stacks, since Redis may have been lost.
+        While AWS cannot be asked, the next look searches again.
         """
-        if self._searched != turn:
-            found = self._deployer.resyncer.repositories(
-                lambda text: _log.warning("looking for repositories: %s", text)
-            )
-            self._searched, self._found = turn, {each.key: each for each in found}
-        known = {each.key: each for each in self._deployer.lanes.repositories()}
-        return list({**self._found, **known}.values())
+        if self._searched == turn:
+            return
+        failed: list[str] = []
+        found = self._deployer.resyncer.repositories(failed.append)
+        for text in failed:
+            _log.warning("looking for repositories: %s", text)
+        self._found = {each.key: each for each in found}
+        self._searched, self._owed = (None, self._owed) if failed else (turn, False)
+
+
+def _turn(at: float, period: float) -> int:
+    """The number of the period that a time is in; always the same where nothing is scheduled."""
+    return int(at // period) if period else 0
 
 
 def _offset(repository: Repository, period: float) -> float:
@@ -112,9 +127,15 @@ def main() -> None:
         raise SystemExit(f"deployer: {error}") from None
     setup_logging(deployer.config, "scheduler")
     scheduler = Scheduler(deployer)
+
+    def stop() -> None:
+        scheduler.stop()
+        time.sleep(deployer.config.drain_seconds)
+        os._exit(0)  # a call to AWS or Redis hangs; nothing here needs an end of its own
+
     for number in (signal.SIGTERM, signal.SIGINT):
         # in a thread: the main one may hold the very lock that `stop` needs when the signal comes
-        signal.signal(number, lambda *_: threading.Thread(target=scheduler.stop).start())
+        signal.signal(number, lambda *_: threading.Thread(target=stop, daemon=True).start())
     _log.info("sweeping the lanes")
     scheduler.run()
 

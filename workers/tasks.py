@@ -68,11 +68,18 @@ class Runner:
         repository = Repository.parse(repository_name)
         if not token:
             return self._enqueue(task, repository, environment)
-        lanes = self._deployer.lanes
-        work = lanes.begin(repository, token)
+        work = self._deployer.lanes.begin(repository, token)
         if work is None:
             _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
             return "stale: the lane was handed out again"
+        try:
+            return self._work_off(task, repository, work, token)
+        except SystemExit:
+            # this process is to end now (see workers.drain): another worker goes on at once
+            self._hand_back(repository, work, token)
+            raise
+
+    def _work_off(self, task: Task, repository: Repository, work: Work, token: int) -> str:
         started = time.monotonic()
         with self._renewed(repository, token) as held:
             verdict = self._judge(repository, work, token)
@@ -91,11 +98,26 @@ class Runner:
         elif (
             work.environment == RESYNC_KEY and isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED
         ):
-            lanes.forget_if_empty(repository)  # a name that people mistyped must not be looked at for ever
+            # a name that people mistyped must not be looked at for ever
+            self._deployer.lanes.forget_if_empty(repository)
         told = describe(verdict)
         _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, told,
                   time.monotonic() - started)  # fmt: skip
         return told
+
+    def _hand_back(self, repository: Repository, work: Work, token: int) -> None:
+        """Return work that was interrupted, as it was taken: the next worker repeats it, and no attempt is lost.
+
+        Where Redis cannot be told, the lease runs out instead.
+        """
+        try:
+            dispatch = self._deployer.lanes.finish(repository, token, Again(work))
+        except DeployerError as error:
+            _log.warning("handing back %s of %s: %s", work.task, repository, error)
+            return
+        _log.warning("%s of %s was interrupted and handed back", work.task, repository)
+        if dispatch:
+            self._deployer.queue.send(dispatch)
 
     def _judge(self, repository: Repository, work: Work, token: int) -> Verdict | None:
         """The one mapping from how a task ends to what its lane does; None if the lane was lost meanwhile."""

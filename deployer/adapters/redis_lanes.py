@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
 _SPELLED = "deployer:spelled"  # repository's key -> its name as it was last told: people type it in any case
 _NAMES = "deployer:names"  # stack name -> repository and environment key
+_KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
@@ -283,6 +284,11 @@ class RedisLanes:
             if not self._redis.exists(f"{prefix}:environments", f"{prefix}:items", f"{prefix}:dead"):
                 self._redis.zrem(_INDEX, repository.key)
                 self._redis.hdel(_SPELLED, repository.key)
+
+    def emptied(self) -> bool:
+        """See `Lanes.emptied`."""
+        with unavailable():
+            return bool(self._redis.set(_KEPT, "1", nx=True))
 
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""

@@ -37,6 +37,8 @@ class Events:
         self._queue: list[tuple[float, int, int, float, bytes]] = []
         self._number = itertools.count()
         self._stopped = False
+        self.taken: list[tuple[str, str]] = []
+        """Id and type of each event that the receiver took, in their order."""
         self._thread = threading.Thread(target=self._loop, name="sandbox-aws-events", daemon=True)
 
     def start(self) -> None:
@@ -53,9 +55,10 @@ class Events:
             self._thread.join(_TIMEOUT + 1)
 
     def reset(self) -> None:
-        """Drop what is not sent."""
+        """Drop what is not sent, and forget what was."""
         with self._wake:
             self._queue.clear()
+            self.taken.clear()
 
     def emit(
         self, source: str, detail_type: str, resources: list[str], detail: dict[str, Any], when: datetime
@@ -108,6 +111,8 @@ class Events:
         post = request.Request(self._url or "", body, headers, method="POST")  # noqa: S310 - our own URL
         try:
             with request.urlopen(post, timeout=_TIMEOUT):  # noqa: S310 - as above
+                event = json.loads(body)
+                self.taken.append((event["id"], event["detail-type"]))
                 return True
         except error.HTTPError as refusal:
             refusal.close()

@@ -251,6 +251,8 @@ class Simulator:
         if (method, what) == ("GET", "executions"):
             with self.scheduler.lock:
                 return _json(200, {"executions": overview.history(self._pipelines)})
+        if (method, what) == ("GET", "events"):
+            return _json(200, {"events": [{"id": each, "type": kind} for each, kind in self._events.taken]})
         if (method, what) == ("GET", "calls"):
             since = query.pop("since", "0")
             if not since.isdecimal():

@@ -20,10 +20,13 @@ def main() -> int:
     parser.add_argument(
         "--breakage", default="", help="break the product on purpose, to see that it is noticed"
     )
+    parser.add_argument("--wipe", action="store_true", help="wipe Redis in the middle")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
-    plan = Plan(given.seconds, seed, repositories=given.repositories, breakage=given.breakage)
+    plan = Plan(
+        given.seconds, seed, repositories=given.repositories, breakage=given.breakage, wipe=given.wipe
+    )
     if not given.json:
         print(
             f"{plan.repositories} repositories, {plan.seconds:g} s of pushes and faults, seed {seed}",

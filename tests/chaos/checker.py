@@ -1,6 +1,6 @@
 """Decides from independent records whether the promises held: git's refs, the simulators' logs, the ledger."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +29,24 @@ class Violation:
     timeline: Sequence[tuple[float, str]] = ()
 
 
+@dataclass(frozen=True)
+class Wound:
+    """Workers were killed, stopped, or told to hand back; or Redis was, which strikes all of them.
+
+    Attributes:
+        worker: its mark in the user agent of its calls to AWS; empty for all workers.
+        since, until: epoch seconds in which it was struck, or woke up.
+    """
+
+    worker: str
+    since: float
+    until: float
+
+    def struck(self, call: Mapping[str, Any], since: float, until: float) -> bool:
+        """Whether it struck whoever made a call, in a span of time."""
+        return self.worker in str(call["user_agent"]) and self.since <= until and since <= self.until
+
+
 @dataclass
 class Records:
     """All that is known from outside.
@@ -37,25 +55,29 @@ class Records:
         moves: what was pushed, in its order.
         refs: what git holds at the end: repository to ref to commit.
         deliveries: GitHub's attempts: `guid`, `repository`, `event`, `ref`, `code`, `outcome`, `at`.
-        ledger: delivery to its record, as the API tells it.
+        events: ids and types of AWS's events that were acknowledged.
+        ledger: delivery or event to its outcome and reason.
         calls: AWS's log of calls.
         executions: AWS's log of executions, in the order of their start.
         stacks: stacks at the end, by name.
         gone: `id` and `name` of stacks that were deleted.
-        wounds: when a worker or Redis was killed, or a worker stopped: a call that was under way goes on at AWS.
+        wounds: what befell workers: a call that one of them had sent goes on at AWS.
         wakes: when a stopped worker woke up: a call that it was about to send goes out then.
+        wiped: when Redis was wiped, or 0: what was acknowledged before it is forgotten.
     """
 
     moves: Sequence[Move]
     refs: Mapping[str, Mapping[str, str]]
     deliveries: Sequence[Mapping[str, Any]]
+    events: Sequence[tuple[str, str]]
     ledger: Mapping[str, Mapping[str, Any]]
     calls: Sequence[Mapping[str, Any]]
     executions: Sequence[Mapping[str, Any]]
     stacks: Mapping[str, Mapping[str, Any]]
     gone: Sequence[Mapping[str, Any]]
-    wounds: Sequence[float] = ()
-    wakes: Sequence[float] = ()
+    wounds: Sequence[Wound] = ()
+    wakes: Sequence[Wound] = ()
+    wiped: float = 0
     names: dict[str, Environment] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,18 +103,19 @@ def violations(records: Records) -> list[Violation]:
 
 
 def one_outcome(records: Records) -> Iterable[Violation]:
-    """Every delivery that got 202 has exactly one outcome."""
-    for each in records.deliveries:
-        if each["code"] != 202:
-            continue
-        found = records.ledger.get(each["guid"])
-        outcome = found["outcome"] if found else "none"
+    """Every delivery that got 202 has exactly one outcome, AWS's events too."""
+    acknowledged = [
+        (each["guid"], f"delivery {each['guid']} of {each['repository']} {each['ref']}", each["at"])
+        for each in records.deliveries
+        if each["code"] == 202 and each["at"] > records.wiped
+    ]
+    if not records.wiped:  # what the simulator keeps of them tells no time
+        acknowledged += [(id_, f"event {id_}, {kind}", 0.0) for id_, kind in records.events]
+    for identity, name, at in acknowledged:
+        outcome = records.ledger.get(identity, {}).get("outcome", "none")
         if outcome not in OUTCOMES:
-            name = f"delivery {each['guid']} of {each['repository']} {each['ref']}"
             told = f"{name} was acknowledged; its outcome: {outcome}"
-            yield Violation(
-                "every acknowledged delivery has an outcome", told, [(each["at"], f"202 {each['outcome']}")]
-            )
+            yield Violation("every acknowledged delivery has an outcome", told, [(at, "202")] if at else [])
 
 
 def no_overlap(records: Records) -> Iterable[Violation]:
@@ -102,16 +125,20 @@ def no_overlap(records: Records) -> Iterable[Violation]:
         if call["operation"] in MUTATING and (owner := _owner(records, call["name"])):
             lanes[owner.repository.key].append(call)
     for name, calls in lanes.items():
-        for first, second in pairwise(sorted(calls, key=lambda call: call["time"])):
+        calls.sort(key=lambda call: call["time"])
+        first = calls[0]
+        for second in calls[1:]:
             end = first["time"] + first["seconds"]
-            sent_before = any(first["time"] - _MOMENT <= at <= end for at in records.wounds)
-            sent_on_waking = any(0 <= second["time"] - at <= _MOMENT for at in records.wakes)
+            sent_before = any(each.struck(first, first["time"] - _MOMENT, end) for each in records.wounds)
+            sent_on_waking = any(
+                each.struck(second, second["time"] - _MOMENT, second["time"]) for each in records.wakes
+            )
             if second["time"] < end and not (sent_before or sent_on_waking):
-                yield Violation(
-                    "the steps of a repository never overlap",
-                    f"two calls of {name} at once",
-                    [_told(first), _told(second)],
-                )
+                told = f"two calls of {name} at once"
+                timeline = [_told(first), _told(second)]
+                yield Violation("the steps of a repository never overlap", told, timeline)
+            if second["time"] + second["seconds"] > end:
+                first = second
 
 
 def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
@@ -133,6 +160,9 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
         timeline = [_ran(each) for each in started]
         ref = owner.branch.name if owner.branch else _MAIN
         known = order[owner.repository.full_name, ref]
+        if owner.kind is Kind.PRODUCTION:
+            yield from _tags_in_order(records, owner, started)
+            continue
         executions = started[1:] if _ran_ahead(records, started, known) else started
         seen: dict[str, Mapping[str, Any]] = {}
         for each in executions:
@@ -140,11 +170,47 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
             if sha in seen and seen[sha]["status"] not in {"Stopped", "Cancelled", "Superseded", "Failed"}:
                 yield Violation("no commit runs twice", f"{owner} ran {sha} twice", timeline)
             seen[sha] = each
-        if owner.kind is Kind.PRODUCTION:
-            continue  # which tag came last is told by the deliveries, in whatever order they came
         numbers = [known[sha] for each in executions if (sha := each["pinned"] or each["sha"]) in known]
         if numbers != sorted(numbers):
             yield Violation("no older commit runs after a newer one", f"{owner} went backwards", timeline)
+
+
+def _tags_in_order(
+    records: Records, owner: Environment, started: Sequence[Mapping[str, Any]]
+) -> Iterable[Violation]:
+    """No tag is deployed after one that was pushed a second later or more, nor left out for an older one, nor twice."""
+    pushed = _tags(records, owner.repository.full_name)
+    runs = [each for each in started if each["pinned"] in pushed and _ran(each)[0] > records.wiped]
+    timeline = sorted([*_tag_history(records, owner.repository.full_name), *map(_ran, runs)])
+    for sha, times in Counter(each["pinned"] for each in runs).items():
+        if times > len(pushed[sha]):
+            yield Violation("no tag is deployed twice", f"{owner} ran {sha} {times} times", timeline)
+    for first, second in pairwise(runs):
+        if max(pushed[second["pinned"]].values()) < min(pushed[first["pinned"]].values()):
+            told = f"{owner} went back to {second['pinned']}"
+            yield Violation("no older tag is deployed after a newer one", told, timeline)
+    # the last one of all: what runs must be as new as the newest tag that was told of
+    newest = max((max(times.values()) for times in pushed.values()), default=0)
+    if runs and max(pushed[runs[-1]["pinned"]].values()) < newest and not records.wiped:
+        yield Violation("the newest tag is deployed", f"{owner} ended with {runs[-1]['pinned']}", timeline)
+
+
+def _tags(records: Records, repository: str) -> dict[str, dict[str, float]]:
+    """Commit to the tags on it that deployer was told of, each with the second in which GitHub took it."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for each in records.deliveries:
+        is_tag = each["repository"] == repository and str(each["ref"]).startswith("refs/tags/")
+        if is_tag and each["code"] == 202 and each["at"] > records.wiped:
+            found[each["after"]][each["ref"]] = each["pushed_at"]
+    return found
+
+
+def _tag_history(records: Records, repository: str) -> list[tuple[float, str]]:
+    return [
+        (each["at"], f"{each['ref']} at {each['after'][:12]}, pushed at {each['pushed_at']}: {each['code']}")
+        for each in records.deliveries
+        if each["repository"] == repository and str(each["ref"]).startswith("refs/tags/")
+    ]
 
 
 def _ran_ahead(records: Records, executions: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> bool:
@@ -173,7 +239,7 @@ def state_as_desired(records: Records) -> Iterable[Violation]:
             owner = environment(repository, ref)
             wanted = tags if owner.kind is Kind.PRODUCTION else {sha}
             stack, ran = records.stacks.get(owner.stack_name), newest.get(owner.stack_name)
-            if owner.kind is Kind.PRODUCTION and not _acknowledged(records, repository):
+            if owner.kind is Kind.PRODUCTION and not _tags(records, repository):
                 continue  # a resync never guesses which tag should be live
             told = [*_history(records, repository, ref), *([_ran(ran)] if ran else [])]
             if stack is None or not stack["status"].endswith("_COMPLETE") or "ROLLBACK" in stack["status"]:
@@ -200,13 +266,6 @@ def nothing_left_or_lost(records: Records) -> Iterable[Violation]:
         gone = records.names.get(stack["name"])
         if gone and gone.kind is not Kind.DEVELOPMENT:
             yield Violation("only development is ever deleted", f"{gone} was deleted")
-
-
-def _acknowledged(records: Records, repository: str) -> bool:
-    return any(
-        each["code"] == 202 and each["repository"] == repository and str(each["ref"]).startswith("refs/tags/")
-        for each in records.deliveries
-    )
 
 
 def _history(records: Records, repository: str, ref: str) -> list[tuple[float, str]]:

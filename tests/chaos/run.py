@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes
 from sandbox.installation import Installation, NeverHappenedError, alive, call, descendants, wait_for
-from tests.chaos.checker import Records, Violation, violations
+from tests.chaos.checker import Records, Violation, Wound, violations
 from tests.chaos.team import Team
 
 LEASE = 2.0
@@ -29,8 +31,12 @@ SETTINGS = {
     "DEPLOYER_MAX_ATTEMPTS": "6",
     "DEPLOYER_CONCURRENCY": "2",
     "DEPLOYER_RESYNC_SECONDS": "0",
+    "DEPLOYER_DRAIN_SECONDS": "2",  # less than a slow call takes: tasks are handed back
     "DEPLOYER_LOG_LEVEL": "INFO",
 }
+_DRAIN_LIMIT = float(SETTINGS["DEPLOYER_DRAIN_SECONDS"]) + 1  # for a machine that is busy
+_OWN_WORKERS = ("worker-1", "worker-2")  # marks of their calls to AWS
+_SUPERVISED = "worker-0"
 _SABOTEUR = Path(__file__).parent / "saboteur"
 
 
@@ -44,6 +50,8 @@ class Plan:
         repositories: how many.
         pace: seconds between two actions, on average.
         faults: names of the faults that may strike; all of them by default.
+        habits: what people do, by the kinds of `Team.act`; everything by default.
+        wipe: whether Redis is wiped in the middle.
         patience: seconds for everything to come to rest.
         breakage: a deliberate breakage of the product, see `saboteur/sitecustomize.py`.
     """
@@ -53,6 +61,8 @@ class Plan:
     repositories: int = 20
     pace: float = 0.7
     faults: tuple[str, ...] = ()
+    habits: tuple[str, ...] = ()
+    wipe: bool = False
     patience: float = 90
     breakage: str = ""
 
@@ -75,15 +85,26 @@ class Report:
 class Worker:
     """A `deployer worker` of the run's own: it is killed and stopped at will, and comes back at once."""
 
-    def __init__(self, here: Installation, log: Path) -> None:
+    def __init__(self, here: Installation, log: Path, name: str) -> None:
         self._here, self._log = here, log
+        self.name = name
         self.process: subprocess.Popen[bytes] | None = None
+        self.retiring: list[tuple[float, subprocess.Popen[bytes]]] = []
         self.start()
+
+    def replace(self) -> None:
+        """Start a successor, and ask this one to end."""
+        assert self.process
+        former = self.process
+        self.start()
+        former.terminate()
+        self.retiring.append((time.monotonic(), former))
 
     def start(self) -> None:
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deployer", "worker"], cwd=self._here.directory, env=self._here.env,
+                [sys.executable, "-m", "deployer", "worker"], cwd=self._here.directory,
+                env={**self._here.env, "AWS_SDK_UA_APP_ID": self.name},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -93,11 +114,13 @@ class Worker:
         return descendants(self.process.pid)
 
     def kill(self) -> None:
-        for pid in self.family:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         assert self.process
-        self.process.wait()
+        for process in (self.process, *(former for _, former in self.retiring)):
+            for pid in descendants(process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
+        self.retiring.clear()
 
     def revive(self) -> None:
         if self.process and self.process.poll() is not None:
@@ -114,28 +137,31 @@ class Chaos:
         self._poison = directory / "poison"
         path = os.pathsep.join(filter(None, [str(_SABOTEUR), os.environ.get("PYTHONPATH", "")]))
         settings = {
-            **SETTINGS, "PYTHONPATH": path, "CHAOS_POISON": str(self._poison), "CHAOS_BREAK": plan.breakage,
-            "PYTHONHASHSEED": "0",
+            **SETTINGS, "AWS_SDK_UA_APP_ID": _SUPERVISED, "PYTHONPATH": path, "PYTHONHASHSEED": "0",
+            "CHAOS_POISON": str(self._poison), "CHAOS_BREAK": plan.breakage,
         }  # fmt: skip
         self.here = Installation(directory / "installation", settings)
         self.report = Report(plan)
-        self._wounds: list[float] = []
-        self._wakes: list[float] = []
-        self._stopped: list[tuple[float, list[int]]] = []
+        self._wounds: list[Wound] = []
+        self._wakes: list[Wound] = []
+        self._stopped: list[tuple[float, str, list[int]]] = []
         self._calls: list[dict[str, Any]] = []
         self._workers: list[Worker] = []
         self._poisoned = ""
+        self._wiped = 0.0
 
     def run(self) -> Report:
         """Start everything, do it, and tell what came of it."""
         with self.here.running():
             try:
-                self._workers = [Worker(self.here, self._directory / f"worker-{n}.log") for n in (1, 2)]
+                self._workers = [
+                    Worker(self.here, self._directory / f"{name}.log", name) for name in _OWN_WORKERS
+                ]
                 self._play()
                 self._settle()
                 self.report.violations += violations(self._records())
             finally:
-                for _, pids in self._stopped:
+                for *_, pids in self._stopped:
                     _signal(pids, signal.SIGCONT)
                 for worker in self._workers:
                     worker.kill()
@@ -147,7 +173,8 @@ class Chaos:
         names = [f"team-{number % 3}/service-{number}" for number in range(self.plan.repositories)]
         for name in names:
             self.here.repository(name, sample=False)
-        self._team = Team(self._directory / "workshops", self.here.github, names, self._dice)
+        team = (self._directory / "workshops", self.here.github, names, self._dice, self.plan.habits)
+        self._team = Team(*team)
         self._team.begin()
         if not self.plan.faults or "poison" in self.plan.faults:
             self._poison.touch()
@@ -156,6 +183,7 @@ class Chaos:
             self._team.move(first, {self._poisoned: self._team.commit(first)})
         strikes = self._strikes()
         started = time.monotonic()
+        wipe_at = started + self.plan.seconds / 2 if self.plan.wipe else float("inf")
         next_action = next_fault = started
         while (now := time.monotonic()) < started + self.plan.seconds:
             self._tend(now)
@@ -167,18 +195,25 @@ class Chaos:
                 self.report.faults[name] += 1
                 strikes[name]()
                 next_fault = now + self._dice.uniform(0.5, 3)
+            if now >= wipe_at:
+                self._wipe()
+                wipe_at = float("inf")
             self._gather()
             time.sleep(0.05)
 
     def _strikes(self) -> dict[str, Callable[[], None]]:
         every: dict[str, Callable[[], None]] = {
-            "kill a pool child": lambda: self._wound(self._dice.choice(self._workers).family[1:][:1]),
-            "kill a worker": lambda: (self._note_wound(), self._dice.choice(self._workers).kill())[0],
-            "kill the supervised worker": lambda: self._wound(self.here.processes("--app=workers worker")),
-            "kill the web": lambda: self._wound(self.here.processes("gunicorn")),
-            "kill the scheduler": lambda: self._wound(self.here.processes("workers.scheduler")),
-            "kill Redis": lambda: self._wound(self.here.processes("redis.conf")[:1]),
+            "kill a pool child": lambda: self._kill_worker(child=True),
+            "kill a worker": lambda: self._kill_worker(child=False),
+            "kill the supervised worker": lambda: self._kill("--app=workers worker", _SUPERVISED),
+            "kill the web": lambda: self._kill("gunicorn"),
+            "kill the scheduler": lambda: self._kill("workers.scheduler"),
+            "kill Redis": lambda: self._kill("redis.conf", ""),
             "stop a worker": self._stop_worker,
+            "restart a worker": self._restart_worker,
+            "restart the supervised worker": lambda: self._restart("--app=workers worker", _SUPERVISED),
+            "restart the scheduler": lambda: self._restart("workers.scheduler"),
+            "reload the web": lambda: _signal(self.here.processes("gunicorn")[:1], signal.SIGHUP),
             "lose webhooks": lambda: self._fault("github", {"webhooks": {"lose": 0.5}}),
             "mix webhooks up": lambda: self._fault(
                 "github",
@@ -207,25 +242,66 @@ class Chaos:
     def _fault(self, simulator: str, orders: Mapping[str, Any]) -> None:
         self.here.fault(simulator, {**orders, "seed": self._dice.randrange(2**31)})
 
-    def _note_wound(self) -> None:
-        self._wounds.append(time.time())
+    def _note_wound(self, worker: str, seconds: float = 0) -> None:
+        self._wounds.append(Wound(worker, time.time(), time.time() + seconds))
 
-    def _wound(self, pids: list[int]) -> None:
-        self._note_wound()
-        _signal(pids, signal.SIGKILL)
+    def _kill(self, words: str, worker: str | None = None) -> None:
+        """Kill a supervised process; it is started again. Redis strikes all workers."""
+        if worker is not None:
+            self._note_wound(worker)
+        found = self.here.processes(words)
+        _signal(found if worker == _SUPERVISED or worker is None else found[:1], signal.SIGKILL)
+
+    def _kill_worker(self, *, child: bool) -> None:
+        worker = self._dice.choice(self._workers)
+        self._note_wound(worker.name)
+        if child:
+            _signal(worker.family[1:][:1], signal.SIGKILL)
+        else:
+            worker.kill()
 
     def _stop_worker(self) -> None:
         """Let a worker sleep longer than its lease; then it wakes up and tries to go on."""
-        self._note_wound()
-        pids = self._dice.choice(self._workers).family
+        worker = self._dice.choice(self._workers)
+        self._note_wound(worker.name)
+        pids = worker.family
         _signal(pids, signal.SIGSTOP)
-        self._stopped.append((time.monotonic() + LEASE + self._dice.uniform(1, 3), pids))
+        self._stopped.append((time.monotonic() + LEASE + self._dice.uniform(1, 3), worker.name, pids))
+
+    def _restart_worker(self) -> None:
+        """Replace a worker as a rolling restart does; a call of a task that is handed back goes on at AWS."""
+        worker = self._dice.choice(self._workers)
+        self._note_wound(worker.name, _DRAIN_LIMIT)
+        worker.replace()
+
+    def _restart(self, words: str, worker: str | None = None) -> None:
+        """Ask a supervised process to end; it is started again."""
+        if worker is not None:
+            self._note_wound(worker, _DRAIN_LIMIT)
+        _signal(self.here.processes(words)[:1], signal.SIGTERM)
+
+    def _wipe(self) -> None:
+        """Take all from Redis. A call under way goes on at AWS beside what the resync orders."""
+        self._note_wound("")
+        self.report.faults["wipe Redis"] += 1
+        with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:
+            wait_for("Redis is wiped", lambda: _tried(client.flushall), 30)
+        self._wiped = time.time()
 
     def _tend(self, now: float) -> None:
-        for until, pids in [each for each in self._stopped if each[0] <= now]:
-            self._wakes.append(time.time())
+        for worker in self._workers:
+            for since, process in list(worker.retiring):
+                asleep = any(process.pid in pids for *_, pids in self._stopped)
+                if process.poll() is not None or asleep:
+                    worker.retiring.remove((since, process))
+                elif now > since + _DRAIN_LIMIT:
+                    told = f"a worker still runs {now - since:.1f} s after SIGTERM"
+                    self.report.violations.append(Violation("a worker ends within its time", told))
+                    worker.retiring.remove((since, process))
+        for until, name, pids in [each for each in self._stopped if each[0] <= now]:
+            self._wakes.append(Wound(name, time.time(), time.time()))
             _signal(pids, signal.SIGCONT)
-            self._stopped.remove((until, pids))
+            self._stopped.remove((until, name, pids))
         for worker in self._workers:
             worker.revive()
 
@@ -294,9 +370,10 @@ class Chaos:
         return not found or not found["outcome"]
 
     def _redeliver(self) -> None:
-        """Press GitHub's button for whatever was not acknowledged."""
+        """Press GitHub's button for half of what was not acknowledged; the resync has to find the rest."""
         for each in self._deliveries():
-            if each["code"] not in {200, 202} and each["event"] == "push":
+            missed = each["code"] not in {200, 202} and each["event"] == "push"
+            if missed and self._dice.random() < 0.5:
                 repository, identity = each["repository"], each["id"]
                 call("POST", f"{self.here.github}/{repository}/deliveries/{identity}/redeliver", b"")
 
@@ -304,7 +381,8 @@ class Chaos:
         def still() -> bool:
             for worker in self._workers:
                 worker.revive()
-            waits = self._api("lanes")["lanes"]
+            if self._api("lanes")["lanes"]:
+                return False
             state = self.here.aws_state()
             moving = [each["name"] for each in state["stacks"] if each["status"].endswith("_IN_PROGRESS")]
             running = [
@@ -314,7 +392,7 @@ class Chaos:
                 if e["status"] in {"InProgress", "Stopping"}
             ]
             sending = [each for each in self._deliveries() if each["code"] is None and not each["lost"]]
-            return not (waits or moving or running or sending)
+            return not (moving or running or sending)
 
         wait_for(f"quiet {when}", still, self.plan.patience)
 
@@ -324,25 +402,26 @@ class Chaos:
     # --- records ---
 
     def _deliveries(self) -> list[dict[str, Any]]:
+        """What GitHub told of the team's repositories; the sandbox's sample is not theirs."""
         rows = call("GET", f"{self.here.github}/_sandbox/deliveries").json
-        return [_delivery(row) for row in rows]
+        team = {each.name for each in self._team.repositories}
+        return [told for row in rows if (told := _delivery(row))["repository"] in team]
 
     def _records(self) -> Records:
         self._gathered = 0.0
         self._gather()
         deliveries = self._deliveries()
         self.report.deliveries.update(str(each["code"] or "lost") for each in deliveries)
-        ledger = {}
-        for guid in {each["guid"] for each in deliveries if each["code"] == 202}:
-            answer = call("GET", f"{self.here.web}/api/v1/deliveries/{guid}", headers=_BEARER)
-            if answer.status == 200:
-                ledger[guid] = answer.json
-        self.report.outcomes.update(each["outcome"] for each in ledger.values())
+        events = [
+            (e["id"], e["type"]) for e in call("GET", f"{self.here.aws}/_sandbox/events").json["events"]
+        ]
+        ledger = self._ledger({each["guid"] for each in deliveries if each["code"] == 202}, events)
         state = self.here.aws_state()
         records = Records(
             moves=self._team.moves,
             refs=self._team.refs(),
             deliveries=deliveries,
+            events=events,
             ledger=ledger,
             calls=self._calls,
             executions=call("GET", f"{self.here.aws}/_sandbox/executions").json["executions"],
@@ -350,11 +429,21 @@ class Chaos:
             gone=state["deleted_stacks"],
             wounds=self._wounds,
             wakes=self._wakes,
+            wiped=self._wiped,
         )
         self.report.steps.update(
             each["operation"] for each in self._calls if each["code"] == "OK" and each["operation"] in _STEPS
         )
         return records
+
+    def _ledger(self, guids: set[str], events: Sequence[tuple[str, str]]) -> dict[str, dict[str, str]]:
+        """What became of each delivery and event; the report counts those of GitHub."""
+        with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:
+            lanes = RedisLanes(client)
+            found = {each: lanes.delivery(each) for each in {*guids, *(event for event, _ in events)}}
+        ledger = {key: {"outcome": it.outcome, "reason": it.reason} for key, it in found.items() if it}
+        self.report.outcomes.update(ledger[each]["outcome"] for each in guids & set(ledger))
+        return ledger
 
 
 _BEARER = {"Authorization": "Bearer sandbox", "Content-Type": "application/json"}
@@ -386,6 +475,8 @@ def _delivery(row: Mapping[str, Any]) -> dict[str, Any]:
         "event": row["event"],
         "repository": payload.get("repository", {}).get("full_name", ""),
         "ref": payload.get("ref", ""),
+        "after": payload.get("head_commit", {}).get("id", "") if payload.get("head_commit") else "",
+        "pushed_at": payload.get("repository", {}).get("pushed_at", 0),
         "code": row.get("status_code"),
         "outcome": answer.get("outcome", ""),
         "lost": row.get("state") == "lost",

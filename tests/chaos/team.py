@@ -95,10 +95,18 @@ class Team:
         github: the simulated GitHub's address.
         names: full names of repositories, which exist and are empty.
         dice: where every choice comes from.
+        habits: what people do; everything by default.
     """
 
-    def __init__(self, directory: Path, github: str, names: Sequence[str], dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(
+        self,
+        directory: Path,
+        github: str,
+        names: Sequence[str],
+        dice: random.Random,
+        habits: Sequence[str] = (),
+    ) -> None:
+        self._dice, self._habits = dice, habits
         self.moves: list[Move] = []
         self.repositories = []
         for name in names:
@@ -119,8 +127,10 @@ class Team:
         kinds = (
             ["main", "tag"] + ["new"] * (3 if len(branches) < 3 else 0) + ["again"] * bool(repository.gone)
         )
-        kinds += ["push", "push", "update", "force", "burst", "delete", "flicker"] if branches else []
-        kind = dice.choice(kinds)
+        kinds += (
+            ["push", "push", "update", "force", "merge", "burst", "delete", "flicker"] if branches else []
+        )
+        kind = dice.choice([each for each in kinds if each in self._habits] or kinds)
         match kind:
             case "main":
                 self.move(repository, {"refs/heads/main": self.commit(repository, "refs/heads/main")})
@@ -139,6 +149,9 @@ class Team:
                 start = "" if kind == "force" else ref
                 note = f"note {len(self.moves)}" if kind == "update" else "note"
                 self.move(repository, {ref: self.commit(repository, start, note)})
+            case "merge":
+                main = "refs/heads/main"
+                self.move(repository, {main: self.commit(repository, main, merged=dice.choice(branches))})
             case "burst":
                 refs = dice.sample(branches, min(len(branches), dice.randint(1, 3)))
                 for _ in range(2):
@@ -152,8 +165,8 @@ class Team:
                 self.move(repository, {ref: self.commit(repository)})
         return f"{kind} {repository.name}"
 
-    def commit(self, repository: Repository, on: str = "", note: str = "note") -> str:
-        """Make a commit that no other is like; on top of a ref, or on none."""
+    def commit(self, repository: Repository, on: str = "", note: str = "note", merged: str = "") -> str:
+        """Make a commit that no other is like; on top of a ref, or on none; also of one merged into it."""
         repository.commits += 1
         parameters = {kind: {"Note": note} for kind in ("development", "staging", "production")}
         deploy = self._tree(
@@ -164,7 +177,8 @@ class Team:
         tree = _git(
             repository, "mktree", text=f"040000 tree {deploy}\tdeploy\n100644 blob {number}\tnumber\n"
         )
-        parents = ["-p", repository.heads[on]] if on in repository.heads else []
+        heads = [repository.heads[ref] for ref in (on, merged) if ref in repository.heads]
+        parents = [word for head in heads for word in ("-p", head)]
         return _git(repository, "commit-tree", tree, *parents, "-m", f"number {repository.commits}")
 
     def _tree(self, repository: Repository, files: dict[str, str]) -> str:

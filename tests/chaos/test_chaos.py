@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,12 +10,14 @@ from tests.chaos.__main__ import told
 from tests.chaos.run import Chaos, Plan
 
 KILLS = ("kill a worker", "kill the supervised worker")
-BREAKAGES = {
-    "fencing": (("slow AWS", "stop a worker"), 25),
-    "early-ack": (KILLS, 12),
-    "never-renewed": (("slow AWS",), 20),
-    "seen-first": (("mend",), 8),
-    "payload-is-truth": (("mix webhooks up",), 20),
+RESTARTS = ("restart a worker", "restart the supervised worker", "restart the scheduler", "reload the web")
+BREAKAGES: dict[str, dict[str, Any]] = {
+    "fencing": {"faults": ("slow AWS", "stop a worker"), "seconds": 25},
+    "early-ack": {"faults": KILLS, "seconds": 12},
+    "never-renewed": {"faults": ("slow AWS",), "seconds": 20},
+    "seen-first": {"faults": ("mend",), "seconds": 8},
+    "payload-is-truth": {"faults": ("mix webhooks up",), "seconds": 20},
+    "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",)},
 }
 
 
@@ -26,6 +29,20 @@ def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     assert sum(report.faults.values()) > 15, told(report)
 
 
+@pytest.mark.timeout(200)
+def test_a_rolling_restart_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    report = Chaos(Plan(20, seed=1, pace=0.3, faults=RESTARTS), tmp_path).run()
+    assert not report.violations, told(report)
+    assert set(report.deliveries) == {"202"}, told(report)
+    assert set(report.faults) == set(RESTARTS), told(report)
+
+
+@pytest.mark.timeout(200)
+def test_what_a_wiped_redis_held_is_restored(tmp_path: Path) -> None:
+    report = Chaos(Plan(20, seed=1, pace=0.3, faults=("mend",), wipe=True), tmp_path).run()
+    assert not report.violations, told(report)
+
+
 @pytest.mark.timeout(600)
 def test_every_deliberate_breakage_is_seen(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:  # they wait most of the time
@@ -35,10 +52,9 @@ def test_every_deliberate_breakage_is_seen(tmp_path: Path) -> None:
 
 def _seen(directory: Path, breakage: str) -> list[str]:
     """The promises that a broken product breaks, within at most three histories: it has to be hit by a fault."""
-    faults, seconds = BREAKAGES[breakage]
     for seed in (3, 4, 5):
-        plan = Plan(seconds, seed, repositories=5, pace=0.4, faults=faults, patience=12, breakage=breakage)
-        report = Chaos(plan, directory / f"{breakage}-{seed}").run()
+        how = {"seed": seed, "repositories": 5, "pace": 0.4, "patience": 12, "breakage": breakage}
+        report = Chaos(Plan(**how, **BREAKAGES[breakage]), directory / f"{breakage}-{seed}").run()
         if report.violations:
             return [each.promise for each in report.violations]
     return []

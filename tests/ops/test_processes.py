@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
+from deployer.adapters.redis_client import connect
 from deployer.cli import main, processes
 from deployer.embedded_redis import EmbeddedRedis, prepare
 from deployer.ports import Dispatch
@@ -257,28 +259,39 @@ def github() -> Iterator[socket.socket]:
         yield listening
 
 
-def test_a_worker_waits_for_its_tasks_only_so_long(
+def test_a_worker_that_must_end_hands_its_task_to_the_next_one(
     start: Start, tmp_path: Path, away: Away, github: socket.socket
 ) -> None:
     away.comes()
-    web_at = free_port()
+    web_at, drain = free_port(), 4.0
     settings = {
         **WEB,
         **WORKER,
         "DEPLOYER_REDIS_URL": away.prepared.url,
         "DEPLOYER_WEB_PORT": str(web_at),
-        "DEPLOYER_DRAIN_SECONDS": "0.5",
+        "DEPLOYER_DRAIN_SECONDS": str(drain),
+        "DEPLOYER_LEASE_SECONDS": "3600",  # what is not handed back stays where it is
+        "DEPLOYER_GRACE_SECONDS": "600",
         "DEPLOYER_GITHUB_API_URL": f"http://127.0.0.1:{github.getsockname()[1]}",
         "DEPLOYER_GITHUB_TOKEN": "sandbox",
     }
     web, worker = (start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker"))
     wait_for("the web is ready", lambda: answer(f"http://127.0.0.1:{web_at}/healthz"), 30)
     assert push(f"http://127.0.0.1:{web_at}").status == 202
-    with github.accept()[0]:
+    with connect(away.prepared.url) as client, github.accept()[0]:
         family = descendants(worker.pid)
+        successor = start(deployer("worker"), settings, directory=tmp_path / "successor")
+        asked = time.monotonic()
         worker.send(signal.SIGTERM)
-        worker.says("tasks still run after 0.5 s; ending them")
-        worker.ends(8)
-    gone(family)
+        assert worker.ends(8) == 0
+        assert time.monotonic() - asked < drain
+        gone(family)
+        assert "was interrupted and handed back" in worker.output
+        with github.accept()[0]:  # the successor asks what the first one asked
+            state: dict[str, str] = client.hgetall("deployer:{acme/hello}:state")  # type: ignore[assignment]
+            assert (state["status"], json.loads(state["current"])["attempts"]) == ("running", 1)
+            successor.send(signal.SIGTERM)
+            assert successor.ends(8) == 0
+        assert client.hget("deployer:{acme/hello}:state", "status") == "sent"
     web.send(signal.SIGTERM)
     assert web.ends(8) == 0

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import UnavailableError
+from deployer.errors import TransientError, UnavailableError
 from deployer.events import Push
 from deployer.ledger import Task
 from deployer.refs import ZERO_SHA, Ref
@@ -78,6 +79,32 @@ def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(world.lanes, "finish", unsure)
     monkeypatch.setattr("workers.tasks.time.sleep", lambda _seconds: None)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+@pytest.mark.parametrize("moment", ["files", "create_stack", "finish"])
+def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    owner: Any = next(each for each in (world.host, world.cloud, world.lanes) if hasattr(each, moment))
+    act, interrupted = getattr(owner, moment), []
+
+    def ended(*arguments: Any) -> Any:
+        if interrupted:
+            return act(*arguments)
+        interrupted.append(True)
+        if moment == "create_stack":
+            act(*arguments)  # it took effect, and nobody heard the answer
+        raise SystemExit
+
+    monkeypatch.setattr(owner, moment, ended)
+    with pytest.raises(SystemExit):
+        world.run()
+    (lane,) = world.lanes.lanes()
+    assert (lane.status, [work.attempts for work in lane.waiting]) == ("sent", [0])
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
@@ -161,12 +188,38 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
     world.run()
     assert looked() == [], "a webhook has just told of it"
 
-    world.redis.flushall()
-    now[0] += world.deployer.config.resync_seconds
-    assert looked() == ["acme/hello"], "its stack tells of it"
     made = Scheduler(world.deployer)
     world.redis.flushall()
-    assert looked() == ["acme/hello"]
+    assert looked() == ["acme/hello"], "its stack tells of it"
+
+
+@pytest.mark.parametrize("period", [0, 3600])
+def test_what_redis_lost_is_resynced_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, period: float
+) -> None:
+    monkeypatch.setattr("workers.scheduler._DUE_SECONDS", 0)
+    world.deployer.config = replace(world.deployer.config, resync_seconds=period)
+    made = Scheduler(world.deployer)
+    made.look()
+    delivery = world.push(BRANCH, sha(1))
+    world.tasks()  # its stack is being created
+    world.redis.flushall()
+    stacks, away = world.cloud.stacks, [TransientError("AWS is away")]
+
+    def unsure() -> Any:
+        if away:
+            raise away.pop()
+        return stacks()
+
+    monkeypatch.setattr(world.cloud, "stacks", unsure)
+    for _ in range(3):  # one look finds AWS away, the next one the stack, the last one nothing more to do
+        made.look()
+        world.run()
+    assert world.lanes.delivery(delivery) is None
+    assert world.record(environment(BRANCH)).state == "deployed"
+    assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+    resyncs = [line for line in world.lanes.activity() if line.environment == "*"]
+    assert len(resyncs) == 1
 
 
 def test_redis_away_is_told_once_and_waited_for(
