@@ -176,7 +176,7 @@ class Hub:
         when = time.monotonic()
         for name, old, _ in moves:
             repository.moved[name] = (old, when)
-        self.store.set_pushed(repository.id)
+        repository.pushed_at = self.store.set_pushed(repository.id)
         self._adopt_default_branch(repository, after)
         tags = [name for name, _, _ in moves if name.startswith("refs/tags/")]
         for name, old, new in moves:

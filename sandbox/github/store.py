@@ -126,9 +126,11 @@ class Store:
         """Archive a repository, or take it back."""
         self._update("repositories", repository_id, archived=int(archived))
 
-    def set_pushed(self, repository_id: int) -> None:
-        """Note that refs moved just now."""
-        self._update("repositories", repository_id, pushed_at=now())
+    def set_pushed(self, repository_id: int) -> str:
+        """Note that refs moved just now; returns the time."""
+        pushed_at = now()
+        self._update("repositories", repository_id, pushed_at=pushed_at)
+        return pushed_at
 
     # Hooks
 

@@ -51,6 +51,7 @@ class Plan:
         pace: seconds between two actions, on average.
         faults: names of the faults that may strike; all of them by default.
         habits: what people do, by the kinds of `Team.act`; everything by default.
+        slow: how probable a call of AWS outlasts a lease while "slow AWS" strikes.
         wipe: whether Redis is wiped in the middle.
         patience: seconds for everything to come to rest.
         breakage: a deliberate breakage of the product, see `saboteur/sitecustomize.py`.
@@ -62,6 +63,7 @@ class Plan:
     pace: float = 0.7
     faults: tuple[str, ...] = ()
     habits: tuple[str, ...] = ()
+    slow: float = 0.1
     wipe: bool = False
     patience: float = 90
     breakage: str = ""
@@ -230,7 +232,7 @@ class Chaos:
             "AWS hangs up after the fact": lambda: self._fault(
                 "aws", {"errors": {"mode": "after", "drop": True, "status": 500, "count": 4}}
             ),
-            "slow AWS": lambda: self._fault("aws", {"slow": {"seconds": LEASE * 2.2, "probability": 0.1}}),
+            "slow AWS": lambda: self._fault("aws", {"slow": {"seconds": LEASE * 2.2, "probability": self.plan.slow}}),
             "mix AWS's events up": lambda: self._fault(
                 "aws", {"events": {"lose": 0.3, "duplicate": 0.3, "reorder": 0.5, "delay": 0.3, "delay_seconds": 1.0}}
             ),

@@ -12,8 +12,8 @@ from tests.chaos.run import Chaos, Plan
 KILLS = ("kill a worker", "kill the supervised worker")
 RESTARTS = ("restart a worker", "restart the supervised worker", "restart the scheduler", "reload the web")
 BREAKAGES: dict[str, dict[str, Any]] = {
-    "fencing": {"faults": ("slow AWS", "stop a worker"), "seconds": 25},
-    "early-ack": {"faults": KILLS, "seconds": 12},
+    "fencing": {"faults": ("slow AWS", "stop a worker"), "slow": 0.4, "seconds": 20},
+    "early-ack": {"faults": ("slow AWS", *KILLS), "slow": 0.4, "seconds": 12},
     "never-renewed": {"faults": ("slow AWS",), "seconds": 20},
     "seen-first": {"faults": ("mend",), "seconds": 8},
     "payload-is-truth": {"faults": ("mix webhooks up",), "seconds": 20},

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from github_kit import DEADLINE, SECRET, Receiver, WorkingCopy, git
 
 from sandbox.github.server import GitHubServer, create
@@ -34,6 +35,17 @@ def test_a_first_push_of_a_branch(pushed: WorkingCopy, receiver: Receiver, serve
     assert repository["clone_url"] == f"{server.url}/acme/app.git"
     assert isinstance(repository["pushed_at"], int)
     assert "installation" not in payload
+
+
+def test_a_payload_tells_when_its_own_push_was_taken(
+    pushed: WorkingCopy, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.wait(2)
+    monkeypatch.setattr("sandbox.github.store.now", lambda: "2030-01-01T00:00:00Z")
+    pushed("push", "--quiet", "origin", "main:refs/tags/v1")
+    pushes = [each.payload for each in receiver.wait(4) if each.event == "push"]
+    assert pushes[-1]["ref"] == "refs/tags/v1"
+    assert pushes[-1]["repository"]["pushed_at"] == 1893456000
 
 
 def test_the_headers_are_github_s(pushed: WorkingCopy, receiver: Receiver) -> None:
