@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ def main() -> int:
             f"{plan.repositories} repositories, {plan.seconds:g} s of pushes and faults, seed {seed}",
             flush=True,
         )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing it started is left running
     directory = Path(tempfile.mkdtemp(prefix="deployer-chaos-"))
     started = time.monotonic()
     report = Chaos(plan, directory).run()

@@ -14,7 +14,7 @@ RESTARTS = ("restart a worker", "restart the supervised worker", "restart the sc
 BREAKAGES: dict[str, dict[str, Any]] = {
     "fencing": {"faults": ("slow AWS", "stop a worker"), "slow": 0.4, "seconds": 20},
     "early-ack": {"faults": ("slow AWS", *KILLS), "slow": 0.4, "seconds": 12},
-    "never-renewed": {"faults": ("slow AWS",), "seconds": 20},
+    "never-renewed": {"faults": ("slow AWS",), "slow": 0.4, "seconds": 20},
     "seen-first": {"faults": ("mend",), "seconds": 8},
     "payload-is-truth": {"faults": ("mix webhooks up",), "seconds": 20},
     "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",)},

@@ -14,7 +14,10 @@ _LUA = {
     # the token is not looked at: a worker that was given up goes on as if nothing had been
     "fencing": [("held('token') ~= token or held('status') ~= 'running'", "held('status') ~= 'running'")],
     # what a worker takes is forgotten at once, and nobody else is given it
-    "early-ack": [("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12")],
+    "early-ack": [
+        ("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12"),
+        ("C('HSET', state, 'until', now + lease)", "C('HSET', state, 'until', now + 1e12)"),
+    ],
     # of two pushes delivered out of order the one that came last is taken for the newer one
     "no-supersede": [("newer.pushed_at < (older.pushed_at or 0)", "false")],
 }
