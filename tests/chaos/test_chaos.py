@@ -16,7 +16,11 @@ BREAKAGES: dict[str, dict[str, Any]] = {
     "early-ack": {"faults": ("slow AWS", *KILLS), "slow": 0.4, "seconds": 12},
     "never-renewed": {"faults": ("slow AWS",), "slow": 0.4, "seconds": 20},
     "seen-first": {"faults": ("mend",), "seconds": 8},
-    "payload-is-truth": {"faults": ("mix webhooks up",), "seconds": 20},
+    "payload-is-truth": {
+        "faults": ("mix webhooks up",),
+        "seconds": 20,
+        "habits": ("new", "push", "burst"),
+    },
     "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",)},
 }
 
