@@ -45,6 +45,7 @@ class Task(StrEnum):
 
 
 RESYNCED = "resynced"  # how a resync ends, which is no delivery's outcome
+WORKER_LOST = "WorkerLost"  # the kind of dead letter that the sweeper writes: no exception tells of it
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
@@ -62,6 +63,27 @@ class _Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at some work that ended badly.
+
+    Attributes:
+        began_at, ended_at: epoch seconds.
+        error: how it ended, in one line.
+    """
+
+    began_at: float
+    ended_at: float
+    task: str
+    error: str
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """Read one line of `Work.tries`."""
+        told = json.loads(line)
+        return cls(told["at"], told["until"], told["task"], told["error"])
+
+
+@dataclass(frozen=True, slots=True)
 class Work(_Value):
     """One entry of a lane: an environment that is to be brought to its desired state, and how far that is.
 
@@ -74,6 +96,9 @@ class Work(_Value):
         replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
         sha: the commit that this goal deploys, once known.
         attempts: how often it was handed out and not snoozed.
+        began_at: when the last attempt began (epoch seconds).
+        tries: the attempts that ended badly since there is something to count, one JSON object a line (Lua has no
+            empty list); `failed_attempts` reads them.
         polls: how often it was snoozed since something changed; the next snooze is longer.
         created, updated, recovered, replacing: the operations that this goal has ordered, marked before the order
             so that a repeat after a lost worker knows the stack's state for its own doing.
@@ -106,10 +131,17 @@ class Work(_Value):
     stack_arn: str = ""
     execution: str = ""
     last_error: str = ""
+    began_at: float = 0
+    tries: str = ""
 
     def but(self, **changes: Any) -> "Work":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    @property
+    def failed_attempts(self) -> list[Attempt]:
+        """The attempts that ended badly, oldest first; of many only the newest."""
+        return [Attempt.from_line(line) for line in self.tries.split("\n") if line]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +236,11 @@ class Activity(_Value):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(_Value):
-    """Work that could not be done for a reason of our own, kept until a person decides."""
+    """Work that could not be done for a reason of our own, kept until a person decides.
+
+    Attributes:
+        kind: the class of the exception that it died of, or `WORKER_LOST`.
+    """
 
     id: str
     repository: str
@@ -213,6 +249,7 @@ class DeadLetter(_Value):
     traceback: str
     at: float
     work: str  # the lane's entry, as JSON: the arguments
+    kind: str = "unknown"  # of a letter from before kinds were told
 
     @property
     def arguments(self) -> Work:

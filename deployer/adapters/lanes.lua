@@ -17,6 +17,7 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + 
 local queue, items, snoozed, state = P .. ':queue', P .. ':items', P .. ':snoozed', P .. ':state'
 local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
+local TRIES_LIMIT, ERROR_LIMIT = 20, 300
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
 
@@ -128,15 +129,34 @@ local function answer(...)
   return out
 end
 
-local function letter_of(work, id, reason, traceback, task)
-  return cjson.encode({ id = id, repository = repository, task = task, reason = reason, traceback = traceback,
-    at = now / 1000, work = cjson.encode(work) })
+-- an error in one line of bounded length; it is cut between characters, since half of one cannot be read back
+local function brief(text)
+  text = string.gsub(text, '%s+', ' ')
+  local seen = 0
+  for at = 1, #text do
+    local byte = string.byte(text, at)
+    if byte < 128 or byte >= 192 then seen = seen + 1 end
+    if seen > ERROR_LIMIT then return string.sub(text, 1, at - 1) end
+  end
+  return text
 end
 
-local function bury(work, id, letter)
-  C('HSET', P .. ':dead', id, letter)
-  for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
-    C('HSET', P .. ':delivery:' .. delivery, 'letter', id)
+-- note with `work` that the attempt at `ran` has ended badly; lines of JSON, since work holds no lists
+local function note_try(work, ran, why)
+  local lines = {}
+  for line in string.gmatch(work.tries or '', '[^\n]+') do lines[#lines + 1] = line end
+  lines[#lines + 1] = cjson.encode({ at = ran.began_at or 0, ['until'] = now / 1000, task = ran.task, error = brief(why) })
+  work.tries = table.concat(lines, '\n', math.max(#lines - TRIES_LIMIT, 0) + 1)
+end
+
+-- keep what died until a person decides; `ran` is the work as it was begun
+local function bury(ran, letter, why)
+  local work = cjson.decode(letter.work)
+  note_try(work, ran, why)
+  letter.work = cjson.encode(work)
+  C('HSET', P .. ':dead', letter.id, cjson.encode(letter))
+  for delivery in string.gmatch(ran.deliveries or '', '[^,]+') do
+    C('HSET', P .. ':delivery:' .. delivery, 'letter', letter.id)
   end
 end
 
@@ -190,7 +210,7 @@ function ops.begin(token, lease)
   end
   local work = cjson.decode(text)
   C('HDEL', items, env)
-  work.attempts, work.not_before = (work.attempts or 0) + 1, nil
+  work.attempts, work.not_before, work.began_at = (work.attempts or 0) + 1, nil, now / 1000
   text = cjson.encode(work)
   C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease)
   return answer(text)
@@ -216,13 +236,17 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
         outcome = outcome, reason = reason, commit = commit }))
     end
     count('goal:' .. outcome)
-    if kind == 'dead' then bury(current, cjson.decode(letter).id, letter) end
+    if kind == 'dead' then
+      local dead = cjson.decode(letter)
+      bury(current, dead, dead.reason)
+    end
   else
     local work = cjson.decode(text)
     -- what went well is no attempt; those before it count on until something is ordered, since a step that failed
     -- comes back by way of the task that decides
     if kind == 'again' then work.attempts = math.max(work.attempts - 1, 0) end
-    if kind == 'snooze' then work.attempts = 0 end
+    if kind == 'snooze' then work.attempts, work.tries = 0, '' end
+    if kind == 'retry' then note_try(work, current, work.last_error or '') end
     if kind == 'again' then
       put(work, true, ttl)
     else
@@ -249,17 +273,19 @@ function ops.sweep(grace, ttl, max_attempts)
   end
   local status, due = held('status'), (tonumber(held('until')) or 0) <= now
   if status == 'running' and due then
-    local work = cjson.decode(held('current'))
+    local work, why = cjson.decode(held('current')), 'its worker was lost'
     if work.attempts >= tonumber(max_attempts) then
       local reason = 'its worker was lost ' .. work.attempts .. ' times while running ' .. work.task
       local id = string.gsub(repository, '/', '~') .. '-' .. held('token')
       close(work, 'dead-lettered', reason, ttl)
       count('goal:dead-lettered')
-      bury(work, id, letter_of(work, id, reason, work.last_error or '', work.task))
+      bury(work, { id = id, repository = repository, task = work.task, kind = 'WorkerLost', reason = reason,
+        traceback = '', at = now / 1000, work = cjson.encode(work) }, why)
       remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
         goal = work.goal, outcome = 'dead-lettered', reason = reason, commit = work.sha or '' }))
     else
       count('lane:expired')
+      note_try(work, work, why)
       put(work, true, ttl)
     end
     return answer(unpack(hand_out(grace)))
@@ -284,7 +310,7 @@ function ops.replay(id, goal, grace, ttl)
     C('HSET', key, 'outcome', 'queued', 'reason', 'replayed')
     C('PERSIST', key)
   end
-  work.attempts, work.polls, work.goal = 0, 0, goal
+  work.attempts, work.tries, work.polls, work.goal = 0, '', 0, goal
   -- the world has moved on since it died: all but the wish itself is decided anew
   if work.environment ~= '*' then work.task = 'deployer.sync' end
   if work.cause ~= 'redeploy' then work.sha = '' end

@@ -1,6 +1,8 @@
 """What a lane promises, on fakeredis and on a real server alike."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import fakeredis
@@ -12,6 +14,7 @@ from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, UnavailableError
 from deployer.ledger import (
     RESYNC_KEY,
+    WORKER_LOST,
     Cause,
     DeadLetter,
     DeliveryRecord,
@@ -282,25 +285,33 @@ def test_work_that_kills_its_workers_becomes_a_dead_letter(lanes: RedisLanes) ->
     assert letter.arguments.deliveries == "d1"
 
 
-def _bury(lanes: RedisLanes) -> DeadLetter:
-    dispatch = push(lanes, "d1").dispatch
-    work = begin(lanes, dispatch)
-    letter = DeadLetter(
-        letter_id(HELLO, dispatch.token),
-        "acme/hello",
-        work.task,
-        "a bug",
-        "Traceback ...",
-        1.0,
-        work.to_json(),
-    )
-    lanes.finish(HELLO, dispatch.token, Dead(letter))
-    return letter
+def _died(dispatch: Any, work: Work, **fields: Any) -> Dead:
+    told = {
+        "id": letter_id(HELLO, dispatch.token),
+        "repository": "acme/hello",
+        "task": work.task,
+        "reason": "a bug",
+        "traceback": "Traceback ...",
+        "at": 1.0,
+        "work": work.to_json(),
+        "kind": "KeyError",
+    }
+    return Dead(DeadLetter(**(told | fields)))
+
+
+def _bury(lanes: RedisLanes, delivery: str = "d1", environment: str = X) -> DeadLetter:
+    dispatch = push(lanes, delivery, environment).dispatch
+    dead = _died(dispatch, begin(lanes, dispatch))
+    lanes.finish(HELLO, dispatch.token, dead)
+    return dead.letter
 
 
 def test_a_dead_letter_is_kept_shown_and_replayed(lanes: RedisLanes) -> None:
     letter = _bury(lanes)
-    assert lanes.dead_letters() == [letter] == [lanes.dead_letter(letter.id)]
+    (kept,) = lanes.dead_letters()
+    assert kept == lanes.dead_letter(letter.id)
+    assert kept.arguments.but(tries="") == letter.arguments
+    assert asdict(kept) | {"work": ""} == asdict(letter) | {"work": ""}
     assert outcome(lanes, "d1") == "dead-lettered"
     accepted = lanes.replay(letter.id)
     assert outcome(lanes, "d1") == "queued"
@@ -335,8 +346,136 @@ def test_a_dead_letter_can_be_discarded(lanes: RedisLanes) -> None:
 
 
 def test_the_same_delivery_may_come_again_after_a_dead_letter(lanes: RedisLanes) -> None:
-    _bury(lanes)
-    assert push(lanes, "d1").outcome == "queued"
+    letter = _bury(lanes)
+    again = push(lanes, "d1")
+    assert again.outcome == "queued"
+    assert lanes.dead_letter(letter.id) is None
+    work = begin(lanes, again.dispatch)
+    assert (work.attempts, work.failed_attempts) == (1, [])
+
+
+def test_a_dead_letter_tells_every_attempt_with_its_times(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    began, ended = [], []
+    for error in ("AWS is slow", "", "AWS is away"):  # at the second its worker is lost
+        work = begin(lanes, dispatch)
+        assert work.began_at > (ended[-1] if ended else 0)
+        began.append(work.began_at)
+        seconds = 2 if error else LEASE + 1
+        later(lanes, seconds)
+        ended.append(work.began_at + seconds)
+        if error:
+            # the task that ran is told, whichever comes next
+            retry = Retry(work.but(task=Task.PROVISION, last_error=error), 5)
+            assert lanes.finish(HELLO, dispatch.token, retry) is None
+            later(lanes, 6)
+        (dispatch,) = lanes.sweep()
+    work = begin(lanes, dispatch)
+    lanes.finish(HELLO, dispatch.token, _died(dispatch, work))
+    (letter,) = lanes.dead_letters()
+    assert letter.arguments.attempts == 4
+    told = letter.arguments.failed_attempts
+    assert [each.error for each in told] == ["AWS is slow", "its worker was lost", "AWS is away", "a bug"]
+    assert [each.task for each in told] == [Task.SYNC, Task.PROVISION, Task.PROVISION, Task.PROVISION]
+    assert [each.began_at for each in told] == [*began, work.began_at]
+    assert [each.ended_at for each in told[:3]] == pytest.approx(ended, abs=1)
+    assert told[3].ended_at >= told[3].began_at
+
+
+def test_lost_workers_are_attempts_with_times_too(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    for _ in range(ATTEMPTS):
+        begin(lanes, dispatch)
+        later(lanes, LEASE + 1)
+        dispatch = next(iter(lanes.sweep()), None)
+    (letter,) = lanes.dead_letters()
+    assert (letter.kind, letter.traceback) == (WORKER_LOST, "")
+    told = letter.arguments.failed_attempts
+    assert [each.error for each in told] == ["its worker was lost"] * ATTEMPTS
+    assert all(each.ended_at - each.began_at > LEASE for each in told)
+    assert sorted(told, key=lambda each: each.began_at) == told
+
+
+def test_attempts_are_forgotten_where_they_are_counted_anew(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    work = begin(lanes, dispatch)
+    lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error="AWS is away"), 5))
+    later(lanes, 6)
+    (dispatch,) = lanes.sweep()
+    work = begin(lanes, dispatch)
+    assert len(work.failed_attempts) == 1
+    dispatch = lanes.finish(HELLO, dispatch.token, Again(work.but(task=Task.PROVISION)))
+    work = begin(lanes, dispatch)
+    assert len(work.failed_attempts) == 1, "a step that went well is no new beginning"
+    assert dispatch is not None
+    lanes.finish(HELLO, dispatch.token, Snooze(work, 5))
+    later(lanes, 6)
+    (dispatch,) = lanes.sweep()
+    work = begin(lanes, dispatch)
+    assert (work.attempts, work.failed_attempts) == (1, [])
+    dead = _died(dispatch, work)
+    lanes.finish(HELLO, dispatch.token, dead)
+    work = begin(lanes, lanes.replay(dead.letter.id).dispatch)
+    assert (work.attempts, work.failed_attempts) == (1, [])
+
+
+def test_only_the_newest_attempts_are_kept_each_in_a_short_line(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    for number in range(25):
+        work = begin(lanes, dispatch)
+        error = f"{number}\n\tquotes \"{{'a'}}\" \u2028 {'ü' * 400}"
+        lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error=error), 5))
+        later(lanes, 6)
+        (dispatch,) = lanes.sweep()
+    told = begin(lanes, dispatch).failed_attempts
+    assert [each.error.split()[0] for each in told] == [str(number) for number in range(5, 25)]
+    for each in told:
+        assert len(each.error) == 300
+        assert "\n" not in each.error
+        assert each.error.endswith("ü" * 200)
+
+
+def test_a_dead_letter_is_kept_until_someone_decides(lanes: RedisLanes, client: Any) -> None:
+    kept, other = _bury(lanes), _bury(lanes, "d2", Y)
+    later(lanes, 400 * 86400)
+    lanes.sweep()
+    dispatch = lanes.replay(other.id).dispatch
+    begin(lanes, dispatch)
+    assert dispatch is not None
+    lanes.finish(HELLO, dispatch.token, done())
+    client.delete("deployer:{acme/hello}:environments")
+    lanes.forget_if_empty(HELLO)
+    assert [letter.id for letter in lanes.dead_letters()] == [kept.id]
+    assert client.ttl("deployer:{acme/hello}:dead") == -1
+    lanes.discard(kept.id)
+    lanes.forget_if_empty(HELLO)
+    assert lanes.repositories() == []
+
+
+def test_what_an_older_version_wrote_is_read_and_goes_on(lanes: RedisLanes, client: Any) -> None:
+    def older(text: str) -> str:
+        return json.dumps({k: v for k, v in json.loads(text).items() if k not in {"began_at", "tries"}})
+
+    dispatch = push(lanes, "d1").dispatch
+    items, state = "deployer:{acme/hello}:items", "deployer:{acme/hello}:state"
+    client.hset(items, X, older(client.hget(items, X)))
+    work = begin(lanes, dispatch)
+    assert (work.attempts, work.failed_attempts) == (1, [])
+    client.hset(state, "current", older(client.hget(state, "current")))
+    older_work = Work.from_json(older(work.to_json()))
+    lanes.finish(HELLO, dispatch.token, Retry(older_work.but(last_error="AWS is away"), 5))
+    later(lanes, 6)
+    (dispatch,) = lanes.sweep()
+    (attempt,) = begin(lanes, dispatch).failed_attempts
+    assert (attempt.began_at, attempt.error) == (0, "AWS is away")
+    assert attempt.ended_at > 0
+
+    fields = {"id": "acme~hello-7", "repository": "acme/hello", "task": Task.SYNC, "reason": "a bug"}
+    letter = {**fields, "traceback": "", "at": 1.5, "work": older(Work(Y, deliveries="d7").to_json())}
+    client.hset("deployer:{acme/hello}:dead", "acme~hello-7", json.dumps(letter))
+    (found,) = lanes.dead_letters()
+    assert (found.kind, found.arguments.failed_attempts) == ("unknown", [])
+    assert lanes.replay("acme~hello-7").outcome == "queued"
 
 
 def test_a_wiped_server_forgets_and_still_refuses_old_tokens(lanes: RedisLanes, client: Any) -> None:

@@ -172,6 +172,21 @@ def test_an_unexpected_error_tells_the_commit_no_more_than_its_kind(world: World
     assert "RuntimeError" in told
 
 
+def test_a_dead_letter_tells_what_it_died_of(world: World) -> None:
+    world.cloud.fail_next(TransientError("AWS\ud800 is away"), times=3, method="create_stack")
+    world.push(X, sha(1))
+    world.run()
+    world.cloud.fail_next(RuntimeError("half a character: \ud800"), method="stack")
+    world.push("refs/heads/y", sha(2))
+    world.run()
+    passing, bug = world.lanes.dead_letters()
+    assert (passing.kind, bug.kind) == ("TransientError", "RuntimeError")
+    attempts = passing.arguments.failed_attempts
+    assert [(each.task, each.error) for each in attempts] == [("deployer.provision", "AWS? is away")] * 3
+    assert "RuntimeError: half a character: ?" in bug.traceback
+    assert [each.error for each in bug.arguments.failed_attempts] == [bug.reason]
+
+
 def test_what_a_resync_asks_for_leaves_one_letter(world: World) -> None:
     world.push(X, sha(1))
     world.run()
