@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from deployer import errors
+
 
 class Outcome(StrEnum):
     """How a delivery ended. Every accepted one gets exactly one of these."""
@@ -250,6 +252,18 @@ class DeadLetter(_Value):
     at: float
     work: str  # the lane's entry, as JSON: the arguments
     kind: str = "unknown"  # of a letter from before kinds were told
+
+    @property
+    def expected(self) -> bool:
+        """Whether it died of one of deployer's own errors, whose text is written for people."""
+        found = getattr(errors, self.kind, None)
+        own = isinstance(found, type) and issubclass(found, errors.DeployerError)
+        return own or self.kind == WORKER_LOST
+
+    @property
+    def told(self) -> str:
+        """Why it died, fit for everybody to read: an unexpected error's text may hold anything, its class does not."""
+        return self.reason if self.expected else self.kind
 
     @property
     def arguments(self) -> Work:

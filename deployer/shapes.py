@@ -1,11 +1,12 @@
 """The ledger's values as JSON, for the API and for `--json` alike; `web/openapi.py` describes them."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from deployer.environments import Environment, Repository
 from deployer.errors import PayloadError
-from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, Work
+from deployer.ledger import Activity, Attempt, DeadLetter, DeliveryRecord, EnvironmentRecord, Work
 from deployer.ports import Lane
 
 Json = dict[str, Any]
@@ -16,6 +17,20 @@ def iso(seconds: float) -> str | None:
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit, in words."""
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def age(at: float) -> float:
+    """How many seconds ago an epoch time was."""
+    return max(0.0, time.time() - at)
 
 
 def environment_id(repository: str, key: str) -> str | None:
@@ -123,6 +138,16 @@ def lane(value: Lane) -> Json:
     }
 
 
+def attempt(value: Attempt) -> Json:
+    """An attempt that ended badly."""
+    return {
+        "began_at": iso(value.began_at),
+        "ended_at": iso(value.ended_at),
+        "task": value.task,
+        "error": value.error,
+    }
+
+
 def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
     """A dead letter; `whole` with its traceback."""
     arguments = letter.arguments
@@ -132,8 +157,11 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
         "environment": arguments.environment,
         "environment_id": environment_id(letter.repository, arguments.environment),
         "task": letter.task,
+        "kind": letter.kind,
         "reason": letter.reason,
         "at": iso(letter.at),
+        "age_seconds": round(age(letter.at), 1),
+        "attempts": [attempt(each) for each in arguments.failed_attempts],
         "work": work(arguments),
         **({"traceback": letter.traceback} if whole else {}),
     }

@@ -7,11 +7,11 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
-from deployer import shapes
+from deployer import letters, shapes
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PayloadError, PermanentError, SignatureError
 from deployer.intake import Intake
-from deployer.ledger import Cause, EnvironmentRecord
+from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
 from deployer.refs import parse_sha
 from web.answers import BROKEN, CUT_OFF
@@ -103,8 +103,9 @@ def lanes() -> Response:
 
 @blueprint.get("/dead-letters")
 def dead_letters() -> Response:
-    """All dead letters, oldest first."""
-    found = deployer().lanes.dead_letters(_repository_filter())
+    """The dead letters that the filters choose, oldest first."""
+    kind, task = request.args.get("kind", ""), request.args.get("task", "")
+    found = letters.chosen(deployer().lanes, _repository_filter(), kind, task)
     return _json({"dead_letters": [shapes.dead_letter(letter) for letter in found]})
 
 
@@ -157,6 +158,35 @@ def delete_environment(identity: str) -> Response:
     if found.kind is not Kind.DEVELOPMENT:
         raise PermanentError(f"{found} is not deleted from here; only development environments are")
     return _request(found, record, Cause.TEARDOWN)
+
+
+@blueprint.post("/dead-letters/replay")
+def replay_all() -> Response:
+    """Queue the work of all dead letters that the body chooses once more."""
+    found = _chosen_letters()
+    intake = deployer().intake
+    settled = letters.settle(letters.in_order(found), lambda letter: intake.replay(letter).goal)
+    repositories = {letter.id: letter.repository for letter in found}
+    tasks = [
+        {"dead_letter": each.letter, "repository": repositories[each.letter], "id": each.task}
+        for each in settled
+        if not each.error
+    ]
+    return _json({"outcome": "queued", "tasks": tasks, "failed": _failed(settled)}, 202)
+
+
+@blueprint.post("/dead-letters/discard")
+def discard_all() -> Response:
+    """Take all dead letters that the body chooses off the list."""
+    lanes = deployer().lanes
+
+    def act(letter: str) -> str:
+        lanes.discard(letter)
+        return ""
+
+    settled = letters.settle([letter.id for letter in _chosen_letters()], act)
+    ids = [each.letter for each in settled if not each.error]
+    return _json({"outcome": "discarded", "dead_letters": ids, "failed": _failed(settled)}, 202)
 
 
 @blueprint.post("/dead-letters/<identity>/replay")
@@ -212,6 +242,32 @@ def _queued(accepted: Accepted, repository: object, environment: str | None = No
         "environment_id": environment,
     }
     return _json(answer, 202)
+
+
+def _chosen_letters() -> list[DeadLetter]:
+    """The dead letters that a body chooses.
+
+    Raises:
+        PayloadError: it does not say that all are meant, or has a field that chooses nothing.
+    """
+    fields = _body()
+    filters = {name: value for name, value in fields.items() if name != "all"}
+    known = filters.keys() <= {"kind", "repository", "task"}
+    # a misspelt filter must not mean all of them
+    if (
+        fields.get("all") is not True
+        or not known
+        or not all(isinstance(each, str) for each in filters.values())
+    ):
+        raise PayloadError(
+            'the body must be {"all": true}, with kind, repository and task to choose among them'
+        )
+    repository = Repository.parse(filters["repository"]) if filters.get("repository") else None
+    return letters.chosen(deployer().lanes, repository, filters.get("kind", ""), filters.get("task", ""))
+
+
+def _failed(settled: list[letters.Settled]) -> list[dict[str, str]]:
+    return [{"dead_letter": each.letter, "error": each.error} for each in settled if each.error]
 
 
 def _served_repositories() -> list[Repository]:

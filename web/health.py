@@ -6,11 +6,13 @@ from flask import Blueprint, current_app, jsonify
 from werkzeug.wrappers import Response
 
 from deployer.errors import UnavailableError
+from deployer.letters import warnings_of
 from web.answers import one_line
 from web.context import deployer
 
 blueprint = Blueprint("health", __name__)
 _READY_SECONDS = 1.0  # whoever probes waits about as long; a Redis that hangs takes longer to be given up
+_WARN_SECONDS = 0.5
 _asker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz")
 
 
@@ -23,7 +25,7 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Whether deliveries can be accepted, and which part is away if not."""
+    """Whether deliveries can be accepted, and which part is away if not; with what awaits people's decision."""
     asked = _asker.submit(deployer().lanes.ping)
     try:
         asked.result(_READY_SECONDS)
@@ -33,8 +35,18 @@ def readyz() -> Response:
         away: Response = jsonify(status="not ready", parts={"redis": reason})
         away.status_code = 503
         return away
-    ready: Response = jsonify(status="ready", parts={"redis": "ok"})
+    ready: Response = jsonify(status="ready", parts={"redis": "ok"}, warnings=_warnings())
     return ready
+
+
+def _warnings() -> list[str]:
+    """What to tell whoever watches; nothing where that takes too long, since it makes no delivery unacceptable."""
+    asked = _asker.submit(deployer().lanes.dead_letters)
+    try:
+        return warnings_of(asked.result(_WARN_SECONDS))
+    except (UnavailableError, TimeoutError):
+        asked.cancel()
+        return []
 
 
 @blueprint.get("/metrics")

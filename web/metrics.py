@@ -15,9 +15,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from deployer.bootstrap import Deployer
-from deployer.errors import UnavailableError
+from deployer.errors import TransientError, UnavailableError
+from deployer.ledger import WORKER_LOST
+from deployer.letters import oldest_seconds
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_KINDS = (TransientError.__name__, WORKER_LOST)  # of dead letters, that come without a bug
 # counters of the ledger as `name:label` -> the metric's name, its label, and what it tells
 _COUNTERS = {
     "delivery": (
@@ -86,7 +89,7 @@ class _Ledger(Collector):
     def collect(self) -> Iterable[Metric]:
         """Every family; only `deployer_redis_up 0` while Redis is away."""
         try:
-            families = [*self._counters(), *self._lanes(), self._dead_letters(), self._environments()]
+            families = [*self._counters(), *self._lanes(), *self._dead_letters(), self._environments()]
             up = 1
         except UnavailableError:
             families, up = [], 0
@@ -125,16 +128,25 @@ class _Ledger(Collector):
             oldest.add_metric([lane.repository], max([0.0, *ages]))
         return [status, waiting, snoozed, oldest]
 
-    def _dead_letters(self) -> Metric:
+    def _dead_letters(self) -> Iterable[Metric]:
         family = GaugeMetricFamily(
-            "deployer_dead_letters", "Dead letters that await a person", labels=["repository"]
+            "deployer_dead_letters",
+            "Dead letters that await a person, by what they died of",
+            labels=["repository", "kind"],
         )
-        tally = Tally(letter.repository.lower() for letter in self._deployer.lanes.dead_letters())
+        letters = self._deployer.lanes.dead_letters()
+        tally = Tally((letter.repository.lower(), letter.kind) for letter in letters)
         for repository in self._deployer.lanes.repositories():  # a nought is what an alert compares with
-            tally.setdefault(repository.key, 0)
-        for name, number in sorted(tally.items()):
-            family.add_metric([name], number)
-        return family
+            for kind in _KINDS:
+                tally.setdefault((repository.key, kind), 0)
+        for labels, number in sorted(tally.items()):
+            family.add_metric(list(labels), number)
+        oldest = GaugeMetricFamily(
+            "deployer_dead_letter_oldest_seconds",
+            "Age of the oldest dead letter, 0 where there is none",
+            value=oldest_seconds(letters),
+        )
+        return [family, oldest]
 
     def _environments(self) -> Metric:
         family = GaugeMetricFamily(

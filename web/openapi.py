@@ -73,6 +73,11 @@ _ENVIRONMENT_KEY = _told(
     _TEXT, "`development:refs/heads/<branch>`, `staging`, `production`, or `*` for a resync."
 )
 
+_FAILED = _told(
+    _list(_object(dead_letter=_TEXT, error=_TEXT)),
+    "Those that it was not done with, such as one that somebody else settled meanwhile.",
+)
+
 _SCHEMAS: Json = {
     "Error": _object(error=_told(_TEXT, "The reason, in one line.")),
     "Stage": _object(
@@ -153,9 +158,19 @@ _SCHEMAS: Json = {
         environment=_ENVIRONMENT_KEY,
         environment_id=_TEXT_OR_NULL,
         task=_TEXT,
+        kind=_told(
+            _TEXT, "The class of the error that it died of, such as `TransientError`, or `WorkerLost`."
+        ),
         reason=_TEXT,
-        at=_TIME,
+        at=_told(_TIME, "When it died."),
+        age_seconds=_NUMBER,
+        attempts=_told(
+            _list(_named("Attempt")), "Those that ended badly, oldest first, at most the newest 20."
+        ),
         work=_named("Work"),
+    ),
+    "Attempt": _object(
+        began_at=_TIME, ended_at=_TIME, task=_TEXT, error=_told(_TEXT, "How it ended, in one line.")
     ),
     "DeadLetterInFull": {"allOf": [_named("DeadLetter"), _object(traceback=_TEXT)]},
     "Queued": _object(
@@ -168,6 +183,24 @@ _SCHEMAS: Json = {
         outcome=_one_of("queued"), tasks=_list(_object(repository=_TEXT, id=_told(_TEXT, "The task's id.")))
     ),
     "Discarded": _object(id=_TEXT, outcome=_one_of("discarded")),
+    "ReplayedAll": _object(
+        outcome=_one_of("queued"),
+        tasks=_list(_object(dead_letter=_TEXT, repository=_TEXT, id=_told(_TEXT, "The task's id."))),
+        failed=_FAILED,
+    ),
+    "DiscardedAll": _object(outcome=_one_of("discarded"), dead_letters=_list(_TEXT), failed=_FAILED),
+}
+
+_LETTERS_BODY: Json = {
+    "type": "object",
+    "properties": {
+        "all": {"type": "boolean", "const": True},
+        "kind": _told(_TEXT, "Only what died of this, such as `TransientError` or `WorkerLost`."),
+        "repository": _told(_TEXT, "Only of this repository, as `owner/name`."),
+        "task": _told(_TEXT, "Only of this task, as `deployer.provision` or `provision`."),
+    },
+    "required": ["all"],
+    "additionalProperties": False,
 }
 
 _RESYNC_BODY: Json = {
@@ -277,7 +310,31 @@ DESCRIPTION: Json = {
                 "200",
                 _object(dead_letters=_list(_named("DeadLetter"))),
                 "400",
-                parameters=[_REPOSITORY],
+                parameters=[
+                    _REPOSITORY,
+                    _query("kind", "Only what died of this, such as `TransientError` or `WorkerLost`."),
+                    _query("task", "Only of this task, as `deployer.provision` or `provision`."),
+                ],
+            )
+        },
+        "/api/v1/dead-letters/replay": {
+            "post": _operation(
+                "replay_all",
+                "Queue the work of all dead letters, or of those chosen, once more.",
+                "202",
+                _named("ReplayedAll"),
+                "400",
+                requestBody=_body(_LETTERS_BODY, required=True),
+            )
+        },
+        "/api/v1/dead-letters/discard": {
+            "post": _operation(
+                "discard_all",
+                "Take all dead letters, or those chosen, off the list.",
+                "202",
+                _named("DiscardedAll"),
+                "400",
+                requestBody=_body(_LETTERS_BODY, required=True),
             )
         },
         "/api/v1/dead-letters/{identity}": {

@@ -1,20 +1,22 @@
-"""The dashboard: two pages rendered here, readable without a token and without a script.
+"""The dashboard: three pages rendered here, readable without a token and without a script.
 
 Whoever reaches the port may read them, so they belong behind your proxy. They show reasons, which never hold
-secrets, and offer nothing to press: what changes something needs the API's token or the command line.
+secrets, and offer nothing to press: what changes something needs the API's token or the command line. Neither do they
+show a traceback, or the text of an error that deployer did not raise on purpose: such a text may quote anything, a
+token too. The command line and the API, behind theirs, tell all of it.
 """
 
 import re
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
 
 from flask import Blueprint, render_template, request
 
 from deployer.errors import NotFoundError
-from deployer.ledger import RESYNC_KEY, Activity, EnvironmentRecord
+from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord
+from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
-from deployer.shapes import environment_id, iso
+from deployer.shapes import age, environment_id, iso, span
 from web.api import known_environment
 from web.context import deployer
 
@@ -57,6 +59,7 @@ def overview() -> str:
         lanes=lanes.lanes(),
         letters=letters[::-1][:_SHOWN_LETTERS],
         letter_count=len(letters),
+        warnings=warnings_of(letters),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
         environment_count=sum(row.state != "deleted" for row in shown),
         failed_count=sum(row.state == "failed" for row in shown),
@@ -77,16 +80,45 @@ def environment(identity: str) -> str:
         kind=found.kind,
         refreshing=record.state in _UNDER_WAY,
         place=_place(lane, found.key),
+        letters=[
+            letter
+            for letter in lanes.dead_letters(found.repository)
+            if letter.arguments.environment == found.key
+        ],
         activity=[
             line for line in lanes.activity(found.repository, _HISTORY) if line.environment == found.key
         ],
     )
 
 
+@blueprint.get("/dead-letters/<identity>")
+def dead_letter(identity: str) -> str:
+    """One dead letter: why it died, its attempts, and the commands that settle it."""
+    letter = deployer().lanes.dead_letter(identity)
+    if letter is None:
+        raise NotFoundError(
+            f"there is no dead letter {identity[:100]}; it was replayed, delivered again or discarded, or never was"
+        )
+    work = letter.arguments
+    attempts = work.failed_attempts
+    if attempts and not letter.expected:
+        attempts[-1] = replace(attempts[-1], error=letter.told)
+    return render_template(
+        "letter.html",
+        letter=letter,
+        work=work,
+        sentence=sentence(letter, public=True),
+        attempts=attempts,
+        deliveries=[each for each in work.deliveries.split(",") if each],
+        page=environment_id(letter.repository, work.environment),
+    )
+
+
+@blueprint.get("/dead-letters/")
 @blueprint.get("/environments/")
 def nothing() -> str:
-    """No environment is named."""
-    raise NotFoundError("no environment is named; the overview lists them")
+    """Nothing is named."""
+    raise NotFoundError("nothing is named; the overview lists environments and dead letters")
 
 
 def _grouped(records: list[EnvironmentRecord], *, deleted: bool) -> list[_Group]:
@@ -129,11 +161,14 @@ def tone(word: str) -> str:
 @blueprint.app_template_filter()
 def ago(seconds: float) -> str:
     """How long ago epoch seconds are, in words."""
-    passed = max(0, int(time.time() - seconds))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if passed >= size:
-            return f"{passed // size} {unit} ago"
-    return f"{passed} s ago" if passed > 1 else "just now"
+    passed = age(seconds)
+    return f"{span(passed)} ago" if passed >= 2 else "just now"
+
+
+@blueprint.app_template_filter()
+def lasted(attempt: Attempt) -> str:
+    """How long an attempt took, in words, or nothing where its beginning is not known."""
+    return span(attempt.ended_at - attempt.began_at) if attempt.began_at else ""
 
 
 @blueprint.app_template_filter()

@@ -161,20 +161,16 @@ class Runner:
             work=work.to_json(),
             kind=type(error).__name__,
         )
-        # what is unexpected may hold anything, and a commit's status is for everybody to read
-        told = letter.reason if isinstance(error, DeployerError) else type(error).__name__
-        return Dead(letter, self._mourned(repository, work, letter.id, told))
+        return Dead(letter, self._mourned(repository, work, letter))
 
-    def _mourned(
-        self, repository: Repository, work: Work, letter: str, reason: str
-    ) -> EnvironmentRecord | None:
+    def _mourned(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord | None:
         """The environment's record after a death, told on its commit as far as that is possible now."""
         if work.environment == RESYNC_KEY:
             return None
         try:
-            return self._deployer.reconciler.died(repository, work, letter, reason)
+            return self._deployer.reconciler.died(repository, work, letter.id, letter.told)
         except Exception as error:  # noqa: BLE001  telling of a death must not be another
-            _log.warning("telling of dead letter %s: %s", letter, error)
+            _log.warning("telling of dead letter %s: %s", letter.id, error)
             return None
 
     def _backoff(self, attempts: int, retry_after: float | None) -> float:

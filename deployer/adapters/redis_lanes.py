@@ -132,7 +132,7 @@ class RedisLanes:
             case Retry():
                 kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
             case Dead():
-                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.reason
+                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.told
                 letter = verdict.letter.to_json()
                 commit = verdict.record.commit if verdict.record else ""
         if not isinstance(verdict, Retry) and verdict.record:

@@ -1,15 +1,31 @@
 """`deployer dead-letters`: work that could not be done for a reason of our own, until a person decides."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from deployer import shapes
 from deployer.cli import output
-from deployer.cli.common import json_option, short, wired
+from deployer.cli.common import F, RepositoryType, json_option, short, wired
 from deployer.environments import Repository
-from deployer.errors import NotFoundError
+from deployer.errors import DeployerError, NotFoundError
 from deployer.ledger import DeadLetter
+from deployer.letters import chosen, in_order, sentence, settle
+from deployer.ports import Lanes
+
+_FILTERS = (
+    click.option("--task", default="", metavar="TASK", help="Only of this task, such as provision."),
+    click.option("--repository", type=RepositoryType(), help="Only of this repository."),
+    click.option("--kind", default="", metavar="KIND", help="Only what died of this; see the list."),
+)
+
+
+def _filters(command: F) -> F:
+    for option in _FILTERS:
+        command = option(command)
+    return command
 
 
 @click.group("dead-letters")
@@ -18,31 +34,22 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
+@_filters
 @json_option
-def list_(*, json_: bool) -> None:
+def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -> None:
     """List all dead letters, oldest first."""
-    letters = wired().lanes.dead_letters()
+    letters = chosen(wired().lanes, repository, kind, task)
     if json_:
         output.as_json([shapes.dead_letter(letter) for letter in letters])
-        return
-    rows = [
-        [
-            letter.id,
-            _environment(letter),
-            letter.task.removeprefix("deployer."),
-            output.ago(letter.at),
-            letter.reason,
-        ]
-        for letter in letters
-    ]
-    output.table(["Id", "Environment", "Task", "When", "Reason"], rows, empty="no dead letters")
+    else:
+        _table(letters)
 
 
 @dead_letters.command()
 @click.argument("letter", metavar="ID")
 @json_option
 def show(letter: str, *, json_: bool) -> None:
-    """Show one dead letter with its arguments and traceback."""
+    """Show one dead letter with its attempts, arguments and traceback."""
     found = wired().lanes.dead_letter(letter)
     if found is None:
         raise NotFoundError(f"there is no dead letter {letter[:100]}; see: deployer dead-letters list")
@@ -51,44 +58,174 @@ def show(letter: str, *, json_: bool) -> None:
         return
     work = found.arguments
     output.heading(found.id)
+    click.echo(f"  {output.clean(sentence(found))}")
     output.facts(
         {
             "environment": _environment(found),
             "task": found.task,
-            "died": output.ago(found.at),
+            "kind": found.kind,
+            "died": f"{output.ago(found.at)}, {shapes.iso(found.at)}",
             "attempts": str(work.attempts),
             "reason": found.reason,
         }
     )
+    if attempts := work.failed_attempts:
+        output.heading("Attempts")
+        rows = [
+            [
+                shapes.iso(each.began_at),
+                shapes.span(each.ended_at - each.began_at) if each.began_at else "",
+                each.task.removeprefix("deployer."),
+                each.error,
+            ]
+            for each in attempts
+        ]
+        output.table(["Began", "Took", "Task", "Ended in"], rows, empty="")
     output.heading("Arguments")
-    output.facts({name: value for name, value in asdict(work).items() if value})
+    output.facts({name: value for name, value in asdict(work).items() if value and name != "tries"})
     if found.traceback:
         output.heading("Traceback")
         click.echo(output.clean_lines(found.traceback))
 
 
 @dead_letters.command()
-@click.argument("letter", metavar="ID")
+@click.argument("letters", metavar="[ID]...", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="All of them, or all that the filters choose.")
+@_filters
+@click.option("--dry-run", is_flag=True, help="Show which would be replayed; queue nothing.")
 @json_option
-def replay(letter: str, *, json_: bool) -> None:
-    """Queue a dead letter's work once more and take it off the list."""
-    accepted = wired().intake.replay(letter)
-    if json_:
-        output.as_json({"id": letter, "task": accepted.goal, "outcome": accepted.outcome})
-    else:
-        click.echo(f"{letter} queued as {accepted.goal}")
+def replay(
+    letters: tuple[str, ...],
+    *,
+    all_: bool,
+    kind: str,
+    repository: Repository | None,
+    task: str,
+    dry_run: bool,
+    json_: bool,
+) -> None:
+    """Queue dead letters' work once more and take them off the list."""
+    _insist_on_either(letters, kind, repository, task, all_=all_)
+    deployer = wired()
+    found = _meant(deployer.lanes, letters, repository, kind, task)
+    if dry_run:
+        _dry_run(letters, found, json_=json_)
+        return
+    ids = list(letters) or in_order(found)
+    _settle(ids, lambda letter: deployer.intake.replay(letter).goal, "replayed", "queued", json_=json_)
 
 
 @dead_letters.command()
-@click.argument("letter", metavar="ID")
+@click.argument("letters", metavar="[ID]...", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="All of them, or all that the filters choose.")
+@_filters
+@click.option("--dry-run", is_flag=True, help="Show which would be discarded; discard nothing.")
+@click.option("--yes", is_flag=True, help="Discard all without asking back.")
 @json_option
-def discard(letter: str, *, json_: bool) -> None:
-    """Take a dead letter off the list for good."""
-    wired().lanes.discard(letter)
+def discard(
+    letters: tuple[str, ...],
+    *,
+    all_: bool,
+    kind: str,
+    repository: Repository | None,
+    task: str,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
+) -> None:
+    """Take dead letters off the list for good."""
+    _insist_on_either(letters, kind, repository, task, all_=all_)
+    lanes = wired().lanes
+    found = _meant(lanes, letters, repository, kind, task)
+    if dry_run:
+        _dry_run(letters, found, json_=json_)
+        return
+    if all_ and found and not yes:
+        count = f"{len(found)} dead letter{'' if len(found) == 1 else 's'}"
+        raise click.UsageError(f"this discards {count} for good; look with --dry-run, then add --yes")
+
+    def act(letter: str) -> str:
+        lanes.discard(letter)
+        return ""
+
+    ids = list(letters) or [letter.id for letter in found]
+    _settle(ids, act, "discarded", "discarded", json_=json_)
+
+
+def _insist_on_either(
+    ids: tuple[str, ...], kind: str, repository: Repository | None, task: str, *, all_: bool
+) -> None:
+    if bool(ids) == all_:
+        raise click.UsageError("give either ids or --all")
+    if ids and (kind or repository or task):
+        raise click.UsageError("--kind, --repository and --task choose among --all, not among ids")
+
+
+def _meant(
+    lanes: Lanes, ids: tuple[str, ...], repository: Repository | None, kind: str, task: str
+) -> list[DeadLetter]:
+    """The dead letters that are there of those that people mean."""
+    if ids:
+        return [letter for each in ids if (letter := lanes.dead_letter(each))]
+    return chosen(lanes, repository, kind, task)
+
+
+def _dry_run(ids: tuple[str, ...], found: list[DeadLetter], *, json_: bool) -> None:
     if json_:
-        output.as_json({"id": letter, "outcome": "discarded"})
+        output.as_json([shapes.dead_letter(letter) for letter in found])
     else:
-        click.echo(f"{letter} discarded")
+        _table(found)
+    there = {letter.id for letter in found}
+    for each in ids:
+        if each not in there:
+            raise NotFoundError(f"there is no dead letter {each[:100]}; see: deployer dead-letters list")
+
+
+def _settle(ids: list[str], act: Callable[[str], str], done: str, outcome: str, *, json_: bool) -> None:
+    """Do it with each, tell what became of each, and fail if one failed."""
+    settled = settle(ids, act)
+    failed = [each for each in settled if each.error]
+    told: list[dict[str, Any]] = [
+        {
+            "id": each.letter,
+            "task": each.task or None,
+            "outcome": "failed" if each.error else outcome,
+            "error": each.error,
+        }
+        for each in settled
+    ]
+    if json_:
+        output.as_json(told)
+    elif not settled:
+        click.echo("no dead letters")
+    else:
+        for each in settled:
+            if not each.error:
+                words = f"queued as {each.task}" if each.task else outcome
+                click.echo(output.clean(f"{each.letter} {words}"))
+    if len(settled) > 1:
+        for each in failed:
+            output.note(f"{each.letter}: {each.error}")
+    if failed:
+        one = failed[0].error
+        raise DeployerError(one if len(settled) == 1 else f"{len(failed)} of {len(settled)} were not {done}")
+
+
+def _table(letters: list[DeadLetter]) -> None:
+    rows = [
+        [
+            letter.id,
+            _environment(letter),
+            letter.task.removeprefix("deployer."),
+            shapes.span(shapes.age(letter.at)),
+            letter.arguments.attempts,
+            letter.kind,
+            letter.reason,
+        ]
+        for letter in letters
+    ]
+    headings = ["Id", "Environment", "Task", "Age", "Attempts", "Kind", "Reason"]
+    output.table(headings, rows, empty="no dead letters")
 
 
 def _environment(letter: DeadLetter) -> str:

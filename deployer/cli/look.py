@@ -19,6 +19,7 @@ from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
+from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
 from deployer.refs import Ref
 
@@ -48,7 +49,13 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
     if json_:
         url = deployer.config.public_url
         output.as_json([shapes.environment(record, url) for record in shown])
-        return
+    else:
+        _status_table(repository, shown)
+    for warning in warnings_of(deployer.lanes.dead_letters(repository)):
+        output.note(warning)
+
+
+def _status_table(repository: Repository | None, shown: list[EnvironmentRecord]) -> None:
     rows = [_status_row(record) for record in shown]
     headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
     if repository:  # it is known already, and room is scarce
@@ -178,7 +185,7 @@ def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
                 told.append(f"attempt {work.attempts} ended in: {work.last_error}")
     if lane and key in lane.snoozed:
         told.append(
-            f"snoozed; looks again in {output.span(lane.snoozed[key])}, or when AWS tells of a change"
+            f"snoozed; looks again in {shapes.span(lane.snoozed[key])}, or when AWS tells of a change"
         )
     for line in told or ["nothing waits"]:
         output.facts({"-": line})
@@ -193,7 +200,7 @@ def _tell_past(activity: list[Activity], letters: list[DeadLetter]) -> None:
     if letters:
         output.heading("Dead letters (deployer dead-letters show ID)")
         for letter in letters:
-            output.facts({letter.id: f"{output.ago(letter.at)}: {letter.reason}"})
+            output.facts({letter.id: f"{output.ago(letter.at)}: {sentence(letter)}"})
 
 
 @click.command()
@@ -211,7 +218,7 @@ def lanes(*, json_: bool) -> None:
             short(Repository.parse(lane.repository), lane.environment) if lane.environment else "",
             lane.task.removeprefix("deployer."),
             _waiting(lane),
-            ", ".join(f"{_short(lane, key)} {output.span(left)}" for key, left in lane.snoozed.items()),
+            ", ".join(f"{_short(lane, key)} {shapes.span(left)}" for key, left in lane.snoozed.items()),
         ]
         for lane in found
     ]

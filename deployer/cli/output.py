@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from deployer.shapes import span
+
 # reasons come from builds and templates: none of them may move the cursor or colour the terminal
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS = {
@@ -131,15 +133,6 @@ def ago(at: float) -> str:
     if not at:
         return ""
     return f"{span(time.time() - at)} ago"
-
-
-def span(seconds: float) -> str:
-    """A length of time in its largest unit."""
-    seconds = max(0.0, seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"
 
 
 def compact(stages: Iterable[Mapping[str, Any]]) -> str:

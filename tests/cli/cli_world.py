@@ -77,6 +77,12 @@ class World:
         event = Push(delivery, REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main")
         self.deployer.intake.github(event)
 
+    def outcome(self, delivery: str) -> str:
+        """How a delivery ended."""
+        found = self.lanes.delivery(delivery)
+        assert found is not None
+        return found.outcome
+
     def carry_out(self, dispatch: Dispatch) -> None:
         """Let a worker have one message."""
         runner = Runner(self.deployer)

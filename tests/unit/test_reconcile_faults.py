@@ -170,6 +170,7 @@ def test_an_unexpected_error_tells_the_commit_no_more_than_its_kind(world: World
     told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"].description
     assert "hush" not in told
     assert "RuntimeError" in told
+    assert "hush" not in "".join(line.reason for line in world.lanes.activity())
 
 
 def test_a_dead_letter_tells_what_it_died_of(world: World) -> None:

@@ -122,12 +122,12 @@ def _dead(lanes: RedisLanes, repository: Repository, branch: str) -> str:
     trace = (
         "Traceback (most recent call last):\n  File \"deployer/reconcile.py\", line 1\nKeyError: 'StackId'"
     )
-    reason = "KeyError in deployer.sync: 'StackId'"
+    reason = "KeyError: 'StackId'"
     text = work.to_json()
     lanes.finish(
         repository,
         token,
-        Dead(DeadLetter(identity, str(repository), Task.SYNC, reason, trace, time.time(), text)),
+        Dead(DeadLetter(identity, str(repository), Task.SYNC, reason, trace, time.time(), text, "KeyError")),
     )
     return identity
 

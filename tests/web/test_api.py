@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from deployer.environments import Repository
-from deployer.ledger import RESYNC_KEY, Cause, Task, Work
-from deployer.ports import Done
+from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
+from deployer.ports import Dead, Done
 from tests.web.fill import fill
 from tests.web.site import SHA, TOKEN, Site, record
 from web.openapi import DESCRIPTION
@@ -212,9 +212,17 @@ def test_a_dead_letter_is_listed_and_shown(site: Site, made: dict[str, str]) -> 
     (letter,) = site.api("GET", "/dead-letters").json["dead_letters"]
     assert (letter["id"], letter["task"]) == (made["letter"], Task.SYNC)
     assert letter["work"]["deliveries"] == ["d-spike-push"]
+    (attempt,) = letter["attempts"]
+    assert (letter["kind"], attempt["task"], attempt["error"]) == (
+        "KeyError",
+        Task.SYNC,
+        "KeyError: 'StackId'",
+    )
+    assert attempt["began_at"] <= attempt["ended_at"]
+    assert 0 <= letter["age_seconds"] < 60
     shown = site.api("GET", f"/dead-letters/{made['letter']}").json
     assert "KeyError" in shown.pop("traceback")
-    assert shown == letter
+    assert shown | {"age_seconds": 0} == letter | {"age_seconds": 0}
 
 
 @pytest.mark.parametrize(
@@ -381,6 +389,106 @@ def test_a_dead_letter_is_discarded_once(site: Site, made: dict[str, str]) -> No
     assert site.api("DELETE", path).status_code == 404
 
 
+@pytest.fixture
+def dead(site: Site) -> dict[str, str]:
+    """Ids of dead letters by repository and kind."""
+    found = {}
+    for repository, kind in (
+        ("acme/api", "KeyError"),
+        ("acme/api", "TransientError"),
+        ("acme/web", "KeyError"),
+    ):
+        name = f"{repository.partition('/')[2]}:{kind}"
+        site.push(kind, delivery=f"d-{name}", repository=repository)
+        found[name] = f"{repository.replace('/', '~')}-{kind}"
+        work = site.waiting[-1].to_json()
+        letter = DeadLetter(found[name], repository, Task.SYNC, "why", "", float(len(found)), work, kind)
+        site.finish(Dead(letter))
+    return found
+
+
+FILTERS = [
+    ({}, {"api:KeyError", "api:TransientError", "web:KeyError"}),
+    ({"kind": "KeyError"}, {"api:KeyError", "web:KeyError"}),
+    ({"kind": "KeyError", "repository": "ACME/web"}, {"web:KeyError"}),
+    ({"task": "sync", "kind": "TransientError"}, {"api:TransientError"}),
+    ({"task": "deployer.delete"}, set()),
+]
+
+
+@pytest.mark.parametrize(("filters", "names"), FILTERS)
+def test_dead_letters_are_replayed_by_what_they_have_in_common(
+    site: Site, dead: dict[str, str], filters: dict[str, str], names: set[str]
+) -> None:
+    chosen = {dead[name] for name in names}
+    listed = site.api("GET", "/dead-letters", query_string=filters).json["dead_letters"]
+    assert {each["id"] for each in listed} == chosen
+    answer = site.api("POST", "/dead-letters/replay", json={"all": True, **filters})
+    assert (answer.status_code, answer.json["outcome"], answer.json["failed"]) == (202, "queued", [])
+    assert {each["dead_letter"] for each in answer.json["tasks"]} == chosen
+    assert {each["id"] for each in answer.json["tasks"]} == {work.goal for work in site.waiting}
+    assert {each["repository"] for each in answer.json["tasks"]} == {
+        f"acme/{name.split(':')[0]}" for name in names
+    }
+    assert {letter.id for letter in site.lanes.dead_letters()} == set(dead.values()) - chosen
+    assert {name for name in dead if site.outcome(f"d-{name}") == "queued"} == names
+
+
+@pytest.mark.parametrize(("filters", "names"), FILTERS)
+def test_dead_letters_are_discarded_by_what_they_have_in_common(
+    site: Site, dead: dict[str, str], filters: dict[str, str], names: set[str]
+) -> None:
+    chosen = {dead[name] for name in names}
+    answer = site.api("POST", "/dead-letters/discard", json={"all": True, **filters})
+    assert (answer.status_code, answer.json["outcome"], answer.json["failed"]) == (202, "discarded", [])
+    assert set(answer.json["dead_letters"]) == chosen
+    assert {letter.id for letter in site.lanes.dead_letters()} == set(dead.values()) - chosen
+    assert site.waiting == []
+
+
+@pytest.mark.parametrize("action", ["replay", "discard"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"kind": "KeyError"},
+        {"all": False},
+        {"all": "true"},
+        {"all": True, "kinds": "KeyError"},
+        {"all": True, "kind": ["KeyError"]},
+        {"all": True, "repository": "acme"},
+        {"all": True, "repository": None},
+    ],
+)
+def test_dead_letters_that_are_not_clearly_chosen_stay(
+    site: Site, dead: dict[str, str], action: str, body: dict[str, Any]
+) -> None:
+    answer = site.api("POST", f"/dead-letters/{action}", json=body)
+    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+    assert len(site.lanes.dead_letters()) == len(dead)
+    assert site.waiting == []
+
+
+@pytest.mark.parametrize("action", ["replay", "discard"])
+def test_a_dead_letter_that_was_settled_meanwhile_is_told(
+    site: Site, dead: dict[str, str], action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = dead["api:KeyError"]
+    listed = site.lanes.dead_letters
+
+    def then_another_person_discards(repository: Repository | None = None) -> list[DeadLetter]:
+        found = listed(repository)
+        site.lanes.discard(gone)
+        return found
+
+    monkeypatch.setattr(site.lanes, "dead_letters", then_another_person_discards)
+    answer = site.api("POST", f"/dead-letters/{action}", json={"all": True})
+    assert answer.status_code == 202
+    (failed,) = answer.json["failed"]
+    assert (failed["dead_letter"], f"no dead letter {gone}" in failed["error"]) == (gone, True)
+    assert listed() == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -413,7 +521,7 @@ def test_the_end_of_what_was_asked_for_is_found_by_its_id(site: Site) -> None:
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_without_redis_every_call_says_so(site: Site, method: str, path: str) -> None:
     with site.redis_away():
-        body = {"repository": "acme/api"} if path == "/resync" else None
+        body = {"/resync": {"repository": "acme/api"}}.get(path, {"all": True})
         answer = site.api(method, path, json=body)
     assert (answer.status_code, list(answer.json)) == (503, ["error"])
     assert int(answer.headers["Retry-After"]) > 0

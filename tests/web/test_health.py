@@ -1,6 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics`."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.adapters.redis_client import connect
+from deployer.ledger import DeadLetter
+from deployer.ports import Dead
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 
@@ -49,7 +52,10 @@ def test_it_is_alive_with_and_without_redis(site: Site) -> None:
 
 def test_it_is_ready_while_redis_answers(site: Site) -> None:
     answer = site.client.get("/readyz")
-    assert (answer.status_code, answer.json) == (200, {"status": "ready", "parts": {"redis": "ok"}})
+    assert (answer.status_code, answer.json) == (
+        200,
+        {"status": "ready", "parts": {"redis": "ok"}, "warnings": []},
+    )
     with site.redis_away():
         assert site.client.get("/readyz").status_code == 503
     assert site.client.get("/readyz").status_code == 200
@@ -99,13 +105,56 @@ def test_metrics_tell_what_there_is(site: Site) -> None:
         (("deployer_lanes", "sent"), 0),
         (("deployer_lane_waiting", "acme/api"), 2),
         (("deployer_lane_snoozed", "acme/storefront"), 1),
-        (("deployer_dead_letters", "acme/storefront"), 1),
-        (("deployer_dead_letters", "acme/api"), 0),
+        (("deployer_dead_letters", "KeyError", "acme/storefront"), 1),
+        (("deployer_dead_letters", "TransientError", "acme/storefront"), 0),
+        (("deployer_dead_letters", "WorkerLost", "acme/storefront"), 0),
+        (("deployer_dead_letters", "TransientError", "acme/api"), 0),
         (("deployer_environments", "staging", "deployed"), 2),
         (("deployer_environments", "development", "failed"), 1),
     ):
         assert found[name] == value, name
     assert 0 <= found["deployer_lane_oldest_wait_seconds", "acme/api"] < 60
+
+
+def test_dead_letters_are_warned_of_until_someone_decides(site: Site) -> None:
+    site.push()
+    assert metrics(site)["deployer_dead_letter_oldest_seconds",] == 0
+    (work,) = site.waiting
+    died = time.time() - 7300
+    letter = DeadLetter(
+        "acme~api-1", "acme/api", work.task, "why", "", died, work.to_json(), "TransientError"
+    )
+    site.finish(Dead(letter))
+    answer = site.client.get("/readyz")
+    assert (answer.status_code, answer.json["status"]) == (200, "ready")
+    assert answer.json["warnings"] == [
+        "1 dead letter awaits a decision, for 2 h; see: deployer dead-letters list"
+    ]
+    found = metrics(site)
+    assert found["deployer_dead_letters", "TransientError", "acme/api"] == 1
+    assert 7300 <= found["deployer_dead_letter_oldest_seconds",] < 7400
+    site.lanes.discard("acme~api-1")
+    assert site.client.get("/readyz").json["warnings"] == []
+    found = metrics(site)
+    assert found["deployer_dead_letters", "TransientError", "acme/api"] == 0
+    assert found["deployer_dead_letter_oldest_seconds",] == 0
+
+
+def test_what_cannot_be_warned_of_in_time_keeps_no_delivery_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+
+    def slow() -> list[DeadLetter]:
+        done.wait(30)
+        return []
+
+    monkeypatch.setattr(site.lanes, "dead_letters", slow)
+    try:
+        answer = site.client.get("/readyz")
+    finally:
+        done.set()
+    assert (answer.status_code, answer.json["warnings"]) == (200, [])
 
 
 def test_metrics_are_there_from_the_start_and_without_redis(site: Site) -> None:

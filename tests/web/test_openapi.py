@@ -28,10 +28,12 @@ ASKED: dict[str, list[Json]] = {
     "delivery": [{"identity": "delivery"}, {"identity": "d-ignored"}, {"identity": "d-feature-search-push"}],
     "activity": [{}, {"query": "limit=2&repository=acme/storefront"}, {"query": "goal=d-spike-push"}],
     "lanes": [{}],
-    "dead_letters": [{}, {"query": "repository=acme/storefront"}],
+    "dead_letters": [{}, {"query": "repository=acme/storefront"}, {"query": "kind=KeyError&task=sync"}],
     "dead_letter": [{"identity": "letter"}],
     "discard": [{"identity": "letter"}],
     "replay": [{"identity": "letter"}],
+    "replay_all": [{"json": {"all": True}}, {"json": {"all": True, "kind": "KeyError", "task": "sync"}}],
+    "discard_all": [{"json": {"all": True, "repository": "acme/storefront"}}],
     "resync": [{"json": {"repository": "acme/api"}}, {"json": {"all": True}}],
 }
 
@@ -131,7 +133,7 @@ def test_an_error_is_as_described(site: Site, identity: str) -> None:
     if "{identity}" in path or asked:
         found.append(site.api(method, place, **asked))
     with site.redis_away():
-        found.append(site.api(method, place, json={"repository": "acme/api"} if asked else None))
+        found.append(site.api(method, place, json={"repository": "acme/api"} if asked else {"all": True}))
     errors = [answer for answer in found if answer.status_code != 200]
     assert {answer.status_code for answer in errors} >= {401, 503}
     for answer in errors:
@@ -148,6 +150,7 @@ def test_a_conflict_is_as_described(site: Site) -> None:
 def test_every_query_described_is_heeded(site: Site) -> None:
     fill(site.lanes)
     values = {"repository": "acme/nothing", "deleted": "1", "limit": "1", "goal": "never"}
+    values |= {"kind": "Other", "task": "delete"}
     for identity, (_, _, operation) in OPERATIONS.items():
         plain = ask(site, identity, {}, {}).json if "parameters" in operation else {}
         for parameter in operation.get("parameters", []):

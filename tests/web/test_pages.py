@@ -1,14 +1,17 @@
 """The dashboard's pages: what people read there, and that nobody's names or reasons become markup."""
 
+import json
 import re
+import time
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
 from deployer.ledger import DeadLetter, Task
-from deployer.ports import Dead, Done, Snooze
+from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
 from tests.web.fill import fill
 from tests.web.site import SHA, Site, record
@@ -108,7 +111,7 @@ def test_the_overview_shows_all_there_is(site: Site) -> None:
         "1 dead letter acme/api",
         "make test",
         made["letter"],
-        "KeyError in deployer.sync",
+        "1 dead letter awaits a decision, for 0 s",
         "sync hotfix/cache",
         "feature/search",
         "Show 1 deleted",
@@ -130,14 +133,9 @@ def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
     repository = Repository.parse("acme/api")
     for number in range(12):
         site.push(f"x{number}", delivery=f"d-{number}")
+        work = '{"environment": "staging"}'
         letter = DeadLetter(
-            f"acme~api-{number}",
-            str(repository),
-            Task.SYNC,
-            "a bug",
-            "",
-            1000.0 + number,
-            '{"environment": "staging"}',
+            f"acme~api-{number}", str(repository), Task.SYNC, "a bug", "", 1000.0 + number, work
         )
         site.finish(Dead(letter))
     page = look(site)
@@ -232,6 +230,84 @@ def test_an_environment_shows_its_own_history_only(site: Site) -> None:
     assert "of another" not in page.words
 
 
+# --- a dead letter ------------------------------------------------------------------------------------------------
+
+
+def _dead(site: Site, kind: str, reason: str, delivery: str = "d-1") -> DeadLetter:
+    """A worker gives up on a push to `feature/x` at its second attempt."""
+    site.push(delivery=delivery)
+    repository = Repository("acme", "api")
+    (work,) = site.waiting
+    site.finish(Retry(work.but(attempts=1, last_error="creating stack x: Throttling"), 0))
+    site.lanes.clock_offset_ms += 1000
+    site.queue.sent += site.lanes.sweep()
+    token = site.queue.sent[-1].token
+    (work,) = site.waiting
+    letter = DeadLetter(
+        letter_id(repository, token), "acme/api", Task.PROVISION, reason, f"Traceback: {reason}", time.time(),
+        work.but(attempts=2).to_json(), kind,
+    )  # fmt: skip
+    site.finish(Dead(letter))
+    return letter
+
+
+def test_a_dead_letter_tells_why_it_died_and_what_to_do(site: Site) -> None:
+    letter = _dead(site, "TransientError", "creating stack x: AWS cannot be reached")
+    overview = look(site)
+    path = f"/dead-letters/{letter.id}"
+    assert path in overview.all("a", "href")
+    assert overview.words.index("1 dead letter awaits a decision") < overview.words.index("No environment")
+    page = look(site, path)
+    for words in (
+        "provision was given up after 2 attempts in",
+        ": creating stack x: AWS cannot be reached",
+        "deployer.provision, because of a push",
+        "Deliveriesd-1",
+        "sync creating stack x: Throttling",
+        "creating stack x: AWS cannot be reached What to do",
+        f"deployer dead-letters show {letter.id}",
+        f"deployer dead-letters replay {letter.id}",
+        "deployer dead-letters replay --all --kind TransientError",
+        f"deployer dead-letters discard {letter.id}",
+        "Redeliver",
+    ):
+        assert words in page.words
+    environment = f"/environments/{record().stack_name}"
+    assert environment in page.all("a", "href")
+    assert path in look(site, environment).all("a", "href")
+    assert "Traceback:" not in page.words
+
+
+def test_pages_tell_no_more_of_an_unexpected_error_than_its_kind(site: Site) -> None:
+    letter = _dead(site, "KeyError", "KeyError: 'token=hush'")
+    page = look(site, f"/dead-letters/{letter.id}")
+    assert "provision ended in an unexpected error at attempt 2: KeyError" in page.words
+    assert "sync creating stack x: Throttling" in page.words
+    for path in ("/", f"/dead-letters/{letter.id}", f"/environments/{record().stack_name}"):
+        assert "hush" not in site.client.get(path).text
+    told = site.api("GET", f"/dead-letters/{letter.id}").json
+    assert all("hush" in text for text in (told["reason"], told["traceback"], told["attempts"][-1]["error"]))
+
+
+def test_a_dead_letter_of_an_older_version_is_shown(site: Site) -> None:
+    site.push()
+    (work,) = site.waiting
+    fields = {"id": "acme~api-1", "repository": "acme/api", "task": "deployer.sync", "reason": "why"}
+    older = {**fields, "traceback": "", "at": 1.0, "work": '{"environment": "*", "attempts": 3}'}
+    site.redis.hset("deployer:{acme/api}:dead", "acme~api-1", json.dumps(older))
+    page = look(site, "/dead-letters/acme~api-1")
+    assert "whole repository dead-lettered" in page.words
+    assert "Attempts 3; nothing more is recorded of them." in page.words
+    assert "--all" not in page.words
+    assert work.failed_attempts == []
+
+
+def test_a_dead_letter_that_is_settled_has_no_page(site: Site) -> None:
+    letter = _dead(site, "TransientError", "why")
+    site.lanes.discard(letter.id)
+    assert "it was replayed" in look(site, f"/dead-letters/{letter.id}", 404).words
+
+
 # --- names and reasons of other people ----------------------------------------------------------------------------
 
 
@@ -256,8 +332,8 @@ def test_a_wild_reason_is_shown_as_it_is(site: Site) -> None:
     )
     site.push("dies", delivery="d-2")
     work = '{"environment": "<b>"}'
-    site.finish(Dead(DeadLetter("<b>", "acme/api", WILD, WILD, "", 1.0, work)))
-    for path in ("/", f"/environments/{identity}"):
+    site.finish(Dead(DeadLetter("acme~api-<b>", "acme/api", WILD, WILD, "", 1.0, work, "TransientError")))
+    for path in ("/", f"/environments/{identity}", "/dead-letters/acme~api-%3Cb%3E"):
         assert WILD in look(site, path).words
 
 
@@ -273,7 +349,16 @@ def test_an_unknown_environment_is_a_page_too(site: Site, name: str) -> None:
 # --- what is not there --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/environments/", "/environments/unknown", "/static/unknown.css"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/environments/",
+        "/dead-letters/",
+        "/dead-letters/unknown",
+        "/environments/unknown",
+        "/static/unknown.css",
+    ],
+)
 def test_what_is_not_there_is_not_found(site: Site, path: str) -> None:
     look(site, path, 404)
 

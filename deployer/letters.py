@@ -1,0 +1,106 @@
+"""Dead letters as people decide about them: which are meant, why they died, and what is done with many at once."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from deployer.environments import Repository
+from deployer.errors import DeployerError, UnavailableError
+from deployer.ledger import DeadLetter
+from deployer.ports import Lanes
+from deployer.shapes import age, span
+
+_PREFIX = "deployer."
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a dead letter that a person decided about.
+
+    Attributes:
+        task: the id of the task that a replay queued.
+        error: why nothing was done, or empty.
+    """
+
+    letter: str
+    task: str = ""
+    error: str = ""
+
+
+def chosen(
+    lanes: Lanes, repository: Repository | None = None, kind: str = "", task: str = ""
+) -> list[DeadLetter]:
+    """The dead letters that are meant, oldest first; what is left empty chooses nothing out.
+
+    Args:
+        lanes: the ledger.
+        repository: only of this one.
+        kind: only what died of this, such as `TransientError`.
+        task: only of this task, `provision` or `deployer.provision`.
+
+    Raises:
+        UnavailableError: Redis is away.
+    """
+    return [
+        letter
+        for letter in lanes.dead_letters(repository)
+        if kind in {"", letter.kind} and (not task or letter.task == _PREFIX + task.removeprefix(_PREFIX))
+    ]
+
+
+def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
+    """Replay or discard each; one that somebody else has settled meanwhile keeps no other from it.
+
+    Args:
+        letters: ids.
+        act: replays or discards one and returns the task's id, if there is one.
+    """
+    found = []
+    away = ""  # once Redis is away, the others need not wait for it too
+    for letter in letters:
+        task, error = "", away
+        if not away:
+            try:
+                task = act(letter)
+            except UnavailableError as unavailable:
+                error = away = str(unavailable)
+            except DeployerError as refused:
+                error = str(refused)
+        found.append(Settled(letter, task, error))
+    return found
+
+
+def in_order(letters: Iterable[DeadLetter]) -> list[str]:
+    """The ids in the order to replay them: the newest first, so that of one environment it stays the newest wish."""
+    return [letter.id for letter in sorted(letters, key=lambda letter: -letter.at)]
+
+
+def sentence(letter: DeadLetter, *, public: bool = False) -> str:
+    """Why it died, in a sentence.
+
+    Args:
+        letter: the dead letter.
+        public: leave out what is not for everybody to read.
+    """
+    task, work = letter.task.removeprefix(_PREFIX), letter.arguments
+    why = letter.told if public else letter.reason
+    if not letter.expected:
+        return f"{task} ended in an unexpected error at attempt {work.attempts}: {why}"
+    attempts = f"{work.attempts} attempt{'' if work.attempts == 1 else 's'}"
+    began = next((each.began_at for each in work.failed_attempts if each.began_at), 0)
+    took = f" in {span(letter.at - began)}" if began else ""
+    return f"{task} was given up after {attempts}{took}: {why}"
+
+
+def oldest_seconds(letters: Iterable[DeadLetter]) -> float:
+    """The age of the oldest in seconds, 0 where there is none."""
+    return max((age(letter.at) for letter in letters), default=0.0)
+
+
+def warnings_of(letters: list[DeadLetter]) -> list[str]:
+    """What to tell people as long as there are any: nothing, or one line with the remedy."""
+    if not letters:
+        return []
+    oldest = span(oldest_seconds(letters))
+    count = "1 dead letter awaits" if len(letters) == 1 else f"{len(letters)} dead letters await"
+    age = f"for {oldest}" if len(letters) == 1 else f"the oldest for {oldest}"
+    return [f"{count} a decision, {age}; see: deployer dead-letters list"]
