@@ -84,40 +84,100 @@ def test_celery_calls_a_resync(here: Installation, repository: str, copy: Workin
 
 def test_dead_letters(here: Installation, repository: str, copy: WorkingCopy) -> None:
     here.settled("staging", copy.head, repository)
-    here.fault("aws", {"errors": {"operation": "CreateStack", "status": 500, "count": 60}})
-    for name in ("poison", "other"):
+    here.fault("aws", {"errors": {"operation": "CreateStack", "status": 500, "count": 500}})
+    shas = {}
+    for name in ("poison", "other", "again"):
         copy.branch(name)
-        copy.write(f"On {name}", {"by.txt": name})
+        shas[name] = copy.write(f"On {name}", {"by.txt": name})
         copy.push()
-    both = wait_for("both died", lambda: _both(_letters(here, repository)), 90)
-    ids = {each["environment"].rpartition("/")[2]: each["id"] for each in both}
-    listed = said(here, "dead-letters", "list")
+    found = wait_for("all three died", lambda: _all_of(_letters(here, repository), 3), 90)
+    letters = {each["environment"].rpartition("/")[2]: each for each in found}
+    ids = {name: letter["id"] for name, letter in letters.items()}
+    assert here.api(f"deliveries/{_delivery(letters['again'])}")["outcome"] == "dead-lettered"
+    _tells_all(here, letters["poison"])
+    _is_warned_of(here, repository, 3)
+    listed = said(here, "dead-letters", "list", "--repository", repository, "--kind", "TransientError")
     assert all(identity in listed for identity in ids.values())
-    shown = said(here, "dead-letters", "show", ids["poison"])
-    assert "attempts     3" in shown
-    assert "Traceback (most recent call last)" in shown
-    assert told(here, "dead-letters", "show", ids["poison"])["repository"] == repository
     assert ids["poison"] in said(here, "why", repository, "poison")
     assert here.cli("dead-letters", "show", "none").stderr.count("\n") == 1
 
-    here.heal()
+    here.heal()  # what a person mends
     assert said(here, "dead-letters", "discard", ids["other"]) != ""
-    replayed = here.cli("dead-letters", "replay", ids["poison"])
-    assert replayed.returncode == 0, replayed.stderr
-    sha = copy.git("rev-parse", "origin/poison")
-    assert here.settled("refs/heads/poison", sha, repository)["outcome"] == "deployed"
-    assert _letters(here, repository) == []
+    _redeliver(here, repository, _delivery(letters["again"]))
+    wait_for("the letter is off the list", lambda: ids["again"] not in _ids(here, repository), 10)
+    chosen = ("--all", "--kind", "TransientError", "--repository", repository)
+    (replayed,) = told(here, "dead-letters", "replay", *chosen)
+    assert replayed["id"] == ids["poison"]
+    assert _ids(here, repository) == []
+    for name in ("again", "poison"):
+        assert here.settled(f"refs/heads/{name}", shas[name], repository)["outcome"] == "deployed"
+        wait_for(
+            "the delivery has its outcome",
+            lambda name=name: _outcome(here, _delivery(letters[name])) == "deployed",
+            10,
+        )
+    assert _ids(here, repository) == []
+    _is_warned_of(here, repository, 0)
     other = here.environment("refs/heads/other", repository)
     assert other is None or other["id"] not in here.stacks()
 
 
-def _both(letters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return letters if len(letters) == 2 else []
+def _tells_all(here: Installation, letter: dict[str, Any]) -> None:
+    """A dead letter of three attempts says why, when and where, to the API, the command line and the browser."""
+    assert (letter["kind"], letter["task"], letter["work"]["attempts"]) == (
+        "TransientError", "deployer.provision", 3
+    )  # fmt: skip
+    times = [each[name] for each in letter["attempts"] for name in ("began_at", "ended_at")]
+    assert (len(times), times) == (6, sorted(times))
+    assert {(each["task"], each["error"]) for each in letter["attempts"]} == {
+        ("deployer.provision", letter["reason"])
+    }
+    shown = said(here, "dead-letters", "show", letter["id"])
+    assert "attempts     3" in shown
+    assert all(each["began_at"] in shown for each in letter["attempts"])
+    assert "Traceback (most recent call last)" in shown
+    page = call("GET", f"{here.web}/dead-letters/{letter['id']}")
+    assert (page.status, "was given up after 3 attempts" in page.text) == (200, True)
+    assert all(each["began_at"] in page.text for each in letter["attempts"])
+    assert "Traceback" not in page.text
+
+
+def _is_warned_of(here: Installation, repository: str, count: int) -> None:
+    """The dead letters of a repository are counted, and told as a warning where there are any."""
+    metrics = call("GET", f"{here.web}/metrics").text
+    assert f'deployer_dead_letters{{kind="TransientError",repository="{repository}"}} {count}.0' in metrics
+    ready = call("GET", f"{here.web}/readyz")
+    assert ready.status == 200
+    warned = here.cli("status", repository).stderr
+    if count:
+        assert "await a decision, the oldest for" in ready.json["warnings"][0]
+        assert warned.startswith(f"{count} dead letters await a decision, the oldest for ")
+    else:
+        assert warned == ""
+
+
+def _redeliver(here: Installation, repository: str, delivery: str) -> None:
+    """Press GitHub's button."""
+    sent = call("GET", f"{here.github}/_sandbox/deliveries?repository={repository}").json
+    number = next(each["id"] for each in sent if each["guid"] == delivery)
+    assert call("POST", f"{here.github}/{repository}/deliveries/{number}/redeliver", b"").status < 400
+
+
+def _all_of(letters: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return letters if len(letters) == count else []
+
+
+def _delivery(letter: dict[str, Any]) -> str:
+    """The push that a dead letter is about; events of AWS may have joined it."""
+    return str(letter["work"]["deliveries"][0])
+
+
+def _ids(here: Installation, repository: str) -> list[str]:
+    return [each["id"] for each in _letters(here, repository)]
 
 
 def _letters(here: Installation, repository: str) -> list[dict[str, Any]]:
-    found = told(here, "dead-letters", "list")
-    return [each for each in found if each["repository"] == repository]
+    return list(here.api(f"dead-letters?repository={repository}")["dead_letters"])
 
 
 def test_flower_shows_the_tasks_and_no_secret(here: Installation, repository: str, copy: WorkingCopy) -> None:
