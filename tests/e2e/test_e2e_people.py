@@ -84,7 +84,8 @@ def test_celery_calls_a_resync(here: Installation, repository: str, copy: Workin
 
 def test_dead_letters(here: Installation, repository: str, copy: WorkingCopy) -> None:
     here.settled("staging", copy.head, repository)
-    here.fault("aws", {"errors": {"operation": "CreateStack", "status": 500, "count": 500}})
+    right = {"operation": "CreateStack", "error": "AccessDenied", "status": 403, "count": 500}
+    here.fault("aws", {"errors": right})
     shas = {}
     for name in ("poison", "other", "again"):
         copy.branch(name)
