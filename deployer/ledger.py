@@ -51,11 +51,16 @@ WORKER_LOST = "WorkerLost"  # the kind of dead letter that the sweeper writes: n
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
+def whole(text: str) -> str:
+    """Text without the half characters (lone surrogates) that JSON of other people may hold and UTF-8 may not."""
+    return text.encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class _Value:
     def to_json(self) -> str:
         """The value as one JSON object."""
-        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
+        return whole(json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, ensure_ascii=False))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

@@ -140,7 +140,7 @@ class Runner:
         except TransientError as error:
             if work.attempts < self._deployer.config.max_attempts:
                 seconds = self._backoff(work.attempts, error.retry_after)
-                return Retry(decided_anew(work).but(last_error=_readable(str(error))), seconds)
+                return Retry(decided_anew(work).but(last_error=str(error)), seconds)
             return self._dead(repository, work, token, error)
         except DeployerError as error:
             # people must change something before it can work: nothing that a repeat or a dead letter could mend
@@ -155,8 +155,8 @@ class Runner:
             id=_letter_id(repository, work, token),
             repository=repository.full_name,
             task=work.task,
-            reason=_readable(" ".join(reason.split())[:500]),
-            traceback=_readable("".join(traceback.format_exception(error))[-20_000:]),
+            reason=" ".join(reason.split())[:500],
+            traceback="".join(traceback.format_exception(error))[-20_000:],
             at=time.time(),
             work=work.to_json(),
             kind=type(error).__name__,
@@ -230,11 +230,6 @@ class Runner:
             )
         cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
         return f"queued as {intake.request_environment(target, cause=cause).goal}"
-
-
-def _readable(text: str) -> str:
-    """Text without the half characters that Python may hold and that the lane's script refuses."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def decided_anew(work: Work) -> Work:

@@ -21,6 +21,7 @@ from deployer.ledger import (
     EnvironmentRecord,
     Outcome,
     Work,
+    whole,
 )
 from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Retry, Snooze, Verdict
 
@@ -139,7 +140,7 @@ class RedisLanes:
             record = verdict.record.but(updated_at=time.time()).to_json()
         with unavailable():
             status, *rest = self._run(
-                repository, "finish", token, kind, work, record, seconds, outcome, reason, commit, letter,
+                repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
                 _DELIVERY_TTL, self._grace,
             )  # fmt: skip
         if status == "lost":

@@ -173,6 +173,14 @@ def test_an_unexpected_error_tells_the_commit_no_more_than_its_kind(world: World
     assert "hush" not in "".join(line.reason for line in world.lanes.activity())
 
 
+def test_half_a_character_in_a_reason_keeps_no_verdict_away(world: World) -> None:
+    world.cloud.fail_next(PermanentError("parameter \ud800 is not declared"), method="create_stack")
+    delivery = world.push(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == ("failed", "parameter ? is not declared")
+    assert world.record(environment(X)).reason == "parameter ? is not declared"
+
+
 def test_a_dead_letter_tells_what_it_died_of(world: World) -> None:
     world.cloud.fail_next(TransientError("AWS\ud800 is away"), times=3, method="create_stack")
     world.push(X, sha(1))
