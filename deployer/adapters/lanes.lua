@@ -20,6 +20,8 @@ local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
 local TRIES_LIMIT, ERROR_LIMIT = 20, 300
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
+-- a delivery with such an outcome may come again, as GitHub's *Redeliver* sends it
+local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
 
 local function held(field) return C('HGET', state, field) or '' end
 
@@ -61,13 +63,14 @@ local function merged(older, newer, ttl)
     return older
   end
   if older.cause == 'event' and newer.cause ~= 'event' then  -- what only watches gives way, its deliveries go along
+    if not REPLACES[newer.cause] then newer.not_before = newer.not_before or older.not_before end
     older, newer = newer, older
   elseif REPLACES[newer.cause] then
     superseded(older, newer.goal, ttl)
-    if older.cause == 'push' then
-      newer.replaced_after, newer.replaced_at = older.after, older.accepted_at
-    else
-      newer.replaced_after, newer.replaced_at = older.replaced_after, older.replaced_at
+    if (newer.replaced_at or 0) == 0 then  -- else it replaced one already that came after this one
+      local push = older.cause == 'push'
+      newer.replaced_after = push and older.after or older.replaced_after
+      newer.replaced_at = push and older.accepted_at or older.replaced_at
     end
     -- every place the ref was at lately: a stale read of GitHub must not be taken for news
     newer.before = string.sub((newer.before or '') .. ',' .. (older.before or ''), 1, BEFORE_LIMIT)
@@ -81,15 +84,16 @@ end
 
 local function resting(work) return (work.not_before or 0) > now end
 
--- put work into the lane; `front` only for work that just ran
-local function put(work, front, ttl)
+-- put work into the lane: 'new', or older than what may be there since it was 'running' or 'dead' meanwhile
+local function put(work, was, ttl)
   local env = work.environment
-  local old = C('HGET', items, env)
-  if old then
-    work = front and merged(work, cjson.decode(old), ttl) or merged(cjson.decode(old), work, ttl)
+  local text = C('HGET', items, env)
+  if text then
+    local there = cjson.decode(text)
+    work = was == 'new' and merged(there, work, ttl) or merged(work, there, ttl)
     -- what sleeps after a fault is left asleep by whatever only joins it: a rate limit is not to be knocked at
     if not resting(work) and C('ZREM', snoozed, env) == 1 then C('RPUSH', queue, env) end
-  elseif front then
+  elseif was == 'running' then
     C('LPUSH', queue, env)
   else
     C('RPUSH', queue, env)
@@ -114,6 +118,16 @@ local function hand_out(grace)
   C('HSET', state, 'status', 'sent', 'token', token, 'env', env, 'task', task, 'current', '',
     'until', now + grace, 'sends', 1)
   return { env, task, token }
+end
+
+-- hand out if nobody holds the lane, or if what was sent is no longer what is to be done
+local function hand_out_after(work, grace)
+  local status = held('status')
+  if status == '' or status == 'idle'
+      or (status == 'sent' and held('env') == work.environment and held('task') ~= work.task) then
+    return hand_out(grace)
+  end
+  return {}
 end
 
 local function look()
@@ -167,13 +181,13 @@ function ops.accept(text, delivery, event, ttl, grace)
   local work = cjson.decode(text)
   if delivery ~= '' then
     local key = P .. ':delivery:' .. delivery
-    local outcome = C('HGET', key, 'outcome')
-    if outcome and outcome ~= 'failed' and outcome ~= 'dead-lettered' and outcome ~= 'ignored' then
+    local outcome, letter = C('HGET', key, 'outcome'), C('HGET', key, 'letter') or ''
+    local dead = letter ~= '' and C('HGET', P .. ':dead', letter)
+    -- an event cannot stand for the push that died with it: that waits for a person
+    if outcome and (not REPEATABLE[outcome] or (dead and not REPLACES[work.cause])) then
       count('delivery:duplicate')
       return answer('duplicate', outcome)
     end
-    local letter = C('HGET', key, 'letter')
-    local dead = letter and letter ~= '' and C('HGET', P .. ':dead', letter)
     if dead then  -- it does what a replay would; others that died with it are done with it
       C('HDEL', P .. ':dead', letter)
       local died = cjson.decode(cjson.decode(dead).work)
@@ -185,18 +199,13 @@ function ops.accept(text, delivery, event, ttl, grace)
     work.deliveries = delivery
     C('HSET', key, 'delivery', delivery, 'repository', repository, 'environment', work.environment,
       'event', event, 'outcome', 'queued', 'reason', '', 'letter', '', 'received_at', now / 1000)
+    C('HDEL', key, 'finished_at')
     C('PERSIST', key)
     count('delivery:queued')
   end
   work.accepted_at = now / 1000
-  work = put(work, false, ttl)
-  local status, next_ = held('status'), {}
-  if status == '' or status == 'idle' then
-    next_ = hand_out(grace)
-  elseif status == 'sent' and held('env') == work.environment and held('task') ~= work.task then
-    next_ = hand_out(grace)  -- what was sent is no longer what is to be done
-  end
-  return answer('queued', work.goal, unpack(next_))
+  work = put(work, 'new', ttl)
+  return answer('queued', work.goal, unpack(hand_out_after(work, grace)))
 end
 
 -- begin token, lease -> work
@@ -248,7 +257,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     if kind == 'snooze' then work.attempts, work.tries = 0, '' end
     if kind == 'retry' then note_try(work, current, work.last_error or '') end
     if kind == 'again' then
-      put(work, true, ttl)
+      put(work, 'running', ttl)
     else
       if kind == 'retry' then work.not_before = now + seconds * 1000 end
       local newer = C('HGET', items, env)
@@ -286,7 +295,7 @@ function ops.sweep(grace, ttl, max_attempts)
     else
       count('lane:expired')
       note_try(work, work, why)
-      put(work, true, ttl)
+      put(work, 'running', ttl)
     end
     return answer(unpack(hand_out(grace)))
   end
@@ -307,7 +316,8 @@ function ops.replay(id, goal, grace, ttl)
   C('HDEL', P .. ':dead', id)
   for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
     local key = P .. ':delivery:' .. delivery
-    C('HSET', key, 'outcome', 'queued', 'reason', 'replayed')
+    C('HSET', key, 'outcome', 'queued', 'reason', 'replayed', 'letter', '')
+    C('HDEL', key, 'finished_at')
     C('PERSIST', key)
   end
   work.attempts, work.tries, work.polls, work.goal = 0, '', 0, goal
@@ -316,15 +326,9 @@ function ops.replay(id, goal, grace, ttl)
   if work.cause ~= 'redeploy' then work.sha = '' end
   work.created, work.updated, work.recovered, work.replacing = false, false, false, false
   work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil
-  local waiting = C('HGET', items, work.environment)
-  if waiting then  -- what came since is newer, whenever the replay was asked for
-    C('HSET', items, work.environment, cjson.encode(merged(work, cjson.decode(waiting), ttl)))
-  else
-    put(work, false, ttl)
-  end
-  local status = held('status')
-  if status == '' or status == 'idle' then return answer(work.goal, unpack(hand_out(grace))) end
-  return answer(work.goal)
+  -- what came since is newer, whenever the replay was asked for
+  work = put(work, 'dead', ttl)
+  return answer(work.goal, unpack(hand_out_after(work, grace)))
 end
 
 local arguments = {}

@@ -335,6 +335,18 @@ def test_a_replay_gives_way_to_what_came_since(lanes: RedisLanes) -> None:
     assert outcome(lanes, "d1") == "superseded"
 
 
+def test_a_replay_wakes_what_sleeps_and_is_sent_as_what_it_is(lanes: RedisLanes) -> None:
+    for verdict in (lambda work: Snooze(work, 100), None):
+        letter = _bury(lanes)
+        waits = event(lanes, "e1")
+        if verdict:
+            lanes.finish(HELLO, waits.dispatch.token, verdict(begin(lanes, waits.dispatch)))
+        replayed = lanes.replay(letter.id)
+        work = begin(lanes, replayed.dispatch)
+        assert (work.goal, work.task, work.deliveries) == (replayed.goal, Task.SYNC, "d1,e1")
+        lanes.finish(HELLO, replayed.dispatch.token, done(Outcome.FAILED))
+
+
 def test_a_dead_letter_can_be_discarded(lanes: RedisLanes) -> None:
     letter = _bury(lanes)
     lanes.discard(letter.id)
@@ -476,6 +488,49 @@ def test_what_an_older_version_wrote_is_read_and_goes_on(lanes: RedisLanes, clie
     (found,) = lanes.dead_letters()
     assert (found.kind, found.arguments.failed_attempts) == ("unknown", [])
     assert lanes.replay("acme~hello-7").outcome == "queued"
+
+
+def test_an_event_that_comes_again_does_not_stand_for_the_push_it_died_with(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    event(lanes, "e1")
+    for _ in range(ATTEMPTS):
+        begin(lanes, dispatch)
+        later(lanes, LEASE + 1)
+        dispatch = next(iter(lanes.sweep()), None)
+    assert event(lanes, "e1").outcome == "duplicate"
+    (letter,) = lanes.dead_letters()
+    assert letter.arguments.deliveries == "d1,e1"
+    assert outcome(lanes, "d1") == "dead-lettered"
+
+
+def test_what_waits_again_has_no_end(lanes: RedisLanes) -> None:
+    letter = _bury(lanes)
+    for again in (lambda: lanes.replay(letter.id), lambda: push(lanes, "d1")):
+        dispatch = again().dispatch
+        found = lanes.delivery("d1")
+        assert found is not None
+        assert (found.outcome, found.finished_at) == ("queued", 0)
+        begin(lanes, dispatch)
+        lanes.finish(HELLO, dispatch.token, done(Outcome.FAILED))
+
+
+def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> None:
+    first = push(lanes, "d1", after="1")
+    work = begin(lanes, first.dispatch)
+    push(lanes, "d2", after="2")
+    push(lanes, "d3", cause=Cause.DELETION)
+    dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 5))
+    assert begin(lanes, dispatch).replaced_after == "2"
+
+
+def test_a_resync_that_takes_an_events_place_rests_as_it_did(lanes: RedisLanes) -> None:
+    first = event(lanes, "e1")
+    work = begin(lanes, first.dispatch)
+    lanes.finish(HELLO, first.dispatch.token, Retry(work, 100))
+    assert lanes.accept(HELLO, Work(X, cause=Cause.RESYNC)).dispatch is None
+    later(lanes, 101)
+    (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).deliveries == "e1"
 
 
 def test_a_wiped_server_forgets_and_still_refuses_old_tokens(lanes: RedisLanes, client: Any) -> None:
