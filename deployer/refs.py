@@ -8,6 +8,7 @@ from deployer.errors import PayloadError
 ZERO_SHA = "0" * 40
 _HEADS = "refs/heads/"
 _TAGS = "refs/tags/"
+_LIMIT = 1024  # bytes: encoded in `deployer:ref.N` they are 12 tags at most, of the 50 that a stack may bear
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # git-check-ref-format(1): what can never be part of a ref's name
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/\.|^\.|\.$|/$|^/|^@$")
@@ -33,13 +34,19 @@ class Ref:
             text: `refs/heads/<branch>` or `refs/tags/<tag>`.
 
         Raises:
-            PayloadError: it is neither, or git would not accept the name.
+            PayloadError: it is neither, git would not accept the name, or it is over 1,024 bytes or not UTF-8.
         """
         short = text.removeprefix(_HEADS) if text.startswith(_HEADS) else text.removeprefix(_TAGS)
         if short == text:
             raise PayloadError(f"ref {text!r} is neither refs/heads/... nor refs/tags/...")
-        if not short or len(text) > 1024 or _FORBIDDEN.search(short):
+        if not short or _FORBIDDEN.search(short):
             raise PayloadError(f"ref {text!r} is not a name that git allows")
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:  # a command line spells bytes that are no UTF-8 so
+            raise PayloadError(f"ref {text!r} is not UTF-8") from error
+        if size > _LIMIT:
+            raise PayloadError(f"ref {text!r} is longer than {_LIMIT:,} bytes")
         return cls(text)
 
     @classmethod

@@ -72,3 +72,14 @@ def test_a_sha_is_full_and_hexadecimal(text: str) -> None:
 )
 def test_skip(ref: str, message: str, skipped: bool) -> None:
     assert (skip_reason(Ref.parse(ref), message) is not None) is skipped
+
+
+@pytest.mark.parametrize("name", ["refs/heads/" + "\U0001f600" * 300, "refs/tags/" + "x" * 1015])
+def test_a_ref_longer_than_its_tags_may_be_is_refused(name: str) -> None:
+    with pytest.raises(PayloadError, match="longer than 1,024 bytes"):
+        Ref.parse(name)
+
+
+def test_a_ref_that_is_no_utf8_is_refused() -> None:
+    with pytest.raises(PayloadError, match="is not UTF-8"):
+        Ref.parse(b"refs/heads/\xff".decode(errors="surrogateescape"))
