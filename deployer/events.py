@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import unquote_to_bytes
 
 from deployer.environments import Repository
 from deployer.errors import PayloadError, SignatureError
@@ -16,6 +16,9 @@ from deployer.refs import Ref, parse_sha
 BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
 _DELIVERY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _STACK_ARN = re.compile(r"arn:[a-z-]+:cloudformation:[a-z0-9-]+:\d{12}:stack/([A-Za-z][-A-Za-z0-9]*)/[^/]+")
+_TEXT_LIMIT = 1024  # characters; no field that is read is longer, and what is read may be kept
+_PIECE = re.compile(rb"(?s)(?:%..|.){1,65536}")
+_FIELDS_LIMIT = 20  # of a form; GitHub sends one
 _DUPLICATED = {
     "create": "a push event says the same of a created ref",
     "delete": "a push event says the same of a deleted ref",
@@ -182,7 +185,7 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         ref=Ref.parse(name),
         before=parse_sha(_text(payload, "before")),
         after=parse_sha(_text(payload, "after")),
-        default_branch=_text(repository_fields, "default_branch"),
+        default_branch=Ref.of_branch(_text(repository_fields, "default_branch")).branch,
         message=_message(payload.get("head_commit")),
         pushed_at=_seconds(repository_fields.get("pushed_at")),
     )
@@ -199,13 +202,15 @@ def _seconds(value: object) -> float:
 
 
 def _form_payload(body: bytes) -> bytes:
-    try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=20, errors="strict")
-    except (UnicodeDecodeError, ValueError) as error:
-        raise PayloadError("the form-encoded body cannot be read") from error
-    if "payload" not in fields:
-        raise PayloadError("the form-encoded body has no field payload")
-    return fields["payload"][0].encode()
+    if not body.isascii() or body.count(b"&") >= _FIELDS_LIMIT:
+        raise PayloadError("the form-encoded body cannot be read")
+    for field in body.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if name == b"payload" and value:
+            # in pieces: urllib makes an object of every `%XX` first, gigabytes of them for a body of 25 MB
+            pieces = _PIECE.findall(value.replace(b"+", b" "))
+            return b"".join(unquote_to_bytes(piece) for piece in pieces)
+    raise PayloadError("the form-encoded body has no field payload")
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -234,6 +239,8 @@ def _text(fields: dict[str, Any], name: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
         raise PayloadError(f"field {name} is not valid Unicode") from error
+    if len(value) > _TEXT_LIMIT:
+        raise PayloadError(f"field {name} is longer than {_TEXT_LIMIT:,} characters")
     return value
 
 

@@ -161,6 +161,8 @@ def test_without_a_key_in_the_settings_nothing_is_accepted() -> None:
         (without(stack(), "detail", "status-details"), "field status-details is missing"),
         (without(stack(), "detail", "status-details", "status"), "field status is missing"),
         (stack(arn=STACK), "not a stack's ARN"),
+        (stage("S" * 1025), "field state is longer than 1,024 characters"),
+        (stack("S" * 1025), "field status is longer than 1,024 characters"),
     ],
 )
 def test_a_malformed_event(

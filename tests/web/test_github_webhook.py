@@ -262,9 +262,13 @@ def test_a_body_that_is_no_object(
         (push_payload("../.."), "not a repository"),
         (push_payload("acme/api/x"), "not a repository"),
         (push_payload("acme/{api}"), "not a repository"),
+        (
+            push_payload() | {"repository": {"full_name": "acme/api", "default_branch": ""}},
+            "not a name that git",
+        ),
         (push_payload(ref="refs/heads/a b"), "not a name that git allows"),
         (push_payload(ref="refs/heads/"), "not a name that git allows"),
-        (push_payload(ref="refs/heads/" + "x" * 1024), "not a name that git allows"),
+        (push_payload(ref="refs/heads/" + "x" * 1024), "field ref is longer than 1,024 characters"),
         (push_payload(ref="refs/heads/a\nforged"), "not a name that git allows"),
         (push_payload(ref="refs/heads/\ud800"), "not valid Unicode"),
         (push_payload(before=""), "not a full commit id"),
@@ -305,7 +309,7 @@ def test_a_header_missing_or_malformed(
         (form(b"[]"), "not a JSON object"),
         (form(PUSH)[:-10], "not JSON"),
         (b"payload=\xff", "cannot be read"),
-        (form(PUSH.replace(b"feature/x", b"feature/\xff")), "cannot be read"),
+        (form(PUSH.replace(b"feature/x", b"feature/\xff")), "not UTF-8"),
         (b"&".join(b"a=%d" % number for number in range(100)), "cannot be read"),
     ],
 )
