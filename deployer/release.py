@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 from yaml.composer import Composer
+from yaml.constructor import ConstructorError
 
 from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
@@ -19,6 +21,10 @@ _FILE_LIMIT = 1_000_000
 _VALUE_LIMIT = (
     4096  # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 )
+_NODE_LIMIT = 250_000  # keys and values; a template of 1 MB that people write has a third of it
+_DIRECTIVE_LIMIT = 100
+_DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
+_MERGE, _TEXT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "float"))
 _SUFFIXES = (".json", ".yml", ".yaml")
 _ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
 _PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
@@ -28,10 +34,19 @@ SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 class _Composer(Composer):
     """PyYAML's own composer, also over libyaml's parser: libyaml's composer dies of deep nesting, with its process."""
 
+    nodes = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
             raise yaml.YAMLError("anchors and aliases are not supported by CloudFormation")
-        return super().compose_node(parent, index)
+        self.nodes += 1
+        if self.nodes > _NODE_LIMIT:
+            raise yaml.YAMLError(f"it has more than {_NODE_LIMIT:,} keys and values")
+        node = super().compose_node(parent, index)
+        # a key is text, as in CloudFormation: `1`, `yes` and `0x10` stay what was written
+        if isinstance(parent, yaml.MappingNode) and index is None and isinstance(node, yaml.ScalarNode):
+            node.tag = node.tag if node.tag == _MERGE else _TEXT
+        return node
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser takes a third of the time
@@ -43,6 +58,15 @@ class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
     def __init__(self, stream: str) -> None:
         _Loader.__init__(self, stream)
         _Composer.__init__(self)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make a node's value; one that is not what its tag says is told with its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            shown = repr(node.value[:50]) if isinstance(node, yaml.ScalarNode) else "it"
+            problem = f"{shown} is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def _keep(loader: Any, _suffix: str, node: yaml.Node) -> Any:
@@ -63,11 +87,18 @@ def _integer(text: str, read: Callable[[], Any]) -> Any:
     return value
 
 
+def _number(loader: Any, node: yaml.Node) -> Any:
+    # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
+    if isinstance(node, yaml.ScalarNode) and ":" in node.value:
+        return node.value
+    if node.tag == _FLOAT:
+        return loader.construct_yaml_float(node)
+    return _integer(node.value, lambda: loader.construct_yaml_int(node))
+
+
 _TemplateLoader.add_multi_constructor("!", _keep)
-_TemplateLoader.add_constructor(
-    "tag:yaml.org,2002:int",
-    lambda loader, node: _integer(node.value, lambda: loader.construct_yaml_int(node)),
-)
+_TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
+_TemplateLoader.add_constructor(_FLOAT, _number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +212,8 @@ def _parse(name: str, text: str) -> Any:
     try:
         if name.endswith(".json"):
             return json.loads(text, parse_int=lambda digits: _integer(digits, lambda: int(digits)))
+        if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each with all before it
+            raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
         return yaml.load(text, Loader=_TemplateLoader)  # noqa: S506  a SafeLoader
     except json.JSONDecodeError as error:
         raise PermanentError(f"{FOLDER}/{name} line {error.lineno}: not JSON: {error.msg}") from error
@@ -228,7 +261,11 @@ def _their_parameters(files: Mapping[str, bytes], environment: Environment) -> d
 
 def _value(name: str, key: str, value: Any) -> str:
     text = _text(name, key, value)
-    if len(text.encode()) > _VALUE_LIMIT:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
+        raise PermanentError(f"{FOLDER}/{name}: the value of {key} is not valid Unicode") from error
+    if size > _VALUE_LIMIT:
         raise PermanentError(
             f"{FOLDER}/{name}: the value of {key} is longer than {_VALUE_LIMIT:,} bytes, which CloudFormation refuses"
         )

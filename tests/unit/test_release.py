@@ -201,3 +201,46 @@ def test_any_bytes_are_a_release_or_a_clear_refusal(content: bytes) -> None:
         environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
         with pytest.raises(PermanentError):
             build_release(environment, BRANCH, "x", SHA, {name: content}, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '!!int ""', "!!float x", "!!int +", '!!float ""', "!!bool maybe", "!!timestamp x", "2001-02-30",
+        "!!timestamp 2001-12-14 21:59:43 +99:99",
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_what_its_tag_says_has_its_line(value: str) -> None:
+    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml line 2: not YAML: '.*' is no "):
+        _build({"pipeline.yml": f"A: b\nC: {value}\n"})
+
+
+def test_numbers_to_the_base_of_60_are_text() -> None:
+    parameters = "development: {Greeting: 22:30}\nstaging: {Greeting: 1:2:3.5}\n"
+    files = {"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": parameters}
+    assert _build(files).parameters["Greeting"] == "22:30"
+    assert _build(files, Kind.STAGING).parameters["Greeting"] == "1:2:3.5"
+    assert _build(
+        {"pipeline.yml": TEMPLATE + "Size: 1" + ":1" * 2000 + ".5\n", "pipeline.parameters.json": PARAMETERS}
+    )
+
+
+@pytest.mark.parametrize("key", ["1", "yes", "0x10", "2001-01-01", "1.50", "null"])
+def test_a_key_is_the_text_that_was_written(key: str) -> None:
+    template = TEMPLATE.replace("Greeting:", f"{key}:")
+    release = _build({"pipeline.yml": template, "pipeline.parameters.yml": f"development: {{{key}: x}}"})
+    assert release.parameters[key] == "x"
+
+
+def test_merge_keys_are_merged_still() -> None:
+    release = _build(
+        {"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": "development: {<<: {Greeting: x}}"}
+    )
+    assert release.parameters["Greeting"] == "x"
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', '["\\udfff"]'])
+def test_a_value_with_half_a_surrogate_pair_is_named(value: str) -> None:
+    parameters = f'{{"development": {{"Greeting": {value}}}}}'
+    with pytest.raises(PermanentError, match=r"parameters\.json: the value of Greeting is not valid Unicode"):
+        _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": parameters})
