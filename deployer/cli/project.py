@@ -1,7 +1,9 @@
 """Commands for a working copy: `validate` and `init`. They need no settings, no Redis and no network."""
 
 import importlib.util
+import multiprocessing
 from importlib import resources
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ _GIVEN = {
     "ArtifactStore": "artifact-bucket",
     "ConnectionArn": "arn:aws:codeconnections:us-east-1:123456789012:connection/example",
 }
+_LINT_SECONDS = 30  # it takes less than one over what people write
+_LINT_SHOWN = 100  # findings
 _STARTER = ("pipeline.yml", "pipeline.parameters.json")
 
 
@@ -41,15 +45,8 @@ def validate(path: Path, *, json_: bool) -> None:
         if found.is_file() and found.name.startswith(_READ)
     }
     problems = _problems(files)
-    notes: list[str] = []
-    linted = []
     template = next((folder / name for name in files if _is_template(name)), None)
-    if problems and template is None:
-        notes.append("cfn-lint: skipped, there is no template")
-    elif importlib.util.find_spec("cfnlint") is None:
-        notes.append("cfn-lint: skipped, it is not installed (pip install cfn-lint)")
-    elif template:
-        linted = _lint(template)
+    linted, notes = _linted(template, refused=bool(problems))
     problems += [each for each in linted if each["level"] == "error"]
     warnings = [each for each in linted if each["level"] != "error"]
     if json_:
@@ -102,20 +99,64 @@ def _file_in(text: str) -> str:
     return next((word for word in words if word.startswith(f"{FOLDER}/")), FOLDER)
 
 
+def _linted(template: Path | None, *, refused: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """What cfn-lint says, or else a note why it was not asked."""
+    if template is None:
+        return [], ["cfn-lint: skipped, there is no template"]
+    if importlib.util.find_spec("cfnlint") is None:
+        return [], ["cfn-lint: skipped, it is not installed (pip install cfn-lint)"]
+    if refused:  # what is refused here may be what it dies of
+        return [], ["cfn-lint: skipped until this is mended"]
+    try:
+        return _lint(template), []
+    except _NotLintedError as error:
+        return [], [f"cfn-lint: {error}"]
+
+
+class _NotLintedError(DeployerError):
+    pass
+
+
 def _lint(template: Path) -> list[dict[str, Any]]:
+    """What cfn-lint says. It has a process of its own: some templates keep it busy for hours."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_lint_here, args=(template, sender))
+    child.start()
+    sender.close()
+    try:
+        if not receiver.poll(_LINT_SECONDS):
+            raise _NotLintedError(f"given up after {_LINT_SECONDS} s")
+        found: list[dict[str, Any]] | str = receiver.recv()
+    except EOFError as error:
+        raise _NotLintedError("it died of the template") from error
+    finally:
+        child.kill()
+        child.join()
+    if isinstance(found, str):
+        raise _NotLintedError(f"it cannot read the template: {found}")
+    return found
+
+
+def _lint_here(template: Path, sender: Connection) -> None:
     # not at the top: it is large, and not needed at run time
     from cfnlint.api import lint_file  # noqa: PLC0415
 
-    return [
-        {
-            "level": "error" if match.rule.severity == "error" else "warning",
-            "file": f"{FOLDER}/{template.name}",
-            "line": match.linenumber,
-            "environments": [str(kind) for kind in Kind],
-            "text": f"{match.rule.id} {match.message}",
-        }
-        for match in lint_file(template)
-    ]
+    try:
+        sender.send(
+            [
+                {
+                    "level": "error" if match.rule.severity == "error" else "warning",
+                    "file": f"{FOLDER}/{template.name}",
+                    "line": match.linenumber,
+                    "environments": [str(kind) for kind in Kind],
+                    "text": f"{match.rule.id} {match.message}",
+                }
+                for match in lint_file(template)[:_LINT_SHOWN]
+            ]
+        )
+    except Exception as error:  # noqa: BLE001  whatever it is, it is cfn-lint's own
+        sender.send(f"{type(error).__name__} {error}")
 
 
 def _told(problem: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`validate` and `init`: neither settings nor Redis are there."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert result.exit_code == 1
     found = json.loads(result.stdout)["problems"]
     assert any(each["text"].startswith("E3003") and each["line"] == 1 for each in found)
+
+
+def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0)
+    result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
+    assert (result.exit_code, result.stderr) == (0, "cfn-lint: given up after 0 s\n")
+
+
+def test_validate_outlives_cfn_lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("deployer.cli.project._lint_here", lambda _template, _sender: os._exit(1))
+    result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
+    assert (result.exit_code, result.stderr) == (0, "cfn-lint: it died of the template\n")
 
 
 def test_validate_of_what_is_no_working_copy(tmp_path: Path) -> None:
