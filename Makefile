@@ -8,7 +8,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test lint format bench chaos lock setup clean
+.PHONY: help run demo test lint format bench chaos fuzz lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ bench: $(READY) ## the measurements
 
 chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+fuzz: $(READY) ## a coverage-guided fuzzer on all that reads others' input: SECONDS= for each of seven targets
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds=$(SECONDS))
 
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 

@@ -1,0 +1,89 @@
+"""Reads each large input in a process with limits of its own, and prints what came of it as one line of JSON.
+
+Each line has the kind and name of the input, how it ended, and the seconds of CPU and the MB of memory it took.
+"""
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import DeployerError
+from deployer.events import parse_github
+from deployer.refs import Ref
+from deployer.release import build_release
+from tests.fuzz import large
+
+_MB = 1024 * 1024
+SECONDS = 20  # of CPU
+MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of addresses
+_TEMPLATE = b"Parameters: {a: {Default: 1}}\n" + large.PIPELINE.encode()
+_BRANCH = Ref.of_branch("feature/x")
+_ENVIRONMENT = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, _BRANCH)
+_HEADERS = {"X-GitHub-Event": "push", "X-GitHub-Delivery": "d-1"}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def _release(**files: bytes) -> None:
+    build_release(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {})
+
+
+def _cases() -> list[tuple[str, str, Callable[[], object]]]:
+    return [
+        *(
+            ("template", name, lambda make=make: _release(**{"pipeline.yml": make()}))
+            for name, (make, _) in large.TEMPLATES.items()
+        ),
+        *(
+            (
+                "parameters",
+                name,
+                lambda make=make: _release(**{"pipeline.yml": _TEMPLATE, "pipeline.parameters.json": make()}),
+            )
+            for name, (make, _) in large.PARAMETERS.items()
+        ),
+        *(
+            (
+                "payload",
+                name,
+                lambda make=make, form=form: parse_github({**_HEADERS, **(_FORM if form else {})}, make()),
+            )
+            for name, (make, form, _) in large.PAYLOADS.items()
+        ),
+    ]
+
+
+def _limited(kind: str, name: str, read: Callable[[], object]) -> None:
+    """Read one input and print what came of it; in a process that ends then."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY[kind] * _MB, MEMORY[kind] * _MB))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    try:
+        read()
+        ended = "release"
+    except DeployerError as error:
+        ended = str(error)
+    except Exception as error:  # noqa: BLE001  this is what is looked for
+        ended = f"unexpected {type(error).__name__}: {error}"
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = round(used.ru_utime + used.ru_stime, 2)
+    print(json.dumps([kind, name, ended, seconds, used.ru_maxrss // 1024]), flush=True)
+
+
+def main() -> None:
+    """Read all of them, one after another."""
+    for kind, name, read in _cases():
+        child = os.fork()
+        if not child:
+            try:
+                _limited(kind, name, read)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            print(json.dumps([kind, name, f"killed by signal {status & 127}", 0, 0]), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The whole corpus breaks no promise; nor does a short run of the fuzzer, which finds a fault that is there."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import large
+from tests.fuzz.runner import CORPUS, MISSING, Finding, available, fuzz, runs
+from tests.fuzz.targets import TARGETS
+
+SEEDS = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.glob("*/*"))
+needs_atheris = pytest.mark.skipif(not available(), reason=MISSING)
+
+
+def test_each_target_has_seeds_and_the_corpus_stays_small() -> None:
+    assert {seed.partition("/")[0] for seed in SEEDS} == set(TARGETS)
+    assert sum((CORPUS / seed).stat().st_size for seed in SEEDS) < 300_000
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_corpus_breaks_no_promise(target: str) -> None:
+    broken = {}
+    for path in sorted((CORPUS / target).iterdir()):
+        try:
+            TARGETS[target](path.read_bytes())
+        except Exception as error:  # noqa: BLE001  all of them are told at once
+            broken[path.name] = f"{type(error).__name__}: {error}"
+    assert not broken
+
+
+@pytest.mark.parametrize("name", large.BRACKETS)
+@pytest.mark.parametrize("target", ["github", "aws", "post-github", "post-aws"])
+def test_a_hundred_thousand_brackets_break_no_promise(target: str, name: str) -> None:
+    head = b"" if target == "aws" else b"event:push\ndelivery:d-1\n\n"
+    TARGETS[target](head + large.BRACKETS[name])
+
+
+@needs_atheris
+@pytest.mark.timeout(300)
+def test_some_seconds_of_fuzzing_find_nothing(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda target: fuzz(target, 1, tmp_path), TARGETS))
+    assert not any(found), "\n".join(str(each) for each in found if each)
+    for target in TARGETS:  # the corpus and what was made of it
+        assert runs(target, tmp_path) > len(list((CORPUS / target).iterdir()))
+
+
+@needs_atheris
+def test_a_fault_is_found_and_its_input_repeats_it(tmp_path: Path) -> None:
+    found = fuzz("planted", 40, tmp_path, seed=1, module="tests.fuzz.planted")
+    assert isinstance(found, Finding)
+    assert "the planted fault" in str(found)
+    assert found.path is not None
+    assert f"--input {found.path} planted" in str(found)
+    again = "import sys; from tests.fuzz.planted import TARGETS; TARGETS['planted'](open(sys.argv[1], 'rb').read())"
+    repeated = subprocess.run(
+        [sys.executable, "-c", again, found.path], capture_output=True, text=True, check=False
+    )
+    assert "RuntimeError: the planted fault" in repeated.stderr
+
+
+def test_one_input_is_tried_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(b"acme/api\nrefs/heads/x\nmain")
+    command = [sys.executable, "-m", "tests.fuzz", "--input", path]
+    good = subprocess.run([*command, "refs"], capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stdout) == (0, f"refs: {path} breaks nothing\n")
+    bad = subprocess.run([*command, "nothing"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2
+    assert "there is no target nothing" in bad.stderr
