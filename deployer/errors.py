@@ -3,9 +3,27 @@
 See docs/decisions/0004-errors-by-remedy.md for how a task maps each of them to queue behaviour.
 """
 
+_LIMIT = 500  # an error may quote what was sent or pushed, which may be megabytes
+_TAIL = 150
+
+
+def one_line(text: object) -> str:
+    """Any text as one printable line of at most 500 characters; what is cut out of it is its middle."""
+    line = " ".join(str(text).split())
+    if len(line) > _LIMIT:  # it quotes first and explains last
+        line = f"{line[: _LIMIT - _TAIL - 3]} … {line[-_TAIL:]}"
+    return "".join(each if each.isprintable() else "\ufffd" for each in line)
+
 
 class DeployerError(Exception):
-    """Every error that deployer raises on purpose. Its text is one line, fit for people."""
+    """Every error that deployer raises on purpose. Its text is one line, fit for people.
+
+    Args:
+        message: made `one_line`, whatever it quotes.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message))
 
 
 class TransientError(DeployerError):

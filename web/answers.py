@@ -15,6 +15,7 @@ from deployer.errors import (
     PermanentError,
     SignatureError,
     UnavailableError,
+    one_line,
 )
 
 _log = logging.getLogger("deployer.web")
@@ -24,8 +25,6 @@ BROKEN = (
 )  # a connection that ended; gunicorn's word for a malformed chunk
 CUT_OFF = "the body ended early, or is not in the chunks that its headers promise"
 RETRY_AFTER = 5  # seconds; GitHub repeats nothing by itself, AWS and scripts do
-_REASON_LIMIT = 500  # a reason may quote what was sent, which may be megabytes
-_TAIL = 150
 _CODES: tuple[tuple[type[DeployerError], int], ...] = (
     (UnavailableError, 503),
     (SignatureError, 401),
@@ -43,14 +42,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-
-def one_line(error: object) -> str:
-    """An error's text as one printable line of bounded length; what is cut out of it is its middle."""
-    text = " ".join(str(error).split())
-    if len(text) > _REASON_LIMIT:  # it quotes first and explains last
-        text = f"{text[: _REASON_LIMIT - _TAIL - 3]} … {text[-_TAIL:]}"
-    return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def _path() -> str:
@@ -85,7 +76,7 @@ def register(app: Flask) -> None:
     @app.errorhandler(DeployerError)
     def _ours(error: DeployerError) -> Response:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
-        reason = one_line(error)
+        reason = str(error)
         _log.warning("%s %s: %d %s", request.method, _path(), code, reason)
         return refuse(code, reason)
 

@@ -7,7 +7,6 @@ from werkzeug.wrappers import Response
 
 from deployer.errors import UnavailableError
 from deployer.letters import warnings_of
-from web.answers import one_line
 from web.context import deployer
 
 blueprint = Blueprint("health", __name__)
@@ -31,7 +30,7 @@ def readyz() -> Response:
         asked.result(_READY_SECONDS)
     except (UnavailableError, TimeoutError) as error:
         asked.cancel()
-        reason = one_line(error) or f"Redis does not answer within {_READY_SECONDS:g} s"
+        reason = str(error) or f"Redis does not answer within {_READY_SECONDS:g} s"
         away: Response = jsonify(status="not ready", parts={"redis": reason})
         away.status_code = 503
         return away

@@ -11,10 +11,10 @@ import time
 from flask import Blueprint, current_app, g, jsonify, request
 from werkzeug.wrappers import Response
 
-from deployer.errors import PayloadError, SignatureError
+from deployer.errors import PayloadError, SignatureError, one_line
 from deployer.events import BODY_LIMIT, Ping, parse_aws, parse_github, verify_key, verify_signature
 from deployer.intake import Answer
-from web.answers import BROKEN, CUT_OFF, one_line, refuse
+from web.answers import BROKEN, CUT_OFF, refuse
 from web.context import deployer
 from web.metrics import Metrics
 
