@@ -13,7 +13,6 @@ import pytest
 
 from deployer.embedded_redis import prepare
 
-
 _TESTS = Path(__file__).parent
 
 
