@@ -47,14 +47,21 @@ def available() -> bool:
 
 
 def fuzz(
-    target: str, seconds: int, scratch: Path, *, seed: int = 0, module: str = "tests.fuzz.targets"
+    target: str,
+    seconds: int,
+    scratch: Path,
+    *,
+    inputs: int = -1,
+    seed: int = 0,
+    module: str = "tests.fuzz.targets",
 ) -> Finding | None:
     """Run one target under atheris, from its corpus.
 
     Args:
         target: its name in the module's TARGETS.
-        seconds: how long.
+        seconds: how long at most.
         scratch: new interesting inputs go to a folder of the target in it, findings beside it.
+        inputs: how many at most, with those of the corpus; -1 for as many as there is time for.
         seed: of every choice; 0 for a random one.
         module: where the target is.
     """
@@ -64,7 +71,7 @@ def fuzz(
     command = [
         sys.executable, "-m", "tests.fuzz.child", module, target,
         f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY}",
-        f"-max_len={INPUT_BYTES}", f"-seed={seed}", f"-dict={HERE / 'tokens.dict'}",
+        f"-max_len={INPUT_BYTES}", f"-runs={inputs}", f"-seed={seed}", f"-dict={HERE / 'tokens.dict'}",
         f"-artifact_prefix={scratch}/{target}-", "-print_final_stats=1",
         str(grown), *seeds,
     ]  # fmt: skip
