@@ -1,35 +1,73 @@
-"""Any interleaving of what web, workers, sweeper and people do to a lane, with workers that die and time that passes.
+"""Any interleaving of what web, workers, sweeper and people do to a lane, side by side with the model of it.
 
-After every step the lane must hold what docs/lanes.md promises; at the end everything must come to its outcome.
+After every step, answers and the whole state agree with lane_model.py, and what docs/lanes.md promises holds in both;
+at the end everything comes to its outcome.
+
+The script's clock stands still but for the time that a rule lets pass, so that all times agree to the millisecond.
+Durations are numbers of ticks: much is due at the very moment of a step. (The real clock is in test_lanes.py.)
 """
 
 import json
+from collections import Counter
+from dataclasses import asdict, replace
+from importlib import resources
 from typing import Any, ClassVar
+from uuid import UUID
 
 import fakeredis
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter
 
 from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
+from deployer.adapters.redis_lanes import RedisLanes, letter_id
 from deployer.environments import Repository
-from deployer.errors import LaneLostError
-from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
+from deployer.errors import LaneLostError, NotFoundError
+from deployer.ledger import (
+    RESYNC_KEY,
+    Activity,
+    Cause,
+    DeadLetter,
+    DeliveryRecord,
+    EnvironmentRecord,
+    Task,
+    Work,
+)
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
-ENVIRONMENTS = ["development:refs/heads/x", "development:refs/heads/y", "staging", "production"]
-LEASE, GRACE, ATTEMPTS = 30, 10, 3
-FINAL = {"deployed", "deleted", "superseded", "skipped", "failed", "dead-lettered"}
+X, Y, PRODUCTION = "development:refs/heads/x", "development:refs/heads/y", "production"
+START = 1_800_000_000  # where the clock begins, in epoch seconds
+TICK = 20
+LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
+# the fields of work that the model knows
+FIELDS = [
+    "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
+    "replaced_after", "replaced_at", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
+    "last_error", "not_before",
+]  # fmt: skip
+TICKS = st.sampled_from([0, 1, 2, 5])
+PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
+KINDS = st.sampled_from(["done", "skipped", "failed", "again", "snooze", "retry", "retry", "dead", "dead"])
 
 
 class LaneMachine(RuleBasedStateMachine):
-    """One lane, driven at random."""
+    """One lane in Redis and its model, driven at random."""
 
     client: ClassVar[Any]
+    change: ClassVar[tuple[str, str]] = ("", "")  # of the script: old and new text
     messages = Bundle("messages")
     held = Bundle("held")
 
@@ -37,146 +75,316 @@ class LaneMachine(RuleBasedStateMachine):
     def begin_empty(self) -> None:
         self.client.flushall()
         self.lanes = RedisLanes(self.client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
-        self.deliveries: set[str] = set()
-        self.tokens: list[int] = []
-        self.works: dict[int, Work] = {}
+        source = resources.files("deployer.adapters").joinpath("lanes.lua").read_text()
+        for old, new in (("C('TIME')", f"{{ {START}, 0 }}"), self.change):
+            assert old in source, old
+            source = source.replace(old, new)
+        self.lanes._script = self.client.register_script(source)
+        self.model = Lane("acme/hello", LEASE, GRACE, ATTEMPTS)
+        self.now = 0
+        self.let_pass(1)  # no time is 0, which stands for none
         self.numbers = 0
+        self.tokens: list[int] = []
+        self.works: dict[int, tuple[Work, Entry]] = {}
 
-    def handed(self, dispatch: Dispatch | None) -> Any:
-        """A message that goes out; its token is no older than any before."""
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def sent(self, dispatch: Dispatch | None, handed: Handed | None) -> Any:
+        """A message that goes out. The model learns the token, which must be greater than all before."""
+        assert (dispatch is None) == (handed is None), (dispatch, handed)
         if dispatch is None:
             return multiple()
-        assert dispatch.token >= max(self.tokens, default=0)
-        self.tokens.append(dispatch.token)
-        return dispatch
+        if handed.token not in self.tokens:
+            assert dispatch.token > max(self.tokens, default=0)
+            self.tokens.append(dispatch.token)
+            self.model.token = dispatch.token
+            self.model.sent = handed = replace(handed, token=dispatch.token)
+        assert dispatch == Dispatch("acme/hello", handed.environment, handed.task, handed.token)
+        return handed.token
+
+    def accept_both(self, work: Work, delivery: str = "", event: str = "") -> Any:
+        accepted = self.lanes.accept(HELLO, work, delivery, event)
+        outcome, detail, handed = self.model.accept(self.now, work, delivery, event)
+        assert accepted.outcome == outcome
+        assert (accepted.goal if outcome == "queued" else accepted.reason.rpartition(" ")[2]) == detail
+        return self.sent(accepted.dispatch, handed)
 
     # --- web and people
 
     @rule(
         target=messages,
-        environment=st.sampled_from(ENVIRONMENTS),
-        cause=st.sampled_from([Cause.PUSH, Cause.PUSH, Cause.DELETION, Cause.EVENT, Cause.REDEPLOY]),
+        environment=PLACES,
+        cause=st.sampled_from([Cause.PUSH, Cause.PUSH, Cause.DELETION]),
         pushed_at=st.integers(0, 3),
     )
-    def accept(self, environment: str, cause: Cause, pushed_at: int) -> Any:
-        self.numbers += 1
-        delivery = "" if cause is Cause.REDEPLOY else f"d{self.numbers}"
-        task = Task.NOTIFY if cause is Cause.EVENT else Task.SYNC
-        ref = "refs/tags/v1" if environment == "production" else "refs/heads/x"
-        work = Work(environment, task=task, cause=cause, ref=ref, after="a" * 40, pushed_at=pushed_at)
-        accepted = self.lanes.accept(HELLO, work, delivery, "an event")
-        assert accepted.outcome == "queued"
-        if delivery:
-            self.deliveries.add(delivery)
-        return self.handed(accepted.dispatch)
+    def accept_push(self, environment: str, cause: Cause, pushed_at: int) -> Any:
+        n = self.number()
+        ref = "refs/tags/v1" if environment == PRODUCTION else environment.partition(":")[2]
+        pushed = pushed_at if cause == Cause.PUSH else 0
+        work = Work(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed)
+        return self.accept_both(work, f"d.{n}", "push")
 
-    @rule(target=messages)
-    def resync(self) -> Any:
-        work = Work(RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC)
-        return self.handed(self.lanes.accept(HELLO, work).dispatch)
-
-    @rule(data=st.data(), target=messages)
-    def tell_again(self, data: st.DataObject) -> Any:
-        """GitHub repeats a delivery: it counts once, unless it ended badly."""
-        if not self.deliveries:
-            return multiple()
-        delivery = data.draw(st.sampled_from(sorted(self.deliveries)))
-        before = self.outcome(delivery)
-        accepted = self.lanes.accept(HELLO, Work(ENVIRONMENTS[0], after="b" * 40), delivery, "an event")
-        assert accepted.outcome == ("queued" if before in {"failed", "dead-lettered"} else "duplicate")
-        return self.handed(accepted.dispatch)
-
-    @rule(target=messages)
-    def replay(self) -> Any:
-        letters = self.lanes.dead_letters(HELLO)
-        return self.handed(self.lanes.replay(letters[0].id).dispatch) if letters else multiple()
-
-    # --- workers; a message may come late, twice or never
-
-    @rule(target=held, dispatch=messages)
-    def begin(self, dispatch: Dispatch) -> Any:
-        before = self.dump()
-        work = self.lanes.begin(HELLO, dispatch.token)
-        if work is None:
-            assert self.dump() == before
-            return multiple()
-        assert dispatch.token == max(self.tokens), "only the newest token begins"
-        self.works[dispatch.token] = work
-        return dispatch.token
-
-    @rule(token=held)
-    def extend(self, token: int) -> None:
-        before = self.dump()
-        if not self.lanes.extend(HELLO, token):
-            assert self.dump() == before
+    @rule(target=messages, environment=PLACES)
+    def accept_event(self, environment: str) -> Any:
+        work = Work(environment, task=Task.NOTIFY, cause=Cause.EVENT)
+        return self.accept_both(work, f"e.{self.number()}", "stage Build")
 
     @rule(
         target=messages,
-        token=consumes(held),
-        kind=st.sampled_from(["done", "failed", "again", "snooze", "retry", "dead"]),
-        seconds=st.integers(1, 40),
+        environment=st.sampled_from([X, X, RESYNC_KEY]),
+        cause=st.sampled_from([Cause.RESYNC, Cause.RESYNC, Cause.REDEPLOY, Cause.TEARDOWN]),
     )
-    def finish(self, token: int, kind: str, seconds: int) -> Any:
-        work = self.works[token]
-        letter = DeadLetter(f"acme~hello-{token}", "acme/hello", work.task, "why", "", 0, work.to_json())
-        verdicts: dict[str, Any] = {
-            "done": Done("deployed", "well"),
-            "failed": Done("failed", "badly"),
-            "again": Again(work.but(task=Task.TRIGGER)),
-            "snooze": Snooze(work, seconds),
-            "retry": Retry(work, seconds),
-            "dead": Dead(letter),
-        }
-        before, newest = self.dump(), max(self.tokens)
-        try:
-            return self.handed(self.lanes.finish(HELLO, token, verdicts[kind]))
-        except LaneLostError:
-            assert self.dump() == before, "an old token changes nothing"
+    def accept_undelivered(self, environment: str, cause: Cause) -> Any:
+        cause, task = (Cause.RESYNC, Task.RESYNC) if environment == RESYNC_KEY else (cause, Task.SYNC)
+        return self.accept_both(Work(environment, task=task, cause=cause, goal=f"g{self.number()}", sha="c"))
+
+    @precondition(lambda self: self.model.deliveries)
+    @rule(target=messages, data=st.data())
+    def tell_again(self, data: st.DataObject) -> Any:
+        """GitHub and AWS repeat a delivery: it counts once."""
+        return self.accept_again(data.draw(st.sampled_from(sorted(self.model.deliveries))))
+
+    @precondition(lambda self: self.ended_badly())
+    @rule(target=messages, data=st.data())
+    def redeliver(self, data: st.DataObject) -> Any:
+        """One that ended badly counts again."""
+        return self.accept_again(data.draw(st.sampled_from(self.ended_badly())))
+
+    def ended_badly(self) -> list[str]:
+        """Deliveries that may come again; those in a dead letter if there are any, they are rare."""
+        found = sorted(name for name, each in self.model.deliveries.items() if each.outcome in REPEATABLE)
+        return [each for each in found if self.model.deliveries[each].letter in self.model.letters] or found
+
+    def accept_again(self, delivery: str) -> Any:
+        if delivery.startswith("e"):
+            return self.accept_both(Work(X, task=Task.NOTIFY, cause=Cause.EVENT), delivery, "stage Build")
+        return self.accept_both(Work(X, after="again", pushed_at=2), delivery, "push")
+
+    @rule(again=st.booleans())
+    def ignore(self, again: bool) -> None:
+        delivery = next(iter(self.model.deliveries), "d.0") if again else f"d.{self.number()}"
+        self.lanes.ignore(DeliveryRecord(delivery, "acme/hello", reason="a star"))
+        self.model.ignore(delivery, "ignored", "a star")
+
+    @rule(target=messages, data=st.data())
+    def replay(self, data: st.DataObject) -> Any:
+        letter = data.draw(st.sampled_from(sorted(self.model.letters) or [letter_id(HELLO, 0)]))
+        if letter not in self.model.letters:
+            assert self.model.replay(self.now, letter, "") is None
+            with pytest.raises(NotFoundError):
+                self.lanes.replay(letter)
             return multiple()
-        finally:
-            if self.dump() != before:
-                assert token == newest, "only the newest token finishes"
+        drawn = UUID(int=self.number() << 80)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("deployer.adapters.redis_lanes.uuid.uuid4", lambda: drawn)
+            accepted = self.lanes.replay(letter)
+        goal, handed = self.model.replay(self.now, letter, f"replay-{drawn.hex[:12]}")
+        assert accepted.goal == goal
+        return self.sent(accepted.dispatch, handed)
+
+    @precondition(lambda self: self.model.letters)
+    @rule()
+    def discard(self) -> None:
+        letter = min(self.model.letters)
+        self.lanes.discard(letter)
+        assert self.model.discard(letter)
+
+    # --- workers; a message may come late, twice or never
+
+    @rule(target=held, token=messages)
+    def begin(self, token: int) -> Any:
+        return self.begin_both(token)
+
+    @precondition(lambda self: self.model.status == "sent")
+    @rule(target=held)
+    def begin_what_was_sent(self) -> Any:
+        return self.begin_both(self.model.token)
+
+    @precondition(lambda self: self.model.status == "sent")
+    @rule(target=messages, kind=KINDS, ticks=TICKS, recorded=st.booleans())
+    def carry_out(self, kind: str, ticks: int, recorded: bool) -> Any:
+        """A worker does at once what was sent."""
+        return self.finish_both(self.begin_both(self.model.token), kind, ticks, recorded)
+
+    @precondition(lambda self: self.model.status == "sent")
+    @rule(target=messages)
+    def kill(self) -> Any:
+        """What was sent kills its worker."""
+        self.begin_both(self.model.token)
+        return self.sweep_both(LEASE // TICK)
+
+    def begin_both(self, token: int) -> Any:
+        work, entry = self.lanes.begin(HELLO, token), self.model.begin(self.now, token)
+        assert (work is None) == (entry is None)
+        if work is None:
+            return multiple()
+        assert self.entry(asdict(work)) == known(entry)
+        self.works[token] = work, entry
+        return token
+
+    @rule(token=held)
+    def extend(self, token: int) -> None:
+        assert self.lanes.extend(HELLO, token) == self.model.extend(self.now, token)
+
+    @rule(target=messages, token=held, kind=KINDS, ticks=TICKS, recorded=st.booleans())
+    def finish(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:
+        return self.finish_both(token, kind, ticks, recorded)
+
+    def finish_both(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:
+        times = START + self.now, self.now
+        real, modelled = (
+            self.verdict(kind, token, work, at, ticks * TICK, recorded)
+            for work, at in zip(self.works[token], times, strict=True)
+        )
+        handed = self.model.finish(self.now, token, modelled)
+        try:
+            dispatch = self.lanes.finish(HELLO, token, real)
+        except LaneLostError:
+            assert handed == LOST
+            return multiple()
+        assert handed != LOST
+        return self.sent(dispatch, handed)
+
+    def verdict(self, kind: str, token: int, work: Work, at: float, seconds: int, recorded: bool) -> Any:
+        record = EnvironmentRecord("acme/hello", work.environment, "stack", commit=kind) if recorded else None
+        match kind:
+            case "again":
+                return Again(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
+            case "snooze":
+                return Snooze(work.but(polls=work.polls + 1, execution="i"), seconds, record)
+            case "retry":
+                return Retry(work.but(last_error="throttled"), seconds)
+            case "dead":
+                name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")
+                letter = DeadLetter(name, "acme/hello", work.task, "a bug", "trace", at, work.to_json())
+                return Dead(letter, record)
+        return Done({"done": "deployed"}.get(kind, kind), "because", record)
+
+    @rule(token=consumes(held))
+    def crash(self, token: int) -> None:
+        """A worker never comes back, and its lease runs out."""
+        assert token in self.works
+        self.let_pass(LEASE // TICK)
+
+    @precondition(lambda self: self.model.status == "running")
+    @rule(kind=KINDS, ticks=TICKS)
+    def stall(self, kind: str, ticks: int) -> None:
+        """A worker sleeps past its lease, another takes over at once, and the first tries to go on."""
+        token = self.model.token
+        self.sweep_both(LEASE // TICK)
+        if self.model.status == "sent":
+            self.begin_both(self.model.token)
+        assert not self.lanes.extend(HELLO, token)
+        self.finish_both(token, kind, ticks, recorded=True)
 
     # --- time
 
-    @rule(target=messages, seconds=st.integers(0, 60))
-    def sweep(self, seconds: int) -> Any:
-        self.lanes.clock_offset_ms += seconds * 1000
+    def let_pass(self, ticks: int) -> None:
+        self.now += ticks * TICK
+        self.lanes.clock_offset_ms = self.now * 1000
+
+    @rule(ticks=TICKS)
+    def time_passes(self, ticks: int) -> None:
+        self.let_pass(ticks)
+
+    @rule(target=messages, ticks=TICKS)
+    def sweep(self, ticks: int) -> Any:
+        return self.sweep_both(ticks)
+
+    def sweep_both(self, ticks: int) -> Any:
+        self.let_pass(ticks)
+        self.client.zadd("deployer:lanes", {HELLO.key: 0})  # a look may come early
         found = self.lanes.sweep()
         assert len(found) <= 1
-        return self.handed(found[0] if found else None)
+        return self.sent(found[0] if found else None, self.model.sweep(self.now))
 
-    @rule(target=messages, token=held)
-    def stall(self, token: int) -> Any:
-        """A worker sleeps past its lease, and another one takes over at once."""
-        self.lanes.clock_offset_ms += (LEASE + 1) * 1000
-        dispatch = next(iter(self.lanes.sweep()), None)
-        if dispatch and (work := self.lanes.begin(HELLO, dispatch.token)):
-            assert dispatch.token > token
-            self.works[dispatch.token] = work
-            self.tokens.append(dispatch.token)
-        return multiple()
+    @precondition(lambda self: self.numbers > 8 and self.now and not self.wiped)
+    @rule()
+    def redis_is_wiped(self) -> None:
+        self.client.flushall()
+        self.let_pass(1)  # longer than a millisecond, so that tokens go on
+        self.model = self.model.wiped()
+        self.wiped = True
 
-    # --- what always holds
+    wiped = False
 
-    @invariant()
-    def an_environment_is_in_one_place(self) -> None:
-        queue = self.client.lrange(f"{PREFIX}:queue", 0, -1)
-        snoozed = self.client.zrange(f"{PREFIX}:snoozed", 0, -1)
-        assert len(queue) == len(set(queue))
-        assert not set(queue) & set(snoozed)
-        assert set(queue) | set(snoozed) == set(self.client.hkeys(f"{PREFIX}:items"))
+    # --- both hold the same, and what always holds
 
     @invariant()
-    def a_delivery_waits_in_one_place_or_has_its_outcome(self) -> None:
-        state = self.client.hgetall(f"{PREFIX}:state")
-        entries = [json.loads(text) for text in self.client.hvals(f"{PREFIX}:items")]
-        if state.get("status") == "running":
-            entries.append(json.loads(state["current"]))
-        waiting = [each for entry in entries for each in entry["deliveries"].split(",") if each]
-        assert len(waiting) == len(set(waiting))
-        assert set(waiting) == {each for each in self.deliveries if self.outcome(each) == "queued"}
-        assert all(self.outcome(each) in FINAL for each in self.deliveries - set(waiting))
+    def agree(self) -> None:
+        seen = self.seen()
+        model = replace(
+            self.model,
+            waiting=[known(each) for each in self.model.waiting],
+            snoozed={name: (due, known(entry)) for name, (due, entry) in self.model.snoozed.items()},
+            running=known(self.model.running) if self.model.running else None,
+            letters={name: replace(each, work=known(each.work)) for name, each in self.model.letters.items()},
+            environments={name: each.but(updated_at=0) for name, each in self.model.environments.items()},
+        )
+        if model.status == "idle":  # nobody looks at them then
+            model.until = model.sends = 0
+        assert vars(seen) == vars(model)
+        assert not list(seen.violations())
+        assert not list(model.violations())
+
+    def seen(self) -> Lane:
+        """The lane as it stands in Redis, in the model's form."""
+        pipe = self.client.pipeline(transaction=False)
+        for name in ("state", "items", "environments", "dead", "counters"):
+            pipe.hgetall(f"{PREFIX}:{name}")
+        pipe.lrange(f"{PREFIX}:queue", 0, -1)
+        pipe.lrange(f"{PREFIX}:activity", 0, -1)
+        pipe.zrange(f"{PREFIX}:snoozed", 0, -1, withscores=True)
+        pipe.zscore("deployer:lanes", HELLO.key)
+        for delivery in self.model.deliveries:
+            pipe.hgetall(f"{PREFIX}:delivery:{delivery}")
+            pipe.ttl(f"{PREFIX}:delivery:{delivery}")
+        state, items, environments, dead, counters, queue, activity, snoozed, look, *records = pipe.execute()
+        assert set(items) == {*queue, *(name for name, _ in snoozed)}, "1: an environment is in one place"
+        if items or state.get("status", "idle") != "idle":
+            assert since_start(look / 1000) <= self.model.look(self.now), "7: it is looked at in time"
+        status = state.get("status", "idle")
+        deliveries = {}
+        for delivery, record, ttl in zip(self.model.deliveries, records[::2], records[1::2], strict=True):
+            assert (ttl == -1) == (record["outcome"] == "queued"), "3: what waits is not forgotten"
+            deliveries[delivery] = Delivery(
+                record.get("environment", ""),
+                record.get("event", ""),
+                record["outcome"],
+                record["reason"],
+                int(record.get("times", 0)),
+                record.get("letter", ""),
+                "finished_at" in record,
+            )
+        return Lane(
+            "acme/hello", LEASE, GRACE, ATTEMPTS,
+            waiting=[self.entry(json.loads(items[name])) for name in queue],
+            snoozed={name: (since_start(due / 1000), self.entry(json.loads(items[name]))) for name, due in snoozed},
+            running=self.entry(json.loads(state["current"])) if status == "running" else None,
+            status=status,
+            sent=None if status == "idle" else Handed(state["env"], state["task"], int(state["token"])),
+            token=int(state.get("token", self.model.token)),
+            until=since_start(float(state["until"]) / 1000) if status != "idle" else 0,
+            sends=int(state["sends"]) if status != "idle" else 0,
+            deliveries=deliveries,
+            environments={
+                name: EnvironmentRecord.from_json(text).but(updated_at=0) for name, text in environments.items()
+            },
+            letters={name: self.letter(json.loads(text)) for name, text in dead.items()},
+            activity=[replace(line, at=since_start(line.at)) for line in map(Activity.from_json, activity)],
+            counters=Counter({name: int(value) for name, value in counters.items()}),
+        )  # fmt: skip
+
+    def entry(self, found: dict[str, Any]) -> Entry:
+        times = {name: since_start(found.get(name, 0)) for name in ("accepted_at", "replaced_at")}
+        times["not_before"] = since_start(found.get("not_before", 0) / 1000)
+        return Entry(**{name: found[name] for name in FIELDS if name in found} | times)
+
+    def letter(self, found: dict[str, Any]) -> Letter:
+        work = self.entry(json.loads(found["work"]))
+        return Letter(found["task"], found["reason"], found["traceback"], since_start(found["at"]), work)
 
     def teardown(self) -> None:
         """Everything comes to rest when workers do their work again."""
@@ -184,6 +392,7 @@ class LaneMachine(RuleBasedStateMachine):
             return
         for _ in range(80):
             self.lanes.clock_offset_ms += 61_000
+            self.client.zadd("deployer:lanes", {HELLO.key: 0})
             for dispatch in self.lanes.sweep():
                 found: Dispatch | None = dispatch
                 while found:
@@ -192,36 +401,87 @@ class LaneMachine(RuleBasedStateMachine):
             if not self.lanes.lanes():
                 break
         assert not self.lanes.lanes()
-        assert all(self.outcome(each) in FINAL for each in self.deliveries)
-
-    def outcome(self, delivery: str) -> str:
-        return str(self.client.hget(f"{PREFIX}:delivery:{delivery}", "outcome"))
-
-    def dump(self) -> dict[str, Any]:
-        """All of the lane but counters and the times of looks."""
-        readers = {"hash": "hgetall", "list": "lrange", "zset": "zrange", "string": "get"}
-        found = {}
-        for key in sorted(self.client.keys(f"{PREFIX}*")):
-            kind = self.client.type(key)
-            extra = (0, -1) if kind in {"list", "zset"} else ()
-            found[key] = getattr(self.client, readers[kind])(key, *extra)
-        return found
+        assert all(self.lanes.delivery(each).outcome in FINAL for each in self.model.deliveries)
 
 
-def test_any_interleaving_on_fakeredis() -> None:
-    machine = type("OnFakeRedis", (LaneMachine,), {"client": fakeredis.FakeRedis(decode_responses=True)})
-    machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+def since_start(seconds: float) -> float:
+    """A time of the script in the model's; 0 stays 0."""
+    return round(seconds - START, 3) if seconds else 0
+
+
+def known(entry: Entry) -> Entry:
+    """An entry without the fields that the model does not know."""
+    return Entry(**{name: getattr(entry, name) for name in FIELDS})
+
+
+def drive(client: Any, change: tuple[str, str] = ("", ""), examples: int = 100, **options: Any) -> None:
+    """Run the machine on a server."""
+    machine = type("Machine", (LaneMachine,), {"client": client, "change": change})
+    machine.TestCase.settings = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        **options,
+    )
     machine.TestCase().runTest()
 
 
-@pytest.mark.parametrize("steps", [40])
-def test_any_interleaving_on_a_server(redis_url: str, steps: int) -> None:
+def test_any_interleaving_on_fakeredis() -> None:
+    drive(fakeredis.FakeRedis(decode_responses=True))
+
+
+def test_any_interleaving_on_a_server(redis_url: str) -> None:
     with connect(redis_url) as client:
-        machine = type("OnAServer", (LaneMachine,), {"client": client})
-        machine.TestCase.settings = settings(
-            max_examples=100,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
+        drive(client, examples=30)
+
+
+# what the test has to see when it is missing or wrong in the script: those that it sees within a few examples
+BREAKAGES = {
+    "begin looks at no token": (
+        "if held('token') ~= token or held('status') ~= 'sent'",
+        "if held('status') ~= 'sent'",
+    ),
+    "extend looks at no token": (
+        "if held('token') ~= token or held('status') ~= 'running' then return answer(0)",
+        "if held('status') ~= 'running' then return answer(0)",
+    ),
+    "finish looks at no token": (
+        "if held('token') ~= token or held('status') ~= 'running' then return answer('lost')",
+        "if held('status') ~= 'running' then return answer('lost')",
+    ),
+    "a token begins twice": ("or held('status') ~= 'sent' then", "then"),
+    "what runs still waits": ("C('HDEL', items, env)", ""),
+    "pushes out of order": ("newer.pushed_at < (older.pushed_at or 0)", "false"),
+    "a rest is not kept": ("return (work.not_before or 0) > now", "return false"),
+    "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
+    "lost workers without end": ("work.attempts >= tonumber(max_attempts)", "false"),
+    "a snooze costs an attempt": ("if kind == 'snooze' then work.attempts = 0 end", ""),
+    "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
+    "woken and still asleep": ("    C('ZREM', snoozed, env)\n    C('RPUSH'", "    C('RPUSH'"),
+    "a lost message is repeated without pause": ("grace * 2 ^ (sends - 1)", "grace"),
+    "a replay keeps old attempts": ("work.attempts, work.polls, work.goal = 0,", "work.polls, work.goal ="),
+    "a redelivery leaves its letter": ("C('HDEL', P .. ':dead', letter)\n      local died", "local died"),
+    "what was sent is not sent anew": ("held('task') ~= work.task", "false"),
+    "again goes to the end": ("C('LPUSH', queue, env)", "C('RPUSH', queue, env)"),
+    "a queued delivery expires": (
+        "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
+        "    C('HDEL', key, 'finished_at')\n    count",
+    ),
+    "an end stays while it waits again": (
+        "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
+        "    C('PERSIST', key)\n    count",
+    ),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_a_broken_script_is_seen(breakage: str) -> None:
+    with pytest.raises(AssertionError):
+        drive(
+            fakeredis.FakeRedis(decode_responses=True),
+            BREAKAGES[breakage],
+            examples=400,  # far more than it takes
+            phases=[Phase.generate],
+            database=None,
         )
-        machine.TestCase().runTest()

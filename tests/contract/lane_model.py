@@ -1,0 +1,379 @@
+"""One lane as docs/lanes.md specifies it, in plain Python: the same operations, in the same order and words.
+
+Time is an argument, in seconds. A token is only known to be greater than all before; the test tells which one it was.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from deployer.ledger import Activity, Cause, EnvironmentRecord, Task, Work
+from deployer.ports import Again, Dead, Done, Retry, Snooze, Verdict
+
+REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
+REPEATABLE = {"failed", "dead-lettered", "ignored"}
+FINAL = {"deployed", "deleted", "superseded", "skipped", "failed", "dead-lettered", "ignored"}
+LOST = "lost"
+LONGEST_RESEND = 60
+LONGEST_LOOK = 60
+
+# --- state --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Work):
+    """Work in its place in the lane; until `not_before` it rests after a fault."""
+
+    not_before: float = 0
+
+    def waiting_deliveries(self) -> list[str]:
+        """The deliveries that wait for its outcome."""
+        return [each for each in self.deliveries.split(",") if each]
+
+
+@dataclass
+class Delivery:
+    """What is recorded of a delivery."""
+
+    environment: str
+    event: str
+    outcome: str
+    reason: str = ""
+    times: int = 0
+    letter: str = ""
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter."""
+
+    task: str
+    reason: str
+    traceback: str
+    at: float
+    work: Entry
+
+
+@dataclass(frozen=True)
+class Handed:
+    """The message that goes out to the workers."""
+
+    environment: str
+    task: str
+    token: int
+
+
+@dataclass
+class Lane:
+    """All that is known of one repository."""
+
+    repository: str
+    lease: float
+    grace: float
+    max_attempts: int
+
+    waiting: list[Entry] = field(default_factory=list)
+    snoozed: dict[str, tuple[float, Entry]] = field(
+        default_factory=dict
+    )  # environment: when it is due, and what
+    running: Entry | None = None
+
+    status: str = "idle"  # or sent, or running
+    sent: Handed | None = None
+    token: int = 0
+    until: float = 0  # end of the grace where sent, of the lease where running
+    sends: int = 0
+
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    environments: dict[str, EnvironmentRecord] = field(default_factory=dict)
+    letters: dict[str, Letter] = field(default_factory=dict)
+    activity: list[Activity] = field(default_factory=list)  # newest first
+    counters: Counter[str] = field(default_factory=Counter)
+
+    # --- operations -----------------------------------------------------------------------------------------
+
+    def accept(
+        self, now: float, work: Work, delivery: str = "", event: str = ""
+    ) -> tuple[str, str, Handed | None]:
+        """Queued under which goal, or a duplicate of what has which outcome; and what goes out."""
+        entry = entry_of(work)
+        if delivery:
+            known = self.deliveries.get(delivery)
+            letter = self.letters.get(known.letter) if known else None
+            if known and (known.outcome not in REPEATABLE or (letter and work.cause not in REPLACES)):
+                self.counters["delivery:duplicate"] += 1
+                return "duplicate", known.outcome, None
+            if known and letter:
+                del self.letters[known.letter]
+                others = [each for each in letter.work.waiting_deliveries() if each != delivery]
+                self._close(others, "superseded", f"replaced by {delivery}")
+            times = known.times + 1 if known else 1
+            goal = delivery if times == 1 else f"{delivery}#{times}"
+            entry = entry.but(goal=goal, deliveries=delivery)
+            self.deliveries[delivery] = Delivery(work.environment, event, "queued", times=times)
+            self.counters["delivery:queued"] += 1
+        entry = self._put(now, entry.but(accepted_at=now), "new")
+        return "queued", entry.goal, self._hand_out_after(now, entry)
+
+    def begin(self, now: float, token: int) -> Entry | None:
+        """The work that was handed out under this token, or None."""
+        if self.status != "sent" or token != self.token:
+            return None
+        first = self.waiting.pop(0)
+        self.running = first.but(attempts=first.attempts + 1, not_before=0)
+        self.status, self.until = "running", now + self.lease
+        return self.running
+
+    def extend(self, now: float, token: int) -> bool:
+        """Whether the lane is still held under this token, for another lease."""
+        if self.status != "running" or token != self.token:
+            return False
+        self.until = now + self.lease
+        return True
+
+    def finish(self, now: float, token: int, verdict: Verdict) -> Handed | str | None:
+        """LOST, or what goes out next."""
+        if self.status != "running" or token != self.token:
+            return LOST
+        ran, self.running = self.running, None
+        if not isinstance(verdict, Retry) and verdict.record:
+            self.environments[ran.environment] = verdict.record
+        commit = verdict.record.commit if isinstance(verdict, Done | Dead) and verdict.record else ""
+        match verdict:
+            case Done(outcome, reason):
+                self._end(now, ran, outcome, reason, commit)
+            case Dead(letter):
+                self._end(now, ran, "dead-lettered", letter.reason, commit)
+                died = Letter(
+                    letter.task, letter.reason, letter.traceback, letter.at, entry_of(letter.arguments)
+                )
+                self._bury(ran, letter.id, died)
+            case Again(work):
+                self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), "running")
+            case Snooze(work, seconds):
+                self._put_aside(now, entry_of(work).but(attempts=0), now + seconds)
+            case Retry(work, seconds):
+                self._put_aside(now, entry_of(work).but(not_before=now + seconds), now + seconds)
+        return self._hand_out(now)
+
+    def sweep(self, now: float) -> Handed | None:
+        """What goes out, for the first time or once more."""
+        for environment, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
+            if due <= now:
+                del self.snoozed[environment]
+                self.waiting.append(entry)
+        if self.status == "idle":
+            return self._hand_out(now)
+        if self.until > now:
+            return None
+        if self.status == "sent":
+            self.sends += 1
+            self.until = now + min(self.grace * 2 ** (self.sends - 1), LONGEST_RESEND)
+            return self.sent
+        lost, self.running = self.running, None
+        if lost.attempts < self.max_attempts:
+            self.counters["lane:expired"] += 1
+            self._put(now, lost, "running")
+        else:
+            reason = f"its worker was lost {lost.attempts} times while running {lost.task}"
+            self._end(now, lost, "dead-lettered", reason, lost.sha)
+            letter = f"{self.repository.replace('/', '~')}-{self.token}"
+            self._bury(lost, letter, Letter(lost.task, reason, lost.last_error, now, lost))
+        return self._hand_out(now)
+
+    def replay(self, now: float, letter: str, goal: str) -> tuple[str, Handed | None] | None:
+        """The goal that the work has now, and what goes out; None if there is no such letter."""
+        if letter not in self.letters:
+            return None
+        dead = self.letters.pop(letter).work
+        for delivery in dead.waiting_deliveries():
+            record = self.deliveries[delivery]
+            record.outcome, record.reason, record.letter, record.finished = "queued", "replayed", "", False
+        entry = dead.but(
+            goal=goal,
+            task=dead.task if dead.environment == "*" else Task.SYNC,
+            sha=dead.sha if dead.cause == Cause.REDEPLOY else "",
+            **dict.fromkeys(["attempts", "polls", "deletions", "not_before"], 0),
+            **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),
+            **dict.fromkeys(["stack_arn", "execution"], ""),
+        )
+        entry = self._put(now, entry, "dead")
+        return entry.goal, self._hand_out_after(now, entry)
+
+    def discard(self, letter: str) -> bool:
+        """Whether there was such a letter."""
+        return self.letters.pop(letter, None) is not None
+
+    def ignore(self, delivery: str, outcome: str, reason: str) -> None:
+        """Record a delivery that calls for nothing."""
+        if delivery not in self.deliveries:
+            self.deliveries[delivery] = Delivery("", "", outcome, reason, finished=True)
+            self.counters[f"outcome:{outcome}"] += 1
+
+    def wiped(self) -> "Lane":
+        """The lane after Redis lost everything: nothing is left but the order of tokens."""
+        return Lane(self.repository, self.lease, self.grace, self.max_attempts, token=self.token)
+
+    def look(self, now: float) -> float:
+        """By when the sweeper has to look at this lane."""
+        if self.status != "idle":
+            return self.until
+        return min((due for due, _ in self.snoozed.values()), default=now + LONGEST_LOOK)
+
+    # --- two entries of one environment become one ----------------------------------------------------------
+
+    def _merge(self, now: float, older: Entry, newer: Entry) -> Entry:
+        # a deleted tag
+        if newer.cause == Cause.DELETION and newer.environment == "production":
+            reason = f"{newer.ref} was deleted; production stays as it is"
+            self._close(newer.waiting_deliveries(), "skipped", reason)
+            return older
+        # out of order
+        if older.cause == newer.cause == Cause.PUSH and 0 < newer.pushed_at < older.pushed_at:
+            self._supersede(now, newer, older)
+            return older.but(before=f"{older.before},{newer.before}"[:400])
+        # an event gives way
+        if older.cause == Cause.EVENT != newer.cause:
+            rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
+            return _joined(newer, older).but(not_before=rest)
+        # superseding
+        if newer.cause in REPLACES:
+            self._supersede(now, older, newer)
+            newer = newer.but(before=f"{newer.before},{older.before}"[:400])
+            if newer.replaced_at:
+                return newer
+            if older.cause == Cause.PUSH:
+                return newer.but(replaced_after=older.after, replaced_at=older.accepted_at)
+            return newer.but(replaced_after=older.replaced_after, replaced_at=older.replaced_at)
+        # joining
+        return _joined(older, newer)
+
+    def _supersede(self, now: float, gone: Entry, by: Entry) -> None:
+        reason = f"replaced by {by.goal}"
+        self._close(gone.waiting_deliveries(), "superseded", reason)
+        if gone.deliveries:
+            self._remember(now, gone, "superseded", reason, gone.sha)
+
+    # --- places ---------------------------------------------------------------------------------------------
+
+    def _take_out(self, environment: str) -> tuple[Entry, int | None, float] | None:
+        """What waits or sleeps for an environment, with its place in the queue or the time it is due."""
+        for place, entry in enumerate(self.waiting):
+            if entry.environment == environment:
+                return self.waiting.pop(place), place, 0
+        if environment in self.snoozed:
+            due, entry = self.snoozed.pop(environment)
+            return entry, None, due
+        return None
+
+    def _put(self, now: float, entry: Entry, was: str) -> Entry:
+        """Put an entry that is "new", or was "running" or "dead" while newer work may have come."""
+        if there := self._take_out(entry.environment):
+            older, newer = (there[0], entry) if was == "new" else (entry, there[0])
+            entry = self._merge(now, older, newer)
+            self._stand(now, entry, there)
+        else:
+            self.waiting.insert(0 if was == "running" else len(self.waiting), entry)
+        return entry
+
+    def _put_aside(self, now: float, entry: Entry, due: float) -> None:
+        """Snoozed, unless something came while it ran that is not to wait."""
+        if there := self._take_out(entry.environment):
+            entry = self._merge(now, entry, there[0])
+            if entry.not_before <= now:
+                self._stand(now, entry, there)
+                return
+        self.snoozed[entry.environment] = due, entry
+
+    def _stand(self, now: float, entry: Entry, there: tuple[Entry, int | None, float]) -> None:
+        """In the place of what was there; what slept wakes, unless the entry rests."""
+        _, place, due = there
+        if place is not None:
+            self.waiting.insert(place, entry)
+        elif entry.not_before > now:
+            self.snoozed[entry.environment] = due, entry
+        else:
+            self.waiting.append(entry)
+
+    def _hand_out(self, now: float) -> Handed | None:
+        if not self.waiting:
+            self.status, self.sent = "idle", None
+            return None
+        self.token += 1
+        self.status, self.until, self.sends = "sent", now + self.grace, 1
+        self.sent = Handed(self.waiting[0].environment, self.waiting[0].task, self.token)
+        return self.sent
+
+    def _hand_out_after(self, now: float, entry: Entry) -> Handed | None:
+        """If nobody holds the lane, or what was sent is no longer what is to be done."""
+        outdated = (
+            self.status == "sent"
+            and self.sent.environment == entry.environment
+            and self.sent.task != entry.task
+        )
+        return self._hand_out(now) if self.status == "idle" or outdated else None
+
+    # --- the ledger -----------------------------------------------------------------------------------------
+
+    def _close(self, deliveries: list[str], outcome: str, reason: str) -> None:
+        for delivery in deliveries:
+            record = self.deliveries[delivery]
+            record.outcome, record.reason, record.finished = outcome, reason, True
+            self.counters[f"outcome:{outcome}"] += 1
+
+    def _end(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
+        self._close(entry.waiting_deliveries(), outcome, reason)
+        self.counters[f"goal:{outcome}"] += 1
+        if (entry.cause, outcome) != (Cause.EVENT, "skipped"):  # AWS's echo of what was done is no history
+            self._remember(now, entry, outcome, reason, commit)
+
+    def _bury(self, entry: Entry, letter: str, died: Letter) -> None:
+        self.letters[letter] = died
+        for delivery in entry.waiting_deliveries():
+            self.deliveries[delivery].letter = letter
+
+    def _remember(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
+        line = Activity(now, self.repository, entry.environment, entry.goal, outcome, reason, commit)
+        self.activity.insert(0, line)
+
+    # --- what always holds, as numbered in docs/lanes.md ---------------------
+
+    def violations(self) -> Iterator[str]:
+        """Each broken invariant, with its number."""
+        places = [each.environment for each in self.waiting] + list(self.snoozed)
+        if len(places) != len(set(places)):
+            yield f"1: an environment is in two places: {places}"
+        if (self.status == "running") != (self.running is not None):
+            yield f"2: {self.status}, and {self.running} runs"
+        entries = [*self.waiting, *(entry for _, entry in self.snoozed.values())]
+        entries += [self.running] if self.running else []
+        waits = [delivery for entry in entries for delivery in entry.waiting_deliveries()]
+        queued = [delivery for delivery, record in self.deliveries.items() if record.outcome == "queued"]
+        if sorted(waits) != sorted(queued):
+            yield f"3: {waits} wait in the lane, {queued} are queued"
+        for delivery, record in self.deliveries.items():
+            if record.outcome not in FINAL | {"queued"} or record.finished != (record.outcome in FINAL):
+                yield f"3: {delivery} is {record}"
+        for name, letter in self.letters.items():
+            for delivery in letter.work.waiting_deliveries():
+                record = self.deliveries[delivery]
+                if (record.outcome, record.letter) != ("dead-lettered", name):
+                    yield f"4: {delivery} of {name} is {record}"
+        if self.status == "idle" and self.waiting:
+            yield f"7: nobody is given {self.waiting[0].environment}"
+        if self.status == "sent":
+            first = self.waiting[0] if self.waiting else None
+            if first is None or (first.environment, first.task) != (self.sent.environment, self.sent.task):
+                yield f"8: {self.sent} went out, {first} is first"
+
+
+def entry_of(work: Work) -> Entry:
+    """Work as an entry that does not rest."""
+    return Entry(**{each.name: getattr(work, each.name) for each in fields(Work)})
+
+
+def _joined(stays: Entry, joins: Entry) -> Any:
+    deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
+    return stays.but(deliveries=",".join(deliveries), polls=0)
