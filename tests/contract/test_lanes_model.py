@@ -452,25 +452,14 @@ BREAKAGES = {
     ),
     "a token begins twice": ("or held('status') ~= 'sent' then", "then"),
     "what runs still waits": ("C('HDEL', items, env)", ""),
-    "pushes out of order": ("newer.pushed_at < (older.pushed_at or 0)", "false"),
-    "a rest is not kept": ("return (work.not_before or 0) > now", "return false"),
     "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
     "lost workers without end": ("work.attempts >= tonumber(max_attempts)", "false"),
-    "a snooze costs an attempt": ("if kind == 'snooze' then work.attempts = 0 end", ""),
     "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
     "woken and still asleep": ("    C('ZREM', snoozed, env)\n    C('RPUSH'", "    C('RPUSH'"),
-    "a lost message is repeated without pause": ("grace * 2 ^ (sends - 1)", "grace"),
     "a replay keeps old attempts": ("work.attempts, work.polls, work.goal = 0,", "work.polls, work.goal ="),
-    "a redelivery leaves its letter": ("C('HDEL', P .. ':dead', letter)\n      local died", "local died"),
-    "what was sent is not sent anew": ("held('task') ~= work.task", "false"),
-    "again goes to the end": ("C('LPUSH', queue, env)", "C('RPUSH', queue, env)"),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
         "    C('HDEL', key, 'finished_at')\n    count",
-    ),
-    "an end stays while it waits again": (
-        "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
-        "    C('PERSIST', key)\n    count",
     ),
 }
 
