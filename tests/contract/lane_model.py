@@ -3,6 +3,7 @@
 Time is an argument, in seconds. A token is only known to be greater than all before; the test tells which one it was.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -31,6 +32,11 @@ class Entry(Work):
         """The deliveries that wait for its outcome."""
         return [each for each in self.deliveries.split(",") if each]
 
+    def tried(self, now: float, ran: "Entry", error: str) -> Any:
+        """The entry with one more attempt that ended badly: that of what ran."""
+        tries = [*self.tries.split("\n"), json.dumps([ran.began_at, now, ran.task, error])]
+        return self.but(tries="\n".join(each for each in tries[-20:] if each))
+
 
 @dataclass
 class Delivery:
@@ -50,6 +56,7 @@ class Letter:
     """A dead letter."""
 
     task: str
+    kind: str
     reason: str
     traceback: str
     at: float
@@ -122,7 +129,7 @@ class Lane:
         if self.status != "sent" or token != self.token:
             return None
         first = self.waiting.pop(0)
-        self.running = first.but(attempts=first.attempts + 1, not_before=0)
+        self.running = first.but(attempts=first.attempts + 1, not_before=0, began_at=now)
         self.status, self.until = "running", now + self.lease
         return self.running
 
@@ -146,16 +153,16 @@ class Lane:
                 self._end(now, ran, outcome, reason, commit)
             case Dead(letter):
                 self._end(now, ran, "dead-lettered", letter.reason, commit)
-                died = Letter(
-                    letter.task, letter.reason, letter.traceback, letter.at, entry_of(letter.arguments)
-                )
+                work = entry_of(letter.arguments).tried(now, ran, letter.reason)
+                died = Letter(letter.task, letter.kind, letter.reason, letter.traceback, letter.at, work)
                 self._bury(ran, letter.id, died)
             case Again(work):
                 self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), "running")
             case Snooze(work, seconds):
-                self._put_aside(now, entry_of(work).but(attempts=0), now + seconds)
+                self._put_aside(now, entry_of(work).but(attempts=0, tries=""), now + seconds)
             case Retry(work, seconds):
-                self._put_aside(now, entry_of(work).but(not_before=now + seconds), now + seconds)
+                entry = entry_of(work).tried(now, ran, work.last_error)
+                self._put_aside(now, entry.but(not_before=now + seconds), now + seconds)
         return self._hand_out(now)
 
     def sweep(self, now: float) -> Handed | None:
@@ -173,14 +180,15 @@ class Lane:
             self.until = now + min(self.grace * 2 ** (self.sends - 1), LONGEST_RESEND)
             return self.sent
         lost, self.running = self.running, None
+        tried = lost.tried(now, lost, "its worker was lost")
         if lost.attempts < self.max_attempts:
             self.counters["lane:expired"] += 1
-            self._put(now, lost, "running")
+            self._put(now, tried, "running")
         else:
             reason = f"its worker was lost {lost.attempts} times while running {lost.task}"
             self._end(now, lost, "dead-lettered", reason, lost.sha)
             letter = f"{self.repository.replace('/', '~')}-{self.token}"
-            self._bury(lost, letter, Letter(lost.task, reason, lost.last_error, now, lost))
+            self._bury(lost, letter, Letter(lost.task, "WorkerLost", reason, "", now, tried))
         return self._hand_out(now)
 
     def replay(self, now: float, letter: str, goal: str) -> tuple[str, Handed | None] | None:
@@ -197,7 +205,7 @@ class Lane:
             sha=dead.sha if dead.cause == Cause.REDEPLOY else "",
             **dict.fromkeys(["attempts", "polls", "deletions", "not_before"], 0),
             **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),
-            **dict.fromkeys(["stack_arn", "execution"], ""),
+            **dict.fromkeys(["stack_arn", "execution", "tries"], ""),
         )
         entry = self._put(now, entry, "dead")
         return entry.goal, self._hand_out_after(now, entry)

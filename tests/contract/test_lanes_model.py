@@ -56,7 +56,7 @@ LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "last_error", "not_before",
+    "last_error", "not_before", "began_at", "tries",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
@@ -258,7 +258,9 @@ class LaneMachine(RuleBasedStateMachine):
                 return Retry(work.but(last_error="throttled"), seconds)
             case "dead":
                 name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")
-                letter = DeadLetter(name, "acme/hello", work.task, "a bug", "trace", at, work.to_json())
+                letter = DeadLetter(
+                    name, "acme/hello", work.task, "AWS", "trace", at, work.to_json(), "TransientError"
+                )
                 return Dead(letter, record)
         return Done({"done": "deployed"}.get(kind, kind), "because", record)
 
@@ -378,13 +380,22 @@ class LaneMachine(RuleBasedStateMachine):
         )  # fmt: skip
 
     def entry(self, found: dict[str, Any]) -> Entry:
-        times = {name: since_start(found.get(name, 0)) for name in ("accepted_at", "replaced_at")}
+        times = {name: since_start(found.get(name, 0)) for name in ("accepted_at", "replaced_at", "began_at")}
         times["not_before"] = since_start(found.get("not_before", 0) / 1000)
-        return Entry(**{name: found[name] for name in FIELDS if name in found} | times)
+        lines = [json.loads(line) for line in found["tries"].splitlines()]
+        tries = [
+            json.dumps([since_start(line["at"]), since_start(line["until"]), line["task"], line["error"]])
+            for line in lines
+        ]
+        return Entry(
+            **{name: found[name] for name in FIELDS if name in found} | times | {"tries": "\n".join(tries)}
+        )
 
     def letter(self, found: dict[str, Any]) -> Letter:
         work = self.entry(json.loads(found["work"]))
-        return Letter(found["task"], found["reason"], found["traceback"], since_start(found["at"]), work)
+        return Letter(
+            found["task"], found["kind"], found["reason"], found["traceback"], since_start(found["at"]), work
+        )
 
     def teardown(self) -> None:
         """Everything comes to rest when workers do their work again."""
@@ -456,7 +467,11 @@ BREAKAGES = {
     "lost workers without end": ("work.attempts >= tonumber(max_attempts)", "false"),
     "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
     "woken and still asleep": ("    C('ZREM', snoozed, env)\n    C('RPUSH'", "    C('RPUSH'"),
-    "a replay keeps old attempts": ("work.attempts, work.polls, work.goal = 0,", "work.polls, work.goal ="),
+    "a replay keeps old attempts": (
+        "work.attempts, work.tries, work.polls, work.goal = 0, '', 0,",
+        "work.polls, work.goal = 0,",
+    ),
+    "an attempt is not noted": ("note_try(work, work, why)", ""),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
         "    C('HDEL', key, 'finished_at')\n    count",

@@ -182,7 +182,9 @@ def test_half_a_character_in_a_reason_keeps_no_verdict_away(world: World) -> Non
 
 
 def test_a_dead_letter_tells_what_it_died_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("CRITICAL", "deployer.tasks")  # half a character in the log is more than a report can carry
+    caplog.set_level(
+        "CRITICAL", "deployer.tasks"
+    )  # half a character in the log is more than a report can carry
     world.cloud.fail_next(TransientError("AWS\ud800 is away"), times=3, method="create_stack")
     world.push(X, sha(1))
     world.run()
