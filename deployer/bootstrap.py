@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from deployer.adapters.aws import AwsCloud
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
-from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.errors import ConfigError
@@ -27,12 +27,13 @@ class Deployer:
     """Every part, made when first asked for: a web process never needs GitHub, the command line seldom AWS."""
 
     config: Config
+    budget: Budget | None = None  # of a web request's waiting for Redis
 
     @cached_property
     def lanes(self) -> RedisLanes:
         """Lanes and ledger."""
         return RedisLanes(
-            connect(self.config.redis_url),
+            connect(self.config.redis_url, self.budget),
             lease_seconds=self.config.lease_seconds,
             grace_seconds=self.config.grace_seconds,
             max_attempts=self.config.max_attempts,
@@ -41,7 +42,7 @@ class Deployer:
     @cached_property
     def celery(self) -> Celery:
         """The Celery application."""
-        return make_celery(self.config.redis_url)
+        return make_celery(self.config.redis_url, in_haste=self.budget is not None)
 
     @cached_property
     def queue(self) -> CeleryQueue:
@@ -85,18 +86,19 @@ class Deployer:
         return Reconciler(self.host, self.cloud, self.lanes, options)
 
 
-def build(env: dict[str, str] | None = None) -> Deployer:
+def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:
     """Read the settings and wire everything.
 
     Args:
         env: the environment variables; by default the process's own over those of `.env`.
+        budget: of each web request's waiting for Redis; other processes have none.
 
     Raises:
         ConfigError: a setting is missing or malformed; one line that names it.
     """
     if env is None:
         env = environment()
-    return Deployer(load(env, resolve_reference))
+    return Deployer(load(env, resolve_reference), budget)
 
 
 def environment() -> dict[str, str]:

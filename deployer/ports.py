@@ -302,7 +302,7 @@ class Lanes(Protocol):
         """Totals since Redis began: outcomes and deliveries by kind, as `name:label`."""
 
     def ping(self) -> None:
-        """Return if Redis answers.
+        """Return if Redis answers and takes writes.
 
         Raises:
             UnavailableError: it does not.

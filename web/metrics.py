@@ -88,12 +88,13 @@ class _Ledger(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Every family; only `deployer_redis_up 0` while Redis is away."""
+        up, families = 1, list[Metric]()
         try:
             families = [*self._counters(), *self._lanes(), *self._dead_letters(), self._environments()]
-            up = 1
+            self._deployer.lanes.ping()  # last: one that is full or read-only still tells what it holds
         except UnavailableError:
-            families, up = [], 0
-        yield GaugeMetricFamily("deployer_redis_up", "Whether Redis answers", value=up)
+            up = 0
+        yield GaugeMetricFamily("deployer_redis_up", "Whether Redis answers and takes writes", value=up)
         yield from families
 
     def _counters(self) -> Iterable[Metric]:

@@ -2,15 +2,16 @@
 
 import sys
 
+from deployer.adapters.redis_client import Budget
 from deployer.bootstrap import build, setup_logging
 from deployer.errors import ConfigError
-from web import create_app
+from web import REDIS_SECONDS, create_app
 
 # gunicorn starts a worker that ended with anything but 3 or 4 again, for ever; with 4 it stops as a whole
 _GUNICORN_GIVES_UP = 4
 
 try:
-    _deployer = build()
+    _deployer = build(budget=Budget(REDIS_SECONDS))
     setup_logging(_deployer.config, "web")
     app = create_app(_deployer)
 except ConfigError as error:

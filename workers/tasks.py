@@ -68,7 +68,10 @@ class Runner:
         repository = Repository.parse(repository_name)
         if not token:
             return self._enqueue(task, repository, environment)
-        work = self._deployer.lanes.begin(repository, token)
+        try:
+            work = self._deployer.lanes.begin(repository, token)
+        except UnavailableError as error:
+            return _given_up(task, repository, error)
         if work is None:
             _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
             return "stale: the lane was handed out again"
@@ -93,6 +96,8 @@ class Runner:
         except LaneLostError as error:
             _log.warning("%s of %s: %s", task, repository, error)
             return "lost: the lane was handed out again"
+        except UnavailableError as error:
+            return _given_up(task, repository, error)
         if dispatch:
             self._deployer.queue.send(dispatch)
         elif (
@@ -185,7 +190,8 @@ class Runner:
             except UnavailableError as error:
                 if not left:
                     raise
-                _log.warning("returning a verdict to the lane of %s: %s; trying again", repository, error)
+                if left == _FINISH_TRIES:
+                    _log.warning("returning a verdict to the lane of %s: %s; trying again", repository, error)
                 time.sleep(1)
         raise AssertionError("unreachable")
 
@@ -230,6 +236,12 @@ class Runner:
             )
         cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
         return f"queued as {intake.request_environment(target, cause=cause).goal}"
+
+
+def _given_up(task: Task, repository: Repository, error: UnavailableError) -> str:
+    """What Flower shows of a task that Redis left: not an error of the task, and nothing is lost with it."""
+    _log.warning("%s of %s: %s; the scheduler will hand it out again", task, repository, error)
+    return f"given up: {error}"
 
 
 def decided_anew(work: Work) -> Work:

@@ -13,25 +13,31 @@ from deployer.ports import Dispatch
 _log = logging.getLogger(__name__)
 
 
-def make_celery(redis_url: str) -> Celery:
+_ANSWER_SECONDS = 2.0
+_IN_HASTE_SECONDS = 0.3  # connecting and publishing may each take it
+
+
+def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
     """The Celery application, as workers, web and command line share it.
 
     Args:
         redis_url: the broker's URL; `sentinel://` is put into kombu's own form.
+        in_haste: for a web request, which rather leaves a slow Redis: what it does not publish, the scheduler does.
 
     The reason for each setting stands beside it; docs/decisions/0003-celery.md tells the whole story.
     """
     broker, options = _broker(redis_url)
+    seconds = _IN_HASTE_SECONDS if in_haste else _ANSWER_SECONDS
     app = Celery("deployer", broker=broker, set_as_current=False)
     app.conf.update(
         broker_transport_options={
             # a message that a dead worker held comes back long after the sweeper sent another: it is then refused by
             # its old token, so this only has to exceed any task's run time
             "visibility_timeout": 3600,
-            "socket_connect_timeout": 2,
-            # a web request publishes within GitHub's ten seconds, so a hung Redis is left soon and not asked again:
-            # the sweeper sends what was not sent. Workers' BRPOP asks for one second at a time, and lives with this
-            "socket_timeout": 2,
+            "socket_connect_timeout": seconds,
+            # a hung Redis is left soon and not asked again: the sweeper sends what was not sent. Workers' BRPOP asks
+            # for one second at a time, and lives with this
+            "socket_timeout": seconds,
             "max_retries": 0,
             "health_check_interval": 30,
             **options,

@@ -1,7 +1,11 @@
 """A connection to Redis from one URL: `redis://`, `rediss://`, `unix://` or `sentinel://`."""
 
+import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +17,7 @@ from redis.sentinel import Sentinel
 
 from deployer.errors import ConfigError, UnavailableError
 
+_log = logging.getLogger(__name__)
 # error codes at the start of a reply: https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
 _REFUSALS = (
     "OOM",
@@ -26,15 +31,138 @@ _REFUSALS = (
     "CLUSTERDOWN",
 )
 _CONNECT_SECONDS = 0.5
-_ANSWER_SECONDS = 2.0  # twice at most: GitHub waits ten seconds for an answer, and should get our 503
+_ANSWER_SECONDS = 2.0  # a slow fsync is no reason to fail a task
+_SENTINEL_SECONDS = 0.2  # it answers from memory, and there are others to ask
+_PROMPT_SECONDS = 0.02
+_PAUSE_SECONDS = 0.25
 
 
-def connect(url: str) -> redis.Redis:
+class Budget:
+    """Bounds how long a request waits for Redis, and is the circuit breaker of a Redis that hangs.
+
+    All slow answers to a request's commands together have `seconds`; prompt ones are free, so that a page may ask as
+    much as it needs. Once a command had no answer in time, one request at a time tries again and the others fail at
+    once: else the threads that wait for Redis would soon be all there are. The log says when Redis went away and
+    when it is back.
+
+    Args:
+        seconds: what a request may wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._spent: ContextVar[float] = ContextVar("spent", default=0.0)
+        self._tries: ContextVar[bool] = ContextVar("tries", default=False)
+        self._lock = threading.Lock()
+        self._away = self._hangs = False
+        self._next_try = 0.0
+
+    def begin(self) -> None:
+        """Give the request that begins in this thread its whole budget."""
+        self._spent.set(0.0)
+        self._tries.set(False)
+
+    def bind(self, client: redis.Redis) -> None:
+        """Have a client keep to it."""
+        self._bind(client, decides=True)
+        for sentinel in getattr(getattr(client.connection_pool, "sentinel_manager", None), "sentinels", ()):
+            self._bind(sentinel, decides=False)
+
+    def _bind(self, client: redis.Redis, *, decides: bool) -> None:
+        """Make a client's connections wait no longer than the request can; a sentinel's say nothing of Redis."""
+        pool: Any = client.connection_pool
+        budget = self
+
+        class Connection(pool.connection_class):  # type: ignore[misc]
+            socket_connect_timeout: float
+            socket_timeout: float
+
+            def _connect(self) -> Any:
+                own = self.socket_connect_timeout, self.socket_timeout
+                with self._bounded() as left:
+                    self.socket_connect_timeout, self.socket_timeout = (min(each, left) for each in own)
+                    try:
+                        return super()._connect()
+                    except OSError as error:
+                        if decides and not isinstance(error, TimeoutError):
+                            budget._lost(error, hangs=False)
+                        raise
+                    finally:
+                        self.socket_connect_timeout, self.socket_timeout = own
+
+            def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+                with self._bounded():
+                    super().send_packed_command(*args, **kwargs)
+
+            def read_response(self, *args: Any, **kwargs: Any) -> Any:
+                with self._bounded():
+                    found = super().read_response(*args, **kwargs)
+                if decides:
+                    budget._answered()
+                return found
+
+            @contextmanager
+            def _bounded(self) -> Iterator[float]:
+                try:
+                    with budget._waiting() as left:
+                        if self._sock:
+                            self._sock.settimeout(min(left, self.socket_timeout))
+                        yield left
+                except (redis.TimeoutError, TimeoutError) as error:
+                    self.disconnect()  # a late answer must not be taken for that to the next command
+                    if decides:
+                        budget._lost(error, hangs=True)
+                    raise
+
+        pool.connection_class = Connection
+
+    @contextmanager
+    def _waiting(self) -> Iterator[float]:
+        """Charge what is slow; gives the seconds that are left."""
+        began = time.monotonic()
+        left = self._seconds - self._spent.get()
+        if left <= 0 or not self._may_try(began):
+            raise redis.TimeoutError("Redis hangs")
+        try:
+            yield left
+        finally:
+            if (took := time.monotonic() - began) > _PROMPT_SECONDS:
+                self._spent.set(self._spent.get() + took)
+
+    def _may_try(self, now: float) -> bool:
+        with self._lock:
+            if not self._hangs or self._tries.get():
+                return True
+            if now < self._next_try:
+                return False
+            self._next_try = now + self._seconds + _PAUSE_SECONDS
+            self._tries.set(True)
+            return True
+
+    def _lost(self, error: Exception, *, hangs: bool) -> None:
+        with self._lock:
+            if hangs and not self._hangs:
+                self._next_try = time.monotonic() + _PAUSE_SECONDS
+            self._hangs, told, self._away = hangs, self._away, True
+        if not told:
+            _log.warning("Redis does not answer (%s); what needs it gets 503", type(error).__name__)
+
+    def _answered(self) -> None:
+        if not self._away:
+            return
+        with self._lock:
+            told, self._away, self._hangs = self._away, False, False
+        if told:
+            _log.warning("Redis answers again")
+
+
+def connect(url: str, budget: Budget | None = None) -> redis.Redis:
     """Make a client; it connects with its first command.
 
     Args:
         url: `redis://host:port/db`, `rediss://...`, `unix:///path`, or
             `sentinel://[:password@]host:port[,host:port...]/<service>[/<db>][?ssl=true]`.
+        budget: of each request; without one every command may take its own time.
 
     Raises:
         ConfigError: the URL cannot be read; the text does not repeat it, since it may hold a password.
@@ -47,25 +175,33 @@ def connect(url: str) -> redis.Redis:
         "decode_responses": True,
     }
     try:
-        if not url.startswith("sentinel://"):
-            return redis.Redis.from_url(url, **options)
-        parts = urlsplit(url)
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        service, _, database = parts.path.strip("/").partition("/")
-        password = credentials.partition(":")[2] or None
-        nodes = [(host, int(port or 26379)) for host, _, port in (n.partition(":") for n in hosts.split(","))]
-        if secured := tls(url):
-            options.update(secured, ssl=True)
-        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-            nodes, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS
-        )
-        client: redis.Redis = sentinel.master_for(
-            service or "mymaster", db=int(database or 0), password=password, **options
-        )
+        client = _client(url, options)
     except ValueError as error:
         raise ConfigError(
             "DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL"
         ) from error
+    if budget:
+        budget.bind(client)
+    return client
+
+
+def _client(url: str, options: dict[str, Any]) -> redis.Redis:
+    if not url.startswith("sentinel://"):
+        return redis.Redis.from_url(url, **options)
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    password = credentials.partition(":")[2] or None
+    nodes = [(host, int(port or 26379)) for host, _, port in (n.partition(":") for n in hosts.split(","))]
+    if secured := tls(url):
+        options.update(secured, ssl=True)
+    asking = {"socket_connect_timeout": _SENTINEL_SECONDS, "socket_timeout": _SENTINEL_SECONDS}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        nodes, sentinel_kwargs={**asking, "retry": Retry(NoBackoff(), 0)}
+    )
+    client: redis.Redis = sentinel.master_for(
+        service or "mymaster", db=int(database or 0), password=password, **options
+    )
     return client
 
 

@@ -31,6 +31,7 @@ _SPELLED = "deployer:spelled"  # repository's key -> its name as it was last tol
 _NAMES = "deployer:names"  # stack name -> repository and environment key
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
+_PROBE = "deployer:probe"
 _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
@@ -307,7 +308,7 @@ class RedisLanes:
     def ping(self) -> None:
         """See `Lanes.ping`."""
         with unavailable():
-            self._redis.ping()
+            self._redis.set(_PROBE, "1", ex=60)  # a Redis that is full or read-only answers a mere PING
 
     # --- inside -------------------------------------------------------------------------------------------------
 

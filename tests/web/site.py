@@ -13,6 +13,7 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from deployer.adapters.redis_client import Budget
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
 from deployer.config import load
@@ -50,12 +51,17 @@ class RecordingQueue:
 class Site:
     """The application and the parts behind it."""
 
-    def __init__(self, env: dict[str, str] | None = None, client: redis.Redis | None = None) -> None:
+    def __init__(
+        self,
+        env: dict[str, str] | None = None,
+        client: redis.Redis | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.server = fakeredis.FakeServer()
         self.redis = client or fakeredis.FakeRedis(server=self.server, decode_responses=True)
         self.lanes = RedisLanes(self.redis)
         self.queue = RecordingQueue()
-        self.deployer = Deployer(load(ENV | (env or {})))
+        self.deployer = Deployer(load(ENV | (env or {})), budget)
         self.deployer.__dict__.update(lanes=self.lanes, queue=self.queue)
         self.app = create_app(self.deployer)
         self.client: FlaskClient = self.app.test_client()

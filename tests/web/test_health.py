@@ -9,13 +9,14 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_client import Budget, connect
 from deployer.ledger import DeadLetter
 from deployer.ports import Dead
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
+from web import REDIS_SECONDS
 
-SOON = 2.0
+SOON = 1.0
 
 
 @pytest.fixture(params=["refuses", "is silent"])
@@ -25,8 +26,9 @@ def away(request: pytest.FixtureRequest) -> Iterator[Site]:
         server.bind(("127.0.0.1", 0))
         if request.param == "is silent":
             server.listen(64)
-        client: redis.Redis = connect(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
-        yield Site(client=client)
+        budget = Budget(REDIS_SECONDS)
+        client: redis.Redis = connect(f"redis://127.0.0.1:{server.getsockname()[1]}/0", budget)
+        yield Site(client=client, budget=budget)
         client.close()
 
 

@@ -1,0 +1,242 @@
+"""A Redis that has gone, hangs, loads, is full or read-only: 503 within a second everywhere, and nothing marked."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from werkzeug.test import TestResponse
+
+from deployer.adapters.redis_client import Budget, connect
+from sandbox.installation import wait_for
+from tests.redis_kit import Server
+from tests.web.site import Site, record
+from web import REDIS_SECONDS
+
+SOON = 1.0
+STAGE_EVENT = {
+    "version": "0",
+    "id": "e-1",
+    "detail-type": "CodePipeline Stage Execution State Change",
+    "source": "aws.codepipeline",
+    "time": "2026-01-01T00:00:00Z",
+    "detail": {"pipeline": "api-main", "execution-id": "1", "stage": "Build", "state": "SUCCEEDED", "version": 1},
+}  # fmt: skip
+
+
+class Place:
+    """A site and its Redis, which comes and goes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.server = Server(
+            directory, "appendonly yes", "appendfsync always", "enable-debug-command local"
+        ).start()
+        budget = Budget(REDIS_SECONDS)
+        self.site = Site(client=connect(self.server.url, budget), budget=budget)
+        self.stack = self.site.put(record("known"))
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        self.server.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        self.server.hang()
+        try:
+            yield
+        finally:
+            self.server.go_on()
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        with self.server.client as client:
+            client.execute_command("DEBUG", "POPULATE", 2000)
+            client.bgrewriteaof()
+            wait_for("it is written", lambda: not client.info("persistence")["aof_rewrite_in_progress"], 20)
+            client.config_set("key-load-delay", "2000")  # microseconds
+            client.config_set("loading-process-events-interval-bytes", "1024")
+            client.config_rewrite()
+        self.server.kill()
+        self.server.start(wait=False)
+        wait_for("it loads", lambda: self._says("LOADING"), 10)
+        try:
+            yield
+            assert self._says("LOADING")
+        finally:
+            self._load_at_once()
+
+    def _load_at_once(self) -> None:
+        with self.server.client as client:
+            client.config_set("key-load-delay", "0")
+            client.config_rewrite()
+        wait_for("it has loaded", lambda: self._says("PONG"), 20)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        with self.server.client as client:
+            client.config_set("maxmemory", "1")
+            try:
+                yield
+            finally:
+                client.config_set("maxmemory", "0")
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        with self.server.client as client:
+            client.replicaof("127.0.0.1", "1")
+            try:
+                yield
+            finally:
+                client.replicaof("NO", "ONE")
+
+    def _says(self, word: str) -> bool:
+        with self.server.client as client:
+            try:
+                return word in ("PONG" if client.ping() else "")
+            except ConnectionError:
+                return False
+            except Exception as error:  # noqa: BLE001  every other one is an answer
+                return word in f"{type(error).__name__} {error}".upper()
+
+    def recovered(self) -> None:
+        wait_for("the site is ready", lambda: self.site.client.get("/readyz").status_code == 200, 10)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = Place(tmp_path_factory.mktemp("redis"))
+    yield made
+    made.site.redis.close()
+    made.server.kill()
+
+
+def soon(call: Callable[[], TestResponse]) -> TestResponse:
+    """An answer, which must be there within a second."""
+    began = time.monotonic()
+    answer = call()
+    assert time.monotonic() - began < SOON, answer
+    return answer
+
+
+def refused(answer: TestResponse) -> None:
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "5"), answer.text
+    assert "Redis" in answer.text
+
+
+@pytest.mark.parametrize("way", ["gone", "hanging", "loading", "full", "read_only"])
+def test_everything_says_so_within_a_second_and_nothing_is_marked(place: Place, way: str) -> None:
+    site = place.site
+    event = STAGE_EVENT | {"id": f"e-{way}"}
+    event["detail"] = {**STAGE_EVENT["detail"], "pipeline": place.stack}  # type: ignore[dict-item]
+    reads = 503 if way in {"gone", "hanging", "loading"} else 200
+    before = len(site.queue.sent)
+    with getattr(place, way)():
+        refused(soon(lambda: site.push(way, delivery=f"d-{way}")))
+        refused(soon(lambda: site.aws(event)))
+        refused(soon(lambda: site.api("POST", "/resync", json={"repository": "acme/api"})))
+        refused(soon(lambda: site.api("POST", f"/environments/{place.stack}/redeploy")))
+        ready = soon(lambda: site.client.get("/readyz"))
+        assert (ready.status_code, ready.json["status"]) == (503, "not ready")
+        assert "deployer_redis_up 0.0" in soon(lambda: site.client.get("/metrics")).text
+        assert soon(lambda: site.client.get("/healthz")).status_code == 200
+        assert soon(lambda: site.deliver({}, headers={"X-Hub-Signature-256": "sha256=0"})).status_code == 401
+        for path in ("environments", "lanes", "activity", "dead-letters", f"deliveries/d-put-{place.stack}"):
+            assert soon(lambda path=path: site.api("GET", f"/{path}")).status_code == reads
+        page = soon(lambda: site.client.get("/"))
+        assert (page.status_code, page.mimetype) == (reads, "text/html")
+        assert reads == 200 or "Redis does not answer" in page.text
+    place.recovered()
+    assert len(site.queue.sent) == before
+
+    # what a hung Redis was sent it may have carried out when it went on: then wholly, as the duplicate proves
+    first = site.push(way, delivery=f"d-{way}").json["outcome"]
+    assert first == "queued" or (way == "hanging" and first == "duplicate")
+    assert [work.ref for work in site.waiting].count(f"refs/heads/{way}") == 1
+    assert site.outcome(f"d-{way}") == "queued"
+    assert site.push(way, delivery=f"d-{way}").json["outcome"] == "duplicate"
+    assert [work.deliveries for work in site.waiting if work.ref == f"refs/heads/{way}"] == [f"d-{way}"]
+
+
+def test_what_a_redis_that_hung_carries_out_late_is_queued_and_marked_at_once(place: Place) -> None:
+    site = place.site
+    caught = threading.Event()
+
+    def hang_before_the_script(*arguments: object, **options: object) -> object:
+        place.server.hang()
+        caught.set()
+        return script(*arguments, **options)
+
+    script = site.lanes._script
+    site.lanes._script = hang_before_the_script  # every step before it is carried out, and none is a mark
+    try:
+        refused(soon(lambda: site.push("late", delivery="d-late")))
+    finally:
+        site.lanes._script = script
+        place.server.go_on()
+    assert caught.is_set()
+    place.recovered()
+    wait_for("the script was carried out", lambda: site.outcome("d-late") == "queued", 5)
+    assert [work.deliveries for work in site.waiting if work.ref == "refs/heads/late"] == ["d-late"]
+    assert site.push("late", delivery="d-late").json["outcome"] == "duplicate"
+
+
+def test_what_precedes_the_script_is_no_mark(place: Place) -> None:
+    site = place.site
+
+    def die_before_the_script(*arguments: object, **options: object) -> object:
+        place.server.kill()
+        return script(*arguments, **options)
+
+    script = site.lanes._script
+    site.lanes._script = die_before_the_script
+    try:
+        refused(soon(lambda: site.push("early", delivery="d-early")))
+    finally:
+        site.lanes._script = script
+        place.server.start()
+    place.recovered()
+    with place.server.client as client:
+        assert client.get("deployer:delivery-of:d-early") == "acme/api"
+    assert site.lanes.delivery("d-early") is None
+    assert site.api("GET", "/deliveries/d-early").status_code == 404
+    assert site.push("early", delivery="d-early").json["outcome"] == "queued"
+
+
+def test_a_request_that_finds_it_hanging_spares_the_others_the_wait(place: Place) -> None:
+    def ask(number: int) -> tuple[int, float]:
+        began = time.monotonic()
+        status = place.site.app.test_client().get(f"/environments/none-{number}").status_code
+        return status, time.monotonic() - began
+
+    with place.hanging():
+        refused(soon(lambda: place.site.push("first", delivery="d-first")))
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, range(40)))
+    assert {status for status, _ in answers} == {503}
+    assert sorted(seconds for _, seconds in answers)[20] < REDIS_SECONDS / 4
+    place.recovered()
+
+
+def test_slow_answers_add_up(place: Place) -> None:
+    """Each answer takes less than the budget, all together more."""
+    site, slowed = place.site, []
+    base = site.redis.connection_pool.connection_class.__mro__[1]
+    prompt = base.read_response
+
+    def slowly(*arguments: object, **options: object) -> object:
+        slowed.append(1)
+        time.sleep(0.2)
+        return prompt(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "read_response", slowly)
+        refused(soon(lambda: site.push("slow", delivery="d-slow")))
+    assert len(slowed) == 4
+    place.recovered()
