@@ -16,6 +16,7 @@ try:
 except ConfigError as error:
     raise SystemExit(f"deployer: {error}") from None
 app = deployer.celery
+app.conf.worker_consumer = "workers.consumer:Consumer"
 register(app, deployer)
 
 

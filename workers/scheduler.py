@@ -16,7 +16,7 @@ from deployer.errors import ConfigError, DeployerError, UnavailableError
 
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
-_LONGEST_PAUSE = 5.0
+_LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 
 

@@ -45,11 +45,13 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
         # without it kombu would take any certificate
         broker_use_ssl=tls(redis_url) or None,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # a Redis that takes no writes is away like any other
         broker_connection_max_retries=None,  # Redis may be away for hours: wait for it
         task_default_queue="deployer",
         task_ignore_result=True,  # outcomes live in the ledger
         task_store_errors_even_if_ignored=False,
         task_acks_late=False,  # the lane hands out again what a dead worker held; a second redelivery helps nobody
+        worker_enable_prefetch_count_reduction=False,  # after a loss of Redis; it has no effect there but a log line
         worker_prefetch_multiplier=1,  # an idle process must not starve beside one that hoards
         worker_enable_remote_control=False,  # with it, a worker often ended instead of reconnecting to Redis
         worker_send_task_events=True,  # Flower

@@ -1,6 +1,7 @@
 """A connection to Redis from one URL: `redis://`, `rediss://`, `unix://` or `sentinel://`."""
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -239,6 +240,10 @@ def unavailable() -> Iterator[None]:
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError) as error:
+        if isinstance(error.__context__, ssl.SSLCertVerificationError):
+            raise UnavailableError(
+                f"Redis's certificate is refused: {error.__context__.verify_message}"
+            ) from error
         raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
     except redis.ResponseError as error:
         # out of memory, a broken disk, a script killed: nothing was recorded, and Redis may recover

@@ -1,0 +1,84 @@
+"""A worker's connection to Redis: lost and found again in a line each, and looked for every second.
+
+Celery's own consumer repeats itself in several lines at each attempt, lets up to half a minute pass between two, and
+ends its worker where Redis answers but takes no writes.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from celery.exceptions import CPendingDeprecationWarning
+from celery.worker import consumer
+from celery.worker.state import maybe_shutdown
+
+from deployer.adapters.redis_client import connect
+from deployer.errors import UnavailableError
+from workers.celery import deployer
+
+_log = logging.getLogger("deployer.consumer")
+_PAUSE_SECONDS = 1.0
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]
+    """See `celery.worker.consumer.Consumer`."""
+
+    def connect(self) -> Any:
+        """Connect, and look every second whether that server is still there.
+
+        Celery hears of a loss only while it asks for messages. One whose acknowledgement was under way at the loss
+        keeps its place among those prefetched, and once all places are taken the worker would ask no more.
+        """
+        connection = super().connect()
+        heart = connect(deployer.config.redis_url).connection_pool.get_connection()
+        self.timer.call_repeatedly(_PAUSE_SECONDS, _beat, (heart,))
+        return connection
+
+    def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
+        """Without a traceback for each acknowledgement that a loss of Redis prevents."""
+        receive: Callable[[Any], None] = super().create_task_handler(*arguments)
+
+        def received(message: Any) -> None:
+            def acknowledge(_logger: Any, errors: tuple[type[Exception], ...]) -> None:
+                with suppress(*errors):
+                    message.ack()
+
+            message.ack_log_error = acknowledge
+            receive(message)
+
+        return received
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Without the advice about late acknowledgement that comes with each loss."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait until Redis answers and takes writes, for hours if need be."""
+        away = False
+        while True:
+            try:
+                deployer.lanes.ping()
+                conn.ensure_connection(max_retries=0)
+                break
+            except (UnavailableError, *conn.recoverable_connection_errors) as error:
+                if not away:
+                    reason = " ".join(str(error).split()) or type(error).__name__
+                    _log.warning("Cannot connect to %s: %s; waiting for it to return", conn.as_uri(), reason)
+                away = True
+                maybe_shutdown()
+                time.sleep(_PAUSE_SECONDS)
+        if away:
+            _log.warning("Redis is back")
+        self.first_connection_attempt = False
+        return conn
+
+
+def _beat(heart: Any) -> None:
+    """Raise if a connection is lost; it is opened once only, so that a server that was replaced does not pass."""
+    heart.send_command("PING")
+    heart.read_response()
