@@ -97,6 +97,10 @@ class Product:
             f"{delivery} has its outcome", lambda: self.outcome(delivery) in {"failed", "superseded"}, seconds
         )
 
+    def noticed(self, process: str) -> int:
+        """The same; a worker says first that it lost its connection, and may have to wait for its task before more."""
+        return self.losses(process) + self.processes[process].output.count("Connection to broker lost")
+
     def losses(self, process: str) -> int:
         """How often its log says that Redis went away."""
         return len(
@@ -198,15 +202,15 @@ def test_redis_goes_and_comes(
     deliveries = [f"d-{name}-before-{number}" for number in range(10)]
     for number, delivery in enumerate(deliveries):  # so that it goes in the middle of things
         assert product.push(delivery, f"acme/{name}-{number}").status == 202
-    losses = [product.losses(process) for process in PROCESSES]
+    noticed = [product.noticed(process) for process in PROCESSES]
     goes(redis_server)
     try:
         took = refused(product, name)
         product.ready(503)
         assert call("GET", f"{product.web}/healthz").status == 200
-        for process, count in zip(PROCESSES, losses, strict=True):
+        for process, count in zip(PROCESSES, noticed, strict=True):
             if (process, name) != ("web", "refuse_writes"):  # each request says it
-                wait_for(f"{process} says so", lambda p=process, c=count: product.losses(p) > c)
+                wait_for(f"{process} says so", lambda p=process, c=count: product.noticed(p) > c)
     finally:
         returns(redis_server)
     began = time.monotonic()
@@ -373,15 +377,6 @@ def test_tls_from_post_to_outcome(secured: Server, ours: Authority, tmp_path: Pa
     )
     try:
         product.at_work()
-        before = product.pids()
-        secured.kill()
-        product.ready(503)
-        product.processes["worker"].says("Cannot connect to rediss://")
-        secured.start()
-        product.ready()
-        assert product.push("d-tls").status == 202
-        product.ended("d-tls")
-        assert product.pids() == before
         told(product)
     finally:
         product.stop()

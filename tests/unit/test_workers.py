@@ -110,6 +110,28 @@ def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
 
 
+@pytest.mark.parametrize("step", ["begin", "finish"])
+def test_a_task_that_redis_leaves_is_handed_out_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivery = world.push(BRANCH, sha(1))
+
+    def away(*_: Any) -> Any:
+        raise UnavailableError("Redis is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.lanes, step, away)
+        patch.setattr("workers.tasks.time.sleep", lambda _seconds: None)
+        sent = world.sent[-1]
+        told = world.runner.carry_out(Task.SYNC, sent.repository, sent.environment, sent.token)
+    assert told == "given up: Redis is away"
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (1 if step == "begin" else 2), "however often it was tried"
+    world.lanes.clock_offset_ms += 3_600_000
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+
+
 # --- people ---
 
 
