@@ -57,7 +57,7 @@ class Place:
     @contextmanager
     def loading(self) -> Iterator[None]:
         with self.server.client as client:
-            client.execute_command("DEBUG", "POPULATE", 2000)
+            client.execute_command("DEBUG", "POPULATE", 10000)
             client.bgrewriteaof()
             wait_for("it is written", lambda: not client.info("persistence")["aof_rewrite_in_progress"], 20)
             client.config_set("key-load-delay", "2000")  # microseconds
