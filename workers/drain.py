@@ -13,6 +13,7 @@ from typing import Any
 
 from billiard import active_children
 from celery import signals
+from kombu.common import ignore_errors
 
 from workers.celery import deployer
 
@@ -20,6 +21,12 @@ _log = logging.getLogger("deployer.drain")
 _HAND_BACK_SECONDS = 3.0  # of those that a stopping worker has; half of them at most
 _LEAST_SECONDS = 0.5
 _LOOK_SECONDS = 0.02
+_consumers: list[Any] = []
+
+
+@signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+def _know(sender: Any, **_: Any) -> None:
+    _consumers.append(sender)
 
 
 @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -33,18 +40,26 @@ def _bound(how: str = "", **_: Any) -> None:
 
 
 def _hand_back(seconds: float) -> None:
-    """Have every task that still runs handed back, and end.
+    """Have every task that still runs handed back, return the messages that none took up, and end.
 
-    SIGTERM raises SystemExit in a pool process (billiard's `reset_signals`); `workers.tasks` does the rest. By now
-    Celery has returned the messages that no process took up and waits for the pool alone, so there is nothing else to
-    lose; a process that does not end by itself is killed with this one, and its lane's lease runs out.
+    SIGTERM raises SystemExit in a pool process (billiard's `reset_signals`); `workers.tasks` does the rest. A process
+    that does not end by itself is killed with this one, and its lane's lease runs out.
     """
     _log.warning("tasks still run, and %g s are nearly over: they go back", deployer.config.drain_seconds)
     children = active_children()
     for child in children:
         child.terminate()
+    closing = threading.Thread(target=_return_messages, daemon=True)  # a Redis that hangs is not waited for
+    closing.start()
     deadline = time.monotonic() + seconds
-    while any(child.is_alive() for child in children) and time.monotonic() < deadline:
+    while (closing.is_alive() or any(child.is_alive() for child in children)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
     logging.shutdown()
     os._exit(0)
+
+
+def _return_messages() -> None:
+    """Close the connections to the broker, which puts back what was taken and not begun. Nobody uses them any more."""
+    for consumer in _consumers:
+        if connection := consumer.connection:
+            ignore_errors(connection, connection.close)

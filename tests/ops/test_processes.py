@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
@@ -126,16 +127,16 @@ def test_a_setting_that_aws_does_not_give(refusal: Refusal) -> None:
     )
 
 
-def push(web: str) -> Answer:
+def push(web: str, name: str = "hello") -> Answer:
     """A delivery as GitHub sends it."""
     commit = {"ref": "refs/heads/main", "before": "a" * 40, "after": "b" * 40, "deleted": False}
     owner = {"login": "acme", "name": "acme"}
-    repository = {"full_name": "acme/hello", "name": "hello", "default_branch": "main", "owner": owner}
+    repository = {"full_name": f"acme/{name}", "name": name, "default_branch": "main", "owner": owner}
     body = json.dumps({**commit, "repository": repository}).encode()
     headers = {
         "Content-Type": "application/json",
         "X-GitHub-Event": "push",
-        "X-GitHub-Delivery": "5e5b2b40-0000-11ef-8000-000000000000",
+        "X-GitHub-Delivery": f"5e5b2b40-0000-11ef-8000-{name}",
         "X-Hub-Signature-256": f"sha256={hmac.new(b'sandbox', body, 'sha256').hexdigest()}",
     }
     return call("POST", f"{web}/webhooks/github", body, headers)
@@ -277,21 +278,37 @@ def test_a_worker_that_must_end_hands_its_task_to_the_next_one(
     }
     web, worker = (start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker"))
     wait_for("the web is ready", lambda: answer(f"http://127.0.0.1:{web_at}/healthz"), 30)
-    assert push(f"http://127.0.0.1:{web_at}").status == 202
-    with connect(away.prepared.url) as client, github.accept()[0]:
+    with ExitStack() as open_:
+        client = open_.enter_context(connect(away.prepared.url))
+
+        def held() -> list[tuple[str, int]]:
+            """Who of the two is given to a worker, and at which attempt."""
+            states = [client.hgetall(f"deployer:{{acme/{name}}}:state") for name in ("hello", "api")]
+            return [
+                (each["status"], json.loads(each["current"] or "{}").get("attempts", 0)) for each in states
+            ]  # type: ignore[index]
+
+        assert push(f"http://127.0.0.1:{web_at}").status == 202
+        open_.enter_context(github.accept()[0])
+        assert push(f"http://127.0.0.1:{web_at}", "api").status == 202
+        worker.says("deployer.sync[", 20)
+        wait_for("the other message is taken too", lambda: worker.output.count("] received") == 2, 20)
+        assert held() == [("running", 1), ("sent", 0)], "it has one process"
         family = descendants(worker.pid)
-        successor = start(deployer("worker"), settings, directory=tmp_path / "successor")
+        successor = start(
+            deployer("worker"), {**settings, "DEPLOYER_CONCURRENCY": "2"}, directory=tmp_path / "successor"
+        )
         asked = time.monotonic()
         worker.send(signal.SIGTERM)
         assert worker.ends(8) == 0
         assert time.monotonic() - asked < drain
         gone(family)
         assert "was interrupted and handed back" in worker.output
-        with github.accept()[0]:  # the successor asks what the first one asked
-            state: dict[str, str] = client.hgetall("deployer:{acme/hello}:state")  # type: ignore[assignment]
-            assert (state["status"], json.loads(state["current"])["attempts"]) == ("running", 1)
-            successor.send(signal.SIGTERM)
-            assert successor.ends(8) == 0
-        assert client.hget("deployer:{acme/hello}:state", "status") == "sent"
+        for _ in range(2):  # the successor asks what the first one asked, and begins what that did not
+            open_.enter_context(github.accept()[0])
+        assert held() == [("running", 1)] * 2
+        successor.send(signal.SIGTERM)
+        assert successor.ends(8) == 0
+        assert held() == [("sent", 0)] * 2
     web.send(signal.SIGTERM)
     assert web.ends(8) == 0
