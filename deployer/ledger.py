@@ -246,7 +246,8 @@ class DeadLetter(_Value):
     """Work that could not be done for a reason of our own, kept until a person decides.
 
     Attributes:
-        kind: the class of the exception that it died of, or `WORKER_LOST`.
+        kind: the class of the exception that it died of, or `WORKER_LOST`. Only deployer's own errors have the plain
+            name of a class in `deployer.errors`.
     """
 
     id: str

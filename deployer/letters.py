@@ -53,8 +53,11 @@ def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
     Args:
         letters: ids.
         act: replays or discards one and returns the task's id, if there is one.
+
+    Raises:
+        UnavailableError: Redis was away from the first one on.
     """
-    found = []
+    found: list[Settled] = []
     away = ""  # once Redis is away, the others need not wait for it too
     for letter in letters:
         task, error = "", away
@@ -62,6 +65,8 @@ def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
             try:
                 task = act(letter)
             except UnavailableError as unavailable:
+                if not found:
+                    raise
                 error = away = str(unavailable)
             except DeployerError as refused:
                 error = str(refused)
@@ -70,8 +75,8 @@ def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
 
 
 def in_order(letters: Iterable[DeadLetter]) -> list[str]:
-    """The ids in the order to replay them: the newest first, so that of one environment it stays the newest wish."""
-    return [letter.id for letter in sorted(letters, key=lambda letter: -letter.at)]
+    """The ids in the order to replay them: as they were wished for, so that an environment's newest comes last."""
+    return [letter.id for letter in sorted(letters, key=lambda letter: letter.arguments.accepted_at)]
 
 
 def sentence(letter: DeadLetter, *, public: bool = False) -> str:

@@ -296,7 +296,10 @@ class Lanes(Protocol):
         """Take a repository off the list if nothing is known of any environment of it."""
 
     def emptied(self) -> bool:
-        """Whether all that was kept was lost since anyone last asked; so it is with a new Redis, too."""
+        """Whether all that was kept was lost since the last `keep`; so it is with a new Redis, too."""
+
+    def keep(self) -> None:
+        """Note that what was lost is found again."""
 
     def counters(self) -> dict[str, int]:
         """Totals since Redis began: outcomes and deliveries by kind, as `name:label`."""

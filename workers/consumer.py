@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import redis
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
@@ -26,6 +27,8 @@ _PAUSE_SECONDS = 1.0
 class Consumer(consumer.Consumer):  # type: ignore[misc]
     """See `celery.worker.consumer.Consumer`."""
 
+    _heart: Any = None
+
     def connect(self) -> Any:
         """Connect, and look every second whether that server is still there.
 
@@ -33,8 +36,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         keeps its place among those prefetched, and once all places are taken the worker would ask no more.
         """
         connection = super().connect()
-        heart = connect(deployer.config.redis_url).connection_pool.get_connection()
-        self.timer.call_repeatedly(_PAUSE_SECONDS, _beat, (heart,))
+        if self._heart:
+            self._heart.disconnect()  # whoever noticed the loss first
+        self._heart = connect(deployer.config.redis_url).connection_pool.get_connection()
+        self.timer.call_repeatedly(_PAUSE_SECONDS, _beat, (self._heart,))
         return connection
 
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
@@ -63,7 +68,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         while True:
             try:
                 deployer.lanes.ping()
-                conn.ensure_connection(max_retries=0)
+                # as Redis's own error: Celery gives up a worker at the one that kombu makes of it
+                conn.ensure_connection(max_retries=0, reraise_as_library_errors=False)
                 break
             except (UnavailableError, *conn.recoverable_connection_errors) as error:
                 if not away:
@@ -81,4 +87,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 def _beat(heart: Any) -> None:
     """Raise if a connection is lost; it is opened once only, so that a server that was replaced does not pass."""
     heart.send_command("PING")
-    heart.read_response()
+    try:
+        heart.read_response()
+    except redis.ResponseError as error:  # it cannot save, or a script keeps it busy
+        raise redis.ConnectionError(str(error)) from error

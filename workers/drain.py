@@ -62,4 +62,4 @@ def _return_messages() -> None:
     """Close the connections to the broker, which puts back what was taken and not begun. Nobody uses them any more."""
     for consumer in _consumers:
         if connection := consumer.connection:
-            ignore_errors(connection, connection.close)
+            ignore_errors(connection, connection.close)  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
 _LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
+_AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 
 
 class Scheduler:
@@ -70,7 +71,7 @@ class Scheduler:
         if self._next_look > now:
             return
         self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
-        if self._deployer.lanes.emptied():
+        if self._deployer.lanes.emptied() and not self._owed:
             _log.warning("Redis was empty; every repository that can be found is resynced")
             self._resynced.clear()
             self._searched, self._owed = None, True
@@ -82,9 +83,12 @@ class Scheduler:
             turn = _turn(now + _offset(repository, period), period)
             last = self._resynced.get(repository.key)
             # one that appears while this runs has just been told of by a webhook
-            if last != turn and (last is not None or repository.key in self._found):
+            if last != turn and (last is not None or self._owed or repository.key in self._found):
                 self._resync(repository)
             self._resynced[repository.key] = turn
+        if self._owed and self._searched is not None:
+            self._deployer.lanes.keep()
+            self._owed = False
 
     def _resync(self, repository: Repository) -> None:
         try:
@@ -97,7 +101,7 @@ class Scheduler:
     def _search(self, turn: int) -> None:
         """Look for repositories, also by their stacks, at the start, once a period, and after Redis was lost.
 
-        While AWS cannot be asked, the next look searches again.
+        After a loss it is done again until AWS could be asked.
         """
         if self._searched == turn:
             return
@@ -106,7 +110,9 @@ class Scheduler:
         for text in failed:
             _log.warning("looking for repositories: %s", text)
         self._found = {each.key: each for each in found}
-        self._searched, self._owed = (None, self._owed) if failed else (turn, False)
+        self._searched = None if failed and self._owed else turn
+        if failed:
+            self._next_look += _AGAIN_SECONDS
 
 
 def _turn(at: float, period: float) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import Celery
 
+from deployer import errors
 from deployer.adapters.redis_lanes import letter_id
 from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
@@ -164,7 +165,7 @@ class Runner:
             traceback="".join(traceback.format_exception(error))[-20_000:],
             at=time.time(),
             work=work.to_json(),
-            kind=type(error).__name__,
+            kind=_kind_of(error),
         )
         return Dead(letter, self._mourned(repository, work, letter))
 
@@ -244,6 +245,14 @@ def _given_up(task: Task, repository: Repository, error: UnavailableError) -> st
     return f"given up: {error}"
 
 
+def _kind_of(error: Exception) -> str:
+    """The name of an error's class; of another's class that is called like one of deployer's own, the whole name."""
+    name = type(error).__name__
+    if isinstance(error, DeployerError) or not hasattr(errors, name):
+        return name
+    return f"{type(error).__module__}.{name}"
+
+
 def decided_anew(work: Work) -> Work:
     """Work that failed in a step goes back to the task that decides: the world may have changed under it.
 
@@ -276,4 +285,4 @@ def describe(verdict: Verdict) -> str:
         case Retry():
             return f"again in {verdict.seconds:.0f} s: {verdict.work.last_error}"
         case Dead():
-            return f"dead-lettered: {verdict.letter.reason}"
+            return f"dead-lettered: {verdict.letter.told}"

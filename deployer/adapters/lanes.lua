@@ -36,9 +36,11 @@ end
 local function close(work, outcome, reason, ttl)
   for id in string.gmatch(work.deliveries or '', '[^,]+') do
     local key = P .. ':delivery:' .. id
-    C('HSET', key, 'outcome', outcome, 'reason', reason, 'finished_at', now / 1000)
-    C('EXPIRE', key, ttl)
-    count('outcome:' .. outcome)
+    if C('EXISTS', key) == 1 then  -- one that died long ago has no record any more
+      C('HSET', key, 'outcome', outcome, 'reason', reason, 'finished_at', now / 1000)
+      C('EXPIRE', key, ttl)
+      count('outcome:' .. outcome)
+    end
   end
 end
 
@@ -84,13 +86,15 @@ end
 
 local function resting(work) return (work.not_before or 0) > now end
 
--- put work into the lane: 'new', or older than what may be there since it was 'running' or 'dead' meanwhile
+-- put work into the lane: 'new', or older than what may be there since it was 'running' meanwhile; what was 'dead' is
+-- as old as its wish
 local function put(work, was, ttl)
   local env = work.environment
   local text = C('HGET', items, env)
   if text then
     local there = cjson.decode(text)
-    work = was == 'new' and merged(there, work, ttl) or merged(work, there, ttl)
+    local newer = was == 'new' or (was == 'dead' and (work.accepted_at or 0) > (there.accepted_at or 0))
+    work = newer and merged(there, work, ttl) or merged(work, there, ttl)
     -- what sleeps after a fault is left asleep by whatever only joins it: a rate limit is not to be knocked at
     if not resting(work) and C('ZREM', snoozed, env) == 1 then C('RPUSH', queue, env) end
   elseif was == 'running' then
@@ -285,7 +289,8 @@ function ops.sweep(grace, ttl, max_attempts)
     local work, why = cjson.decode(held('current')), 'its worker was lost'
     if work.attempts >= tonumber(max_attempts) then
       local reason = 'its worker was lost ' .. work.attempts .. ' times while running ' .. work.task
-      local id = string.gsub(repository, '/', '~') .. '-' .. held('token')
+      -- a resync comes back every hour: its last death is enough to keep
+      local id = string.gsub(repository, '/', '~') .. '-' .. (work.environment == '*' and 'resync' or held('token'))
       close(work, 'dead-lettered', reason, ttl)
       count('goal:dead-lettered')
       bury(work, { id = id, repository = repository, task = work.task, kind = 'WorkerLost', reason = reason,
@@ -314,19 +319,23 @@ function ops.replay(id, goal, grace, ttl)
   if not letter then return answer() end
   local work = cjson.decode(cjson.decode(letter).work)
   C('HDEL', P .. ':dead', id)
+  local waiting = {}
   for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
     local key = P .. ':delivery:' .. delivery
-    C('HSET', key, 'outcome', 'queued', 'reason', 'replayed', 'letter', '')
-    C('HDEL', key, 'finished_at')
-    C('PERSIST', key)
+    if C('EXISTS', key) == 1 then
+      C('HSET', key, 'outcome', 'queued', 'reason', 'replayed', 'letter', '')
+      C('HDEL', key, 'finished_at')
+      C('PERSIST', key)
+      waiting[#waiting + 1] = delivery
+    end
   end
+  work.deliveries = table.concat(waiting, ',')
   work.attempts, work.tries, work.polls, work.goal = 0, '', 0, goal
   -- the world has moved on since it died: all but the wish itself is decided anew
   if work.environment ~= '*' then work.task = 'deployer.sync' end
   if work.cause ~= 'redeploy' then work.sha = '' end
   work.created, work.updated, work.recovered, work.replacing = false, false, false, false
   work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil
-  -- what came since is newer, whenever the replay was asked for
   work = put(work, 'dead', ttl)
   return answer(work.goal, unpack(hand_out_after(work, grace)))
 end

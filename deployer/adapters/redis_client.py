@@ -38,21 +38,27 @@ _PROMPT_SECONDS = 0.02
 _PAUSE_SECONDS = 0.25
 
 
+class _SpentError(redis.TimeoutError):
+    """A command that was not sent: the request has waited enough, or Redis hangs and another request tries it."""
+
+
 class Budget:
     """Bounds how long a request waits for Redis, and is the circuit breaker of a Redis that hangs.
 
-    All slow answers to a request's commands together have `seconds`; prompt ones are free, so that a page may ask as
-    much as it needs. Once a command had no answer in time, one request at a time tries again and the others fail at
-    once: else the threads that wait for Redis would soon be all there are. The log says when Redis went away and
-    when it is back.
+    A request waits `seconds` in vain, all its commands together; what is answered slowly it may await for longer, and
+    prompt answers are free, so that a page may ask as much as it needs. Once a command had no answer in time, one
+    request at a time tries again and the others fail at once: else the threads that wait for Redis would soon be all
+    there are. The log says when Redis went away and when it is back.
 
     Args:
-        seconds: what a request may wait.
+        seconds: what a request may wait for answers that do not come, or are refusals.
+        patience: what it may wait for slow answers, in seconds; a busy process of our own looks like a slow Redis.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, patience: float = 5.0) -> None:
+        self._seconds, self._patience = seconds, patience
         self._spent: ContextVar[float] = ContextVar("spent", default=0.0)
+        self._slow: ContextVar[float] = ContextVar("slow", default=0.0)
         self._tries: ContextVar[bool] = ContextVar("tries", default=False)
         self._lock = threading.Lock()
         self._away = self._hangs = False
@@ -61,6 +67,7 @@ class Budget:
     def begin(self) -> None:
         """Give the request that begins in this thread its whole budget."""
         self._spent.set(0.0)
+        self._slow.set(0.0)
         self._tries.set(False)
 
     def bind(self, client: redis.Redis) -> None:
@@ -111,7 +118,7 @@ class Budget:
                         yield left
                 except (redis.TimeoutError, TimeoutError) as error:
                     self.disconnect()  # a late answer must not be taken for that to the next command
-                    if decides:
+                    if decides and not isinstance(error, _SpentError):
                         budget._lost(error, hangs=True)
                     raise
 
@@ -119,16 +126,19 @@ class Budget:
 
     @contextmanager
     def _waiting(self) -> Iterator[float]:
-        """Charge what is slow; gives the seconds that are left."""
+        """Charge what is slow; gives the seconds that are left for an answer."""
         began = time.monotonic()
-        left = self._seconds - self._spent.get()
-        if left <= 0 or not self._may_try(began):
-            raise redis.TimeoutError("Redis hangs")
+        # after slow answers the next one is awaited half as long at most: a Redis that loads gives such first
+        left = self._seconds - self._spent.get() - min(self._slow.get(), self._seconds / 2)
+        if left <= 0 or self._slow.get() > self._patience or not self._may_try(began):
+            raise _SpentError("Redis was waited for long enough")
+        charged = self._spent
         try:
             yield left
+            charged = self._slow
         finally:
             if (took := time.monotonic() - began) > _PROMPT_SECONDS:
-                self._spent.set(self._spent.get() + took)
+                charged.set(charged.get() + took)
 
     def _may_try(self, now: float) -> bool:
         with self._lock:
@@ -171,8 +181,9 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
     options: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_SECONDS,
         "socket_timeout": _ANSWER_SECONDS,
-        # one quick repeat hides a connection that was closed while idle; longer waits are the caller's to decide
-        "retry": Retry(NoBackoff(), 1),
+        # one quick repeat hides a connection that was closed while idle; longer waits are the caller's to decide, and
+        # what had no answer in time may have been carried out
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         "decode_responses": True,
     }
     try:

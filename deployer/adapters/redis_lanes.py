@@ -290,7 +290,12 @@ class RedisLanes:
     def emptied(self) -> bool:
         """See `Lanes.emptied`."""
         with unavailable():
-            return bool(self._redis.set(_KEPT, "1", nx=True))
+            return not self._redis.exists(_KEPT)
+
+    def keep(self) -> None:
+        """See `Lanes.keep`."""
+        with unavailable():
+            self._redis.set(_KEPT, "1")
 
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""

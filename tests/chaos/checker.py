@@ -44,7 +44,8 @@ class Wound:
 
     def struck(self, call: Mapping[str, Any], since: float, until: float) -> bool:
         """Whether it struck whoever made a call, in a span of time."""
-        return self.worker in str(call["user_agent"]) and self.since <= until and since <= self.until
+        mark = str(call["user_agent"]).partition("app/")[2].partition(" ")[0]
+        return self.worker in {"", mark} and self.since <= until and since <= self.until
 
 
 @dataclass
@@ -125,20 +126,18 @@ def no_overlap(records: Records) -> Iterable[Violation]:
         if call["operation"] in MUTATING and (owner := _owner(records, call["name"])):
             lanes[owner.repository.key].append(call)
     for name, calls in lanes.items():
-        calls.sort(key=lambda call: call["time"])
-        first = calls[0]
-        for second in calls[1:]:
-            end = first["time"] + first["seconds"]
-            sent_before = any(each.struck(first, first["time"] - _MOMENT, end) for each in records.wounds)
-            sent_on_waking = any(
-                each.struck(second, second["time"] - _MOMENT, second["time"]) for each in records.wakes
-            )
-            if second["time"] < end and not (sent_before or sent_on_waking):
-                told = f"two calls of {name} at once"
-                timeline = [_told(first), _told(second)]
-                yield Violation("the steps of a repository never overlap", told, timeline)
-            if second["time"] + second["seconds"] > end:
-                first = second
+        under_way: list[Mapping[str, Any]] = []
+        for call in sorted(calls, key=lambda call: call["time"]):
+            under_way = [each for each in under_way if call["time"] < each["time"] + each["seconds"]]
+            on_waking = any(each.struck(call, call["time"] - _MOMENT, call["time"]) for each in records.wakes)
+            for earlier in under_way:
+                end = earlier["time"] + earlier["seconds"]
+                span = earlier["time"] - _MOMENT, end
+                if not on_waking and not any(each.struck(earlier, *span) for each in records.wounds):
+                    told = f"two calls of {name} at once"
+                    timeline = [_told(earlier), _told(call)]
+                    yield Violation("the steps of a repository never overlap", told, timeline)
+            under_way.append(call)
 
 
 def nothing_twice_or_late(records: Records) -> Iterable[Violation]:

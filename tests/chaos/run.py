@@ -35,8 +35,8 @@ SETTINGS = {
     "DEPLOYER_LOG_LEVEL": "INFO",
 }
 _DRAIN_LIMIT = float(SETTINGS["DEPLOYER_DRAIN_SECONDS"]) + 1  # for a machine that is busy
-_OWN_WORKERS = ("worker-1", "worker-2")  # marks of their calls to AWS
-_SUPERVISED = "worker-0"
+_OWN_WORKERS = ("worker-1", "worker-2")
+_SUPERVISED = "worker-0"  # the mark of its calls to AWS, whichever process it is
 _SABOTEUR = Path(__file__).parent / "saboteur"
 
 
@@ -88,8 +88,8 @@ class Worker:
     """A `deployer worker` of the run's own: it is killed and stopped at will, and comes back at once."""
 
     def __init__(self, here: Installation, log: Path, name: str) -> None:
-        self._here, self._log = here, log
-        self.name = name
+        self._here, self._log, self._name = here, log, name
+        self._starts = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.retiring: list[tuple[float, subprocess.Popen[bytes]]] = []
         self.start()
@@ -102,11 +102,17 @@ class Worker:
         former.terminate()
         self.retiring.append((time.monotonic(), former))
 
+    @property
+    def mark(self) -> str:
+        """Of the calls to AWS of the process that runs now."""
+        return f"{self._name}.{self._starts}"
+
     def start(self) -> None:
+        self._starts += 1
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deployer", "worker"], cwd=self._here.directory,
-                env={**self._here.env, "AWS_SDK_UA_APP_ID": self.name},
+                env={**self._here.env, "AWS_SDK_UA_APP_ID": self.mark},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -134,7 +140,8 @@ class Chaos:
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.plan = plan
-        self._dice = random.Random(plan.seed)  # noqa: S311  a repeatable history
+        # two of them, since which of the two acts next is up to the machine
+        self._dice, self._fate = random.Random(plan.seed), random.Random(-plan.seed - 1)  # noqa: S311  repeatable
         self._directory = directory
         self._poison = directory / "poison"
         path = os.pathsep.join(filter(None, [str(_SABOTEUR), os.environ.get("PYTHONPATH", "")]))
@@ -184,6 +191,7 @@ class Chaos:
             self._poisoned = "refs/heads/poison"
             self._team.move(first, {self._poisoned: self._team.commit(first)})
         strikes = self._strikes()
+        hand = self._fate.sample(sorted(strikes), len(strikes))  # each strikes once at least
         started = time.monotonic()
         wipe_at = started + self.plan.seconds / 2 if self.plan.wipe else float("inf")
         next_action = next_fault = started
@@ -193,10 +201,10 @@ class Chaos:
                 self.report.actions[self._team.act().split()[0]] += 1
                 next_action += self._dice.expovariate(1 / self.plan.pace)
             if now >= next_fault and strikes:
-                name = self._dice.choice(sorted(strikes))
+                name = hand.pop() if hand else self._fate.choice(sorted(strikes))
                 self.report.faults[name] += 1
                 strikes[name]()
-                next_fault = now + self._dice.uniform(0.5, 3)
+                next_fault = now + self._fate.uniform(0.5, 3)
             if now >= wipe_at:
                 self._wipe()
                 wipe_at = float("inf")
@@ -242,7 +250,7 @@ class Chaos:
         return {name: strike for name, strike in every.items() if name in chosen}
 
     def _fault(self, simulator: str, orders: Mapping[str, Any]) -> None:
-        self.here.fault(simulator, {**orders, "seed": self._dice.randrange(2**31)})
+        self.here.fault(simulator, {**orders, "seed": self._fate.randrange(2**31)})
 
     def _note_wound(self, worker: str, seconds: float = 0) -> None:
         self._wounds.append(Wound(worker, time.time(), time.time() + seconds))
@@ -255,8 +263,8 @@ class Chaos:
         _signal(found if worker == _SUPERVISED or worker is None else found[:1], signal.SIGKILL)
 
     def _kill_worker(self, *, child: bool) -> None:
-        worker = self._dice.choice(self._workers)
-        self._note_wound(worker.name)
+        worker = self._fate.choice(self._workers)
+        self._note_wound(worker.mark)
         if child:
             _signal(worker.family[1:][:1], signal.SIGKILL)
         else:
@@ -264,16 +272,16 @@ class Chaos:
 
     def _stop_worker(self) -> None:
         """Let a worker sleep longer than its lease; then it wakes up and tries to go on."""
-        worker = self._dice.choice(self._workers)
-        self._note_wound(worker.name)
+        worker = self._fate.choice(self._workers)
+        self._note_wound(worker.mark)
         pids = worker.family
         _signal(pids, signal.SIGSTOP)
-        self._stopped.append((time.monotonic() + LEASE + self._dice.uniform(1, 3), worker.name, pids))
+        self._stopped.append((time.monotonic() + LEASE + self._fate.uniform(1, 3), worker.mark, pids))
 
     def _restart_worker(self) -> None:
         """Replace a worker as a rolling restart does; a call of a task that is handed back goes on at AWS."""
-        worker = self._dice.choice(self._workers)
-        self._note_wound(worker.name, _DRAIN_LIMIT)
+        worker = self._fate.choice(self._workers)
+        self._note_wound(worker.mark, _DRAIN_LIMIT)
         worker.replace()
 
     def _restart(self, words: str, worker: str | None = None) -> None:
@@ -290,7 +298,8 @@ class Chaos:
             wait_for("Redis is wiped", lambda: _tried(client.flushall), 30)
         self._wiped = time.time()
 
-    def _tend(self, now: float) -> None:
+    def _tend(self, now: float, *, wake: bool = False) -> None:
+        """Look after the workers; wake those that have slept for long enough, or all of them."""
         for worker in self._workers:
             for since, process in list(worker.retiring):
                 asleep = any(process.pid in pids for *_, pids in self._stopped)
@@ -300,7 +309,7 @@ class Chaos:
                     told = f"a worker still runs {now - since:.1f} s after SIGTERM"
                     self.report.violations.append(Violation("a worker ends within its time", told))
                     worker.retiring.remove((since, process))
-        for until, name, pids in [each for each in self._stopped if each[0] <= now]:
+        for until, name, pids in [each for each in self._stopped if wake or each[0] <= now]:
             self._wakes.append(Wound(name, time.time(), time.time()))
             _signal(pids, signal.SIGCONT)
             self._stopped.remove((until, name, pids))
@@ -321,7 +330,7 @@ class Chaos:
         """End the faults and wait until nothing moves; redeliver, replay and resync as people would."""
         started = time.monotonic()
         self.here.heal()
-        self._tend(float("inf"))
+        self._tend(time.monotonic(), wake=True)
         try:
             self._come_to_rest()
         except NeverHappenedError as error:
@@ -359,14 +368,16 @@ class Chaos:
             self.report.violations.append(Violation("a poison task ends as a dead letter", str(error)))
             return
         attempts = letter["work"]["attempts"]
-        if attempts > int(SETTINGS["DEPLOYER_MAX_ATTEMPTS"]):
+        if attempts != int(SETTINGS["DEPLOYER_MAX_ATTEMPTS"]):
             told = f"{letter['id']} was tried {attempts} times"
-            self.report.violations.append(Violation("a poison task is tried so often and no more", told))
-        if self._moved_past_poison(repository):
+            self.report.violations.append(
+                Violation("a poison task is tried so often, no more and no less", told)
+            )
+        if self._stuck_behind_poison(repository):
             self.report.violations.append(Violation("a poison task does not stop its lane", repository))
         self._poison.unlink()
 
-    def _moved_past_poison(self, repository: str) -> bool:
+    def _stuck_behind_poison(self, repository: str) -> bool:
         """Whether the default branch of the poisoned repository never got anywhere."""
         found = self.here.environment("staging", repository)
         return not found or not found["outcome"]
@@ -375,7 +386,7 @@ class Chaos:
         """Press GitHub's button for half of what was not acknowledged; the resync has to find the rest."""
         for each in self._deliveries():
             missed = each["code"] not in {200, 202} and each["event"] == "push"
-            if missed and self._dice.random() < 0.5:
+            if missed and self._fate.random() < 0.5:
                 repository, identity = each["repository"], each["id"]
                 call("POST", f"{self.here.github}/{repository}/deliveries/{identity}/redeliver", b"")
 

@@ -187,7 +187,8 @@ class Lane:
         else:
             reason = f"its worker was lost {lost.attempts} times while running {lost.task}"
             self._end(now, lost, "dead-lettered", reason, lost.sha)
-            letter = f"{self.repository.replace('/', '~')}-{self.token}"
+            last = "resync" if lost.environment == "*" else self.token
+            letter = f"{self.repository.replace('/', '~')}-{last}"
             self._bury(lost, letter, Letter(lost.task, "WorkerLost", reason, "", now, tried))
         return self._hand_out(now)
 
@@ -279,7 +280,8 @@ class Lane:
     def _put(self, now: float, entry: Entry, was: str) -> Entry:
         """Put an entry that is "new", or was "running" or "dead" while newer work may have come."""
         if there := self._take_out(entry.environment):
-            older, newer = (there[0], entry) if was == "new" else (entry, there[0])
+            later = was == "new" or (was == "dead" and entry.accepted_at > there[0].accepted_at)
+            older, newer = (there[0], entry) if later else (entry, there[0])
             entry = self._merge(now, older, newer)
             self._stand(now, entry, there)
         else:

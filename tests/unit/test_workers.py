@@ -220,28 +220,50 @@ def test_what_redis_lost_is_resynced_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch, period: float
 ) -> None:
     monkeypatch.setattr("workers.scheduler._DUE_SECONDS", 0)
+    monkeypatch.setattr("workers.scheduler._AGAIN_SECONDS", 0)
     world.deployer.config = replace(world.deployer.config, resync_seconds=period)
     made = Scheduler(world.deployer)
     made.look()
     delivery = world.push(BRANCH, sha(1))
     world.tasks()  # its stack is being created
     world.redis.flushall()
-    stacks, away = world.cloud.stacks, [TransientError("AWS is away")]
+    other = Repository.parse("acme/other")
+    world.host.create(other)  # and nothing of it in AWS
+    world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.sent.clear()
 
-    def unsure() -> Any:
-        if away:
-            raise away.pop()
-        return stacks()
+    stacks, away = world.cloud.stacks, [TransientError("AWS is away")] * 2
+    resync, hiccups = world.deployer.intake.resync, [UnavailableError("Redis is away")]
 
-    monkeypatch.setattr(world.cloud, "stacks", unsure)
-    for _ in range(3):  # one look finds AWS away, the next one the stack, the last one nothing more to do
+    def unsure(act: Any, errors: list[Any]) -> Any:
+        def called(*arguments: Any) -> Any:
+            if errors:
+                raise errors.pop()
+            return act(*arguments)
+
+        return called
+
+    monkeypatch.setattr(world.cloud, "stacks", unsure(stacks, away))
+    made.look()
+    monkeypatch.setattr(world.deployer.intake, "resync", unsure(resync, hiccups))
+    made = Scheduler(world.deployer)  # the first one was killed
+    with pytest.raises(UnavailableError):
+        made.look()  # finds AWS away once more, and then Redis
+    for _ in range(2):
         made.look()
         world.run()
     assert world.lanes.delivery(delivery) is None
     assert world.record(environment(BRANCH)).state == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
-    resyncs = [line for line in world.lanes.activity() if line.environment == "*"]
-    assert len(resyncs) == 1
+    resynced = [line.repository for line in world.lanes.activity() if line.environment == "*"]
+    assert sorted(set(resynced)) == ["acme/hello", "acme/other"]
+    count = len(resynced)
+    made.look()
+    assert not world.sent
+    world.run()
+    assert len([line for line in world.lanes.activity() if line.environment == "*"]) == count, (
+        "once is enough"
+    )
 
 
 def test_redis_away_is_told_once_and_waited_for(

@@ -34,8 +34,8 @@ class Place:
         self.server = Server(
             directory, "appendonly yes", "appendfsync always", "enable-debug-command local"
         ).start()
-        budget = Budget(REDIS_SECONDS)
-        self.site = Site(client=connect(self.server.url, budget), budget=budget)
+        self.budget = Budget(REDIS_SECONDS)
+        self.site = Site(client=connect(self.server.url, self.budget), budget=self.budget)
         self.stack = self.site.put(record("known"))
 
     @contextmanager
@@ -224,19 +224,23 @@ def test_a_request_that_finds_it_hanging_spares_the_others_the_wait(place: Place
     place.recovered()
 
 
-def test_slow_answers_add_up(place: Place) -> None:
-    """Each answer takes less than the budget, all together more."""
-    site, slowed = place.site, []
+def test_slow_answers_are_awaited_for_some_time_and_harm_nobody_else(place: Place) -> None:
+    """They add up to more than a request waits in vain."""
+    site, slow = place.site, threading.local()
     base = site.redis.connection_pool.connection_class.__mro__[1]
     prompt = base.read_response
 
     def slowly(*arguments: object, **options: object) -> object:
-        slowed.append(1)
-        time.sleep(0.2)
+        if hasattr(slow, "ly"):
+            time.sleep(0.3)
         return prompt(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "read_response", slowly)
-        refused(soon(lambda: site.push("slow", delivery="d-slow")))
-    assert len(slowed) == 4
+        slow.ly = True
+        assert site.push("slow", delivery="d-slow").status_code == 202
+        patch.setattr(place.budget, "_patience", 0.2)
+        refused(soon(lambda: site.push("slower", delivery="d-slower")))
+        del slow.ly
+        assert site.push("prompt", delivery="d-prompt").status_code == 202, "nothing was wrong with Redis"
     place.recovered()
