@@ -335,6 +335,42 @@ def test_a_replay_gives_way_to_what_came_since(lanes: RedisLanes) -> None:
     assert outcome(lanes, "d1") == "superseded"
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_wishes_that_are_replayed_together_the_later_one_stays(
+    lanes: RedisLanes, order: tuple[int, int]
+) -> None:
+    letters = []
+    for delivery in ("d1", "d2"):
+        letters.append(_bury(lanes, delivery))
+        later(lanes, 1)
+    running = push(lanes, "d0", Y)
+    for number in order:
+        lanes.replay(letters[number].id)
+    begin(lanes, running.dispatch)
+    assert begin(lanes, lanes.finish(HELLO, running.dispatch.token, done())).deliveries == "d2"
+    assert outcome(lanes, "d1") == "superseded"
+
+
+def test_a_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes, client: Any) -> None:
+    letter = _bury(lanes)
+    client.delete("deployer:{acme/hello}:delivery:d1")  # 30 days have passed
+    replayed = lanes.replay(letter.id)
+    assert begin(lanes, replayed.dispatch).deliveries == ""
+    lanes.finish(HELLO, replayed.dispatch.token, done())
+    assert lanes.delivery("d1") is None
+    assert not client.exists("deployer:{acme/hello}:delivery:d1")
+
+
+def test_a_resync_that_kills_its_workers_again_and_again_leaves_one_letter(lanes: RedisLanes) -> None:
+    for _ in range(2):
+        dispatch = lanes.accept(HELLO, Work("*", task=Task.RESYNC, cause=Cause.RESYNC)).dispatch
+        for _ in range(ATTEMPTS):
+            begin(lanes, dispatch)
+            later(lanes, LEASE + 1)
+            dispatch = next(iter(lanes.sweep()), None)
+    assert [letter.id for letter in lanes.dead_letters()] == ["acme~hello-resync"]
+
+
 def test_a_replay_wakes_what_sleeps_and_is_sent_as_what_it_is(lanes: RedisLanes) -> None:
     for verdict in (lambda work: Snooze(work, 100), None):
         letter = _bury(lanes)

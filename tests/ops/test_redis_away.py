@@ -222,8 +222,8 @@ def test_redis_goes_and_comes(
     for process in PROCESSES:
         wait_for(f"{process} says that it is back", lambda p=process: product.losses(p) == product.returns(p))
     assert product.pids() == before
-    assert took[len(took) // 2] < 1
-    assert took[-1] < 2  # with fifty at once on a loaded machine
+    assert took[len(took) // 2] < 2  # with fifty at once on a loaded machine; each alone is within a second
+    assert took[-1] < 3
     told(product)
 
 
