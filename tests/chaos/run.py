@@ -154,6 +154,7 @@ class Chaos:
         self._wounds: list[Wound] = []
         self._wakes: list[Wound] = []
         self._stopped: list[tuple[float, str, list[int]]] = []
+        self._ending: list[tuple[str, float, int]] = []  # workers that were asked to end, and when
         self._calls: list[dict[str, Any]] = []
         self._workers: list[Worker] = []
         self._poisoned = ""
@@ -252,8 +253,8 @@ class Chaos:
     def _fault(self, simulator: str, orders: Mapping[str, Any]) -> None:
         self.here.fault(simulator, {**orders, "seed": self._fate.randrange(2**31)})
 
-    def _note_wound(self, worker: str, seconds: float = 0) -> None:
-        self._wounds.append(Wound(worker, time.time(), time.time() + seconds))
+    def _note_wound(self, worker: str) -> None:
+        self._wounds.append(Wound(worker, time.time(), time.time()))
 
     def _kill(self, words: str, worker: str | None = None) -> None:
         """Kill a supervised process; it is started again. Redis strikes all workers."""
@@ -281,14 +282,16 @@ class Chaos:
     def _restart_worker(self) -> None:
         """Replace a worker as a rolling restart does; a call of a task that is handed back goes on at AWS."""
         worker = self._fate.choice(self._workers)
-        self._note_wound(worker.mark, _DRAIN_LIMIT)
+        assert worker.process
+        self._ending.append((worker.mark, time.time(), worker.process.pid))
         worker.replace()
 
     def _restart(self, words: str, worker: str | None = None) -> None:
         """Ask a supervised process to end; it is started again."""
+        pids = self.here.processes(words)[:1]
         if worker is not None:
-            self._note_wound(worker, _DRAIN_LIMIT)
-        _signal(self.here.processes(words)[:1], signal.SIGTERM)
+            self._ending += [(worker, time.time(), pid) for pid in pids]
+        _signal(pids, signal.SIGTERM)
 
     def _wipe(self) -> None:
         """Take all from Redis. A call under way goes on at AWS beside what the resync orders."""
@@ -309,6 +312,10 @@ class Chaos:
                     told = f"a worker still runs {now - since:.1f} s after SIGTERM"
                     self.report.violations.append(Violation("a worker ends within its time", told))
                     worker.retiring.remove((since, process))
+        for mark, since, pid in [each for each in self._ending if wake or not alive(each[2])]:
+            until = time.time() + (_DRAIN_LIMIT if wake else 0)  # the last of them are not watched any more
+            self._wounds.append(Wound(mark, since, until))
+            self._ending.remove((mark, since, pid))
         for until, name, pids in [each for each in self._stopped if wake or each[0] <= now]:
             self._wakes.append(Wound(name, time.time(), time.time()))
             _signal(pids, signal.SIGCONT)
