@@ -49,7 +49,7 @@ def test_what_a_wiped_redis_held_is_restored(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_every_deliberate_breakage_is_seen(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(3) as pool:  # they wait most of the time
+    with ThreadPoolExecutor(2) as pool:  # they wait most of the time
         seen = dict(zip(BREAKAGES, pool.map(lambda each: _seen(tmp_path, each), BREAKAGES), strict=True))
     assert all(seen.values()), seen
 
