@@ -131,7 +131,7 @@ class Budget:
         # after slow answers the next one is awaited half as long at most: a Redis that loads gives such first
         left = self._seconds - self._spent.get() - min(self._slow.get(), self._seconds / 2)
         if left <= 0 or self._slow.get() > self._patience or not self._may_try(began):
-            raise _SpentError("Redis was waited for long enough")
+            raise _SpentError("it was waited for long enough")
         charged = self._spent
         try:
             yield left
@@ -255,7 +255,8 @@ def unavailable() -> Iterator[None]:
             raise UnavailableError(
                 f"Redis's certificate is refused: {error.__context__.verify_message}"
             ) from error
-        raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+        why = str(error) if isinstance(error, _SpentError) else type(error).__name__
+        raise UnavailableError(f"Redis does not answer ({why})") from error
     except redis.ResponseError as error:
         # out of memory, a broken disk, a script killed: nothing was recorded, and Redis may recover
         raise UnavailableError(f"Redis refused a command: {' '.join(str(error).split())[:200]}") from error
