@@ -72,7 +72,9 @@ class Scheduler:
             return
         self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
         if self._deployer.lanes.emptied() and not self._owed:
-            _log.warning("Redis is empty, since it is new or was lost; every repository that can be found is resynced")
+            _log.warning(
+                "Redis is empty, since it is new or was lost; every repository that can be found is resynced"
+            )
             self._resynced.clear()
             self._searched, self._owed = None, True
         if not period and not self._owed:

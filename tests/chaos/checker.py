@@ -17,7 +17,10 @@ MUTATING = {
     "StopPipelineExecution", "DeleteObjects",
 }  # fmt: skip
 _MAIN = "refs/heads/main"
-_MOMENT = 0.05  # seconds between a worker's last look at its lane and its call to AWS
+_MOMENT = 0.2  # seconds between a worker's last look at its lane and AWS's note of its call
+_NOTED_LATE = (
+    1.0  # seconds by which a busy AWS notes a call after it was sent; whoever is struck sends none by then
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def no_overlap(records: Records) -> Iterable[Violation]:
             on_waking = any(each.struck(call, call["time"] - _MOMENT, call["time"]) for each in records.wakes)
             for earlier in under_way:
                 end = earlier["time"] + earlier["seconds"]
-                span = earlier["time"] - _MOMENT, end
+                span = earlier["time"] - _NOTED_LATE, end
                 if not on_waking and not any(each.struck(earlier, *span) for each in records.wounds):
                     told = f"two calls of {name} at once"
                     timeline = [_told(earlier), _told(call)]
