@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from celery import Celery
 from dotenv import dotenv_values
 
-from deployer.adapters.aws import AwsCloud
+from deployer.adapters.aws import AwsClouds
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.redis_client import Budget, connect
@@ -60,9 +60,9 @@ class Deployer:
         )
 
     @cached_property
-    def cloud(self) -> AwsCloud:
+    def clouds(self) -> AwsClouds:
         """AWS."""
-        return AwsCloud(artifact_bucket=self.config.artifact_bucket, repository_token=self.host.clone_token)
+        return AwsClouds(self.config.targets, repository_token=self.host.clone_token)
 
     @cached_property
     def intake(self) -> Intake:
@@ -72,18 +72,13 @@ class Deployer:
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
-        return Resyncer(self.config, self.host, self.cloud, self.lanes)
+        return Resyncer(self.config, self.host, self.clouds, self.lanes)
 
     @cached_property
     def reconciler(self) -> Reconciler:
         """Carries out tasks."""
-        given = {"ArtifactStore": self.config.artifact_bucket, "ConnectionArn": self.config.connection_arn}
-        options = Options(
-            given={name: value for name, value in given.items() if value},
-            poll_seconds=self.config.poll_seconds,
-            public_url=self.config.public_url,
-        )
-        return Reconciler(self.host, self.cloud, self.lanes, options)
+        options = Options(poll_seconds=self.config.poll_seconds, public_url=self.config.public_url)
+        return Reconciler(self.host, self.clouds, self.lanes, options)
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:

@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from deployer.environments import Repository
+from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError
+from deployer.targets import Target, read_targets
 
 _REFERENCE = ("ssm:", "secretsmanager:")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]-]+/[A-Za-z0-9_.*?\[\]-]+")
@@ -48,6 +50,11 @@ class Config:
     connection_arn: str = _setting(
         "DEPLOYER_CONNECTION_ARN", "CodeConnections connection given to templates as ConnectionArn"
     )
+    targets_text: str = _setting(
+        "DEPLOYER_TARGETS",
+        "accounts, regions and roles of each kind of environment: a file's path, or YAML",
+        secret=True,  # it may hold external ids
+    )
     aws_event_key: str = _setting(
         "DEPLOYER_AWS_EVENT_KEY", "key that AWS's event destination sends", secret=True
     )
@@ -71,6 +78,17 @@ class Config:
     web_port: int = _setting("DEPLOYER_WEB_PORT", "port the web listens on")
     data_dir: str = _setting("DEPLOYER_DATA_DIR", "where `deployer up` keeps the embedded Redis's data")
     log_level: str = _setting("DEPLOYER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR")
+
+    @property
+    def targets(self) -> dict[Kind, Target]:
+        """Where environments of each kind live."""
+        return read_targets(self.targets_text, self._default_target)
+
+    @property
+    def _default_target(self) -> Target:
+        return Target(
+            Kind.DEVELOPMENT, artifact_bucket=self.artifact_bucket, connection_arn=self.connection_arn
+        )
 
     def allows(self, repository: Repository) -> bool:
         """Whether this installation serves the repository."""
@@ -143,6 +161,18 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     def listed(name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text(name).split(",") if part.strip())
 
+    def content(name: str) -> str:
+        """A text, or that of the file whose path is given."""
+        value = text(name)
+        if not value or "\n" in value or ":" in value:
+            return value
+        try:
+            return Path(value).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{name} names the file {value[:200]}, which cannot be read: {error}"
+            ) from error
+
     repositories = listed("DEPLOYER_REPOSITORIES")
     for pattern in repositories:
         if not _PATTERN.fullmatch(pattern):
@@ -154,7 +184,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     app_key = text("DEPLOYER_GITHUB_APP_PRIVATE_KEY").replace("\\n", "\n")
     if bool(app_id) != bool(app_key):
         raise ConfigError("DEPLOYER_GITHUB_APP_ID and DEPLOYER_GITHUB_APP_PRIVATE_KEY must be set together")
-    return Config(
+    config = Config(
         redis_url=url(
             "DEPLOYER_REDIS_URL", "redis://127.0.0.1:6379/0", "redis", "rediss", "unix", "sentinel"
         ),
@@ -166,6 +196,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         repositories=repositories,
         artifact_bucket=text("DEPLOYER_ARTIFACT_BUCKET"),
         connection_arn=text("DEPLOYER_CONNECTION_ARN"),
+        targets_text=content("DEPLOYER_TARGETS"),
         aws_event_key=text("DEPLOYER_AWS_EVENT_KEY"),
         api_token=text("DEPLOYER_API_TOKEN"),
         public_url=url("DEPLOYER_PUBLIC_URL", "", "http", "https"),
@@ -182,6 +213,8 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
         log_level=level,
     )
+    read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
+    return config
 
 
 def require(config: Config, *names: str) -> None:

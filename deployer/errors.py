@@ -43,6 +43,14 @@ class PermanentError(DeployerError):
     """The user's own input (template, parameters, rights) is wrong: a repeat cannot help."""
 
 
+class ProtectedError(PermanentError):
+    """A stack has termination protection: only a person may take it off."""
+
+
+class QuotaError(TransientError):
+    """The account has no room for another one: a repeat helps once there is."""
+
+
 class ConfigError(DeployerError):
     """A setting of deployer itself is missing or malformed."""
 

@@ -1,6 +1,6 @@
 """The door: everything that may become work passes here on its way into a lane."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,9 +18,10 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Accepted, Cloud, Done, Host, Lanes, Queue
+from deployer.ports import Accepted, Clouds, Done, Host, Lanes, Queue
 from deployer.refs import Ref, skip_reason
 from deployer.resync import Planned, plan
+from deployer.stacks import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +161,10 @@ class Intake:
 class Resyncer:
     """Makes a repository's plan and puts it into the lane."""
 
-    def __init__(self, config: Config, host: Host, cloud: Cloud, lanes: Lanes) -> None:
+    def __init__(self, config: Config, host: Host, clouds: Clouds, lanes: Lanes) -> None:
         self._config = config
         self._host = host
-        self._cloud = cloud
+        self._clouds = clouds
         self._lanes = lanes
 
     def repositories(self, told: Callable[[str], None]) -> list[Repository]:
@@ -180,7 +181,7 @@ class Resyncer:
         found = {each.key: each for each in self._lanes.repositories()}
         found = {**{each.key: each for each in self._config.named_repositories()}, **found}
         try:
-            tags = {stack.tags.get("deployer:repository", "") for stack in self._cloud.stacks()}
+            tags = {stack.tags.get("deployer:repository", "") for stack in self._stacks()}
         except DeployerError as error:
             told(f"only repositories known to Redis and the settings are looked at: {error}")
             tags = set()
@@ -203,9 +204,13 @@ class Resyncer:
             repository,
             self._host.default_branch(repository),
             self._host.refs(repository),
-            self._cloud.stacks(),
+            self._stacks(),
             self._lanes.environments(repository),
         )
+
+    def _stacks(self) -> Iterator[Stack]:
+        for cloud in self._clouds.every():
+            yield from cloud.stacks()
 
     def run(self, repository: Repository) -> Done:
         """Queue the plan; work that waits for an environment already is joined, never doubled."""

@@ -112,6 +112,8 @@ class Work(_Value):
         deletions: how often a deletion failed and was ordered again.
         stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline execution that this goal started or found.
+        looked_at: when its stack was last looked at, or an operation ordered (epoch seconds).
+        aws_calls, github_calls: how many calls this goal has made; those for the stages' statuses are counted apart.
     """
 
     environment: str
@@ -137,6 +139,11 @@ class Work(_Value):
     deletions: int = 0
     stack_arn: str = ""
     execution: str = ""
+    looked_at: float = 0
+    aws_calls: int = 0
+    github_calls: int = 0
+    aws_stage_calls: int = 0
+    github_stage_calls: int = 0
     last_error: str = ""
     began_at: float = 0
     tries: str = ""
@@ -182,6 +189,12 @@ class EnvironmentRecord(_Value):
         moved_from, moved_to: where the ref stood before and after the last push, and `moved_at` (epoch seconds)
             when it came: they guard against a stale read.
         pushed_at: when GitHub took the last push that was wanted here, in epoch seconds.
+        region: where its stack is; once chosen it stays.
+        failure: why its stack could not be made or changed: `resource`, `type`, `reason`, `url`, `file`, `line`.
+        receipt: what the last teardown removed and retained; see `deployer.teardown`.
+        teardown: the repository's settings for a teardown, as last deployed; see `deployer.preferences`.
+        refused, refusals: the digest whose creation failed last, and how often in a row.
+        calls: what its last goal cost: `aws`, `github`, and `aws_stages`, `github_stages` for the stages' statuses.
         held_at: the ref's head when another commit was deployed, because a person said so or the head asks to be
             skipped; a resync leaves it so until the head moves.
     """
@@ -207,6 +220,13 @@ class EnvironmentRecord(_Value):
     moved_at: float = 0
     pushed_at: float = 0
     held_at: str = ""
+    region: str = ""
+    failure: dict[str, Any] = field(default_factory=dict)
+    receipt: dict[str, Any] = field(default_factory=dict)
+    teardown: str = ""
+    refused: str = ""
+    refusals: int = 0
+    calls: dict[str, int] = field(default_factory=dict)
     updated_at: float = 0
 
     def but(self, **changes: Any) -> "EnvironmentRecord":

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from deployer.environments import Environment, Repository
+from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, StageState, Work
 from deployer.refs import Ref
 from deployer.release import Release
-from deployer.stacks import Stack
+from deployer.stacks import Failure, Resource, Stack
+from deployer.targets import Target
 
 # --- GitHub -----------------------------------------------------------------------------------------------------
 
@@ -87,8 +88,36 @@ class Execution:
         return self.status != "running"
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How full an account's region is, as last counted.
+
+    Attributes:
+        region: the region.
+        stacks, pipelines: how many there are, other people's too.
+        stacks_limit, pipelines_limit: how many there may be.
+        counted_at: when that was counted, in epoch seconds.
+    """
+
+    region: str
+    stacks: int
+    stacks_limit: int
+    pipelines: int
+    pipelines_limit: int
+    counted_at: float = 0
+
+    @property
+    def free(self) -> int:
+        """How many more environments there is room for."""
+        return max(0, min(self.stacks_limit - self.stacks, self.pipelines_limit - self.pipelines))
+
+
 class Cloud(Protocol):
-    """CloudFormation, CodePipeline and the buckets of one account and region."""
+    """CloudFormation, CodePipeline and the buckets of one account and region, with one target's rights."""
+
+    @property
+    def region(self) -> str:
+        """The region's name."""
 
     def stack(self, name: str) -> Stack | None:
         """The stack of this name or ARN; a deleted one is found by its ARN only."""
@@ -105,11 +134,39 @@ class Cloud(Protocol):
     def continue_rollback(self, name: str, token: str) -> None:
         """Order that a failed rollback go on."""
 
-    def delete_stack(self, arn: str, token: str) -> None:
-        """Order a stack's deletion."""
+    def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
+        """Order a stack's deletion.
 
-    def failure(self, arn: str) -> str:
+        Args:
+            arn: the stack.
+            token: recognises a repeat.
+            retain: logical ids of resources to leave behind; only a stack whose deletion failed takes any.
+            force: leave behind whatever cannot be deleted; likewise.
+
+        Raises:
+            ProtectedError: the stack has termination protection.
+        """
+
+    def protect(self, arn: str, *, on: bool) -> None:
+        """Turn a stack's termination protection on or off."""
+
+    def resources(self, arn: str) -> list[Resource]:
+        """The stack's resources, of a deleted one too (by its ARN); empty if there is no such stack."""
+
+    def still_busy(self, name: str, since: float) -> bool:
+        """Whether a look at all stacks that was made after `since` (epoch seconds) shows an operation at work.
+
+        Many environments that wait share one look, so it costs next to nothing. False says nothing: ask `stack`.
+        """
+
+    def room(self) -> Room:
+        """How full the region is. Counted now and then, not with every call."""
+
+    def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed: the first resource that failed, and its reason."""
+
+    def stack_url(self, arn: str) -> str:
+        """Where people can look at a stack."""
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = ...) -> bool:
         """Delete what the stack's buckets hold, every version, as far as a call of some seconds gets.
@@ -139,6 +196,19 @@ class Cloud(Protocol):
 
     def execution_url(self, pipeline: str, execution: str) -> str:
         """Where people can look at an execution."""
+
+
+class Clouds(Protocol):
+    """AWS as the installation uses it: a cloud for each target and region."""
+
+    def target(self, kind: Kind) -> Target:
+        """Where environments of a kind live; its `regions` are never empty."""
+
+    def at(self, kind: Kind, region: str = "") -> Cloud:
+        """The cloud of a kind's target in a region, by default its first."""
+
+    def every(self) -> Sequence[Cloud]:
+        """One cloud for each account and region that any target uses."""
 
 
 # --- Lanes and ledger ---------------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ token made of the goal, so that AWS itself recognises a repeat. None of them wai
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
-from deployer.ports import Again, Cloud, Done, Execution, Head, Host, Lanes, Snooze, Verdict
+from deployer.ports import Again, Cloud, Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref, skip_reason
 from deployer.release import FOLDER, Release, build_release, has_pipeline
 from deployer.reporting import Reporter, failure_text
@@ -30,12 +30,10 @@ class Options:
     """What the installation decides.
 
     Attributes:
-        given: values for parameters that templates may declare: `ArtifactStore`, `ConnectionArn`.
         poll_seconds: the first wait where no event comes.
         public_url: where the dashboard is, or empty.
     """
 
-    given: Mapping[str, str] = field(default_factory=dict)
     poll_seconds: float = 4
     public_url: str = ""
 
@@ -48,6 +46,7 @@ class _Run:
     work: Work
     record: EnvironmentRecord
     guard: Callable[[], None]
+    cloud: Cloud
 
     @property
     def repository(self) -> Repository:
@@ -99,21 +98,26 @@ class Reconciler:
 
     Args:
         host: GitHub.
-        cloud: AWS.
+        clouds: AWS.
         lanes: where records are read; they are written with the verdict.
         options: what the installation decides.
         clock: epoch seconds.
     """
 
     def __init__(
-        self, host: Host, cloud: Cloud, lanes: Lanes, options: Options, clock: Callable[[], float] = time.time
+        self,
+        host: Host,
+        clouds: Clouds,
+        lanes: Lanes,
+        options: Options,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = host
-        self._cloud = cloud
+        self._clouds = clouds
         self._lanes = lanes
         self._options = options
         self._clock = clock
-        self._reporter = Reporter(host, cloud, self._page)
+        self._reporter = Reporter(host, self._page)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
         """Carry out the task that the work names.
@@ -129,7 +133,8 @@ class Reconciler:
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        run = _Run(environment, work, self._record(environment), guard)
+        record = self._record(environment)
+        run = _Run(environment, work, record, guard, self._clouds.at(environment.kind, record.region))
         tasks: dict[str, Callable[[_Run], Verdict]] = {
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,
@@ -174,7 +179,7 @@ class Reconciler:
         if run.work.execution:
             return self._follow(run)
         wanted = self._wants(run)
-        stack = self._cloud.stack(run.name)
+        stack = run.cloud.stack(run.name)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack))
         match decision.step:
@@ -255,9 +260,9 @@ class Reconciler:
 
     def _adopt_production(self, run: _Run) -> None:
         """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
-        if self._cloud.stack(run.name) is None:
+        if run.cloud.stack(run.name) is None:
             return
-        newest = next(iter(self._cloud.executions(run.name)), None)
+        newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or not newest.sha:
             raise _Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
         refs = self._host.refs(run.repository).items()
@@ -348,29 +353,29 @@ class Reconciler:
         run.note("provisioning")
         self._prepare(run, "pending", "creating the pipeline")
         run.guard()
-        if self._cloud.stack(run.name) is None:
+        if run.cloud.stack(run.name) is None:
             run.record = run.record.but(
-                stack_arn=self._cloud.create_stack(run.name, release, run.token("provision"))
+                stack_arn=run.cloud.create_stack(run.name, release, run.token("provision"))
             )
         return self._snooze(run, Task.SYNC)
 
     def _update(self, run: _Run) -> Verdict:
         if run.work.recovered and not run.work.updated:
             run.guard()
-            self._cloud.continue_rollback(run.name, run.token("recover"))
+            run.cloud.continue_rollback(run.name, run.token("recover"))
             return self._snooze(run, Task.SYNC)
         release = self._release(run)
         run.guard()
-        if not self._cloud.update_stack(run.name, release, run.token("update")):
+        if not run.cloud.update_stack(run.name, release, run.token("update")):
             return run.again(Task.SYNC)
         return self._snooze(run, Task.SYNC)
 
     def _see_to_execution(self, run: _Run) -> Verdict:
         """The stack is as wanted: find the execution of the wanted commit, or have one started."""
         run.record = run.record.but(
-            applications=self._cloud.deployed_stacks(run.name) or run.record.applications
+            applications=run.cloud.deployed_stacks(run.name) or run.record.applications
         )
-        executions = self._cloud.executions(run.name)
+        executions = run.cloud.executions(run.name)
         newest = executions[0] if executions else None
         if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
             return self._snooze(run)  # its source stage has not told the commit yet
@@ -379,12 +384,12 @@ class Reconciler:
         return self._take_execution(run, newest.id)
 
     def _trigger(self, run: _Run) -> Verdict:
-        for execution in self._cloud.executions(run.name):
+        for execution in run.cloud.executions(run.name):
             if execution.automatic and not execution.ended and execution.sha != run.work.sha:
                 run.guard()
-                self._cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
+                run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
         run.guard()
-        execution_id = self._cloud.start(run.name, run.work.sha, run.token("trigger"))
+        execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
         return self._take_execution(run, execution_id)
 
     def _take_execution(self, run: _Run, execution: str) -> Verdict:
@@ -398,7 +403,7 @@ class Reconciler:
         """Post how the executions go; end when this goal's own has ended."""
         identity = run.work.execution
         run.record = self._reporter.open(run.record, identity, run.work.sha)
-        run.record, found = self._reporter.refresh(run.environment, run.record)
+        run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
         execution = found.get(identity)
         if execution is None:
             if run.work.cause == Cause.EVENT:
@@ -420,9 +425,9 @@ class Reconciler:
         """An event came that no goal waits for: tell how the newest execution goes. Never starts anything."""
         if run.work.execution:
             return self._follow(run)
-        newest = next(iter(self._cloud.executions(run.name)), None)
+        newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or newest.id == run.record.reported:
-            run.record, _ = self._reporter.refresh(run.environment, run.record)
+            run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)
             return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
         if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
             return self._snooze(run)
@@ -436,7 +441,7 @@ class Reconciler:
             run.work.cause == Cause.TEARDOWN or run.work.replacing
         ):
             return run.done(Outcome.SKIPPED, f"only a person can delete {run.environment.kind}")
-        stack = self._cloud.stack(run.work.stack_arn or run.name)
+        stack = run.cloud.stack(run.work.stack_arn or run.name)
         if stack and not run.environment.owns(stack.tags) and stack.phase is not Phase.GONE:
             return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
         if not run.work.replacing and (waiting := self._delete_applications(run, stack)):
@@ -448,15 +453,15 @@ class Reconciler:
     def _delete_applications(self, run: _Run, stack: Stack | None) -> Verdict | None:
         """Delete what the pipeline deployed, while the roles that did it still exist; None when all is gone."""
         if stack and stack.phase is not Phase.DELETING:
-            for execution in self._cloud.executions(run.name):
+            for execution in run.cloud.executions(run.name):
                 if not execution.ended:
                     run.guard()
-                    self._cloud.stop(run.name, execution.id, "the environment is being deleted")
-            known = [*self._cloud.deployed_stacks(run.name), *run.record.applications]
+                    run.cloud.stop(run.name, execution.id, "the environment is being deleted")
+            known = [*run.cloud.deployed_stacks(run.name), *run.record.applications]
             run.record = run.record.but(applications=list(dict.fromkeys(known)))
         waiting = False
         for name in run.record.applications:
-            application = self._cloud.stack(name)
+            application = run.cloud.stack(name)
             # a stack of another environment, or of nobody we know, is left alone
             if application is None or not run.environment.owns(application.tags):
                 continue
@@ -477,9 +482,9 @@ class Reconciler:
         if stack.name == run.name:
             run.work = run.work.but(stack_arn=stack.arn)
         run.guard()
-        if run.environment.kind is Kind.DEVELOPMENT and not self._cloud.empty_buckets(stack.arn, run.guard):
+        if run.environment.kind is Kind.DEVELOPMENT and not run.cloud.empty_buckets(stack.arn, run.guard):
             return self._snooze(run)  # there is much in them, or something writes to them all the time
-        self._cloud.delete_stack(stack.arn, run.token(f"delete {stack.arn}"))
+        run.cloud.delete_stack(stack.arn, run.token(f"delete {stack.arn}"))
         return None
 
     def _gone(self, run: _Run) -> Verdict:
@@ -505,7 +510,8 @@ class Reconciler:
         branch = (
             run.work.default_branch or self._host.default_branch(run.repository) if ref.is_tag else ref.branch
         )
-        return build_release(run.environment, ref, branch, run.work.sha, files, self._options.given)
+        given = self._clouds.target(run.environment.kind).given(run.cloud.region)
+        return build_release(run.environment, ref, branch, run.work.sha, files, given)
 
     def _snooze(self, run: _Run, task: Task | None = None) -> Snooze:
         factor = min(1.5**run.work.polls, _LONGEST_POLL)
@@ -518,7 +524,7 @@ class Reconciler:
 
     def _with_cause(self, run: _Run, reason: str, stack: Stack | None) -> str:
         ours = stack is not None and run.environment.owns(stack.tags)
-        cause = self._cloud.failure(stack.arn) if stack and ours else ""
+        cause = run.cloud.failure(stack.arn) if stack and ours else None
         return f"{reason.partition(': ')[0]}: {cause}" if cause else reason
 
     def _prepare(self, run: _Run, state: str, text: str) -> None:

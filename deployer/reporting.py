@@ -25,13 +25,11 @@ class Reporter:
 
     Args:
         host: where statuses go.
-        cloud: where executions are looked up.
         url: makes the address of an environment's page, or an empty text where there is none.
     """
 
-    def __init__(self, host: Host, cloud: Cloud, url: Callable[[Environment], str]) -> None:
+    def __init__(self, host: Host, url: Callable[[Environment], str]) -> None:
         self._host = host
-        self._cloud = cloud
         self._url = url
 
     def prepare(
@@ -55,17 +53,18 @@ class Reporter:
         )
 
     def refresh(
-        self, environment: Environment, record: EnvironmentRecord
+        self, environment: Environment, record: EnvironmentRecord, cloud: Cloud
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         """Look at every open execution and post what changed; those that ended are followed no longer."""
         found: dict[str, Execution] = {}
         still_open = {}
         for identity, entry in record.open.items():
-            execution = self._cloud.execution(environment.stack_name, identity)
+            execution = cloud.execution(environment.stack_name, identity)
             if execution is None:
                 continue
             found[identity] = execution
-            posted = self._post_stages(environment, execution, entry["sha"] or execution.sha, entry["posted"])
+            sha, page = entry["sha"] or execution.sha, cloud.execution_url(environment.stack_name, identity)
+            posted = self._post_stages(environment, execution, sha, entry["posted"], page)
             if not execution.ended:
                 still_open[identity] = {"sha": entry["sha"] or execution.sha, "posted": posted}
             if identity == record.execution:
@@ -73,7 +72,7 @@ class Reporter:
         return record.but(open=still_open), found
 
     def _post_stages(
-        self, environment: Environment, execution: Execution, sha: str, posted: dict[str, str]
+        self, environment: Environment, execution: Execution, sha: str, posted: dict[str, str], page: str
     ) -> dict[str, str]:
         posted = dict(posted)
         for stage in execution.stages:
@@ -88,8 +87,7 @@ class Reporter:
                 )
             if not sha or posted.get(stage.name) == state:
                 continue
-            url = stage.url or self._cloud.execution_url(environment.stack_name, execution.id)
-            self._post(environment, sha, Status(f"deployer/{stage.name}", state, text, url))
+            self._post(environment, sha, Status(f"deployer/{stage.name}", state, text, stage.url or page))
             posted[stage.name] = state
         return posted
 

@@ -58,6 +58,7 @@ class Stack:
     status: str
     tags: dict[str, str] = field(default_factory=dict)
     reason: str = ""
+    protected: bool = False  # by termination protection
 
     @property
     def phase(self) -> Phase:
@@ -67,6 +68,39 @@ class Stack:
             KeyError: AWS has a status that the table lacks; guessing could delete what should live.
         """
         return PHASES[self.status]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a stack: its logical id, what it is in AWS, and how it is."""
+
+    name: str
+    type: str
+    id: str
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The first thing that failed in a stack's operation.
+
+    Attributes:
+        resource: the resource's logical id, or the stack's name where no resource failed.
+        type: the resource's type.
+        reason: AWS's words.
+    """
+
+    resource: str
+    type: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.resource} ({self.type}): {self.reason}"
+            if self.type
+            else f"{self.resource}: {self.reason}"
+        )
 
 
 class Step(StrEnum):

@@ -3,9 +3,10 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
@@ -19,13 +20,16 @@ from deployer.adapters.aws_client import (
     says_missing,
     says_name_taken,
     says_no_update,
+    says_protected,
     says_token_known,
     translated,
 )
-from deployer.errors import PermanentError, TransientError
-from deployer.ports import Execution
+from deployer.environments import Kind
+from deployer.errors import PermanentError, ProtectedError, TransientError
+from deployer.ports import Execution, Room
 from deployer.release import SECRET_PARAMETER, Release
-from deployer.stacks import Stack
+from deployer.stacks import Failure, Resource, Stack
+from deployer.targets import Target
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.literals import CapabilityType
@@ -65,6 +69,11 @@ class AwsCloud:
         self._aws = AwsClients(region, endpoint_url)
         self._bucket = artifact_bucket
         self._repository_token = repository_token
+
+    @property
+    def region(self) -> str:
+        """The region in force."""
+        return self._aws.region
 
     # --- stacks ------------------------------------------------------------------------------------------------
 
@@ -145,26 +154,73 @@ class AwsCloud:
                 if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
                     raise
 
-    def delete_stack(self, arn: str, token: str) -> None:
+    def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
         """Order a stack's deletion; one that has gone is left alone. One call."""
+        request: dict[str, Any] = {"StackName": arn, "ClientRequestToken": token}
+        if force:
+            request["DeletionMode"] = "FORCE_DELETE_STACK"
+        elif retain:
+            request["RetainResources"] = list(retain)
         with translated(f"deleting stack {arn}"):
             try:
-                retried(
-                    lambda: self._aws.cloudformation.delete_stack(StackName=arn, ClientRequestToken=token)
-                )
+                retried(lambda: self._aws.cloudformation.delete_stack(**request))
             except ClientError as error:
+                if says_protected(error):
+                    raise ProtectedError(f"stack {arn} has termination protection") from error
                 if not (says_token_known(error) or says_missing(error)):
                     raise
 
-    def failure(self, arn: str) -> str:
-        """Why the stack's last operation failed; empty if nothing failed. A call for a hundred events."""
+    def protect(self, arn: str, *, on: bool) -> None:
+        """Turn a stack's termination protection on or off; one that has gone is left alone. One call."""
+        with translated(f"{'protecting' if on else 'unprotecting'} stack {arn}"):
+            try:
+                retried(
+                    lambda: self._aws.cloudformation.update_termination_protection(
+                        StackName=arn, EnableTerminationProtection=on
+                    )
+                )
+            except ClientError as error:
+                if not says_missing(error):
+                    raise
+
+    def resources(self, arn: str) -> list[Resource]:
+        """The stack's resources, of a deleted one too; empty if there is no such stack. A call a hundred."""
+        with translated(f"listing the resources of stack {arn}"):
+            try:
+                return [
+                    stacks.resource(each)
+                    for page in stacks.pages(self._aws.cloudformation.list_stack_resources, StackName=arn)
+                    for each in page["StackResourceSummaries"]
+                ]
+            except ClientError as error:
+                if says_missing(error):
+                    return []
+                raise
+
+    def still_busy(self, name: str, since: float) -> bool:  # noqa: ARG002
+        """Whether a shared look shows an operation at work; see the port."""
+        return False
+
+    def room(self) -> Room:
+        """How full the region is; see the port."""
+        raise NotImplementedError
+
+    def failure(self, arn: str) -> Failure | None:
+        """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
         with translated(f"reading the events of stack {arn}"):
             try:
                 return stacks.failure(self._events(arn))
             except ClientError as error:
                 if says_missing(error):
-                    return ""
+                    return None
                 raise
+
+    def stack_url(self, arn: str) -> str:
+        """The stack's page in AWS's console. No call."""
+        return (
+            f"https://{self.region}.console.aws.amazon.com/cloudformation/home?region={self.region}"
+            f"#/stacks/events?stackId={quote(arn, safe='')}"
+        )
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
         """Delete what the stack's buckets hold, every version, for about twenty seconds; whether all is empty.
@@ -356,3 +412,37 @@ class AwsCloud:
                 return None
             raise
         return answer["pipelineExecution"]
+
+
+class AwsClouds:
+    """The port `Clouds`.
+
+    Args:
+        targets: the target of every kind.
+        repository_token: as `AwsCloud` takes it.
+    """
+
+    def __init__(
+        self, targets: Mapping[Kind, Target], *, repository_token: Callable[[str], str] | None = None
+    ) -> None:
+        self._targets = targets
+        self._repository_token = repository_token
+        self._made: dict[str, AwsCloud] = {}
+
+    def target(self, kind: Kind) -> Target:
+        """Where environments of a kind live."""
+        return self._targets[kind]
+
+    def at(self, kind: Kind, region: str = "") -> AwsCloud:
+        """The cloud of a kind's target in a region."""
+        if region not in self._made:
+            self._made[region] = AwsCloud(
+                region=region or None,
+                artifact_bucket=self._targets[kind].artifact_bucket,
+                repository_token=self._repository_token,
+            )
+        return self._made[region]
+
+    def every(self) -> Sequence[AwsCloud]:
+        """One cloud for each account and region that any target uses."""
+        return [self.at(Kind.DEVELOPMENT)]

@@ -245,6 +245,11 @@ def says_name_taken(error: ClientError) -> bool:
     return code(error) == "AlreadyExistsException"
 
 
+def says_protected(error: ClientError) -> bool:
+    """The stack has termination protection."""
+    return code(error) == "ValidationError" and "TerminationProtection" in message(error)
+
+
 def says_busy(error: ClientError) -> bool:
     """Another operation is under way."""
     return code(error) in _BUSY or (

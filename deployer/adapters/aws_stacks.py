@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from deployer.adapters.aws_client import retried, says_missing
 from deployer.errors import PermanentError
-from deployer.stacks import Stack
+from deployer.stacks import Failure, Resource, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -35,6 +35,18 @@ def read(described: Any) -> Stack:
         status=str(described["StackStatus"]),
         tags={tag["Key"]: tag["Value"] for tag in described.get("Tags", [])},
         reason=_line(described.get("StackStatusReason")),
+        protected=bool(described.get("EnableTerminationProtection")),
+    )
+
+
+def resource(summary: Any) -> Resource:
+    """A resource from one entry of ListStackResources."""
+    return Resource(
+        name=str(summary["LogicalResourceId"]),
+        type=str(summary["ResourceType"]),
+        id=str(summary.get("PhysicalResourceId") or ""),
+        status=str(summary["ResourceStatus"]),
+        reason=_line(summary.get("ResourceStatusReason")),
     )
 
 
@@ -48,13 +60,13 @@ def pages(operation: Callable[..., Any], **query: Any) -> Iterator[Any]:
         query["NextToken"] = page["NextToken"]
 
 
-def failure(events: Iterable[Any]) -> str:
+def failure(events: Iterable[Any]) -> Failure | None:
     """The first resource that failed in the stack's last operation, and its reason.
 
     Args:
         events: the stack's events, newest first; read no further than the operation's beginning.
     """
-    own = own_reason = cause = ""
+    own = own_reason = cause = None
     token = None
     for event in events:
         token = token or event.get("ClientRequestToken")
@@ -62,12 +74,13 @@ def failure(events: Iterable[Any]) -> str:
             break  # an earlier operation's
         status, reason = event["ResourceStatus"], _line(event.get("ResourceStatusReason"))
         if event.get("PhysicalResourceId") == event["StackId"]:
-            own = own or (f"{event['StackName']}: {reason}" if status.endswith("_FAILED") and reason else "")
-            own_reason = reason if "following resource(s) failed" in reason else own_reason
+            told = Failure(event["StackName"], "", reason)
+            own = own or (told if status.endswith("_FAILED") and reason else None)
+            own_reason = told if "following resource(s) failed" in reason else own_reason
             if status.endswith("_IN_PROGRESS") and reason == "User Initiated":
                 break
         elif status.endswith("_FAILED") and not _CANCELLED.search(reason):
-            cause = f"{event['LogicalResourceId']} ({event['ResourceType']}): {reason or status}"
+            cause = Failure(event["LogicalResourceId"], event["ResourceType"], reason or status)
     return cause or own or own_reason
 
 

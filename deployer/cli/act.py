@@ -186,7 +186,8 @@ def delete(repository: Repository, branch: str, *, json_: bool) -> None:
             environment = Environment(repository, Kind.PRODUCTION)
         else:
             environment = unknown_environment(deployer, repository, branch)
-            if environment.branch and deployer.cloud.stack(environment.stack_name) is None:
+            cloud = deployer.clouds.at(environment.kind)
+            if environment.branch and cloud.stack(environment.stack_name) is None:
                 raise NotFoundError(
                     f"nothing is known of {branch} in {repository}, and it has no stack"
                 ) from None

@@ -16,7 +16,7 @@ from deployer.events import Push
 from deployer.ledger import Task
 from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
-from tests.doubles import FakeCloud, FakeHost
+from tests.doubles import FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Runner
 
 SETTINGS = {
@@ -52,7 +52,9 @@ class World:
         self.redis = fakeredis.FakeRedis(decode_responses=True)
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
         # in the place of the parts that would be made when first asked for
-        vars(self.deployer).update(host=self.host, cloud=self.cloud, queue=self.queue, lanes=self.lanes)
+        vars(self.deployer).update(
+            host=self.host, clouds=FakeClouds(self.cloud), queue=self.queue, lanes=self.lanes
+        )
         self.host.create(REPOSITORY)
 
     def run(self, *arguments: str) -> Result:

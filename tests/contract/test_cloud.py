@@ -24,7 +24,7 @@ def test_what_is_not_there(kit: Kit) -> None:
     cloud, arn = kit.cloud, "arn:aws:cloudformation:us-east-1:123456789012:stack/nothing/1"
 
     assert [cloud.stack("nothing"), cloud.stack(arn)] == [None, None]
-    assert [cloud.failure(arn), cloud.empty_buckets(arn)] == ["", True]
+    assert [cloud.failure(arn), cloud.empty_buckets(arn)] == [None, True]
     assert [cloud.executions("nothing"), cloud.deployed_stacks("nothing")] == [[], []]
     assert cloud.execution("nothing", "1") is None
     cloud.stop("nothing", "1", "no reason")
@@ -48,7 +48,7 @@ def test_a_stack_comes_to_be(kit: Kit, name: str) -> None:
     assert settled(kit, name) == "CREATE_COMPLETE"
     assert kit.cloud.stack(arn) == kit.cloud.stack(name)
     assert [s.arn for s in kit.cloud.stacks() if s.name == name] == [arn]
-    assert kit.cloud.failure(arn) == ""
+    assert kit.cloud.failure(arn) is None
 
 
 def test_a_stack_without_our_tag_is_not_listed(kit: Kit, name: str) -> None:
@@ -83,10 +83,11 @@ def test_a_creation_that_fails_tells_which_resource_and_why(kit: Kit, name: str)
     arn = kit.cloud.create_stack(name, release(name, kit.commit()), f"create-{name}")
 
     assert settled(kit, arn) == "ROLLBACK_COMPLETE"
-    resource, _, reason = kit.cloud.failure(arn).partition(": ")
-    assert resource.endswith(")")
-    assert " (AWS::" in resource
-    assert " ".join(reason.split()) == "The bucket is too small. Ask for a larger one"
+    failure = kit.cloud.failure(arn)
+    assert failure is not None
+    assert failure.resource
+    assert failure.type.startswith("AWS::")
+    assert " ".join(failure.reason.split()) == "The bucket is too small. Ask for a larger one"
 
 
 def test_an_update_changes_the_stack_and_its_tags(kit: Kit, name: str) -> None:
@@ -126,7 +127,7 @@ def test_an_update_that_fails_leaves_the_stack_as_it_was(kit: Kit, name: str) ->
     stack = kit.cloud.stack(name)
     assert stack is not None
     assert stack.tags["deployer:commit"] == sha
-    assert kit.cloud.failure(arn).endswith("): No such role")
+    assert str(kit.cloud.failure(arn)).endswith("): No such role")
     with pytest.raises(TransientError):
         kit.cloud.continue_rollback(name, f"recover-{name}")
 
@@ -175,7 +176,7 @@ def test_a_full_bucket_stops_a_deletion_until_it_is_emptied(kit: Kit, name: str)
 
     kit.cloud.delete_stack(arn, f"delete-{name}")
     assert settled(kit, arn) == "DELETE_FAILED"
-    assert "not empty" in kit.cloud.failure(arn)
+    assert "not empty" in str(kit.cloud.failure(arn))
 
     assert kit.cloud.empty_buckets(arn)
     assert kit.cloud.empty_buckets(arn)

@@ -394,7 +394,7 @@ def event(resource: str, status: str, reason: str = "", token: str | None = "t")
     ],
 )
 def test_the_cause_is_the_first_failure_of_the_last_operation(newest_last: list[Any], cause: str) -> None:
-    assert aws_stacks.failure(reversed(newest_last)) == cause
+    assert str(aws_stacks.failure(reversed(newest_last)) or "") == cause
 
 
 def action(stage: str, name: str, status: str, minute: int, **result: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Nothing here moves by itself and nothing is random: refs move by `push` and `rem
 `tests/contract/` holds them to the behaviour of the adapters. Say `from tests.doubles import FakeCloud, FakeHost`.
 """
 
-from tests.doubles.cloud import FakeCloud
+from tests.doubles.cloud import FakeCloud, FakeClouds
 from tests.doubles.host import FakeHost
 
-__all__ = ["FakeCloud", "FakeHost"]
+__all__ = ["FakeCloud", "FakeClouds", "FakeHost"]

@@ -2,14 +2,16 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from deployer.errors import PermanentError, TransientError
+from deployer.environments import Kind
+from deployer.errors import PermanentError, ProtectedError, TransientError
 from deployer.ledger import StageState
-from deployer.ports import Execution
+from deployer.ports import Execution, Room
 from deployer.release import Release
-from deployer.stacks import Phase, Stack
+from deployer.stacks import Failure, Phase, Resource, Stack
+from deployer.targets import Target
 from tests.doubles.failing import Failing
 
 _OWN_TAGS = frozenset({"deployer:commit", "deployer:digest"})
@@ -24,13 +26,16 @@ class _FakeStack:
     release: Release | None
     token: str
     reason: str = ""
-    cause: str = ""  # what `failure` tells of the last operation
+    cause: Failure | None = None  # what `failure` tells of the last operation
     fate: str = ""  # why the operation that runs will fail
     former: tuple[Release | None, dict[str, str]] | None = None
+    protected: bool = False
+    kept: set[str] = field(default_factory=set)  # logical ids that its deletion leaves behind
+    force: bool = False
 
     @property
     def seen(self) -> Stack:
-        return Stack(self.arn, self.name, self.status, dict(self.tags), self.reason)
+        return Stack(self.arn, self.name, self.status, dict(self.tags), self.reason, self.protected)
 
 
 @dataclass
@@ -78,6 +83,8 @@ class FakeCloud(Failing):
         self._fates: defaultdict[str, list[str]] = defaultdict(list)
         self._broken: list[tuple[str, str]] = []
         self._number = 0
+        self.region = "us-east-1"
+        self.room_left: Room | None = None
 
     # what a test may say
 
@@ -167,7 +174,7 @@ class FakeCloud(Failing):
         if stack.release == release:
             return False
         stack.former = (stack.release, stack.tags)
-        stack.status, stack.token, stack.reason, stack.cause = "UPDATE_IN_PROGRESS", token, "", ""
+        stack.status, stack.token, stack.reason, stack.cause = "UPDATE_IN_PROGRESS", token, "", None
         stack.release, stack.tags = release, dict(release.tags)
         stack.fate = self._fate("update")
         return True
@@ -183,20 +190,54 @@ class FakeCloud(Failing):
             raise TransientError(f"stack {name} is in {stack.status} state")
         stack.status, stack.token = "UPDATE_ROLLBACK_IN_PROGRESS", token
 
-    def delete_stack(self, arn: str, token: str) -> None:
-        self._note("delete_stack", arn, token)
+    def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
+        self._note("delete_stack", arn, token, tuple(retain), force)
         stack = self._find(arn)
         if stack is None or stack.seen.phase in (Phase.GONE, Phase.DELETING):
             return
+        if stack.protected:
+            raise ProtectedError(f"stack {arn} has termination protection")
+        if (retain or force) and stack.status != "DELETE_FAILED":
+            raise PermanentError(f"stack {arn} is in {stack.status} state: nothing can be retained")
         if stack.seen.phase is Phase.BUSY and stack.status.startswith("UPDATE"):
             raise TransientError(f"stack {arn} is in {stack.status} state and can not be deleted")
-        stack.status, stack.token, stack.reason, stack.cause = "DELETE_IN_PROGRESS", token, "", ""
+        stack.status, stack.token, stack.reason, stack.cause = "DELETE_IN_PROGRESS", token, "", None
+        stack.kept, stack.force = set(retain), force
         stack.fate = self._fate("delete")
 
-    def failure(self, arn: str) -> str:
+    def protect(self, arn: str, *, on: bool) -> None:
+        self._note("protect", arn, on)
+        stack = self._find(arn)
+        if stack and stack.seen.phase is not Phase.GONE:
+            stack.protected = on
+
+    def resources(self, arn: str) -> list[Resource]:
+        self._note("resources", arn)
+        stack = self._find(arn)
+        if stack is None:
+            return []
+        gone = stack.seen.phase is Phase.GONE
+        found = [Resource("Thing", "AWS::Test::Thing", f"{stack.name}-thing", stack.status)]
+        if stack.name in self.buckets:
+            found.append(Resource("Files", "AWS::S3::Bucket", f"{stack.name}-files", stack.status))
+        status = {True: "DELETE_SKIPPED", False: "DELETE_COMPLETE"}
+        return [replace(each, status=status[each.name in stack.kept]) for each in found] if gone else found
+
+    def still_busy(self, name: str, since: float) -> bool:
+        self._note("still_busy", name, since)
+        return False
+
+    def room(self) -> Room:
+        self._note("room")
+        return self.room_left or Room(self.region, len(self._live), 2000, len(self.pipelines), 1000)
+
+    def failure(self, arn: str) -> Failure | None:
         self._note("failure", arn)
         stack = self._find(arn)
-        return stack.cause if stack else ""
+        return stack.cause if stack else None
+
+    def stack_url(self, arn: str) -> str:
+        return f"https://console.example/{arn}"
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
         self._note("empty_buckets", arn)
@@ -268,9 +309,13 @@ class FakeCloud(Failing):
                 stack.status = "UPDATE_ROLLBACK_COMPLETE"
             case "DELETE_IN_PROGRESS":
                 full = self.buckets.get(stack.name) and "The bucket you tried to delete is not empty"
-                if fate or full:
+                if (fate and not (stack.force or "Thing" in stack.kept)) or (
+                    full and not (stack.force or "Files" in stack.kept)
+                ):
                     self._failed(stack, "DELETE_FAILED", fate or str(full))
                     return
+                stack.kept |= {"Thing"} if fate else set()
+                stack.kept |= {"Files"} if full else set()
                 stack.status = "DELETE_COMPLETE"
                 self._gone[stack.arn] = self._live.pop(stack.name)
                 self.pipelines.pop(stack.name, None)
@@ -280,7 +325,7 @@ class FakeCloud(Failing):
         verb = {"DELETE_FAILED": "delete", "ROLLBACK_COMPLETE": "create"}.get(status, "update")
         stack.status = status
         stack.reason = f"The following resource(s) failed to {verb}: [Thing]." if verb == "delete" else ""
-        stack.cause = f"Thing (AWS::Test::Thing): {why}"
+        stack.cause = Failure("Thing", "AWS::Test::Thing", why)
 
     def _walk(self, pipeline: str, execution: _FakeExecution) -> None:
         """An execution passes the stage that it is in."""
@@ -333,3 +378,20 @@ class FakeCloud(Failing):
         self._number += 1
         unique = hashlib.sha256(f"{name}{self._number}".encode()).hexdigest()[:8]
         return f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{name}/{unique}"
+
+
+class FakeClouds:
+    """The port `Clouds` over one double for every region of every kind's target."""
+
+    def __init__(self, cloud: FakeCloud) -> None:
+        self.clouds = {cloud.region: cloud}
+        self.targets = {kind: Target(kind, regions=(cloud.region,), artifact_bucket="b") for kind in Kind}
+
+    def target(self, kind: Kind) -> Target:
+        return self.targets[kind]
+
+    def at(self, kind: Kind, region: str = "") -> FakeCloud:
+        return self.clouds[region or self.targets[kind].regions[0]]
+
+    def every(self) -> Sequence[FakeCloud]:
+        return list(self.clouds.values())

@@ -14,7 +14,7 @@ from deployer.ledger import EnvironmentRecord
 from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
-from tests.doubles import FakeCloud, FakeHost
+from tests.doubles import FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Runner
 
 HELLO = Repository.parse("acme/hello")
@@ -39,17 +39,16 @@ class World:
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
+        self.clouds = FakeClouds(self.cloud)
         self.sent: list[Dispatch] = []
         config = load({"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3"})
         self.deployer = Deployer(config)
         parts: dict[str, Any] = {
             "lanes": self.lanes,
             "host": self.host,
-            "cloud": self.cloud,
+            "clouds": self.clouds,
             "queue": self,
-            "reconciler": Reconciler(
-                self.host, self.cloud, self.lanes, Options(given={"ArtifactStore": "b"}), clock=self._now
-            ),
+            "reconciler": Reconciler(self.host, self.clouds, self.lanes, Options(), clock=self._now),
         }
         self.deployer.__dict__.update(parts)
         self.runner = Runner(self.deployer)

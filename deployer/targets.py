@@ -1,0 +1,160 @@
+"""Where environments of each kind live in AWS, and with which rights their stacks are made.
+
+The installation decides this, never a repository: branch code must not be able to choose production's rights.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from deployer.environments import Kind
+from deployer.errors import ConfigError
+
+_ACCOUNT = re.compile(r"\d{12}")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/[\w+=,.@/-]+", re.ASCII)
+_POLICY = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):policy/[\w+=,.@/-]+", re.ASCII)
+PIPELINES_LIMIT = 1000  # https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the environments of one kind live.
+
+    Attributes:
+        account: the account's id; empty where nothing is said of it: that of deployer's own credentials.
+        regions: one or more; only development may have several, which are filled by room. Empty for the one of AWS's
+            own variables.
+        role_arn: the role that deployer assumes there; empty for its own credentials.
+        external_id: given when that role is assumed.
+        service_role_arn: the role that CloudFormation works with; empty for deployer's own rights.
+        permissions_boundary: the ARN of the policy that bounds every role that a stack makes; given to templates as
+            `PermissionsBoundary`.
+        allowed_roles: patterns (`*` for any text) of ARNs of further roles that a template may name.
+        artifact_bucket: the bucket for templates and artifacts; `{account}` and `{region}` are filled in.
+        connection_arn: the CodeConnections connection, given to templates as `ConnectionArn`.
+        pipelines_limit: how many pipelines a region may hold; AWS tells stacks' limit, but not this one.
+        reserve: stacks and pipelines of a region that development leaves free for staging and production.
+    """
+
+    kind: Kind
+    account: str = ""
+    regions: tuple[str, ...] = ()
+    role_arn: str = ""
+    external_id: str = field(default="", repr=False)
+    service_role_arn: str = ""
+    permissions_boundary: str = ""
+    allowed_roles: tuple[str, ...] = ()
+    artifact_bucket: str = ""
+    connection_arn: str = ""
+    pipelines_limit: int = PIPELINES_LIMIT
+    reserve: int = 10
+
+    def bucket(self, region: str) -> str:
+        """The artifact bucket in a region: a pipeline's artifacts must be where it is."""
+        return self.artifact_bucket.replace("{region}", region).replace("{account}", self.account)
+
+    def given(self, region: str) -> dict[str, str]:
+        """Values for parameters that templates may declare."""
+        values = {
+            "ArtifactStore": self.bucket(region),
+            "ConnectionArn": self.connection_arn,
+            "PermissionsBoundary": self.permissions_boundary,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+# a target's key in the file -> its field, whether it is a list, and what a value must look like
+_KEYS: dict[str, tuple[str, re.Pattern[str] | None]] = {
+    "account": ("account", _ACCOUNT),
+    "regions": ("regions", _REGION),
+    "role": ("role_arn", _ROLE),
+    "external_id": ("external_id", None),
+    "service_role": ("service_role_arn", _ROLE),
+    "permissions_boundary": ("permissions_boundary", _POLICY),
+    "allowed_roles": ("allowed_roles", None),
+    "artifact_bucket": ("artifact_bucket", None),
+    "connection": ("connection_arn", None),
+    "pipelines_limit": ("pipelines_limit", None),
+    "reserve": ("reserve", None),
+}
+_LISTS = {"regions", "allowed_roles"}
+_NUMBERS = {"pipelines_limit", "reserve"}
+
+
+def read_targets(text: str, default: Target) -> dict[Kind, Target]:
+    """Read the setting `DEPLOYER_TARGETS`: YAML (or JSON), a mapping for each kind of environment.
+
+    Args:
+        text: empty if there is no such setting.
+        default: what holds where a kind says nothing: the artifact bucket and the connection of the settings.
+
+    Raises:
+        ConfigError: one line that names the key.
+    """
+    targets = {kind: replace(default, kind=kind) for kind in Kind}
+    if not text.strip():
+        return targets
+    try:
+        told = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"DEPLOYER_TARGETS is not YAML: {error}") from error
+    if not isinstance(told, dict):
+        raise ConfigError("DEPLOYER_TARGETS is no mapping of development, staging and production")
+    for name, values in told.items():
+        if name not in set(Kind):
+            raise ConfigError(f"DEPLOYER_TARGETS has {str(name)[:40]!r}, which is no kind of environment")
+        if not isinstance(values, dict):
+            raise ConfigError(f"DEPLOYER_TARGETS: {name} is no mapping")
+        targets[Kind(name)] = _target(targets[Kind(name)], values)
+    return targets
+
+
+def _target(target: Target, values: Mapping[Any, Any]) -> Target:
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        where = f"DEPLOYER_TARGETS: {target.kind}.{str(key)[:40]}"
+        if key not in _KEYS:
+            raise ConfigError(f"{where} is not known; there are {', '.join(_KEYS)}")
+        name, pattern = _KEYS[key]
+        if key in _NUMBERS:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ConfigError(f"{where} is no number from 0 on")
+            changes[name] = value
+            continue
+        listed = value if key in _LISTS else [value]
+        if not isinstance(listed, list) or not all(isinstance(each, (str, int)) for each in listed):
+            raise ConfigError(f"{where} is no {'list of texts' if key in _LISTS else 'text'}")
+        texts = tuple(str(each).strip() for each in listed)
+        for each in texts:
+            if pattern and not pattern.fullmatch(each):
+                # without the value: an external id may stand where it does not belong
+                raise ConfigError(f"{where} is malformed")
+        changes[name] = texts if key in _LISTS else texts[0]
+    return _checked(replace(target, **changes))
+
+
+def _checked(target: Target) -> Target:
+    where = f"DEPLOYER_TARGETS: {target.kind}"
+    if len(target.regions) > 1 and target.kind is not Kind.DEVELOPMENT:
+        raise ConfigError(f"{where}.regions has several; only development may")
+    if len(set(target.regions)) != len(target.regions):
+        raise ConfigError(f"{where}.regions names one twice")
+    if len(target.regions) > 1 and "{region}" not in target.artifact_bucket:
+        raise ConfigError(
+            f"{where}.artifact_bucket must hold {{region}}: pipelines need their artifacts in their own region"
+        )
+    for name, pattern in (
+        ("role_arn", _ROLE),
+        ("service_role_arn", _ROLE),
+        ("permissions_boundary", _POLICY),
+    ):
+        found = pattern.fullmatch(getattr(target, name))
+        if found and target.account and found.group(1) != target.account:
+            raise ConfigError(f"{where}: {name} is of account {found.group(1)}, not of {target.account}")
+    if target.external_id and not target.role_arn:
+        raise ConfigError(f"{where}.external_id is of no use without role")
+    return target
