@@ -4,24 +4,23 @@ Every method here may be repeated after a crash at any point: it looks before it
 token made of the goal, so that AWS itself recognises a repeat. None of them waits: they end in a `Verdict`.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
-from deployer.ports import Again, Cloud, Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
+from deployer.ports import Cloud, Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref, skip_reason
 from deployer.release import FOLDER, Release, build_release, has_pipeline
 from deployer.reporting import Reporter, failure_text
-from deployer.stacks import Desired, Observed, Phase, Stack, Step, decide
+from deployer.run import Run, Settled
+from deployer.stacks import REFUSED, Decision, Desired, Observed, Phase, Stack, Step, decide
+from deployer.teardown import Teardown, under_way
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
-_LONGEST_POLL = 15  # times the first one
-_ENDS = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
 
@@ -36,61 +35,6 @@ class Options:
 
     poll_seconds: float = 4
     public_url: str = ""
-
-
-@dataclass(slots=True)
-class _Run:
-    """One task's view: the work it was handed and the record it changes."""
-
-    environment: Environment
-    work: Work
-    record: EnvironmentRecord
-    guard: Callable[[], None]
-    cloud: Cloud
-
-    @property
-    def repository(self) -> Repository:
-        return self.environment.repository
-
-    @property
-    def name(self) -> str:
-        return self.environment.stack_name
-
-    def note(self, state: str, **changes: object) -> None:
-        self.record = self.record.but(state=state, **changes)
-
-    def token(self, step: str) -> str:
-        """An idempotency token: of (environment, commit, generation, step), and of the goal that asks for it."""
-        parts = (
-            self.name,
-            self.work.sha,
-            str(self.record.generation),
-            step,
-            self.work.goal,
-            str(self.work.deletions),
-        )
-        return f"deployer-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:40]}"
-
-    def again(self, task: Task, **changes: object) -> Again:
-        return Again(self.work.but(task=task, polls=0, **changes), self.record)
-
-    def done(self, outcome: Outcome, reason: str, **changes: object) -> Done:
-        """End the goal. What changed nothing leaves the record as it is: that tells of the environment."""
-        changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
-        if not (changed_nothing and self.record.outcome):
-            state = _ENDS.get(outcome, self.record.state)
-            if outcome is Outcome.SKIPPED and state in {"", "pending"}:
-                state = "skipped"
-            self.record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
-        return Done(str(outcome), reason, self.record)
-
-
-class _Settled(Exception):  # noqa: N818  it is an answer, not an error
-    """The goal ends here, for a reason found while looking for what is desired."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__()
-        self.verdict = verdict
 
 
 class Reconciler:
@@ -118,6 +62,7 @@ class Reconciler:
         self._options = options
         self._clock = clock
         self._reporter = Reporter(host, self._page)
+        self._teardown = Teardown(lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
         """Carry out the task that the work names.
@@ -134,21 +79,32 @@ class Reconciler:
         """
         environment = Environment.from_key(repository, work.environment)
         record = self._record(environment)
-        run = _Run(environment, work, record, guard, self._clouds.at(environment.kind, record.region))
-        tasks: dict[str, Callable[[_Run], Verdict]] = {
+        cloud = self._cloud_of(environment, record)
+        run = Run(environment, work, record, guard, cloud, self._options.poll_seconds, self._clock())
+        tasks: dict[str, Callable[[Run], Verdict]] = {
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,
             Task.UPDATE: self._update,
             Task.TRIGGER: self._trigger,
-            Task.DELETE: self._delete,
+            Task.DELETE: self._teardown.carry_out,
             Task.NOTIFY: self._notify,
         }
         try:
             return tasks[work.task](run)
-        except _Settled as settled:
+        except Settled as settled:
             return settled.verdict
         except PermanentError as error:
-            return self._failed(run, str(error))
+            return self._reporter.failed(run, str(error))
+
+    def _cloud_of(self, environment: Environment, record: EnvironmentRecord) -> Cloud:
+        """Where an environment is, or would be: once it has a stack somewhere it stays there."""
+        regions = self._clouds.target(environment.kind).regions
+        if not record.region and len(regions) > 1:
+            for region in regions:
+                cloud = self._clouds.at(environment.kind, region)
+                if cloud.stack(environment.stack_name):
+                    return cloud
+        return self._clouds.at(environment.kind, record.region)
 
     # --- the task that decides ----------------------------------------------------------------------------------
 
@@ -175,13 +131,15 @@ class Reconciler:
             environment.repository.full_name, environment.key, environment.stack_name
         )
 
-    def _sync(self, run: _Run) -> Verdict:
+    def _sync(self, run: Run) -> Verdict:
         if run.work.execution:
             return self._follow(run)
+        if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
+            return run.snooze()
         wanted = self._wants(run)
         stack = run.cloud.stack(run.name)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
-        decision = decide(Desired(wanted, digest), self._observed(run, stack))
+        decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
         match decision.step:
             case Step.PROVISION:
                 return run.again(Task.PROVISION, created=True)
@@ -191,6 +149,7 @@ class Reconciler:
                 return run.again(Task.UPDATE, updated=True)
             case Step.RECOVER:
                 run.note("updating")
+                self._prepare(run, "pending", f"mending the pipeline: {decision.reason}")
                 return run.again(Task.UPDATE, recovered=True)
             case Step.REPLACE:
                 run.note("provisioning")
@@ -199,22 +158,19 @@ class Reconciler:
             case Step.DELETE:
                 run.note("deleting")
                 return run.again(Task.DELETE)
-            case Step.TRIGGER:
-                return self._see_to_execution(run)
+            case Step.TRIGGER if stack:
+                return self._see_to_execution(run, stack)
             case Step.WAIT:
                 if wanted and not (run.work.created or run.work.updated):
                     self._prepare(run, "pending", f"waiting: {decision.reason}")
-                return self._snooze(run)
+                return run.snooze()
             case Step.FAIL:
-                return self._failed(run, self._with_cause(run, decision.reason, stack))
+                return self._refused(run, decision, stack)
             case _:
-                if run.record.applications and run.environment.kind is Kind.DEVELOPMENT:
-                    return run.again(
-                        Task.DELETE
-                    )  # someone deleted the pipeline's stack, not what it deployed
-                return self._gone(run)
+                # its pipeline's stack is gone, what that deployed may not be
+                return run.again(Task.DELETE)
 
-    def _wants(self, run: _Run) -> bool:
+    def _wants(self, run: Run) -> bool:
         """Find what should be: sets the work's commit and ref and returns True, or False if it should be gone."""
         work, environment = run.work, run.environment
         if work.cause == Cause.TEARDOWN:
@@ -230,56 +186,56 @@ class Reconciler:
         self._refuse_stale(run, head)
         if head is None:
             if environment.kind is Kind.STAGING:
-                raise _Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; a webhook never deletes staging"))
+                raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; a webhook never deletes staging"))
             if environment.branch == Ref.of_branch(self._host.default_branch(run.repository)):
-                raise _Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
+                raise Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
             return False
         self._take(run, ref, head)
         return True
 
-    def _wants_production(self, run: _Run) -> bool:
+    def _wants_production(self, run: Run) -> bool:
         work = run.work
         if work.cause == Cause.DELETION:
-            raise _Settled(run.done(Outcome.SKIPPED, f"{work.ref} was deleted; production stays as it is"))
+            raise Settled(run.done(Outcome.SKIPPED, f"{work.ref} was deleted; production stays as it is"))
         if work.cause == Cause.RESYNC and not run.record.commit:
             self._adopt_production(run)
         if work.pushed_at and work.pushed_at < run.record.pushed_at:
-            raise _Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {work.ref}"))
+            raise Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {work.ref}"))
         name = work.ref or run.record.ref
         if not name:
-            raise _Settled(
+            raise Settled(
                 run.done(Outcome.SKIPPED, "no tag is known for production; push one, or redeploy a tag")
             )
         ref = Ref.parse(name)
         head = self._host.head(run.repository, ref)
         self._refuse_stale(run, head)
         if head is None:
-            raise _Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
+            raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
         self._take(run, ref, head)
         return True
 
-    def _adopt_production(self, run: _Run) -> None:
+    def _adopt_production(self, run: Run) -> None:
         """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
         if run.cloud.stack(run.name) is None:
             return
         newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or not newest.sha:
-            raise _Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
+            raise Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
         refs = self._host.refs(run.repository).items()
         tags = {ref.name for ref, target in refs if ref.is_tag and target == newest.sha}
         head = self._host.head(run.repository, Ref.parse(run.work.ref)) if run.work.ref else None
         name = run.work.ref if head and head.sha == newest.sha else min(tags, default="")
         run.work = run.work.but(ref=name, sha=newest.sha, execution=newest.id)
         run.record = run.record.but(ref=name)
-        raise _Settled(self._take_execution(run, newest.id))
+        raise Settled(self._take_execution(run, newest.id))
 
-    def _take(self, run: _Run, ref: Ref, head: Head) -> None:
+    def _take(self, run: Run, ref: Ref, head: Head) -> None:
         work = run.work
         sha = work.sha if work.cause == Cause.REDEPLOY and work.sha else head.sha
         if work.cause != Cause.REDEPLOY and (reason := skip_reason(ref, head.message)):
             if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
                 run.record = run.record.but(held_at=head.object)
-                raise _Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
+                raise Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
             sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
         if work.cause == Cause.REDEPLOY and work.sha:
             self._refuse_unknown(run, sha)
@@ -296,14 +252,14 @@ class Reconciler:
                 pushed_at=work.pushed_at,
             )
 
-    def _refuse_unknown(self, run: _Run, sha: str) -> None:
+    def _refuse_unknown(self, run: Run, sha: str) -> None:
         """Leave the environment as it is if a person names a commit that is not there."""
         try:
             self._host.files(run.repository, sha, FOLDER)
         except PermanentError as error:
-            raise _Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
+            raise Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
 
-    def _refuse_stale(self, run: _Run, head: Head | None) -> None:
+    def _refuse_stale(self, run: Run, head: Head | None) -> None:
         """Come back later if GitHub's API still tells where the ref was before the push that brought us here."""
         work, now = run.work, self._clock()
         live = head.object if head else None
@@ -316,9 +272,9 @@ class Reconciler:
         if live is None:
             stale, since = self._unborn(run)
         if stale and now - since < _STALE_SECONDS:
-            raise _Settled(Snooze(work, _STALE_WAIT, run.record))
+            raise Settled(Snooze(work, _STALE_WAIT, run.record))
 
-    def _unborn(self, run: _Run) -> tuple[bool, float]:
+    def _unborn(self, run: Run) -> tuple[bool, float]:
         """Whether "the ref is gone" contradicts a push that is known, and when that push came."""
         work, record = run.work, run.record
         if work.cause == Cause.PUSH:
@@ -329,13 +285,14 @@ class Reconciler:
             return bool(to) and to != work.before.partition(",")[0], at
         return bool(to), at
 
-    def _wanted_digest(self, run: _Run, stack: Stack) -> str | None:
-        if run.work.created or run.work.updated or stack.phase is not Phase.READY:
+    def _wanted_digest(self, run: Run, stack: Stack) -> str | None:
+        if run.work.created or run.work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
             return stack.tags.get("deployer:digest")  # what this goal ordered is what it wanted
         return self._release(run).digest
 
-    def _observed(self, run: _Run, stack: Stack | None) -> Observed:
+    def _observed(self, run: Run, stack: Stack | None, digest: str | None) -> Observed:
         work = run.work
+        insists = work.cause == Cause.REDEPLOY
         return Observed(
             stack=stack,
             owned=stack is not None and run.environment.owns(stack.tags),
@@ -344,46 +301,63 @@ class Reconciler:
             recovered=work.recovered,
             deletions=work.deletions,
             disposable=run.environment.kind is Kind.DEVELOPMENT,
+            asked=insists
+            or work.cause == Cause.PUSH
+            or (stack is not None and stack.tags.get("deployer:commit") != work.sha),
+            refusals=run.record.refusals if digest == run.record.refused and not insists else 0,
+            unlocks=work.cause == Cause.TEARDOWN and run.environment.kind is not Kind.DEVELOPMENT,
         )
 
     # --- the steps ----------------------------------------------------------------------------------------------
 
-    def _provision(self, run: _Run) -> Verdict:
+    def _provision(self, run: Run) -> Verdict:
         release = self._release(run)
         run.note("provisioning")
         self._prepare(run, "pending", "creating the pipeline")
         run.guard()
-        if run.cloud.stack(run.name) is None:
-            run.record = run.record.but(
-                stack_arn=run.cloud.create_stack(run.name, release, run.token("provision"))
-            )
-        return self._snooze(run, Task.SYNC)
+        arn = run.cloud.create_stack(run.name, release, run.token("provision"))
+        run.record = run.record.but(
+            stack_arn=arn, region=run.cloud.region, teardown=release.tags.get("deployer:teardown", "")
+        )
+        return run.snooze(Task.SYNC)
 
-    def _update(self, run: _Run) -> Verdict:
+    def _update(self, run: Run) -> Verdict:
         if run.work.recovered and not run.work.updated:
             run.guard()
             run.cloud.continue_rollback(run.name, run.token("recover"))
-            return self._snooze(run, Task.SYNC)
+            return run.snooze(Task.SYNC)
         release = self._release(run)
         run.guard()
-        if not run.cloud.update_stack(run.name, release, run.token("update")):
+        changed = run.cloud.update_stack(run.name, release, run.token("update"))
+        run.record = run.record.but(teardown=release.tags.get("deployer:teardown", ""))
+        if not changed:
             return run.again(Task.SYNC)
-        return self._snooze(run, Task.SYNC)
+        return run.snooze(Task.SYNC)
 
-    def _see_to_execution(self, run: _Run) -> Verdict:
+    def _see_to_execution(self, run: Run, stack: Stack) -> Verdict:
         """The stack is as wanted: find the execution of the wanted commit, or have one started."""
+        if under_way(run.record.receipt) and (waiting := self._teardown.cancelled(run)):
+            return waiting
+        if run.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
+            run.guard()
+            run.cloud.protect(stack.arn, on=True)
         run.record = run.record.but(
-            applications=run.cloud.deployed_stacks(run.name) or run.record.applications
+            applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
+            region=run.cloud.region,
+            stack_arn=stack.arn,
+            failure={},
+            refused="",
+            refusals=0,
         )
         executions = run.cloud.executions(run.name)
         newest = executions[0] if executions else None
         if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            return self._snooze(run)  # its source stage has not told the commit yet
+            return run.snooze()  # its source stage has not told the commit yet
         if newest is None or needs_start(newest, run.work, run.record.reported):
             return run.again(Task.TRIGGER)
         return self._take_execution(run, newest.id)
 
-    def _trigger(self, run: _Run) -> Verdict:
+    def _trigger(self, run: Run) -> Verdict:
         for execution in run.cloud.executions(run.name):
             if execution.automatic and not execution.ended and execution.sha != run.work.sha:
                 run.guard()
@@ -392,14 +366,14 @@ class Reconciler:
         execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
         return self._take_execution(run, execution_id)
 
-    def _take_execution(self, run: _Run, execution: str) -> Verdict:
+    def _take_execution(self, run: Run, execution: str) -> Verdict:
         run.record = self._reporter.open(run.record, execution, run.work.sha)
         run.note("running", execution=execution, commit=run.work.sha)
         run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
         self._prepare(run, "success", "the pipeline is ready")
         return self._follow(run)
 
-    def _follow(self, run: _Run) -> Verdict:
+    def _follow(self, run: Run) -> Verdict:
         """Post how the executions go; end when this goal's own has ended."""
         identity = run.work.execution
         run.record = self._reporter.open(run.record, identity, run.work.sha)
@@ -409,9 +383,9 @@ class Reconciler:
             if run.work.cause == Cause.EVENT:
                 return Done(str(Outcome.SKIPPED), "its execution is gone", run.record)
             run.work = run.work.but(execution="", task=Task.SYNC)
-            return self._snooze(run)  # its pipeline was replaced or has gone
+            return run.snooze()  # its pipeline was replaced or has gone
         if not execution.ended:
-            return self._snooze(run)
+            return run.snooze()
         ended = {"reported": identity, "execution": identity, "commit": run.work.sha}
         match execution.status:
             case "succeeded":
@@ -421,7 +395,7 @@ class Reconciler:
             case _:
                 return run.done(Outcome.FAILED, failure_text(execution), **ended)
 
-    def _notify(self, run: _Run) -> Verdict:
+    def _notify(self, run: Run) -> Verdict:
         """An event came that no goal waits for: tell how the newest execution goes. Never starts anything."""
         if run.work.execution:
             return self._follow(run)
@@ -430,104 +404,40 @@ class Reconciler:
             run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)
             return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
         if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            return self._snooze(run)
+            return run.snooze()
         run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
         return self._follow(run)
 
-    # --- teardown -----------------------------------------------------------------------------------------------
-
-    def _delete(self, run: _Run) -> Verdict:
-        if run.environment.kind is not Kind.DEVELOPMENT and not (
-            run.work.cause == Cause.TEARDOWN or run.work.replacing
-        ):
-            return run.done(Outcome.SKIPPED, f"only a person can delete {run.environment.kind}")
-        stack = run.cloud.stack(run.work.stack_arn or run.name)
-        if stack and not run.environment.owns(stack.tags) and stack.phase is not Phase.GONE:
-            return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
-        if not run.work.replacing and (waiting := self._delete_applications(run, stack)):
-            return waiting
-        if stack is None or stack.phase is Phase.GONE:
-            return self._gone(run)
-        return self._delete_stack(run, stack) or self._snooze(run)
-
-    def _delete_applications(self, run: _Run, stack: Stack | None) -> Verdict | None:
-        """Delete what the pipeline deployed, while the roles that did it still exist; None when all is gone."""
-        if stack and stack.phase is not Phase.DELETING:
-            for execution in run.cloud.executions(run.name):
-                if not execution.ended:
-                    run.guard()
-                    run.cloud.stop(run.name, execution.id, "the environment is being deleted")
-            known = [*run.cloud.deployed_stacks(run.name), *run.record.applications]
-            run.record = run.record.but(applications=list(dict.fromkeys(known)))
-        waiting = False
-        for name in run.record.applications:
-            application = run.cloud.stack(name)
-            # a stack of another environment, or of nobody we know, is left alone
-            if application is None or not run.environment.owns(application.tags):
-                continue
-            waiting = True
-            if verdict := self._delete_stack(run, application):
-                return verdict
-        return self._snooze(run) if waiting else None
-
-    def _delete_stack(self, run: _Run, stack: Stack) -> Verdict | None:
-        """Order a deletion unless it runs; returns a verdict where it is hopeless, or must be gone on with later."""
-        decision = decide(Desired(exists=False), Observed(stack, deletions=run.work.deletions))
-        if decision.step is Step.FAIL:
-            return self._failed(run, self._with_cause(run, decision.reason, stack))
-        if decision.step is not Step.DELETE:
-            return None
-        if stack.phase is Phase.UNDELETED:
-            run.work = run.work.but(deletions=run.work.deletions + 1)
-        if stack.name == run.name:
-            run.work = run.work.but(stack_arn=stack.arn)
-        run.guard()
-        if run.environment.kind is Kind.DEVELOPMENT and not run.cloud.empty_buckets(stack.arn, run.guard):
-            return self._snooze(run)  # there is much in them, or something writes to them all the time
-        run.cloud.delete_stack(stack.arn, run.token(f"delete {stack.arn}"))
-        return None
-
-    def _gone(self, run: _Run) -> Verdict:
-        if run.work.replacing:
-            run.work = run.work.but(replacing=False, stack_arn="", deletions=0)
-            run.record = run.record.but(generation=run.record.generation + 1)
-            return run.again(Task.PROVISION, created=True)
-        gone = run.record.but(
-            generation=run.record.generation + 1, open={}, stages=[], execution="", applications=[], stack_arn="",
-            prepared="",
-        )  # fmt: skip
-        run.record = gone
-        return run.done(Outcome.DELETED, "its pipeline and all that it deployed are gone")
-
     # --- common -------------------------------------------------------------------------------------------------
 
-    def _release(self, run: _Run) -> Release:
+    def _release(self, run: Run) -> Release:
         files = self._host.files(run.repository, run.work.sha, FOLDER)
         ref = Ref.parse(run.work.ref)
         if not has_pipeline(files):
             where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {run.work.sha[:12]}"
-            raise _Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
+            raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
         branch = (
             run.work.default_branch or self._host.default_branch(run.repository) if ref.is_tag else ref.branch
         )
         given = self._clouds.target(run.environment.kind).given(run.cloud.region)
         return build_release(run.environment, ref, branch, run.work.sha, files, given)
 
-    def _snooze(self, run: _Run, task: Task | None = None) -> Snooze:
-        factor = min(1.5**run.work.polls, _LONGEST_POLL)
-        work = run.work.but(polls=run.work.polls + 1, **({"task": task} if task else {}))
-        return Snooze(work, self._options.poll_seconds * factor, run.record)
+    def _refused(self, run: Run, decision: Decision, stack: Stack | None) -> Done:
+        """End a goal that cannot go on, with the first thing that failed in AWS."""
+        if stack is None or not run.environment.owns(stack.tags):
+            return self._reporter.failed(run, decision.reason)
+        if run.work.created and stack.status in REFUSED:
+            digest = stack.tags.get("deployer:digest", "")
+            before = run.record.refusals if run.record.refused == digest else 0
+            run.record = run.record.but(refused=digest, refusals=before + 1)
+        failure, url = run.cloud.failure(stack.arn), run.cloud.stack_url(stack.arn)
+        if failure is None:
+            return self._reporter.failed(run, decision.reason, url)
+        run.record = run.record.but(failure={**asdict(failure), "url": url})
+        what, _, _ = decision.reason.partition(": ")
+        return self._reporter.failed(run, f"{what}: {failure}", url)
 
-    def _failed(self, run: _Run, reason: str) -> Done:
-        self._prepare(run, "failure", reason)
-        return run.done(Outcome.FAILED, reason, **({"commit": run.work.sha} if run.work.sha else {}))
-
-    def _with_cause(self, run: _Run, reason: str, stack: Stack | None) -> str:
-        ours = stack is not None and run.environment.owns(stack.tags)
-        cause = run.cloud.failure(stack.arn) if stack and ours else None
-        return f"{reason.partition(': ')[0]}: {cause}" if cause else reason
-
-    def _prepare(self, run: _Run, state: str, text: str) -> None:
+    def _prepare(self, run: Run, state: str, text: str) -> None:
         run.record = self._reporter.prepare(run.environment, run.record, run.work.sha, state, text)
 
     def _page(self, environment: Environment) -> str:

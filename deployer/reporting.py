@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 
-from deployer.environments import Environment
+from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError
-from deployer.ledger import EnvironmentRecord
-from deployer.ports import Cloud, Execution, Host, Status
+from deployer.ledger import EnvironmentRecord, Outcome
+from deployer.ports import Cloud, Done, Execution, Host, Status
+from deployer.run import Run
 
 _log = logging.getLogger(__name__)
 _STATES = {
@@ -33,15 +34,53 @@ class Reporter:
         self._url = url
 
     def prepare(
-        self, environment: Environment, record: EnvironmentRecord, sha: str, state: str, text: str
+        self,
+        environment: Environment,
+        record: EnvironmentRecord,
+        sha: str,
+        state: str,
+        text: str,
+        url: str = "",
     ) -> EnvironmentRecord:
         """Post `deployer/prepare`: how far the pipeline itself is, before and apart from its stages."""
         mark = f"{sha} {state} {text}"
         if not sha or record.prepared == mark:
             return record
         description = f"{environment.kind}: {text}"
-        self._post(environment, sha, Status("deployer/prepare", state, description, self._url(environment)))
+        page = self._url(environment) or url
+        self._post(environment, sha, Status("deployer/prepare", state, description, page))
         return record.but(prepared=mark)
+
+    def failed(self, run: Run, reason: str, url: str = "") -> Done:
+        """End a goal as failed, and say why on its commit.
+
+        Args:
+            reason: why, in one line.
+            url: where people see more, where there is no page of the environment.
+        """
+        sha = run.work.sha or run.record.commit
+        run.record = self.prepare(run.environment, run.record, sha, "failure", reason, url)
+        return run.done(Outcome.FAILED, reason, **({"commit": run.work.sha} if run.work.sha else {}))
+
+    def teardown(self, environment: Environment, record: EnvironmentRecord) -> None:
+        """Post `deployer/teardown` on the environment's last commit: what was removed and what was left."""
+        removed, retained = record.receipt["removed"], record.receipt["retained"]
+        if not record.commit or not (removed or retained):
+            return
+        stacks = [each for each in removed if each["what"].startswith("stack ")]
+        resources = sum(each["resources"] for each in stacks)
+        words = f"removed {_count(len(stacks), 'stack')} with {_count(resources, 'resource')}"
+        if buckets := len(removed) - len(stacks):
+            words += (
+                f" and emptied {_count(buckets, 'bucket')}" if environment.kind is Kind.DEVELOPMENT else ""
+            )
+        if retained:
+            words += f"; left {', '.join(each['what'] for each in retained)}: {retained[0]['why']}"
+        state = "failure" if retained else "success"
+        text = f"{environment.kind}: {words}"
+        self._post(
+            environment, record.commit, Status("deployer/teardown", state, text, self._url(environment))
+        )
 
     def open(self, record: EnvironmentRecord, execution: str, sha: str) -> EnvironmentRecord:
         """Follow an execution from now on until its end."""
@@ -107,6 +146,10 @@ def failure_text(execution: Execution) -> str:
         if stage.status == "failed":
             return _words(stage.name, stage.status, stage.reason)
     return f"the execution was {execution.status}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _words(name: str, status: str, reason: str) -> str:

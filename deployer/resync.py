@@ -107,12 +107,14 @@ def _production(
 def _orphans(
     repository: Repository, default_branch: str, refs: Mapping[Ref, str], stacks: Iterable[Stack]
 ) -> Iterable[Planned]:
+    """Branches that are gone while a stack bears their tags: the pipeline's, or one that it deployed."""
+    found: dict[str, Planned] = {}
     for stack in stacks:
         name = ref_from_tags(stack.tags)
         if not name or not name.startswith("refs/heads/"):
             continue
         ref = Ref.parse(name)
         environment = Environment(repository, Kind.DEVELOPMENT, ref)
-        mine = stack.name == environment.stack_name and environment.owns(stack.tags)
-        if mine and ref not in refs and ref.branch != default_branch:
-            yield Planned(environment, "delete", f"{ref.short} is gone from GitHub")
+        if environment.owns(stack.tags) and ref not in refs and ref.branch != default_branch:
+            found[environment.key] = Planned(environment, "delete", f"{ref.short} is gone from GitHub")
+    return found.values()

@@ -15,38 +15,108 @@ class Phase(StrEnum):
     BUSY = "busy"  # an operation runs
     DELETING = "deleting"  # a deletion runs
     WEDGED = "wedged"  # never came to exist: can only be deleted
-    STUCK = "stuck"  # a rollback failed: must be continued, or be helped by a person
+    STUCK = "stuck"  # an update or rollback stopped half-way
     UNDELETED = "undeleted"  # a deletion failed
     GONE = "gone"
 
 
-PHASES: dict[str, Phase] = {
-    "CREATE_IN_PROGRESS": Phase.BUSY,
-    "CREATE_FAILED": Phase.WEDGED,
-    "CREATE_COMPLETE": Phase.READY,
-    "ROLLBACK_IN_PROGRESS": Phase.BUSY,
-    "ROLLBACK_FAILED": Phase.WEDGED,
-    "ROLLBACK_COMPLETE": Phase.WEDGED,
-    "DELETE_IN_PROGRESS": Phase.DELETING,
-    "DELETE_FAILED": Phase.UNDELETED,
-    "DELETE_COMPLETE": Phase.GONE,
-    "UPDATE_IN_PROGRESS": Phase.BUSY,
-    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": Phase.BUSY,
-    "UPDATE_COMPLETE": Phase.READY,
-    "UPDATE_FAILED": Phase.READY,
-    "UPDATE_ROLLBACK_IN_PROGRESS": Phase.BUSY,
-    "UPDATE_ROLLBACK_FAILED": Phase.STUCK,
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": Phase.BUSY,
-    "UPDATE_ROLLBACK_COMPLETE": Phase.READY,
-    "REVIEW_IN_PROGRESS": Phase.WEDGED,
-    "IMPORT_IN_PROGRESS": Phase.BUSY,
-    "IMPORT_COMPLETE": Phase.READY,
-    "IMPORT_ROLLBACK_IN_PROGRESS": Phase.BUSY,
-    "IMPORT_ROLLBACK_FAILED": Phase.STUCK,
-    "IMPORT_ROLLBACK_COMPLETE": Phase.READY,
+class Step(StrEnum):
+    """What is to be done next for an environment."""
+
+    PROVISION = "provision"
+    UPDATE = "update"
+    TRIGGER = "trigger"  # the stack is as wanted: see to its pipeline's execution
+    DELETE = "delete"
+    REPLACE = "replace"  # delete what never came to exist, then provision
+    RECOVER = "recover"  # roll back what stopped half-way
+    WAIT = "wait"
+    FAIL = "fail"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a status calls for.
+
+    Attributes:
+        phase: what can be asked of the stack.
+        deploy: the step if the environment should exist; `TRIGGER` becomes `UPDATE` where its digest differs.
+        delete: the step if it should be gone.
+        why: why, following "its stack is STATUS: ".
+    """
+
+    phase: Phase
+    deploy: Step
+    delete: Step
+    why: str
+
+
+_P, _S = Phase, Step
+TABLE: dict[str, Row] = {
+    # --- creation
+    "CREATE_IN_PROGRESS": Row(_P.BUSY, _S.WAIT, _S.DELETE, "it is being made, and may be deleted half-way"),
+    "CREATE_FAILED": Row(_P.WEDGED, _S.REPLACE, _S.DELETE, "its creation failed, so it can only be deleted"),
+    "CREATE_COMPLETE": Row(_P.READY, _S.TRIGGER, _S.DELETE, "it stands"),
+    "ROLLBACK_IN_PROGRESS": Row(
+        _P.BUSY, _S.WAIT, _S.DELETE, "its creation failed and is being undone, and may be deleted half-way"
+    ),
+    "ROLLBACK_FAILED": Row(
+        _P.WEDGED, _S.REPLACE, _S.DELETE, "its creation failed, and undoing it too, so it can only be deleted"
+    ),
+    "ROLLBACK_COMPLETE": Row(
+        _P.WEDGED, _S.REPLACE, _S.DELETE, "its creation failed and was undone, so it can only be deleted"
+    ),
+    "REVIEW_IN_PROGRESS": Row(
+        _P.WEDGED, _S.REPLACE, _S.DELETE, "a change set was made for it and never carried out, so it is empty"
+    ),
+    # --- update
+    "UPDATE_IN_PROGRESS": Row(_P.BUSY, _S.WAIT, _S.WAIT, "an update is never interrupted"),
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": Row(
+        _P.BUSY, _S.WAIT, _S.WAIT, "it is updated, but takes no order before what it replaced is removed"
+    ),
+    "UPDATE_COMPLETE": Row(_P.READY, _S.TRIGGER, _S.DELETE, "it stands"),
+    "UPDATE_FAILED": Row(
+        _P.STUCK,
+        _S.RECOVER,
+        _S.DELETE,
+        "someone had its update stop where it failed, so it is rolled back first",
+    ),
+    "UPDATE_ROLLBACK_IN_PROGRESS": Row(_P.BUSY, _S.WAIT, _S.WAIT, "its update failed and is being undone"),
+    "UPDATE_ROLLBACK_FAILED": Row(
+        _P.STUCK, _S.RECOVER, _S.DELETE, "undoing its update failed, so that is to be continued first"
+    ),
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": Row(
+        _P.BUSY,
+        _S.WAIT,
+        _S.WAIT,
+        "its update is undone, but it takes no order before what that made is removed",
+    ),
+    "UPDATE_ROLLBACK_COMPLETE": Row(
+        _P.READY, _S.TRIGGER, _S.DELETE, "its last update was undone, and it stands as before"
+    ),
+    # --- import, which only people do
+    "IMPORT_IN_PROGRESS": Row(_P.BUSY, _S.WAIT, _S.WAIT, "someone imports resources into it"),
+    "IMPORT_COMPLETE": Row(_P.READY, _S.TRIGGER, _S.DELETE, "it stands"),
+    "IMPORT_ROLLBACK_IN_PROGRESS": Row(
+        _P.BUSY, _S.WAIT, _S.WAIT, "someone's import failed and is being undone"
+    ),
+    "IMPORT_ROLLBACK_FAILED": Row(
+        _P.STUCK, _S.FAIL, _S.DELETE, "someone's import could not be undone, which only a person can mend"
+    ),
+    "IMPORT_ROLLBACK_COMPLETE": Row(
+        _P.READY, _S.TRIGGER, _S.DELETE, "someone's import was undone, and it stands"
+    ),
+    # --- deletion
+    "DELETE_IN_PROGRESS": Row(_P.DELETING, _S.WAIT, _S.WAIT, "it is being deleted"),
+    "DELETE_FAILED": Row(
+        _P.UNDELETED, _S.REPLACE, _S.DELETE, "its deletion failed, so it is to be deleted again"
+    ),
+    "DELETE_COMPLETE": Row(_P.GONE, _S.PROVISION, _S.NONE, "it is gone"),
 }
-ROLLED_BACK = frozenset({"UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED", "IMPORT_ROLLBACK_COMPLETE"})
-DELETABLE_WHILE_BUSY = frozenset({"CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"})
+REFUSED = frozenset(
+    {"CREATE_FAILED", "ROLLBACK_FAILED", "ROLLBACK_COMPLETE"}
+)  # a creation was tried and failed
+ROLLED_BACK = frozenset({"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +137,7 @@ class Stack:
         Raises:
             KeyError: AWS has a status that the table lacks; guessing could delete what should live.
         """
-        return PHASES[self.status]
+        return TABLE[self.status].phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +173,6 @@ class Failure:
         )
 
 
-class Step(StrEnum):
-    """What is to be done next for an environment."""
-
-    PROVISION = "provision"
-    UPDATE = "update"
-    TRIGGER = "trigger"  # the stack is as wanted: see to its pipeline's execution
-    DELETE = "delete"
-    REPLACE = "replace"  # delete what never came to exist, then provision
-    RECOVER = "recover"  # continue an update's rollback
-    WAIT = "wait"
-    FAIL = "fail"
-    NONE = "none"
-
-
 @dataclass(frozen=True, slots=True)
 class Desired:
     """What should be.
@@ -139,9 +195,13 @@ class Observed:
         owned: whether the stack bears our tags for this very environment.
         created: this goal has itself ordered the stack's creation.
         updated: this goal has itself ordered an update of the stack.
-        recovered: this goal has itself continued a rollback.
-        deletions: how often this goal has ordered a deletion.
+        recovered: this goal has itself ordered a rollback.
+        deletions: how often this goal has seen the deletion fail and ordered another one.
         disposable: whether what stands may be deleted to be made anew: only development environments are.
+        asked: whether people ask for it now, by a push or redeploy, or want a commit that was not tried yet. A
+            creation that failed is tried again only then.
+        refusals: how often in a row a stack made of the same could not be created.
+        unlocks: whether termination protection is deployer's own, and a person asked for the deletion.
     """
 
     stack: Stack | None
@@ -151,6 +211,9 @@ class Observed:
     recovered: bool = False
     deletions: int = 0
     disposable: bool = True
+    asked: bool = True
+    refusals: int = 0
+    unlocks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +224,8 @@ class Decision:
     reason: str
 
 
-MAX_DELETIONS = 3
+MAX_DELETIONS = 3  # failed deletions of a stack within one goal
+MAX_REFUSALS = 3  # failed creations from the same template and parameters, until a person redeploys
 
 
 def decide(desired: Desired, observed: Observed) -> Decision:
@@ -170,48 +234,50 @@ def decide(desired: Desired, observed: Observed) -> Decision:
     It knows no time and asks nobody: the same arguments always give the same step.
     """
     stack = observed.stack
-    phase = stack.phase if stack else Phase.GONE
-    if stack is None or phase is Phase.GONE:
-        if desired.exists:
-            return Decision(Step.PROVISION, "it has no stack yet")
-        return Decision(Step.NONE, "its stack is gone")
+    row = TABLE[stack.status] if stack else TABLE["DELETE_COMPLETE"]
+    if stack is None or row.phase is Phase.GONE:
+        return Decision(
+            *((Step.PROVISION, "it has no stack yet") if desired.exists else (Step.NONE, "its stack is gone"))
+        )
     if not observed.owned:
         return Decision(Step.FAIL, f"stack {stack.name} exists without deployer's tags for this environment")
-    if phase is Phase.DELETING:
-        return Decision(Step.WAIT, "its stack is being deleted")
-    if not desired.exists:
-        return _towards_absence(stack, phase, observed)
-    return _towards_presence(stack, phase, desired, observed)
+    wanted = Decision(row.deploy if desired.exists else row.delete, f"its stack is {stack.status}: {row.why}")
+    refused = _refused(wanted.step, stack, observed)
+    if refused:
+        return Decision(Step.FAIL, refused)
+    if wanted.step is Step.TRIGGER:
+        return _from_ready(stack, desired, observed)
+    return wanted
 
 
-def _towards_absence(stack: Stack, phase: Phase, observed: Observed) -> Decision:
-    if phase is Phase.BUSY and stack.status not in DELETABLE_WHILE_BUSY:
-        return Decision(Step.WAIT, f"its stack is {stack.status}, which must end before a deletion")
-    if phase is Phase.UNDELETED and observed.deletions >= MAX_DELETIONS:
-        return Decision(Step.FAIL, f"its stack could not be deleted: {stack.reason or stack.status}")
-    return Decision(Step.DELETE, f"it should not exist and its stack is {stack.status}")
-
-
-def _towards_presence(stack: Stack, phase: Phase, desired: Desired, observed: Observed) -> Decision:
-    match phase:
-        case Phase.BUSY:
-            return Decision(Step.WAIT, f"its stack is {stack.status}")
-        case Phase.WEDGED if observed.created:
-            return Decision(Step.FAIL, f"its stack could not be created: {stack.reason or stack.status}")
-        case Phase.WEDGED:
-            return Decision(Step.REPLACE, f"its stack is {stack.status}, left by an earlier attempt")
-        case Phase.UNDELETED if observed.deletions >= MAX_DELETIONS:
-            return Decision(Step.FAIL, f"its stack could not be deleted: {stack.reason or stack.status}")
-        case Phase.UNDELETED if not observed.disposable:
-            return Decision(Step.FAIL, f"its stack is {stack.status} and needs a person: {stack.reason}")
-        case Phase.UNDELETED:
-            return Decision(Step.REPLACE, "an earlier deletion of its stack failed")
-        case Phase.STUCK if observed.recovered:
-            return Decision(Step.FAIL, f"its stack is {stack.status} and needs a person: {stack.reason}")
-        case Phase.STUCK:
-            return Decision(Step.RECOVER, f"its stack is {stack.status}")
+def _refused(step: Step, stack: Stack, observed: Observed) -> str:
+    """Why a step that the table names is not taken; empty if it is."""
+    told = stack.reason or stack.status
+    match step:
+        case Step.DELETE | Step.REPLACE if (
+            stack.phase is Phase.UNDELETED and observed.deletions >= MAX_DELETIONS
+        ):
+            return f"its stack could not be deleted: {told}"
+        case Step.DELETE | Step.REPLACE if stack.protected and not observed.unlocks:
+            return f"its stack is {stack.status} and has termination protection, which a person must take off first"
+        case Step.REPLACE if stack.phase is Phase.UNDELETED and not observed.disposable:
+            return f"its stack is {stack.status} and needs a person: {stack.reason}"
+        case Step.REPLACE if stack.phase is Phase.WEDGED and observed.created:
+            return f"its stack could not be created: {told}"
+        case Step.REPLACE if stack.status in REFUSED and not observed.asked:
+            return f"its stack could not be created: {told}; push a mended commit, or redeploy"
+        case Step.REPLACE if stack.status in REFUSED and observed.refusals >= MAX_REFUSALS:
+            return (
+                f"its stack could not be created from this template and these parameters {observed.refusals} times;"
+                " change them, or redeploy"
+            )
+        case Step.RECOVER if observed.recovered:
+            return (
+                f"its stack is {stack.status} again: {told}; continue its rollback in the console, skipping what"
+                " cannot be rolled back, then redeploy"
+            )
         case _:
-            return _from_ready(stack, desired, observed)
+            return ""
 
 
 def _from_ready(stack: Stack, desired: Desired, observed: Observed) -> Decision:

@@ -14,6 +14,15 @@ from deployer.stacks import Failure, Phase, Resource, Stack
 from deployer.targets import Target
 from tests.doubles.failing import Failing
 
+# how an operation that somebody else began ends
+_ENDS = {
+    "ROLLBACK_IN_PROGRESS": "ROLLBACK_COMPLETE",
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_IN_PROGRESS": "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_IN_PROGRESS": "IMPORT_ROLLBACK_COMPLETE",
+}
 _OWN_TAGS = frozenset({"deployer:commit", "deployer:digest"})
 
 
@@ -32,6 +41,8 @@ class _FakeStack:
     protected: bool = False
     kept: set[str] = field(default_factory=set)  # logical ids that its deletion leaves behind
     force: bool = False
+    stuck: set[str] = field(default_factory=set)  # logical ids that could not be deleted
+    why: str = ""
 
     @property
     def seen(self) -> Stack:
@@ -202,6 +213,7 @@ class FakeCloud(Failing):
         if stack.seen.phase is Phase.BUSY and stack.status.startswith("UPDATE"):
             raise TransientError(f"stack {arn} is in {stack.status} state and can not be deleted")
         stack.status, stack.token, stack.reason, stack.cause = "DELETE_IN_PROGRESS", token, "", None
+        stack.stuck, stack.why = set(), ""
         stack.kept, stack.force = set(retain), force
         stack.fate = self._fate("delete")
 
@@ -217,11 +229,18 @@ class FakeCloud(Failing):
         if stack is None:
             return []
         gone = stack.seen.phase is Phase.GONE
-        found = [Resource("Thing", "AWS::Test::Thing", f"{stack.name}-thing", stack.status)]
+
+        def status(name: str) -> str:
+            if gone:
+                return "DELETE_SKIPPED" if name in stack.kept else "DELETE_COMPLETE"
+            return "DELETE_FAILED" if name in stack.stuck else "CREATE_COMPLETE"
+
+        found = [Resource("Thing", "AWS::Test::Thing", f"{stack.name}-thing", status("Thing"), stack.why)]
         if stack.name in self.buckets:
-            found.append(Resource("Files", "AWS::S3::Bucket", f"{stack.name}-files", stack.status))
-        status = {True: "DELETE_SKIPPED", False: "DELETE_COMPLETE"}
-        return [replace(each, status=status[each.name in stack.kept]) for each in found] if gone else found
+            found.append(
+                Resource("Files", "AWS::S3::Bucket", f"{stack.name}-files", status("Files"), stack.why)
+            )
+        return found
 
     def still_busy(self, name: str, since: float) -> bool:
         self._note("still_busy", name, since)
@@ -305,17 +324,16 @@ class FakeCloud(Failing):
                     # a changed definition cancels what runs
                     for execution in self.pipelines.get(stack.name, []):
                         execution.status = "stopped" if execution.status == "running" else execution.status
-            case "UPDATE_ROLLBACK_IN_PROGRESS":
-                stack.status = "UPDATE_ROLLBACK_COMPLETE"
+            case status if status in _ENDS:
+                stack.status = _ENDS[status]
             case "DELETE_IN_PROGRESS":
                 full = self.buckets.get(stack.name) and "The bucket you tried to delete is not empty"
-                if (fate and not (stack.force or "Thing" in stack.kept)) or (
-                    full and not (stack.force or "Files" in stack.kept)
-                ):
-                    self._failed(stack, "DELETE_FAILED", fate or str(full))
-                    return
-                stack.kept |= {"Thing"} if fate else set()
-                stack.kept |= {"Files"} if full else set()
+                if stuck := {n for n, why in (("Thing", fate), ("Files", full)) if why}:
+                    if not (stack.force or stuck <= stack.kept):
+                        stack.stuck, stack.why = stuck, fate or str(full)
+                        self._failed(stack, "DELETE_FAILED", stack.why)
+                        return
+                    stack.kept |= stuck
                 stack.status = "DELETE_COMPLETE"
                 self._gone[stack.arn] = self._live.pop(stack.name)
                 self.pipelines.pop(stack.name, None)

@@ -294,6 +294,7 @@ def test_another_spelling_after_a_wipe_changes_nothing(world: World) -> None:
 
 
 def test_a_webhook_never_replaces_a_half_deleted_production(live: World) -> None:
+    live.cloud.protect(PRODUCTION.stack_name, on=False)
     live.cloud.set_status(PRODUCTION.stack_name, "DELETE_FAILED")
     pushed = live.push(V2, sha(2))
     live.run()
@@ -401,6 +402,7 @@ def test_what_changed_nothing_leaves_the_record_alone(live: World) -> None:
     live.run()
     record = live.record(PRODUCTION)
     assert (record.outcome, record.ref, record.commit) == ("deployed", V1, sha(1))
+    live.cloud.protect(PRODUCTION.stack_name, on=False)
     live.cloud.delete_stack(PRODUCTION.stack_name, "lost")
     live.cloud.settle()
     live.deployer.intake.resync(HELLO)

@@ -55,7 +55,7 @@ CASES = [
      [("check", PRODUCTION)]),
     ("production was lost", {TAG: A}, [], [_record(PRODUCTION, ref="refs/tags/v1")], [("provision", PRODUCTION)]),
     ("a foreign stack", {}, [Stack("arn", "other", "CREATE_COMPLETE", {"deployer:managed": "true"})], [], []),
-    ("a stack that poses as ours", {}, [Stack("arn", "other", "CREATE_COMPLETE", DEV.tags)], [], []),
+    ("what a pipeline deployed", {}, [Stack("arn", "app", "CREATE_COMPLETE", DEV.tags)], [], [("delete", DEV)]),
 ]  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 import botocore.session
 import pytest
 
-from deployer.stacks import MAX_DELETIONS, PHASES, Desired, Observed, Stack, Step, decide
+from deployer.stacks import MAX_DELETIONS, MAX_REFUSALS, Desired, Observed, Stack, Step, decide
+from deployer.stacks import TABLE as ROWS
 
 OURS = {"deployer:digest": "d1"}
 ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/x/1"
@@ -22,7 +23,7 @@ TABLE = {
     "UPDATE_IN_PROGRESS": (Step.WAIT, Step.WAIT),
     "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": (Step.WAIT, Step.WAIT),
     "UPDATE_COMPLETE": (Step.TRIGGER, Step.DELETE),
-    "UPDATE_FAILED": (Step.TRIGGER, Step.DELETE),
+    "UPDATE_FAILED": (Step.RECOVER, Step.DELETE),
     "UPDATE_ROLLBACK_IN_PROGRESS": (Step.WAIT, Step.WAIT),
     "UPDATE_ROLLBACK_FAILED": (Step.RECOVER, Step.DELETE),
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": (Step.WAIT, Step.WAIT),
@@ -31,7 +32,7 @@ TABLE = {
     "IMPORT_IN_PROGRESS": (Step.WAIT, Step.WAIT),
     "IMPORT_COMPLETE": (Step.TRIGGER, Step.DELETE),
     "IMPORT_ROLLBACK_IN_PROGRESS": (Step.WAIT, Step.WAIT),
-    "IMPORT_ROLLBACK_FAILED": (Step.RECOVER, Step.DELETE),
+    "IMPORT_ROLLBACK_FAILED": (Step.FAIL, Step.DELETE),
     "IMPORT_ROLLBACK_COMPLETE": (Step.TRIGGER, Step.DELETE),
 }
 
@@ -42,7 +43,7 @@ def _stack(status: str, digest: str = "d1") -> Stack:
 
 def test_the_table_has_every_status_that_botocore_knows() -> None:
     model = botocore.session.get_session().get_service_model("cloudformation")
-    assert set(PHASES) == set(model.shape_for("StackStatus").enum) == set(TABLE)
+    assert set(ROWS) == set(model.shape_for("StackStatus").enum) == set(TABLE)
 
 
 @pytest.mark.parametrize(("status", "steps"), TABLE.items())
@@ -72,7 +73,14 @@ def test_a_stack_without_our_tags_is_never_touched(status: str, exists: bool) ->
         ("UPDATE_ROLLBACK_COMPLETE", "d1", {"updated": True}, Step.FAIL),
         ("UPDATE_COMPLETE", "d1", {"updated": True}, Step.TRIGGER),
         ("ROLLBACK_COMPLETE", "d1", {"created": True}, Step.FAIL),
+        ("ROLLBACK_COMPLETE", "d1", {"asked": False}, Step.FAIL),
+        ("REVIEW_IN_PROGRESS", "d1", {"asked": False}, Step.REPLACE),
+        ("ROLLBACK_FAILED", "d1", {"refusals": MAX_REFUSALS - 1}, Step.REPLACE),
+        ("ROLLBACK_FAILED", "d1", {"refusals": MAX_REFUSALS}, Step.FAIL),
         ("UPDATE_ROLLBACK_FAILED", "d1", {"recovered": True}, Step.FAIL),
+        ("UPDATE_FAILED", "d1", {"recovered": True}, Step.FAIL),
+        ("DELETE_FAILED", "d1", {"asked": False}, Step.REPLACE),
+        ("DELETE_FAILED", "d1", {"disposable": False}, Step.FAIL),
         ("DELETE_FAILED", "d1", {"deletions": MAX_DELETIONS}, Step.FAIL),
     ],
 )
@@ -80,6 +88,14 @@ def test_what_this_goal_did_before_counts(
     status: str, digest: str, flags: dict[str, bool], step: Step
 ) -> None:
     assert decide(Desired(exists=True, digest=digest), Observed(_stack(status), **flags)).step is step  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("status", "steps"), TABLE.items())
+def test_a_protected_stack_is_never_deleted(status: str, steps: tuple[Step, Step]) -> None:
+    stack = Stack(ARN, "x", status, OURS, protected=True)
+    for exists, step in zip((True, False), steps, strict=True):
+        found = decide(Desired(exists, "d1"), Observed(stack)).step
+        assert found is (Step.FAIL if step in {Step.DELETE, Step.REPLACE} else step)
 
 
 def test_a_deletion_that_keeps_failing_ends() -> None:

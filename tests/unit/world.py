@@ -10,7 +10,7 @@ from deployer.bootstrap import Deployer
 from deployer.config import load
 from deployer.environments import Environment, Repository, from_tag_value
 from deployer.events import CloudEvent, Push
-from deployer.ledger import EnvironmentRecord
+from deployer.ledger import Cause, EnvironmentRecord, Work
 from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
@@ -97,10 +97,37 @@ class World:
             self.tasks()
             if not self.lanes.lanes():
                 return
-            self.cloud.advance()
-            self.lanes.clock_offset_ms += 20_000
-            self.sent.extend(self.lanes.sweep())
+            self.step()
         raise AssertionError(f"not quiet: {self.lanes.lanes()} {self.told[-5:]}")
+
+    def step(self) -> None:
+        """Let some time pass."""
+        self.cloud.advance()
+        self.lanes.clock_offset_ms += 20_000
+        self.sent.extend(self.lanes.sweep())
+
+    # --- what people and accidents do ---
+
+    def teardown(self, environment: Environment) -> None:
+        """A person deletes an environment of whatever kind."""
+        work = Work(environment=environment.key, cause=Cause.TEARDOWN)
+        accepted = self.lanes.accept(environment.repository, work)
+        if accepted.dispatch:
+            self.send(accepted.dispatch)
+
+    def redeploy(self, environment: Environment) -> None:
+        """A person asks for it once more."""
+        self.deployer.intake.request_environment(environment, cause=Cause.REDEPLOY)
+
+    def forget(self) -> None:
+        """Redis is wiped."""
+        self.redis.flushall()
+
+    def lanes_note(self, environment: Environment, **changes: Any) -> None:
+        """Change what the ledger knows of an environment."""
+        record = self.record(environment).but(**changes)
+        key = f"deployer:{{{environment.repository.key}}}:environments"
+        self.redis.hset(key, environment.key, record.to_json())
 
     def _now(self) -> float:
         return time.time() + self.lanes.clock_offset_ms / 1000

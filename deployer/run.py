@@ -1,0 +1,94 @@
+"""One task's view of its environment: the work it was handed, the record that it changes, and how it may end."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deployer.environments import Environment, Repository
+from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
+from deployer.ports import Again, Cloud, Done, Snooze, Verdict
+
+_LONGEST_POLL = 15  # times the first one
+_ENDS = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
+
+
+@dataclass(slots=True)
+class Run:
+    """What a task works on; its methods that end it return a `Verdict`.
+
+    Attributes:
+        work, record: changed as the task goes on; both are kept with the verdict.
+        guard: called before anything is changed in AWS; raises `LaneLostError` where the lane is no longer held.
+        cloud: where the environment lives.
+        poll_seconds: the first wait where no event comes.
+        now: epoch seconds.
+    """
+
+    environment: Environment
+    work: Work
+    record: EnvironmentRecord
+    guard: Callable[[], None]
+    cloud: Cloud
+    poll_seconds: float
+    now: float
+
+    @property
+    def repository(self) -> Repository:
+        """Whose environment it is."""
+        return self.environment.repository
+
+    @property
+    def name(self) -> str:
+        """The name of its stack and pipeline."""
+        return self.environment.stack_name
+
+    def note(self, state: str, **changes: object) -> None:
+        """Change the record's state, for people."""
+        self.record = self.record.but(state=state, **changes)
+
+    def token(self, step: str) -> str:
+        """An idempotency token: of (environment, commit, generation, step), and of the goal that asks for it."""
+        parts = (
+            self.name,
+            self.work.sha,
+            str(self.record.generation),
+            step,
+            self.work.goal,
+            str(self.work.deletions),
+        )
+        return f"deployer-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:40]}"
+
+    def again(self, task: Task, **changes: object) -> Again:
+        """Go on at once, with another task."""
+        return Again(self.work.but(task=task, polls=0, **changes), self.record)
+
+    def snooze(self, task: Task | None = None, seconds: float = 0) -> Snooze:
+        """Leave the lane until an event comes or some time has passed.
+
+        Args:
+            task: what to come back as, by default the same task.
+            seconds: how long; by default each time longer, and far longer where events come in.
+        """
+        factor = min(1.5**self.work.polls, _LONGEST_POLL)
+        work = self.work.but(
+            polls=self.work.polls + 1, looked_at=self.now, **({"task": task} if task else {})
+        )
+        return Snooze(work, seconds or self.poll_seconds * factor, self.record)
+
+    def done(self, outcome: Outcome, reason: str, **changes: object) -> Done:
+        """End the goal. What changed nothing leaves the record as it is: that tells of the environment."""
+        changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
+        if not (changed_nothing and self.record.outcome):
+            state = _ENDS.get(outcome, self.record.state)
+            if outcome is Outcome.SKIPPED and state in {"", "pending"}:
+                state = "skipped"
+            self.record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
+        return Done(str(outcome), reason, self.record)
+
+
+class Settled(Exception):  # noqa: N818  it is an answer, not an error
+    """The goal ends here, for a reason found while looking for what is desired."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self.verdict = verdict

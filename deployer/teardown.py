@@ -1,0 +1,279 @@
+"""Takes an environment down, stack by stack, and writes a receipt of what was removed and what was left, and why.
+
+What its pipeline deployed goes first, while the roles that made it still exist, and the pipeline's own stack last. Each
+stack is watched by its ARN: by name a deleted stack cannot be told from one that never was. The receipt is kept in the
+environment's record while it grows, so that a lost worker, or another goal in between, loses none of it.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from deployer.environments import Kind
+from deployer.errors import PermanentError, ProtectedError
+from deployer.ledger import Cause, Outcome, Task
+from deployer.ports import Lanes, Verdict
+from deployer.preferences import Teardown as Preferences
+from deployer.reporting import Reporter
+from deployer.run import Run
+from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, decide
+
+GONE = "its pipeline and all that it deployed are gone"
+_BUCKET = "AWS::S3::Bucket"
+_LISTED = 100  # resources in one list of a receipt: a record is no archive
+_REASON_LIMIT = 300
+_AGAIN_LIMIT = 3  # how often stacks that came to be during the teardown are gone after
+
+
+class Teardown:
+    """Carries out the task that deletes.
+
+    Args:
+        lanes: tells what other environments' pipelines deploy.
+        reporter: posts the receipt.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, lanes: Lanes, reporter: Reporter, clock: Callable[[], float] = time.time) -> None:
+        self._lanes = lanes
+        self._reporter = reporter
+        self._clock = clock
+
+    def carry_out(self, run: Run) -> Verdict:
+        """Go on with the teardown, as far as there is nothing to wait for.
+
+        Raises:
+            TransientError: AWS is away.
+            LaneLostError: from the guard.
+        """
+        if run.work.replacing:
+            return self._replace(run)
+        if run.environment.kind is not Kind.DEVELOPMENT and run.work.cause != Cause.TEARDOWN:
+            return run.done(Outcome.SKIPPED, f"only a person can delete {run.environment.kind}")
+        if not under_way(run.record.receipt):
+            if refused := self._begin(run):
+                return refused
+            return run.again(Task.DELETE)  # what is to be deleted is on record before anything is
+        while todo := run.record.receipt["todo"]:
+            if waiting := self._remove(run, todo[0]):
+                return waiting
+            self._write(run, todo=run.record.receipt["todo"][1:], arn="", left={})
+            run.work = run.work.but(deletions=0)
+        return self._verify(run) or self._end(run)
+
+    def cancelled(self, run: Run) -> Verdict | None:
+        """See to it that a teardown that something newer replaced no longer runs; None once it does not.
+
+        What it had deleted already is gone; what is being deleted must be, before it can be made again.
+        """
+        arn = run.record.receipt.get("arn")
+        stack = run.cloud.stack(arn) if arn else None
+        if stack and stack.phase is Phase.DELETING:
+            return run.snooze()
+        run.record = run.record.but(receipt=self._closed(run, "cancelled"))
+        return None
+
+    # --- the plan ---
+
+    def _begin(self, run: Run) -> Verdict | None:
+        """Find out what there is to delete, and stop what would make more."""
+        stack = run.cloud.stack(run.name)
+        if stack and stack.phase is not Phase.GONE and not run.environment.owns(stack.tags):
+            return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
+        if stack and stack.phase not in {Phase.GONE, Phase.DELETING}:
+            for execution in run.cloud.executions(run.name):
+                if not execution.ended:
+                    run.guard()
+                    run.cloud.stop(run.name, execution.id, "the environment is being deleted")
+        applications = [*run.cloud.deployed_stacks(run.name), *run.record.applications]
+        # also what an earlier definition deployed, and what was known to a ledger that is lost
+        applications += [
+            each.name
+            for each in run.cloud.stacks()
+            if run.environment.owns(each.tags) and each.name != run.name and each.phase is not Phase.GONE
+        ]
+        applications = list(dict.fromkeys(applications))
+        teardown = run.record.teardown or (stack.tags.get("deployer:teardown", "") if stack else "")
+        run.record = run.record.but(applications=applications, teardown=teardown)
+        receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
+        run.note("deleting", receipt=receipt)
+        self._write(run, todo=[*applications, run.name], arn="", left={})
+        return None
+
+    def _verify(self, run: Run) -> Verdict | None:
+        """Go after stacks that came to be since: an execution that was stopped may have ordered one all the same."""
+        receipt = run.record.receipt
+        known = {each["what"] for each in receipt["retained"]}
+        late = [
+            name
+            for name in [*run.record.applications, run.name]
+            if f"stack {name}" not in known and self._stands(run, name)
+        ]
+        if not late or receipt["again"] >= _AGAIN_LIMIT:
+            return None
+        self._write(run, todo=late, arn="", left={}, again=receipt["again"] + 1)
+        return run.again(Task.DELETE)
+
+    @staticmethod
+    def _stands(run: Run, name: str) -> bool:
+        stack = run.cloud.stack(name)
+        return stack is not None and stack.phase is not Phase.GONE and run.environment.owns(stack.tags)
+
+    # --- one stack ---
+
+    def _remove(self, run: Run, name: str) -> Verdict | None:
+        """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt."""
+        arn = run.record.receipt["arn"]
+        stack = run.cloud.stack(arn or name)
+        if stack is None:
+            return None
+        if stack.phase is Phase.GONE:
+            self._note_gone(run, stack)
+            return None
+        if not arn:
+            if why := self._spared(run, stack):
+                return self._spare(run, stack, why)
+            self._write(run, arn=stack.arn)
+            return run.again(Task.DELETE)  # on record before the order: afterwards its name may find nothing
+        if run.environment.kind is not Kind.DEVELOPMENT and stack.name == run.name and stack.protected:
+            run.guard()
+            run.cloud.protect(stack.arn, on=False)  # a person said so, and deployer itself had put it on
+            return run.again(Task.DELETE)
+        try:
+            why = self._order(run, stack)
+        except ProtectedError:
+            why = "it has termination protection"
+        except PermanentError as error:
+            why = str(error)
+        return self._spare(run, stack, why, ordered=True) if why else run.snooze()
+
+    def _spared(self, run: Run, stack: Stack) -> str:
+        """Why a stack is not this environment's to delete; empty if it is."""
+        if not run.environment.owns(stack.tags):
+            return "it does not bear deployer's tags for this environment"
+        if stack.name == run.name:
+            protected = stack.protected and run.environment.kind is Kind.DEVELOPMENT
+            return "it has termination protection" if protected else ""
+        if stack.protected:
+            return "it has termination protection"
+        for other in self._lanes.environments():
+            mine = (other.repository.lower(), other.environment) == (run.repository.key, run.environment.key)
+            if not mine and other.state != "deleted" and stack.name in other.applications:
+                return f"the pipeline of {other.repository} {other.environment} deploys it as well"
+        return ""
+
+    def _spare(self, run: Run, stack: Stack, why: str, *, ordered: bool = False) -> Verdict | None:
+        """Leave a stack and say why; the teardown goes on without it, if it can and may."""
+        why = " ".join(why.split())[:_REASON_LIMIT]
+        self._list(run, "retained", {"what": f"stack {stack.name}", "id": stack.arn, "why": why})
+        if stack.name != run.name and not (
+            ordered and Preferences.parse(run.record.teardown).on_failure == "stop"
+        ):
+            return None
+        run.record = run.record.but(receipt=self._closed(run, "partly"))
+        self._reporter.teardown(run.environment, run.record)
+        return self._failed(run, f"stack {stack.name} is left: {why}")
+
+    def _order(self, run: Run, stack: Stack) -> str:
+        """Order a stack's deletion unless it runs; returns why that is given up, if so."""
+        decision = decide(Desired(exists=False), Observed(stack, deletions=run.work.deletions))
+        if decision.step is Step.FAIL:
+            return str(run.cloud.failure(stack.arn) or decision.reason)
+        if decision.step is not Step.DELETE:
+            return ""
+        wish = Preferences.parse(run.record.teardown)
+        if stack.phase is Phase.UNDELETED:
+            run.work = run.work.but(deletions=run.work.deletions + 1)
+        leave = (
+            run.work.deletions > 1 and wish.on_failure != "stop"
+        )  # what could not be deleted a second time
+        stuck = [
+            each
+            for each in (run.cloud.resources(stack.arn) if leave else [])
+            if each.status == "DELETE_FAILED"
+        ]
+        if wish.empty_buckets and run.environment.kind is Kind.DEVELOPMENT and not leave:
+            run.guard()
+            with suppress(PermanentError):  # an object under a lock: the deletion will fail and say so
+                if not run.cloud.empty_buckets(stack.arn, run.guard):
+                    return ""  # there is much in them, or something writes to them all the time
+        run.guard()
+        run.cloud.delete_stack(
+            stack.arn,
+            run.token(f"delete {stack.arn}"),
+            retain=[each.name for each in stuck],
+            force=leave and wish.on_failure == "force",
+        )
+        if stuck and under_way(run.record.receipt):
+            self._write(run, left={each.name: each.reason for each in stuck})
+        return ""
+
+    def _note_gone(self, run: Run, stack: Stack) -> None:
+        """Put a deleted stack on the receipt, from what AWS tells of its resources."""
+        left = run.record.receipt["left"]
+        resources = run.cloud.resources(stack.arn)
+        removed = [each for each in resources if each.status == "DELETE_COMPLETE"]
+        self._list(
+            run, "removed", {"what": f"stack {stack.name}", "id": stack.arn, "resources": len(removed)}
+        )
+        for each in removed:
+            if each.type == _BUCKET:
+                self._list(run, "removed", {"what": f"bucket {each.id}", "id": each.id, "resources": 0})
+        for each in resources:
+            if each.id and each.status != "DELETE_COMPLETE":
+                why = left.get(each.name) or _why_kept(each)
+                entry = {"what": f"{each.type} {each.id}", "id": each.id, "why": why[:_REASON_LIMIT]}
+                self._list(run, "retained", entry)
+
+    # --- the end ---
+
+    def _end(self, run: Run) -> Verdict:
+        retained = run.record.receipt["retained"]
+        receipt = self._closed(run, "partly" if retained else "removed")
+        run.record = run.record.but(
+            generation=run.record.generation + 1, open={}, stages=[], execution="", applications=[], stack_arn="",
+            prepared="", failure={}, refused="", refusals=0, receipt=receipt,
+        )  # fmt: skip
+        self._reporter.teardown(run.environment, run.record)
+        words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
+        return run.done(Outcome.DELETED, f"its pipeline is gone; left are {words}" if words else GONE)
+
+    def _replace(self, run: Run) -> Verdict:
+        """Delete what never came to be, to make it anew; what was deployed, if anything, stays."""
+        stack = run.cloud.stack(run.work.stack_arn or run.name)
+        if stack is None or stack.phase is Phase.GONE:
+            run.work = run.work.but(replacing=False, stack_arn="", deletions=0)
+            run.record = run.record.but(generation=run.record.generation + 1)
+            return run.again(Task.PROVISION, created=True)
+        if not run.environment.owns(stack.tags):
+            return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
+        run.work = run.work.but(stack_arn=stack.arn)
+        why = self._order(run, stack)
+        return self._failed(run, f"its stack could not be deleted: {why}") if why else run.snooze()
+
+    def _failed(self, run: Run, reason: str) -> Verdict:
+        return self._reporter.failed(run, reason)
+
+    # --- the receipt ---
+
+    @staticmethod
+    def _write(run: Run, **changes: Any) -> None:
+        run.record = run.record.but(receipt={**run.record.receipt, **changes})
+
+    def _list(self, run: Run, where: str, entry: dict[str, Any]) -> None:
+        listed = [each for each in run.record.receipt[where] if each["id"] != entry["id"]]
+        self._write(run, **{where: [*listed, entry][-_LISTED:]})
+
+    def _closed(self, run: Run, outcome: str) -> dict[str, Any]:
+        kept = {name: run.record.receipt[name] for name in ("began_at", "removed", "retained")}
+        return {**kept, "at": self._clock(), "outcome": outcome}
+
+
+def under_way(receipt: dict[str, Any]) -> bool:
+    """Whether a teardown has begun that has not ended."""
+    return bool(receipt) and not receipt.get("at")
+
+
+def _why_kept(resource: Resource) -> str:
+    return resource.reason or "its template says to keep it (DeletionPolicy)"

@@ -1,0 +1,334 @@
+"""Teardown: what goes, what stays, in which order, and a receipt that tells the truth of it."""
+
+from typing import Any
+
+import pytest
+
+from deployer.environments import Environment
+from deployer.errors import LaneLostError, TransientError
+from deployer.ledger import Cause
+from tests.unit.world import HELLO, World, environment, sha
+
+MAIN, X, Y, V1 = "refs/heads/main", "refs/heads/x", "refs/heads/y", "refs/tags/v1"
+ENV = environment(X)
+PRODUCTION = environment(V1)
+APP, OTHER = f"{ENV.stack_name}-app", f"{ENV.stack_name}-data"
+GONE = ("deleted", "its pipeline and all that it deployed are gone")
+
+
+@pytest.fixture
+def world() -> World:
+    """A branch that is deployed, with two stacks of its own."""
+    made = World()
+    made.cloud.applications[ENV.stack_name] = [OTHER, APP]
+    made.push(X, sha(1))
+    made.run()
+    assert {APP, OTHER} <= names(made)
+    return made
+
+
+def names(world: World) -> set[str]:
+    return {each.name for each in world.cloud.stacks()}
+
+
+def protect(world: World, name: str) -> None:
+    stack = world.cloud.stack(name)
+    assert stack is not None
+    world.cloud.protect(stack.arn, on=True)
+
+
+def removed(world: World, of: Environment = ENV) -> list[str]:
+    return [each["what"] for each in world.record(of).receipt["removed"]]
+
+
+def retained(world: World, of: Environment = ENV) -> dict[str, str]:
+    return {each["what"]: each["why"] for each in world.record(of).receipt["retained"]}
+
+
+def test_everything_goes_and_the_receipt_names_it(world: World) -> None:
+    world.cloud.buckets[APP] = 5
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == GONE
+    assert names(world) == set()
+    receipt = world.record(ENV).receipt
+    assert receipt["outcome"] == "removed"
+    assert receipt["retained"] == []
+    own = f"stack {ENV.stack_name}"
+    assert removed(world) == [f"stack {APP}", f"bucket {APP}-files", f"stack {OTHER}", own], (
+        "what was deployed last first"
+    )
+    assert all(
+        each["id"].startswith("arn:") for each in receipt["removed"] if each["what"].startswith("stack")
+    )
+    status = world.host.statuses[HELLO, sha(1)]["deployer/teardown"]
+    assert (status.state, status.description) == (
+        "success", "development: removed 3 stacks with 4 resources and emptied 1 bucket",
+    )  # fmt: skip
+
+
+def test_one_after_the_other_and_the_pipeline_last(world: World) -> None:
+    """At no time are two of them being deleted: one may use what another exports, or its role."""
+    world.remove(X, sha(1))
+    order: list[tuple[str, ...]] = []
+    advance = world.cloud.advance
+
+    def watched() -> None:
+        order.append(tuple(sorted(s.name for s in world.cloud.stacks() if s.status == "DELETE_IN_PROGRESS")))
+        advance()
+
+    world.cloud.advance = watched  # type: ignore[method-assign]
+    world.run()
+    seen = [each for each in dict.fromkeys(order) if each]
+    assert seen == [(APP,), (OTHER,), (ENV.stack_name,)]
+
+
+def test_a_stack_that_lacks_our_tags_is_left_and_told(world: World) -> None:
+    world.cloud.add_stack("theirs", {"team": "x"})
+    world.cloud.applications[ENV.stack_name] = [APP, "theirs", OTHER]
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert names(world) == set()
+    assert world.cloud.stack("theirs") is not None
+    assert retained(world) == {"stack theirs": "it does not bear deployer's tags for this environment"}
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "deleted"
+    assert "theirs" in reason
+    status = world.host.statuses[HELLO, sha(1)]["deployer/teardown"]
+    assert status.state == "failure"
+    assert "left stack theirs: it does not bear" in status.description
+
+
+def test_a_stack_that_another_pipeline_names_too_is_left(world: World) -> None:
+    other = environment(Y)
+    world.cloud.applications[other.stack_name] = [APP]
+    world.push(Y, sha(2))
+    world.run()
+    world.remove(X, sha(1))
+    world.run()
+    assert world.cloud.stack(APP) is not None
+    assert "refs/heads/y deploys it as well" in retained(world)[f"stack {APP}"]
+    assert names(world) == {APP, other.stack_name}
+
+
+def test_a_protected_stack_is_left_and_told(world: World) -> None:
+    protect(world, APP)
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert names(world) == {APP}
+    assert retained(world) == {f"stack {APP}": "it has termination protection"}
+    assert world.outcome(delivery)[0] == "deleted"
+    assert "termination protection" in world.outcome(delivery)[1]
+
+
+def test_an_environment_whose_pipeline_is_protected_is_left_whole(world: World) -> None:
+    protect(world, ENV.stack_name)
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert names(world) == {ENV.stack_name, APP, OTHER}
+    assert world.outcome(delivery)[0] == "failed"
+    assert "termination protection" in world.outcome(delivery)[1]
+
+
+def test_protection_that_comes_meanwhile_counts(world: World) -> None:
+    delivery = world.remove(X, sha(1))
+    world.tasks()
+    protect(world, ENV.stack_name)
+    world.run()
+    assert names(world) == {ENV.stack_name}
+    assert world.outcome(delivery)[0] == "failed"
+    assert world.record(ENV).receipt["outcome"] == "partly"
+
+
+def test_what_cannot_be_deleted_is_left_after_a_second_try(world: World) -> None:
+    world.cloud.fail_next_delete("the network interface is in use")
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == GONE, "the second try did it"
+    world.push(X, sha(2))
+    world.run()
+    for _ in range(3):
+        world.cloud.fail_next_delete("the network interface is in use")
+    delivery = world.remove(X, sha(2))
+    world.run()
+    assert names(world) == set()
+    assert world.outcome(delivery)[0] == "deleted"
+    assert retained(world) == {f"AWS::Test::Thing {APP}-thing": "the network interface is in use"}
+
+
+def test_stop_leaves_the_stack_and_the_pipeline_to_people(world: World) -> None:
+    world.lanes_note(ENV, teardown="stop")
+    for _ in range(9):
+        world.cloud.fail_next_delete("in use")
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery)[0] == "failed"
+    assert names(world) == {ENV.stack_name, APP, OTHER}
+    assert "in use" in retained(world)[f"stack {APP}"]
+
+
+def test_buckets_are_kept_where_the_repository_says_so(world: World) -> None:
+    world.lanes_note(ENV, teardown="keep-buckets")
+    world.cloud.buckets[APP] = 5
+    world.remove(X, sha(1))
+    world.run()
+    assert world.cloud.buckets[APP] == 5
+    assert retained(world) == {f"AWS::S3::Bucket {APP}-files": "The bucket you tried to delete is not empty"}
+
+
+def test_without_the_ledger_what_was_deployed_is_found_by_its_tags(world: World) -> None:
+    world.forget()
+    world.host.remove(HELLO, X)
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert names(world) == set()
+
+
+def test_without_ledger_and_pipeline_what_was_deployed_is_found_too(world: World) -> None:
+    """Somebody deleted the pipeline's stack in the console; then Redis was lost."""
+    world.cloud.delete_stack(ENV.stack_name, "a person")
+    world.cloud.settle()
+    world.forget()
+    world.host.remove(HELLO, X)
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert names(world) == set()
+
+
+def test_a_stack_that_comes_late_is_gone_after(world: World) -> None:
+    """An execution that was stopped had ordered its stack all the same."""
+    world.cloud.applications[ENV.stack_name] = [APP, OTHER, f"{ENV.stack_name}-late"]
+    world.remove(X, sha(1))
+    late: list[str] = []
+    advance = world.cloud.advance
+
+    def meanwhile() -> None:
+        if not late and world.cloud.stack(APP) is None:
+            late.append(world.cloud.add_stack(f"{ENV.stack_name}-late", ENV.tags))
+        advance()
+
+    world.cloud.advance = meanwhile  # type: ignore[method-assign]
+    world.run()
+    assert late
+    assert names(world) == set()
+    assert f"stack {ENV.stack_name}-late" in removed(world)
+
+
+def test_a_push_during_the_teardown_waits_for_what_is_being_deleted(world: World) -> None:
+    world.remove(X, sha(1))
+    world.tasks()
+    app = world.cloud.stack(APP)
+    assert app is not None
+    assert app.status == "DELETE_IN_PROGRESS"
+    delivery = world.push(X, sha(2))
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(ENV)[-1] == (sha(2), "succeeded")
+    assert {APP, OTHER, ENV.stack_name} == names(world)
+    assert world.record(ENV).receipt["outcome"] == "cancelled"
+
+
+def test_a_branch_that_is_back_while_its_stack_is_being_deleted_gets_a_new_one(world: World) -> None:
+    before = world.cloud.stack(ENV.stack_name)
+    world.remove(X, sha(1))
+    for _ in range(30):
+        world.tasks()
+        stack = world.cloud.stack(ENV.stack_name)
+        if stack and stack.status == "DELETE_IN_PROGRESS":
+            break
+        world.step()
+    delivery = world.push(X, sha(2))
+    world.run()
+    after = world.cloud.stack(ENV.stack_name)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert before is not None
+    assert after is not None
+    assert after.arn != before.arn
+
+
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [
+        *[(method, after) for method in ("stack", "delete_stack", "resources") for after in range(6)],
+        *[(method, after) for method in ("stacks", "executions", "deployed_stacks") for after in range(2)],
+    ],
+)
+def test_a_fault_at_any_call_changes_nothing_of_the_end(world: World, method: str, after: int) -> None:
+    """AWS fails before or after the call took effect, at the first, second ... call of a method."""
+    real = getattr(world.cloud, method)
+    calls = [0]
+
+    def fails(*arguments: Any, **how: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == after // 2 + 1 and after % 2 == 0:
+            raise TransientError("before it took effect")
+        answer = real(*arguments, **how)
+        if calls[0] == after // 2 + 1:
+            raise TransientError("after it took effect")
+        return answer
+
+    setattr(world.cloud, method, fails)
+    delivery = world.remove(X, sha(1))
+    world.run()
+    setattr(world.cloud, method, real)
+    assert calls[0] > after // 2
+    assert world.outcome(delivery) == GONE
+    assert names(world) == set()
+    assert removed(world) == [f"stack {APP}", f"stack {OTHER}", f"stack {ENV.stack_name}"]
+
+
+@pytest.mark.parametrize("held", range(6))
+def test_a_worker_lost_at_any_step_leaves_a_true_receipt(world: World, held: int) -> None:
+    """Its lease runs out before its n-th change; another worker goes on."""
+    real, count = world.lanes.extend, [0]
+
+    def lost(*arguments: Any) -> bool:
+        count[0] += 1
+        if count[0] == held + 1:
+            raise LaneLostError("the lane was handed out again")
+        return real(*arguments)
+
+    world.lanes.extend = lost  # type: ignore[method-assign]
+    delivery = world.remove(X, sha(1))
+    world.run(most=120)
+    world.lanes.extend = real  # type: ignore[method-assign]
+    assert count[0] > held
+    assert world.outcome(delivery) == GONE
+    assert names(world) == set()
+    assert removed(world) == [f"stack {APP}", f"stack {OTHER}", f"stack {ENV.stack_name}"]
+
+
+def test_production_is_deleted_by_a_person_only_and_was_protected(world: World) -> None:
+    world.push(MAIN, sha(3))
+    world.push(V1, sha(3))
+    world.run()
+    stack = world.cloud.stack(PRODUCTION.stack_name)
+    assert stack is not None
+    assert stack.protected
+    world.remove(V1, sha(3))
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.cloud.stack(PRODUCTION.stack_name) is not None
+    world.teardown(PRODUCTION)
+    world.run()
+    assert world.cloud.stack(PRODUCTION.stack_name) is None
+    assert removed(world, PRODUCTION) == [f"stack {PRODUCTION.stack_name}"]
+    assert world.lanes.activity(HELLO)[0].outcome == "deleted"
+
+
+def test_production_s_buckets_are_never_emptied(world: World) -> None:
+    world.push(V1, sha(3))
+    world.run()
+    world.cloud.buckets[PRODUCTION.stack_name] = 5
+    world.teardown(PRODUCTION)
+    world.run()
+    assert world.cloud.buckets[PRODUCTION.stack_name] == 5
+    assert [each.partition(" ")[0] for each in retained(world, PRODUCTION)] == ["AWS::S3::Bucket"]
+
+
+def test_a_teardown_asked_for_twice_is_one(world: World) -> None:
+    for _ in range(2):
+        world.deployer.intake.request_environment(ENV, cause=Cause.TEARDOWN)
+    world.run()
+    assert names(world) == set()
+    assert removed(world)[-1] == f"stack {ENV.stack_name}"
