@@ -169,6 +169,8 @@ def parse_aws(body: bytes) -> CloudEvent | Ignored:
         if not found:
             raise PayloadError("field detail.stack-id is not a stack's ARN")
         status = _text(_object(detail, "status-details"), "status")
+        if status.endswith("_IN_PROGRESS"):
+            return Ignored(delivery, f"stack {found.group(1)[:128]} is {status}; its end is what counts")
         return CloudEvent(delivery, found.group(1), f"stack: {status}")
     return Ignored(delivery, f"{source[:50]} {detail_type[:80]} is no event of a pipeline or stack")
 

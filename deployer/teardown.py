@@ -125,6 +125,8 @@ class Teardown:
     def _remove(self, run: Run, name: str) -> Verdict | None:
         """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt."""
         arn = run.record.receipt["arn"]
+        if arn and run.work.polls and run.cloud.still_busy(name, run.work.looked_at):
+            return run.snooze()
         stack = run.cloud.stack(arn or name)
         if stack is None:
             return None
