@@ -55,6 +55,10 @@ class ConfigError(DeployerError):
     """A setting of deployer itself is missing or malformed."""
 
 
+class ThrottledError(TransientError):
+    """The far end is asked as often as it bears: this call was not made, and is to be made later."""
+
+
 class UnavailableError(TransientError):
     """Redis cannot be reached: nothing was recorded."""
 
