@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import boto3
+import redis
 from botocore.exceptions import BotoCoreError, ClientError
 from celery import Celery
 from dotenv import dotenv_values
@@ -30,10 +31,15 @@ class Deployer:
     budget: Budget | None = None  # of a web request's waiting for Redis
 
     @cached_property
+    def client(self) -> redis.Redis:
+        """The connection to Redis."""
+        return connect(self.config.redis_url, self.budget)
+
+    @cached_property
     def lanes(self) -> RedisLanes:
         """Lanes and ledger."""
         return RedisLanes(
-            connect(self.config.redis_url, self.budget),
+            self.client,
             lease_seconds=self.config.lease_seconds,
             grace_seconds=self.config.grace_seconds,
             max_attempts=self.config.max_attempts,
@@ -62,7 +68,12 @@ class Deployer:
     @cached_property
     def clouds(self) -> AwsClouds:
         """AWS."""
-        return AwsClouds(self.config.targets, repository_token=self.host.clone_token)
+        return AwsClouds(
+            self.config.targets,
+            self.client,
+            repository_token=self.host.clone_token,
+            rate=self.config.aws_rate,
+        )
 
     @cached_property
     def intake(self) -> Intake:
@@ -134,3 +145,5 @@ def setup_logging(config: Config, process: str) -> None:
     )
     for noisy in ("botocore", "urllib3", "boto3", "github", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # a role that cannot be assumed is told by the error that ends the task, in one line
+    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)

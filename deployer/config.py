@@ -55,6 +55,9 @@ class Config:
         "accounts, regions and roles of each kind of environment: a file's path, or YAML",
         secret=True,  # it may hold external ids
     )
+    aws_rate: float = _setting(
+        "DEPLOYER_AWS_RATE", "share of AWS's usual call rates to use; less where others call AWS there too"
+    )
     aws_event_key: str = _setting(
         "DEPLOYER_AWS_EVENT_KEY", "key that AWS's event destination sends", secret=True
     )
@@ -197,6 +200,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         artifact_bucket=text("DEPLOYER_ARTIFACT_BUCKET"),
         connection_arn=text("DEPLOYER_CONNECTION_ARN"),
         targets_text=content("DEPLOYER_TARGETS"),
+        aws_rate=number("DEPLOYER_AWS_RATE", 1, 0.01, 1000),
         aws_event_key=text("DEPLOYER_AWS_EVENT_KEY"),
         api_token=text("DEPLOYER_API_TOKEN"),
         public_url=url("DEPLOYER_PUBLIC_URL", "", "http", "https"),

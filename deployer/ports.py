@@ -154,13 +154,20 @@ class Cloud(Protocol):
         """The stack's resources, of a deleted one too (by its ARN); empty if there is no such stack."""
 
     def still_busy(self, name: str, since: float) -> bool:
-        """Whether a look at all stacks that was made after `since` (epoch seconds) shows an operation at work.
+        """Whether a look at all stacks that began after `since` shows an operation at work.
 
         Many environments that wait share one look, so it costs next to nothing. False says nothing: ask `stack`.
+
+        Args:
+            name: the stack's name or ARN.
+            since: when it was last known to be at work, in epoch seconds: the last look at it, not its beginning.
         """
 
     def room(self) -> Room:
         """How full the region is. Counted now and then, not with every call."""
+
+    def history(self) -> list[Room]:
+        """How full the region was when it was counted, in the last sixty days, oldest first."""
 
     def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed: the first resource that failed, and its reason."""

@@ -4,26 +4,33 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import redis
 from botocore.exceptions import ClientError
 
 from deployer.adapters import aws_pipelines as pipelines
 from deployer.adapters import aws_stacks as stacks
 from deployer.adapters.aws_client import (
     AwsClients,
+    own_region,
     retried,
     says_busy,
     says_ended,
     says_missing,
     says_name_taken,
+    says_no_room,
     says_no_update,
     says_protected,
     says_token_known,
     translated,
 )
+from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_survey import Survey
+from deployer.adapters.aws_throttle import Throttle
 from deployer.environments import Kind
 from deployer.errors import PermanentError, ProtectedError, TransientError
 from deployer.ports import Execution, Room
@@ -45,34 +52,37 @@ _CAPABILITIES: Sequence["CapabilityType"] = (
 _EXECUTIONS = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _EVENT_PAGES = 10  # a hundred events each
+_JUST_READ_SECONDS = 10.0
 
 
 class AwsCloud:
     """The port `Cloud`. Making one calls nothing; clients are made when first used, in each process its own.
 
     Args:
-        region: the region; None for AWS's own variables.
-        endpoint_url: another address for all of AWS; None for AWS's own variables.
-        artifact_bucket: where templates go that are too large for a request.
+        target: whose rights and artifact bucket are used.
+        clients: of the target's account and the region.
+        survey: what all workers know of these.
         repository_token: gives the value of a template's NoEcho parameter `RepoToken` for owner/repo; asked only
             where the template declares it. The value goes to CloudFormation and nowhere else.
     """
 
     def __init__(
         self,
-        *,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        artifact_bucket: str,
+        target: Target,
+        clients: AwsClients,
+        survey: Survey,
         repository_token: Callable[[str], str] | None = None,
     ) -> None:
-        self._aws = AwsClients(region, endpoint_url)
-        self._bucket = artifact_bucket
+        self._target = target
+        self._aws = clients
+        self._survey = survey
+        self._bucket = target.bucket(clients.region)
         self._repository_token = repository_token
+        self._read: dict[str, tuple[float, Any]] = {}  # pipeline -> when its definition was read, and that
 
     @property
     def region(self) -> str:
-        """The region in force."""
+        """The region's name."""
         return self._aws.region
 
     # --- stacks ------------------------------------------------------------------------------------------------
@@ -89,26 +99,29 @@ class AwsCloud:
             return stacks.read(answer["Stacks"][0]) if answer["Stacks"] else None
 
     def stacks(self) -> Iterator[Stack]:
-        """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well."""
-        with translated("listing the stacks"):
-            for page in stacks.pages(self._aws.cloudformation.describe_stacks):
-                for described in page["Stacks"]:
-                    stack = stacks.read(described)
-                    if stack.tags.get("deployer:managed") == "true" and stack.status != "DELETE_COMPLETE":
-                        yield stack
+        """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well.
+
+        Read to its end, it is a look that environments that wait may share.
+        """
+        return (stack for stack in self._look() if stack.tags.get("deployer:managed") == "true")
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
         """Order a stack's creation and return its ARN. One call; one more for a large template.
 
         Raises:
             PermanentError: AWS refuses the template or its parameters.
+            QuotaError: the account has no room for another stack.
             TransientError: a stack of this name came to be meanwhile that this order did not make.
         """
         request, secret = self._request(name, release, token)
         with translated(f"creating stack {name}", secret):
             try:
-                return str(retried(lambda: self._aws.cloudformation.create_stack(**request))["StackId"])
+                arn = str(retried(lambda: self._aws.cloudformation.create_stack(**request))["StackId"])
+                self._survey.changed(+1)
+                return arn
             except ClientError as error:
+                if says_no_room(error):
+                    self._survey.forget_counts()
                 if not (says_name_taken(error) or says_token_known(error)):
                     raise
             existing = self.stack(name)
@@ -164,6 +177,7 @@ class AwsCloud:
         with translated(f"deleting stack {arn}"):
             try:
                 retried(lambda: self._aws.cloudformation.delete_stack(**request))
+                self._survey.changed(-1)
             except ClientError as error:
                 if says_protected(error):
                     raise ProtectedError(f"stack {arn} has termination protection") from error
@@ -197,13 +211,34 @@ class AwsCloud:
                     return []
                 raise
 
-    def still_busy(self, name: str, since: float) -> bool:  # noqa: ARG002
-        """Whether a shared look shows an operation at work; see the port."""
-        return False
+    def still_busy(self, name: str, since: float) -> bool:
+        """Whether a shared look shows an operation at work; see the port. No call, or one for each page."""
+        return self._survey.busy(name, since, lambda: list(self._look()))
 
     def room(self) -> Room:
-        """How full the region is; see the port."""
-        raise NotImplementedError
+        """How full the region is. No call while what was counted is less than an hour old; else three or more.
+
+        What deployer makes and deletes meanwhile is added and subtracted.
+        """
+        with translated(f"counting what {self.region} holds"):
+            stacks_now, stacks_at, _ = self._counted("stacks", lambda: sum(1 for _ in self._look()))
+            limit, _, _ = self._counted("stacks_limit", self._stacks_limit)
+            pipelines_now, pipelines_at, anew = self._counted("pipelines", self._count_pipelines)
+        found = Room(
+            self.region,
+            stacks_now,
+            limit,
+            pipelines_now,
+            self._target.pipelines_limit,
+            min(stacks_at, pipelines_at),
+        )
+        if anew:
+            self._survey.remember(found)
+        return found
+
+    def history(self) -> list[Room]:
+        """How full the region was in the last sixty days. No call."""
+        return self._survey.history()
 
     def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
@@ -246,7 +281,7 @@ class AwsCloud:
             return pipelines.deployed_stacks(definition) if definition else []
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's newest executions, newest first, without stages. A call or two, three with several sources."""
+        """The pipeline's newest executions, newest first, without stages. One call; one more with several sources."""
 
         @cache
         def definition() -> Any | None:
@@ -263,12 +298,7 @@ class AwsCloud:
                 if says_missing(error):
                     return []
                 raise
-            listed = answer["pipelineExecutionSummaries"]
-            found = [pipelines.summary(one, definition) for one in listed]
-            if found and not found[0].sha and (newest := self._execution(pipeline, found[0].id)):
-                sha = pipelines.sha(newest.get("artifactRevisions", []), definition)
-                found[0] = Execution(found[0].id, found[0].status, sha, found[0].automatic)
-            return found
+            return [pipelines.summary(one, definition) for one in answer["pipelineExecutionSummaries"]]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
         """One execution with its stages, or None. Two calls; one more between two actions or with several sources."""
@@ -291,13 +321,13 @@ class AwsCloud:
             return pipelines.whole(found, details, lambda: self._definition(pipeline))
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
-        """Start an execution pinned to a commit and return its id. Two calls.
+        """Start an execution pinned to a commit and return its id. Two calls; one where the definition was just read.
 
         Raises:
             PermanentError: there is no such pipeline, or nothing in it that a commit could be pinned on.
         """
         with translated(f"starting pipeline {pipeline}"):
-            definition = self._definition(pipeline)
+            definition = self._just_read(pipeline) or self._definition(pipeline)
             if definition is None:
                 raise PermanentError(
                     f"the stack has no pipeline named {pipeline}: in the template the pipeline's Name must be"
@@ -364,6 +394,8 @@ class AwsCloud:
             "Tags": [{"Key": key, "Value": value} for key, value in release.tags.items()],
             "ClientRequestToken": token,
         }
+        if self._target.service_role_arn:
+            request["RoleARN"] = self._target.service_role_arn  # it sticks to the stack, for its deletion too
         content = release.template.encode()
         if len(content) <= INLINE_LIMIT:
             return {**request, "TemplateBody": release.template}, secret
@@ -392,13 +424,57 @@ class AwsCloud:
         for _, page in zip(range(_EVENT_PAGES), found, strict=False):
             yield from page["StackEvents"]
 
+    def _look(self) -> Iterator[Stack]:
+        """Every stack that has not gone; once all are read, other workers know what was seen."""
+        began, busy, count, number = time.time(), list[str](), 0, 0
+        with translated("listing the stacks"):
+            for number, page in enumerate(stacks.pages(self._aws.cloudformation.describe_stacks), 1):  # noqa: B007
+                for stack in map(stacks.read, page["Stacks"]):
+                    if stack.status == "DELETE_COMPLETE":
+                        continue
+                    count += 1
+                    if stack.status.endswith("_IN_PROGRESS"):
+                        busy += [stack.name, stack.arn]
+                    yield stack
+        self._survey.looked(began, number, count, busy)
+
+    def _counted(self, what: str, count: Callable[[], int]) -> tuple[int, float, bool]:
+        """A number, when it was counted, and whether that was just now."""
+        if known := self._survey.count(what):
+            return (*known, False)
+        began = time.time()
+        number = count()
+        self._survey.counted(what, number, began)
+        return number, began, True
+
+    def _stacks_limit(self) -> int:
+        answer = retried(self._aws.cloudformation.describe_account_limits)
+        return next(int(each["Value"]) for each in answer["AccountLimits"] if each["Name"] == "StackLimit")
+
+    def _count_pipelines(self) -> int:
+        query: dict[str, Any] = {"maxResults": 1000}
+        count = 0
+        while True:
+            page = retried(lambda: self._aws.codepipeline.list_pipelines(**query))
+            count += len(page["pipelines"])
+            if not page.get("nextToken"):
+                return count
+            query["nextToken"] = page["nextToken"]
+
     def _definition(self, pipeline: str) -> Any | None:
         try:
-            return retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))["pipeline"]
+            read = retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))["pipeline"]
         except ClientError as error:
             if says_missing(error):
                 return None
             raise
+        self._read = {pipeline: (time.monotonic(), read)}
+        return read
+
+    def _just_read(self, pipeline: str) -> Any | None:
+        """The definition as the same task has read it a moment ago, once."""
+        at, read = self._read.pop(pipeline, (0.0, None))
+        return read if time.monotonic() - at < _JUST_READ_SECONDS else None
 
     def _execution(self, pipeline: str, execution: str) -> Any | None:
         try:
@@ -419,30 +495,74 @@ class AwsClouds:
 
     Args:
         targets: the target of every kind.
+        client: a connection to the Redis that the workers share; AWS is called without it as well.
         repository_token: as `AwsCloud` takes it.
+        rate: the share of AWS's usual call rates to use.
+        on_call: told of every request that is sent to AWS, repeats too.
+        endpoint_url: another address for all of AWS; None for AWS's own variables.
     """
 
     def __init__(
-        self, targets: Mapping[Kind, Target], *, repository_token: Callable[[str], str] | None = None
+        self,
+        targets: Mapping[Kind, Target],
+        client: redis.Redis,
+        *,
+        repository_token: Callable[[str], str] | None = None,
+        rate: float = 1.0,
+        on_call: Callable[[], None] | None = None,
+        endpoint_url: str | None = None,
     ) -> None:
         self._targets = targets
+        self._shared = Shared(client)
         self._repository_token = repository_token
-        self._made: dict[str, AwsCloud] = {}
+        self._rate = rate
+        self._on_call = on_call
+        self._endpoint_url = endpoint_url
+        self._clients: dict[tuple[str, str, str], AwsClients] = {}
+        self._made: dict[tuple[Kind, str], AwsCloud] = {}
 
     def target(self, kind: Kind) -> Target:
-        """Where environments of a kind live."""
-        return self._targets[kind]
+        """Where environments of a kind live; where no region is said, AWS's own variables do."""
+        target = self._targets[kind]
+        return target if target.regions else replace(target, regions=(self._own_region,))
 
     def at(self, kind: Kind, region: str = "") -> AwsCloud:
-        """The cloud of a kind's target in a region."""
-        if region not in self._made:
-            self._made[region] = AwsCloud(
-                region=region or None,
-                artifact_bucket=self._targets[kind].artifact_bucket,
-                repository_token=self._repository_token,
-            )
-        return self._made[region]
+        """The cloud of a kind's target in a region, by default its first."""
+        target = self.target(kind)
+        region = region or target.regions[0]
+        if (kind, region) not in self._made:
+            survey = Survey(self._shared, _account(target), region)
+            clients = self._clients_of(target, region)
+            self._made[kind, region] = AwsCloud(target, clients, survey, self._repository_token)
+        return self._made[kind, region]
 
     def every(self) -> Sequence[AwsCloud]:
         """One cloud for each account and region that any target uses."""
-        return [self.at(Kind.DEVELOPMENT)]
+        found: dict[tuple[str, str], AwsCloud] = {}
+        for kind in self._targets:
+            target = self.target(kind)
+            for region in target.regions:
+                found.setdefault((_account(target), region), self.at(kind, region))
+        return list(found.values())
+
+    @cached_property
+    def _own_region(self) -> str:
+        return own_region()
+
+    def _clients_of(self, target: Target, region: str) -> AwsClients:
+        key = (target.role_arn, target.external_id, region)
+        if key not in self._clients:
+            self._clients[key] = AwsClients(
+                region,
+                self._endpoint_url,
+                role_arn=target.role_arn,
+                external_id=target.external_id,
+                throttle=Throttle(self._shared, _account(target), region, self._rate),
+                on_call=self._on_call,
+            )
+        return self._clients[key]
+
+
+def _account(target: Target) -> str:
+    """The account, as far as the target tells it: quotas and rates are an account's."""
+    return target.account or (target.role_arn.split(":")[4] if target.role_arn else "own")

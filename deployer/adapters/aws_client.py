@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from botocore.session import get_session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from deployer.errors import DeployerError, PermanentError, TransientError
+from deployer.adapters.aws_throttle import Throttle
+from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -120,16 +123,34 @@ class AwsClients:
     """The clients of one account and region, made when first used and anew in every process.
 
     Args:
-        region: the region, or None for AWS's own variables.
+        region: the region.
         endpoint_url: another address for all of AWS, or None for AWS's own variables.
+        role_arn: the role to assume; empty for the process's own credentials.
+        external_id: given when that role is assumed.
+        throttle: asked before every call.
+        on_call: told of every request that is sent, repeats too.
     """
 
-    def __init__(self, region: str | None, endpoint_url: str | None) -> None:
-        self._region = region
+    def __init__(
+        self,
+        region: str,
+        endpoint_url: str | None = None,
+        *,
+        role_arn: str = "",
+        external_id: str = "",
+        throttle: Throttle | None = None,
+        on_call: Callable[[], None] | None = None,
+    ) -> None:
+        self.region = region
         self._endpoint_url = endpoint_url
+        self._role_arn = role_arn
+        self._external_id = external_id
+        self._throttle = throttle
+        self._on_call = on_call
         self._pid = 0
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
+        self._session: boto3.session.Session | None = None
 
     @property
     def cloudformation(self) -> "CloudFormationClient":
@@ -149,38 +170,94 @@ class AwsClients:
         client: S3Client = self._client("s3")
         return client
 
-    @property
-    def region(self) -> str:
-        """The region in force."""
-        return self._region or boto3.session.Session().region_name or "us-east-1"
-
     def _client(self, service: str) -> Any:
         if self._pid != os.getpid():
             # after a fork: sockets must not be shared, and another thread may have held the lock
-            self._pid, self._lock, self._made = os.getpid(), threading.Lock(), {}
+            self._pid, self._lock, self._made, self._session = os.getpid(), threading.Lock(), {}, None
         with self._lock:
             if service not in self._made:
-                session = boto3.session.Session(region_name=self._region)
-                config = Config(
-                    connect_timeout=5,
-                    read_timeout=20,
-                    retries={"mode": "standard", "total_max_attempts": 1},
-                    user_agent_extra="deployer",
-                )
-                if service == "s3" and self._elsewhere():
-                    # no wildcard DNS there: bucket names belong into the path
-                    config = config.merge(Config(s3={"addressing_style": "path"}))
-                self._made[service] = session.client(
-                    service,  # type: ignore[call-overload]
-                    endpoint_url=self._endpoint_url,
-                    config=config,
-                )
+                if self._session is None:
+                    self._session = self._signed_in()
+                self._made[service] = self._make(self._session, service)
             return self._made[service]
+
+    def _make(self, session: Any, service: str, **credentials: str | None) -> Any:
+        """A client whose requests are counted, and throttled before AWS has to."""
+        config = Config(
+            connect_timeout=5,
+            read_timeout=20,
+            retries={"mode": "adaptive", "total_max_attempts": 1},  # `retried` repeats; this slows down
+            user_agent_extra="deployer",
+        )
+        if service == "s3" and self._elsewhere():
+            # no wildcard DNS there: bucket names belong into the path
+            config = config.merge(Config(s3={"addressing_style": "path"}))
+        client = session.client(
+            service, region_name=self.region, endpoint_url=self._endpoint_url, config=config, **credentials
+        )
+        if self._throttle:
+            client.meta.events.register("before-call", self._taken)
+            client.meta.events.register("after-call", self._answered)
+        client.meta.events.register("before-send", self._sent)
+        return client
+
+    def _signed_in(self) -> boto3.session.Session:
+        """A session with the process's own credentials, or those of the role."""
+        own = boto3.session.Session()
+        if not self._role_arn:
+            return own
+        wanted = {
+            "RoleSessionName": "deployer",
+            **({"ExternalId": self._external_id} if self._external_id else {}),
+        }
+
+        def assume() -> Any:
+            with translated(f"assuming role {self._role_arn}", self._external_id):
+                if (credentials := own.get_credentials()) is None:
+                    raise botocore.NoCredentialsError
+                fetcher = AssumeRoleCredentialFetcher(
+                    client_creator=lambda service, **keys: self._make(own, service, **keys),
+                    source_credentials=credentials,
+                    role_arn=self._role_arn,
+                    extra_args=wanted,
+                )
+                try:
+                    return retried(fetcher.fetch_credentials)
+                except ClientError as error:
+                    if code(error) not in _RIGHTS:
+                        raise
+                    said = _masked(_line(message(error)), self._external_id)
+                    raise TransientError(
+                        f"assuming role {self._role_arn}: AWS refuses it ({said}): the role must trust deployer's own"
+                        " role, with the external id of DEPLOYER_TARGETS, and that one must be let sts:AssumeRole"
+                    ) from None  # what AWS was asked holds the external id
+
+        session = get_session()
+        # botocore asks again before they end
+        session._credentials = DeferredRefreshableCredentials(assume, "assume-role")  # type: ignore[attr-defined]
+        return boto3.session.Session(botocore_session=session)
+
+    def _taken(self, model: Any, **_: object) -> None:
+        if self._throttle:
+            self._throttle.take(model.service_model.service_name, model.name)
+
+    def _answered(self, http_response: Any, parsed: Any, model: Any, **_: object) -> None:
+        if self._throttle and _is_throttling(parsed.get("Error", {}).get("Code"), http_response.status_code):
+            self._throttle.refused(model.service_model.service_name, model.name)
+
+    def _sent(self, **_: object) -> None:
+        if self._on_call:
+            self._on_call()
 
     def _elsewhere(self) -> bool:
         return bool(
             self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         )
+
+
+def own_region() -> str:
+    """The region of AWS's own variables."""
+    return boto3.session.Session().region_name or "us-east-1"
 
 
 def retried(call: Callable[[], T]) -> T:
@@ -257,6 +334,11 @@ def says_busy(error: ClientError) -> bool:
     )
 
 
+def says_no_room(error: ClientError) -> bool:
+    """A quota of the account is used up."""
+    return code(error) in _QUOTAS
+
+
 def says_ended(error: ClientError) -> bool:
     """The execution has ended, or is being stopped already."""
     return code(error) in _ENDED
@@ -282,10 +364,8 @@ def _error(doing: str, error: ClientError, secret: str, artifacts: bool) -> Depl
         return TransientError(f"{doing}: AWS refuses deployer's credentials ({said})")
     if code(error) in _RIGHTS:
         return TransientError(f"{doing}: AWS refuses it: deployer's own rights lack it ({said})")
-    if code(error) in _QUOTAS:
-        return TransientError(
-            f"{doing}: a quota of the AWS account is used up: raise it or make room ({said})"
-        )
+    if says_no_room(error):
+        return QuotaError(f"{doing}: a quota of the AWS account is used up: raise it or make room ({said})")
     if says_busy(error):
         return TransientError(f"{doing}: AWS is still busy with it ({said})")
     if artifacts or (code(error) == "ValidationError" and _TEMPLATE_UNREAD.match(message(error))):
@@ -301,7 +381,11 @@ def _passing(error: BaseException) -> bool:
 
 
 def _throttled(error: ClientError) -> bool:
-    return code(error) in _THROTTLED or _status(error) == 429
+    return _is_throttling(code(error), _status(error))
+
+
+def _is_throttling(said: str | None, status: int) -> bool:
+    return said in _THROTTLED or status == 429
 
 
 def _unwell(error: ClientError) -> bool:

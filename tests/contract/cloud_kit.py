@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
+import fakeredis
 import pytest
 
 from deployer.adapters import aws_stacks
-from deployer.adapters.aws import AwsCloud
+from deployer.adapters.aws import AwsCloud, AwsClouds
+from deployer.environments import Kind
 from deployer.ports import Cloud
 from deployer.release import Release
 from deployer.stacks import Phase
+from deployer.targets import Target
 from sandbox.aws.server import Server
 from tests.doubles import FakeCloud
 
@@ -191,13 +194,35 @@ class DoubleKit:
         yield
 
 
+def clouds(url: str, *targets: Target, client: Any = None, **options: Any) -> AwsClouds:
+    """AWS at this address, asked as fast as tests go."""
+    wanted = {kind: Target(kind, regions=("us-east-1",), artifact_bucket=BUCKET) for kind in Kind}
+    wanted.update({target.kind: target for target in targets})
+    shared = client or fakeredis.FakeRedis(decode_responses=True)
+    return AwsClouds(wanted, shared, **{"rate": 1000, "endpoint_url": url, **options})
+
+
+def cloud(url: str, client: Any = None, options: dict[str, Any] | None = None, **target: Any) -> AwsCloud:
+    """The development's cloud at this address.
+
+    Args:
+        client: a Redis, by default its own.
+        options: of `AwsClouds`.
+        target: what `Target` takes.
+    """
+    given = {"regions": ("us-east-1",), "artifact_bucket": BUCKET, **target}
+    return clouds(url, Target(Kind.DEVELOPMENT, **given), client=client, **(options or {})).at(
+        Kind.DEVELOPMENT
+    )
+
+
 class SandboxKit:
     """The adapter; the simulator and the repository are shared by all tests."""
 
     def __init__(self, server: Server, repository: Path) -> None:
         self.simulator = server.simulator
         self.url = server.url
-        self.cloud: Cloud = AwsCloud(region="us-east-1", endpoint_url=server.url, artifact_bucket=BUCKET)
+        self.cloud: Cloud = cloud(server.url)
         self.s3 = boto3.client("s3", region_name="us-east-1", endpoint_url=server.url)
         self._repository = repository
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import boto3
 import pytest
-from cloud_kit import BUCKET, TEMPLATE, SandboxKit, created, named, release, settled
+from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled
 
 from deployer.adapters import aws_pipelines, aws_stacks
-from deployer.adapters.aws import INLINE_LIMIT, AwsCloud
+from deployer.adapters.aws import INLINE_LIMIT
+from deployer.environments import Kind
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import StageState
 from deployer.release import Release
@@ -36,14 +37,14 @@ def small(**resources: Any) -> Release:
 def test_making_it_asks_nothing_and_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boto3.session, "Session", None)
 
-    AwsCloud(artifact_bucket="bucket")
+    clouds("http://127.0.0.1:9").at(Kind.STAGING)
 
 
 def test_throttling_is_waited_out(aws: SandboxKit) -> None:
     aws.simulator.faults.add({"throttle": {"operation": "DescribeStacks", "count": 2}})
 
     with aws.calls() as calls:
-        assert aws.cloud.stack("nothing") is None
+        assert cloud(aws.url).stack("nothing") is None  # its own, since botocore makes it slow from now on
     assert calls == ["DescribeStacks"] * 3
 
 
@@ -51,7 +52,7 @@ def test_throttling_without_end_is_a_passing_fault(aws: SandboxKit) -> None:
     aws.simulator.faults.add({"throttle": {"operation": "DescribeStacks", "count": 99}})
 
     with aws.calls() as calls, pytest.raises(TransientError, match=r"^reading stack nothing: .*Throttling: "):
-        aws.cloud.stack("nothing")
+        cloud(aws.url).stack("nothing")
     assert len(calls) == 4
 
 
@@ -118,10 +119,8 @@ def test_errors_are_told_apart_by_what_helps(
 
 
 def test_an_aws_that_is_away_is_a_passing_fault() -> None:
-    cloud = AwsCloud(region="us-east-1", endpoint_url="http://127.0.0.1:9", artifact_bucket=BUCKET)
-
     with pytest.raises(TransientError, match="cannot be reached"):
-        cloud.stop("pipe", "1", "")
+        cloud("http://127.0.0.1:9").stop("pipe", "1", "")
 
 
 def test_missing_credentials_are_not_the_users_fault(
@@ -133,7 +132,7 @@ def test_missing_credentials_are_not_the_users_fault(
         monkeypatch.setenv(variable, os.devnull)
 
     with pytest.raises(TransientError, match="no usable AWS credentials"):
-        AwsCloud(region="us-east-1", endpoint_url=aws.url, artifact_bucket=BUCKET).stack("x")
+        cloud(aws.url).stack("x")
 
 
 def test_a_template_that_aws_refuses_is_the_users_fault(aws: SandboxKit) -> None:
@@ -145,11 +144,11 @@ def test_a_template_that_aws_refuses_is_the_users_fault(aws: SandboxKit) -> None
 
 @pytest.mark.parametrize("bucket", ["no-such-bucket", "Not A Bucket"])
 def test_an_artifact_bucket_that_is_not_there_is_not_the_users_fault(aws: SandboxKit, bucket: str) -> None:
-    cloud = AwsCloud(region="us-east-1", endpoint_url=aws.url, artifact_bucket=bucket)
+    elsewhere = cloud(aws.url, artifact_bucket=bucket)
     large = Release("#" * (INLINE_LIMIT + 1), {}, needs_token=False)
 
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in bucket {bucket}: "):
-        cloud.create_stack("x", large, "token-of-x")
+        elsewhere.create_stack("x", large, "token-of-x")
 
 
 @pytest.mark.parametrize("reason", ["Access Denied", "The specified key does not exist."])
@@ -201,9 +200,7 @@ def test_the_repositorys_token_goes_to_cloudformation_alone(
         asked.append(full_name)
         return "ghp_verysecret"
 
-    cloud = AwsCloud(
-        region="us-east-1", endpoint_url=aws.url, artifact_bucket=BUCKET, repository_token=token_of
-    )
+    knowing = cloud(aws.url, options={"repository_token": token_of})
     template = {
         "Parameters": {
             **{key: {"Type": "String"} for key in ("RepoOwner", "RepoName")},
@@ -218,7 +215,7 @@ def test_the_repositorys_token_goes_to_cloudformation_alone(
     }
     parameters = {"RepoOwner": "Acme", "RepoName": "Shop"}
 
-    cloud.create_stack(name, Release(json.dumps(template), parameters, needs_token=True), f"create-{name}")
+    knowing.create_stack(name, Release(json.dumps(template), parameters, needs_token=True), f"create-{name}")
     refusal = {
         "operation": "UpdateStack",
         "error": "ValidationError",
@@ -226,7 +223,7 @@ def test_the_repositorys_token_goes_to_cloudformation_alone(
     }
     aws.simulator.faults.add({"errors": refusal})
     with pytest.raises(PermanentError, match=r"Value '\*\*\*\*' is odd") as raised:
-        cloud.update_stack(
+        knowing.update_stack(
             name, Release(json.dumps(template), parameters, needs_token=True), f"update-{name}"
         )
 
@@ -242,21 +239,25 @@ def test_the_repositorys_token_goes_to_cloudformation_alone(
 
 
 def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
-    cloud, sha = aws.cloud, aws.commit()
+    asked, sha = aws.cloud, aws.commit()
     arn = created(aws, name, sha)
     newer = release(name, sha, note="two")
     costs: dict[str, tuple[Callable[[], object], list[str]]] = {
-        "stack": (lambda: cloud.stack(name), ["DescribeStacks"]),
-        "executions": (lambda: cloud.executions(name), ["ListPipelineExecutions"]),
+        "stack": (lambda: asked.stack(name), ["DescribeStacks"]),
+        "executions": (lambda: asked.executions(name), ["ListPipelineExecutions"]),
         "execution": (
-            lambda: cloud.execution(name, cloud.executions(name)[0].id),
+            lambda: asked.execution(name, asked.executions(name)[0].id),
             ["ListPipelineExecutions", "GetPipelineExecution", "ListActionExecutions"],
         ),
-        "deployed": (lambda: cloud.deployed_stacks(name), ["GetPipeline"]),
-        "start": (lambda: cloud.start(name, sha, f"s-{name}"), ["GetPipeline", "StartPipelineExecution"]),
-        "url": (lambda: cloud.execution_url(name, "1"), []),
-        "update": (lambda: cloud.update_stack(name, newer, f"u-{name}"), ["UpdateStack"]),
-        "failure": (lambda: cloud.failure(arn), ["DescribeStackEvents"]),
+        "deployed": (lambda: asked.deployed_stacks(name), ["GetPipeline"]),
+        "start just after": (lambda: asked.start(name, sha, f"s-{name}"), ["StartPipelineExecution"]),
+        "start": (lambda: asked.start(name, sha, f"s-{name}"), ["GetPipeline", "StartPipelineExecution"]),
+        "its commit is not read yet": (lambda: asked.executions(name), ["ListPipelineExecutions"]),
+        "url": (lambda: asked.execution_url(name, "1"), []),
+        "update": (lambda: asked.update_stack(name, newer, f"u-{name}"), ["UpdateStack"]),
+        "failure": (lambda: asked.failure(arn), ["DescribeStackEvents"]),
+        "resources": (lambda: asked.resources(arn), ["ListStackResources"]),
+        "protect": (lambda: asked.protect(arn, on=False), ["UpdateTerminationProtection"]),
     }
     for operation, (ask, expected) in costs.items():
         with aws.calls() as calls:
@@ -275,13 +276,13 @@ def test_stacks_are_listed_beyond_the_first_page(aws: SandboxKit, name: str) -> 
 
 
 def test_every_process_has_clients_of_its_own(aws: SandboxKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud = AwsCloud(region="us-east-1", endpoint_url=aws.url, artifact_bucket=BUCKET)
-    here = cloud._aws.cloudformation
-    assert cloud._aws.cloudformation is here
+    clients = cloud(aws.url)._aws
+    here = clients.cloudformation
+    assert clients.cloudformation is here
 
     monkeypatch.setattr(os, "getpid", lambda: -1)
 
-    assert cloud._aws.cloudformation is not here
+    assert clients.cloudformation is not here
 
 
 # --- buckets ----------------------------------------------------------------------------------------------------

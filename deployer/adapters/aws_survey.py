@@ -1,0 +1,182 @@
+"""What all workers know of one account's region, in Redis: the last look at all its stacks, and how full it is.
+
+Keys, behind the prefix `deployer:aws:{account:region}`:
+  :look     HASH   began, pages          :busy     SET of the names and ARNs that the look found at work
+  :waiting  ZSET   name -> when it was last asked for             :looking  who makes a look holds it
+  :room     HASH   what was counted, and (`.at`) when             :history  LIST of JSON, newest first
+  :counted  there for an hour after an entry of the history
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from deployer.adapters.aws_shared import Shared, prefix
+from deployer.ports import Room
+
+_FEW = 2  # so many may ask AWS themselves, whatever a look costs
+_WAITS_SECONDS = 60.0  # who has not asked for so long waits no more
+_FRESH_SECONDS = 30.0  # an older look is none, so that no stack seems busy for ever
+_LOOKING_SECONDS = 30.0  # a look takes seconds; a worker that dies in it must not end all looks
+_PATIENCE_SECONDS = 5.0
+_PAUSE_SECONDS = 0.05
+_CHUNK = 1000
+_HOUR = 3600
+_DAY = 86400
+_HISTORY_DAYS = 60
+
+
+class Survey:
+    """What is known of a region.
+
+    Args:
+        shared: where it is kept.
+        account, region: which.
+    """
+
+    def __init__(self, shared: Shared, account: str, region: str) -> None:
+        self._shared = shared
+        self._prefix = prefix(account, region)
+
+    # --- looks at all stacks -----------------------------------------------------------------------------------
+
+    def busy(self, name: str, since: float, look: Callable[[], object]) -> bool:
+        """Whether a look that began after `since` (epoch seconds) found a stack at work.
+
+        Where there is no such look and more environments wait than a look needs calls, one of those who ask makes it,
+        and the others wait for it some seconds.
+
+        Args:
+            name: the stack's name or ARN.
+            look: looks at all stacks and calls `looked`.
+        """
+        since = max(since, time.time() - _FRESH_SECONDS)
+        began, pages, waiting, found = self._asked(name)
+        if began > since:
+            return self._told(name, found)
+        if waiting <= max(pages, _FEW):
+            return False
+        if self._shared.ask(
+            lambda r: r.set(self._key("looking"), 1, nx=True, px=int(_LOOKING_SECONDS * 1000))
+        ):
+            try:
+                look()
+            finally:
+                self._shared.ask(lambda r: r.delete(self._key("looking")))
+        else:
+            self._await_look()
+        began, _, _, found = self._asked(name)
+        return began > since and self._told(name, found)
+
+    def looked(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
+        """Keep what a look at all stacks showed.
+
+        Args:
+            began: when, in epoch seconds.
+            pages: how many calls it took.
+            stacks: how many there are.
+            busy: names and ARNs of those at work.
+        """
+        names = list(busy)
+
+        def keep(client: Any) -> None:
+            pipe = client.pipeline()
+            pipe.delete(self._key("busy"))
+            for first in range(0, len(names), _CHUNK):
+                pipe.sadd(self._key("busy"), *names[first : first + _CHUNK])
+            pipe.expire(self._key("busy"), _HOUR)
+            pipe.hset(self._key("look"), mapping={"began": began, "pages": pages})
+            pipe.expire(self._key("look"), _HOUR)
+            pipe.execute()
+
+        self._shared.ask(keep)
+        self.counted("stacks", stacks, began)
+
+    def _told(self, name: str, busy: bool) -> bool:
+        if not busy:  # it waits no more
+            self._shared.ask(lambda r: r.zrem(self._key("waiting"), name))
+        return busy
+
+    def _asked(self, name: str) -> tuple[float, int, int, bool]:
+        """When the last look began, its calls, how many wait, and whether it found this stack at work."""
+
+        def question(client: Any) -> Any:
+            now = time.time()
+            pipe = client.pipeline()  # in one step, since a look may be written just now
+            pipe.zadd(self._key("waiting"), {name: now})
+            pipe.zremrangebyscore(self._key("waiting"), "-inf", now - _WAITS_SECONDS)
+            pipe.expire(self._key("waiting"), _HOUR)
+            pipe.zcard(self._key("waiting"))
+            pipe.hmget(self._key("look"), "began", "pages")
+            pipe.sismember(self._key("busy"), name)
+            return pipe.execute()
+
+        answer = self._shared.ask(question)
+        if answer is None:
+            return 0.0, 0, 0, False
+        *_, waiting, (began, pages), found = answer
+        return float(began or 0), int(pages or 0), int(waiting), bool(found)
+
+    def _await_look(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline and self._shared.ask(lambda r: r.exists(self._key("looking"))):
+            time.sleep(_PAUSE_SECONDS)
+
+    # --- how full it is ----------------------------------------------------------------------------------------
+
+    def count(self, what: str) -> tuple[int, float] | None:
+        """What was counted within the last hour, and when (epoch seconds)."""
+        found = self._shared.ask(lambda r: r.hmget(self._key("room"), what, f"{what}.at"))
+        if not found or None in found or float(found[1]) < time.time() - _HOUR:
+            return None
+        return max(int(found[0]), 0), float(found[1])
+
+    def counted(self, what: str, number: int, at: float) -> None:
+        """Keep a number for an hour."""
+
+        def keep(client: Any) -> None:
+            client.hset(self._key("room"), mapping={what: number, f"{what}.at": at})
+            client.expire(self._key("room"), _DAY)
+
+        self._shared.ask(keep)
+
+    def changed(self, by: int) -> None:
+        """An environment's stack and pipeline have come or gone."""
+
+        def keep(client: Any) -> None:
+            pipe = client.pipeline(transaction=False)
+            for what in ("stacks", "pipelines"):
+                pipe.hincrby(self._key("room"), what, by)
+            pipe.expire(self._key("room"), _DAY)
+            pipe.execute()
+
+        self._shared.ask(keep)
+
+    def forget_counts(self) -> None:
+        """What was counted cannot be true."""
+        self._shared.ask(lambda r: r.delete(self._key("room")))
+
+    def remember(self, room: Room) -> None:
+        """Add a count to the history, once an hour at most."""
+
+        def keep(client: Any) -> None:
+            if client.set(self._key("counted"), 1, nx=True, ex=_HOUR):
+                pipe = client.pipeline(transaction=False)
+                pipe.lpush(self._key("history"), json.dumps(asdict(room)))
+                pipe.ltrim(self._key("history"), 0, _HISTORY_DAYS * 24 - 1)
+                pipe.expire(self._key("history"), _HISTORY_DAYS * _DAY)
+                pipe.execute()
+
+        self._shared.ask(keep)
+
+    def history(self) -> list[Room]:
+        """What was counted in the last sixty days, oldest first."""
+        oldest = time.time() - _HISTORY_DAYS * _DAY
+        found = self._shared.ask(lambda r: r.lrange(self._key("history"), 0, -1)) or []
+        rooms = [Room(**json.loads(each)) for each in reversed(found)]
+        return [room for room in rooms if room.counted_at >= oldest]
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
