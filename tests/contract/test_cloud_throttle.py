@@ -106,8 +106,7 @@ def test_refusals_without_end_leave_some_calls(clock: Clock) -> None:
         throttle.refused(*READS)
         clock.advance(1)
 
-    clock.advance(10)
-    assert clock.burst(throttle) >= 3
+    assert clock.wait_of(throttle) is not None
 
 
 def test_each_account_region_and_api_has_its_own(clock: Clock) -> None:
