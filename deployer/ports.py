@@ -318,8 +318,16 @@ class Lanes(Protocol):
     def extend(self, repository: Repository, token: int) -> bool:
         """Renew the lease; False if the lane is no longer held under this token."""
 
-    def finish(self, repository: Repository, token: int, verdict: Verdict) -> Dispatch | None:
+    def finish(
+        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int] = ...
+    ) -> Dispatch | None:
         """Record the verdict and hand out what is next.
+
+        Args:
+            repository: the lane's.
+            token: under which it is held.
+            verdict: how the task ended.
+            counts: added to the counters in the same step, so that none is lost or counted twice.
 
         Raises:
             LaneLostError: the token is old; nothing was changed.
@@ -379,7 +387,7 @@ class Lanes(Protocol):
         """Note that what was lost is found again."""
 
     def counters(self) -> dict[str, int]:
-        """Totals since Redis began: outcomes and deliveries by kind, as `name:label`."""
+        """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""
 
     def ping(self) -> None:
         """Return if Redis answers and takes writes.

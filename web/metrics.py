@@ -7,10 +7,15 @@ answered: run one process with threads (`web.gunicorn_conf`), or scrape each pro
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -102,11 +107,12 @@ class _Ledger(Collector):
             name: CounterMetricFamily(metric, text, labels=[label])
             for name, (metric, label, text) in _COUNTERS.items()
         }
-        for key, value in sorted(self._deployer.lanes.counters().items()):
+        counters = self._deployer.lanes.counters()
+        for key, value in sorted(counters.items()):
             name, _, label = key.partition(":")
             if name in families:
                 families[name].add_metric([label], value)
-        return families.values()
+        return [*families.values(), *_calls(counters)]
 
     def _lanes(self) -> Iterable[Metric]:
         status = GaugeMetricFamily("deployer_lanes", "Lanes that hold or await something", labels=["status"])
@@ -160,3 +166,26 @@ class _Ledger(Collector):
         for labels, number in sorted(tally.items()):
             family.add_metric(list(labels), number)
         return family
+
+
+def _calls(counters: Mapping[str, int]) -> list[Metric]:
+    """The calls to the far ends, of all tasks and of those deployments that succeeded."""
+    total = CounterMetricFamily(
+        "deployer_calls",
+        "Calls by the far end and what they were for: the stages' statuses, or all else",
+        labels=["to", "for"],
+    )
+    each = SummaryMetricFamily(
+        "deployer_deployment_calls",
+        "Calls that a deployment cost until it was deployed",
+        labels=["to", "for"],
+    )
+    for to in ("aws", "github"):
+        for purpose, name in (("deployment", to), ("stages", f"{to}_stages")):
+            total.add_metric([to, purpose], counters.get(f"calls:{name}", 0))
+            each.add_metric(
+                [to, purpose],
+                count_value=counters.get("deployment-calls:count", 0),
+                sum_value=counters.get(f"deployment-calls:{name}", 0),
+            )
+    return [total, each]

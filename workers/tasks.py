@@ -9,8 +9,9 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery
@@ -23,11 +24,22 @@ from deployer.errors import DeployerError, LaneLostError, TransientError, Unavai
 from deployer.intake import record_of
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
+from deployer.tally import Tally, counting
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
 _LONGEST_TASK = 600  # seconds: no task waits for AWS, so one that runs longer hangs
+# whoever asks for these wants something done; what only looks costs something only once it has ordered something
+_PEOPLE = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
+_COSTLY = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
 _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
+# what is counted -> the field of work that sums it up
+_FIELDS = {
+    "aws": "aws_calls",
+    "github": "github_calls",
+    "aws_stages": "aws_stage_calls",
+    "github_stages": "github_stage_calls",
+}
 _FINISH_TRIES = (
     30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
 )
@@ -76,14 +88,15 @@ class Runner:
         if work is None:
             _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
             return "stale: the lane was handed out again"
-        try:
-            return self._work_off(task, repository, work, token)
-        except SystemExit:
-            # this process is to end now (see workers.drain): another worker goes on at once
-            self._hand_back(repository, work, token)
-            raise
+        with counting() as tally:
+            try:
+                return self._work_off(task, repository, work, token, tally)
+            except SystemExit:
+                # this process is to end now (see workers.drain): another worker goes on at once
+                self._hand_back(repository, work, token, tally)
+                raise
 
-    def _work_off(self, task: Task, repository: Repository, work: Work, token: int) -> str:
+    def _work_off(self, task: Task, repository: Repository, work: Work, token: int, tally: Tally) -> str:
         started = time.monotonic()
         with self._renewed(repository, token) as held:
             verdict = self._judge(repository, work, token)
@@ -92,8 +105,9 @@ class Runner:
             return "lost: the lane was handed out again"
         if not held():
             _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
+        verdict, counts = accounted(verdict, work, tally)
         try:
-            dispatch = self._finish(repository, token, verdict)
+            dispatch = self._finish(repository, token, verdict, counts)
         except LaneLostError as error:
             _log.warning("%s of %s: %s", task, repository, error)
             return "lost: the lane was handed out again"
@@ -111,13 +125,14 @@ class Runner:
                   time.monotonic() - started)  # fmt: skip
         return told
 
-    def _hand_back(self, repository: Repository, work: Work, token: int) -> None:
+    def _hand_back(self, repository: Repository, work: Work, token: int, tally: Tally) -> None:
         """Return work that was interrupted, as it was taken: the next worker repeats it, and no attempt is lost.
 
         Where Redis cannot be told, the lease runs out instead.
         """
+        verdict, counts = accounted(Again(work), work, tally)
         try:
-            dispatch = self._deployer.lanes.finish(repository, token, Again(work))
+            dispatch = self._deployer.lanes.finish(repository, token, verdict, counts)
         except DeployerError as error:
             _log.warning("handing back %s of %s: %s", work.task, repository, error)
             return
@@ -184,10 +199,12 @@ class Runner:
         seconds *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, no secret
         return max(seconds, retry_after or 0)
 
-    def _finish(self, repository: Repository, token: int, verdict: Verdict) -> Dispatch | None:
+    def _finish(
+        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int]
+    ) -> Dispatch | None:
         for left in range(_FINISH_TRIES, -1, -1):
             try:
-                return self._deployer.lanes.finish(repository, token, verdict)
+                return self._deployer.lanes.finish(repository, token, verdict, counts)
             except UnavailableError as error:
                 if not left:
                     raise
@@ -261,6 +278,48 @@ def decided_anew(work: Work) -> Work:
     if work.task not in _STEPS:
         return work
     return work.but(task=Task.SYNC, updated=work.updated and work.task != Task.UPDATE)
+
+
+def accounted(verdict: Verdict, work: Work, tally: Tally) -> tuple[Verdict, dict[str, int]]:
+    """A verdict that bears what its goal has cost so far or in the end, and what that adds to the counters.
+
+    A task's own calls are counted with its verdict, so whatever becomes of the work they are counted once. Those of a
+    worker that was lost are not known.
+
+    Args:
+        verdict: how the task ended.
+        work: as it was handed out, with the calls of the goal's tasks before.
+        tally: the task's own calls.
+    """
+    counts = {f"calls:{name}": getattr(tally, name) for name in _FIELDS}
+    match verdict:
+        case Done():
+            if verdict.record and _has_cost(verdict, work):
+                calls = {name: getattr(work, field) + getattr(tally, name) for name, field in _FIELDS.items()}
+                verdict = replace(verdict, record=verdict.record.but(calls=calls))
+                if verdict.outcome == Outcome.DEPLOYED:
+                    counts |= {f"deployment-calls:{name}": number for name, number in calls.items()}
+                    counts["deployment-calls:count"] = 1
+        case Dead():
+            letter = verdict.letter
+            verdict = replace(
+                verdict, letter=replace(letter, work=_charged(letter.arguments, tally).to_json())
+            )
+        case _:
+            verdict = replace(verdict, work=_charged(verdict.work, tally))
+    return verdict, {name: number for name, number in counts.items() if number}
+
+
+def _charged(work: Work, tally: Tally) -> Work:
+    return work.but(**{field: getattr(work, field) + getattr(tally, name) for name, field in _FIELDS.items()})
+
+
+def _has_cost(verdict: Done, work: Work) -> bool:
+    """Whether a goal was a deployment or a teardown, and not one more look at what was told before."""
+    if verdict.outcome not in _COSTLY:
+        return False
+    ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.stack_arn)
+    return work.cause in _PEOPLE or ordered or bool(work.execution and work.cause != Cause.EVENT)
 
 
 def _letter_id(repository: Repository, work: Work, token: int) -> str:

@@ -20,12 +20,14 @@ local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
 local TRIES_LIMIT, ERROR_LIMIT = 20, 300
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
+-- fields of work that count what its goal has cost so far
+local CALLS = { 'aws_calls', 'github_calls', 'aws_stage_calls', 'github_stage_calls' }
 -- a delivery with such an outcome may come again, as GitHub's *Redeliver* sends it
 local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
 
 local function held(field) return C('HGET', state, field) or '' end
 
-local function count(name) C('HINCRBY', P .. ':counters', name, 1) end
+local function count(name, by) C('HINCRBY', P .. ':counters', name, by or 1) end
 
 local function remember(line)
   C('LPUSH', P .. ':activity', line)
@@ -53,7 +55,12 @@ local function superseded(work, by, ttl)
   end
 end
 
-local function merged(older, newer, ttl)
+-- `work` bears the calls of both: what was spent on the one that goes was spent on the way to the one that stays
+local function charge(work, one, other)
+  for _, name in ipairs(CALLS) do work[name] = (one[name] or 0) + (other[name] or 0) end
+end
+
+local function one_of(older, newer, ttl)
   if newer.cause == 'deletion' and newer.environment == 'production' then  -- all tags share it, and it is never deleted
     close(newer, 'skipped', newer.ref .. ' was deleted; production stays as it is', ttl)
     return older
@@ -82,6 +89,12 @@ local function merged(older, newer, ttl)
   older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')
   older.polls = 0
   return older
+end
+
+local function merged(older, newer, ttl)
+  local stays = one_of(older, newer, ttl)
+  charge(stays, older, newer)
+  return stays
 end
 
 local function resting(work) return (work.not_before or 0) > now end
@@ -195,6 +208,7 @@ function ops.accept(text, delivery, event, ttl, grace)
     if dead then  -- it does what a replay would; others that died with it are done with it
       C('HDEL', P .. ':dead', letter)
       local died = cjson.decode(cjson.decode(dead).work)
+      charge(work, work, died)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       close(died, 'superseded', 'replaced by ' .. delivery, ttl)
     end
@@ -236,11 +250,13 @@ function ops.extend(token, lease)
   return answer(1)
 end
 
--- finish token, kind, work, record, seconds, outcome, reason, commit, letter, ttl, grace -> lost|finished, dispatch
-function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, ttl, grace)
+-- finish token, kind, work, record, seconds, outcome, reason, commit, letter, counts, ttl, grace
+-- -> lost|finished, dispatch
+function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, counts, ttl, grace)
   if held('token') ~= token or held('status') ~= 'running' then return answer('lost') end
   local current = cjson.decode(held('current'))
   local env = current.environment
+  for name, by in pairs(cjson.decode(counts)) do count(name, by) end
   if record ~= '' then C('HSET', P .. ':environments', env, record) end
   if kind == 'done' or kind == 'dead' then
     close(current, outcome, reason, ttl)

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -36,6 +36,7 @@ _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
 _IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
+_NO_COUNTS: Mapping[str, int] = {}
 
 
 class RedisLanes:
@@ -119,7 +120,9 @@ class RedisLanes:
         with unavailable():
             return int(self._run(repository, "extend", token, self._lease)[0]) == 1
 
-    def finish(self, repository: Repository, token: int, verdict: Verdict) -> Dispatch | None:
+    def finish(
+        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int] = _NO_COUNTS
+    ) -> Dispatch | None:
         """See `Lanes.finish`."""
         work = record = outcome = reason = commit = letter = ""
         seconds = 0.0
@@ -142,7 +145,7 @@ class RedisLanes:
         with unavailable():
             status, *rest = self._run(
                 repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
-                _DELIVERY_TTL, self._grace,
+                json.dumps(dict(counts)), _DELIVERY_TTL, self._grace,
             )  # fmt: skip
         if status == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")

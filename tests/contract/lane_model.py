@@ -5,7 +5,7 @@ Time is an argument, in seconds. A token is only known to be greater than all be
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,6 +16,7 @@ REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}
 FINAL = {"deployed", "deleted", "superseded", "skipped", "failed", "dead-lettered", "ignored"}
 LOST = "lost"
+CALLS = ["aws_calls", "github_calls", "aws_stage_calls", "github_stage_calls"]
 LONGEST_RESEND = 60
 LONGEST_LOOK = 60
 
@@ -113,6 +114,7 @@ class Lane:
                 self.counters["delivery:duplicate"] += 1
                 return "duplicate", known.outcome, None
             if known and letter:
+                entry = _charged(entry, entry, letter.work)
                 del self.letters[known.letter]
                 others = [each for each in letter.work.waiting_deliveries() if each != delivery]
                 self._close(others, "superseded", f"replaced by {delivery}")
@@ -140,10 +142,13 @@ class Lane:
         self.until = now + self.lease
         return True
 
-    def finish(self, now: float, token: int, verdict: Verdict) -> Handed | str | None:
+    def finish(
+        self, now: float, token: int, verdict: Verdict, counts: Mapping[str, int]
+    ) -> Handed | str | None:
         """LOST, or what goes out next."""
         if self.status != "running" or token != self.token:
             return LOST
+        self.counters.update(counts)
         ran, self.running = self.running, None
         if not isinstance(verdict, Retry) and verdict.record:
             self.environments[ran.environment] = verdict.record
@@ -234,6 +239,9 @@ class Lane:
     # --- two entries of one environment become one ----------------------------------------------------------
 
     def _merge(self, now: float, older: Entry, newer: Entry) -> Entry:
+        return _charged(self._one_of(now, older, newer), older, newer)
+
+    def _one_of(self, now: float, older: Entry, newer: Entry) -> Entry:
         # a deleted tag
         if newer.cause == Cause.DELETION and newer.environment == "production":
             reason = f"{newer.ref} was deleted; production stays as it is"
@@ -382,6 +390,11 @@ class Lane:
 def entry_of(work: Work) -> Entry:
     """Work as an entry that does not rest."""
     return Entry(**{each.name: getattr(work, each.name) for each in fields(Work)})
+
+
+def _charged(stays: Entry, one: Entry, other: Entry) -> Any:
+    """With the calls of both: what was spent on the one that goes was spent on the way to the one that stays."""
+    return stays.but(**{name: getattr(one, name) + getattr(other, name) for name in CALLS})
 
 
 def _joined(stays: Entry, joins: Entry) -> Any:

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter
+from lane_model import CALLS, FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter
 
 from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes, letter_id
@@ -56,7 +56,7 @@ LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "last_error", "not_before", "began_at", "tries",
+    "last_error", "not_before", "began_at", "tries", *CALLS,
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
@@ -238,9 +238,10 @@ class LaneMachine(RuleBasedStateMachine):
             self.verdict(kind, token, work, at, ticks * TICK, recorded)
             for work, at in zip(self.works[token], times, strict=True)
         )
-        handed = self.model.finish(self.now, token, modelled)
+        counts = {"calls:aws": 2, f"calls:{kind}": 1}
+        handed = self.model.finish(self.now, token, modelled, counts)
         try:
-            dispatch = self.lanes.finish(HELLO, token, real)
+            dispatch = self.lanes.finish(HELLO, token, real, counts)
         except LaneLostError:
             assert handed == LOST
             return multiple()
@@ -249,6 +250,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     def verdict(self, kind: str, token: int, work: Work, at: float, seconds: int, recorded: bool) -> Any:
         record = EnvironmentRecord("acme/hello", work.environment, "stack", commit=kind) if recorded else None
+        work = work.but(aws_calls=work.aws_calls + 2, github_stage_calls=work.github_stage_calls + 1)
         match kind:
             case "again":
                 return Again(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
@@ -471,6 +473,8 @@ BREAKAGES = {
         "work.attempts, work.tries, work.polls, work.goal = 0, '', 0,",
         "work.polls, work.goal = 0,",
     ),
+    "calls are counted twice": ("charge(stays, older, newer)", "charge(stays, stays, stays)"),
+    "calls are told by nobody": ("for name, by in pairs(cjson.decode(counts)) do count(name, by) end", ""),
     "an attempt is not noted": ("note_try(work, work, why)", ""),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",

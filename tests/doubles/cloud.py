@@ -81,7 +81,7 @@ class FakeCloud(Failing):
     """
 
     def __init__(self, head: Callable[[str], str] | None = None) -> None:
-        super().__init__()
+        super().__init__(service="aws")
         self.head = head
         self.stages: tuple[str, ...] = ("Source", "Build", "Deploy")
         self.applications: dict[str, list[str]] = {}

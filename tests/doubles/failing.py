@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployer.tally import Service, note
+
 
 @dataclass
 class Failing:
-    """A record of the calls, and errors on order."""
+    """A record of the calls, and errors on order; a call of a method counts as one call to the service."""
 
+    service: Service
     calls: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _orders: list[tuple[str, Exception]] = field(default_factory=list)
 
@@ -20,6 +23,7 @@ class Failing:
         return [arguments for called, arguments in self.calls if called == name]
 
     def _note(self, name: str, *arguments: Any) -> None:
+        note(self.service)
         self.calls.append((name, arguments))
         for order in self._orders:
             if order[0] in ("", name):

@@ -33,7 +33,7 @@ class FakeHost(Failing):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(service="github")
         self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
         self.posted: list[tuple[Repository, str, Status]] = []
         self._repos: dict[str, _Repo] = {}

@@ -10,8 +10,9 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.adapters.redis_client import Budget, connect
-from deployer.ledger import DeadLetter
-from deployer.ports import Dead
+from deployer.environments import Repository
+from deployer.ledger import DeadLetter, Work
+from deployer.ports import Dead, Done
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 from web import REDIS_SECONDS
@@ -93,6 +94,26 @@ def test_metrics_tell_of_deliveries_and_their_outcomes(site: Site) -> None:
     assert grown("deployer_webhook_answers_total", "401", "aws") == 1
     assert grown("deployer_webhook_seconds_count", "github") == 4
     assert grown("deployer_lane_waiting", "acme/api") == 1
+
+
+def test_metrics_tell_what_deployments_cost(site: Site) -> None:
+    repository = Repository("acme", "api")
+    for number, counts in enumerate(
+        [
+            {"calls:aws": 3, "calls:github_stages": 2},
+            {"calls:aws": 1, "deployment-calls:aws": 4, "deployment-calls:count": 1},
+        ]
+    ):
+        dispatch = site.lanes.accept(repository, Work("staging", goal=f"g{number}")).dispatch
+        assert dispatch is not None
+        site.lanes.begin(repository, dispatch.token)
+        site.lanes.finish(repository, dispatch.token, Done("deployed", ""), counts)
+    found = metrics(site)
+    assert found["deployer_calls_total", "deployment", "aws"] == 4
+    assert found["deployer_calls_total", "stages", "github"] == 2
+    assert found["deployer_calls_total", "deployment", "github"] == 0
+    assert found["deployer_deployment_calls_sum", "deployment", "aws"] == 4
+    assert found["deployer_deployment_calls_count", "deployment", "aws"] == 1
 
 
 def test_metrics_tell_what_there_is(site: Site) -> None:
