@@ -19,6 +19,12 @@ from urllib.parse import quote, urlsplit
 
 import requests
 from github import Auth, Github, GithubException, GithubIntegration
+from github.Requester import (
+    HTTPRequestsConnectionClass,
+    HTTPSRequestsConnectionClass,
+    Requester,
+    RequestsResponse,
+)
 from jwt import PyJWTError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
@@ -27,6 +33,7 @@ from deployer.environments import Repository
 from deployer.errors import DeployerError, PayloadError, PermanentError, TransientError
 from deployer.ports import Head, Status
 from deployer.refs import Ref
+from deployer.tally import note
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +44,8 @@ CONTEXT_LIMIT = 255
 _URL_LIMIT = 1024
 _READ = ("pipeline.", "deployer.")  # the only files that deployer looks into
 _FILE_LIMIT = 10_000_000  # far over what a template may have: its reader says so better than we could
+_KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was made from
+_KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
 _PAGES = 500
 _TIMEOUT = 15
@@ -48,6 +57,22 @@ _RATE_LIMIT_MOST = 3700.0
 _THEIR_FAULT = frozenset({404, 410, 422, 451})
 _JOINER = "\u200d"
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
+
+
+class _Http(HTTPRequestsConnectionClass):
+    def getresponse(self) -> RequestsResponse:
+        note("github")
+        return super().getresponse()
+
+
+class _Https(HTTPSRequestsConnectionClass):
+    def getresponse(self) -> RequestsResponse:
+        note("github")
+        return super().getresponse()
+
+
+# the one place that every request of PyGithub passes: redirects that it follows and tokens that it fetches, too
+Requester.injectConnectionClasses(_Http, _Https)
 
 
 class GitHubHost:
@@ -74,12 +99,16 @@ class GitHubHost:
             return str(self._get(repository, "")["default_branch"])
 
     def head(self, repository: Repository, ref: Ref) -> Head | None:
-        """Where a ref stands now, or None if there is no such ref. Two calls; one more per annotated tag.
+        """Where a ref stands now, or None if there is no such ref.
+
+        One call for a branch; two for a tag, and one more if it is annotated.
 
         Raises:
             PermanentError: the tag leads to no commit, or there is no such repository.
         """
         with _translated(f"reading {ref} of {repository}", repository):
+            if not ref.is_tag:
+                return self._branch(repository, ref.short)
             found = self._ref(repository, ref)
             if found is None:
                 return None
@@ -96,7 +125,8 @@ class GitHubHost:
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """The files of deployer right in a folder at a commit: one call, and one for each such file.
 
-        They are read as blobs, by the id that the listing at this very commit gave.
+        They are read as blobs, by the id that the listing at this very commit gave; one that was read lately is not
+        read again, since an id stands for its content.
 
         Raises:
             PermanentError: there is no such commit, or a file is beyond all measure.
@@ -160,6 +190,20 @@ class GitHubHost:
 
     # --- one request -------------------------------------------------------------------------------------------
 
+    def _branch(self, repository: Repository, name: str) -> Head | None:
+        try:
+            # with its slashes escaped: branches/x/protection is another question about x
+            found = self._get(repository, f"/branches/{quote(name, safe='')}")
+        except GithubException as error:
+            if error.status != 404 and not _empty(error):
+                raise
+            found = {}
+        if found.get("name") != name:  # no such branch or repository, or the answer is that of its new name
+            self._get(repository, "")
+            return None
+        commit = found["commit"]
+        return Head(str(commit["sha"]), str(commit["sha"]), str(commit["commit"].get("message") or ""))
+
     def _ref(self, repository: Repository, ref: Ref) -> dict[str, Any] | None:
         # the singular git/ref/ matches whole names; git/refs/ would give feature/x for feature
         try:
@@ -188,11 +232,20 @@ class GitHubHost:
         name, size = f"{folder}/{entry['name']}", int(entry.get("size") or 0)
         if size > _FILE_LIMIT:
             raise PermanentError(f"{name} has {size:,} bytes; at most {_FILE_LIMIT:,} are read")
-        blob = self._get(repository, f"/git/blobs/{entry['sha']}")
-        try:
-            return base64.b64decode(blob["content"])
-        except (binascii.Error, KeyError, TypeError) as error:
-            raise TransientError(f"GitHub's answer for {name} of {repository} is no blob") from error
+        kept: dict[tuple[str, str], bytes] = self._state()["blobs"]
+        key = repository.key, str(entry["sha"])
+        if key not in kept:
+            blob = self._get(repository, f"/git/blobs/{entry['sha']}")
+            try:
+                content = base64.b64decode(blob["content"])
+            except (binascii.Error, KeyError, TypeError) as error:
+                raise TransientError(f"GitHub's answer for {name} of {repository} is no blob") from error
+            if len(content) > _KEPT_SIZE:
+                return content
+            kept[key] = content
+            if len(kept) > _KEPT_BLOBS:
+                del kept[next(iter(kept))]
+        return kept[key]
 
     def _pages(self, repository: Repository, path: str) -> Iterator[dict[str, Any]]:
         for page in range(1, _PAGES):
@@ -247,7 +300,7 @@ class GitHubHost:
         """What belongs to this thread of this process: PyGithub's connections bear neither threads nor forks."""
         if getattr(self._local, "pid", None) != os.getpid():
             self._local.pid = os.getpid()
-            self._local.state = {"clients": {}, "auths": {}, "moved": {}}
+            self._local.state = {"clients": {}, "auths": {}, "moved": {}, "blobs": {}}
         state: dict[str, Any] = self._local.state
         return state
 

@@ -22,6 +22,7 @@ from deployer.environments import Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ports import Head, Host, Status
 from deployer.refs import Ref
+from deployer.tally import Tally, counting
 from sandbox.github.server import GitHubServer, create
 from tests.doubles import FakeHost
 
@@ -348,16 +349,16 @@ def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
     names = ["pipeline.yml", "pipeline.parameters.json", "README.md", "notes.txt"]
     sha = sandbox.commit("refs/heads/main", {f"deploy/{name}": name for name in names}, "1")
 
-    with sandbox.calls() as calls:
+    with sandbox.calls() as calls, counting() as tally:
         host.head(repository, MAIN)
         assert len(host.files(repository, sha, "deploy")) == 2
         host.post(repository, sha, Status("deployer", "pending", "creating"))
+    assert tally == Tally(github=len(calls))
 
     assert [
         call.replace(sha, "SHA").rpartition("/blobs/")[0] or call.replace(sha, "SHA") for call in calls
     ] == [
-        "GET /git/ref/heads/main",
-        "GET /git/commits/SHA",
+        "GET /branches/main",
         "GET /contents/deploy",
         "GET /git",
         "GET /git",
@@ -365,11 +366,41 @@ def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
     ]
 
 
+def test_a_file_that_was_read_is_not_read_again(sandbox: SandboxKit) -> None:
+    host, repository = sandbox.host, sandbox.repository
+    files = {"deploy/pipeline.yml": "a: 1\n", "deploy/pipeline.json": "{}"}
+    old = sandbox.commit("refs/heads/main", files, "1")
+    new = sandbox.commit("refs/heads/main", {**files, "deploy/pipeline.yml": "a: 2\n"}, "2")
+
+    assert host.files(repository, old, "deploy") == {"pipeline.yml": b"a: 1\n", "pipeline.json": b"{}"}
+    with sandbox.calls() as calls:
+        assert host.files(repository, new, "deploy") == {"pipeline.yml": b"a: 2\n", "pipeline.json": b"{}"}
+        assert host.files(repository, old, "deploy") == {"pipeline.yml": b"a: 1\n", "pipeline.json": b"{}"}
+    assert len([call for call in calls if "/blobs/" in call]) == 1
+    with pytest.raises(PermanentError):
+        host.files(repository, "1" * 40, "deploy")
+
+
+def test_only_so_much_is_kept(sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployer.adapters.github._KEPT_BLOBS", 1)
+    monkeypatch.setattr("deployer.adapters.github._KEPT_SIZE", 10)
+    files = {"deploy/pipeline.a": "a", "deploy/pipeline.b": "b", "deploy/pipeline.c": "c" * 11}
+    sha = sandbox.commit("refs/heads/main", files, "1")
+
+    for _ in range(2):
+        with sandbox.calls() as calls:
+            found = sandbox.host.files(sandbox.repository, sha, "deploy")
+        assert {f"deploy/{name}": content.decode() for name, content in found.items()} == files
+    assert len(calls) == 4
+
+
 def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
     sandbox.server.hub.faults.merge({"api": {"status": 502, "count": 2}})
 
-    assert sandbox.host.head(sandbox.repository, MAIN) == Head(sha, sha, "1")
+    with counting() as tally:
+        assert sandbox.host.head(sandbox.repository, MAIN) == Head(sha, sha, "1")
+    assert tally.github == 3, "each attempt is a call"
 
 
 def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> None:
@@ -507,6 +538,32 @@ def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses()
         assert GitHubHost("token", api_url=url).files(old, sha, "deploy") == {"pipeline.yml": sha.encode()}
         GitHubHost("token", api_url=url).post(old, sha, Status("deployer", "success", "done"))
     assert taken == [f"/repos/acme/new/statuses/{sha}"]
+
+
+def test_the_old_name_of_a_branch_is_gone() -> None:
+    def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path.endswith("/branches/old"):
+            return 301, {"Location": f"{url}/repos/acme/shop/branches/new"}, {"message": "Moved"}
+        if path.endswith("/branches/new"):
+            return 200, {}, {"name": "new", "commit": {"sha": "a" * 40, "commit": {"message": "1"}}}
+        return 200, {}, {"full_name": "acme/shop"}
+
+    with scripted(answer) as url, counting() as tally:
+        assert GitHubHost("token", api_url=url).head(Repository("acme", "shop"), Ref.of_branch("old")) is None
+    assert tally.github == 3, "redirects are calls"
+
+
+def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
+    def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path.endswith("/branches/x/protection"):
+            return 200, {}, {"name": "x", "enabled": False}
+        return 200, {}, {"name": "x/protection", "commit": {"sha": "a" * 40, "commit": {"message": "1"}}}
+
+    with scripted(answer) as url:
+        head = GitHubHost("token", api_url=url).head(
+            Repository("acme", "shop"), Ref.of_branch("x/protection")
+        )
+    assert head == Head("a" * 40, "a" * 40, "1")
 
 
 def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
