@@ -2,103 +2,44 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import yaml
-from yaml.composer import Composer
-from yaml.constructor import ConstructorError
+from itertools import islice
+from typing import Any, TypeVar
 
 from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
+from deployer.preferences import Preferences, read_preferences
 from deployer.refs import Ref
-
-FOLDER = "deploy"
-TEMPLATE_LIMIT = 1_000_000  # bytes that CloudFormation takes by S3
-_FILE_LIMIT = 1_000_000
-_VALUE_LIMIT = (
-    4096  # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+from deployer.resolving import Path, Resolver, TooManyError, mapping, plain
+from deployer.rights import rights_findings
+from deployer.targets import Target
+from deployer.template import FILE_LIMIT, FOLDER, SUFFIXES, Document, UnreadableError, pick, read
+from deployer.validation import (
+    SECRET_PARAMETER,
+    VALUE_LIMIT,
+    Finding,
+    refusal,
+    structure,
+    template_findings,
+    value_problem,
 )
-_NODE_LIMIT = 250_000  # keys and values; a template of 1 MB that people write has a third of it
-_DIRECTIVE_LIMIT = 100
-_DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
-_MERGE, _TEXT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "float"))
-_SUFFIXES = (".json", ".yml", ".yaml")
+
+__all__ = [
+    "FOLDER",
+    "SECRET_PARAMETER",
+    "TEMPLATE_LIMIT",
+    "Checked",
+    "Release",
+    "build_release",
+    "check_release",
+]
+
+TEMPLATE_LIMIT = FILE_LIMIT
+TEARDOWN_TAG = "deployer:teardown"
+_T = TypeVar("_T")
+_MOST_FINDINGS = 100
 _ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
-_PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
-SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
-
-
-class _Composer(Composer):
-    """PyYAML's own composer, also over libyaml's parser: libyaml's composer dies of deep nesting, with its process."""
-
-    nodes = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
-            raise yaml.YAMLError("anchors and aliases are not supported by CloudFormation")
-        self.nodes += 1
-        if self.nodes > _NODE_LIMIT:
-            raise yaml.YAMLError(f"it has more than {_NODE_LIMIT:,} keys and values")
-        node = super().compose_node(parent, index)
-        # a key is text, as in CloudFormation: `1`, `yes` and `0x10` stay what was written
-        if isinstance(parent, yaml.MappingNode) and index is None and isinstance(node, yaml.ScalarNode):
-            node.tag = node.tag if node.tag == _MERGE else _TEXT
-        return node
-
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser takes a third of the time
-
-
-class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
-    """YAML as CloudFormation writes it: `!Ref x` and its kin are kept as plain values."""
-
-    def __init__(self, stream: str) -> None:
-        _Loader.__init__(self, stream)
-        _Composer.__init__(self)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Make a node's value; one that is not what its tag says is told with its line."""
-        try:
-            return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
-            shown = repr(node.value[:50]) if isinstance(node, yaml.ScalarNode) else "it"
-            problem = f"{shown} is no {node.tag.rpartition(':')[2]}"
-            raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
-
-
-def _keep(loader: Any, _suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return node.value
-
-
-def _integer(text: str, read: Callable[[], Any]) -> Any:
-    """A whole number, or its text where Python could not write it again: beyond 4300 digits it refuses to."""
-    try:
-        value = read()
-        str(value)
-    except ValueError:
-        return text
-    return value
-
-
-def _number(loader: Any, node: yaml.Node) -> Any:
-    # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
-    if isinstance(node, yaml.ScalarNode) and ":" in node.value:
-        return node.value
-    if node.tag == _FLOAT:
-        return loader.construct_yaml_float(node)
-    return _integer(node.value, lambda: loader.construct_yaml_int(node))
-
-
-_TemplateLoader.add_multi_constructor("!", _keep)
-_TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
-_TemplateLoader.add_constructor(_FLOAT, _number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +51,14 @@ class Release:
         parameters: every declared parameter that has a value, without the secret one.
         needs_token: whether the template declares `RepoToken`, which only the adapter fills in.
         tags: the tags that the stack is to bear.
+        teardown: how the stack is taken down, where the repository wants it otherwise than by default.
     """
 
     template: str
     parameters: dict[str, str]
     needs_token: bool
     tags: dict[str, str] = field(default_factory=dict)
+    teardown: str = ""
 
     @property
     def digest(self) -> str:
@@ -123,8 +66,25 @@ class Release:
         values = sorted(
             (name, value.lower() if name in _ANY_CASE else value) for name, value in self.parameters.items()
         )
-        text = json.dumps([self.template, values, self.needs_token])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        parts = [self.template, values, self.needs_token, *([self.teardown] if self.teardown else [])]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found in a `deploy/` folder.
+
+    Attributes:
+        release: what is to be deployed; None where an error keeps it from being.
+        findings: everything there is to be said, errors first.
+        template: the template as it was read, which knows its lines; None if it cannot be.
+        preferences: what the repository decides of its environments.
+    """
+
+    release: Release | None
+    findings: tuple[Finding, ...]
+    template: Document | None = None
+    preferences: Preferences = field(default_factory=Preferences)
 
 
 def build_release(
@@ -134,8 +94,31 @@ def build_release(
     sha: str,
     files: Mapping[str, bytes],
     given: Mapping[str, str],
+    target: Target | None = None,
+    region: str = "",
 ) -> Release:
-    """Make a release from the files of one commit.
+    """Make a release from the files of one commit. The arguments are those of `check_release`.
+
+    Raises:
+        PermanentError: there is an error; it tells the first one with file and line, and how many more there are.
+    """
+    checked = check_release(environment, ref, branch, sha, files, given, target, region)
+    if checked.release is None:
+        raise PermanentError(refusal(checked.findings))
+    return checked.release
+
+
+def check_release(
+    environment: Environment,
+    ref: Ref,
+    branch: str,
+    sha: str,
+    files: Mapping[str, bytes],
+    given: Mapping[str, str],
+    target: Target | None = None,
+    region: str = "",
+) -> Checked:
+    """Look at the files of one commit, and make a release of them if nothing is wrong.
 
     Args:
         environment: whose stack it is.
@@ -144,22 +127,19 @@ def build_release(
         sha: the commit.
         files: name to content of the files in `deploy/` at that commit.
         given: what the installation gives to every template: `ArtifactStore`, `ConnectionArn`.
-
-    Raises:
-        PermanentError: a file is missing or malformed, or a declared parameter has no value; it names which.
+        target: where the environment is to live; None if rights are not to be looked at.
+        region: where the stack is to be; empty if that is not known.
     """
-    template_name, content = _pick(files, "pipeline")
-    template = _decode(template_name, content)
-    fields = _mapping(template_name, _parse(template_name, template))
-    resources = fields.get("Resources")
-    if not isinstance(resources, dict) or not any(
-        isinstance(resource, dict) and resource.get("Type") == _PIPELINE_TYPE
-        for resource in resources.values()
-    ):
-        raise PermanentError(f"{FOLDER}/{template_name} has no resource of type {_PIPELINE_TYPE}")
-    declared = fields.get("Parameters") or {}
-    if not isinstance(declared, dict):
-        raise PermanentError(f"{FOLDER}/{template_name}: Parameters is not a mapping")
+    findings: list[Finding] = []
+    template = _reading(findings, lambda: _template(files))
+    preferences = _reading(findings, lambda: read_preferences(files)) or Preferences()
+    theirs = _reading(findings, lambda: _their_parameters(files, environment)) or _Theirs(readable=False)
+    findings += theirs.findings
+    if template is None:
+        return Checked(None, tuple(findings), None, preferences)
+    findings += structure(template)
+    if any(each.file == template.file for each in findings):  # what is no template has nothing to look at
+        return Checked(None, tuple(findings), template, preferences)
     ours = {
         **given,
         "RepoOwner": environment.repository.owner,
@@ -171,138 +151,177 @@ def build_release(
         "RefName": ref.name,
         "StackConfiguration": json.dumps({"Tags": environment.tags}, separators=(",", ":"), sort_keys=True),
     }
-    theirs = _their_parameters(files, environment)
-    parameters = _values(template_name, declared, ours, theirs)
-    release = Release(template, parameters, SECRET_PARAMETER in declared)
+    values = {
+        name: ours[name] if name in ours else theirs.values[name]
+        for name in mapping(template.fields.get("Parameters"))
+        # what identifies the environment is ours to say: a branch must not pose as production
+        if name != SECRET_PARAMETER and (name in ours or name in theirs.values)
+    }
+    try:
+        resolver = Resolver(template.fields, values, _pseudo_parameters(environment, target, region))
+        found = [
+            _parameter_findings(template, values, ours, theirs),
+            template_findings(template, environment, values, resolver),
+        ]
+        if target:
+            places = {name: theirs.place(name) for name in values if name not in ours}
+            found.append(rights_findings(template, environment, values, places, resolver, target, given))
+        for each in found:
+            findings += islice(each, _MOST_FINDINGS)  # nobody reads more
+    except TooManyError as error:
+        line = error.args[0] if error.args else None
+        text = "a text here may come to be hundreds of texts, or a very long one; write it plainly"
+        findings.append(Finding("error", template.file, line, text))
+    except RecursionError:
+        findings.append(Finding("error", template.file, None, "it is nested too deeply"))
+    findings.sort(key=lambda each: each.level != "error")
+    if refusal(findings):
+        return Checked(None, tuple(findings), template, preferences)
+    wanted = "" if preferences.teardown == Preferences().teardown else preferences.teardown_text
+    release = Release(
+        template.text, values, SECRET_PARAMETER in mapping(template.fields.get("Parameters")), teardown=wanted
+    )
     tags = {
         **ref_tags(ref.name),
         "deployer:commit": sha,
         "deployer:digest": release.digest,
+        TEARDOWN_TAG: preferences.teardown_text,
         **environment.tags,
     }
-    return Release(release.template, release.parameters, release.needs_token, tags)
+    made = Release(release.template, release.parameters, release.needs_token, tags, wanted)
+    return Checked(made, tuple(findings), template, preferences)
 
 
 def has_pipeline(files: Mapping[str, bytes]) -> bool:
     """Whether the folder asks for a pipeline at all."""
-    return any(f"pipeline{suffix}" in files for suffix in _SUFFIXES)
+    return any(f"pipeline{suffix}" in files for suffix in SUFFIXES)
 
 
-def _pick(files: Mapping[str, bytes], stem: str) -> tuple[str, bytes]:
-    found = [stem + suffix for suffix in _SUFFIXES if stem + suffix in files]
-    if not found:
-        raise PermanentError(f"{FOLDER}/{stem}.yml (or .yaml, .json) is missing")
-    if len(found) > 1:
-        raise PermanentError(f"{FOLDER}/ has {' and '.join(found)}; keep one of them")
-    return found[0], files[found[0]]
+def _template(files: Mapping[str, bytes]) -> Document:
+    name = pick(files, "pipeline")
+    if name is None:
+        raise UnreadableError(f"{FOLDER}/pipeline.yml", None, "it is missing (.yaml or .json would do)")
+    return read(name, files[name])
 
 
-def _decode(name: str, content: bytes) -> str:
-    if len(content) > _FILE_LIMIT:
-        raise PermanentError(
-            f"{FOLDER}/{name} has {len(content):,} bytes; at most {_FILE_LIMIT:,} are allowed"
-        )
+def _reading(findings: list[Finding], look: Callable[[], _T]) -> _T | None:
+    """What is read, or None and a finding why it cannot be."""
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PermanentError(f"{FOLDER}/{name} is not UTF-8 text (byte {error.start})") from error
+        return look()
+    except UnreadableError as error:
+        findings.append(Finding("error", error.file, error.line, error.text))
+    return None
 
 
-def _parse(name: str, text: str) -> Any:
-    try:
-        if name.endswith(".json"):
-            return json.loads(text, parse_int=lambda digits: _integer(digits, lambda: int(digits)))
-        if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each with all before it
-            raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
-        return yaml.load(text, Loader=_TemplateLoader)  # noqa: S506  a SafeLoader
-    except json.JSONDecodeError as error:
-        raise PermanentError(f"{FOLDER}/{name} line {error.lineno}: not JSON: {error.msg}") from error
-    except yaml.MarkedYAMLError as error:
-        # libyaml may take the end of a file for a line of its own
-        last = max(len(text.splitlines()), 1)
-        line = f" line {min(error.problem_mark.line + 1, last)}" if error.problem_mark else ""
-        raise PermanentError(f"{FOLDER}/{name}{line}: not YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PermanentError(f"{FOLDER}/{name} cannot be read: {_one_line(error)}") from error
+@dataclass(frozen=True, slots=True)
+class _Theirs:
+    """Parameters that the repository gives, where each of them stands, and what is wrong with them."""
+
+    document: Document | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    readable: bool = True
+
+    def place(self, name: str) -> tuple[str, int | None]:
+        """File and line of a parameter's value."""
+        file = self.document.file if self.document else FOLDER
+        return file, self.document.nearest_line(*self.paths[name]) if self.document else None
 
 
-def _one_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _their_parameters(files: Mapping[str, bytes], environment: Environment) -> _Theirs:
+    name = pick(files, "pipeline.parameters")
+    if name is None:
+        return _Theirs()
+    document = read(name, files[name])
+    theirs = _Theirs(document)
+
+    def refuse(path: Path, text: str) -> None:
+        if len(theirs.findings) < _MOST_FINDINGS:
+            line = document.nearest_line(*path)
+            theirs.findings.append(Finding("error", document.file, line, text))
+
+    for path, key, value in _entries(document, str(environment.kind), refuse):
+        problem, text = _text(key, value)
+        if problem:
+            refuse(path, problem)
+        theirs.values[key], theirs.paths[key] = text, path
+    return theirs
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise PermanentError(f"{FOLDER}/{name} is not a mapping at its top level")
-    return value
-
-
-def _their_parameters(files: Mapping[str, bytes], environment: Environment) -> dict[str, str]:
-    if not any(f"pipeline.parameters{suffix}" in files for suffix in _SUFFIXES):
-        return {}
-    name, content = _pick(files, "pipeline.parameters")
-    kinds = _mapping(name, _parse(name, _decode(name, content)))
-    listed = kinds.get(str(environment.kind))
-    if listed is None:
-        return {}
+def _entries(
+    document: Document, kind: str, refuse: Callable[[Path, str], None]
+) -> Iterator[tuple[Path, str, Any]]:
+    """Path, name and value of each parameter of a kind of environment; either form of the file."""
+    listed = document.fields.get(kind)
     if isinstance(listed, dict):
-        return {str(key): _value(name, str(key), value) for key, value in listed.items()}
-    if not isinstance(listed, list):
-        raise PermanentError(f"{FOLDER}/{name}: {environment.kind} is neither a list nor a mapping")
-    values = {}
-    for position, entry in enumerate(listed, start=1):
-        if not isinstance(entry, dict) or not {"ParameterKey", "ParameterValue"} <= entry.keys():
-            raise PermanentError(
-                f"{FOLDER}/{name}: entry {position} of {environment.kind} lacks ParameterKey or ParameterValue"
-            )
-        key = str(entry["ParameterKey"])
-        values[key] = _value(name, key, entry["ParameterValue"])
-    return values
+        yield from (((kind, key), str(key), value) for key, value in listed.items())
+    elif isinstance(listed, list):
+        for position, entry in enumerate(listed):
+            if not isinstance(entry, dict) or not {"ParameterKey", "ParameterValue"} <= entry.keys():
+                text = f"entry {position + 1} of {kind} lacks ParameterKey or ParameterValue"
+                refuse((kind, position), text)
+            else:
+                path = (kind, position, "ParameterValue")
+                yield path, str(entry["ParameterKey"]), entry["ParameterValue"]
+    elif listed is not None:
+        refuse((kind,), f"{kind} is neither a list nor a mapping")
 
 
-def _value(name: str, key: str, value: Any) -> str:
-    text = _text(name, key, value)
+def _text(key: str, value: Any) -> tuple[str, str]:
+    """What is wrong with a value, or else its text."""
+    if isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
+        text = ",".join(str(item) for item in value)
+    elif isinstance(value, (str, int, float)):
+        text = plain(value) or ""
+    else:
+        return f"the value of {key} is neither text, number nor list", ""
     try:
         size = len(text.encode())
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
-        raise PermanentError(f"{FOLDER}/{name}: the value of {key} is not valid Unicode") from error
-    if size > _VALUE_LIMIT:
-        raise PermanentError(
-            f"{FOLDER}/{name}: the value of {key} is longer than {_VALUE_LIMIT:,} bytes, which CloudFormation refuses"
-        )
-    return text
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
+        return f"the value of {key} is not valid Unicode", ""
+    if size > VALUE_LIMIT:
+        return f"the value of {key} is longer than {VALUE_LIMIT:,} bytes, which CloudFormation refuses", ""
+    return "", text
 
 
-def _text(name: str, key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
-        return ",".join(str(item) for item in value)
-    raise PermanentError(f"{FOLDER}/{name}: the value of {key} is neither text, number nor list")
-
-
-def _values(
-    template_name: str, declared: Mapping[str, Any], ours: Mapping[str, str], theirs: Mapping[str, str]
-) -> dict[str, str]:
-    values = {}
+def _parameter_findings(
+    template: Document, values: Mapping[str, str], ours: Mapping[str, str], theirs: _Theirs
+) -> Iterator[Finding]:
+    """What is declared and not given, given and not declared, and what CloudFormation would not take."""
+    declared = mapping(template.fields.get("Parameters"))
     for name, rules in declared.items():
+        here = (template.file, template.line_of("Parameters", name))
+        known = mapping(rules)
+        value = values.get(name, plain(known.get("Default")))
         if name == SECRET_PARAMETER:
-            if not (isinstance(rules, dict) and str(rules.get("NoEcho")).lower() == "true"):
-                raise PermanentError(f"{FOLDER}/{template_name}: parameter {name} must say NoEcho: true")
-            continue
-        # what identifies the environment is ours to say: a branch must not pose as production
-        if name in ours:
-            values[name] = ours[name]
-        elif name in theirs:
-            values[name] = theirs[name]
-        elif not (isinstance(rules, dict) and "Default" in rules):
-            raise PermanentError(
-                f"{FOLDER}/{template_name} declares parameter {name}, which has no default and no value in"
-                f" {FOLDER}/pipeline.parameters.json"
-            )
-    if unknown := sorted(set(theirs) - set(declared) - set(ours)):
-        raise PermanentError(
-            f"{FOLDER}/pipeline.parameters gives {', '.join(unknown)}, which {FOLDER}/{template_name} does not declare"
-        )
-    return values
+            if str(known.get("NoEcho")).lower() != "true":
+                yield Finding("error", *here, f"parameter {name} must say NoEcho: true")
+        elif value is None and theirs.readable:
+            text = f"parameter {name} has no default and no value in {FOLDER}/pipeline.parameters.json"
+            yield Finding("error", *here, text)
+        elif value is not None and (problem := value_problem(known, value)):
+            # what a branch may choose is told where it stands; all else where it is declared
+            where = theirs.place(name) if name in theirs.paths and name not in ours else here
+            yield Finding("error", *where, f"{name} {problem}")
+    for name in theirs.values:
+        if name not in declared and name not in ours:
+            text = f"{name[:100]} is given here, and {template.file} does not declare it"
+            yield Finding("error", *theirs.place(name), text)
+
+
+def _pseudo_parameters(environment: Environment, target: Target | None, region: str) -> dict[str, str]:
+    """Those that AWS gives, as far as they are known."""
+    account = target.account if target else ""
+    if target and not region and len(target.regions) == 1:
+        region = target.regions[0]
+    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(
+        region.rpartition("-")[0].rpartition("-")[0], "aws"
+    )
+    known = {
+        "AWS::AccountId": account,
+        "AWS::Region": region,
+        "AWS::Partition": partition if region else "",
+        "AWS::StackName": environment.stack_name,
+    }
+    return {name: value for name, value in known.items() if value}

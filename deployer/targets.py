@@ -6,6 +6,7 @@ The installation decides this, never a repository: branch code must not be able 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import yaml
@@ -33,7 +34,8 @@ class Target:
         service_role_arn: the role that CloudFormation works with; empty for deployer's own rights.
         permissions_boundary: the ARN of the policy that bounds every role that a stack makes; given to templates as
             `PermissionsBoundary`.
-        allowed_roles: patterns (`*` for any text) of ARNs of further roles that a template may name.
+        allowed_roles: patterns (`*` for any text) of ARNs of further roles that a template may name; also of what it
+            may name in another account, such as a public Lambda layer.
         artifact_bucket: the bucket for templates and artifacts; `{account}` and `{region}` are filled in.
         connection_arn: the CodeConnections connection, given to templates as `ConnectionArn`.
         pipelines_limit: how many pipelines a region may hold; AWS tells stacks' limit, but not this one.
@@ -52,6 +54,15 @@ class Target:
     connection_arn: str = ""
     pipelines_limit: int = PIPELINES_LIMIT
     reserve: int = 10
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the installation says anything of rights here."""
+        return bool(self.account or self.service_role_arn or self.permissions_boundary or self.allowed_roles)
+
+    def allows(self, arn: str) -> bool:
+        """Whether a template may name this ARN although it is not of its own making."""
+        return any(fnmatchcase(arn, pattern) for pattern in self.allowed_roles)
 
     def bucket(self, region: str) -> str:
         """The artifact bucket in a region: a pipeline's artifacts must be where it is."""

@@ -1,20 +1,24 @@
 """Commands for a working copy: `validate` and `init`. They need no settings, no Redis and no network."""
 
-import importlib.util
-import multiprocessing
+import os
+from dataclasses import asdict
 from importlib import resources
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deployer.adapters.linting import CfnLint
 from deployer.cli import output
 from deployer.cli.common import json_option
+from deployer.config import load
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
 from deployer.refs import Ref
-from deployer.release import FOLDER, TEMPLATE_LIMIT, build_release
+from deployer.release import check_release, has_pipeline
+from deployer.targets import Target
+from deployer.template import FOLDER, Document, at
+from deployer.validation import Finding, structure
 
 _READ = ("pipeline.", "deployer.")  # what workers read of the folder
 _EXAMPLE = Repository("owner", "repository")
@@ -23,8 +27,7 @@ _GIVEN = {
     "ArtifactStore": "artifact-bucket",
     "ConnectionArn": "arn:aws:codeconnections:us-east-1:123456789012:connection/example",
 }
-_LINT_SECONDS = 30  # it takes less than one over what people write
-_LINT_SHOWN = 100  # findings
+_LINT_SECONDS = 30.0  # it takes less than three over what people write
 _STARTER = ("pipeline.yml", "pipeline.parameters.json")
 
 
@@ -34,7 +37,8 @@ _STARTER = ("pipeline.yml", "pipeline.parameters.json")
 def validate(path: Path, *, json_: bool) -> None:
     """Check the deploy/ folder of a working copy, as a push of it would be.
 
-    PATH is the working copy's top folder, by default the current one.
+    PATH is the working copy's top folder, by default the current one. What a template may name is checked where
+    DEPLOYER_TARGETS is set.
     """
     folder = path / FOLDER
     if not folder.is_dir():
@@ -44,18 +48,32 @@ def validate(path: Path, *, json_: bool) -> None:
         for found in sorted(folder.iterdir())
         if found.is_file() and found.name.startswith(_READ)
     }
-    problems = _problems(files)
-    template = next((folder / name for name in files if _is_template(name)), None)
-    linted, notes = _linted(template, refused=bool(problems))
-    problems += [each for each in linted if each["level"] == "error"]
-    warnings = [each for each in linted if each["level"] != "error"]
-    if json_:
-        output.as_json({"problems": problems, "warnings": warnings, "notes": notes})
+    targets = _targets()
+    found, read = _found(files, targets)
+    notes = []
+    if not has_pipeline(files):
+        notes.append("cfn-lint: skipped, there is no template")
+    elif not read or structure(read[0]):  # what is refused here may be what it dies of
+        notes.append("cfn-lint: skipped until this is mended")
     else:
-        for problem in problems:
-            click.echo(output.clean(_told(problem)))
-        for warning in warnings:
-            click.echo(output.clean(f"warning: {_told(warning)}"))
+        regions = sorted({region for target in targets.values() for region in target.regions})
+        name = read[0].file.removeprefix(f"{FOLDER}/")
+        linted = CfnLint(_LINT_SECONDS).findings(name, read[0].text, regions)
+        notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
+        found += [each for each in linted if each.level != "note"]
+    problems = [each for each in found if each.level == "error"]
+    warnings = [each for each in found if each.level == "warning"]
+    if json_:
+        output.as_json(
+            {
+                "problems": [_as_json(each) for each in problems],
+                "warnings": [_as_json(each) for each in warnings],
+                "notes": notes,
+            }
+        )
+    else:
+        for each in problems + warnings:
+            click.echo(output.clean(_told(each)))
         for line in notes:
             output.note(line)
         if not problems:
@@ -65,104 +83,46 @@ def validate(path: Path, *, json_: bool) -> None:
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
 
 
-def _is_template(name: str) -> bool:
-    return name in {"pipeline.yml", "pipeline.yaml", "pipeline.json"}
+def _targets() -> dict[Kind, Target]:
+    """Where environments live, if the settings say so; else nothing is said of rights."""
+    told = os.environ.get("DEPLOYER_TARGETS", "")
+    if not told.strip():
+        return {}
+    return load({"DEPLOYER_TARGETS": told, "DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}).targets
 
 
-def _problems(files: dict[str, bytes]) -> list[dict[str, Any]]:
-    """What a worker would refuse, each problem once with the environments that have it."""
-    found: dict[str, list[str]] = {}
+def _found(files: dict[str, bytes], targets: dict[Kind, Target]) -> tuple[list[Finding], list[Document]]:
+    """What a worker would say, each thing once with the environments that have it; and the template, if readable."""
+    found: dict[tuple[str, str, int | None, str], list[str]] = {}
+    read = []
     for kind, ref in {
         Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
         Kind.STAGING: Ref.of_branch("main"),
         Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
     }.items():
         environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
+        target = targets.get(kind)
+        given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
         branch = "main" if ref.is_tag else ref.branch
-        try:
-            release = build_release(environment, ref, branch, _SHA, files, _GIVEN)
-        except PermanentError as error:
-            found.setdefault(str(error), []).append(str(kind))
-            continue
-        if (size := len(release.template.encode())) > TEMPLATE_LIMIT:
-            text = f"the template has {size:,} bytes; CloudFormation takes at most {TEMPLATE_LIMIT:,}"
-            found.setdefault(text, []).append(str(kind))
-    return [
-        {"level": "error", "file": _file_in(text), "line": None, "environments": kinds, "text": text}
-        for text, kinds in found.items()
-    ]
+        checked = check_release(environment, ref, branch, _SHA, files, given, target)
+        for each in checked.findings:
+            found.setdefault((each.level, each.file, each.line, each.text), []).append(str(kind))
+        read += [checked.template] if checked.template else []
+    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], read
 
 
-def _file_in(text: str) -> str:
-    """The file that a problem's text names; they all do."""
-    words = (word.strip(":,;") for word in text.split())
-    return next((word for word in words if word.startswith(f"{FOLDER}/")), FOLDER)
+def _told(finding: Finding) -> str:
+    only = finding.environments
+    warning = "" if finding.level == "error" else "warning: "
+    # file and line first, where editors and terminals look for them
+    return f"{at(finding.file, finding.line)}: {warning}{finding.text}" + (
+        "" if len(only) in {0, len(Kind)} else f" ({', '.join(only)})"
+    )
 
 
-def _linted(template: Path | None, *, refused: bool) -> tuple[list[dict[str, Any]], list[str]]:
-    """What cfn-lint says, or else a note why it was not asked."""
-    if template is None:
-        return [], ["cfn-lint: skipped, there is no template"]
-    if importlib.util.find_spec("cfnlint") is None:
-        return [], ["cfn-lint: skipped, it is not installed (pip install cfn-lint)"]
-    if refused:  # what is refused here may be what it dies of
-        return [], ["cfn-lint: skipped until this is mended"]
-    try:
-        return _lint(template), []
-    except _NotLintedError as error:
-        return [], [f"cfn-lint: {error}"]
-
-
-class _NotLintedError(DeployerError):
-    pass
-
-
-def _lint(template: Path) -> list[dict[str, Any]]:
-    """What cfn-lint says. It has a process of its own: some templates keep it busy for hours."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_lint_here, args=(template, sender))
-    child.start()
-    sender.close()
-    try:
-        if not receiver.poll(_LINT_SECONDS):
-            raise _NotLintedError(f"given up after {_LINT_SECONDS} s")
-        found: list[dict[str, Any]] | str = receiver.recv()
-    except EOFError as error:
-        raise _NotLintedError("it died of the template") from error
-    finally:
-        child.kill()
-        child.join()
-    if isinstance(found, str):
-        raise _NotLintedError(f"it cannot read the template: {found}")
-    return found
-
-
-def _lint_here(template: Path, sender: Connection) -> None:
-    # not at the top: it is large, and not needed at run time
-    from cfnlint.api import lint_file  # noqa: PLC0415
-
-    try:
-        sender.send(
-            [
-                {
-                    "level": "error" if match.rule.severity == "error" else "warning",
-                    "file": f"{FOLDER}/{template.name}",
-                    "line": match.linenumber,
-                    "environments": [str(kind) for kind in Kind],
-                    "text": f"{match.rule.id} {match.message}",
-                }
-                for match in lint_file(template)[:_LINT_SHOWN]
-            ]
-        )
-    except Exception as error:  # noqa: BLE001  whatever it is, it is cfn-lint's own
-        sender.send(f"{type(error).__name__} {error}")
-
-
-def _told(problem: dict[str, Any]) -> str:
-    where = f"{problem['file']}:{problem['line']}: " if problem["line"] else ""
-    only = problem["environments"]
-    return f"{where}{problem['text']}" + ("" if len(only) == len(Kind) else f" ({', '.join(only)})")
+def _as_json(finding: Finding) -> dict[str, Any]:
+    told = asdict(finding)
+    return {**told, "environments": list(finding.environments or (str(kind) for kind in Kind))}
 
 
 @click.command()

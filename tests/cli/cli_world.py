@@ -28,7 +28,9 @@ SETTINGS = {
     "DEPLOYER_POLL_SECONDS": "1",
     "DEPLOYER_MAX_ATTEMPTS": "2",
 }
-PIPELINE = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline}}\n"
+PIPELINE = (
+    "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
+)
 REPOSITORY = Repository("acme", "API")
 
 

@@ -1,17 +1,30 @@
 """`validate` and `init`: neither settings nor Redis are there."""
 
 import json
-import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from deployer.cli import main
+from deployer.environments import Kind
+from deployer.validation import Finding
 
 SAMPLE = Path(__file__).parents[2] / "sandbox" / "sample"
-GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline}}\n"
+GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
+
+
+class _Silent:
+    """The port `Linter`: has nothing to say."""
+
+    def __init__(self, _seconds: float) -> None:
+        pass
+
+    def findings(self, _name: str, _template: str, _regions: Sequence[str]) -> list[Finding]:
+        """See `Linter.findings`."""
+        return []
 
 
 def run(*arguments: str | Path) -> Result:
@@ -22,7 +35,8 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(autouse=True)
 def unlinted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cfn-lint, which takes seconds; one test has it."""
-    monkeypatch.setattr("deployer.cli.project.importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
+    monkeypatch.delenv("DEPLOYER_TARGETS", raising=False)
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -60,13 +74,15 @@ def test_validate_takes_the_sample(tmp_path: Path) -> None:
     shutil.copytree(SAMPLE / "deploy", tmp_path / "deploy")
     result = run("validate", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == "cfn-lint: skipped, it is not installed (pip install cfn-lint)\n"
+    assert result.stderr == ""
 
 
 def test_a_problem_of_every_environment_is_told_once(tmp_path: Path) -> None:
     result = run("validate", folder(tmp_path, pipeline_yml="Resources: {}\n"))
     assert result.exit_code == 1
-    assert result.stdout == "deploy/pipeline.yml has no resource of type AWS::CodePipeline::Pipeline\n"
+    assert result.stdout == (
+        "deploy/pipeline.yml:1: no resource of type AWS::CodePipeline::Pipeline: each environment needs its pipeline\n"
+    )
     assert result.stderr.splitlines()[-1] == f"deployer: {tmp_path}/deploy has 1 problem"
 
 
@@ -76,23 +92,23 @@ def test_problems_of_some_environments(tmp_path: Path) -> None:
     path = folder(tmp_path, pipeline_yml=template, pipeline_parameters_json=json.dumps(values))
     result = run("validate", path)
     first, second = result.stdout.splitlines()
-    assert first.startswith("deploy/pipeline.yml declares parameter Size")
+    assert first.startswith("deploy/pipeline.yml:1: parameter Size has no default")
     assert first.endswith("(development)")
-    assert "gives Sise" in second
+    assert second.startswith("deploy/pipeline.parameters.json:1: Sise is given here")
     assert second.endswith("(production)")
     found = json.loads(run("validate", path, "--json").stdout)["problems"]
     assert [(each["file"], each["environments"]) for each in found] == [
         ("deploy/pipeline.yml", ["development"]),
-        ("deploy/pipeline.parameters", ["production"]),
+        ("deploy/pipeline.parameters.json", ["production"]),
     ]
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "deploy/pipeline.yml (or .yaml, .json) is missing"),
-        ({"pipeline_json": "{"}, "deploy/pipeline.json line 1: not JSON"),
-        ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml line 1: not YAML"),
+        ({}, "deploy/pipeline.yml: it is missing (.yaml or .json would do)"),
+        ({"pipeline_json": "{"}, "deploy/pipeline.json:1: not JSON"),
+        ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml:1: not YAML"),
         ({"pipeline_yml": GOOD, "pipeline_json": "{}"}, "keep one of them"),
         ({"pipeline_yml": GOOD, "pipeline_parameters_json": "[]"}, "deploy/pipeline.parameters.json"),
     ],
@@ -107,22 +123,44 @@ def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.undo()
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD), "--json")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)["problems"]
-    assert any(each["text"].startswith("E3003") and each["line"] == 1 for each in found)
+    found = json.loads(result.stdout)
+    told = {"level": "error", "file": "deploy/pipeline.yml", "line": 1, "environments": [*Kind]}
+    assert {**told, "text": "Pipeline: RoleArn is missing [E3003]"} in found["problems"]
 
 
 def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0)
+    monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0.0)
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
     assert (result.exit_code, result.stderr) == (0, "cfn-lint: given up after 0 s\n")
 
 
-def test_validate_outlives_cfn_lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr("deployer.cli.project._lint_here", lambda _template, _sender: os._exit(1))
-    result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
-    assert (result.exit_code, result.stderr) == (0, "cfn-lint: it died of the template\n")
+def test_validate_knows_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYER_TARGETS", "{development: {account: '111111111111'}}")
+    template = GOOD + "Outputs: {Other: {Value: 'arn:aws:sns:eu-west-1:222222222222:alarms'}}\n"
+    result = run("validate", folder(tmp_path, pipeline_yml=template))
+    assert result.exit_code == 1
+    assert result.stdout == (
+        "deploy/pipeline.yml:2: arn:aws:sns:eu-west-1:222222222222:alarms is of account 222222222222; development is in"
+        " 111111111111 (allow it by development.allowed_roles in DEPLOYER_TARGETS) (development)\n"
+    )
+
+
+def test_validate_tells_warnings_and_still_takes_it(tmp_path: Path) -> None:
+    template = GOOD.replace(
+        "Resources: {", "Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: jobs}}, "
+    )
+    result = run("validate", folder(tmp_path, pipeline_yml=template))
+    assert result.exit_code == 0
+    first, last = result.stdout.splitlines()
+    assert first.startswith("deploy/pipeline.yml:1: warning: Queue is named 'jobs' on every branch")
+    assert last == f"{tmp_path}/deploy is good for development, staging, production"
+
+
+def test_validate_reads_the_preferences(tmp_path: Path) -> None:
+    result = run("validate", folder(tmp_path, pipeline_yml=GOOD, deployer_yml="\nteardwon: {}\n"))
+    assert result.exit_code == 1
+    assert result.stdout == "deploy/deployer.yml:2: teardwon is not known; there are teardown, regions\n"
 
 
 def test_validate_of_what_is_no_working_copy(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import quote_from_bytes
 from deployer.events import BODY_LIMIT
 from deployer.release import TEMPLATE_LIMIT
 
-PIPELINE = "Resources: {P: {Type: AWS::CodePipeline::Pipeline}}\n"
+PIPELINE = "Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 
 BRACKETS = {
     "lists": b"[" * 100_000,
@@ -59,7 +59,7 @@ TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "declared": (
         lambda: filled(f"{PIPELINE}Parameters:\n", lambda number: f"  p{number}:\n"),
-        "declares parameter p0",
+        "CloudFormation takes at most 200",
     ),
 }
 

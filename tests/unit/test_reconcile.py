@@ -177,7 +177,7 @@ def test_an_update_that_rolls_back_is_told_and_the_pipeline_is_not_run(world: Wo
 
 @pytest.mark.parametrize(
     ("template", "words"),
-    [("Resources: [", "deploy/pipeline.yml line 1"), ("Resources: {}", "AWS::CodePipeline::Pipeline")],
+    [("Resources: [", "deploy/pipeline.yml:1: not YAML"), ("Resources: {}", "AWS::CodePipeline::Pipeline")],
 )
 def test_a_broken_template_never_reaches_aws(world: World, template: str, words: str) -> None:
     delivery = world.push(X, sha(1), template=template)

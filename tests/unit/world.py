@@ -23,7 +23,7 @@ Parameters:
   PipelineName: {Type: String}
   Greeting: {Type: String, Default: hi}
 Resources:
-  Pipeline: {Type: "AWS::CodePipeline::Pipeline"}
+  Pipeline: {Type: "AWS::CodePipeline::Pipeline", Properties: {Name: !Ref PipelineName}}
 """
 
 

@@ -1,0 +1,210 @@
+"""The port `Linter`: cfn-lint, which knows the properties of every type of resource, in a process of its own.
+
+Some templates keep it busy for hours, and some it dies of; a template may also name files that it would read rules
+from. So it runs as `python -m deployer.adapters.linting` with limits, without our environment and its secrets, and
+without what a template says to it but for the checks to leave out. A process of multiprocessing would not do: the
+children of Celery's pool may have none.
+"""
+
+import hashlib
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from difflib import get_close_matches
+from threading import Lock
+from typing import Any
+
+from deployer.template import FOLDER
+from deployer.validation import Finding
+
+_SECONDS = 30  # it takes less than two over what people write
+_MEMORY = 2_000_000_000  # bytes of addresses
+_SHOWN = 100  # findings
+_REMEMBERED = 256  # templates
+_OBEYED = {"ignore_checks"}  # of what a template's metadata may say to it
+_LISTED = 6  # of what would have been right
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "object": "a mapping",
+    "string": "text",
+}
+# what cfn-lint says -> what people read; `\1` stands as in regular expressions
+_WORDS = (
+    (r"^Additional properties are not allowed \((\S+) was unexpected\. Did you mean (\S+)\?\)$", r"\1 is not known here; did you mean \2?"),  # noqa: E501
+    (r"^Additional properties are not allowed \((.+) (?:was|were) unexpected\)$", r"\1 is not known here"),
+    (r"^Only one of \[(.+)\] is a required property$", r"one of \1 is needed"),
+    (r"^(.+) is a required property$", r"\1 is missing"),
+    (r"^expected minimum item count: (\d+), found: (\d+)$", r"it has \2 entries; at least \1 are needed"),
+    (r"^expected maximum item count: (\d+), found: (\d+)$", r"it has \2 entries; at most \1 are taken"),
+    (r"^Resource type (\S+) does not exist in (\S+)$", r"the type \1 is not known in \2"),
+    (r"^Parameter (\S+) not used\.?$", r"parameter \1 is declared and not used"),
+)  # fmt: skip
+_CHOICE = re.compile(r"^(.+?) is not one of \[(.+)\](?: in .+)?$")
+_TYPE = re.compile(r"^(.+) is not of type (.+)$")
+
+
+class CfnLint:
+    """See the module.
+
+    Args:
+        seconds: after which it is given up.
+    """
+
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self._seconds = seconds
+        self._known: OrderedDict[str, list[Finding]] = OrderedDict()
+        self._lock = Lock()
+
+    def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
+        """See `Linter.findings`. What was found is remembered, in this process, for the next time."""
+        key = hashlib.sha256(json.dumps([name, template, sorted(regions)]).encode()).hexdigest()
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        found, whole = self._look(name, template, regions)
+        if whole:  # what was given up on a busy machine may be looked at the next time
+            with self._lock:
+                self._known[key] = found
+                while len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        return found
+
+    def _look(self, name: str, template: str, regions: Sequence[str]) -> tuple[list[Finding], bool]:
+        file = f"{FOLDER}/{name}"
+
+        def note(text: str) -> tuple[list[Finding], bool]:
+            return [Finding("note", file, None, text)], False
+
+        question = json.dumps({"template": template, "regions": list(regions)})
+        with tempfile.TemporaryDirectory(prefix="deployer-lint-") as home:
+            try:
+                ran = subprocess.run(
+                    [sys.executable, "-I", "-m", "deployer.adapters.linting"],
+                    input=question,
+                    capture_output=True,
+                    text=True,
+                    encoding="utf-8",
+                    timeout=self._seconds,
+                    cwd=home,
+                    env={"HOME": home, "PATH": ""},
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return note(f"given up after {self._seconds:g} s")
+            except OSError as error:
+                return note(f"it could not be started: {error.strerror}")
+        try:
+            told: list[dict[str, Any]] | str = json.loads(ran.stdout)
+        except ValueError:
+            return note("it died of the template" if ran.returncode else "it gave no answer")
+        if isinstance(told, str):
+            return note(f"it cannot read the template: {told}")
+        return [
+            Finding("error" if each["error"] else "warning", file, each["line"], in_words(**each))
+            for each in told
+        ], True
+
+
+def in_words(rule: str, message: str, path: Sequence[str | int], **_: object) -> str:
+    """What cfn-lint says, for people: where in the resource, what, and the rule's id last.
+
+    Args:
+        rule: its id, by which a template can leave the check out.
+        message: as cfn-lint puts it.
+        path: keys and positions from the top of the template.
+    """
+    text = _rewritten(rule, " ".join(message.split()))
+    steps = [str(step) for step in path if not str(step).startswith("Fn::") and step != "Ref"]
+    if steps[:1] == ["Resources"]:
+        steps = [step for position, step in enumerate(steps[1:]) if (position, step) != (1, "Properties")]
+    where = re.sub(r"\.(\d+)", r"[\1]", ".".join(steps))
+    return f"{where}: {text} [{rule}]" if where else f"{text} [{rule}]"
+
+
+def _rewritten(rule: str, text: str) -> str:
+    if found := _CHOICE.match(text):
+        wrong, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[2])
+        near = get_close_matches(wrong, choices, 1)
+        if rule == "E1020":
+            told = f"nothing in this template is named {wrong}"
+        elif rule == "E1010":
+            told = f"there is no {wrong}"
+        else:
+            told = f"{found[1]} is not known"
+        more = len(choices) - _LISTED
+        listed = ", ".join(choices[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+        return f"{told}; did you mean {near[0]}?" if near else f"{told}; there are {listed}"
+    if found := _TYPE.match(text):
+        kinds = [_TYPES.get(each.strip("' "), each.strip("' ")) for each in found[2].split(",")]
+        return f"{found[1]} is not {' or '.join(kinds)}"
+    for pattern, words in _WORDS:
+        changed, number = re.subn(pattern, words, text)
+        if number:
+            return changed.replace("'", "").rstrip("; ")
+    return text
+
+
+def main() -> None:
+    """Look at the template on standard input; print what was found, or a text why it could not be, as JSON."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    asked = json.load(sys.stdin)
+    # not at the top: it is large, and who asks has no need of it
+    from cfnlint.config import ConfigMixIn  # noqa: PLC0415
+    from cfnlint.decode.decode import decode_str  # noqa: PLC0415
+    from cfnlint.runner import Runner  # noqa: PLC0415
+
+    try:
+        template, matches = decode_str(asked["template"])
+        if not matches:
+            _tame(template)
+            regions = {"regions": asked["regions"]} if asked["regions"] else {}
+            matches = list(Runner(ConfigMixIn([], **regions)).validate_template(template))
+        found = [_told(match) for match in _chosen(matches)[:_SHOWN]]
+    except Exception as error:  # noqa: BLE001  whatever it is, it is cfn-lint's own
+        print(json.dumps(f"{type(error).__name__} {error}"[:300]))
+    else:
+        print(json.dumps(found))
+
+
+def _chosen(matches: list[Any]) -> list[Any]:
+    """Errors first, each in the order of the lines; what a second rule says of the same place is left out."""
+    rules: dict[str, str] = {}
+    ordered = sorted(matches, key=lambda each: (each.linenumber, each.rule.id, each.message))
+    chosen = [
+        each
+        for each in ordered
+        if rules.setdefault(str(getattr(each, "path", each.id)), each.rule.id) == each.rule.id
+    ]
+    return sorted(chosen, key=lambda each: each.rule.severity != "error")
+
+
+def _tame(template: Any) -> None:
+    """Take out what a template says to cfn-lint, but for the checks to leave out: it may name files to be read."""
+    metadata = template.get("Metadata") if isinstance(template, dict) else None
+    ours = metadata.get("cfn-lint") if isinstance(metadata, dict) else None
+    config = ours.get("config") if isinstance(ours, dict) else None
+    if isinstance(config, dict):
+        for key in set(config) - _OBEYED:
+            del config[key]
+
+
+def _told(match: Any) -> dict[str, Any]:
+    return {
+        "error": match.rule.severity == "error",
+        "line": match.linenumber,
+        "rule": match.rule.id,
+        "message": match.message,
+        "path": list(getattr(match, "path", None) or []),
+    }
+
+
+if __name__ == "__main__":
+    main()

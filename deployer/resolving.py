@@ -1,0 +1,324 @@
+"""What the texts of a template come to be, as far as it can be told before AWS is asked.
+
+CloudFormation's functions are worked out over the values that will be given. What only AWS knows (an attribute of a
+resource, an import, a parameter in its parameter store) stands in a text as `UNKNOWN`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from typing import Any
+
+UNKNOWN = "\ufffc"
+Path = tuple[str | int, ...]
+_MOST = 256  # texts that one value may come to be
+_LONGEST = 100_000  # characters
+_VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
+_WHOLE = {"Ref", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select"}  # what they are made of says little
+_DYNAMIC = re.compile(r"\{\{resolve:[^{}]*\}\}")
+NAMES = {
+    "AWS::ApiGateway::RestApi": "Name",
+    "AWS::ApiGatewayV2::Api": "Name",
+    "AWS::Athena::WorkGroup": "Name",
+    "AWS::Batch::JobQueue": "JobQueueName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+    "AWS::CloudWatch::Dashboard": "DashboardName",
+    "AWS::CodeBuild::Project": "Name",
+    "AWS::CodeDeploy::Application": "ApplicationName",
+    "AWS::CodePipeline::Pipeline": "Name",
+    "AWS::Cognito::UserPool": "UserPoolName",
+    "AWS::DynamoDB::GlobalTable": "TableName",
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::ECR::Repository": "RepositoryName",
+    "AWS::ECS::Cluster": "ClusterName",
+    "AWS::ECS::Service": "ServiceName",
+    "AWS::ElastiCache::CacheCluster": "ClusterName",
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": "Name",
+    "AWS::ElasticLoadBalancingV2::TargetGroup": "Name",
+    "AWS::Events::EventBus": "Name",
+    "AWS::Events::Rule": "Name",
+    "AWS::IAM::Group": "GroupName",
+    "AWS::IAM::InstanceProfile": "InstanceProfileName",
+    "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::IAM::User": "UserName",
+    "AWS::KMS::Alias": "AliasName",
+    "AWS::Kinesis::Stream": "Name",
+    "AWS::KinesisFirehose::DeliveryStream": "DeliveryStreamName",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::OpenSearchService::Domain": "DomainName",
+    "AWS::RDS::DBCluster": "DBClusterIdentifier",
+    "AWS::RDS::DBInstance": "DBInstanceIdentifier",
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::SSM::Parameter": "Name",
+    "AWS::Scheduler::Schedule": "Name",
+    "AWS::SecretsManager::Secret": "Name",
+    "AWS::Serverless::Function": "FunctionName",
+    "AWS::StepFunctions::StateMachine": "StateMachineName",
+}
+"""Types of resources and the property that holds the name that people may choose."""
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def plain(value: Any) -> str | None:
+    """Text, a number or a truth value as CloudFormation writes it; None for all else."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if isinstance(value, (dict, list, tuple, set, bytes)) or value is None else str(value)
+
+
+class TooManyError(ValueError):
+    """A value may come to be more texts, or longer ones, than anybody would want to look at."""
+
+
+class Resolver:
+    """Works values of one template out.
+
+    Args:
+        fields: the template.
+        values: what each parameter will be given; its default counts where there is none.
+        pseudo: of the parameters that AWS gives, such as `AWS::AccountId`, those that are known.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, Any], values: Mapping[str, str], pseudo: Mapping[str, str]
+    ) -> None:
+        self._resources = mapping(fields.get("Resources"))
+        self._conditions = mapping(fields.get("Conditions"))
+        self._mappings = mapping(fields.get("Mappings"))
+        self._values: dict[str, tuple[str, ...]] = {name: (value,) for name, value in pseudo.items()}
+        self._values["AWS::NoValue"] = ()
+        self._lists: set[str] = set()
+        self._named: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, bool | None] = {}
+        for name, rules in mapping(fields.get("Parameters")).items():
+            kind = str(mapping(rules).get("Type", ""))
+            value = values.get(name, plain(mapping(rules).get("Default")))
+            # a value may be the name under which AWS's parameter store holds the true one
+            hidden = value is None or kind.startswith("AWS::SSM::Parameter::Value")
+            self._values[name] = (UNKNOWN if hidden or value is None else value,)
+            if kind.startswith("List<") or kind == "CommaDelimitedList":
+                self._lists.add(name)
+        self._learn_loops(fields)
+
+    def texts(self, value: Any) -> tuple[str, ...]:
+        """Every text that a value may come to be; none for what is no text.
+
+        Raises:
+            TooManyError: there are hundreds, or one is very long.
+        """
+        if isinstance(value, dict):
+            return self._call(value)
+        if isinstance(value, list):
+            return self._few(text for item in value for text in self.texts(item))
+        text = plain(value)
+        if text is None:
+            return ()
+        return (_DYNAMIC.sub(UNKNOWN, text) if "{{" in text else text,)
+
+    def holds(self, name: Any) -> bool | None:
+        """Whether a condition holds; None where that cannot be told."""
+        if not isinstance(name, str) or name not in self._conditions:
+            return None
+        if name not in self._held:
+            self._held[name] = None  # also what one that names itself comes to
+            self._held[name] = self._truth(self._conditions[name])
+        return self._held[name]
+
+    def made(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Path and content of each resource that is not known to be left out by its condition; also within loops."""
+        for name, resource in self._resources.items():
+            yield from self._made(("Resources", name), resource)
+
+    def name(self, resource: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names that a resource is given by its template; none if AWS chooses it."""
+        key = NAMES.get(str(resource.get("Type")))
+        return self.texts(mapping(resource.get("Properties")).get(key)) if key else ()
+
+    def leaves(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+        """Path and value of each text within a value, and of each function that makes one."""
+        if isinstance(value, list):
+            for position, inner in enumerate(value):
+                yield from self.leaves(inner, (*path, position))
+        elif isinstance(value, dict):
+            name = next(iter(value)) if len(value) == 1 else ""
+            if name == "Fn::If" and isinstance(value[name], list) and len(value[name]) == 3:
+                for branch in self._branches(value[name]):
+                    yield from self.leaves(branch, (*path, name, value[name].index(branch)))
+            elif name in _WHOLE:
+                yield path, value
+            else:
+                for key, inner in value.items():
+                    yield from self.leaves(inner, (*path, key))
+        elif value is not None:
+            yield path, value
+
+    def _made(self, path: Path, resource: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+        if isinstance(resource, list):  # Fn::ForEach: a variable, its values, and the resources
+            for position, part in enumerate(resource):
+                for name, inner in mapping(part).items():
+                    yield from self._made((*path, position, name), inner)
+        elif isinstance(resource, dict) and self.holds(resource.get("Condition")) is not False:
+            yield path, resource
+
+    def _learn_loops(self, value: Any) -> None:
+        if isinstance(value, list):
+            for item in value:
+                self._learn_loops(item)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if str(key).startswith("Fn::ForEach::") and isinstance(inner, list) and len(inner) == 3:
+                    items = inner[1] if isinstance(inner[1], list) else [inner[1]]
+                    known = tuple(text for item in items for text in self.texts(item))
+                    self._values[str(inner[0])] = known or (UNKNOWN,)
+                self._learn_loops(inner)
+
+    def _call(self, value: dict[str, Any]) -> tuple[str, ...]:
+        if len(value) != 1:
+            return ()
+        ((name, given),) = value.items()
+        match name:
+            case "Ref":
+                return self._ref(str(given))
+            case "Fn::Sub":
+                return self._sub(given)
+            case "Fn::Join" if isinstance(given, list) and len(given) == 2:
+                return self._join(given[0], given[1])
+            case "Fn::If" if isinstance(given, list) and len(given) == 3:
+                return self._few(text for each in self._branches(given) for text in self.texts(each))
+            case "Fn::FindInMap" if isinstance(given, list) and len(given) >= 3:
+                return self._find(given)
+            case "Fn::Select" if isinstance(given, list) and len(given) == 2:
+                return self._select(given[0], given[1])
+            case _ if name.startswith("Fn::"):
+                return (UNKNOWN,)
+        return ()
+
+    def _ref(self, name: str) -> tuple[str, ...]:
+        if name in self._values:
+            return self._values[name]
+        if name not in self._named:
+            self._named[name] = (UNKNOWN,)  # also what a name made of itself comes to
+            resource = mapping(self._resources.get(name))
+            self._named[name] = self.name(resource) or (UNKNOWN,)
+        return self._named[name]
+
+    def _sub(self, given: Any) -> tuple[str, ...]:
+        text, own = given, {}
+        if isinstance(given, list) and len(given) == 2:
+            text, own = given[0], mapping(given[1])
+        if not isinstance(text, str):
+            return (UNKNOWN,)
+        parts: list[tuple[str, ...]] = []
+        end = 0
+        for found in _VARIABLE.finditer(text):
+            parts.append(self.texts(text[end : found.start()]))
+            end = found.end()
+            literal, name = found.group(1), found.group(2).strip()
+            if literal:
+                parts.append((f"${{{name}}}",))
+            elif name in own:
+                parts.append(self.texts(own[name]))
+            else:
+                parts.append(self._ref(name) if "." not in name or name in self._values else (UNKNOWN,))
+        parts.append(self.texts(text[end:]))
+        return self._combined(parts)
+
+    def _join(self, separator: Any, items: Any) -> tuple[str, ...]:
+        between = plain(separator) or ""
+        found: list[str] = []
+        for each in self._items(items):
+            parts: list[tuple[str, ...]] = []
+            for item in each:
+                if texts := self.texts(item):  # AWS::NoValue is no item
+                    parts += [(between,), texts] if parts else [texts]
+            found += self._combined(parts)
+        return self._few(found)
+
+    def _select(self, index: Any, items: Any) -> tuple[str, ...]:
+        numbers = [int(each) for each in self.texts(index) if each.isdecimal() and len(each) < 6]
+        chosen = [each[n] for each in self._items(items) for n in numbers if n < len(each)]
+        return self._few(text for each in chosen for text in self.texts(each)) or (UNKNOWN,)
+
+    def _find(self, given: list[Any]) -> tuple[str, ...]:
+        level: list[Any] = [self._mappings]
+        for step, key in enumerate(given[:3]):
+            names = self.texts(key)
+            if any(UNKNOWN in name for name in names):
+                level = [inner for each in level for inner in each.values()]
+            else:
+                level = [each[name] for each in level for name in names if name in mapping(each)]
+            level = [each for each in level if each is not None]
+            if step < 2:
+                level = [each for each in level if isinstance(each, dict)]
+        default = [mapping(each)["DefaultValue"] for each in given[3:] if "DefaultValue" in mapping(each)]
+        return self._few(text for each in [*level, *default] for text in self.texts(each)) or (UNKNOWN,)
+
+    def _items(self, value: Any) -> list[list[Any]]:
+        """The lists that a value may come to be."""
+        if isinstance(value, list):
+            return [value]
+        if isinstance(value, dict) and len(value) == 1:
+            ((name, given),) = value.items()
+            if name == "Ref" and given in self._lists:
+                return [text.split(",") for text in self._values[given]]
+            if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
+                return [items for each in self._branches(given) for items in self._items(each)]
+            if name == "Fn::Split" and isinstance(given, list) and len(given) == 2:
+                separator = plain(given[0])
+                return [text.split(separator) if separator else [text] for text in self.texts(given[1])]
+            if name == "Fn::FindInMap":
+                return [[text] for text in self.texts(value)]
+        return [[UNKNOWN]]
+
+    def _branches(self, given: list[Any]) -> list[Any]:
+        held = self.holds(given[0])
+        return given[1:] if held is None else [given[1] if held else given[2]]
+
+    def _truth(self, value: Any) -> bool | None:
+        if not isinstance(value, dict) or len(value) != 1:
+            return None
+        ((name, given),) = value.items()
+        if name == "Condition":
+            return self.holds(given)
+        if not isinstance(given, list):
+            return None
+        if name == "Fn::Equals" and len(given) == 2:
+            left, right = self.texts(given[0]), self.texts(given[1])
+            if len(left) != 1 or len(right) != 1 or any(UNKNOWN in each for each in (left[0], right[0])):
+                return None
+            return left[0] == right[0]
+        truths = [self._truth(each) for each in given]
+        match name:
+            case "Fn::Not" if len(truths) == 1:
+                return None if truths[0] is None else not truths[0]
+            case "Fn::And":
+                return False if False in truths else None if None in truths else True
+            case "Fn::Or":
+                return True if True in truths else None if None in truths else False
+        return None
+
+    def _combined(self, parts: list[tuple[str, ...]]) -> tuple[str, ...]:
+        number = 1
+        for each in parts:
+            number *= max(len(each), 1)
+            if number > _MOST:
+                raise TooManyError
+        if sum(max(map(len, each), default=0) for each in parts) > _LONGEST:
+            raise TooManyError
+        return self._few("".join(each) for each in product(*(each or ("",) for each in parts)))
+
+    def _few(self, texts: Iterable[str]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for text in texts:
+            found[text] = None
+            if len(found) > _MOST:
+                raise TooManyError
+        return tuple(found)

@@ -1,0 +1,264 @@
+"""What a branch's template may not name, by the target of its kind of environment: found before AWS sees it.
+
+This is the first of two fences, and the one that explains itself. The second is IAM: CloudFormation works with the
+target's service role, which can make roles only under the permissions boundary and pass only its own. What only AWS
+can work out (an import, a value in its parameter store, a nested template) passes here and stops there.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deployer.environments import Environment, Kind
+from deployer.resolving import UNKNOWN, Path, Resolver, TooManyError, mapping, plain
+from deployer.targets import Target
+from deployer.template import Document
+from deployer.validation import Finding
+
+# overlapping and of bounded length: an ARN may hide behind the beginning of another, and a text of them is long
+_PART = r"[^:\s\"',\\]{0,100}"
+_ARN = re.compile(rf"(?=(arn:{_PART}:({_PART}):{_PART}:({_PART}):([^\s\"',;\\]{{0,300}})))")
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+_SERVICE_ROLES = "aws-service-role/"
+_BOUNDED = {"AWS::IAM::Role", "AWS::IAM::User"}
+_MAKES_ROLES = {"AWS::Serverless::Function": "Function", "AWS::Serverless::StateMachine": "StateMachine"}
+_TAKES_ROLES = {
+    "AWS::IAM::InstanceProfile": ("Roles",),
+    "AWS::IAM::ManagedPolicy": ("Roles", "Users"),
+    "AWS::IAM::Policy": ("Roles", "Users"),
+    "AWS::IAM::RolePolicy": ("RoleName",),
+    "AWS::IAM::UserPolicy": ("UserName",),
+}
+_KNOWN_TRANSFORMS = {
+    "AWS::CodeDeployBlueGreen",
+    "AWS::LanguageExtensions",
+    "AWS::SecretsManager-2020-07-23",
+    "AWS::SecretsManager-2024-09-16",
+    "AWS::Serverless-2016-10-31",
+}
+# what no boundary holds, whatever it says
+_ESCAPES = {
+    "AWS::CloudFormation::Macro": "it rewrites other templates of the account",
+    "AWS::CloudFormation::StackSet": "it makes stacks in other accounts and regions, with other rights",
+    "AWS::IAM::AccessKey": "its keys work outside AWS",
+    "AWS::IAM::OIDCProvider": "it lets others sign in to the account",
+    "AWS::IAM::SAMLProvider": "it lets others sign in to the account",
+    "AWS::IAM::ServiceLinkedRole": "its role belongs to the whole account",
+    "AWS::Organizations::Account": "it makes accounts",
+    "AWS::Organizations::Policy": "it changes the rights of accounts",
+}
+
+
+def rights_findings(
+    document: Document,
+    environment: Environment,
+    values: Mapping[str, str],
+    origins: Mapping[str, tuple[str, int | None]],
+    resolver: Resolver,
+    target: Target,
+    given: Mapping[str, str],
+) -> Iterator[Finding]:
+    """What a template names outside its target.
+
+    For every kind of environment: an ARN, or an account in a policy's `Principal`, of another account than the
+    target's. For development, if the target says anything of rights (`Target.bounded`), also:
+
+    - the ARN of a role, or a role's or user's name to attach a policy to, that is not made in this template, does not
+      begin with the environment's own name (roles of the stacks that its pipeline deploys do), is no service-linked
+      role and is not among `allowed_roles`;
+    - a role or user without the target's permissions boundary, or with another one, if the target has one;
+    - what no boundary holds: access keys, identity providers, stack sets, macros (also `AWS::Include`: what they put
+      into the template is not seen here);
+    - as a warning, a nested stack, whose template is not seen here.
+
+    A group is not refused: it gives rights to users alone, and those bear the boundary.
+
+    Args:
+        document: the template.
+        environment: whose stack it is to be.
+        values: what each parameter is given.
+        origins: file and line where a parameter's value stands, for those that come from a file.
+        resolver: of this template with these values.
+        target: of the environment's kind.
+        given: what the installation gives to every template; these values may be named wherever they are.
+
+    Raises:
+        TooManyError: a text may come to be hundreds.
+    """
+    looked = _Look(document, environment, resolver, target, frozenset(given.values()))
+    seen: set[Finding] = set()
+    for each in looked.all(values, origins):
+        if each not in seen:
+            seen.add(each)
+            yield each
+
+
+class _Look:
+    def __init__(
+        self,
+        document: Document,
+        environment: Environment,
+        resolver: Resolver,
+        target: Target,
+        given: frozenset[str],
+    ) -> None:
+        self._document, self._resolver, self._target, self._given = document, resolver, target, given
+        self._strict = environment.kind is Kind.DEVELOPMENT and target.bounded
+        self._kind = environment.kind
+        self._prefix = f"{environment.stack_name}-"
+        self._resources = list(resolver.made())
+        self._own = {
+            text
+            for _, each in self._resources
+            if each.get("Type") in _BOUNDED
+            for text in resolver.name(each)
+            if UNKNOWN not in text
+        }
+
+    def all(
+        self, values: Mapping[str, str], origins: Mapping[str, tuple[str, int | None]]
+    ) -> Iterator[Finding]:
+        """Everything that is to be said; a thing may come twice."""
+        yield from self._texts(values, origins)
+        if self._strict:
+            yield from self._resource_findings()
+            yield from self._transforms()
+
+    def _texts(
+        self, values: Mapping[str, str], origins: Mapping[str, tuple[str, int | None]]
+    ) -> Iterator[Finding]:
+        """What any text of the template, or a parameter's value, names."""
+        file = self._document.file
+        for name, rules in mapping(self._document.fields.get("Parameters")).items():
+            default = plain(mapping(rules).get("Default"))
+            value = values.get(name, default)
+            if value is None:
+                continue
+            inside = "Default" if name not in values else ""
+            line = self._document.nearest_line("Parameters", name, *([inside] if inside else []))
+            where = origins.get(name, (file, line))
+            yield from (Finding("error", *where, f"{name}: {text}") for text in self._named(value))
+        parts: list[tuple[Path, Any]] = [*self._resources]
+        parts += [
+            ((section,), self._document.fields.get(section))
+            for section in ("Outputs", "Conditions", "Globals")
+        ]
+        for path, part in parts:
+            for inner, leaf in self._resolver.leaves(part, path):
+                for text in self._spelt(inner, leaf):
+                    for problem in (*self._named(text), *self._principal(inner, text)):
+                        yield Finding("error", file, self._document.nearest_line(*inner), problem)
+
+    def _spelt(self, path: Path, leaf: Any) -> tuple[str, ...]:
+        try:
+            return self._resolver.texts(leaf)
+        except TooManyError as error:
+            raise TooManyError(self._document.nearest_line(*path)) from error
+
+    def _named(self, text: str) -> Iterator[str]:
+        if text in self._given or "arn:" not in text:
+            return
+        for found in _ARN.finditer(text):
+            arn, service, account, resource = found.groups()
+            if arn in self._given or self._target.allows(arn):
+                continue
+            shown = arn.replace(UNKNOWN, "?")[:120]
+            if self._foreign(account):
+                yield (
+                    f"{shown} is of account {account}; {self._kind} is in {self._target.account}"
+                    f" ({self._remedy('allow it')})"
+                )
+            elif self._strict and service == "iam" and resource.startswith("role/") and self._alien(resource):
+                yield (
+                    f"{shown} is no role of this template; make the role here, name it"
+                    f" !Sub ${{PipelineName}}-..., or {self._remedy('have it allowed')}"
+                )
+
+    def _remedy(self, words: str) -> str:
+        return f"{words} by {self._kind}.allowed_roles in DEPLOYER_TARGETS"
+
+    def _foreign(self, account: str) -> bool:
+        return bool(self._target.account and _ACCOUNT.fullmatch(account) and account != self._target.account)
+
+    def _alien(self, resource: str) -> bool:
+        path = resource.removeprefix("role/")
+        return not path.startswith(_SERVICE_ROLES) and self._alien_name(path.rpartition("/")[2])
+
+    def _alien_name(self, name: str) -> bool:
+        return not (name in self._own or name.startswith((self._prefix, UNKNOWN)) or not name)
+
+    def _principal(self, path: Path, text: str) -> Iterator[str]:
+        if "Principal" in path and self._foreign(text):
+            yield f"account {text} is a principal; {self._kind} is in {self._target.account}"
+
+    def _resource_findings(self) -> Iterator[Finding]:
+        """What a development template may not make, and roles without their boundary."""
+        for path, resource in self._resources:
+            kind = str(resource.get("Type"))
+            name = path[-1]
+            properties = mapping(resource.get("Properties"))
+            if kind in _ESCAPES:
+                text = (
+                    f"{name} is of type {kind}, which a development template may not have: {_ESCAPES[kind]}"
+                )
+                yield self._at("error", text, *path, "Type")
+            elif kind == "AWS::CloudFormation::Stack":
+                text = f"the template of {name} is not looked at; the service role alone bounds what it makes"
+                yield self._at("warning", text, *path, "Type")
+            if self._target.permissions_boundary:
+                yield from self._boundary(path, kind, properties)
+            for key in _TAKES_ROLES.get(kind, ()):
+                for text in self._resolver.texts(properties.get(key)):
+                    if self._alien_name(text):
+                        shown = text.replace(UNKNOWN, "?")[:120]
+                        problem = f"{name} gives rights to {shown!r}, which is not made in this template"
+                        yield self._at("error", problem, *path, "Properties", key)
+
+    def _boundary(self, path: Path, kind: str, properties: Mapping[str, Any]) -> Iterator[Finding]:
+        told = properties.get("PermissionsBoundary")
+        if kind in _MAKES_ROLES:
+            common = mapping(mapping(self._document.fields.get("Globals")).get(_MAKES_ROLES[kind]))
+            if "Role" in properties or "Role" in common:
+                return
+            told = told or common.get("PermissionsBoundary")
+        elif kind not in _BOUNDED and told is None:
+            return
+        remedy = (
+            "PermissionsBoundary: !Ref PermissionsBoundary (deployer gives that parameter if it is declared)"
+        )
+        texts = self._resolver.texts(told) if told is not None else ()
+        if not texts:
+            yield self._at("error", f"{path[-1]} needs {remedy}", *path)
+            return
+        for text in texts:
+            if text != self._target.permissions_boundary:
+                shown = text.replace(UNKNOWN, "?")[:120]
+                problem = f"{path[-1]} has the boundary {shown}, which is not its target's; write {remedy}"
+                yield self._at("error", problem, *path, "Properties", "PermissionsBoundary")
+                return
+
+    def _transforms(self) -> Iterator[Finding]:
+        """Macros: what they make of the template is not seen here."""
+        for path, name in _macros(self._document.fields):
+            if name not in _KNOWN_TRANSFORMS:
+                text = f"the macro {name} may make anything of this template; a development template may not use it"
+                yield self._at("error", text, *path)
+
+    def _at(self, level: str, text: str, *path: str | int) -> Finding:
+        return Finding(level, self._document.file, self._document.nearest_line(*path), text)
+
+
+def _macros(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _macros(inner, (*path, position))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            here = (*path, key)
+            if key == "Fn::Transform":
+                yield here, plain(mapping(inner).get("Name")) or "?"
+            elif key == "Transform" and not path:
+                names = inner if isinstance(inner, list) else [inner]
+                yield from ((here, plain(mapping(each).get("Name") or each) or "?") for each in names)
+            else:
+                yield from _macros(inner, here)

@@ -1,0 +1,322 @@
+"""What is wrong with a template and its parameters, told before AWS is asked: all of it, each with file and line.
+
+Nothing here knows AWS; what only AWS knows is not judged. The limits are those of
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import regex
+
+from deployer.environments import Environment, Kind
+from deployer.errors import one_line
+from deployer.resolving import NAMES, UNKNOWN, Path, Resolver, mapping, plain
+from deployer.template import Document, at
+
+SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
+VALUE_LIMIT = 4096  # bytes
+PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
+GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
+_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
+_PATTERN_LIMIT = 1000  # characters
+_PATTERN_SECONDS = 0.2
+_OWN = "\ufff9"  # stands for what no two branches share
+_NAMES_A_STACK = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
+_NAMES_A_BRANCH = (*_NAMES_A_STACK, "RepoBranch", "RefName", "StackConfiguration")
+# names that a whole account, or all of AWS, has but once: the second branch could never be made
+_ONCE = {"AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::ManagedPolicy", "AWS::S3::Bucket", PIPELINE_TYPE}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to be said of a file.
+
+    Attributes:
+        level: `error` refuses the deployment, `warning` does not, `note` is of deployer itself.
+        file: its path in the repository.
+        line: where, counted from 1; None for the file as a whole.
+        text: what is wrong and what to do, in one line.
+        environments: the kinds of environment that have it; empty for the one that was looked at.
+    """
+
+    level: str
+    file: str
+    line: int | None
+    text: str
+    environments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return one_line(f"{at(self.file, self.line)}: {self.text}")
+
+
+class Linter(Protocol):
+    """Something that knows the properties of every type of resource."""
+
+    def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
+        """Look at one template. It never raises: where it cannot look, it says so in a note.
+
+        Args:
+            name: of the file in `deploy/`.
+            template: its text.
+            regions: where it is to be deployed; empty for any.
+        """
+        ...
+
+
+def refusal(findings: Sequence[Finding]) -> str:
+    """One line for all errors among some findings: the first one, and how many more; empty if there is none."""
+    errors = [each for each in findings if each.level == "error"]
+    if not errors:
+        return ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{errors[0]}{more}"
+
+
+def structure(document: Document) -> list[Finding]:
+    """What keeps a template from being looked at any further."""
+    found = [
+        Finding("error", document.file, line, f"{key} stands twice in one mapping; keep one of them")
+        for key, line in document.repeated[:100]
+    ]
+    for section in ("Resources", "Parameters", "Conditions", "Mappings", "Outputs"):
+        value = document.fields.get(section)
+        if value is not None and not isinstance(value, dict):
+            line = document.line_of(section)
+            found.append(Finding("error", document.file, line, f"{section} is not a mapping"))
+        elif isinstance(value, dict) and len(value) > _LIMITS.get(section, len(value)):
+            text = f"{len(value)} {section}; CloudFormation takes at most {_LIMITS[section]}"
+            found.append(Finding("error", document.file, document.line_of(section), text))
+    resources = document.fields.get("Resources")
+    if resources is None or (isinstance(resources, dict) and not any(map(_is_pipeline, _all(resources)))):
+        line = document.line_of("Resources") or 1
+        text = f"no resource of type {PIPELINE_TYPE}: each environment needs its pipeline"
+        found.append(Finding("error", document.file, line, text))
+    return found
+
+
+def _all(resources: Any) -> Iterator[Any]:
+    for name, resource in resources.items():
+        yield resource
+        if name.startswith("Fn::ForEach::") and isinstance(resource, list):
+            for part in resource:
+                yield from mapping(part).values()
+
+
+def _is_pipeline(resource: Any) -> bool:
+    return isinstance(resource, dict) and resource.get("Type") == PIPELINE_TYPE
+
+
+def template_findings(
+    document: Document, environment: Environment, values: Mapping[str, str], resolver: Resolver
+) -> Iterator[Finding]:
+    """What is wrong with the pipeline and the names in a template of sound structure.
+
+    Args:
+        document: the template.
+        environment: whose stack it is to be.
+        values: what each of its parameters is given.
+        resolver: of this template with these values.
+
+    Raises:
+        TooManyError: a text in it may come to be hundreds.
+    """
+    yield from _pipelines(document, environment, resolver)
+    yield from _twins(document, resolver)
+    if environment.kind is Kind.DEVELOPMENT:
+        yield from _shared_names(document, _apart(document, values, _NAMES_A_BRANCH))
+        yield from _shared_stacks(document, _apart(document, values, _NAMES_A_STACK))
+
+
+def _apart(document: Document, values: Mapping[str, str], own: Sequence[str]) -> Resolver:
+    """Works texts out so that what no two branches share shows in them."""
+    known = {name: _OWN if name in own else value for name, value in values.items()}
+    return Resolver(document.fields, known, {name: _OWN for name in own if name.startswith("AWS::")})
+
+
+def _pipelines(document: Document, environment: Environment, resolver: Resolver) -> Iterator[Finding]:
+    made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
+    names = [(path, resolver.name(each)) for path, each in made]
+    ours = [path for path, texts in names if environment.stack_name in texts]
+    if made and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
+        path, texts = names[0]
+        shown = f"{texts[0]!r}" if texts else "chosen by AWS"
+        yield Finding(
+            "error",
+            document.file,
+            document.nearest_line(*path, "Properties", "Name"),
+            f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), by which"
+            " deployer finds it",
+        )
+    for path, resource in made:
+        if path not in ours and ours:
+            continue  # another one, which deployer does not start
+        stages = mapping(resource.get("Properties")).get("Stages")
+        first = stages[0] if isinstance(stages, list) and stages else None
+        actions = mapping(first).get("Actions")
+        if not isinstance(actions, list) or any("Fn::If" in mapping(each) for each in actions):
+            continue
+        kinds = [mapping(mapping(each).get("ActionTypeId")) for each in actions]
+        providers = [text for kind in kinds for text in resolver.texts(kind.get("Provider"))]
+        if not any(text in GIT_PROVIDERS or UNKNOWN in text for text in providers):
+            yield Finding(
+                "error",
+                document.file,
+                document.nearest_line(*path, "Properties", "Stages", 0, "Actions"),
+                "the pipeline's first stage has no source action that reads a git repository; its Provider is"
+                " CodeStarSourceConnection",
+            )
+
+
+def _twins(document: Document, resolver: Resolver) -> Iterator[Finding]:
+    """Two resources of one type and name in one template."""
+    seen: dict[tuple[str, str], str] = {}
+    for path, resource in resolver.made():
+        kind = str(resource.get("Type"))
+        texts = resolver.name(resource)
+        perhaps = "Condition" in resource and resolver.holds(resource["Condition"]) is None
+        if perhaps or len(texts) != 1 or UNKNOWN in texts[0]:
+            continue
+        other = seen.setdefault((kind, texts[0]), str(path[-1]))
+        if other != str(path[-1]):
+            line = document.nearest_line(*path, "Properties", NAMES[kind])
+            text = f"{path[-1]} has the name {texts[0]!r} that {other} has already; {kind} needs names that differ"
+            yield Finding("error", document.file, line, text)
+
+
+def _shared_names(document: Document, resolver: Resolver) -> Iterator[Finding]:
+    """Names that every branch's stack would give to a resource of its own.
+
+    AWS refuses the second of them whatever we say, so this widens nobody's rights; it is told early because the branch
+    that meets it is not the one that wrote it. Where a whole account or all of AWS has one name but once, two branches
+    can never stand side by side, which is what a pipeline per branch is for: an error. Names of a region or of a
+    service's own scope are a warning: a template may mean to have one branch only.
+    """
+    for path, resource in resolver.made():
+        kind = str(resource.get("Type"))
+        for text in resolver.name(resource):
+            if _OWN in text or UNKNOWN in text:
+                continue
+            yield Finding(
+                "error" if kind in _ONCE else "warning",
+                document.file,
+                document.nearest_line(*path, "Properties", NAMES[kind]),
+                f"{path[-1]} is named {text!r} on every branch, and AWS takes a name but once; write"
+                f" !Sub ${{PipelineName}}-{_tail(text)}, or leave {NAMES[kind]} out",
+            )
+            break
+
+
+def _tail(text: str) -> str:
+    return text.rpartition("/")[2][:40] or "name"
+
+
+def _shared_stacks(document: Document, resolver: Resolver) -> Iterator[Finding]:
+    """Stacks that every branch's pipeline would deploy to."""
+    for path, resource in resolver.made():
+        if not _is_pipeline(resource):
+            continue
+        stages = mapping(resource.get("Properties")).get("Stages")
+        for inner, action in _actions(stages, (*path, "Properties", "Stages")):
+            configuration = mapping(action.get("Configuration"))
+            kind = mapping(action.get("ActionTypeId"))
+            if "CloudFormation" not in resolver.texts(kind.get("Provider")):
+                continue
+            for text in resolver.texts(configuration.get("StackName")):
+                if _OWN in text or UNKNOWN in text or "#{" in text:
+                    continue
+                yield Finding(
+                    "error",
+                    document.file,
+                    document.nearest_line(*inner, "Configuration", "StackName"),
+                    f"every branch would deploy to one stack, {text!r}; write !Sub ${{PipelineName}}-{_tail(text)}",
+                )
+                break
+
+
+def _actions(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if isinstance(value, dict):
+        if "ActionTypeId" in value:
+            yield path, value
+        for key, inner in value.items():
+            yield from _actions(inner, (*path, key))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _actions(inner, (*path, position))
+
+
+def value_problem(rules: Mapping[str, Any], value: str) -> str:
+    """Why CloudFormation would refuse a value of a parameter; empty if it would not.
+
+    Args:
+        rules: the parameter as its template declares it.
+        value: what it is given.
+    """
+    kind = str(rules.get("Type", "String"))
+    if kind.startswith("AWS::SSM::Parameter::"):
+        return ""  # it is but the name of the value
+    if len(value.encode(errors="replace")) > VALUE_LIMIT:
+        return f"is longer than {VALUE_LIMIT:,} bytes"
+    listed = kind.startswith("List<") or kind == "CommaDelimitedList"
+    items = [each.strip() for each in value.split(",")] if listed else [value]
+    if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _number(each) is None]):
+        return f"is {_shown(wrong[0])}, which is no number"
+    allowed = rules.get("AllowedValues")
+    if isinstance(allowed, list):
+        wrong = [each for each in items if not any(_same(one, each) for one in allowed)]
+        if wrong:
+            return f"is {_shown(wrong[0])}, which is none of {_listed(allowed)}"
+    if kind == "Number":
+        return _out_of_range(_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_shown(value)}")
+    if kind == "String":
+        length = f"is {_shown(value)} of {len(value)} characters"
+        return _out_of_range(len(value), rules, "MinLength", "MaxLength", length) or _unlike(rules, value)
+    return ""
+
+
+def _out_of_range(number: float, rules: Mapping[str, Any], low: str, high: str, told: str) -> str:
+    least, most = _number(plain(rules.get(low))), _number(plain(rules.get(high)))
+    if least is not None and number < least:
+        return f"{told}; {low} is {least:g}"
+    if most is not None and number > most:
+        return f"{told}; {high} is {most:g}"
+    return ""
+
+
+def _unlike(rules: Mapping[str, Any], value: str) -> str:
+    pattern = plain(rules.get("AllowedPattern"))
+    if not pattern or len(pattern) > _PATTERN_LIMIT:
+        return ""
+    try:  # a pattern of the branch's own: it may take for ever, or be one that only Java knows
+        if regex.fullmatch(pattern, value, timeout=_PATTERN_SECONDS):
+            return ""
+    except (regex.error, TimeoutError, RecursionError, OverflowError, ValueError):
+        return ""
+    told = plain(rules.get("ConstraintDescription"))
+    return f"is {_shown(value)}, which does not match {pattern}" + (f": {told}" if told else "")
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def _same(allowed: Any, value: str) -> bool:
+    if isinstance(
+        allowed, bool
+    ):  # YAML has many words for it, and only CloudFormation knows which was written
+        return value.lower() in ({"true", "yes", "on"} if allowed else {"false", "no", "off"})
+    text = plain(allowed)
+    return text == value or (not isinstance(allowed, str) and _number(text) == _number(value) is not None)
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else f"{value[:57]}...")
+
+
+def _listed(allowed: Sequence[Any]) -> str:
+    words = [plain(each) or "?" for each in allowed]
+    return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
