@@ -7,15 +7,16 @@ import io
 import json
 import uuid
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sandbox.aws import storage
 from sandbox.aws.builds import Build, Builder, BuildFailedError
 from sandbox.aws.clock import Future, Process, Scheduler
-from sandbox.aws.events import ACCOUNT, REGION
 from sandbox.aws.executions import ActionError
 from sandbox.aws.pipelines import ActionRun, Artifact, Execution, Pipeline, Revision
+from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 from sandbox.aws.sources import Repositories, SourceError
 from sandbox.aws.stackactions import StackActions
@@ -31,23 +32,24 @@ class Actions:
 
     def __init__(
         self,
+        place: Place,
         scheduler: Scheduler,
-        stacks: Stacks,
+        stacks: Callable[[Place], Stacks],
         repositories: Repositories,
         projects: dict[str, dict[str, Any]],
         builder: Builder,
     ) -> None:
+        self._place = place
         self._scheduler = scheduler
         self._repositories = repositories
         self._projects = projects
         self._builder = builder
-        self.address = ""
         self._performers = {
             ("Source", "CodeStarSourceConnection"): self._source,
             ("Source", "GitHub"): self._source,
             ("Build", "CodeBuild"): self._build,
             ("Test", "CodeBuild"): self._build,
-            ("Deploy", "CloudFormation"): StackActions(scheduler, stacks).perform,
+            ("Deploy", "CloudFormation"): StackActions(place, stacks).perform,
             ("Deploy", "S3"): self._deploy_s3,
             ("Approval", "Manual"): self._approve,
         }
@@ -108,8 +110,9 @@ class Actions:
         project = run.configuration["ProjectName"]
         if project not in self._projects:
             raise ActionError(
-                f"Error calling startBuild: Project cannot be found: arn:aws:codebuild:{REGION}:{ACCOUNT}:"
-                f"project/{project} (Service: AWSCodeBuild; Error Code: ResourceNotFoundException)"
+                "Error calling startBuild: Project cannot be found: "
+                f"{self._place.arn('codebuild', f'project/{project}')} "
+                "(Service: AWSCodeBuild; Error Code: ResourceNotFoundException)"
             )
         inputs = {a["name"]: execution.artifacts[a["name"]].path for a in run.declared["inputArtifacts"]}
         primary = run.configuration.get("PrimarySource")
@@ -125,9 +128,10 @@ class Actions:
             directory=directory,
             commit=execution.revisions[0].sha if execution.revisions else "",
             initiator=f"codepipeline/{pipeline.name}",
+            place=self._place,
         )
         run.external_id = build.id
-        run.external_url = f"{self.address}/_sandbox/logs/{build.id}"
+        run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
         processes = Processes()
         try:
             _, failure = yield self._scheduler.job(lambda: self._builder.run(build, processes))
@@ -157,7 +161,7 @@ class Actions:
         for name, content in files.items():
             storage.write(bucket, f"{key.strip('/')}/{name}".lstrip("/"), content)
         run.summary = "Deployment Succeeded"
-        run.external_url = f"{self.address}/{bucket}/"
+        run.external_url = f"{self._builder.address}/{bucket}/"
 
     # ---- approvals
 

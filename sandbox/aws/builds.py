@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.aws import buildspec, storage
+from sandbox.aws import buildspec, identity, storage
 from sandbox.aws.buildspec import Artifacts, Buildspec, BuildspecError
-from sandbox.aws.events import REGION
+from sandbox.aws.places import Place
 from sandbox.aws.workspace import Processes, Workspace
 
 _LONGEST = 120.0
@@ -43,6 +43,7 @@ class Build:
     directory: Path
     commit: str
     initiator: str
+    place: Place
     exported: dict[str, str] = field(default_factory=dict)
 
 
@@ -133,17 +134,19 @@ class Builder:
             *(build.project.get("Environment") or {}).get("EnvironmentVariables", []),
             *build.environment,
         ]
+        place = build.place
+        key, secret = identity.access_key(place.account)
         # The project's and the action's variables win over the buildspec's, as in CodeBuild.
         return {
             **inherited,
             "PATH": os.pathsep.join(path),
             "HOME": str(self._workspace.home),
             "CI": "true",
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": place.region,
+            "AWS_REGION": place.region,
             "AWS_ENDPOINT_URL": self.address,
-            "AWS_ACCESS_KEY_ID": "sandbox",
-            "AWS_SECRET_ACCESS_KEY": "sandbox",
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
             "CODEBUILD_CI": "true",
             "CODEBUILD_BUILD_ID": build.id,
             "CODEBUILD_BUILD_SUCCEEDING": "1",
@@ -153,9 +156,9 @@ class Builder:
             "CODEBUILD_SRC_DIR": str(work),
             **{f"CODEBUILD_SRC_DIR_{name}": str(p) for name, p in list(build.inputs.items())[1:]},
             **spec.variables,
-            **{k: _stored("PARAMETER_STORE", v) for k, v in spec.parameters.items()},
-            **{k: _stored("SECRETS_MANAGER", v) for k, v in spec.secrets.items()},
-            **{_either(v, "Name"): _value(v) for v in declared},
+            **{k: _stored(place, "PARAMETER_STORE", v) for k, v in spec.parameters.items()},
+            **{k: _stored(place, "SECRETS_MANAGER", v) for k, v in spec.secrets.items()},
+            **{_either(v, "Name"): _value(place, v) for v in declared},
         }
 
     @staticmethod
@@ -201,15 +204,15 @@ def _either(variable: Mapping[str, Any], key: str) -> str:
     return str(value)
 
 
-def _value(variable: Mapping[str, Any]) -> str:
+def _value(place: Place, variable: Mapping[str, Any]) -> str:
     kind, value = _either(variable, "Type"), _either(variable, "Value")
-    return value if kind == "PLAINTEXT" else _stored(kind, value)
+    return value if kind == "PLAINTEXT" else _stored(place, kind, value)
 
 
-def _stored(kind: str, reference: str) -> str:
+def _stored(place: Place, kind: str, reference: str) -> str:
     try:
         if kind == "PARAMETER_STORE":
-            return storage.parameter(reference)
-        return storage.secret(reference)
+            return storage.parameter(place, reference)
+        return storage.secret(place, reference)
     except storage.NoSuchObjectError as error:
         raise BuildFailedError("DOWNLOAD_SOURCE", "CLIENT_ERROR", str(error)) from error

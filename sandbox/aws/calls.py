@@ -23,6 +23,8 @@ class Call:
     user_agent: str
     status: int
     code: str
+    account: str
+    region: str
     seq: int = 0
 
 

@@ -10,7 +10,6 @@ from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
 from sandbox.aws.protocol import AwsError
 
 _PAGE = 100
-_CALLER = "arn:aws:iam::123456789012:user/sandbox"
 
 Parameters = Mapping[str, Any]
 
@@ -79,7 +78,7 @@ class CodePipeline:
         execution = self._pipelines.start(
             pipeline,
             trigger="StartPipelineExecution",
-            detail=_CALLER,
+            detail=f"arn:aws:iam::{self._pipelines.place.account}:user/sandbox",
             token=given.get("clientRequestToken"),
             pins=pins,
             variables=variables,

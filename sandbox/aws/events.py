@@ -15,11 +15,9 @@ from typing import Any
 from urllib import error, request
 
 from sandbox.aws.faults import Faults
+from sandbox.aws.places import Place
 
 log = logging.getLogger(__name__)
-
-ACCOUNT = "123456789012"
-REGION = "us-east-1"
 
 _TIMEOUT = 5.0
 _RETRY_FOR = 300.0
@@ -61,9 +59,15 @@ class Events:
             self.taken.clear()
 
     def emit(
-        self, source: str, detail_type: str, resources: list[str], detail: dict[str, Any], when: datetime
+        self,
+        source: str,
+        detail_type: str,
+        resources: list[str],
+        detail: dict[str, Any],
+        when: datetime,
+        place: Place,
     ) -> None:
-        """Queue an event; never waits."""
+        """Queue an event of a place; never waits."""
         if not self._url:
             return
         body = json.dumps(
@@ -72,9 +76,9 @@ class Events:
                 "id": str(uuid.uuid4()),
                 "detail-type": detail_type,
                 "source": source,
-                "account": ACCOUNT,
+                "account": place.account,
                 "time": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "region": REGION,
+                "region": place.region,
                 "resources": resources,
                 "detail": detail,
             }

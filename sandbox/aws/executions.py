@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.aws.clock import Future, Process, Scheduler
-from sandbox.aws.events import REGION, Events
+from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
 from sandbox.aws.pipelines import RUNNING, ActionRun, Execution, Pipeline, StageRun, check
+from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 
 log = logging.getLogger(__name__)
@@ -39,29 +40,30 @@ Perform = Callable[[Pipeline, Execution, ActionRun], Process]
 
 
 class Pipelines:
-    """All pipelines of the account; every method is called with the simulator's lock held."""
+    """All pipelines of a place; every method is called with the simulator's lock held."""
 
-    def __init__(self, scheduler: Scheduler, faults: Faults, events: Events, directory: Path) -> None:
+    limit = 1000
+    """How many pipelines there may be."""
+
+    def __init__(
+        self, scheduler: Scheduler, faults: Faults, events: Events, directory: Path, place: Place
+    ) -> None:
         self._scheduler = scheduler
         self._faults = faults
         self._events = events
         self._directory = directory
+        self.place = place
         self._number = itertools.count(1)
         self.perform: Perform | None = None
         self.all: dict[str, Pipeline] = {}
         self.history: deque[tuple[Pipeline, Execution]] = deque(maxlen=_REMEMBERED)
-
-    def reset(self) -> None:
-        """Forget all pipelines; their processes have been cancelled."""
-        self.all.clear()
-        self.history.clear()
 
     def get(self, name: str) -> Pipeline:
         """A pipeline; PipelineNotFoundException when there is none."""
         if name not in self.all:
             raise AwsError(
                 "PipelineNotFoundException",
-                f"Account '123456789012' does not have a pipeline with name '{name}'",
+                f"Account '{self.place.account}' does not have a pipeline with name '{name}'",
             )
         return self.all[name]
 
@@ -72,12 +74,20 @@ class Pipelines:
         if name in self.all:
             raise AwsError(
                 "PipelineNameInUseException",
-                f"A pipeline with the name '{name}' already exists in account '123456789012'",
+                f"A pipeline with the name '{name}' already exists in account '{self.place.account}'",
+            )
+        if len(self.all) >= self.limit:
+            raise AwsError(
+                "LimitExceededException",
+                f"The account {self.place.account} already has the maximum number of pipelines allowed in "
+                f"{self.place.region}: {self.limit}",
             )
         now = self._scheduler.now()
-        pipeline = Pipeline({**definition, "version": 1}, tags, now, now)
+        pipeline = Pipeline({**definition, "version": 1}, tags, now, now, self.place)
         self.all[name] = pipeline
-        self.start(pipeline, trigger="CreatePipeline", detail="arn:aws:iam::123456789012:user/sandbox")
+        self.start(
+            pipeline, trigger="CreatePipeline", detail=f"arn:aws:iam::{self.place.account}:user/sandbox"
+        )
         return 1
 
     def update(self, definition: dict[str, Any], restart: bool = False) -> int:
@@ -247,7 +257,7 @@ class Pipelines:
         self._tell_action(pipeline, execution, run, "STARTED")
         yield ACTION_SECONDS
         try:
-            if why := self._faults.action_failure(pipeline.name, stage.name, run.name):
+            if why := self._faults.action_failure(self.place, pipeline.name, stage.name, run.name):
                 raise ActionError(why)
             run.configuration = {
                 k: resolved(v, pipeline, execution) for k, v in declared.get("configuration", {}).items()
@@ -303,7 +313,12 @@ class Pipelines:
                 **({"error-code": run.error["code"]} if run.error else {}),
             }
         kind = run.declared["actionTypeId"]
-        more = {"action-execution-id": run.id, "region": REGION, "type": kind, **result}
+        more = {
+            "action-execution-id": run.id,
+            "region": run.declared.get("region") or self.place.region,
+            "type": kind,
+            **result,
+        }
         self._tell(pipeline, execution, "Action", state, stage=run.stage, action=run.name, **more)
 
     def _tell(self, pipeline: Pipeline, execution: Execution, kind: str, state: str, **more: Any) -> None:
@@ -321,6 +336,7 @@ class Pipelines:
             [pipeline.arn],
             detail,
             self._scheduler.now(),
+            self.place,
         )
 
 

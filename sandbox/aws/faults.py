@@ -1,14 +1,17 @@
 """Faults on order: throttling, errors, slowness, failing resources and actions, unreliable events.
 
-An order is a mapping with fields to match (a missing one, or "*", matches all), `count` (how often it
-strikes) or `probability`, and what it does. The kinds, with their own fields:
+An order is a mapping with fields to match (a missing one, or "*", matches all), `skip` (how many matches
+it lets pass first), `count` (how often it strikes) or `probability`, and what it does; each may match
+`account` and `region`. The kinds, with their own fields:
 
 - `throttle`: service, operation, name; instead of count or probability also `rate` a second and `burst`
 - `errors`: the same, `mode` ("before" or "after" the call took effect), `error`, `message`, `status`, or
   `drop` for a connection closed without an answer; strikes once unless told otherwise
 - `slow`: the same, `seconds`
-- `fail_resources`: stack, resource (logical id or type), on ("create", "update", "delete"), `reason`
+- `fail_resources`: stack, resource (logical id or type), on ("create", "update", "delete", "import",
+  "import_rollback"), `reason`
 - `fail_actions`: pipeline, stage, action, `reason`
+- `rates`: calls a second by service and operation, "*" for each other one, in every account and region
 - `events`: chances of `lose`, `duplicate`, `reorder`, `delay`, and `delay_seconds`
 - `seed`: makes the chances repeatable
 """
@@ -17,9 +20,11 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from sandbox.aws.places import Place
+from sandbox.aws.rates import Rates, check_rates, exceeded
 
 _MATCHED = {
     "throttle": ("service", "operation", "name"),
@@ -28,6 +33,7 @@ _MATCHED = {
     "fail_resources": ("stack", "resource", "on"),
     "fail_actions": ("pipeline", "stage", "action"),
 }
+_PLACED = ("account", "region")
 _DOES = {
     "throttle": {"rate", "burst"},
     "errors": {"mode", "error", "message", "status", "drop"},
@@ -52,6 +58,7 @@ class Faults:
         with self._lock:
             self._orders: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _MATCHED}
             self._events: dict[str, float] = {}
+            self._rates = Rates()
             self._seed: int | str | None = None
             self._random = random.Random()  # noqa: S311 - chances of simulated faults, no secret
 
@@ -72,14 +79,16 @@ class Faults:
                 checked[kind] = [_checked(kind, order) for order in _listed(kind, given)]
             elif kind == "events":
                 _check_chances(given)
+            elif kind == "rates":
+                check_rates(given)
             elif kind != "seed":
-                raise ValueError(
-                    f"unknown kind of fault {kind!r}; known are {', '.join([*_MATCHED, 'events', 'seed'])}"
-                )
+                known = ", ".join([*_MATCHED, "events", "rates", "seed"])
+                raise ValueError(f"unknown kind of fault {kind!r}; known are {known}")
         with self._lock:
             for kind, listed in checked.items():
                 self._orders[kind] += listed
             self._events.update({k: float(v) for k, v in orders.get("events", {}).items()})
+            self._rates.add(orders.get("rates", {}))
             if "seed" in orders:
                 self._seed = orders["seed"]
                 self._random = random.Random(self._seed)  # noqa: S311 - as above
@@ -91,29 +100,31 @@ class Faults:
                 kind: [{k: v for k, v in order.items() if not k.startswith("_")} for order in orders]
                 for kind, orders in self._orders.items()
             }
-            return {**orders, "events": dict(self._events), "seed": self._seed}
+            return {**orders, "events": dict(self._events), "rates": self._rates.shown(), "seed": self._seed}
 
-    def throttled(self, service: str, operation: str, name: str | None) -> bool:
+    def throttled(self, place: Place, service: str, operation: str, name: str | None) -> bool:
         """Whether this call shall be refused as one too many."""
-        return self._strike("throttle", service=service, operation=operation, name=name) is not None
+        order = self._strike("throttle", place, service=service, operation=operation, name=name)
+        with self._lock:
+            return order is not None or self._rates.exceeded(place, service, operation)
 
-    def error(self, service: str, operation: str, name: str | None) -> dict[str, Any] | None:
+    def error(self, place: Place, service: str, operation: str, name: str | None) -> dict[str, Any] | None:
         """The error ordered for this call."""
-        return self._strike("errors", service=service, operation=operation, name=name)
+        return self._strike("errors", place, service=service, operation=operation, name=name)
 
-    def delay(self, service: str, operation: str, name: str | None) -> float:
+    def delay(self, place: Place, service: str, operation: str, name: str | None) -> float:
         """Seconds by which this call shall take longer."""
-        order = self._strike("slow", service=service, operation=operation, name=name)
+        order = self._strike("slow", place, service=service, operation=operation, name=name)
         return float(order.get("seconds", 1)) if order else 0.0
 
-    def resource_failure(self, stack: str, logical_id: str, kind: str, verb: str) -> str | None:
+    def resource_failure(self, place: Place, stack: str, logical_id: str, kind: str, verb: str) -> str | None:
         """Why this resource shall fail to be created, updated or deleted, if it shall."""
-        order = self._strike("fail_resources", stack=stack, resource=(logical_id, kind), on=verb)
+        order = self._strike("fail_resources", place, stack=stack, resource=(logical_id, kind), on=verb)
         return str(order.get("reason", "Failure ordered for a test")) if order else None
 
-    def action_failure(self, pipeline: str, stage: str, action: str) -> str | None:
+    def action_failure(self, place: Place, pipeline: str, stage: str, action: str) -> str | None:
         """Why this action shall fail, if it shall."""
-        order = self._strike("fail_actions", pipeline=pipeline, stage=stage, action=action)
+        order = self._strike("fail_actions", place, pipeline=pipeline, stage=stage, action=action)
         return str(order.get("reason", "Failure ordered for a test")) if order else None
 
     def deliveries(self) -> list[float]:
@@ -130,13 +141,19 @@ class Faults:
     def _chance(self, kind: str) -> bool:
         return self._random.random() < self._events.get(kind, 0.0)
 
-    def _strike(self, kind: str, **facts: str | Collection[str] | None) -> dict[str, Any] | None:
+    def _strike(
+        self, kind: str, place: Place, **facts: str | Collection[str] | None
+    ) -> dict[str, Any] | None:
         """The first order that matches and strikes; one that has struck `count` times is removed."""
+        facts |= place.shown()
         with self._lock:
             for order in self._orders[kind]:
                 if not all(_fits(order.get(field), fact) for field, fact in facts.items()):
                     continue
-                if "rate" in order and not _exceeded(order):
+                if order.get("skip", 0) > 0:
+                    order["skip"] -= 1
+                    continue
+                if "rate" in order and not exceeded(order, order["rate"], order.get("burst", 1)):
                     continue
                 if self._random.random() >= float(order.get("probability", 1)):
                     continue
@@ -152,26 +169,16 @@ def _fits(wanted: str | None, fact: str | Collection[str] | None) -> bool:
     return wanted in (None, "*", fact) or (isinstance(fact, tuple) and wanted in fact)
 
 
-def _exceeded(order: dict[str, Any]) -> bool:
-    """Whether a call exceeds the order's rate; counts the call when it does not."""
-    rate, burst = float(order["rate"]), float(order.get("burst", 1))
-    # The theoretical arrival time of GCRA: one number holds the whole state of a token bucket.
-    now = time.monotonic()
-    arrival = max(float(order.get("_arrival", 0.0)), now)
-    if arrival - now > (burst - 1) / rate:
-        return True
-    order["_arrival"] = arrival + 1 / rate
-    return False
-
-
 def _listed(kind: str, given: Any) -> list[Any]:
     if isinstance(given, list):
         return given
     if isinstance(given, dict):
         names_reasons = kind in _SHORT and not set(given) & {
             *_MATCHED[kind],
+            *_PLACED,
             "reason",
             "count",
+            "skip",
             "probability",
         }
         return [{_SHORT[kind]: n, "reason": r} for n, r in given.items()] if names_reasons else [given]
@@ -181,14 +188,14 @@ def _listed(kind: str, given: Any) -> list[Any]:
 def _checked(kind: str, order: Any) -> dict[str, Any]:
     if not isinstance(order, dict):
         raise ValueError(f"an order of {kind!r} must be a mapping")
-    known = {*_MATCHED[kind], *_DOES[kind], "count", "probability"}
+    known = {*_MATCHED[kind], *_PLACED, *_DOES[kind], "count", "skip", "probability"}
     if unknown := set(order) - known:
         raise ValueError(
             f"{kind!r} has no field {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
         )
     if order.get("mode", "before") not in ("before", "after"):
         raise ValueError("the mode must be 'before' or 'after'")
-    for field in {"count", "probability", "rate", "burst", "seconds", "status"} & set(order):
+    for field in {"count", "skip", "probability", "rate", "burst", "seconds", "status"} & set(order):
         if isinstance(order[field], bool) or not isinstance(order[field], int | float) or order[field] < 0:
             raise ValueError(f"{field!r} must be a number of at least 0")
     if order.get("rate", 1) == 0:

@@ -1,84 +1,55 @@
-"""What happens to stacks over time: creation, update, rollback and deletion, resource by resource."""
+"""What happens to stacks over time: creation, update, rollback, import and deletion, resource by resource."""
 
 from __future__ import annotations
 
-import logging
-import uuid
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from sandbox.aws.clock import Process, Scheduler, Task
-from sandbox.aws.events import ACCOUNT, REGION, Events
+from sandbox.aws.clock import Process, Scheduler
+from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
+from sandbox.aws.journal import Journal
+from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 from sandbox.aws.resources import Context, Handler, Resource, ResourceError
-from sandbox.aws.template import Resolver, Template, invalid
-
-log = logging.getLogger(__name__)
+from sandbox.aws.stack import Stack
+from sandbox.aws.template import Resolver, invalid
 
 RESOURCE_SECONDS = 0.6
-_STACK_TYPE = "AWS::CloudFormation::Stack"
-
-
-@dataclass
-class Plan:
-    """What a stack is made from."""
-
-    template: Template
-    parameters: dict[str, str]
-
-
-@dataclass
-class Stack:
-    """A stack: its plan, its resources, and its history of events (oldest first)."""
-
-    id: str
-    name: str
-    number: int
-    plan: Plan
-    tags: dict[str, str]
-    created: datetime
-    role_arn: str | None = None
-    role_existed: bool = False
-    capabilities: list[str] = field(default_factory=list)
-    notification_arns: list[str] = field(default_factory=list)
-    protected: bool = False
-    on_failure: str = "ROLLBACK"
-    status: str = ""
-    reason: str | None = None
-    token: str | None = None
-    updated: datetime | None = None
-    deleted: datetime | None = None
-    resources: dict[str, Resource] = field(default_factory=dict)
-    superseded: list[Resource] = field(default_factory=list)
-    summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    outputs: list[dict[str, Any]] = field(default_factory=list)
-    former: Plan | None = None
-    former_tags: dict[str, str] = field(default_factory=dict)
-    operation: Task | None = None
-
-    def failure(self, token: str | None) -> str:
-        """Why the operation with this token failed: its first failed resource, else the stack's reason."""
-        for event in self.events:
-            failed = event["ResourceStatus"].endswith("_FAILED") and event["ResourceType"] != _STACK_TYPE
-            if failed and event.get("ClientRequestToken") == token:
-                return f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
-        return self.reason or self.status
 
 
 class Operations:
     """The processes that work on stacks, run by the scheduler under the simulator's lock."""
 
-    def __init__(self, scheduler: Scheduler, faults: Faults, events: Events) -> None:
+    def __init__(self, scheduler: Scheduler, faults: Faults, events: Events, place: Place) -> None:
         self._scheduler = scheduler
         self._faults = faults
-        self._events = events
+        self._place = place
+        journal = Journal(scheduler, events, place)
+        self.mark = journal.mark
+        self._resource_event = journal.resource
         self.handlers: dict[str, Handler] = {}
         self.live: dict[str, Stack] = {}
         self.gone: dict[str, Stack] = {}
+        self.leftovers: list[tuple[Stack, Resource]] = []
+        """What stacks let go of without deleting it."""
+        self._following: dict[str, Callable[[Stack], Process]] = {
+            "CREATE_IN_PROGRESS": self.create,
+            "ROLLBACK_IN_PROGRESS": self.roll_back_create,
+            "DELETE_IN_PROGRESS": self.delete,
+            "UPDATE_IN_PROGRESS": self.update,
+            "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": self._complete_update,
+            "UPDATE_ROLLBACK_IN_PROGRESS": self.roll_back_update,
+            "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": self._complete_update_rollback,
+            "IMPORT_IN_PROGRESS": self.adopt,
+            "IMPORT_ROLLBACK_IN_PROGRESS": self.roll_back_import,
+        }
+
+    def follow(self, stack: Stack, seconds: float) -> Process:
+        """After a time do what comes by itself after a stack's status, if anything does."""
+        yield seconds
+        if following := self._following.get(stack.status):
+            yield from following(stack)
 
     def create(self, stack: Stack) -> Process:
         """Create a stack's resources and, should one fail, do what the stack says to do then."""
@@ -89,18 +60,22 @@ class Operations:
             self.mark(stack, "CREATE_FAILED", reason)
         elif stack.on_failure == "DELETE":
             self.mark(stack, "DELETE_IN_PROGRESS", f"{reason}Delete requested by user.")
-            yield from self.delete(stack, ())
+            yield from self.delete(stack)
         else:
             self.mark(stack, "ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
-            left = yield from self._remove(stack, self._in_delete_order(stack))
-            why = f"The following resource(s) failed to delete: [{', '.join(left)}]. " if left else None
-            self.mark(stack, "ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", why)
+            yield from self.roll_back_create(stack)
+
+    def roll_back_create(self, stack: Stack) -> Process:
+        """Delete what a creation made."""
+        left = yield from self._remove(stack, self._in_delete_order(stack))
+        why = f"The following resource(s) failed to delete: [{', '.join(left)}]. " if left else None
+        self.mark(stack, "ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", why)
 
     def _build_up(self, stack: Stack) -> Process:
         """Create all resources; gives why that failed, or None."""
         resolver = self._resolver(stack)
         for name in stack.plan.template.order:
-            if not resolver.active(stack.plan.template.resources[name]):
+            if name in stack.resources or not resolver.active(stack.plan.template.resources[name]):
                 continue
             if (yield from self._make(stack, resolver, name)):
                 return f"The following resource(s) failed to create: [{name}]. "
@@ -132,13 +107,19 @@ class Operations:
         if failed:
             name, verb = failed
             why = f"The following resource(s) failed to {verb.lower()}: [{name}]. "
-        if why:
+        if why and stack.preserves:
+            self.mark(stack, "UPDATE_FAILED", why)
+        elif why:
             self.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", why)
             yield from self.roll_back_update(stack)
-            return
-        self.mark(stack, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-        yield from self._clean_up(stack)
-        self._finish(stack, "UPDATE_COMPLETE")
+        else:
+            self.mark(stack, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+            yield from self._complete_update(stack)
+
+    def _complete_update(self, stack: Stack) -> Process:
+        left = yield from self._clean_up(stack)
+        why = "Update successful. One or more resources could not be deleted." if left else None
+        self._finish(stack, "UPDATE_COMPLETE", why)
 
     def roll_back_update(self, stack: Stack, skip: Collection[str] = ()) -> Process:
         """Make a stack's resources what they were before its update."""
@@ -150,8 +131,56 @@ class Operations:
             self.mark(stack, "UPDATE_ROLLBACK_FAILED", why)
             return
         self.mark(stack, "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+        yield from self._complete_update_rollback(stack)
+
+    def _complete_update_rollback(self, stack: Stack) -> Process:
         yield from self._clean_up(stack)
         self._finish(stack, "UPDATE_ROLLBACK_COMPLETE")
+
+    def adopt(self, stack: Stack, imports: Mapping[str, str] | None = None) -> Process:
+        """Take existing resources, given as physical ids by logical ids, into a stack."""
+        resolver = self._resolver(stack)
+        tried: list[str] = []
+        for name, physical_id in (imports or {}).items():
+            declared = stack.plan.template.resources[name]
+            kind = declared["Type"]
+            tried.append(name)
+            self._resource_event(stack, name, kind, physical_id, "IMPORT_IN_PROGRESS")
+            yield RESOURCE_SECONDS
+            try:
+                self._fail_if_ordered(stack, name, kind, "import")
+                properties = resolver.value(declared.get("Properties") or {})
+                stack.resources[name] = self.handlers[kind].adopt(name, kind, physical_id, properties)
+            except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
+                self._resource_event(stack, name, kind, physical_id, "IMPORT_FAILED", _why(error))
+                why = f"The following resource(s) failed to import: [{name}]. "
+                self.mark(stack, "IMPORT_ROLLBACK_IN_PROGRESS", why)
+                yield from self.roll_back_import(stack, tried)
+                return
+            stack.resources[name].deletion_policy = declared.get("DeletionPolicy", "Delete")
+            self._resource_event(stack, name, kind, physical_id, "IMPORT_COMPLETE")
+        self._finish(stack, "IMPORT_COMPLETE")
+
+    def roll_back_import(self, stack: Stack, tried: Collection[str] = ()) -> Process:
+        """Let go of what an import took."""
+        failed = []
+        for name in tried:
+            kind = stack.plan.template.resources[name]["Type"]
+            physical_id = stack.summaries[name]["PhysicalResourceId"]
+            self._resource_event(stack, name, kind, physical_id, "IMPORT_ROLLBACK_IN_PROGRESS")
+            yield RESOURCE_SECONDS
+            try:
+                self._fail_if_ordered(stack, name, kind, "import_rollback")
+            except ResourceError as error:
+                failed.append(name)
+                self._resource_event(stack, name, kind, physical_id, "IMPORT_ROLLBACK_FAILED", _why(error))
+                continue
+            stack.resources.pop(name, None)
+            self._resource_event(stack, name, kind, physical_id, "IMPORT_ROLLBACK_COMPLETE")
+        if stack.former is not None:
+            stack.plan, stack.tags, stack.former = stack.former, stack.former_tags, None
+        why = f"The following resource(s) failed to roll back: [{', '.join(failed)}]. " if failed else None
+        self.mark(stack, "IMPORT_ROLLBACK_FAILED" if failed else "IMPORT_ROLLBACK_COMPLETE", why)
 
     def _converge(self, stack: Stack, skip: Collection[str] = ()) -> Process:
         """Make the resources what the plan says; gives the first failure as (logical id, verb), or None."""
@@ -205,28 +234,37 @@ class Operations:
         return False
 
     def _clean_up(self, stack: Stack) -> Process:
-        """Remove what the plan no longer has; what cannot be removed is left behind, as in AWS."""
+        """Remove what the plan no longer has; what cannot be removed is left behind, as in AWS: gives its names."""
         resolver = self._resolver(stack)
         planned = stack.plan.template.resources
         unplanned = [
             n for n in reversed(stack.resources) if n not in planned or not resolver.active(planned[n])
         ]
-        replaced, stack.superseded = stack.superseded, []
-        for resource in replaced:
-            yield from self._drop(stack, resource)
-        left = yield from self._remove(stack, unplanned)
-        for name in left:
-            stack.resources.pop(name)
-            log.info("stack %s: %s was left behind by the clean-up", stack.name, name)
+        left = yield from self._drop_superseded(stack)
+        for name in (yield from self._remove(stack, unplanned)):
+            self.leftovers.append((stack, stack.resources.pop(name)))
+            left.append(name)
+        return left
 
-    def delete(self, stack: Stack, retain: Collection[str], *, force: bool = False) -> Process:
-        for resource in stack.superseded:
-            yield from self._drop(stack, resource)
-        stack.superseded = []
+    def _drop_superseded(self, stack: Stack) -> Process:
+        """Delete what updates replaced; gives the names of what was left behind."""
+        replaced, stack.superseded = stack.superseded, []
+        left = []
+        for resource in replaced:
+            if not (yield from self._drop(stack, resource)):
+                self.leftovers.append((stack, resource))
+                left.append(resource.logical_id)
+        return left
+
+    def delete(self, stack: Stack, retain: Collection[str] = (), *, force: bool = False) -> Process:
+        """Delete a stack; with `force` what cannot be deleted is retained."""
+        yield from self._drop_superseded(stack)
         failed = yield from self._remove(stack, self._in_delete_order(stack), retain)
         if failed and not force:
             why = f"The following resource(s) failed to delete: [{', '.join(failed)}]. "
             return self.mark(stack, "DELETE_FAILED", why)
+        for name in failed:
+            self._retain(stack, name)
         stack.deleted = self._scheduler.now()
         stack.outputs = []
         self.live.pop(stack.name, None)
@@ -239,13 +277,17 @@ class Operations:
         for name in names:
             resource = stack.resources[name]
             if name in retain or resource.deletion_policy == "Retain":
-                self._resource_event(stack, name, resource.type, resource.physical_id, "DELETE_SKIPPED")
-                stack.resources.pop(name)
+                self._retain(stack, name)
             elif (yield from self._drop(stack, resource)):
                 stack.resources.pop(name)
             else:
                 failed.append(name)
         return failed
+
+    def _retain(self, stack: Stack, name: str) -> None:
+        resource = stack.resources.pop(name)
+        self.leftovers.append((stack, resource))
+        self._resource_event(stack, name, resource.type, resource.physical_id, "DELETE_SKIPPED")
 
     def _drop(self, stack: Stack, resource: Resource) -> Process:
         """Delete one resource; gives whether that worked."""
@@ -264,7 +306,7 @@ class Operations:
     # ---- what the processes share
 
     def _fail_if_ordered(self, stack: Stack, name: str, kind: str, verb: str) -> None:
-        if why := self._faults.resource_failure(stack.name, name, kind, verb):
+        if why := self._faults.resource_failure(self._place, stack.name, name, kind, verb):
             raise ResourceError(why)
 
     @staticmethod
@@ -273,10 +315,10 @@ class Operations:
         rest = [n for n in stack.resources if n not in order]
         return rest + [n for n in reversed(order) if n in stack.resources]
 
-    def _finish(self, stack: Stack, status: str) -> None:
+    def _finish(self, stack: Stack, status: str, reason: str | None = None) -> None:
         stack.former = None
         stack.outputs = [] if self._bad_output(stack) else self._outputs(stack)
-        self.mark(stack, status)
+        self.mark(stack, status, reason)
 
     def _bad_output(self, stack: Stack) -> str | None:
         """Why the outputs cannot be had, if so."""
@@ -322,65 +364,16 @@ class Operations:
             raise invalid(f"No export named {name} found.")
 
         pseudo = {
-            "AWS::AccountId": ACCOUNT,
+            "AWS::AccountId": self._place.account,
             "AWS::NotificationARNs": stack.notification_arns,
             "AWS::Partition": "aws",
-            "AWS::Region": REGION,
+            "AWS::Region": self._place.region,
             "AWS::StackId": stack.id,
             "AWS::StackName": stack.name,
             "AWS::URLSuffix": "amazonaws.com",
         }
         values = {**pseudo, **stack.plan.parameters}
         return Resolver(stack.plan.template, values, reference, attribute, export)
-
-    def mark(self, stack: Stack, status: str, reason: str | None = None) -> None:
-        stack.status, stack.reason = status, reason
-        self._record(stack, stack.name, _STACK_TYPE, stack.id, status, reason)
-        detail: dict[str, Any] = {
-            "stack-id": stack.id,
-            "status-details": {"status": status, "status-reason": reason or ""},
-        }
-        if stack.token:
-            detail["client-request-token"] = stack.token
-        self._events.emit(
-            "aws.cloudformation",
-            "CloudFormation Stack Status Change",
-            [stack.id],
-            detail,
-            self._scheduler.now(),
-        )
-
-    def _resource_event(
-        self, stack: Stack, name: str, kind: str, physical_id: str, status: str, reason: str | None = None
-    ) -> None:
-        self._record(stack, name, kind, physical_id, status, reason)
-        stack.summaries[name] = {
-            "LogicalResourceId": name,
-            "PhysicalResourceId": physical_id or None,
-            "ResourceType": kind,
-            "LastUpdatedTimestamp": self._scheduler.now(),
-            "ResourceStatus": status,
-            "ResourceStatusReason": reason,
-        }
-
-    def _record(
-        self, stack: Stack, name: str, kind: str, physical_id: str, status: str, reason: str | None
-    ) -> None:
-        unique = uuid.uuid4()
-        stack.events.append(
-            {
-                "StackId": stack.id,
-                "EventId": str(unique) if kind == _STACK_TYPE else f"{name}-{status}-{unique}",
-                "StackName": stack.name,
-                "LogicalResourceId": name,
-                "PhysicalResourceId": physical_id,
-                "ResourceType": kind,
-                "Timestamp": self._scheduler.now(),
-                "ResourceStatus": status,
-                "ResourceStatusReason": reason,
-                "ClientRequestToken": stack.token,
-            }
-        )
 
 
 def _former(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from sandbox.aws import storage
-from sandbox.aws.executions import Pipelines
+from sandbox.aws import identity, storage
 from sandbox.aws.pipelines import Execution
-from sandbox.aws.stacks import Stacks
+from sandbox.aws.regions import Region, Regions
 
 _SHOWN = 10
 _STYLE = """
@@ -20,13 +20,14 @@ td{overflow-wrap:anywhere}code{font-size:.9em}small{color:#52606d}.ok{color:#127
 """
 
 
-def state(stacks: Stacks, pipelines: Pipelines) -> dict[str, Any]:
-    """Stacks, pipelines with their executions, and buckets."""
+def state(regions: Regions) -> dict[str, Any]:
+    """Stacks, pipelines with their executions, projects, roles, buckets, and what stacks left behind."""
     return {
         "stacks": [
             {
                 "id": s.id,
                 "name": s.name,
+                **region.place.shown(),
                 "status": s.status,
                 "reason": s.reason,
                 "tags": s.tags,
@@ -36,32 +37,78 @@ def state(stacks: Stacks, pipelines: Pipelines) -> dict[str, Any]:
                 "created": s.created.isoformat(),
                 "protected": s.protected,
             }
-            for s in stacks.live.values()
+            for region in regions
+            for s in region.stacks.live.values()
         ],
-        "deleted_stacks": [{"id": s.id, "name": s.name} for s in stacks.gone.values()],
+        "deleted_stacks": [
+            {"id": s.id, "name": s.name, **region.place.shown()}
+            for region in regions
+            for s in region.stacks.gone.values()
+        ],
         "pipelines": [
             {
                 "name": p.name,
+                **region.place.shown(),
                 "version": p.version,
                 "tags": p.tags,
                 "executions": [_execution(e) for e in p.executions.values()],
             }
-            for p in pipelines.all.values()
+            for region in regions
+            for p in region.pipelines.all.values()
+        ],
+        "projects": [
+            {"name": name, **region.place.shown()} for region in regions for name in region.projects
+        ],
+        "roles": [
+            {"name": name, "arn": role.arn, "account": account}
+            for account in identity.accounts()
+            for name, role in identity.roles(account).items()
         ],
         "buckets": {name: len(storage.objects(name)) for name in storage.buckets()},
+        "leftovers": [left for region in regions for left in _leftovers(region)],
     }
 
 
-def history(pipelines: Pipelines) -> list[dict[str, Any]]:
+def _leftovers(region: Region) -> Iterator[dict[str, str]]:
+    """What stacks let go of without deleting it, as far as it is still there."""
+    for stack, resource in region.stacks.leftovers:
+        if region.stacks.handlers[resource.type].exists(resource):
+            yield {
+                "stack": stack.name,
+                "stack_id": stack.id,
+                **region.place.shown(),
+                "logical_id": resource.logical_id,
+                "type": resource.type,
+                "id": resource.physical_id,
+            }
+
+
+def limits(regions: Regions) -> list[dict[str, Any]]:
+    """How many stacks and pipelines each place has and may have."""
+    return [
+        {
+            **region.place.shown(),
+            "stacks": region.stacks.limit,
+            "pipelines": region.pipelines.limit,
+            "stacks_used": len(region.stacks.live),
+            "pipelines_used": len(region.pipelines.all),
+        }
+        for region in regions
+    ]
+
+
+def history(regions: Regions) -> list[dict[str, Any]]:
     """Every execution in the order of its start, also of pipelines that are gone; `pinned` is the commit asked for."""
+    every = (entry for region in regions for entry in region.pipelines.history)
     return [
         {
             "pipeline": pipeline.name,
+            **pipeline.place.shown(),
             "pipeline_created": pipeline.created.isoformat(),
             "pinned": next(iter(execution.pins.values()), None),
             **{k: v for k, v in _execution(execution).items() if k != "stages"},
         }
-        for pipeline, execution in pipelines.history
+        for pipeline, execution in sorted(every, key=lambda entry: entry[1].started)
     ]
 
 
@@ -92,11 +139,11 @@ def _execution(execution: Execution) -> dict[str, Any]:
     }
 
 
-def page(stacks: Stacks, pipelines: Pipelines) -> str:
+def page(regions: Regions) -> str:
     """The state as a page for people."""
-    shown = state(stacks, pipelines)
+    shown = state(regions)
     stack_rows = [
-        f"<tr><td>{escape(s['name'])}</td><td>{_status(s['status'])}"
+        f"<tr><td>{escape(s['name'])}{_small(_where(s))}</td><td>{_status(s['status'])}"
         f"{_small(s['reason'])}</td><td>{_small(_pairs(s['tags']))}</td></tr>"
         for s in shown["stacks"]
     ]
@@ -123,7 +170,8 @@ def _pipeline(pipeline: dict[str, Any]) -> str:
         f"<td>{'<br>'.join(_stage(s) for s in e['stages'])}</td></tr>"
         for e in pipeline["executions"][: -_SHOWN - 1 : -1]
     ]
-    heading = f"<h3>{escape(pipeline['name'])} <small>version {pipeline['version']}</small></h3>"
+    told = f"version {pipeline['version']}, {_where(pipeline)}"
+    heading = f"<h3>{escape(pipeline['name'])} <small>{escape(told)}</small></h3>"
     return heading + _table(("Commit", "Status", "Started by", "At", "Stages"), rows)
 
 
@@ -133,6 +181,10 @@ def _stage(stage: dict[str, Any]) -> str:
         for a in stage["actions"]
     ]
     return f"<b>{escape(stage['name'])}</b>: {', '.join(actions)}"
+
+
+def _where(shown: dict[str, Any]) -> str:
+    return f"{shown['region']} {shown['account']}"
 
 
 def _link(url: str, text: str) -> str:

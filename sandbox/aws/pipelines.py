@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.aws.clock import Future, Task
-from sandbox.aws.events import ACCOUNT, REGION
+from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 
 _NAME = re.compile(r"[A-Za-z0-9.@\-_]{1,100}")
@@ -111,6 +111,7 @@ class Pipeline:
     tags: dict[str, str]
     created: datetime
     updated: datetime
+    place: Place
     executions: dict[str, Execution] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     latest: dict[str, StageRun] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Pipeline:
     @property
     def arn(self) -> str:
         """The pipeline's ARN."""
-        return f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:{self.name}"
+        return self.place.arn("codepipeline", self.name)
 
     def running(self) -> list[Execution]:
         """The executions that have not ended."""

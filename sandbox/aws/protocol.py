@@ -79,6 +79,11 @@ def _parse_query(shape: Any, flat: Mapping[str, str], prefix: str) -> Any:
             if key not in flat and not any(k.startswith(key + ".") for k in flat):
                 return values
             values.append(_parse_query(shape.member, flat, key))
+    if shape.type_name == "map":
+        pairs: dict[str, Any] = {}
+        while (key := f"{prefix}.entry.{len(pairs) + 1}") and f"{key}.key" in flat:
+            pairs[flat[f"{key}.key"]] = _parse_query(shape.value, flat, f"{key}.value")
+        return pairs
     text = flat[prefix]
     if shape.type_name == "boolean":
         return text.lower() == "true"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.aws.clock import Process, Scheduler
+from sandbox.aws.clock import Process
 from sandbox.aws.executions import ActionError
-from sandbox.aws.operations import Plan, Stack
 from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
+from sandbox.aws.places import Place
+from sandbox.aws.stack import Plan, Stack
 from sandbox.aws.stacks import UPDATABLE, Stacks
 
 _POLL_SECONDS = 0.3
@@ -23,38 +25,45 @@ _FAILED_STATES = (
 
 
 class StackActions:
-    """Performs Deploy actions of the provider CloudFormation."""
+    """Performs Deploy actions of the provider CloudFormation; `stacks` gives the stacks of a place."""
 
-    def __init__(self, scheduler: Scheduler, stacks: Stacks) -> None:
-        self._scheduler = scheduler
+    def __init__(self, place: Place, stacks: Callable[[Place], Stacks]) -> None:
+        self._place = place
         self._stacks = stacks
 
     def perform(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
         """Do what the action's mode says and wait for the stack."""
         mode, name = run.configuration["ActionMode"], run.configuration["StackName"]
-        stack = self._stacks.find(name)
+        stacks = self._stacks(self._target(run))
+        stack = stacks.find(name)
         if mode == "DELETE_ONLY":
             if stack is not None:
-                yield from self._delete(run, stack)
+                yield from self._delete(stacks, run, stack)
             run.summary = "Stack deleted"
             return
         if mode not in ("CREATE_UPDATE", "REPLACE_ON_FAILURE"):
             raise ActionError(f"The simulator does not perform the action mode {mode}", "ConfigurationError")
         if stack is not None and mode == "REPLACE_ON_FAILURE" and stack.status in _FAILED_STATES:
-            yield from self._delete(run, stack)
+            yield from self._delete(stacks, run, stack)
             stack = None
-        yield from self._create_or_update(pipeline, execution, run, stack)
+        yield from self._create_or_update(stacks, pipeline, execution, run, stack)
+
+    def _target(self, run: ActionRun) -> Place:
+        """Where an action acts: in its own region, and in the account of its own role."""
+        role = str(run.declared.get("roleArn") or "").split(":")
+        account = role[4] if len(role) > 4 else self._place.account
+        return Place(account, run.declared.get("region") or self._place.region)
 
     def _create_or_update(
-        self, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
+        self, stacks: Stacks, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
     ) -> Process:
         settings = run.configuration
-        template = self._stacks.template(_file(execution, settings["TemplatePath"]).read_text())
+        template = stacks.template(_file(execution, settings["TemplatePath"]).read_text())
         values, tags = _settings(execution, settings)
         capabilities = [c.strip() for c in settings.get("Capabilities", "").split(",") if c.strip()]
         token = f"pipeline-{run.id}"
         if stack is None:
-            stack = self._stacks.create(
+            stack = stacks.create(
                 settings["StackName"],
                 Plan(template, values),
                 tags=tags or {},
@@ -68,11 +77,11 @@ class StackActions:
                 # Parameters that the action does not mention keep their values, as CodePipeline has it.
                 kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
                 values = {**kept, **values}
-            if self._stacks.unchanged(stack, Plan(template, values), tags):
+            if stacks.unchanged(stack, Plan(template, values), tags):
                 run.summary = "Stack already up to date."
                 self._name(run, stack)
                 return
-            self._stacks.update(
+            stacks.update(
                 stack,
                 Plan(template, values),
                 tags=tags,
@@ -88,10 +97,10 @@ class StackActions:
         run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
         self._name(run, stack)
 
-    def _delete(self, run: ActionRun, stack: Stack) -> Process:
+    def _delete(self, stacks: Stacks, run: ActionRun, stack: Stack) -> Process:
         token = f"pipeline-{run.id}"
         run.external_id = stack.id
-        self._stacks.delete(stack, token=token)
+        stacks.delete(stack, token=token)
         yield from self._settled(stack)
         if stack.status != "DELETE_COMPLETE":
             raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")

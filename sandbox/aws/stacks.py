@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sandbox.aws import storage
+from sandbox.aws import identity
 from sandbox.aws.clock import Scheduler
-from sandbox.aws.events import ACCOUNT, REGION, Events
+from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
-from sandbox.aws.operations import Operations, Plan, Stack
-from sandbox.aws.protocol import AwsError
+from sandbox.aws.operations import RESOURCE_SECONDS, Operations
+from sandbox.aws.places import Place
+from sandbox.aws.protocol import AwsError, service_model
+from sandbox.aws.stack import ChangeSet, Plan, Stack
 from sandbox.aws.template import Template, invalid
 
 UPDATABLE = frozenset(
@@ -24,6 +26,8 @@ UPDATABLE = frozenset(
         "IMPORT_ROLLBACK_COMPLETE",
     }
 )
+# What a failure leaves when nothing is to be rolled back: it can be taken further in the same way.
+_PRESERVED = frozenset({"CREATE_FAILED", "UPDATE_FAILED"})
 # Measured on the real service: a creation may be deleted while it runs or rolls back, an update may not.
 _NOT_DELETABLE = frozenset(
     {
@@ -31,27 +35,29 @@ _NOT_DELETABLE = frozenset(
         "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
         "UPDATE_ROLLBACK_IN_PROGRESS",
         "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+        "IMPORT_IN_PROGRESS",
+        "IMPORT_ROLLBACK_IN_PROGRESS",
     }
 )
+STATUSES: tuple[str, ...] = tuple(service_model("cloudformation").shape_for("StackStatus").enum)
 
 
 class Stacks:
-    """All stacks of the account; every method is called with the simulator's lock held."""
+    """All stacks of a place; every method is called with the simulator's lock held."""
 
-    def __init__(self, scheduler: Scheduler, faults: Faults, events: Events) -> None:
-        self._scheduler = scheduler
-        self._operations = Operations(scheduler, faults, events)
+    limit = 2000
+    """How many stacks there may be."""
+
+    def __init__(self, scheduler: Scheduler, faults: Faults, events: Events, place: Place) -> None:
+        self.scheduler = scheduler
+        self.place = place
+        self._operations = Operations(scheduler, faults, events, place)
         self.handlers = self._operations.handlers
         self.live = self._operations.live
         self.gone = self._operations.gone
+        self.leftovers = self._operations.leftovers
         self._tokens: dict[str, tuple[str, str, Any]] = {}
         self._number = itertools.count(1)
-
-    def reset(self) -> None:
-        """Forget all stacks."""
-        self.live.clear()
-        self.gone.clear()
-        self._tokens.clear()
 
     def template(self, body: str) -> Template:
         """Read and check a template."""
@@ -96,26 +102,34 @@ class Stacks:
             raise AwsError("AlreadyExistsException", f"Stack [{name}] already exists")
         plan.template.check_capabilities(capabilities)
         values = plan.template.check_parameters(plan.parameters)
-        stack = Stack(
-            id=f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/{uuid.uuid4()}",
-            name=name,
-            number=next(self._number),
-            plan=Plan(plan.template, values),
-            tags=dict(tags),
-            created=self._scheduler.now(),
-            role_arn=role_arn,
-            role_existed=role_arn is not None and storage.role_exists(role_arn),
-            capabilities=list(capabilities),
-            notification_arns=list(notification_arns),
-            protected=protected,
-            on_failure=on_failure,
-            token=token,
-        )
+        stack = self._new(name, Plan(plan.template, values))
+        self._assume(stack, role_arn)
+        stack.tags = dict(tags)
+        stack.capabilities = list(capabilities)
+        stack.notification_arns = list(notification_arns)
+        stack.protected = protected
+        stack.on_failure = on_failure
+        stack.token = token
         self.live[name] = stack
         self._remember(token, request, stack)
-        self._operations.mark(stack, "CREATE_IN_PROGRESS", "User Initiated")
-        stack.operation = self._scheduler.spawn(self._operations.create(stack))
+        self._begin_create(stack)
         return stack
+
+    def review(self, name: str, plan: Plan) -> Stack:
+        """A stack that waits for the change set which shall create it."""
+        stack = self.live[name] = self._new(name, plan)
+        self._operations.mark(stack, "REVIEW_IN_PROGRESS", "User Initiated")
+        return stack
+
+    def _new(self, name: str, plan: Plan) -> Stack:
+        if len(self.live) >= self.limit:
+            raise AwsError("LimitExceededException", f"Limit for stack has been exceeded: {self.limit}")
+        arn = self.place.arn("cloudformation", f"stack/{name}/{uuid.uuid4()}")
+        return Stack(arn, name, next(self._number), plan, {}, self.scheduler.now())
+
+    def _begin_create(self, stack: Stack) -> None:
+        self._operations.mark(stack, "CREATE_IN_PROGRESS", "User Initiated")
+        stack.operation = self.scheduler.spawn(self._operations.create(stack))
 
     def update(
         self,
@@ -126,28 +140,43 @@ class Stacks:
         token: str | None,
         role_arn: str | None = None,
         capabilities: Collection[str] = (),
+        preserves: bool = False,
     ) -> Stack:
-        """Start updating a stack; `tags` of None leaves them as they are."""
+        """Start updating a stack; `tags` of None leaves them as they are, `preserves` rolls no failure back."""
         wanted_tags = stack.tags if tags is None else dict(tags)
         request = ("update", stack.name, (plan.template.body, plan.parameters, wanted_tags, role_arn))
         if seen := self._seen(token, request):
             return seen
-        if stack.status not in UPDATABLE:
-            raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
+        self.check_updatable(stack, preserves=preserves)
         plan.template.check_capabilities(capabilities)
         values = plan.template.check_parameters(plan.parameters)
         if self.unchanged(stack, Plan(plan.template, values), tags):
             raise invalid("No updates are to be performed.")
         self._assume(stack, role_arn)
-        stack.former, stack.former_tags = stack.plan, stack.tags
+        if stack.status != "UPDATE_FAILED":  # there the last good plan is the one before
+            stack.former, stack.former_tags = stack.plan, stack.tags
+        stack.preserves = preserves
         stack.plan, stack.tags = Plan(plan.template, values), wanted_tags
         stack.capabilities = list(capabilities)
         stack.token = token
-        stack.updated = self._scheduler.now()
+        stack.updated = self.scheduler.now()
         self._remember(token, request, stack)
         self._operations.mark(stack, "UPDATE_IN_PROGRESS", "User Initiated")
-        stack.operation = self._scheduler.spawn(self._operations.update(stack))
+        stack.operation = self.scheduler.spawn(self._operations.update(stack))
         return stack
+
+    @staticmethod
+    def check_updatable(stack: Stack, *, preserves: bool = False) -> None:
+        """Raise ValidationError unless a stack's status lets it be updated."""
+        if stack.status in UPDATABLE or (preserves and stack.status in _PRESERVED):
+            return
+        if stack.status in _PRESERVED:
+            raise invalid(
+                f"This stack is currently in a non-terminal [{stack.status}] state. To update the stack from this "
+                "state, please use the disable-rollback parameter with update-stack API. To rollback to the last "
+                "known good state, use the rollback-stack API"
+            )
+        raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
 
     @staticmethod
     def unchanged(stack: Stack, plan: Plan, tags: Mapping[str, str] | None) -> bool:
@@ -182,13 +211,18 @@ class Stacks:
                 f"Invalid operation on stack [{stack.id}]. {what} can only be specified "
                 "when the stack is in the DELETE_FAILED state."
             )
+        if kept := sorted(set(retain) - set(stack.resources)):
+            raise invalid(
+                "The specified resources to retain must be in a valid state. Do not specify resources that are "
+                f"in the DELETE_COMPLETE state. [{', '.join(kept)}]"
+            )
         self._assume(stack, role_arn)
         if stack.operation:
-            self._scheduler.cancel(stack.operation)
+            self.scheduler.cancel(stack.operation)
         stack.token = token
         self._remember(token, request, stack)
         self._operations.mark(stack, "DELETE_IN_PROGRESS", "User Initiated")
-        stack.operation = self._scheduler.spawn(self._operations.delete(stack, retain, force=force))
+        stack.operation = self.scheduler.spawn(self._operations.delete(stack, retain, force=force))
 
     def continue_rollback(self, stack: Stack, *, token: str | None, skip: Collection[str] = ()) -> None:
         """Take up a rollback that failed."""
@@ -202,26 +236,89 @@ class Stacks:
         stack.token = token
         self._remember(token, request, stack)
         self._operations.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
-        stack.operation = self._scheduler.spawn(self._operations.roll_back_update(stack, skip))
+        stack.operation = self.scheduler.spawn(self._operations.roll_back_update(stack, skip))
 
     def cancel_update(self, stack: Stack, *, token: str | None) -> None:
         """Turn a running update back."""
         if stack.status != "UPDATE_IN_PROGRESS" or stack.operation is None:
             raise invalid(f"CancelUpdateStack cannot be called from current stack status {stack.status}")
-        self._scheduler.cancel(stack.operation)
+        self.scheduler.cancel(stack.operation)
         stack.token = token or stack.token
         self._operations.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
-        stack.operation = self._scheduler.spawn(self._operations.roll_back_update(stack))
+        stack.operation = self.scheduler.spawn(self._operations.roll_back_update(stack))
 
-    @staticmethod
-    def _assume(stack: Stack, role_arn: str | None) -> None:
-        """Take the given role, else the stack's own, which may have gone since: then nothing can be done.
+    def roll_back(self, stack: Stack, *, token: str | None, role_arn: str | None = None) -> None:
+        """Take back what a creation or an update left when its failure was preserved."""
+        request = ("rollback", stack.name, None)
+        if self._seen(token, request):
+            return
+        if stack.status not in _PRESERVED:
+            raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be rolled back.")
+        self._assume(stack, role_arn)
+        stack.token = token
+        self._remember(token, request, stack)
+        created = stack.status == "CREATE_FAILED"
+        self._operations.mark(
+            stack, "ROLLBACK_IN_PROGRESS" if created else "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated"
+        )
+        process = self._operations.roll_back_create if created else self._operations.roll_back_update
+        stack.operation = self.scheduler.spawn(process(stack))
 
-        A role that never was in the simulator's IAM is let pass, so that any may be named.
-        """
+    def execute(self, stack: Stack, change: ChangeSet, *, token: str | None, preserves: bool = False) -> None:
+        """Do what a change set says."""
+        if change.kind == "UPDATE":
+            self.update(
+                stack,
+                change.plan,
+                tags=change.tags,
+                token=token,
+                role_arn=change.role_arn,
+                capabilities=change.capabilities,
+                preserves=preserves,
+            )
+            return
+        self._assume(stack, change.role_arn)
+        stack.token = token
+        if change.kind == "IMPORT" and stack.status != "REVIEW_IN_PROGRESS":
+            stack.former, stack.former_tags = stack.plan, stack.tags
+        stack.plan = change.plan
+        stack.tags = stack.tags if change.tags is None else change.tags
+        stack.capabilities = change.capabilities
+        stack.on_failure = "DO_NOTHING" if preserves else "ROLLBACK"
+        if change.kind == "CREATE":
+            self._begin_create(stack)
+        else:
+            self._operations.mark(stack, "IMPORT_IN_PROGRESS", "User Initiated")
+            stack.operation = self.scheduler.spawn(self._operations.adopt(stack, change.imports))
+
+    def order(
+        self,
+        stack: Stack,
+        status: str,
+        *,
+        reason: str | None = None,
+        seconds: float = RESOURCE_SECONDS,
+        token: str | None = None,
+    ) -> None:
+        """Put a stack into a status at once; one in progress goes on after `seconds`, as the service would."""
+        if stack.operation:
+            self.scheduler.cancel(stack.operation)
+        stack.token = token or stack.token
+        if status == "DELETE_COMPLETE":
+            for _ in self._operations.delete(stack, force=True):
+                """Its waits are left out."""
+            return
+        if status in UPDATABLE:
+            stack.former = None
+        self._operations.mark(stack, status, reason)
+        stack.operation = self.scheduler.spawn(self._operations.follow(stack, seconds))
+
+    def _assume(self, stack: Stack, role_arn: str | None) -> None:
+        """Take the given role, else the stack's own, which may have gone since: then nothing can be done."""
         if role_arn is not None:
-            stack.role_arn, stack.role_existed = role_arn, storage.role_exists(role_arn)
-        elif stack.role_existed and not storage.role_exists(str(stack.role_arn)):
+            identity.check_service_role(role_arn, self.place.account)
+            stack.role_arn, stack.role_existed = role_arn, identity.role_exists(role_arn)
+        elif stack.role_existed and not identity.role_exists(str(stack.role_arn)):
             raise invalid(f"Role {stack.role_arn} is invalid or cannot be assumed")
 
     def _seen(self, token: str | None, request: tuple[str, str, Any]) -> Stack | None:

@@ -8,63 +8,80 @@ from typing import Any
 
 from moto.s3.models import s3_backends
 
-from sandbox.aws.events import ACCOUNT, REGION
+from sandbox.aws.places import Place
 
 
 class NoSuchObjectError(LookupError):
     """There is no such bucket or object."""
 
 
-def _backend() -> Any:
-    return s3_backends[ACCOUNT]["aws"]
-
-
 def buckets() -> list[str]:
-    """The names of all buckets."""
-    return sorted(_backend().buckets)
+    """The names of all buckets, of whatever account."""
+    return sorted(s3_backends.bucket_accounts)
 
 
-def empty(bucket: str) -> bool:
-    """Whether a bucket holds nothing: no object, no older version, no delete marker."""
-    held = _backend().buckets.get(bucket)
-    return held is None or not any(True for _ in held.keys.iterlists())
+def bucket(name: str) -> Any:
+    """moto's model of a bucket.
+
+    Raises:
+        NoSuchObjectError: there is none.
+    """
+    if name not in s3_backends.bucket_accounts:
+        raise NoSuchObjectError(f"no bucket {name}")
+    return _backend(name).buckets[name]
 
 
-def objects(bucket: str) -> list[str]:
+def owner(name: str) -> Place:
+    """Where a bucket is."""
+    return Place(s3_backends.bucket_accounts[name][1], bucket(name).region_name)
+
+
+def _backend(name: str) -> Any:
+    partition, account = s3_backends.bucket_accounts[name]
+    return s3_backends[account][partition]
+
+
+def empty(name: str) -> bool:
+    """Whether a bucket holds nothing: no object, no older version, no delete marker.
+
+    Unfinished multipart uploads do not count: S3 lets only directory buckets be kept by them.
+    """
+    return name not in buckets() or not any(True for _ in bucket(name).keys.iterlists())
+
+
+def objects(name: str) -> list[str]:
     """The keys of a bucket's current objects."""
-    held = _backend().buckets.get(bucket)
-    return sorted(held.keys) if held else []
+    return sorted(bucket(name).keys) if name in buckets() else []
 
 
-def read(bucket: str, key: str) -> tuple[bytes, str]:
+def read(name: str, key: str) -> tuple[bytes, str]:
     """An object's content and its content type.
 
     Raises:
         NoSuchObjectError: there is none.
     """
-    if bucket not in _backend().buckets:
-        raise NoSuchObjectError(f"no bucket {bucket}")
-    found = _backend().get_object(bucket, key)
+    bucket(name)
+    found = _backend(name).get_object(name, key)
     if found is None:
-        raise NoSuchObjectError(f"no object {key} in bucket {bucket}")
+        raise NoSuchObjectError(f"no object {key} in bucket {name}")
     return bytes(found.value), str(found.metadata.get("content-type", "binary/octet-stream"))
 
 
-def write(bucket: str, key: str, content: bytes, content_type: str | None = None) -> None:
+def write(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
     """Put an object; without a content type it is guessed from the key.
 
     Raises:
         NoSuchObjectError: there is no such bucket.
     """
-    if bucket not in _backend().buckets:
-        raise NoSuchObjectError(f"The specified bucket does not exist: {bucket}")
+    if name not in buckets():
+        raise NoSuchObjectError(f"The specified bucket does not exist: {name}")
     guessed = content_type or mimetypes.guess_type(key)[0] or "binary/octet-stream"
     if guessed.startswith("text/") and "charset" not in guessed:
         guessed += "; charset=utf-8"
-    _backend().put_object(bucket, key, content).set_metadata({"Content-Type": guessed})
+    _backend(name).put_object(name, key, content).set_metadata({"Content-Type": guessed})
 
 
-def parameter(name: str) -> str:
+def parameter(place: Place, name: str) -> str:
     """The value of a parameter of SSM's Parameter Store.
 
     Raises:
@@ -73,20 +90,13 @@ def parameter(name: str) -> str:
     # Imported when first needed: it draws in models that take seconds.
     from moto.ssm.models import ssm_backends
 
-    found = ssm_backends[ACCOUNT][REGION].get_parameter(name)
+    found = ssm_backends[place.account][place.region].get_parameter(name)
     if found is None:
         raise NoSuchObjectError(f"there is no SSM parameter {name}")
     return str(found.response_object(True)["Value"])
 
 
-def role_exists(arn: str) -> bool:
-    """Whether IAM has the role."""
-    from moto.iam.models import iam_backends
-
-    return any(role.arn == arn for role in iam_backends[ACCOUNT]["aws"].roles.values())
-
-
-def secret(reference: str) -> str:
+def secret(place: Place, reference: str) -> str:
     """A secret's text, or a key of it: `name`, or `name:key`.
 
     Raises:
@@ -100,7 +110,8 @@ def secret(reference: str) -> str:
         parts = reference.split(":")
         name, key = ":".join(parts[:7]), parts[7] if len(parts) > 7 else ""
     try:
-        text = str(secretsmanager_backends[ACCOUNT][REGION].get_secret_value(name, "", "")["SecretString"])
+        held = secretsmanager_backends[place.account][place.region]
+        text = str(held.get_secret_value(name, "", "")["SecretString"])
         return str(json.loads(text)[key]) if key else text
     except (SecretNotFoundException, KeyError, ValueError) as error:
         raise NoSuchObjectError(f"there is no secret {reference}") from error

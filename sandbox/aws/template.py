@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sandbox.aws import storage
+from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 
 PSEUDO_PARAMETERS = {
@@ -205,19 +206,20 @@ def references(node: Any) -> Iterator[str]:
                 yield from references(value)
 
 
-def stored(service: str, reference: str) -> str:
+def stored(place: Place, service: str, reference: str) -> str:
     """What a dynamic reference stands for; ValidationError when there is nothing of that name."""
     try:
         if service != "secretsmanager":
-            return storage.parameter(reference)
+            return storage.parameter(place, reference)
         name, _, key = reference.partition(":SecretString")
-        return storage.secret(f"{name}:{key.strip(':').partition(':')[0]}" if key.strip(":") else name)
+        key = key.strip(":").partition(":")[0]
+        return storage.secret(place, f"{name}:{key}" if key else name)
     except storage.NoSuchObjectError as error:
         raise invalid(f"Parameters: {error}") from error
 
 
 class Resolver:
-    """Evaluates the intrinsic functions of one stack.
+    """Evaluates the intrinsic functions of one stack; `values` are its parameters and the pseudo parameters.
 
     `reference` gives what `Ref` of a resource gives, `attribute` what `Fn::GetAtt` gives, `export` what
     `Fn::ImportValue` gives.
@@ -233,10 +235,11 @@ class Resolver:
     ) -> None:
         self._template = template
         self._values = dict(values)
+        self._place = Place(values["AWS::AccountId"], values["AWS::Region"])
         for name, slot in template.parameters.items():
             kind = str(slot.get("Type", "String"))
             if name in self._values and kind.startswith("AWS::SSM::Parameter::Value<"):
-                self._values[name] = stored("ssm", str(self._values[name]))
+                self._values[name] = stored(self._place, "ssm", str(self._values[name]))
             if name in self._values and (kind == "CommaDelimitedList" or kind.startswith("List<")):
                 self._values[name] = [v.strip() for v in str(self._values[name]).split(",")]
         self._reference = reference
@@ -270,7 +273,7 @@ class Resolver:
         """A part of the template with every function replaced by its result; AWS::NoValue removes."""
         result = self._value(node)
         if isinstance(result, str) and "{{resolve:" in result:
-            return _DYNAMIC.sub(lambda match: stored(match.group(1), match.group(2)), result)
+            return _DYNAMIC.sub(lambda match: stored(self._place, match.group(1), match.group(2)), result)
         return result
 
     def _value(self, node: Any) -> Any:
@@ -319,7 +322,7 @@ class Resolver:
         if function == "Fn::Base64":
             return base64.b64encode(_text(self.value(argument)).encode()).decode()
         if function == "Fn::GetAZs":
-            return ["us-east-1a", "us-east-1b", "us-east-1c"]
+            return [f"{self._place.region}{zone}" for zone in "abc"]
         if function == "Fn::ToJsonString":
             return json.dumps(self.value(argument), separators=(",", ":"))
         raise invalid(f"Template error: the function {function} is not known to the simulator")

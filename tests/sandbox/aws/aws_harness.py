@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from sandbox.aws import server
 
@@ -31,6 +33,17 @@ Resources:
 Outputs:
   BucketName: {Value: !Ref Site}
   Greeting: {Value: !Ref Greeting}
+"""
+BUCKET = "Resources:\n  Site: {Type: AWS::S3::Bucket}\n"
+PARAMETER = """\
+Parameters:
+  Value: {Type: String, Default: one}
+  Secret: {Type: String, NoEcho: true, Default: hidden}
+Resources:
+  First: {Type: AWS::SSM::Parameter, Properties: {Name: /first, Type: String, Value: !Ref Value}}
+  Second: {Type: AWS::SSM::Parameter, Properties: {Name: /second, Type: String, Value: !Sub "${First}-${Value}"}}
+Outputs:
+  Said: {Value: !Join ["/", [!Ref Value, !GetAtt First.Value]]}
 """
 BUILDSPEC = """\
 version: 0.2
@@ -254,3 +267,24 @@ def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.01)
     return value
+
+
+def given(**values: str) -> list[dict[str, str]]:
+    """Parameters as CloudFormation takes them."""
+    return [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()]
+
+
+def statuses(aws: Aws, stack: str, name: str | None = None) -> list[str]:
+    """The statuses of a stack (or of a resource) in the order they were taken."""
+    events = aws.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    wanted = name or events[-1]["LogicalResourceId"]
+    return [e["ResourceStatus"] for e in reversed(events) if e["LogicalResourceId"] == wanted]
+
+
+def refused(code: str, message: str) -> pytest.RaisesExc[ClientError]:
+    """What to expect of a call that is refused with this code and words like these."""
+
+    def fits(error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == code)
+
+    return pytest.RaisesExc(ClientError, match=message, check=fits)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from aws_harness import Aws, Receiver, Repository, eventually
+from aws_harness import BUCKET, Aws, Receiver, Repository, eventually
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-BUCKET = "Resources:\n  Site: {Type: AWS::S3::Bucket}\n"
 STACK_EVENTS = "CloudFormation Stack Status Change"
 
 

@@ -1,0 +1,177 @@
+"""What is not AWS: the calls that order and show, the logs of builds, and websites' pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from sandbox.aws import addressing, overview, storage
+from sandbox.aws.addressing import Environ
+from sandbox.aws.builds import Builder
+from sandbox.aws.calls import Calls
+from sandbox.aws.clock import Scheduler
+from sandbox.aws.events import Events
+from sandbox.aws.faults import Faults
+from sandbox.aws.operations import RESOURCE_SECONDS
+from sandbox.aws.places import ACCOUNT, REGION, Place
+from sandbox.aws.regions import Regions
+from sandbox.aws.stack import Stack
+from sandbox.aws.stacks import STATUSES, Stacks
+
+_LONGEST_LOG = 1_000_000
+
+Answer = tuple[int, str, bytes]
+
+
+class OrderError(Exception):
+    """Why an order cannot be followed."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Control:
+    """Answers the requests that are not signed; `reset` forgets everything."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        regions: Regions,
+        faults: Faults,
+        calls: Calls,
+        events: Events,
+        builder: Builder,
+        reset: Callable[[], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._regions = regions
+        self._faults = faults
+        self._calls = calls
+        self._events = events
+        self._builder = builder
+        self._reset = reset
+        self._answers: dict[tuple[str, str], Callable[[Environ], dict[str, Any]]] = {
+            ("GET", "health"): lambda _: {"status": "ok"},
+            ("GET", "state"): lambda _: overview.state(self._regions),
+            ("GET", "executions"): lambda _: {"executions": overview.history(self._regions)},
+            ("GET", "events"): self._show_events,
+            ("GET", "calls"): self._show_calls,
+            ("GET", "faults"): lambda _: self._faults.shown(),
+            ("POST", "faults"): self._add_faults,
+            ("DELETE", "faults"): self._clear_faults,
+            ("GET", "limits"): lambda _: {"limits": overview.limits(self._regions)},
+            ("POST", "limits"): self._set_limits,
+            ("POST", "reset"): self._forget,
+        }
+
+    def page(self, path: str) -> Answer:
+        """An object of a bucket, as a website's host gives it."""
+        bucket, _, key = unquote(path).lstrip("/").partition("/")
+        with self._scheduler.lock:
+            try:
+                if key and not key.endswith("/"):
+                    content, kind = storage.read(bucket, key)
+                else:
+                    content, kind = storage.read(bucket, f"{key}index.html")
+            except storage.NoSuchObjectError as error:
+                return 404, "text/plain; charset=utf-8", f"{error}\n".encode()
+        return 200, kind, content
+
+    def answer(self, method: str, path: str, environ: Environ) -> Answer:
+        """The answer to a call below /_sandbox/, or the overview."""
+        if path == "/":
+            with self._scheduler.lock:
+                return 200, "text/html; charset=utf-8", overview.page(self._regions).encode()
+        what = path.removeprefix("/_sandbox/")
+        if method == "GET" and what.startswith("logs/"):
+            return self._log(what.removeprefix("logs/"))
+        try:
+            with self._scheduler.lock:
+                if method == "POST" and what.startswith("stacks/"):
+                    return _json(200, self._order_status(unquote(what.removeprefix("stacks/")), environ))
+                if (method, what) in self._answers:
+                    return _json(200, self._answers[method, what](environ))
+        except OrderError as error:
+            return _json(error.status, {"error": str(error)})
+        except ValueError as error:
+            return _json(400, {"error": str(error)})
+        if any(what == known for _, known in self._answers):
+            return _json(405, {"error": f"{method} is not allowed"})
+        return _json(404, {"error": f"there is no {method} {path}"})
+
+    def _forget(self, _environ: Environ) -> dict[str, Any]:
+        self._reset()
+        return {"status": "reset"}
+
+    # ---- what came and what was sent
+
+    def _show_events(self, _environ: Environ) -> dict[str, Any]:
+        return {"events": [{"id": each, "type": kind} for each, kind in self._events.taken]}
+
+    def _show_calls(self, environ: Environ) -> dict[str, Any]:
+        query = {k: v[0] for k, v in parse_qs(environ.get("QUERY_STRING", "")).items()}
+        since = query.pop("since", "0")
+        if not since.isdecimal():
+            raise OrderError("since must be the number of a call")
+        return {"calls": self._calls.listed(since=int(since), **query)}
+
+    def _log(self, build_id: str) -> Answer:
+        file = self._builder.log(unquote(build_id))
+        if not file.is_file():
+            return 404, "text/plain; charset=utf-8", b"There is no such log.\n"
+        return 200, "text/plain; charset=utf-8", file.read_bytes()[-_LONGEST_LOG:]
+
+    # ---- orders
+
+    def _add_faults(self, environ: Environ) -> dict[str, Any]:
+        self._faults.add(_orders(environ))
+        return self._faults.shown()
+
+    def _clear_faults(self, _environ: Environ) -> dict[str, Any]:
+        self._faults.clear()
+        return self._faults.shown()
+
+    def _set_limits(self, environ: Environ) -> dict[str, Any]:
+        given = _orders(environ, "account", "region", "stacks", "pipelines")
+        limits = {k: given[k] for k in ("stacks", "pipelines") if k in given}
+        for what, limit in limits.items():
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+                raise OrderError(f"{what!r} must be a whole number of at least 0")
+        place = Place(str(given.get("account", ACCOUNT)), str(given.get("region", REGION)))
+        self._regions.limit(place, **limits)
+        return {"limits": overview.limits(self._regions)}
+
+    def _order_status(self, name: str, environ: Environ) -> dict[str, Any]:
+        given = _orders(environ, "status", "reason", "seconds", "token", "account", "region")
+        status, seconds = given.get("status"), given.get("seconds", RESOURCE_SECONDS)
+        if status not in STATUSES:
+            raise OrderError(f"the status must be one of {', '.join(STATUSES)}")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+            raise OrderError("'seconds' must be a number of at least 0")
+        stacks, stack = self._stack(name, given)
+        stacks.order(stack, status, reason=given.get("reason"), seconds=seconds, token=given.get("token"))
+        return {"id": stack.id, "status": stack.status}
+
+    def _stack(self, name: str, given: dict[str, Any]) -> tuple[Stacks, Stack]:
+        for region in self._regions:
+            wanted = {k: v for k, v in given.items() if k in region.place.shown()}
+            if name in region.stacks.live and wanted.items() <= region.place.shown().items():
+                return region.stacks, region.stacks.live[name]
+        raise OrderError(f"there is no stack {name}", 404)
+
+
+def _orders(environ: Environ, *known: str) -> dict[str, Any]:
+    """The JSON object in a request's body, which may have only the known fields if any are given."""
+    orders = json.loads(addressing.content(environ) or b"{}")
+    if not isinstance(orders, dict):
+        raise OrderError("the body must be a JSON object")
+    if known and (unknown := sorted(set(orders) - set(known))):
+        raise OrderError(f"unknown field {', '.join(unknown)}; known are {', '.join(known)}")
+    return orders
+
+
+def _json(status: int, content: Any) -> Answer:
+    return status, "application/json", json.dumps(content, indent=1).encode()

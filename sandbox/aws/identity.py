@@ -1,0 +1,111 @@
+"""Who calls, and what IAM's roles allow of that, roughly: moto's IAM, without an HTTP call."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from sandbox.aws.places import ACCOUNT
+from sandbox.aws.protocol import AwsError
+
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:.*/)?([^/]+)")
+_MOTO_KEY = re.compile(r"[A-Z0-9]{20}")
+
+
+def account(access_key: str) -> str:
+    """The account that an access key is of; the usual one when nobody knows the key."""
+    if not _MOTO_KEY.fullmatch(access_key):
+        return ACCOUNT
+    # Imported when first needed: it draws in models that take seconds.
+    from moto.iam.models import get_account_id_from
+
+    return str(get_account_id_from(access_key))
+
+
+def access_key(of_account: str) -> tuple[str, str]:
+    """Id and secret of a key that acts in an account."""
+    if of_account == ACCOUNT:
+        return "sandbox", "sandbox"
+    key = _iam(of_account).create_temp_access_key()
+    return str(key.access_key_id), str(key.secret_access_key)
+
+
+def roles(of_account: str) -> dict[str, Any]:
+    """An account's roles by name: moto's models of them."""
+    return {role.name: role for role in _iam(of_account).roles.values()}
+
+
+def accounts() -> list[str]:
+    """The accounts that IAM has been asked about."""
+    from moto.iam.models import iam_backends
+
+    return sorted(iam_backends)
+
+
+def role_exists(arn: str) -> bool:
+    """Whether IAM has the role."""
+    found = _ROLE.match(arn)
+    return found is not None and any(role.arn == arn for role in roles(found.group(1)).values())
+
+
+def check_service_role(arn: str, of_account: str) -> None:
+    """Raise what CloudFormation says of a role it cannot take.
+
+    An account without any role has them not simulated, so that any may be named.
+    """
+    found = _ROLE.fullmatch(arn)
+    if found is not None and found.group(1) != of_account:
+        raise AwsError("AccessDenied", "Cross-account pass role is not allowed.", 403)
+    if roles(of_account) and not role_exists(arn):
+        raise AwsError("ValidationError", f"Role {arn} is invalid or cannot be assumed")
+
+
+def check_assume_role(given: Mapping[str, Any], caller_account: str) -> None:
+    """Raise AccessDenied unless the role's trust policy lets the caller's account assume it."""
+    arn = str(given.get("RoleArn", ""))
+    found = _ROLE.fullmatch(arn)
+    if found is None or not roles(found.group(1)):
+        return
+    role = next((r for r in roles(found.group(1)).values() if r.arn == arn), None)
+    if role is None or not _trusts(role.assume_role_policy_document, caller_account, given.get("ExternalId")):
+        raise AwsError(
+            "AccessDenied",
+            f"User: arn:aws:iam::{caller_account}:user/sandbox is not authorized to perform: sts:AssumeRole "
+            f"on resource: {arn}",
+            403,
+        )
+
+
+def _trusts(document: Any, caller_account: str, external_id: str | None) -> bool:
+    policy = json.loads(document) if isinstance(document, str) else document or {}
+    return any(_allows(s, caller_account, external_id) for s in _listed(policy.get("Statement", [])))
+
+
+def _allows(statement: Mapping[str, Any], caller_account: str, external_id: str | None) -> bool:
+    actions = _listed(statement.get("Action", []))
+    if statement.get("Effect") != "Allow" or not any(fnmatchcase("sts:AssumeRole", a) for a in actions):
+        return False
+    principal = statement.get("Principal", {})
+    trusted = _listed(principal if isinstance(principal, str) else principal.get("AWS", []))
+    if not any(p in ("*", caller_account) or f"::{caller_account}:" in p for p in trusted):
+        return False
+    conditions = statement.get("Condition") or {}
+    demanded = [
+        _listed(tests["sts:ExternalId"])
+        for operator, tests in conditions.items()
+        if operator in ("StringEquals", "StringLike") and "sts:ExternalId" in tests
+    ]
+    return all(any(fnmatchcase(external_id or "", wanted) for wanted in each) for each in demanded)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _iam(of_account: str) -> Any:
+    from moto.iam.models import iam_backends
+
+    return iam_backends[of_account]["aws"]

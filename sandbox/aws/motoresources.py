@@ -1,0 +1,162 @@
+"""The resources that live in moto, so that its APIs show them."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from typing import Any
+
+from sandbox.aws import identity, storage
+from sandbox.aws.places import Place
+from sandbox.aws.resources import Context, Handler, InertHandler, Resource, ResourceError, generated_name
+
+
+class MotoHandler(Handler):
+    """A type whose resources live in moto."""
+
+    def __init__(
+        self, place: Place, module: str, model: str, name_property: str | None = None, longest: int = 64
+    ) -> None:
+        super().__init__(place)
+        self._module = module
+        self._model = model
+        self.name_property = name_property
+        self._longest = longest
+
+    def _class(self) -> Any:
+        # Imported when first needed: all of moto's models together take seconds.
+        return getattr(importlib.import_module(f"moto.{self._module}.models"), self._model)
+
+    def _name(self, context: Context, logical_id: str, properties: dict[str, Any]) -> str:
+        named = properties.get(self.name_property) if self.name_property else None
+        return str(named or generated_name(context.stack_name, logical_id, self._longest))
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        name = self._name(context, logical_id, properties)
+        document = self._document(kind, name, properties)
+        model = self._class().create_from_cloudformation_json(
+            name, document, self.place.account, self.place.region
+        )
+        return Resource(logical_id, kind, str(model.physical_resource_id), properties, model=model, name=name)
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+        document = self._document(resource.type, resource.name, properties)
+        model = self._class().update_from_cloudformation_json(
+            resource.model, resource.name, document, self.place.account, self.place.region
+        )
+        resource.model = model or resource.model
+        resource.properties = properties
+        return resource
+
+    def delete(self, resource: Resource) -> None:
+        document = self._document(resource.type, resource.name, resource.properties)
+        self._class().delete_from_cloudformation_json(
+            resource.physical_id, document, self.place.account, self.place.region
+        )
+
+    def _document(self, kind: str, name: str, properties: dict[str, Any]) -> dict[str, Any]:
+        named = {self.name_property: name} if self.name_property else {}
+        return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
+
+    def attribute(self, resource: Resource, name: str) -> str:
+        try:
+            return str(resource.model.get_cfn_attribute(name))
+        except Exception:  # noqa: BLE001 - moto has several ways to say that there is no such attribute
+            return super().attribute(resource, name)
+
+
+class ParameterHandler(MotoHandler):
+    """SSM parameters, with the attributes that moto does not give."""
+
+    def attribute(self, resource: Resource, name: str) -> str:
+        if name in ("Type", "Value"):
+            return str(resource.properties[name])
+        return super().attribute(resource, name)
+
+
+class RoleHandler(MotoHandler):
+    """IAM roles; moto keeps their inline policies' documents as they come, IAM gives them as text."""
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        resource = super().create(context, logical_id, kind, properties)
+        self._put_policies(resource)
+        return resource
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+        resource.properties = properties
+        self._put_policies(resource)
+        return resource
+
+    def exists(self, resource: Resource) -> bool:
+        return resource.physical_id in identity.roles(self.place.account)
+
+    @staticmethod
+    def _put_policies(resource: Resource) -> None:
+        resource.model.policies = {
+            p["PolicyName"]: json.dumps(p["PolicyDocument"]) for p in resource.properties.get("Policies", [])
+        }
+        document = resource.properties.get("AssumeRolePolicyDocument")
+        resource.model.assume_role_policy_document = json.dumps(document)
+
+
+class BucketHandler(MotoHandler):
+    """S3 buckets: a name is taken once, and only an empty bucket can be deleted."""
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        name = self._name(context, logical_id, properties).lower()
+        if name in storage.buckets():
+            raise ResourceError(f"{name} already exists")
+        resource = super().create(context, logical_id, kind, {**properties, "BucketName": name})
+        resource.properties = properties
+        return self._version(self._described(resource))
+
+    def adopt(self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]) -> Resource:
+        resource = super().adopt(logical_id, kind, physical_id, properties)
+        resource.model = storage.bucket(physical_id)
+        return self._version(self._described(resource))
+
+    def exists(self, resource: Resource) -> bool:
+        return resource.physical_id in storage.buckets()
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+        resource.properties = properties
+        return self._version(resource)
+
+    def delete(self, resource: Resource) -> None:
+        if not storage.empty(resource.physical_id):
+            raise ResourceError(
+                "Resource handler returned message: "
+                '"The bucket you tried to delete is not empty (Service: S3, Status Code: 409)" '
+                "(RequestToken: sandbox, HandlerErrorCode: GeneralServiceException)"
+            )
+        if resource.physical_id in storage.buckets():
+            super().delete(resource)
+
+    def attribute(self, resource: Resource, name: str) -> str:
+        return Handler.attribute(self, resource, name)
+
+    def _described(self, resource: Resource) -> Resource:
+        name, region = resource.physical_id, self.place.region
+        resource.attributes = {
+            "Arn": f"arn:aws:s3:::{name}",
+            "DomainName": f"{name}.s3.amazonaws.com",
+            "RegionalDomainName": f"{name}.s3.{region}.amazonaws.com",
+            "WebsiteURL": f"http://{name}.s3-website-{region}.amazonaws.com",
+        }
+        return resource
+
+    @staticmethod
+    def _version(resource: Resource) -> Resource:
+        if versioning := resource.properties.get("VersioningConfiguration"):
+            resource.model.versioning_status = versioning.get("Status")
+        return resource
+
+
+class BucketPolicyHandler(InertHandler):
+    """Bucket policies: kept, not enforced, since the simulator lets everybody read."""
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        if properties.get("Bucket") not in storage.buckets():
+            raise ResourceError("The specified bucket does not exist")
+        return super().create(context, logical_id, kind, properties)

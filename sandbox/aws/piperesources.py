@@ -1,0 +1,106 @@
+"""The resources that are the simulator's own: pipelines and build projects."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sandbox.aws.executions import Pipelines
+from sandbox.aws.places import Place
+from sandbox.aws.protocol import AwsError
+from sandbox.aws.resources import Context, Handler, Resource, ResourceError, generated_name
+
+
+class ProjectHandler(Handler):
+    """CodeBuild projects: kept here, read by the pipelines' build actions."""
+
+    name_property = "Name"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.projects: dict[str, dict[str, Any]] = {}
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        name = str(properties.get("Name") or generated_name(context.stack_name, logical_id, 150))
+        arn = self.place.arn("codebuild", f"project/{name}")
+        if name in self.projects:
+            raise ResourceError(f"Project already exists: {arn}")
+        self.projects[name] = properties
+        return Resource(logical_id, kind, name, properties, {"Arn": arn})
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+        self.projects[resource.physical_id] = resource.properties = properties
+        return resource
+
+    def delete(self, resource: Resource) -> None:
+        self.projects.pop(resource.physical_id, None)
+
+    def exists(self, resource: Resource) -> bool:
+        return resource.physical_id in self.projects
+
+
+class PipelineHandler(Handler):
+    """CodePipeline pipelines: handed to the simulator's own CodePipeline."""
+
+    name_property = "Name"
+
+    def __init__(self, place: Place, pipelines: Pipelines) -> None:
+        super().__init__(place)
+        self._pipelines = pipelines
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        name = str(properties.get("Name") or generated_name(context.stack_name, logical_id, 100))
+        own = {t["Key"]: t["Value"] for t in properties.get("Tags", [])}
+        try:
+            version = self._pipelines.create(_definition(name, properties), {**context.stack_tags, **own})
+        except AwsError as error:
+            if error.code != "LimitExceededException":
+                raise
+            raise ResourceError(
+                f"{error} (Service: AWSCodePipeline; Status Code: 400; Error Code: {error.code}; "
+                "Request ID: sandbox; Proxy: null)"
+            ) from error
+        return Resource(logical_id, kind, name, properties, {"Version": str(version)})
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+        restart = _plain(properties.get("RestartExecutionOnUpdate", False)) == "true"
+        version = self._pipelines.update(_definition(resource.physical_id, properties), restart)
+        resource.properties, resource.attributes = properties, {"Version": str(version)}
+        return resource
+
+    def delete(self, resource: Resource) -> None:
+        self._pipelines.delete(resource.physical_id)
+
+    def exists(self, resource: Resource) -> bool:
+        return resource.physical_id in self._pipelines.all
+
+
+def _definition(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline structure of CodePipeline's API from CloudFormation's properties."""
+    lowered: dict[str, Any] = _lowered({k: v for k, v in properties.items() if k in _PIPELINE_KEYS})
+    lowered["name"] = name
+    for stage in lowered["stages"]:
+        for action in stage["actions"]:
+            action["configuration"] = {k: _plain(v) for k, v in action.get("configuration", {}).items()}
+            action["runOrder"] = int(action.get("runOrder", 1))
+            action["actionTypeId"]["version"] = str(action["actionTypeId"].get("version", "1"))
+            action.setdefault("inputArtifacts", [])
+            action.setdefault("outputArtifacts", [])
+    return lowered
+
+
+_PIPELINE_KEYS = ("RoleArn", "ArtifactStore", "Stages", "PipelineType", "ExecutionMode", "Variables")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _lowered(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_lowered(v) for v in value]
+    if isinstance(value, dict):
+        return {k[:1].lower() + k[1:]: v if k == "Configuration" else _lowered(v) for k, v in value.items()}
+    return value

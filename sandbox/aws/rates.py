@@ -1,0 +1,54 @@
+"""How many calls AWS takes a second: a token bucket for each operation in each account's region."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.aws.places import Place
+
+
+class Rates:
+    """The rates ordered, and how far each is used up; the caller holds a lock."""
+
+    def __init__(self) -> None:
+        self._rates: dict[str, dict[str, float]] = {}
+        self._used: defaultdict[tuple[Place, str, str], dict[str, Any]] = defaultdict(dict)
+
+    def add(self, orders: Mapping[str, Mapping[str, float]]) -> None:
+        """Set rates, calls a second by service and operation."""
+        for service, rates in orders.items():
+            self._rates.setdefault(service, {}).update(rates)
+
+    def shown(self) -> dict[str, dict[str, float]]:
+        """The rates in force."""
+        return {service: dict(rates) for service, rates in self._rates.items()}
+
+    def exceeded(self, place: Place, service: str, operation: str) -> bool:
+        """Whether a call is one too many; counts it when it is not. As many may come at once as in a second."""
+        rates = self._rates.get(service, {})
+        rate = rates.get(operation, rates.get("*"))
+        return rate is not None and exceeded(self._used[place, service, operation], rate, max(rate, 1))
+
+
+def check_rates(given: Any) -> None:
+    """Raise ValueError unless it is a mapping of services to operations to rates."""
+    if not isinstance(given, dict) or not all(isinstance(rates, dict) for rates in given.values()):
+        raise ValueError("'rates' must be a mapping of services to mappings of operations to calls a second")
+    for rates in given.values():
+        for operation, rate in rates.items():
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+                raise ValueError(f"the rate of {operation!r} must be a number of more than 0")
+
+
+def exceeded(bucket: dict[str, Any], rate: float, burst: float) -> bool:
+    """Whether a call exceeds a rate of which `bucket` keeps the state; counts the call when it does not."""
+    # The theoretical arrival time of GCRA: one number holds the whole state of a token bucket.
+    now = time.monotonic()
+    arrival = max(float(bucket.get("_arrival", 0.0)), now)
+    if arrival - now > (burst - 1) / rate:
+        return True
+    bucket["_arrival"] = arrival + 1 / rate
+    return False

@@ -1,0 +1,84 @@
+"""What exists in the accounts' regions: stacks, pipelines and build projects, and the services for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sandbox.aws.actions import Actions
+from sandbox.aws.builds import Builder
+from sandbox.aws.clock import Scheduler
+from sandbox.aws.cloudformation import CloudFormation
+from sandbox.aws.codepipeline import CodePipeline
+from sandbox.aws.events import Events
+from sandbox.aws.executions import Pipelines
+from sandbox.aws.faults import Faults
+from sandbox.aws.piperesources import ProjectHandler
+from sandbox.aws.places import Place
+from sandbox.aws.resourcetypes import handlers
+from sandbox.aws.sources import Repositories
+from sandbox.aws.stacks import Stacks
+from sandbox.aws.workspace import Workspace
+
+
+class Region:
+    """One account's region."""
+
+    def __init__(
+        self,
+        place: Place,
+        scheduler: Scheduler,
+        faults: Faults,
+        events: Events,
+        workspace: Workspace,
+        repositories: Repositories,
+        builder: Builder,
+        stacks: Callable[[Place], Stacks],
+    ) -> None:
+        self.place = place
+        self.stacks = Stacks(scheduler, faults, events, place)
+        self.pipelines = Pipelines(scheduler, faults, events, workspace.executions, place)
+        projects = ProjectHandler(place)
+        self.projects = projects.projects
+        self.stacks.handlers.update(handlers(place, self.pipelines, projects))
+        actions = Actions(place, scheduler, stacks, repositories, self.projects, builder)
+        self.pipelines.perform = actions.perform
+        self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
+            "cloudformation": CloudFormation(self.stacks).call,
+            "codepipeline": CodePipeline(self.pipelines, scheduler.now).call,
+        }
+
+
+class Regions:
+    """All accounts' regions, each made when it is first spoken of; the caller holds the simulator's lock."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        faults: Faults,
+        events: Events,
+        workspace: Workspace,
+        repositories: Repositories,
+        builder: Builder,
+    ) -> None:
+        self._parts = (scheduler, faults, events, workspace, repositories, builder)
+        self._regions: dict[Place, Region] = {}
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(list(self._regions.values()))
+
+    def at(self, place: Place) -> Region:
+        """What is at a place."""
+        if place not in self._regions:
+            self._regions[place] = Region(place, *self._parts, lambda other: self.at(other).stacks)
+        return self._regions[place]
+
+    def reset(self) -> None:
+        """Forget everything, limits too; the processes have been cancelled."""
+        self._regions.clear()
+
+    def limit(self, place: Place, *, stacks: int | None = None, pipelines: int | None = None) -> None:
+        """Set how many stacks and pipelines a place may have; None leaves a limit as it is."""
+        region = self.at(place)
+        region.stacks.limit = region.stacks.limit if stacks is None else stacks
+        region.pipelines.limit = region.pipelines.limit if pipelines is None else pipelines
