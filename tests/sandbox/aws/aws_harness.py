@@ -171,14 +171,17 @@ class Aws:
         self.codepipeline = self.client("codepipeline")
         self.s3 = self.client("s3")
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, **settings: Any) -> Any:
         """A client that does not retry, so that each call's answer is seen."""
+        usual = {
+            "region_name": "us-east-1",
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",
+        }
         return boto3.client(
             service,
             endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            **{**usual, **settings},
             config=Config(
                 retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=20
             ),
