@@ -161,8 +161,11 @@ class Template:
             if allowed and value not in [_text(a) for a in allowed]:
                 choices = ", ".join(_text(a) for a in allowed)
                 raise invalid(f"Parameter '{name}' must be one of AllowedValues: [{choices}]")
-            if slot.get("AllowedPattern") and not re.fullmatch(slot["AllowedPattern"], value):
-                reason = slot.get("ConstraintDescription") or f"must match pattern {slot['AllowedPattern']}"
+            # of a list, each value must match
+            each = value.split(",") if slot.get("Type") == "CommaDelimitedList" else [value]
+            pattern = slot.get("AllowedPattern")
+            if pattern and not all(re.fullmatch(pattern, one.strip()) for one in each):
+                reason = slot.get("ConstraintDescription") or f"must match pattern {pattern}"
                 raise invalid(f"Parameter '{name}' {reason}")
             if "MinLength" in slot and len(value) < int(slot["MinLength"]):
                 raise invalid(f"Parameter '{name}' must contain at least {slot['MinLength']} characters")
