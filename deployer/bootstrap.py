@@ -15,12 +15,14 @@ from dotenv import dotenv_values
 from deployer.adapters.aws import AwsClouds
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
+from deployer.adapters.linting import CfnLint
 from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.errors import ConfigError
 from deployer.intake import Intake, Resyncer
 from deployer.reconcile import Options, Reconciler
+from deployer.tally import note
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Deployer:
             self.client,
             repository_token=self.host.clone_token,
             rate=self.config.aws_rate,
+            on_call=lambda: note("aws"),
         )
 
     @cached_property
@@ -89,7 +92,7 @@ class Deployer:
     def reconciler(self) -> Reconciler:
         """Carries out tasks."""
         options = Options(poll_seconds=self.config.poll_seconds, public_url=self.config.public_url)
-        return Reconciler(self.host, self.clouds, self.lanes, options)
+        return Reconciler(self.host, self.clouds, self.lanes, options, CfnLint())
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:

@@ -111,6 +111,11 @@ class Room:
         """How many more environments there is room for."""
         return max(0, min(self.stacks_limit - self.stacks, self.pipelines_limit - self.pipelines))
 
+    @property
+    def nearly_full(self) -> bool:
+        """Whether nine tenths of what there may be are there."""
+        return self.stacks >= 0.9 * self.stacks_limit or self.pipelines >= 0.9 * self.pipelines_limit
+
 
 class Cloud(Protocol):
     """CloudFormation, CodePipeline and the buckets of one account and region, with one target's rights."""
@@ -132,7 +137,7 @@ class Cloud(Protocol):
         """Order an update; False where CloudFormation sees nothing to update."""
 
     def continue_rollback(self, name: str, token: str) -> None:
-        """Order that a failed rollback go on."""
+        """Order that an update which stopped half-way be rolled back, or that its failed rollback go on."""
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
         """Order a stack's deletion.

@@ -4,21 +4,30 @@ Every method here may be repeated after a crash at any point: it looks before it
 token made of the goal, so that AWS itself recognises a repeat. None of them waits: they end in a `Verdict`.
 """
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError
+from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Cloud, Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
+from deployer.preferences import Preferences, read_preferences
+from deployer.quotas import admits, fullest_last
 from deployer.refs import Ref, skip_reason
-from deployer.release import FOLDER, Release, build_release, has_pipeline
+from deployer.release import FOLDER, TEARDOWN_TAG, Release, build_release, has_pipeline
 from deployer.reporting import Reporter, failure_text
 from deployer.run import Run, Settled
-from deployer.stacks import REFUSED, Decision, Desired, Observed, Phase, Stack, Step, decide
+from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
 from deployer.teardown import Teardown, under_way
+from deployer.template import pick, read
+from deployer.validation import Linter, refusal
 
+_log = logging.getLogger(__name__)
+_ROOM_SECONDS = 300.0  # between two looks for room in a region
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
@@ -45,6 +54,7 @@ class Reconciler:
         clouds: AWS.
         lanes: where records are read; they are written with the verdict.
         options: what the installation decides.
+        linter: looks at templates before AWS does; None for no such look.
         clock: epoch seconds.
     """
 
@@ -54,12 +64,14 @@ class Reconciler:
         clouds: Clouds,
         lanes: Lanes,
         options: Options,
+        linter: Linter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = host
         self._clouds = clouds
         self._lanes = lanes
         self._options = options
+        self._linter = linter
         self._clock = clock
         self._reporter = Reporter(host, self._page)
         self._teardown = Teardown(lanes, self._reporter, clock)
@@ -288,7 +300,7 @@ class Reconciler:
     def _wanted_digest(self, run: Run, stack: Stack) -> str | None:
         if run.work.created or run.work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
             return stack.tags.get("deployer:digest")  # what this goal ordered is what it wanted
-        return self._release(run).digest
+        return self._release(run, self._files(run)).digest
 
     def _observed(self, run: Run, stack: Stack | None, digest: str | None) -> Observed:
         work = run.work
@@ -311,25 +323,64 @@ class Reconciler:
     # --- the steps ----------------------------------------------------------------------------------------------
 
     def _provision(self, run: Run) -> Verdict:
-        release = self._release(run)
+        files = self._files(run)
+        near = "" if run.record.region else self._settle(run, read_preferences(files))
+        release = self._checked(run, files)
         run.note("provisioning")
-        self._prepare(run, "pending", "creating the pipeline")
+        self._prepare(run, "pending", f"creating the pipeline{near}")
         run.guard()
-        arn = run.cloud.create_stack(run.name, release, run.token("provision"))
+        try:
+            arn = run.cloud.create_stack(run.name, release, run.token("provision"))
+        except QuotaError as error:
+            run.record = run.record.but(region="")
+            return self._wait_for_room(run, str(error))
         run.record = run.record.but(
-            stack_arn=arn, region=run.cloud.region, teardown=release.tags.get("deployer:teardown", "")
+            stack_arn=arn, region=run.cloud.region, teardown=release.tags.get(TEARDOWN_TAG, "")
         )
         return run.snooze(Task.SYNC)
+
+    def _settle(self, run: Run, preferences: Preferences) -> str:
+        """Choose the region of a new environment, by room. What is chosen is kept.
+
+        Returns:
+            A remark for the commit where the region is nearly full.
+
+        Raises:
+            Settled: no region has room; the goal waits until one has.
+            PermanentError: the repository's preferences leave no region.
+        """
+        kind = run.environment.kind
+        target = self._clouds.target(kind)
+        regions = preferences.narrowed(target.regions) if kind is Kind.DEVELOPMENT else target.regions
+        clouds = {region: self._clouds.at(kind, region) for region in regions}
+        try:
+            room = fullest_last(cloud.room() for cloud in clouds.values())[0]
+        except TransientError as error:
+            # it cannot be counted just now; AWS itself refuses what is too much
+            _log.warning("counting the room for %s: %s", run.environment, error)
+            run.cloud = clouds[regions[0]]
+            return ""
+        if why := admits(room, target, kind):
+            raise Settled(self._wait_for_room(run, why))
+        run.cloud = clouds[room.region]
+        run.record = run.record.but(region=room.region)
+        return f"; {room.region} has room for {room.free} more" if room.nearly_full else ""
+
+    def _wait_for_room(self, run: Run, why: str) -> Snooze:
+        run.note("waiting")
+        self._prepare(run, "pending", f"waiting: {why}")
+        run.work = run.work.but(created=False)  # it is decided anew: room may come with another region
+        return run.snooze(Task.SYNC, seconds=_ROOM_SECONDS)
 
     def _update(self, run: Run) -> Verdict:
         if run.work.recovered and not run.work.updated:
             run.guard()
             run.cloud.continue_rollback(run.name, run.token("recover"))
             return run.snooze(Task.SYNC)
-        release = self._release(run)
+        release = self._checked(run, self._files(run))
         run.guard()
         changed = run.cloud.update_stack(run.name, release, run.token("update"))
-        run.record = run.record.but(teardown=release.tags.get("deployer:teardown", ""))
+        run.record = run.record.but(teardown=release.tags.get(TEARDOWN_TAG, ""))
         if not changed:
             return run.again(Task.SYNC)
         return run.snooze(Task.SYNC)
@@ -410,17 +461,38 @@ class Reconciler:
 
     # --- common -------------------------------------------------------------------------------------------------
 
-    def _release(self, run: Run) -> Release:
+    def _files(self, run: Run) -> dict[str, bytes]:
         files = self._host.files(run.repository, run.work.sha, FOLDER)
-        ref = Ref.parse(run.work.ref)
         if not has_pipeline(files):
             where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {run.work.sha[:12]}"
             raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
+        return files
+
+    def _release(self, run: Run, files: Mapping[str, bytes]) -> Release:
+        """What the stack is to be made from.
+
+        Raises:
+            PermanentError: something in the files is wrong, or names what is not the environment's.
+        """
+        ref = Ref.parse(run.work.ref)
         branch = (
             run.work.default_branch or self._host.default_branch(run.repository) if ref.is_tag else ref.branch
         )
-        given = self._clouds.target(run.environment.kind).given(run.cloud.region)
-        return build_release(run.environment, ref, branch, run.work.sha, files, given)
+        target, region = self._clouds.target(run.environment.kind), run.cloud.region
+        given = target.given(region)
+        return build_release(run.environment, ref, branch, run.work.sha, files, given, target, region)
+
+    def _checked(self, run: Run, files: Mapping[str, bytes]) -> Release:
+        """The same, looked at by the linter too: before AWS is asked, but not where nothing is to change."""
+        release = self._release(run, files)
+        if self._linter and (name := pick(files, "pipeline")):
+            found = self._linter.findings(name, release.template, [run.cloud.region])
+            for each in found:
+                if each.level == "note":
+                    _log.warning("%s at %s: %s", run.environment, run.work.sha[:12], each)
+            if why := refusal(found):
+                raise PermanentError(why)
+        return release
 
     def _refused(self, run: Run, decision: Decision, stack: Stack | None) -> Done:
         """End a goal that cannot go on, with the first thing that failed in AWS."""
@@ -433,9 +505,22 @@ class Reconciler:
         failure, url = run.cloud.failure(stack.arn), run.cloud.stack_url(stack.arn)
         if failure is None:
             return self._reporter.failed(run, decision.reason, url)
-        run.record = run.record.but(failure={**asdict(failure), "url": url})
+        place = self._place(run, failure)
+        run.record = run.record.but(failure={**asdict(failure), **place, "url": url})
         what, _, _ = decision.reason.partition(": ")
-        return self._reporter.failed(run, f"{what}: {failure}", url)
+        where = f" at {place['file']}:{place['line']}" if place else ""
+        reason = f"{what}: {failure}"
+        return self._reporter.failed(run, reason, url, f"{failure.resource}{where}: {failure.reason}")
+
+    def _place(self, run: Run, failure: Failure) -> dict[str, Any]:
+        """Where in the template what failed stands, as far as that can be told."""
+        with suppress(DeployerError, Settled):
+            files = self._files(run)
+            if name := pick(files, "pipeline"):
+                template = read(name, files[name])
+                if line := template.line_of("Resources", failure.resource):
+                    return {"file": template.file, "line": line}
+        return {}
 
     def _prepare(self, run: Run, state: str, text: str) -> None:
         run.record = self._reporter.prepare(run.environment, run.record, run.work.sha, state, text)

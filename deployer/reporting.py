@@ -9,6 +9,7 @@ from deployer.errors import PermanentError
 from deployer.ledger import EnvironmentRecord, Outcome
 from deployer.ports import Cloud, Done, Execution, Host, Status
 from deployer.run import Run
+from deployer.tally import purpose
 
 _log = logging.getLogger(__name__)
 _STATES = {
@@ -51,15 +52,16 @@ class Reporter:
         self._post(environment, sha, Status("deployer/prepare", state, description, page))
         return record.but(prepared=mark)
 
-    def failed(self, run: Run, reason: str, url: str = "") -> Done:
+    def failed(self, run: Run, reason: str, url: str = "", short: str = "") -> Done:
         """End a goal as failed, and say why on its commit.
 
         Args:
             reason: why, in one line.
             url: where people see more, where there is no page of the environment.
+            short: why, for the commit, where GitHub shows 140 characters; by default the reason.
         """
         sha = run.work.sha or run.record.commit
-        run.record = self.prepare(run.environment, run.record, sha, "failure", reason, url)
+        run.record = self.prepare(run.environment, run.record, sha, "failure", short or reason, url)
         return run.done(Outcome.FAILED, reason, **({"commit": run.work.sha} if run.work.sha else {}))
 
     def teardown(self, environment: Environment, record: EnvironmentRecord) -> None:
@@ -95,6 +97,12 @@ class Reporter:
         self, environment: Environment, record: EnvironmentRecord, cloud: Cloud
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         """Look at every open execution and post what changed; those that ended are followed no longer."""
+        with purpose("stages"):
+            return self._refresh(environment, record, cloud)
+
+    def _refresh(
+        self, environment: Environment, record: EnvironmentRecord, cloud: Cloud
+    ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         found: dict[str, Execution] = {}
         still_open = {}
         for identity, entry in record.open.items():

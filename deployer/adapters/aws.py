@@ -151,19 +151,18 @@ class AwsCloud:
             return True
 
     def continue_rollback(self, name: str, token: str) -> None:
-        """Order that a failed rollback go on. One call."""
-        with translated(f"continuing the rollback of stack {name}"):
+        """Order that what stopped half-way be rolled back, or that its rollback go on. Two calls."""
+        with translated(f"rolling back stack {name}"):
+            stack = self.stack(name)
+            if stack is None:
+                raise TransientError(f"rolling back stack {name}: it has gone meanwhile")
+            client = self._aws.cloudformation
+            order = (
+                client.rollback_stack if stack.status == "UPDATE_FAILED" else client.continue_update_rollback
+            )
             try:
-                retried(
-                    lambda: self._aws.cloudformation.continue_update_rollback(
-                        StackName=name, ClientRequestToken=token
-                    )
-                )
+                retried(lambda: order(StackName=stack.arn, ClientRequestToken=token))
             except ClientError as error:
-                if says_missing(error):
-                    raise TransientError(
-                        f"continuing the rollback of {name}: it has gone meanwhile"
-                    ) from error
                 if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
                     raise
 

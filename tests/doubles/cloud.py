@@ -128,6 +128,10 @@ class FakeCloud(Failing):
         """Let a newer execution have overtaken this one."""
         self._one(pipeline, execution).status = "superseded"
 
+    def holds(self, name: str) -> bool:
+        """Whether a stack of this name is here."""
+        return name in self._live
+
     def release(self, name: str) -> Release | None:
         """What a stack was last made from."""
         return self._live[name].release

@@ -147,13 +147,17 @@ class World:
     def statuses(self, commit: str) -> dict[str, str]:
         return {context: status.state for context, status in self.host.statuses[HELLO, commit].items()}
 
+    def posted(self, commit: str) -> list[str]:
+        """Every description that was posted on a commit."""
+        return [call[2].description for call in self.host.called("post") if call[1] == commit]
+
     def built(self, environment: Environment) -> list[tuple[str, str]]:
         """Commit and end of every execution, oldest first."""
         return [(each.sha, each.status) for each in self.cloud.pipelines.get(environment.stack_name, [])]
 
     def _head(self, pipeline: str) -> str:
         """What AWS builds by itself: the head of the branch that the pipeline's source names."""
-        release = self.cloud.release(pipeline)
+        release = next(c for c in self.clouds.every() if c.holds(pipeline)).release(pipeline)
         assert release is not None
         kind = release.tags["deployer:environment"]
         refs = {ref.name: commit for ref, commit in self.host.refs(HELLO).items()}

@@ -1,0 +1,137 @@
+"""Where a new environment goes, and what becomes of it where there is no room."""
+
+import pytest
+
+from deployer.environments import Kind
+from deployer.errors import QuotaError, TransientError
+from deployer.ports import Room
+from deployer.targets import Target
+from tests.doubles import FakeCloud
+from tests.unit.world import HELLO, World, environment, sha
+
+X, Y, MAIN = "refs/heads/x", "refs/heads/y", "refs/heads/main"
+HOME, AWAY = "us-east-1", "eu-west-1"
+
+
+def room(region: str, pipelines: int, limit: int = 1000) -> Room:
+    return Room(region, pipelines, 2000, pipelines, limit, counted_at=1)
+
+
+@pytest.fixture
+def world() -> World:
+    """Development has two regions, the first one is fuller."""
+    made = World()
+    away = FakeCloud(made.cloud.head)
+    away.region = AWAY
+    made.clouds.clouds[AWAY] = away
+    bucket = "artifacts-{region}"
+    made.clouds.targets[Kind.DEVELOPMENT] = Target(
+        Kind.DEVELOPMENT, regions=(HOME, AWAY), artifact_bucket=bucket
+    )
+    made.cloud.room_left, away.room_left = room(HOME, 800), room(AWAY, 100)
+    return made
+
+
+@pytest.fixture
+def away(world: World) -> FakeCloud:
+    return world.clouds.clouds[AWAY]
+
+
+def settle(world: World) -> None:
+    for _ in range(60):
+        world.tasks()
+        if not world.lanes.lanes():
+            return
+        world.clouds.clouds[AWAY].advance()
+        world.step()
+    raise AssertionError(world.lanes.lanes())
+
+
+def test_a_new_environment_goes_where_there_is_most_room_and_stays(world: World, away: FakeCloud) -> None:
+    world.push(X, sha(1))
+    settle(world)
+    assert away.stack(environment(X).stack_name) is not None
+    assert world.record(environment(X)).region == AWAY
+    away.room_left = room(AWAY, 999)
+    world.push(X, sha(2), sha(1))
+    settle(world)
+    assert [each.sha for each in away.pipelines[environment(X).stack_name]] == [sha(1), sha(2)]
+    assert world.cloud.stack(environment(X).stack_name) is None
+    world.push(Y, sha(3))
+    settle(world)
+    assert world.cloud.stack(environment(Y).stack_name) is not None
+    assert world.statuses(sha(3))["deployer/prepare"] == "success"
+
+
+def test_it_is_found_again_where_it_is_after_redis_was_lost(world: World, away: FakeCloud) -> None:
+    world.push(X, sha(1))
+    settle(world)
+    away.room_left = room(AWAY, 999)
+    world.forget()
+    world.deployer.intake.resync(HELLO)
+    settle(world)
+    world.push(X, sha(2), sha(1))
+    settle(world)
+    assert world.cloud.stack(environment(X).stack_name) is None
+    assert away.pipelines[environment(X).stack_name][-1].sha == sha(2)
+    world.forget()
+    world.host.remove(HELLO, X)
+    world.deployer.intake.resync(HELLO)
+    settle(world)
+    assert away.stack(environment(X).stack_name) is None
+
+
+def test_a_repository_may_narrow_the_regions(world: World) -> None:
+    world.push(X, sha(1), files={"deployer.yml": f"regions: [{HOME}]"})
+    settle(world)
+    assert world.cloud.stack(environment(X).stack_name) is not None
+    delivery = world.push(Y, sha(2), files={"deployer.yml": "regions: [ap-south-1]"})
+    settle(world)
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "failed"
+    assert "ap-south-1" in reason
+    assert HOME in reason
+
+
+def test_without_room_a_push_waits_and_goes_on_once_there_is_some(world: World, away: FakeCloud) -> None:
+    world.cloud.room_left = away.room_left = room(HOME, 995)
+    away.room_left = room(AWAY, 995)
+    delivery = world.push(X, sha(1))
+    world.tasks()
+    status = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
+    assert status.state == "pending"
+    assert "waiting: no room in us-east-1: 995 of 1000 pipelines used, 10 kept" in status.description
+    assert world.outcome(delivery)[0] == "queued"
+    assert world.record(environment(X)).state == "waiting"
+    world.cloud.room_left = room(HOME, 900)
+    for _ in range(20):
+        world.step()
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert "room for 100 more" in " ".join(world.posted(sha(1)))
+
+
+def test_staging_may_use_what_development_leaves_free(world: World) -> None:
+    world.cloud.room_left = room(HOME, 995)
+    delivery = world.push(MAIN, sha(1))
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
+
+
+def test_what_aws_refuses_for_its_quota_waits_as_well(world: World, away: FakeCloud) -> None:
+    away.fail_next(QuotaError("a quota of the AWS account is used up"), method="create_stack")
+    delivery = world.push(X, sha(1))
+    world.tasks()
+    assert world.record(environment(X)).state == "waiting"
+    for _ in range(20):
+        world.step()
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
+
+
+def test_what_cannot_be_counted_is_left_to_aws(world: World) -> None:
+    world.cloud.fail_next(TransientError("throttled"), method="room")
+    delivery = world.push(X, sha(1))
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
