@@ -118,9 +118,12 @@ class CloudFormation:
 
     def _describe_stacks(self, given: Parameters) -> dict[str, Any]:
         if given.get("StackName"):
-            return {"Stacks": [_described(self._stacks.get(given["StackName"]))]}
+            return {"Stacks": [self._described(self._stacks.get(given["StackName"]))]}
         stacks, token = requests.page(list(self._stacks.live.values()), given.get("NextToken"))
-        return {"Stacks": [_described(s) for s in stacks], "NextToken": token}
+        return {"Stacks": [self._described(s) for s in stacks], "NextToken": token}
+
+    def _described(self, stack: Stack) -> dict[str, Any]:
+        return _described(stack, self._stacks.root(stack))
 
     def _list_stacks(self, given: Parameters) -> dict[str, Any]:
         wanted = given.get("StackStatusFilter")
@@ -213,7 +216,7 @@ def _resource(stack: Stack, summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _described(stack: Stack) -> dict[str, Any]:
+def _described(stack: Stack, root: Stack) -> dict[str, Any]:
     template = stack.plan.template
     parameters = [
         {"ParameterKey": k, "ParameterValue": "****" if template.secret(k) else v}
@@ -236,6 +239,8 @@ def _described(stack: Stack) -> dict[str, Any]:
         "Outputs": stack.outputs or None,
         "RoleARN": stack.role_arn,
         "Tags": [{"Key": k, "Value": v} for k, v in stack.tags.items()],
-        "EnableTerminationProtection": stack.protected,
+        "EnableTerminationProtection": root.protected,
+        "ParentId": stack.parent_id,
+        "RootId": root.id if root is not stack else None,
         "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
     }

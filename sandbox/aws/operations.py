@@ -90,13 +90,14 @@ class Operations:
             self._fail_if_ordered(stack, name, declared["Type"], "create")
             properties = resolver.value(declared.get("Properties") or {})
             handler = self.handlers[declared["Type"]]
-            context = Context(stack.name, stack.tags)
+            context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             resource = handler.create(context, name, declared["Type"], properties)
+            resource.deletion_policy = declared.get("DeletionPolicy", "Delete")
+            stack.resources[name] = resource
+            yield from handler.settle(resource)
         except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
             self._resource_event(stack, name, declared["Type"], "", "CREATE_FAILED", _why(error))
             return True
-        resource.deletion_policy = declared.get("DeletionPolicy", "Delete")
-        stack.resources[name] = resource
         self._resource_event(stack, name, resource.type, resource.physical_id, "CREATE_COMPLETE")
         return False
 
@@ -213,7 +214,7 @@ class Operations:
         yield RESOURCE_SECONDS
         try:
             self._fail_if_ordered(stack, name, resource.type, "update")
-            context = Context(stack.name, stack.tags)
+            context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             if not handler.replaces(resource.properties, properties):
                 stack.resources[name] = handler.update(context, resource, properties)
             elif kept := _former(stack, name, properties):
@@ -224,6 +225,7 @@ class Operations:
             else:
                 stack.resources[name] = handler.create(context, name, resource.type, properties)
                 stack.superseded.append(resource)
+            yield from handler.settle(stack.resources[name])
         except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
             self._resource_event(
                 stack, name, resource.type, resource.physical_id, "UPDATE_FAILED", _why(error)
@@ -297,6 +299,7 @@ class Operations:
         try:
             self._fail_if_ordered(stack, name, kind, "delete")
             self.handlers[kind].delete(resource)
+            yield from self.handlers[kind].settle(resource)
         except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
             self._resource_event(stack, name, kind, physical_id, "DELETE_FAILED", _why(error))
             return False

@@ -40,7 +40,7 @@ class Region:
         self.pipelines = Pipelines(scheduler, faults, events, workspace.executions, place)
         projects = ProjectHandler(place)
         self.projects = projects.projects
-        self.stacks.handlers.update(handlers(place, self.pipelines, projects))
+        self.stacks.handlers.update(handlers(place, self.stacks, self.pipelines, projects))
         actions = Actions(place, scheduler, stacks, repositories, self.projects, builder)
         self.pipelines.perform = actions.perform
         self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.aws.clock import Process
 from sandbox.aws.places import Place
 
 _LETTERS = string.ascii_uppercase + string.digits
@@ -35,8 +36,10 @@ class Resource:
 class Context:
     """In which stack a resource is handled."""
 
+    stack_id: str
     stack_name: str
     stack_tags: dict[str, str]
+    role_arn: str | None
 
 
 def generated_name(stack_name: str, logical_id: str, longest: int = 64) -> str:
@@ -76,6 +79,10 @@ class Handler(ABC):
         if not self.exists(resource):
             raise ResourceError(f"Resource of type '{kind}' with identifier '{physical_id}' was not found.")
         return resource
+
+    def settle(self, resource: Resource) -> Process:  # noqa: ARG002
+        """Wait until what was begun with a resource is done; `ResourceError` when it failed."""
+        yield from ()
 
     def exists(self, resource: Resource) -> bool:  # noqa: ARG002
         """Whether a resource is there; where that cannot be told, it is believed to be."""

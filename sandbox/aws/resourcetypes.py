@@ -10,9 +10,11 @@ from sandbox.aws.motoresources import (
     ParameterHandler,
     RoleHandler,
 )
+from sandbox.aws.nestedstacks import NestedStackHandler
 from sandbox.aws.piperesources import PipelineHandler, ProjectHandler
 from sandbox.aws.places import Place
 from sandbox.aws.resources import Handler, InertHandler
+from sandbox.aws.stacks import Stacks
 
 _MOTO_TYPES: dict[str, tuple[str, str, str | None]] = {
     "AWS::DynamoDB::Table": ("dynamodb", "Table", "TableName"),
@@ -49,7 +51,9 @@ _INERT_TYPES = (
 )
 
 
-def handlers(place: Place, pipelines: Pipelines, projects: ProjectHandler) -> dict[str, Handler]:
+def handlers(
+    place: Place, stacks: Stacks, pipelines: Pipelines, projects: ProjectHandler
+) -> dict[str, Handler]:
     """The handlers of a place by resource type."""
     inert = InertHandler(place)
     return {
@@ -59,6 +63,7 @@ def handlers(place: Place, pipelines: Pipelines, projects: ProjectHandler) -> di
         "AWS::SSM::Parameter": ParameterHandler(place, "ssm", "Parameter", "Name"),
         "AWS::S3::Bucket": BucketHandler(place, "s3", "FakeBucket", "BucketName", 63),
         "AWS::S3::BucketPolicy": BucketPolicyHandler(place),
+        "AWS::CloudFormation::Stack": NestedStackHandler(place, stacks),
         "AWS::CodeBuild::Project": projects,
         "AWS::CodePipeline::Pipeline": PipelineHandler(place, pipelines),
     }

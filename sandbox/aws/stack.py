@@ -55,6 +55,7 @@ class Stack:
     capabilities: list[str] = field(default_factory=list)
     notification_arns: list[str] = field(default_factory=list)
     protected: bool = False
+    parent_id: str | None = None
     on_failure: str = "ROLLBACK"
     preserves: bool = False
     status: str = ""

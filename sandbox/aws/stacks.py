@@ -79,6 +79,12 @@ class Stacks:
             raise invalid(f"Stack with id {name} does not exist")
         return stack
 
+    def root(self, stack: Stack) -> Stack:
+        """The stack that a nested one is in, at the top; a stack that is in none itself."""
+        while stack.parent_id is not None:
+            stack = self.get(stack.parent_id)
+        return stack
+
     # ---- the four operations
 
     def create(
@@ -93,6 +99,7 @@ class Stacks:
         on_failure: str = "ROLLBACK",
         protected: bool = False,
         notification_arns: Iterable[str] = (),
+        parent_id: str | None = None,
     ) -> Stack:
         """Start creating a stack."""
         request = ("create", name, (plan.template.body, plan.parameters, dict(tags), role_arn))
@@ -108,6 +115,7 @@ class Stacks:
         stack.capabilities = list(capabilities)
         stack.notification_arns = list(notification_arns)
         stack.protected = protected
+        stack.parent_id = parent_id
         stack.on_failure = on_failure
         stack.token = token
         self.live[name] = stack
@@ -201,7 +209,7 @@ class Stacks:
         request = ("delete", stack.name, (sorted(retain), force))
         if self._seen(token, request) or stack.status == "DELETE_IN_PROGRESS":
             return
-        if stack.protected:
+        if self.root(stack).protected:
             raise invalid(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
         if stack.status in _NOT_DELETABLE:
             raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be deleted.")

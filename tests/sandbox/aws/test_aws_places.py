@@ -6,7 +6,17 @@ import json
 from typing import Any
 
 import pytest
-from aws_harness import BUCKET, PIPELINE_TEMPLATE, Aws, Receiver, Repository, eventually, given, refused
+from aws_harness import (
+    BUCKET,
+    BUILDSPEC,
+    PIPELINE_TEMPLATE,
+    Aws,
+    Receiver,
+    Repository,
+    eventually,
+    given,
+    refused,
+)
 
 PRODUCTION = "210987654321"
 DEPLOYER = f"arn:aws:iam::{PRODUCTION}:role/deployer"
@@ -85,7 +95,9 @@ def test_each_account_and_region_has_its_own_stacks(aws: Aws, receiver: Receiver
     assert shown(aws)["roles"] == []
 
 
-def test_a_pipeline_works_in_another_account_and_region(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+def test_a_pipeline_works_in_another_account_and_region(aws: Aws, repository: Repository) -> None:
+    shows = BUILDSPEC.replace("$GREETING $WHO", "$AWS_REGION $AWS_ACCESS_KEY_ID")
+    repository.commit({"buildspec.yml": shows}, "show the place")
     keys = assumed(aws)
     place = {"region_name": "eu-west-1", **keys}
     aws.client("s3", **keys).create_bucket(Bucket="artifacts")
@@ -117,6 +129,8 @@ def test_a_pipeline_works_in_another_account_and_region(aws: Aws, repository: Re
         "pipe": (PRODUCTION, "eu-west-1"),
         "pipe-app": (PRODUCTION, "eu-west-1"),
     }
+    (site,) = [s["outputs"]["BucketName"] for s in state["stacks"] if s["name"] == "pipe-app"]
+    assert aws.get(f"/{site}/")[1].startswith("<h1>eu-west-1 ASIA")
     assert state["projects"] == [{"name": "pipe-build", **here}]
     assert [r["account"] for r in state["roles"]] == [PRODUCTION]
     assert aws.codepipeline.list_pipelines()["pipelines"] == []

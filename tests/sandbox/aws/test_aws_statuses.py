@@ -248,24 +248,26 @@ def test_a_stack_under_review_can_be_deleted(aws: Aws) -> None:
     ],
 )
 def test_resources_are_imported(aws: Aws, failing: list[str], status: str) -> None:
-    aws.s3.create_bucket(Bucket="found")
+    for name in ("found", "also"):
+        aws.s3.create_bucket(Bucket=name)
     aws.create("one", BUCKET)
     assert aws.settled("one") == "CREATE_COMPLETE"
-    both = f"{BUCKET}  Found: {{Type: AWS::S3::Bucket, DeletionPolicy: Delete, Properties: {{BucketName: found}}}}\n"
+    declared = "{Type: AWS::S3::Bucket, DeletionPolicy: Delete}"
     aws.cloudformation.create_change_set(
         StackName="one",
         ChangeSetName="take",
         ChangeSetType="IMPORT",
-        TemplateBody=both,
+        TemplateBody=f"{BUCKET}  Found: {declared}\n  Also: {declared}\n",
         ResourcesToImport=[
             {
                 "ResourceType": "AWS::S3::Bucket",
-                "LogicalResourceId": "Found",
-                "ResourceIdentifier": {"BucketName": "found"},
+                "LogicalResourceId": name,
+                "ResourceIdentifier": {"BucketName": name.lower()},
             }
+            for name in ("Found", "Also")
         ],
     )
-    aws.fault(fail_resources=[{"resource": "Found", "on": verb} for verb in failing])
+    aws.fault(fail_resources=[{"resource": "Also", "on": verb} for verb in failing])
     calls = aws.cloudformation
     eventually(
         lambda: (
@@ -277,7 +279,71 @@ def test_resources_are_imported(aws: Aws, failing: list[str], status: str) -> No
 
     assert aws.settled("one") == status
     (stack,) = json.loads(aws.get("/_sandbox/state")[1])["stacks"]
-    assert sorted(stack["resources"]) == (["Site"] if failing else ["Found", "Site"])
+    assert sorted(stack["resources"]) == (["Site"] if failing else ["Also", "Found", "Site"])
     aws.cloudformation.delete_stack(StackName="one")
     eventually(lambda: aws.status(stack["id"]) == "DELETE_COMPLETE")
-    assert [b["Name"] for b in aws.s3.list_buckets()["Buckets"]] == (["found"] if failing else [])
+    assert {b["Name"] for b in aws.s3.list_buckets()["Buckets"]} == ({"also", "found"} if failing else set())
+
+
+NESTED = """\
+Parameters: {Value: {Type: String, Default: one}}
+Resources:
+  Inner:
+    Type: AWS::CloudFormation::Stack
+    Properties:
+      TemplateURL: https://templates.s3.amazonaws.com/inner.yml
+      Parameters: {Value: !Ref Value}
+Outputs:
+  Said: {Value: !GetAtt Inner.Outputs.Said}
+"""
+
+
+def nested(aws: Aws, **more: Any) -> tuple[str, str]:
+    """Create a stack in a stack; gives the names of both when that is done."""
+    aws.s3.create_bucket(Bucket="templates")
+    aws.s3.put_object(Bucket="templates", Key="inner.yml", Body=PARAMETER.encode())
+    outer = aws.create("outer", NESTED, Tags=[{"Key": "a", "Value": "b"}], **more)
+    aws.settled("outer")
+    (inner,) = [s for s in aws.cloudformation.describe_stacks()["Stacks"] if s.get("ParentId")]
+    assert inner["ParentId"] == inner["RootId"] == outer
+    assert inner["Tags"] == [{"Key": "a", "Value": "b"}]
+    return "outer", inner["StackName"]
+
+
+def test_a_stack_in_a_stack_shares_its_fate(aws: Aws) -> None:
+    outer, inner = nested(aws)
+    assert aws.status(inner) == aws.status(outer) == "CREATE_COMPLETE"
+    aws.fault(fail_resources=[{"stack": inner, "resource": "Second", "on": "update", "count": 1}])
+    two = {"StackName": outer, "TemplateBody": NESTED, "Parameters": given(Value="two")}
+    aws.cloudformation.update_stack(**two)
+    assert aws.settled(outer) == aws.status(inner) == "UPDATE_ROLLBACK_COMPLETE"
+    aws.cloudformation.update_stack(**two)
+    assert aws.settled(outer) == aws.status(inner) == "UPDATE_COMPLETE"
+    said = aws.cloudformation.describe_stacks(StackName=outer)["Stacks"][0]["Outputs"][0]["OutputValue"]
+    assert said == "two/two"
+
+    aws.fault(fail_resources=[{"stack": inner, "resource": "First", "on": "delete", "count": 1}])
+    aws.cloudformation.delete_stack(StackName=outer)
+    assert aws.settled(outer) == aws.status(inner) == "DELETE_FAILED"
+    aws.cloudformation.delete_stack(StackName=outer)
+    eventually(lambda: not aws.cloudformation.describe_stacks()["Stacks"])
+
+
+def test_a_failed_stack_in_a_stack_is_rolled_back_with_it(aws: Aws) -> None:
+    aws.fault(fail_resources=[{"resource": "Second", "on": "create", "reason": "no luck"}])
+    aws.s3.create_bucket(Bucket="templates")
+    aws.s3.put_object(Bucket="templates", Key="inner.yml", Body=PARAMETER.encode())
+    aws.create("outer", NESTED)
+    assert aws.settled("outer") == "ROLLBACK_COMPLETE"
+    events = aws.cloudformation.describe_stack_events(StackName="outer")["StackEvents"]
+    (why,) = [e["ResourceStatusReason"] for e in events if e["ResourceStatus"] == "CREATE_FAILED"]
+    assert "Second: no luck" in why
+    assert len(aws.cloudformation.describe_stacks()["Stacks"]) == 1
+
+
+def test_a_protected_stack_protects_what_is_in_it(aws: Aws) -> None:
+    outer, inner = nested(aws, EnableTerminationProtection=True)
+    for name in (outer, inner):
+        with refused("ValidationError", "TerminationProtection is enabled"):
+            aws.cloudformation.delete_stack(StackName=name)
+    assert aws.status(inner) == "CREATE_COMPLETE"
