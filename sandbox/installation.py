@@ -277,11 +277,18 @@ class Installation:
 
     def fault(self, simulator: str, orders: Mapping[str, Any]) -> None:
         """Order faults of one simulator: `github` or `aws`."""
-        address = {"github": self.github, "aws": self.aws}[simulator]
-        headers = {"Content-Type": "application/json"}
-        answer = call("POST", f"{address}/_sandbox/faults", json.dumps(orders).encode(), headers)
-        if answer.status != 200:
-            raise RuntimeError(f"ordering {orders}: {answer.status} {answer.text}")
+        _order({"github": self.github, "aws": self.aws}[simulator], "faults", orders)
+
+    def stack_status(self, stack: str, status: str, **more: Any) -> None:
+        """Put a stack of the simulated AWS into a status, from which it goes on as the service would.
+
+        `more`: `reason`, `seconds` of a status in progress, `token`, and `account` and `region` of the stack.
+        """
+        _order(self.aws, f"stacks/{stack}", {"status": status, **more})
+
+    def limits(self, **limits: Any) -> None:
+        """Limit `stacks` and `pipelines` of the simulated AWS in a `region` of an `account`."""
+        _order(self.aws, "limits", limits)
 
     def heal(self) -> None:
         """End every fault."""
@@ -380,6 +387,13 @@ class Installation:
             left = self.stop()
         if left:
             raise NeverHappenedError(f"processes {left} were left behind")
+
+
+def _order(address: str, what: str, orders: Mapping[str, Any]) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = call("POST", f"{address}/_sandbox/{what}", json.dumps(orders).encode(), headers)
+    if answer.status != 200:
+        raise RuntimeError(f"ordering {orders}: {answer.status} {answer.text}")
 
 
 def descendants(pid: int) -> list[int]:

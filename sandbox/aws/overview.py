@@ -65,6 +65,7 @@ def state(regions: Regions) -> dict[str, Any]:
             for name, role in identity.roles(account).items()
         ],
         "buckets": {name: len(storage.objects(name)) for name in storage.buckets()},
+        "bucket_places": {name: storage.owner(name).shown() for name in storage.buckets()},
         "leftovers": [left for region in regions for left in _leftovers(region)],
     }
 
@@ -150,7 +151,7 @@ def page(regions: Regions) -> str:
     pipeline_parts = [_pipeline(p) for p in shown["pipelines"]]
     bucket_rows = [
         f"<tr><td>{_link(f'/{name}/index.html', name) if 'index.html' in storage.objects(name) else escape(name)}"
-        f"</td><td>{count} objects</td></tr>"
+        f"{_small(_where(shown['bucket_places'][name]))}</td><td>{count} objects</td></tr>"
         for name, count in shown["buckets"].items()
     ]
     return (

@@ -80,7 +80,9 @@ def test_each_account_and_region_has_its_own_stacks(aws: Aws, receiver: Receiver
                     calls.describe_stacks(StackName=stack_id)
     told = eventually(lambda: len(receiver.events) == 6 and receiver.events)
     assert {(e["account"], e["region"]) for e in told} == set(places)
-    assert {(s["account"], s["region"]) for s in shown(aws)["stacks"]} == set(places)
+    state = shown(aws)
+    for kind in (state["stacks"], state["bucket_places"].values()):
+        assert {(each["account"], each["region"]) for each in kind} == set(places)
     creations = shown(aws, "calls?operation=CreateStack")["calls"]
     assert [(c["account"], c["region"]) for c in creations] == list(places)
     assert "eu-west-1" in aws.get("/")[1]

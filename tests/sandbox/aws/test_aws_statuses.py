@@ -82,6 +82,14 @@ def expected_continue(status: str) -> str:
     return f"is in {status} state and can not continue an update rollback."
 
 
+def expected_cancel(status: str) -> str:
+    if status == "UPDATE_IN_PROGRESS":
+        return "accepted"
+    if status == "DELETE_COMPLETE":
+        return "Stack [one] does not exist"
+    return f"CancelUpdateStack cannot be called from current stack status {status}"
+
+
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_status_takes_and_refuses_what_cloudformation_does(aws: Aws, status: str) -> None:
     stack_id = aws.create("one", BUCKET)
@@ -98,6 +106,11 @@ def test_each_status_takes_and_refuses_what_cloudformation_does(aws: Aws, status
     continued = outcome(calls.continue_update_rollback, StackName=stack_id)
     assert continued == expected_continue(status)
     if continued == "accepted":
+        ordered(aws, "one", status=status, seconds=600)
+    cancelled = outcome(calls.cancel_update_stack, StackName=stack_id)
+    assert cancelled == expected_cancel(status)
+    if cancelled == "accepted":
+        assert aws.status(stack_id).startswith("UPDATE_ROLLBACK_")
         ordered(aws, "one", status=status, seconds=600)
     if status not in ("DELETE_FAILED", "DELETE_COMPLETE", "DELETE_IN_PROGRESS", *UNDELETABLE):
         retained = outcome(calls.delete_stack, StackName=stack_id, RetainResources=["Site"])
@@ -204,9 +217,9 @@ def test_a_change_set_reviews_and_then_creates(aws: Aws, receiver: Receiver) -> 
     assert aws.status("one") == "REVIEW_IN_PROGRESS"
     with refused("AlreadyExistsException", "already exists"):
         aws.create("one", BUCKET)
-    calls.get_waiter("change_set_create_complete").wait(
-        ChangeSetName=made["Id"], WaiterConfig={"Delay": 1, "MaxAttempts": 20}
-    )
+    with refused("InvalidChangeSetStatus", "UNAVAILABLE"):
+        calls.execute_change_set(ChangeSetName=made["Id"])
+    eventually(lambda: calls.describe_change_set(ChangeSetName=made["Id"])["Status"] == "CREATE_COMPLETE")
     change = calls.describe_change_set(StackName="one", ChangeSetName="first")
     assert change["ExecutionStatus"] == "AVAILABLE"
     assert change["Changes"][0]["ResourceChange"]["Action"] == "Add"
