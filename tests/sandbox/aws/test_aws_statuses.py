@@ -217,8 +217,6 @@ def test_a_change_set_reviews_and_then_creates(aws: Aws, receiver: Receiver) -> 
     assert aws.status("one") == "REVIEW_IN_PROGRESS"
     with refused("AlreadyExistsException", "already exists"):
         aws.create("one", BUCKET)
-    with refused("InvalidChangeSetStatus", "UNAVAILABLE"):
-        calls.execute_change_set(ChangeSetName=made["Id"])
     eventually(lambda: calls.describe_change_set(ChangeSetName=made["Id"])["Status"] == "CREATE_COMPLETE")
     change = calls.describe_change_set(StackName="one", ChangeSetName="first")
     assert change["ExecutionStatus"] == "AVAILABLE"
@@ -236,6 +234,8 @@ def test_a_change_set_reviews_and_then_creates(aws: Aws, receiver: Receiver) -> 
 
     calls.create_change_set(StackName="one", ChangeSetName="same", TemplateBody=BUCKET)
     eventually(lambda: calls.describe_change_set(StackName="one", ChangeSetName="same")["Status"] == "FAILED")
+    with refused("InvalidChangeSetStatus", "UNAVAILABLE"):
+        calls.execute_change_set(StackName="one", ChangeSetName="same")
     calls.delete_change_set(StackName="one", ChangeSetName="same")
     assert [c["ChangeSetName"] for c in calls.list_change_sets(StackName="one")["Summaries"]] == ["first"]
     with refused("ChangeSetNotFound", "same"):
