@@ -135,6 +135,7 @@ class CloudFormation:
             {
                 "StackId": s.id,
                 "StackName": s.name,
+                "ParentId": s.parent_id,
                 "TemplateDescription": s.plan.template.description or None,
                 "CreationTime": s.created,
                 "LastUpdatedTime": s.updated,

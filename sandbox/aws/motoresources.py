@@ -75,6 +75,14 @@ class ParameterHandler(MotoHandler):
         return super().attribute(resource, name)
 
 
+class RuleHandler(MotoHandler):
+    """EventBridge's rules, which CloudFormation deletes with their targets and moto only without."""
+
+    def delete(self, resource: Resource) -> None:
+        resource.model.targets.clear()
+        super().delete(resource)
+
+
 class RoleHandler(MotoHandler):
     """IAM roles; moto keeps their inline policies' documents as they come, IAM gives them as text."""
 

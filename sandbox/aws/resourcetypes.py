@@ -9,6 +9,7 @@ from sandbox.aws.motoresources import (
     MotoHandler,
     ParameterHandler,
     RoleHandler,
+    RuleHandler,
 )
 from sandbox.aws.nestedstacks import NestedStackHandler
 from sandbox.aws.piperesources import PipelineHandler, ProjectHandler
@@ -18,7 +19,6 @@ from sandbox.aws.stacks import Stacks
 
 _MOTO_TYPES: dict[str, tuple[str, str, str | None]] = {
     "AWS::DynamoDB::Table": ("dynamodb", "Table", "TableName"),
-    "AWS::Events::Rule": ("events", "Rule", "Name"),
     "AWS::IAM::InstanceProfile": ("iam", "InstanceProfile", "InstanceProfileName"),
     "AWS::IAM::ManagedPolicy": ("iam", "ManagedPolicy", "ManagedPolicyName"),
     "AWS::IAM::Policy": ("iam", "InlinePolicy", None),
@@ -59,6 +59,7 @@ def handlers(
     return {
         **dict.fromkeys(_INERT_TYPES, inert),
         **{kind: MotoHandler(place, *where) for kind, where in _MOTO_TYPES.items()},
+        "AWS::Events::Rule": RuleHandler(place, "events", "Rule", "Name"),
         "AWS::IAM::Role": RoleHandler(place, "iam", "Role", "RoleName"),
         "AWS::SSM::Parameter": ParameterHandler(place, "ssm", "Parameter", "Name"),
         "AWS::S3::Bucket": BucketHandler(place, "s3", "FakeBucket", "BucketName", 63),

@@ -279,6 +279,31 @@ def test_a_stack_whose_role_is_gone_cannot_be_deleted(aws: Aws) -> None:
     eventually(lambda: aws.status(second) == "DELETE_COMPLETE")
 
 
+def test_the_way_of_events_is_made_and_removed(aws: Aws) -> None:
+    template = """\
+Resources:
+  Key:
+    Type: AWS::Events::Connection
+    Properties: {AuthorizationType: API_KEY}
+  Receiver:
+    Type: AWS::Events::ApiDestination
+    Properties: {ConnectionArn: !GetAtt Key.Arn, HttpMethod: POST, InvocationEndpoint: https://example.org}
+  Rule:
+    Type: AWS::Events::Rule
+    Properties:
+      Name: deployer
+      EventPattern: {source: [aws.cloudformation]}
+      Targets: [{Id: deployer, Arn: !GetAtt Receiver.Arn}]
+"""
+    stack_id = aws.create("one", template)
+    assert aws.settled("one") == "CREATE_COMPLETE"
+    events = aws.client("events")
+    assert [t["Id"] for t in events.list_targets_by_rule(Rule="deployer")["Targets"]] == ["deployer"]
+    aws.cloudformation.delete_stack(StackName="one")
+    eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
+    assert events.list_rules()["Rules"] == []
+
+
 def test_stored_values_are_resolved(aws: Aws) -> None:
     aws.client("ssm").put_parameter(Name="/word", Value="stored", Type="String")
     aws.client("secretsmanager").create_secret(Name="pass", SecretString='{"word": "hidden"}')
