@@ -106,8 +106,8 @@ def _teardown(document: Document, value: Any, path: tuple[str, ...]) -> Teardown
         allowed = _one_of(document, _TEARDOWN, *path, key)
         # `1` equals True
         if not any(given == each and type(given) is type(each) for each in allowed):
-            words = " or ".join(str(each).lower() for each in allowed)
-            raise _refused(document, (*path, key), f"{'.'.join((*path, key))} is neither of: {words}")
+            words = ", ".join(str(each).lower() for each in allowed)
+            raise _refused(document, (*path, key), f"{'.'.join((*path, key))} is none of {words}")
         made = replace(made, **{key: given})
     return made
 

@@ -11,7 +11,7 @@ from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
 from deployer.preferences import Preferences, read_preferences
 from deployer.refs import Ref
-from deployer.resolving import Path, Resolver, TooManyError, mapping, plain
+from deployer.resolving import Path, Resolver, TooManyError, mapping, path_to, plain
 from deployer.rights import rights_findings
 from deployer.targets import Target
 from deployer.template import FILE_LIMIT, FOLDER, SUFFIXES, Document, UnreadableError, pick, read
@@ -169,7 +169,7 @@ def check_release(
         for each in found:
             findings += islice(each, _MOST_FINDINGS)  # nobody reads more
     except TooManyError as error:
-        line = error.args[0] if error.args else None
+        line = template.nearest_line(*path_to(error.args[0], template.fields)) if error.args else None
         text = "a text here may come to be hundreds of texts, or a very long one; write it plainly"
         findings.append(Finding("error", template.file, line, text))
     except RecursionError:

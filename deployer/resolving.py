@@ -67,6 +67,20 @@ def mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def path_to(wanted: Any, value: Any) -> Path:
+    """Where in a value this very object stands."""
+    left: list[tuple[Path, Any]] = [((), value)]
+    while left:
+        path, each = left.pop()
+        if each is wanted:
+            return path
+        if isinstance(each, dict):
+            left += [((*path, key), inner) for key, inner in each.items()]
+        elif isinstance(each, list):
+            left += [((*path, position), inner) for position, inner in enumerate(each)]
+    return ()
+
+
 def plain(value: Any) -> str | None:
     """Text, a number or a truth value as CloudFormation writes it; None for all else."""
     if isinstance(value, bool):
@@ -75,7 +89,7 @@ def plain(value: Any) -> str | None:
 
 
 class TooManyError(ValueError):
-    """A value may come to be more texts, or longer ones, than anybody would want to look at."""
+    """A value may come to be more texts, or longer ones, than anybody would want to look at. It holds the value."""
 
 
 class Resolver:
@@ -115,7 +129,10 @@ class Resolver:
             TooManyError: there are hundreds, or one is very long.
         """
         if isinstance(value, dict):
-            return self._call(value)
+            try:
+                return self._call(value)
+            except TooManyError as error:
+                raise TooManyError(*error.args or [value]) from error
         if isinstance(value, list):
             return self._few(text for item in value for text in self.texts(item))
         text = plain(value)
@@ -187,6 +204,8 @@ class Resolver:
         match name:
             case "Ref":
                 return self._ref(str(given))
+            case "Fn::GetAtt" if isinstance(given, list) and len(given) == 2:
+                return self._attribute(str(given[0]), str(given[1]))
             case "Fn::Sub":
                 return self._sub(given)
             case "Fn::Join" if isinstance(given, list) and len(given) == 2:
@@ -194,7 +213,9 @@ class Resolver:
             case "Fn::If" if isinstance(given, list) and len(given) == 3:
                 return self._few(text for each in self._branches(given) for text in self.texts(each))
             case "Fn::FindInMap" if isinstance(given, list) and len(given) >= 3:
-                return self._find(given)
+                return self._few(text for each in self._found(given) for text in self.texts(each)) or (
+                    UNKNOWN,
+                )
             case "Fn::Select" if isinstance(given, list) and len(given) == 2:
                 return self._select(given[0], given[1])
             case _ if name.startswith("Fn::"):
@@ -209,6 +230,15 @@ class Resolver:
             resource = mapping(self._resources.get(name))
             self._named[name] = self.name(resource) or (UNKNOWN,)
         return self._named[name]
+
+    def _attribute(self, name: str, attribute: str) -> tuple[str, ...]:
+        """An attribute is known where the template gives it as a property, such as a parameter's `Value`."""
+        key = f"{name}.{attribute}"
+        if key not in self._named:
+            self._named[key] = (UNKNOWN,)
+            properties = mapping(mapping(self._resources.get(name)).get("Properties"))
+            self._named[key] = self.texts(properties.get(attribute)) or (UNKNOWN,)
+        return self._named[key]
 
     def _sub(self, given: Any) -> tuple[str, ...]:
         text, own = given, {}
@@ -227,7 +257,8 @@ class Resolver:
             elif name in own:
                 parts.append(self.texts(own[name]))
             else:
-                parts.append(self._ref(name) if "." not in name or name in self._values else (UNKNOWN,))
+                resource, dot, attribute = name.partition(".")
+                parts.append(self._attribute(resource, attribute) if dot else self._ref(name))
         parts.append(self.texts(text[end:]))
         return self._combined(parts)
 
@@ -247,19 +278,19 @@ class Resolver:
         chosen = [each[n] for each in self._items(items) for n in numbers if n < len(each)]
         return self._few(text for each in chosen for text in self.texts(each)) or (UNKNOWN,)
 
-    def _find(self, given: list[Any]) -> tuple[str, ...]:
+    def _found(self, given: list[Any]) -> list[Any]:
+        """What a mapping may hold at its two keys."""
         level: list[Any] = [self._mappings]
         for step, key in enumerate(given[:3]):
             names = self.texts(key)
             if any(UNKNOWN in name for name in names):
                 level = [inner for each in level for inner in each.values()]
             else:
-                level = [each[name] for each in level for name in names if name in mapping(each)]
-            level = [each for each in level if each is not None]
+                level = [each[name] for each in level for name in names if name in each]
             if step < 2:
                 level = [each for each in level if isinstance(each, dict)]
         default = [mapping(each)["DefaultValue"] for each in given[3:] if "DefaultValue" in mapping(each)]
-        return self._few(text for each in [*level, *default] for text in self.texts(each)) or (UNKNOWN,)
+        return [*level, *default]
 
     def _items(self, value: Any) -> list[list[Any]]:
         """The lists that a value may come to be."""
@@ -274,8 +305,8 @@ class Resolver:
             if name == "Fn::Split" and isinstance(given, list) and len(given) == 2:
                 separator = plain(given[0])
                 return [text.split(separator) if separator else [text] for text in self.texts(given[1])]
-            if name == "Fn::FindInMap":
-                return [[text] for text in self.texts(value)]
+            if name == "Fn::FindInMap" and isinstance(given, list) and len(given) >= 3:
+                return [each if isinstance(each, list) else [each] for each in self._found(given)]
         return [[UNKNOWN]]
 
     def _branches(self, given: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployer.environments import Environment, Kind
-from deployer.resolving import UNKNOWN, Path, Resolver, TooManyError, mapping, plain
+from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.targets import Target
 from deployer.template import Document
 from deployer.validation import Finding
@@ -145,15 +145,9 @@ class _Look:
         ]
         for path, part in parts:
             for inner, leaf in self._resolver.leaves(part, path):
-                for text in self._spelt(inner, leaf):
+                for text in self._resolver.texts(leaf):
                     for problem in (*self._named(text), *self._principal(inner, text)):
                         yield Finding("error", file, self._document.nearest_line(*inner), problem)
-
-    def _spelt(self, path: Path, leaf: Any) -> tuple[str, ...]:
-        try:
-            return self._resolver.texts(leaf)
-        except TooManyError as error:
-            raise TooManyError(self._document.nearest_line(*path)) from error
 
     def _named(self, text: str) -> Iterator[str]:
         if text in self._given or "arn:" not in text:

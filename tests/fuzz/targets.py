@@ -15,6 +15,7 @@ from deployer.errors import DeployerError, PayloadError, PermanentError, Signatu
 from deployer.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
 from deployer.refs import Ref
 from deployer.release import build_release
+from deployer.targets import Target as Place
 from tests.web.site import AWS_KEY, SECRET, SHA, Site, record, signature
 
 Target = Callable[[bytes], None]
@@ -25,6 +26,9 @@ _KEPT_LIMIT = 2100  # characters: two fields of 1,024 and some words
 _FILES = re.compile(rb"^=== ([\w.-]+)\n", re.MULTILINE)
 _SECRETS = ("another-one", SECRET)
 _GIVEN = {"ArtifactStore": "bucket", "ConnectionArn": "arn"}
+_TARGET = Place(
+    Kind.DEVELOPMENT, account="1" * 12, regions=("us-east-1",), permissions_boundary="arn:aws:iam::1:policy/b"
+)
 _REPOSITORY = Repository("acme", "api")
 _BRANCH = Ref.of_branch("feature/x")
 _NAMED = {
@@ -132,7 +136,7 @@ def _deploy(data: bytes) -> None:
     ):
         environment = Environment(_REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
         try:
-            release = build_release(environment, ref, branch, SHA, files, _GIVEN)
+            release = build_release(environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1")
         except PermanentError as error:
             _told(error, "deploy/")
             continue

@@ -1,0 +1,382 @@
+"""What a template names outside its target is found, however it is spelt."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.refs import Ref
+from deployer.release import check_release
+from deployer.targets import Target
+
+OURS, OTHER = "111111111111", "222222222222"
+BOUNDARY = f"arn:aws:iam::{OURS}:policy/boundary"
+TARGET = Target(
+    Kind.DEVELOPMENT,
+    account=OURS,
+    regions=("eu-west-1",),
+    artifact_bucket="artifacts",
+    connection_arn=f"arn:aws:codeconnections:eu-west-1:{OTHER}:connection/shared",
+    allowed_roles=(f"arn:aws:iam::{OURS}:role/shared-*", "arn:aws:lambda:*:333333333333:layer:*"),
+)
+BRANCH = Ref.of_branch("feature/x")
+ENVIRONMENT = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, BRANCH)
+BASE: dict[str, Any] = {
+    "Parameters": {"PipelineName": {"Type": "String"}, "ConnectionArn": {"Type": "String", "Default": ""}},
+    "Resources": {
+        "Pipeline": {
+            "Type": "AWS::CodePipeline::Pipeline",
+            "Properties": {"Name": {"Ref": "PipelineName"}, "RoleArn": {"Ref": "ConnectionArn"}},
+        },
+    },
+}
+
+
+def found(
+    resources: dict[str, Any],
+    target: Target = TARGET,
+    *,
+    values: dict[str, str] | None = None,
+    **sections: Any,
+) -> list[str]:
+    """What is said of a template that has these besides its pipeline."""
+    parameters = {**BASE["Parameters"], **sections.pop("Parameters", {})}
+    template = {"Parameters": parameters, "Resources": {**BASE["Resources"], **resources}, **sections}
+    environment = Environment(
+        ENVIRONMENT.repository, target.kind, BRANCH if target.kind is Kind.DEVELOPMENT else None
+    )
+    files = {
+        "pipeline.json": json.dumps(template, indent=1).encode(),
+        "pipeline.parameters.json": json.dumps({str(target.kind): values or {}}).encode(),
+    }
+    given = target.given("eu-west-1")
+    checked = check_release(environment, BRANCH, "x", "a" * 40, files, given, target, "eu-west-1")
+    return [f"{each.level} {each.text}" for each in checked.findings]
+
+
+def names(value: Any) -> dict[str, Any]:
+    """A resource that names something."""
+    return {
+        "Thing": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Ref": "PipelineName"}, "X": value}}
+    }
+
+
+def role(**properties: Any) -> dict[str, Any]:
+    """A template's own role."""
+    return {"Mine": {"Type": "AWS::IAM::Role", "Properties": properties}}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_arn_of_another_account_is_refused_for_every_kind(kind: Kind) -> None:
+    target = replace(TARGET, kind=kind)
+    (said,) = found(names(f"arn:aws:sqs:eu-west-1:{OTHER}:jobs"), target)
+    assert said == (
+        f"error arn:aws:sqs:eu-west-1:{OTHER}:jobs is of account {OTHER}; {kind} is in {OURS}"
+        f" (allow it by {kind}.allowed_roles in DEPLOYER_TARGETS)"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"arn:aws:sqs:eu-west-1:{OURS}:jobs",
+        "arn:aws:s3:::artifacts/*",
+        "arn:aws:iam::aws:policy/ReadOnlyAccess",
+        {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:jobs"},
+        "arn:aws:lambda:eu-west-1:333333333333:layer:tools:1",
+        {"Ref": "ConnectionArn"},  # what the installation itself gives
+        f"{OTHER} is a number",
+    ],
+)
+def test_what_is_of_the_target_or_of_nobody_is_not(value: Any) -> None:
+    assert found(names(value)) == []
+
+
+def test_nothing_is_said_of_accounts_where_the_target_says_none() -> None:
+    assert found(names(f"arn:aws:sqs:eu-west-1:{OTHER}:jobs"), Target(Kind.DEVELOPMENT)) == []
+    assert found(names(f"arn:aws:iam::{OTHER}:role/x"), Target(Kind.DEVELOPMENT)) == []
+
+
+# --- however it is spelt: a template that comes to a text, made of pieces of it
+
+
+PARTS = ("arn:aws:iam::", OTHER, ":role/production-deploy")
+ARN = "".join(PARTS)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[Any, dict[str, Any], dict[str, str], dict[str, Any]]:
+    """A value that comes to `ARN`; the parameters, their given values and the conditions that it needs."""
+    parameters: dict[str, Any] = {}
+    values: dict[str, str] = {}
+    sections: dict[str, Any] = {
+        "Conditions": {
+            "Yes": {"Fn::Equals": [{"Ref": "PipelineName"}, ENVIRONMENT.stack_name]},
+            "Unsure": {"Fn::Equals": [{"Fn::ImportValue": "x"}, "y"]},
+        },
+        "Mappings": {"Map": {"one": {}}},
+        "Resources": {},
+    }
+
+    def spell(text: str, depth: int) -> Any:
+        way = draw(
+            st.sampled_from(
+                [
+                    "text",
+                    "default",
+                    "given",
+                    "sub",
+                    "list sub",
+                    "join",
+                    "list join",
+                    "attribute",
+                    "if",
+                    "unsure",
+                    "map",
+                    "select",
+                ]
+            )
+        )
+        if depth <= 0 or not text:
+            way = draw(st.sampled_from(["text", "default", "given"]))
+        cut = draw(st.integers(0, len(text)))
+        left, right = text[:cut], text[cut:]
+        name = f"P{len(parameters)}"
+        match way:
+            case "default":
+                parameters[name] = {"Type": "String", "Default": text}
+                return {"Ref": name}
+            case "given":
+                parameters[name] = {"Type": "String", "Default": "unused"}
+                values[name] = text
+                return {"Ref": name}
+            case "sub":
+                parameters[name] = {"Type": "String", "Default": left}
+                return {"Fn::Sub": f"${{{name}}}{right}"}
+            case "list sub":
+                return {
+                    "Fn::Sub": [
+                        "${One}${Two}",
+                        {"One": spell(left, depth - 1), "Two": spell(right, depth - 1)},
+                    ]
+                }
+            case "join":
+                separator = draw(st.sampled_from(["", ":", "/"]))
+                pieces = text.split(separator) if separator else [left, right]
+                return {"Fn::Join": [separator, [spell(piece, depth - 2) for piece in pieces]]}
+            case "list join":
+                sections["Mappings"]["Map"]["one"][name := f"K{len(sections['Mappings']['Map']['one'])}"] = [
+                    left,
+                    right,
+                ]
+                return {"Fn::Join": ["", {"Fn::FindInMap": ["Map", "one", name]}]}
+            case "attribute":
+                sections["Resources"][f"S{len(sections['Resources'])}"] = {
+                    "Type": "AWS::SSM::Parameter",
+                    "Properties": {"Value": text},
+                }
+                return {"Fn::GetAtt": [f"S{len(sections['Resources']) - 1}", "Value"]}
+            case "if":
+                return {"Fn::If": ["Yes", spell(text, depth - 1), "never"]}
+            case "unsure":
+                return {"Fn::If": ["Unsure", "something else", spell(text, depth - 1)]}
+            case "map":
+                sections["Mappings"]["Map"]["one"][name := f"K{len(sections['Mappings']['Map']['one'])}"] = (
+                    text
+                )
+                return {"Fn::FindInMap": ["Map", "one", name]}
+            case "select":
+                return {"Fn::Select": [1, ["no", spell(text, depth - 1)]]}
+        return text
+
+    return spell(ARN, 3), parameters, values, sections
+
+
+@settings(max_examples=150, deadline=None)
+@given(spellings(), st.sampled_from(["property", "output", "policy", "text"]))
+def test_a_forbidden_arn_is_found_however_it_is_spelt(
+    spelling: tuple[Any, dict[str, Any], dict[str, str], dict[str, Any]], place: str
+) -> None:
+    value, parameters, values, sections = spelling
+    made = sections.pop("Resources")
+    resources: dict[str, Any] = {}
+    if place == "output":
+        sections["Outputs"] = {"Out": {"Value": value}}
+    elif place == "policy":
+        resources = role(Policies=[{"PolicyDocument": {"Statement": [{"Resource": ["*", value]}]}}])
+    elif place == "text":
+        resources = names({"Fn::Join": ["", ["aws sts assume-role --role-arn '", value, "'"]]})
+    else:
+        resources = names(value)
+    said = found({**made, **resources}, values=values, Parameters=parameters, **sections)
+    assert any(f"{ARN} is of account {OTHER}" in each for each in said), said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"arn:arn:aws:iam::{OTHER}:role/x",
+        f'{{"Role":"arn:aws:iam::{OTHER}:role/x"}}',
+        f"x\narn:aws:iam::{OTHER}:role/x",
+    ],
+)
+def test_an_arn_within_other_text_is_found(text: str) -> None:
+    assert any(f"arn:aws:iam::{OTHER}:role/x is of account" in each for each in found(names(text)))
+
+
+def test_an_account_that_a_policy_trusts_is_refused() -> None:
+    trust = {"Statement": [{"Principal": {"AWS": OTHER}, "Action": "sts:AssumeRole"}]}
+    assert found(role(AssumeRolePolicyDocument=trust)) == [
+        f"error account {OTHER} is a principal; development is in {OURS}"
+    ]
+
+
+def test_a_loop_hides_nothing() -> None:
+    loop = {
+        "Fn::ForEach::Topics": [
+            "Account",
+            [OURS, OTHER],
+            {
+                "Topic${Account}": {
+                    "Type": "AWS::SNS::Topic",
+                    "Properties": {"X": {"Fn::Sub": "arn:aws:sns:x:${Account}:y"}},
+                }
+            },
+        ]
+    }
+    said = found(loop, Transform="AWS::LanguageExtensions")
+    assert [each for each in said if OTHER in each]
+
+
+# --- roles, for development
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [
+        (f"arn:aws:iam::{OURS}:role/production-deploy", True),
+        ({"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:role/production-deploy"}, True),
+        ({"Fn::Sub": "arn:${AWS::Partition}:iam::${Nothing.Account}:role/path/production-deploy"}, True),
+        (f"arn:aws:iam::{OURS}:role/*", True),
+        ({"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:role/production-${Thing.Name}"}, True),
+        (f"arn:aws:iam::{OURS}:role/shared-build", False),
+        (f"arn:aws:iam::{OURS}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS", False),
+        ({"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:role/${Mine}"}, False),
+        ({"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:role/${PipelineName}-app-*"}, False),
+        ({"Fn::GetAtt": ["Mine", "Arn"]}, False),
+    ],
+)
+def test_a_role_of_elsewhere_is_refused_for_development(value: Any, refused: bool) -> None:
+    said = found({**names(value), **role()})
+    assert [each.partition(" is ")[2][:25] for each in said] == ["no role of this template;"] * refused
+    assert found({**names(value), **role()}, replace(TARGET, kind=Kind.STAGING)) == []
+
+
+def test_a_role_may_be_named_as_the_template_names_it() -> None:
+    name = {"Fn::Sub": "x${PipelineName}"}
+    value = {"Fn::Sub": f"arn:aws:iam::{OURS}:role/x${{PipelineName}}"}
+    assert found({**names(value), **role(RoleName=name)}) == []
+    assert len(found({**names(value), **role()})) == 1
+
+
+@pytest.mark.parametrize("kind", ["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::InstanceProfile"])
+def test_rights_for_a_role_of_elsewhere_are_refused(kind: str) -> None:
+    def attached(*roles: Any) -> list[str]:
+        return found({"More": {"Type": kind, "Properties": {"Roles": [*roles]}}, **role()})
+
+    assert attached("admin") == ["error More gives rights to 'admin', which is not made in this template"]
+    assert attached({"Ref": "Mine"}) == []
+
+
+# --- the boundary
+
+
+BOUNDED = replace(TARGET, permissions_boundary=BOUNDARY)
+DECLARED = {"PermissionsBoundary": {"Type": "String", "Default": ""}}
+
+
+@pytest.mark.parametrize("kind", ["AWS::IAM::Role", "AWS::IAM::User", "AWS::Serverless::Function"])
+@pytest.mark.parametrize(
+    ("boundary", "words"),
+    [
+        (None, "Mine needs PermissionsBoundary: !Ref PermissionsBoundary"),
+        ({"Ref": "AWS::NoValue"}, "Mine needs PermissionsBoundary: !Ref PermissionsBoundary"),
+        (f"arn:aws:iam::{OURS}:policy/wider", "which is not its target's"),
+        ({"Fn::ImportValue": "boundary"}, "which is not its target's"),
+        ({"Fn::If": ["Unsure", {"Ref": "PermissionsBoundary"}, "none"]}, "which is not its target's"),
+        ({"Ref": "PermissionsBoundary"}, ""),
+        (BOUNDARY, ""),
+        ({"Fn::If": ["Bounded", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]}, ""),
+    ],
+)
+def test_every_role_bears_the_boundary(kind: str, boundary: Any, words: str) -> None:
+    properties = {} if boundary is None else {"PermissionsBoundary": boundary}
+    sections = {
+        "Parameters": DECLARED,
+        "Conditions": {
+            "Bounded": {"Fn::Not": [{"Fn::Equals": [{"Ref": "PermissionsBoundary"}, ""]}]},
+            "Unsure": {"Fn::Equals": [{"Fn::ImportValue": "x"}, "y"]},
+        },
+    }
+    resources = {"Mine": {"Type": kind, "Properties": properties}}
+    said = found(resources, BOUNDED, **sections)
+    assert len(said) == bool(words), said
+    assert all(words in each for each in said)
+    assert found(resources, replace(BOUNDED, kind=Kind.PRODUCTION), **sections) == []
+    assert found(resources, TARGET, **sections) == []
+
+
+def test_a_boundary_may_stand_in_the_globals() -> None:
+    function = {"Mine": {"Type": "AWS::Serverless::Function", "Properties": {}}}
+    globals_ = {"Function": {"PermissionsBoundary": BOUNDARY}}
+    assert found(function, BOUNDED, Globals=globals_) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [
+        ("AWS::IAM::AccessKey", "error"),
+        ("AWS::IAM::OIDCProvider", "error"),
+        ("AWS::IAM::SAMLProvider", "error"),
+        ("AWS::CloudFormation::StackSet", "error"),
+        ("AWS::CloudFormation::Macro", "error"),
+        ("AWS::CloudFormation::Stack", "warning"),
+        ("AWS::IAM::Group", ""),
+    ],
+)
+def test_what_no_boundary_holds_is_refused_for_development(kind: str, level: str) -> None:
+    thing = {"Thing": {"Type": kind, "Properties": {}}}
+    assert [each.partition(" ")[0] for each in found(thing)] == [level] * bool(level)
+    assert found(thing, replace(TARGET, kind=Kind.STAGING)) == []
+    assert found(thing, Target(Kind.DEVELOPMENT)) == []
+
+
+@pytest.mark.parametrize(
+    ("sections", "refused"),
+    [
+        ({"Transform": "AWS::Serverless-2016-10-31"}, 0),
+        ({"Transform": ["AWS::LanguageExtensions", "Ours"]}, 1),
+        ({"Transform": {"Name": "AWS::Include", "Parameters": {}}}, 1),
+        ({"Outputs": {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {}}}}, 1),
+    ],
+)
+def test_macros_are_refused_for_development(sections: dict[str, Any], refused: int) -> None:
+    said = found({}, **sections)
+    assert len([each for each in said if "the macro" in each]) == refused == len(said)
+
+
+def test_a_given_value_is_told_where_it_stands() -> None:
+    files = {
+        "pipeline.json": json.dumps({**BASE, "Parameters": {"Role": {"Type": "String"}}})
+        .replace("PipelineName", "AWS::StackName")
+        .encode(),
+        "pipeline.parameters.yml": f"staging: {{}}\ndevelopment:\n  Role: {ARN}\n".encode(),
+    }
+    checked = check_release(ENVIRONMENT, BRANCH, "x", "a" * 40, files, {}, TARGET)
+    (finding,) = checked.findings
+    assert (finding.file, finding.line) == ("deploy/pipeline.parameters.yml", 3)
+    assert finding.text.startswith(f"Role: {ARN} is of account")

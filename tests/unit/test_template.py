@@ -1,0 +1,154 @@
+"""Files of `deploy/` with their long forms, and where in them something stands."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployer.template import Document, UnreadableError, read
+
+YAML = """\
+# a comment
+Resources:
+  Bucket:
+    Type: AWS::S3::Bucket
+    Properties:
+      BucketName: !Sub
+        - ${Name}-x
+        - Name: !Ref PipelineName
+      Tags:
+        - {Key: a, Value: !GetAtt Other.Arn.More}
+        - Key: b
+  "two words": !If [Made, {A: !Ref B}, !Condition C]
+"""
+JSON = """\
+{
+\t"Resources": {"Bucket": {
+\t\t"Type": "a\\u0022:{",
+    "List": [1,
+      {"x": -2.5e3, "y":
+        null}]},
+  "B\\u0061c": true
+  }
+}
+"""
+
+
+def test_short_forms_become_long_ones() -> None:
+    properties = read("pipeline.yml", YAML.encode()).fields["Resources"]["Bucket"]["Properties"]
+    assert properties["BucketName"] == {"Fn::Sub": ["${Name}-x", {"Name": {"Ref": "PipelineName"}}]}
+    assert properties["Tags"][0]["Value"] == {"Fn::GetAtt": ["Other", "Arn.More"]}
+    fields = read("pipeline.yml", YAML.encode()).fields
+    assert fields["Resources"]["two words"] == {"Fn::If": ["Made", {"A": {"Ref": "B"}}, {"Condition": "C"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("Resources",), 2),
+        (("Resources", "Bucket"), 3),
+        (("Resources", "Bucket", "Properties", "BucketName"), 6),
+        (("Resources", "Bucket", "Properties", "BucketName", "Fn::Sub"), 6),
+        (("Resources", "Bucket", "Properties", "BucketName", "Fn::Sub", 1, "Name", "Ref"), 8),
+        (("Resources", "Bucket", "Properties", "Tags", 1, "Key"), 11),
+        (("Resources", "two words", "Fn::If", 1, "A"), 12),
+        (("Resources", "Nothing"), None),
+        (("Resources", "Bucket", "Properties", "Tags", 2), None),
+        (("Resources", "Bucket", "Type", "Fn::Sub"), None),
+        (("Outputs",), None),
+    ],
+)
+def test_lines_of_yaml(path: tuple[str | int, ...], line: int | None) -> None:
+    assert read("pipeline.yml", YAML.encode()).line_of(*path) == line
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("Resources",), 2),
+        (("Resources", "Bucket", "Type"), 3),
+        (("Resources", "Bucket", "List", 1, "y"), 5),
+        (("Resources", "Bac"), 7),
+        (("Resources", "Bucket", "List", 2), None),
+    ],
+)
+def test_lines_of_json(path: tuple[str | int, ...], line: int | None) -> None:
+    assert read("pipeline.json", JSON.encode()).line_of(*path) == line
+
+
+def test_the_nearest_line_is_that_of_the_last_step_that_is_there() -> None:
+    document = read("pipeline.yml", YAML.encode())
+    assert document.nearest_line("Resources", "Bucket", "Properties", "Nothing", "More") == 5
+    assert document.nearest_line("Outputs", "X") is None
+
+
+def test_what_stands_twice_is_known_with_its_line() -> None:
+    assert read("a.yml", b"a: {b: 1,\n b: 2}\na: 3\n").repeated == (("b", 2), ("a", 3))
+    assert read("a.json", b'{"a": [{"b": 1,\n "b": 2}]}').repeated == (("b", 2),)
+    assert read("a.yml", b"a: {<<: {b: 1}, b: 2}\n").repeated == ()
+
+
+def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
+    assert read("a.yml", b"a: 012345670123\nb: 0\nc: 17\n").fields == {"a": "012345670123", "b": 0, "c": 17}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "text"),
+    [
+        ("a.json", b'{"a":\n1,}', 2, "not JSON"),
+        ("a.yml", b"a: 1\nb: [", 2, "not YAML"),
+        ("a.yml", b"a: 1\nb: \xff", 2, "not UTF-8 text (byte 8)"),
+        ("a.yml", b"- a", 1, "it is not a mapping"),
+        ("a.yml", b"a: &b 1\nc: *b", None, "aliases are not supported"),
+    ],
+)
+def test_what_cannot_be_read_says_where(name: str, content: bytes, line: int | None, text: str) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        read(name, content)
+    assert (caught.value.file, caught.value.line) == (f"deploy/{name}", line)
+    assert text in caught.value.text
+
+
+KEYS = st.text(st.characters(codec="utf-8"), max_size=5)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4), st.sampled_from([None, 0, 2]))
+def test_every_path_of_any_json_has_the_line_where_it_stands(
+    fields: dict[str, Any], indent: int | None
+) -> None:
+    text = json.dumps(fields, indent=indent)
+    document = read("a.json", text.encode())
+    lines = text.split("\n")
+    for path in _paths(fields):
+        line = document.line_of(*path)
+        assert line is not None
+        if isinstance(path[-1], str):
+            assert json.dumps(path[-1]) in lines[line - 1]
+        elif indent is not None:
+            assert _order(document, path)
+
+
+def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    entries: Any = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    found = []
+    for step, inner in entries:
+        found += [(*path, step), *_paths(inner, (*path, step))]
+    return found
+
+
+def _order(document: Document, path: tuple[str | int, ...]) -> bool:
+    """Whether a list's entry stands on a line of its own, after the one before it."""
+    *start, last = path
+    assert isinstance(last, int)
+    before = document.line_of(*start, last - 1) if last else document.line_of(*start)
+    here = document.line_of(*path)
+    return before is not None and here is not None and before < here

@@ -1,0 +1,257 @@
+"""Everything that is wrong with a `deploy/` folder, told at once with file and line."""
+
+import json
+import time
+
+import pytest
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import PermanentError
+from deployer.refs import Ref
+from deployer.release import Checked, build_release, check_release
+from deployer.validation import value_problem
+
+REPOSITORY = Repository.parse("acme/hello")
+BRANCH = Ref.of_branch("feature/x")
+PIPELINE = """
+Parameters:
+  PipelineName: {Type: String}
+  RepoBranch: {Type: String, Default: x}
+  Stage: {Type: String, Default: development}
+Conditions:
+  Live: !Equals [!Ref Stage, production]
+  Odd: !Equals [!GetAtt Other.Value, x]
+Resources:
+  Pipeline:
+    Type: AWS::CodePipeline::Pipeline
+    Properties:
+      Name: !Ref PipelineName
+      Stages:
+        - Name: Source
+          Actions:
+            - ActionTypeId: {Category: Source, Owner: AWS, Provider: CodeStarSourceConnection, Version: "1"}
+"""
+LAST = PIPELINE.count("\n")
+
+
+def check(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT) -> Checked:
+    """Look at a folder."""
+    environment = Environment(REPOSITORY, kind, BRANCH if kind is Kind.DEVELOPMENT else None)
+    content = {name: text.encode() for name, text in files.items()}
+    return check_release(environment, BRANCH, "feature/x", "a" * 40, content, {})
+
+
+def found(template: str, kind: Kind = Kind.DEVELOPMENT, **files: str) -> list[str]:
+    """What is said of a template: level and `file:line: text`, without the folder's name."""
+    names = {name.replace("_", "."): text for name, text in files.items()}
+    findings = check({"pipeline.yml": template, **names}, kind).findings
+    return [f"{each.level} {each}".replace("deploy/", "") for each in findings]
+
+
+def starts(said: list[str], *beginnings: str) -> None:
+    """Insist on findings that begin so, and no others."""
+    assert len(said) == len(beginnings), said
+    for text, beginning in zip(said, beginnings, strict=True):
+        assert text.startswith(beginning), text
+
+
+def test_nothing_is_said_of_what_is_good() -> None:
+    assert found(PIPELINE) == []
+    assert check({"pipeline.yml": PIPELINE}).release is not None
+
+
+def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
+    files = {
+        "pipeline.yml": PIPELINE.replace(
+            "Stage: {", "Size: {Type: Number}\n  Count: {Type: Number}\n  Stage: {"
+        ),
+        "pipeline.parameters.yml": "development:\n  Count: many\n  Cuont: 1\n",
+        "deployer.yml": "teardown:\n  on_failure: hope\n",
+    }
+    checked = check(files)
+    assert checked.release is None
+    assert [(each.file, each.line) for each in checked.findings] == [
+        ("deploy/deployer.yml", 2),
+        ("deploy/pipeline.yml", 5),
+        ("deploy/pipeline.parameters.yml", 2),
+        ("deploy/pipeline.parameters.yml", 3),
+    ]
+    environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
+    content = {name: text.encode() for name, text in files.items()}
+    with pytest.raises(PermanentError) as caught:
+        build_release(environment, BRANCH, "feature/x", "a" * 40, content, {})
+    assert str(caught.value) == (
+        "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 3 more)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "beginning"),
+    [
+        ("      Name: !Ref PipelineName\n", "", "error pipeline.yml:12: the pipeline's Name is chosen by AWS; it must"),
+        ("Name: !Ref PipelineName", "Name: hello", "error pipeline.yml:13: the pipeline's Name is 'hello'; it must be"),
+        ("Name: !Ref PipelineName", "Name: !Sub '${PipelineName}-p'", "error pipeline.yml:13: the pipeline's Name is"),
+        ("CodeStarSourceConnection", "S3", "error pipeline.yml:16: the pipeline's first stage has no source action"),
+        ("    Type: AWS::CodePipeline::Pipeline\n", "    Type: AWS::SNS::Topic\n", "error pipeline.yml:9: no resource"),
+        ("Conditions:", "Outputs: 5\nConditions:", "error pipeline.yml:6: Outputs is not a mapping"),
+        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:6: Stage stands twice in one mapping"),
+    ],
+)  # fmt: skip
+def test_the_pipeline_must_be_one_that_deployer_finds_and_starts(old: str, new: str, beginning: str) -> None:
+    assert old in PIPELINE
+    for kind in Kind:
+        said = found(PIPELINE.replace(old, new), kind)
+        assert any(each.startswith(beginning) for each in said), said
+
+
+@pytest.mark.parametrize(
+    "name", ["!Ref AWS::StackName", "!Sub '${PipelineName}'", "!Join ['', [!Ref PipelineName]]"]
+)
+def test_the_pipelines_name_may_be_spelt_otherwise(name: str) -> None:
+    assert found(PIPELINE.replace("Name: !Ref PipelineName", f"Name: {name}")) == []
+
+
+def test_what_only_aws_knows_is_not_judged() -> None:
+    template = PIPELINE.replace("Name: !Ref PipelineName", "Name: !ImportValue name").replace(
+        "CodeStarSourceConnection", "!ImportValue provider"
+    )
+    assert found(template) == []
+
+
+def test_too_much_of_anything_is_told() -> None:
+    many = "".join(f"  T{number}: {{Type: AWS::SNS::Topic}}\n" for number in range(500))
+    starts(found(PIPELINE + many), "error pipeline.yml:9: 501 Resources; CloudFormation takes at most 500")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "level"),
+    [
+        ("AWS::IAM::Role", "RoleName: app", "error"),
+        ("AWS::S3::Bucket", "BucketName: !Sub 'hello-${Stage}'", "error"),
+        ("AWS::SQS::Queue", "QueueName: jobs", "warning"),
+        ("AWS::DynamoDB::Table", "TableName: !If [Odd, a, !Ref PipelineName]", "warning"),
+        ("AWS::Lambda::Function", "FunctionName: !Join [-, [hello, !Ref Stage]]", "warning"),
+        ("AWS::SQS::Queue", "QueueName: !Sub '${PipelineName}-jobs'", ""),
+        ("AWS::SQS::Queue", "QueueName: !Sub '${RepoBranch}-jobs'", ""),
+        ("AWS::SQS::Queue", "QueueName: !Sub '${AWS::StackName}-jobs'", ""),
+        ("AWS::SQS::Queue", "QueueName: !If [Live, jobs, !Ref AWS::NoValue]", ""),
+        ("AWS::SQS::Queue", "QueueName: !ImportValue jobs", ""),
+        ("AWS::SQS::Queue", "DelaySeconds: 1", ""),
+    ],
+)
+def test_a_name_that_every_branch_would_take(kind: str, name: str, level: str) -> None:
+    template = PIPELINE + f"  Thing:\n    Type: {kind}\n    Properties:\n      {name}\n"
+    if level:
+        starts(found(template), f"{level} pipeline.yml:{LAST + 4}: Thing is named")
+    else:
+        assert found(template) == []
+    assert found(template, Kind.PRODUCTION) == []
+
+
+def test_a_resource_that_is_not_made_there_clashes_with_nothing() -> None:
+    template = PIPELINE + "  Role: {Type: AWS::IAM::Role, Condition: Live, Properties: {RoleName: app}}\n"
+    assert found(template) == []
+
+
+def test_two_of_one_name_in_one_template() -> None:
+    twin = "  Second: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub '${AWS::StackName}', Stages: []}}\n"
+    for kind in Kind:
+        starts(found(PIPELINE + twin, kind), f"error pipeline.yml:{LAST + 1}: Second has the name 'hello-")
+    assert found(PIPELINE + twin.replace("StackName}", "StackName}-2")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("app", True),
+        ("!Sub 'hello-${Stage}'", True),
+        ("!Sub '${RepoBranch}-app'", True),  # of another repository's branch as well
+        ("!Sub '${PipelineName}-app'", False),
+        ("!Join [-, [!Ref AWS::StackName, app]]", False),
+        ("'#{Variables.Name}'", False),
+    ],
+)
+def test_a_stack_that_every_branch_would_deploy_to(name: str, shared: bool) -> None:
+    template = (
+        PIPELINE
+        + f"""        - Name: Deploy
+          Actions:
+            - ActionTypeId: {{Category: Deploy, Owner: AWS, Provider: CloudFormation, Version: "1"}}
+              Configuration:
+                StackName: {name}
+"""
+    )
+    told = [f"error pipeline.yml:{LAST + 5}: every branch would deploy to one stack"]
+    starts(found(template), *told * shared)
+    assert found(template, Kind.STAGING) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "value", "words"),
+    [
+        ({"Type": "Number"}, "x", "no number"),
+        ({"Type": "Number"}, "1.5", ""),
+        ({"Type": "Number", "MinValue": 2}, "1", "MinValue is 2"),
+        ({"Type": "Number", "MaxValue": "2"}, "3", "MaxValue is 2"),
+        ({"Type": "List<Number>"}, "1, 2,x", "'x', which is no number"),
+        ({"Type": "String", "MinLength": 2}, "a", "MinLength is 2"),
+        ({"Type": "String", "MaxLength": 2}, "abc", "of 3 characters; MaxLength is 2"),
+        ({"Type": "String", "AllowedValues": ["a", "b"]}, "c", "none of a, b"),
+        ({"Type": "String", "AllowedValues": [1, True]}, "1", ""),
+        ({"Type": "String", "AllowedValues": [1, True]}, "true", ""),
+        ({"Type": "String", "AllowedValues": ["1.0"]}, "1", "none of 1.0"),
+        ({"Type": "CommaDelimitedList", "AllowedValues": ["a", "b"]}, "a,c", "'c', which is none of a, b"),
+        ({"Type": "String", "AllowedPattern": "[a-z]+"}, "ab1", "does not match [a-z]+"),
+        ({"Type": "String", "AllowedPattern": "[a-z]+"}, "ab", ""),
+        ({"Type": "String", "AllowedPattern": "[a", "ConstraintDescription": "x"}, "ab", ""),
+        ({"Type": "String", "AllowedPattern": "b", "ConstraintDescription": "say b"}, "a", ": say b"),
+        ({"Type": "AWS::SSM::Parameter::Value<String>", "AllowedValues": ["a"]}, "/x", ""),
+        ({"Type": "String"}, "x" * 4097, "longer than 4,096 bytes"),
+        ({}, "x", ""),
+    ],
+)
+def test_a_value_that_cloudformation_would_refuse(rules: dict[str, object], value: str, words: str) -> None:
+    told = value_problem(rules, value)
+    assert words in told
+    assert bool(words) == bool(told)
+
+
+def test_a_value_is_told_where_it_stands_and_a_default_where_it_is_declared() -> None:
+    template = PIPELINE.replace(
+        "Stage: {", "Size: {Type: Number, Default: big}\n  Stage: {AllowedValues: [dev], "
+    )
+    said = found(template)
+    starts(
+        said,
+        "error pipeline.yml:5: Size is 'big', which is no",
+        "error pipeline.yml:6: Stage is 'development', which",
+    )
+    values = json.dumps({"development": [{"ParameterKey": "Size", "ParameterValue": "huge"}]}, indent=1)
+    said = found(template, pipeline_parameters_json=values)
+    assert said[0].startswith("error pipeline.parameters.json:5: Size is 'huge'"), said
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(a|aa)+$", "a*a*a*a*a*a*b", "((((a{1,100}){1,100}){1,100}){1,100})b"]
+)
+def test_a_pattern_that_takes_for_ever_is_given_up(pattern: str) -> None:
+    started = time.process_time()
+    value_problem({"Type": "String", "AllowedPattern": pattern}, "a" * 4000 + "!")
+    assert time.process_time() - started < 5
+
+
+def test_a_text_that_may_be_hundreds_is_refused_with_its_line() -> None:
+    choices = ", ".join("!If [Odd, a, b]" for _ in range(9))
+    template = (
+        PIPELINE
+        + f"  Queue:\n    Type: AWS::SQS::Queue\n    Properties: {{QueueName: !Join ['', [{choices}]]}}\n"
+    )
+    starts(found(template), f"error pipeline.yml:{LAST + 3}: a text here may come to be hundreds of texts")
+
+
+def test_names_that_go_in_circles_end() -> None:
+    template = PIPELINE + (
+        "  A: {Type: AWS::SQS::Queue, Properties: {QueueName: !Ref B}}\n"
+        "  B: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub '${A}${A}'}}\n"
+    )
+    assert found(template.replace("  Odd:", "  Odd: {Condition: Odd}\n  Even:")) == []
