@@ -46,7 +46,7 @@ _WORDS = (
     (r"^Resource type (\S+) does not exist in (\S+)$", r"the type \1 is not known in \2"),
     (r"^Parameter (\S+) not used\.?$", r"parameter \1 is declared and not used"),
 )  # fmt: skip
-_CHOICE = re.compile(r"^(.+?) is not one of \[(.+)\](?: in .+)?$")
+_CHOICE = re.compile(r"^(.+?) is not one of \[(.+?)\](?: in .+)?$")
 _TYPE = re.compile(r"^(.+) is not of type (.+)$")
 
 

@@ -14,6 +14,7 @@ from deployer.errors import DeployerError
 from deployer.events import parse_github
 from deployer.refs import Ref
 from deployer.release import build_release
+from deployer.targets import Target
 from tests.fuzz import large
 
 _MB = 1024 * 1024
@@ -22,12 +23,15 @@ MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of addresse
 _TEMPLATE = b"Parameters: {a: {Default: 1}}\n" + large.PIPELINE.encode()
 _BRANCH = Ref.of_branch("feature/x")
 _ENVIRONMENT = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, _BRANCH)
+_TARGET = Target(
+    Kind.DEVELOPMENT, account="1" * 12, permissions_boundary="arn:aws:iam::111111111111:policy/b"
+)
 _HEADERS = {"X-GitHub-Event": "push", "X-GitHub-Delivery": "d-1"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def _release(**files: bytes) -> None:
-    build_release(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {})
+    build_release(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1")
 
 
 def _cases() -> list[tuple[str, str, Callable[[], object]]]:

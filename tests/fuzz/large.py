@@ -63,6 +63,40 @@ TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
 }
 
+# what the look at rights has most to do with
+TEMPLATES |= {
+    "arns": (
+        lambda: filled(f"{PIPELINE}Outputs: {{O: {{Value: [", '"arn:aws:iam::222222222222:role/x",', "]}}\n"),
+        "is of account 222222222222",
+    ),
+    "beginnings of arns": (
+        lambda: filled(f"{PIPELINE}Outputs: {{O: {{Value: '", "arn::::", "'}}\n"),
+        "release",
+    ),
+    "many texts": (
+        lambda: filled(
+            f"Parameters: {{A: {{Type: String, Default: {'a' * 4000}}}}}\n{PIPELINE}Outputs: {{O: {{Value: [",
+            "!Sub '${A}${A}',",
+            "]}}\n",
+        ),
+        "release",
+    ),
+    "one long text": (
+        lambda: filled(
+            f"Parameters: {{A: {{Type: String, Default: {'a' * 4000}}}}}\n{PIPELINE}Outputs: {{O: {{Value: !Sub '",
+            "${A}",
+            "'}}\n",
+        ),
+        "a text here may come to be hundreds",
+    ),
+    "nested joins": (
+        lambda: filled(
+            f"{PIPELINE}Outputs: {{O: {{Value: {'!Join [a, [b, ' * 80}", "x", "]]" * 80 + "}}\n", size=90_000
+        ),
+        "release",
+    ),
+}
+
 PARAMETERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "many": (
         lambda: filled('{"development":{"a":1', lambda number: f',"k{number}":1', "}}"),

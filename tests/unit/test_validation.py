@@ -158,6 +158,7 @@ def test_two_of_one_name_in_one_template() -> None:
     for kind in Kind:
         starts(found(PIPELINE + twin, kind), f"error pipeline.yml:{LAST + 1}: Second has the name 'hello-")
     assert found(PIPELINE + twin.replace("StackName}", "StackName}-2")) == []
+    assert found(PIPELINE + twin.replace("Pipeline, P", "Pipeline, Condition: Odd, P")) == []
 
 
 @pytest.mark.parametrize(

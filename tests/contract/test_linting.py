@@ -1,0 +1,132 @@
+"""The adapter of the port `Linter`: cfn-lint in its own process, in words for people, and never in the way."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deployer.adapters import linting
+from deployer.adapters.linting import CfnLint, in_words
+from deployer.validation import Finding
+
+BROKEN = """\
+Metadata: {cfn-lint: {config: {regions: [nowhere], ignore_checks: [E3012, E3024]}}}
+Resources:
+  Bucket:
+    Type: AWS::S3::Bucket
+    Properties:
+      BucketNme: x
+      Tags: 5
+"""
+
+
+def look(template: str) -> list[Finding]:
+    """What a linter that knows nothing yet says."""
+    return CfnLint().findings("pipeline.yml", template, [])
+
+
+def test_what_is_wrong_is_told_in_words_with_its_line() -> None:
+    # that the template asks for checks of a region that is none changes nothing; what it wants left out is
+    text = "Bucket.BucketNme: BucketNme is not known here; did you mean BucketName? [E3002]"
+    assert look(BROKEN) == [Finding("error", "deploy/pipeline.yml", 6, text)]
+
+
+def test_a_template_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    linter = CfnLint()
+    first = linter.findings("pipeline.yml", BROKEN, [])
+    monkeypatch.setattr(linting.sys, "executable", "/nowhere/python")
+    assert linter.findings("pipeline.yml", BROKEN, []) == first != []
+    (note,) = linter.findings("pipeline.yml", "Resources: {A: {}}\n", [])
+    assert (note.level, note.text) == ("note", "it could not be started: No such file or directory")
+
+
+@pytest.fixture
+def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets a shell script run in cfn-lint's place."""
+
+    def put(script: str) -> None:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o700)
+        monkeypatch.setattr(linting.sys, "executable", str(path))
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        ("exec /bin/sleep 60", "given up after 0.5 s"),
+        ("kill -9 $$", "it died of the template"),
+        ("exit 0", "it gave no answer"),
+        ("echo '\"KeyError x\"'", "it cannot read the template: KeyError x"),
+    ],
+)
+def test_one_that_hangs_or_dies_is_a_note(instead: Callable[[str], None], script: str, text: str) -> None:
+    instead(script)
+    found = CfnLint(0.5 if "sleep" in script else 30).findings("pipeline.yml", "{}", [])
+    assert found == [Finding("note", "deploy/pipeline.yml", None, text)]
+
+
+def test_what_was_given_up_is_tried_again(instead: Callable[[str], None]) -> None:
+    linter = CfnLint()
+    instead("exit 1")
+    assert linter.findings("pipeline.yml", "{}", [])[0].level == "note"
+    instead("echo '[]'")
+    assert linter.findings("pipeline.yml", "{}", []) == []
+
+
+def test_it_sees_none_of_our_environment(
+    instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEPLOYER_GITHUB_TOKEN", "hush")
+    instead(f"/usr/bin/env > {tmp_path}/seen; echo '[]'")
+    assert CfnLint().findings("pipeline.yml", "{}", []) == []
+    assert "hush" not in (tmp_path / "seen").read_text()
+
+
+def _ask(found: "multiprocessing.Queue[list[Finding]]") -> None:
+    found.put(CfnLint().findings("pipeline.yml", "{}", []))
+
+
+def test_a_daemonic_process_may_ask_too(instead: Callable[[str], None]) -> None:
+    instead("echo '[]'")  # the children of Celery's pool are such
+    context = multiprocessing.get_context("fork")
+    found: multiprocessing.Queue[list[Finding]] = context.Queue()
+    child = context.Process(target=_ask, args=(found,), daemon=True)
+    child.start()
+    try:
+        assert found.get(timeout=30) == []
+    finally:
+        child.join()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message", "path", "text"),
+    [
+        ("E3003", "'RoleArn' is a required property", "Resources P Properties", "P: RoleArn is missing"),
+        ("E3012", "5 is not of type 'string'", "Resources P Properties A 0", "P.A[0]: 5 is not text"),
+        (
+            "E1020",
+            "'Bukket' is not one of ['Bucket', 'Topic']",
+            "Resources P Ref",
+            "P: nothing in this template is named Bukket; did you mean Bucket?",
+        ),
+        (
+            "E3030",
+            "'x' is not one of ['a', 'b'] in ['eu-west-1']",
+            "Outputs O",
+            "Outputs.O: 'x' is not known; there are a, b",
+        ),
+        ("E9999", "Something new", "", "Something new"),
+    ],
+)
+def test_messages_are_in_words(rule: str, message: str, path: str, text: str) -> None:
+    assert in_words(rule=rule, message=message, path=path.split()) == f"{text} [{rule}]"
+
+
+def test_the_sample_and_the_starter_pass() -> None:
+    root = Path(__file__).parents[2]
+    for name in ("sandbox/sample/deploy/pipeline.yml", "deployer/cli/starter/pipeline.yml"):
+        assert look((root / name).read_text()) == []
