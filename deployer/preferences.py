@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deployer.errors import PermanentError
-from deployer.template import Document, UnreadableError, pick, read
+from deployer.template import FOLDER, Document, UnreadableError, pick, read
 
 _STEM = "deployer"
 _BUCKETS = {True: "empty-buckets", False: "keep-buckets"}
@@ -59,13 +58,12 @@ class Preferences:
         """Those regions of a target that a development environment may go to.
 
         Raises:
-            PermanentError: none is left.
+            UnreadableError: none is left.
         """
         left = tuple(each for each in regions if not self.regions or each in self.regions)
         if regions and not left:
-            raise PermanentError(
-                f"deploy/deployer.yml: regions has {', '.join(self.regions)}; there are {', '.join(regions)}"
-            )
+            text = f"regions has {', '.join(self.regions)}; there are {', '.join(regions)}"
+            raise UnreadableError(f"{FOLDER}/{_STEM}.yml", None, text)
         return left
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from deployer.environments import Environment, ref_tags
+from deployer.environments import Environment, Kind, ref_tags
 from deployer.errors import PermanentError
 from deployer.preferences import Preferences, read_preferences
 from deployer.refs import Ref
@@ -133,6 +133,8 @@ def check_release(
     findings: list[Finding] = []
     template = _reading(findings, lambda: _template(files))
     preferences = _reading(findings, lambda: read_preferences(files)) or Preferences()
+    if target and environment.kind is Kind.DEVELOPMENT:
+        _reading(findings, lambda: preferences.narrowed(target.regions))
     theirs = _reading(findings, lambda: _their_parameters(files, environment)) or _Theirs(readable=False)
     findings += theirs.findings
     if template is None:

@@ -122,10 +122,14 @@ def template_findings(
     Raises:
         TooManyError: a text in it may come to be hundreds.
     """
-    yield from _pipelines(document, environment, resolver)
+    misnamed = list(_misnamed(document, environment, resolver))
+    yield from misnamed
+    yield from _sourceless(document, environment, resolver)
     yield from _twins(document, resolver)
     if environment.kind is Kind.DEVELOPMENT:
-        yield from _shared_names(document, _apart(document, values, _NAMES_A_BRANCH))
+        for kind, finding in _shared_names(document, _apart(document, values, _NAMES_A_BRANCH)):
+            if not (misnamed and kind == PIPELINE_TYPE):  # one word on its name is enough
+                yield finding
         yield from _shared_stacks(document, _apart(document, values, _NAMES_A_STACK))
 
 
@@ -135,7 +139,8 @@ def _apart(document: Document, values: Mapping[str, str], own: Sequence[str]) ->
     return Resolver(document.fields, known, {name: _OWN for name in own if name.startswith("AWS::")})
 
 
-def _pipelines(document: Document, environment: Environment, resolver: Resolver) -> Iterator[Finding]:
+def _misnamed(document: Document, environment: Environment, resolver: Resolver) -> Iterator[Finding]:
+    """A pipeline that deployer would not find."""
     made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
     names = [(path, resolver.name(each)) for path, each in made]
     ours = [path for path, texts in names if environment.stack_name in texts]
@@ -149,9 +154,13 @@ def _pipelines(document: Document, environment: Environment, resolver: Resolver)
             f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), by which"
             " deployer finds it",
         )
-    for path, resource in made:
-        if path not in ours and ours:
-            continue  # another one, which deployer does not start
+
+
+def _sourceless(document: Document, environment: Environment, resolver: Resolver) -> Iterator[Finding]:
+    """A pipeline that deployer could not start with a commit."""
+    made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
+    ours = [each for each in made if environment.stack_name in resolver.name(each[1])]
+    for path, resource in ours or made:  # others are not started by deployer
         stages = mapping(resource.get("Properties")).get("Stages")
         first = stages[0] if isinstance(stages, list) and stages else None
         actions = mapping(first).get("Actions")
@@ -185,8 +194,8 @@ def _twins(document: Document, resolver: Resolver) -> Iterator[Finding]:
             yield Finding("error", document.file, line, text)
 
 
-def _shared_names(document: Document, resolver: Resolver) -> Iterator[Finding]:
-    """Names that every branch's stack would give to a resource of its own.
+def _shared_names(document: Document, resolver: Resolver) -> Iterator[tuple[str, Finding]]:
+    """Types and names that every branch's stack would give to a resource of its own.
 
     AWS refuses the second of them whatever we say, so this widens nobody's rights; it is told early because the branch
     that meets it is not the one that wrote it. Where a whole account or all of AWS has one name but once, two branches
@@ -198,13 +207,14 @@ def _shared_names(document: Document, resolver: Resolver) -> Iterator[Finding]:
         for text in resolver.name(resource):
             if _OWN in text or UNKNOWN in text:
                 continue
-            yield Finding(
+            finding = Finding(
                 "error" if kind in _ONCE else "warning",
                 document.file,
                 document.nearest_line(*path, "Properties", NAMES[kind]),
                 f"{path[-1]} is named {text!r} on every branch, and AWS takes a name but once; write"
                 f" !Sub ${{PipelineName}}-{_tail(text)}, or leave {NAMES[kind]} out",
             )
+            yield kind, finding
             break
 
 

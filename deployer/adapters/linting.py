@@ -44,7 +44,7 @@ _WORDS = (
     (r"^expected minimum item count: (\d+), found: (\d+)$", r"it has \2 entries; at least \1 are needed"),
     (r"^expected maximum item count: (\d+), found: (\d+)$", r"it has \2 entries; at most \1 are taken"),
     (r"^Resource type (\S+) does not exist in (\S+)$", r"the type \1 is not known in \2"),
-    (r"^Parameter (\S+) not used\.?$", r"parameter \1 is declared and not used"),
+    (r"^(?:Parameter|Condition|Mapping) '?\S+?'? (?:is )?not used\.?$", r"it is declared and not used"),
 )  # fmt: skip
 _CHOICE = re.compile(r"^(.+?) is not one of \[(.+?)\](?: in .+)?$")
 _TYPE = re.compile(r"^(.+) is not of type (.+)$")

@@ -61,6 +61,7 @@ def validate(path: Path, *, json_: bool) -> None:
         linted = CfnLint(_LINT_SECONDS).findings(name, read[0].text, regions)
         notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
         found += [each for each in linted if each.level != "note"]
+    found.sort(key=lambda each: (each.file, each.line or 0))
     problems = [each for each in found if each.level == "error"]
     warnings = [each for each in found if each.level == "warning"]
     if json_:

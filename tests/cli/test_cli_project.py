@@ -58,6 +58,11 @@ def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.Mon
     checked = run("validate", tmp_path)
     assert (checked.exit_code, checked.stderr) == (0, "")
     assert checked.stdout == f"{tmp_path}/deploy is good for development, staging, production\n"
+    boundary = "arn:aws:iam::111111111111:policy/boundary"
+    targets = f"{{development: {{account: '111111111111', permissions_boundary: '{boundary}'}}}}"
+    monkeypatch.setenv("DEPLOYER_TARGETS", targets)
+    monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
+    assert run("validate", tmp_path).stdout == checked.stdout
 
 
 @pytest.mark.parametrize("name", ["pipeline.json", "pipeline.parameters.yml"])

@@ -4,7 +4,8 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.preferences import Preferences, Teardown, read_preferences
 from deployer.refs import Ref
-from deployer.release import Release, build_release
+from deployer.release import Release, build_release, check_release
+from deployer.targets import Target
 from deployer.template import UnreadableError
 
 TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
@@ -63,6 +64,18 @@ def test_regions_only_narrow() -> None:
     assert preferences.narrowed(()) == ()
     with pytest.raises(PermanentError, match="regions has eu-west-1, xx-nowhere-1; there are us-east-1"):
         preferences.narrowed(("us-east-1",))
+
+
+def test_a_region_outside_the_target_is_told_at_the_check() -> None:
+    for kind in Kind:
+        environment = Environment(
+            Repository.parse("acme/hello"), kind, BRANCH if kind is Kind.DEVELOPMENT else None
+        )
+        files = {"pipeline.yml": TEMPLATE, "deployer.yml": b"regions: [us-east-1]"}
+        target = Target(kind, regions=("eu-west-1",))
+        checked = check_release(environment, BRANCH, "x", "a" * 40, files, {}, target)
+        told = ["deploy/deployer.yml: regions has us-east-1; there are eu-west-1"]
+        assert [str(each) for each in checked.findings] == told * (kind is Kind.DEVELOPMENT)
 
 
 def _release(preferences: bytes) -> Release:

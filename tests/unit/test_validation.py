@@ -104,6 +104,13 @@ def test_the_pipeline_must_be_one_that_deployer_finds_and_starts(old: str, new: 
         assert any(each.startswith(beginning) for each in said), said
 
 
+def test_a_pipelines_wrong_name_is_told_once() -> None:
+    starts(
+        found(PIPELINE.replace("Name: !Ref PipelineName", "Name: hello")),
+        "error pipeline.yml:13: the pipeline's Name",
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["!Ref AWS::StackName", "!Sub '${PipelineName}'", "!Join ['', [!Ref PipelineName]]"]
 )
