@@ -96,15 +96,15 @@ def test_problems_of_some_environments(tmp_path: Path) -> None:
     values = {"staging": {"Size": "1"}, "production": {"Size": "1", "Sise": "2"}}
     path = folder(tmp_path, pipeline_yml=template, pipeline_parameters_json=json.dumps(values))
     result = run("validate", path)
-    first, second = result.stdout.splitlines()
-    assert first.startswith("deploy/pipeline.yml:1: parameter Size has no default")
-    assert first.endswith("(development)")
-    assert second.startswith("deploy/pipeline.parameters.json:1: Sise is given here")
-    assert second.endswith("(production)")
+    given, declared = result.stdout.splitlines()
+    assert declared.startswith("deploy/pipeline.yml:1: parameter Size has no default")
+    assert declared.endswith("(development)")
+    assert given.startswith("deploy/pipeline.parameters.json:1: Sise is given here")
+    assert given.endswith("(production)")
     found = json.loads(run("validate", path, "--json").stdout)["problems"]
     assert [(each["file"], each["environments"]) for each in found] == [
-        ("deploy/pipeline.yml", ["development"]),
         ("deploy/pipeline.parameters.json", ["production"]),
+        ("deploy/pipeline.yml", ["development"]),
     ]
 
 
