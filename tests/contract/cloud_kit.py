@@ -103,6 +103,14 @@ def release(name: str, sha: str, note: str = "one", **tags: str) -> Release:
     return Release(template, parameters, needs_token=False, tags=owned)
 
 
+def small(**resources: Any) -> Release:
+    """A release that needs no repository."""
+    wanted = resources or {"Kept": {"Type": "AWS::CloudFormation::WaitConditionHandle"}}
+    return Release(
+        json.dumps({"Resources": wanted}), {}, needs_token=False, tags={"deployer:managed": "true"}
+    )
+
+
 class Kit(Protocol):
     """A cloud, and what a test may do to it behind its back."""
 

@@ -1,9 +1,11 @@
 """What `Cloud` promises, asked of the double and of the adapter in front of the simulated AWS."""
 
+import time
+
 import pytest
 from cloud_kit import DoubleKit, Kit, created, named, release, settled
 
-from deployer.errors import LaneLostError, PermanentError, TransientError
+from deployer.errors import LaneLostError, PermanentError, ProtectedError, TransientError
 
 
 @pytest.fixture(params=["double", "sandbox"])
@@ -27,6 +29,9 @@ def test_what_is_not_there(kit: Kit) -> None:
     assert [cloud.failure(arn), cloud.empty_buckets(arn)] == [None, True]
     assert [cloud.executions("nothing"), cloud.deployed_stacks("nothing")] == [[], []]
     assert cloud.execution("nothing", "1") is None
+    assert cloud.resources(arn) == []
+    assert not cloud.still_busy("nothing", 0)
+    cloud.protect(arn, on=True)
     cloud.stop("nothing", "1", "no reason")
     cloud.delete_stack(arn, "token")
     with pytest.raises(PermanentError, match="nothing"):
@@ -210,6 +215,100 @@ def test_a_guard_ends_the_emptying(kit: Kit, name: str) -> None:
         kit.cloud.empty_buckets(arn, lost)
     kit.cloud.delete_stack(arn, f"delete-{name}")
     assert settled(kit, arn) == "DELETE_FAILED"
+
+
+def test_a_protected_stack_is_not_deleted(kit: Kit, name: str) -> None:
+    arn = created(kit, name, kit.commit())
+    kit.cloud.protect(arn, on=True)
+
+    with pytest.raises(ProtectedError, match=name):
+        kit.cloud.delete_stack(arn, f"delete-{name}")
+    stack = kit.cloud.stack(arn)
+    assert stack is not None
+    assert (stack.status, stack.protected) == ("CREATE_COMPLETE", True)
+
+    kit.cloud.protect(arn, on=False)
+    stack = kit.cloud.stack(arn)
+    assert stack is not None
+    assert not stack.protected
+    kit.cloud.delete_stack(arn, f"delete-2-{name}")
+    assert settled(kit, arn) == "DELETE_COMPLETE"
+    kit.cloud.protect(arn, on=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_cannot_be_deleted_is_left_behind_and_told(kit: Kit, name: str, force: bool) -> None:
+    name = f"{name}-{force}".lower()
+    how = {"force": True} if force else {"retain": ["Files"]}
+    arn = created(kit, name, kit.commit())
+    kit.fill(name)
+
+    with pytest.raises(PermanentError, match=name):
+        kit.cloud.delete_stack(arn, f"early-{name}", **how)  # type: ignore[arg-type]
+    kit.cloud.delete_stack(arn, f"delete-{name}")
+    assert settled(kit, arn) == "DELETE_FAILED"
+    kit.cloud.delete_stack(arn, f"delete-2-{name}", **how)  # type: ignore[arg-type]
+
+    assert settled(kit, arn) == "DELETE_COMPLETE"
+    left = {resource.name: resource.status for resource in kit.cloud.resources(arn)}
+    assert left.pop("Files") in {"DELETE_SKIPPED", "DELETE_FAILED"}
+    assert set(left.values()) == {"DELETE_COMPLETE"}
+
+
+def test_the_resources_of_a_stack_as_long_as_it_lives_and_after(kit: Kit, name: str) -> None:
+    arn = created(kit, name, kit.commit())
+
+    living = kit.cloud.resources(arn)
+    assert living
+    assert all(resource.type.startswith("AWS::") and resource.id for resource in living)
+    assert {resource.status for resource in living} == {"CREATE_COMPLETE"}
+    kit.cloud.delete_stack(arn, f"delete-{name}")
+    settled(kit, arn)
+    gone = kit.cloud.resources(arn)
+    assert {resource.status for resource in gone} == {"DELETE_COMPLETE"}
+    assert {(r.name, r.type, r.id) for r in gone} == {(r.name, r.type, r.id) for r in living}
+
+
+def test_a_stack_has_an_address(kit: Kit) -> None:
+    url = kit.cloud.stack_url("arn:aws:cloudformation:us-east-1:123456789012:stack/shop/1")
+
+    assert url.startswith("https://")
+    assert "shop" in url
+
+
+def test_a_look_at_all_stacks_shows_which_are_at_work(kit: Kit, name: str) -> None:
+    with kit.slowly():
+        since = time.time()
+        arn = kit.cloud.create_stack(name, release(name, kit.commit()), f"create-{name}")
+        assert not kit.cloud.still_busy(name, time.time() + 60), "nobody has looked since"
+        assert [stack.arn for stack in kit.cloud.stacks() if stack.name == name] == [arn]
+
+        assert kit.cloud.still_busy(name, since)
+        assert kit.cloud.still_busy(arn, since)
+        assert not kit.cloud.still_busy(f"{name}-other", since)
+        assert not kit.cloud.still_busy(name, time.time() + 60), "that look is too old"
+    since = time.time()
+    assert settled(kit, name) == "CREATE_COMPLETE"
+    list(kit.cloud.stacks())
+    assert not kit.cloud.still_busy(name, since)
+
+
+def test_how_full_the_region_is(kit: Kit, name: str) -> None:
+    before = kit.cloud.room()
+    assert before.region == kit.cloud.region
+    assert before.stacks <= before.stacks_limit == 2000
+    assert before.pipelines <= before.pipelines_limit == 1000
+    assert time.time() - 3600 < before.counted_at <= time.time()
+    assert kit.cloud.history()[-1].pipelines_limit == 1000
+
+    arn = kit.cloud.create_stack(name, release(name, kit.commit()), f"create-{name}")
+    settled(kit, arn)
+    fuller = kit.cloud.room()
+    assert (fuller.stacks, fuller.pipelines) == (before.stacks + 1, before.pipelines + 1)
+
+    kit.cloud.delete_stack(arn, f"delete-{name}")
+    settled(kit, arn)
+    assert kit.cloud.room().free == before.free
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
-from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled
+from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
 
 from deployer.adapters import aws_pipelines, aws_stacks
 from deployer.adapters.aws import INLINE_LIMIT
@@ -21,14 +21,6 @@ from deployer.release import Release
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     return named(request.node.originalname)
-
-
-def small(**resources: Any) -> Release:
-    """A release that needs no repository."""
-    wanted = resources or {"Kept": {"Type": "AWS::CloudFormation::WaitConditionHandle"}}
-    return Release(
-        json.dumps({"Resources": wanted}), {}, needs_token=False, tags={"deployer:managed": "true"}
-    )
 
 
 # --- faults -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """CloudFormation and CodePipeline in memory."""
 
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,6 +97,8 @@ class FakeCloud(Failing):
         self._number = 0
         self.region = "us-east-1"
         self.room_left: Room | None = None
+        self.counts: list[Room] = []  # oldest first
+        self._look: tuple[float, set[str]] = (0.0, set())  # when all were looked at, and who was at work
 
     # what a test may say
 
@@ -163,6 +166,8 @@ class FakeCloud(Failing):
 
     def stacks(self) -> Iterator[Stack]:
         self._note("stacks")
+        at_work = [s for s in self._live.values() if s.status.endswith("_IN_PROGRESS")]
+        self._look = (time.time(), {each for s in at_work for each in (s.name, s.arn)})
         return iter([s.seen for s in self._live.values() if s.tags.get("deployer:managed") == "true"])
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
@@ -248,11 +253,20 @@ class FakeCloud(Failing):
 
     def still_busy(self, name: str, since: float) -> bool:
         self._note("still_busy", name, since)
-        return False
+        began, busy = self._look
+        return began > since and name in busy
 
     def room(self) -> Room:
         self._note("room")
-        return self.room_left or Room(self.region, len(self._live), 2000, len(self.pipelines), 1000)
+        found = self.room_left or Room(
+            self.region, len(self._live), 2000, len(self.pipelines), 1000, time.time()
+        )
+        self.counts = self.counts or [found]
+        return found
+
+    def history(self) -> list[Room]:
+        self._note("history")
+        return list(self.counts)
 
     def failure(self, arn: str) -> Failure | None:
         self._note("failure", arn)

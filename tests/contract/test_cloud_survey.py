@@ -1,0 +1,213 @@
+"""What all workers know of one region: looks that many environments share, and how full it is."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import fakeredis
+import pytest
+from cloud_kit import SandboxKit, cloud, named, settled, small
+
+from deployer.adapters import aws_survey
+from deployer.adapters.aws import AwsCloud
+from deployer.errors import QuotaError
+
+PREFIX = "deployer:aws:{own:us-east-1}"
+WAITING = 60
+
+
+@pytest.fixture
+def client() -> Any:
+    return fakeredis.FakeRedis(decode_responses=True)
+
+
+@pytest.fixture
+def asked(aws: SandboxKit, client: Any) -> AwsCloud:
+    return cloud(aws.url, client)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return named(request.node.originalname)[:50]
+
+
+@pytest.fixture
+def busy(aws: SandboxKit, asked: AwsCloud, name: str) -> Iterator[list[str]]:
+    """Many stacks that are at work as long as the test runs."""
+    names = [f"{name}-{number}" for number in range(WAITING)]
+    with aws.slowly():
+        aws.simulator.scheduler.speed = 0.01
+        for one in names:
+            asked.create_stack(one, small(), f"create-{one}")
+        yield names
+
+
+def pages(asked: AwsCloud, aws: SandboxKit) -> int:
+    """How many calls a listing of all stacks takes."""
+    with aws.calls() as calls:
+        list(asked.stacks())
+    return len(calls)
+
+
+def poll(asked: AwsCloud, names: list[str], since: float) -> list[bool]:
+    """Ask as an environment that waits does: where no look tells, the stack itself is read."""
+    return [
+        asked.still_busy(one, since) or ((found := asked.stack(one)) is not None and found.phase == "busy")
+        for one in names
+    ]
+
+
+# --- looks -------------------------------------------------------------------------------------------------------
+
+
+def test_many_that_wait_cost_one_listing_for_each_time_they_ask(
+    aws: SandboxKit, asked: AwsCloud, busy: list[str]
+) -> None:
+    listing = pages(asked, aws)
+    costs = []
+    for _ in range(3):
+        since = time.time()
+        with aws.calls() as calls:
+            assert all(poll(asked, busy, since))
+        costs.append(len(calls))
+
+    assert costs[0] <= 2 * listing + 1  # a few ask for themselves until enough wait
+    assert costs[1:] == [listing] * 2
+
+
+def test_who_waits_alone_makes_no_look(aws: SandboxKit, asked: AwsCloud, busy: list[str]) -> None:
+    with aws.calls() as calls:
+        assert [asked.still_busy(busy[0], 0) for _ in range(5)] == [False] * 5
+    assert calls == []
+
+
+def test_workers_at_once_make_one_look(aws: SandboxKit, client: Any, busy: list[str]) -> None:
+    workers = [cloud(aws.url, client) for _ in range(4)]
+    listing = pages(workers[0], aws)
+    poll(workers[0], busy, time.time())
+    aws.simulator.faults.add({"slow": {"operation": "DescribeStacks", "seconds": 0.2, "count": 1}})
+
+    since = time.time()
+    with aws.calls() as calls, ThreadPoolExecutor(len(workers)) as pool:
+        found = list(pool.map(lambda number: workers[number % 4].still_busy(busy[number], since), range(12)))
+
+    assert found == [True] * 12
+    assert calls == ["DescribeStacks"] * listing
+
+
+def test_a_look_that_its_maker_left_undone_holds_nobody_for_long(
+    asked: AwsCloud, busy: list[str], client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws_survey, "_PATIENCE_SECONDS", 0.1)
+    client.zadd(f"{PREFIX}:waiting", {one: time.time() for one in busy})
+    client.set(f"{PREFIX}:looking", 1)
+
+    assert not asked.still_busy(busy[0], time.time())
+
+
+def test_an_old_look_is_none_whatever_is_asked_for(asked: AwsCloud, busy: list[str], client: Any) -> None:
+    list(asked.stacks())
+    assert asked.still_busy(busy[0], 0)
+
+    client.hset(f"{PREFIX}:look", "began", time.time() - 31)
+
+    assert not asked.still_busy(busy[0], 0)
+
+
+def test_who_is_no_more_at_work_waits_no_more(
+    aws: SandboxKit, asked: AwsCloud, client: Any, name: str
+) -> None:
+    with aws.slowly():
+        asked.create_stack(name, small(), f"create-{name}")
+        list(asked.stacks())
+        assert asked.still_busy(name, 0)
+    assert settled(aws, name) == "CREATE_COMPLETE"
+    list(asked.stacks())
+
+    assert not asked.still_busy(name, 0)
+    assert client.zrange(f"{PREFIX}:waiting", 0, -1) == []
+    assert all(0 < client.ttl(key) <= 86400 for key in client.keys("*"))
+
+
+# --- how full it is ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_counted_is_not_counted_again_for_an_hour(
+    aws: SandboxKit, asked: AwsCloud, client: Any
+) -> None:
+    colleague = cloud(aws.url, client)
+    with aws.calls() as calls:
+        first = asked.room()
+    assert set(calls) == {"DescribeStacks", "DescribeAccountLimits", "ListPipelines"}
+    with aws.calls() as calls:
+        assert [asked.room(), colleague.room()] == [first] * 2
+    assert calls == []
+
+    for what in ("stacks", "pipelines"):
+        client.hset(f"{PREFIX}:room", f"{what}.at", time.time() - 3601)
+    with aws.calls() as calls:
+        assert asked.room().counted_at > first.counted_at
+    assert set(calls) == {"DescribeStacks", "ListPipelines"}
+
+
+def test_a_listing_of_the_stacks_counts_them(aws: SandboxKit, asked: AwsCloud, name: str) -> None:
+    before = asked.room()
+    aws.cloud.create_stack(name, small(), f"create-{name}")  # another installation's
+    assert asked.room() == before
+
+    list(asked.stacks())
+
+    with aws.calls() as calls:
+        assert asked.room().stacks == before.stacks + 1
+    assert calls == []
+
+
+def test_a_quota_that_is_used_up_lets_all_be_counted_anew(
+    aws: SandboxKit, asked: AwsCloud, name: str
+) -> None:
+    asked.room()
+    refusal = {"operation": "CreateStack", "error": "LimitExceededException", "message": "Limit for stack"}
+    aws.simulator.faults.add({"errors": refusal})
+
+    with pytest.raises(QuotaError, match="a quota of the AWS account is used up"):
+        asked.create_stack(name, small(), f"create-{name}")
+    with aws.calls() as calls:
+        asked.room()
+    assert len(calls) >= 3
+
+
+def test_a_room_has_the_limit_of_its_target(aws: SandboxKit, client: Any) -> None:
+    assert cloud(aws.url, client, pipelines_limit=7).room().pipelines_limit == 7
+
+
+def test_counts_are_remembered_once_an_hour_for_sixty_days(asked: AwsCloud, client: Any) -> None:
+    assert asked.history() == []
+    first = asked.room()
+
+    def counted_anew() -> None:
+        client.delete(f"{PREFIX}:room")
+        asked.room()
+
+    counted_anew()
+    assert asked.history() == [first]
+    client.delete(f"{PREFIX}:counted")  # an hour passes
+    counted_anew()
+    assert len(asked.history()) == 2
+    assert asked.history()[0] == first
+    assert asked.history()[1].counted_at > first.counted_at
+
+    client.rpush(
+        f"{PREFIX}:history",
+        json.dumps(
+            {**json.loads(client.lindex(f"{PREFIX}:history", 0)), "counted_at": time.time() - 61 * 86400}
+        ),
+    )
+    assert len(asked.history()) == 2
+    client.lpush(f"{PREFIX}:history", *["{}"] * 2000)
+    client.delete(f"{PREFIX}:counted")
+    counted_anew()
+    assert client.llen(f"{PREFIX}:history") == 60 * 24
+    assert math.isclose(client.ttl(f"{PREFIX}:history"), 60 * 86400, abs_tol=10)
