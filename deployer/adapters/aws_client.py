@@ -223,10 +223,10 @@ class AwsClients:
                 )
                 try:
                     return retried(fetcher.fetch_credentials)
-                except ClientError as error:
-                    if code(error) not in _RIGHTS:
+                except (ClientError, botocore.ParamValidationError) as error:
+                    if isinstance(error, ClientError) and (_passing(error) or code(error) in _CREDENTIALS):
                         raise
-                    said = _masked(_line(message(error)), self._external_id)
+                    said = _line(_masked(str(error), self._external_id))
                     raise TransientError(
                         f"assuming role {self._role_arn}: AWS refuses it ({said}): the role must trust deployer's own"
                         " role, with the external id of DEPLOYER_TARGETS, and that one must be let sts:AssumeRole"
