@@ -20,7 +20,7 @@ from deployer import errors
 from deployer.adapters.redis_lanes import letter_id
 from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
-from deployer.errors import DeployerError, LaneLostError, TransientError, UnavailableError
+from deployer.errors import DeployerError, LaneLostError, ThrottledError, TransientError, UnavailableError
 from deployer.intake import record_of
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
@@ -158,6 +158,10 @@ class Runner:
             return self._deployer.reconciler.run(repository, work, guard)
         except LaneLostError:
             return None
+        except ThrottledError as error:
+            # nothing was asked of AWS, and its turn comes: that is no attempt
+            seconds = max(error.retry_after or 0, self._deployer.config.poll_seconds)
+            return Snooze(decided_anew(work), seconds)
         except TransientError as error:
             if work.attempts < self._deployer.config.max_attempts:
                 seconds = self._backoff(work.attempts, error.retry_after)

@@ -10,7 +10,7 @@ import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import TransientError, UnavailableError
+from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
 from deployer.ledger import Task
 from deployer.refs import ZERO_SHA, Ref
@@ -108,6 +108,17 @@ def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+def test_a_call_that_is_not_made_yet_costs_no_attempt(world: World) -> None:
+    world.cloud.fail_next(ThrottledError("not now", retry_after=7), times=20, method="create_stack")
+
+    delivery = world.push(BRANCH, sha(1))
+    world.run()
+
+    assert "snoozed for 7.0 s" in world.told
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
 
 
 @pytest.mark.parametrize("step", ["begin", "finish"])
