@@ -53,6 +53,7 @@ _EXECUTIONS = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _EVENT_PAGES = 10  # a hundred events each
 _JUST_READ_SECONDS = 10.0
+_JUST_LISTED_SECONDS = 2.0
 
 
 class AwsCloud:
@@ -78,7 +79,9 @@ class AwsCloud:
         self._survey = survey
         self._bucket = target.bucket(clients.region)
         self._repository_token = repository_token
-        self._read: dict[str, tuple[float, Any]] = {}  # pipeline -> when its definition was read, and that
+        # what the same task may use once more: when it was read, and that
+        self._read: dict[str, tuple[float, Any]] = {}  # definition by pipeline
+        self._listed: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
 
     @property
     def region(self) -> str:
@@ -297,12 +300,17 @@ class AwsCloud:
                 if says_missing(error):
                     return []
                 raise
-            return [pipelines.summary(one, definition) for one in answer["pipelineExecutionSummaries"]]
+            listed = answer["pipelineExecutionSummaries"]
+            self._listed = {(pipeline, one["pipelineExecutionId"]): (time.monotonic(), one) for one in listed}
+            return [pipelines.summary(one, definition) for one in listed]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
-        """One execution with its stages, or None. Two calls; one more between two actions or with several sources."""
+        """One execution with its stages, or None. Two calls, one where it was listed a moment ago.
+
+        One more between two actions or with several sources.
+        """
         with translated(f"reading execution {execution} of pipeline {pipeline}"):
-            found = self._execution(pipeline, execution)
+            found = self._just_listed(pipeline, execution) or self._execution(pipeline, execution)
             if found is None:
                 return None
             details: list[Any] = []
@@ -348,6 +356,7 @@ class AwsCloud:
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
         """Stop an execution at once; one that has ended or gone is left alone. One call."""
+        self._listed = {}
         with translated(f"stopping execution {execution} of pipeline {pipeline}"):
             try:
                 retried(
@@ -474,6 +483,11 @@ class AwsCloud:
         """The definition as the same task has read it a moment ago, once."""
         at, read = self._read.pop(pipeline, (0.0, None))
         return read if time.monotonic() - at < _JUST_READ_SECONDS else None
+
+    def _just_listed(self, pipeline: str, execution: str) -> Any | None:
+        """An execution's summary as the same task has read it a moment ago, once."""
+        at, listed = self._listed.pop((pipeline, execution), (0.0, None))
+        return listed if time.monotonic() - at < _JUST_LISTED_SECONDS else None
 
     def _execution(self, pipeline: str, execution: str) -> Any | None:
         try:

@@ -29,10 +29,10 @@ def summary(listed: Any, definition: Callable[[], Any | None]) -> Execution:
 
 
 def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | None]) -> Execution:
-    """An execution from GetPipelineExecution and its actions.
+    """An execution from GetPipelineExecution or ListPipelineExecutions and its actions.
 
     Args:
-        found: the answer's `pipelineExecution`.
+        found: the answer's `pipelineExecution`, or the execution's summary.
         details: what ListActionExecutions says of it.
         definition: reads the pipeline's definition; asked only where a stage may be between two actions, and
             where there are several sources.
@@ -51,7 +51,8 @@ def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | Non
         last = states[-1]
         if not _complete(definition(), last.name, len(stages[last.name])):
             states[-1] = StageState(last.name, "running", url=last.url)
-    return _execution(found, sha(found.get("artifactRevisions", []), definition), states)
+    revisions = found.get("artifactRevisions") or found.get("sourceRevisions") or []
+    return _execution(found, sha(revisions, definition), states)
 
 
 def sha(revisions: Iterable[Any], definition: Callable[[], Any | None]) -> str:

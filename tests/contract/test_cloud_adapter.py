@@ -234,12 +234,18 @@ def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
     asked, sha = aws.cloud, aws.commit()
     arn = created(aws, name, sha)
     newer = release(name, sha, note="two")
+    (automatic,) = asked.executions(name)
+    assert asked.execution(name, automatic.id) == asked.execution(name, automatic.id)
     costs: dict[str, tuple[Callable[[], object], list[str]]] = {
         "stack": (lambda: asked.stack(name), ["DescribeStacks"]),
         "executions": (lambda: asked.executions(name), ["ListPipelineExecutions"]),
-        "execution": (
+        "execution just listed": (
             lambda: asked.execution(name, asked.executions(name)[0].id),
-            ["ListPipelineExecutions", "GetPipelineExecution", "ListActionExecutions"],
+            ["ListPipelineExecutions", "ListActionExecutions"],
+        ),
+        "execution": (
+            lambda: asked.execution(name, automatic.id),
+            ["GetPipelineExecution", "ListActionExecutions"],
         ),
         "deployed": (lambda: asked.deployed_stacks(name), ["GetPipeline"]),
         "start just after": (lambda: asked.start(name, sha, f"s-{name}"), ["StartPipelineExecution"]),
@@ -255,6 +261,18 @@ def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
         with aws.calls() as calls:
             ask()
         assert calls == expected, operation
+
+
+def test_what_was_listed_before_a_stop_is_not_believed_after_it(aws: SandboxKit, name: str) -> None:
+    created(aws, name, aws.commit())
+    with aws.slowly():
+        started = aws.cloud.start(name, aws.commit(), f"start-{name}")
+        assert aws.cloud.executions(name)[0].id == started
+        aws.cloud.stop(name, started, "a newer commit came")
+
+        found = aws.cloud.execution(name, started)
+    assert found is not None
+    assert found.status == "stopped"
 
 
 def test_stacks_are_listed_beyond_the_first_page(aws: SandboxKit, name: str) -> None:
