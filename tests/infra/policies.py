@@ -16,6 +16,7 @@ Document = Mapping[str, Any]
 Context = Mapping[str, str | Sequence[str]]
 
 _STATEMENT = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition", "Principal"}
+_WITHOUT_TYPES = {"codepipeline", "s3", "sns", "sqs"}  # their ARNs end in a name alone
 
 
 class UnknownError(Exception):
@@ -84,8 +85,8 @@ def _statements(document: Document) -> list[dict[str, Any]]:
 
 def _applies(statement: Mapping[str, Any], request: Request) -> bool:
     return (
-        _matches(statement, "Action", request.action, ignore_case=True)
-        and _matches(statement, "Resource", request.resource, ignore_case=False)
+        _matches(statement, "Action", request.action)
+        and _matches(statement, "Resource", request.resource)
         and all(
             _holds(operator, key.lower(), _listed(values), request)
             for operator, keys in statement.get("Condition", {}).items()
@@ -94,12 +95,24 @@ def _applies(statement: Mapping[str, Any], request: Request) -> bool:
     )
 
 
-def _matches(statement: Mapping[str, Any], element: str, value: str, *, ignore_case: bool) -> bool:
+def _matches(statement: Mapping[str, Any], element: str, value: str) -> bool:
     negated = f"Not{element}" in statement
     if not negated and element not in statement:
         raise UnknownError(f"a statement without {element}")
     patterns = _listed(statement[f"Not{element}" if negated else element])
-    return any(like(pattern, value, ignore_case=ignore_case) for pattern in patterns) != negated
+    if element == "Resource":
+        return any(_covers(pattern, value) for pattern in patterns) != negated
+    return any(like(pattern, value, ignore_case=True) for pattern in patterns) != negated
+
+
+def _covers(pattern: str, resource: str) -> bool:
+    """Whether a Resource means the resource. AWS takes no pattern for the type of a resource."""
+    if pattern == "*":
+        return True
+    service, resource_type = pattern.split(":", 5)[2::3]
+    if service not in _WITHOUT_TYPES and re.match(r"[^/:]*[*?][^/:]*[/:]", resource_type):
+        raise UnknownError(f"a pattern for the resource's type: {pattern}")
+    return _arn_like(pattern, resource)
 
 
 def _holds(operator: str, key: str, wanted: Sequence[str], request: Request) -> bool:

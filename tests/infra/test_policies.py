@@ -153,6 +153,7 @@ def test_an_external_id_keeps_the_confused_deputy_out() -> None:
         allow("*", Condition={"StringLike": {"k": "${aws:username}"}}),
         allow("*", Condition={"Null": {"k": "perhaps"}}),
         allow("*", "arn:aws:s3:::${aws:username}"),
+        allow("*", "arn:aws:iam::1:*/own/*"),
         {"Effect": "allow", "Action": "*", "Resource": "*"},
         {"Effect": "Allow", "Action": "*"},
         {"Effect": "Allow", "Resource": "*"},
@@ -161,7 +162,7 @@ def test_an_external_id_keeps_the_confused_deputy_out() -> None:
 )
 def test_what_the_evaluator_does_not_know_is_an_error(statement: Mapping[str, Any]) -> None:
     with pytest.raises(UnknownError):
-        may(policy(statement), "a:B", k="a")
+        may(policy(statement), "a:B", "arn:aws:s3:::bucket", k="a")
     with pytest.raises(UnknownError):
         may({"Version": "2008-10-17", "Statement": [allow("*")]}, "a:B")
 

@@ -169,6 +169,25 @@ def test_deployer_reads_stacks_and_pipelines_and_runs_those_of_the_kind(kind: st
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_deployer_leaves_what_bears_a_part_of_its_tags(kind: str) -> None:
+    own, rows = working_as(service_role(kind)), list[Row]()
+    for part in tagged(kind).items():
+        for action in ("DeleteStack", "ContinueUpdateRollback", "UpdateTerminationProtection", "GetTemplate"):
+            rows.append(("deployer", f"cloudformation:{action}", STACK, dict([part]), DENIED))
+        update = {**dict([part]), **tagging(kind), **own}
+        rows.append(("deployer", "cloudformation:UpdateStack", STACK, update, DENIED))
+        rows.append(("deployer", "cloudformation:UntagResource", STACK, dict([part]), DENIED))
+        for action in ("StartPipelineExecution", "StopPipelineExecution"):
+            rows.append(("deployer", f"codepipeline:{action}", PIPELINE, dict([part]), DENIED))
+    for part in ("managed", "environment"):
+        given = {key: value for key, value in tagging(kind).items() if not key.endswith(part)}
+        rows.append(("deployer", "cloudformation:CreateStack", STACK, {**given, **own}, DENIED))
+        update = {**tagged(kind), **given, **own}
+        rows.append(("deployer", "cloudformation:UpdateStack", STACK, update, DENIED))
+    check(rows, kind)
+
+
 @pytest.mark.parametrize(("kind", "other"), OTHERS)
 def test_deployer_passes_one_role_to_one_service(kind: str, other: str) -> None:
     check(
@@ -310,12 +329,21 @@ def test_branch_code_changes_only_stacks_of_its_kind(kind: str, other: str) -> N
     rows += both("cloudformation:CreateStack", STACK, tagging(other), DENIED)
     rows += both("cloudformation:CreateStack", STACK, {}, DENIED)
     rows += both("cloudformation:CreateChangeSet", STACK, {**tagged(other), **tagging(kind)}, DENIED)
+    rows += both("cloudformation:CreateChangeSet", STACK, tagging(kind), ALLOWED)
+    rows += both("cloudformation:TagResource", STACK, tagging(kind), ALLOWED)
+    transform = f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"
+    rows += both("cloudformation:CreateChangeSet", transform, {}, ALLOWED)
+    rows += both("cloudformation:UpdateStack", transform, {}, DENIED)
     for action in (
-        "UpdateStack",
+        "CancelUpdateStack",
+        "ContinueUpdateRollback",
+        "CreateChangeSet",
+        "DeleteChangeSet",
         "DeleteStack",
         "ExecuteChangeSet",
-        "ContinueUpdateRollback",
         "RollbackStack",
+        "UntagResource",
+        "UpdateStack",
     ):
         rows += both(f"cloudformation:{action}", STACK, tagged(kind), ALLOWED)
         rows += both(f"cloudformation:{action}", STACK, tagged(other), DENIED)
@@ -383,11 +411,34 @@ def test_branch_code_leaves_what_is_deployers_own(kind: str, other: str) -> None
     for action in ("GetObject", "PutObject", "GetObjectVersion"):
         rows += both(f"s3:{action}", f"{artifacts(kind)}/hello/SourceOut/a1", {}, ALLOWED)
         rows += both(f"s3:{action}", f"{artifacts(other)}/hello/SourceOut/a1", {}, DENIED)
+    for action in ("ListBucket", "GetBucketVersioning", "GetBucketLocation", "GetBucketAcl"):
+        rows += both(f"s3:{action}", artifacts(kind), {}, ALLOWED)
+        rows += both(f"s3:{action}", artifacts(other), {}, DENIED)
+    rows += both("s3:AbortMultipartUpload", f"{artifacts(kind)}/hello/SourceOut/a1", {}, ALLOWED)
     rows += both("s3:DeleteObjectVersion", f"{artifacts(kind)}/hello/SourceOut/a1", {}, DENIED)
     rows += both("s3:PutObject", f"{artifacts(kind)}/deployer/templates/ab12.template", {}, DENIED)
     rows += both("codeconnections:UseConnection", CONNECTION, {}, ALLOWED)
     rows += both("codeconnections:UseConnection", f"{CONNECTION}-other", {}, DENIED)
     check(rows, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_deployers_own_stays_its_own_where_branch_code_may_use_more_services(kind: str) -> None:
+    made = target(kind, Services="ssm:*,secretsmanager:*")
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
+    event_key = f"{secret}:events!connection/deployer_webhook/1b-x"
+    for role in (
+        made.principal("ServiceRole"),
+        Principal([ADMINISTRATOR], made.document("Boundary")),
+    ):
+        assert role.may(Request("ssm:GetParametersByPath", f"{SSM}/hello"))
+        assert not role.may(Request("ssm:GetParametersByPath", f"{SSM}/"))
+        assert not role.may(Request("ssm:GetParametersByPath", f"{SSM}/deployer"))
+        assert not role.may(Request("ssm:GetParametersByPath", f"{SSM}/deployer/more"))
+        assert not role.may(Request("ssm:GetParameterHistory", f"{SSM}/deployer/github-token"))
+        assert role.may(Request("secretsmanager:GetSecretValue", f"{secret}:hello-x"))
+        assert not role.may(Request("secretsmanager:GetSecretValue", f"{secret}:deployer/aws-event-key-x"))
+        assert not role.may(Request("secretsmanager:GetSecretValue", event_key))
 
 
 @pytest.mark.parametrize("kind", KINDS)
