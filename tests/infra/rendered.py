@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Rendered:
         return self.document(next(name for name, known in self.arns.items() if known == arn))
 
 
+@cache
 def render(template: str, *, partition: str = "aws", **parameters: str) -> Rendered:
     """Evaluate a template's functions; a reference that it makes wrongly is an error."""
     # a secret stays a reference: there is none here

@@ -73,11 +73,13 @@ def test_what_is_made_may_stand_in_the_settings() -> None:
     assert read.permissions_boundary == made.resources["ServiceRole"]["PermissionsBoundary"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url() -> Iterator[str]:
-    """A simulated AWS."""
-    running = server.create(github_url="file:///nowhere", events_url="http://127.0.0.1:9/", speed=100).start()
+    """A simulated AWS with nothing in it; what is in it belongs to the process, and is taken away again."""
+    running = server.create(github_url="file:///nowhere", speed=100).start()
+    running.simulator.reset()
     yield running.url
+    running.simulator.reset()
     running.stop()
 
 
