@@ -24,7 +24,7 @@ EXTERNAL_ID = "0123456789abcdef"
 @pytest.mark.parametrize("kind", list(Kind))
 def test_policies_are_within_iams_limits(kind: Kind) -> None:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: blanks do not count
-    made = target(kind)
+    made = target(kind, AllowedRoles="arn:aws:iam::111122223333:role/shared/Reader")
     assert _length(made.document("Boundary")) <= 6_144
     inline = [each["PolicyDocument"] for each in made.resources["DeployerRole"]["Policies"]]
     assert sum(map(_length, inline)) <= 10_240
@@ -55,6 +55,12 @@ def test_a_second_region_gets_a_bucket_and_no_roles() -> None:
 def test_branch_code_cannot_be_given_iam_by_a_parameter(action: str) -> None:
     with pytest.raises(Exception, match="Services"):
         target("development", Services=f"s3:*,{action}")
+
+
+@pytest.mark.parametrize("role", ["deployer-own/deployer-production", "deployer/production/*", "*"])
+def test_deployers_roles_cannot_be_allowed_by_a_parameter(role: str) -> None:
+    with pytest.raises(Exception, match="AllowedRoles"):
+        target("development", AllowedRoles=f"arn:aws:iam::111122223333:role/{role}")
 
 
 def test_what_is_made_may_stand_in_the_settings() -> None:

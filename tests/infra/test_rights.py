@@ -322,6 +322,19 @@ def test_branch_code_passes_and_assumes_roles_of_its_kind_only(kind: str, other:
     check(rows, kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_role_that_the_installation_allows_may_be_passed_and_no_more(kind: str) -> None:
+    allowed = f"{IAM}:role/shared/Reader"
+    made = target(kind, AllowedRoles=f"{IAM}:role/shared/*")
+    for role in (made.principal("ServiceRole"), Principal([ADMINISTRATOR], made.document("Boundary"))):
+        assert role.may(Request("iam:PassRole", allowed, passed_to("lambda")))
+        assert not role.may(Request("iam:PassRole", allowed, passed_to("ssm")))
+        assert not role.may(Request("iam:PassRole", f"{IAM}:role/Admin", passed_to("lambda")))
+        assert not role.may(Request("iam:PassRole", service_role(kind), passed_to("lambda")))
+        assert not role.may(Request("iam:PutRolePolicy", allowed, bounded_by(boundary(kind))))
+        assert not role.may(Request("sts:AssumeRole", allowed))
+
+
 @pytest.mark.parametrize(("kind", "other"), OTHERS)
 def test_branch_code_changes_only_stacks_of_its_kind(kind: str, other: str) -> None:
     rows: list[Row] = []
