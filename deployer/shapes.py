@@ -1,6 +1,7 @@
 """The ledger's values as JSON, for the API and for `--json` alike; `web/openapi.py` describes them."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from deployer.ledger import Activity, Attempt, DeadLetter, DeliveryRecord, Envir
 from deployer.ports import Lane
 
 Json = dict[str, Any]
+CALLS = ("aws", "github", "aws_stages", "github_stages")  # what is counted of a goal
 
 
 def iso(seconds: float) -> str | None:
@@ -64,11 +66,62 @@ def environment(record: EnvironmentRecord, base_url: str) -> Json:
             {name: stage.get(name, "") for name in ("name", "status", "reason", "url")}
             for stage in record.stages
         ],
+        "failure": failure(record.failure),
+        "receipt": receipt(record.receipt),
+        "calls": {name: record.calls.get(name, 0) for name in CALLS} if record.calls else None,
+        "region": record.region or None,
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
         "updated_at": iso(record.updated_at),
         "url": page_url(record, base_url),
     }
+
+
+def failure(told: Mapping[str, Any]) -> Json | None:
+    """Why a stack could not be made or changed, or None."""
+    if not told:
+        return None
+    found: Json = {name: told.get(name) or "" for name in ("resource", "type", "reason", "url")}
+    return found | {"file": told.get("file") or None, "line": told.get("line") or None}
+
+
+def place(told: Mapping[str, Any]) -> str:
+    """Where in the repository a failure has its cause, as `file:line`; empty where that is not known."""
+    file, line = told.get("file") or "", told.get("line") or ""
+    return f"{file}:{line}" if file and line else str(file)
+
+
+def receipt(told: Mapping[str, Any]) -> Json | None:
+    """What the last teardown removed and retained, or None."""
+    if not told:
+        return None
+    return {
+        "at": iso(told.get("at") or 0),
+        "outcome": told.get("outcome") or "",
+        "removed": [
+            {"what": each.get("what", ""), "id": each.get("id", ""), "resources": each.get("resources")}
+            for each in told.get("removed") or ()
+        ],
+        "retained": [
+            {name: each.get(name, "") for name in ("what", "id", "why")}
+            for each in told.get("retained") or ()
+        ],
+    }
+
+
+def receipt_words(told: Mapping[str, Any]) -> str:
+    """A receipt in a few words, such as `2 removed, 1 retained`."""
+    removed, retained = len(told.get("removed") or ()), len(told.get("retained") or ())
+    return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
+
+
+def calls_words(calls: Mapping[str, int]) -> str:
+    """What the last goal cost, in words; empty where nothing was counted."""
+    if not calls:
+        return ""
+    words = f"{calls.get('aws', 0)} to AWS, {calls.get('github', 0)} to GitHub"
+    stages = calls.get("aws_stages", 0), calls.get("github_stages", 0)
+    return f"{words}; for the stages' statuses {stages[0]} and {stages[1]} more" if any(stages) else words
 
 
 def page_url(record: EnvironmentRecord, base_url: str) -> str:

@@ -102,10 +102,47 @@ _SCHEMAS: Json = {
         reason=_told(_TEXT, "Why it ended so."),
         execution=_told(_TEXT_OR_NULL, "The pipeline execution last followed."),
         stages=_list(_named("Stage")),
+        failure=_told(
+            {"oneOf": [_named("Failure"), {"type": "null"}]}, "Why its stack could not be made or changed."
+        ),
+        receipt=_told(
+            {"oneOf": [_named("Receipt"), {"type": "null"}]}, "What its last teardown removed and retained."
+        ),
+        calls=_told(
+            {"oneOf": [_named("Calls"), {"type": "null"}]},
+            "What its last deployment or teardown cost, failed attempts too.",
+        ),
+        region=_told(_TEXT_OR_NULL, "The AWS region of its stack, once it was chosen."),
         stack_arn=_TEXT_OR_NULL,
         generation=_told(_WHOLE, "How often it was torn down."),
         updated_at=_TIME,
         url=_told(_TEXT, "Its page on the dashboard."),
+    ),
+    "Failure": _object(
+        resource=_told(_TEXT, "The logical id of the first resource that failed, or the stack's name."),
+        type=_TEXT,
+        reason=_told(_TEXT, "In AWS's words."),
+        url=_told(_TEXT, "Where AWS's console shows the stack."),
+        file=_told(_TEXT_OR_NULL, "The file of the repository that defines the resource."),
+        line=_told({"type": ["integer", "null"]}, "The line in it."),
+    ),
+    "Receipt": _object(
+        at=_TIME,
+        outcome=_told(_TEXT, "`removed`: nothing is left. `partly`: something was retained."),
+        removed=_list(
+            _object(
+                what=_told(_TEXT, "Such as `stack NAME` or `bucket NAME`."),
+                id=_told(_TEXT, "Its ARN, or its name."),
+                resources=_told({"type": ["integer", "null"]}, "How many resources a stack had."),
+            )
+        ),
+        retained=_list(_object(what=_TEXT, id=_TEXT, why=_TEXT)),
+    ),
+    "Calls": _object(
+        aws=_told(_WHOLE, "Calls to AWS, but for those for the stages' statuses."),
+        github=_told(_WHOLE, "Calls to GitHub, but for those for the stages' statuses."),
+        aws_stages=_WHOLE,
+        github_stages=_WHOLE,
     ),
     "Delivery": _object(
         delivery=_TEXT,

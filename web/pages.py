@@ -16,7 +16,7 @@ from deployer.errors import NotFoundError
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
-from deployer.shapes import age, environment_id, iso, span
+from deployer.shapes import age, calls_words, environment_id, iso, place, receipt_words, span
 from web.api import known_environment
 from web.context import deployer
 
@@ -27,10 +27,10 @@ _SHOWN_LETTERS = 10
 _UNDER_WAY = {"", "pending", "provisioning", "updating", "running", "deleting"}
 _KINDS = {"staging": 0, "production": 1}
 _TONES = {
-    "good": {"deployed", "succeeded"},
+    "good": {"deployed", "succeeded", "removed"},
     "bad": {"failed", "dead-lettered"},
     "busy": {"pending", "provisioning", "updating", "running", "deleting", "sent"},
-    "warn": {"stopped"},
+    "warn": {"stopped", "partly"},
 }
 
 
@@ -78,6 +78,10 @@ def environment(identity: str) -> str:
         "environment.html",
         row=record,
         kind=found.kind,
+        calls=calls_words(record.calls),
+        receipt_words=receipt_words(record.receipt),
+        failed_at=place(record.failure),
+        failed_url=source_url(record),
         refreshing=record.state in _UNDER_WAY,
         place=_place(lane, found.key),
         letters=[
@@ -211,6 +215,16 @@ def commit_url(commit: str, repository: str) -> str:
     """Where people look at a commit, or nothing where that cannot be told from the API's address."""
     base = host_url(deployer().config.github_api_url)
     return f"{base}/{quote(repository)}/commit/{quote(commit)}" if base and commit else ""
+
+
+def source_url(record: EnvironmentRecord) -> str:
+    """Where people look at the line of the template that failed, or nothing where that cannot be told."""
+    base = host_url(deployer().config.github_api_url)
+    file, line = record.failure.get("file"), record.failure.get("line")
+    if not (base and file and record.commit):
+        return ""
+    place = f"{base}/{quote(record.repository)}/blob/{quote(record.commit)}/{quote(str(file))}"
+    return f"{place}#L{line}" if line else place
 
 
 def host_url(api_url: str) -> str:

@@ -1,6 +1,7 @@
 """Commands that only look: `status`, `why`, `lanes`, `orphans`."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -109,6 +110,8 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
         )
         return
     _tell_record(record, deployer.config.public_url)
+    if record.receipt:
+        _tell_receipt(record.receipt)
     if (named := Ref.from_people(ref)).is_tag and named.name != record.ref:
         output.note(
             f"{named.short} is not what production was last brought to; that is {record.ref or 'unknown'}"
@@ -154,10 +157,22 @@ def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
             "commit": record.commit,
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
+            "region": record.region,
             "execution": record.execution,
+            "calls": shapes.calls_words(record.calls),
             "page": shapes.page_url(record, public_url),
         }
     )
+    if failure := record.failure:
+        output.heading("What failed")
+        output.facts(
+            {
+                "resource": f"{failure.get('resource', '')} {failure.get('type', '')}".strip(),
+                "reason": failure.get("reason", ""),
+                "in": shapes.place(failure),
+                "console": failure.get("url", ""),
+            }
+        )
     if record.stages:
         output.heading("Stages")
         output.facts(
@@ -168,6 +183,18 @@ def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
                 for stage in record.stages
             }
         )
+
+
+def _tell_receipt(receipt: Mapping[str, Any]) -> None:
+    output.heading(
+        f"Receipt of the teardown, {output.ago(receipt.get('at', 0))}: {shapes.receipt_words(receipt)}"
+    )
+    for each in receipt.get("removed") or ():
+        count = each.get("resources")
+        words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""
+        output.facts({"removed": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
+    for each in receipt.get("retained") or ():
+        output.facts({"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"})
 
 
 def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:

@@ -13,8 +13,8 @@ from deployer.cli import main
 from deployer.config import load
 from deployer.environments import Repository
 from deployer.events import Push
-from deployer.ledger import Task
-from deployer.ports import Dispatch
+from deployer.ledger import EnvironmentRecord, Task, Work
+from deployer.ports import Dispatch, Done
 from deployer.refs import ZERO_SHA, Ref
 from tests.doubles import FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Runner
@@ -80,6 +80,14 @@ class World:
         """Let a webhook tell of a push."""
         event = Push(delivery, REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main")
         self.deployer.intake.github(event)
+
+    def know(self, record: EnvironmentRecord) -> None:
+        """Let a record be what is known of its environment."""
+        repository = Repository.parse(record.repository)
+        dispatch = self.lanes.accept(repository, Work(record.environment)).dispatch
+        assert dispatch is not None
+        assert self.lanes.begin(repository, dispatch.token) is not None
+        self.lanes.finish(repository, dispatch.token, Done("deployed", "", record))
 
     def outcome(self, delivery: str) -> str:
         """How a delivery ended."""

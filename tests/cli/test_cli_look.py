@@ -1,11 +1,14 @@
 """`status`, `why`, `lanes`, `orphans`."""
 
+import time
+
 import pytest
 from cli_world import REPOSITORY, World
 
 from deployer.environments import Environment, Repository
 from deployer.ledger import Work
 from deployer.refs import Ref
+from tests.web.fill import FAILURE, RECEIPT
 
 A, B = "a" * 40, "b" * 40
 
@@ -73,6 +76,39 @@ def test_why(world: World) -> None:
     assert (found["outcome"], found["lane"]) == ("failed", None)
     assert found["activity"][0]["outcome"] == "failed"
     assert found["dead_letters"] == []
+
+
+def test_why_tells_what_failed_and_what_it_cost(world: World) -> None:
+    world.push("refs/heads/x", A)
+    (record,) = world.lanes.environments(REPOSITORY)
+    world.know(record.but(failure=FAILURE, region="eu-west-1", calls={"aws": 5, "github": 4}))
+    text = world.run("why", "acme/api", "x").stdout
+    for line in (
+        "What failed",
+        "  resource  Role AWS::IAM::Role",
+        f"  reason    {FAILURE['reason']}",
+        "  in        deploy/pipeline.yml:42",
+        f"  console   {FAILURE['url']}",
+        "  region     eu-west-1",
+        "  calls      5 to AWS, 4 to GitHub",
+    ):
+        assert line in text.splitlines()
+    assert "Receipt" not in text
+    found = world.json("why", "acme/api", "x")
+    assert found["failure"] == FAILURE
+    assert found["calls"]["aws"] == 5
+
+
+def test_why_shows_the_receipt_of_a_teardown(world: World) -> None:
+    world.push("refs/heads/x", A)
+    (record,) = world.lanes.environments(REPOSITORY)
+    world.know(record.but(receipt=RECEIPT | {"at": time.time() - 120}))
+    lines = world.run("why", "acme/api", "x").stdout.splitlines()
+    assert "Receipt of the teardown, 2 min ago: 3 removed, 1 retained" in lines
+    assert "  removed  stack api-old-experiment-app, with 12 resources" in lines
+    assert "  removed  bucket api-old-experiment-artifacts" in lines
+    assert "  retained  stack shared-network: it does not bear deployer's tags for this environment" in lines
+    assert world.json("why", "acme/api", "x")["receipt"]["retained"] == RECEIPT["retained"]
 
 
 def test_why_of_what_only_waits(world: World) -> None:

@@ -22,6 +22,38 @@ _LONG = (
     "Build failed: CodeBuild project acme-api-build ended with FAILED in phase BUILD: COMMAND_EXECUTION_ERROR: "
     "Error while executing command: make test. Reason: exit status 2"
 )
+_ARN = "arn:aws:cloudformation:eu-west-1:123456789012:stack"
+RECEIPT = {
+    "outcome": "partly",
+    "removed": [
+        {
+            "what": "stack api-old-experiment-app",
+            "id": f"{_ARN}/api-old-experiment-app/6f1c1a40-0000-11ee-9000-0a1b2c3d4e5f",
+            "resources": 12,
+        },
+        {"what": "bucket api-old-experiment-artifacts", "id": "api-old-experiment-artifacts"},
+        {
+            "what": "stack api-old-experiment-1234567890",
+            "id": f"{_ARN}/api-old-experiment-1234567890/81d0a650-0000-11ee-9000-0a1b2c3d4e5f",
+            "resources": 7,
+        },
+    ],
+    "retained": [
+        {
+            "what": "stack shared-network",
+            "id": f"{_ARN}/shared-network/9a2b3c50-0000-11ee-9000-0a1b2c3d4e5f",
+            "why": "it does not bear deployer's tags for this environment",
+        }
+    ],
+}
+FAILURE = {
+    "resource": "Role",
+    "type": "AWS::IAM::Role",
+    "reason": "API: iam:CreateRole User: arn:aws:sts::123456789012:assumed-role/deployer-development is not authorized",
+    "url": "https://eu-west-1.console.aws.amazon.com/cloudformation/home?region=eu-west-1#/stacks/stackinfo?stackId=x",
+    "file": "deploy/pipeline.yml",
+    "line": 42,
+}
 _CONSOLE = "https://console.aws.amazon.com/codesuite/codepipeline/pipelines/x/executions/y"
 
 
@@ -88,7 +120,10 @@ def _deployed(lanes: RedisLanes, repository: Repository, branch: str, names: tup
     token, _, record = _begin(lanes, repository, branch)
     reason = f"{sha(branch)[:12]} went through every stage"
     stages = _stages(*((name, "succeeded") for name in names))
-    ended = record.but(state="deployed", outcome="deployed", reason=reason, stages=stages, execution="e-1")
+    ended = record.but(
+        state="deployed", outcome="deployed", reason=reason, stages=stages, execution="e-1", region="eu-west-1",
+        calls={"aws": 6, "github": 6, "aws_stages": 7, "github_stages": 8},
+    )  # fmt: skip
     lanes.finish(repository, token, Done("deployed", reason, ended))
     return record.stack_name
 
@@ -104,7 +139,10 @@ def _failed(lanes: RedisLanes, repository: Repository, branch: str) -> str:
 def _deleted(lanes: RedisLanes, repository: Repository, branch: str) -> str:
     token, _, record = _begin(lanes, repository, branch, Cause.DELETION)
     reason = "its pipeline and all that it deployed are gone"
-    ended = record.but(state="deleted", outcome="deleted", reason=reason)
+    ended = record.but(
+        state="deleted", outcome="deleted", reason=reason, receipt=RECEIPT | {"at": time.time()},
+        region="eu-west-1", calls={"aws": 21, "github": 2},
+    )  # fmt: skip
     lanes.finish(repository, token, Done("deleted", reason, ended))
     return record.stack_name
 

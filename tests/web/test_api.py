@@ -107,6 +107,10 @@ def test_an_environment_in_full(site: Site) -> None:
             stages=stages,
             stack_arn="arn:x",
             generation=2,
+            failure={"resource": "Role", "reason": "not allowed", "file": "deploy/pipeline.yml"},
+            receipt={"at": 1_800_000_000, "outcome": "removed", "removed": [{"what": "bucket b", "id": "b"}]},
+            calls={"aws": 6, "github": 5},
+            region="eu-west-1",
         )
     )
     answer = site.api("GET", f"/environments/{identity}")
@@ -125,6 +129,22 @@ def test_an_environment_in_full(site: Site) -> None:
         "reason": "Build failed",
         "execution": "e-1",
         "stages": stages,
+        "failure": {
+            "resource": "Role",
+            "type": "",
+            "reason": "not allowed",
+            "url": "",
+            "file": "deploy/pipeline.yml",
+            "line": None,
+        },
+        "receipt": {
+            "at": "2027-01-15T08:00:00.000Z",
+            "outcome": "removed",
+            "removed": [{"what": "bucket b", "id": "b", "resources": None}],
+            "retained": [],
+        },
+        "calls": {"aws": 6, "github": 5, "aws_stages": 0, "github_stages": 0},
+        "region": "eu-west-1",
         "stack_arn": "arn:x",
         "generation": 2,
         "url": f"https://deployer.example/environments/{identity}",

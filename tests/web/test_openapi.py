@@ -6,7 +6,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.web.fill import fill
+from tests.web.fill import FAILURE, fill
 from tests.web.site import Site, record
 from web.openapi import DESCRIPTION
 
@@ -115,10 +115,12 @@ def test_an_answer_is_as_described(site: Site, identity: str, asked: Json) -> No
 
 def test_the_environment_in_full_is_as_described(site: Site) -> None:
     stages = [{"name": "B", "status": "stopped", "reason": "", "url": ""}]
-    identity = site.put(
-        record(state="pending", stages=stages, stack_arn="arn:x", execution="e", generation=1)
-    )
-    check(site.api("GET", f"/environments/{identity}").json, {"$ref": "#/components/schemas/Environment"})
+    known = {"state": "pending", "stages": stages, "stack_arn": "arn:x", "execution": "e", "generation": 1}
+    for branch, failure in (("x", FAILURE), ("y", {"reason": "Throttled"})):
+        identity = site.put(record(branch, **known, failure=failure))
+        found = site.api("GET", f"/environments/{identity}").json
+        check(found, {"$ref": "#/components/schemas/Environment"})
+        assert found["failure"]["reason"] == failure["reason"]
 
 
 @pytest.mark.parametrize("identity", [name for name in OPERATIONS if name != "openapi"])

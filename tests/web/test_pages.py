@@ -13,7 +13,7 @@ from deployer.environments import Repository
 from deployer.ledger import DeadLetter, Task
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
-from tests.web.fill import fill
+from tests.web.fill import FAILURE, fill
 from tests.web.site import SHA, Site, record
 
 _VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -161,6 +161,40 @@ def test_an_environment_shows_its_reason_and_stages(site: Site) -> None:
     assert "https://console.example/x" in links
     assert f"https://github.com/acme/api/commit/{SHA}" in links
     assert not page.refreshes
+
+
+def test_a_failure_leads_to_the_console_and_to_the_line(site: Site) -> None:
+    identity = site.put(record(state="failed", outcome="failed", reason="Role: no", failure=FAILURE))
+    page = look(site, f"/environments/{identity}")
+    for words in ("What failed", "Role AWS::IAM::Role", FAILURE["reason"], "deploy/pipeline.yml:42"):
+        assert words in page.words
+    links = page.all("a", "href")
+    assert FAILURE["url"] in links
+    assert f"https://github.com/acme/api/blob/{SHA}/deploy/pipeline.yml#L42" in links
+
+    bare = look(site, f"/environments/{site.put(record(failure={'reason': WILD, 'url': 'javascript:x'}))}")
+    assert " ".join(WILD.split()) in bare.words
+    assert "javascript:x" not in bare.all("a", "href")
+
+
+def test_a_deleted_environment_shows_its_receipt_and_cost(site: Site) -> None:
+    made = fill(site.lanes)
+    page = look(site, f"/environments/{made['deleted']}")
+    for words in (
+        "Receipt of the teardown partly",
+        "3 removed, 1 retained",
+        "stack shared-network it does not bear deployer's tags for this environment",
+        "stack api-old-experiment-app 12 arn:aws:cloudformation",
+        "bucket api-old-experiment-artifacts",
+        "eu-west-1",
+        "21 to AWS, 2 to GitHub",
+    ):
+        assert words in page.words
+    deployed = look(site, f"/environments/{made['deployed']}").words
+    assert "6 to AWS, 6 to GitHub; for the stages' statuses 7 and 8 more" in deployed
+    assert "Receipt" not in deployed
+    assert "What failed" not in deployed
+    assert "No stage" not in page.words
 
 
 @pytest.mark.parametrize(
