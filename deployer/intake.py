@@ -92,17 +92,32 @@ class Intake:
         return self._answer(event.delivery, accepted)
 
     def request_environment(
-        self, environment: Environment, *, cause: Cause, ref: str = "", sha: str = ""
+        self,
+        environment: Environment,
+        *,
+        cause: Cause,
+        ref: str = "",
+        sha: str = "",
+        yes_really: bool = False,
     ) -> Accepted:
         """Queue what a person asks for an environment.
 
+        Args:
+            environment: which.
+            cause: what is asked for.
+            ref: the ref to deploy, if it is not the environment's own.
+            sha: the commit to deploy, if it is not the ref's head.
+            yes_really: whether the person typed that staging or production is meant to be deleted; only the command
+                line asks for it.
+
         Raises:
-            PermanentError: its repository is not served here, or it is to be deleted and not a development one.
+            PermanentError: its repository is not served here, or it is to be deleted, is no development environment,
+                and nobody said `yes_really`.
         """
         self.insist(environment.repository)
-        if cause is Cause.TEARDOWN and environment.kind is not Kind.DEVELOPMENT:
+        if cause is Cause.TEARDOWN and environment.kind is not Kind.DEVELOPMENT and not yes_really:
             raise PermanentError(
-                f"{environment} is never deleted by deployer; only development environments are"
+                f"{environment} is deleted by nothing but: {delete_command(environment)} --yes-really"
             )
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha)
         return self._accept(environment.repository, work)
@@ -224,6 +239,11 @@ class Resyncer:
         }
         words = ", ".join(f"{count} to {action}" for action, count in counts.items() if count)
         return Done(RESYNCED, words or "nothing to do")
+
+
+def delete_command(environment: Environment) -> str:
+    """What a person types to have staging or production deleted, but for the last word."""
+    return f"deployer delete --environment {environment.kind} {environment.repository}"
 
 
 def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRecord:

@@ -8,8 +8,8 @@ from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
 from deployer import letters, shapes
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PayloadError, PermanentError, SignatureError
+from deployer.environments import Environment, Repository
+from deployer.errors import NotFoundError, PayloadError, SignatureError
 from deployer.intake import Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
@@ -155,8 +155,6 @@ def delete_environment(identity: str) -> Response:
         PermanentError: it is staging or production.
     """
     found, record = known_environment(identity)
-    if found.kind is not Kind.DEVELOPMENT:
-        raise PermanentError(f"{found} is not deleted from here; only development environments are")
     return _request(found, record, Cause.TEARDOWN)
 
 

@@ -18,7 +18,7 @@ from deployer.cli.common import (
 )
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, NotFoundError, PermanentError
-from deployer.intake import record_of
+from deployer.intake import delete_command, record_of
 from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
 from deployer.refs import Ref
 
@@ -169,16 +169,40 @@ def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) 
 
 @click.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
-@click.argument("branch", metavar="BRANCH", type=RefType())
+@click.argument("branch", metavar="[BRANCH]", type=RefType(), required=False)
+@click.option(
+    "--environment",
+    "kind",
+    type=click.Choice([Kind.STAGING.value, Kind.PRODUCTION.value]),
+    help="Delete this one, instead of a branch's.",
+)
+@click.option("--yes-really", is_flag=True, help="Without it --environment only says what would be deleted.")
 @json_option
-def delete(repository: Repository, branch: str, *, json_: bool) -> None:
+def delete(
+    repository: Repository, branch: str | None, *, kind: str | None, yes_really: bool, json_: bool
+) -> None:
     """Delete a branch's development environment and all that it deployed.
 
-    While the branch exists on GitHub, its next push or resync makes the environment anew.
+    While the branch exists on GitHub, its next push or resync makes the environment anew. Staging and production go by
+    --environment only; the next push to the default branch, or of a tag, makes them anew.
     """
+    if bool(branch) == bool(kind):
+        raise click.UsageError("give either a branch or --environment")
+    if yes_really and not kind:
+        raise click.UsageError("--yes-really is about --environment; a branch's is deleted without it")
     deployer = wired()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
+    if kind:
+        environment = Environment(repository, Kind(kind))
+        _insist_on_yes(deployer, environment, yes_really=yes_really)
+    else:
+        environment = _development(deployer, repository, str(branch))
+    accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN, yes_really=yes_really)
+    _tell_queued("delete", environment, accepted.goal, json_=json_)
+
+
+def _development(deployer: "Deployer", repository: Repository, branch: str) -> Environment:
     try:
         environment = _known_environment(deployer, repository, branch)
     except NotFoundError:
@@ -193,10 +217,37 @@ def delete(repository: Repository, branch: str, *, json_: bool) -> None:
                 ) from None
     if environment.kind is not Kind.DEVELOPMENT:
         raise PermanentError(
-            f"{branch} is {environment.kind} of {repository}; only development environments can be deleted here"
+            f"{branch} is {environment.kind} of {repository}, which is not deleted as a branch is; "
+            f"see: {delete_command(environment)}"
         )
-    accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN)
-    _tell_queued("delete", environment, accepted.goal, json_=json_)
+    return environment
+
+
+def _insist_on_yes(deployer: "Deployer", environment: Environment, *, yes_really: bool) -> None:
+    """Refuse to delete staging or production unless it is there and the person has said so in full.
+
+    Raises:
+        NotFoundError: there is nothing to delete.
+        PermanentError: with what would be deleted, and what to type.
+    """
+    record = deployer.lanes.environment(environment)
+    cloud = deployer.clouds.at(environment.kind, record.region if record else "")
+    name = environment.stack_name
+    stack = cloud.stack(name)
+    deployed = [*cloud.deployed_stacks(name), *(record.applications if record else ())]
+    deployed = [each for each in dict.fromkeys(deployed) if cloud.stack(each)]
+    if stack is None and not deployed:
+        raise NotFoundError(
+            f"{environment} has no stack {name} in {cloud.region}; there is nothing to delete"
+        )
+    if yes_really:
+        return
+    told = [f"its pipeline's stack {name}"] if stack else []
+    told += [f"{each}, which its pipeline deployed" for each in deployed]
+    raise PermanentError(
+        f"this would delete {environment.kind} of {environment.repository} in {cloud.region}: {'; '.join(told)}. "
+        f"Nothing was done; if it is meant: {delete_command(environment)} --yes-really"
+    )
 
 
 def _known_environment(deployer: "Deployer", repository: Repository, text: str) -> Environment:

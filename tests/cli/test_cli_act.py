@@ -5,8 +5,8 @@ import json
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.environments import Environment
-from deployer.errors import TransientError
+from deployer.environments import Environment, Kind
+from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause
 from deployer.refs import Ref
 
@@ -198,8 +198,71 @@ def test_only_development_environments_are_deleted(world: World, name: str, kind
     result = world.run("delete", "acme/API", name)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"deployer: {name} is {kind} of acme/API; only development environments can be deleted here\n"
+        f"deployer: {name} is {kind} of acme/API, which is not deleted as a branch is; "
+        f"see: deployer delete --environment {kind} acme/API\n"
     )
+    assert world.queue.sent == []
+
+
+@pytest.mark.parametrize(("kind", "ref"), [("staging", "refs/heads/main"), ("production", "refs/tags/v1")])
+@pytest.mark.parametrize("wiped", [False, True])
+def test_staging_and_production_are_deleted_by_who_really_means_it(
+    world: World, kind: str, ref: str, wiped: bool
+) -> None:
+    world.cloud.deploys = lambda pipeline: [f"{pipeline}-app"]
+    world.push(ref, A)
+    if wiped:
+        world.redis.flushall()
+    name = Environment(REPOSITORY, Kind(kind)).stack_name
+    before = world.cloud.stack(name)
+    spelled = "acme/api" if wiped else "acme/API"
+
+    refused = world.run("delete", "--environment", kind, "acme/api")
+    assert (refused.exit_code, refused.stdout, world.queue.sent) == (1, "", [])
+    assert refused.stderr == (
+        f"deployer: this would delete {kind} of {spelled} in us-east-1: its pipeline's stack {name}; {name}-app, "
+        f"which its pipeline deployed. Nothing was done; if it is meant: "
+        f"deployer delete --environment {kind} {spelled} --yes-really\n"
+    )
+    assert world.cloud.stack(name) == before
+
+    found = world.json("delete", "--environment", kind, "--yes-really", "acme/api")
+    assert (found["environment"], found["outcome"]) == (kind, "queued")
+    world.work()
+    assert list(world.cloud.stacks()) == []
+
+
+def test_what_is_not_there_is_not_deleted(world: World) -> None:
+    world.push("refs/heads/main", A)
+    result = world.run("delete", "--environment", "production", "--yes-really", "acme/api")
+    name = Environment(REPOSITORY, Kind.PRODUCTION).stack_name
+    assert (result.exit_code, world.queue.sent) == (1, [])
+    assert result.stderr == (
+        f"deployer: acme/API production has no stack {name} in us-east-1; there is nothing to delete\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["acme/api"],
+        ["acme/api", "main", "--environment", "staging", "--yes-really"],
+        ["acme/api", "main", "--yes-really"],
+        ["acme/api", "--environment", "development", "--yes-really"],
+        ["acme/api", "--environment", "all"],
+    ],
+)
+def test_what_is_to_be_deleted_must_be_clear(world: World, arguments: list[str]) -> None:
+    world.push("refs/heads/main", A)
+    assert world.run("delete", *arguments).exit_code == 2
+    assert world.queue.sent == []
+
+
+@pytest.mark.parametrize("kind", [Kind.STAGING, Kind.PRODUCTION])
+def test_the_door_is_shut_to_all_others(world: World, kind: Kind) -> None:
+    environment = Environment(REPOSITORY, kind)
+    with pytest.raises(PermanentError, match=f"--environment {kind} acme/API --yes-really"):
+        world.deployer.intake.request_environment(environment, cause=Cause.TEARDOWN)
     assert world.queue.sent == []
 
 

@@ -373,7 +373,7 @@ def test_a_teardown_of_a_development_environment_is_queued(site: Site, made: dic
 def test_staging_and_production_are_not_deleted(site: Site, made: dict[str, str]) -> None:
     before = site.waiting
     answer = site.api("DELETE", f"/environments/{made['staging']}")
-    assert (answer.status_code, "only development" in answer.json["error"]) == (409, True)
+    assert (answer.status_code, "deleted by nothing but" in answer.json["error"]) == (409, True)
     assert site.waiting == before
 
 
