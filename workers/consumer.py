@@ -22,6 +22,7 @@ from workers.celery import deployer
 
 _log = logging.getLogger("deployer.consumer")
 _PAUSE_SECONDS = 1.0
+_ALIVE_SECONDS = 90.0
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -40,6 +41,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             self._heart.disconnect()  # whoever noticed the loss first
         self._heart = connect(deployer.config.redis_url).connection_pool.get_connection()
         self.timer.call_repeatedly(_PAUSE_SECONDS, _beat, (self._heart,))
+        _tell_alive()
+        self.timer.call_repeatedly(_ALIVE_SECONDS / 3, _tell_alive)
         return connection
 
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
@@ -82,6 +85,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             _log.warning("Redis is back")
         self.first_connection_attempt = False
         return conn
+
+
+def _tell_alive() -> None:
+    with suppress(UnavailableError):  # that Redis is away is found and told by `_beat`
+        deployer.lanes.beat("worker", _ALIVE_SECONDS)
 
 
 def _beat(heart: Any) -> None:

@@ -19,6 +19,7 @@ _SWEEP_SECONDS = 0.25
 _LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
+_ALIVE_SECONDS = 90.0  # longer than between two looks, whatever they have to do
 
 
 class Scheduler:
@@ -71,6 +72,7 @@ class Scheduler:
         if self._next_look > now:
             return
         self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
+        self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
         if self._deployer.lanes.emptied() and not self._owed:
             _log.warning(
                 "Redis is empty, since it is new or was lost; every repository that can be found is resynced"

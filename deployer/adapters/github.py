@@ -179,6 +179,30 @@ class GitHubHost:
                         raise
             return found
 
+    def lacking(self, repository: Repository) -> list[str]:
+        """The rights that deployer needs there and has not, as far as GitHub tells; one call.
+
+        Raises:
+            PermanentError: there is no such repository, or it cannot be seen.
+        """
+        with _translated(f"reading the rights on {repository}", repository):
+            headers, told = self._ask(repository, "GET", "")
+            if self._app_id:
+                rights = self._state()["rights"].get(repository.key, {})
+                needed = {"contents": ("read", "write"), "statuses": ("write",)}
+                return [
+                    f"{name}: {values[0]}"
+                    for name, values in needed.items()
+                    if rights.get(name) not in values
+                ]
+            scopes = {each.strip() for each in headers.get("x-oauth-scopes", "").split(",")} - {""}
+            # a fine-grained token has no scopes, and tells of its owner's rights only
+            if scopes and not scopes & {"repo", "repo:status"}:
+                return ["statuses: write (scope repo:status)"]
+            if told.get("private") and scopes and "repo" not in scopes:
+                return ["contents: read (scope repo)"]
+            return [] if (told.get("permissions") or {}).get("push", True) else ["statuses: write"]
+
     def clone_token(self, full_name: str) -> str:
         """The token with which a pipeline may clone the repository.
 
@@ -300,7 +324,7 @@ class GitHubHost:
         """What belongs to this thread of this process: PyGithub's connections bear neither threads nor forks."""
         if getattr(self._local, "pid", None) != os.getpid():
             self._local.pid = os.getpid()
-            self._local.state = {"clients": {}, "auths": {}, "moved": {}, "blobs": {}}
+            self._local.state = {"clients": {}, "auths": {}, "moved": {}, "blobs": {}, "rights": {}}
         state: dict[str, Any] = self._local.state
         return state
 
@@ -330,6 +354,7 @@ class GitHubHost:
                 if error.status != 404:
                     raise
                 raise PermanentError(f"the GitHub App is not installed on {repository}") from error
+            self._state()["rights"][repository.key] = dict(installation.raw_data.get("permissions") or {})
             auth = app.get_installation_auth(installation.id, requester=integration.requester)
             auths[repository.key] = auth
         return auths[repository.key]

@@ -16,6 +16,7 @@ from deployer.errors import LaneLostError, NotFoundError, PayloadError
 from deployer.ledger import (
     RESYNC_KEY,
     Activity,
+    Cause,
     DeadLetter,
     DeliveryRecord,
     EnvironmentRecord,
@@ -32,6 +33,8 @@ _NAMES = "deployer:names"  # stack name -> repository and environment key
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _PROBE = "deployer:probe"
+_BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
+_BEATS = ("worker", "scheduler", "event")
 _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
@@ -80,6 +83,8 @@ class RedisLanes:
             if work.environment != RESYNC_KEY:
                 environment = Environment.from_key(repository, work.environment)
                 pipe.hset(_NAMES, environment.stack_name, f"{repository.full_name}\n{work.environment}")
+            if work.cause == Cause.EVENT:
+                pipe.set(_BEAT + "event", time.time(), ex=_DELIVERY_TTL)
             if delivery:
                 pipe.set(_POINTER + delivery, repository.full_name, ex=_DELIVERY_TTL + _DAY)
             pipe.execute()
@@ -317,6 +322,31 @@ class RedisLanes:
         """See `Lanes.ping`."""
         with unavailable():
             self._redis.set(_PROBE, "1", ex=60)  # a Redis that is full or read-only answers a mere PING
+
+    def beat(self, name: str, seconds: float) -> None:
+        """Tell that a process is alive; that is believed for so many seconds.
+
+        Args:
+            name: `worker` or `scheduler`; any of them will do.
+            seconds: longer than until the next time.
+        """
+        with unavailable():
+            self._redis.set(_BEAT + name, time.time(), ex=int(seconds))
+
+    def beats(self) -> dict[str, float]:
+        """When a `worker`, a `scheduler` and an `event` of AWS were last heard of; without those that were not."""
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            for name in _BEATS:
+                pipe.get(_BEAT + name)
+            found = pipe.execute()
+        return {name: float(at) for name, at in zip(_BEATS, found, strict=True) if at}
+
+    def server(self) -> dict[str, str]:
+        """What the server tells of its memory and persistence, by the names of `INFO`."""
+        with unavailable():
+            parts = [self._redis.info(section) for section in ("memory", "persistence")]
+        return {name: str(value) for part in parts for name, value in part.items()}
 
     # --- inside -------------------------------------------------------------------------------------------------
 

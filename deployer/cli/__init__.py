@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import act, letters, look, processes, project, settings
+from deployer.cli import act, doctor, letters, look, processes, project, settings
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
 
@@ -72,6 +72,7 @@ for _command in (
     letters.dead_letters,
     look.lanes,
     look.orphans,
+    doctor.doctor,
     project.validate,
     project.init,
     settings.config,

@@ -21,6 +21,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS = {
     "deployed": "green",
     "succeeded": "green",
+    "ok": "green",
+    "warn": "yellow",
+    "FAIL": "red",
     "failed": "red",
     "dead-lettered": "red",
     "delete": "red",

@@ -290,6 +290,14 @@ def test_a_status_replaces_the_former_of_its_context(kit: Kit) -> None:
     }
 
 
+def test_what_deployer_lacks_is_told_of_a_repository_that_is_there(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "1")
+
+    assert kit.host.lacking(kit.repository) == []
+    with pytest.raises(PermanentError):
+        kit.host.lacking(Repository("acme", "no-such-repository"))
+
+
 def test_a_status_for_a_commit_that_is_not_there_is_an_error(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "1")
 
@@ -566,6 +574,23 @@ def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
     assert head == Head("a" * 40, "a" * 40, "1")
 
 
+@pytest.mark.parametrize(
+    ("scopes", "told", "lacking"),
+    [
+        ("repo, workflow", {"private": True, "permissions": {"push": True}}, []),
+        ("repo:status", {"permissions": {"push": True}}, []),
+        ("repo:status", {"private": True, "permissions": {"push": True}}, ["contents: read (scope repo)"]),
+        ("gist", {}, ["statuses: write (scope repo:status)"]),
+        (None, {"permissions": {"push": False}}, ["statuses: write"]),
+        (None, {"permissions": {"push": True}}, []),
+    ],
+)
+def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: list[str]) -> None:
+    headers = {} if scopes is None else {"X-OAuth-Scopes": scopes}
+    with scripted(lambda *_: (200, headers, told)) as url:
+        assert GitHubHost("token", api_url=url).lacking(Repository("acme", "shop")) == lacking
+
+
 def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -575,7 +600,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
     def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
         asked.append((method, path, headers["Authorization"].partition(" ")[0]))
         if path == "/repos/acme/shop/installation":
-            return 200, {}, {"id": 7}
+            return 200, {}, {"id": 7, "permissions": {"contents": "read", "statuses": "read"}}
         if path == "/app/installations/7/access_tokens":
             return (
                 201,
@@ -592,6 +617,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
         assert [host.default_branch(shop), host.default_branch(shop)] == ["trunk", "trunk"]
         assert host.clone_token("acme/shop") == "ghs_7"
         assert len(asked) == 4
+        assert host.lacking(shop) == ["statuses: write"]
         with pytest.raises(PermanentError, match="not installed on acme/other"):
             host.default_branch(Repository("acme", "other"))
         with pytest.raises(TransientError, match="private key"):

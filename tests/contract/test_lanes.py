@@ -1,6 +1,7 @@
 """What a lane promises, on fakeredis and on a real server alike."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -652,6 +653,23 @@ def test_counters_add_up(lanes: RedisLanes) -> None:
     lanes.finish(HELLO, first.dispatch.token, done())
     counts = lanes.counters()
     assert (counts["delivery:queued"], counts["delivery:duplicate"], counts["outcome:deployed"]) == (1, 1, 1)
+
+
+def test_who_was_heard_of(lanes: RedisLanes) -> None:
+    assert lanes.beats() == {}
+    lanes.beat("worker", 60)
+    push(lanes, "d1")
+    assert set(lanes.beats()) == {"worker"}
+    lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage Build")
+    beats = lanes.beats()
+    assert set(beats) == {"worker", "event"}
+    assert all(abs(at - time.time()) < 60 for at in beats.values())
+
+
+def test_a_server_tells_how_it_keeps_what_it_holds(redis_url: str) -> None:
+    with connect(redis_url) as client:
+        told = RedisLanes(client).server()
+    assert (told["aof_enabled"], told["maxmemory_policy"]) == ("1", "noeviction")
 
 
 def test_a_server_that_is_away_is_told_and_quickly() -> None:

@@ -29,6 +29,7 @@ class FakeHost(Failing):
 
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
+        rights_lacking: what `lacking` answers.
         posted: every status in the order of its coming, as (repository, commit, status).
     """
 
@@ -36,6 +37,7 @@ class FakeHost(Failing):
         super().__init__(service="github")
         self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
         self.posted: list[tuple[Repository, str, Status]] = []
+        self.rights_lacking: list[str] = []
         self._repos: dict[str, _Repo] = {}
 
     def push(
@@ -122,6 +124,12 @@ class FakeHost(Failing):
     def refs(self, repository: Repository) -> dict[Ref, str]:
         self._note("refs", repository)
         return dict(self._repo(repository).refs)
+
+    def lacking(self, repository: Repository) -> list[str]:
+        """What `GitHubHost.lacking` gives."""
+        self._note("lacking", repository)
+        self._repo(repository)
+        return self.rights_lacking
 
     def clone_token(self, full_name: str) -> str:
         """What `GitHubHost.clone_token` gives."""

@@ -180,6 +180,12 @@ def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
 # --- the scheduler ---
 
 
+def test_a_scheduler_tells_that_it_is_alive(world: World) -> None:
+    assert "scheduler" not in world.lanes.beats()
+    Scheduler(world.deployer).look()
+    assert "scheduler" in world.lanes.beats()
+
+
 @contextmanager
 def running(world: World, monkeypatch: pytest.MonkeyPatch, pause: float = 0.005) -> Iterator[Scheduler]:
     monkeypatch.setattr(scheduler, "_SWEEP_SECONDS", pause)

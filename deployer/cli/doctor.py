@@ -1,0 +1,295 @@
+"""`deployer doctor`: whether everything that deployer needs is there and works, with a remedy where it does not."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from deployer.cli import output
+from deployer.cli.common import json_option, wired
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require
+from deployer.environments import Kind, Repository
+from deployer.errors import ConfigError, DeployerError, UnavailableError
+from deployer.ledger import Outcome
+from deployer.ports import Cloud, Lane, Room
+from deployer.quotas import admits, forecast
+from deployer.shapes import age, span
+
+if TYPE_CHECKING:
+    from deployer.bootstrap import Deployer
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+_MOST_REPOSITORIES = 10  # that GitHub is asked about
+_SOON_DAYS = 14
+_LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work
+_LATE_EVENT = 10 * 60.0  # seconds that an event may come after the end that it tells of
+_START_PROCESS = "start it: deployer {}"
+_START_REDIS = "see that Redis runs, and that DEPLOYER_REDIS_URL is its address"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+        check: what was looked at.
+        state: `ok`, `warn` or `FAIL`.
+        told: what was found.
+        remedy: what to do about it, in one line; empty where all is well.
+    """
+
+    check: str
+    state: str
+    told: str
+    remedy: str = ""
+
+
+@click.command()
+@json_option
+def doctor(*, json_: bool) -> None:
+    """Check the settings, Redis, GitHub, AWS and the processes; tell what to do about what is wrong.
+
+    Exits with 1 if any check fails.
+    """
+    found = list(_checks())
+    if json_:
+        output.as_json([asdict(each) for each in found])
+    else:
+        rows = [[each.check, each.state, each.told, each.remedy] for each in found]
+        output.table(["Check", "State", "Found", "Remedy"], rows, empty="")
+    if any(each.state == FAIL for each in found):
+        click.get_current_context().exit(1)
+
+
+def _checks() -> Iterator[Check]:
+    try:
+        deployer = wired()
+    except ConfigError as error:
+        yield Check("settings", FAIL, str(error), "correct it; nothing else can be looked at before")
+        return
+    yield from _settings(deployer)
+    looks: list[tuple[str, Callable[[Deployer], Iterable[Check]], str]] = [
+        ("Redis", _redis, _START_REDIS),
+        ("GitHub", _github, "see that the network and the setting let deployer reach GitHub"),
+        *((f"{kind}", _target(kind), "see its rights and DEPLOYER_TARGETS") for kind in Kind),
+        ("room", _room, "see the rights of the targets' roles"),
+        ("processes", _processes, _START_REDIS),
+        ("dead letters", _dead_letters, _START_REDIS),
+        ("lanes", _lanes, _START_REDIS),
+        ("events", _events, _START_REDIS),
+    ]
+    for name, look, remedy in looks:
+        yield from _guarded(name, remedy, lambda look=look: look(deployer))  # type: ignore[misc]
+
+
+def _guarded(name: str, remedy: str, look: Callable[[], Iterable[Check]]) -> list[Check]:
+    """What a look finds; whatever it raises is a finding too, and the others go on."""
+    try:
+        return list(look())
+    except DeployerError as error:
+        return [Check(name, FAIL, str(error), remedy)]
+    except Exception as error:  # noqa: BLE001  one part that is broken must not hide the others
+        return [Check(name, FAIL, f"unexpected {type(error).__name__}", "report it, with what the log says")]
+
+
+# --- the installation -----------------------------------------------------------------------------------------------
+
+
+def _settings(deployer: "Deployer") -> Iterator[Check]:
+    config, missing = deployer.config, []
+    for name in dict.fromkeys((*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)):
+        try:
+            require(config, name)
+        except ConfigError as error:
+            missing.append(Check("settings", FAIL, str(error), "set it; see the README"))
+    yield from missing
+    for value, variable, lack in (
+        (config.api_token, "DEPLOYER_API_TOKEN", "the API is off"),
+        (
+            config.aws_event_key,
+            "DEPLOYER_AWS_EVENT_KEY",
+            "AWS's events are refused, so progress is polled for",
+        ),
+        (config.public_url, "DEPLOYER_PUBLIC_URL", "commit statuses do not lead to the dashboard"),
+    ):
+        if not value:
+            yield Check("settings", WARN, f"{variable} is not set: {lack}", "set it if that is not meant")
+    if not missing:
+        yield Check("settings", OK, "all that are needed are there")
+
+
+def _redis(deployer: "Deployer") -> Iterator[Check]:
+    deployer.lanes.ping()
+    told = deployer.lanes.server()
+    if told.get("maxmemory", "0") != "0" and told.get("maxmemory_policy") != "noeviction":
+        yield Check(
+            "Redis", FAIL, f"it throws keys away when it is full ({told.get('maxmemory_policy')}): work would be lost",
+            "set maxmemory-policy noeviction",
+        )  # fmt: skip
+    if told.get("aof_enabled") != "1":
+        yield Check(
+            "Redis", WARN, "it answers, but keeps no append-only file: a restart may lose the last minutes",
+            "set appendonly yes; what is lost comes back by a resync only",
+        )  # fmt: skip
+    else:
+        yield Check("Redis", OK, "it answers, takes writes and keeps each in its append-only file")
+
+
+def _processes(deployer: "Deployer") -> Iterator[Check]:
+    beats = deployer.lanes.beats()
+    for name in ("worker", "scheduler"):
+        if name in beats:
+            yield Check(name, OK, f"told {span(age(beats[name]))} ago that it is alive")
+        else:
+            yield Check(name, FAIL, "none has told lately that it is alive", _START_PROCESS.format(name))
+
+
+def _dead_letters(deployer: "Deployer") -> Iterator[Check]:
+    letters = deployer.lanes.dead_letters()
+    if not letters:
+        yield Check("dead letters", OK, "there is none")
+        return
+    told = f"{len(letters)} await a decision, the oldest for {span(age(letters[0].at))}"
+    yield Check("dead letters", WARN, told, "see: deployer dead-letters list")
+
+
+def _lanes(deployer: "Deployer") -> Iterator[Check]:
+    lanes = deployer.lanes.lanes()
+    stuck = [lane for lane in lanes if _is_stuck(lane)]
+    for lane in stuck:
+        told = f"{lane.repository} stands still: {lane.status} for {lane.environment or 'nobody'}"
+        yield Check("lanes", FAIL, told, "see that workers and scheduler run, then: deployer lanes")
+    if not stuck:
+        yield Check("lanes", OK, f"{len(lanes)} hold or await something, none stands still")
+
+
+def _is_stuck(lane: Lane) -> bool:
+    """Whether work waits that nobody takes up, or a worker is lost and nobody has noticed."""
+    if lane.status == "running":
+        return lane.lease_seconds == 0
+    return any(work.accepted_at and age(work.accepted_at) > _LONG_WAIT for work in lane.waiting)
+
+
+def _events(deployer: "Deployer") -> Iterator[Check]:
+    if not deployer.config.aws_event_key:
+        return  # told among the settings
+    heard = deployer.lanes.beats().get("event")
+    ended = (line for line in deployer.lanes.activity(limit=500) if line.outcome == Outcome.DEPLOYED)
+    latest = next(ended, None)
+    remedy = "see the rules, the API destination and its dead-letter queue in AWS: docs/aws.md"
+    if heard is None:
+        yield Check("events", WARN, "no event of AWS came yet, so progress is polled for", remedy)
+    elif latest and latest.at - heard > _LATE_EVENT:
+        told = f"the last one of AWS came {span(age(heard))} ago, and a deployment ended {span(age(latest.at))} ago"
+        yield Check("events", WARN, told, remedy)
+    else:
+        yield Check("events", OK, f"the last one of AWS came {span(age(heard))} ago")
+
+
+# --- the far ends -------------------------------------------------------------------------------------------------
+
+
+def _github(deployer: "Deployer") -> Iterator[Check]:
+    known = {each.key: each for each in deployer.config.named_repositories()}
+    with suppress(UnavailableError):  # told of Redis already
+        known |= {each.key: each for each in deployer.lanes.repositories() if deployer.config.allows(each)}
+    chosen = sorted(known.values(), key=lambda each: each.key)[:_MOST_REPOSITORIES]
+    if not chosen:
+        told = "no repository is known to ask about"
+        yield Check("GitHub", WARN, told, "name one in DEPLOYER_REPOSITORIES, or deliver a push")
+        return
+    good = 0
+    for each in chosen:
+        found = _guarded(f"GitHub {each}", _RIGHTS, lambda each=each: _rights(deployer, each))  # type: ignore[misc]
+        good += not found
+        yield from found
+    if good:
+        yield Check("GitHub", OK, f"{good} of {len(chosen)} repositories can be read, and take statuses")
+
+
+_RIGHTS = "let the token or the App see it, with contents: read and commit statuses: write"
+
+
+def _rights(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
+    if lacking := deployer.host.lacking(repository):
+        yield Check(f"GitHub {repository}", FAIL, f"deployer lacks {' and '.join(lacking)}", _RIGHTS)
+
+
+def _target(kind: Kind) -> Callable[["Deployer"], Iterator[Check]]:
+    def look(deployer: "Deployer") -> Iterator[Check]:
+        target = deployer.clouds.target(kind)
+        for region in target.regions or ("",):
+            name = f"{kind} {region}".strip()
+            if not target.bucket(region):
+                remedy = "set DEPLOYER_ARTIFACT_BUCKET, or artifact_bucket in DEPLOYER_TARGETS"
+                yield Check(name, FAIL, "it has no artifact bucket", remedy)
+            yield from _guarded(
+                name,
+                "see its rights and DEPLOYER_TARGETS",
+                lambda region=region: _access(deployer, kind, region),  # type: ignore[misc]
+            )
+
+    return look
+
+
+def _access(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
+    cloud, target = deployer.clouds.at(kind, region), deployer.clouds.target(kind)
+    next(iter(cloud.stacks()), None)  # one page: it takes the credentials, the role and the right to look
+    name = f"{kind} {region}".strip()
+    who = target.role_arn or "deployer's own credentials"
+    if target.service_role_arn:
+        yield Check(name, OK, f"stacks can be listed as {who}; they are made as {target.service_role_arn}")
+    else:
+        told = f"stacks can be listed as {who}, and are made with the same rights: branch code can use them"
+        yield Check(name, WARN, told, "name a service_role in DEPLOYER_TARGETS: docs/aws.md")
+
+
+def _room(deployer: "Deployer") -> Iterator[Check]:
+    for cloud in deployer.clouds.every():
+        name = f"room {cloud.region}".strip()
+        yield from _guarded(
+            name,
+            "see the rights of the targets' roles",
+            lambda cloud=cloud: _room_of(deployer, cloud),  # type: ignore[misc]
+        )
+
+
+def _room_of(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
+    room = cloud.room()
+    days = forecast(history := _history(cloud), time.time())
+    told = (
+        f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
+        f"{_foretold(days, history)}"
+    )
+    target = deployer.clouds.target(Kind.DEVELOPMENT)
+    concerned = not target.regions or cloud.region in target.regions
+    refused = admits(room, target, Kind.DEVELOPMENT) if concerned else ""
+    name = f"room {room.region}"
+    remedy = "raise the quota in AWS, delete what is not needed, or add a region to DEPLOYER_TARGETS"
+    if room.free == 0:
+        yield Check(name, FAIL, told, remedy)
+    elif refused:
+        yield Check(name, WARN, f"{told}; {refused}", remedy)
+    elif days is not None and days < _SOON_DAYS:
+        yield Check(name, WARN, told, remedy)
+    else:
+        yield Check(name, OK, told)
+
+
+def _history(cloud: Cloud) -> Sequence[Room]:
+    """The counts that the cloud keeps, oldest first; none where it keeps none."""
+    kept: Callable[[], Sequence[Room]] | None = getattr(cloud, "history", None)
+    return kept() if kept else ()
+
+
+def _foretold(days: float | None, history: Sequence[Room]) -> str:
+    if days is None:
+        return "no growth" if len(history) > 1 else "its growth is not known yet"
+    if days < 1:
+        return "full within a day"
+    if days > 365:
+        return "not full within a year"
+    return f"full in about {days:.0f} day{'' if round(days) == 1 else 's'}"

@@ -1,0 +1,218 @@
+"""`doctor`: what is wrong is found, told with a remedy, and never hides the rest."""
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cli_world import REPOSITORY, World
+
+from deployer.environments import Kind
+from deployer.errors import ConfigError, TransientError, UnavailableError
+from deployer.ledger import Cause, Task, Work
+from deployer.ports import Room
+
+A = "a" * 40
+DAY = 86400
+GOOD = {"aof_enabled": "1", "maxmemory": "0", "maxmemory_policy": "noeviction"}
+
+
+@pytest.fixture(autouse=True)
+def well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation where all is well."""
+    settings = {"api_token": "hush", "aws_event_key": "hush", "public_url": "https://deployer.example"}
+    world.deployer.config = replace(world.deployer.config, **settings)
+    monkeypatch.setattr(world.lanes, "server", lambda: dict(GOOD))
+    for name in ("worker", "scheduler"):
+        world.lanes.beat(name, 60)
+    clouds: Any = world.deployer.clouds
+    for kind in Kind:
+        role = f"arn:aws:iam::123456789012:role/{kind}"
+        clouds.targets[kind] = replace(clouds.targets[kind], service_role_arn=role)
+    count(world, 100)
+    world.push("refs/heads/main", A)
+    accept_event(world)
+    world.work()
+
+
+def accept_event(world: World) -> None:
+    work = Work("staging", task=Task.NOTIFY, cause=Cause.EVENT)
+    accepted = world.lanes.accept(REPOSITORY, work, f"e-{time.monotonic_ns()}", "stage Build")
+    if accepted.dispatch:
+        world.queue.send(accepted.dispatch)
+
+
+def count(world: World, stacks: int, history: tuple[int, ...] = ()) -> None:
+    """Let the region hold so many stacks, and have held others on the days before."""
+    now = time.time()
+    days = [*history, stacks]
+    rooms = [
+        Room("us-east-1", number, 500, 7, 1000, now - ago * DAY)
+        for ago, number in zip(reversed(range(len(days))), days, strict=True)
+    ]
+    cloud: Any = world.cloud
+    cloud.room_left = rooms[-1]
+    cloud.history = lambda: rooms
+
+
+def checks(world: World, code: int) -> dict[str, tuple[str, str]]:
+    """State and finding by the check's name; the worst of several of one name."""
+    result = world.run("doctor", "--json")
+    assert result.exit_code == code, result.output
+    found: dict[str, tuple[str, str]] = {}
+    for each in json.loads(result.stdout):
+        assert (each["remedy"] == "") == (each["state"] == "ok"), each
+        if each["state"] != "ok" or each["check"] not in found:
+            found[each["check"]] = each["state"], each["told"]
+    return found
+
+
+def bad(world: World, code: int) -> dict[str, tuple[str, str]]:
+    return {name: found for name, found in checks(world, code).items() if found[0] != "ok"}
+
+
+def test_all_is_well(world: World) -> None:
+    result = world.run("doctor")
+    assert result.exit_code == 0, result.output
+    names = {
+        "settings", "Redis", "GitHub", "development us-east-1", "staging us-east-1", "production us-east-1",
+        "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events",
+    }  # fmt: skip
+    assert set(checks(world, 0)) == names
+    assert bad(world, 0) == {}
+    assert "100 of 500 stacks, 7 of 1000 pipelines; its growth is not known yet" in result.stdout
+
+
+def test_settings_that_are_missing(world: World) -> None:
+    world.deployer.config = replace(
+        world.deployer.config, webhook_secrets=(), github_token="", api_token="", aws_event_key=""
+    )
+    result = world.run("doctor")
+    assert result.exit_code == 1
+    for words in (
+        "DEPLOYER_GITHUB_WEBHOOK_SECRET is not set",
+        "DEPLOYER_GITHUB_TOKEN is not set",
+        "DEPLOYER_API_TOKEN is not set: the API is off",
+        "DEPLOYER_AWS_EVENT_KEY is not set",
+    ):
+        assert words in result.stdout
+    assert "\nevents" not in result.stdout
+
+
+def test_settings_that_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def malformed() -> Any:
+        raise ConfigError("DEPLOYER_WEB_PORT is 'x'; it must be a number from 1 to 65535")
+
+    monkeypatch.setattr("deployer.bootstrap.build", malformed)
+    assert checks(world, 1) == {
+        "settings": ("FAIL", "DEPLOYER_WEB_PORT is 'x'; it must be a number from 1 to 65535")
+    }
+
+
+def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise UnavailableError("Redis does not answer")
+
+    for name in ("ping", "server", "beats", "lanes", "repositories", "dead_letters", "activity"):
+        monkeypatch.setattr(world.lanes, name, away)
+    world.deployer.config = replace(world.deployer.config, repositories=("acme/API",))
+    found = checks(world, 1)
+    failed = {name for name, (state, _) in found.items() if state == "FAIL"}
+    assert failed == {"Redis", "processes", "dead letters", "lanes", "events"}
+    assert found["GitHub"] == ("ok", "1 of 1 repositories can be read, and take statuses")
+    assert found["room us-east-1"][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "words", "code"),
+    [
+        ({"aof_enabled": "0"}, "warn", "keeps no append-only file", 0),
+        ({"maxmemory": "1000", "maxmemory_policy": "allkeys-lru"}, "FAIL", "throws keys away", 1),
+        ({"maxmemory": "0", "maxmemory_policy": "allkeys-lru"}, "ok", "keeps each", 0),
+    ],
+)
+def test_a_redis_that_forgets(
+    world: World, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], state: str, words: str, code: int
+) -> None:
+    monkeypatch.setattr(world.lanes, "server", lambda: GOOD | told)
+    found = checks(world, code)["Redis"]
+    assert (found[0], words in found[1]) == (state, True)
+
+
+def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> None:
+    world.host.rights_lacking = ["statuses: write"]
+    assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "deployer lacks statuses: write")}
+    world.host.fail_next(TransientError("GitHub cannot be reached"))
+    assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "GitHub cannot be reached")}
+
+
+def test_a_cloud_that_is_away(world: World) -> None:
+    world.cloud.fail_next(TransientError("AWS refuses the credentials"), times=2, method="stacks")
+    world.cloud.fail_next(TransientError("AWS is away"), method="room")
+    assert bad(world, 1) == {
+        "development us-east-1": ("FAIL", "AWS refuses the credentials"),
+        "staging us-east-1": ("FAIL", "AWS refuses the credentials"),
+        "room us-east-1": ("FAIL", "AWS is away"),
+    }
+
+
+def test_a_bug_in_one_part_is_one_line(world: World) -> None:
+    world.cloud.fail_next(RuntimeError("secret"), method="room")
+    assert bad(world, 1) == {"room us-east-1": ("FAIL", "unexpected RuntimeError")}
+
+
+def test_targets_that_lack_something(world: World) -> None:
+    clouds: Any = world.deployer.clouds
+    clouds.targets[Kind.STAGING] = replace(clouds.targets[Kind.STAGING], service_role_arn="")
+    clouds.targets[Kind.PRODUCTION] = replace(clouds.targets[Kind.PRODUCTION], artifact_bucket="")
+    found = bad(world, 1)
+    assert found["staging us-east-1"][0] == "warn"
+    assert "branch code can use them" in found["staging us-east-1"][1]
+    assert found["production us-east-1"] == ("FAIL", "it has no artifact bucket")
+
+
+@pytest.mark.parametrize(
+    ("stacks", "history", "state", "words", "code"),
+    [
+        (270, (250, 260), "ok", "270 of 500 stacks, 7 of 1000 pipelines; full in about 23 days", 0),
+        (270, (270, 270), "ok", "no growth", 0),
+        (400, (380, 390), "warn", "full in about 10 days", 0),
+        (492, (492,), "warn", "492 of 500 stacks used, 10 kept for staging and production", 0),
+        (500, (), "FAIL", "500 of 500 stacks", 1),
+    ],
+)
+def test_room_and_its_forecast(
+    world: World, stacks: int, history: tuple[int, ...], state: str, words: str, code: int
+) -> None:
+    count(world, stacks, history)
+    found = checks(world, code)["room us-east-1"]
+    assert found[0] == state
+    assert words in found[1]
+
+
+def test_processes_that_are_gone(world: World) -> None:
+    world.redis.delete("deployer:beat:worker")
+    assert bad(world, 1) == {"worker": ("FAIL", "none has told lately that it is alive")}
+
+
+def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.push("refs/heads/x", A, work=False)
+    assert bad(world, 0) == {}
+    monkeypatch.setattr("deployer.cli.doctor._LONG_WAIT", -1)
+    told = "acme/API stands still: sent for development:refs/heads/x"
+    assert bad(world, 1) == {"lanes": ("FAIL", told)}
+
+
+def test_dead_letters_await_a_decision(world: World) -> None:
+    world.host.fail_next(TransientError("GitHub answers 502"), times=2, method="head")
+    world.push("refs/heads/x", A)
+    found = bad(world, 0)
+    assert found["dead letters"][1].startswith("1 await a decision, the oldest for ")
+
+
+def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployer.cli.doctor._LATE_EVENT", -DAY)
+    assert bad(world, 0)["events"][0] == "warn"
+    world.redis.delete("deployer:beat:event")
+    assert bad(world, 0) == {"events": ("warn", "no event of AWS came yet, so progress is polled for")}
