@@ -389,9 +389,12 @@ def test_a_file_that_was_read_is_not_read_again(sandbox: SandboxKit) -> None:
         host.files(repository, "1" * 40, "deploy")
 
 
-def test_only_so_much_is_kept(sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployer.adapters.github._KEPT_BLOBS", 1)
-    monkeypatch.setattr("deployer.adapters.github._KEPT_SIZE", 10)
+@pytest.mark.parametrize(("blobs", "size", "cost"), [(1, 100, 4), (100, 10, 2), (100, 100, 1)])
+def test_only_so_much_is_kept(
+    sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch, blobs: int, size: int, cost: int
+) -> None:
+    monkeypatch.setattr("deployer.adapters.github._KEPT_BLOBS", blobs)
+    monkeypatch.setattr("deployer.adapters.github._KEPT_SIZE", size)
     files = {"deploy/pipeline.a": "a", "deploy/pipeline.b": "b", "deploy/pipeline.c": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")
 
@@ -399,7 +402,7 @@ def test_only_so_much_is_kept(sandbox: SandboxKit, monkeypatch: pytest.MonkeyPat
         with sandbox.calls() as calls:
             found = sandbox.host.files(sandbox.repository, sha, "deploy")
         assert {f"deploy/{name}": content.decode() for name, content in found.items()} == files
-    assert len(calls) == 4
+    assert len(calls) == cost
 
 
 def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:

@@ -89,7 +89,10 @@ def test_looking_costs_the_environment_nothing(world: World) -> None:
     world.push(BRANCH, sha(1))
     world.run()
     before = world.record(environment(BRANCH)).calls
+    world.cloud.start(environment(BRANCH).stack_name, sha(1), "a person's, in the console")
     world.event(environment(BRANCH))
+    world.run()
+    assert world.lanes.activity()[0].outcome == "deployed"
     world.deployer.intake.resync(HELLO)
     world.run()
     assert world.record(environment(BRANCH)).calls == before
