@@ -304,7 +304,7 @@ def test_a_webhook_never_replaces_a_half_deleted_production(live: World) -> None
 
 
 def test_no_task_deletes_production(live: World) -> None:
-    with pytest.raises(PermanentError, match="never deleted"):
+    with pytest.raises(PermanentError, match="deleted by nothing but"):
         live.runner.carry_out(Task.DELETE, "acme/hello", "production", 0)
     live.run()
     assert live.cloud.stack(PRODUCTION.stack_name) is not None
