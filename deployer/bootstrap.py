@@ -23,6 +23,7 @@ from deployer.errors import ConfigError
 from deployer.intake import Intake, Resyncer
 from deployer.reconcile import Options, Reconciler
 from deployer.tally import note
+from deployer.validation import Linter
 
 
 @dataclass
@@ -79,6 +80,11 @@ class Deployer:
         )
 
     @cached_property
+    def linter(self) -> Linter | None:
+        """Looks at templates before AWS does."""
+        return CfnLint()
+
+    @cached_property
     def intake(self) -> Intake:
         """The door into the lanes."""
         return Intake(self.config, self.lanes, self.queue)
@@ -92,7 +98,7 @@ class Deployer:
     def reconciler(self) -> Reconciler:
         """Carries out tasks."""
         options = Options(poll_seconds=self.config.poll_seconds, public_url=self.config.public_url)
-        return Reconciler(self.host, self.clouds, self.lanes, options, CfnLint())
+        return Reconciler(self.host, self.clouds, self.lanes, options, self.linter)
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deployer.environments import Environment, Kind, Repository
@@ -402,8 +402,11 @@ class Reconciler:
         )
         executions = run.cloud.executions(run.name)
         newest = executions[0] if executions else None
+        if newest and not newest.sha:  # unless it was started here, for a commit that is known
+            newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
         if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            return run.snooze()  # its source stage has not told the commit yet
+            # its source stage has not told the commit yet; most likely it is the one
+            return self._take_execution(run, newest.id, sha="")
         if newest is None or needs_start(newest, run.work, run.record.reported):
             return run.again(Task.TRIGGER)
         return self._take_execution(run, newest.id)
@@ -417,8 +420,9 @@ class Reconciler:
         execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
         return self._take_execution(run, execution_id)
 
-    def _take_execution(self, run: Run, execution: str) -> Verdict:
-        run.record = self._reporter.open(run.record, execution, run.work.sha)
+    def _take_execution(self, run: Run, execution: str, sha: str | None = None) -> Verdict:
+        """Follow an execution; one whose commit is not told yet (`sha` is empty) may turn out not to be the one."""
+        run.record = self._reporter.open(run.record, execution, run.work.sha if sha is None else sha)
         run.note("running", execution=execution, commit=run.work.sha)
         run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
         self._prepare(run, "success", "the pipeline is ready")
@@ -428,6 +432,7 @@ class Reconciler:
         """Post how the executions go; end when this goal's own has ended."""
         identity = run.work.execution
         run.record = self._reporter.open(run.record, identity, run.work.sha)
+        untold = not run.record.open[identity]["sha"]
         run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
         execution = found.get(identity)
         if execution is None:
@@ -435,6 +440,12 @@ class Reconciler:
                 return Done(str(Outcome.SKIPPED), "its execution is gone", run.record)
             run.work = run.work.but(execution="", task=Task.SYNC)
             return run.snooze()  # its pipeline was replaced or has gone
+        if untold and execution.sha != run.work.sha:
+            if not execution.sha and not execution.ended and run.work.polls < _SOURCE_POLLS:
+                return run.snooze()
+            if execution.sha or not execution.ended:
+                run.work = run.work.but(execution="")
+                return run.again(Task.TRIGGER)  # it builds another commit, or never tells which
         if not execution.ended:
             return run.snooze()
         ended = {"reported": identity, "execution": identity, "commit": run.work.sha}

@@ -55,7 +55,7 @@ class World:
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
         # in the place of the parts that would be made when first asked for
         vars(self.deployer).update(
-            host=self.host, clouds=FakeClouds(self.cloud), queue=self.queue, lanes=self.lanes
+            linter=None, host=self.host, clouds=FakeClouds(self.cloud), queue=self.queue, lanes=self.lanes
         )
         self.host.create(REPOSITORY)
 

@@ -29,12 +29,10 @@ BESIDES = {
     "cloudformation:CreateStack": {"cloudformation:TagResource", "iam:PassRole", "s3:GetObject"},
     "cloudformation:UpdateStack": {"cloudformation:UntagResource"},
 }
-# called while a region's room is measured
-ROOM = {"cloudformation:DescribeAccountLimits", "codepipeline:ListPipelines"}
 
 
 def test_the_target_roles_allow_what_the_adapter_calls_and_no_more() -> None:
-    needed = _called(aws, aws_client, aws_pipelines, aws_stacks) | ROOM
+    needed = _called(aws, aws_client, aws_pipelines, aws_stacks)
     needed -= {"sts:AssumeRole"}  # by the installation's own role
     assert _granted(target("development").resources["DeployerRole"]["Policies"]) == needed
     emptying = {

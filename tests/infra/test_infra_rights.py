@@ -173,7 +173,13 @@ def test_deployer_reads_stacks_and_pipelines_and_runs_those_of_the_kind(kind: st
 def test_deployer_leaves_what_bears_a_part_of_its_tags(kind: str) -> None:
     own, rows = working_as(service_role(kind)), list[Row]()
     for part in tagged(kind).items():
-        for action in ("DeleteStack", "ContinueUpdateRollback", "UpdateTerminationProtection", "GetTemplate"):
+        for action in (
+            "DeleteStack",
+            "ContinueUpdateRollback",
+            "RollbackStack",
+            "UpdateTerminationProtection",
+            "GetTemplate",
+        ):
             rows.append(("deployer", f"cloudformation:{action}", STACK, dict([part]), DENIED))
         update = {**dict([part]), **tagging(kind), **own}
         rows.append(("deployer", "cloudformation:UpdateStack", STACK, update, DENIED))
