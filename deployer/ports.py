@@ -394,6 +394,9 @@ class Lanes(Protocol):
     def counters(self) -> dict[str, int]:
         """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""
 
+    def beats(self) -> dict[str, float]:
+        """When a `worker`, a `scheduler` and an `event` of AWS were last heard of; without those that were not."""
+
     def ping(self) -> None:
         """Return if Redis answers and takes writes.
 

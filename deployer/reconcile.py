@@ -27,6 +27,7 @@ from deployer.template import pick, read
 from deployer.validation import Linter, refusal
 
 _log = logging.getLogger(__name__)
+_HEARD_SECONDS = 86400  # events that came within a day will come again
 _ROOM_SECONDS = 300.0  # between two looks for room in a region
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
@@ -92,7 +93,9 @@ class Reconciler:
         environment = Environment.from_key(repository, work.environment)
         record = self._record(environment)
         cloud = self._cloud_of(environment, record)
-        run = Run(environment, work, record, guard, cloud, self._options.poll_seconds, self._clock())
+        run = Run(
+            environment, work, record, guard, cloud, self._options.poll_seconds, self._heard, self._clock()
+        )
         tasks: dict[str, Callable[[Run], Verdict]] = {
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,
@@ -107,6 +110,9 @@ class Reconciler:
             return settled.verdict
         except PermanentError as error:
             return self._reporter.failed(run, str(error))
+
+    def _heard(self) -> bool:
+        return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
 
     def _cloud_of(self, environment: Environment, record: EnvironmentRecord) -> Cloud:
         """Where an environment is, or would be: once it has a stack somewhere it stays there."""

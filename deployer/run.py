@@ -9,6 +9,7 @@ from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Cloud, Done, Snooze, Verdict
 
 _LONGEST_POLL = 15  # times the first one
+_HEARD_POLL = 10  # the same where events come in: one that is lost costs so much time
 _ENDS = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
 
 
@@ -21,6 +22,7 @@ class Run:
         guard: called before anything is changed in AWS; raises `LaneLostError` where the lane is no longer held.
         cloud: where the environment lives.
         poll_seconds: the first wait where no event comes.
+        heard: whether AWS's events come in, so that they will tell of what is waited for.
         now: epoch seconds.
     """
 
@@ -30,6 +32,7 @@ class Run:
     guard: Callable[[], None]
     cloud: Cloud
     poll_seconds: float
+    heard: Callable[[], bool]
     now: float
 
     @property
@@ -62,14 +65,17 @@ class Run:
         """Go on at once, with another task."""
         return Again(self.work.but(task=task, polls=0, **changes), self.record)
 
-    def snooze(self, task: Task | None = None, seconds: float = 0) -> Snooze:
+    def snooze(self, task: Task | None = None, seconds: float = 0, *, told: bool = True) -> Snooze:
         """Leave the lane until an event comes or some time has passed.
 
         Args:
             task: what to come back as, by default the same task.
-            seconds: how long; by default each time longer, and far longer where events come in.
+            seconds: how long; by default each time longer, and longer from the start where events come in.
+            told: whether an event tells of what is waited for.
         """
         factor = min(1.5**self.work.polls, _LONGEST_POLL)
+        if told and not seconds and self.heard():
+            factor = max(factor, _HEARD_POLL)
         work = self.work.but(
             polls=self.work.polls + 1, looked_at=self.now, **({"task": task} if task else {})
         )

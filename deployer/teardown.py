@@ -70,7 +70,7 @@ class Teardown:
         arn = run.record.receipt.get("arn")
         stack = run.cloud.stack(arn) if arn else None
         if stack and stack.phase is Phase.DELETING:
-            return run.snooze()
+            return run.snooze(told=False)
         run.record = run.record.but(receipt=self._closed(run, "cancelled"))
         return None
 
@@ -126,7 +126,7 @@ class Teardown:
         """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt."""
         arn = run.record.receipt["arn"]
         if arn and run.work.polls and run.cloud.still_busy(name, run.work.looked_at):
-            return run.snooze()
+            return run.snooze(told=False)
         stack = run.cloud.stack(arn or name)
         if stack is None:
             return None
@@ -148,7 +148,7 @@ class Teardown:
             why = "it has termination protection"
         except PermanentError as error:
             why = str(error)
-        return self._spare(run, stack, why, ordered=True) if why else run.snooze()
+        return self._spare(run, stack, why, ordered=True) if why else run.snooze(told=False)
 
     def _spared(self, run: Run, stack: Stack) -> str:
         """Why a stack is not this environment's to delete; empty if it is."""
@@ -252,7 +252,7 @@ class Teardown:
             return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
         run.work = run.work.but(stack_arn=stack.arn)
         why = self._order(run, stack)
-        return self._failed(run, f"its stack could not be deleted: {why}") if why else run.snooze()
+        return self._failed(run, f"its stack could not be deleted: {why}") if why else run.snooze(told=False)
 
     def _failed(self, run: Run, reason: str) -> Verdict:
         return self._reporter.failed(run, reason)
