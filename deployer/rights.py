@@ -22,6 +22,7 @@ _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 _SERVICE_ROLES = "aws-service-role/"
 _BOUNDED = {"AWS::IAM::Role", "AWS::IAM::User"}
 _MAKES_ROLES = {"AWS::Serverless::Function": "Function", "AWS::Serverless::StateMachine": "StateMachine"}
+_UNDER_PATHS = {"AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy", "AWS::IAM::Role", *_MAKES_ROLES}
 _TAKES_ROLES = {
     "AWS::IAM::InstanceProfile": ("Roles",),
     "AWS::IAM::ManagedPolicy": ("Roles", "Users"),
@@ -201,6 +202,8 @@ class _Look:
                 yield self._at("warning", text, *path, "Type")
             if self._target.permissions_boundary:
                 yield from self._boundary(path, kind, properties)
+            if self._target.role_path:
+                yield from self._path(path, kind, properties)
             for key in _TAKES_ROLES.get(kind, ()):
                 for text in self._resolver.texts(properties.get(key)):
                     if self._alien_name(text):
@@ -230,6 +233,20 @@ class _Look:
                 problem = f"{path[-1]} has the boundary {shown}, which is not its target's; write {remedy}"
                 yield self._at("error", problem, *path, "Properties", "PermissionsBoundary")
                 return
+
+    def _path(self, path: Path, kind: str, properties: Mapping[str, Any]) -> Iterator[Finding]:
+        """IAM tells kinds of environments apart by the paths of their roles."""
+        key = "RolePath" if kind in _MAKES_ROLES else "Path"
+        common = mapping(mapping(self._document.fields.get("Globals")).get(_MAKES_ROLES.get(kind, "")))
+        if kind not in _UNDER_PATHS or "Role" in properties or "Role" in common:
+            return
+        wanted = self._target.role_path
+        told = properties.get(key, common.get(key))
+        remedy = f"{key}: {wanted.replace(f'/{self._kind}/', '/${Stage}/')}"
+        remedy = remedy.replace(": ", ": !Sub ") if "${" in remedy else remedy
+        if told is None or any(text != wanted for text in self._resolver.texts(told)):
+            where = (*path, "Properties", key) if told is not None else path
+            yield self._at("error", f"{path[-1]} needs {remedy}", *where)
 
     def _transforms(self) -> Iterator[Finding]:
         """Macros: what they make of the template is not seen here."""

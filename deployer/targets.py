@@ -18,6 +18,7 @@ _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/[\w+=,.@/-]+", re.ASCII)
 _POLICY = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):policy/[\w+=,.@/-]+", re.ASCII)
+_PATH = re.compile(r"/(?:[\w+=,.@-]+/)+", re.ASCII)
 PIPELINES_LIMIT = 1000  # https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
 
 
@@ -34,6 +35,7 @@ class Target:
         service_role_arn: the role that CloudFormation works with; empty for deployer's own rights.
         permissions_boundary: the ARN of the policy that bounds every role that a stack makes; given to templates as
             `PermissionsBoundary`.
+        role_path: the IAM path that every role, managed policy and instance profile of a template must be under.
         allowed_roles: patterns (`*` for any text) of ARNs of further roles that a template may name; also of what it
             may name in another account, such as a public Lambda layer.
         artifact_bucket: the bucket for templates and artifacts; `{account}` and `{region}` are filled in.
@@ -49,6 +51,7 @@ class Target:
     external_id: str = field(default="", repr=False)
     service_role_arn: str = ""
     permissions_boundary: str = ""
+    role_path: str = ""
     allowed_roles: tuple[str, ...] = ()
     artifact_bucket: str = ""
     connection_arn: str = ""
@@ -58,7 +61,13 @@ class Target:
     @property
     def bounded(self) -> bool:
         """Whether the installation says anything of rights here."""
-        return bool(self.account or self.service_role_arn or self.permissions_boundary or self.allowed_roles)
+        return bool(
+            self.account
+            or self.service_role_arn
+            or self.permissions_boundary
+            or self.role_path
+            or self.allowed_roles
+        )
 
     def allows(self, arn: str) -> bool:
         """Whether a template may name this ARN although it is not of its own making."""
@@ -86,6 +95,7 @@ _KEYS: dict[str, tuple[str, re.Pattern[str] | None]] = {
     "external_id": ("external_id", None),
     "service_role": ("service_role_arn", _ROLE),
     "permissions_boundary": ("permissions_boundary", _POLICY),
+    "role_path": ("role_path", _PATH),
     "allowed_roles": ("allowed_roles", None),
     "artifact_bucket": ("artifact_bucket", None),
     "connection": ("connection_arn", None),

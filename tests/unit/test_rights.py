@@ -330,6 +330,29 @@ def test_every_role_bears_the_boundary(kind: str, boundary: Any, words: str) -> 
     assert found(resources, TARGET, **sections) == []
 
 
+@pytest.mark.parametrize("kind", ["AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::InstanceProfile"])
+@pytest.mark.parametrize(
+    ("told", "good"),
+    [
+        (None, False),
+        ("/", False),
+        ("/deployer/production/", False),
+        ({"Fn::Sub": "/deployer/${Unknown}/"}, False),
+        ("/deployer/development/", True),
+        ({"Fn::Sub": "/deployer/${Stage}/"}, True),
+    ],
+)
+def test_every_role_is_under_the_target_s_path(kind: str, told: Any, good: bool) -> None:
+    properties = {} if told is None else {"Path": told}
+    resources = {"Mine": {"Type": kind, "Properties": properties}}
+    sections = {"Parameters": {"Stage": {"Type": "String"}}}
+    target = replace(TARGET, role_path="/deployer/development/")
+    said = found(resources, target, **sections)
+    assert len(said) == (not good), said
+    assert all("Mine needs Path: !Sub /deployer/${Stage}/" in each for each in said)
+    assert found(resources, TARGET, **sections) == []
+
+
 def test_a_boundary_may_stand_in_the_globals() -> None:
     function = {"Mine": {"Type": "AWS::Serverless::Function", "Properties": {}}}
     globals_ = {"Function": {"PermissionsBoundary": BOUNDARY}}
