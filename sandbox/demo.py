@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sandbox.installation import Installation, NeverHappenedError, WorkingCopy, call, wait_for
 
-HELLO, BONJOUR = "feature/hello", "feature/bonjour"
+HELLO, BONJOUR, WEDGED = "feature/hello", "feature/bonjour", "feature/wedged"
 FAILING_TEST = """\
 import unittest
 
@@ -46,6 +46,7 @@ class Tour:
             ("push a commit whose tests fail", self.push_failing_tests),
             (f"merge {BONJOUR} to the default branch", self.merge),
             ("tag that commit, though the default branch has moved on", self.tag),
+            (f"push {WEDGED}, whose stack AWS cannot make; then once more", self.heal_a_wedge),
             (f"delete the branch {HELLO}", self.delete),
             ("look whether anything was forgotten: deployer resync", self.resync),
         ]
@@ -93,7 +94,7 @@ class Tour:
         """A failing stage stops those after it, and the commit says why."""
         self._copy.git("checkout", "-q", HELLO)
         good = self._copy.head
-        bad = self._copy.write("Break the tests", {"tests/test_demo.py": FAILING_TEST})
+        bad = self._hello_bad = self._copy.write("Break the tests", {"tests/test_demo.py": FAILING_TEST})
         self._copy.push()
         found = self._here.settled(f"refs/heads/{HELLO}", bad)
         statuses = self._here.statuses(bad)
@@ -136,21 +137,67 @@ class Tour:
         finished = [each["sha"] for each in self._here.executions(name) if each["status"] == "Succeeded"]
         check("production never built another commit to its end", finished == [self._released])
 
+    def heal_a_wedge(self) -> None:
+        """A stack that could not be made can only be deleted: the next push does that, and makes it anew."""
+        self._copy.branch(WEDGED)
+        reason = "The service is out of capacity in this zone"
+        self._here.fault("aws", {"fail_resources": {"resource": "Test", "on": "create", "reason": reason}})
+        first = self._copy.write("Meet bad luck", {})
+        self._copy.push()
+        found = self._here.settled(f"refs/heads/{WEDGED}", first)
+        self._here.heal()
+        stack = self._here.stacks()[found["id"]]
+        check("its outcome is: failed", found["outcome"] == "failed")
+        check(f"its stack is {stack['status']}, kept to be looked at", stack["status"] == "ROLLBACK_COMPLETE")
+        told = self._here.statuses(first)["deployer/prepare"]["description"]
+        say(f"    the status says: {told}")
+        line = 1 + self._copy.read("deploy/pipeline.yml").splitlines().index("  Test:")
+        check(
+            f"it names the resource, its line in the template ({line}) and AWS's reason",
+            all(words in told for words in (f"Test at deploy/pipeline.yml:{line}", reason)),
+        )
+        say(_indented(self._here.cli("why", "acme/hello", WEDGED).stdout))
+        second = self._copy.write("Try again", {})
+        self._copy.push()
+        name = self._deployed(f"refs/heads/{WEDGED}", second)
+        check("it is another stack", self._here.stacks()[name]["id"] != stack["id"])
+        self._page_shows(name, "development", second[:12])
+
     def delete(self) -> None:
-        """A deleted branch takes its stack and all that it deployed along, and nothing else."""
+        """A deleted branch takes its stack and all that it deployed along, and nothing else; a receipt says so."""
         kept = {name for name in self._here.stacks() if "feature-hello" not in name}
-        buckets = self._here.aws_state()["buckets"]
+        before = self._resources()
         self._copy.push("--delete", HELLO)
         self._here.deleted(f"refs/heads/{HELLO}")
         check("its stacks are gone, all others are there", set(self._here.stacks()) == kept)
-        gone = set(buckets) - set(self._here.aws_state()["buckets"])
+        gone = before - self._resources()
         check(
-            "its bucket is gone, and no other",
-            [n for n in gone if "feature-hello" in n] == list(gone) and len(gone) == 1,
+            f"{len(gone)} buckets, roles, build projects and pipelines are gone, each of them its own",
+            bool(gone) and all("feature-hello" in name for _, name in gone),
         )
+        left = [name for _, name in self._resources() if "feature-hello" in name]
+        check(
+            "nothing of it is left in the account", left == [] and self._here.aws_state()["leftovers"] == []
+        )
+        receipt = (self._here.environment(f"refs/heads/{HELLO}") or {})["receipt"]
+        check(
+            "the receipt names both stacks and the bucket, nothing was retained",
+            len(receipt["removed"]) == 3 and receipt["retained"] == [],
+        )
+        told = self._here.statuses(self._hello_bad)["deployer/teardown"]
+        check(f"the last commit says: {told['description']}", told["state"] == "success")
+        say(_indented(self._here.cli("why", "acme/hello", HELLO).stdout))
         for environment in ("staging", "production"):
             found = self._here.environment(environment) or {}
             check(f"{environment} still answers", call("GET", self._here.site(found["id"])).status == 200)
+
+    def _resources(self) -> set[tuple[str, str]]:
+        """Whatever stacks have made in the account."""
+        state = self._here.aws_state()
+        found = {("bucket", name) for name in state["buckets"]}
+        for kind in ("roles", "projects", "pipelines"):
+            found |= {(kind, each["name"]) for each in state[kind]}
+        return found
 
     def resync(self) -> None:
         """Everything is as it should be."""
