@@ -74,10 +74,14 @@ class Deployer:
         return AwsClouds(
             self.config.targets,
             self.client,
-            repository_token=self.host.clone_token,
+            repository_token=self._clone_token,
             rate=self.config.aws_rate,
             on_call=lambda: note("aws"),
         )
+
+    def _clone_token(self, full_name: str) -> str:
+        """A token for a repository; the web, which reads of AWS what is in Redis, has no use for GitHub."""
+        return self.host.clone_token(full_name)
 
     @cached_property
     def linter(self) -> Linter | None:

@@ -97,6 +97,7 @@ class Room:
         stacks, pipelines: how many there are, other people's too.
         stacks_limit, pipelines_limit: how many there may be.
         counted_at: when that was counted, in epoch seconds.
+        account: the account's id, where that is known.
     """
 
     region: str
@@ -105,6 +106,7 @@ class Room:
     pipelines: int
     pipelines_limit: int
     counted_at: float = 0
+    account: str = ""
 
     @property
     def free(self) -> int:
@@ -173,6 +175,13 @@ class Cloud(Protocol):
 
     def history(self) -> list[Room]:
         """How full the region was when it was counted, in the last sixty days, oldest first."""
+
+    def probe_artifacts(self) -> None:
+        """Write a small object into the artifact bucket, where templates go that are too large for a request.
+
+        Raises:
+            TransientError: the bucket is not there, or takes nothing.
+        """
 
     def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed: the first resource that failed, and its reason."""

@@ -95,7 +95,13 @@ class _Ledger(Collector):
         """Every family; only `deployer_redis_up 0` while Redis is away."""
         up, families = 1, list[Metric]()
         try:
-            families = [*self._counters(), *self._lanes(), *self._dead_letters(), self._environments()]
+            families = [
+                *self._counters(),
+                *self._lanes(),
+                *self._dead_letters(),
+                self._environments(),
+                *self._rooms(),
+            ]
             self._deployer.lanes.ping()  # last: one that is full or read-only still tells what it holds
         except UnavailableError:
             up = 0
@@ -154,6 +160,18 @@ class _Ledger(Collector):
             value=oldest_seconds(letters),
         )
         return [family, oldest]
+
+    def _rooms(self) -> Iterable[Metric]:
+        """How full the regions were when that was counted last; AWS is not asked."""
+        families = {}
+        for what in ("stacks", "stacks_limit", "pipelines", "pipelines_limit"):
+            words = f"{what.partition('_')[0].capitalize()} that a region {'may hold' if 'limit' in what else 'holds'}"
+            families[what] = GaugeMetricFamily(f"deployer_{what}", words, labels=["account", "region"])
+        for cloud in self._deployer.clouds.every():
+            for room in cloud.history()[-1:]:
+                for what, family in families.items():
+                    family.add_metric([room.account, room.region], getattr(room, what))
+        return families.values()
 
     def _environments(self) -> Metric:
         family = GaugeMetricFamily(

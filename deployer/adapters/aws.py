@@ -49,6 +49,7 @@ _CAPABILITIES: Sequence["CapabilityType"] = (
     "CAPABILITY_NAMED_IAM",
     "CAPABILITY_AUTO_EXPAND",
 )
+_TEMPLATES = "deployer/templates"  # where they are in the artifact bucket
 _EXECUTIONS = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _EVENT_PAGES = 10  # a hundred events each
@@ -233,6 +234,7 @@ class AwsCloud:
             pipelines_now,
             self._target.pipelines_limit,
             min(stacks_at, pipelines_at),
+            _account(self._target),
         )
         if anew:
             self._survey.remember(found)
@@ -241,6 +243,12 @@ class AwsCloud:
     def history(self) -> list[Room]:
         """How full the region was in the last sixty days. No call."""
         return self._survey.history()
+
+    def probe_artifacts(self) -> None:
+        """Write a small object into the artifact bucket. One call."""
+        with translated(f"writing into bucket {self._bucket}", artifacts=True):
+            key = f"{_TEMPLATES}/probe.txt"
+            retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=b"deployer doctor"))
 
     def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
@@ -410,7 +418,7 @@ class AwsCloud:
         return {**request, "TemplateURL": self._upload(name, content)}, secret
 
     def _upload(self, name: str, content: bytes) -> str:
-        key = f"deployer/templates/{hashlib.sha256(content).hexdigest()}.template"
+        key = f"{_TEMPLATES}/{hashlib.sha256(content).hexdigest()}.template"
         with translated(f"storing the template of stack {name} in bucket {self._bucket}", artifacts=True):
             retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=content))
         # CloudFormation reads path-style addresses too, whatever dots the bucket's name has

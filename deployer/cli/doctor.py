@@ -223,9 +223,11 @@ def _target(kind: Kind) -> Callable[["Deployer"], Iterator[Check]]:
         target = deployer.clouds.target(kind)
         for region in target.regions or ("",):
             name = f"{kind} {region}".strip()
-            if not target.bucket(region):
-                remedy = "set DEPLOYER_ARTIFACT_BUCKET, or artifact_bucket in DEPLOYER_TARGETS"
-                yield Check(name, FAIL, "it has no artifact bucket", remedy)
+            yield from _guarded(
+                name,
+                "see the artifact bucket of DEPLOYER_TARGETS or DEPLOYER_ARTIFACT_BUCKET, and the rights on it",
+                lambda region=region: _artifacts(deployer, kind, region),  # type: ignore[misc]
+            )
             yield from _guarded(
                 name,
                 "see its rights and DEPLOYER_TARGETS",
@@ -233,6 +235,17 @@ def _target(kind: Kind) -> Callable[["Deployer"], Iterator[Check]]:
             )
 
     return look
+
+
+def _artifacts(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
+    cloud, name = deployer.clouds.at(kind, region), f"{kind} {region}".strip()
+    bucket = deployer.clouds.target(kind).bucket(cloud.region)
+    if not bucket:
+        remedy = "set DEPLOYER_ARTIFACT_BUCKET, or artifact_bucket in DEPLOYER_TARGETS"
+        yield Check(name, FAIL, "it has no artifact bucket", remedy)
+        return
+    cloud.probe_artifacts()
+    yield Check(name, OK, f"bucket {bucket} takes templates")
 
 
 def _access(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
@@ -259,7 +272,7 @@ def _room(deployer: "Deployer") -> Iterator[Check]:
 
 def _room_of(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
     room = cloud.room()
-    days = forecast(history := _history(cloud), time.time())
+    days = forecast(history := cloud.history(), time.time())
     told = (
         f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
         f"{_foretold(days, history)}"
@@ -277,12 +290,6 @@ def _room_of(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
         yield Check(name, WARN, told, remedy)
     else:
         yield Check(name, OK, told)
-
-
-def _history(cloud: Cloud) -> Sequence[Room]:
-    """The counts that the cloud keeps, oldest first; none where it keeps none."""
-    kept: Callable[[], Sequence[Room]] | None = getattr(cloud, "history", None)
-    return kept() if kept else ()
 
 
 def _foretold(days: float | None, history: Sequence[Room]) -> str:

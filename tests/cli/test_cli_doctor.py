@@ -157,6 +157,14 @@ def test_a_cloud_that_is_away(world: World) -> None:
     }
 
 
+def test_an_artifact_bucket_that_is_not_there(world: World) -> None:
+    world.cloud.fail_next(
+        TransientError("see deployer's artifact bucket (NoSuchBucket)"), method="probe_artifacts"
+    )
+    found = bad(world, 1)
+    assert found == {"development us-east-1": ("FAIL", "see deployer's artifact bucket (NoSuchBucket)")}
+
+
 def test_a_bug_in_one_part_is_one_line(world: World) -> None:
     world.cloud.fail_next(RuntimeError("secret"), method="room")
     assert bad(world, 1) == {"room us-east-1": ("FAIL", "unexpected RuntimeError")}

@@ -139,6 +139,9 @@ def test_an_artifact_bucket_that_is_not_there_is_not_the_users_fault(aws: Sandbo
     elsewhere = cloud(aws.url, artifact_bucket=bucket)
     large = Release("#" * (INLINE_LIMIT + 1), {}, needs_token=False)
 
+    with pytest.raises(TransientError, match=rf"^writing into bucket {bucket}: "):
+        elsewhere.probe_artifacts()
+    aws.cloud.probe_artifacts()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in bucket {bucket}: "):
         elsewhere.create_stack("x", large, "token-of-x")
 

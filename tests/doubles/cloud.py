@@ -268,6 +268,9 @@ class FakeCloud(Failing):
         self._note("history")
         return list(self.counts)
 
+    def probe_artifacts(self) -> None:
+        self._note("probe_artifacts")
+
     def failure(self, arn: str) -> Failure | None:
         self._note("failure", arn)
         stack = self._find(arn)

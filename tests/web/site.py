@@ -62,7 +62,7 @@ class Site:
         self.lanes = RedisLanes(self.redis)
         self.queue = RecordingQueue()
         self.deployer = Deployer(load(ENV | (env or {})), budget)
-        self.deployer.__dict__.update(lanes=self.lanes, queue=self.queue)
+        self.deployer.__dict__.update(lanes=self.lanes, queue=self.queue, client=self.redis)
         self.app = create_app(self.deployer)
         self.client: FlaskClient = self.app.test_client()
 

@@ -9,10 +9,12 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_survey import Survey
 from deployer.adapters.redis_client import Budget, connect
 from deployer.environments import Repository
 from deployer.ledger import DeadLetter, Work
-from deployer.ports import Dead, Done
+from deployer.ports import Dead, Done, Room
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 from web import REDIS_SECONDS
@@ -137,6 +139,20 @@ def test_metrics_tell_what_there_is(site: Site) -> None:
     ):
         assert found[name] == value, name
     assert 0 <= found["deployer_lane_oldest_wait_seconds", "acme/api"] < 60
+
+
+def test_metrics_tell_how_full_the_regions_are_without_asking_aws(site: Site) -> None:
+    assert ("deployer_stacks", "own", "us-east-1") not in metrics(site)
+    room = Room("us-east-1", 150, 2000, 140, 1000, counted_at=time.time(), account="own")
+    Survey(Shared(site.redis), "own", "us-east-1").remember(room)
+    found = metrics(site)
+    for name, value in {
+        "stacks": 150,
+        "stacks_limit": 2000,
+        "pipelines": 140,
+        "pipelines_limit": 1000,
+    }.items():
+        assert found[f"deployer_{name}", "own", "us-east-1"] == value
 
 
 def test_dead_letters_are_warned_of_until_someone_decides(site: Site) -> None:
