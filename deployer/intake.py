@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository, from_tag_value
-from deployer.errors import DeployerError, NotFoundError, PayloadError, PermanentError
+from deployer.errors import DeployerError, NotFoundError, PayloadError, PermanentError, TransientError
 from deployer.events import CloudEvent, Ignored, Push
 from deployer.ledger import (
     RESYNC_KEY,
@@ -223,6 +223,12 @@ class Resyncer:
             self._lanes.environments(repository),
         )
 
+    def _count_room(self) -> None:
+        """Keep up to date how full the regions are, for admission and forecast: two calls each, once an hour."""
+        for cloud in self._clouds.every():
+            with suppress(TransientError):  # this resync has done what it was for
+                cloud.room()
+
     def _stacks(self) -> Iterator[Stack]:
         for cloud in self._clouds.every():
             yield from cloud.stacks()
@@ -237,6 +243,7 @@ class Resyncer:
             action: sum(each.action == action for each in planned)
             for action in ("provision", "check", "delete")
         }
+        self._count_room()
         words = ", ".join(f"{count} to {action}" for action, count in counts.items() if count)
         return Done(RESYNCED, words or "nothing to do")
 

@@ -173,6 +173,9 @@ class Cloud(Protocol):
     def room(self) -> Room:
         """How full the region is. Counted now and then, not with every call."""
 
+    def known_room(self) -> Room | None:
+        """The same as far as it is known without a call; None if it was not counted lately."""
+
     def history(self) -> list[Room]:
         """How full the region was when it was counted, in the last sixty days, oldest first."""
 

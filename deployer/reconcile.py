@@ -360,11 +360,15 @@ class Reconciler:
         regions = preferences.narrowed(target.regions) if kind is Kind.DEVELOPMENT else target.regions
         clouds = {region: self._clouds.at(kind, region) for region in regions}
         try:
-            room = fullest_last(cloud.room() for cloud in clouds.values())[0]
+            # a resync counts now and then; only a choice is worth calls of its own
+            rooms = [cloud.known_room() or cloud.room() for cloud in clouds.values() if len(clouds) > 1]
         except TransientError as error:
             # it cannot be counted just now; AWS itself refuses what is too much
             _log.warning("counting the room for %s: %s", run.environment, error)
-            run.cloud = clouds[regions[0]]
+            rooms = []
+        run.cloud = clouds[regions[0]]
+        room = fullest_last(rooms)[0] if rooms else run.cloud.known_room()
+        if room is None:
             return ""
         if why := admits(room, target, kind):
             raise Settled(self._wait_for_room(run, why))

@@ -50,6 +50,7 @@ _CAPABILITIES: Sequence["CapabilityType"] = (
     "CAPABILITY_AUTO_EXPAND",
 )
 _TEMPLATES = "deployer/templates"  # where they are in the artifact bucket
+_DAY = 86400.0
 _EXECUTIONS = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _EVENT_PAGES = 10  # a hundred events each
@@ -227,18 +228,24 @@ class AwsCloud:
             stacks_now, stacks_at, _ = self._counted("stacks", lambda: sum(1 for _ in self._look()))
             limit, _, _ = self._counted("stacks_limit", self._stacks_limit)
             pipelines_now, pipelines_at, anew = self._counted("pipelines", self._count_pipelines)
-        found = Room(
-            self.region,
-            stacks_now,
-            limit,
-            pipelines_now,
-            self._target.pipelines_limit,
-            min(stacks_at, pipelines_at),
-            _account(self._target),
-        )
+        found = self._room(stacks_now, limit, pipelines_now, min(stacks_at, pipelines_at))
         if anew:
             self._survey.remember(found)
         return found
+
+    def known_room(self) -> Room | None:
+        """How full the region was when that was counted last, if that is less than a day ago. No call."""
+        stacks_known, limit, pipelines_known = (
+            self._survey.count(what, _DAY) for what in ("stacks", "stacks_limit", "pipelines")
+        )
+        if not (stacks_known and limit and pipelines_known):
+            return None
+        at = min(stacks_known[1], pipelines_known[1])
+        return self._room(stacks_known[0], limit[0], pipelines_known[0], at)
+
+    def _room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> Room:
+        account = _account(self._target)
+        return Room(self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account)
 
     def history(self) -> list[Room]:
         """How full the region was in the last sixty days. No call."""

@@ -126,10 +126,10 @@ class Survey:
 
     # --- how full it is ----------------------------------------------------------------------------------------
 
-    def count(self, what: str) -> tuple[int, float] | None:
-        """What was counted within the last hour, and when (epoch seconds)."""
+    def count(self, what: str, within: float = _HOUR) -> tuple[int, float] | None:
+        """What was counted within so many seconds, and when (epoch seconds)."""
         found = self._shared.ask(lambda r: r.hmget(self._key("room"), what, f"{what}.at"))
-        if not found or None in found or float(found[1]) < time.time() - _HOUR:
+        if not found or None in found or float(found[1]) < time.time() - within:
             return None
         return max(int(found[0]), 0), float(found[1])
 

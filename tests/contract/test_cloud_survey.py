@@ -183,6 +183,17 @@ def test_a_room_has_the_limit_of_its_target(aws: SandboxKit, client: Any) -> Non
     assert cloud(aws.url, client, pipelines_limit=7).room().pipelines_limit == 7
 
 
+def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -> None:
+    asked = cloud(aws.url, client)
+    with aws.calls() as made:
+        assert asked.known_room() is None
+    assert made == []
+    counted = asked.room()
+    with aws.calls() as made:
+        assert asked.known_room() == counted
+    assert made == []
+
+
 def test_counts_are_remembered_once_an_hour_for_sixty_days(asked: AwsCloud, client: Any) -> None:
     assert asked.history() == []
     first = asked.room()

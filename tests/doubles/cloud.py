@@ -264,6 +264,9 @@ class FakeCloud(Failing):
         self.counts = self.counts or [found]
         return found
 
+    def known_room(self) -> Room | None:
+        return self.room_left
+
     def history(self) -> list[Room]:
         self._note("history")
         return list(self.counts)
