@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BUCKET_TYPE = "AWS::S3::Bucket"
+_STACK_TYPE = "AWS::CloudFormation::Stack"
+# of what the stack itself has made; where a creation failed, the id may be that of somebody else's bucket
+_MADE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"})
 _BATCH = 1000  # what one DeleteObjects takes
 EMPTYING_SECONDS = 20.0  # of one call; well within a lease, since a bucket may hold millions
 # what the failure of another resource did to this one: a consequence, never the cause
@@ -85,14 +88,17 @@ def failure(events: Iterable[Any]) -> Failure | None:
 
 
 def buckets(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
-    """The stack's buckets that its deletion will delete."""
+    """The buckets that the stack has made and its deletion will delete, also those of stacks within it."""
     found = {
-        str(resource["LogicalResourceId"]): str(resource["PhysicalResourceId"])
+        str(resource["LogicalResourceId"]): (
+            str(resource["ResourceType"]),
+            str(resource["PhysicalResourceId"]),
+        )
         for page in pages(cloudformation.list_stack_resources, StackName=arn)
         for resource in page["StackResourceSummaries"]
-        if resource["ResourceType"] == _BUCKET_TYPE
+        if resource["ResourceType"] in {_BUCKET_TYPE, _STACK_TYPE}
         and resource.get("PhysicalResourceId")
-        and resource["ResourceStatus"] not in {"DELETE_COMPLETE", "DELETE_SKIPPED"}
+        and resource["ResourceStatus"] in _MADE
     }
     if not found:
         return []
@@ -100,7 +106,11 @@ def buckets(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
     if retained is None:
         log.warning("the buckets of stack %s are left as they are: its template cannot be read", arn)
         return []
-    return [bucket for name, bucket in found.items() if name not in retained]
+    deleted = [each for name, each in found.items() if name not in retained]
+    inner = [
+        bucket for kind, id_ in deleted if kind == _STACK_TYPE for bucket in buckets(cloudformation, id_)
+    ]
+    return [id_ for kind, id_ in deleted if kind == _BUCKET_TYPE] + inner
 
 
 class _Loader(yaml.SafeLoader):
