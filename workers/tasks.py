@@ -277,11 +277,17 @@ def _kind_of(error: Exception) -> str:
 def decided_anew(work: Work) -> Work:
     """Work that failed in a step goes back to the task that decides: the world may have changed under it.
 
-    An update that was refused counts as not ordered; if it was carried out all the same, the stack tells.
+    An update or rollback that was refused counts as not ordered; if it was carried out all the same, the stack tells.
     """
     if work.task not in _STEPS:
         return work
-    return work.but(task=Task.SYNC, updated=work.updated and work.task != Task.UPDATE)
+    ordering = work.task == Task.UPDATE
+    return work.but(
+        task=Task.SYNC,
+        updated=work.updated and not ordering,
+        # the same task orders an update, too, of what was rolled back before
+        recovered=work.recovered and (work.updated or not ordering),
+    )
 
 
 def accounted(verdict: Verdict, work: Work, tally: Tally) -> tuple[Verdict, dict[str, int]]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from deployer.errors import ThrottledError, TransientError
 from deployer.stacks import REFUSED, TABLE, Phase
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
@@ -123,3 +124,27 @@ def test_a_rollback_that_fails_again_says_what_a_person_must_do(world: World) ->
     outcome, reason = world.outcome(delivery)
     assert outcome == "failed"
     assert "continue its rollback in the console" in reason
+
+
+@pytest.mark.parametrize("status", ["UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"])
+@pytest.mark.parametrize("fault", [TransientError, ThrottledError])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_rollback_that_could_not_be_ordered_is_ordered_once_more(
+    world: World, status: str, fault: type[TransientError], late: bool
+) -> None:
+    """AWS fails before or after the order took effect; neither is the second failure that a person must mend."""
+    deployed(world, status)
+    real, calls = world.cloud.continue_rollback, [0]
+
+    def fails(name: str, token: str) -> None:
+        calls[0] += 1
+        if calls[0] > 1 or late:
+            real(name, token)
+        if calls[0] == 1:
+            raise fault("AWS is asked as often as it bears")
+
+    world.cloud.continue_rollback = fails  # type: ignore[method-assign]
+    delivery = world.push(X, sha(2), sha(1))
+    world.run()
+    assert calls[0]
+    assert world.outcome(delivery)[0] == "deployed"
