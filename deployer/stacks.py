@@ -129,6 +129,7 @@ class Stack:
     tags: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     protected: bool = False  # by termination protection
+    parent: str = ""  # ARN of the stack that it is a resource of
 
     @property
     def phase(self) -> Phase:

@@ -15,9 +15,10 @@ from deployer.errors import PermanentError, ProtectedError
 from deployer.ledger import Cause, Outcome, Task
 from deployer.ports import Lanes, Verdict
 from deployer.preferences import Teardown as Preferences
+from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.run import Run
-from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, decide
+from deployer.stacks import TABLE, Desired, Observed, Phase, Resource, Stack, Step, decide
 
 GONE = "its pipeline and all that it deployed are gone"
 _BUCKET = "AWS::S3::Bucket"
@@ -88,14 +89,17 @@ class Teardown:
                     run.cloud.stop(run.name, execution.id, "the environment is being deleted")
         applications = [*run.cloud.deployed_stacks(run.name), *run.record.applications]
         # also what an earlier definition deployed, and what was known to a ledger that is lost
-        applications += [
-            each.name
+        own = [
+            each
             for each in run.cloud.stacks()
-            if run.environment.owns(each.tags) and each.name != run.name and each.phase is not Phase.GONE
+            if run.environment.owns(each.tags) and each.phase is not Phase.GONE
         ]
+        arns = {each.arn for each in own}  # what is within one of them goes with it
+        applications += [each.name for each in own if each.name != run.name and each.parent not in arns]
         applications = list(dict.fromkeys(applications))
-        teardown = run.record.teardown or (stack.tags.get("deployer:teardown", "") if stack else "")
-        run.record = run.record.but(applications=applications, teardown=teardown)
+        teardown = run.record.teardown or (stack.tags.get(TEARDOWN_TAG, "") if stack else "")
+        region = run.cloud.region if stack or own else run.record.region
+        run.record = run.record.but(applications=applications, teardown=teardown, region=region)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
         run.note("deleting", receipt=receipt)
         self._write(run, todo=[*applications, run.name], arn="", left={})
@@ -105,20 +109,22 @@ class Teardown:
         """Go after stacks that came to be since: an execution that was stopped may have ordered one all the same."""
         receipt = run.record.receipt
         known = {each["what"] for each in receipt["retained"]}
+        names = [name for name in [*run.record.applications, run.name] if f"stack {name}" not in known]
         late = [
-            name
-            for name in [*run.record.applications, run.name]
-            if f"stack {name}" not in known and self._stands(run, name)
+            stack
+            for stack in map(run.cloud.stack, names)
+            if stack and stack.phase is not Phase.GONE and run.environment.owns(stack.tags)
         ]
-        if not late or receipt["again"] >= _AGAIN_LIMIT:
+        if not late:
             return None
-        self._write(run, todo=late, arn="", left={}, again=receipt["again"] + 1)
-        return run.again(Task.DELETE)
-
-    @staticmethod
-    def _stands(run: Run, name: str) -> bool:
-        stack = run.cloud.stack(name)
-        return stack is not None and stack.phase is not Phase.GONE and run.environment.owns(stack.tags)
+        if receipt["again"] < _AGAIN_LIMIT:
+            todo = [stack.name for stack in late]
+            self._write(run, todo=todo, arn="", left={}, again=receipt["again"] + 1)
+            return run.again(Task.DELETE)
+        for stack in late:
+            if ended := self._spare(run, stack, "something makes it anew each time it is deleted"):
+                return ended
+        return None
 
     # --- one stack ---
 
@@ -133,9 +139,10 @@ class Teardown:
         if stack.phase is Phase.GONE:
             self._note_gone(run, stack)
             return None
+        # also of one on record: it may have waited there for days, and be another's as well by now
+        if (not arn or stack.phase is not Phase.DELETING) and (why := self._spared(run, stack)):
+            return self._spare(run, stack, why)
         if not arn:
-            if why := self._spared(run, stack):
-                return self._spare(run, stack, why)
             self._write(run, arn=stack.arn)
             return run.again(Task.DELETE)  # on record before the order: afterwards its name may find nothing
         if run.environment.kind is not Kind.DEVELOPMENT and stack.name == run.name and stack.protected:
@@ -184,7 +191,7 @@ class Teardown:
             return str(run.cloud.failure(stack.arn) or decision.reason)
         if decision.step is not Step.DELETE:
             return ""
-        wish = Preferences.parse(run.record.teardown)
+        wish = Preferences.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
         if stack.phase is Phase.UNDELETED:
             run.work = run.work.but(deletions=run.work.deletions + 1)
         leave = (
@@ -250,6 +257,9 @@ class Teardown:
             return run.again(Task.PROVISION, created=True)
         if not run.environment.owns(stack.tags):
             return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
+        if stack.phase is not Phase.DELETING and TABLE[stack.status].deploy is not Step.REPLACE:
+            run.work = run.work.but(replacing=False, stack_arn="")
+            return run.again(Task.SYNC)  # it has come to be since that was decided
         run.work = run.work.but(stack_arn=stack.arn)
         why = self._order(run, stack)
         return self._failed(run, f"its stack could not be deleted: {why}") if why else run.snooze(told=False)

@@ -39,6 +39,7 @@ def read(described: Any) -> Stack:
         tags={tag["Key"]: tag["Value"] for tag in described.get("Tags", [])},
         reason=_line(described.get("StackStatusReason")),
         protected=bool(described.get("EnableTerminationProtection")),
+        parent=str(described.get("ParentId") or ""),
     )
 
 

@@ -44,10 +44,13 @@ class _FakeStack:
     force: bool = False
     stuck: set[str] = field(default_factory=set)  # logical ids that could not be deleted
     why: str = ""
+    parent: str = ""
 
     @property
     def seen(self) -> Stack:
-        return Stack(self.arn, self.name, self.status, dict(self.tags), self.reason, self.protected)
+        return Stack(
+            self.arn, self.name, self.status, dict(self.tags), self.reason, self.protected, self.parent
+        )
 
 
 @dataclass
@@ -118,9 +121,11 @@ class FakeCloud(Failing):
         """Let the next execution that comes to this stage fail there."""
         self._broken.append((stage, reason))
 
-    def add_stack(self, name: str, tags: Mapping[str, str], status: str = "CREATE_COMPLETE") -> str:
-        """Put a stack there that nobody ordered; returns its ARN."""
-        self._live[name] = _FakeStack(self._arn(name), name, status, dict(tags), None, "")
+    def add_stack(
+        self, name: str, tags: Mapping[str, str], status: str = "CREATE_COMPLETE", parent: str = ""
+    ) -> str:
+        """Put a stack there that nobody ordered, maybe within another (its ARN); returns its ARN."""
+        self._live[name] = _FakeStack(self._arn(name), name, status, dict(tags), None, "", parent=parent)
         return self._live[name].arn
 
     def set_status(self, name: str, status: str, reason: str = "") -> None:
@@ -358,8 +363,10 @@ class FakeCloud(Failing):
                         self._failed(stack, "DELETE_FAILED", stack.why)
                         return
                     stack.kept |= stuck
-                stack.status = "DELETE_COMPLETE"
-                self._gone[stack.arn] = self._live.pop(stack.name)
+                inner = [each for each in self._live.values() if each.parent == stack.arn]
+                for each in (stack, *inner):
+                    each.status = "DELETE_COMPLETE"
+                    self._gone[each.arn] = self._live.pop(each.name)
                 self.pipelines.pop(stack.name, None)
 
     @staticmethod

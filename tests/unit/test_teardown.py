@@ -332,3 +332,95 @@ def test_a_teardown_asked_for_twice_is_one(world: World) -> None:
     world.run()
     assert names(world) == set()
     assert removed(world)[-1] == f"stack {ENV.stack_name}"
+
+
+def test_a_stack_within_another_goes_with_it(world: World) -> None:
+    """It bears the tags and the protection of the one it is in, and is no stack that somebody deployed."""
+    world.push(V1, sha(3))
+    world.run()
+    outer = world.cloud.stack(PRODUCTION.stack_name)
+    assert outer is not None
+    world.cloud.add_stack("inner", outer.tags, parent=outer.arn)
+    protect(world, "inner")
+    world.teardown(PRODUCTION)
+    world.run()
+    assert world.cloud.stack("inner") is None
+    assert retained(world, PRODUCTION) == {}
+    assert removed(world, PRODUCTION) == [f"stack {PRODUCTION.stack_name}"]
+
+
+def test_a_stack_that_outlived_the_one_it_was_in_is_removed(world: World) -> None:
+    inner = world.cloud.add_stack("inner", ENV.tags, parent="arn:of-one-that-has-gone")
+    world.remove(X, sha(1))
+    world.run()
+    assert names(world) == set()
+    assert inner in [each["id"] for each in world.record(ENV).receipt["removed"]]
+
+
+def test_a_stack_that_something_makes_anew_without_end_is_told(world: World) -> None:
+    delivery = world.remove(X, sha(1))
+    advance = world.cloud.advance
+
+    def stubborn() -> None:
+        advance()
+        if world.cloud.stack(APP) is None:
+            world.cloud.add_stack(APP, ENV.tags)
+
+    world.cloud.advance = stubborn  # type: ignore[method-assign]
+    world.run(most=120)
+    assert retained(world) == {f"stack {APP}": "something makes it anew each time it is deleted"}
+    assert world.record(ENV).receipt["outcome"] == "partly"
+    assert "makes it anew" in world.outcome(delivery)[1]
+
+
+def test_the_stack_s_own_tag_keeps_its_buckets_when_the_ledger_is_lost(world: World) -> None:
+    """A branch that is back finds its stack half deleted, and has it replaced."""
+    kept = {"deployer.yml": "teardown: {empty_buckets: false}"}
+    world.push(X, sha(2), sha(1), files=kept)
+    world.run()
+    world.cloud.buckets[ENV.stack_name] = 5
+    world.cloud.set_status(ENV.stack_name, "DELETE_FAILED")
+    world.forget()
+    world.push(X, sha(3), sha(2), files=kept)
+    world.run()
+    assert world.cloud.buckets[ENV.stack_name] == 5
+
+
+def test_a_stack_that_became_another_s_while_its_deletion_waited_is_left(world: World) -> None:
+    stack = world.cloud.stack(APP)
+    assert stack is not None
+    other = environment(Y)
+    world.cloud.applications[other.stack_name] = [APP]
+    world.push(Y, sha(2))
+    world.run()
+    waiting = {"began_at": 1, "at": 0, "again": 0, "removed": [], "retained": [], "left": {}}
+    world.lanes_note(ENV, receipt={**waiting, "todo": [APP, ENV.stack_name], "arn": stack.arn})
+    world.remove(X, sha(1))
+    world.run()
+    assert world.cloud.stack(APP) is not None
+    assert "refs/heads/y deploys it as well" in retained(world)[f"stack {APP}"]
+
+
+def test_what_came_to_be_since_its_replacement_was_decided_is_not_deleted() -> None:
+    world = World()
+    world.push(V1, sha(3))
+    world.run()
+    before = world.cloud.stack(PRODUCTION.stack_name)
+    assert before is not None
+    world.cloud.protect(before.arn, on=False)
+    world.cloud.set_status(PRODUCTION.stack_name, "REVIEW_IN_PROGRESS")
+    real = world.cloud.stack
+
+    def meanwhile(name: str) -> Any:
+        found = real(name)
+        if found and found.status == "REVIEW_IN_PROGRESS":  # its change set is carried out
+            world.cloud.set_status(PRODUCTION.stack_name, "CREATE_COMPLETE")
+        return found
+
+    world.cloud.stack = meanwhile  # type: ignore[method-assign]
+    delivery = world.push("refs/tags/v2", sha(4))
+    world.run()
+    after = world.cloud.stack(PRODUCTION.stack_name)
+    assert after is not None
+    assert after.arn == before.arn
+    assert world.outcome(delivery)[0] == "deployed"
