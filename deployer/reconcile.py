@@ -92,7 +92,7 @@ class Reconciler:
         """
         environment = Environment.from_key(repository, work.environment)
         record = self._record(environment)
-        cloud = self._cloud_of(environment, record)
+        cloud = self._cloud_of(environment, record, work.task)
         run = Run(
             environment, work, record, guard, cloud, self._options.poll_seconds, self._heard, self._clock()
         )
@@ -114,13 +114,16 @@ class Reconciler:
     def _heard(self) -> bool:
         return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
 
-    def _cloud_of(self, environment: Environment, record: EnvironmentRecord) -> Cloud:
+    def _cloud_of(self, environment: Environment, record: EnvironmentRecord, task: str) -> Cloud:
         """Where an environment is, or would be: once it has a stack somewhere it stays there."""
         regions = self._clouds.target(environment.kind).regions
         if not record.region and len(regions) > 1:
-            for region in regions:
-                cloud = self._clouds.at(environment.kind, region)
+            clouds = [self._clouds.at(environment.kind, region) for region in regions]
+            for cloud in clouds:
                 if cloud.stack(environment.stack_name):
+                    return cloud
+            for cloud in clouds if task == Task.DELETE else []:  # what its pipeline deployed may outlive it
+                if any(environment.owns(stack.tags) for stack in cloud.stacks()):
                     return cloud
         return self._clouds.at(environment.kind, record.region)
 

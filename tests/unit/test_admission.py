@@ -135,3 +135,15 @@ def test_what_cannot_be_counted_is_left_to_aws(world: World) -> None:
     delivery = world.push(X, sha(1))
     settle(world)
     assert world.outcome(delivery)[0] == "deployed"
+
+
+def test_what_its_pipeline_deployed_is_found_in_whichever_region(world: World, away: FakeCloud) -> None:
+    """The pipeline's stack and the ledger are lost."""
+    world.push(Y, sha(1))
+    settle(world)
+    away.add_stack("app", environment(X).tags)
+    world.deployer.intake.resync(HELLO)
+    settle(world)
+    assert away.stack("app") is None
+    assert away.stack(environment(Y).stack_name) is not None
+    assert [each["what"] for each in world.record(environment(X)).receipt["removed"]] == ["stack app"]
