@@ -122,7 +122,10 @@ def read_targets(text: str, default: Target) -> dict[Kind, Target]:
     try:
         told = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"DEPLOYER_TARGETS is not YAML: {error}") from error
+        # in yaml's own text stands the line, which may hold an external id
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"DEPLOYER_TARGETS is not YAML{where}") from None
     if not isinstance(told, dict):
         raise ConfigError("DEPLOYER_TARGETS is no mapping of development, staging and production")
     for name, values in told.items():

@@ -1,5 +1,7 @@
 """Settings: what is missing or malformed is named in one line, and secrets stay hidden."""
 
+import traceback
+
 import pytest
 
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
@@ -117,3 +119,12 @@ def test_secrets_are_masked_where_people_look() -> None:
 
 def test_a_config_shows_every_variable_once() -> None:
     assert len(load({}).shown()) == len(Config.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("value", ['"swordfish', "@swordfish", "{swordfish", "swordfish: : x"])
+def test_targets_that_are_no_yaml_are_not_quoted(value: str) -> None:
+    """An external id may stand in the line that cannot be read."""
+    text = f"staging:\n  role: arn:aws:iam::123456789012:role/deployer\n  external_id: {value}\n"
+    with pytest.raises(ConfigError, match=r"^DEPLOYER_TARGETS is not YAML in line \d+$") as caught:
+        load({"DEPLOYER_TARGETS": text})
+    assert "swordfish" not in "".join(traceback.format_exception(caught.value))
