@@ -14,7 +14,7 @@ from typing import Any
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
-from deployer.ports import Cloud, Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
+from deployer.ports import Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
 from deployer.preferences import Preferences, read_preferences
 from deployer.quotas import admits, fullest_last
 from deployer.refs import Ref, skip_reason
@@ -91,8 +91,8 @@ class Reconciler:
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        record = self._record(environment)
-        cloud = self._cloud_of(environment, record, work.task)
+        record = self._located(environment, self._record(environment), work.task)
+        cloud = self._clouds.at(environment.kind, record.region)
         run = Run(
             environment, work, record, guard, cloud, self._options.poll_seconds, self._heard, self._clock()
         )
@@ -114,18 +114,18 @@ class Reconciler:
     def _heard(self) -> bool:
         return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
 
-    def _cloud_of(self, environment: Environment, record: EnvironmentRecord, task: str) -> Cloud:
-        """Where an environment is, or would be: once it has a stack somewhere it stays there."""
+    def _located(self, environment: Environment, record: EnvironmentRecord, task: str) -> EnvironmentRecord:
+        """The record with the environment's region: once it has a stack somewhere it stays there."""
         regions = self._clouds.target(environment.kind).regions
         if not record.region and len(regions) > 1:
             clouds = [self._clouds.at(environment.kind, region) for region in regions]
             for cloud in clouds:
                 if cloud.stack(environment.stack_name):
-                    return cloud
+                    return record.but(region=cloud.region)
             for cloud in clouds if task == Task.DELETE else []:  # what its pipeline deployed may outlive it
                 if any(environment.owns(stack.tags) for stack in cloud.stacks()):
-                    return cloud
-        return self._clouds.at(environment.kind, record.region)
+                    return record.but(region=cloud.region)
+        return record
 
     # --- the task that decides ----------------------------------------------------------------------------------
 
@@ -349,7 +349,7 @@ class Reconciler:
         return run.snooze(Task.SYNC)
 
     def _settle(self, run: Run, preferences: Preferences) -> str:
-        """Choose the region of a new environment, by room. What is chosen is kept.
+        """Choose the region of a new environment, by room. It is kept once there is a stack.
 
         Returns:
             A remark for the commit where the region is nearly full.
@@ -376,12 +376,12 @@ class Reconciler:
         if why := admits(room, target, kind):
             raise Settled(self._wait_for_room(run, why))
         run.cloud = clouds[room.region]
-        run.record = run.record.but(region=room.region)
         return f"; {room.region} has room for {room.free} more" if room.nearly_full else ""
 
     def _wait_for_room(self, run: Run, why: str) -> Snooze:
+        if run.record.state != "waiting":  # the numbers change all the time, and many may wait
+            self._prepare(run, "pending", f"waiting: {why}")
         run.note("waiting")
-        self._prepare(run, "pending", f"waiting: {why}")
         run.work = run.work.but(created=False)  # it is decided anew: room may come with another region
         return run.snooze(Task.SYNC, seconds=_ROOM_SECONDS)
 

@@ -98,8 +98,7 @@ class Teardown:
         applications += [each.name for each in own if each.name != run.name and each.parent not in arns]
         applications = list(dict.fromkeys(applications))
         teardown = run.record.teardown or (stack.tags.get(TEARDOWN_TAG, "") if stack else "")
-        region = run.cloud.region if stack or own else run.record.region
-        run.record = run.record.but(applications=applications, teardown=teardown, region=region)
+        run.record = run.record.but(applications=applications, teardown=teardown)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
         run.note("deleting", receipt=receipt)
         self._write(run, todo=[*applications, run.name], arn="", left={})

@@ -24,12 +24,12 @@ blueprint = Blueprint("pages", __name__)
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
-_UNDER_WAY = {"", "pending", "provisioning", "updating", "running", "deleting"}
+_UNDER_WAY = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
 _KINDS = {"staging": 0, "production": 1}
 _TONES = {
     "good": {"deployed", "succeeded", "removed"},
     "bad": {"failed", "dead-lettered"},
-    "busy": {"pending", "provisioning", "updating", "running", "deleting", "sent"},
+    "busy": {"pending", "waiting", "provisioning", "updating", "running", "deleting", "sent"},
     "warn": {"stopped", "partly"},
 }
 

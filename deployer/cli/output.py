@@ -29,6 +29,7 @@ _COLOURS = {
     "delete": "red",
     "running": "cyan",
     "pending": "cyan",
+    "waiting": "cyan",
     "provisioning": "cyan",
     "updating": "cyan",
     "deleting": "yellow",

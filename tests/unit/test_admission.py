@@ -1,9 +1,11 @@
 """Where a new environment goes, and what becomes of it where there is no room."""
 
+from typing import Any
+
 import pytest
 
 from deployer.environments import Kind
-from deployer.errors import QuotaError, TransientError
+from deployer.errors import LaneLostError, PermanentError, QuotaError, TransientError
 from deployer.ports import Room
 from deployer.targets import Target
 from tests.doubles import FakeCloud
@@ -147,3 +149,43 @@ def test_what_its_pipeline_deployed_is_found_in_whichever_region(world: World, a
     assert away.stack("app") is None
     assert away.stack(environment(Y).stack_name) is not None
     assert [each["what"] for each in world.record(environment(X)).receipt["removed"]] == ["stack app"]
+
+
+def test_a_worker_lost_after_the_order_makes_no_second_stack_elsewhere(world: World, away: FakeCloud) -> None:
+    """By the time another goes on, the other region has more room."""
+    real = away.create_stack
+
+    def lost(*arguments: Any) -> str:
+        real(*arguments)
+        away.create_stack = real  # type: ignore[method-assign]
+        away.room_left = room(AWAY, 900)
+        raise LaneLostError("the lane was handed out again")
+
+    away.create_stack = lost  # type: ignore[method-assign]
+    delivery = world.push(X, sha(1))
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert away.stack(environment(X).stack_name) is not None
+    assert world.cloud.stack(environment(X).stack_name) is None
+
+
+def test_a_refused_template_does_not_choose_the_region_of_the_next(world: World, away: FakeCloud) -> None:
+    away.fail_next(PermanentError("it is invalid"), method="create_stack")
+    refused = world.push(X, sha(1))
+    settle(world)
+    assert world.outcome(refused)[0] == "failed"
+    away.room_left = room(AWAY, 995)
+    delivery = world.push(X, sha(2), sha(1))
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert away.stack(environment(X).stack_name) is None
+
+
+def test_who_waits_for_room_is_told_once(world: World, away: FakeCloud) -> None:
+    world.push(X, sha(1))
+    for number in range(991, 999):
+        world.cloud.room_left, away.room_left = room(HOME, number), room(AWAY, number)
+        for _ in range(20):
+            world.step()
+            world.tasks()
+    assert len([text for text in world.posted(sha(1)) if "waiting" in text]) == 1
