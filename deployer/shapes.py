@@ -12,6 +12,7 @@ from deployer.ports import Lane
 
 Json = dict[str, Any]
 CALLS = ("aws", "github", "aws_stages", "github_stages")  # what is counted of a goal
+UNDER_WAY = "under way"  # the outcome of a receipt that is still being written
 
 
 def iso(seconds: float) -> str | None:
@@ -97,7 +98,7 @@ def receipt(told: Mapping[str, Any]) -> Json | None:
         return None
     return {
         "at": iso(told.get("at") or 0),
-        "outcome": told.get("outcome") or "",
+        "outcome": told.get("outcome") or UNDER_WAY,
         "removed": [
             {"what": each.get("what", ""), "id": each.get("id", ""), "resources": each.get("resources")}
             for each in told.get("removed") or ()
@@ -112,6 +113,8 @@ def receipt(told: Mapping[str, Any]) -> Json | None:
 def receipt_words(told: Mapping[str, Any]) -> str:
     """A receipt in a few words, such as `2 removed, 1 retained`."""
     removed, retained = len(told.get("removed") or ()), len(told.get("retained") or ())
+    if told and not told.get("outcome"):
+        return f"{removed} removed so far"
     return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
 
 

@@ -128,7 +128,11 @@ _SCHEMAS: Json = {
     ),
     "Receipt": _object(
         at=_TIME,
-        outcome=_told(_TEXT, "`removed`: nothing is left. `partly`: something was retained."),
+        outcome=_told(
+            _TEXT,
+            "`removed`: nothing is left. `partly`: something was retained. `cancelled`: the environment was wanted"
+            " again. `under way`.",
+        ),
         removed=_list(
             _object(
                 what=_told(_TEXT, "Such as `stack NAME` or `bucket NAME`."),

@@ -16,7 +16,7 @@ from deployer.errors import NotFoundError
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
-from deployer.shapes import age, calls_words, environment_id, iso, place, receipt_words, span
+from deployer.shapes import UNDER_WAY, age, calls_words, environment_id, iso, place, receipt_words, span
 from web.api import known_environment
 from web.context import deployer
 
@@ -80,6 +80,7 @@ def environment(identity: str) -> str:
         kind=found.kind,
         calls=calls_words(record.calls),
         receipt_words=receipt_words(record.receipt),
+        under_way=UNDER_WAY,
         failed_at=place(record.failure),
         failed_url=source_url(record),
         refreshing=record.state in _UNDER_WAY,

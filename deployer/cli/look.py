@@ -186,9 +186,8 @@ def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
 
 
 def _tell_receipt(receipt: Mapping[str, Any]) -> None:
-    output.heading(
-        f"Receipt of the teardown, {output.ago(receipt.get('at', 0))}: {shapes.receipt_words(receipt)}"
-    )
+    when = output.ago(receipt.get("at", 0)) or shapes.UNDER_WAY
+    output.heading(f"Receipt of the teardown, {when}: {shapes.receipt_words(receipt)}")
     for each in receipt.get("removed") or ():
         count = each.get("resources")
         words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""

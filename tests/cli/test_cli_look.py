@@ -111,6 +111,17 @@ def test_why_shows_the_receipt_of_a_teardown(world: World) -> None:
     assert world.json("why", "acme/api", "x")["receipt"]["retained"] == RECEIPT["retained"]
 
 
+def test_why_shows_a_teardown_that_has_not_ended(world: World) -> None:
+    world.push("refs/heads/x", A)
+    (record,) = world.lanes.environments(REPOSITORY)
+    told = {"began_at": 1, "at": 0, "removed": RECEIPT["removed"], "retained": []}
+    world.know(record.but(receipt=told))
+    lines = world.run("why", "acme/api", "x").stdout.splitlines()
+    assert "Receipt of the teardown, under way: 3 removed so far" in lines
+    shown = world.json("why", "acme/api", "x")["receipt"]
+    assert (shown["at"], shown["outcome"]) == (None, "under way")
+
+
 def test_why_of_what_only_waits(world: World) -> None:
     world.push("refs/heads/first", A, work=False)
     world.push("refs/heads/second", A, work=False)

@@ -197,6 +197,15 @@ def test_a_deleted_environment_shows_its_receipt_and_cost(site: Site) -> None:
     assert "No stage" not in page.words
 
 
+def test_an_environment_that_is_being_deleted_shows_how_far_it_is(site: Site) -> None:
+    removed = {"what": "stack app", "id": "arn:app", "resources": 2}
+    receipt = {"began_at": 1, "at": 0, "removed": [removed], "retained": []}
+    identity = site.put(record(state="deleting", receipt=receipt))
+    page = look(site, f"/environments/{identity}").words
+    assert "Receipt of the teardown under way" in page
+    assert "1 removed so far." in page
+
+
 @pytest.mark.parametrize(
     "url",
     [
