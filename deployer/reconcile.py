@@ -159,8 +159,16 @@ class Reconciler:
             return run.snooze()
         wanted = self._wants(run)
         stack = run.cloud.stack(run.name)
+        taken_back = wanted and under_way(run.record.receipt)
+        deleting = stack is not None and stack.phase is Phase.DELETING
+        if taken_back and not deleting and (waiting := self._teardown.cancelled(run)):
+            return waiting
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
+        return self._act(run, decision, stack, wanted=wanted)
+
+    def _act(self, run: Run, decision: Decision, stack: Stack | None, *, wanted: bool) -> Verdict:
+        """Hand the decided step on to its task."""
         match decision.step:
             case Step.PROVISION:
                 return run.again(Task.PROVISION, created=True)
@@ -400,8 +408,6 @@ class Reconciler:
 
     def _see_to_execution(self, run: Run, stack: Stack) -> Verdict:
         """The stack is as wanted: find the execution of the wanted commit, or have one started."""
-        if under_way(run.record.receipt) and (waiting := self._teardown.cancelled(run)):
-            return waiting
         if run.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
             run.guard()
             run.cloud.protect(stack.arn, on=True)

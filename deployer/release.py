@@ -142,6 +142,9 @@ def check_release(
     findings += structure(template)
     if any(each.file == template.file for each in findings):  # what is no template has nothing to look at
         return Checked(None, tuple(findings), template, preferences)
+    wanted = "" if preferences.teardown == Preferences().teardown else preferences.teardown_text
+    # what the pipeline deploys is to be taken down likewise, though the pipeline's own stack be lost
+    handed_on = {**environment.tags, **({TEARDOWN_TAG: wanted} if wanted else {})}
     ours = {
         **given,
         "RepoOwner": environment.repository.owner,
@@ -151,7 +154,7 @@ def check_release(
         "PipelineName": environment.stack_name,
         "CommitId": sha,
         "RefName": ref.name,
-        "StackConfiguration": json.dumps({"Tags": environment.tags}, separators=(",", ":"), sort_keys=True),
+        "StackConfiguration": json.dumps({"Tags": handed_on}, separators=(",", ":"), sort_keys=True),
     }
     values = {
         name: ours[name] if name in ours else theirs.values[name]
@@ -179,7 +182,6 @@ def check_release(
     findings.sort(key=lambda each: each.level != "error")
     if refusal(findings):
         return Checked(None, tuple(findings), template, preferences)
-    wanted = "" if preferences.teardown == Preferences().teardown else preferences.teardown_text
     release = Release(
         template.text, values, SECRET_PARAMETER in mapping(template.fields.get("Parameters")), teardown=wanted
     )

@@ -58,7 +58,7 @@ def plan(
             found.append(planned)
     if planned := _production(Environment(repository, Kind.PRODUCTION), refs, known, standing):
         found.append(planned)
-    found.extend(_orphans(repository, default_branch, refs, standing.values()))
+    found.extend(_orphans(repository, default_branch, refs, standing.values(), known))
     return found
 
 
@@ -105,9 +105,16 @@ def _production(
 
 
 def _orphans(
-    repository: Repository, default_branch: str, refs: Mapping[Ref, str], stacks: Iterable[Stack]
+    repository: Repository,
+    default_branch: str,
+    refs: Mapping[Ref, str],
+    stacks: Iterable[Stack],
+    known: Mapping[str, EnvironmentRecord],
 ) -> Iterable[Planned]:
-    """Branches that are gone while a stack bears their tags: the pipeline's, or one that it deployed."""
+    """Branches that are gone while a stack bears their tags: the pipeline's, or one that it deployed.
+
+    What a teardown left, and said why, is left.
+    """
     found: dict[str, Planned] = {}
     for stack in stacks:
         name = ref_from_tags(stack.tags)
@@ -115,6 +122,9 @@ def _orphans(
             continue
         ref = Ref.parse(name)
         environment = Environment(repository, Kind.DEVELOPMENT, ref)
-        if environment.owns(stack.tags) and ref not in refs and ref.branch != default_branch:
+        record = known.get(environment.key)
+        left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
+        mine = environment.owns(stack.tags) and stack.arn not in left
+        if mine and ref not in refs and ref.branch != default_branch:
             found[environment.key] = Planned(environment, "delete", f"{ref.short} is gone from GitHub")
     return found.values()

@@ -72,6 +72,8 @@ class Teardown:
         stack = run.cloud.stack(arn) if arn else None
         if stack and stack.phase is Phase.DELETING:
             return run.snooze(told=False)
+        if stack and stack.phase is Phase.GONE:
+            self._note_gone(run, stack)
         run.record = run.record.but(receipt=self._closed(run, "cancelled"))
         return None
 
@@ -97,7 +99,8 @@ class Teardown:
         arns = {each.arn for each in own}  # what is within one of them goes with it
         applications += [each.name for each in own if each.name != run.name and each.parent not in arns]
         applications = list(dict.fromkeys(applications))
-        teardown = run.record.teardown or (stack.tags.get(TEARDOWN_TAG, "") if stack else "")
+        told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack else []) + own]
+        teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
         run.note("deleting", receipt=receipt)
@@ -193,9 +196,8 @@ class Teardown:
         wish = Preferences.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
         if stack.phase is Phase.UNDELETED:
             run.work = run.work.but(deletions=run.work.deletions + 1)
-        leave = (
-            run.work.deletions > 1 and wish.on_failure != "stop"
-        )  # what could not be deleted a second time
+        # what could not be deleted a second time
+        leave = run.work.deletions > 1 and wish.on_failure != "stop"
         stuck = [
             each
             for each in (run.cloud.resources(stack.arn) if leave else [])
@@ -251,6 +253,11 @@ class Teardown:
         """Delete what never came to be, to make it anew; what was deployed, if anything, stays."""
         stack = run.cloud.stack(run.work.stack_arn or run.name)
         if stack is None or stack.phase is Phase.GONE:
+            if stack and run.work.deletions > 1:  # something of it may have been left behind
+                receipt = {"began_at": self._clock(), "removed": [], "retained": [], "left": {}}
+                run.record = run.record.but(receipt=receipt)
+                self._note_gone(run, stack)
+                run.record = run.record.but(receipt=self._closed(run, "replaced"))
             run.work = run.work.but(replacing=False, stack_arn="", deletions=0)
             run.record = run.record.but(generation=run.record.generation + 1)
             return run.again(Task.PROVISION, created=True)

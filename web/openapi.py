@@ -131,7 +131,7 @@ _SCHEMAS: Json = {
         outcome=_told(
             _TEXT,
             "`removed`: nothing is left. `partly`: something was retained. `cancelled`: the environment was wanted"
-            " again. `under way`.",
+            " again. `replaced`: a stack that could not be made was made anew. `under way`.",
         ),
         removed=_list(
             _object(

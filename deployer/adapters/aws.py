@@ -51,6 +51,7 @@ _CAPABILITIES: Sequence["CapabilityType"] = (
 )
 _TEMPLATES = "deployer/templates"  # where they are in the artifact bucket
 _DAY = 86400.0
+_STACKS_LIMIT = 2000  # where an account tells none
 _EXECUTIONS = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _EVENT_PAGES = 10  # a hundred events each
@@ -472,7 +473,8 @@ class AwsCloud:
 
     def _stacks_limit(self) -> int:
         answer = retried(self._aws.cloudformation.describe_account_limits)
-        return next(int(each["Value"]) for each in answer["AccountLimits"] if each["Name"] == "StackLimit")
+        told = {each["Name"]: int(each["Value"]) for each in answer["AccountLimits"]}
+        return told.get("StackLimit", _STACKS_LIMIT)
 
     def _count_pipelines(self) -> int:
         query: dict[str, Any] = {"maxResults": 1000}

@@ -65,6 +65,17 @@ def test_parameters_come_as_lists_or_maps_in_json_or_yaml(parameters: str, name:
     assert _build({"pipeline.yml": TEMPLATE, name: parameters}).parameters["Greeting"] == "hi"
 
 
+def test_how_it_is_taken_down_is_a_tag_and_handed_on_to_what_the_pipeline_deploys() -> None:
+    template = TEMPLATE.replace("Parameters:", "Parameters:\n  StackConfiguration: {Type: String}")
+    files = {"pipeline.yml": template, "pipeline.parameters.json": PARAMETERS}
+    usual = _build(files)
+    kept = _build({**files, "deployer.yml": "teardown: {empty_buckets: false}"})
+    assert "deployer:teardown" not in json.loads(usual.parameters["StackConfiguration"])["Tags"]
+    handed_on = json.loads(kept.parameters["StackConfiguration"])["Tags"]
+    assert handed_on["deployer:teardown"] == kept.tags["deployer:teardown"] == "keep-buckets retain"
+    assert usual.digest != kept.digest
+
+
 def test_a_branch_cannot_pose_as_production() -> None:
     parameters = '{"development": {"Stage": "production", "Greeting": "x"}}'
     assert (

@@ -424,3 +424,62 @@ def test_what_came_to_be_since_its_replacement_was_decided_is_not_deleted() -> N
     assert after is not None
     assert after.arn == before.arn
     assert world.outcome(delivery)[0] == "deployed"
+
+
+def test_a_teardown_that_a_broken_push_took_back_is_over(world: World) -> None:
+    world.remove(X, sha(1))
+    world.tasks()
+    world.push(X, sha(2), template="Resources: [")
+    world.run()
+    receipt = world.record(ENV).receipt
+    assert receipt["outcome"] == "cancelled"
+    assert [each["what"] for each in receipt["removed"]] == [f"stack {APP}"]
+    world.remove(X, sha(2))
+    world.run()
+    assert names(world) == set()
+    assert world.record(ENV).receipt["outcome"] == "removed"
+
+
+def test_what_was_left_is_left_by_a_resync(world: World) -> None:
+    protect(world, APP)
+    world.remove(X, sha(1))
+    world.run()
+    told = len(world.lanes.activity(HELLO))
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.told[-1] == "resynced: nothing to do"
+    assert len(world.lanes.activity(HELLO)) == told + 1
+    world.deployer.intake.request_environment(ENV, cause=Cause.TEARDOWN)
+    stack = world.cloud.stack(APP)
+    assert stack is not None
+    world.cloud.protect(stack.arn, on=False)
+    world.run()
+    assert names(world) == set(), "a person may ask for it"
+
+
+def test_a_replacement_tells_what_it_left(world: World) -> None:
+    world.cloud.set_status(ENV.stack_name, "ROLLBACK_FAILED")
+    for _ in range(3):
+        world.cloud.fail_next_delete("the network interface is in use")
+    world.push(X, sha(2), sha(1))
+    world.run()
+    record = world.record(ENV)
+    assert record.outcome == "deployed"
+    assert record.receipt["outcome"] == "replaced"
+    assert list(retained(world)) == [f"AWS::Test::Thing {ENV.stack_name}-thing"]
+
+
+def test_how_to_take_it_down_is_handed_on_to_what_is_deployed(world: World) -> None:
+    """Pipeline's stack, files and ledger are lost: the application's own tag says to keep its buckets."""
+    tags = {**ENV.tags, "deployer:teardown": "keep-buckets retain"}
+    world.cloud.add_stack(f"{ENV.stack_name}-more", tags)
+    world.cloud.buckets[f"{ENV.stack_name}-more"] = 5
+    for name in (ENV.stack_name, APP, OTHER):
+        world.cloud.delete_stack(name, "a person")
+    world.cloud.settle()
+    world.forget()
+    world.host.remove(HELLO, X)
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.cloud.buckets[f"{ENV.stack_name}-more"] == 5
+    assert names(world) == set()
