@@ -25,6 +25,7 @@ from deployer.adapters.aws_client import (
     says_no_room,
     says_no_update,
     says_protected,
+    says_role_gone,
     says_token_known,
     translated,
 )
@@ -173,7 +174,14 @@ class AwsCloud:
                     raise
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
-        """Order a stack's deletion; one that has gone is left alone. One call."""
+        """Order a stack's deletion; one that has gone is left alone. One call.
+
+        One more where the role that made the stack has gone: then it is deleted with the target's service role.
+
+        Raises:
+            PermanentError: AWS refuses it, or there is no role to delete it with.
+            ProtectedError: it has termination protection.
+        """
         request: dict[str, Any] = {"StackName": arn, "ClientRequestToken": token}
         if force:
             request["DeletionMode"] = "FORCE_DELETE_STACK"
@@ -181,7 +189,13 @@ class AwsCloud:
             request["RetainResources"] = list(retain)
         with translated(f"deleting stack {arn}"):
             try:
-                retried(lambda: self._aws.cloudformation.delete_stack(**request))
+                try:
+                    retried(lambda: self._aws.cloudformation.delete_stack(**request))
+                except ClientError as error:
+                    if not (says_role_gone(error) and self._target.service_role_arn):
+                        raise
+                    request["RoleARN"] = self._target.service_role_arn
+                    retried(lambda: self._aws.cloudformation.delete_stack(**request))
                 self._survey.changed(-1)
             except ClientError as error:
                 if says_protected(error):

@@ -116,6 +116,7 @@ _BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in stat
 _GONE = frozenset({"PipelineNotFoundException", "PipelineExecutionNotFoundException", "NoSuchBucket"})
 # of a template, a parameter or a file that does not exist CloudFormation says so as well, and much the same way
 _STACK_GONE = re.compile(r"Stack.* does not exist")
+_ROLE_GONE = re.compile(r"Role \S+ is invalid or cannot be assumed")
 _ENDED = frozenset({"PipelineExecutionNotStoppableException", "DuplicatedStopRequestException"})
 
 
@@ -325,6 +326,11 @@ def says_name_taken(error: ClientError) -> bool:
 def says_protected(error: ClientError) -> bool:
     """The stack has termination protection."""
     return code(error) == "ValidationError" and "TerminationProtection" in message(error)
+
+
+def says_role_gone(error: ClientError) -> bool:
+    """The role that CloudFormation works with has gone, or no longer lets it."""
+    return code(error) == "ValidationError" and bool(_ROLE_GONE.match(message(error)))
 
 
 def says_busy(error: ClientError) -> bool:

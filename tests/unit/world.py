@@ -1,7 +1,7 @@
 """The whole product but for processes and sockets: lanes on fakeredis, tasks run in turn, doubles at the far ends."""
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import fakeredis
 
@@ -34,26 +34,32 @@ def sha(number: int) -> str:
 class World:
     """Pushes go in at the door; `run` lets tasks and time go on until all is quiet."""
 
+    settings: ClassVar = {"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3"}
+    options = Options()
+
     def __init__(self) -> None:
         self.redis = fakeredis.FakeRedis(decode_responses=True)
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
-        self.clouds = FakeClouds(self.cloud)
+        self.clouds = self.make_clouds()
         self.sent: list[Dispatch] = []
-        config = load({"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3"})
-        self.deployer = Deployer(config)
+        self.deployer = Deployer(load(self.settings))
         parts: dict[str, Any] = {
             "lanes": self.lanes,
             "host": self.host,
             "clouds": self.clouds,
             "queue": self,
-            "reconciler": Reconciler(self.host, self.clouds, self.lanes, Options(), clock=self._now),
+            "reconciler": Reconciler(self.host, self.clouds, self.lanes, self.options, clock=self._now),
         }
         self.deployer.__dict__.update(parts)
         self.runner = Runner(self.deployer)
         self.told: list[str] = []
         self._deliveries = 0
+
+    def make_clouds(self) -> Any:
+        """Where environments live."""
+        return FakeClouds(self.cloud)
 
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)

@@ -1,0 +1,259 @@
+"""The whole product before the simulated AWS: lanes on fakeredis, tasks run in turn, time as it goes, only faster."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from deployer.adapters.aws import AwsClouds
+from deployer.environments import Environment, Kind
+from deployer.reconcile import Options
+from deployer.refs import ZERO_SHA
+from deployer.targets import Target
+from sandbox.aws import overview
+from sandbox.aws.server import Server
+from tests.unit.world import HELLO, World, environment
+
+BUCKET = "deployer-artifacts"
+COMMITS = 3  # of each branch
+_SECONDS = 40.0
+_ACTION = {"Owner": "AWS", "Version": "1"}
+_TEMPLATE: dict[str, Any] = {
+    "Parameters": {name: {"Type": "String"} for name in ("PipelineName", "RepoBranch")},
+    "Resources": {
+        "AppRole": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Statement": []}}},
+        "Pipeline": {
+            "Type": "AWS::CodePipeline::Pipeline",
+            "Properties": {
+                "Name": {"Ref": "PipelineName"},
+                "PipelineType": "V2",
+                "RoleArn": {"Fn::GetAtt": ["AppRole", "Arn"]},
+                "ArtifactStore": {"Type": "S3", "Location": BUCKET},
+                "Stages": [
+                    {
+                        "Name": "Source",
+                        "Actions": [
+                            {
+                                "Name": "Checkout",
+                                "ActionTypeId": {
+                                    **_ACTION, "Category": "Source", "Provider": "CodeStarSourceConnection"
+                                },
+                                "Configuration": {
+                                    "ConnectionArn": "arn:aws:codeconnections:us-east-1:123456789012:connection/1",
+                                    "FullRepositoryId": HELLO.full_name,
+                                    "BranchName": {"Ref": "RepoBranch"},
+                                    "DetectChanges": False,
+                                },
+                                "OutputArtifacts": [{"Name": "Source"}],
+                            }
+                        ],
+                    },
+                    {
+                        "Name": "Deploy",
+                        "Actions": [
+                            {
+                                "Name": "App",
+                                "ActionTypeId": {
+                                    **_ACTION, "Category": "Deploy", "Provider": "CloudFormation"
+                                },
+                                "Configuration": {
+                                    "ActionMode": "CREATE_UPDATE",
+                                    "StackName": {"Fn::Sub": "${PipelineName}-app"},
+                                    "RoleArn": {"Fn::GetAtt": ["AppRole", "Arn"]},
+                                    "TemplatePath": "Source::app.json",
+                                    "TemplateConfiguration": "Source::stack.json",
+                                },
+                                "InputArtifacts": [{"Name": "Source"}],
+                            }
+                        ],
+                    },
+                ],
+            },
+        },
+    },
+}  # fmt: skip
+
+
+def template(**resources: Any) -> str:
+    """The pipeline's template, with more resources."""
+    return json.dumps({**_TEMPLATE, "Resources": {**_TEMPLATE["Resources"], **resources}})
+
+
+def _application(number: int) -> dict[str, Any]:
+    """Of one branch's n-th commit: each of them changes it."""
+    versioned = {"VersioningConfiguration": {"Status": "Enabled"}}
+    note = {"Type": "String", "Value": str(number)}
+    return {
+        "Resources": {
+            "Files": {"Type": "AWS::S3::Bucket", "Properties": versioned},
+            "Note": {"Type": "AWS::SSM::Parameter", "Properties": note},
+        }
+    }
+
+
+class Simulation:
+    """The simulated AWS, and the repository that its pipelines read."""
+
+    def __init__(self, server: Server, repository: Path) -> None:
+        self.simulator = server.simulator
+        self.url = server.url
+        self.repository = repository
+        subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
+        self.s3 = self.client("s3")
+        self.s3.create_bucket(Bucket=BUCKET)
+
+    def client(self, service: str, region: str = "us-east-1") -> Any:
+        """What a person asks AWS with."""
+        return boto3.client(service, region_name=region, endpoint_url=self.url)
+
+    def forget(self) -> None:
+        """Everything in AWS is gone."""
+        self.simulator.reset()
+        self.s3.create_bucket(Bucket=BUCKET)
+
+    def with_service_role(self) -> Target:
+        """Development's target, with a role for CloudFormation."""
+        made = self.client("iam").create_role(RoleName="cloudformation", AssumeRolePolicyDocument="{}")
+        arn = made["Role"]["Arn"]
+        # the account is not named: what templates may do is not the question here
+        return Target(
+            Kind.DEVELOPMENT, regions=("us-east-1",), artifact_bucket=BUCKET, service_role_arn=arn,
+            allowed_roles=("*",),
+        )  # fmt: skip
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What there is."""
+        with self.simulator.scheduler.lock:
+            return overview.state(self.simulator.regions)
+
+    def order(self, stack: str, status: str, **how: Any) -> None:
+        """Put a stack into a status."""
+        with self.simulator.scheduler.lock:
+            for region in self.simulator.regions:
+                if found := region.stacks.live.get(stack):
+                    region.stacks.order(found, status, **how)
+
+    def of(self, environment: Environment) -> dict[str, list[str]]:
+        """What there is of an environment: names and ids, by kind."""
+        state, name = self.state, environment.stack_name
+        named = {name, f"{name}-app"}
+        return {
+            "stacks": [each["name"] for each in state["stacks"] if each["name"] in named],
+            "pipelines": [each["name"] for each in state["pipelines"] if each["name"] == name],
+            "roles": [
+                each["name"] for each in state["roles"] if each["name"].startswith(f"{name[:20]}-AppRole")
+            ],
+            "leftovers": [each["id"] for each in state["leftovers"] if each["stack"] in named],
+        }
+
+    def commit(self, refs: Iterable[str]) -> dict[str, list[str]]:
+        """Make commits for each of the refs; an application bears the tags of its ref's environment."""
+        stream, refs = list[str](), list(refs)
+        for ref in refs:
+            tags = json.dumps({"Tags": environment(ref).tags})
+            for number in range(COMMITS):
+                application = json.dumps(_application(number))
+                stream.append(
+                    f"commit refs/keep/{ref}/{number}\nmark :{len(stream) + 1}\ncommitter Ada <ada@x> 1 +0000\n"
+                    f"data {len(ref)}\n{ref}\nM 644 inline app.json\ndata {len(application)}\n{application}\n"
+                    f"M 644 inline stack.json\ndata {len(tags)}\n{tags}\n"
+                )
+        marks = self.repository / "marks"
+        subprocess.run(
+            ["git", "fast-import", "--quiet", f"--export-marks={marks}"],
+            cwd=self.repository, input="\n".join(stream).encode(), check=True,
+        )  # fmt: skip
+        found = dict(line.split() for line in marks.read_text().splitlines())
+        shas = [found[f":{mark}"] for mark in range(1, len(stream) + 1)]
+        return {ref: shas[at * COMMITS : (at + 1) * COMMITS] for at, ref in enumerate(refs)}
+
+
+class AwsWorld(World):
+    """A world whose environments live in the simulated AWS.
+
+    Args:
+        simulation: the simulated AWS.
+        targets: where environments of some kinds live, if not where all others do.
+    """
+
+    settings = {**World.settings, "DEPLOYER_RETRY_SECONDS": "0.05"}  # noqa: RUF012
+    options = Options(poll_seconds=0.03)
+
+    def __init__(self, simulation: Simulation, *targets: Target) -> None:
+        self.simulation = simulation
+        self._targets = {kind: Target(kind, regions=("us-east-1",), artifact_bucket=BUCKET) for kind in Kind}
+        self._targets.update({target.kind: target for target in targets})
+        self.commits: dict[str, list[str]] = {}
+        self.pushed: dict[str, int] = {}
+        super().__init__()
+
+    def make_clouds(self) -> AwsClouds:
+        return AwsClouds(self._targets, self.redis, rate=1000, endpoint_url=self.simulation.url)
+
+    def begin(self, *refs: str) -> None:
+        """Have commits for these refs."""
+        self.commits.update(self.simulation.commit(refs))
+
+    def move(self, ref: str, number: int, **how: Any) -> str:
+        """Push a ref's n-th commit; gives the delivery."""
+        sha = self.commits[ref][number]
+        before = self.commits[ref][self.pushed[ref]] if ref in self.pushed else ZERO_SHA
+        new = self.simulation.repository / "new-head"
+        new.write_text(f"{sha}\n")
+        new.replace(self._head_file(ref))  # at no time does git read half of it
+        self.pushed[ref] = number
+        return self.push(ref, sha, before, **{"template": template(), **how})
+
+    def drop(self, ref: str) -> str:
+        """Delete a ref; gives the delivery."""
+        self._head_file(ref).unlink()
+        return self.remove(ref, self.commits[ref][self.pushed.pop(ref)])
+
+    def lose(self, ref: str) -> None:
+        """Delete a ref, of which GitHub tells nobody."""
+        self._head_file(ref).unlink()
+        self.pushed.pop(ref)
+        self.host.remove(HELLO, ref)
+
+    def _head_file(self, ref: str) -> Path:
+        return self.simulation.repository / ref
+
+    # --- time goes as it does, only faster ---
+
+    def step(self) -> None:
+        threading.Event().wait(0.01)
+        self.sent.extend(self.lanes.sweep())
+
+    def run(self, most: int = 0) -> None:  # noqa: ARG002
+        self.until(lambda: not self.lanes.lanes())
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Let tasks run until something holds."""
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            self.tasks()
+            if condition():
+                return
+            assert time.monotonic() < deadline, f"not quiet: {self.lanes.lanes()} {self.told[-5:]}"
+            self.step()
+
+    # --- what people see ---
+
+    def stack(self, ref: str, suffix: str = "") -> Mapping[str, Any] | None:
+        """The stack of a ref's environment as AWS has it."""
+        name = environment(ref).stack_name + suffix
+        return next((each for each in self.simulation.state["stacks"] if each["name"] == name), None)
+
+    def ran(self, ref: str) -> list[tuple[str, str]]:
+        """Commit and end of the executions of a ref's pipeline, oldest first."""
+        name = environment(ref).stack_name
+        for each in self.simulation.state["pipelines"]:
+            if each["name"] == name:
+                return [(execution["sha"], execution["status"]) for execution in each["executions"]]
+        return []

@@ -1,0 +1,233 @@
+"""Every status of a stack, met by a push and by a deletion, before the simulated AWS: no human is needed."""
+
+from collections.abc import Callable
+
+import pytest
+from aws_world import AwsWorld, Simulation, template
+
+from deployer.stacks import TABLE, Phase
+from tests.unit.world import environment
+
+# whose remedy is a person's by its nature
+_FOR_PEOPLE = {"IMPORT_ROLLBACK_FAILED"}
+_LONG = 20.0  # seconds of AWS's that an operation ordered takes; so whoever comes meanwhile finds it at work
+_Met = tuple[AwsWorld, dict[str, str]]
+
+
+def ref(status: str) -> str:
+    return f"refs/heads/{status.lower().replace('_', '-')}"
+
+
+def meet(simulation: Simulation, how: Callable[[AwsWorld, str], str]) -> _Met:
+    """Deploy a branch for each status, put its stack there and do something at once; gives the deliveries."""
+    simulation.forget()
+    world = AwsWorld(simulation, simulation.with_service_role())
+    world.begin(*map(ref, TABLE))
+    for status in TABLE:
+        world.move(ref(status), 0)
+    world.run()
+    deliveries = {}
+    for status in TABLE:
+        simulation.order(environment(ref(status)).stack_name, status, reason="as it is", seconds=_LONG)
+        deliveries[status] = how(world, ref(status))
+        world.tasks()
+    world.run()
+    return world, deliveries
+
+
+@pytest.fixture(scope="module")
+def pushed(simulation: Simulation) -> _Met:
+    return meet(simulation, lambda world, name: world.move(name, 1))
+
+
+@pytest.mark.parametrize("status", TABLE)
+def test_a_push_ends_deployed(pushed: _Met, status: str) -> None:
+    world, deliveries = pushed
+    outcome, reason = world.outcome(deliveries[status])
+    stack = world.stack(ref(status))
+    assert stack is not None
+    if status in _FOR_PEOPLE:
+        assert (outcome, stack["status"]) == ("failed", status)
+        assert "only a person" in reason
+        return
+    assert outcome == "deployed", reason
+    assert world.ran(ref(status))[-1] == (world.commits[ref(status)][1], "Succeeded")
+    assert TABLE[stack["status"]].phase is Phase.READY
+    application = world.stack(ref(status), "-app")
+    assert application is not None
+    assert TABLE[application["status"]].phase is Phase.READY
+
+
+@pytest.fixture(scope="module")
+def dropped(simulation: Simulation) -> _Met:
+    return meet(simulation, AwsWorld.drop)
+
+
+@pytest.mark.parametrize("status", TABLE)
+def test_a_deletion_leaves_nothing(dropped: _Met, simulation: Simulation, status: str) -> None:
+    world, deliveries = dropped
+    assert world.outcome(deliveries[status])[0] == "deleted"
+    left = simulation.of(environment(ref(status)))
+    assert left == {"stacks": [], "pipelines": [], "roles": [], "leftovers": []}
+    receipt = world.record(environment(ref(status))).receipt
+    assert (receipt["outcome"], receipt["retained"]) == ("removed", [])
+
+
+# --- the same, come to by itself ---------------------------------------------------------------------------------
+
+_X = "refs/heads/x"
+_NAME = environment(_X).stack_name
+_LATE = {"Type": "AWS::SNS::Topic", "DependsOn": "Pipeline"}
+
+
+@pytest.fixture
+def world(simulation: Simulation) -> AwsWorld:
+    """One branch, nothing pushed yet."""
+    simulation.forget()
+    made = AwsWorld(simulation)
+    made.begin(_X)
+    return made
+
+
+def fail(world: AwsWorld, on: str, resource: str, **how: int) -> None:
+    order = {"stack": _NAME, "resource": resource, "on": on, "reason": f"no {on} today", "count": 1, **how}
+    world.simulation.simulator.faults.add({"fail_resources": order})
+
+
+def status(world: AwsWorld) -> str:
+    found = world.stack(_X)
+    return str(found["status"]) if found else ""
+
+
+def deploys(world: AwsWorld, number: int, **how: str) -> None:
+    """A push ends deployed."""
+    delivery = world.move(_X, number, **how)
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "deployed", reason
+    assert world.ran(_X)[-1] == (world.commits[_X][number], "Succeeded")
+    assert TABLE[status(world)].phase is Phase.READY
+
+
+def fails(world: AwsWorld, number: int, **how: str) -> str:
+    """A push fails; gives why."""
+    delivery = world.move(_X, number, **how)
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "failed"
+    return reason
+
+
+def topic(tag: str) -> dict[str, object]:
+    return {**_LATE, "Properties": {"DisplayName": tag}}
+
+
+def test_a_creation_that_fails_is_kept_until_the_next_push(world: AwsWorld) -> None:
+    fail(world, "create", "Pipeline")
+    assert "Pipeline (AWS::CodePipeline::Pipeline): no create today" in fails(world, 0)
+    assert status(world) == "ROLLBACK_COMPLETE"
+    deploys(world, 1)
+
+
+def test_a_creation_that_cannot_be_undone_is_replaced_by_the_next_push(world: AwsWorld) -> None:
+    fail(world, "create", "Pipeline")
+    fail(world, "delete", "AppRole")
+    fails(world, 0)
+    assert status(world) == "ROLLBACK_FAILED"
+    deploys(world, 1)
+
+
+def wedge_an_update(world: AwsWorld, undoings: int) -> str:
+    """An update that fails and whose undoing fails so many times; gives why."""
+    deploys(world, 0, template=template(Note=topic("one")))
+    fail(world, "update", "Note", skip=1, count=undoings)  # the update itself passes
+    fail(world, "create", "Other")
+    return fails(world, 1, template=template(Note=topic("two"), Other={**_LATE, "DependsOn": "Note"}))
+
+
+def test_a_rollback_that_failed_is_continued(world: AwsWorld) -> None:
+    assert "its stack could not be updated" in wedge_an_update(world, 1)
+    assert status(world) == "UPDATE_ROLLBACK_COMPLETE"
+    deploys(world, 2)
+
+
+def test_a_rollback_that_fails_for_good_says_what_a_person_must_do(world: AwsWorld) -> None:
+    reason = wedge_an_update(world, 2)
+    assert status(world) == "UPDATE_ROLLBACK_FAILED"
+    assert "no update today" in reason
+    assert "continue its rollback in the console" in reason
+    deploys(world, 2)
+
+
+def test_an_update_that_a_person_had_stop_where_it_failed_is_rolled_back(world: AwsWorld) -> None:
+    deploys(world, 0)
+    fail(world, "create", "Late")
+    client = world.simulation.client("cloudformation")
+    kept = [{"ParameterKey": name, "UsePreviousValue": True} for name in ("PipelineName", "RepoBranch")]
+    client.update_stack(
+        StackName=_NAME, TemplateBody=template(Late=_LATE), Parameters=kept, DisableRollback=True,
+        Capabilities=["CAPABILITY_IAM"],
+    )  # fmt: skip
+    world.until(lambda: status(world) == "UPDATE_FAILED")
+    deploys(world, 1)
+
+
+def test_a_change_set_that_nobody_carried_out_is_left_to_whoever_made_it(world: AwsWorld) -> None:
+    """Until it is carried out its stack bears no tags, so that it is not deployer's to delete."""
+    client = world.simulation.client("cloudformation")
+    client.create_change_set(
+        StackName=_NAME, ChangeSetName="mine", ChangeSetType="CREATE", TemplateBody=template(),
+        Parameters=[
+            {"ParameterKey": "PipelineName", "ParameterValue": _NAME},
+            {"ParameterKey": "RepoBranch", "ParameterValue": "x"},
+        ],
+        Capabilities=["CAPABILITY_IAM"],
+        Tags=[{"Key": key, "Value": value} for key, value in environment(_X).tags.items()],
+    )  # fmt: skip
+    assert "exists without deployer's tags" in fails(world, 0)
+    assert status(world) == "REVIEW_IN_PROGRESS"
+    client.delete_stack(StackName=_NAME)
+    world.until(lambda: not status(world))
+    deploys(world, 1)
+
+
+# --- what overtakes what ------------------------------------------------------------------------------------------
+
+
+def is_gone(world: AwsWorld) -> None:
+    left = world.simulation.of(environment(_X))
+    assert left == {"stacks": [], "pipelines": [], "roles": [], "leftovers": []}
+
+
+def test_a_branch_is_deleted_while_its_stack_is_being_created(world: AwsWorld) -> None:
+    world.move(_X, 0)
+    world.tasks()
+    assert status(world) == "CREATE_IN_PROGRESS"
+    delivery = world.drop(_X)
+    world.run()
+    assert world.outcome(delivery)[0] == "deleted"
+    is_gone(world)
+
+
+def test_a_branch_is_deleted_while_its_stack_is_being_updated(world: AwsWorld) -> None:
+    deploys(world, 0)
+    world.move(_X, 1, template=template(Late=_LATE))
+    world.tasks()
+    assert status(world) == "UPDATE_IN_PROGRESS"
+    delivery = world.drop(_X)
+    world.run()
+    assert world.outcome(delivery)[0] == "deleted"
+    is_gone(world)
+
+
+def test_a_branch_that_is_back_while_it_is_being_deleted_gets_a_new_stack(world: AwsWorld) -> None:
+    deploys(world, 0)
+    before = world.stack(_X)
+    world.drop(_X)
+    world.until(lambda: status(world) == "DELETE_IN_PROGRESS")
+    deploys(world, 1)
+    after = world.stack(_X)
+    assert before is not None
+    assert after is not None
+    assert after["id"] != before["id"]
+    assert world.record(environment(_X)).stack_arn == after["id"]
