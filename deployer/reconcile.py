@@ -394,7 +394,7 @@ class Reconciler:
         return run.snooze(Task.SYNC, seconds=_ROOM_SECONDS)
 
     def _update(self, run: Run) -> Verdict:
-        if run.work.recovered and not run.work.updated:
+        if run.work.recovered and (not run.work.updated or self._is_stuck(run)):
             run.guard()
             run.cloud.continue_rollback(run.name, run.token("recover"))
             return run.snooze(Task.SYNC)
@@ -405,6 +405,12 @@ class Reconciler:
         if not changed:
             return run.again(Task.SYNC)
         return run.snooze(Task.SYNC)
+
+    @staticmethod
+    def _is_stuck(run: Run) -> bool:
+        """Whether this goal's own update stopped half-way: that comes after it was ordered, not before."""
+        stack = run.cloud.stack(run.name)
+        return stack is not None and stack.phase is Phase.STUCK
 
     def _see_to_execution(self, run: Run, stack: Stack) -> Verdict:
         """The stack is as wanted: find the execution of the wanted commit, or have one started."""
@@ -539,7 +545,7 @@ class Reconciler:
         run.record = run.record.but(failure={**asdict(failure), **place, "url": url})
         what, _, _ = decision.reason.partition(": ")
         where = f" at {place['file']}:{place['line']}" if place else ""
-        reason = f"{what}: {failure}"
+        reason = f"{what}: {failure}{f'; {decision.remedy}' if decision.remedy else ''}"
         return self._reporter.failed(run, reason, url, f"{failure.resource}{where}: {failure.reason}")
 
     def _place(self, run: Run, failure: Failure) -> dict[str, Any]:

@@ -219,10 +219,15 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The step, and why, in words for people."""
+    """The step, and why, in words for people.
+
+    Attributes:
+        remedy: what a person must do, where the reason ends with it.
+    """
 
     step: Step
     reason: str
+    remedy: str = ""
 
 
 MAX_DELETIONS = 3  # failed deletions of a stack within one goal
@@ -242,43 +247,44 @@ def decide(desired: Desired, observed: Observed) -> Decision:
         )
     if not observed.owned:
         return Decision(Step.FAIL, f"stack {stack.name} exists without deployer's tags for this environment")
-    wanted = Decision(row.deploy if desired.exists else row.delete, f"its stack is {stack.status}: {row.why}")
-    refused = _refused(wanted.step, stack, observed)
-    if refused:
-        return Decision(Step.FAIL, refused)
-    if wanted.step is Step.TRIGGER:
+    step = row.deploy if desired.exists else row.delete
+    reason, remedy = _refused(step, stack, observed)
+    if reason:
+        return Decision(Step.FAIL, f"{reason}; {remedy}" if remedy else reason, remedy)
+    if step is Step.TRIGGER:
         return _from_ready(stack, desired, observed)
-    return wanted
+    return Decision(step, f"its stack is {stack.status}: {row.why}", row.why if step is Step.FAIL else "")
 
 
-def _refused(step: Step, stack: Stack, observed: Observed) -> str:
-    """Why a step that the table names is not taken; empty if it is."""
+def _refused(step: Step, stack: Stack, observed: Observed) -> tuple[str, str]:
+    """Why a step that the table names is not taken, and what a person must do; empty if it is taken."""
     told = stack.reason or stack.status
     match step:
         case Step.DELETE | Step.REPLACE if (
             stack.phase is Phase.UNDELETED and observed.deletions >= MAX_DELETIONS
         ):
-            return f"its stack could not be deleted: {told}"
+            return f"its stack could not be deleted: {told}", ""
         case Step.DELETE | Step.REPLACE if stack.protected and not observed.unlocks:
-            return f"its stack is {stack.status} and has termination protection, which a person must take off first"
-        case Step.REPLACE if stack.phase is Phase.UNDELETED and not observed.disposable:
-            return f"its stack is {stack.status} and needs a person: {stack.reason}"
-        case Step.REPLACE if stack.phase is Phase.WEDGED and observed.created:
-            return f"its stack could not be created: {told}"
-        case Step.REPLACE if stack.status in REFUSED and not observed.asked:
-            return f"its stack could not be created: {told}; push a mended commit, or redeploy"
-        case Step.REPLACE if stack.status in REFUSED and observed.refusals >= MAX_REFUSALS:
             return (
-                f"its stack could not be created from this template and these parameters {observed.refusals} times;"
-                " change them, or redeploy"
+                f"its stack is {stack.status} and has termination protection, which a person must take off first",
+                "",
             )
+        case Step.REPLACE if stack.phase is Phase.UNDELETED and not observed.disposable:
+            return f"its stack is {stack.status} and needs a person: {stack.reason}", ""
+        case Step.REPLACE if stack.phase is Phase.WEDGED and observed.created:
+            return f"its stack could not be created: {told}", ""
+        case Step.REPLACE if stack.status in REFUSED and not observed.asked:
+            return f"its stack could not be created: {told}", "push a mended commit, or redeploy"
+        case Step.REPLACE if stack.status in REFUSED and observed.refusals >= MAX_REFUSALS:
+            reason = f"its stack could not be created from this template and these parameters {observed.refusals} times"
+            return f"{reason}; change them, or redeploy", ""
         case Step.RECOVER if observed.recovered:
             return (
-                f"its stack is {stack.status} again: {told}; continue its rollback in the console, skipping what"
-                " cannot be rolled back, then redeploy"
+                f"its stack is {stack.status} again: {told}",
+                "continue its rollback in the console, skipping what cannot be rolled back, then redeploy",
             )
         case _:
-            return ""
+            return "", ""
 
 
 def _from_ready(stack: Stack, desired: Desired, observed: Observed) -> Decision:
