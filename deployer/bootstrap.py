@@ -20,8 +20,9 @@ from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.errors import ConfigError
-from deployer.intake import Intake, Resyncer
+from deployer.intake import Intake
 from deployer.reconcile import Options, Reconciler
+from deployer.resyncing import Resyncer
 from deployer.tally import note
 from deployer.validation import Linter
 
