@@ -3,18 +3,19 @@
 --
 -- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it, so that all of a lane is in one
 -- slot of a Redis Cluster. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 but for tests).
---   :queue         LIST of environment keys, next first        :items     HASH environment -> work (JSON)
+--   :queue, :later  LISTs of environment keys, next first       :items     HASH environment -> work (JSON)
 --   :snoozed       ZSET environment -> when it comes back (ms) :state     HASH who holds the lane
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
 --   :activity      LIST of JSON, newest first                  :counters  HASH
--- An environment with work is in :items and in exactly one of :queue and :snoozed. The work that runs is in
--- :state only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
+-- An environment with work is in :items and in exactly one of :queue, :later and :snoozed. What a resync wants waits in
+-- :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
 
 local P, op = KEYS[1], ARGV[1]
 local C = redis.call
 local clock = C('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[2])
-local queue, items, snoozed, state = P .. ':queue', P .. ':items', P .. ':snoozed', P .. ':state'
+local queue, later = P .. ':queue', P .. ':later'
+local items, snoozed, state = P .. ':items', P .. ':snoozed', P .. ':state'
 local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
 local TRIES_LIMIT, ERROR_LIMIT = 20, 300
@@ -88,6 +89,7 @@ local function one_of(older, newer, ttl)
   local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
   older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')
   older.polls = 0
+  older.looked_at = math.max(older.looked_at or 0, newer.looked_at or 0)
   return older
 end
 
@@ -99,6 +101,14 @@ end
 
 local function resting(work) return (work.not_before or 0) > now end
 
+-- where work waits: what a resync wants lets everything else pass
+local function place_of(work) return work.cause == 'resync' and later or queue end
+
+-- what waits for a resync's turn, and is now wanted by more than a resync, waits no longer for that
+local function advance(work)
+  if place_of(work) == queue and C('LREM', later, 1, work.environment) == 1 then C('RPUSH', queue, work.environment) end
+end
+
 -- put work into the lane: 'new', or older than what may be there since it was 'running' meanwhile; what was 'dead' is
 -- as old as its wish
 local function put(work, was, ttl)
@@ -109,21 +119,28 @@ local function put(work, was, ttl)
     local newer = was == 'new' or (was == 'dead' and (work.accepted_at or 0) > (there.accepted_at or 0))
     work = newer and merged(there, work, ttl) or merged(work, there, ttl)
     -- what sleeps after a fault is left asleep by whatever only joins it: a rate limit is not to be knocked at
-    if not resting(work) and C('ZREM', snoozed, env) == 1 then C('RPUSH', queue, env) end
+    if not resting(work) and C('ZREM', snoozed, env) == 1 then C('RPUSH', place_of(work), env) end
+    advance(work)
   elseif was == 'running' then
-    C('LPUSH', queue, env)
+    C('LPUSH', place_of(work), env)
   else
-    C('RPUSH', queue, env)
+    C('RPUSH', place_of(work), env)
   end
   C('HSET', items, env, cjson.encode(work))
   return work
 end
 
+-- the next that waits, at the head of the queue
+local function first()
+  if C('EXISTS', queue) == 0 and C('EXISTS', later) == 1 then C('RPUSH', queue, C('LPOP', later)) end
+  return C('LINDEX', queue, 0)
+end
+
 local function hand_out(grace)
-  local env = C('LINDEX', queue, 0)
+  local env = first()
   while env and C('HEXISTS', items, env) == 0 do  -- half of it was lost; the next resync sees to that environment
     C('LPOP', queue)
-    env = C('LINDEX', queue, 0)
+    env = first()
   end
   if not env then
     C('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
@@ -285,9 +302,12 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
         work = merged(work, cjson.decode(newer), ttl)
       end
       C('HSET', items, env, cjson.encode(work))
-      if not newer or resting(work) then  -- else it stands where it belongs in the queue already
+      if not newer or resting(work) then  -- else it waits already
         C('LREM', queue, 0, env)
+        C('LREM', later, 0, env)
         C('ZADD', snoozed, work.not_before or (now + seconds * 1000), env)
+      else
+        advance(work)
       end
     end
   end
@@ -298,7 +318,8 @@ end
 function ops.sweep(grace, ttl, max_attempts)
   for _, env in ipairs(C('ZRANGEBYSCORE', snoozed, '-inf', now)) do
     C('ZREM', snoozed, env)
-    C('RPUSH', queue, env)
+    local text = C('HGET', items, env)
+    if text then C('RPUSH', place_of(cjson.decode(text)), env) end
   end
   local status, due = held('status'), (tonumber(held('until')) or 0) <= now
   if status == 'running' and due then

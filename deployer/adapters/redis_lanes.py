@@ -188,9 +188,10 @@ class RedisLanes:
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(f"{prefix}:state")
         pipe.lrange(f"{prefix}:queue", 0, -1)
+        pipe.lrange(f"{prefix}:later", 0, -1)
         pipe.hgetall(f"{prefix}:items")
         pipe.zrange(f"{prefix}:snoozed", 0, -1, withscores=True)
-        state, queue, items, snoozed = pipe.execute()
+        state, queue, later, items, snoozed = pipe.execute()
         status = state.get("status", "idle")
         if status == "idle" and not items:
             return None
@@ -200,7 +201,7 @@ class RedisLanes:
             status=status,
             environment=state.get("env", ""),
             task=state.get("task", ""),
-            waiting=[Work.from_json(items[key]) for key in queue if key in items],
+            waiting=[Work.from_json(items[key]) for key in [*queue, *later] if key in items],
             snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
             lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
         )

@@ -73,6 +73,16 @@ class Handed:
     token: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """An entry that was there, and where: its place in a list, or when it is due."""
+
+    entry: Entry
+    among: list[Entry] | None = None
+    place: int = 0
+    due: float = 0
+
+
 @dataclass
 class Lane:
     """All that is known of one repository."""
@@ -83,6 +93,7 @@ class Lane:
     max_attempts: int
 
     waiting: list[Entry] = field(default_factory=list)
+    later: list[Entry] = field(default_factory=list)  # what a resync wants; it waits until nothing else does
     snoozed: dict[str, tuple[float, Entry]] = field(
         default_factory=dict
     )  # environment: when it is due, and what
@@ -175,7 +186,7 @@ class Lane:
         for environment, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
             if due <= now:
                 del self.snoozed[environment]
-                self.waiting.append(entry)
+                self._place_of(entry).append(entry)
         if self.status == "idle":
             return self._hand_out(now)
         if self.until > now:
@@ -275,47 +286,53 @@ class Lane:
 
     # --- places ---------------------------------------------------------------------------------------------
 
-    def _take_out(self, environment: str) -> tuple[Entry, int | None, float] | None:
-        """What waits or sleeps for an environment, with its place in the queue or the time it is due."""
-        for place, entry in enumerate(self.waiting):
-            if entry.environment == environment:
-                return self.waiting.pop(place), place, 0
+    def _place_of(self, entry: Entry) -> list[Entry]:
+        return self.later if entry.cause == Cause.RESYNC else self.waiting
+
+    def _take_out(self, environment: str) -> Place | None:
+        """What waits or sleeps for an environment, with its place in its list or the time it is due."""
+        for among in (self.waiting, self.later):
+            for place, entry in enumerate(among):
+                if entry.environment == environment:
+                    return Place(among.pop(place), among, place)
         if environment in self.snoozed:
             due, entry = self.snoozed.pop(environment)
-            return entry, None, due
+            return Place(entry, due=due)
         return None
 
     def _put(self, now: float, entry: Entry, was: str) -> Entry:
         """Put an entry that is "new", or was "running" or "dead" while newer work may have come."""
         if there := self._take_out(entry.environment):
-            later = was == "new" or (was == "dead" and entry.accepted_at > there[0].accepted_at)
-            older, newer = (there[0], entry) if later else (entry, there[0])
+            newest = was == "new" or (was == "dead" and entry.accepted_at > there.entry.accepted_at)
+            older, newer = (there.entry, entry) if newest else (entry, there.entry)
             entry = self._merge(now, older, newer)
             self._stand(now, entry, there)
         else:
-            self.waiting.insert(0 if was == "running" else len(self.waiting), entry)
+            among = self._place_of(entry)
+            among.insert(0 if was == "running" else len(among), entry)
         return entry
 
     def _put_aside(self, now: float, entry: Entry, due: float) -> None:
         """Snoozed, unless something came while it ran that is not to wait."""
         if there := self._take_out(entry.environment):
-            entry = self._merge(now, entry, there[0])
+            entry = self._merge(now, entry, there.entry)
             if entry.not_before <= now:
                 self._stand(now, entry, there)
                 return
         self.snoozed[entry.environment] = due, entry
 
-    def _stand(self, now: float, entry: Entry, there: tuple[Entry, int | None, float]) -> None:
+    def _stand(self, now: float, entry: Entry, there: Place) -> None:
         """In the place of what was there; what slept wakes, unless the entry rests."""
-        _, place, due = there
-        if place is not None:
-            self.waiting.insert(place, entry)
-        elif entry.not_before > now:
-            self.snoozed[entry.environment] = due, entry
+        if there.among is not None and not (there.among is self.later and entry.cause != Cause.RESYNC):
+            there.among.insert(there.place, entry)
+        elif there.among is None and entry.not_before > now:
+            self.snoozed[entry.environment] = there.due, entry
         else:
-            self.waiting.append(entry)
+            self._place_of(entry).append(entry)
 
     def _hand_out(self, now: float) -> Handed | None:
+        if self.later and not self.waiting:
+            self.waiting.append(self.later.pop(0))
         if not self.waiting:
             self.status, self.sent = "idle", None
             return None
@@ -360,12 +377,12 @@ class Lane:
 
     def violations(self) -> Iterator[str]:
         """Each broken invariant, with its number."""
-        places = [each.environment for each in self.waiting] + list(self.snoozed)
+        places = [each.environment for each in [*self.waiting, *self.later]] + list(self.snoozed)
         if len(places) != len(set(places)):
             yield f"1: an environment is in two places: {places}"
         if (self.status == "running") != (self.running is not None):
             yield f"2: {self.status}, and {self.running} runs"
-        entries = [*self.waiting, *(entry for _, entry in self.snoozed.values())]
+        entries = [*self.waiting, *self.later, *(entry for _, entry in self.snoozed.values())]
         entries += [self.running] if self.running else []
         waits = [delivery for entry in entries for delivery in entry.waiting_deliveries()]
         queued = [delivery for delivery, record in self.deliveries.items() if record.outcome == "queued"]
@@ -379,8 +396,8 @@ class Lane:
                 record = self.deliveries[delivery]
                 if (record.outcome, record.letter) != ("dead-lettered", name):
                     yield f"4: {delivery} of {name} is {record}"
-        if self.status == "idle" and self.waiting:
-            yield f"7: nobody is given {self.waiting[0].environment}"
+        if self.status == "idle" and (self.waiting or self.later):
+            yield f"7: nobody is given {[*self.waiting, *self.later][0].environment}"
         if self.status == "sent":
             first = self.waiting[0] if self.waiting else None
             if first is None or (first.environment, first.task) != (self.sent.environment, self.sent.task):
@@ -399,4 +416,5 @@ def _charged(stays: Entry, one: Entry, other: Entry) -> Any:
 
 def _joined(stays: Entry, joins: Entry) -> Any:
     deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
-    return stays.but(deliveries=",".join(deliveries), polls=0)
+    looked_at = max(stays.looked_at, joins.looked_at)
+    return stays.but(deliveries=",".join(deliveries), polls=0, looked_at=looked_at)

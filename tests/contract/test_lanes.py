@@ -678,3 +678,25 @@ def test_a_server_that_is_away_is_told_and_quickly() -> None:
         away.ping()
     with pytest.raises(UnavailableError):
         push(away, "d1")
+
+
+def test_a_push_waits_for_one_task_of_a_resync_at_most(lanes: RedisLanes) -> None:
+    first = resync(lanes, "development:refs/heads/a")
+    for name in "bcd":
+        resync(lanes, f"development:refs/heads/{name}")
+    push(lanes, "d1")
+    assert begin(lanes, first.dispatch).environment == "development:refs/heads/a"
+    again = Again(Work("development:refs/heads/a", cause=Cause.RESYNC, task=Task.TRIGGER))
+    dispatch = lanes.finish(HELLO, first.dispatch.token, again)
+    assert dispatch is not None
+    assert dispatch.environment == X
+    begin(lanes, dispatch)
+    dispatch = lanes.finish(HELLO, dispatch.token, Done("deployed", ""))
+    assert dispatch is not None
+    assert (dispatch.environment, dispatch.task) == ("development:refs/heads/a", Task.TRIGGER), (
+        "it goes on first"
+    )
+
+
+def resync(lanes: RedisLanes, environment: str) -> Any:
+    return lanes.accept(HELLO, Work(environment=environment, cause=Cause.RESYNC))

@@ -56,7 +56,7 @@ LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "last_error", "not_before", "began_at", "tries", *CALLS,
+    "last_error", "not_before", "began_at", "tries", "looked_at", *CALLS,
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
@@ -138,7 +138,10 @@ class LaneMachine(RuleBasedStateMachine):
     )
     def accept_undelivered(self, environment: str, cause: Cause) -> Any:
         cause, task = (Cause.RESYNC, Task.RESYNC) if environment == RESYNC_KEY else (cause, Task.SYNC)
-        return self.accept_both(Work(environment, task=task, cause=cause, goal=f"g{self.number()}", sha="c"))
+        n = self.number()
+        return self.accept_both(
+            Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
+        )
 
     @precondition(lambda self: self.model.deliveries)
     @rule(target=messages, data=st.data())
@@ -322,6 +325,7 @@ class LaneMachine(RuleBasedStateMachine):
         model = replace(
             self.model,
             waiting=[known(each) for each in self.model.waiting],
+            later=[known(each) for each in self.model.later],
             snoozed={name: (due, known(entry)) for name, (due, entry) in self.model.snoozed.items()},
             running=known(self.model.running) if self.model.running else None,
             letters={name: replace(each, work=known(each.work)) for name, each in self.model.letters.items()},
@@ -339,14 +343,18 @@ class LaneMachine(RuleBasedStateMachine):
         for name in ("state", "items", "environments", "dead", "counters"):
             pipe.hgetall(f"{PREFIX}:{name}")
         pipe.lrange(f"{PREFIX}:queue", 0, -1)
+        pipe.lrange(f"{PREFIX}:later", 0, -1)
         pipe.lrange(f"{PREFIX}:activity", 0, -1)
         pipe.zrange(f"{PREFIX}:snoozed", 0, -1, withscores=True)
         pipe.zscore("deployer:lanes", HELLO.key)
         for delivery in self.model.deliveries:
             pipe.hgetall(f"{PREFIX}:delivery:{delivery}")
             pipe.ttl(f"{PREFIX}:delivery:{delivery}")
-        state, items, environments, dead, counters, queue, activity, snoozed, look, *records = pipe.execute()
-        assert set(items) == {*queue, *(name for name, _ in snoozed)}, "1: an environment is in one place"
+        state, items, environments, dead, counters, queue, later, activity, snoozed, look, *records = (
+            pipe.execute()
+        )
+        places = {*queue, *later, *(name for name, _ in snoozed)}
+        assert set(items) == places, "1: an environment is in one place"
         if items or state.get("status", "idle") != "idle":
             assert since_start(look / 1000) <= self.model.look(self.now), "7: it is looked at in time"
         status = state.get("status", "idle")
@@ -365,6 +373,7 @@ class LaneMachine(RuleBasedStateMachine):
         return Lane(
             "acme/hello", LEASE, GRACE, ATTEMPTS,
             waiting=[self.entry(json.loads(items[name])) for name in queue],
+            later=[self.entry(json.loads(items[name])) for name in later],
             snoozed={name: (since_start(due / 1000), self.entry(json.loads(items[name]))) for name, due in snoozed},
             running=self.entry(json.loads(state["current"])) if status == "running" else None,
             status=status,
@@ -468,13 +477,18 @@ BREAKAGES = {
     "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
     "lost workers without end": ("work.attempts >= tonumber(max_attempts)", "false"),
     "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
-    "woken and still asleep": ("    C('ZREM', snoozed, env)\n    C('RPUSH'", "    C('RPUSH'"),
+    "woken and still asleep": ("    C('ZREM', snoozed, env)\n    local", "    local"),
     "a replay keeps old attempts": (
         "work.attempts, work.tries, work.polls, work.goal = 0, '', 0,",
         "work.polls, work.goal = 0,",
     ),
     "calls are counted twice": ("charge(stays, older, newer)", "charge(stays, stays, stays)"),
     "calls are told by nobody": ("for name, by in pairs(cjson.decode(counts)) do count(name, by) end", ""),
+    "a resync lets nothing pass": ("return work.cause == 'resync' and later or queue", "return queue"),
+    "a push waits as a resync does": (
+        "if place_of(work) == queue and C('LREM', later",
+        "if false and C('LREM', later",
+    ),
     "an attempt is not noted": ("note_try(work, work, why)", ""),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
