@@ -17,6 +17,7 @@ from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
 from deployer.adapters.redis_client import Budget, connect
+from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.errors import ConfigError
@@ -85,6 +86,11 @@ class Deployer:
         return self.host.clone_token(full_name)
 
     @cached_property
+    def inventory(self) -> RedisInventory:
+        """All stacks, listed once for all repositories."""
+        return RedisInventory(self.clouds, self.client)
+
+    @cached_property
     def linter(self) -> Linter | None:
         """Looks at templates before AWS does."""
         return CfnLint()
@@ -97,7 +103,7 @@ class Deployer:
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
-        return Resyncer(self.config, self.host, self.clouds, self.lanes)
+        return Resyncer(self.config, self.host, self.inventory, self.lanes)
 
     @cached_property
     def reconciler(self) -> Reconciler:

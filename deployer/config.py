@@ -75,6 +75,9 @@ class Config:
     resync_seconds: float = _setting(
         "DEPLOYER_RESYNC_SECONDS", "time between scheduled resyncs of a repository; 0 for none"
     )
+    orphan_seconds: float = _setting(
+        "DEPLOYER_ORPHAN_SECONDS", "how long a resync leaves what stands without its branch"
+    )
     drain_seconds: float = _setting("DEPLOYER_DRAIN_SECONDS", "time a stopping process has to end its work")
     concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
     web_host: str = _setting("DEPLOYER_WEB_HOST", "address the web listens on")
@@ -210,6 +213,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         retry_seconds=number("DEPLOYER_RETRY_SECONDS", 15, 0.05, 3600),
         poll_seconds=number("DEPLOYER_POLL_SECONDS", 4, 0.05, 600),
         resync_seconds=number("DEPLOYER_RESYNC_SECONDS", 3600, 0, 7 * 86400),
+        orphan_seconds=number("DEPLOYER_ORPHAN_SECONDS", 3600, 0, 30 * 86400),
         drain_seconds=number("DEPLOYER_DRAIN_SECONDS", 30, 0, 3600),
         concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256)),
         web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),

@@ -1,5 +1,6 @@
 """The door: everything that may become work passes here on its way into a lane."""
 
+import time
 from dataclasses import dataclass
 
 from deployer.config import Config
@@ -117,14 +118,20 @@ class Intake:
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha)
         return self._accept(environment.repository, work)
 
-    def resync(self, repository: Repository) -> Accepted:
+    def resync(self, repository: Repository, age: float = 0) -> Accepted:
         """Queue a look at a whole repository.
+
+        Args:
+            repository: which.
+            age: how old a listing of all stacks may be, in seconds; people want a new one.
 
         Raises:
             PermanentError: the repository is not served here.
         """
         self.insist(repository)
-        return self._accept(repository, Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC))
+        oldest = time.time() - age
+        work = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, looked_at=oldest)
+        return self._accept(repository, work)
 
     def replay(self, letter: str) -> Accepted:
         """Queue a dead letter once more.

@@ -112,7 +112,8 @@ class Work(_Value):
         deletions: how often a deletion failed and was ordered again.
         stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline execution that this goal started or found.
-        looked_at: when its stack was last looked at, or an operation ordered (epoch seconds).
+        looked_at: when its stack was last looked at, or an operation ordered (epoch seconds). Of a resync: the oldest
+            listing of all stacks that will do.
         aws_calls, github_calls: how many calls this goal has made; those for the stages' statuses are counted apart.
     """
 
@@ -194,9 +195,12 @@ class EnvironmentRecord(_Value):
         receipt: what the last teardown removed and retained; see `deployer.teardown`.
         teardown: the repository's settings for a teardown, as last deployed; see `deployer.preferences`.
         refused, refusals: the digest whose creation failed last, and how often in a row.
+        applied: the pipeline's stack as deployer last applied it; see `deployer.drift`.
+        drift: how the stack differs from that, in words; empty if it does not.
         calls: what its last goal cost: `aws`, `github`, and `aws_stages`, `github_stages` for the stages' statuses.
         held_at: the ref's head when another commit was deployed, because a person said so or the head asks to be
-            skipped; a resync leaves it so until the head moves.
+            skipped; a resync leaves it so until the head moves. Of production also where a person chose the tag.
+        asked_tags: the tags that production was asked for, the last hundred: none of them was missed.
     """
 
     repository: str
@@ -227,11 +231,27 @@ class EnvironmentRecord(_Value):
     refused: str = ""
     refusals: int = 0
     calls: dict[str, int] = field(default_factory=dict)
+    applied: dict[str, Any] = field(default_factory=dict)
+    drift: str = ""
+    asked_tags: list[str] = field(default_factory=list)
     updated_at: float = 0
 
     def but(self, **changes: Any) -> "EnvironmentRecord":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(_Value):
+    """What the resyncs of a repository have seen that the next one needs.
+
+    Attributes:
+        orphans: since when environments have been seen without a ref (epoch seconds), by key.
+        tags: the names of all tags; None before the first resync.
+    """
+
+    orphans: dict[str, float] = field(default_factory=dict)
+    tags: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from deployer.environments import Environment, Kind, Repository
-from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, StageState, Work
+from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, Seen, StageState, Work
 from deployer.refs import Ref
 from deployer.release import Release
 from deployer.stacks import Failure, Resource, Stack
@@ -26,11 +26,13 @@ class Head:
         object: what the ref itself points to: a commit, or the tag object of an annotated tag.
         sha: the commit, peeled.
         message: that commit's message.
+        at: of a tag, when it was made (epoch seconds): the tag object's time, or else the commit's; 0 if unknown.
     """
 
     object: str
     sha: str
     message: str = ""
+    at: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,34 @@ class Clouds(Protocol):
         """One cloud for each account and region that any target uses."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Stacks as a listing showed them that began then (epoch seconds)."""
+
+    began: float
+    stacks: Sequence[Stack]
+
+
+class Inventory(Protocol):
+    """All stacks with deployer's tags in every account and region: one listing serves all who ask."""
+
+    def stacks(self, repository: Repository, since: float, patience: float = ...) -> Listed:
+        """The stacks that bear a repository's tag, as a listing showed them that began at `since` or later.
+
+        Args:
+            repository: whose.
+            since: epoch seconds; where the last listing is older, a new one is made.
+            patience: seconds to wait for one that somebody else makes.
+
+        Raises:
+            ThrottledError: somebody else still makes one.
+            TransientError: AWS is away.
+        """
+
+    def repositories(self, since: float, patience: float = ...) -> list[Repository]:
+        """The repositories that any stack's tags name, likewise."""
+
+
 # --- Lanes and ledger ---------------------------------------------------------------------------------------------
 
 
@@ -402,6 +432,20 @@ class Lanes(Protocol):
 
     def keep(self) -> None:
         """Note that what was lost is found again."""
+
+    def seen(self, repository: Repository) -> Seen:
+        """What the resyncs of a repository have seen."""
+
+    def see(self, repository: Repository, seen: Seen) -> None:
+        """Keep what a resync has seen."""
+
+    def turn(self, every: float, at_once: int) -> float:
+        """Take the next of the turns that all resyncs share: in how many seconds it comes.
+
+        Args:
+            every: seconds from one turn to the next.
+            at_once: how many come at once after a quiet time.
+        """
 
     def counters(self) -> dict[str, int]:
         """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""

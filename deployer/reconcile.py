@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from deployer.drift import applied, drift
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
@@ -31,6 +32,11 @@ _HEARD_SECONDS = 86400  # events that came within a day will come again
 _ROOM_SECONDS = 300.0  # between two looks for room in a region
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
+# what a resync wants begins in turns, so that a thousand repositories at once are no storm for GitHub or AWS:
+# an App may ask GitHub 5,000 times an hour, and each of these asks some five times
+_TURN_SECONDS = 4.0
+_TURNS_AT_ONCE = 60
+_ASKED_TAGS = 100
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
 
@@ -155,14 +161,15 @@ class Reconciler:
     def _sync(self, run: Run) -> Verdict:
         if run.work.execution:
             return self._follow(run)
-        if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
-            return run.snooze()
+        if waiting := self._waits(run):
+            return waiting
         wanted = self._wants(run)
         stack = run.cloud.stack(run.name)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
         if taken_back and not deleting and (waiting := self._teardown.cancelled(run)):
             return waiting
+        self._note_drift(run, stack if wanted else None)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
         return self._act(run, decision, stack, wanted=wanted)
@@ -198,6 +205,30 @@ class Reconciler:
             case _:
                 # its pipeline's stack is gone, what that deployed may not be
                 return run.again(Task.DELETE)
+
+    def _waits(self, run: Run) -> Snooze | None:
+        """Wait for the turn that a resync's goal begins with, or on while a shared look shows the stack at work."""
+        if run.work.cause == Cause.RESYNC and not run.work.polls and not run.work.sha:
+            seconds = self._lanes.turn(_TURN_SECONDS, _TURNS_AT_ONCE)
+            return run.snooze(seconds=seconds) if seconds else None
+        return run.snooze() if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at) else None
+
+    def _note_drift(self, run: Run, stack: Stack | None) -> None:
+        """Tell of what someone else changed in the stack; who only looks leaves it so.
+
+        Raises:
+            Settled: it is the only thing that could be mended, and nobody asked for that.
+        """
+        work, record = run.work, run.record
+        if stack is None or work.created or work.updated or work.recovered:
+            return
+        if not run.environment.owns(stack.tags):
+            return
+        if stack.phase is Phase.READY:
+            run.record = record = record.but(drift=drift(stack, record.applied))
+        ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
+        if work.cause == Cause.RESYNC and record.drift and ended:
+            raise Settled(run.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))
 
     def _wants(self, run: Run) -> bool:
         """Find what should be: sets the work's commit and ref and returns True, or False if it should be gone."""
@@ -240,8 +271,16 @@ class Reconciler:
         self._refuse_stale(run, head)
         if head is None:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
+        if work.cause == Cause.RESYNC and run.record.ref and run.record.ref != name:
+            self._refuse_backwards(run, ref, head)
         self._take(run, ref, head)
         return True
+
+    def _refuse_backwards(self, run: Run, ref: Ref, head: Head) -> None:
+        """Leave production as it is unless a tag that no webhook told of is newer than its own."""
+        current = self._host.head(run.repository, Ref.parse(run.record.ref))
+        if run.record.held_at or current is None or not 0 < current.at < head.at:
+            raise Settled(run.done(Outcome.SKIPPED, f"{ref} is not known to be newer than {run.record.ref}"))
 
     def _adopt_production(self, run: Run) -> None:
         """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
@@ -271,7 +310,10 @@ class Reconciler:
         run.work = work.but(ref=ref.name, sha=sha)
         if sha != run.record.commit:
             run.note("pending", outcome="", reason="", stages=[], execution="")
-        held = head.object if work.cause == Cause.REDEPLOY and sha != head.sha else ""
+        chosen = sha != head.sha or (ref.is_tag and (ref.name != run.record.ref or bool(run.record.held_at)))
+        held = head.object if work.cause == Cause.REDEPLOY and chosen else ""
+        if ref.is_tag and ref.name not in run.record.asked_tags:
+            run.record = run.record.but(asked_tags=[*run.record.asked_tags, ref.name][-_ASKED_TAGS:])
         run.record = run.record.but(ref=ref.name, commit=sha, held_at=held)
         if work.cause == Cause.PUSH:
             run.record = run.record.but(
@@ -335,6 +377,7 @@ class Reconciler:
             or (stack is not None and stack.tags.get("deployer:commit") != work.sha),
             refusals=run.record.refusals if digest == run.record.refused and not insists else 0,
             unlocks=work.cause == Cause.TEARDOWN and run.environment.kind is not Kind.DEVELOPMENT,
+            drifted=insists and bool(run.record.drift),
         )
 
     # --- the steps ----------------------------------------------------------------------------------------------
@@ -425,6 +468,8 @@ class Reconciler:
             refused="",
             refusals=0,
         )
+        if run.work.created or run.work.updated or run.work.recovered or not run.record.applied:
+            run.record = run.record.but(applied=applied(stack), drift="")
         executions = run.cloud.executions(run.name)
         newest = executions[0] if executions else None
         if newest and not newest.sha:  # unless it was started here, for a commit that is known
@@ -538,6 +583,8 @@ class Reconciler:
             digest = stack.tags.get("deployer:digest", "")
             before = run.record.refusals if run.record.refused == digest else 0
             run.record = run.record.but(refused=digest, refusals=before + 1)
+        if run.work.updated and stack.phase is Phase.READY:
+            run.record = run.record.but(applied=applied(stack))  # its rollback was an update as well
         failure, url = run.cloud.failure(stack.arn), run.cloud.stack_url(stack.arn)
         if failure is None:
             return self._reporter.failed(run, decision.reason, url)

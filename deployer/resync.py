@@ -1,14 +1,19 @@
 """Compares what should exist with what does, for a whole repository, and says what is to be done: pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from deployer.drift import drift
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.ledger import EnvironmentRecord, Outcome
 from deployer.refs import Ref
 from deployer.stacks import Phase, Stack
 
+ACTIONS = ("provision", "update", "trigger", "check", "delete")
 _SETTLED = {str(Outcome.DEPLOYED), str(Outcome.FAILED), str(Outcome.SKIPPED)}
+_MOVES = {Phase.BUSY, Phase.DELETING}
+# what a stack that nobody is to wait for needs, where the table says more than that it stands
+_MENDS = {Phase.WEDGED: "provision", Phase.UNDELETED: "provision", Phase.STUCK: "update"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,115 +21,214 @@ class Planned:
     """One environment that needs a look.
 
     Attributes:
-        action: `provision`, `check`, or `delete`, as far as can be said without asking more.
+        action: one of `ACTIONS`, as far as can be said without asking more: `check` is an update or a trigger,
+            whichever the commit's files call for, or none.
         reason: why, in words for people.
         ref: the ref to deploy, empty for a deletion.
+        due: when it is to be done (epoch seconds); 0 for at once.
     """
 
     environment: Environment
     action: str
     reason: str
     ref: str = ""
+    due: float = 0
 
 
-def plan(
-    repository: Repository,
-    default_branch: str,
-    refs: Mapping[Ref, str],
-    stacks: Iterable[Stack],
-    records: Iterable[EnvironmentRecord],
-) -> list[Planned]:
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An environment that has stacks, or a record, and no ref.
+
+    Attributes:
+        stacks: the pipeline's stack and those that it deployed, as far as they bear the environment's tags.
+        reason: what is gone.
+        mine: whether a resync removes it: it is a development environment.
+    """
+
+    environment: Environment
+    stacks: tuple[Stack, ...]
+    reason: str
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that a plan is made from.
+
+    Attributes:
+        default_branch: the short name of the repository's default branch.
+        refs: every live branch and tag with the object it points to.
+        stacks: the repository's stacks with deployer's tags; those of others are passed over.
+        records: what the ledger knows of this repository.
+        listed_at: when the stacks were looked at (epoch seconds). What the ledger learnt later counts more.
+        missed_tag: a tag newer than production's that no webhook told of.
+    """
+
+    repository: Repository
+    default_branch: str
+    refs: Mapping[Ref, str]
+    stacks: Iterable[Stack]
+    records: Iterable[EnvironmentRecord]
+    listed_at: float = float("inf")
+    missed_tag: Ref | None = None
+
+
+def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) -> list[Planned]:
     """What a resync has to do for a repository; empty if all is as it should be.
 
     An environment whose commit is the live one and whose end was told needs no look while its stack stands. A
-    production that exists is never moved by a resync, and one that never was is not made from a guess at its tag.
+    production that was never seen is not made from a guess at its tag.
 
     Args:
-        repository: the repository.
-        default_branch: the short name of its default branch.
-        refs: every live branch and tag with the object it points to.
-        stacks: stacks with deployer's tags; those of other repositories are passed over.
-        records: what the ledger knows of this repository.
+        known: what is known of the repository.
+        orphaned: since when development environments have been seen without a ref, by key (epoch seconds).
+        now: epoch seconds.
+        grace: how long such an environment is left, in seconds.
     """
-    known = {record.environment: record for record in records}
-    standing = {stack.name: stack for stack in stacks if stack.phase is not Phase.GONE}
+    records = {record.environment: record for record in known.records}
+    standing = {stack.name: stack for stack in known.stacks if stack.phase is not Phase.GONE}
     found: list[Planned] = []
-    for ref, live in sorted(refs.items(), key=lambda item: item[0].name):
+    for ref, live in sorted(known.refs.items(), key=lambda item: item[0].name):
         if ref.is_tag:
             continue
-        environment = Environment.of_ref(repository, ref, default_branch)
-        record = known.get(environment.key)
-        if planned := _branch(environment, ref, live, record, standing.get(environment.stack_name)):
+        environment = Environment.of_ref(known.repository, ref, known.default_branch)
+        record = records.get(environment.key)
+        stack = standing.get(environment.stack_name)
+        if planned := _branch(environment, ref, live, record, stack, known.listed_at):
             found.append(planned)
-    if planned := _production(Environment(repository, Kind.PRODUCTION), refs, known, standing):
+    if planned := _production(known, records, standing):
         found.append(planned)
-    found.extend(_orphans(repository, default_branch, refs, standing.values(), known))
+    for orphan in orphans(known):
+        if orphan.mine and not _was_left(orphan, records.get(orphan.environment.key)):
+            due = orphaned.get(orphan.environment.key, now) + grace
+            found.append(Planned(orphan.environment, "delete", orphan.reason, due=due if due > now else 0))
     return found
 
 
+def _was_left(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
+    """Whether all that stands was left by a teardown, which said why: it is left to people."""
+    left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
+    return bool(orphan.stacks) and all(stack.arn in left for stack in orphan.stacks)
+
+
+def orphans(known: Known) -> list[Orphan]:
+    """Environments that stand without a ref: branches that are gone, and production whose tag is.
+
+    Staging is none: a default branch does not go without a person's doing, and another takes its place.
+    """
+    records = {record.environment: record for record in known.records}
+    found: dict[str, Orphan] = {}
+
+    def note(environment: Environment, reason: str, *stacks: Stack) -> None:
+        before = found.get(environment.key)
+        mine = environment.kind is Kind.DEVELOPMENT
+        all_ = (*(before.stacks if before else ()), *stacks)
+        found[environment.key] = Orphan(environment, all_, reason, mine)
+
+    for stack in known.stacks:
+        name = ref_from_tags(stack.tags)
+        if not name or stack.phase is Phase.GONE:
+            continue
+        environment = _of_stack(known, stack, name)
+        record = records.get(environment.key) if environment else None
+        if not environment or (record and record.updated_at > known.listed_at and record.state == "deleted"):
+            continue
+        if reason := _without_ref(known, environment, Ref.parse(name)):
+            note(environment, reason, stack)
+    for record in records.values():
+        environment = Environment.from_key(known.repository, record.environment)
+        told = record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)
+        if environment.branch is None or told or environment.key in found:
+            continue
+        if reason := _without_ref(known, environment, environment.branch):
+            note(environment, reason)
+    return list(found.values())
+
+
+def _of_stack(known: Known, stack: Stack, ref: str) -> Environment | None:
+    """Whose stack it is, if it bears every tag of an environment of this repository."""
+    kind = stack.tags.get("deployer:environment")
+    if kind == Kind.PRODUCTION and ref.startswith("refs/tags/"):
+        environment = Environment(known.repository, Kind.PRODUCTION)
+    elif kind == Kind.DEVELOPMENT and ref.startswith("refs/heads/"):
+        environment = Environment(known.repository, Kind.DEVELOPMENT, Ref.parse(ref))
+    else:
+        return None
+    return environment if environment.owns(stack.tags) else None
+
+
+def _without_ref(known: Known, environment: Environment, ref: Ref) -> str:
+    if ref in known.refs or ref.branch == known.default_branch:
+        return ""
+    if environment.kind is Kind.PRODUCTION:
+        return f"its tag {ref.short} is gone from GitHub; only a person deletes production"
+    return f"{ref.short} is gone from GitHub"
+
+
 def _branch(
-    environment: Environment, ref: Ref, live: str, record: EnvironmentRecord | None, stack: Stack | None
+    environment: Environment,
+    ref: Ref,
+    live: str,
+    record: EnvironmentRecord | None,
+    stack: Stack | None,
+    listed_at: float,
 ) -> Planned | None:
     settled = record is not None and (
         (record.commit == live and record.outcome in _SETTLED) or record.held_at == live
     )
+    if settled and record:
+        if record.updated_at > listed_at:
+            return None  # what the listing shows of it may be older than its end
+        return _settled(environment, ref, record, stack)
     if stack is None:
-        if settled and record and record.outcome != Outcome.DEPLOYED:
-            return None  # skipped, or refused for a reason that only a new commit can change
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
-    if settled:
-        return None
+    if stack.phase in _MENDS:
+        return Planned(environment, _MENDS[stack.phase], f"its stack is {stack.status}", ref.name)
     why = (
         f"its last known commit is {record.commit[:12]}"
         if record and record.commit
         else "nothing is known of it"
     )
-    return Planned(environment, "check", f"{ref.short} is at {live[:12]}; {why}", ref.name)
+    same = stack.phase is Phase.READY and stack.tags.get("deployer:commit") == live
+    action = "trigger" if same else "check"
+    return Planned(environment, action, f"{ref.short} is at {live[:12]}; {why}", ref.name)
 
 
-def _production(
-    environment: Environment,
-    refs: Mapping[Ref, str],
-    known: Mapping[str, EnvironmentRecord],
-    standing: Mapping[str, Stack],
+def _settled(
+    environment: Environment, ref: Ref, record: EnvironmentRecord, stack: Stack | None
 ) -> Planned | None:
-    record = known.get(environment.key)
-    stack = standing.get(environment.stack_name)
-    if record and record.ref and stack is None and record.outcome == Outcome.DEPLOYED:
-        if Ref.parse(record.ref) in refs:
-            return Planned(
-                environment, "provision", f"production is gone; its tag was {record.ref}", record.ref
-            )
-        return None
-    if record is None and stack is not None:
-        tag = ref_from_tags(stack.tags)
-        return Planned(
-            environment, "check", "nothing is known of it", tag if tag and Ref.parse(tag) in refs else ""
-        )
+    """What an environment needs whose live commit came to its end."""
+    if stack is None:
+        if record.outcome != Outcome.DEPLOYED:
+            return None  # skipped, or refused for a reason that only a new commit can change
+        return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
+    if stack.phase in _MOVES:
+        return Planned(environment, "check", f"its stack is {stack.status}", ref.name)
+    if stack.phase in _MENDS and record.outcome == Outcome.DEPLOYED:
+        return Planned(environment, _MENDS[stack.phase], f"its stack is {stack.status}", ref.name)
+    changed = drift(stack, record.applied)
+    if changed != record.drift:
+        return Planned(environment, "check", changed or "its drift is gone", ref.name)
     return None
 
 
-def _orphans(
-    repository: Repository,
-    default_branch: str,
-    refs: Mapping[Ref, str],
-    stacks: Iterable[Stack],
-    known: Mapping[str, EnvironmentRecord],
-) -> Iterable[Planned]:
-    """Branches that are gone while a stack bears their tags: the pipeline's, or one that it deployed.
-
-    What a teardown left, and said why, is left.
-    """
-    found: dict[str, Planned] = {}
-    for stack in stacks:
-        name = ref_from_tags(stack.tags)
-        if not name or not name.startswith("refs/heads/"):
-            continue
-        ref = Ref.parse(name)
-        environment = Environment(repository, Kind.DEVELOPMENT, ref)
-        record = known.get(environment.key)
-        left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
-        mine = environment.owns(stack.tags) and stack.arn not in left
-        if mine and ref not in refs and ref.branch != default_branch:
-            found[environment.key] = Planned(environment, "delete", f"{ref.short} is gone from GitHub")
-    return found.values()
+def _production(
+    known: Known, records: Mapping[str, EnvironmentRecord], standing: Mapping[str, Stack]
+) -> Planned | None:
+    environment = Environment(known.repository, Kind.PRODUCTION)
+    record, stack = records.get(environment.key), standing.get(environment.stack_name)
+    if record is None:
+        if stack is None:
+            return None
+        tag = ref_from_tags(stack.tags)
+        live = tag if tag and Ref.parse(tag) in known.refs else ""
+        return Planned(environment, "check", "nothing is known of it", live)
+    if known.missed_tag:
+        why = f"{known.missed_tag.short} is newer than {record.ref}, and no webhook told of it"
+        return Planned(environment, "check", why, known.missed_tag.name)
+    if not record.ref or Ref.parse(record.ref) not in known.refs or record.updated_at > known.listed_at:
+        return None
+    if record.outcome not in _SETTLED and not record.held_at:
+        return Planned(environment, "check", f"{record.ref} has not come to its end", record.ref)
+    planned = _settled(environment, Ref.parse(record.ref), record, stack)
+    return replace(planned, reason=f"production: {planned.reason}") if planned else None

@@ -1,33 +1,53 @@
 """Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable
 
 from deployer.config import Config
-from deployer.environments import Repository, from_tag_value
-from deployer.errors import DeployerError, PayloadError, TransientError
-from deployer.ledger import RESYNCED, Cause, Work
-from deployer.ports import Clouds, Done, Host, Lanes
-from deployer.resync import Planned, plan
-from deployer.stacks import Stack
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import DeployerError
+from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
+from deployer.ports import Done, Host, Inventory, Lanes
+from deployer.refs import Ref
+from deployer.resync import ACTIONS, Known, Orphan, Planned, orphans, plan
+
+_PATIENCE_SECONDS = 5.0  # of a worker, for a listing that another one makes
+_ASKED_TAGS = 30  # of more new tags only the last by name are asked about: each costs a call or three
 
 
 class Resyncer:
-    """Makes a repository's plan and puts it into the lane."""
+    """Makes a repository's plan and puts it into the lane.
 
-    def __init__(self, config: Config, host: Host, clouds: Clouds, lanes: Lanes) -> None:
+    Args:
+        config: says which repositories are served, and how long orphans are left.
+        host: GitHub.
+        inventory: AWS's stacks.
+        lanes: takes the work, and knows what was seen.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        host: Host,
+        inventory: Inventory,
+        lanes: Lanes,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._config = config
         self._host = host
-        self._clouds = clouds
+        self._inventory = inventory
         self._lanes = lanes
+        self._clock = clock
 
-    def repositories(self, told: Callable[[str], None]) -> list[Repository]:
+    def repositories(self, told: Callable[[str], None], age: float = 0) -> list[Repository]:
         """Every repository that is served and can be found: in Redis, named in the settings, or by its stacks.
 
         The last two are what is left after Redis was wiped.
 
         Args:
             told: is told what could not be asked.
+            age: how old a listing of all stacks may be, in seconds.
 
         Raises:
             UnavailableError: Redis is away.
@@ -35,53 +55,94 @@ class Resyncer:
         found = {each.key: each for each in self._lanes.repositories()}
         found = {**{each.key: each for each in self._config.named_repositories()}, **found}
         try:
-            tags = {stack.tags.get("deployer:repository", "") for stack in self._stacks()}
+            for each in self._inventory.repositories(time.time() - age):
+                found.setdefault(each.key, each)
         except DeployerError as error:
             told(f"only repositories known to Redis and the settings are looked at: {error}")
-            tags = set()
-        for tag in tags:
-            with suppress(PayloadError):
-                tagged = Repository.parse(from_tag_value(tag) or "")
-                found.setdefault(tagged.key, tagged)
         return sorted(
             (each for each in found.values() if self._config.allows(each)), key=lambda each: each.key
         )
 
-    def plan(self, repository: Repository) -> list[Planned]:
+    def plan(self, repository: Repository, since: float = 0) -> list[Planned]:
         """What a resync would do now.
+
+        Args:
+            repository: which.
+            since: how old a listing of all stacks will do (epoch seconds).
 
         Raises:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read.
         """
-        return plan(
-            repository,
-            self._host.default_branch(repository),
-            self._host.refs(repository),
-            self._stacks(),
-            self._lanes.environments(repository),
-        )
+        seen = self._lanes.seen(repository)
+        known = self._known(repository, seen, since, patience=60)
+        return plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
 
-    def _count_room(self) -> None:
-        """Keep up to date how full the regions are, for admission and forecast: two calls each, once an hour."""
-        for cloud in self._clouds.every():
-            with suppress(TransientError):  # this resync has done what it was for
-                cloud.room()
+    def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
+        """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).
 
-    def _stacks(self) -> Iterator[Stack]:
-        for cloud in self._clouds.every():
-            yield from cloud.stacks()
+        Raises:
+            TransientError, PermanentError: as `plan`.
+        """
+        seen = self._lanes.seen(repository)
+        found = orphans(self._known(repository, seen, since, patience=60))
+        now, grace = self._clock(), self._config.orphan_seconds
+        return [
+            (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
+        ]
 
-    def run(self, repository: Repository) -> Done:
+    def run(self, repository: Repository, work: Work) -> Done:
         """Queue the plan; work that waits for an environment already is joined, never doubled."""
-        planned = self.plan(repository)
-        for each in planned:
-            work = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
-            self._lanes.accept(repository, work)  # this task holds the lane: nothing to dispatch
-        counts = {
-            action: sum(each.action == action for each in planned)
-            for action in ("provision", "check", "delete")
-        }
-        self._count_room()
-        words = ", ".join(f"{count} to {action}" for action, count in counts.items() if count)
-        return Done(RESYNCED, words or "nothing to do")
+        seen, now = self._lanes.seen(repository), self._clock()
+        known = self._known(repository, seen, work.looked_at, _PATIENCE_SECONDS)
+        planned = plan(known, seen.orphans, now, self._config.orphan_seconds)
+        due = [each for each in planned if not each.due]
+        for each in due:
+            wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
+            self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
+        orphaned = [each.environment.key for each in planned if each.action == "delete"]
+        tags = sorted(ref.name for ref in known.refs if ref.is_tag)
+        found = Seen({key: seen.orphans.get(key, now) for key in orphaned}, tags)
+        if found != seen:
+            self._lanes.see(repository, found)
+        counts = {action: sum(each.action == action for each in due) for action in ACTIONS}
+        words = [f"{count} to {action}" for action, count in counts.items() if count]
+        if left := len(planned) - len(due):
+            words.append(f"{left} to delete later")
+        return Done(RESYNCED, ", ".join(words) or "nothing to do")
+
+    def _known(self, repository: Repository, seen: Seen, since: float, patience: float) -> Known:
+        listed = self._inventory.stacks(repository, since, patience)
+        default_branch, refs = self._host.default_branch(repository), self._host.refs(repository)
+        records = self._lanes.environments(repository)
+        production = Environment(repository, Kind.PRODUCTION).key
+        record = next((each for each in records if each.environment == production), None)
+        missed = self._missed_tag(repository, refs, seen, record) if record else None
+        return Known(repository, default_branch, refs, listed.stacks, records, listed.began, missed)
+
+    def _missed_tag(
+        self, repository: Repository, refs: dict[Ref, str], seen: Seen, record: EnvironmentRecord
+    ) -> Ref | None:
+        """A tag that came since the last resync, that no webhook told of, and that is newer than production's own.
+
+        GitHub sends no event for more than three tags that are pushed at once. What stood before the first resync is
+        no news; neither is anything while a person has chosen the tag that production runs.
+        """
+        own = Ref.parse(record.ref) if record.ref else None
+        if seen.tags is None or own is None or own not in refs or record.held_at:
+            return None
+        if record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+            return None  # it is on its way, or for people to look at
+        told = {*seen.tags, *record.asked_tags, own.name}
+        missed = sorted(
+            (ref for ref in refs if ref.is_tag and ref.name not in told), key=lambda ref: ref.name
+        )
+        if not missed:
+            return None
+        dated = [(self._made(repository, ref), ref) for ref in missed[-_ASKED_TAGS:]]
+        at, newest = max(dated, key=lambda each: (each[0], each[1].name))
+        return newest if 0 < self._made(repository, own) < at else None
+
+    def _made(self, repository: Repository, tag: Ref) -> float:
+        head = self._host.head(repository, tag)
+        return head.at if head else 0

@@ -71,6 +71,7 @@ def environment(record: EnvironmentRecord, base_url: str) -> Json:
         "receipt": receipt(record.receipt),
         "calls": {name: record.calls.get(name, 0) for name in CALLS} if record.calls else None,
         "region": record.region or None,
+        "drift": record.drift or None,
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
         "updated_at": iso(record.updated_at),

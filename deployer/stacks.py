@@ -130,6 +130,8 @@ class Stack:
     reason: str = ""
     protected: bool = False  # by termination protection
     parent: str = ""  # ARN of the stack that it is a resource of
+    changed_at: float = 0  # when its last update, or else its creation, was ordered (epoch seconds)
+    parameters: str = ""  # a hash of their values
 
     @property
     def phase(self) -> Phase:
@@ -202,6 +204,7 @@ class Observed:
         asked: whether people ask for it now, by a push or redeploy, or want a commit that was not tried yet. A
             creation that failed is tried again only then.
         refusals: how often in a row a stack made of the same could not be created.
+        drifted: someone else changed the stack since deployer applied it, and a person asks for it once more.
         unlocks: whether termination protection is deployer's own, and a person asked for the deletion.
     """
 
@@ -215,6 +218,7 @@ class Observed:
     asked: bool = True
     refusals: int = 0
     unlocks: bool = False
+    drifted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,4 +298,6 @@ def _from_ready(stack: Stack, desired: Desired, observed: Observed) -> Decision:
         if observed.updated:
             return Decision(Step.FAIL, "its stack was changed by someone else during the update; push again")
         return Decision(Step.UPDATE, "its template or parameters changed")
+    if observed.drifted and not observed.updated:
+        return Decision(Step.UPDATE, "its stack was changed outside deployer, and is to be as it was")
     return Decision(Step.TRIGGER, "its stack is as wanted")

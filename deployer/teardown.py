@@ -243,7 +243,7 @@ class Teardown:
         receipt = self._closed(run, "partly" if retained else "removed")
         run.record = run.record.but(
             generation=run.record.generation + 1, open={}, stages=[], execution="", applications=[], stack_arn="",
-            prepared="", region="", failure={}, refused="", refusals=0, receipt=receipt,
+            prepared="", region="", failure={}, refused="", refusals=0, receipt=receipt, applied={}, drift="",
         )  # fmt: skip
         self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)

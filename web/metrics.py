@@ -99,7 +99,7 @@ class _Ledger(Collector):
                 *self._counters(),
                 *self._lanes(),
                 *self._dead_letters(),
-                self._environments(),
+                *self._environments(),
                 *self._rooms(),
             ]
             self._deployer.lanes.ping()  # last: one that is full or read-only still tells what it holds
@@ -173,17 +173,20 @@ class _Ledger(Collector):
                     family.add_metric([room.account, room.region], getattr(room, what))
         return families.values()
 
-    def _environments(self) -> Metric:
+    def _environments(self) -> list[Metric]:
+        records = self._deployer.lanes.environments()
         family = GaugeMetricFamily(
             "deployer_environments", "Environments by kind and state", labels=["kind", "state"]
         )
-        tally = Tally(
-            (record.environment.partition(":")[0], record.state or "unknown")
-            for record in self._deployer.lanes.environments()
-        )
+        tally = Tally((record.environment.partition(":")[0], record.state or "unknown") for record in records)
         for labels, number in sorted(tally.items()):
             family.add_metric(list(labels), number)
-        return family
+        drifted = GaugeMetricFamily(
+            "deployer_environments_drifted",
+            "Environments whose stack someone else changed since deployer applied it",
+            value=sum(bool(record.drift) for record in records),
+        )
+        return [family, drifted]
 
 
 def _calls(counters: Mapping[str, int]) -> list[Metric]:

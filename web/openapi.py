@@ -112,6 +112,7 @@ _SCHEMAS: Json = {
             {"oneOf": [_named("Calls"), {"type": "null"}]},
             "What its last deployment or teardown cost, failed attempts too.",
         ),
+        drift=_told(_TEXT_OR_NULL, "What someone else changed in its stack since deployer applied it."),
         region=_told(_TEXT_OR_NULL, "The AWS region of its stack, once it was chosen."),
         stack_arn=_TEXT_OR_NULL,
         generation=_told(_WHOLE, "How often it was torn down."),

@@ -18,6 +18,7 @@ _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
 _LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
+_LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 _ALIVE_SECONDS = 90.0  # longer than between two looks, whatever they have to do
 
@@ -96,7 +97,7 @@ class Scheduler:
 
     def _resync(self, repository: Repository) -> None:
         try:
-            self._deployer.intake.resync(repository)
+            self._deployer.intake.resync(repository, listing_age(self._deployer.config.resync_seconds))
         except UnavailableError:
             raise
         except DeployerError as error:
@@ -110,13 +111,23 @@ class Scheduler:
         if self._searched == turn:
             return
         failed: list[str] = []
-        found = self._deployer.resyncer.repositories(failed.append)
+        age = listing_age(self._deployer.config.resync_seconds)
+        found = self._deployer.resyncer.repositories(failed.append, age)
         for text in failed:
             _log.warning("looking for repositories: %s", text)
         self._found = {each.key: each for each in found}
         self._searched = None if failed and self._owed else turn
         if failed:
             self._next_look += _AGAIN_SECONDS
+
+
+def listing_age(period: float) -> float:
+    """How old a listing of all stacks may be for a scheduled resync: a few listings serve a whole round.
+
+    Its age only makes a resync look where it need not, or find something one round later: what is done is decided by a
+    look of its own.
+    """
+    return min(period / 4, _LONGEST_AGE)
 
 
 def _turn(at: float, period: float) -> int:

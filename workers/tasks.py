@@ -154,7 +154,7 @@ class Runner:
             )
         try:
             if work.environment == RESYNC_KEY:
-                return self._deployer.resyncer.run(repository)
+                return self._deployer.resyncer.run(repository, work)
             return self._deployer.reconciler.run(repository, work, guard)
         except LaneLostError:
             return None

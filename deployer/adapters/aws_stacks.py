@@ -1,5 +1,6 @@
 """CloudFormation's answers as the core's values, and the emptying of a stack's buckets."""
 
+import hashlib
 import json
 import logging
 import re
@@ -32,6 +33,7 @@ _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.I
 
 def read(described: Any) -> Stack:
     """A stack from one entry of DescribeStacks."""
+    changed = described.get("LastUpdatedTime") or described.get("CreationTime")
     return Stack(
         arn=str(described["StackId"]),
         name=str(described["StackName"]),
@@ -40,7 +42,15 @@ def read(described: Any) -> Stack:
         reason=_line(described.get("StackStatusReason")),
         protected=bool(described.get("EnableTerminationProtection")),
         parent=str(described.get("ParentId") or ""),
+        changed_at=changed.timestamp() if changed else 0,
+        parameters=_hash_of(described.get("Parameters", [])),
     )
+
+
+def _hash_of(parameters: Iterable[Any]) -> str:
+    """Tells whether parameters differ; of those with NoEcho AWS shows asterisks."""
+    values = sorted((each["ParameterKey"], each.get("ParameterValue", "")) for each in parameters)
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] if values else ""
 
 
 def resource(summary: Any) -> Resource:

@@ -14,6 +14,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -112,15 +113,19 @@ class GitHubHost:
             found = self._ref(repository, ref)
             if found is None:
                 return None
-            target = found["object"]
+            target, made = found["object"], None
             for _ in range(_TAG_DEPTH):
                 if target["type"] != "tag":
                     break
-                target = self._get(repository, f"/git/tags/{target['sha']}")["object"]
+                tag = self._get(repository, f"/git/tags/{target['sha']}")
+                made = made or (tag.get("tagger") or {}).get("date")
+                target = tag["object"]
             if target["type"] != "commit":
                 raise PermanentError(f"{ref} of {repository} leads to a {target['type']}, not to a commit")
             commit = self._get(repository, f"/git/commits/{target['sha']}")
-            return Head(str(found["object"]["sha"]), str(target["sha"]), str(commit.get("message") or ""))
+            made = made or (commit.get("committer") or {}).get("date")
+            message = str(commit.get("message") or "")
+            return Head(str(found["object"]["sha"]), str(target["sha"]), message, _seconds(made))
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """The files of deployer right in a folder at a commit: one call, and one for each such file.
@@ -497,3 +502,11 @@ def _continues(text: str, at: int) -> bool:
         or unicodedata.category(here).startswith("M")
         or "\U0001f3fb" <= here <= "\U0001f3ff"  # skin tones
     )
+
+
+def _seconds(date: Any) -> float:
+    """A date of GitHub's in epoch seconds; 0 where there is none."""
+    try:
+        return datetime.fromisoformat(str(date)).timestamp()
+    except ValueError:
+        return 0

@@ -21,6 +21,7 @@ from deployer.ledger import (
     DeliveryRecord,
     EnvironmentRecord,
     Outcome,
+    Seen,
     Work,
     whole,
 )
@@ -33,6 +34,7 @@ _NAMES = "deployer:names"  # stack name -> repository and environment key
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _PROBE = "deployer:probe"
+_TURN = "deployer:turn"  # when the next turn of a resync's work comes (ms)
 _BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
 _BEATS = ("worker", "scheduler", "event")
 _LONGEST_LOOK_MS = 60_000
@@ -40,6 +42,14 @@ _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
 _IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
 _NO_COUNTS: Mapping[str, int] = {}
+
+# KEYS[1], now, every, at_once: all in ms. Turns that nobody took are kept, so many of them
+_NEXT_TURN = """
+local now, every, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local turn = math.max(tonumber(redis.call('GET', KEYS[1])) or 0, now - every * at_once)
+redis.call('SET', KEYS[1], string.format('%.0f', turn + every), 'PX', 86400000)
+return string.format('%.0f', math.max(turn + every - now, 0))
+"""
 
 
 class RedisLanes:
@@ -69,6 +79,7 @@ class RedisLanes:
         self.clock_offset_ms = clock_offset_ms
         source = resources.files("deployer.adapters").joinpath("lanes.lua").read_text()
         self._script: Any = client.register_script(source)
+        self._next_turn: Any = client.register_script(_NEXT_TURN)
 
     # --- the lane ---------------------------------------------------------------------------------------------
 
@@ -305,6 +316,23 @@ class RedisLanes:
         """See `Lanes.keep`."""
         with unavailable():
             self._redis.set(_KEPT, "1")
+
+    def seen(self, repository: Repository) -> Seen:
+        """See `Lanes.seen`."""
+        with unavailable():
+            text = self._redis.get(f"{_prefix(repository.full_name)}:seen")
+        return Seen.from_json(text) if text else Seen()
+
+    def see(self, repository: Repository, seen: Seen) -> None:
+        """See `Lanes.see`."""
+        with unavailable():
+            self._redis.set(f"{_prefix(repository.full_name)}:seen", seen.to_json())
+
+    def turn(self, every: float, at_once: int) -> float:
+        """See `Lanes.turn`."""
+        with unavailable():
+            arguments = [self._server_now(), int(every * 1000), at_once]
+            return float(self._next_turn(keys=[_TURN], args=arguments)) / 1000
 
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""

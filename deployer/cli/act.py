@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import (
     RefType,
@@ -69,10 +70,10 @@ def resync(
 
 
 def _dry_run(deployer: "Deployer", chosen: list[Repository], *, json_: bool) -> None:
-    found, failed = [], []
+    found, failed, asked_at = [], [], time.time()
     for each in chosen:
         try:
-            found += [(each, planned) for planned in deployer.resyncer.plan(each)]
+            found += [(each, planned) for planned in deployer.resyncer.plan(each, asked_at)]
         except DeployerError as error:
             failed.append(f"{each}: {error}")
             if len(chosen) > 1:  # the others are still worth a look
@@ -88,18 +89,26 @@ def _dry_run(deployer: "Deployer", chosen: list[Repository], *, json_: bool) -> 
                     "action": plan.action,
                     "ref": plan.ref,
                     "reason": plan.reason,
+                    "due": shapes.iso(plan.due),
                 }
                 for each, plan in found
             ]
         )
     else:
-        rows = [[each, short(each, plan.environment.key), plan.action, plan.reason] for each, plan in found]
+        rows = [
+            [each, short(each, plan.environment.key), plan.action, f"{plan.reason}{_when(plan.due)}"]
+            for each, plan in found
+        ]
         headings = ["Repository", "Environment", "Action", "Why"]
         if len(chosen) == 1:
             headings, rows = headings[1:], [row[1:] for row in rows]
         output.table(headings, rows, empty="nothing to do")
     if failed:
         raise DeployerError(f"{len(failed)} of {len(chosen)} repositories could not be looked at")
+
+
+def _when(due: float) -> str:
+    return f"; due in {shapes.span(max(0.0, due - time.time()))}" if due else ""
 
 
 def _queue_resyncs(

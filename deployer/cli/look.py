@@ -1,5 +1,6 @@
 """Commands that only look: `status`, `why`, `lanes`, `orphans`."""
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def _status_row(record: EnvironmentRecord) -> list[str]:
     return [
         record.repository,
         short(Repository.parse(record.repository), record.environment),
-        record.state,
+        f"{record.state} (drift)" if record.drift else record.state,
         record.commit[:8],
         output.compact(record.stages),
         record.outcome,
@@ -158,6 +159,7 @@ def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.region,
+            "drift": record.drift,
             "execution": record.execution,
             "calls": shapes.calls_words(record.calls),
             "page": shapes.page_url(record, public_url),
@@ -268,41 +270,56 @@ def _short(lane: Lane, key: str) -> str:
 @click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
 @json_option
 def orphans(repository: Repository | None, *, json_: bool) -> None:
-    """List development stacks whose branch is gone from GitHub.
+    """List stacks whose branch or tag is gone from GitHub.
 
-    A resync of their repository deletes them.
+    Those of a branch are deleted by a resync, once they have stood so for DEPLOYER_ORPHAN_SECONDS. Production is
+    deleted by people only.
     """
-    deployer = wired()
+    deployer, asked_at = wired(), time.time()
     looked_at = (
         [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
     )
     found, failed = [], 0
     for each in looked_at:
         try:
-            planned = deployer.resyncer.plan(each)
+            found += deployer.resyncer.orphans(each, asked_at)
         except DeployerError as error:
             if repository:
                 raise
             output.note(f"{each}: {error}")  # the others are still worth a look
             failed += 1
-            continue
-        found += [(each, plan) for plan in planned if plan.action == "delete"]
     if json_:
         output.as_json(
             [
                 {
-                    "repository": each.full_name,
-                    "environment": plan.environment.key,
-                    "environment_id": plan.environment.stack_name,
-                    "reason": plan.reason,
+                    "repository": orphan.environment.repository.full_name,
+                    "environment": orphan.environment.key,
+                    "environment_id": orphan.environment.stack_name,
+                    "reason": orphan.reason,
+                    "due": shapes.iso(due),
+                    "stacks": [{"name": stack.name, "arn": stack.arn} for stack in orphan.stacks],
                 }
-                for each, plan in found
+                for orphan, due in found
             ]
         )
     else:
         rows = [
-            [each, short(each, plan.environment.key), plan.environment.stack_name] for each, plan in found
+            [
+                orphan.environment.repository,
+                name_of(orphan.environment),
+                "\n".join(stack.name for stack in orphan.stacks),
+                "\n".join(stack.arn.split(":")[3] for stack in orphan.stacks if stack.arn.count(":") > 3),
+                _due(due),
+            ]
+            for orphan, due in found
         ]
-        output.table(["Repository", "Branch", "Stack"], rows, empty="no orphans")
+        output.table(["Repository", "Branch", "Stacks", "Region", "Deleted"], rows, empty="no orphans")
     if failed:
         raise DeployerError(f"{failed} of {len(looked_at)} repositories could not be looked at")
+
+
+def _due(at: float) -> str:
+    if not at:
+        return "by people only"
+    left = at - time.time()
+    return f"in {shapes.span(left)}" if left > 0 else "by the next resync"

@@ -31,6 +31,7 @@ SETTINGS = {
     "DEPLOYER_MAX_ATTEMPTS": "6",
     "DEPLOYER_CONCURRENCY": "2",
     "DEPLOYER_RESYNC_SECONDS": "0",
+    "DEPLOYER_ORPHAN_SECONDS": "0",
     "DEPLOYER_DRAIN_SECONDS": "2",  # less than a slow call takes: tasks are handed back
     "DEPLOYER_LOG_LEVEL": "INFO",
 }

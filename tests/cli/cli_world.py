@@ -27,6 +27,7 @@ SETTINGS = {
     "DEPLOYER_GITHUB_TOKEN": "hush-token",
     "DEPLOYER_POLL_SECONDS": "1",
     "DEPLOYER_MAX_ATTEMPTS": "2",
+    "DEPLOYER_ORPHAN_SECONDS": "0",
 }
 PIPELINE = (
     "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
@@ -55,7 +56,12 @@ class World:
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
         # in the place of the parts that would be made when first asked for
         vars(self.deployer).update(
-            linter=None, host=self.host, clouds=FakeClouds(self.cloud), queue=self.queue, lanes=self.lanes
+            linter=None,
+            host=self.host,
+            clouds=FakeClouds(self.cloud),
+            queue=self.queue,
+            lanes=self.lanes,
+            client=self.redis,
         )
         self.host.create(REPOSITORY)
 

@@ -1,6 +1,7 @@
 """CloudFormation and CodePipeline in memory."""
 
 import hashlib
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,11 +46,22 @@ class _FakeStack:
     stuck: set[str] = field(default_factory=set)  # logical ids that could not be deleted
     why: str = ""
     parent: str = ""
+    changed_at: float = field(default_factory=time.time)
+    parameters: dict[str, str] = field(default_factory=dict)
 
     @property
     def seen(self) -> Stack:
+        values = json.dumps(self.parameters, sort_keys=True) if self.parameters else ""
         return Stack(
-            self.arn, self.name, self.status, dict(self.tags), self.reason, self.protected, self.parent
+            self.arn,
+            self.name,
+            self.status,
+            dict(self.tags),
+            self.reason,
+            self.protected,
+            self.parent,
+            self.changed_at,
+            values,
         )
 
 
@@ -132,6 +144,12 @@ class FakeCloud(Failing):
         """Put a stack into a status."""
         self._live[name].status, self._live[name].reason = status, reason
 
+    def tamper(self, name: str, **parameters: str) -> None:
+        """Let someone update a stack in the console: other values of parameters, or another template."""
+        stack = self._live[name]
+        stack.changed_at, stack.release = time.time(), None
+        stack.parameters = {**stack.parameters, **parameters}
+
     def supersede(self, pipeline: str, execution: str) -> None:
         """Let a newer execution have overtaken this one."""
         self._one(pipeline, execution).status = "superseded"
@@ -182,7 +200,8 @@ class FakeCloud(Failing):
                 return existing.arn
             raise TransientError(f"another stack of the name {name} exists")
         made = _FakeStack(
-            self._arn(name), name, "CREATE_IN_PROGRESS", dict(release.tags), release, token, fate=self._fate("create")
+            self._arn(name), name, "CREATE_IN_PROGRESS", dict(release.tags), release, token, fate=self._fate("create"),
+            parameters=dict(release.parameters),
         )  # fmt: skip
         self._live[name] = made
         return made.arn
@@ -200,7 +219,8 @@ class FakeCloud(Failing):
             return False
         stack.former = (stack.release, stack.tags)
         stack.status, stack.token, stack.reason, stack.cause = "UPDATE_IN_PROGRESS", token, "", None
-        stack.release, stack.tags = release, dict(release.tags)
+        stack.release, stack.tags, stack.parameters = release, dict(release.tags), dict(release.parameters)
+        stack.changed_at = time.time()
         stack.fate = self._fate("update")
         return True
 

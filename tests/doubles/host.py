@@ -21,6 +21,7 @@ class _Repo:
     peeled: dict[str, str] = field(default_factory=dict)  # tag object to commit
     messages: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit to path and content
+    made: dict[str, float] = field(default_factory=dict)  # object to when it was made
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
 
 
@@ -49,6 +50,7 @@ class FakeHost(Failing):
         files: Mapping[str, str | bytes] | None = None,
         message: str = "",
         annotated: str = "",
+        at: float = 0,
     ) -> None:
         """Move a ref to a commit; makes the repository, and the commit, where they are new.
 
@@ -59,11 +61,13 @@ class FakeHost(Failing):
             files: the commit's files; a name without a folder lies in `deploy/`. None for those it has.
             message: the commit's message; empty for the one it has.
             annotated: the id of a tag object that stands between the ref and the commit.
+            at: when the commit, or the tag object, was made.
         """
         repo = self.create(repository)
         repo.refs[Ref.parse(ref)] = annotated or sha
         if annotated:
             repo.peeled[annotated] = sha
+        repo.made[annotated or sha] = at or repo.made.get(annotated or sha, 0)
         repo.messages[sha] = message or repo.messages.get(sha, "")
         if files is not None or sha not in repo.files:
             repo.files[sha] = {
@@ -146,4 +150,4 @@ class FakeHost(Failing):
             return None
         target = repo.refs[ref]
         sha = repo.peeled.get(target, target)
-        return Head(target, sha, repo.messages[sha])
+        return Head(target, sha, repo.messages[sha], repo.made.get(target, 0) if ref.is_tag else 0)

@@ -3,7 +3,7 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord
 from deployer.refs import Ref
-from deployer.resync import plan
+from deployer.resync import Known, plan
 from deployer.stacks import Stack
 
 REPOSITORY = Repository.parse("acme/hello")
@@ -63,6 +63,6 @@ CASES = [
     ("refs", "stacks", "records", "expected"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
 )
 def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
-    found = plan(REPOSITORY, "main", refs, stacks, records)
+    found = plan(Known(REPOSITORY, "main", refs, stacks, records), {}, 0, 0)
     assert [(each.action, each.environment) for each in found] == expected
     assert all(each.reason for each in found)

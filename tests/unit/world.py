@@ -34,7 +34,8 @@ def sha(number: int) -> str:
 class World:
     """Pushes go in at the door; `run` lets tasks and time go on until all is quiet."""
 
-    settings: ClassVar = {"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3"}
+    settings: ClassVar = {"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3",
+        "DEPLOYER_ORPHAN_SECONDS": "0"}
     options = Options()
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class World:
         self.sent: list[Dispatch] = []
         self.deployer = Deployer(load(self.settings))
         parts: dict[str, Any] = {
+            "client": self.redis,
             "lanes": self.lanes,
             "host": self.host,
             "clouds": self.clouds,

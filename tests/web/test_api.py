@@ -145,6 +145,7 @@ def test_an_environment_in_full(site: Site) -> None:
         },
         "calls": {"aws": 6, "github": 5, "aws_stages": 0, "github_stages": 0},
         "region": "eu-west-1",
+        "drift": None,
         "stack_arn": "arn:x",
         "generation": 2,
         "url": f"https://deployer.example/environments/{identity}",
