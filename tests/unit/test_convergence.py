@@ -1,4 +1,4 @@
-"""From any state of GitHub, AWS and the ledger, a resync and quiet time make all as it should be; and what it may not do."""
+"""From any state of GitHub, AWS and the ledger, a resync and quiet time make all as it should be."""
 
 from dataclasses import dataclass, replace
 from typing import Any
