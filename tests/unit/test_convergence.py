@@ -111,7 +111,7 @@ def resync(world: World) -> None:
     world.run(most=400)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(starts=st.lists(STARTS, min_size=3, max_size=3))
 def test_one_resync_and_quiet_time_converge(starts: list[Start]) -> None:
     world = World()
