@@ -22,6 +22,7 @@ from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.errors import ConfigError
 from deployer.intake import Intake
+from deployer.lifecycle import Lifecycle
 from deployer.reconcile import Options, Reconciler
 from deployer.resyncing import Resyncer
 from deployer.tally import note
@@ -104,6 +105,11 @@ class Deployer:
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
         return Resyncer(self.config, self.host, self.inventory, self.lanes)
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """Looks at repositories as a whole."""
+        return Lifecycle(self.config, self.host, self.clouds, self.lanes, self.intake, self.resyncer)
 
     @cached_property
     def reconciler(self) -> Reconciler:

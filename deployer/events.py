@@ -23,6 +23,13 @@ _DUPLICATED = {
     "create": "a push event says the same of a created ref",
     "delete": "a push event says the same of a deleted ref",
 }
+_REPOSITORY_ACTIONS = {
+    "archived", "unarchived", "deleted", "edited", "privatized", "publicized", "renamed", "transferred",
+}  # fmt: skip
+_INSTALLATION_WORDS = {
+    "created": "", "unsuspend": "", "new_permissions_accepted": "", "added": "",
+    "deleted": "removed", "suspend": "removed", "removed": "removed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,24 @@ class Push:
     def deleted(self) -> bool:
         """Whether the ref is gone."""
         return not self.after.strip("0")  # 40 zeros, or 64 where commits have SHA-256 ids
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryChange:
+    """Something happened to repositories as a whole: renamed, archived, out of reach.
+
+    Attributes:
+        about: the event and its action.
+        repositories: those to look at, the one that the event is about first.
+        owner: where it names none: all that are known of this owner.
+        word: `deleted` or `removed` where GitHub's API could afterwards say no more than "not found".
+    """
+
+    delivery: str
+    about: str
+    repositories: tuple[Repository, ...] = ()
+    owner: str = ""
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +142,7 @@ def verify_key(given: str | None, key: str) -> None:
         raise SignatureError("the header X-Deployer-Event-Key is missing or wrong")
 
 
-def parse_github(headers: Mapping[str, str], body: bytes) -> Push | Ping | Ignored:
+def parse_github(headers: Mapping[str, str], body: bytes) -> Push | RepositoryChange | Ping | Ignored:
     """Read a delivery of GitHub whose signature was verified.
 
     Args:
@@ -138,6 +163,10 @@ def parse_github(headers: Mapping[str, str], body: bytes) -> Push | Ping | Ignor
     payload = _json_object(body)
     if kind == "ping":
         return Ping(delivery)
+    if kind in {"repository", "public"}:
+        return _repository_change(delivery, kind, payload)
+    if kind in {"installation", "installation_repositories", "installation_target"}:
+        return _installation_change(delivery, kind, payload)
     if kind != "push":
         reason = _DUPLICATED.get(kind, f"event {kind[:50]} does not drive a pipeline")
         return Ignored(delivery, reason)
@@ -193,6 +222,48 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
     )
 
 
+def _repository_change(delivery: str, kind: str, payload: dict[str, Any]) -> RepositoryChange | Ignored:
+    fields = _object(payload, "repository")
+    repository = Repository.parse(_text(fields, "full_name"))
+    if kind == "public":
+        return RepositoryChange(delivery, "public", (repository,))
+    action = _text(payload, "action")
+    about = f"repository {action[:50]}"
+    changes = _object(payload, "changes") if action in {"edited", "renamed", "transferred"} else {}
+    if action not in _REPOSITORY_ACTIONS or (action == "edited" and "default_branch" not in changes):
+        return Ignored(delivery, f"{about} concerns no pipeline", repository)
+    former: tuple[Repository, ...] = ()
+    if action == "renamed":
+        name = _text(_object(_object(changes, "repository"), "name"), "from")
+        former = (Repository.parse(f"{repository.owner}/{name}"),)
+    elif action == "transferred":
+        owner = _object(_object(changes, "owner"), "from")
+        login = _text(_object(owner, "user" if "user" in owner else "organization"), "login")
+        former = (Repository.parse(f"{login}/{repository.name}"),)
+    return RepositoryChange(
+        delivery, about, (repository, *former), word="deleted" if action == "deleted" else ""
+    )
+
+
+def _installation_change(delivery: str, kind: str, payload: dict[str, Any]) -> RepositoryChange | Ignored:
+    action = _text(payload, "action")
+    about = f"{kind} {action[:50]}"
+    if kind == "installation_target":
+        if action != "renamed":
+            return Ignored(delivery, f"{about} concerns no pipeline")
+        # its repositories have moved one and all; where to, each tells itself
+        former = _text(_object(_object(payload, "changes"), "login"), "from")
+        return RepositoryChange(delivery, about, owner=former)
+    if action not in _INSTALLATION_WORDS:
+        return Ignored(delivery, f"{about} concerns no pipeline")
+    listed = f"repositories_{action}" if kind == "installation_repositories" else "repositories"
+    named = tuple(Repository.parse(_text(each, "full_name")) for each in _objects(payload, listed))
+    owner = _text(_object(_object(payload, "installation"), "account"), "login")
+    return RepositoryChange(
+        delivery, about, named, owner="" if named else owner, word=_INSTALLATION_WORDS[action]
+    )
+
+
 def _message(head_commit: object) -> str:
     """The head commit's message; empty where there is none, as in a deletion."""
     return str(head_commit.get("message") or "") if isinstance(head_commit, dict) else ""
@@ -244,6 +315,14 @@ def _text(fields: dict[str, Any], name: str) -> str:
     if len(value) > _TEXT_LIMIT:
         raise PayloadError(f"field {name} is longer than {_TEXT_LIMIT:,} characters")
     return value
+
+
+def _objects(fields: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects; empty where it is not there."""
+    listed = fields.get(name) or []
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise PayloadError(f"field {name} is not a list of objects")
+    return listed
 
 
 def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
-from deployer.events import CloudEvent, Ignored, Push
+from deployer.events import CloudEvent, Ignored, Push, RepositoryChange
 from deployer.ledger import (
     RESYNC_KEY,
     Cause,
@@ -43,7 +43,7 @@ class Intake:
         self._lanes = lanes
         self._queue = queue
 
-    def github(self, event: Push | Ignored) -> Answer:
+    def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
         """Accept an event of GitHub.
 
         Raises:
@@ -51,6 +51,8 @@ class Intake:
         """
         if isinstance(event, Ignored):
             return self._ignore(event.delivery, event.reason, event.repository)
+        if isinstance(event, RepositoryChange):
+            return self._look_at_all(event)
         if not self._config.allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             return self._ignore(event.delivery, reason, event.repository)
@@ -69,6 +71,28 @@ class Intake:
             pushed_at=event.pushed_at,
         )
         return self._answer(event.delivery, self._accept(event.repository, work, event.delivery, "push"))
+
+    def _look_at_all(self, event: RepositoryChange) -> Answer:
+        """Have each repository of an event looked at; the delivery ends with the first of them.
+
+        That one comes last: where Redis goes away in between, the delivery is as if it had never come.
+        """
+        named = event.repositories
+        if not named:
+            named = tuple(
+                each for each in self._lanes.repositories() if each.owner.lower() == event.owner.lower()
+            )
+        served = [each for each in named if self._config.allows(each)]
+        if not served:
+            names = ", ".join(str(each) for each in named[:3])
+            reason = f"{names} matches none of the patterns in DEPLOYER_REPOSITORIES"
+            if not named:
+                reason = f"no repository of {event.owner} is known here"
+            return self._ignore(event.delivery, reason, named[0] if named else None)
+        work = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, word=event.word)
+        for each in served[:0:-1]:
+            self._accept(each, work)
+        return self._answer(event.delivery, self._accept(served[0], work, event.delivery, event.about))
 
     def aws(self, event: CloudEvent | Ignored) -> Answer:
         """Accept an event of a pipeline or stack.

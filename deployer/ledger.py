@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     IGNORED = "ignored"
     FAILED = "failed"  # people must fix their template, build or rights
     DEAD_LETTERED = "dead-lettered"  # we must fix something
+    RESYNCED = "resynced"  # it told of a whole repository, which was looked at
 
 
 class Cause(StrEnum):
@@ -46,7 +47,7 @@ class Task(StrEnum):
     NOTIFY = "deployer.notify"
 
 
-RESYNCED = "resynced"  # how a resync ends, which is no delivery's outcome
+RESYNCED = str(Outcome.RESYNCED)  # how a resync ends, whoever asked for it
 WORKER_LOST = "WorkerLost"  # the kind of dead letter that the sweeper writes: no exception tells of it
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
@@ -112,6 +113,7 @@ class Work(_Value):
         deletions: how often a deletion failed and was ordered again.
         stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline execution that this goal started or found.
+        word: what GitHub said of the whole repository, where only GitHub can know: `deleted` or `removed`.
         looked_at: when its stack was last looked at, or an operation ordered (epoch seconds). Of a resync: the oldest
             listing of all stacks that will do.
         aws_calls, github_calls: how many calls this goal has made; those for the stages' statuses are counted apart.
@@ -126,6 +128,7 @@ class Work(_Value):
     before: str = ""
     after: str = ""
     default_branch: str = ""
+    word: str = ""
     sha: str = ""
     pushed_at: float = 0
     replaced_after: str = ""
@@ -252,6 +255,41 @@ class Seen(_Value):
 
     orphans: dict[str, float] = field(default_factory=dict)
     tags: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord(_Value):
+    """What is known of a repository as a whole.
+
+    Attributes:
+        id: GitHub's, which stays when the name changes; 0 where it was never asked.
+        state: empty where all is as usual, else `archived`, `renamed`, `replaced`, `deleted` or `removed`.
+        reason: the state in words for people, with what they may do.
+        since: when the state began, in epoch seconds.
+        name: what it is called now, if it is `renamed`.
+        default_branch, private: as last seen.
+        hook: the id of the webhook that delivers here, 0 where it is not known.
+        checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
+        missed: what the last look that found any did: `at`, and how many were `redelivered`, `superseded` or `left`.
+        unchecked: why GitHub does not tell of deliveries, empty where it does.
+    """
+
+    repository: str
+    id: int = 0
+    state: str = ""
+    reason: str = ""
+    since: float = 0
+    name: str = ""
+    default_branch: str = ""
+    private: bool = True
+    hook: int = 0
+    checked_at: float = 0
+    missed: dict[str, float] = field(default_factory=dict)
+    unchecked: str = ""
+
+    def but(self, **changes: Any) -> "RepositoryRecord":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from deployer.environments import Environment, Kind, Repository
-from deployer.ledger import Activity, DeadLetter, DeliveryRecord, EnvironmentRecord, Seen, StageState, Work
+from deployer.ledger import (
+    Activity,
+    DeadLetter,
+    DeliveryRecord,
+    EnvironmentRecord,
+    RepositoryRecord,
+    Seen,
+    StageState,
+    Work,
+)
 from deployer.refs import Ref
 from deployer.release import Release
 from deployer.stacks import Failure, Resource, Stack
@@ -45,8 +54,30 @@ class Status:
     url: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What GitHub says of a repository as a whole.
+
+    Attributes:
+        id: stays when it is renamed or transferred.
+        full_name: `owner/name` as it is now; another one than was asked for if it has moved.
+    """
+
+    id: int
+    full_name: str
+    default_branch: str
+    archived: bool = False
+    private: bool = False
+
+
 class Host(Protocol):
     """GitHub."""
+
+    def facts(self, repository: Repository) -> Facts | None:
+        """What GitHub says of a repository; a former name is followed.
+
+        None where it is not there or cannot be seen, two things that GitHub does not tell apart.
+        """
 
     def default_branch(self, repository: Repository) -> str:
         """The default branch's short name."""
@@ -426,6 +457,18 @@ class Lanes(Protocol):
 
     def forget_if_empty(self, repository: Repository) -> None:
         """Take a repository off the list if nothing is known of any environment of it."""
+
+    def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """What is known of a repository as a whole."""
+
+    def repository_records(self) -> list[RepositoryRecord]:
+        """What is known of each repository as a whole, by name."""
+
+    def remember(self, record: RepositoryRecord) -> None:
+        """Keep what is known of a repository as a whole."""
+
+    def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
+        """Add to the counters."""
 
     def emptied(self) -> bool:
         """Whether all that was kept was lost since the last `keep`; so it is with a new Redis, too."""

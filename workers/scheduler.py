@@ -96,6 +96,8 @@ class Scheduler:
             self._owed = False
 
     def _resync(self, repository: Repository) -> None:
+        if self._deployer.lifecycle.dormant(repository):
+            return
         try:
             self._deployer.intake.resync(repository, listing_age(self._deployer.config.resync_seconds))
         except UnavailableError:

@@ -154,7 +154,9 @@ class Runner:
             )
         try:
             if work.environment == RESYNC_KEY:
-                return self._deployer.resyncer.run(repository, work)
+                return self._deployer.lifecycle.run(repository, work)
+            if why := self._deployer.lifecycle.refusal(repository, work):
+                return Done(str(Outcome.SKIPPED), why)
             return self._deployer.reconciler.run(repository, work, guard)
         except LaneLostError:
             return None

@@ -32,7 +32,7 @@ from tenacity.wait import wait_random_exponential
 
 from deployer.environments import Repository
 from deployer.errors import DeployerError, PayloadError, PermanentError, TransientError
-from deployer.ports import Head, Status
+from deployer.ports import Facts, Head, Status
 from deployer.refs import Ref
 from deployer.tally import note
 
@@ -76,6 +76,10 @@ class _Https(HTTPSRequestsConnectionClass):
 Requester.injectConnectionClasses(_Http, _Https)
 
 
+class _NotInstalledError(PermanentError):
+    """The GitHub App is not installed on the repository."""
+
+
 class GitHubHost:
     """The port `Host` on GitHub's REST API.
 
@@ -93,6 +97,25 @@ class GitHubHost:
         self._private_key = private_key
         self._api_url = api_url.rstrip("/") or PUBLIC_API
         self._local = threading.local()
+
+    def facts(self, repository: Repository) -> Facts | None:
+        """What GitHub says of a repository, or None where it cannot be seen. One call; two if it moved."""
+        with _translated(f"looking at {repository}", repository):
+            try:
+                told = self._get(repository, "")
+            except _NotInstalledError:
+                return None
+            except GithubException as error:
+                if error.status == 404 or (error.status == 403 and "suspended" in _message(error)):
+                    return None
+                raise
+            return Facts(
+                id=int(told["id"]),
+                full_name=str(told["full_name"]),
+                default_branch=str(told["default_branch"]),
+                archived=bool(told.get("archived")),
+                private=bool(told.get("private")),
+            )
 
     def default_branch(self, repository: Repository) -> str:
         """The default branch's short name. One call."""
@@ -358,7 +381,7 @@ class GitHubHost:
             except GithubException as error:
                 if error.status != 404:
                     raise
-                raise PermanentError(f"the GitHub App is not installed on {repository}") from error
+                raise _NotInstalledError(f"the GitHub App is not installed on {repository}") from error
             self._state()["rights"][repository.key] = dict(installation.raw_data.get("permissions") or {})
             auth = app.get_installation_auth(installation.id, requester=integration.requester)
             auths[repository.key] = auth

@@ -7,8 +7,10 @@
 --   :snoozed       ZSET environment -> when it comes back (ms) :state     HASH who holds the lane
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
 --   :activity      LIST of JSON, newest first                  :counters  HASH
+--   :repository    JSON, what is known of it as a whole (no script reads it)
 -- An environment with work is in :items and in exactly one of :queue, :later and :snoozed. What a resync wants waits in
--- :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
+-- :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state
+-- only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
 
 local P, op = KEYS[1], ARGV[1]
 local C = redis.call
@@ -87,6 +89,7 @@ local function one_of(older, newer, ttl)
     return newer
   end
   local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
+  if (newer.word or '') ~= '' then older.word = newer.word end
   older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')
   older.polls = 0
   older.looked_at = math.max(older.looked_at or 0, newer.looked_at or 0)

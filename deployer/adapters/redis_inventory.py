@@ -19,7 +19,7 @@ import redis
 
 from deployer.adapters.redis_client import unavailable
 from deployer.environments import Repository, from_tag_value
-from deployer.errors import PayloadError, ThrottledError
+from deployer.errors import PayloadError, ThrottledError, TransientError
 from deployer.ports import Clouds, Listed
 from deployer.stacks import Stack
 
@@ -90,6 +90,9 @@ class RedisInventory:
                     renewed = time.monotonic()
                     with unavailable():
                         self._redis.set(_LISTING, 1, px=int(_LISTING_SECONDS * 1000))
+        for cloud in self._clouds.every():
+            with suppress(TransientError):  # for admission and forecast: two calls more, once an hour
+                cloud.room()
         self._keep(began, {key: _written(stacks) for key, stacks in found.items() if key})
         return began
 

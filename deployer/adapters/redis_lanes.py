@@ -21,6 +21,7 @@ from deployer.ledger import (
     DeliveryRecord,
     EnvironmentRecord,
     Outcome,
+    RepositoryRecord,
     Seen,
     Work,
     whole,
@@ -306,6 +307,30 @@ class RedisLanes:
             if not self._redis.exists(f"{prefix}:environments", f"{prefix}:items", f"{prefix}:dead"):
                 self._redis.zrem(_INDEX, repository.key)
                 self._redis.hdel(_SPELLED, repository.key)
+                self._redis.delete(f"{prefix}:repository")
+
+    def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """See `Lanes.repository`."""
+        with unavailable():
+            text = self._redis.get(f"{_prefix(repository.full_name)}:repository")
+        return RepositoryRecord.from_json(text) if text else None
+
+    def repository_records(self) -> list[RepositoryRecord]:
+        """See `Lanes.repository_records`."""
+        return [RepositoryRecord.from_json(text) for text in self._each("repository", "get", None) if text]
+
+    def remember(self, record: RepositoryRecord) -> None:
+        """See `Lanes.remember`."""
+        with unavailable():
+            self._redis.set(f"{_prefix(record.repository)}:repository", record.to_json())
+
+    def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
+        """See `Lanes.count`."""
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            for name, number in counts.items():
+                pipe.hincrby(f"{_prefix(repository.full_name)}:counters", name, number)
+            pipe.execute()
 
     def emptied(self) -> bool:
         """See `Lanes.emptied`."""

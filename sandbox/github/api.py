@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from sandbox.github import payloads, shapes
 from sandbox.github.git import GitError
-from sandbox.github.hub import Hub, Repository
+from sandbox.github.hub import BadNameError, Hub, Repository
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import (
     body,
@@ -45,13 +45,18 @@ def _add_repository(pages: Blueprint, hub: Hub, look: Lookup) -> None:
     def edit_repository(owner: str, name: str) -> Response:
         repo = look.repository(owner, name)
         data = body()
-        branch = data.get("default_branch")
-        if branch is not None:
-            if f"refs/heads/{branch}" not in repo.git.refs():
-                invalid("Repository", "default_branch", f"The branch {branch} was not found.", "invalid")
-            repo.git.head = str(branch)
-        if "archived" in data:
-            hub.archive(repo, bool(data["archived"]))
+        for field, action in (("default_branch", "default_branch"), ("name", "rename")):
+            if field in data:
+                try:
+                    hub.change(repo, action, str(data[field]))
+                except BadNameError as problem:
+                    invalid("Repository", field, str(problem), "invalid")
+        for field, on, off in (
+            ("archived", "archive", "unarchive"),
+            ("private", "privatize", "publicize"),
+        ):
+            if field in data:
+                hub.change(repo, on if data[field] else off)
         return jsonify(payloads.repository(repo, shapes.root()))
 
     @pages.get(f"{_REPO}/branches")

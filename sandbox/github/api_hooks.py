@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from sandbox.github import payloads, shapes
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
-from sandbox.github.responses import body, invalid, not_found, paged
+from sandbox.github.responses import body, invalid, not_found, raw_path, refuse
+from sandbox.github.responses import paged as numbered
 from sandbox.github.store import Row
 
 _HOOKS = "/repos/<owner>/<name>/hooks"
+_APP = "/app/hook/deliveries"
+_CURSOR = re.compile(r"v1_(\d{1,12})")
 _Find = Callable[[str, str, int], tuple[Repository, Row]]
 
 
 def add_routes(pages: Blueprint, hub: Hub, look: Lookup) -> None:
-    """Add `hooks/...` below `/repos/{owner}/{repo}`."""
+    """Add `hooks/...` below `/repos/{owner}/{repo}`, and what an App asks about its own."""
 
     def find(owner: str, name: str, hook_id: int) -> tuple[Repository, Row]:
         repo = look.repository(owner, name)
@@ -27,6 +32,7 @@ def add_routes(pages: Blueprint, hub: Hub, look: Lookup) -> None:
 
     _add_hooks(pages, hub, look, find)
     _add_deliveries(pages, hub, find)
+    _add_app(pages, hub, look)
 
 
 def _add_hooks(pages: Blueprint, hub: Hub, look: Lookup, find: _Find) -> None:
@@ -34,12 +40,14 @@ def _add_hooks(pages: Blueprint, hub: Hub, look: Lookup, find: _Find) -> None:
     @pages.get(_HOOKS)
     def list_hooks(owner: str, name: str) -> Response:
         repo = look.repository(owner, name)
-        return paged(hub.store.hooks(repo.id), lambda it: shapes.hook(repo, it))
+        return numbered(hub.store.hooks(repo.id), lambda it: shapes.hook(repo, it))
 
     @pages.post(_HOOKS)
     def create_hook(owner: str, name: str) -> Response:
         repo = look.repository(owner, name)
         data = body()
+        if repo.archived:
+            refuse(403, "Repository was archived so is read-only.")
         config = _config(data)
         if any(it["url"] == config.get("url") for it in hub.store.hooks(repo.id)):
             invalid("Hook", "config", "Hook already exists on this repository")
@@ -91,37 +99,85 @@ def _add_deliveries(pages: Blueprint, hub: Hub, find: _Find) -> None:
     @pages.get(f"{_HOOKS}/<int:hook_id>/deliveries")
     def list_deliveries(owner: str, name: str, hook_id: int) -> Response:
         repo, hook = find(owner, name, hook_id)
-        sent = [row for row in hub.store.deliveries(repo.id, hook["id"]) if row["state"] != "pending"]
-        return paged(sent[::-1], delivery)
+        return _by_cursor(hub.store.deliveries(repo.id, hook["id"]))
 
     @pages.get(f"{_HOOKS}/<int:hook_id>/deliveries/<int:delivery_id>")
     def get_delivery(owner: str, name: str, hook_id: int, delivery_id: int) -> Response:
         _, hook = find(owner, name, hook_id)
-        row = hub.store.delivery(delivery_id)
-        if row is None or row["hook_id"] != hook["id"]:
-            not_found()
-        return jsonify(
-            {
-                **delivery(row),
-                "url": hook["url"],
-                "request": {
-                    "headers": json.loads(row["request_headers"]),
-                    "payload": json.loads(row["payload"]),
-                },
-                "response": {"headers": json.loads(row["response_headers"]), "payload": row["response"]},
-            }
-        )
+        return jsonify(_in_full(_of(hub, delivery_id, hook["id"]), hook))
 
     @pages.post(f"{_HOOKS}/<int:hook_id>/deliveries/<int:delivery_id>/attempts")
     def redeliver(owner: str, name: str, hook_id: int, delivery_id: int) -> Response:
         _, hook = find(owner, name, hook_id)
-        row = hub.store.delivery(delivery_id)
-        if row is None or row["hook_id"] != hook["id"]:
-            not_found()
-        hub.sender.redeliver(delivery_id)
-        answer = jsonify({})
-        answer.status_code = 202
+        return _redeliver(hub, _of(hub, delivery_id, hook["id"]))
+
+
+def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
+    """What an App asks with its own token; the standard hooks together stand for its one webhook."""
+
+    @pages.get("/repos/<owner>/<name>/installation")
+    def get_installation(owner: str, name: str) -> Response:
+        return jsonify(payloads.installation(look.repository(owner, name), shapes.root()))
+
+    @pages.post("/app/installations/<int:_installation>/access_tokens")
+    def create_token(_installation: int) -> Response:
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        answer = jsonify({"token": "ghs_sandbox", "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
+        answer.status_code = 201
         return answer
+
+    @pages.get(_APP)
+    def list_app_deliveries() -> Response:
+        return _by_cursor(hub.store.app_deliveries())
+
+    @pages.get(f"{_APP}/<int:delivery_id>")
+    def get_app_delivery(delivery_id: int) -> Response:
+        row = _of(hub, delivery_id)
+        return jsonify(_in_full(row, hub.store.standard_hook(row["hook_id"]) or not_found()))
+
+    @pages.post(f"{_APP}/<int:delivery_id>/attempts")
+    def redeliver_app(delivery_id: int) -> Response:
+        row = _of(hub, delivery_id)
+        if hub.store.standard_hook(row["hook_id"]) is None:
+            not_found()
+        return _redeliver(hub, row)
+
+
+def _of(hub: Hub, delivery_id: int, hook_id: int = 0) -> Row:
+    row = hub.store.delivery(delivery_id)
+    return row if row and hook_id in {0, row["hook_id"]} else not_found()
+
+
+def _redeliver(hub: Hub, row: Row) -> Response:
+    hub.sender.redeliver(row["id"])
+    answer = jsonify({})
+    answer.status_code = 202
+    return answer
+
+
+def _by_cursor(rows: list[Row]) -> Response:
+    """One page of those sent, newest first. GitHub numbers no pages here: a link leads to those before the last."""
+    cursor = _CURSOR.fullmatch(request.args.get("cursor", ""))
+    sent = [row for row in rows[::-1] if row["state"] != "pending"]
+    if cursor:
+        sent = [row for row in sent if row["id"] < int(cursor.group(1))]
+    asked = request.args.get("per_page", "")
+    shown = sent[: min(max(int(asked) if asked.isdecimal() else 30, 1), 100)]
+    answer = jsonify([delivery(row) for row in shown])
+    if len(sent) > len(shown):
+        url = f"{shapes.root()}{raw_path()}?per_page={len(shown)}&cursor=v1_{shown[-1]['id']}"
+        answer.headers["Link"] = f'<{url}>; rel="next"'
+    return answer
+
+
+def _in_full(row: Row, hook: Row) -> dict[str, Any]:
+    """A delivery with what was sent and answered."""
+    return {
+        **delivery(row),
+        "url": hook["url"],
+        "request": {"headers": json.loads(row["request_headers"]), "payload": json.loads(row["payload"])},
+        "response": {"headers": json.loads(row["response_headers"]), "payload": row["response"]},
+    }
 
 
 def delivery(row: Row) -> dict[str, Any]:

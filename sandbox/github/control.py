@@ -40,6 +40,19 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         answer.status_code = 201 if new else 200
         return answer
 
+    @pages.post("/repositories/<owner>/<name>")
+    def change(owner: str, name: str) -> Response:
+        repo, data = hub.get(f"{owner}/{name}"), _object()
+        if repo is None or data is None or not isinstance(data.get("action"), str):
+            return _bad(
+                'the body must be JSON like {"action": "rename", "to": "name"}, the repository be there'
+            )
+        try:
+            hub.change(repo, data["action"], str(data.get("to") or ""))
+        except BadNameError as error:
+            return _bad(str(error))
+        return jsonify(payloads.repository(repo, hub.url) if data["action"] != "delete" else {})
+
     @pages.get("/faults")
     def get_faults() -> Response:
         return jsonify(hub.faults.orders())

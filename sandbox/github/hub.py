@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sandbox.github import payloads
 from sandbox.github.faults import Faults
@@ -16,7 +18,10 @@ from sandbox.github.git import ZERO, GitRepository, Ref
 from sandbox.github.store import Store
 from sandbox.github.webhooks import Sender
 
-STANDARD_EVENTS = ["push", "create", "delete"]
+STANDARD_EVENTS = ["push", "create", "delete", "repository", "public"]
+# GitHub sends these to an App's own webhook only, whatever it subscribes to
+_APP_EVENTS = {"installation", "installation_repositories"}
+_ON, _OFF = ("archive", "privatize", "uninstall"), ("unarchive", "publicize", "install")
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _RESERVED_OWNERS = {"api"}
@@ -38,6 +43,8 @@ class Repository:
     full_name: str
     git: GitRepository
     archived: bool
+    private: bool
+    uninstalled: bool
     created_at: str
     pushed_at: str
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -120,16 +127,101 @@ class Hub:
             row["full_name"],
             self._git(row["full_name"]),
             bool(row["archived"]),
+            bool(row["private"]),
+            bool(row["uninstalled"]),
             row["created_at"],
             row["pushed_at"],
         )
         self._repositories[full_name.lower()] = repository
         return repository
 
-    def archive(self, repository: Repository, archived: bool) -> None:
-        """Archive a repository, or take it back."""
-        repository.archived = archived
-        self.store.set_archived(repository.id, archived)
+    def moved(self, full_name: str) -> Repository | None:
+        """The repository that had this name before; None where another one has it now."""
+        name = None if self.get(full_name) else self.store.renamed(full_name)
+        return self.get(name) if name else None
+
+    def change(self, repository: Repository, action: str, to: str = "") -> None:
+        """Do what an owner does to a repository as a whole, and tell its webhook.
+
+        Args:
+            repository: which.
+            action: `rename`, `transfer`, `default_branch` (each to a name), `archive`, `unarchive`, `privatize`,
+                `publicize`, `uninstall`, `install` (the App that deployer would be), or `delete`.
+            to: the new name, owner or branch.
+
+        Raises:
+            BadNameError: the name is none GitHub would take, is taken, or is no branch; or there is no such action.
+        """
+        with repository.lock, self._lock:
+            if action in {"rename", "transfer"}:
+                self._rename(repository, action, to)
+            elif action == "default_branch":
+                self._set_default_branch(repository, to)
+            elif action in _ON + _OFF:
+                self._set_flag(repository, action, action in _ON)
+            elif action == "delete":
+                self._tell(repository, "repository", "deleted", {})
+                self._repositories.pop(repository.full_name.lower())
+                self.store.remove_repository(repository.id, repository.full_name)
+                shutil.rmtree(repository.git.path)
+            else:
+                raise BadNameError(f"{action!r} is nothing that can be done to a repository")
+
+    def _rename(self, repository: Repository, action: str, to: str) -> None:
+        former = repository.full_name
+        name = f"{repository.owner}/{to}" if action == "rename" else f"{to}/{repository.name}"
+        check_name(name)
+        if name == former:
+            return
+        if self.get(name) is not None:
+            raise BadNameError(f"{name} is taken")
+        moved = self._git(name)
+        moved.path.parent.mkdir(parents=True, exist_ok=True)
+        repository.git.path.rename(moved.path)
+        del self._repositories[former.lower()]
+        self.store.rename(repository.id, former, name)
+        repository.full_name, repository.git = name, moved
+        self._repositories[name.lower()] = repository
+        owner, _, short = former.partition("/")
+        changes: dict[str, Any] = (
+            {"repository": {"name": {"from": short}}}
+            if action == "rename"
+            else {"owner": {"from": {"user": payloads.user(owner, self.url)}}}
+        )
+        self._tell(repository, "repository", f"{action}red" if action == "transfer" else "renamed", changes)
+
+    def _set_default_branch(self, repository: Repository, to: str) -> None:
+        if f"refs/heads/{to}" not in repository.git.refs():
+            raise BadNameError(f"The branch {to} was not found.")
+        before, repository.git.head = repository.git.head, to
+        if before != to:
+            self._tell(repository, "repository", "edited", {"default_branch": {"from": before}})
+
+    def _set_flag(self, repository: Repository, action: str, value: bool) -> None:
+        flag = {"archive": "archived", "privatize": "private", "uninstall": "uninstalled"}[
+            action if value else _ON[_OFF.index(action)]
+        ]
+        if getattr(repository, flag) == value:
+            return
+        if value and flag == "uninstalled":  # told while the App still has a webhook
+            self._tell_app(repository, "removed")
+        setattr(repository, flag, value)
+        self.store.set_flag(repository.id, flag, value)
+        if flag == "uninstalled":
+            if not value:
+                self._tell_app(repository, "added")
+            return
+        if action == "publicize":
+            self._tell(repository, "public", "", {})
+        self._tell(repository, "repository", f"{action.removesuffix('e')}ed", {})
+
+    def _tell(self, repository: Repository, event: str, action: str, changes: dict[str, Any]) -> None:
+        payload = payloads.repository_event(repository, action, changes, self.url)
+        self._send(repository, [(event, payload)])
+
+    def _tell_app(self, repository: Repository, action: str) -> None:
+        payload = payloads.installation_repositories(repository, action, self.url)
+        self._send(repository, [("installation_repositories", payload)])
 
     def refs(self, repository: Repository) -> dict[str, Ref]:
         """The refs as the API shows them: for a while as before their last move, if that fault is on."""
@@ -194,10 +286,18 @@ class Hub:
         if move.created or move.deleted:
             kind = "create" if move.created else "delete"
             events.insert(0, (kind, payloads.create_or_delete(repository, move, self.url)))
+        self._send(repository, events, move.name)
+
+    def _send(
+        self, repository: Repository, events: list[tuple[str, dict[str, Any]]], ref: str | None = None
+    ) -> None:
         for hook in self.store.hooks(repository.id):
+            if not hook["active"] or (hook["standard"] and repository.uninstalled):
+                continue
             for event, payload in events:
-                if hook["active"] and ({event, "*"} & set(hook["events"])):
-                    self.sender.enqueue(hook, event, payload, move.name)
+                own = hook["standard"] and event in _APP_EVENTS | set(STANDARD_EVENTS)
+                if own or ({event, "*"} & set(hook["events"]) and event not in _APP_EVENTS):
+                    self.sender.enqueue(hook, event, payload, ref)
 
 
 def _sha(ref: Ref | None) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from flask import abort, jsonify, request
+
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
-from sandbox.github.responses import not_found, refuse
+from sandbox.github.responses import not_found, raw_path, refuse
 
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 
@@ -18,8 +20,18 @@ class Lookup:
         self._hub = hub
 
     def repository(self, owner: str, name: str) -> Repository:
-        """The repository of a call."""
-        return self._hub.get(f"{owner}/{name}") or not_found()
+        """The repository of a call; a former name leads to the same call by the repository's id, as on GitHub."""
+        full_name = f"{owner}/{name}"
+        found = self._hub.get(full_name)
+        if found is None and (moved := self._hub.moved(full_name)) and not moved.uninstalled:
+            rest = raw_path().partition(f"/repos/{owner}/{name}")[2]
+            query = f"?{request.query_string.decode()}" if request.query_string else ""
+            url = f"{request.host_url}api/v3/repositories/{moved.id}{rest}{query}"
+            answer = jsonify({"message": "Moved Permanently", "url": url, "documentation_url": ""})
+            answer.status_code = 301 if request.method in {"GET", "HEAD"} else 307
+            answer.headers["Location"] = url
+            abort(answer)
+        return found if found and not found.uninstalled else not_found()
 
     def refs(self, repo: Repository) -> dict[str, Ref]:
         """The refs of a repository that has any; GitHub answers 409 for one that has none."""

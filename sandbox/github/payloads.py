@@ -1,4 +1,4 @@
-"""The bodies of push, create and delete events."""
+"""The bodies of webhook events."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def repository(repo: Repository, root: str) -> dict[str, Any]:
         "node_id": f"R_{repo.id}",
         "name": repo.name,
         "full_name": repo.full_name,
-        "private": False,
+        "private": repo.private,
         "owner": user(repo.owner, root),
         "html_url": html,
         "description": None,
@@ -119,7 +119,7 @@ def repository(repo: Repository, root: str) -> dict[str, Any]:
         "has_wiki": False,
         "archived": repo.archived,
         "disabled": False,
-        "visibility": "public",
+        "visibility": "private" if repo.private else "public",
         "topics": [],
         "default_branch": branch,
         "permissions": {"admin": True, "maintain": True, "push": True, "triage": True, "pull": True},
@@ -168,6 +168,50 @@ def create_or_delete(repo: Repository, move: Move, root: str) -> dict[str, Any]:
         "pusher_type": "user",
         "repository": repository(repo, root),
         "sender": user(move.login, root),
+    }
+
+
+def repository_event(repo: Repository, action: str, changes: dict[str, Any], root: str) -> dict[str, Any]:
+    """The body of a repository event; without an action that of a public event."""
+    return {
+        **({"action": action} if action else {}),
+        **({"changes": changes} if changes else {}),
+        "repository": repository(repo, root),
+        "sender": user(LOGIN, root),
+    }
+
+
+def installation_repositories(repo: Repository, action: str, root: str) -> dict[str, Any]:
+    """The body of an event that tells an App which repositories it may see, `added` or `removed`."""
+    shown = {name: repository(repo, root)[name] for name in ("id", "node_id", "name", "full_name", "private")}
+    return {
+        "action": action,
+        "installation": installation(repo, root),
+        "repository_selection": "selected",
+        "repositories_added": [shown] if action == "added" else [],
+        "repositories_removed": [shown] if action == "removed" else [],
+        "requester": None,
+        "sender": user(LOGIN, root),
+    }
+
+
+def installation(repo: Repository, root: str) -> dict[str, Any]:
+    """The App's installation at the repository's owner."""
+    identity = user_id(repo.owner)
+    return {
+        "id": identity,
+        "account": user(repo.owner, root),
+        "repository_selection": "selected",
+        "access_tokens_url": f"{root}/api/v3/app/installations/{identity}/access_tokens",
+        "repositories_url": f"{root}/api/v3/installation/repositories",
+        "html_url": f"{root}/settings/installations/{identity}",
+        "app_id": 1,
+        "target_id": identity,
+        "target_type": "Organization",
+        "permissions": {"contents": "read", "metadata": "read", "statuses": "write"},
+        "events": ["push", "repository"],
+        "suspended_at": None,
+        "suspended_by": None,
     }
 
 

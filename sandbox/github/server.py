@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -14,6 +17,7 @@ from sandbox.github.hub import Hub
 
 HOST = "127.0.0.1"
 PUBLIC = "sandbox"  # the webhook secret everybody knows
+_BY_ID = re.compile(r"/api/v3/repositories/(\d{1,12})(?=/|\?|$)")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -102,11 +106,29 @@ def application(hub: Hub) -> Flask:
             return Response("Not from another site.\n", 403, mimetype="text/plain")
         return None
 
+    app.wsgi_app = _ById(app.wsgi_app, hub)  # type: ignore[method-assign]
     calls = rest.install(app, hub)
     app.register_blueprint(control.blueprint(hub, calls))
     app.register_blueprint(smart_http.blueprint(hub))
     app.register_blueprint(pages.blueprint(hub))
     return app
+
+
+class _ById:
+    """Answers `/repositories/{id}/...`, to which a renamed repository's former name leads, as `/repos/{name}/...`."""
+
+    def __init__(self, inner: Callable[..., Any], hub: Hub) -> None:
+        self._inner = inner
+        self._hub = hub
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        found = _BY_ID.match(environ.get("PATH_INFO", ""))
+        name = self._hub.store.named(int(found.group(1))) if found else None
+        if found and name:
+            for key in ("PATH_INFO", "REQUEST_URI"):
+                if key in environ:
+                    environ[key] = _BY_ID.sub(f"/api/v3/repos/{name}", environ[key], count=1)
+        return self._inner(environ, start_response)
 
 
 def _placeholder(_environ: object, _start_response: object) -> list[bytes]:

@@ -30,7 +30,8 @@ def blueprint(hub: Hub) -> Blueprint:
     pages = Blueprint("smart_http", __name__)
 
     def find(owner: str, name: str) -> Repository:
-        repository = hub.get(f"{owner}/{name.removesuffix('.git')}")
+        full_name = f"{owner}/{name.removesuffix('.git')}"
+        repository = hub.get(full_name) or hub.moved(full_name)
         if repository is None:
             abort(_plain(404, "Repository not found."))
         return repository

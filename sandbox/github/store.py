@@ -61,9 +61,16 @@ CREATE TABLE IF NOT EXISTS deliveries (
   created_at TEXT NOT NULL,
   delivered_at TEXT
 );
+CREATE TABLE IF NOT EXISTS former_names (
+  full_name TEXT PRIMARY KEY COLLATE NOCASE,
+  repository_id INTEGER NOT NULL REFERENCES repositories (id)
+);
 CREATE INDEX IF NOT EXISTS deliveries_by_guid ON deliveries (guid);
 CREATE INDEX IF NOT EXISTS deliveries_by_repository ON deliveries (repository_id);
 """
+
+# of repositories; a file of an earlier run may lack them
+_FLAGS = ("private", "uninstalled", "deleted")
 
 Row = dict[str, Any]
 
@@ -83,6 +90,9 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")  # it is a sandbox: a power cut may cost the last rows
         self._db.executescript(_SCHEMA)
+        there = {row["name"] for row in self._all("PRAGMA table_info(repositories)")}
+        for flag in (each for each in _FLAGS if each not in there):
+            self._db.execute(f"ALTER TABLE repositories ADD COLUMN {flag} INTEGER NOT NULL DEFAULT 0")
 
     def close(self) -> None:
         """Close the file."""
@@ -112,7 +122,7 @@ class Store:
 
     def repositories(self) -> list[Row]:
         """Every repository, by name."""
-        return self._all("SELECT * FROM repositories ORDER BY full_name")
+        return self._all("SELECT * FROM repositories WHERE NOT deleted ORDER BY full_name")
 
     def repository(self, full_name: str) -> Row | None:
         """A repository by its name, in whatever case."""
@@ -122,9 +132,30 @@ class Store:
         """Enter a repository; returns its id."""
         return self._insert("repositories", full_name=full_name, created_at=now(), pushed_at=now())
 
-    def set_archived(self, repository_id: int, archived: bool) -> None:
-        """Archive a repository, or take it back."""
-        self._update("repositories", repository_id, archived=int(archived))
+    def set_flag(self, repository_id: int, flag: str, value: bool) -> None:
+        """Note that a repository is `archived`, `private` or `uninstalled`, or is so no longer."""
+        self._update("repositories", repository_id, **{flag: int(value)})
+
+    def rename(self, repository_id: int, former: str, full_name: str) -> None:
+        """Give a repository another name; the former one leads to it until another repository takes it."""
+        self._update("repositories", repository_id, full_name=full_name)
+        self._all("DELETE FROM former_names WHERE full_name IN (?, ?)", (former, full_name))
+        self._insert("former_names", full_name=former, repository_id=repository_id)
+
+    def renamed(self, former: str) -> str | None:
+        """The name now of the repository that had this one."""
+        sql = "SELECT r.full_name FROM former_names f JOIN repositories r ON r.id = f.repository_id"
+        row = self._one(f"{sql} WHERE f.full_name = ? AND NOT r.deleted", (former,))
+        return str(row["full_name"]) if row else None
+
+    def named(self, repository_id: int) -> str | None:
+        """A repository's name by its id."""
+        row = self._one("SELECT full_name FROM repositories WHERE id = ? AND NOT deleted", (repository_id,))
+        return str(row["full_name"]) if row else None
+
+    def remove_repository(self, repository_id: int, full_name: str) -> None:
+        """Forget a repository but for its deliveries; its name is free, under a mark that no name can have."""
+        self._update("repositories", repository_id, full_name=f"{full_name}#{repository_id}", deleted=1)
 
     def set_pushed(self, repository_id: int) -> str:
         """Note that refs moved just now; returns the time."""
@@ -174,6 +205,11 @@ class Store:
         """Let the sandbox's own hooks of every repository deliver here: the port may differ each run."""
         self._all("UPDATE hooks SET url = ?, secret = ? WHERE standard = 1", (url, secret))
 
+    def standard_hook(self, hook_id: int) -> Row | None:
+        """One of the sandbox's own hooks: they stand for a GitHub App's, too."""
+        row = self._one("SELECT * FROM hooks WHERE id = ? AND standard = 1", (hook_id,))
+        return _hook(row) if row else None
+
     # Statuses
 
     def statuses(self, repository_id: int, sha: str) -> list[Row]:
@@ -221,6 +257,11 @@ class Store:
             " AND (?2 IS NULL OR hook_id = ?2) AND id > ?3 ORDER BY id DESC LIMIT ?4)"
         )
         return self._all(_DELIVERIES.format(where=where), (repository_id, hook_id, since, newest))
+
+    def app_deliveries(self) -> list[Row]:
+        """The deliveries of every repository's own hook, oldest first: those that a GitHub App would have sent."""
+        where = "d.hook_id IN (SELECT id FROM hooks WHERE standard = 1)"
+        return self._all(_DELIVERIES.format(where=where))
 
     def pending_deliveries(self) -> list[Row]:
         """The deliveries no attempt was made for yet."""

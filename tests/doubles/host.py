@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from deployer.environments import Repository
 from deployer.errors import PermanentError
-from deployer.ports import Head, Status
+from deployer.ports import Facts, Head, Status
 from deployer.refs import Ref
 from deployer.release import FOLDER
 from tests.doubles.failing import Failing
@@ -16,7 +16,12 @@ _READ = ("pipeline.", "deployer.")
 
 @dataclass
 class _Repo:
+    id: int
+    full_name: str
     default_branch: str = "main"
+    archived: bool = False
+    private: bool = False
+    hidden: bool = False
     refs: dict[Ref, str] = field(default_factory=dict)  # to the object
     peeled: dict[str, str] = field(default_factory=dict)  # tag object to commit
     messages: dict[str, str] = field(default_factory=dict)
@@ -39,7 +44,8 @@ class FakeHost(Failing):
         self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
         self.posted: list[tuple[Repository, str, Status]] = []
         self.rights_lacking: list[str] = []
-        self._repos: dict[str, _Repo] = {}
+        self._repos: dict[str, _Repo] = {}  # under former names, too
+        self._identities = 0
 
     def push(
         self,
@@ -81,7 +87,10 @@ class FakeHost(Failing):
 
     def create(self, repository: Repository, default_branch: str = "") -> _Repo:
         """Make a repository, or set its default branch."""
-        repo = self._repos.setdefault(repository.key, _Repo())
+        repo = self._repos.get(repository.key)
+        if repo is None or repo.full_name.lower() != repository.key:  # a former name is free for another one
+            self._identities += 1
+            repo = self._repos[repository.key] = _Repo(self._identities, repository.full_name)
         repo.default_branch = default_branch or repo.default_branch
         return repo
 
@@ -95,7 +104,28 @@ class FakeHost(Failing):
         for repo in self._repos.values():
             repo.lagging.clear()
 
+    def rename(self, repository: Repository, now: Repository) -> None:
+        """Give a repository another name or owner; the former name goes on to lead to it."""
+        repo = self._repos[now.key] = self._repos[repository.key]
+        repo.full_name = now.full_name
+
+    def change(self, repository: Repository, **fields: bool) -> None:
+        """Set whether a repository is `archived`, `private`, or `hidden` from deployer."""
+        for name, value in fields.items():
+            setattr(self._repos[repository.key], name, value)
+
+    def delete(self, repository: Repository) -> None:
+        """Delete a repository."""
+        del self._repos[repository.key]
+
     # the port
+
+    def facts(self, repository: Repository) -> Facts | None:
+        self._note("facts", repository)
+        repo = self._repos.get(repository.key)
+        if repo is None or repo.hidden:
+            return None
+        return Facts(repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private)
 
     def default_branch(self, repository: Repository) -> str:
         self._note("default_branch", repository)
@@ -140,7 +170,7 @@ class FakeHost(Failing):
         return f"token-of-{full_name}"
 
     def _repo(self, repository: Repository) -> _Repo:
-        if repository.key not in self._repos:
+        if repository.key not in self._repos or self._repos[repository.key].hidden:
             raise PermanentError(f"{repository} is not found, or deployer has no access")
         return self._repos[repository.key]
 

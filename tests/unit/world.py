@@ -1,6 +1,7 @@
 """The whole product but for processes and sockets: lanes on fakeredis, tasks run in turn, doubles at the far ends."""
 
 import time
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import fakeredis
@@ -8,9 +9,10 @@ import fakeredis
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
 from deployer.config import load
-from deployer.environments import Environment, Repository, from_tag_value
-from deployer.events import CloudEvent, Push
-from deployer.ledger import Cause, EnvironmentRecord, Work
+from deployer.environments import Environment, Repository, from_tag_value, ref_from_tags
+from deployer.errors import PayloadError
+from deployer.events import CloudEvent, Push, RepositoryChange
+from deployer.ledger import Cause, EnvironmentRecord, RepositoryRecord, Work
 from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
@@ -85,6 +87,14 @@ class World:
         self.deployer.intake.github(Push(delivery, HELLO, Ref.parse(ref), before, after, "main"))
         return delivery
 
+    def tell(self, about: str, *repositories: Repository, word: str = "") -> str:
+        """An event of repositories as a whole comes in, and all that follows from it is done."""
+        self._deliveries += 1
+        delivery = f"r{self._deliveries}"
+        self.deployer.intake.github(RepositoryChange(delivery, about, repositories, word=word))
+        self.run()
+        return delivery
+
     def event(self, environment: Environment) -> str:
         self._deliveries += 1
         delivery = f"e{self._deliveries}"
@@ -127,6 +137,11 @@ class World:
         """A person asks for it once more."""
         self.deployer.intake.request_environment(environment, cause=Cause.REDEPLOY)
 
+    def resync(self, repository: Repository) -> None:
+        """A resync, and all that follows from it."""
+        self.deployer.intake.resync(repository)
+        self.run()
+
     def forget(self) -> None:
         """Redis is wiped."""
         self.redis.flushall()
@@ -141,6 +156,20 @@ class World:
         return time.time() + self.lanes.clock_offset_ms / 1000
 
     # --- what people see ---
+
+    def standing(self, repository: Repository) -> set[Environment]:
+        """The environments of a repository whose stack stands."""
+        found = set()
+        for stack in self.cloud.stacks():
+            for key in (stack.tags["deployer:environment"], f"development:{ref_from_tags(stack.tags)}"):
+                with suppress(PayloadError):
+                    each = Environment.from_key(repository, key)
+                    found |= {each} if each.owns(stack.tags) else set()
+        return found
+
+    def known(self, repository: Repository) -> RepositoryRecord:
+        """What is known of a repository as a whole."""
+        return self.lanes.repository(repository) or RepositoryRecord(repository.full_name)
 
     def outcome(self, delivery: str) -> tuple[str, str]:
         record = self.lanes.delivery(delivery)

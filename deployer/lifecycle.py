@@ -1,0 +1,251 @@
+"""What becomes of environments when their repository as a whole changes: renamed, archived, out of reach.
+
+An event only says that there is something to see, as a push does. Every resync begins with a look at the repository, so
+what no event told is found too. Staging and production are never touched by any of it
+(docs/decisions/0011-repository-life.md).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from deployer.config import Config
+from deployer.environments import Environment, Kind, Repository, ref_from_tags
+from deployer.errors import PermanentError
+from deployer.intake import Intake, Resyncer
+from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
+from deployer.ports import Clouds, Done, Facts, Host, Lanes, Snooze, Verdict
+from deployer.refs import Ref
+from deployer.stacks import Phase
+
+_log = logging.getLogger(__name__)
+ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
+_OUT_OF_REACH = {DELETED, REMOVED}
+_LOOKS = 12  # how often to come back for a staging that is still on its way to the new default branch
+_LONGEST_WAIT = 60.0
+
+
+class Lifecycle:
+    """Looks at a repository as a whole before its environments are resynced.
+
+    Args:
+        config: says which repositories are served.
+        host: GitHub.
+        clouds: AWS, where stacks are found of which the ledger knows nothing.
+        lanes: takes the work, and keeps what is known of the repository.
+        intake: queues the resync of another repository.
+        resyncer: plans the environments of one that is as usual.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        host: Host,
+        clouds: Clouds,
+        lanes: Lanes,
+        intake: Intake,
+        resyncer: Resyncer,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._clouds = clouds
+        self._lanes = lanes
+        self._intake = intake
+        self._resyncer = resyncer
+        self._clock = clock
+
+    def run(self, repository: Repository, work: Work) -> Verdict:
+        """Carry out a resync of a repository.
+
+        Raises:
+            TransientError: GitHub, AWS or Redis is away.
+            PermanentError: the repository cannot be read. That alone never has anything deleted.
+        """
+        before = self._known(repository)
+        facts = self._host.facts(repository)
+        known = judge(before, facts, work.word, self._clock())
+        if known is None:
+            raise PermanentError(
+                f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
+            )
+        if known != before:
+            self._lanes.remember(known)
+            if known.reason and known.reason != before.reason:
+                _log.warning("%s", known.reason)
+        match known.state:
+            case "renamed":
+                return self._moved(repository, known)
+            case "deleted":
+                return self._take_down(repository, known.reason)
+            case "replaced":
+                return Done(str(Outcome.FAILED), known.reason)
+            case "archived" | "removed":
+                return Done(RESYNCED, known.reason)
+        done = self._resyncer.run(repository)
+        if facts is None or not self._former_development(repository, work, before, facts.default_branch):
+            return done
+        return self._give_way(repository, work, facts.default_branch, done)
+
+    def refusal(self, repository: Repository, work: Work) -> str:
+        """Why the work of an environment is not to be done now, or an empty text.
+
+        Only what would bring something new is refused. GitHub is asked again, since the state may be over and nobody
+        has told.
+        """
+        if work.cause not in {Cause.PUSH, Cause.RESYNC}:
+            return ""
+        before = self._known(repository)
+        if not before.state:
+            return ""
+        known = judge(before, self._host.facts(repository), "", self._clock()) or before
+        if known != before:
+            self._lanes.remember(known)
+        return known.reason
+
+    def dormant(self, repository: Repository) -> bool:
+        """Whether the schedule leaves a repository alone: GitHub said that it is gone, or no longer ours to see."""
+        return self._known(repository).state in _OUT_OF_REACH
+
+    def accept(self, repository: Repository) -> None:
+        """Take the repository that has this name now for the one whose environments stand here; a person says so.
+
+        Raises:
+            PermanentError: it is not a matter of that.
+        """
+        known = self._known(repository)
+        if known.state != REPLACED:
+            raise PermanentError(f"{repository} is {known.state or 'as usual'}; there is nothing to accept")
+        self._lanes.remember(known.but(id=0, state="", reason="", since=self._clock()))
+
+    # --- what each state has done -----------------------------------------------------------------------------------
+
+    def _moved(self, repository: Repository, known: RepositoryRecord) -> Verdict:
+        now = Repository.parse(known.name)
+        if not self._config.allows(now):
+            return Done(
+                str(Outcome.FAILED),
+                f"{repository} is {now} now, which matches none of the patterns in DEPLOYER_REPOSITORIES; nothing was "
+                "changed",
+            )
+        if self._lanes.repository(now) is None:
+            self._intake.resync(now)
+        return self._take_down(repository, known.reason)
+
+    def _take_down(self, repository: Repository, reason: str) -> Done:
+        """Queue the teardown of every development environment of a name that no branch belongs to any more."""
+        found = {each.key: each for each in self._development(repository)}
+        for environment in found.values():
+            self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
+        return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
+
+    def _development(self, repository: Repository) -> Iterator[Environment]:
+        for record in self._lanes.environments(repository):
+            environment = Environment.from_key(repository, record.environment)
+            if environment.kind is Kind.DEVELOPMENT and record.state != "deleted":
+                yield environment
+        for cloud in self._clouds.every():
+            for stack in cloud.stacks():
+                name = ref_from_tags(stack.tags)
+                if stack.phase is Phase.GONE or not name or not name.startswith("refs/heads/"):
+                    continue
+                environment = Environment(repository, Kind.DEVELOPMENT, Ref.parse(name))
+                if environment.owns(stack.tags):
+                    yield environment
+
+    def _former_development(
+        self, repository: Repository, work: Work, before: RepositoryRecord, default_branch: str
+    ) -> bool:
+        """Whether the default branch still has the development environment of the time before it was that."""
+        environment = _of_branch(repository, default_branch)
+        record = self._lanes.environment(environment)
+        if record is not None:
+            return record.state != "deleted"
+        lost = (
+            not before.default_branch
+            and self._lanes.environment(Environment(repository, Kind.STAGING)) is None
+        )
+        news = lost or before.default_branch not in {"", default_branch}
+        if not news and work.default_branch != default_branch:
+            return False  # nor does a former look wait for staging
+        return self._clouds.at(environment.kind).stack(environment.stack_name) is not None
+
+    def _give_way(self, repository: Repository, work: Work, default_branch: str, done: Done) -> Verdict:
+        """Have it taken down once staging has moved to that branch; until then come back."""
+        staging = self._lanes.environment(Environment(repository, Kind.STAGING))
+        if (
+            staging
+            and staging.ref == Ref.of_branch(default_branch).name
+            and staging.outcome == Outcome.DEPLOYED
+        ):
+            environment = _of_branch(repository, default_branch)
+            self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
+            return Done(done.outcome, f"{done.reason}; {default_branch} is staging now, 1 to delete")
+        if work.polls >= _LOOKS:
+            return Done(
+                done.outcome, f"{done.reason}; development of {default_branch} stays until staging is there"
+            )
+        wait = min(self._config.poll_seconds * 1.5**work.polls, _LONGEST_WAIT)
+        return Snooze(work.but(polls=work.polls + 1, default_branch=default_branch), wait)
+
+    def _known(self, repository: Repository) -> RepositoryRecord:
+        return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
+
+
+def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
+    """What is known of a repository after a look at it, or None where nothing can be said.
+
+    Args:
+        known: what was known before.
+        facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
+            rights, an App may be suspended.
+        word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
+            GitHub answers counts for more.
+        now: epoch seconds.
+    """
+    name = known.repository
+    if facts is None:
+        state = word or (known.state if known.state in _OUT_OF_REACH else "")
+        if not state:
+            return None
+        return _state(known, state, _REASONS[state].format(name=name), now)
+    seen = known.but(
+        id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
+    )
+    if seen.id != facts.id:
+        return _state(known, REPLACED, _REASONS[REPLACED].format(name=name), now)
+    if facts.full_name.lower() != name.lower():
+        reason = _REASONS[RENAMED].format(name=name, now=facts.full_name)
+        return _state(seen.but(name=facts.full_name), RENAMED, reason, now)
+    if facts.archived:
+        return _state(seen, ARCHIVED, _REASONS[ARCHIVED].format(name=name), now)
+    if known.id and known.private and not facts.private:
+        _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
+    return _state(seen, "", "", now)
+
+
+_REASONS = {
+    ARCHIVED: "{name} is archived: nothing new runs; its environments stay until they are deleted",
+    RENAMED: (
+        "{name} is {now} now, which has environments of its own; staging and production of the former name stay until "
+        "a person deletes them: deployer delete --environment staging|production {name}"
+    ),
+    REPLACED: (
+        "another repository has the name {name} now; its environments are left alone. If they are to be this one's: "
+        "deployer repositories accept {name}"
+    ),
+    DELETED: (
+        "{name} was deleted on GitHub; staging and production stay until a person deletes them: "
+        "deployer delete --environment staging|production {name}"
+    ),
+    REMOVED: "{name} was taken from the GitHub App: it is looked at no longer, and nothing of it is deleted",
+}
+
+
+def _state(known: RepositoryRecord, state: str, reason: str, now: float) -> RepositoryRecord:
+    return known.but(state=state, reason=reason, since=known.since if known.state == state else now)
+
+
+def _of_branch(repository: Repository, branch: str) -> Environment:
+    return Environment(repository, Kind.DEVELOPMENT, Ref.of_branch(branch))

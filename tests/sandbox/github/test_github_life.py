@@ -1,0 +1,138 @@
+"""What happens to a repository as a whole: told by webhook, and answered by the API as GitHub does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from github import Github
+from github_kit import Receiver, WorkingCopy
+
+from sandbox.github.server import GitHubServer
+
+API = "/api/v3/repos/acme/app"
+
+
+@pytest.fixture
+def change(call: Any, pushed: WorkingCopy, server: GitHubServer, receiver: Receiver) -> Any:
+    """Does something to acme/app, or the name given, and returns what its webhook was told, oldest first."""
+    assert pushed.path.is_dir()
+
+    def do(action: str, to: str = "", name: str = "acme/app") -> list[tuple[str, dict[str, Any]]]:
+        server.wait_idle()
+        before = len(receiver.received)
+        body = json.dumps({"action": action, "to": to})
+        answer = call("POST", f"/_sandbox/repositories/{name}", body=body)
+        assert answer.status == 200, answer.data
+        server.wait_idle()
+        return [(each.event, each.payload) for each in receiver.received[before:]]
+
+    return do
+
+
+def test_a_renamed_repository_is_found_under_both_names(
+    change: Any, call: Any, client: Github, pushed: WorkingCopy
+) -> None:
+    identity = client.get_repo("acme/app").id
+    ((event, payload),) = change("rename", "shop")
+
+    assert (event, payload["action"]) == ("repository", "renamed")
+    assert payload["changes"] == {"repository": {"name": {"from": "app"}}}
+    assert (payload["repository"]["id"], payload["repository"]["full_name"]) == (identity, "acme/shop")
+    moved = call("GET", f"{API}/git/matching-refs/heads/?per_page=7")
+    assert moved.status == 301
+    assert moved.headers["Location"].endswith(
+        f"/api/v3/repositories/{identity}/git/matching-refs/heads/?per_page=7"
+    )
+    assert client.get_repo("acme/app").full_name == "acme/shop"
+    assert client.get_repo("acme/app").get_branch("main").name == "main"
+    assert call("POST", f"{API}/statuses/{'0' * 40}", body="{}").status == 307
+    pushed.commit("a", "a", "after")
+    pushed("push", "--quiet", "origin", "main")  # to the former name
+
+
+def test_a_former_name_belongs_to_who_takes_it(change: Any, call: Any, client: Github) -> None:
+    identity = client.get_repo("acme/app").id
+    change("rename", "shop")
+    call("POST", "/_sandbox/repositories", body=json.dumps({"full_name": "acme/app"}))
+
+    other = client.get_repo("acme/app")
+    assert (other.full_name, other.id == identity) == ("acme/app", False)
+
+
+def test_a_transfer_tells_the_former_owner(change: Any, client: Github) -> None:
+    ((event, payload),) = change("transfer", "other")
+
+    assert (event, payload["action"]) == ("repository", "transferred")
+    assert payload["changes"]["owner"]["from"]["user"]["login"] == "acme"
+    assert client.get_repo("acme/app").full_name == "other/app"
+
+
+def test_renamed_back(change: Any, client: Github) -> None:
+    change("rename", "shop")
+    change("rename", "app", name="acme/shop")
+
+    assert client.get_repo("acme/shop").full_name == "acme/app"
+    assert client.get_repo("acme/app").full_name == "acme/app"
+
+
+def test_another_default_branch(change: Any, pushed: WorkingCopy) -> None:
+    pushed("push", "--quiet", "origin", "main:trunk")
+    ((event, payload),) = change("default_branch", "trunk")
+
+    assert (event, payload["action"]) == ("repository", "edited")
+    assert payload["changes"] == {"default_branch": {"from": "main"}}
+    assert payload["repository"]["default_branch"] == "trunk"
+
+
+def test_archived_private_public(change: Any, call: Any) -> None:
+    ((_, payload),) = change("archive")
+    assert (payload["action"], payload["repository"]["archived"]) == ("archived", True)
+    assert call("POST", f"{API}/hooks", body="{}").status == 403
+    assert [p["action"] for _, p in change("unarchive")] == ["unarchived"]
+    ((_, payload),) = change("privatize")
+    assert (payload["action"], payload["repository"]["visibility"]) == ("privatized", "private")
+    assert [event for event, _ in change("publicize")] == ["public", "repository"]
+
+
+def test_uninstalled_it_is_not_found_and_says_nothing_more(
+    change: Any, call: Any, pushed: WorkingCopy, server: GitHubServer, receiver: Receiver
+) -> None:
+    ((event, payload),) = change("uninstall")
+    assert (event, payload["action"]) == ("installation_repositories", "removed")
+    assert [each["full_name"] for each in payload["repositories_removed"]] == ["acme/app"]
+    assert call("GET", API).status == 404
+    told = len(receiver.received)
+    pushed.commit("a", "a", "unseen")
+    pushed("push", "--quiet", "origin", "main")
+    server.wait_idle()
+    assert len(receiver.received) == told
+
+    ((_, payload),) = change("install")
+    assert [each["full_name"] for each in payload["repositories_added"]] == ["acme/app"]
+    assert call("GET", API).status == 200
+
+
+def test_deleted_it_is_gone_and_its_name_is_free(change: Any, call: Any) -> None:
+    ((event, payload),) = change("delete")
+
+    assert (event, payload["action"]) == ("repository", "deleted")
+    assert call("GET", API).status == 404
+    assert call("POST", "/_sandbox/repositories", body=json.dumps({"full_name": "acme/app"})).status == 201
+
+
+def test_deliveries_are_paged_by_cursor_newest_first(change: Any, call: Any) -> None:
+    for action in ("archive", "unarchive", "archive"):
+        change(action)
+    hook = call("GET", f"{API}/hooks").json()[0]["id"]
+    for path in (f"{API}/hooks/{hook}/deliveries", "/api/v3/app/hook/deliveries"):
+        first = call("GET", f"{path}?per_page=2")
+        assert [each["action"] for each in first.json()] == ["archived", "unarchived"]
+        assert {each["status"] for each in first.json()} == {"OK"}
+        following = first.headers["Link"].partition("<")[2].partition(">")[0]
+        second = call("GET", f"/api/v3{following.partition('/api/v3')[2]}")
+        assert second.json()[0]["action"] == "archived"
+        assert len({each["id"] for each in first.json() + second.json()}) == 4
+        detail = call("GET", f"{path}/{first.json()[0]['id']}").json()
+        assert detail["request"]["payload"]["action"] == "archived"

@@ -1,0 +1,301 @@
+"""What becomes of environments when their repository as a whole changes, by webhook or found by a resync."""
+
+import pytest
+from world import HELLO, World, environment, sha
+
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import TransientError
+from deployer.events import RepositoryChange
+from deployer.ledger import Cause, RepositoryRecord, Work
+from deployer.lifecycle import judge
+from deployer.ports import Facts
+from deployer.refs import Ref
+from workers.scheduler import Scheduler
+
+BRANCH, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"
+SHOP = Repository("acme", "shop")
+DEV, STAGING, PRODUCTION = environment(BRANCH), environment(MAIN), Environment(HELLO, Kind.PRODUCTION)
+
+
+@pytest.fixture
+def world() -> World:
+    """A repository with an environment of each kind."""
+    made = World()
+    for number, ref in enumerate((BRANCH, MAIN, TAG), start=1):
+        made.push(ref, sha(number))
+    made.run()
+    made.resync(HELLO)
+    assert made.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    return made
+
+
+def of(repository: Repository, each: Environment) -> Environment:
+    return Environment(repository, each.kind, each.branch)
+
+
+# --- renamed and transferred ---
+
+
+@pytest.mark.parametrize("told", ["both", "only the former", "nothing"])
+def test_a_new_name_makes_its_own_and_only_development_of_the_former_goes(world: World, told: str) -> None:
+    world.host.rename(HELLO, SHOP)
+    if told == "nothing":
+        world.resync(HELLO)
+    else:
+        names = (SHOP, HELLO) if told == "both" else (HELLO,)
+        delivery = world.tell("repository renamed", *names)
+        assert world.outcome(delivery)[0] == "resynced"
+
+    assert world.standing(HELLO) == {STAGING, PRODUCTION}
+    assert world.standing(SHOP) == {of(SHOP, DEV), of(SHOP, STAGING)}  # a production is made by a tag
+    record = world.known(HELLO)
+    assert (record.state, record.name) == ("renamed", "acme/shop")
+    assert "deployer delete --environment" in record.reason
+
+
+def test_told_again_or_late_nothing_more_happens(world: World) -> None:
+    world.host.rename(HELLO, SHOP)
+    world.tell("repository renamed", SHOP, HELLO)
+    standing, ran = world.standing(HELLO) | world.standing(SHOP), world.built(of(SHOP, DEV))
+    world.tell("repository renamed", SHOP, HELLO)
+    world.resync(HELLO)
+    world.deliver(BRANCH, sha(1))  # from before the renaming
+    world.run()
+
+    assert world.standing(HELLO) | world.standing(SHOP) == standing
+    assert world.built(of(SHOP, DEV)) == ran
+
+
+def test_renamed_back_all_is_as_before(world: World) -> None:
+    world.host.rename(HELLO, SHOP)
+    world.tell("repository renamed", SHOP, HELLO)
+    world.host.rename(SHOP, HELLO)
+    world.tell("repository renamed", HELLO, SHOP)
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.standing(SHOP) == {of(SHOP, STAGING)}
+    assert (world.known(HELLO).state, world.known(SHOP).state) == ("", "renamed")
+
+
+def test_a_new_name_that_is_not_served_changes_nothing(world: World) -> None:
+    world.host.rename(HELLO, Repository("elsewhere", "hello"))
+    delivery = world.tell("repository transferred", Repository("elsewhere", "hello"), HELLO)
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "failed"
+    assert "DEPLOYER_REPOSITORIES" in reason
+
+
+def test_another_repository_under_a_former_name_gets_nothing_until_a_person_agrees(world: World) -> None:
+    world.host.rename(HELLO, SHOP)
+    world.resync(HELLO)
+    world.push(BRANCH, sha(7))  # makes another acme/hello
+    world.push(MAIN, sha(8))
+    world.run()
+
+    assert world.known(HELLO).state == "replaced"
+    assert world.standing(HELLO) == {STAGING, PRODUCTION}
+    assert world.record(STAGING).commit == sha(2)
+
+    world.deployer.lifecycle.accept(HELLO)
+    world.resync(HELLO)
+    assert world.known(HELLO).state == ""
+    assert world.record(STAGING).commit == sha(8)
+
+
+# --- archived, private, public ---
+
+
+def test_archived_all_stays_and_nothing_new_runs(world: World) -> None:
+    world.host.change(HELLO, archived=True)
+    world.tell("repository archived", HELLO)
+    late = world.push(BRANCH, sha(9))
+    world.run()
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.record(DEV).commit == sha(1)
+    assert world.outcome(late)[0] == "skipped"
+    assert "archived" in world.outcome(late)[1]
+
+    world.host.change(HELLO, archived=False)
+    world.tell("repository unarchived", HELLO)
+    assert world.record(DEV).commit == sha(9)
+
+
+def test_a_push_ends_a_state_whose_end_nobody_told(world: World) -> None:
+    world.host.change(HELLO, archived=True)
+    world.resync(HELLO)
+    world.host.change(HELLO, archived=False)
+    world.push(BRANCH, sha(9))
+    world.run()
+
+    assert (world.known(HELLO).state, world.record(DEV).commit) == ("", sha(9))
+
+
+def test_made_public_it_warns_and_goes_on(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.host.change(HELLO, private=True)
+    world.resync(HELLO)
+    world.host.change(HELLO, private=False)
+    world.tell("public", HELLO)
+
+    assert "acme/hello is public now" in caplog.text
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+
+
+# --- deleted, taken from the App, not to be seen ---
+
+
+def test_deleted_its_development_goes(world: World) -> None:
+    world.host.delete(HELLO)
+    world.tell("repository deleted", HELLO, word="deleted")
+
+    assert world.standing(HELLO) == {STAGING, PRODUCTION}
+    assert world.known(HELLO).state == "deleted"
+
+
+def test_a_repository_that_cannot_be_seen_loses_nothing(world: World) -> None:
+    world.host.change(HELLO, hidden=True)
+    world.resync(HELLO)
+    world.tell("repository renamed", HELLO)
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.known(HELLO).state == ""
+
+
+def test_a_word_that_comes_late_means_nothing_once_github_answers(world: World) -> None:
+    world.tell("repository deleted", HELLO, word="deleted")  # of an earlier one of that name
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.known(HELLO).state == ""
+
+
+def test_taken_from_the_app_it_is_left_alone_until_it_is_given_back(world: World) -> None:
+    world.host.change(HELLO, hidden=True)
+    world.tell("installation_repositories removed", HELLO, word="removed")
+    assert world.known(HELLO).state == "removed"
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+
+    Scheduler(world.deployer).look()
+    assert world.sent == []
+    assert world.lanes.lanes() == []
+
+    world.host.change(HELLO, hidden=False)
+    world.host.push(HELLO, BRANCH, sha(9), files={"pipeline.yml": "Resources: {}"})
+    world.tell("installation_repositories added", HELLO)
+    assert (world.known(HELLO).state, world.record(DEV).commit) == ("", sha(9))
+
+
+def test_a_word_is_kept_when_the_resync_waits_already(world: World) -> None:
+    world.host.delete(HELLO)
+    world.deployer.intake.resync(HELLO)
+    world.tell("repository deleted", HELLO, word="deleted")
+
+    assert world.standing(HELLO) == {STAGING, PRODUCTION}
+
+
+def test_github_away_is_no_word(world: World) -> None:
+    world.host.fail_next(TransientError("away"), method="facts", times=50)
+    world.tell("repository deleted", HELLO, word="deleted")
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.known(HELLO).state == ""
+
+
+# --- the default branch ---
+
+
+def test_another_default_branch_is_staging_and_has_no_development_any_more(world: World) -> None:
+    world.host.create(HELLO, default_branch="x")
+    world.tell("repository edited", HELLO)
+
+    assert world.record(STAGING).ref == BRANCH
+    assert world.built(STAGING)[-1] == (sha(1), "succeeded")
+    former = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))
+    assert world.standing(HELLO) == {former, STAGING, PRODUCTION}
+
+
+def test_development_stays_while_staging_has_not_moved(world: World) -> None:
+    world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": "Resources: {}"})  # no pipeline in it
+    world.host.create(HELLO, default_branch="x")
+    world.tell("repository edited", HELLO)
+
+    assert DEV in world.standing(HELLO)
+
+
+def test_a_ledger_that_was_lost_does_not_save_it(world: World) -> None:
+    world.host.create(HELLO, default_branch="x")
+    world.forget()
+    world.resync(HELLO)
+
+    assert DEV not in world.standing(HELLO)
+
+
+# --- several at once ---
+
+
+def test_an_event_of_an_owner_is_about_all_that_are_known_of_it(world: World) -> None:
+    world.host.change(HELLO, hidden=True)
+    world.deployer.intake.github(RepositoryChange("i1", "installation suspend", owner="ACME", word="removed"))
+    world.run()
+
+    assert world.known(HELLO).state == "removed"
+    assert world.outcome("i1")[0] == "resynced"
+
+
+def test_an_event_of_nobody_here_is_ignored(world: World) -> None:
+    world.deployer.intake.github(
+        RepositoryChange("i1", "installation suspend", owner="other", word="removed")
+    )
+    world.deployer.intake.github(RepositoryChange("i2", "public", (Repository("other", "x"),)))
+
+    assert {world.outcome(each)[0] for each in ("i1", "i2")} == {"ignored"}
+
+
+def test_the_same_delivery_twice_is_a_duplicate(world: World) -> None:
+    event = RepositoryChange("r1", "repository archived", (HELLO,))
+    assert world.deployer.intake.github(event).outcome == "queued"
+    assert world.deployer.intake.github(event).outcome == "duplicate"
+    world.run()
+    assert world.deployer.intake.github(event).outcome == "duplicate"
+
+
+# --- the judgement alone ---
+
+KNOWN = RepositoryRecord("acme/hello", id=1)
+USUAL = Facts(1, "Acme/Hello", "main")
+
+
+@pytest.mark.parametrize(
+    ("before", "facts", "word", "state"),
+    [
+        ("", USUAL, "", ""),
+        ("", USUAL, "deleted", ""),
+        ("deleted", USUAL, "", ""),
+        ("removed", None, "", "removed"),
+        ("removed", None, "deleted", "deleted"),
+        ("", None, "", None),
+        ("archived", None, "", None),
+        ("", Facts(1, "acme/shop", "main", archived=True), "", "renamed"),
+        ("renamed", Facts(2, "acme/hello", "main"), "", "replaced"),
+        ("", Facts(2, "acme/shop", "main"), "", "replaced"),
+        ("", Facts(1, "acme/hello", "main", archived=True), "deleted", "archived"),
+    ],
+)
+def test_what_is_known_after_a_look(before: str, facts: Facts | None, word: str, state: str | None) -> None:
+    found = judge(KNOWN.but(state=before, since=5), facts, word, 7)
+
+    assert (found and found.state) == state
+    if found:
+        assert found.since == (5 if before == state else 7)
+        assert bool(found.reason) == bool(state)
+
+
+def test_no_work_of_an_environment_but_pushes_and_resyncs_is_refused(world: World) -> None:
+    world.host.change(HELLO, archived=True)
+    world.resync(HELLO)
+
+    refused = {
+        cause: bool(world.deployer.lifecycle.refusal(HELLO, Work(DEV.key, cause=cause))) for cause in Cause
+    }
+    assert {cause for cause, why in refused.items() if why} == {Cause.PUSH, Cause.RESYNC}
