@@ -9,6 +9,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from deployer.adapters.github import GitHubHost
 from deployer.environments import Repository
 from deployer.errors import PermanentError, TransientError
-from deployer.ports import Head, Host, Status
+from deployer.ports import Facts, Head, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
 from sandbox.github.server import GitHubServer, create
@@ -40,6 +41,8 @@ class Kit(Protocol):
     def tag(self, name: str, target: str, *, annotated: bool) -> str: ...
     def remove(self, ref: str) -> None: ...
     def statuses(self, sha: str) -> dict[str, tuple[str, str]]: ...
+    def rename(self, name: str) -> Repository: ...
+    def change(self, **fields: bool) -> None: ...
 
 
 class DoubleKit:
@@ -68,6 +71,14 @@ class DoubleKit:
     def statuses(self, sha: str) -> dict[str, tuple[str, str]]:
         held = self.fake.statuses[self.repository, sha]
         return {context: (status.state, status.description) for context, status in held.items()}
+
+    def rename(self, name: str) -> Repository:
+        now = Repository("acme", name)
+        self.fake.rename(self.repository, now)
+        return now
+
+    def change(self, **fields: bool) -> None:
+        self.fake.change(self.repository, **fields)
 
     def _id(self) -> str:
         self._number += 1
@@ -109,6 +120,20 @@ class SandboxKit:
         assert repo is not None
         rows = sorted(self.server.hub.store.statuses(repo.id, sha), key=lambda row: row["id"])
         return {row["context"]: (row["state"], row["description"]) for row in rows}
+
+    def rename(self, name: str) -> Repository:
+        repo = self.server.hub.get(self.repository.full_name)
+        assert repo is not None
+        now = Repository("acme", f"{self.repository.name}-{name}")
+        self.server.hub.change(repo, "rename", now.name)
+        return now
+
+    def change(self, **fields: bool) -> None:
+        repo = self.server.hub.get(self.repository.full_name)
+        assert repo is not None
+        actions = {"archived": "archive", "private": "privatize", "hidden": "uninstall"}
+        for name in fields:
+            self.server.hub.change(repo, actions[name])
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
@@ -229,6 +254,37 @@ def test_the_default_branch(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
 
     assert kit.host.default_branch(kit.repository) == "main"
+
+
+# --- the repository as a whole ---
+
+
+def test_what_a_repository_is(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "first")
+    found = kit.host.facts(kit.repository)
+
+    assert found is not None
+    assert found == Facts(found.id, kit.repository.full_name, "main")
+    kit.change(archived=True, private=True)
+    assert kit.host.facts(kit.repository) == replace(found, archived=True, private=True)
+
+
+def test_a_former_name_tells_the_present_one_and_the_same_id(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "first")
+    before = kit.host.facts(kit.repository)
+    now = kit.rename("renamed")
+
+    assert before is not None
+    expected = replace(before, full_name=now.full_name)
+    assert (kit.host.facts(kit.repository), kit.host.facts(now)) == (expected, expected)
+
+
+def test_a_repository_that_cannot_be_seen_is_none_as_one_that_is_not_there(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "first")
+    kit.change(hidden=True)
+
+    assert kit.host.facts(kit.repository) is None
+    assert kit.host.facts(Repository("acme", "no-such-repository")) is None
 
 
 # --- files ------------------------------------------------------------------------------------------------------
