@@ -20,6 +20,7 @@ from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
+from deployer.deliveries import Deliveries
 from deployer.errors import ConfigError
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
@@ -109,7 +110,14 @@ class Deployer:
     @cached_property
     def lifecycle(self) -> Lifecycle:
         """Looks at repositories as a whole."""
-        return Lifecycle(self.config, self.host, self.clouds, self.lanes, self.intake, self.resyncer)
+        return Lifecycle(
+            self.config, self.host, self.clouds, self.lanes, self.intake, self.resyncer, self.deliveries
+        )
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """Finds what GitHub could not deliver."""
+        return Deliveries(self.config, self.host, self.lanes)
 
     @cached_property
     def reconciler(self) -> Reconciler:

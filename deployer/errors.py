@@ -43,6 +43,10 @@ class PermanentError(DeployerError):
     """The user's own input (template, parameters, rights) is wrong: a repeat cannot help."""
 
 
+class RightsError(PermanentError):
+    """GitHub does not let deployer see or do this: it works without, and says what it lacks."""
+
+
 class ProtectedError(PermanentError):
     """A stack has termination protection: only a person may take it off."""
 

@@ -268,7 +268,6 @@ class RepositoryRecord(_Value):
         since: when the state began, in epoch seconds.
         name: what it is called now, if it is `renamed`.
         default_branch, private: as last seen.
-        hook: the id of the webhook that delivers here, 0 where it is not known.
         checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
         missed: what the last look that found any did: `at`, and how many were `redelivered`, `superseded` or `left`.
         unchecked: why GitHub does not tell of deliveries, empty where it does.
@@ -282,7 +281,6 @@ class RepositoryRecord(_Value):
     name: str = ""
     default_branch: str = ""
     private: bool = True
-    hook: int = 0
     checked_at: float = 0
     missed: dict[str, float] = field(default_factory=dict)
     unchecked: str = ""

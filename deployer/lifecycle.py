@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from deployer.config import Config
+from deployer.deliveries import Deliveries
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.errors import PermanentError
 from deployer.intake import Intake, Resyncer
@@ -35,6 +36,7 @@ class Lifecycle:
         lanes: takes the work, and keeps what is known of the repository.
         intake: queues the resync of another repository.
         resyncer: plans the environments of one that is as usual.
+        deliveries: has sent again what GitHub could not deliver.
         clock: epoch seconds.
     """
 
@@ -46,6 +48,7 @@ class Lifecycle:
         lanes: Lanes,
         intake: Intake,
         resyncer: Resyncer,
+        deliveries: Deliveries,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
@@ -54,6 +57,7 @@ class Lifecycle:
         self._lanes = lanes
         self._intake = intake
         self._resyncer = resyncer
+        self._deliveries = deliveries
         self._clock = clock
 
     def run(self, repository: Repository, work: Work) -> Verdict:
@@ -83,7 +87,8 @@ class Lifecycle:
                 return Done(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
                 return Done(RESYNCED, known.reason)
-        done = self._resyncer.run(repository)
+        done = self._resyncer.run(repository, work)
+        self._deliveries.check_if_due(repository)
         if facts is None or not self._former_development(repository, work, before, facts.default_branch):
             return done
         return self._give_way(repository, work, facts.default_branch, done)

@@ -6,7 +6,7 @@ try), `PermanentError` (people must change something) or `UnavailableError` (Red
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import (
@@ -70,8 +70,63 @@ class Facts:
     private: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HookDelivery:
+    """One attempt of GitHub at delivering to a webhook.
+
+    Attributes:
+        id: the attempt's; `hook` is the webhook's, 0 for an App's own.
+        guid: the delivery's, the same for each attempt.
+        ok: whether it was answered with a 2xx.
+        delivered_at: when, in epoch seconds.
+    """
+
+    id: int
+    hook: int
+    guid: str
+    event: str
+    ok: bool
+    delivered_at: float
+
+
 class Host(Protocol):
     """GitHub."""
+
+    @property
+    def is_app(self) -> bool:
+        """Whether one webhook, that of a GitHub App, tells of every repository."""
+
+    def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
+        """The attempts at delivering to the webhook with this address, newest first; an App's are of all repositories.
+
+        Args:
+            repository: whose webhook.
+            url: the address, or the end of it where the rest is not known.
+            since: older attempts are left out; epoch seconds.
+
+        Raises:
+            RightsError: deployer may not see them.
+            NotFoundError: there is no such webhook.
+        """
+
+    def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
+        """What was delivered."""
+
+    def redeliver(self, repository: Repository, delivery: HookDelivery) -> None:
+        """Have it delivered once more, under the same guid.
+
+        Raises:
+            PermanentError: GitHub will not, since it is too old or deployer has no right to it.
+        """
+
+    def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
+        """See that a webhook delivers JSON to this address; says whether it was `created`, `updated` or `unchanged`.
+
+        Its secret is set in any case: GitHub does not tell whether it is the same.
+
+        Raises:
+            RightsError: deployer may not manage webhooks there.
+        """
 
     def facts(self, repository: Repository) -> Facts | None:
         """What GitHub says of a repository; a former name is followed.

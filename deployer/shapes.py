@@ -7,7 +7,15 @@ from typing import Any
 
 from deployer.environments import Environment, Repository
 from deployer.errors import PayloadError
-from deployer.ledger import Activity, Attempt, DeadLetter, DeliveryRecord, EnvironmentRecord, Work
+from deployer.ledger import (
+    Activity,
+    Attempt,
+    DeadLetter,
+    DeliveryRecord,
+    EnvironmentRecord,
+    RepositoryRecord,
+    Work,
+)
 from deployer.ports import Lane
 
 Json = dict[str, Any]
@@ -222,3 +230,26 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
         "work": work(arguments),
         **({"traceback": letter.traceback} if whole else {}),
     }
+
+
+def repository(name: str, record: RepositoryRecord | None) -> Json:
+    """A repository as a whole."""
+    known = record or RepositoryRecord(name)
+    return {
+        "repository": name,
+        "id": known.id or None,
+        "state": known.state or None,
+        "reason": known.reason,
+        "since": known.since or None,
+        "name_now": known.name or None,
+        "default_branch": known.default_branch or None,
+        "missed": known.missed or None,
+    }
+
+
+def missed_words(redelivered: float, superseded: float, left: float) -> str:
+    """What became of deliveries that were missed, in words."""
+    told = {"redelivered": redelivered, "superseded by a newer push": superseded, "left to the resync": left}
+    words = ", ".join(f"{number:.0f} {name}" for name, number in told.items() if number)
+    total = redelivered + superseded + left
+    return f"{total:.0f} {'delivery was' if total == 1 else 'deliveries were'} missed{f': {words}' if words else ''}"

@@ -35,6 +35,11 @@ _COUNTERS = {
     ),
     "outcome": ("deployer_outcomes", "outcome", "Deliveries by their recorded outcome"),
     "goal": ("deployer_goals", "outcome", "Goals of an environment by how they ended, whoever asked"),
+    "missed": (
+        "deployer_missed_deliveries",
+        "result",
+        "Deliveries that GitHub could not hand over, by what became of them",
+    ),
     "lane": ("deployer_lane_events", "event", "Lanes whose worker was lost (expired)"),
 }
 
@@ -101,6 +106,7 @@ class _Ledger(Collector):
                 *self._dead_letters(),
                 *self._environments(),
                 *self._rooms(),
+                self._repositories(),
             ]
             self._deployer.lanes.ping()  # last: one that is full or read-only still tells what it holds
         except UnavailableError:
@@ -187,6 +193,17 @@ class _Ledger(Collector):
             value=sum(bool(record.drift) for record in records),
         )
         return [family, drifted]
+
+    def _repositories(self) -> Metric:
+        family = GaugeMetricFamily(
+            "deployer_repositories",
+            "Repositories that are not as usual, by state: archived, renamed, replaced, deleted or removed",
+            labels=["state"],
+        )
+        records = self._deployer.lanes.repository_records()
+        for state, number in sorted(Tally(each.state for each in records if each.state).items()):
+            family.add_metric([state], number)
+        return family
 
 
 def _calls(counters: Mapping[str, int]) -> list[Metric]:

@@ -9,10 +9,11 @@ import base64
 import binascii
 import logging
 import os
+import re
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -31,8 +32,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from deployer.environments import Repository
-from deployer.errors import DeployerError, PayloadError, PermanentError, TransientError
-from deployer.ports import Facts, Head, Status
+from deployer.errors import (
+    DeployerError,
+    NotFoundError,
+    PayloadError,
+    PermanentError,
+    RightsError,
+    TransientError,
+)
+from deployer.ports import Facts, Head, HookDelivery, Status
 from deployer.refs import Ref
 from deployer.tally import note
 
@@ -56,6 +64,7 @@ _RATE_LIMIT_PAUSE = 60.0  # what GitHub's best practices ask for where an answer
 _RATE_LIMIT_MOST = 3700.0
 # Everything else (rights of our token, a broken GitHub) is no fault of the repository's people
 _THEIR_FAULT = frozenset({404, 410, 422, 451})
+_CURSOR = re.compile(r'[?&]cursor=([^&>]+)[^>]*>; rel="next"')
 _JOINER = "\u200d"
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
 
@@ -206,6 +215,101 @@ class GitHubHost:
                     if not _empty(error):
                         raise
             return found
+
+    @property
+    def is_app(self) -> bool:
+        """Whether it works as a GitHub App, whose one webhook tells of every repository."""
+        return bool(self._app_id)
+
+    def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
+        """The attempts at delivering to a webhook; a call for each hundred, and one to find a repository's webhook.
+
+        They are not asked for by their outcome: GitHub's `failure` leaves out those that met nobody.
+
+        Raises:
+            RightsError: the token or the App may not see them.
+            NotFoundError: no webhook has this address.
+        """
+        with _translated(f"reading the deliveries of {repository}", repository), _rights("webhooks: read"):
+            hook = 0
+            if not self._app_id:
+                found = self._hook(repository, url)
+                if found is None:
+                    raise NotFoundError(
+                        f"{repository} has no webhook to {url}; see: deployer webhook install {repository}"
+                    )
+                hook = int(found["id"])
+            attempts: list[HookDelivery] = []
+            query: dict[str, Any] = {"per_page": 100}
+            for _ in range(_PAGES):
+                headers, listed = self._ask_hook(repository, hook, "GET", "", query)
+                attempts += (_attempt(hook, each) for each in listed)
+                cursor = _CURSOR.search(headers.get("link", ""))
+                if not cursor or attempts[-1].delivered_at < since:
+                    break
+                query["cursor"] = cursor.group(1)
+            return [each for each in attempts if each.delivered_at >= since]
+
+    def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
+        """What was delivered. One call."""
+        with (
+            _translated(f"reading delivery {delivery.guid} of {repository}", repository),
+            _rights("webhooks: read"),
+        ):
+            told = self._ask_hook(repository, delivery.hook, "GET", f"/{delivery.id}")[1]
+            return dict(told["request"]["payload"])
+
+    def redeliver(self, repository: Repository, delivery: HookDelivery) -> None:
+        """Have it delivered once more. One call.
+
+        Raises:
+            PermanentError: GitHub will not.
+        """
+        with (
+            _translated(f"sending delivery {delivery.guid} of {repository} again", repository),
+            _rights("webhooks: write"),
+        ):
+            self._ask_hook(repository, delivery.hook, "POST", f"/{delivery.id}/attempts")
+
+    def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
+        """See that a webhook delivers here: `created`, `updated` or `unchanged` but for the secret. Two calls.
+
+        Raises:
+            RightsError: deployer may not manage webhooks there.
+        """
+        config = {"url": url, "content_type": "json", "secret": secret, "insecure_ssl": "0"}
+        with _translated(f"setting the webhook of {repository}", repository), _rights("webhooks: write"):
+            there = self._hook(repository, url)
+            if there is None or there["config"].get("url") != url:
+                body = {"name": "web", "active": True, "events": list(events), "config": config}
+                self._ask(repository, "POST", "/hooks", body)
+                return "created"
+            wanted = sorted({*there["events"], *events})
+            body = {"active": True, "events": wanted, "config": config}
+            self._ask(repository, "PATCH", f"/hooks/{there['id']}", body)
+            same = there["active"] and sorted(there["events"]) == wanted
+            return "unchanged" if same and there["config"].get("content_type") == "json" else "updated"
+
+    def _hook(self, repository: Repository, url: str) -> dict[str, Any] | None:
+        """The webhook with this address, or else one whose address has the same end."""
+        hooks = list(self._pages(repository, "/hooks"))
+        for same in (url, urlsplit(url).path):
+            for each in hooks:
+                if str(each["config"].get("url", "")).endswith(same):
+                    return each
+        return None
+
+    def _ask_hook(
+        self, repository: Repository, hook: int, verb: str, path: str, query: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], Any]:
+        """Ask about deliveries: as the App itself, where it is the App's webhook."""
+        if hook:
+            return self._ask(repository, verb, f"/hooks/{hook}/deliveries{path}", query=query)
+        requester = GithubIntegration(
+            auth=Auth.AppAuth(self._app_id, self._private_key), **self._options()
+        ).requester
+        url = f"/app/hook/deliveries{path}"
+        return self._attempts()(lambda: requester.requestJsonAndCheck(verb, url, parameters=query))
 
     def lacking(self, repository: Repository) -> list[str]:
         """The rights that deployer needs there and has not, as far as GitHub tells; one call.
@@ -396,6 +500,30 @@ class GitHubHost:
             "seconds_between_requests": 0,
             "seconds_between_writes": 0,
         }
+
+
+@contextmanager
+def _rights(needed: str) -> Iterator[None]:
+    """Take GitHub's refusal for what it is where deployer can do without: it answers 404 as well as 403."""
+    try:
+        yield
+    except GithubException as error:
+        if error.status not in {403, 404} or _rate_limit(error) is not None or "archived" in _message(error):
+            raise
+        raise RightsError(
+            f"GitHub answers {error.status}; give deployer's token or App the right {needed}"
+        ) from error
+
+
+def _attempt(hook: int, told: dict[str, Any]) -> HookDelivery:
+    return HookDelivery(
+        id=int(told["id"]),
+        hook=hook,
+        guid=str(told["guid"]),
+        event=str(told["event"]),
+        ok=200 <= int(told.get("status_code") or 0) < 300,
+        delivered_at=datetime.fromisoformat(str(told["delivered_at"])).timestamp(),
+    )
 
 
 def _passing(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import act, doctor, letters, look, processes, project, settings
+from deployer.cli import act, doctor, letters, look, processes, project, repositories, settings
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
 
@@ -72,6 +72,8 @@ for _command in (
     letters.dead_letters,
     look.lanes,
     look.orphans,
+    repositories.repositories,
+    repositories.webhook,
     doctor.doctor,
     project.validate,
     project.init,

@@ -11,12 +11,13 @@ import click
 from deployer.cli import output
 from deployer.cli.common import json_option, wired
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require
+from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, DeployerError, UnavailableError
 from deployer.ledger import Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
-from deployer.shapes import age, span
+from deployer.shapes import age, missed_words, span
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -25,6 +26,7 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 _MOST_REPOSITORIES = 10  # that GitHub is asked about
 _SOON_DAYS = 14
 _LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work
+_MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
 _LATE_EVENT = 10 * 60.0  # seconds that an event may come after the end that it tells of
 _START_PROCESS = "start it: deployer {}"
 _START_REDIS = "see that Redis runs, and that DEPLOYER_REDIS_URL is its address"
@@ -80,6 +82,7 @@ def _checks() -> Iterator[Check]:
         ("dead letters", _dead_letters, _START_REDIS),
         ("lanes", _lanes, _START_REDIS),
         ("events", _events, _START_REDIS),
+        ("repositories", _repositories, _START_REDIS),
     ]
     for name, look, remedy in looks:
         yield from _guarded(name, remedy, lambda look=look: look(deployer))  # type: ignore[misc]
@@ -187,6 +190,23 @@ def _events(deployer: "Deployer") -> Iterator[Check]:
         yield Check("events", WARN, told, remedy)
     else:
         yield Check("events", OK, f"the last one of AWS came {span(age(heard))} ago")
+
+
+def _repositories(deployer: "Deployer") -> Iterator[Check]:
+    app = deployer.lanes.repository(APP)
+    for record in [*deployer.lanes.repository_records(), *([app] if app else [])]:
+        if record.reason:
+            remedy = "see: deployer repositories list"
+            yield Check(f"repository {record.repository}", WARN, f"{record.state}: {record.reason}", remedy)
+        of = "the GitHub App" if record.repository == APP.full_name else record.repository
+        if record.unchecked:
+            yield Check(
+                f"deliveries of {of}", OK, f"those that fail are left to the resync: {record.unchecked}"
+            )
+        elif record.missed and age(record.missed["at"]) < _MISSED_SECONDS:
+            words = missed_words(*(record.missed[name] for name in ("redelivered", "superseded", "left")))
+            told = f"{words}, {span(age(record.missed['at']))} ago"
+            yield Check(f"deliveries of {of}", WARN, told, "see that GitHub reaches the web at all times")
 
 
 # --- the far ends -------------------------------------------------------------------------------------------------

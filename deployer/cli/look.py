@@ -55,6 +55,9 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
         _status_table(repository, shown)
     for warning in warnings_of(deployer.lanes.dead_letters(repository)):
         output.note(warning)
+    for known in deployer.lanes.repository_records():
+        if known.reason and (not repository or known.repository.lower() == repository.key):
+            output.note(known.reason)
 
 
 def _status_table(repository: Repository | None, shown: list[EnvironmentRecord]) -> None:
@@ -111,6 +114,8 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
         )
         return
     _tell_record(record, deployer.config.public_url)
+    if (known := deployer.lanes.repository(repository)) and known.reason:
+        output.note(known.reason)
     if record.receipt:
         _tell_receipt(record.receipt)
     if (named := Ref.from_people(ref)).is_tag and named.name != record.ref:

@@ -119,7 +119,7 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     world.deployer.config = replace(world.deployer.config, repositories=("acme/API",))
     found = checks(world, 1)
     failed = {name for name, (state, _) in found.items() if state == "FAIL"}
-    assert failed == {"Redis", "processes", "dead letters", "lanes", "events"}
+    assert failed == {"Redis", "processes", "dead letters", "lanes", "events", "repositories"}
     assert found["GitHub"] == ("ok", "1 of 1 repositories can be read, and take statuses")
     assert found["room us-east-1"][0] == "ok"
 

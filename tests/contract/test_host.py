@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deployer.adapters.github import GitHubHost
 from deployer.environments import Repository
-from deployer.errors import PermanentError, TransientError
-from deployer.ports import Facts, Head, Host, Status
+from deployer.errors import NotFoundError, PermanentError, RightsError, TransientError
+from deployer.ports import Facts, Head, HookDelivery, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
 from sandbox.github.server import GitHubServer, create
+from sandbox.installation import wait_for
 from tests.doubles import FakeHost
 
 MAIN = Ref("refs/heads/main")
@@ -43,6 +45,7 @@ class Kit(Protocol):
     def statuses(self, sha: str) -> dict[str, tuple[str, str]]: ...
     def rename(self, name: str) -> Repository: ...
     def change(self, **fields: bool) -> None: ...
+    def missed(self, sha: str) -> None: ...
 
 
 class DoubleKit:
@@ -79,6 +82,9 @@ class DoubleKit:
 
     def change(self, **fields: bool) -> None:
         self.fake.change(self.repository, **fields)
+
+    def missed(self, sha: str) -> None:
+        self.fake.note_delivery(self.repository, "g-1", "push", {"after": sha}, time.time())
 
     def _id(self) -> str:
         self._number += 1
@@ -134,6 +140,9 @@ class SandboxKit:
         actions = {"archived": "archive", "private": "privatize", "hidden": "uninstall"}
         for name in fields:
             self.server.hub.change(repo, actions[name])
+
+    def missed(self, sha: str) -> None:
+        """The server's webhooks meet nobody at all."""
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
@@ -285,6 +294,70 @@ def test_a_repository_that_cannot_be_seen_is_none_as_one_that_is_not_there(kit: 
 
     assert kit.host.facts(kit.repository) is None
     assert kit.host.facts(Repository("acme", "no-such-repository")) is None
+
+
+# --- the webhook ---
+
+HOOK = "http://127.0.0.1:9/webhooks/github"
+
+
+def test_a_webhook_is_made_once_and_kept_as_it_should_be(kit: Kit) -> None:
+    made = [kit.host.install_hook(kit.repository, HOOK, "hush", ["push"]) for _ in range(2)]
+    assert made == ["created", "unchanged"]
+    assert kit.host.install_hook(kit.repository, HOOK, "hush", ["repository"]) == "updated"
+    assert kit.host.install_hook(kit.repository, HOOK, "hush", ["push"]) == "unchanged"
+
+
+def test_what_could_not_be_delivered_is_told_and_sent_again(kit: Kit) -> None:
+    began = time.time() - 5
+    kit.host.install_hook(kit.repository, HOOK, "hush", ["push"])
+    sha = kit.commit("refs/heads/main", {}, "first")
+    kit.missed(sha)
+
+    def pushes() -> list[HookDelivery]:
+        found = kit.host.deliveries(kit.repository, HOOK, began)
+        return [each for each in found if each.event == "push"]
+
+    first = wait_for("the delivery fails", pushes)[0]
+    assert (first.ok, first.hook > 0) == (False, True)
+    assert kit.host.payload(kit.repository, first)["after"] == sha
+    kit.host.redeliver(kit.repository, first)
+    again = wait_for("it is sent again", lambda: len(found := pushes()) == 2 and found)
+    assert {each.guid for each in again} == {first.guid}
+    assert kit.host.deliveries(kit.repository, HOOK, time.time() + 60) == []
+
+
+def test_deliveries_of_a_webhook_that_is_not_there(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "first")
+    with pytest.raises(NotFoundError, match="no webhook"):
+        kit.host.deliveries(kit.repository, "/nowhere/else", 0)
+
+
+def test_a_refusal_about_webhooks_is_a_right_that_lacks(sandbox: SandboxKit) -> None:
+    sandbox.change(hidden=True)
+    with pytest.raises(RightsError, match="webhooks: read"):
+        sandbox.host.deliveries(sandbox.repository, HOOK, 0)
+
+
+def test_every_page_of_deliveries_is_read_as_far_back_as_asked(sandbox: SandboxKit) -> None:
+    sandbox.host.install_hook(sandbox.repository, HOOK, "hush", ["push"])
+    repo = sandbox.server.hub.get(sandbox.repository.full_name)
+    assert repo is not None
+    hook = sandbox.server.hub.store.hooks(repo.id)[-1]["id"]
+    for number in range(250):
+        sandbox.server.hub.store.add_delivery(
+            guid=f"g-{number}", hook_id=hook, repository_id=repo.id, event="public", payload="{}",
+            state="failed", delivered_at=f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
+        )  # fmt: skip
+
+    found = sandbox.host.deliveries(sandbox.repository, HOOK, 0)
+    assert len([each for each in found if each.event == "public"]) == 250
+    late = datetime(2026, 1, 1, 0, 4, 0, tzinfo=UTC).timestamp()
+    assert {
+        each.guid
+        for each in sandbox.host.deliveries(sandbox.repository, HOOK, late)
+        if each.event == "public"
+    } == {f"g-{number}" for number in range(240, 250)}
 
 
 # --- files ------------------------------------------------------------------------------------------------------

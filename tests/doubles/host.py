@@ -1,12 +1,14 @@
 """GitHub in memory."""
 
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from deployer.environments import Repository
-from deployer.errors import PermanentError
-from deployer.ports import Facts, Head, Status
+from deployer.errors import NotFoundError, PermanentError, RightsError
+from deployer.ports import Facts, Head, HookDelivery, Status
 from deployer.refs import Ref
 from deployer.release import FOLDER
 from tests.doubles.failing import Failing
@@ -36,6 +38,9 @@ class FakeHost(Failing):
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
         rights_lacking: what `lacking` answers.
+        hooks: the webhook of each repository, by its key: its address, secret and events.
+        log: every attempt at a delivery and what it bears, oldest first.
+        hook_rights: whether webhooks may be read and written.
         posted: every status in the order of its coming, as (repository, commit, status).
     """
 
@@ -46,6 +51,10 @@ class FakeHost(Failing):
         self.rights_lacking: list[str] = []
         self._repos: dict[str, _Repo] = {}  # under former names, too
         self._identities = 0
+        self.is_app = False
+        self.hook_rights = True
+        self.hooks: dict[str, tuple[str, str, list[str]]] = {}
+        self.log: list[tuple[Repository, HookDelivery, dict[str, Any]]] = []
 
     def push(
         self,
@@ -118,7 +127,54 @@ class FakeHost(Failing):
         """Delete a repository."""
         del self._repos[repository.key]
 
+    def note_delivery(
+        self,
+        repository: Repository,
+        guid: str,
+        event: str,
+        payload: dict[str, Any],
+        at: float,
+        *,
+        ok: bool = False,
+    ) -> None:
+        """Let GitHub's log have an attempt."""
+        entry = HookDelivery(len(self.log) + 1, 0 if self.is_app else 1, guid, event, ok, at)
+        self.log.append((repository, entry, payload))
+
     # the port
+
+    def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
+        self._note("deliveries", repository, url, since)
+        self._insist_on_hooks()
+        if not self.is_app and not self.hooks.get(repository.key, ("",))[0].endswith(url):
+            raise NotFoundError(f"{repository} has no webhook to {url}")
+        return [
+            each
+            for owner, each, _ in reversed(self.log)
+            if (self.is_app or owner.key == repository.key) and each.delivered_at >= since
+        ]
+
+    def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
+        self._note("payload", repository, delivery)
+        return self.log[delivery.id - 1][2]
+
+    def redeliver(self, repository: Repository, delivery: HookDelivery) -> None:
+        self._note("redeliver", repository, delivery)
+        self._insist_on_hooks()
+        owner, _, payload = self.log[delivery.id - 1]
+        self.note_delivery(owner, delivery.guid, delivery.event, payload, time.time())
+
+    def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
+        self._note("install_hook", repository, url, events)
+        self._insist_on_hooks()
+        there = self.hooks.get(repository.key)
+        wanted = sorted({*(there[2] if there else ()), *events})
+        self.hooks[repository.key] = (url, secret, wanted)
+        return "created" if not there else "unchanged" if there[2] == wanted else "updated"
+
+    def _insist_on_hooks(self) -> None:
+        if not self.hook_rights:
+            raise RightsError("GitHub answers 404; give deployer's token or App the right webhooks: read")
 
     def facts(self, repository: Repository) -> Facts | None:
         self._note("facts", repository)

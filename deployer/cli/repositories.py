@@ -1,0 +1,110 @@
+"""Commands about a repository as a whole: `repositories`, and `webhook` that tells of it."""
+
+import click
+
+from deployer import shapes
+from deployer.cli import output
+from deployer.cli.common import RepositoryType, json_option, wired
+from deployer.deliveries import EVENTS, PATH
+from deployer.environments import Repository
+from deployer.errors import ConfigError, PermanentError
+
+
+@click.group()
+def repositories() -> None:
+    """Repositories as a whole: renamed, archived, out of reach."""
+
+
+@repositories.command("list")
+@json_option
+def list_(*, json_: bool) -> None:
+    """Show what is known of each repository."""
+    deployer = wired()
+    known = {record.repository.lower(): record for record in deployer.lanes.repository_records()}
+    found = [(each, known.get(each.key)) for each in deployer.lanes.repositories()]
+    if json_:
+        output.as_json([shapes.repository(str(each), record) for each, record in found])
+        return
+    rows = [
+        [
+            str(each),
+            (record.state if record else "") or "as usual",
+            record.default_branch if record else "",
+            output.ago(record.since) if record and record.state else "",
+            record.reason if record else "",
+        ]
+        for each, record in found
+    ]
+    output.table(
+        ["Repository", "State", "Default branch", "Since", "Why"], rows, empty="no repository is known"
+    )
+
+
+@repositories.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+def accept(repository: Repository) -> None:
+    """Let the repository that has this name now have the environments that stand under it.
+
+    Needed where one was made under the name of another that was renamed or deleted.
+    """
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    deployer.intake.insist(repository)
+    deployer.lifecycle.accept(repository)
+    click.echo(f"accepted; resync of {repository} queued as {deployer.intake.resync(repository).goal}")
+
+
+@click.group()
+def webhook() -> None:
+    """The webhook by which GitHub tells of a repository."""
+
+
+@webhook.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+def install(repository: Repository) -> None:
+    """See that a repository's webhook delivers here, signed with the secret of the settings.
+
+    May be repeated. Needs a token with the right webhooks: write, which deployer itself does not.
+    """
+    deployer = wired()
+    deployer.intake.insist(repository)
+    config = deployer.config
+    if not config.public_url:
+        raise ConfigError("DEPLOYER_PUBLIC_URL is not set; GitHub must know where to deliver")
+    if not config.webhook_secrets:
+        raise ConfigError("DEPLOYER_GITHUB_WEBHOOK_SECRET is not set; deliveries are signed with it")
+    url = config.public_url + PATH
+    if deployer.host.is_app:
+        raise PermanentError(
+            f"the GitHub App's own webhook tells of every repository; set it to {url} in the App's settings"
+        )
+    done = deployer.host.install_hook(repository, url, config.webhook_secrets[0], EVENTS)
+    words = {
+        "created": "created",
+        "updated": "set to deliver JSON of the events that deployer needs, and its secret set",
+        "unchanged": "there already; its secret was set once more",
+    }
+    click.echo(f"webhook of {repository} to {url}: {words[done]}")
+
+
+@webhook.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+@json_option
+def check(repository: Repository, *, json_: bool) -> None:
+    """Find deliveries of the last three days that never came, and have GitHub send them again."""
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    deployer.intake.insist(repository)
+    found = deployer.deliveries.check(repository)
+    if json_:
+        output.as_json(
+            {
+                "repository": repository.full_name,
+                "missed": found.all,
+                "redelivered": found.redelivered,
+                "superseded": found.superseded,
+                "left": found.left,
+            }
+        )
+    else:
+        click.echo(f"{repository}: {shapes.missed_words(found.redelivered, found.superseded, found.left)}")

@@ -1,0 +1,158 @@
+"""Deliveries that GitHub could not hand over: found in its own log, and sent once more through its API.
+
+GitHub repeats none by itself and keeps them for three days. Where deployer may not read the log, or a delivery cannot
+be sent again, the resync covers what it told of (https://docs.github.com/webhooks/using-webhooks).
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from deployer.config import Config
+from deployer.environments import Environment, Repository
+from deployer.errors import DeployerError, NotFoundError, PayloadError, PermanentError, RightsError
+from deployer.events import Push, parse_github
+from deployer.ledger import DeliveryRecord, Outcome, RepositoryRecord
+from deployer.ports import HookDelivery, Host, Lanes
+
+_log = logging.getLogger(__name__)
+PATH = "/webhooks/github"
+EVENTS = ("push", "repository", "public")  # what a repository's webhook is to send
+_APP_EVENTS = ("installation", "installation_repositories", "installation_target")
+APP = Repository("-", "-")  # where what is known of the App's own webhook is kept
+_KEPT_SECONDS = 3 * 86400.0  # GitHub sends nothing older again
+_DUE_SECONDS = 6 * 3600.0
+_OVERLAP_SECONDS = 600.0
+_UNDER_WAY_SECONDS = 60.0  # GitHub gives up after ten; a redelivery waits for its turn
+_MOST = 100  # that are sent again at a time: of more, the resync makes less work
+_MOST_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What one look did about deliveries that were missed; `left` ones are the resync's."""
+
+    redelivered: int = 0
+    superseded: int = 0
+    left: int = 0
+
+    @property
+    def all(self) -> int:
+        """How many were missed."""
+        return self.redelivered + self.superseded + self.left
+
+
+class Deliveries:
+    """Finds missed deliveries and has them sent again.
+
+    Args:
+        config: says where the webhook leads.
+        host: GitHub.
+        lanes: knows which deliveries came.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self, config: Config, host: Host, lanes: Lanes, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._lanes = lanes
+        self._clock = clock
+
+    def check_if_due(self, repository: Repository) -> None:
+        """Look at the log now and then, as part of a resync; a failure is the next look's."""
+        if self._clock() - self.known(repository).checked_at < _DUE_SECONDS:
+            return
+        try:
+            self.check(repository)
+        except DeployerError as error:
+            _log.warning("looking for missed deliveries of %s: %s", repository, error)
+
+    def known(self, repository: Repository) -> RepositoryRecord:
+        """What is known of the webhook that tells of a repository: its own, or the App's for all of them."""
+        place = APP if self._host.is_app else repository
+        return self._lanes.repository(place) or RepositoryRecord(place.full_name)
+
+    def check(self, repository: Repository) -> Missed:
+        """Look at the log since the last look, and have sent again what never came.
+
+        Raises:
+            RightsError: deployer may not read the log; noted, too.
+            NotFoundError: no webhook leads here; noted, too.
+            TransientError: GitHub or Redis is away.
+        """
+        known, now = self.known(repository), self._clock()
+        since = max(now - _KEPT_SECONDS, known.checked_at - _OVERLAP_SECONDS)
+        try:
+            log = self._host.deliveries(repository, self._config.public_url + PATH, since)
+        except (RightsError, NotFoundError) as error:
+            self._lanes.remember(known.but(checked_at=now, unchecked=str(error)))
+            raise
+        found = self._send_again(repository, self._missed(log, now))
+        known = known.but(checked_at=now, unchecked="")
+        if found.all:
+            counts = {"redelivered": found.redelivered, "superseded": found.superseded, "left": found.left}
+            self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
+            known = known.but(missed={"at": now, **counts})
+            _log.warning("missed deliveries of %s: %s", repository, counts)
+        self._lanes.remember(known)
+        return found
+
+    def _missed(self, log: Iterable[HookDelivery], now: float) -> list[HookDelivery]:
+        """The first attempt at each delivery that neither GitHub nor the ledger knows to have come, newest first."""
+        attempts: dict[str, list[HookDelivery]] = {}
+        for each in log:
+            if each.event in EVENTS + _APP_EVENTS:
+                attempts.setdefault(each.guid, []).append(each)
+        found = [
+            min(tried, key=lambda each: each.delivered_at)
+            for guid, tried in attempts.items()
+            if not any(each.ok for each in tried)
+            and len(tried) <= _MOST_ATTEMPTS
+            and now - max(each.delivered_at for each in tried) >= _UNDER_WAY_SECONDS
+            and self._lanes.delivery(guid) is None
+        ]
+        return sorted(found, key=lambda each: -each.delivered_at)
+
+    def _send_again(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
+        redelivered = superseded = 0
+        newest: dict[tuple[str, str], float] = {}
+        for each in missed[:_MOST]:
+            try:
+                push = self._push(repository, each)
+                if push and self._overtaken(push, newest):
+                    reason = "it was missed, and a newer push to the same environment came"
+                    self._lanes.ignore(
+                        DeliveryRecord(
+                            each.guid,
+                            push.repository.full_name,
+                            outcome=str(Outcome.SUPERSEDED),
+                            reason=reason,
+                        )
+                    )
+                    superseded += 1
+                else:
+                    self._host.redeliver(repository, each)
+                    redelivered += 1
+            except (PermanentError, PayloadError) as error:
+                _log.warning("sending delivery %s of %s again: %s", each.guid, repository, error)
+        return Missed(redelivered, superseded, len(missed) - redelivered - superseded)
+
+    def _push(self, repository: Repository, delivery: HookDelivery) -> Push | None:
+        if delivery.event != "push":
+            return None
+        body = json.dumps(self._host.payload(repository, delivery)).encode()
+        found = parse_github({"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery.guid}, body)
+        return found if isinstance(found, Push) else None
+
+    def _overtaken(self, push: Push, newest: dict[tuple[str, str], float]) -> bool:
+        """Whether a later push to the same environment is known, or was found to be missed as well."""
+        environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
+        record = self._lanes.environment(environment)
+        key = push.repository.key, environment.key
+        latest = max(newest.get(key, 0), record.pushed_at if record else 0)
+        newest[key] = max(latest, push.pushed_at)
+        return 0 < push.pushed_at < latest

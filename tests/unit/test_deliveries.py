@@ -1,0 +1,134 @@
+"""What GitHub could not deliver: what is sent again, what is not, and what is told of it."""
+
+import time
+from typing import Any
+
+import pytest
+from world import HELLO, World, environment, sha
+
+from deployer.deliveries import APP, Missed
+from deployer.errors import NotFoundError, RightsError
+from deployer.refs import ZERO_SHA
+
+BRANCH = "refs/heads/x"
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.push("refs/heads/main", sha(1))
+    made.run()
+    made.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])
+    made.lanes.remember(made.known(HELLO).but(checked_at=0))
+    return made
+
+
+def payload(number: int, pushed_at: float, ref: str = BRANCH) -> dict[str, Any]:
+    repository = {"full_name": HELLO.full_name, "default_branch": "main", "pushed_at": pushed_at}
+    return {"ref": ref, "before": ZERO_SHA, "after": sha(number), "repository": repository}
+
+
+def miss(world: World, guid: str, ago: float, *, event: str = "push", ok: bool = False, **more: Any) -> None:
+    at = time.time() - ago
+    world.host.note_delivery(HELLO, guid, event, payload(2, round(at)) | more, at, ok=ok)
+
+
+def sent_again(world: World) -> list[str]:
+    return [each.guid for _, each, _ in world.host.log if time.time() - each.delivered_at < 30]
+
+
+def test_what_never_came_is_sent_again_once(world: World) -> None:
+    miss(world, "lost", HOUR)
+    miss(world, "renamed", HOUR, event="repository")
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+    assert sorted(sent_again(world)) == ["lost", "renamed"]
+    assert world.deployer.deliveries.check(HELLO) == Missed()
+    assert world.lanes.counters()["missed:redelivered"] == 2
+    assert world.known(HELLO).missed["redelivered"] == 2
+
+
+def test_what_came_all_the_same_or_is_none_of_ours_is_not_sent_again(world: World) -> None:
+    world.deliver(BRANCH, sha(2), delivery="came")  # GitHub did not wait for the answer
+    world.run()
+    miss(world, "came", HOUR)
+    miss(world, "again", 2 * HOUR)
+    miss(world, "again", HOUR, ok=True)
+    miss(world, "branch made", HOUR, event="create")
+    miss(world, "old", 4 * DAY)
+    miss(world, "under way", 10)
+
+    assert world.deployer.deliveries.check(HELLO) == Missed()
+
+
+def test_of_several_pushes_of_a_ref_the_newest_is_sent_again(world: World) -> None:
+    miss(world, "first", 3 * HOUR)
+    miss(world, "second", 2 * HOUR)
+    miss(world, "other", 4 * HOUR, ref="refs/heads/y")
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, superseded=1)
+    assert sorted(sent_again(world)) == ["other", "second"]
+    assert world.outcome("first")[0] == "superseded"
+
+
+def test_a_push_that_a_later_one_overtook_is_not_sent_again(world: World) -> None:
+    miss(world, "lost", HOUR)
+    world.push(BRANCH, sha(3))
+    world.run()
+    world.lanes_note(environment(BRANCH), pushed_at=time.time())
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(superseded=1)
+    assert world.outcome("lost")[0] == "superseded"
+
+
+def test_what_fails_again_and_again_is_left_to_the_resync(world: World) -> None:
+    for ago in range(6, 0, -1):
+        miss(world, "hopeless", ago * HOUR)
+
+    assert world.deployer.deliveries.check(HELLO) == Missed()
+
+
+def test_of_too_many_the_rest_is_left_to_the_resync(world: World) -> None:
+    for number in range(105):
+        miss(world, f"d-{number}", HOUR + number, event="public")
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=100, left=5)
+
+
+def test_without_the_right_it_is_noted_and_the_resync_goes_on(world: World) -> None:
+    world.host.hook_rights = False
+    miss(world, "lost", HOUR)
+    with pytest.raises(RightsError):
+        world.deployer.deliveries.check(HELLO)
+    assert "webhooks: read" in world.known(HELLO).unchecked
+
+    world.lanes.remember(world.known(HELLO).but(checked_at=0))
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+def test_without_a_webhook_it_says_how_to_have_one(world: World) -> None:
+    del world.host.hooks[HELLO.key]
+    with pytest.raises(NotFoundError, match="no webhook"):
+        world.deployer.deliveries.check(HELLO)
+
+
+def test_a_resync_looks_now_and_then(world: World) -> None:
+    miss(world, "lost", HOUR)
+    world.resync(HELLO)
+    assert sent_again(world) == ["lost"]
+
+    miss(world, "lost later", HOUR)
+    world.resync(HELLO)
+    assert sent_again(world) == ["lost"]  # it is not due
+
+
+def test_an_app_has_one_webhook_for_all(world: World) -> None:
+    world.host.is_app = True
+    miss(world, "lost", HOUR)
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    known = world.lanes.repository(APP)
+    assert known is not None
+    assert known.missed["redelivered"] == 1
