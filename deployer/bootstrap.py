@@ -122,7 +122,8 @@ class Deployer:
     @cached_property
     def reconciler(self) -> Reconciler:
         """Carries out tasks."""
-        options = Options(poll_seconds=self.config.poll_seconds, public_url=self.config.public_url)
+        config = self.config
+        options = Options(poll_seconds=config.poll_seconds, public_url=config.public_url, ttl=config.ttl)
         return Reconciler(self.host, self.clouds, self.lanes, options, self.linter)
 
 

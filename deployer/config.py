@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError
 from deployer.targets import Target, read_targets
+from deployer.times import duration
 
 _REFERENCE = ("ssm:", "secretsmanager:")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]-]+/[A-Za-z0-9_.*?\[\]-]+")
@@ -77,6 +78,9 @@ class Config:
     )
     orphan_seconds: float = _setting(
         "DEPLOYER_ORPHAN_SECONDS", "how long a resync leaves what stands without its branch"
+    )
+    ttl: str = _setting(
+        "DEPLOYER_TTL", "how long a development environment may be idle: 12h, 3d, 2w or never"
     )
     drain_seconds: float = _setting("DEPLOYER_DRAIN_SECONDS", "time a stopping process has to end its work")
     concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
@@ -164,6 +168,14 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
             raise ConfigError(f"{name} is not a {', '.join(most)} or {last} URL")
         return value.rstrip("/")
 
+    def time_to_live(name: str) -> str:
+        value = text(name, "never")
+        try:
+            duration(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        return value
+
     def listed(name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text(name).split(",") if part.strip())
 
@@ -214,6 +226,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         poll_seconds=number("DEPLOYER_POLL_SECONDS", 4, 0.05, 600),
         resync_seconds=number("DEPLOYER_RESYNC_SECONDS", 3600, 0, 7 * 86400),
         orphan_seconds=number("DEPLOYER_ORPHAN_SECONDS", 3600, 0, 30 * 86400),
+        ttl=time_to_live("DEPLOYER_TTL"),
         drain_seconds=number("DEPLOYER_DRAIN_SECONDS", 30, 0, 3600),
         concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256)),
         web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),

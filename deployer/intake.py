@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from deployer.age import ASLEEP, FOREVER, due
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
@@ -18,6 +19,8 @@ from deployer.ledger import (
 )
 from deployer.ports import Accepted, Lanes, Queue
 from deployer.refs import Ref, skip_reason
+
+_AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,44 @@ class Intake:
         oldest = time.time() - age
         work = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, looked_at=oldest)
         return self._accept(repository, work)
+
+    def age(self, now: float) -> None:
+        """Queue a look at environments whose age asks for one, but not too many at a time.
+
+        Args:
+            now: epoch seconds.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        left = _AGED_AT_A_TIME
+        for record in self._lanes.environments():
+            if left and due(record, self._config.ttl, now):
+                repository = Repository.parse(record.repository)
+                if self._config.allows(repository):
+                    self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
+                    left -= 1
+
+    def keep(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
+        """Keep a development environment as if it were used now, and at least for so many seconds.
+
+        Returns:
+            What is known of it then.
+
+        Raises:
+            PermanentError: its repository is not served here, it never ages, or it does not stand.
+        """
+        self.insist(environment.repository)
+        if environment.kind is not Kind.DEVELOPMENT:
+            raise PermanentError(f"{environment} is kept anyway: only development environments age")
+        record = self._lanes.environment(environment)
+        if record is None or record.state in {"deleting", "deleted", ASLEEP}:
+            name = environment.branch.short if environment.branch else ""
+            raise PermanentError(
+                f"{environment} does not stand; bring it back: deployer redeploy {environment.repository} {name}"
+            )
+        self._lanes.keep_environment(environment, min(time.time() + seconds, FOREVER) if seconds else 0)
+        return self._lanes.environment(environment) or record
 
     def replay(self, letter: str) -> Accepted:
         """Queue a dead letter once more.

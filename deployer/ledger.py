@@ -32,6 +32,7 @@ class Cause(StrEnum):
     REDEPLOY = "redeploy"
     TEARDOWN = "teardown"  # a person asked for the environment's deletion
     RESYNC = "resync"
+    AGE = "age"  # nobody used it for long, or its hours of sleep begin or end; see `deployer.age`
     EVENT = "event"
 
 
@@ -183,7 +184,7 @@ class EnvironmentRecord(_Value):
 
     Attributes:
         state: in one word for people: `pending` (a new commit is wanted), `provisioning`, `updating`, `running`,
-            `deployed`, `failed`, `deleting`, `deleted`, `skipped`.
+            `deployed`, `failed`, `deleting`, `deleted`, `skipped`, or `asleep` until its hours of sleep end.
         commit: the commit last wanted.
         generation: how often the environment was torn down.
         reported: the execution whose end was told as some goal's outcome.
@@ -202,8 +203,15 @@ class EnvironmentRecord(_Value):
         drift: how the stack differs from that, in words; empty if it does not.
         calls: what its last goal cost: `aws`, `github`, and `aws_stages`, `github_stages` for the stages' statuses.
         held_at: the ref's head when another commit was deployed, because a person said so or the head asks to be
-            skipped; a resync leaves it so until the head moves. Of production also where a person chose the tag.
+            skipped; or when it was taken down because of its age. A resync leaves it so until the head moves. Of
+            production also where a person chose the tag.
         asked_tags: the tags that production was asked for, the last hundred: none of them was missed.
+        used_at: when it was last pushed to or deployed again, in epoch seconds.
+        kept_at, kept_until: when a person last asked to keep it, and at least until when (epoch seconds). The ledger
+            itself keeps these two: what stands in a record that is written does not count.
+        ttl, sleep: the repository's wishes for its age, as last applied; see `deployer.preferences`.
+        warned_at: when people were warned of its end (epoch seconds), 0 if they were not.
+        aged, aged_at: why its age took it down, `idle` or `night`, and when that began (epoch seconds).
     """
 
     repository: str
@@ -227,6 +235,14 @@ class EnvironmentRecord(_Value):
     moved_at: float = 0
     pushed_at: float = 0
     held_at: str = ""
+    used_at: float = 0
+    kept_at: float = 0
+    kept_until: float = 0
+    ttl: str = ""
+    sleep: str = ""
+    warned_at: float = 0
+    aged: str = ""
+    aged_at: float = 0
     region: str = ""
     failure: dict[str, Any] = field(default_factory=dict)
     receipt: dict[str, Any] = field(default_factory=dict)

@@ -149,6 +149,12 @@ class Host(Protocol):
     def refs(self, repository: Repository) -> dict[Ref, str]:
         """Every branch and tag, with the object it points to."""
 
+    def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
+        """Paths of the files in which a commit differs from an earlier one; None where that cannot be told.
+
+        So it is where the later one does not descend from the earlier, and where there are very many.
+        """
+
 
 # --- AWS --------------------------------------------------------------------------------------------------------
 
@@ -477,6 +483,12 @@ class Lanes(Protocol):
 
     def environment(self, environment: Environment) -> EnvironmentRecord | None:
         """What is known of an environment."""
+
+    def keep_environment(self, environment: Environment, until: float) -> None:
+        """Note that a person wants an environment kept, from now on and at least until then (epoch seconds).
+
+        The note goes when the environment is deleted.
+        """
 
     def find(self, stack_name: str) -> Environment | None:
         """The environment whose stack and pipeline have this name."""

@@ -1,14 +1,20 @@
 """What a repository may decide of its own environments: `deploy/deployer.yml`, which need not be there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, TypeVar
 
+from deployer.refs import Ref
 from deployer.template import FOLDER, Document, UnreadableError, pick, read
+from deployer.times import Hours, duration
 
 _STEM = "deployer"
 _BUCKETS = {True: "empty-buckets", False: "keep-buckets"}
 _FAILURES = ("retain", "force", "stop")
+_T = TypeVar("_T")
+_MOST_PATTERNS, _LONGEST_PATTERN = 100, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +44,62 @@ class Teardown:
 
 
 @dataclass(frozen=True, slots=True)
+class Patterns:
+    """Names that are chosen: those that one of `include` matches, or all if it is empty, but none of `exclude`.
+
+    In a pattern `*` stands for any characters, slashes too, `?` for one, `[ab]` for one of these.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def match(self, name: str) -> bool:
+        """Whether the name is chosen."""
+        included = not self.include or _any(name, self.include)
+        return included and not _any(name, self.exclude)
+
+
+@dataclass(frozen=True, slots=True)
 class Preferences:
     """What a repository decides.
 
     Attributes:
         teardown: how its environments are taken down.
         regions: development environments go only there; empty for every region of the target.
+        ttl: patterns of branches, each with how long their environments may be idle; the first that matches counts.
+        sleep: when development environments sleep, as `Hours` reads it; empty for never.
+        branches: which of them have a development environment. The default branch always is staging.
+        tags: which of them are deployed to production.
+        paths: a push that changes none of these files is not deployed; `deploy/` always counts.
     """
 
     teardown: Teardown = Teardown()
     regions: tuple[str, ...] = ()
+    ttl: tuple[tuple[str, str], ...] = ()
+    sleep: str = ""
+    branches: Patterns = Patterns()
+    tags: Patterns = Patterns()
+    paths: Patterns = Patterns()
+
+    def ttl_of(self, branch: str) -> str:
+        """How long this branch's environment may be idle, as `duration` reads it; empty for no wish."""
+        return next((text for pattern, text in self.ttl if fnmatchcase(branch, pattern)), "")
+
+    def refuses(self, ref: Ref, *, development: bool) -> str:
+        """Why a ref has no environment, in words; empty if it has.
+
+        Args:
+            ref: a branch or tag by its full name.
+            development: whether its environment is one of development.
+        """
+        name, patterns = ("tags", self.tags) if ref.is_tag else ("branches", self.branches)
+        if (ref.is_tag or development) and not patterns.match(ref.short):
+            return f"{ref.short} is not among the {name} of {FOLDER}/{_STEM}.yml"
+        return ""
+
+    def concerns(self, files: Iterable[str]) -> bool:
+        """Whether a change of these files is to be deployed."""
+        return any(file.startswith(f"{FOLDER}/") or self.paths.match(file) for file in files)
 
     @property
     def teardown_text(self) -> str:
@@ -116,8 +168,81 @@ def _regions(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str
     return tuple(dict.fromkeys(value))
 
 
+def _ttl(document: Document, value: Any, path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    given = value if isinstance(value, dict) else {"default": value}
+    found = []
+    for pattern, text in given.items():
+        place = (*path, pattern) if isinstance(value, dict) else path
+        if not isinstance(text, str):
+            raise _refused(document, place, "ttl is no length of time, such as 90m, 12h, 3d, 2w or never")
+        _accept(document, place, partial(duration, text))
+        _patterns(document, [pattern], place)
+        found.append((pattern, text.strip()))
+    if len(found) > _MOST_PATTERNS:
+        raise _refused(document, path, f"ttl has more than {_MOST_PATTERNS} patterns")
+    # `default` is for those that no pattern matches, wherever it stands
+    return tuple(
+        (("*" if pattern == "default" else pattern), text) for pattern, text in sorted(found, key=_last)
+    )
+
+
+def _last(pair: tuple[str, str]) -> bool:
+    return pair[0] == "default"
+
+
+def _sleep(document: Document, value: Any, path: tuple[str, ...]) -> str:
+    if not isinstance(value, dict) or not isinstance(value.get("hours"), str):
+        raise _refused(document, path, 'sleep is no mapping, such as {hours: "20:00-07:00"}')
+    for key, given in value.items():
+        _one_of(document, _SLEEP, *path, key)
+        if not isinstance(given, str):
+            raise _refused(document, (*path, key), f"{'.'.join((*path, key))} is no text")
+    _accept(document, (*path, "hours"), lambda: Hours.parse(value["hours"].replace(" ", "")))
+    zone = value.get("timezone", "UTC")
+    where = (*path, "timezone") if "timezone" in value else path
+    text = f"{value['hours'].replace(' ', '')} {zone}"
+    return _accept(document, where, lambda: Hours.parse(text)).text
+
+
+def _choice(document: Document, value: Any, path: tuple[str, ...]) -> Patterns:
+    if not isinstance(value, dict):
+        return Patterns(include=_patterns(document, value, path))
+    made = Patterns()
+    for key, given in value.items():
+        _one_of(document, _CHOICE, *path, key)
+        made = replace(made, **{key: _patterns(document, given, (*path, key))})
+    return made
+
+
+def _patterns(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    good = isinstance(listed, list) and 0 < len(listed) <= _MOST_PATTERNS
+    if not good or not all(isinstance(each, str) and 0 < len(each) <= _LONGEST_PATTERN for each in listed):
+        text = f"{'.'.join(path)[:80]} is no pattern or list of patterns, such as [main, feature/*]"
+        raise _refused(document, path, text)
+    return tuple(listed)
+
+
+def _accept(document: Document, path: tuple[str, ...], look: Callable[[], _T]) -> _T:
+    try:
+        return look()
+    except ValueError as error:
+        raise _refused(document, path, f"{'.'.join(path)[:80]}: {error}") from error
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+_SLEEP = {"hours": None, "timezone": None}
+_CHOICE = {"include": None, "exclude": None}
 _TEARDOWN: dict[str, tuple[Any, ...]] = {"empty_buckets": (True, False), "on_failure": _FAILURES}
 _KEYS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "teardown": _teardown,
     "regions": _regions,
+    "ttl": _ttl,
+    "sleep": _sleep,
+    "branches": _choice,
+    "tags": _choice,
+    "paths": _choice,
 }

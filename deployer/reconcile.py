@@ -11,20 +11,22 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from deployer.age import ASLEEP, IDLE, NIGHT, Act, due, lead, why
 from deployer.drift import applied, drift
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
-from deployer.preferences import Preferences, read_preferences
+from deployer.preferences import Patterns, Preferences, read_preferences
 from deployer.quotas import admits, fullest_last
 from deployer.refs import Ref, skip_reason
 from deployer.release import FOLDER, TEARDOWN_TAG, Release, build_release, has_pipeline
 from deployer.reporting import Reporter, failure_text
 from deployer.run import Run, Settled
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
-from deployer.teardown import Teardown, under_way
-from deployer.template import pick, read
+from deployer.teardown import GONE, Teardown, under_way
+from deployer.template import UnreadableError, pick, read
+from deployer.times import duration_text
 from deployer.validation import Linter, refusal
 
 _log = logging.getLogger(__name__)
@@ -47,10 +49,12 @@ class Options:
     Attributes:
         poll_seconds: the first wait where no event comes.
         public_url: where the dashboard is, or empty.
+        ttl: how long a development environment may be idle where its repository has no wish.
     """
 
     poll_seconds: float = 4
     public_url: str = ""
+    ttl: str = "never"
 
 
 class Reconciler:
@@ -107,7 +111,7 @@ class Reconciler:
             Task.PROVISION: self._provision,
             Task.UPDATE: self._update,
             Task.TRIGGER: self._trigger,
-            Task.DELETE: self._teardown.carry_out,
+            Task.DELETE: self._delete,
             Task.NOTIFY: self._notify,
         }
         try:
@@ -235,6 +239,8 @@ class Reconciler:
         work, environment = run.work, run.environment
         if work.cause == Cause.TEARDOWN:
             return False
+        if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
+            raise Settled(run.done(Outcome.SKIPPED, f"{environment.kind} never ages"))
         if work.created or work.updated or work.recovered or work.replacing:
             return True  # ordered already; a newer push has its own place in the lane
         if environment.kind is Kind.PRODUCTION:
@@ -249,9 +255,61 @@ class Reconciler:
                 raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; a webhook never deletes staging"))
             if environment.branch == Ref.of_branch(self._host.default_branch(run.repository)):
                 raise Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
+            run.record = run.record.but(held_at="", aged="")  # nothing is left that could be woken
+            return False
+        if work.cause == Cause.AGE and not self._wakes(run, head):
             return False
         self._take(run, ref, head)
         return True
+
+    def _wakes(self, run: Run, head: Head) -> bool:
+        """See to an environment's age: whether it should be there; ends the goal where there is nothing more to do."""
+        record, now = run.record, self._clock()
+        if under_way(record.receipt) and record.aged_at > record.used_at:
+            return False  # its end was begun
+        act = due(record, self._options.ttl, now)
+        if act is Act.WAKE or head.object not in {record.commit, record.held_at}:
+            # a push was lost, or its night is over: what GitHub has is wanted, as at a resync
+            run.work = run.work.but(cause=Cause.RESYNC)
+            return True
+        match act:
+            case Act.EXPIRE | Act.SLEEP:
+                aged = NIGHT if act is Act.SLEEP else IDLE
+                run.record = record = record.but(aged=aged, aged_at=now, held_at=head.object)
+                run.note("deleting", reason=why(record, now))
+                return False
+            case Act.WARN:
+                branch = run.environment.branch.short if run.environment.branch else ""
+                text = (
+                    f"will be taken down in {duration_text(lead(record, self._options.ttl))} if it stays unused; "
+                    f"push, or: deployer keep {run.repository} {branch}"
+                )
+                run.record = record.but(warned_at=now)
+            case Act.CALM:
+                text = "is used again and stays"
+                run.record = record.but(warned_at=0)
+            case None:
+                raise Settled(run.done(Outcome.SKIPPED, "it was used meanwhile; its age asks for nothing"))
+        self._reporter.age(run.environment, record, text)
+        raise Settled(run.done(Outcome.SKIPPED, text))
+
+    def _delete(self, run: Run) -> Verdict:
+        """Go on with a teardown; one that the environment's age asked for tells so, and may be woken from."""
+        reason = run.record.reason
+        verdict = self._teardown.carry_out(run)
+        if (
+            run.work.cause != Cause.AGE
+            or not run.record.aged
+            or not isinstance(verdict, Done)
+            or verdict.outcome != Outcome.DELETED
+        ):
+            return verdict
+        self._reporter.age(run.environment, run.record, f"was taken down: {reason}")
+        if verdict.reason != GONE:
+            reason = f"{reason}; {verdict.reason}"
+        state = ASLEEP if run.record.aged == NIGHT else run.record.state
+        run.record = run.record.but(state=state, reason=reason, warned_at=0)
+        return replace(verdict, reason=reason, record=run.record)
 
     def _wants_production(self, run: Run) -> bool:
         work = run.work
@@ -307,9 +365,17 @@ class Reconciler:
             sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
         if work.cause == Cause.REDEPLOY and work.sha:
             self._refuse_unknown(run, sha)
+        if work.cause != Cause.REDEPLOY and (reason := self._unwanted(run, ref, sha)):
+            if not ref.is_tag:
+                run.record = run.record.but(held_at=head.object, used_at=self._clock())
+            raise Settled(run.done(Outcome.SKIPPED, reason))
         run.work = work.but(ref=ref.name, sha=sha)
-        if sha != run.record.commit:
-            run.note("pending", outcome="", reason="", stages=[], execution="")
+        moved = sha != run.record.commit
+        if work.cause in {Cause.PUSH, Cause.REDEPLOY} or moved or not run.record.used_at:
+            run.record = run.record.but(used_at=self._clock())
+        if moved:
+            run.note("pending", outcome="", reason="", stages=[], execution="", warned_at=0)
+        run.record = run.record.but(aged="")
         chosen = sha != head.sha or (ref.is_tag and (ref.name != run.record.ref or bool(run.record.held_at)))
         held = head.object if work.cause == Cause.REDEPLOY and chosen else ""
         if ref.is_tag and ref.name not in run.record.asked_tags:
@@ -323,10 +389,29 @@ class Reconciler:
                 pushed_at=work.pushed_at,
             )
 
+    def _unwanted(self, run: Run, ref: Ref, sha: str) -> str:
+        """Why the repository does not want this commit deployed, asked before the record says that it is."""
+        record = run.record
+        if (ref.is_tag and run.work.cause != Cause.PUSH) or not (ref.is_tag or record.outcome):
+            return ""  # a new branch's files are read when its stack is made, and once is enough
+        try:
+            wishes = read_preferences(self._read(run, sha))
+        except UnreadableError:
+            return ""  # told where all of the release is looked at
+        if why_not := wishes.refuses(ref, development=run.environment.kind is Kind.DEVELOPMENT):
+            return why_not
+        runs = record.commit if record.outcome == Outcome.DEPLOYED and not ref.is_tag else ""
+        if wishes.paths == Patterns() or runs in {"", sha}:
+            return ""
+        files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too
+        if files is None or wishes.concerns(files):
+            return ""
+        return f"nothing among the paths of deploy/deployer.yml has changed since {runs[:12]}"
+
     def _refuse_unknown(self, run: Run, sha: str) -> None:
         """Leave the environment as it is if a person names a commit that is not there."""
         try:
-            self._host.files(run.repository, sha, FOLDER)
+            self._read(run, sha)
         except PermanentError as error:
             raise Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
 
@@ -542,11 +627,22 @@ class Reconciler:
 
     # --- common -------------------------------------------------------------------------------------------------
 
+    def _read(self, run: Run, sha: str) -> dict[str, bytes]:
+        if sha not in run.files:
+            run.files[sha] = self._host.files(run.repository, sha, FOLDER)
+        return run.files[sha]
+
     def _files(self, run: Run) -> dict[str, bytes]:
-        files = self._host.files(run.repository, run.work.sha, FOLDER)
+        """The commit's files, and heed what they decide of the environment's being and age."""
+        files = self._read(run, run.work.sha)
         if not has_pipeline(files):
             where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {run.work.sha[:12]}"
             raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
+        if branch := run.environment.branch:
+            wishes = read_preferences(files)
+            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch, development=True)):
+                raise Settled(run.done(Outcome.SKIPPED, why_not))
+            run.record = run.record.but(ttl=wishes.ttl_of(branch.short), sleep=wishes.sleep)
         return files
 
     def _release(self, run: Run, files: Mapping[str, bytes]) -> Release:

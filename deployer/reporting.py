@@ -84,6 +84,12 @@ class Reporter:
             environment, record.commit, Status("deployer/teardown", state, text, self._url(environment))
         )
 
+    def age(self, environment: Environment, record: EnvironmentRecord, text: str) -> None:
+        """Post `deployer/age` on the environment's last commit: a success, since nobody is to wait for anything."""
+        if record.commit:
+            status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
+            self._post(environment, record.commit, status)
+
     def open(self, record: EnvironmentRecord, execution: str, sha: str) -> EnvironmentRecord:
         """Follow an execution from now on until its end."""
         if execution in record.open:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployer.environments import Environment, Repository
 from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
@@ -24,6 +24,7 @@ class Run:
         poll_seconds: the first wait where no event comes.
         heard: whether AWS's events come in, so that they will tell of what is waited for.
         now: epoch seconds.
+        files: what was read of `deploy/`, by commit.
     """
 
     environment: Environment
@@ -34,6 +35,7 @@ class Run:
     poll_seconds: float
     heard: Callable[[], bool]
     now: float
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     @property
     def repository(self) -> Repository:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from deployer.age import ASLEEP, FOREVER, asleep_until, expires_at, used_at
 from deployer.environments import Environment, Repository
 from deployer.errors import PayloadError
 from deployer.ledger import (
@@ -52,13 +53,15 @@ def environment_id(repository: str, key: str) -> str | None:
         return None
 
 
-def environment(record: EnvironmentRecord, base_url: str) -> Json:
+def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
     """An environment.
 
     Args:
         record: what is known of it.
         base_url: where people reach the dashboard, without a slash at its end; empty where that is not known.
+        ttl: the installation's time to live.
     """
+    now = time.time()
     kind, _, branch = record.environment.partition(":")
     return {
         "id": record.stack_name,
@@ -78,6 +81,10 @@ def environment(record: EnvironmentRecord, base_url: str) -> Json:
         "failure": failure(record.failure),
         "receipt": receipt(record.receipt),
         "calls": {name: record.calls.get(name, 0) for name in CALLS} if record.calls else None,
+        "used_at": iso(used_at(record)),
+        "expires_at": iso(_expires_at(record, ttl, now)),
+        "kept_until": iso(record.kept_until if record.kept_until > now else 0),
+        "asleep_until": iso(asleep_until(record, now) or 0),
         "region": record.region or None,
         "drift": record.drift or None,
         "stack_arn": record.stack_arn or None,
@@ -85,6 +92,33 @@ def environment(record: EnvironmentRecord, base_url: str) -> Json:
         "updated_at": iso(record.updated_at),
         "url": page_url(record, base_url),
     }
+
+
+def age_words(record: EnvironmentRecord, ttl: str) -> str:
+    """What is to come of an environment because of its age, in words; empty where nothing is.
+
+    Args:
+        record: what is known of it.
+        ttl: the installation's time to live.
+    """
+    now = time.time()
+    if until := asleep_until(record, now):
+        return f"asleep for {span(until - now)} more"
+    words = []
+    if record.kept_until >= FOREVER:
+        words.append("kept for good")
+    elif record.kept_until > now:
+        words.append(f"kept for {span(record.kept_until - now)}")
+    if at := _expires_at(record, ttl, now):
+        words.append(f"expires in {span(at - now)}")
+    return ", ".join(words)
+
+
+def _expires_at(record: EnvironmentRecord, ttl: str, now: float) -> float:
+    """When it is taken down if nobody uses it, 0 for never or if nothing stands."""
+    return (
+        0 if record.state in {"deleted", "deleting", "skipped", ASLEEP} else expires_at(record, ttl, now) or 0
+    )
 
 
 def failure(told: Mapping[str, Any]) -> Json | None:

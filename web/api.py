@@ -14,6 +14,7 @@ from deployer.intake import Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
 from deployer.refs import parse_sha
+from deployer.times import NEVER, duration
 from web.answers import BROKEN, CUT_OFF
 from web.context import deployer
 from web.openapi import DESCRIPTION
@@ -55,13 +56,7 @@ def environments() -> Response:
     deleted = request.args.get("deleted", "0") in {"1", "true"}
     records = deployer().lanes.environments(_repository_filter())
     return _json(
-        {
-            "environments": [
-                shapes.environment(record, base_url())
-                for record in records
-                if deleted or record.state != "deleted"
-            ]
-        }
+        {"environments": [_environment(record) for record in records if deleted or record.state != "deleted"]}
     )
 
 
@@ -71,7 +66,7 @@ def environment(identity: str) -> Response:
     _, record = known_environment(identity)
     if record is None:
         raise NotFoundError(f"{identity} waits for its first task; see /api/v1/lanes")
-    return _json(shapes.environment(record, base_url()))
+    return _json(_environment(record))
 
 
 @blueprint.get("/deliveries/<identity>")
@@ -145,6 +140,24 @@ def redeploy(identity: str) -> Response:
         parse_sha(sha)
     found, record = known_environment(identity)
     return _request(found, record, Cause.REDEPLOY, sha)
+
+
+@blueprint.post("/environments/<identity>/keep")
+def keep(identity: str) -> Response:
+    """Keep a development environment as if it were used now, for a given time, or for good.
+
+    Raises:
+        PermanentError: it never ages, or does not stand.
+    """
+    length = _body().get("for", "")
+    if not isinstance(length, str):
+        raise PayloadError("field for is not text")
+    try:
+        seconds = NEVER if length == "ever" else duration(length) if length else 0
+    except ValueError as error:
+        raise PayloadError(str(error)) from error
+    found, _ = known_environment(identity)
+    return _json(_environment(deployer().intake.keep(found, seconds)))
 
 
 @blueprint.delete("/environments/<identity>")
@@ -223,6 +236,10 @@ def known_environment(identity: str) -> tuple[Environment, EnvironmentRecord | N
             f"there is no environment {identity[:100]}; if Redis was wiped, a resync finds it again"
         )
     return found, lanes.environment(found)
+
+
+def _environment(record: EnvironmentRecord) -> shapes.Json:
+    return shapes.environment(record, base_url(), deployer().config.ttl)
 
 
 def _request(found: Environment, record: EnvironmentRecord | None, cause: Cause, sha: str = "") -> Response:

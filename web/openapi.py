@@ -94,7 +94,8 @@ _SCHEMAS: Json = {
         ref=_told(_TEXT_OR_NULL, "The full ref that it was last brought to."),
         state=_told(
             _TEXT,
-            "One of pending, provisioning, updating, running, deployed, failed, deleting, deleted, skipped; "
+            "One of pending, provisioning, updating, running, deployed, failed, deleting, deleted, skipped, "
+            "asleep; "
             "empty before the first step.",
         ),
         commit=_told(_TEXT_OR_NULL, "The commit last wanted."),
@@ -113,6 +114,10 @@ _SCHEMAS: Json = {
             "What its last deployment or teardown cost, failed attempts too.",
         ),
         drift=_told(_TEXT_OR_NULL, "What someone else changed in its stack since deployer applied it."),
+        used_at=_told(_TIME, "When it was last pushed to, deployed again or kept."),
+        expires_at=_told(_TIME, "When it is taken down if nobody uses it; null for never."),
+        kept_until=_told(_TIME, "Until when a person wants it kept; the year 9999 for good."),
+        asleep_until=_told(_TIME, "When it is brought back after its hours of sleep."),
         region=_told(_TEXT_OR_NULL, "The AWS region of its stack, once it was chosen."),
         stack_arn=_TEXT_OR_NULL,
         generation=_told(_WHOLE, "How often it was torn down."),
@@ -176,7 +181,7 @@ _SCHEMAS: Json = {
     "Work": _object(
         environment=_ENVIRONMENT_KEY,
         task=_TEXT,
-        cause=_one_of("push", "deletion", "redeploy", "teardown", "resync", "event"),
+        cause=_one_of("push", "deletion", "redeploy", "teardown", "resync", "age", "event"),
         goal=_TEXT,
         deliveries=_list(_TEXT),
         ref=_TEXT_OR_NULL,
@@ -313,6 +318,25 @@ DESCRIPTION: Json = {
                 "409",
                 requestBody=_body(
                     {"type": "object", "properties": {"sha": _told(_TEXT, "A full commit id.")}},
+                    required=False,
+                ),
+            ),
+        },
+        "/api/v1/environments/{identity}/keep": {
+            "parameters": [_ENVIRONMENT_ID],
+            "post": _operation(
+                "keep",
+                "Keep a development environment as if it were used now; staging and production never age.",
+                "200",
+                _named("Environment"),
+                "400",
+                "404",
+                "409",
+                requestBody=_body(
+                    {
+                        "type": "object",
+                        "properties": {"for": _told(_TEXT, "At least for so long: `12h`, `2w`, or `ever`.")},
+                    },
                     required=False,
                 ),
             ),

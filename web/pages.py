@@ -16,7 +16,17 @@ from deployer.errors import NotFoundError
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
-from deployer.shapes import UNDER_WAY, age, calls_words, environment_id, iso, place, receipt_words, span
+from deployer.shapes import (
+    UNDER_WAY,
+    age,
+    age_words,
+    calls_words,
+    environment_id,
+    iso,
+    place,
+    receipt_words,
+    span,
+)
 from web.api import known_environment
 from web.context import deployer
 
@@ -168,6 +178,12 @@ def ago(seconds: float) -> str:
     """How long ago epoch seconds are, in words."""
     passed = age(seconds)
     return f"{span(passed)} ago" if passed >= 2 else "just now"
+
+
+@blueprint.app_template_filter()
+def ageing(record: EnvironmentRecord) -> str:
+    """What is to come of an environment because of its age, or nothing."""
+    return age_words(record, deployer().config.ttl)
 
 
 @blueprint.app_template_filter()

@@ -20,6 +20,7 @@ _LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
+_AGE_SECONDS = 60.0  # between two looks at the ages of all environments
 _ALIVE_SECONDS = 90.0  # longer than between two looks, whatever they have to do
 
 
@@ -38,6 +39,7 @@ class Scheduler:
         self._searched: int | None = None
         self._owed = False  # all is to be resynced, whatever the schedule says
         self._next_look = 0.0
+        self._next_age = 0.0
 
     def stop(self) -> None:
         """End `run` after the sweep under way."""
@@ -59,7 +61,7 @@ class Scheduler:
                 pause, away = _SWEEP_SECONDS, False
 
     def look(self) -> None:
-        """Sweep once, and resync what is due.
+        """Sweep once, resync what is due, and see to what has grown old.
 
         Raises:
             UnavailableError: Redis is away.
@@ -67,6 +69,7 @@ class Scheduler:
         for dispatch in self._deployer.lanes.sweep():
             self._deployer.queue.send(dispatch)
         self._resync_due()
+        self._age_due()
 
     def _resync_due(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.time()
@@ -94,6 +97,11 @@ class Scheduler:
         if self._owed and self._searched is not None:
             self._deployer.lanes.keep()
             self._owed = False
+
+    def _age_due(self) -> None:
+        if self._next_age <= (now := time.time()):
+            self._next_age = now + _AGE_SECONDS
+            self._deployer.intake.age(now)
 
     def _resync(self, repository: Repository) -> None:
         if self._deployer.lifecycle.dormant(repository):

@@ -30,7 +30,7 @@ _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
 _LONGEST_TASK = 600  # seconds: no task waits for AWS, so one that runs longer hangs
 # whoever asks for these wants something done; what only looks costs something only once it has ordered something
-_PEOPLE = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
+_ASKING = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN, Cause.AGE}
 _COSTLY = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
 _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
 # what is counted -> the field of work that sums it up
@@ -331,14 +331,14 @@ def _has_cost(verdict: Done, work: Work) -> bool:
     if verdict.outcome not in _COSTLY:
         return False
     ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.stack_arn)
-    return work.cause in _PEOPLE or ordered or bool(work.execution and work.cause != Cause.EVENT)
+    return work.cause in _ASKING or ordered or bool(work.execution and work.cause != Cause.EVENT)
 
 
 def _letter_id(repository: Repository, work: Work, token: int) -> str:
     """What a resync asks for comes back every hour: its last death is enough to keep."""
     if work.environment == RESYNC_KEY:
         return letter_id(repository, "resync")
-    if work.cause == Cause.RESYNC:
+    if work.cause in {Cause.RESYNC, Cause.AGE}:
         stack_name = Environment.from_key(repository, work.environment).stack_name
         return letter_id(repository, f"resync.{stack_name[-10:]}")
     return letter_id(repository, token)

@@ -57,6 +57,7 @@ _KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was
 _KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
 _PAGES = 500
+_COMPARED = 300  # files: https://docs.github.com/rest/commits/commits#compare-two-commits
 _TIMEOUT = 15
 _ATTEMPTS = 4
 _SECONDS = 15.0
@@ -310,6 +311,25 @@ class GitHubHost:
         ).requester
         url = f"/app/hook/deliveries{path}"
         return self._attempts()(lambda: requester.requestJsonAndCheck(verb, url, parameters=query))
+
+    def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
+        """The files in which a commit differs from an earlier one, renamed ones by both names; None where unknown.
+
+        One call. GitHub compares with the common ancestor, and lists 300 files at most.
+        """
+        with _translated(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
+            try:
+                found = self._get(repository, f"/compare/{before}...{after}", {"per_page": 1})
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                self._get(repository, "")  # a commit that is gone, or a repository that is?
+                return None
+            files = found["files"] if found["status"] in {"ahead", "identical"} else None
+            if files is None or len(files) >= _COMPARED:
+                return None
+            keys = ("filename", "previous_filename")
+            return sorted({str(each[key]) for each in files for key in keys if key in each})
 
     def lacking(self, repository: Repository) -> list[str]:
         """The rights that deployer needs there and has not, as far as GitHub tells; one call.

@@ -8,6 +8,7 @@
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
 --   :activity      LIST of JSON, newest first                  :counters  HASH
 --   :repository    JSON, what is known of it as a whole (no script reads it)
+--   :kept          HASH environment -> since and until when a person wants it kept
 -- An environment with work is in :items and in exactly one of :queue, :later and :snoozed. What a resync wants waits in
 -- :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state
 -- only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
@@ -278,6 +279,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
   local env = current.environment
   for name, by in pairs(cjson.decode(counts)) do count(name, by) end
   if record ~= '' then C('HSET', P .. ':environments', env, record) end
+  if outcome == 'deleted' then C('HDEL', P .. ':kept', env) end
   if kind == 'done' or kind == 'dead' then
     close(current, outcome, reason, ttl)
     if current.cause ~= 'event' or outcome ~= 'skipped' then  -- AWS's echo of what was done is no history

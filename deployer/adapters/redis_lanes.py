@@ -220,19 +220,33 @@ class RedisLanes:
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
         """See `Lanes.environments`."""
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            for each in [repository] if repository else self.repositories():
+                pipe.hvals(f"{_prefix(each.full_name)}:environments")
+                pipe.hgetall(f"{_prefix(each.full_name)}:kept")
+            found = pipe.execute()
         records = [
-            EnvironmentRecord.from_json(text)
-            for values in self._each("environments", "hvals", repository)
-            for text in values
+            _kept(text, kept) for texts, kept in zip(found[::2], found[1::2], strict=True) for text in texts
         ]
         return sorted(records, key=lambda record: (record.repository.lower(), record.environment))
 
     def environment(self, environment: Environment) -> EnvironmentRecord | None:
         """See `Lanes.environment`."""
         with unavailable():
-            key = f"{_prefix(environment.repository.full_name)}:environments"
-            text = self._redis.hget(key, environment.key)
-        return EnvironmentRecord.from_json(text) if text else None
+            prefix = _prefix(environment.repository.full_name)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hget(f"{prefix}:environments", environment.key)
+            pipe.hget(f"{prefix}:kept", environment.key)
+            text, kept = pipe.execute()
+        return _kept(text, {environment.key: kept} if kept else {}) if text else None
+
+    def keep_environment(self, environment: Environment, until: float) -> None:
+        """See `Lanes.keep_environment`."""
+        # apart from the record, which a task that runs is going to write as it knew it
+        with unavailable():
+            key = f"{_prefix(environment.repository.full_name)}:kept"
+            self._redis.hset(key, environment.key, f"{time.time() + self.clock_offset_ms / 1000} {until}")
 
     def find(self, stack_name: str) -> Environment | None:
         """See `Lanes.find`."""
@@ -448,6 +462,12 @@ def letter_repository(letter: str) -> Repository:
 def letter_id(repository: Repository, token: int | str) -> str:
     """The id of the dead letter that ends this hand-out of a lane."""
     return f"{repository.key.replace('/', '~')}-{token}"
+
+
+def _kept(text: str, kept: Mapping[str, str]) -> EnvironmentRecord:
+    record = EnvironmentRecord.from_json(text)
+    at, _, until = kept.get(record.environment, "0 0").partition(" ")
+    return record.but(kept_at=float(at), kept_until=float(until))
 
 
 def _prefix(repository: str) -> str:

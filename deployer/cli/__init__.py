@@ -69,6 +69,7 @@ for _command in (
     act.resync,
     act.redeploy,
     act.delete,
+    act.keep,
     letters.dead_letters,
     look.lanes,
     look.orphans,

@@ -1,4 +1,4 @@
-"""Commands that put work into a lane: `resync`, `redeploy`, `delete`."""
+"""Commands that ask for something: `resync`, `redeploy`, `delete`, `keep`."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import click
 from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import (
+    DurationType,
     RefType,
     RepositoryType,
     ShaType,
@@ -22,6 +23,7 @@ from deployer.errors import DeployerError, NotFoundError, PermanentError
 from deployer.intake import delete_command, record_of
 from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
 from deployer.refs import Ref
+from deployer.times import NEVER
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -209,6 +211,31 @@ def delete(
         environment = _development(deployer, repository, str(branch))
     accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN, yes_really=yes_really)
     _tell_queued("delete", environment, accepted.goal, json_=json_)
+
+
+@click.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+@click.argument("branch", metavar="BRANCH", type=RefType())
+@click.option("--for", "seconds", type=DurationType(), help="At least for so long, such as 12h or 2w.")
+@click.option("--forever", is_flag=True, help="For good, until the environment is deleted.")
+@json_option
+def keep(repository: Repository, branch: str, *, seconds: float | None, forever: bool, json_: bool) -> None:
+    """Keep a branch's idle environment, as if it were used now.
+
+    Neither its time to live nor its hours of sleep take it down before the time that is given.
+    """
+    if seconds and forever:
+        raise click.UsageError("give either --for or --forever")
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    deployer.intake.insist(repository)
+    environment = _known_environment(deployer, repository, branch)
+    record = deployer.intake.keep(environment, NEVER if forever else seconds or 0)
+    config = deployer.config
+    if json_:
+        output.as_json(shapes.environment(record, config.public_url, config.ttl))
+        return
+    click.echo(f"{environment}: {shapes.age_words(record, config.ttl) or 'nothing is going to take it down'}")
 
 
 def _development(deployer: "Deployer", repository: Repository, branch: str) -> Environment:

@@ -10,6 +10,7 @@ from deployer.errors import NotFoundError, PayloadError
 from deployer.ledger import RESYNC_KEY, EnvironmentRecord
 from deployer.ports import Lane
 from deployer.refs import Ref, parse_sha
+from deployer.times import duration
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -55,6 +56,19 @@ class ShaType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
         try:
             return parse_sha(str(value).lower())
         except PayloadError as error:
+            self.fail(str(error), param, ctx)
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
+    """A length of time, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType.convert`."""
+        try:
+            return duration(str(value))
+        except ValueError as error:
             self.fail(str(error), param, ctx)
 
 

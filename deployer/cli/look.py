@@ -27,6 +27,7 @@ from deployer.refs import Ref
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
+    from deployer.config import Config
 
 _ACTIVITY_SHOWN = 8
 _ACTIVITY_KEPT = 500
@@ -49,10 +50,10 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
         key=lambda record: (record.repository.lower(), record.environment),
     )
     if json_:
-        url = deployer.config.public_url
-        output.as_json([shapes.environment(record, url) for record in shown])
+        config = deployer.config
+        output.as_json([shapes.environment(record, config.public_url, config.ttl) for record in shown])
     else:
-        _status_table(repository, shown)
+        _status_table(repository, shown, deployer.config.ttl)
     for warning in warnings_of(deployer.lanes.dead_letters(repository)):
         output.note(warning)
     for known in deployer.lanes.repository_records():
@@ -60,9 +61,12 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
             output.note(known.reason)
 
 
-def _status_table(repository: Repository | None, shown: list[EnvironmentRecord]) -> None:
+def _status_table(repository: Repository | None, shown: list[EnvironmentRecord], ttl: str) -> None:
     rows = [_status_row(record) for record in shown]
     headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
+    ages = [shapes.age_words(record, ttl) for record in shown]
+    if any(ages):  # most installations let nothing age
+        headings, rows = [*headings, "Age"], [[*row, age] for row, age in zip(rows, ages, strict=True)]
     if repository:  # it is known already, and room is scarce
         headings, rows = headings[1:], [row[1:] for row in rows]
     output.table(headings, rows, empty=f"no environments{f' of {repository}' if repository else ''}")
@@ -106,14 +110,14 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     if json_:
         output.as_json(
             {
-                **shapes.environment(record, deployer.config.public_url),
+                **shapes.environment(record, deployer.config.public_url, deployer.config.ttl),
                 "lane": shapes.lane(lane) if lane else None,
                 "activity": [shapes.activity(line) for line in activity],
                 "dead_letters": [shapes.dead_letter(letter) for letter in letters],
             }
         )
         return
-    _tell_record(record, deployer.config.public_url)
+    _tell_record(record, deployer.config)
     if (known := deployer.lanes.repository(repository)) and known.reason:
         output.note(known.reason)
     if record.receipt:
@@ -151,7 +155,7 @@ def _record(
         raise
 
 
-def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
+def _tell_record(record: EnvironmentRecord, config: "Config") -> None:
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.heading(f"{record.repository} {name_of(environment)} ({environment.kind})")
     when = output.ago(record.updated_at)
@@ -167,7 +171,8 @@ def _tell_record(record: EnvironmentRecord, public_url: str) -> None:
             "drift": record.drift,
             "execution": record.execution,
             "calls": shapes.calls_words(record.calls),
-            "page": shapes.page_url(record, public_url),
+            "age": shapes.age_words(record, config.ttl),
+            "page": shapes.page_url(record, config.public_url),
         }
     )
     if failure := record.failure:

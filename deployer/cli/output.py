@@ -37,6 +37,7 @@ _COLOURS = {
     "superseded": "dim",
     "skipped": "dim",
     "deleted": "dim",
+    "asleep": "dim",
 }
 
 

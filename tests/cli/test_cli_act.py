@@ -306,3 +306,18 @@ def test_why_of_a_tag_that_is_not_live(world: World) -> None:
     result = world.run("why", "acme/api", "refs/tags/v1")
     assert result.exit_code == 0
     assert "v1 is not what production was last brought to; that is refs/tags/v2" in result.stderr
+
+
+def test_keep(world: World) -> None:
+    world.push("refs/heads/x", A)
+    world.push("refs/heads/main", B)
+    assert world.run("keep", "acme/api", "x").stdout == "acme/API x: nothing is going to take it down\n"
+    assert world.run("keep", "acme/api", "x", "--for", "2w").stdout == "acme/API x: kept for 13 d\n"
+    assert "kept for 13 d" in world.run("status", "acme/api").stdout
+    assert "kept for 13 d" in world.run("why", "acme/api", "x").stdout
+    assert world.json("keep", "acme/api", "x", "--forever")["kept_until"].startswith("9999-")
+    result = world.run("keep", "acme/api", "main")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "only development environments age" in result.stderr
+    for wrong in (["--for", "soon"], ["--for", "2w", "--forever"]):
+        assert world.run("keep", "acme/api", "x", *wrong).exit_code == 2

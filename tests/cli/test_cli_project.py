@@ -165,7 +165,10 @@ def test_validate_tells_warnings_and_still_takes_it(tmp_path: Path) -> None:
 def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD, deployer_yml="\nteardwon: {}\n"))
     assert result.exit_code == 1
-    assert result.stdout == "deploy/deployer.yml:2: teardwon is not known; there are teardown, regions\n"
+    assert result.stdout == (
+        "deploy/deployer.yml:2: teardwon is not known; "
+        "there are teardown, regions, ttl, sleep, branches, tags, paths\n"
+    )
 
 
 def test_validate_of_what_is_no_working_copy(tmp_path: Path) -> None:

@@ -374,6 +374,27 @@ def test_files_are_those_of_the_commit_not_of_the_branch(kit: Kit) -> None:
     assert kit.host.files(kit.repository, new, "deploy") == {"pipeline.yml": "new: ü\n".encode()}
 
 
+def test_what_changed_between_two_commits(kit: Kit) -> None:
+    first = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "a\n", "deploy/gone.txt": "x\n"}, "1")
+    kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n", "deploy/gone.txt": "x\n"}, "2")
+    last = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n", "deploy/ü new.txt": "y\n"}, "3")
+
+    changed = kit.host.changed(kit.repository, first, last)
+
+    assert changed == ["deploy/gone.txt", "deploy/pipeline.yml", "deploy/ü new.txt"]
+    assert kit.host.changed(kit.repository, last, last) == []
+    assert kit.host.changed(kit.repository, "0" * 39 + "9", last) is None  # it was lost by a force push
+
+
+def test_what_changed_is_not_known_of_an_older_commit_nor_of_very_many_files(sandbox: SandboxKit) -> None:
+    first = sandbox.commit("refs/heads/main", {"deploy/pipeline.yml": "a\n"}, "1")
+    second = sandbox.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n"}, "2")
+    many = sandbox.commit("refs/heads/main", {f"deploy/{number}": "" for number in range(300)}, "many")
+
+    assert sandbox.host.changed(sandbox.repository, second, first) is None
+    assert sandbox.host.changed(sandbox.repository, second, many) is None
+
+
 def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
     names = [
         "deploy/pipeline.json",

@@ -215,6 +215,14 @@ class FakeHost(Failing):
         self._note("refs", repository)
         return dict(self._repo(repository).refs)
 
+    def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
+        self._note("changed", repository, before, after)
+        files = self._repo(repository).files
+        if before not in files or after not in files:
+            return None
+        old, new = files[before], files[after]
+        return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
     def lacking(self, repository: Repository) -> list[str]:
         """What `GitHubHost.lacking` gives."""
         self._note("lacking", repository)

@@ -32,6 +32,7 @@ def test_defaults_need_no_setting() -> None:
         ("DEPLOYER_LEASE_SECONDS", "nan", "'nan'; it must be a number"),
         ("DEPLOYER_POLL_SECONDS", "inf", "'inf'; it must be a number"),
         ("DEPLOYER_GITHUB_APP_ID", "12", "must be set together"),
+        ("DEPLOYER_TTL", "soon", "'soon' is no length of time, such as 90m, 12h, 3d, 2w or never"),
         ("DEPLOYER_API_TOKEN", "ssm:/token", "ssm:/token, which cannot be read here"),
     ],
 )

@@ -1,8 +1,10 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
-from deployer.preferences import Preferences, Teardown, read_preferences
+from deployer.preferences import Patterns, Preferences, Teardown, read_preferences
 from deployer.refs import Ref
 from deployer.release import Release, build_release, check_release
 from deployer.targets import Target
@@ -27,13 +29,26 @@ def test_a_file_is_read(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("\nteardwon: {}", 2, "teardwon is not known; there are teardown, regions"),
+        ("\nteardwon: {}", 2, "teardwon is not known; there are teardown, regions, ttl, sleep, branches"),
         ("teardown:\n  bucket: 1", 2, "teardown.bucket is not known; there are empty_buckets, on_failure"),
         ("teardown: yes", 1, "no mapping"),
         ("teardown:\n  empty_buckets: 1", 2, "none of true, false"),
         ("teardown:\n  on_failure: x", 2, "none of retain, force, stop"),
         ("regions: eu-west-1", 1, "no list"),
         ("regions: []", 1, "no list"),
+        ("ttl: 90", 1, "ttl is no length of time, such as 90m, 12h, 3d, 2w or never"),
+        ("ttl: soon", 1, "ttl: 'soon' is no length of time"),
+        ("ttl:\n  default: 3d\n  release/*: 1y", 3, "ttl.release/*: '1y' is no length of time"),
+        ("ttl: [3d]", 1, "ttl is no length of time"),
+        ("sleep: 20:00-07:00", 1, "sleep is no mapping, such as {hours: "),
+        ("sleep:\n  timezone: UTC", 1, "sleep is no mapping, such as {hours: "),
+        ("sleep:\n  hours: 8-6", 2, "sleep.hours: '8-6' is no part of a day, such as 20:00-07:00"),
+        ("sleep:\n  hours: 8:00-6:00\n  timezone: Mars", 3, "sleep.timezone: 'Mars' is no time zone"),
+        ("sleep:\n  hours: 8:00-6:00\n  days: 3", 3, "sleep.days is not known; there are hours, timezone"),
+        ("branches:\n  only: x", 2, "branches.only is not known; there are include, exclude"),
+        ("branches:\n  include: []", 2, "branches.include is no pattern or list of patterns"),
+        ("tags: 1", 1, "tags is no pattern or list of patterns"),
+        ("paths: ['']", 1, "paths is no pattern or list of patterns"),
         ("- a", 1, "not a mapping"),
         ("a: [", 1, "not YAML"),
     ],
@@ -55,6 +70,75 @@ def test_the_tag_tells_what_was_written(empty: bool, failure: str) -> None:
 @pytest.mark.parametrize("text", ["", "what ever", "empty-buckets"])
 def test_a_tag_of_another_version_or_none_is_the_default(text: str) -> None:
     assert Teardown.parse(text) == Teardown()
+
+
+AGEING = b"""
+ttl: {default: 7d, "release/*": never, "release/old*": 1d, "spike/*": 12h}
+sleep: {hours: 20:00 - 07:00, timezone: Europe/Berlin}
+branches: {include: [main, "feature/*"], exclude: "*/wip*"}
+tags: "v*"
+paths: {exclude: ["docs/*", "*.md"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("branch", "ttl"),
+    [
+        ("x", "7d"),
+        ("release/1", "never"),
+        ("release/old", "never"),
+        ("spike/a/b", "12h"),
+        ("Release/1", "7d"),
+    ],
+)
+def test_the_first_pattern_that_matches_says_how_long_a_branch_may_be_idle(branch: str, ttl: str) -> None:
+    assert read_preferences({"deployer.yml": AGEING}).ttl_of(branch) == ttl
+
+
+def test_a_single_ttl_is_for_all_and_none_is_no_wish() -> None:
+    assert read_preferences({"deployer.yml": b"ttl: 3d"}).ttl_of("x") == "3d"
+    assert read_preferences({"deployer.yml": b"ttl: {a*: 3d}"}).ttl_of("x") == ""
+
+
+def test_sleep_is_read() -> None:
+    assert read_preferences({"deployer.yml": AGEING}).sleep == "20:00-07:00 Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("ref", "development", "refused"),
+    [
+        ("refs/heads/feature/a/b", True, False),
+        ("refs/heads/feature/wip-1", True, True),
+        ("refs/heads/other", True, True),
+        ("refs/heads/other", False, False),  # the default branch always is staging
+        ("refs/tags/v1", False, False),
+        ("refs/tags/nightly", False, True),
+    ],
+)
+def test_branches_and_tags_are_chosen(ref: str, development: bool, refused: bool) -> None:
+    why = read_preferences({"deployer.yml": AGEING}).refuses(Ref.parse(ref), development=development)
+    assert bool(why) == refused
+    assert Preferences().refuses(Ref.parse(ref), development=development) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "concerns"),
+    [
+        (["docs/a/b.txt", "README.md"], False),
+        (["docs/a.txt", "src/x.py"], True),
+        (["deploy/notes.md"], True),
+        ([], False),
+    ],
+)
+def test_paths_are_chosen(files: list[str], concerns: bool) -> None:
+    assert read_preferences({"deployer.yml": AGEING}).concerns(files) == concerns
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), max_size=4), st.text(max_size=30))
+def test_any_pattern_gives_an_answer(patterns: list[str], name: str) -> None:
+    chosen = Patterns(include=tuple(patterns))
+    assert chosen.match(name) is (not patterns or any(Patterns((each,)).match(name) for each in patterns))
+    assert not Patterns(exclude=(*patterns, "*")).match(name)
 
 
 def test_regions_only_narrow() -> None:

@@ -95,6 +95,25 @@ def test_a_filter_that_is_no_repository(site: Site, name: str) -> None:
         assert (answer.status_code, list(answer.json)) == (400, ["error"])
 
 
+def test_an_environment_is_kept() -> None:
+    site = Site({"DEPLOYER_TTL": "3d"})
+    identity = site.put(record("x"))
+    before = site.api("GET", f"/environments/{identity}").json
+    assert before["expires_at"] is not None
+    assert before["kept_until"] is None
+    answer = site.api("POST", f"/environments/{identity}/keep", json={"for": "2w"})
+    assert (answer.status_code, answer.json["id"]) == (200, identity)
+    kept = site.api("GET", f"/environments/{identity}").json
+    assert kept["expires_at"] == kept["kept_until"] > before["expires_at"]
+    assert "kept for 13 d, expires in 13 d" in site.client.get(f"/environments/{identity}").text
+    assert "kept for 13 d" in site.client.get("/").text
+    site.api("POST", f"/environments/{identity}/keep", json={"for": "ever"})
+    assert site.api("GET", f"/environments/{identity}").json["expires_at"] is None
+    assert site.api("POST", f"/environments/{identity}/keep", json={"for": "2y"}).status_code == 400
+    gone = site.put(record("y", state="deleted", outcome="deleted"))
+    assert site.api("POST", f"/environments/{gone}/keep").status_code == 409
+
+
 def test_an_environment_in_full(site: Site) -> None:
     stages = [{"name": "Build", "status": "failed", "reason": "exit status 2", "url": "https://x.example"}]
     identity = site.put(
@@ -116,7 +135,8 @@ def test_an_environment_in_full(site: Site) -> None:
     answer = site.api("GET", f"/environments/{identity}")
     assert answer.status_code == 200
     found = answer.json
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]{12}Z", found.pop("updated_at"))
+    for name in ("updated_at", "used_at"):
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]{12}Z", found.pop(name))
     assert found == {
         "id": identity,
         "repository": "acme/api",
@@ -144,6 +164,9 @@ def test_an_environment_in_full(site: Site) -> None:
             "retained": [],
         },
         "calls": {"aws": 6, "github": 5, "aws_stages": 0, "github_stages": 0},
+        "expires_at": None,
+        "kept_until": None,
+        "asleep_until": None,
         "region": "eu-west-1",
         "drift": None,
         "stack_arn": "arn:x",

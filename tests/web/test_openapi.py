@@ -25,6 +25,7 @@ ASKED: dict[str, list[Json]] = {
     "environment": [{"identity": name} for name in ("staging", "deployed", "failed", "deleted")],
     "delete_environment": [{"identity": "deployed"}],
     "redeploy": [{"identity": "failed"}, {"identity": "staging", "json": {"sha": "b" * 40}}],
+    "keep": [{"identity": "deployed"}, {"identity": "deployed", "json": {"for": "2w"}}],
     "delivery": [{"identity": "delivery"}, {"identity": "d-ignored"}, {"identity": "d-feature-search-push"}],
     "activity": [{}, {"query": "limit=2&repository=acme/storefront"}, {"query": "goal=d-spike-push"}],
     "lanes": [{}],

@@ -1,0 +1,278 @@
+"""The life of a development environment that nobody uses: warned of, taken down, brought back."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from world import HELLO, TEMPLATE, World, environment, sha
+
+from deployer.age import FOREVER, Act, due, expires_at
+from deployer.environments import Environment, Kind
+from deployer.errors import PermanentError
+from deployer.ledger import Cause, EnvironmentRecord, Work
+from workers.scheduler import Scheduler
+
+BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
+HOUR, DAY = 3600, 86_400
+NOW = 1_800_000_000.0  # 2027-01-15 08:00 UTC
+DEV = environment(BRANCH)
+
+
+def record(**fields: object) -> EnvironmentRecord:
+    made = EnvironmentRecord("acme/hello", DEV.key, DEV.stack_name, state="deployed", used_at=NOW)
+    return made.but(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "later", "act"),
+    [
+        ({}, 2.9 * DAY, Act.WARN),
+        ({}, 2.2 * DAY, None),  # a quarter of three days, at most a day: it is warned of after two and a quarter
+        ({}, 30 * DAY, Act.WARN),  # never without a warning
+        ({"ttl": "never"}, 30 * DAY, None),
+        ({"ttl": "4h"}, 2.9 * HOUR, None),
+        ({"ttl": "4h"}, 3 * HOUR, Act.WARN),
+        ({"warned_at": NOW + 2.5 * DAY}, 3.1 * DAY, None),  # the warning came late, and has its time
+        ({"warned_at": NOW + 2.5 * DAY}, 3.3 * DAY, Act.EXPIRE),
+        ({"warned_at": NOW - DAY}, DAY, Act.CALM),  # it was used after the warning
+        ({"kept_at": NOW + 2 * DAY}, 2.9 * DAY, None),
+        ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8 * DAY, None),
+        ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8.3 * DAY, Act.WARN),
+        ({"kept_at": NOW, "kept_until": FOREVER}, 3000 * DAY, None),
+        ({"used_at": 0.0, "updated_at": NOW}, 2.9 * DAY, Act.WARN),  # known from before ages were
+        ({"state": "running"}, 9 * DAY, None),
+        ({"state": "deleted"}, 9 * DAY, None),
+        ({"state": "failed"}, 9 * DAY, Act.WARN),
+        ({"state": "failed", "aged_at": NOW + 9 * DAY}, 9 * DAY + 60, None),  # tried a minute ago
+        ({"environment": "staging"}, 99 * DAY, None),
+        ({"environment": "production"}, 99 * DAY, None),
+        ({"sleep": "20:00-07:00"}, 11 * HOUR, None),
+        ({"sleep": "20:00-07:00"}, 12 * HOUR, Act.SLEEP),
+        ({"sleep": "20:00-07:00", "used_at": NOW + 13 * HOUR}, 14 * HOUR, None),  # somebody works late
+        ({"sleep": "20:00-07:00", "kept_until": NOW + DAY}, 14 * HOUR, None),
+        ({"sleep": "20:00-07:00", "state": "asleep", "aged": "night"}, 22 * HOUR, None),
+        ({"sleep": "20:00-07:00", "state": "asleep", "aged": "night"}, 23 * HOUR, Act.WAKE),
+        ({"sleep": "20:00-07:00", "state": "failed", "aged": "night"}, 23 * HOUR, Act.WAKE),
+        ({"sleep": "20:00-07:00 Nowhere/At_All"}, 12 * HOUR, None),
+    ],
+)  # fmt: skip
+def test_what_an_age_asks_for(fields: dict[str, object], later: float, act: Act | None) -> None:
+    assert due(record(**fields), "3d", NOW + later) is act
+
+
+def test_it_never_ends_sooner_than_the_warning_allows() -> None:
+    assert expires_at(record(), "3d", NOW) == NOW + 3 * DAY
+    assert expires_at(record(), "3d", NOW + 9 * DAY) == NOW + 9 * DAY + 0.75 * DAY
+    assert expires_at(record(), "never", NOW) is None
+
+
+# --- the whole life ---------------------------------------------------------------------------------------------
+
+
+class Life(World):
+    def pass_time(self, seconds: float) -> None:
+        self.lanes.clock_offset_ms += int(seconds * 1000)
+        self.look()
+
+    def look(self) -> None:
+        """What the scheduler does each minute."""
+        self.deployer.intake.age(self._now())
+        self.run()
+
+    def resync(self) -> None:
+        self.deployer.intake.resync(HELLO)
+        self.run()
+
+    def age(self, commit: str) -> str:
+        return self.host.statuses[HELLO, commit]["deployer/age"].description
+
+
+@pytest.fixture
+def life() -> Iterator[Life]:
+    made = Life()
+    made.push(MAIN, sha(9))
+    made.push(BRANCH, sha(1), files={"deployer.yml": "ttl: 3d"})
+    made.run()
+    assert made.record(DEV).state == "deployed"
+    return made
+
+
+def expire(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+
+
+def test_it_is_warned_of_then_taken_down_with_a_receipt_and_woken_by_a_push(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    assert life.record(DEV).state == "deployed"
+    warning = (
+        "development: will be taken down in 18h if it stays unused; push, or: deployer keep acme/hello x"
+    )
+    assert life.age(sha(1)) == warning
+    life.pass_time(60)
+    assert sum("will be taken down" in each for each in life.posted(sha(1))) == 1
+
+    life.pass_time(DAY)
+    known = life.record(DEV)
+    assert (known.state, known.outcome, known.receipt["outcome"]) == ("deleted", "deleted", "removed")
+    assert known.reason.startswith("idle for 3d 12h")
+    assert known.reason.endswith("(ttl of deploy/deployer.yml); a push or deployer redeploy brings it back")
+    assert "was taken down: idle for 3d" in life.age(sha(1))
+    assert life.cloud.stack(DEV.stack_name) is None
+
+    life.resync()
+    life.pass_time(9 * DAY)
+    assert life.record(DEV).state == "deleted"
+
+    life.push(BRANCH, sha(2), before=sha(1), files={"deployer.yml": "ttl: 3d"})
+    life.run()
+    assert life.record(DEV).state == "deployed"
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deployed", "its time begins anew"
+
+
+def test_a_redeploy_brings_it_back(life: Life) -> None:
+    expire(life)
+    life.redeploy(DEV)
+    life.run()
+    assert (life.record(DEV).state, life.record(DEV).aged) == ("deployed", "")
+    life.resync()
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deployed"
+
+
+def test_a_branch_that_is_made_anew_brings_it_back(life: Life) -> None:
+    expire(life)
+    life.remove(BRANCH, sha(1))
+    life.run()
+    assert (life.record(DEV).state, life.record(DEV).held_at) == ("deleted", "")
+    life.host.push(HELLO, BRANCH, sha(1))  # at the same commit, and nobody tells
+    life.resync()
+    assert life.record(DEV).state == "deployed"
+
+
+def test_a_push_that_was_lost_is_found_instead_of_an_end(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    life.host.push(HELLO, BRANCH, sha(2), files={"pipeline.yml": TEMPLATE})
+    life.pass_time(DAY)
+    assert (life.record(DEV).state, life.record(DEV).commit) == ("deployed", sha(2))
+
+
+def test_what_is_kept_stays_and_the_warning_is_taken_back(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life.pass_time(2.5 * DAY)
+    now = life._now()
+    monkeypatch.setattr(time, "time", lambda: now)
+    life.lanes.clock_offset_ms = 0
+    kept = life.deployer.intake.keep(DEV, 20 * DAY)
+    assert kept.kept_until == pytest.approx(life._now() + 20 * DAY)
+    life.redeploy(DEV)  # a record that is written meanwhile loses nothing
+    life.pass_time(60)  # what the scheduler asks for joins the redeploy
+    life.pass_time(60)
+    assert "is used again and stays" in life.age(sha(1))
+    life.pass_time(10 * DAY)
+    assert life.record(DEV).state == "deployed"
+    life.pass_time(9.5 * DAY)
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).kept_until == 0
+
+
+def test_only_a_development_environment_that_stands_is_kept(life: Life) -> None:
+    with pytest.raises(PermanentError, match="only development environments age"):
+        life.deployer.intake.keep(Environment(HELLO, Kind.STAGING))
+    expire(life)
+    with pytest.raises(PermanentError, match="deployer redeploy acme/hello x"):
+        life.deployer.intake.keep(DEV)
+
+
+def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
+    life = Life()
+    hour = time.gmtime(life._now()).tm_hour
+    hours = f"{(hour + 2) % 24:02}:00-{(hour + 9) % 24:02}:00"
+    life.push(BRANCH, sha(1), files={"deployer.yml": f"sleep: {{hours: '{hours}'}}"})
+    life.run()
+    life.pass_time(3 * HOUR)
+    known = life.record(DEV)
+    assert (known.state, known.receipt["outcome"]) == ("asleep", "removed")
+    assert f"it sleeps at {hours} UTC" in known.reason
+    used = known.used_at
+    life.resync()
+    life.pass_time(HOUR)
+    assert life.record(DEV).state == "asleep"
+    life.pass_time(7 * HOUR)
+    assert (life.record(DEV).state, life.record(DEV).used_at) == ("deployed", used), "a night is no use"
+
+
+@pytest.mark.parametrize("kind", [Kind.STAGING, Kind.PRODUCTION])
+def test_staging_and_production_are_not_deleted_even_if_asked_for(life: Life, kind: Kind) -> None:
+    life.push("refs/tags/v1", sha(9))
+    life.run()
+    target = Environment(HELLO, kind)
+    accepted = life.lanes.accept(HELLO, Work(environment=target.key, cause=Cause.AGE))
+    assert accepted.dispatch
+    life.send(accepted.dispatch)
+    life.run()
+    life.pass_time(99 * DAY)
+    stack = life.cloud.stack(target.stack_name)
+    assert stack is not None
+    assert stack.status == "CREATE_COMPLETE"
+
+
+# --- what is deployed at all ------------------------------------------------------------------------------------
+
+
+def test_a_push_that_changes_no_path_is_skipped_and_a_later_one_is_not() -> None:
+    world = World()
+    wishes = {"deployer.yml": "paths: {exclude: 'docs/*'}"}
+    world.push(BRANCH, sha(1), files=wishes)
+    world.run()
+    skipped = world.push(BRANCH, sha(2), before=sha(1), files={**wishes, "docs/a": "1"})
+    world.run()
+    assert world.outcome(skipped) == (
+        "skipped",
+        f"nothing among the paths of deploy/deployer.yml has changed since {sha(1)[:12]}",
+    )
+    assert (world.record(DEV).state, world.record(DEV).commit) == ("deployed", sha(1))
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.built(DEV) == [(sha(1), "succeeded")]
+    world.push(BRANCH, sha(3), before=sha(2), files={**wishes, "docs/a": "1", "src/b": "1"})
+    world.run()
+    assert world.record(DEV).commit == sha(3)
+
+
+def test_a_branch_that_is_not_chosen_has_no_environment_unless_a_person_asks() -> None:
+    world = World()
+    delivery = world.push(BRANCH, sha(1), files={"deployer.yml": "branches: {exclude: x}"})
+    world.run()
+    assert world.outcome(delivery) == ("skipped", "x is not among the branches of deploy/deployer.yml")
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert world.cloud.stack(DEV.stack_name) is None
+    world.redeploy(DEV)
+    world.run()
+    assert world.record(DEV).state == "deployed"
+
+
+def test_a_tag_that_is_not_chosen_leaves_production_as_it_is() -> None:
+    world = World()
+    production = Environment(HELLO, Kind.PRODUCTION)
+    wishes = {"deployer.yml": "tags: v*"}
+    world.push("refs/tags/v1", sha(1), files=wishes)
+    world.run()
+    delivery = world.push("refs/tags/nightly", sha(2), files=wishes)
+    world.run()
+    assert world.outcome(delivery)[0] == "skipped"
+    known = world.record(production)
+    assert (known.ref, known.commit, known.state) == ("refs/tags/v1", sha(1), "deployed")
+    assert known.held_at == ""
+
+
+def test_the_scheduler_sees_to_ages(life: Life) -> None:
+    life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
+    Scheduler(life.deployer).look()
+    life.run()
+    assert "will be taken down" in life.age(sha(1))

@@ -1,0 +1,152 @@
+"""Lengths of time and hours of the day as people write them."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployer.times import NEVER, Hours, duration, duration_text
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90m", 90 * MINUTE),
+        ("12h", 12 * HOUR),
+        ("3d", 3 * DAY),
+        ("2w", 14 * DAY),
+        (" 3 days ", 3 * DAY),
+        ("1 Week", 7 * DAY),
+        ("1d 12h", 36 * HOUR),
+        ("1h30min", 90 * MINUTE),
+        ("2 hours 5 minutes", 125 * MINUTE),
+        ("never", NEVER),
+        ("Never", NEVER),
+    ],
+)
+def test_lengths(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "3",
+        "d",
+        "0d",
+        "-3d",
+        "1.5d",
+        "3 fortnights",
+        "3d!",
+        "3d,4h",
+        "4000d",
+        "nevermore",
+        "³d",
+        "9" * 30 + "m",
+    ],
+)
+def test_what_is_no_length_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="is no length of time, such as 90m, 12h, 3d, 2w or never"):
+        duration(text)
+
+
+@given(st.integers(1, 3650 * 24 * 60))
+def test_what_is_written_is_read(minutes: int) -> None:
+    assert duration(duration_text(minutes * 60)) == minutes * 60
+
+
+@given(st.text())
+def test_any_text_is_a_length_or_an_error(text: str) -> None:
+    with suppress(ValueError):
+        assert duration(text) > 0
+
+
+def at(zone: str, *when: int) -> float:
+    return datetime(*when, tzinfo=ZoneInfo(zone)).timestamp()  # type: ignore[misc,arg-type]
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "night"),
+    [
+        ("20:00-07:00", (2026, 3, 3, 19, 59), None),
+        ("20:00-07:00", (2026, 3, 3, 20, 0), ((2026, 3, 3, 20), (2026, 3, 4, 7))),
+        ("20:00-07:00", (2026, 3, 4, 6, 59), ((2026, 3, 3, 20), (2026, 3, 4, 7))),
+        ("20:00-07:00", (2026, 3, 4, 7, 0), None),
+        ("9:30-17:00", (2026, 3, 4, 12, 0), ((2026, 3, 4, 9, 30), (2026, 3, 4, 17))),
+        ("9:30-17:00", (2026, 3, 4, 2, 0), None),
+        ("00:00-06:00", (2026, 3, 4, 0, 0), ((2026, 3, 4), (2026, 3, 4, 6))),
+        ("20:00-07:00", (2026, 3, 29, 5, 0), ((2026, 3, 28, 20), (2026, 3, 29, 7))),  # an hour shorter
+        ("20:00-07:00", (2026, 10, 25, 5, 0), ((2026, 10, 24, 20), (2026, 10, 25, 7))),  # an hour longer
+    ],
+)
+def test_hours_of_a_day(hours: str, now: tuple[int, ...], night: tuple[tuple[int, ...], ...] | None) -> None:
+    zone = "Europe/Berlin"
+    found = Hours.parse(f"{hours} {zone}").around(at(zone, *now))
+    assert found == (
+        night and tuple(at(zone, *each) if len(each) > 3 else at(zone, *each, 0) for each in night)
+    )
+
+
+def test_a_night_is_shorter_or_longer_when_the_clocks_are_changed() -> None:
+    hours = Hours.parse("20:00-07:00 Europe/Berlin")
+    lengths = []
+    for day in ((2026, 3, 29), (2026, 10, 25), (2026, 6, 1)):
+        night = hours.around(at("Europe/Berlin", *day, 0, 30))
+        assert night is not None
+        lengths.append((night[1] - night[0]) / HOUR)
+    assert lengths == [10, 12, 11]
+
+
+def test_without_a_zone_it_is_utc() -> None:
+    assert Hours.parse("20:00-07:00").text == "20:00-07:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("20-7", "no part of a day"),
+        ("20:00", "no part of a day"),
+        ("24:00-07:00", "no part of a day"),
+        ("07:00-07:00", "begins when it ends"),
+        ("20:00-07:00 Berlin", "'Berlin' is no time zone"),
+        ("20:00-07:00 Europe", "'Europe' is no time zone"),
+        ("20:00-07:00 ../../etc/passwd", "is no time zone"),
+        ("20:00-07:00 /etc/passwd", "is no time zone"),
+        ("20:00-07:00 " + "x" * 5000, "is no time zone"),
+        ("20:00-07:00 \x00", "is no time zone"),
+    ],
+)
+def test_what_are_no_hours_is_told(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Hours.parse(text)
+
+
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"])
+CLOCK = st.tuples(st.integers(0, 23), st.integers(0, 59))
+
+
+@given(CLOCK, CLOCK, ZONES, st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)))  # noqa: DTZ001
+def test_hours_hold_what_the_clock_on_the_wall_says(
+    begin: tuple[int, int], end: tuple[int, int], zone: str, utc: datetime
+) -> None:
+    if begin == end:
+        return
+    hours = Hours.parse(f"{begin[0]}:{begin[1]:02}-{end[0]}:{end[1]:02} {zone}")
+    assert Hours.parse(hours.text) == hours
+    now = utc.replace(tzinfo=UTC)
+    found = hours.around(now.timestamp())
+    if found:
+        assert found[0] <= now.timestamp() < found[1]
+        assert found[1] - found[0] <= 25 * HOUR
+    wall = now.astimezone(ZoneInfo(zone))
+    day = [(now + timedelta(hours=each)).astimezone(ZoneInfo(zone)).utcoffset() for each in (-26, 26)]
+    if day[0] == day[1]:  # no change of clocks is near
+        clock = wall.hour, wall.minute
+        inside = begin <= clock < end if begin < end else clock >= begin or clock < end
+        assert (found is not None) == inside
