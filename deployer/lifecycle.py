@@ -13,10 +13,11 @@ from deployer.config import Config
 from deployer.deliveries import Deliveries
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.errors import PermanentError
-from deployer.intake import Intake, Resyncer
+from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
 from deployer.ports import Clouds, Done, Facts, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref
+from deployer.resyncing import Resyncer
 from deployer.stacks import Phase
 
 _log = logging.getLogger(__name__)

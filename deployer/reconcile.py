@@ -171,8 +171,8 @@ class Reconciler:
         stack = run.cloud.stack(run.name)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
-        if taken_back and not deleting and (waiting := self._teardown.cancelled(run)):
-            return waiting
+        if taken_back and not deleting and (ending := self._teardown.cancelled(run)):
+            return ending
         self._note_drift(run, stack if wanted else None)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))

@@ -36,8 +36,11 @@ def sha(number: int) -> str:
 class World:
     """Pushes go in at the door; `run` lets tasks and time go on until all is quiet."""
 
-    settings: ClassVar = {"DEPLOYER_REPOSITORIES": "acme/*", "DEPLOYER_MAX_ATTEMPTS": "3",
-        "DEPLOYER_ORPHAN_SECONDS": "0"}
+    settings: ClassVar = {
+        "DEPLOYER_REPOSITORIES": "acme/*",
+        "DEPLOYER_MAX_ATTEMPTS": "3",
+        "DEPLOYER_ORPHAN_SECONDS": "0",
+    }
     options = Options()
 
     def __init__(self) -> None:
