@@ -158,7 +158,7 @@ def _of_stack(known: Known, stack: Stack, ref: str) -> Environment | None:
 
 
 def _without_ref(known: Known, environment: Environment, ref: Ref) -> str:
-    if ref in known.refs or ref.branch == known.default_branch:
+    if ref in known.refs or (not ref.is_tag and ref.branch == known.default_branch):
         return ""
     if environment.kind is Kind.PRODUCTION:
         return f"its tag {ref.short} is gone from GitHub; only a person deletes production"
