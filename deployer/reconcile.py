@@ -342,8 +342,9 @@ class Reconciler:
 
     def _adopt_production(self, run: Run) -> None:
         """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
-        if run.cloud.stack(run.name) is None:
+        if (stack := run.cloud.stack(run.name)) is None:
             return
+        run.record = run.record.but(region=run.cloud.region, stack_arn=stack.arn)
         newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or not newest.sha:
             raise Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))

@@ -107,9 +107,9 @@ class Simulation:
         self.s3 = self.client("s3")
         self.s3.create_bucket(Bucket=BUCKET)
 
-    def client(self, service: str, region: str = "us-east-1") -> Any:
+    def client(self, service: str, region: str = "us-east-1", **credentials: str) -> Any:
         """What a person asks AWS with."""
-        return boto3.client(service, region_name=region, endpoint_url=self.url)
+        return boto3.client(service, region_name=region, endpoint_url=self.url, **credentials)
 
     def forget(self) -> None:
         """Everything in AWS is gone."""

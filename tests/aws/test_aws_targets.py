@@ -1,0 +1,204 @@
+"""Two accounts and several regions before the simulated AWS: everything is made, kept and deleted in its own place."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from aws_world import BUCKET, AwsWorld, Simulation, template
+
+from deployer.environments import Environment, Kind
+from deployer.errors import TransientError
+from deployer.targets import Target
+from sandbox.aws.places import Place
+from tests.unit.world import HELLO, environment
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+OWN, OTHER = "123456789012", "210987654321"
+EXTERNAL_ID = "hush-hush"
+X, Y, MAIN, TAG = "refs/heads/x", "refs/heads/y", "refs/heads/main", "refs/tags/v1"
+PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
+_DEPLOYER = f"arn:aws:iam::{OTHER}:role/deployer"
+_STACKS = {account: f"arn:aws:iam::{account}:role/stacks" for account in (OWN, OTHER)}
+_CONNECTION = f"arn:aws:codeconnections:us-east-1:{OWN}:connection/1"
+
+
+def trust(principal: dict[str, str], **more: Any) -> str:
+    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", **more}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+class Accounts(AwsWorld):
+    """Development in two regions of one account, production in another account by an assumed role."""
+
+    def __init__(self, simulation: Simulation, external_id: str = EXTERNAL_ID) -> None:
+        simulation.forget()
+        self.keys = self._make_roles(simulation)
+        super().__init__(
+            simulation,
+            Target(
+                Kind.DEVELOPMENT, account=OWN, regions=(HOME, AWAY), service_role_arn=_STACKS[OWN],
+                artifact_bucket=f"{BUCKET}-{{region}}",
+            ),
+            Target(
+                Kind.STAGING, account=OWN, regions=(HOME,), service_role_arn=_STACKS[OWN], artifact_bucket=BUCKET
+            ),
+            Target(
+                Kind.PRODUCTION, account=OTHER, regions=(HOME,), service_role_arn=_STACKS[OTHER],
+                role_arn=_DEPLOYER, external_id=external_id, allowed_roles=(_CONNECTION,), artifact_bucket=BUCKET,
+            ),
+        )  # fmt: skip
+        self.begin(X, Y, MAIN, TAG)
+
+    @staticmethod
+    def _make_roles(simulation: Simulation) -> dict[str, str]:
+        """As `infra/` makes them; gives a person's keys to the other account."""
+        # in an account without roles anybody may assume any: that is how the first one comes to be
+        got = simulation.client("sts").assume_role(RoleArn=_DEPLOYER, RoleSessionName="ada")["Credentials"]
+        names = {"aws_access_key_id": "AccessKeyId", "aws_secret_access_key": "SecretAccessKey"}
+        keys = {name: got[told] for name, told in {**names, "aws_session_token": "SessionToken"}.items()}
+        service = trust({"Service": "cloudformation.amazonaws.com"})
+        own, other = simulation.client("iam"), simulation.client("iam", **keys)
+        for each in (own, other):
+            each.create_role(RoleName="stacks", AssumeRolePolicyDocument=service)
+        demanded = {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
+        document = trust({"AWS": f"arn:aws:iam::{OWN}:root"}, Condition=demanded)
+        other.create_role(RoleName="deployer", AssumeRolePolicyDocument=document)
+        return keys
+
+    def limit(self, **stacks: int) -> None:
+        """How many stacks a region of development's may hold."""
+        with self.simulation.simulator.scheduler.lock:
+            for region, most in stacks.items():
+                place = Place(OWN, region.replace("_", "-"))
+                self.simulation.simulator.regions.limit(place, stacks=most)
+
+    def places(self) -> set[tuple[str, str, str]]:
+        """Account, region and name of each stack."""
+        return {(each["account"], each["region"], each["name"]) for each in self.simulation.state["stacks"]}
+
+    def role(self, name: str, region: str = HOME, **keys: str) -> str:
+        """The role that CloudFormation works on a stack with."""
+        client = self.simulation.client("cloudformation", region, **keys)
+        return str(client.describe_stacks(StackName=name)["Stacks"][0]["RoleARN"])
+
+    def deploys(self, ref: str, number: int) -> None:
+        delivery = self.move(ref, number)
+        self.run()
+        outcome, reason = self.outcome(delivery)
+        assert outcome == "deployed", reason
+        assert self.ran(ref)[-1] == (self.commits[ref][number], "Succeeded")
+
+    def resync(self) -> None:
+        self.deployer.intake.resync(HELLO)
+        self.run()
+
+
+def stacks(account: str, region: str, of: Environment) -> set[tuple[str, str, str]]:
+    """What an environment that is deployed has."""
+    return {(account, region, name) for name in (of.stack_name, f"{of.stack_name}-app")}
+
+
+@pytest.fixture
+def world(simulation: Simulation) -> Accounts:
+    return Accounts(simulation)
+
+
+def test_everything_stays_in_its_own_account_and_region(world: Accounts) -> None:
+    world.limit(us_east_1=30, eu_west_1=30)
+    for ref in (X, Y, MAIN, TAG):
+        world.deploys(ref, 0)
+    x, y = stacks(OWN, HOME, environment(X)), stacks(OWN, AWAY, environment(Y))  # by then that has more room
+    staging, production = stacks(OWN, HOME, environment(MAIN)), stacks(OTHER, HOME, PRODUCTION)
+    assert world.places() == x | y | staging | production
+    assert world.role(environment(X).stack_name) == _STACKS[OWN]
+    assert world.role(environment(Y).stack_name, AWAY) == _STACKS[OWN]
+    assert world.role(PRODUCTION.stack_name, **world.keys) == _STACKS[OTHER]
+    listed = [
+        (stack.arn.split(":")[4], cloud.region, stack.name)
+        for cloud in world.clouds.every()
+        for stack in cloud.stacks()
+    ]
+    assert sorted(listed) == sorted(world.places())
+
+    world.limit(us_east_1=4)  # full: what is there stays there all the same
+    for ref in (X, Y, TAG):
+        world.deploys(ref, 1)
+    assert world.places() == x | y | staging | production
+
+    made = {each["id"] for each in world.simulation.state["stacks"]}
+    ran = {ref: world.ran(ref) for ref in (X, Y, MAIN, TAG)}
+    world.forget()
+    world.resync()
+    assert {each["id"] for each in world.simulation.state["stacks"]} == made
+    assert {ref: world.ran(ref) for ref in (X, Y, MAIN, TAG)} == ran
+    assert [world.record(environment(ref)).region for ref in (X, Y, TAG)] == [HOME, AWAY, HOME]
+
+    delivery = world.drop(Y)
+    world.lose(X)
+    world.run()
+    world.resync()
+    assert world.outcome(delivery)[0] == "deleted"
+    assert world.places() == staging | production
+    world.teardown(PRODUCTION)
+    world.run()
+    assert world.places() == staging
+    assert world.record(PRODUCTION).receipt["outcome"] == "removed"
+
+
+def test_a_wrong_external_id_is_told_by_the_role_s_name(
+    simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    wrong = "not-the-one"
+    world = Accounts(simulation, wrong)
+    with pytest.raises(TransientError) as raised:
+        world.clouds.at(Kind.PRODUCTION).stack("any")
+    assert str(raised.value).startswith(f"assuming role {_DEPLOYER}: AWS refuses it")
+    delivery = world.move(TAG, 0)
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "dead-lettered"
+    assert _DEPLOYER in reason
+    letters = " ".join(each.traceback + each.work for each in world.lanes.dead_letters())
+    told = " ".join([str(raised.value), reason, caplog.text, letters, *world.posted(world.commits[TAG][0])])
+    assert wrong not in told
+    assert world.places() == set()
+    world.deploys(X, 0)  # which has nothing to do with that account
+
+
+def test_a_branch_that_names_production_s_role_is_refused_before_aws_is_asked(world: Accounts) -> None:
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": _STACKS[OTHER]}}
+    text = json.dumps(json.loads(template(Note=topic)), indent=1)
+    line = next(at for at, each in enumerate(text.splitlines(), 1) if _STACKS[OTHER] in each)
+    delivery = world.move(X, 0, template=text)
+    world.run()
+    assert world.outcome(delivery)[0] == "failed"
+    assert world.places() == set()
+    assert world.simulation.state["deleted_stacks"] == []
+    status = world.host.statuses[HELLO, world.commits[X][0]]["deployer/prepare"]
+    assert status.state == "failure"
+    assert f"deploy/pipeline.yml:{line}" in status.description
+    assert _STACKS[OTHER] in status.description
+    assert "\n" not in status.description
+
+
+def test_what_never_came_to_be_in_the_second_region_is_made_anew_there(world: Accounts) -> None:
+    world.limit(us_east_1=12, eu_west_1=30)
+    name = environment(X).stack_name
+    order = {"stack": name, "resource": "Pipeline", "on": "create", "count": 1}
+    world.simulation.simulator.faults.add({"fail_resources": order})
+    delivery = world.move(X, 0)
+    world.run()
+    assert world.outcome(delivery)[0] == "failed"
+    (wedged,) = world.simulation.state["stacks"]
+    assert (wedged["region"], wedged["status"]) == (AWAY, "ROLLBACK_COMPLETE")
+
+    world.limit(us_east_1=99, eu_west_1=12)
+    for cloud in world.clouds.every():
+        cloud.room()  # as each resync counts it
+    world.deploys(X, 1)
+    assert world.places() == stacks(OWN, AWAY, environment(X))
+    made = world.stack(X)
+    assert made is not None
+    assert made["id"] != wedged["id"]
