@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from aws_world import Simulation
+from botocore.retries.adaptive import ClientRateLimiter
 
 from deployer.adapters import aws_client
 from sandbox.aws import server
@@ -21,6 +22,8 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulation]
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setattr(aws_client, "_backoff", lambda _state: 0.0)
+        # botocore's own slowing down after a throttled call takes many seconds
+        patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
         started = server.create(github_url=f"file://{root}", speed=40).start()
         yield Simulation(started, repository)
         started.stop()
