@@ -158,7 +158,10 @@ class AwsCloud:
             return True
 
     def continue_rollback(self, name: str, token: str) -> None:
-        """Order that what stopped half-way be rolled back, or that its rollback go on. Two calls."""
+        """Order that what stopped half-way be rolled back, or that its rollback go on. Two calls.
+
+        One more where the role that made the stack has gone: then it is the target's service role that does it.
+        """
         with translated(f"rolling back stack {name}"):
             stack = self.stack(name)
             if stack is None:
@@ -167,8 +170,9 @@ class AwsCloud:
             order = (
                 client.rollback_stack if stack.status == "UPDATE_FAILED" else client.continue_update_rollback
             )
+            request: dict[str, Any] = {"StackName": stack.arn, "ClientRequestToken": token}
             try:
-                retried(lambda: order(StackName=stack.arn, ClientRequestToken=token))
+                self._with_a_role(order, request)
             except ClientError as error:
                 if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
                     raise
@@ -189,19 +193,22 @@ class AwsCloud:
             request["RetainResources"] = list(retain)
         with translated(f"deleting stack {arn}"):
             try:
-                try:
-                    retried(lambda: self._aws.cloudformation.delete_stack(**request))
-                except ClientError as error:
-                    if not (says_role_gone(error) and self._target.service_role_arn):
-                        raise
-                    request["RoleARN"] = self._target.service_role_arn
-                    retried(lambda: self._aws.cloudformation.delete_stack(**request))
+                self._with_a_role(self._aws.cloudformation.delete_stack, request)
                 self._survey.changed(-1)
             except ClientError as error:
                 if says_protected(error):
                     raise ProtectedError(f"stack {arn} has termination protection") from error
                 if not (says_token_known(error) or says_missing(error)):
                     raise
+
+    def _with_a_role(self, order: Callable[..., Any], request: Mapping[str, Any]) -> None:
+        """Give an order; where the role that made the stack has gone, with the target's service role."""
+        try:
+            retried(lambda: order(**request))
+        except ClientError as error:
+            if not (says_role_gone(error) and self._target.service_role_arn):
+                raise
+            retried(lambda: order(**request, RoleARN=self._target.service_role_arn))
 
     def protect(self, arn: str, *, on: bool) -> None:
         """Turn a stack's termination protection on or off; one that has gone is left alone. One call."""

@@ -97,7 +97,9 @@ class CloudFormation:
     def _continue_update_rollback(self, given: Parameters) -> dict[str, Any]:
         token = given.get("ClientRequestToken")
         skip = [str(name).rsplit(".", 1)[-1] for name in given.get("ResourcesToSkip", [])]
-        self._stacks.continue_rollback(requests.live(self._stacks, given), token=token, skip=skip)
+        self._stacks.continue_rollback(
+            requests.live(self._stacks, given), token=token, role_arn=given.get("RoleARN"), skip=skip
+        )
         return {}
 
     def _rollback_stack(self, given: Parameters) -> dict[str, Any]:

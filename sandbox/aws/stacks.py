@@ -232,7 +232,9 @@ class Stacks:
         self._operations.mark(stack, "DELETE_IN_PROGRESS", "User Initiated")
         stack.operation = self.scheduler.spawn(self._operations.delete(stack, retain, force=force))
 
-    def continue_rollback(self, stack: Stack, *, token: str | None, skip: Collection[str] = ()) -> None:
+    def continue_rollback(
+        self, stack: Stack, *, token: str | None, role_arn: str | None = None, skip: Collection[str] = ()
+    ) -> None:
         """Take up a rollback that failed."""
         request = ("continue", stack.name, sorted(skip))
         if self._seen(token, request):
@@ -241,6 +243,7 @@ class Stacks:
             raise invalid(
                 f"Stack:{stack.id} is in {stack.status} state and can not continue an update rollback."
             )
+        self._assume(stack, role_arn)
         stack.token = token
         self._remember(token, request, stack)
         self._operations.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")

@@ -13,7 +13,7 @@ from cloud_kit import SandboxKit, cloud, clouds, named, settled, small
 
 from deployer.adapters.aws import INLINE_LIMIT
 from deployer.environments import Kind
-from deployer.errors import DeployerError, TransientError
+from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.release import Release
 from deployer.targets import Target
 
@@ -109,6 +109,26 @@ def test_stacks_are_made_and_changed_with_the_targets_service_role(aws: SandboxK
     changed = small(Other={"Type": "AWS::CloudFormation::WaitConditionHandle"})
     assert by_role.update_stack(other, changed, f"update-{other}")
     assert role_of(aws, other) == role
+
+
+def test_a_rollback_goes_on_with_the_targets_service_role_where_the_stacks_own_has_gone(
+    aws: SandboxKit, name: str
+) -> None:
+    roles = [service_role(aws, f"{name[:50]}-{number}") for number in range(2)]
+    first, second = (cloud(aws.url, service_role_arn=role) for role in roles)
+    first.create_stack(name, small(), f"create-{name}")
+    assert settled(aws, name) == "CREATE_COMPLETE"
+    with aws.simulator.scheduler.lock:
+        stacks = next(iter(aws.simulator.regions)).stacks
+        stacks.order(stacks.live[name], "UPDATE_ROLLBACK_FAILED")
+    boto3.client("iam", region_name="us-east-1", endpoint_url=aws.url).delete_role(RoleName=f"{name[:50]}-0")
+
+    with pytest.raises(PermanentError, match="invalid or cannot be assumed"):
+        aws.cloud.continue_rollback(name, f"without-{name}")
+    second.continue_rollback(name, f"recover-{name}")
+
+    assert settled(aws, name) == "UPDATE_ROLLBACK_COMPLETE"
+    assert role_of(aws, name) == roles[1]
 
 
 # --- assumed roles -----------------------------------------------------------------------------------------------
