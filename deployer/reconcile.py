@@ -188,6 +188,7 @@ class Reconciler:
                 self._prepare(run, "pending", "updating the pipeline")
                 return run.again(Task.UPDATE, updated=True)
             case Step.RECOVER:
+                self._keep_failure(run, stack)
                 run.note("updating")
                 self._prepare(run, "pending", f"mending the pipeline: {decision.reason}")
                 return run.again(Task.UPDATE, recovered=True)
@@ -683,6 +684,8 @@ class Reconciler:
         if run.work.updated and stack.phase is Phase.READY:
             run.record = run.record.but(applied=applied(stack))  # its rollback was an update as well
         failure, url = run.cloud.failure(stack.arn), run.cloud.stack_url(stack.arn)
+        if failure is None and run.work.recovered and run.work.updated and (kept := run.record.failure):
+            failure = Failure(kept["resource"], kept["type"], kept["reason"])
         if failure is None:
             return self._reporter.failed(run, decision.reason, url)
         place = self._place(run, failure)
@@ -691,6 +694,13 @@ class Reconciler:
         where = f" at {place['file']}:{place['line']}" if place else ""
         reason = f"{what}: {failure}{f'; {decision.remedy}' if decision.remedy else ''}"
         return self._reporter.failed(run, reason, url, f"{failure.resource}{where}: {failure.reason}")
+
+    @staticmethod
+    def _keep_failure(run: Run, stack: Stack | None) -> None:
+        """Keep why an update of this goal failed: a rollback that goes on is an operation of its own, and hides it."""
+        if stack and run.work.updated and (failure := run.cloud.failure(stack.arn)):
+            url = run.cloud.stack_url(stack.arn)
+            run.record = run.record.but(failure={**asdict(failure), "url": url})
 
     def _place(self, run: Run, failure: Failure) -> dict[str, Any]:
         """Where in the template what failed stands, as far as that can be told."""

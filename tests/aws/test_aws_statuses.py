@@ -146,7 +146,8 @@ def wedge_an_update(world: AwsWorld, undoings: int) -> str:
 
 
 def test_a_rollback_that_failed_is_continued(world: AwsWorld) -> None:
-    assert "its stack could not be updated" in wedge_an_update(world, 1)
+    reason = wedge_an_update(world, 1)
+    assert reason == "its stack could not be updated: Other (AWS::SNS::Topic): no create today"
     assert status(world) == "UPDATE_ROLLBACK_COMPLETE"
     deploys(world, 2)
 
