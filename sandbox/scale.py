@@ -20,7 +20,7 @@ from deployer.bootstrap import Deployer, build
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
 from deployer.ledger import EnvironmentRecord, Task, Work
-from deployer.ports import Dispatch, Done, Head, Room, Status
+from deployer.ports import Dispatch, Done, Facts, Head, HookDelivery, Room, Status
 from deployer.refs import ZERO_SHA, Ref
 from deployer.release import Release
 from deployer.stacks import Stack
@@ -47,6 +47,7 @@ class Far:
     """
 
     region = "us-east-1"
+    is_app = False
 
     def __init__(self, repositories: Sequence[Repository], environments: int) -> None:
         self.refs_of_one = [
@@ -65,6 +66,14 @@ class Far:
     def default_branch(self, _repository: Repository) -> str:
         self.calls["github"] += 1
         return "main"
+
+    def facts(self, repository: Repository) -> Facts:
+        self.calls["github"] += 1
+        return Facts(1, repository.full_name, "main")
+
+    def deliveries(self, *_: object) -> list[HookDelivery]:
+        self.calls["github"] += 2  # its webhook, and one page
+        return []
 
     def refs(self, _repository: Repository) -> dict[Ref, str]:
         self.calls["github"] += 1 + -(-len(self.refs_of_one) // _PAGE)  # branches by pages, and tags
@@ -102,6 +111,9 @@ class Far:
 
     def stack(self, _name: str) -> None:
         self.calls["aws"] += 1
+
+    def known_room(self) -> Room:
+        return self.room()
 
     def room(self) -> Room:
         return Room(self.region, 0, 2000, 0, 1000)
