@@ -91,10 +91,16 @@ class Resyncer:
             (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
         ]
 
-    def run(self, repository: Repository, work: Work) -> Done:
-        """Queue the plan; work that waits for an environment already is joined, never doubled."""
+    def run(self, repository: Repository, work: Work, default_branch: str = "") -> Done:
+        """Queue the plan; work that waits for an environment already is joined, never doubled.
+
+        Args:
+            repository: whose plan.
+            work: the resync's own work.
+            default_branch: its short name, where GitHub has told it just now.
+        """
         seen, now = self._lanes.seen(repository), self._clock()
-        known = self._known(repository, seen, work.looked_at, _PATIENCE_SECONDS)
+        known = self._known(repository, seen, work.looked_at, _PATIENCE_SECONDS, default_branch)
         planned = plan(known, seen.orphans, now, self._config.orphan_seconds)
         due = [each for each in planned if not each.due]
         for each in due:
@@ -111,9 +117,12 @@ class Resyncer:
             words.append(f"{left} to delete later")
         return Done(RESYNCED, ", ".join(words) or "nothing to do")
 
-    def _known(self, repository: Repository, seen: Seen, since: float, patience: float) -> Known:
+    def _known(
+        self, repository: Repository, seen: Seen, since: float, patience: float, default_branch: str = ""
+    ) -> Known:
         listed = self._inventory.stacks(repository, since, patience)
-        default_branch, refs = self._host.default_branch(repository), self._host.refs(repository)
+        default_branch = default_branch or self._host.default_branch(repository)
+        refs = self._host.refs(repository)
         records = self._lanes.environments(repository)
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
