@@ -208,7 +208,7 @@ def test_what_a_resync_asks_for_leaves_one_letter(world: World) -> None:
         world.cloud.fail_next(RuntimeError("a bug"), method="start")
         world.deployer.intake.resync(HELLO)
         world.run()
-    world.host.fail_next(RuntimeError("a bug"), times=2, method="default_branch")
+    world.host.fail_next(RuntimeError("a bug"), times=2, method="facts")
     for _ in range(2):
         world.deployer.intake.resync(HELLO)
         world.run()
