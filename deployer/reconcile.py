@@ -20,7 +20,7 @@ from deployer.ports import Clouds, Done, Execution, Head, Host, Lanes, Snooze, V
 from deployer.preferences import Patterns, Preferences, read_preferences
 from deployer.quotas import admits, fullest_last
 from deployer.refs import Ref, skip_reason
-from deployer.release import FOLDER, TEARDOWN_TAG, Release, build_release, has_pipeline
+from deployer.release import FOLDER, TEARDOWN_TAG, Release, check_release, has_pipeline
 from deployer.reporting import Reporter, failure_text
 from deployer.run import Run, Settled
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
@@ -659,7 +659,9 @@ class Reconciler:
         )
         target, region = self._clouds.target(run.environment.kind), run.cloud.region
         given = target.given(region)
-        return build_release(run.environment, ref, branch, run.work.sha, files, given, target, region)
+        return check_release(
+            run.environment, ref, branch, run.work.sha, files, given, target, region
+        ).accepted()
 
     def _checked(self, run: Run, files: Mapping[str, bytes]) -> Release:
         """The same, looked at by the linter too: before AWS is asked, but not where nothing is to change."""

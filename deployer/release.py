@@ -31,7 +31,6 @@ __all__ = [
     "TEMPLATE_LIMIT",
     "Checked",
     "Release",
-    "build_release",
     "check_release",
 ]
 
@@ -86,26 +85,15 @@ class Checked:
     template: Document | None = None
     preferences: Preferences = field(default_factory=Preferences)
 
+    def accepted(self) -> Release:
+        """What is to be deployed.
 
-def build_release(
-    environment: Environment,
-    ref: Ref,
-    branch: str,
-    sha: str,
-    files: Mapping[str, bytes],
-    given: Mapping[str, str],
-    target: Target | None = None,
-    region: str = "",
-) -> Release:
-    """Make a release from the files of one commit. The arguments are those of `check_release`.
-
-    Raises:
-        PermanentError: there is an error; it tells the first one with file and line, and how many more there are.
-    """
-    checked = check_release(environment, ref, branch, sha, files, given, target, region)
-    if checked.release is None:
-        raise PermanentError(refusal(checked.findings))
-    return checked.release
+        Raises:
+            PermanentError: there is an error; it tells the first one with file and line, and how many more there are.
+        """
+        if self.release is None:
+            raise PermanentError(refusal(self.findings))
+        return self.release
 
 
 def check_release(

@@ -13,7 +13,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError
 from deployer.events import parse_github
 from deployer.refs import Ref
-from deployer.release import build_release
+from deployer.release import check_release
 from deployer.targets import Target
 from tests.fuzz import large
 
@@ -31,7 +31,7 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def _release(**files: bytes) -> None:
-    build_release(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1")
+    check_release(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1").accepted()
 
 
 def _cases() -> list[tuple[str, str, Callable[[], object]]]:

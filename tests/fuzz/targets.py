@@ -14,7 +14,7 @@ from deployer.environments import TAG_LIMIT, Environment, Kind, Repository, ref_
 from deployer.errors import DeployerError, PayloadError, PermanentError, SignatureError
 from deployer.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
 from deployer.refs import Ref
-from deployer.release import build_release
+from deployer.release import check_release
 from deployer.targets import Target as Place
 from tests.web.site import AWS_KEY, SECRET, SHA, Site, record, signature
 
@@ -136,7 +136,9 @@ def _deploy(data: bytes) -> None:
     ):
         environment = Environment(_REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
         try:
-            release = build_release(environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1")
+            release = check_release(
+                environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1"
+            ).accepted()
         except PermanentError as error:
             _told(error, "deploy/")
             continue

@@ -6,7 +6,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.preferences import Patterns, Preferences, Teardown, read_preferences
 from deployer.refs import Ref
-from deployer.release import Release, build_release, check_release
+from deployer.release import Release, check_release
 from deployer.targets import Target
 from deployer.template import UnreadableError
 
@@ -165,7 +165,7 @@ def test_a_region_outside_the_target_is_told_at_the_check() -> None:
 def _release(preferences: bytes) -> Release:
     environment = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, BRANCH)
     files = {"pipeline.yml": TEMPLATE, "deployer.yml": preferences}
-    return build_release(environment, BRANCH, "x", "a" * 40, files, {})
+    return check_release(environment, BRANCH, "x", "a" * 40, files, {}).accepted()
 
 
 def test_the_stack_bears_them_and_the_digest_tells_a_change() -> None:

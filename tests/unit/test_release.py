@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.refs import Ref
-from deployer.release import Release, build_release
+from deployer.release import Release, check_release
 from deployer.template import _TemplateLoader
 
 REPOSITORY = Repository.parse("acme/hello")
@@ -34,7 +34,7 @@ PARAMETERS = json.dumps({"development": [{"ParameterKey": "Greeting", "Parameter
 def _build(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT, ref: Ref = BRANCH) -> Release:
     environment = Environment(REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
     content = {name: text.encode() for name, text in files.items()}
-    return build_release(environment, ref, "feature/x", SHA, content, {"ArtifactStore": "bucket"})
+    return check_release(environment, ref, "feature/x", SHA, content, {"ArtifactStore": "bucket"}).accepted()
 
 
 def test_a_release_has_template_parameters_and_tags() -> None:
@@ -190,7 +190,7 @@ def test_a_large_template_is_parsed_by_libyaml() -> None:
 def test_a_file_that_is_not_text_is_named() -> None:
     environment = Environment(REPOSITORY, Kind.STAGING)
     with pytest.raises(PermanentError, match="not UTF-8"):
-        build_release(environment, BRANCH, "main", SHA, {"pipeline.yml": b"\xff\xfe"}, {})
+        check_release(environment, BRANCH, "main", SHA, {"pipeline.yml": b"\xff\xfe"}, {}).accepted()
 
 
 def test_the_token_is_never_among_the_parameters() -> None:
@@ -212,7 +212,7 @@ def test_any_bytes_are_a_release_or_a_clear_refusal(content: bytes) -> None:
     for name in ("pipeline.yml", "pipeline.json"):
         environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
         with pytest.raises(PermanentError):
-            build_release(environment, BRANCH, "x", SHA, {name: content}, {})
+            check_release(environment, BRANCH, "x", SHA, {name: content}, {}).accepted()
 
 
 @pytest.mark.parametrize(

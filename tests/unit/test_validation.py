@@ -8,7 +8,7 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.refs import Ref
-from deployer.release import Checked, build_release, check_release
+from deployer.release import Checked, check_release
 from deployer.validation import value_problem
 
 REPOSITORY = Repository.parse("acme/hello")
@@ -79,7 +79,7 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
     environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
     content = {name: text.encode() for name, text in files.items()}
     with pytest.raises(PermanentError) as caught:
-        build_release(environment, BRANCH, "feature/x", "a" * 40, content, {})
+        check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted()
     assert str(caught.value) == (
         "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 3 more)"
     )
