@@ -97,7 +97,8 @@ class Deliveries:
             counts = {"redelivered": found.redelivered, "superseded": found.superseded, "left": found.left}
             self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
             known = known.but(missed={"at": now, **counts})
-            _log.warning("missed deliveries of %s: %s", repository, counts)
+            told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+            _log.warning("missed deliveries of %s: %s", repository, told)
         self._lanes.remember(known)
         return found
 

@@ -94,6 +94,11 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
     }
 
 
+def _ahead(seconds: float) -> str:
+    """A time to come, in words; what was set to two weeks just now is not 13 days."""
+    return span(seconds + 30)
+
+
 def age_words(record: EnvironmentRecord, ttl: str) -> str:
     """What is to come of an environment because of its age, in words; empty where nothing is.
 
@@ -103,14 +108,14 @@ def age_words(record: EnvironmentRecord, ttl: str) -> str:
     """
     now = time.time()
     if until := asleep_until(record, now):
-        return f"asleep for {span(until - now)} more"
+        return f"asleep for {_ahead(until - now)} more"
     words = []
     if record.kept_until >= FOREVER:
         words.append("kept for good")
     elif record.kept_until > now:
-        words.append(f"kept for {span(record.kept_until - now)}")
+        words.append(f"kept for {_ahead(record.kept_until - now)}")
     if at := _expires_at(record, ttl, now):
-        words.append(f"expires in {span(at - now)}")
+        words.append(f"expires in {_ahead(at - now)}")
     return ", ".join(words)
 
 

@@ -312,9 +312,9 @@ def test_keep(world: World) -> None:
     world.push("refs/heads/x", A)
     world.push("refs/heads/main", B)
     assert world.run("keep", "acme/api", "x").stdout == "acme/API x: nothing is going to take it down\n"
-    assert world.run("keep", "acme/api", "x", "--for", "2w").stdout == "acme/API x: kept for 13 d\n"
-    assert "kept for 13 d" in world.run("status", "acme/api").stdout
-    assert "kept for 13 d" in world.run("why", "acme/api", "x").stdout
+    assert world.run("keep", "acme/api", "x", "--for", "2w").stdout == "acme/API x: kept for 14 d\n"
+    assert "kept for 14 d" in world.run("status", "acme/api").stdout
+    assert "kept for 14 d" in world.run("why", "acme/api", "x").stdout
     assert world.json("keep", "acme/api", "x", "--forever")["kept_until"].startswith("9999-")
     result = world.run("keep", "acme/api", "main")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -105,8 +105,8 @@ def test_an_environment_is_kept() -> None:
     assert (answer.status_code, answer.json["id"]) == (200, identity)
     kept = site.api("GET", f"/environments/{identity}").json
     assert kept["expires_at"] == kept["kept_until"] > before["expires_at"]
-    assert "kept for 13 d, expires in 13 d" in site.client.get(f"/environments/{identity}").text
-    assert "kept for 13 d" in site.client.get("/").text
+    assert "kept for 14 d, expires in 14 d" in site.client.get(f"/environments/{identity}").text
+    assert "kept for 14 d" in site.client.get("/").text
     site.api("POST", f"/environments/{identity}/keep", json={"for": "ever"})
     assert site.api("GET", f"/environments/{identity}").json["expires_at"] is None
     assert site.api("POST", f"/environments/{identity}/keep", json={"for": "2y"}).status_code == 400
