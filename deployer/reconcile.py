@@ -182,6 +182,8 @@ class Reconciler:
         """Hand the decided step on to its task."""
         match decision.step:
             case Step.PROVISION:
+                if run.record.state != "waiting":  # for room: that is told once
+                    run.note("provisioning")
                 return run.again(Task.PROVISION, created=True)
             case Step.UPDATE:
                 run.note("updating")

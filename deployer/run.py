@@ -88,7 +88,7 @@ class Run:
         changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
         if not (changed_nothing and self.record.outcome):
             state = _ENDS.get(outcome, self.record.state)
-            if outcome is Outcome.SKIPPED and state in {"", "pending"}:
+            if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
                 state = "skipped"
             self.record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
         return Done(str(outcome), reason, self.record)

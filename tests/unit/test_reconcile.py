@@ -1,5 +1,7 @@
 """From a push to its outcome, with doubles for GitHub and AWS. Asserts on the state that results."""
 
+from typing import Any
+
 import pytest
 
 from deployer.environments import Environment, Kind
@@ -134,6 +136,28 @@ def test_a_failing_stage_is_told_with_its_reason_and_stops_the_rest(world: World
         "deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "failure",
     }  # fmt: skip
     assert "1 failed" in world.host.statuses[HELLO, sha(1)]["deployer/Build"].description
+
+
+def test_what_died_is_under_way_again_as_soon_as_that_is_decided(world: World) -> None:
+    """Checking a template takes seconds, in which its page must not say that it failed."""
+    world.cloud.fail_next(RuntimeError("a bug"), method="create_stack")
+    world.push(X, sha(1))
+    world.run()
+    assert world.record(environment(X)).state == "failed"
+    (letter,) = world.lanes.dead_letters()
+    accepted = world.deployer.intake.replay(letter.id)
+    assert accepted.outcome == "queued"
+    seen = []
+    files = world.host.files
+
+    def looked_at(*arguments: Any) -> dict[str, bytes]:
+        seen.append(world.record(environment(X)).state)
+        return files(*arguments)
+
+    world.host.files = looked_at  # type: ignore[method-assign]
+    world.run()
+    assert seen[-1] == "provisioning"
+    assert world.record(environment(X)).state == "deployed"
 
 
 def test_a_redelivery_after_a_failure_runs_it_again(world: World) -> None:
