@@ -6,7 +6,7 @@ token made of the goal, so that AWS itself recognises a repeat. None of them wai
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
-from deployer.preferences import Patterns, Preferences, read_preferences
+from deployer.preferences import Patterns, read_preferences
 from deployer.quotas import admits, fullest_last
 from deployer.refs import Ref, skip_reason
 from deployer.release import FOLDER, TEARDOWN_TAG, Release, check_release, has_pipeline
@@ -101,10 +101,18 @@ class Reconciler:
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        record = self._located(environment, self._record(environment), work.task)
+        record, absent = self._located(environment, self._record(environment), work.task)
         cloud = self._clouds.at(environment.kind, record.region)
         run = Run(
-            environment, work, record, guard, cloud, self._options.poll_seconds, self._heard, self._clock()
+            environment,
+            work,
+            record,
+            guard,
+            cloud,
+            self._options.poll_seconds,
+            self._heard,
+            self._clock(),
+            absent,
         )
         tasks: dict[str, Callable[[Run], Verdict]] = {
             Task.SYNC: self._sync,
@@ -119,23 +127,33 @@ class Reconciler:
         except Settled as settled:
             return settled.verdict
         except PermanentError as error:
+            if work.task == Task.PROVISION:  # what was refused has no place yet
+                run.record = run.record.but(region="")
             return self._reporter.failed(run, str(error))
 
     def _heard(self) -> bool:
         return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
 
-    def _located(self, environment: Environment, record: EnvironmentRecord, task: str) -> EnvironmentRecord:
-        """The record with the environment's region: once it has a stack somewhere it stays there."""
+    def _located(
+        self, environment: Environment, record: EnvironmentRecord, task: str
+    ) -> tuple[EnvironmentRecord, bool]:
+        """The record with the environment's region: once it has a stack somewhere it stays there.
+
+        Returns:
+            Also whether every region was looked at, and has no such stack. Before a creation nobody looks: where there
+            are several regions the chosen one is on record before anything is ordered.
+        """
         regions = self._clouds.target(environment.kind).regions
-        if not record.region and len(regions) > 1:
-            clouds = [self._clouds.at(environment.kind, region) for region in regions]
-            for cloud in clouds:
-                if cloud.stack(environment.stack_name):
-                    return record.but(region=cloud.region)
-            for cloud in clouds if task == Task.DELETE else []:  # what its pipeline deployed may outlive it
-                if any(environment.owns(stack.tags) for stack in cloud.stacks()):
-                    return record.but(region=cloud.region)
-        return record
+        if record.region or len(regions) < 2 or task == Task.PROVISION:
+            return record, False
+        clouds = [self._clouds.at(environment.kind, region) for region in regions]
+        for cloud in clouds:
+            if cloud.stack(environment.stack_name):
+                return record.but(region=cloud.region), False
+        for cloud in clouds if task == Task.DELETE else []:  # what its pipeline deployed may outlive it
+            if any(environment.owns(stack.tags) for stack in cloud.stacks()):
+                return record.but(region=cloud.region), False
+        return record, True
 
     # --- the task that decides ----------------------------------------------------------------------------------
 
@@ -168,7 +186,7 @@ class Reconciler:
         if waiting := self._waits(run):
             return waiting
         wanted = self._wants(run)
-        stack = run.cloud.stack(run.name)
+        stack = None if run.absent else run.cloud.stack(run.name)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
         if taken_back and not deleting and (ending := self._teardown.cancelled(run)):
@@ -182,8 +200,9 @@ class Reconciler:
         """Hand the decided step on to its task."""
         match decision.step:
             case Step.PROVISION:
-                if run.record.state != "waiting":  # for room: that is told once
-                    run.note("provisioning")
+                if not run.record.region:
+                    self._settle(run, self._clouds.target(run.environment.kind).regions)
+                run.note("provisioning")
                 return run.again(Task.PROVISION, created=True)
             case Step.UPDATE:
                 run.note("updating")
@@ -473,9 +492,16 @@ class Reconciler:
 
     def _provision(self, run: Run) -> Verdict:
         files = self._files(run)
-        near = "" if run.record.region else self._settle(run, read_preferences(files))
+        regions = self._clouds.target(run.environment.kind).regions
+        if run.environment.kind is Kind.DEVELOPMENT and run.cloud.region in regions:
+            allowed = read_preferences(files).narrowed(regions)
+            if run.cloud.region not in allowed:
+                self._settle(run, allowed)
+                return run.again(Task.PROVISION)
         release = self._checked(run, files)
         run.note("provisioning")
+        room = run.cloud.known_room()
+        near = f"; {room.region} has room for {room.free} more" if room and room.nearly_full else ""
         self._prepare(run, "pending", f"creating the pipeline{near}")
         run.guard()
         try:
@@ -488,19 +514,16 @@ class Reconciler:
         )
         return run.snooze(Task.SYNC)
 
-    def _settle(self, run: Run, preferences: Preferences) -> str:
-        """Choose the region of a new environment, by room. It is kept once there is a stack.
+    def _settle(self, run: Run, regions: Sequence[str]) -> None:
+        """Choose the region of a new environment, by room.
 
-        Returns:
-            A remark for the commit where the region is nearly full.
+        It is on record before anything is ordered there, so whoever goes on after a lost worker goes to the same one.
 
         Raises:
             Settled: no region has room; the goal waits until one has.
-            PermanentError: the repository's preferences leave no region.
         """
         kind = run.environment.kind
         target = self._clouds.target(kind)
-        regions = preferences.narrowed(target.regions) if kind is Kind.DEVELOPMENT else target.regions
         clouds = {region: self._clouds.at(kind, region) for region in regions}
         try:
             # a resync counts now and then; only a choice is worth calls of its own
@@ -511,12 +534,10 @@ class Reconciler:
             rooms = []
         run.cloud = clouds[regions[0]]
         room = fullest_last(rooms)[0] if rooms else run.cloud.known_room()
-        if room is None:
-            return ""
-        if why := admits(room, target, kind):
+        if room and (why := admits(room, target, kind)):
             raise Settled(self._wait_for_room(run, why))
-        run.cloud = clouds[room.region]
-        return f"; {room.region} has room for {room.free} more" if room.nearly_full else ""
+        run.cloud = clouds[room.region] if room else run.cloud
+        run.record = run.record.but(region=run.cloud.region)
 
     def _wait_for_room(self, run: Run, why: str) -> Snooze:
         if run.record.state != "waiting":  # the numbers change all the time, and many may wait

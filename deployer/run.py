@@ -24,6 +24,7 @@ class Run:
         poll_seconds: the first wait where no event comes.
         heard: whether AWS's events come in, so that they will tell of what is waited for.
         now: epoch seconds.
+        absent: whether its stack was looked for in every region just now, and is in none.
         files: what was read of `deploy/`, by commit.
     """
 
@@ -35,6 +36,7 @@ class Run:
     poll_seconds: float
     heard: Callable[[], bool]
     now: float
+    absent: bool = False
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     @property
