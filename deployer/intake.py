@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from deployer.age import ASLEEP, FOREVER, due
 from deployer.config import Config
@@ -92,7 +93,7 @@ class Intake:
             if not named:
                 reason = f"no repository of {event.owner} is known here"
             return self._ignore(event.delivery, reason, named[0] if named else None)
-        work = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, word=event.word)
+        work = _look(word=event.word, turned=len(served) == 1)
         for each in served[:0:-1]:
             self._accept(each, work)
         return self._answer(event.delivery, self._accept(served[0], work, event.delivery, event.about))
@@ -145,20 +146,19 @@ class Intake:
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha)
         return self._accept(environment.repository, work)
 
-    def resync(self, repository: Repository, age: float = 0) -> Accepted:
+    def resync(self, repository: Repository, age: float = 0, *, in_turn: bool = False) -> Accepted:
         """Queue a look at a whole repository.
 
         Args:
             repository: which.
             age: how old a listing of all stacks may be, in seconds; people want a new one.
+            in_turn: whether it stands in the line of all resyncs: many are asked for at once.
 
         Raises:
             PermanentError: the repository is not served here.
         """
         self.insist(repository)
-        oldest = time.time() - age
-        work = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, looked_at=oldest)
-        return self._accept(repository, work)
+        return self._accept(repository, _look(looked_at=time.time() - age, turned=not in_turn))
 
     def age(self, now: float) -> None:
         """Queue a look at environments whose age asks for one, but not too many at a time.
@@ -238,6 +238,10 @@ class Intake:
 
     def _answer(self, delivery: str, accepted: Accepted) -> Answer:
         return Answer(delivery, accepted.outcome, accepted.reason)
+
+
+def _look(**wish: Any) -> Work:
+    return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **wish)
 
 
 def delete_command(environment: Environment) -> str:

@@ -114,6 +114,7 @@ class Work(_Value):
         deletions: how often a deletion failed and was ordered again.
         stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline execution that this goal started or found.
+        turned: of a resync's work, that its turn has come, or that it needs none since a person asked for this one.
         word: what GitHub said of the whole repository, where only GitHub can know: `deleted` or `removed`.
         looked_at: when its stack was last looked at, or an operation ordered (epoch seconds). Of a resync: the oldest
             listing of all stacks that will do.
@@ -149,6 +150,7 @@ class Work(_Value):
     github_calls: int = 0
     aws_stage_calls: int = 0
     github_stage_calls: int = 0
+    turned: bool = False
     last_error: str = ""
     began_at: float = 0
     tries: str = ""

@@ -362,12 +362,17 @@ class Inventory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A lane's next task, to be sent to the workers. Losing it or sending it twice does no harm."""
+    """A lane's next task, to be sent to the workers. Losing it or sending it twice does no harm.
+
+    Attributes:
+        low: whether it lets all others pass: it is a resync's, and nothing else waits in its lane.
+    """
 
     repository: str
     environment: str
     task: str
     token: int
+    low: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,11 +417,16 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Nothing to do until an event comes or the time is up. Costs no attempt."""
+    """Nothing to do until an event comes or the time is up. Costs no attempt.
+
+    Attributes:
+        rests: whether a resync that joins it meanwhile lets it sleep on.
+    """
 
     work: Work
     seconds: float
     record: EnvironmentRecord | None = None
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,10 +559,11 @@ class Lanes(Protocol):
     def see(self, repository: Repository, seen: Seen) -> None:
         """Keep what a resync has seen."""
 
-    def turn(self, every: float, at_once: int) -> float:
-        """Take the next of the turns that all resyncs share: in how many seconds it comes.
+    def turn(self, line: str, every: float, at_once: int) -> float:
+        """Take the next of the turns that all who stand in a line share: in how many seconds it comes.
 
         Args:
+            line: its name.
             every: seconds from one turn to the next.
             at_once: how many come at once after a quiet time.
         """

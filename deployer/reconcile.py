@@ -34,10 +34,6 @@ _HEARD_SECONDS = 86400  # events that came within a day will come again
 _ROOM_SECONDS = 300.0  # between two looks for room in a region
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
-# what a resync wants begins in turns, so that a thousand repositories at once are no storm for GitHub or AWS:
-# an App may ask GitHub 5,000 times an hour, and each of these asks some five times
-_TURN_SECONDS = 4.0
-_TURNS_AT_ONCE = 60
 _ASKED_TAGS = 100
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
@@ -183,8 +179,8 @@ class Reconciler:
     def _sync(self, run: Run) -> Verdict:
         if run.work.execution:
             return self._follow(run)
-        if waiting := self._waits(run):
-            return waiting
+        if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
+            return run.snooze()  # a shared look shows its stack at work
         wanted = self._wants(run)
         stack = None if run.absent else run.cloud.stack(run.name)
         taken_back = wanted and under_way(run.record.receipt)
@@ -231,13 +227,6 @@ class Reconciler:
             case _:
                 # its pipeline's stack is gone, what that deployed may not be
                 return run.again(Task.DELETE)
-
-    def _waits(self, run: Run) -> Snooze | None:
-        """Wait for the turn that a resync's goal begins with, or on while a shared look shows the stack at work."""
-        if run.work.cause == Cause.RESYNC and not run.work.polls and not run.work.sha:
-            seconds = self._lanes.turn(_TURN_SECONDS, _TURNS_AT_ONCE)
-            return run.snooze(seconds=seconds) if seconds else None
-        return run.snooze() if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at) else None
 
     def _note_drift(self, run: Run, stack: Stack | None) -> None:
         """Tell of what someone else changed in the stack; who only looks leaves it so.
@@ -292,7 +281,7 @@ class Reconciler:
         act = due(record, self._options.ttl, now)
         if act is Act.WAKE or head.object not in {record.commit, record.held_at}:
             # a push was lost, or its night is over: what GitHub has is wanted, as at a resync
-            run.work = run.work.but(cause=Cause.RESYNC)
+            run.work = run.work.but(cause=Cause.RESYNC, turned=True)
             return True
         match act:
             case Act.EXPIRE | Act.SLEEP:

@@ -122,7 +122,8 @@ def resync() -> Response:
     fields = _body()
     intake = deployer().intake
     if fields.get("all") is True and "repository" not in fields:
-        tasks = [{"repository": str(each), "id": intake.resync(each).goal} for each in _served_repositories()]
+        queued = [(each, intake.resync(each, in_turn=True)) for each in _served_repositories()]
+        tasks = [{"repository": str(each), "id": accepted.goal} for each, accepted in queued]
         return _json({"outcome": "queued", "tasks": tasks}, 202)
     if not isinstance(fields.get("repository"), str) or fields.get("all"):
         raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')

@@ -107,7 +107,8 @@ class Scheduler:
         if self._deployer.lifecycle.dormant(repository):
             return
         try:
-            self._deployer.intake.resync(repository, listing_age(self._deployer.config.resync_seconds))
+            age = listing_age(self._deployer.config.resync_seconds)
+            self._deployer.intake.resync(repository, age, in_turn=True)
         except UnavailableError:
             raise
         except DeployerError as error:

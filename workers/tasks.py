@@ -33,6 +33,9 @@ _LONGEST_TASK = 600  # seconds: no task waits for AWS, so one that runs longer h
 _ASKING = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN, Cause.AGE}
 _COSTLY = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
 _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
+# a thousand repositories that are resynced at once must be no storm for GitHub or AWS: each look asks GitHub once,
+# what it finds to be done some five times; an App may ask 5,000 times an hour, and 900 to 2,000 times a minute
+_LINES = {True: ("resyncs", 0.2, 20), False: ("wishes", 4.0, 60)}  # of resyncs, and of what they want
 # what is counted -> the field of work that sums it up
 _FIELDS = {
     "aws": "aws_calls",
@@ -153,6 +156,10 @@ class Runner:
                 str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             )
         try:
+            if work.cause == Cause.RESYNC and not work.turned:
+                work = work.but(turned=True)
+                if seconds := self._deployer.lanes.turn(*_LINES[work.environment == RESYNC_KEY]):
+                    return Snooze(work, seconds, rests=True)
             if work.environment == RESYNC_KEY:
                 return self._deployer.lifecycle.run(repository, work)
             if why := self._deployer.lifecycle.refusal(repository, work):

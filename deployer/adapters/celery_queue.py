@@ -13,6 +13,7 @@ from deployer.ports import Dispatch
 _log = logging.getLogger(__name__)
 
 
+_LOW = 9  # kombu keeps a list in Redis for each of its steps of priority, and empties that of 0 first
 _ANSWER_SECONDS = 2.0
 _IN_HASTE_SECONDS = 0.3  # connecting and publishing may each take it
 
@@ -77,7 +78,8 @@ class CeleryQueue:
         """See `Queue.send`."""
         arguments: list[Any] = [dispatch.repository, dispatch.environment, dispatch.token]
         try:
-            self._app.send_task(dispatch.task, args=arguments, retry=False)
+            priority = _LOW if dispatch.low else 0
+            self._app.send_task(dispatch.task, args=arguments, retry=False, priority=priority)
         except (OperationalError, OSError) as error:
             _log.warning(
                 "sending %s for %s to the workers: %s; the scheduler will send it again",

@@ -88,6 +88,8 @@ local function one_of(older, newer, ttl)
     -- every place the ref was at lately: a stale read of GitHub must not be taken for news
     newer.before = string.sub((newer.before or '') .. ',' .. (older.before or ''), 1, BEFORE_LIMIT)
     return newer
+  elseif older.turned and older.attempts == 0 and (newer.cause ~= 'resync' or newer.turned) then
+    older.not_before = nil  -- it only waits for its turn, and more than a resync of all wants it now
   end
   local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
   if (newer.word or '') ~= '' then older.word = newer.word end
@@ -150,21 +152,32 @@ local function hand_out(grace)
     C('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
     return {}
   end
-  local task = cjson.decode(C('HGET', items, env)).task
+  local work = cjson.decode(C('HGET', items, env))
+  local task = work.task
+  local low = place_of(work) == later and C('LLEN', queue) == 1 and '1' or '0'
   -- only grows, even when Redis was wiped in between: no older holder can ever be taken for the current one
   local token = string.format('%.0f', math.max((tonumber(held('token')) or 0) + 1, now))
   C('HSET', state, 'status', 'sent', 'token', token, 'env', env, 'task', task, 'current', '',
-    'until', now + grace, 'sends', 1)
-  return { env, task, token }
+    'until', now + grace, 'sends', 1, 'low', low)
+  return { env, task, token, low }
 end
 
--- hand out if nobody holds the lane, or if what was sent is no longer what is to be done
+-- send once more what waits among the workers behind everything else, since something more urgent waits for it
+local function hasten()
+  C('HSET', state, 'low', '0')
+  return { held('env'), held('task'), held('token'), '0' }
+end
+
+local function is_low() return held('status') == 'sent' and held('low') == '1' end
+
+-- hand out if nobody holds the lane, or if what was sent is no longer what is to be done; hasten it where that is urgent
 local function hand_out_after(work, grace)
   local status = held('status')
   if status == '' or status == 'idle'
       or (status == 'sent' and held('env') == work.environment and held('task') ~= work.task) then
     return hand_out(grace)
   end
+  if is_low() and place_of(work) == queue and not resting(work) then return hasten() end
   return {}
 end
 
@@ -296,12 +309,12 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     -- what went well is no attempt; those before it count on until something is ordered, since a step that failed
     -- comes back by way of the task that decides
     if kind == 'again' then work.attempts = math.max(work.attempts - 1, 0) end
-    if kind == 'snooze' then work.attempts, work.tries = 0, '' end
+    if kind == 'snooze' or kind == 'rest' then work.attempts, work.tries = 0, '' end
     if kind == 'retry' then note_try(work, current, work.last_error or '') end
     if kind == 'again' then
       put(work, 'running', ttl)
     else
-      if kind == 'retry' then work.not_before = now + seconds * 1000 end
+      if kind == 'retry' or kind == 'rest' then work.not_before = now + seconds * 1000 end
       local newer = C('HGET', items, env)
       if newer then  -- it came while this ran
         work = merged(work, cjson.decode(newer), ttl)
@@ -321,12 +334,16 @@ end
 
 -- sweep grace, ttl, max_attempts -> dispatch
 function ops.sweep(grace, ttl, max_attempts)
+  local urgent = false
   for _, env in ipairs(C('ZRANGEBYSCORE', snoozed, '-inf', now)) do
     C('ZREM', snoozed, env)
     local text = C('HGET', items, env)
-    if text then C('RPUSH', place_of(cjson.decode(text)), env) end
+    local place = text and place_of(cjson.decode(text))
+    if place then C('RPUSH', place, env) end
+    urgent = urgent or place == queue
   end
   local status, due = held('status'), (tonumber(held('until')) or 0) <= now
+  local haste = urgent and is_low() and hasten()
   if status == 'running' and due then
     local work, why = cjson.decode(held('current')), 'its worker was lost'
     if work.attempts >= tonumber(max_attempts) then
@@ -349,8 +366,9 @@ function ops.sweep(grace, ttl, max_attempts)
   if status == 'sent' and due then  -- the message was lost, or waits behind others: send it once more
     local sends = C('HINCRBY', state, 'sends', 1)
     C('HSET', state, 'until', now + math.min(grace * 2 ^ (sends - 1), 60000))
-    return answer(held('env'), held('task'), held('token'))
+    return answer(held('env'), held('task'), held('token'), held('low'))
   end
+  if haste then return answer(unpack(haste)) end
   if status ~= 'sent' and status ~= 'running' then return answer(unpack(hand_out(grace))) end
   return answer()
 end

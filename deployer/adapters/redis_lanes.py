@@ -35,7 +35,7 @@ _NAMES = "deployer:names"  # stack name -> repository and environment key
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _PROBE = "deployer:probe"
-_TURN = "deployer:turn"  # when the next turn of a resync's work comes (ms)
+_TURN = "deployer:turn:"  # line -> when its next turn comes (ms)
 _BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
 _BEATS = ("worker", "scheduler", "event")
 _LONGEST_LOOK_MS = 60_000
@@ -150,7 +150,8 @@ class RedisLanes:
             case Again():
                 kind, work = "again", verdict.work.to_json()
             case Snooze():
-                kind, work, seconds = "snooze", verdict.work.to_json(), verdict.seconds
+                kind = "rest" if verdict.rests else "snooze"
+                work, seconds = verdict.work.to_json(), verdict.seconds
             case Retry():
                 kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
             case Dead():
@@ -367,11 +368,11 @@ class RedisLanes:
         with unavailable():
             self._redis.set(f"{_prefix(repository.full_name)}:seen", seen.to_json())
 
-    def turn(self, every: float, at_once: int) -> float:
+    def turn(self, line: str, every: float, at_once: int) -> float:
         """See `Lanes.turn`."""
         with unavailable():
             arguments = [self._server_now(), int(every * 1000), at_once]
-            return float(self._next_turn(keys=[_TURN], args=arguments)) / 1000
+            return float(self._next_turn(keys=[_TURN + line], args=arguments)) / 1000
 
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""
@@ -477,5 +478,5 @@ def _prefix(repository: str) -> str:
 def _dispatch(repository: Repository, rest: list[str]) -> Dispatch | None:
     if not rest:
         return None
-    environment, task, token = rest
-    return Dispatch(repository.full_name, environment, task, int(token))
+    environment, task, token, low = rest
+    return Dispatch(repository.full_name, environment, task, int(token), low=low == "1")

@@ -117,7 +117,7 @@ def _queue_resyncs(
     deployer: "Deployer", chosen: list[Repository], *, timeout: float | None, json_: bool
 ) -> None:
     deadline = time.monotonic() + (timeout or 0)
-    queued = [(each, deployer.intake.resync(each).goal) for each in chosen]
+    queued = [(each, deployer.intake.resync(each, in_turn=len(chosen) > 1).goal) for each in chosen]
     told: list[dict[str, Any]] = []
     for each, goal in queued:
         entry = {"repository": each.full_name, "task": goal, "outcome": "queued", "reason": ""}

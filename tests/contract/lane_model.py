@@ -6,7 +6,7 @@ Time is an argument, in seconds. A token is only known to be greater than all be
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from deployer.ledger import Activity, Cause, EnvironmentRecord, Task, Work
@@ -71,6 +71,7 @@ class Handed:
     environment: str
     task: str
     token: int
+    low: bool
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,9 @@ class Lane:
                 self._bury(ran, letter.id, died)
             case Again(work):
                 self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), "running")
-            case Snooze(work, seconds):
-                self._put_aside(now, entry_of(work).but(attempts=0, tries=""), now + seconds)
+            case Snooze(work, seconds, rests=rests):
+                entry = entry_of(work).but(attempts=0, tries="", not_before=now + seconds if rests else 0)
+                self._put_aside(now, entry, now + seconds)
             case Retry(work, seconds):
                 entry = entry_of(work).tried(now, ran, work.last_error)
                 self._put_aside(now, entry.but(not_before=now + seconds), now + seconds)
@@ -183,14 +185,17 @@ class Lane:
 
     def sweep(self, now: float) -> Handed | None:
         """What goes out, for the first time or once more."""
+        woken = []
         for environment, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
             if due <= now:
                 del self.snoozed[environment]
                 self._place_of(entry).append(entry)
+                woken.append(entry)
         if self.status == "idle":
             return self._hand_out(now)
+        hastened = self._hasten(woken)
         if self.until > now:
-            return None
+            return hastened
         if self.status == "sent":
             self.sends += 1
             self.until = now + min(self.grace * 2 ** (self.sends - 1), LONGEST_RESEND)
@@ -276,6 +281,8 @@ class Lane:
                 return newer.but(replaced_after=older.after, replaced_at=older.accepted_at)
             return newer.but(replaced_after=older.replaced_after, replaced_at=older.replaced_at)
         # joining
+        if older.turned and not older.attempts and (newer.cause != Cause.RESYNC or newer.turned):
+            older = older.but(not_before=0)
         return _joined(older, newer)
 
     def _supersede(self, now: float, gone: Entry, by: Entry) -> None:
@@ -338,17 +345,29 @@ class Lane:
             return None
         self.token += 1
         self.status, self.until, self.sends = "sent", now + self.grace, 1
-        self.sent = Handed(self.waiting[0].environment, self.waiting[0].task, self.token)
+        first = self.waiting[0]
+        low = self._place_of(first) is self.later and len(self.waiting) == 1
+        self.sent = Handed(first.environment, first.task, self.token, low)
+        return self.sent
+
+    def _hasten(self, wanted: list[Entry]) -> Handed | None:
+        """Send once more, as what is not low, if something more urgent waits for it."""
+        urgent = any(self._place_of(entry) is self.waiting for entry in wanted)
+        if self.status != "sent" or not self.sent.low or not urgent:
+            return None
+        self.sent = replace(self.sent, low=False)
         return self.sent
 
     def _hand_out_after(self, now: float, entry: Entry) -> Handed | None:
-        """If nobody holds the lane, or what was sent is no longer what is to be done."""
+        """If nobody holds the lane, or what was sent is no longer what is to be done, or must be hastened."""
         outdated = (
             self.status == "sent"
             and self.sent.environment == entry.environment
             and self.sent.task != entry.task
         )
-        return self._hand_out(now) if self.status == "idle" or outdated else None
+        if self.status == "idle" or outdated:
+            return self._hand_out(now)
+        return self._hasten([entry]) if entry.not_before <= now else None
 
     # --- the ledger -----------------------------------------------------------------------------------------
 

@@ -700,3 +700,56 @@ def test_a_push_waits_for_one_task_of_a_resync_at_most(lanes: RedisLanes) -> Non
 
 def resync(lanes: RedisLanes, environment: str) -> Any:
     return lanes.accept(HELLO, Work(environment=environment, cause=Cause.RESYNC))
+
+
+def test_what_only_a_resync_wants_lets_all_pass_until_something_waits_for_it(lanes: RedisLanes) -> None:
+    first = resync(lanes, RESYNC_KEY).dispatch
+    assert first.low
+    assert resync(lanes, X).dispatch is None
+    hastened = push(lanes, "d1").dispatch
+    assert (hastened.token, hastened.environment, hastened.low) == (first.token, RESYNC_KEY, False)
+    assert push(lanes, "d2", Y).dispatch is None, "once is enough"
+    begin(lanes, hastened)
+    dispatch = lanes.finish(HELLO, hastened.token, done())
+    assert (dispatch.environment, dispatch.low) == (X, False)
+
+
+def test_what_is_due_does_not_wait_for_what_lets_all_pass(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch), GRACE / 2))
+    low = resync(lanes, Y).dispatch
+    assert low.low
+    later(lanes, GRACE / 2)
+    (hastened,) = lanes.sweep()
+    assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
+
+
+def test_who_waits_for_a_turn_keeps_it_when_the_next_resync_comes(lanes: RedisLanes) -> None:
+    dispatch = resync(lanes, X).dispatch
+    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch).but(turned=True), 100, rests=True))
+    later(lanes, 60)
+    assert resync(lanes, X).dispatch is None
+    assert not lanes.sweep()
+    later(lanes, 40)
+    (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).turned
+
+
+@pytest.mark.parametrize("who", ["an event", "a person"])
+def test_more_than_a_resync_of_all_waits_for_no_turn(lanes: RedisLanes, who: str) -> None:
+    dispatch = resync(lanes, X).dispatch
+    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch).but(turned=True), 100, rests=True))
+    wish = Work(environment=X, cause=Cause.RESYNC, turned=True)
+    accepted = event(lanes, "e1") if who == "an event" else lanes.accept(HELLO, wish)
+    assert begin(lanes, accepted.dispatch).environment == X
+
+
+def test_turns_come_one_after_the_other_in_each_line(lanes: RedisLanes) -> None:
+    first = [lanes.turn("resyncs", 60, 3) for _ in range(5)]
+    assert first[:3] == [0, 0, 0]
+    assert first[3:] == [pytest.approx(60, abs=5), pytest.approx(120, abs=5)]
+    assert lanes.turn("wishes", 60, 1) == 0, "another line"
+    later(lanes, 240)
+    assert [lanes.turn("resyncs", 60, 3) > 0 for _ in range(3)] == [False, False, True], (
+        "those that nobody took"
+    )

@@ -56,11 +56,13 @@ LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "last_error", "not_before", "began_at", "tries", "looked_at", *CALLS,
+    "last_error", "not_before", "began_at", "tries", "looked_at", "turned", *CALLS,
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
-KINDS = st.sampled_from(["done", "skipped", "failed", "again", "snooze", "retry", "retry", "dead", "dead"])
+KINDS = st.sampled_from(
+    ["done", "skipped", "failed", "again", "snooze", "rest", "retry", "retry", "dead", "dead"]
+)
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -101,7 +103,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.tokens.append(dispatch.token)
             self.model.token = dispatch.token
             self.model.sent = handed = replace(handed, token=dispatch.token)
-        assert dispatch == Dispatch("acme/hello", handed.environment, handed.task, handed.token)
+        assert dispatch == Dispatch("acme/hello", handed.environment, handed.task, handed.token, handed.low)
         return handed.token
 
     def accept_both(self, work: Work, delivery: str = "", event: str = "") -> Any:
@@ -135,12 +137,13 @@ class LaneMachine(RuleBasedStateMachine):
         target=messages,
         environment=st.sampled_from([X, X, RESYNC_KEY]),
         cause=st.sampled_from([Cause.RESYNC, Cause.RESYNC, Cause.REDEPLOY, Cause.TEARDOWN]),
+        turned=st.booleans(),
     )
-    def accept_undelivered(self, environment: str, cause: Cause) -> Any:
+    def accept_undelivered(self, environment: str, cause: Cause, turned: bool) -> Any:
         cause, task = (Cause.RESYNC, Task.RESYNC) if environment == RESYNC_KEY else (cause, Task.SYNC)
         n = self.number()
         return self.accept_both(
-            Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
+            Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3, turned=turned)
         )
 
     @precondition(lambda self: self.model.deliveries)
@@ -259,6 +262,8 @@ class LaneMachine(RuleBasedStateMachine):
                 return Again(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
             case "snooze":
                 return Snooze(work.but(polls=work.polls + 1, execution="i"), seconds, record)
+            case "rest":
+                return Snooze(work.but(turned=True), seconds, record, rests=True)
             case "retry":
                 return Retry(work.but(last_error="throttled"), seconds)
             case "dead":
@@ -377,7 +382,9 @@ class LaneMachine(RuleBasedStateMachine):
             snoozed={name: (since_start(due / 1000), self.entry(json.loads(items[name]))) for name, due in snoozed},
             running=self.entry(json.loads(state["current"])) if status == "running" else None,
             status=status,
-            sent=None if status == "idle" else Handed(state["env"], state["task"], int(state["token"])),
+            sent=None if status == "idle" else Handed(
+                state["env"], state["task"], int(state["token"]), state["low"] == "1"
+            ),
             token=int(state.get("token", self.model.token)),
             until=since_start(float(state["until"]) / 1000) if status != "idle" else 0,
             sends=int(state["sends"]) if status != "idle" else 0,
@@ -489,6 +496,12 @@ BREAKAGES = {
         "if place_of(work) == queue and C('LREM', later",
         "if false and C('LREM', later",
     ),
+    "a push waits for what is low": (
+        "if is_low() and place_of(work) == queue and not resting(work) then return hasten() end",
+        "",
+    ),
+    "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
+    "an event waits for a resync's turn": ("older.turned and older.attempts == 0", "false"),
     "an attempt is not noted": ("note_try(work, work, why)", ""),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",

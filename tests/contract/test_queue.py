@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,17 @@ def test_a_redis_that_hangs_or_has_gone_holds_nobody_up(server: Server, queue: C
     server.process.kill()
     server.process.wait()
     assert seconds_to_send(queue) + seconds_to_send(queue) < 2
+
+
+def test_what_is_low_lets_all_others_pass(server: Server, queue: CeleryQueue) -> None:
+    for token, low in ((1, True), (2, False), (3, True), (4, False)):
+        queue.send(replace(DISPATCH, token=token, low=low))
+    with (
+        make_celery(server.url).connection_for_read() as connection,
+        connection.SimpleQueue("deployer") as taken,
+    ):
+        tokens = [taken.get(timeout=5).decode()[0][2] for _ in range(4)]
+    assert tokens == [2, 4, 1, 3]
 
 
 # --- URLs -------------------------------------------------------------------------------------------------------

@@ -253,10 +253,10 @@ def test_what_redis_lost_is_resynced_at_once(
     resync, hiccups = world.deployer.intake.resync, [UnavailableError("Redis is away")]
 
     def unsure(act: Any, errors: list[Any]) -> Any:
-        def called(*arguments: Any) -> Any:
+        def called(*arguments: Any, **options: Any) -> Any:
             if errors:
                 raise errors.pop()
-            return act(*arguments)
+            return act(*arguments, **options)
 
         return called
 
