@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import zlib
+from collections.abc import Callable
 
 from deployer.bootstrap import Deployer, build, setup_logging
 from deployer.environments import Repository
@@ -21,11 +22,13 @@ _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 _AGE_SECONDS = 60.0  # between two looks at the ages of all environments
-_ALIVE_SECONDS = 90.0  # longer than between two looks, whatever they have to do
+_ALIVE_SECONDS = 90.0  # longer than between two sweeps, whatever they have to do
 
 
 class Scheduler:
-    """Sweeps the lanes until told to stop.
+    """Sweeps the lanes, and beside that asks for resyncs, until told to stop.
+
+    Two threads do it, since a listing of AWS's stacks takes seconds, and no lane is to wait for that.
 
     Args:
         deployer: the wired parts.
@@ -40,34 +43,64 @@ class Scheduler:
         self._owed = False  # all is to be resynced, whatever the schedule says
         self._next_look = 0.0
         self._next_age = 0.0
+        self._next_beat = 0.0
+        self._broken: Exception | None = None
 
     def stop(self) -> None:
-        """End `run` after the sweep under way."""
+        """End `run` after the sweep under way; what goes on beside it may end in the middle."""
         self._stop.set()
 
     def run(self) -> None:
-        """Sweep until `stop`; Redis away only makes it slower."""
+        """Sweep until `stop`; Redis away only makes it slower.
+
+        Raises:
+            Exception: what nobody expected; whoever keeps this process running begins anew.
+        """
+        beside = threading.Thread(target=self._tend_on, name="resyncs", daemon=True)
+        beside.start()
+        self._repeat("sweeping the lanes", self.sweep)
+        if self._broken:
+            raise self._broken
+
+    def _tend_on(self) -> None:
+        try:
+            self._repeat("asking for resyncs", self.tend)
+        except Exception as error:  # noqa: BLE001  a thread that ends alone would be missed by nobody
+            self._broken = error
+            self._stop.set()
+
+    def _repeat(self, what: str, act: Callable[[], None]) -> None:
         pause, away = _SWEEP_SECONDS, False
         while not self._stop.wait(pause):
             try:
-                self.look()
+                act()
             except UnavailableError as error:
                 if not away:
-                    _log.warning("sweeping the lanes: %s; waiting for it to return", error)
+                    _log.warning("%s: %s; waiting for it to return", what, error)
                 pause, away = min(pause * 2, _LONGEST_PAUSE), True
             else:
                 if away:
-                    _log.warning("sweeping the lanes: Redis is back")
+                    _log.warning("%s: Redis is back", what)
                 pause, away = _SWEEP_SECONDS, False
 
-    def look(self) -> None:
-        """Sweep once, resync what is due, and see to what has grown old.
+    def sweep(self) -> None:
+        """Hand out what was lost and what is due.
 
         Raises:
             UnavailableError: Redis is away.
         """
         for dispatch in self._deployer.lanes.sweep():
             self._deployer.queue.send(dispatch)
+        if self._next_beat <= (now := time.time()):
+            self._next_beat = now + _DUE_SECONDS
+            self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
+
+    def tend(self) -> None:
+        """Resync what is due, and see to what has grown old.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
         self._resync_due()
         self._age_due()
 
@@ -76,7 +109,6 @@ class Scheduler:
         if self._next_look > now:
             return
         self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
-        self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
         if self._deployer.lanes.emptied() and not self._owed:
             _log.warning(
                 "Redis is empty, since it is new or was lost; every repository that can be found is resynced"

@@ -273,6 +273,6 @@ def test_a_tag_that_is_not_chosen_leaves_production_as_it_is() -> None:
 
 def test_the_scheduler_sees_to_ages(life: Life) -> None:
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
-    Scheduler(life.deployer).look()
+    Scheduler(life.deployer).tend()
     life.run()
     assert "will be taken down" in life.age(sha(1))

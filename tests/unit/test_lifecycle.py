@@ -176,7 +176,7 @@ def test_taken_from_the_app_it_is_left_alone_until_it_is_given_back(world: World
     assert world.known(HELLO).state == "removed"
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
 
-    Scheduler(world.deployer).look()
+    Scheduler(world.deployer).tend()
     assert world.sent == []
     assert world.lanes.lanes() == []
 

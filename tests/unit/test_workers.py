@@ -13,6 +13,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
 from deployer.ledger import Task
+from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
 from workers import scheduler
 from workers.scheduler import Scheduler
@@ -182,7 +183,7 @@ def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
 
 def test_a_scheduler_tells_that_it_is_alive(world: World) -> None:
     assert "scheduler" not in world.lanes.beats()
-    Scheduler(world.deployer).look()
+    Scheduler(world.deployer).sweep()
     assert "scheduler" in world.lanes.beats()
 
 
@@ -208,7 +209,7 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
 
     def looked() -> list[str]:
         now[0] += 10
-        made.look()
+        made.tend()
         found = [each.repository for each in world.sent if each.task == Task.RESYNC]
         world.run()
         return found
@@ -240,7 +241,7 @@ def test_what_redis_lost_is_resynced_at_once(
     monkeypatch.setattr("workers.scheduler._AGAIN_SECONDS", 0)
     world.deployer.config = replace(world.deployer.config, resync_seconds=period)
     made = Scheduler(world.deployer)
-    made.look()
+    made.tend()
     delivery = world.push(BRANCH, sha(1))
     world.tasks()  # its stack is being created
     world.redis.flushall()
@@ -261,13 +262,13 @@ def test_what_redis_lost_is_resynced_at_once(
         return called
 
     monkeypatch.setattr(world.cloud, "stacks", unsure(stacks, away))
-    made.look()
+    made.tend()
     monkeypatch.setattr(world.deployer.intake, "resync", unsure(resync, hiccups))
     made = Scheduler(world.deployer)  # the first one was killed
     with pytest.raises(UnavailableError):
-        made.look()  # finds AWS away once more, and then Redis
+        made.tend()  # finds AWS away once more, and then Redis
     for _ in range(2):
-        made.look()
+        made.tend()
         world.run()
     assert world.lanes.delivery(delivery) is None
     assert world.record(environment(BRANCH)).state == "deployed"
@@ -275,12 +276,45 @@ def test_what_redis_lost_is_resynced_at_once(
     resynced = [line.repository for line in world.lanes.activity() if line.environment == "*"]
     assert sorted(set(resynced)) == ["acme/hello", "acme/other"]
     count = len(resynced)
-    made.look()
+    made.tend()
     assert not world.sent
     world.run()
     assert len([line for line in world.lanes.activity() if line.environment == "*"]) == count, (
         "once is enough"
     )
+
+
+def test_no_lane_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.push(BRANCH, sha(1))
+    world.sent.clear()  # its message was lost
+    listed, swept = threading.Event(), threading.Event()
+    monkeypatch.setattr(world.deployer.resyncer, "repositories", lambda *_: listed.wait(20) and [])
+    monkeypatch.setattr(world.lanes, "_grace", 0)
+    send = world.deployer.queue.send
+
+    def sent(dispatch: Dispatch) -> None:
+        send(dispatch)
+        swept.set()
+
+    monkeypatch.setattr(world.deployer.queue, "send", sent)
+    world.lanes.clock_offset_ms += 60_000
+    with running(world, monkeypatch):
+        try:
+            assert swept.wait(10)
+        finally:
+            listed.set()
+    assert {each.environment for each in world.sent} == {environment(BRANCH).key}
+
+
+def test_a_scheduler_that_cannot_go_on_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.scheduler._SWEEP_SECONDS", 0.005)
+
+    def broken(_: float) -> None:
+        raise ZeroDivisionError("nobody expected this")
+
+    monkeypatch.setattr(world.deployer.intake, "age", broken)
+    with pytest.raises(ZeroDivisionError, match="nobody expected this"):
+        Scheduler(world.deployer).run()
 
 
 def test_redis_away_is_told_once_and_waited_for(
