@@ -535,6 +535,9 @@ class Lanes(Protocol):
     def forget_if_empty(self, repository: Repository) -> None:
         """Take a repository off the list if nothing is known of any environment of it."""
 
+    def forget(self, repository: Repository, environments: Sequence[Environment]) -> None:
+        """Drop what is known of environments of which nothing is left."""
+
     def repository(self, repository: Repository) -> RepositoryRecord | None:
         """What is known of a repository as a whole."""
 

@@ -11,6 +11,7 @@ from deployer.stacks import Phase, Stack
 
 ACTIONS = ("provision", "update", "trigger", "check", "delete")
 _SETTLED = {str(Outcome.DEPLOYED), str(Outcome.FAILED), str(Outcome.SKIPPED)}
+_REMEMBERED_SECONDS = 30 * 86400.0  # as long as what became of a delivery
 _MOVES = {Phase.BUSY, Phase.DELETING}
 # what a stack that nobody is to wait for needs, where the table says more than that it stands
 _MENDS = {Phase.WEDGED: "provision", Phase.UNDELETED: "provision", Phase.STUCK: "update"}
@@ -105,6 +106,31 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
     return found
 
 
+def bygone(known: Known, now: float) -> list[Environment]:
+    """Development environments of which nothing is left but a record that nobody asks for any more.
+
+    A record that tells of resources which a teardown left behind is kept: nothing else does.
+
+    Args:
+        known: what is known of the repository.
+        now: epoch seconds.
+    """
+    tagged = {ref_from_tags(stack.tags) for stack in known.stacks if stack.phase is not Phase.GONE}
+    found = []
+    for record in known.records:
+        environment = Environment.from_key(known.repository, record.environment)
+        branch, until = environment.branch, record.updated_at + _REMEMBERED_SECONDS
+        if branch is None or not _is_over(record) or until > min(now, known.listed_at):
+            continue
+        if branch not in known.refs and branch.name not in tagged and not record.receipt.get("retained"):
+            found.append(environment)
+    return found
+
+
+def _is_over(record: EnvironmentRecord) -> bool:
+    return record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)
+
+
 def _was_left(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
     """Whether all that stands was left by a teardown, which said why: it is left to people."""
     left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
@@ -137,8 +163,7 @@ def orphans(known: Known) -> list[Orphan]:
             note(environment, reason, stack)
     for record in records.values():
         environment = Environment.from_key(known.repository, record.environment)
-        told = record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)
-        if environment.branch is None or told or environment.key in found:
+        if environment.branch is None or _is_over(record) or environment.key in found:
             continue
         if reason := _without_ref(known, environment, environment.branch):
             note(environment, reason)

@@ -9,7 +9,7 @@ from deployer.errors import DeployerError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
 from deployer.ports import Done, Host, Inventory, Lanes
 from deployer.refs import Ref
-from deployer.resync import ACTIONS, Known, Orphan, Planned, orphans, plan
+from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, orphans, plan
 
 _PATIENCE_SECONDS = 5.0  # of a worker, for a listing that another one makes
 _ASKED_TAGS = 30  # of more new tags only the last by name are asked about: each costs a call or three
@@ -111,6 +111,7 @@ class Resyncer:
         found = Seen({key: seen.orphans.get(key, now) for key in orphaned}, tags)
         if found != seen:
             self._lanes.see(repository, found)
+        self._lanes.forget(repository, bygone(known, now))
         counts = {action: sum(each.action == action for each in due) for action in ACTIONS}
         words = [f"{count} to {action}" for action, count in counts.items() if count]
         if left := len(planned) - len(due):

@@ -315,6 +315,16 @@ class RedisLanes:
         with unavailable():
             return sorted(self._spelled(self._redis.zrange(_INDEX, 0, -1)), key=str)
 
+    def forget(self, repository: Repository, environments: Sequence[Environment]) -> None:
+        """See `Lanes.forget`."""
+        if not environments:
+            return
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hdel(f"{_prefix(repository.full_name)}:environments", *(each.key for each in environments))
+            pipe.hdel(_NAMES, *(each.stack_name for each in environments))
+            pipe.execute()
+
     def forget_if_empty(self, repository: Repository) -> None:
         """See `Lanes.forget_if_empty`."""
         with unavailable():

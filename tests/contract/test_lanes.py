@@ -753,3 +753,18 @@ def test_turns_come_one_after_the_other_in_each_line(lanes: RedisLanes) -> None:
     assert [lanes.turn("resyncs", 60, 3) > 0 for _ in range(3)] == [False, False, True], (
         "those that nobody took"
     )
+
+
+def test_an_environment_can_be_forgotten(lanes: RedisLanes) -> None:
+    for place in (X, Y):
+        dispatch = push(lanes, f"of-{place}", place).dispatch
+        begin(lanes, dispatch)
+        name = Environment.from_key(HELLO, place).stack_name
+        lanes.finish(HELLO, dispatch.token, Done("deleted", "", EnvironmentRecord("acme/hello", place, name)))
+    gone, stays = (Environment.from_key(HELLO, place) for place in (X, Y))
+    lanes.forget(HELLO, [])
+    lanes.forget(HELLO, [gone])
+    assert lanes.environment(gone) is None
+    assert lanes.find(gone.stack_name) is None
+    assert lanes.environment(stays) is not None
+    assert lanes.find(stays.stack_name) == stays

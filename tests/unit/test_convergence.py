@@ -1,5 +1,6 @@
 """From any state of GitHub, AWS and the ledger, a resync and quiet time make all as it should be."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -213,6 +214,23 @@ def test_a_branch_gone_is_left_for_a_while_and_a_branch_come_back_for_good() -> 
 def _patient(world: World) -> Any:
 
     return replace(world.deployer.config, orphan_seconds=3600)
+
+
+def test_what_was_deleted_long_ago_is_forgotten() -> None:
+    world = World()
+    ref, place = "refs/heads/x", environment("refs/heads/x")
+    for name in ("refs/heads/main", ref):
+        world.push(name, sha(1))
+    world.run()
+    world.remove(ref, sha(1))
+    world.run()
+    resync(world)
+    assert world.record(place).state == "deleted"
+    world.lanes_note(place, updated_at=time.time() - 31 * 86400)
+    resync(world)
+    assert world.lanes.environment(place) is None
+    assert world.lanes.find(place.stack_name) is None
+    assert world.record(environment("refs/heads/main")).state == "deployed"
 
 
 def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord
 from deployer.refs import Ref
-from deployer.resync import Known, plan
+from deployer.resync import Known, bygone, plan
 from deployer.stacks import Stack
 
 REPOSITORY = Repository.parse("acme/hello")
@@ -66,3 +68,37 @@ def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
     found = plan(Known(REPOSITORY, "main", refs, stacks, records), {}, 0, 0)
     assert [(each.action, each.environment) for each in found] == expected
     assert all(each.reason for each in found)
+
+
+DAY = 86400.0
+NOW = 100 * DAY
+LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
+
+
+@pytest.mark.parametrize(
+    ("refs", "stacks", "changes", "listed_at", "forgotten"),
+    [
+        ({}, [], {"state": "deleted"}, NOW, True),
+        ({}, [], {"state": "skipped"}, NOW, True),
+        ({}, [], {"state": "deleted", "updated_at": 71 * DAY}, NOW, False),
+        ({}, [], {"state": "deleted"}, 39 * DAY, False),
+        ({}, [], {"state": "deployed"}, NOW, False),
+        ({}, [], {"state": "asleep"}, NOW, False),
+        ({}, [], {"state": "skipped", "stack_arn": "arn:x"}, NOW, False),
+        ({X: A}, [], {"state": "deleted"}, NOW, False),
+        ({}, [_stack(DEV)], {"state": "deleted"}, NOW, False),
+        ({}, [Stack("arn", "app", "CREATE_COMPLETE", DEV.tags)], {"state": "deleted"}, NOW, False),
+        ({}, [], {"state": "deleted", "receipt": LEFT}, NOW, False),
+    ],
+)
+def test_what_is_forgotten(
+    refs: dict, stacks: list, changes: dict, listed_at: float, *, forgotten: bool
+) -> None:
+    record = replace(_record(DEV), **{"updated_at": 10 * DAY, **changes})
+    known = Known(REPOSITORY, "main", refs, stacks, [record], listed_at)
+    assert bygone(known, NOW) == ([DEV] if forgotten else [])
+
+
+def test_staging_and_production_are_remembered() -> None:
+    records = [replace(_record(each), state="deleted") for each in (STAGING, PRODUCTION)]
+    assert bygone(Known(REPOSITORY, "main", {}, [], records), NOW) == []
