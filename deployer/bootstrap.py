@@ -6,13 +6,12 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 
-import boto3
 import redis
-from botocore.exceptions import BotoCoreError, ClientError
 from celery import Celery
 from dotenv import dotenv_values
 
 from deployer.adapters.aws import AwsClouds
+from deployer.adapters.aws_secrets import read_secret
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
@@ -21,7 +20,6 @@ from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.deliveries import Deliveries
-from deployer.errors import ConfigError
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.reconcile import Options, Reconciler
@@ -139,7 +137,7 @@ def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> De
     """
     if env is None:
         env = environment()
-    return Deployer(load(env, resolve_reference), budget)
+    return Deployer(load(env, read_secret), budget)
 
 
 def environment() -> dict[str, str]:
@@ -150,24 +148,6 @@ def environment() -> dict[str, str]:
     if region := os.environ.get("AWS_REGION"):
         os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one of the two that boto3 reads
     return {**env, **os.environ}
-
-
-def resolve_reference(reference: str) -> str:
-    """Read a setting's value from SSM (`ssm:/path/name`) or Secrets Manager (`secretsmanager:name`).
-
-    Raises:
-        ConfigError: it cannot be read; the value is never part of the text.
-    """
-    kind, _, name = reference.partition(":")
-    try:
-        if kind == "ssm":
-            answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
-            return str(answer["Parameter"]["Value"])
-        return str(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
-    except (BotoCoreError, ClientError, KeyError) as error:
-        raise ConfigError(
-            f"reading {reference}: {type(error).__name__}; check the name and AWS's rights"
-        ) from error
 
 
 def setup_logging(config: Config, process: str) -> None:

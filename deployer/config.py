@@ -139,7 +139,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
 
     def text(name: str, default: str = "") -> str:
         value = env.get(name, "").strip() or default
-        if value.startswith(_REFERENCE):
+        if is_reference(value):
             if resolve is None:
                 raise ConfigError(f"{name} refers to {value}, which cannot be read here")
             return resolve(value).strip()
@@ -236,6 +236,11 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     )
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
     return config
+
+
+def is_reference(value: str) -> bool:
+    """Whether a setting's value only says where the value is kept."""
+    return value.startswith(_REFERENCE)
 
 
 def require(config: Config, *names: str) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import act, doctor, letters, look, processes, project, repositories, settings
+from deployer.cli import act, doctor, letters, look, processes, project, repositories, secrets, settings
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
 
@@ -78,6 +78,7 @@ for _command in (
     doctor.doctor,
     project.validate,
     project.init,
+    secrets.secrets,
     settings.config,
 ):
     main.add_command(_command)

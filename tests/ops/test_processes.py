@@ -101,7 +101,7 @@ def test_settings_kept_in_aws_are_read_before_they_are_checked(
 ) -> None:
     kept = {"ssm:/redis": "redis://kept.example:6379/0", "secretsmanager:allowed": "acme/*"}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deployer.bootstrap.resolve_reference", kept.__getitem__)
+    monkeypatch.setattr("deployer.bootstrap.read_secret", kept.__getitem__)
     started: list[list[str]] = []
     monkeypatch.setattr(processes, "_become", started.append)
     for name, value in {**WEB, "DEPLOYER_REDIS_URL": "ssm:/redis"}.items():
@@ -123,7 +123,7 @@ def test_a_setting_that_aws_does_not_give(refusal: Refusal) -> None:
         "AWS_SECRET_ACCESS_KEY": "test",
     }
     assert refusal("worker", settings) == (
-        "deployer: reading ssm:/redis: EndpointConnectionError; check the name and AWS's rights\n"
+        "deployer: reading ssm:/redis: EndpointConnectionError; check the name, the region and AWS's rights\n"
     )
 
 

@@ -1,0 +1,77 @@
+"""Secrets kept in AWS: `ssm:/path/name` is a SecureString parameter, `secretsmanager:name` a secret."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deployer.config import is_reference
+from deployer.errors import ConfigError
+
+_PARAMETER_BYTES = 4096  # of SSM's standard tier
+
+
+def read_secret(reference: str) -> str:
+    """The value behind a reference.
+
+    Args:
+        reference: `ssm:/path/name` or `secretsmanager:name`.
+
+    Raises:
+        ConfigError: it cannot be read; the value is never part of the text.
+    """
+    kind, name = _parts(reference)
+    with _told(f"reading {reference}"):
+        if kind == "ssm":
+            answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
+            return str(answer["Parameter"]["Value"])
+        return str(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+
+
+def write_secret(reference: str, value: str) -> None:
+    """Keep a value, a new one or in place of the former.
+
+    Args:
+        reference: `ssm:/path/name` or `secretsmanager:name`.
+        value: of at least one character.
+
+    Raises:
+        ConfigError: it cannot be written; the value is never part of the text.
+    """
+    kind, name = _parts(reference)
+    if not value:
+        raise ConfigError(f"{reference} was not written: the value is empty")
+    if kind == "ssm" and len(value.encode()) > _PARAMETER_BYTES:
+        raise ConfigError(
+            f"{reference} was not written: a parameter holds 4,096 bytes; use secretsmanager:NAME"
+        )
+    with _told(f"writing {reference}"):
+        if kind == "ssm":
+            boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+            return
+        client = boto3.client("secretsmanager")
+        try:
+            client.put_secret_value(SecretId=name, SecretString=value)
+        except client.exceptions.ResourceNotFoundException:
+            client.create_secret(Name=name, SecretString=value)
+
+
+def _parts(reference: str) -> tuple[str, str]:
+    kind, _, name = reference.partition(":")
+    if not is_reference(reference) or not name:
+        raise ConfigError(f"{reference[:200]!r} is no ssm:/path/name or secretsmanager:name")
+    return kind, name
+
+
+@contextmanager
+def _told(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:  # its code only: a message may repeat what was sent
+        code = error.response.get("Error", {}).get("Code", "ClientError")
+        raise ConfigError(f"{doing}: {code}; check the name, the region and AWS's rights") from error
+    except (BotoCoreError, KeyError) as error:
+        raise ConfigError(
+            f"{doing}: {type(error).__name__}; check the name, the region and AWS's rights"
+        ) from error

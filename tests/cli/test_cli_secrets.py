@@ -1,0 +1,94 @@
+"""`deployer secrets`: what it keeps is what the processes read, and it shows no more than was asked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from moto import mock_aws
+
+from deployer.bootstrap import build
+from deployer.cli import main
+
+PLACES = ["ssm:/deployer/token", "secretsmanager:deployer/token"]
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty account, and no settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    with mock_aws():
+        yield
+    boto3.DEFAULT_SESSION = None
+
+
+def run(*arguments: str, typed: str = "") -> Result:
+    return CliRunner().invoke(main, ["secrets", *arguments], input=typed, prog_name="deployer")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_set_is_what_the_settings_read(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    for value in ("ghp_former", "ghp_secret"):
+        result = run("set", place, typed=f"{value}\n")
+        assert (result.exit_code, result.stdout) == (0, f"wrote {place}\n"), result.output
+        assert "ghp" not in result.output
+    monkeypatch.setenv("DEPLOYER_GITHUB_TOKEN", place)
+    assert build().config.github_token == "ghp_secret"
+    assert run("get", "DEPLOYER_GITHUB_TOKEN").stdout == "ghp_secret\n"
+    assert run("set", "DEPLOYER_GITHUB_TOKEN", typed="ghp_next").stdout == f"wrote {place}\n"
+    assert build().config.github_token == "ghp_next"
+
+
+def test_a_parameter_is_encrypted() -> None:
+    run("set", PLACES[0], typed="ghp_secret")
+    (found,) = boto3.client("ssm").describe_parameters()["Parameters"]
+    assert found["Type"] == "SecureString"
+
+
+def test_one_can_be_made_at_random() -> None:
+    values = set()
+    for _ in range(2):
+        assert run("set", PLACES[0], "--generate").stdout == f"wrote {PLACES[0]}\n"
+        values.add(run("get", PLACES[0]).stdout.strip())
+    assert {len(value) for value in values} == {64}
+    assert len(values) == 2
+
+
+def test_a_key_of_many_lines_stays_as_it_is() -> None:
+    key = "-----BEGIN KEY-----\nabc\n-----END KEY-----"
+    run("set", PLACES[1], typed=f"{key}\n")
+    assert run("get", PLACES[1]).stdout == f"{key}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "told"),
+    [
+        (
+            ["get", "ssm:/nothing"],
+            "",
+            "reading ssm:/nothing: ParameterNotFound; check the name, the region and",
+        ),
+        (["get", "secretsmanager:nothing"], "", "reading secretsmanager:nothing: ResourceNotFoundException;"),
+        (["set", "ssm:/token"], "\n", "ssm:/token was not written: the value is empty"),
+        (["set", "ssm:/token"], "x" * 4097, "ssm:/token was not written: a parameter holds 4,096 bytes;"),
+        (["set", "ssm:"], "x", "'ssm:' is no ssm:/path/name or secretsmanager:name"),
+        (["get", "DEPLOYER_API_TOKEN"], "", "DEPLOYER_API_TOKEN holds its value itself; set it to ssm:"),
+        (["get", "DEPLOYER_AWS_EVENT_KEY"], "", "DEPLOYER_AWS_EVENT_KEY is neither ssm:/path/name,"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], typed: str, told: str
+) -> None:
+    monkeypatch.setenv("DEPLOYER_API_TOKEN", "hunter2")
+    result: Any = run(*arguments, typed=typed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"deployer: {told}")
+    assert result.stderr.count("\n") == 1
+    assert "hunter2" not in result.stderr
