@@ -143,6 +143,21 @@ def test_made_public_it_warns_and_goes_on(world: World, caplog: pytest.LogCaptur
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
 
 
+def test_made_private_it_goes_on_as_soon_as_it_can_be_read(world: World) -> None:
+    world.host.change(HELLO, private=True, hidden=True)  # and the token has no right to it
+    told = world.tell("repository privatized", HELLO)
+    assert world.outcome(told)[0] == "failed"
+    assert "no access; nothing is deleted because of that" in world.outcome(told)[1]
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+
+    world.host.change(HELLO, hidden=False)
+    world.push(BRANCH, sha(9))
+    world.run()
+    world.resync(HELLO)
+    assert world.record(DEV).commit == sha(9)
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+
+
 # --- deleted, taken from the App, not to be seen ---
 
 
