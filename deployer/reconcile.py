@@ -4,38 +4,34 @@ Every method here may be repeated after a crash at any point: it looks before it
 token made of the goal, so that AWS itself recognises a repeat. None of them waits: they end in a `Verdict`.
 """
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from deployer.age import ASLEEP, IDLE, NIGHT, Act, due, lead, why
 from deployer.drift import applied, drift
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
+from deployer.errors import PermanentError, QuotaError
+from deployer.executions import Executions
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
-from deployer.ports import Clouds, Done, Execution, Head, Host, Lanes, Snooze, Verdict
+from deployer.placement import Placement
+from deployer.ports import Clouds, Done, Head, Host, Lanes, Snooze, Verdict
 from deployer.preferences import Patterns, read_preferences
-from deployer.quotas import admits, fullest_last
 from deployer.refs import Ref, skip_reason
-from deployer.release import FOLDER, TEARDOWN_TAG, Release, check_release, has_pipeline
-from deployer.reporting import Reporter, failure_text
+from deployer.release import TEARDOWN_TAG
+from deployer.reporting import Reporter
 from deployer.run import Run, Settled
+from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
 from deployer.teardown import GONE, Teardown, under_way
-from deployer.template import UnreadableError, pick, read
+from deployer.template import UnreadableError
 from deployer.times import duration_text
-from deployer.validation import Linter, refusal
+from deployer.validation import Linter
 
-_log = logging.getLogger(__name__)
 _HEARD_SECONDS = 86400  # events that came within a day will come again
-_ROOM_SECONDS = 300.0  # between two looks for room in a region
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
 _ASKED_TAGS = 100
-_SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +74,11 @@ class Reconciler:
         self._clouds = clouds
         self._lanes = lanes
         self._options = options
-        self._linter = linter
         self._clock = clock
         self._reporter = Reporter(host, self._page)
+        self._sources = Sources(host, clouds, linter)
+        self._placement = Placement(clouds, self._reporter)
+        self._executions = Executions(self._reporter)
         self._teardown = Teardown(lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
@@ -97,7 +95,7 @@ class Reconciler:
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        record, absent = self._located(environment, self._record(environment), work.task)
+        record, absent = self._placement.located(environment, self._record(environment), work.task)
         cloud = self._clouds.at(environment.kind, record.region)
         run = Run(
             environment,
@@ -114,9 +112,9 @@ class Reconciler:
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,
             Task.UPDATE: self._update,
-            Task.TRIGGER: self._trigger,
+            Task.TRIGGER: self._executions.trigger,
             Task.DELETE: self._delete,
-            Task.NOTIFY: self._notify,
+            Task.NOTIFY: self._executions.notify,
         }
         try:
             return tasks[work.task](run)
@@ -129,27 +127,6 @@ class Reconciler:
 
     def _heard(self) -> bool:
         return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
-
-    def _located(
-        self, environment: Environment, record: EnvironmentRecord, task: str
-    ) -> tuple[EnvironmentRecord, bool]:
-        """The record with the environment's region: once it has a stack somewhere it stays there.
-
-        Returns:
-            Also whether every region was looked at, and has no such stack. Before a creation nobody looks: where there
-            are several regions the chosen one is on record before anything is ordered.
-        """
-        regions = self._clouds.target(environment.kind).regions
-        if record.region or len(regions) < 2 or task == Task.PROVISION:
-            return record, False
-        clouds = [self._clouds.at(environment.kind, region) for region in regions]
-        for cloud in clouds:
-            if cloud.stack(environment.stack_name):
-                return record.but(region=cloud.region), False
-        for cloud in clouds if task == Task.DELETE else []:  # what its pipeline deployed may outlive it
-            if any(environment.owns(stack.tags) for stack in cloud.stacks()):
-                return record.but(region=cloud.region), False
-        return record, True
 
     # --- the task that decides ----------------------------------------------------------------------------------
 
@@ -178,7 +155,7 @@ class Reconciler:
 
     def _sync(self, run: Run) -> Verdict:
         if run.work.execution:
-            return self._follow(run)
+            return self._executions.follow(run)
         if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
             return run.snooze()  # a shared look shows its stack at work
         wanted = self._wants(run)
@@ -197,30 +174,30 @@ class Reconciler:
         match decision.step:
             case Step.PROVISION:
                 if not run.record.region:
-                    self._settle(run, self._clouds.target(run.environment.kind).regions)
+                    self._placement.settle(run, self._clouds.target(run.environment.kind).regions)
                 run.note("provisioning")
                 return run.again(Task.PROVISION, created=True)
             case Step.UPDATE:
                 run.note("updating")
-                self._prepare(run, "pending", "updating the pipeline")
+                self._reporter.tell(run, "pending", "updating the pipeline")
                 return run.again(Task.UPDATE, updated=True)
             case Step.RECOVER:
                 self._keep_failure(run, stack)
                 run.note("updating")
-                self._prepare(run, "pending", f"mending the pipeline: {decision.reason}")
+                self._reporter.tell(run, "pending", f"mending the pipeline: {decision.reason}")
                 return run.again(Task.UPDATE, recovered=True)
             case Step.REPLACE:
                 run.note("provisioning")
-                self._prepare(run, "pending", f"replacing the pipeline: {decision.reason}")
+                self._reporter.tell(run, "pending", f"replacing the pipeline: {decision.reason}")
                 return run.again(Task.DELETE, replacing=True)
             case Step.DELETE:
                 run.note("deleting")
                 return run.again(Task.DELETE)
             case Step.TRIGGER if stack:
-                return self._see_to_execution(run, stack)
+                return self._executions.see_to(run, stack)
             case Step.WAIT:
                 if wanted and not (run.work.created or run.work.updated):
-                    self._prepare(run, "pending", f"waiting: {decision.reason}")
+                    self._reporter.tell(run, "pending", f"waiting: {decision.reason}")
                 return run.snooze()
             case Step.FAIL:
                 return self._refused(run, decision, stack)
@@ -365,7 +342,7 @@ class Reconciler:
         name = run.work.ref if head and head.sha == newest.sha else min(tags, default="")
         run.work = run.work.but(ref=name, sha=newest.sha, execution=newest.id)
         run.record = run.record.but(ref=name)
-        raise Settled(self._take_execution(run, newest.id))
+        raise Settled(self._executions.take(run, newest.id))
 
     def _take(self, run: Run, ref: Ref, head: Head) -> None:
         work = run.work
@@ -407,7 +384,7 @@ class Reconciler:
         if (ref.is_tag and run.work.cause != Cause.PUSH) or not (ref.is_tag or record.outcome):
             return ""  # a new branch's files are read when its stack is made, and once is enough
         try:
-            wishes = read_preferences(self._read(run, sha))
+            wishes = read_preferences(self._sources.read(run, sha))
         except UnreadableError:
             return ""  # told where all of the release is looked at
         if why_not := wishes.refuses(ref, development=run.environment.kind is Kind.DEVELOPMENT):
@@ -423,7 +400,7 @@ class Reconciler:
     def _refuse_unknown(self, run: Run, sha: str) -> None:
         """Leave the environment as it is if a person names a commit that is not there."""
         try:
-            self._read(run, sha)
+            self._sources.read(run, sha)
         except PermanentError as error:
             raise Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
 
@@ -456,7 +433,7 @@ class Reconciler:
     def _wanted_digest(self, run: Run, stack: Stack) -> str | None:
         if run.work.created or run.work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
             return stack.tags.get("deployer:digest")  # what this goal ordered is what it wanted
-        return self._release(run, self._files(run)).digest
+        return self._sources.release(run, self._sources.files(run)).digest
 
     def _observed(self, run: Run, stack: Stack | None, digest: str | None) -> Observed:
         work = run.work
@@ -480,67 +457,35 @@ class Reconciler:
     # --- the steps ----------------------------------------------------------------------------------------------
 
     def _provision(self, run: Run) -> Verdict:
-        files = self._files(run)
+        files = self._sources.files(run)
         regions = self._clouds.target(run.environment.kind).regions
         if run.environment.kind is Kind.DEVELOPMENT and run.cloud.region in regions:
             allowed = read_preferences(files).narrowed(regions)
             if run.cloud.region not in allowed:
-                self._settle(run, allowed)
+                self._placement.settle(run, allowed)
                 return run.again(Task.PROVISION)
-        release = self._checked(run, files)
+        release = self._sources.checked(run, files)
         run.note("provisioning")
         room = run.cloud.known_room()
         near = f"; {room.region} has room for {room.free} more" if room and room.nearly_full else ""
-        self._prepare(run, "pending", f"creating the pipeline{near}")
+        self._reporter.tell(run, "pending", f"creating the pipeline{near}")
         run.guard()
         try:
             arn = run.cloud.create_stack(run.name, release, run.token("provision"))
         except QuotaError as error:
             run.record = run.record.but(region="")
-            return self._wait_for_room(run, str(error))
+            return self._placement.wait_for_room(run, str(error))
         run.record = run.record.but(
             stack_arn=arn, region=run.cloud.region, teardown=release.tags.get(TEARDOWN_TAG, "")
         )
         return run.snooze(Task.SYNC)
-
-    def _settle(self, run: Run, regions: Sequence[str]) -> None:
-        """Choose the region of a new environment, by room.
-
-        It is on record before anything is ordered there, so whoever goes on after a lost worker goes to the same one.
-
-        Raises:
-            Settled: no region has room; the goal waits until one has.
-        """
-        kind = run.environment.kind
-        target = self._clouds.target(kind)
-        clouds = {region: self._clouds.at(kind, region) for region in regions}
-        try:
-            # a resync counts now and then; only a choice is worth calls of its own
-            rooms = [cloud.known_room() or cloud.room() for cloud in clouds.values() if len(clouds) > 1]
-        except TransientError as error:
-            # it cannot be counted just now; AWS itself refuses what is too much
-            _log.warning("counting the room for %s: %s", run.environment, error)
-            rooms = []
-        run.cloud = clouds[regions[0]]
-        room = fullest_last(rooms)[0] if rooms else run.cloud.known_room()
-        if room and (why := admits(room, target, kind)):
-            raise Settled(self._wait_for_room(run, why))
-        run.cloud = clouds[room.region] if room else run.cloud
-        run.record = run.record.but(region=run.cloud.region)
-
-    def _wait_for_room(self, run: Run, why: str) -> Snooze:
-        if run.record.state != "waiting":  # the numbers change all the time, and many may wait
-            self._prepare(run, "pending", f"waiting: {why}")
-        run.note("waiting")
-        run.work = run.work.but(created=False)  # it is decided anew: room may come with another region
-        return run.snooze(Task.SYNC, seconds=_ROOM_SECONDS)
 
     def _update(self, run: Run) -> Verdict:
         if run.work.recovered and (not run.work.updated or self._is_stuck(run)):
             run.guard()
             run.cloud.continue_rollback(run.name, run.token("recover"))
             return run.snooze(Task.SYNC)
-        release = self._checked(run, self._files(run))
+        release = self._sources.checked(run, self._sources.files(run))
         run.guard()
         changed = run.cloud.update_stack(run.name, release, run.token("update"))
         run.record = run.record.but(teardown=release.tags.get(TEARDOWN_TAG, ""))
@@ -554,138 +499,7 @@ class Reconciler:
         stack = run.cloud.stack(run.name)
         return stack is not None and stack.phase is Phase.STUCK
 
-    def _see_to_execution(self, run: Run, stack: Stack) -> Verdict:
-        """The stack is as wanted: find the execution of the wanted commit, or have one started."""
-        if run.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
-            run.guard()
-            run.cloud.protect(stack.arn, on=True)
-        run.record = run.record.but(
-            applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
-            region=run.cloud.region,
-            stack_arn=stack.arn,
-            failure={},
-            refused="",
-            refusals=0,
-        )
-        if run.work.created or run.work.updated or run.work.recovered or not run.record.applied:
-            run.record = run.record.but(applied=applied(stack), drift="")
-        executions = run.cloud.executions(run.name)
-        newest = executions[0] if executions else None
-        if newest and not newest.sha:  # unless it was started here, for a commit that is known
-            newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
-        if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            # its source stage has not told the commit yet; most likely it is the one
-            return self._take_execution(run, newest.id, sha="")
-        if newest is None or needs_start(newest, run.work, run.record.reported):
-            return run.again(Task.TRIGGER)
-        return self._take_execution(run, newest.id)
-
-    def _trigger(self, run: Run) -> Verdict:
-        for execution in run.cloud.executions(run.name):
-            if execution.automatic and not execution.ended and execution.sha != run.work.sha:
-                run.guard()
-                run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
-        run.guard()
-        execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
-        return self._take_execution(run, execution_id)
-
-    def _take_execution(self, run: Run, execution: str, sha: str | None = None) -> Verdict:
-        """Follow an execution; one whose commit is not told yet (`sha` is empty) may turn out not to be the one."""
-        run.record = self._reporter.open(run.record, execution, run.work.sha if sha is None else sha)
-        run.note("running", execution=execution, commit=run.work.sha)
-        run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
-        self._prepare(run, "success", "the pipeline is ready")
-        return self._follow(run)
-
-    def _follow(self, run: Run) -> Verdict:
-        """Post how the executions go; end when this goal's own has ended."""
-        identity = run.work.execution
-        run.record = self._reporter.open(run.record, identity, run.work.sha)
-        untold = not run.record.open[identity]["sha"]
-        run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
-        execution = found.get(identity)
-        if execution is None:
-            if run.work.cause == Cause.EVENT:
-                return Done(str(Outcome.SKIPPED), "its execution is gone", run.record)
-            run.work = run.work.but(execution="", task=Task.SYNC)
-            return run.snooze()  # its pipeline was replaced or has gone
-        if untold and execution.sha != run.work.sha:
-            if not execution.sha and not execution.ended and run.work.polls < _SOURCE_POLLS:
-                return run.snooze()
-            if execution.sha or not execution.ended:
-                run.work = run.work.but(execution="")
-                return run.again(Task.TRIGGER)  # it builds another commit, or never tells which
-        if not execution.ended:
-            return run.snooze()
-        ended = {"reported": identity, "execution": identity, "commit": run.work.sha}
-        match execution.status:
-            case "succeeded":
-                return run.done(Outcome.DEPLOYED, f"{run.work.sha[:12]} went through every stage", **ended)
-            case "superseded":
-                return run.done(Outcome.SUPERSEDED, "a newer execution of the pipeline overtook it", **ended)
-            case _:
-                return run.done(Outcome.FAILED, failure_text(execution), **ended)
-
-    def _notify(self, run: Run) -> Verdict:
-        """An event came that no goal waits for: tell how the newest execution goes. Never starts anything."""
-        if run.work.execution:
-            return self._follow(run)
-        newest = next(iter(run.cloud.executions(run.name)), None)
-        if newest is None or newest.id == run.record.reported:
-            run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)
-            return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
-        if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            return run.snooze()
-        run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
-        return self._follow(run)
-
     # --- common -------------------------------------------------------------------------------------------------
-
-    def _read(self, run: Run, sha: str) -> dict[str, bytes]:
-        if sha not in run.files:
-            run.files[sha] = self._host.files(run.repository, sha, FOLDER)
-        return run.files[sha]
-
-    def _files(self, run: Run) -> dict[str, bytes]:
-        """The commit's files, and heed what they decide of the environment's being and age."""
-        files = self._read(run, run.work.sha)
-        if not has_pipeline(files):
-            where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {run.work.sha[:12]}"
-            raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
-        if branch := run.environment.branch:
-            wishes = read_preferences(files)
-            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch, development=True)):
-                raise Settled(run.done(Outcome.SKIPPED, why_not))
-            run.record = run.record.but(ttl=wishes.ttl_of(branch.short), sleep=wishes.sleep)
-        return files
-
-    def _release(self, run: Run, files: Mapping[str, bytes]) -> Release:
-        """What the stack is to be made from.
-
-        Raises:
-            PermanentError: something in the files is wrong, or names what is not the environment's.
-        """
-        ref = Ref.parse(run.work.ref)
-        branch = (
-            run.work.default_branch or self._host.default_branch(run.repository) if ref.is_tag else ref.branch
-        )
-        target, region = self._clouds.target(run.environment.kind), run.cloud.region
-        given = target.given(region)
-        return check_release(
-            run.environment, ref, branch, run.work.sha, files, given, target, region
-        ).accepted()
-
-    def _checked(self, run: Run, files: Mapping[str, bytes]) -> Release:
-        """The same, looked at by the linter too: before AWS is asked, but not where nothing is to change."""
-        release = self._release(run, files)
-        if self._linter and (name := pick(files, "pipeline")):
-            found = self._linter.findings(name, release.template, [run.cloud.region])
-            for each in found:
-                if each.level == "note":
-                    _log.warning("%s at %s: %s", run.environment, run.work.sha[:12], each)
-            if why := refusal(found):
-                raise PermanentError(why)
-        return release
 
     def _refused(self, run: Run, decision: Decision, stack: Stack | None) -> Done:
         """End a goal that cannot go on, with the first thing that failed in AWS."""
@@ -702,7 +516,7 @@ class Reconciler:
             failure = Failure(kept["resource"], kept["type"], kept["reason"])
         if failure is None:
             return self._reporter.failed(run, decision.reason, url)
-        place = self._place(run, failure)
+        place = self._sources.place(run, failure)
         run.record = run.record.but(failure={**asdict(failure), **place, "url": url})
         what, _, _ = decision.reason.partition(": ")
         where = f" at {place['file']}:{place['line']}" if place else ""
@@ -716,39 +530,7 @@ class Reconciler:
             url = run.cloud.stack_url(stack.arn)
             run.record = run.record.but(failure={**asdict(failure), "url": url})
 
-    def _place(self, run: Run, failure: Failure) -> dict[str, Any]:
-        """Where in the template what failed stands, as far as that can be told."""
-        with suppress(DeployerError, Settled):
-            files = self._files(run)
-            if name := pick(files, "pipeline"):
-                template = read(name, files[name])
-                if line := template.line_of("Resources", failure.resource):
-                    return {"file": template.file, "line": line}
-        return {}
-
-    def _prepare(self, run: Run, state: str, text: str) -> None:
-        run.record = self._reporter.prepare(run.environment, run.record, run.work.sha, state, text)
-
     def _page(self, environment: Environment) -> str:
         if not self._options.public_url:
             return ""
         return f"{self._options.public_url}/environments/{environment.stack_name}"
-
-
-def needs_start(newest: Execution, work: Work, reported: str) -> bool:
-    """Whether an execution must be started, or the newest one is what this goal wants.
-
-    Args:
-        newest: the pipeline's newest execution.
-        work: the goal.
-        reported: the execution whose end was told already; people who push or redeploy after it want a new one.
-    """
-    if newest.sha != work.sha:
-        return True
-    if not newest.ended:
-        return False
-    if work.cause == Cause.REDEPLOY or work.updated:
-        return True
-    if work.cause != Cause.PUSH:
-        return False  # what a person stopped stays stopped, and what failed was told
-    return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)

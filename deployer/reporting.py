@@ -52,6 +52,10 @@ class Reporter:
         self._post(environment, sha, Status("deployer/prepare", state, description, page))
         return record.but(prepared=mark)
 
+    def tell(self, run: Run, state: str, text: str) -> None:
+        """Post how far the pipeline of a goal's commit is."""
+        run.record = self.prepare(run.environment, run.record, run.work.sha, state, text)
+
     def failed(self, run: Run, reason: str, url: str = "", short: str = "") -> Done:
         """End a goal as failed, and say why on its commit.
 

@@ -6,9 +6,9 @@ import pytest
 
 from deployer.environments import Environment, Kind
 from deployer.errors import TransientError
+from deployer.executions import needs_start
 from deployer.ledger import Cause, Work
 from deployer.ports import Execution
-from deployer.reconcile import needs_start
 from deployer.refs import ZERO_SHA
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 

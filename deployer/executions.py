@@ -1,0 +1,128 @@
+"""The executions of an environment's pipeline: finds the one of the wanted commit, starts it, follows it to its end."""
+
+from dataclasses import replace
+
+from deployer.drift import applied
+from deployer.environments import Kind
+from deployer.ledger import Cause, Outcome, Task, Work
+from deployer.ports import Done, Execution, Verdict
+from deployer.reporting import Reporter, failure_text
+from deployer.run import Run
+from deployer.stacks import Stack
+
+_SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
+
+
+class Executions:
+    """Carries out the tasks that trigger and notify, and what a sync does once the stack is as wanted.
+
+    Args:
+        reporter: posts how executions go.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def see_to(self, run: Run, stack: Stack) -> Verdict:
+        """The stack is as wanted: find the execution of the wanted commit, or have one started."""
+        if run.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
+            run.guard()
+            run.cloud.protect(stack.arn, on=True)
+        run.record = run.record.but(
+            applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
+            region=run.cloud.region,
+            stack_arn=stack.arn,
+            failure={},
+            refused="",
+            refusals=0,
+        )
+        if run.work.created or run.work.updated or run.work.recovered or not run.record.applied:
+            run.record = run.record.but(applied=applied(stack), drift="")
+        executions = run.cloud.executions(run.name)
+        newest = executions[0] if executions else None
+        if newest and not newest.sha:  # unless it was started here, for a commit that is known
+            newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
+        if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
+            # its source stage has not told the commit yet; most likely it is the one
+            return self.take(run, newest.id, sha="")
+        if newest is None or needs_start(newest, run.work, run.record.reported):
+            return run.again(Task.TRIGGER)
+        return self.take(run, newest.id)
+
+    def trigger(self, run: Run) -> Verdict:
+        for execution in run.cloud.executions(run.name):
+            if execution.automatic and not execution.ended and execution.sha != run.work.sha:
+                run.guard()
+                run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
+        run.guard()
+        execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
+        return self.take(run, execution_id)
+
+    def take(self, run: Run, execution: str, sha: str | None = None) -> Verdict:
+        """Follow an execution; one whose commit is not told yet (`sha` is empty) may turn out not to be the one."""
+        run.record = self._reporter.open(run.record, execution, run.work.sha if sha is None else sha)
+        run.note("running", execution=execution, commit=run.work.sha)
+        run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
+        self._reporter.tell(run, "success", "the pipeline is ready")
+        return self.follow(run)
+
+    def follow(self, run: Run) -> Verdict:
+        """Post how the executions go; end when this goal's own has ended."""
+        identity = run.work.execution
+        run.record = self._reporter.open(run.record, identity, run.work.sha)
+        untold = not run.record.open[identity]["sha"]
+        run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
+        execution = found.get(identity)
+        if execution is None:
+            if run.work.cause == Cause.EVENT:
+                return Done(str(Outcome.SKIPPED), "its execution is gone", run.record)
+            run.work = run.work.but(execution="", task=Task.SYNC)
+            return run.snooze()  # its pipeline was replaced or has gone
+        if untold and execution.sha != run.work.sha:
+            if not execution.sha and not execution.ended and run.work.polls < _SOURCE_POLLS:
+                return run.snooze()
+            if execution.sha or not execution.ended:
+                run.work = run.work.but(execution="")
+                return run.again(Task.TRIGGER)  # it builds another commit, or never tells which
+        if not execution.ended:
+            return run.snooze()
+        ended = {"reported": identity, "execution": identity, "commit": run.work.sha}
+        match execution.status:
+            case "succeeded":
+                return run.done(Outcome.DEPLOYED, f"{run.work.sha[:12]} went through every stage", **ended)
+            case "superseded":
+                return run.done(Outcome.SUPERSEDED, "a newer execution of the pipeline overtook it", **ended)
+            case _:
+                return run.done(Outcome.FAILED, failure_text(execution), **ended)
+
+    def notify(self, run: Run) -> Verdict:
+        """An event came that no goal waits for: tell how the newest execution goes. Never starts anything."""
+        if run.work.execution:
+            return self.follow(run)
+        newest = next(iter(run.cloud.executions(run.name)), None)
+        if newest is None or newest.id == run.record.reported:
+            run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)
+            return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
+        if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
+            return run.snooze()
+        run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
+        return self.follow(run)
+
+
+def needs_start(newest: Execution, work: Work, reported: str) -> bool:
+    """Whether an execution must be started, or the newest one is what this goal wants.
+
+    Args:
+        newest: the pipeline's newest execution.
+        work: the goal.
+        reported: the execution whose end was told already; people who push or redeploy after it want a new one.
+    """
+    if newest.sha != work.sha:
+        return True
+    if not newest.ended:
+        return False
+    if work.cause == Cause.REDEPLOY or work.updated:
+        return True
+    if work.cause != Cause.PUSH:
+        return False  # what a person stopped stays stopped, and what failed was told
+    return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)

@@ -1,0 +1,90 @@
+"""The `deploy/` folder at a commit, and what a stack is made from it."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from deployer.errors import DeployerError, PermanentError
+from deployer.ledger import Cause, Outcome
+from deployer.ports import Clouds, Host
+from deployer.preferences import read_preferences
+from deployer.refs import Ref
+from deployer.release import FOLDER, Release, check_release, has_pipeline
+from deployer.run import Run, Settled
+from deployer.stacks import Failure
+from deployer.template import pick, read
+from deployer.validation import Linter, refusal
+
+_log = logging.getLogger(__name__)
+
+
+class Sources:
+    """Reads and checks what a repository provides.
+
+    Args:
+        host: GitHub.
+        clouds: says where the environment lives, and what its template is given there.
+        linter: looks at templates before AWS does; None for no such look.
+    """
+
+    def __init__(self, host: Host, clouds: Clouds, linter: Linter | None) -> None:
+        self._host = host
+        self._clouds = clouds
+        self._linter = linter
+
+    def read(self, run: Run, sha: str) -> dict[str, bytes]:
+        if sha not in run.files:
+            run.files[sha] = self._host.files(run.repository, sha, FOLDER)
+        return run.files[sha]
+
+    def files(self, run: Run) -> dict[str, bytes]:
+        """The commit's files, and heed what they decide of the environment's being and age."""
+        files = self.read(run, run.work.sha)
+        if not has_pipeline(files):
+            where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {run.work.sha[:12]}"
+            raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
+        if branch := run.environment.branch:
+            wishes = read_preferences(files)
+            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch, development=True)):
+                raise Settled(run.done(Outcome.SKIPPED, why_not))
+            run.record = run.record.but(ttl=wishes.ttl_of(branch.short), sleep=wishes.sleep)
+        return files
+
+    def release(self, run: Run, files: Mapping[str, bytes]) -> Release:
+        """What the stack is to be made from.
+
+        Raises:
+            PermanentError: something in the files is wrong, or names what is not the environment's.
+        """
+        ref = Ref.parse(run.work.ref)
+        branch = (
+            run.work.default_branch or self._host.default_branch(run.repository) if ref.is_tag else ref.branch
+        )
+        target, region = self._clouds.target(run.environment.kind), run.cloud.region
+        given = target.given(region)
+        return check_release(
+            run.environment, ref, branch, run.work.sha, files, given, target, region
+        ).accepted()
+
+    def checked(self, run: Run, files: Mapping[str, bytes]) -> Release:
+        """The same, looked at by the linter too: before AWS is asked, but not where nothing is to change."""
+        release = self.release(run, files)
+        if self._linter and (name := pick(files, "pipeline")):
+            found = self._linter.findings(name, release.template, [run.cloud.region])
+            for each in found:
+                if each.level == "note":
+                    _log.warning("%s at %s: %s", run.environment, run.work.sha[:12], each)
+            if why := refusal(found):
+                raise PermanentError(why)
+        return release
+
+    def place(self, run: Run, failure: Failure) -> dict[str, Any]:
+        """Where in the template what failed stands, as far as that can be told."""
+        with suppress(DeployerError, Settled):
+            files = self.files(run)
+            if name := pick(files, "pipeline"):
+                template = read(name, files[name])
+                if line := template.line_of("Resources", failure.resource):
+                    return {"file": template.file, "line": line}
+        return {}
