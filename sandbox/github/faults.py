@@ -9,7 +9,8 @@ from typing import Any
 
 _WEBHOOKS = ("lose", "duplicate", "reorder", "delay", "delay_probability")
 _API = ("status", "count", "probability")
-_LIMIT = ("count", "retry_after")
+_LIMIT = ("count", "reset")
+_SECONDARY_LIMIT = ("count", "retry_after")
 
 
 class Faults:
@@ -17,6 +18,7 @@ class Faults:
 
     webhooks: {"lose": p, "duplicate": p, "reorder": p, "delay": seconds, "delay_probability": p (1)}
     api: {"status": 502, "count": n} or {"status": 502, "probability": p}
+    rate_limit: {"count": n, "reset": seconds}: the hour's calls are used up; GraphQL says so with a 200
     secondary_rate_limit: {"count": n, "retry_after": seconds}
     slow: seconds before every API answer
     stale_reads: seconds during which a ref moved by a push still reads as before
@@ -81,14 +83,21 @@ class Faults:
                 return int(order["status"]) if self._spend("api") else None
             return int(order["status"]) if self._happens(order.get("probability", 1)) else None
 
+    def used_up(self) -> float | None:
+        """The seconds until the hour's calls begin anew, if this call meets their end."""
+        return self._limit("rate_limit", "reset")
+
     def rate_limited(self) -> float | None:
         """The Retry-After of a secondary rate limit, if this call meets one."""
+        return self._limit("secondary_rate_limit", "retry_after")
+
+    def _limit(self, kind: str, field: str) -> float | None:
         with self._lock:
-            order = self._orders.get("secondary_rate_limit")
+            order = self._orders.get(kind)
             if order is None:
                 return None
-            seconds = float(order.get("retry_after", 1))
-            return seconds if "count" not in order or self._spend("secondary_rate_limit") else None
+            seconds = float(order.get(field, 1))
+            return seconds if "count" not in order or self._spend(kind) else None
 
     def seconds(self, kind: str) -> float:
         """The value of `slow` or `stale_reads`."""
@@ -142,7 +151,8 @@ def _check_seed(order: Any) -> None:
 _CHECKS = {
     "webhooks": _check_webhooks,
     "api": _check_api,
-    "secondary_rate_limit": lambda order: _fields("secondary_rate_limit", order, _LIMIT),
+    "rate_limit": lambda order: _fields("rate_limit", order, _LIMIT),
+    "secondary_rate_limit": lambda order: _fields("secondary_rate_limit", order, _SECONDARY_LIMIT),
     "slow": lambda order: _number("slow", order),
     "stale_reads": lambda order: _number("stale_reads", order),
     "seed": _check_seed,

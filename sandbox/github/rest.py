@@ -1,16 +1,16 @@
-"""The REST API under `/api/v3`, as a GitHub Enterprise Server has it, with its limits and its faults."""
+"""The REST API under `/api/v3` and GraphQL, as a GitHub Enterprise Server has them, with their limits and faults."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sandbox.github import api, api_git, api_hooks, payloads, shapes
+from sandbox.github import api, api_git, api_graphql, api_hooks, payloads, shapes
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import error, raw_path
@@ -22,13 +22,13 @@ _KEPT_CALLS = 20_000
 
 
 class Calls:
-    """The calls made so far, and the rate limit they count towards (shown, never enforced)."""
+    """The calls made so far, and the rate limits they count towards, one of each API (shown, never enforced)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: deque[dict[str, Any]] = deque(maxlen=_KEPT_CALLS)
         self._seq = 0
-        self._used = 0
+        self._used: Counter[str] = Counter()
         self._reset = int(time.time()) + _HOUR
 
     def add(self, method: str, path: str, status: int) -> None:
@@ -42,15 +42,18 @@ class Calls:
         with self._lock:
             return [call for call in self._calls if call["seq"] > seq]
 
-    def limit(self, cost: int = 0) -> dict[str, int]:
-        """The limit of this hour, after so many more calls."""
+    def limit(self, resource: str, cost: int = 0) -> dict[str, int | str]:
+        """The limit of this hour of `core` or `graphql`, after so many more calls."""
         with self._lock:
             if time.time() >= self._reset:
-                self._used, self._reset = 0, int(time.time()) + _HOUR
-            self._used += cost
+                self._used, self._reset = Counter(), int(time.time()) + _HOUR
+            self._used[resource] += cost
+            used = self._used[resource]
             # Nobody is turned away, so 1 is always left: clients may stop by themselves at 0.
-            remaining = max(_LIMIT - self._used, 1)
-            return {"limit": _LIMIT, "used": self._used, "remaining": remaining, "reset": self._reset}
+            return {
+                "limit": _LIMIT, "used": used, "remaining": max(_LIMIT - used, 1), "reset": self._reset,
+                "resource": resource,
+            }  # fmt: skip
 
 
 def install(app: Flask, hub: Hub) -> Calls:
@@ -64,8 +67,9 @@ def install(app: Flask, hub: Hub) -> Calls:
 
     @pages.get("/rate_limit")
     def rate_limit() -> Response:
-        core = {**calls.limit(), "resource": "core"}
-        return jsonify({"resources": {"core": core, "search": core, "graphql": core}, "rate": core})
+        core = calls.limit("core")
+        resources = {"core": core, "search": core, "graphql": calls.limit("graphql")}
+        return jsonify({"resources": resources, "rate": core})
 
     @pages.get("/user")
     def user() -> Response:
@@ -76,10 +80,17 @@ def install(app: Flask, hub: Hub) -> Calls:
         return jsonify({"verifiable_password_authentication": False, "installed_version": "3.14.0"})
 
     app.register_blueprint(pages)
+    api_graphql.add_routes(app, hub)
+
+    def resource() -> str:
+        """The limit that this request counts towards; none of a page or a push."""
+        if request.path == api_graphql.PATH:
+            return "graphql"
+        return "core" if request.path.startswith(f"{_PREFIX}/") else ""
 
     @app.before_request
     def faults() -> Response | None:
-        if not request.path.startswith(f"{_PREFIX}/"):
+        if not resource():
             return None
         slow = hub.faults.seconds("slow")
         if slow:
@@ -89,16 +100,22 @@ def install(app: Flask, hub: Hub) -> Calls:
             answer = error(403, "You have exceeded a secondary rate limit. Please wait a few minutes.")
             answer.headers["Retry-After"] = f"{max(round(retry_after), 0)}"
             return answer
+        reset = hub.faults.used_up()
+        if reset is not None:
+            g.reset = int(time.time() + reset)
+            spent = "API rate limit exceeded for user ID 1."
+            return error(403, spent) if resource() == "core" else api_graphql.errors(spent, "RATE_LIMITED")
         status = hub.faults.api_error()
         return error(status, f"A fault on order: {status}") if status else None
 
     @app.after_request
     def record(answer: Response) -> Response:
-        if request.path.startswith(f"{_PREFIX}/"):
-            cost = 0 if request.path == f"{_PREFIX}/rate_limit" else 1
-            for name, value in calls.limit(cost).items():
+        if resource():
+            limit = calls.limit(resource(), 0 if request.path == f"{_PREFIX}/rate_limit" else 1)
+            if "reset" in g:
+                limit |= {"remaining": 0, "reset": g.reset}
+            for name, value in limit.items():
                 answer.headers[f"X-RateLimit-{name.capitalize()}"] = str(value)
-            answer.headers["X-RateLimit-Resource"] = "core"
             answer.headers["X-GitHub-Enterprise-Version"] = "3.14.0"
             calls.add(request.method, raw_path(), answer.status_code)
         return answer

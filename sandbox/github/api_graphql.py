@@ -1,0 +1,193 @@
+"""The GraphQL API: what a client may ask about a repository, its refs and what they point to.
+
+A query is executed by graphql-core against a part of GitHub's own schema, so that whatever is misspelt or not in that
+part is refused as GitHub refuses it. https://docs.github.com/graphql/reference
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from graphql import GraphQLError, build_schema, graphql_sync
+
+from sandbox.github import shapes
+from sandbox.github.git import Ref
+from sandbox.github.hub import Hub, Repository
+from sandbox.github.responses import body, error
+
+PATH = "/api/graphql"
+_MOST = 100
+_SCHEMA = build_schema(
+    """
+    scalar DateTime
+    scalar GitObjectID
+    scalar GitTimestamp
+    type Query {
+      repository(owner: String!, name: String!, followRenames: Boolean = true): Repository
+    }
+    type Repository {
+      databaseId: Int
+      nameWithOwner: String!
+      isArchived: Boolean!
+      isPrivate: Boolean!
+      isEmpty: Boolean!
+      defaultBranchRef: Ref
+      refs(refPrefix: String!, first: Int, after: String): RefConnection
+    }
+    type RefConnection { nodes: [Ref] pageInfo: PageInfo! totalCount: Int! }
+    type PageInfo { hasNextPage: Boolean! endCursor: String }
+    type Ref { name: String! prefix: String! target: GitObject }
+    interface GitObject { oid: GitObjectID! }
+    type Commit implements GitObject { oid: GitObjectID! message: String! committedDate: DateTime! }
+    type Tag implements GitObject { oid: GitObjectID! name: String! target: GitObject! tagger: GitActor }
+    type Tree implements GitObject { oid: GitObjectID! }
+    type Blob implements GitObject { oid: GitObjectID! }
+    type GitActor { name: String email: String date: GitTimestamp }
+    """
+)
+_Fields = dict[str, Any]
+
+
+class _RefusedError(Exception):
+    """GitHub knows what is asked and does not tell it.
+
+    Args:
+        kind: GitHub's name for why.
+        message: the same for people.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def add_routes(app: Flask, hub: Hub) -> None:
+    """Add the one address of the API."""
+
+    @app.post(PATH)
+    def query() -> Response:
+        if not request.headers.get("Authorization"):
+            return error(401, "This endpoint requires you to be authenticated.")
+        data = body()
+        asked, given = data.get("query"), data.get("variables") or {}
+        if not isinstance(asked, str) or not isinstance(given, dict):
+            return errors("A query attribute must be specified and must be a string.", status=400)
+        found = graphql_sync(_SCHEMA, asked, {"repository": _repository(hub)}, variable_values=given)
+        told: _Fields = {} if found.data is None and found.errors else {"data": found.data}
+        if found.errors:
+            told["errors"] = [_error(each) for each in found.errors]
+        return jsonify(told)
+
+
+def errors(message: str, kind: str = "", status: int = 200) -> Response:
+    """Nothing but an error, which may well come with a 200."""
+    answer = jsonify({"errors": [({"type": kind} if kind else {}) | {"message": message}]})
+    answer.status_code = status
+    return answer
+
+
+def _error(found: GraphQLError) -> _Fields:
+    cause = found.original_error
+    return ({"type": cause.kind} if isinstance(cause, _RefusedError) else {}) | dict(found.formatted)
+
+
+def _repository(hub: Hub) -> Callable[..., _Fields]:
+    def resolve(_info: object, owner: str, name: str, **options: Any) -> _Fields:
+        full_name = f"{owner}/{name}"
+        repo = hub.get(full_name) or (hub.moved(full_name) if options["followRenames"] else None)
+        if repo is None or repo.uninstalled:
+            raise _RefusedError(
+                "NOT_FOUND", f"Could not resolve to a Repository with the name '{full_name}'."
+            )
+        return _shown(hub, repo)
+
+    return resolve
+
+
+def _shown(hub: Hub, repo: Repository) -> _Fields:
+    refs, target = hub.refs(repo), _objects(repo)
+
+    def ref(it: Ref) -> _Fields:
+        prefix = "/".join(it.name.split("/")[:2]) + "/"
+        return {"name": it.name.removeprefix(prefix), "prefix": prefix, "target": target(it.sha, it.kind)}
+
+    def page(_info: object, **asked: Any) -> _Fields:
+        first, begin = asked.get("first"), _place(asked.get("after"))
+        if first is None:
+            raise _RefusedError(
+                "MISSING_PAGINATION_BOUNDARIES",
+                "You must provide a `first` or `last` value to properly paginate the `refs` connection.",
+            )
+        if not 0 < first <= _MOST:
+            raise _RefusedError(
+                "EXCESSIVE_PAGINATION",
+                f"Requesting {first} records on the `refs` connection exceeds the `first` limit of {_MOST} records.",
+            )
+        under = [it for name, it in refs.items() if name.startswith(asked["refPrefix"])]
+        end = min(begin + first, len(under))
+        return {
+            "nodes": [ref(it) for it in under[begin:end]],
+            "pageInfo": {"hasNextPage": end < len(under), "endCursor": _cursor(end) if end > begin else None},
+            "totalCount": len(under),
+        }
+
+    default = refs.get(f"refs/heads/{repo.default_branch}")
+    return {
+        "databaseId": repo.id,
+        "nameWithOwner": repo.full_name,
+        "isArchived": repo.archived,
+        "isPrivate": repo.private,
+        "isEmpty": not refs,
+        "defaultBranchRef": ref(default) if default else None,
+        "refs": page,
+    }
+
+
+def _objects(repo: Repository) -> Callable[[str, str], _Fields]:
+    """Git's objects by their ids; one that many refs point to is read once."""
+
+    @cache
+    def commit(sha: str) -> Any:
+        return repo.git.commit(sha)
+
+    @cache
+    def tag(sha: str) -> Any:
+        return repo.git.tag(sha)
+
+    def shown(sha: str, kind: str) -> _Fields:
+        # by functions: what is not asked for is not read
+        fields: dict[str, _Fields] = {
+            "commit": {
+                "message": lambda _: commit(sha).message,
+                "committedDate": lambda _: shapes.utc(commit(sha).committer.date),
+            },
+            "tag": {
+                "name": lambda _: tag(sha).name,
+                "tagger": lambda _: vars(tag(sha).tagger),
+                "target": lambda _: shown(tag(sha).target, tag(sha).target_kind),
+            },
+        }
+        return {"oid": sha, "__typename": kind.capitalize()} | fields.get(kind, {})
+
+    return shown
+
+
+def _cursor(place: int) -> str:
+    """Where the next page begins, in GitHub's own way: a ref that goes meanwhile hides another one."""
+    return base64.b64encode(str(place).encode()).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    try:
+        return int(base64.b64decode(cursor + "=" * (-len(cursor) % 4), validate=True))
+    except (binascii.Error, ValueError):
+        raise _RefusedError(
+            "INVALID_CURSOR_ARGUMENTS", f"`{cursor}` does not appear to be a valid cursor."
+        ) from None
