@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import jwt
 from flask import Blueprint, Response, jsonify, request
 
 from sandbox.github import payloads, shapes
@@ -113,14 +115,16 @@ def _add_deliveries(pages: Blueprint, hub: Hub, find: _Find) -> None:
 
 
 def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
-    """What an App asks with its own token; the standard hooks together stand for its one webhook."""
+    """What an App asks with a token that it signed; the standard hooks together stand for its one webhook."""
 
     @pages.get("/repos/<owner>/<name>/installation")
     def get_installation(owner: str, name: str) -> Response:
+        _insist_on_app()
         return jsonify(payloads.installation(look.repository(owner, name), shapes.root()))
 
     @pages.post("/app/installations/<int:_installation>/access_tokens")
     def create_token(_installation: int) -> Response:
+        _insist_on_app()
         expires = datetime.now(UTC) + timedelta(hours=1)
         answer = jsonify({"token": "ghs_sandbox", "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
         answer.status_code = 201
@@ -128,19 +132,36 @@ def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
 
     @pages.get(_APP)
     def list_app_deliveries() -> Response:
+        _insist_on_app()
         return _by_cursor(hub.store.app_deliveries())
 
     @pages.get(f"{_APP}/<int:delivery_id>")
     def get_app_delivery(delivery_id: int) -> Response:
+        _insist_on_app()
         row = _of(hub, delivery_id)
         return jsonify(_in_full(row, hub.store.standard_hook(row["hook_id"]) or not_found()))
 
     @pages.post(f"{_APP}/<int:delivery_id>/attempts")
     def redeliver_app(delivery_id: int) -> Response:
+        _insist_on_app()
         row = _of(hub, delivery_id)
         if hub.store.standard_hook(row["hook_id"]) is None:
             not_found()
         return _redeliver(hub, row)
+
+
+def _insist_on_app() -> None:
+    """End the request unless an App signs in: by a JSON web token, of ten minutes at most. Its key is not known here.
+
+    https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False, "require": ["exp", "iat", "iss"]})
+    except jwt.PyJWTError as error:
+        refuse(401, f"A JSON web token could not be decoded: {error}")
+    if scheme != "Bearer" or claims["exp"] > time.time() + 600:
+        refuse(401, "'Expiration time' claim ('exp') is too far in the future")
 
 
 def _of(hub: Hub, delivery_id: int, hook_id: int = 0) -> Row:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+import jwt
 import pytest
 from github import Github
 from github_kit import Receiver, WorkingCopy
@@ -126,13 +128,20 @@ def test_deliveries_are_paged_by_cursor_newest_first(change: Any, call: Any) -> 
     for action in ("archive", "unarchive", "archive"):
         change(action)
     hook = call("GET", f"{API}/hooks").json()[0]["id"]
+    signed, headers, long = [
+        {"Authorization": f"{scheme} {jwt.encode(claims, 'any key will do: it is not known', 'HS256')}"}
+        for scheme, seconds in (("token", 60), ("Bearer", 60), ("Bearer", 3600))
+        for claims in [{"iss": "1", "iat": int(time.time()), "exp": int(time.time()) + seconds}]
+    ]
+    for nobody in ({}, signed, long):
+        assert call("GET", "/api/v3/app/hook/deliveries", headers=nobody).status == 401
     for path in (f"{API}/hooks/{hook}/deliveries", "/api/v3/app/hook/deliveries"):
-        first = call("GET", f"{path}?per_page=2")
+        first = call("GET", f"{path}?per_page=2", headers=headers)
         assert [each["action"] for each in first.json()] == ["archived", "unarchived"]
         assert {each["status"] for each in first.json()} == {"OK"}
         following = first.headers["Link"].partition("<")[2].partition(">")[0]
-        second = call("GET", f"/api/v3{following.partition('/api/v3')[2]}")
+        second = call("GET", f"/api/v3{following.partition('/api/v3')[2]}", headers=headers)
         assert second.json()[0]["action"] == "archived"
         assert len({each["id"] for each in first.json() + second.json()}) == 4
-        detail = call("GET", f"{path}/{first.json()[0]['id']}").json()
+        detail = call("GET", f"{path}/{first.json()[0]['id']}", headers=headers).json()
         assert detail["request"]["payload"]["action"] == "archived"
