@@ -88,7 +88,7 @@ class Lifecycle:
                 return Done(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
                 return Done(RESYNCED, known.reason)
-        done = self._resyncer.run(repository, work, facts.default_branch if facts else "")
+        done = self._resyncer.run(repository, work, facts)
         self._deliveries.check_if_due(repository)
         if facts is None or not self._former_development(repository, work, before, facts.default_branch):
             return done

@@ -61,6 +61,8 @@ class Facts:
     Attributes:
         id: stays when it is renamed or transferred.
         full_name: `owner/name` as it is now; another one than was asked for if it has moved.
+        refs: every branch and tag, with the object it points to.
+        made: when each of the tags was made, as `Head.at` has it.
     """
 
     id: int
@@ -68,6 +70,8 @@ class Facts:
     default_branch: str
     archived: bool = False
     private: bool = False
+    refs: Mapping[Ref, str] = field(default_factory=dict)
+    made: Mapping[Ref, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +133,13 @@ class Host(Protocol):
         """
 
     def facts(self, repository: Repository) -> Facts | None:
-        """What GitHub says of a repository; a former name is followed.
+        """What GitHub says of a repository, its refs included; a former name is followed.
 
-        None where it is not there or cannot be seen, two things that GitHub does not tell apart.
+        None where it is not there or cannot be seen, two things that GitHub does not tell apart. Its refs are all that
+        there are, or it is an error: what stands without its branch is deleted.
+
+        Raises:
+            RightsError: deployer may not see all of it.
         """
 
     def default_branch(self, repository: Repository) -> str:
@@ -145,9 +153,6 @@ class Host(Protocol):
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status."""
-
-    def refs(self, repository: Repository) -> dict[Ref, str]:
-        """Every branch and tag, with the object it points to."""
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
         """Paths of the files in which a commit differs from an earlier one; None where that cannot be told.

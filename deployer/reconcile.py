@@ -336,8 +336,10 @@ class Reconciler:
         newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or not newest.sha:
             raise Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
-        refs = self._host.refs(run.repository).items()
-        tags = {ref.name for ref, target in refs if ref.is_tag and target == newest.sha}
+        facts = self._host.facts(run.repository)
+        if facts is None:
+            raise PermanentError(f"{run.repository} is not found, or deployer has no access")
+        tags = {ref.name for ref, target in facts.refs.items() if ref.is_tag and target == newest.sha}
         head = self._host.head(run.repository, Ref.parse(run.work.ref)) if run.work.ref else None
         name = run.work.ref if head and head.sha == newest.sha else min(tags, default="")
         run.work = run.work.but(ref=name, sha=newest.sha, execution=newest.id)

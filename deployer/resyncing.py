@@ -5,14 +5,13 @@ from collections.abc import Callable
 
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, PermanentError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
-from deployer.ports import Done, Host, Inventory, Lanes
+from deployer.ports import Done, Facts, Host, Inventory, Lanes
 from deployer.refs import Ref
 from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, orphans, plan
 
 _PATIENCE_SECONDS = 5.0  # of a worker, for a listing that another one makes
-_ASKED_TAGS = 30  # of more new tags only the last by name are asked about: each costs a call or three
 
 
 class Resyncer:
@@ -91,16 +90,16 @@ class Resyncer:
             (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
         ]
 
-    def run(self, repository: Repository, work: Work, default_branch: str = "") -> Done:
+    def run(self, repository: Repository, work: Work, facts: Facts | None = None) -> Done:
         """Queue the plan; work that waits for an environment already is joined, never doubled.
 
         Args:
             repository: whose plan.
             work: the resync's own work.
-            default_branch: its short name, where GitHub has told it just now.
+            facts: what GitHub says of it, where it was asked just now.
         """
         seen, now = self._lanes.seen(repository), self._clock()
-        known = self._known(repository, seen, work.looked_at, _PATIENCE_SECONDS, default_branch)
+        known = self._known(repository, seen, work.looked_at, _PATIENCE_SECONDS, facts)
         planned = plan(known, seen.orphans, now, self._config.orphan_seconds)
         due = [each for each in planned if not each.due]
         for each in due:
@@ -119,40 +118,38 @@ class Resyncer:
         return Done(RESYNCED, ", ".join(words) or "nothing to do")
 
     def _known(
-        self, repository: Repository, seen: Seen, since: float, patience: float, default_branch: str = ""
+        self,
+        repository: Repository,
+        seen: Seen,
+        since: float,
+        patience: float,
+        facts: Facts | None = None,
     ) -> Known:
         listed = self._inventory.stacks(repository, since, patience)
-        default_branch = default_branch or self._host.default_branch(repository)
-        refs = self._host.refs(repository)
+        facts = facts or self._host.facts(repository)
+        if facts is None:
+            raise PermanentError(f"{repository} is not found, or deployer has no access")
         records = self._lanes.environments(repository)
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
-        missed = self._missed_tag(repository, refs, seen, record) if record else None
-        return Known(repository, default_branch, refs, listed.stacks, records, listed.began, missed)
-
-    def _missed_tag(
-        self, repository: Repository, refs: dict[Ref, str], seen: Seen, record: EnvironmentRecord
-    ) -> Ref | None:
-        """A tag that came since the last resync, that no webhook told of, and that is newer than production's own.
-
-        GitHub sends no event for more than three tags that are pushed at once. What stood before the first resync is
-        no news; neither is anything while a person has chosen the tag that production runs.
-        """
-        own = Ref.parse(record.ref) if record.ref else None
-        if seen.tags is None or own is None or own not in refs or record.held_at:
-            return None
-        if record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
-            return None  # it is on its way, or for people to look at
-        told = {*seen.tags, *record.asked_tags, own.name}
-        missed = sorted(
-            (ref for ref in refs if ref.is_tag and ref.name not in told), key=lambda ref: ref.name
+        missed = _missed_tag(facts, seen, record) if record else None
+        return Known(
+            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed
         )
-        if not missed:
-            return None
-        dated = [(self._made(repository, ref), ref) for ref in missed[-_ASKED_TAGS:]]
-        at, newest = max(dated, key=lambda each: (each[0], each[1].name))
-        return newest if 0 < self._made(repository, own) < at else None
 
-    def _made(self, repository: Repository, tag: Ref) -> float:
-        head = self._host.head(repository, tag)
-        return head.at if head else 0
+
+def _missed_tag(facts: Facts, seen: Seen, record: EnvironmentRecord) -> Ref | None:
+    """A tag that came since the last resync, that no webhook told of, and that is newer than production's own.
+
+    GitHub sends no event for more than three tags that are pushed at once. What stood before the first resync is
+    no news; neither is anything while a person has chosen the tag that production runs.
+    """
+    own = Ref.parse(record.ref) if record.ref else None
+    if seen.tags is None or own is None or own not in facts.refs or record.held_at:
+        return None
+    if record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+        return None  # it is on its way, or for people to look at
+    told = {*seen.tags, *record.asked_tags, own.name}
+    dated = ((at, ref) for ref, at in facts.made.items() if ref.name not in told)
+    at, newest = max(dated, key=lambda each: (each[0], each[1].name), default=(0, own))
+    return newest if 0 < facts.made.get(own, 0) < at else None

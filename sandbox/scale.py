@@ -68,16 +68,12 @@ class Far:
         return "main"
 
     def facts(self, repository: Repository) -> Facts:
-        self.calls["github"] += 1
-        return Facts(1, repository.full_name, "main")
+        self.calls["github"] += max(1, -(-len(self.refs_of_one) // _PAGE))
+        return Facts(1, repository.full_name, "main", refs=dict.fromkeys(self.refs_of_one, _COMMIT))
 
     def deliveries(self, *_: object) -> list[HookDelivery]:
         self.calls["github"] += 2  # its webhook, and one page
         return []
-
-    def refs(self, _repository: Repository) -> dict[Ref, str]:
-        self.calls["github"] += 1 + -(-len(self.refs_of_one) // _PAGE)  # branches by pages, and tags
-        return dict.fromkeys(self.refs_of_one, _COMMIT)
 
     def head(self, _repository: Repository, _ref: Ref) -> Head:
         self.calls["github"] += 1

@@ -3,6 +3,8 @@
 A ref or folder that is not there is an answer (`None`, `{}`); a repository that is not there, or that we cannot
 see, is an error. The two look alike (404), and taking one for the other would tear environments down: so a 404
 on a ref is believed only after the repository itself has answered.
+
+A whole repository is looked at by GraphQL, which tells everything in one call; all else is REST.
 """
 
 import base64
@@ -13,10 +15,10 @@ import re
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -45,6 +47,7 @@ from deployer.refs import Ref
 from deployer.tally import note
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 PUBLIC_API = "https://api.github.com"
 # https://docs.github.com/rest/commits/statuses
@@ -57,6 +60,31 @@ _KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was
 _KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
 _PAGES = 500
+# A page of each; the second page of one comes without the other.
+_FACTS = """
+query($owner: String!, $name: String!, $heads: Boolean!, $tags: Boolean!, $afterHead: String, $afterTag: String) {
+  repository(owner: $owner, name: $name) {
+    databaseId
+    nameWithOwner
+    isArchived
+    isPrivate
+    isEmpty
+    defaultBranchRef { name }
+    heads: refs(refPrefix: "refs/heads/", first: 100, after: $afterHead) @include(if: $heads) {
+      nodes { prefix name target { oid } }
+      pageInfo { hasNextPage endCursor }
+    }
+    tags: refs(refPrefix: "refs/tags/", first: 100, after: $afterTag) @include(if: $tags) {
+      nodes { prefix name target { oid ...made ... on Tag { tagger { date } target { ...made } } } }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+fragment made on GitObject { ... on Commit { committedDate } }
+"""
+# What GraphQL answers with 200 and calls by a name, as the status that REST has for it. Both names of a spent limit
+# are in use: https://github.com/yanyongyu/githubkit/issues/271
+_QUERY_ERRORS = {"RATE_LIMITED": 429, "RATE_LIMIT": 429, "FORBIDDEN": 403, "INSUFFICIENT_SCOPES": 403}
 _COMPARED = 300  # files: https://docs.github.com/rest/commits/commits#compare-two-commits
 _TIMEOUT = 15
 _ATTEMPTS = 4
@@ -91,7 +119,7 @@ class _NotInstalledError(PermanentError):
 
 
 class GitHubHost:
-    """The port `Host` on GitHub's REST API.
+    """The port `Host` on GitHub's REST and GraphQL APIs.
 
     Args:
         token: a token for every repository; or
@@ -109,23 +137,72 @@ class GitHubHost:
         self._local = threading.local()
 
     def facts(self, repository: Repository) -> Facts | None:
-        """What GitHub says of a repository, or None where it cannot be seen. One call; two if it moved."""
-        with _translated(f"looking at {repository}", repository):
+        """What GitHub says of a repository, or None where it cannot be seen.
+
+        One call for up to a hundred branches and a hundred tags, and one for each further hundred of either kind, or
+        of both. One more tells the default branch of a repository without any commit.
+
+        Raises:
+            RightsError: the token or the App may not see all of it.
+        """
+        with _translated(f"looking at {repository}", repository), _rights("contents: read"):
             try:
-                told = self._get(repository, "")
+                return self._facts(repository)
             except _NotInstalledError:
                 return None
             except GithubException as error:
-                if error.status == 404 or (error.status == 403 and "suspended" in _message(error)):
+                if error.status == 403 and "suspended" in _message(error):
                     return None
-                raise
-            return Facts(
-                id=int(told["id"]),
-                full_name=str(told["full_name"]),
-                default_branch=str(told["default_branch"]),
-                archived=bool(told.get("archived")),
-                private=bool(told.get("private")),
-            )
+                if error.status != 404:
+                    raise
+                # an installation that is gone, or an address at which nobody speaks GraphQL?
+                if not self._answers(repository):
+                    return None
+                raise TransientError(
+                    f"looking at {repository}: GitHub's REST API answers, its GraphQL API is not found; see "
+                    "DEPLOYER_GITHUB_API_URL"
+                ) from error
+
+    def _facts(self, repository: Repository) -> Facts | None:
+        refs, made = dict[Ref, str](), dict[Ref, float]()
+        after: dict[str, str | None] = {"heads": None, "tags": None}
+        for _ in range(_PAGES):
+            told = self._page_of_facts(repository, after)
+            if told is None:
+                return None
+            for kind in list(after):
+                page = told[kind]
+                if page is None and told["isEmpty"]:
+                    page = {"nodes": [], "pageInfo": {"hasNextPage": False}}
+                for node in page["nodes"]:
+                    target, name = node["target"], f"{node['prefix']}{node['name']}"
+                    try:
+                        ref = Ref.parse(name)
+                    except PayloadError as error:
+                        log.warning("%s: skipped: %s", repository, error)
+                        continue
+                    refs[ref] = str(target["oid"])
+                    if ref.is_tag:
+                        made[ref] = _made(target)
+                del after[kind]
+                if page["pageInfo"]["hasNextPage"]:
+                    after[kind] = str(page["pageInfo"]["endCursor"])
+            if not after:
+                break
+        else:
+            raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
+        if not refs and not told["isEmpty"]:
+            raise TransientError(f"GitHub lists no refs of {repository}, and says that it is not empty")
+        head = told["defaultBranchRef"]
+        return Facts(
+            id=int(told["databaseId"]),
+            full_name=str(told["nameWithOwner"]),
+            default_branch=str(head["name"]) if head else self.default_branch(repository),
+            archived=bool(told["isArchived"]),
+            private=bool(told["isPrivate"]),
+            refs=refs,
+            made=made,
+        )
 
     def default_branch(self, repository: Repository) -> str:
         """The default branch's short name. One call."""
@@ -200,22 +277,6 @@ class GitHubHost:
                     return
                 self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
             raise TransientError(f"GitHub did not take a status of {repository} at {sha[:12]}")
-
-    def refs(self, repository: Repository) -> dict[Ref, str]:
-        """Every branch and tag, with the object it points to. A call for each hundred of either kind."""
-        with _translated(f"listing the refs of {repository}", repository):
-            found = {}
-            for kind in ("heads", "tags"):
-                try:
-                    for entry in self._pages(repository, f"/git/matching-refs/{kind}/"):
-                        try:
-                            found[Ref.parse(str(entry["ref"]))] = str(entry["object"]["sha"])
-                        except PayloadError as error:
-                            log.warning("%s: skipped: %s", repository, error)
-                except GithubException as error:
-                    if not _empty(error):
-                        raise
-            return found
 
     @property
     def is_app(self) -> bool:
@@ -429,7 +490,43 @@ class GitHubHost:
             yield from listed
             if 'rel="next"' not in headers.get("link", ""):
                 return
-        raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
+        raise PermanentError(f"{repository} has more than {_PAGES * 100:,} webhooks")
+
+    def _page_of_facts(
+        self, repository: Repository, after: Mapping[str, str | None]
+    ) -> dict[str, Any] | None:
+        """One page of the refs of each kind that is named, and what the repository is; None if it is not found."""
+        given = {
+            "owner": repository.owner, "name": repository.name,
+            "heads": "heads" in after, "afterHead": after.get("heads"),
+            "tags": "tags" in after, "afterTag": after.get("tags"),
+        }  # fmt: skip
+
+        def once() -> dict[str, Any] | None:
+            requester = self._client(repository).requester
+            body = {"query": _FACTS, "variables": given}
+            headers, told = requester.requestJsonAndCheck("POST", requester.graphql_url, input=body)
+            if not isinstance(told, dict):
+                raise ValueError("no answer to a query")
+            data, errors = told.get("data") or {}, told.get("errors")
+            if not errors:
+                return dict(data["repository"])
+            if not data.get("repository") and all(
+                each.get("type") == "NOT_FOUND" and each.get("path") == ["repository"] for each in errors
+            ):
+                return None
+            raise _query_error(errors, headers)
+
+        return self._repeated(repository, once)
+
+    def _answers(self, repository: Repository) -> bool:
+        try:
+            self._get(repository, "")
+        except GithubException as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
 
     def _get(self, repository: Repository, path: str, query: dict[str, Any] | None = None) -> Any:
         return self._ask(repository, "GET", path, query=query)[1]
@@ -449,6 +546,10 @@ class GitHubHost:
             url = f"/repos/{self._state()['moved'].get(repository.key, repository.full_name)}{path}"
             return client.requester.requestJsonAndCheck(verb, url, parameters=query, input=body)
 
+        return self._repeated(repository, once)
+
+    def _repeated(self, repository: Repository, once: Callable[[], _T]) -> _T:
+        """Ask, and once more where that may help; nobody is signed in any longer where GitHub says so."""
         try:
             return self._attempts()(once)
         except GithubException as error:
@@ -530,8 +631,9 @@ def _rights(needed: str) -> Iterator[None]:
     except GithubException as error:
         if error.status not in {403, 404} or _rate_limit(error) is not None or "archived" in _message(error):
             raise
+        said = _line(_message(error))
         raise RightsError(
-            f"GitHub answers {error.status}; give deployer's token or App the right {needed}"
+            f"GitHub answers {error.status} ({said}); give deployer's token or App the right {needed}"
         ) from error
 
 
@@ -544,6 +646,30 @@ def _attempt(hook: int, told: dict[str, Any]) -> HookDelivery:
         ok=200 <= int(told.get("status_code") or 0) < 300,
         delivered_at=datetime.fromisoformat(str(told["delivered_at"])).timestamp(),
     )
+
+
+def _made(target: dict[str, Any]) -> float:
+    """When a tag was made, by what it points to: its own object's time, or else its commit's."""
+    tagged = (target.get("tagger") or {}).get("date")
+    return _seconds(
+        tagged or target.get("committedDate") or (target.get("target") or {}).get("committedDate")
+    )
+
+
+def _query_error(errors: list[dict[str, Any]], headers: dict[str, Any]) -> GithubException:
+    """What REST would have answered in place of a query's errors.
+
+    One that has no name is GitHub's own failure, such as a time-out. If it points into the query and nowhere else, the
+    query is not understood, which no repeat cures.
+    """
+    names = {str(each.get("type")) for each in errors}
+    status = next((code for name, code in _QUERY_ERRORS.items() if name in names), 0)
+    data = {"errors": errors}
+    if not status:
+        lost = all("type" not in each and "locations" in each for each in errors)
+        spent = "rate limit" in _message(GithubException(0, data)).lower()
+        status = 429 if spent else 400 if lost else 502
+    return GithubException(status, data, headers)
 
 
 def _passing(error: BaseException) -> bool:

@@ -39,8 +39,8 @@ class Kit(Protocol):
     host: Host
     repository: Repository
 
-    def commit(self, ref: str, files: dict[str, str], message: str) -> str: ...
-    def tag(self, name: str, target: str, *, annotated: bool) -> str: ...
+    def commit(self, ref: str, files: dict[str, str], message: str, *, at: int = ...) -> str: ...
+    def tag(self, name: str, target: str, *, annotated: bool, at: int = ...) -> str: ...
     def remove(self, ref: str) -> None: ...
     def statuses(self, sha: str) -> dict[str, tuple[str, str]]: ...
     def rename(self, name: str) -> Repository: ...
@@ -56,16 +56,16 @@ class DoubleKit:
         self._number = 0
         self._peeled: dict[str, str] = {}
 
-    def commit(self, ref: str, files: dict[str, str], message: str) -> str:
+    def commit(self, ref: str, files: dict[str, str], message: str, *, at: int = 0) -> str:
         sha = self._id()
-        self.fake.push(self.repository, ref, sha, files=files, message=message)
+        self.fake.push(self.repository, ref, sha, files=files, message=message, at=at)
         return sha
 
-    def tag(self, name: str, target: str, *, annotated: bool) -> str:
+    def tag(self, name: str, target: str, *, annotated: bool, at: int = 0) -> str:
         made = self._id() if annotated else ""
         sha = self._peeled.get(target, target)
         self._peeled[made] = sha
-        self.fake.push(self.repository, f"refs/tags/{name}", sha, annotated=made)
+        self.fake.push(self.repository, f"refs/tags/{name}", sha, annotated=made, at=at)
         return made or sha
 
     def remove(self, ref: str) -> None:
@@ -101,7 +101,7 @@ class SandboxKit:
         self._git("init", "-q", "-b", "main")
         self._git("remote", "add", "origin", f"{server.url}/{self.repository}.git")
 
-    def commit(self, ref: str, files: dict[str, str], message: str) -> str:
+    def commit(self, ref: str, files: dict[str, str], message: str, *, at: int = 0) -> str:
         for path in self._tree.glob("deploy/*"):
             path.unlink()
         for name, content in files.items():
@@ -109,12 +109,12 @@ class SandboxKit:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
         self._git("add", "-A")
-        self._git("commit", "-q", "--allow-empty", "-m", message)
+        self._git("commit", "-q", "--allow-empty", "-m", message, at=at)
         self._git("push", "-q", "--force", "origin", f"HEAD:{ref}")
         return self._git("rev-parse", "HEAD")
 
-    def tag(self, name: str, target: str, *, annotated: bool) -> str:
-        self._git("tag", *(["-a", "-m", name] if annotated else []), name, target)
+    def tag(self, name: str, target: str, *, annotated: bool, at: int = 0) -> str:
+        self._git("tag", *(["-a", "-m", name] if annotated else []), name, target, at=at)
         self._git("push", "-q", "origin", f"refs/tags/{name}")
         return self._git("rev-parse", f"refs/tags/{name}")
 
@@ -156,11 +156,12 @@ class SandboxKit:
         with urllib.request.urlopen(f"{self.server.url}/_sandbox/calls", timeout=5) as answer:  # noqa: S310
             return list(json.load(answer))
 
-    def _git(self, *command: str) -> str:
+    def _git(self, *command: str, at: int = 0) -> str:
         people = {
             f"GIT_{who}_{what}": "ada@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
         env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, **people}
+        env |= {"GIT_COMMITTER_DATE": f"{at} +0130"} if at else {}
         done = subprocess.run(
             ["git", *command], cwd=self._tree, env=env, check=True, capture_output=True, text=True
         )
@@ -187,6 +188,18 @@ def kit(request: pytest.FixtureRequest) -> Kit:
     return made
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no repeat wait."""
+    monkeypatch.setattr("deployer.adapters.github._backoff", lambda _: 0)
+
+
+def looked_at(kit: Kit) -> Facts:
+    found = kit.host.facts(kit.repository)
+    assert found is not None
+    return found
+
+
 # --- refs -------------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +221,7 @@ def test_any_name_that_git_allows_is_found(kit: Kit, name: str) -> None:
 
     assert head is not None
     assert head.sha == sha
-    assert Ref.of_branch(name) in kit.host.refs(kit.repository)
+    assert Ref.of_branch(name) in looked_at(kit).refs
 
 
 @pytest.mark.parametrize("missing", ["refs/heads/feature", "refs/heads/feature/xy", "refs/tags/feature/x"])
@@ -224,7 +237,7 @@ def test_a_ref_that_was_deleted_is_not_there(kit: Kit) -> None:
     kit.remove("refs/heads/gone")
 
     assert kit.host.head(kit.repository, Ref.of_branch("gone")) is None
-    assert set(kit.host.refs(kit.repository)) == {MAIN}
+    assert set(looked_at(kit).refs) == {MAIN}
 
 
 def test_tags_are_peeled_however_deep(kit: Kit) -> None:
@@ -237,7 +250,7 @@ def test_tags_are_peeled_however_deep(kit: Kit) -> None:
         head = kit.host.head(kit.repository, Ref(f"refs/tags/{name}"))
         assert head is not None
         assert (head.object, head.sha, head.message.strip()) == (target, sha, "the release")
-    assert kit.host.refs(kit.repository) == {
+    assert looked_at(kit).refs == {
         MAIN: sha,
         Ref("refs/tags/light"): sha,
         Ref("refs/tags/v1"): annotated,
@@ -245,11 +258,21 @@ def test_tags_are_peeled_however_deep(kit: Kit) -> None:
     }
 
 
+def test_a_tag_knows_when_it_was_made(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", {}, "the release", at=1_700_000_000)
+    kit.tag("light", sha, annotated=False)
+    kit.tag("v1", sha, annotated=True, at=1_800_000_000)
+    expected = {Ref("refs/tags/light"): 1_700_000_000, Ref("refs/tags/v1"): 1_800_000_000}
+
+    assert looked_at(kit).made == expected
+    heads = {ref: kit.host.head(kit.repository, ref) for ref in (MAIN, *expected)}
+    assert {ref: head and head.at for ref, head in heads.items()} == {MAIN: 0, **expected}
+
+
 def test_a_repository_that_is_not_there_is_an_error_and_never_a_missing_branch(kit: Kit) -> None:
     nowhere = Repository("acme", "no-such-repository")
     asks: list[Callable[[], object]] = [
         lambda: kit.host.head(nowhere, MAIN),
-        lambda: kit.host.refs(nowhere),
         lambda: kit.host.files(nowhere, "0" * 40, "deploy"),
         lambda: kit.host.default_branch(nowhere),
         lambda: kit.host.post(nowhere, "0" * 40, Status("deployer", "pending", "")),
@@ -270,20 +293,19 @@ def test_the_default_branch(kit: Kit) -> None:
 
 def test_what_a_repository_is(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
-    found = kit.host.facts(kit.repository)
+    sha = kit.commit("refs/heads/main", {}, "second")
+    found = looked_at(kit)
 
-    assert found is not None
-    assert found == Facts(found.id, kit.repository.full_name, "main")
+    assert found == Facts(found.id, kit.repository.full_name, "main", refs={MAIN: sha})
     kit.change(archived=True, private=True)
-    assert kit.host.facts(kit.repository) == replace(found, archived=True, private=True)
+    assert looked_at(kit) == replace(found, archived=True, private=True)
 
 
 def test_a_former_name_tells_the_present_one_and_the_same_id(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
-    before = kit.host.facts(kit.repository)
+    before = looked_at(kit)
     now = kit.rename("renamed")
 
-    assert before is not None
     expected = replace(before, full_name=now.full_name)
     assert (kit.host.facts(kit.repository), kit.host.facts(now)) == (expected, expected)
 
@@ -481,7 +503,7 @@ def test_descriptions_are_cut_between_characters(sandbox: SandboxKit, text: str,
 
 def test_an_empty_repository_has_nothing(sandbox: SandboxKit) -> None:
     assert sandbox.host.head(sandbox.repository, MAIN) is None
-    assert sandbox.host.refs(sandbox.repository) == {}
+    assert replace(looked_at(sandbox), id=0) == Facts(0, sandbox.repository.full_name, "main")
 
 
 def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
@@ -497,9 +519,10 @@ def test_many_refs_are_listed_page_by_page(sandbox: SandboxKit) -> None:
     names = [f"refs/heads/b/{number}" for number in range(101)]
     sandbox._git("push", "-q", "origin", *(f"HEAD:{name}" for name in names))
 
-    with sandbox.calls() as calls:
-        assert sandbox.host.refs(sandbox.repository) == dict.fromkeys([MAIN, *map(Ref, names)], sha)
-    assert len(calls) == 3
+    with sandbox.calls() as calls, counting() as tally:
+        assert looked_at(sandbox).refs == dict.fromkeys([MAIN, *map(Ref, names)], sha)
+    assert calls == ["POST /api/graphql"] * 2
+    assert tally == Tally(github=2)
 
 
 def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
@@ -564,6 +587,7 @@ def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:
     assert tally.github == 3, "each attempt is a call"
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> None:
     sandbox.commit("refs/heads/main", {}, "1")
     sandbox.server.hub.faults.merge({"api": {"status": 503, "count": 50}})
@@ -576,6 +600,7 @@ def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> N
     assert len(calls) == 4
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_github_that_is_away_is_a_passing_fault() -> None:
     with pytest.raises(TransientError, match="cannot be reached"):
         GitHubHost("token", api_url="http://127.0.0.1:9/api/v3").default_branch(Repository("acme", "shop"))
@@ -667,13 +692,109 @@ def test_a_conflict_does_not_make_a_repository_empty(message: str) -> None:
         host, repository = GitHubHost("token", api_url=url), Repository("acme", "shop")
         asks: list[Callable[[], object]] = [
             lambda: host.head(repository, MAIN),
-            lambda: host.refs(repository),
             lambda: host.files(repository, "0" * 40, "deploy"),
             lambda: host.post(repository, "0" * 40, Status("deployer", "pending", "")),
         ]
         for ask in asks:
             with pytest.raises(TransientError, match="409"):
                 ask()
+
+
+def repository_told(**fields: Any) -> dict[str, Any]:
+    """What GitHub tells of a repository with one branch, but for some fields."""
+    node = {"prefix": "refs/heads/", "name": "main", "target": {"oid": "a" * 40}}
+    last = {"hasNextPage": False, "endCursor": "MQ"}
+    return {
+        "databaseId": 7, "nameWithOwner": "acme/shop", "isArchived": False, "isPrivate": False, "isEmpty": False,
+        "defaultBranchRef": {"name": "main"},
+        "heads": {"nodes": [node], "pageInfo": last}, "tags": {"nodes": [], "pageInfo": last},
+    } | fields  # fmt: skip
+
+
+def failure(message: str, **fields: Any) -> dict[str, Any]:
+    return {"data": {"repository": None}, "errors": [{"message": message, **fields}]}
+
+
+MISSING = failure("Could not resolve to a Repository", type="NOT_FOUND", path=["repository"])
+TIMEOUT = {"message": "Something went wrong while executing your query. This may be the result of a timeout"}
+NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (failure("No points left", type="RATE_LIMITED"), TransientError, "rate limit is used up"),
+        (failure("No points left", type="RATE_LIMIT"), TransientError, "rate limit is used up"),
+        (failure("You have exceeded a secondary rate limit"), TransientError, "rate limit is used up"),
+        (failure("Protected by SAML", type="FORBIDDEN", path=["repository"]), RightsError, "SAML.*contents: read"),
+        (failure("Your token lacks a scope", type="INSUFFICIENT_SCOPES"), RightsError, "contents: read"),
+        (failure("Field 'x' doesn't exist", locations=[{"line": 1}]), TransientError, "400.*'x'"),
+        (failure("no such node", type="NOT_FOUND", path=["repository", "heads"]), TransientError, "no such node"),
+        ({**MISSING, "errors": [*MISSING["errors"], TIMEOUT]}, TransientError, "timeout"),
+        ({"data": {"repository": repository_told(heads=None)}, "errors": [TIMEOUT]}, TransientError, "timeout"),
+        ({"errors": [TIMEOUT]}, TransientError, "timeout"),
+        ({"data": {"repository": None}}, TransientError, "makes no sense"),
+        ({"data": {"repository": repository_told(heads=None)}}, TransientError, "makes no sense"),
+        ({"data": {"repository": repository_told(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "no sense"),
+        ({"data": {"repository": repository_told(heads=NO_REFS)}}, TransientError, "not empty"),
+        ({}, TransientError, "makes no sense"),
+        ([], TransientError, "cannot be reached"),
+    ],
+)  # fmt: skip
+def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
+    answer: Any, error: type[Exception], text: str
+) -> None:
+    with scripted(lambda *_: (200, {}, answer)) as url, pytest.raises(error, match=text) as raised:
+        GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
+    assert type(raised.value) is error
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_page_that_fails_fails_the_whole_look() -> None:
+    more = {
+        "nodes": repository_told()["heads"]["nodes"],
+        "pageInfo": {"hasNextPage": True, "endCursor": "MQ"},
+    }
+    answers = [{"data": {"repository": repository_told(heads=more)}}] + [{"errors": [TIMEOUT]}] * 9
+    with scripted(lambda *_: (200, {}, answers.pop(0))) as url, pytest.raises(TransientError):
+        GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
+    assert len(answers) == 5, "the first page once, the second four times"
+
+
+def test_a_limit_that_is_used_up_says_when_it_is_renewed(sandbox: SandboxKit) -> None:
+    sandbox.server.hub.faults.merge({"rate_limit": {"count": 2, "reset": 100}})
+
+    for ask in (sandbox.host.facts, sandbox.host.default_branch):
+        with sandbox.calls() as calls, pytest.raises(TransientError, match="rate limit") as raised:
+            ask(sandbox.repository)
+        assert 90 < (raised.value.retry_after or 0) <= 100
+        assert len(calls) == 1
+
+
+def test_an_empty_repository_may_have_no_list_of_refs() -> None:
+    told = repository_told(isEmpty=True, defaultBranchRef=None, heads=None, tags=None)
+
+    def answer(method: str, *_: object) -> Answer:
+        return 200, {}, {"data": {"repository": told}} if method == "POST" else {"default_branch": "trunk"}
+
+    with scripted(answer) as url:
+        found = GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
+    assert found == Facts(7, "acme/shop", "trunk")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_query_that_meets_nobody_says_nothing_of_the_repository(*, there: bool) -> None:
+    def answer(method: str, *_: object) -> Answer:
+        return (200, {}, {}) if method == "GET" and there else (404, {}, {"message": "Not Found"})
+
+    with scripted(answer) as url:
+        host = GitHubHost("token", api_url=url)
+        if there:
+            with pytest.raises(TransientError, match="DEPLOYER_GITHUB_API_URL"):
+                host.facts(Repository("acme", "shop"))
+        else:
+            assert host.facts(Repository("acme", "shop")) is None
 
 
 def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses() -> None:

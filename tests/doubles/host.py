@@ -90,6 +90,10 @@ class FakeHost(Failing):
                 for name, data in (files or {}).items()
             }
 
+    def refs(self, repository: Repository) -> dict[Ref, str]:
+        """Where every ref stands."""
+        return dict(self._repo(repository).refs)
+
     def remove(self, repository: Repository, ref: str) -> None:
         """Delete a ref."""
         self._repos[repository.key].refs.pop(Ref.parse(ref), None)
@@ -181,7 +185,10 @@ class FakeHost(Failing):
         repo = self._repos.get(repository.key)
         if repo is None or repo.hidden:
             return None
-        return Facts(repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private)
+        return Facts(
+            repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private, dict(repo.refs),
+            {ref: repo.made.get(target, 0) for ref, target in repo.refs.items() if ref.is_tag},
+        )  # fmt: skip
 
     def default_branch(self, repository: Repository) -> str:
         self._note("default_branch", repository)
@@ -210,10 +217,6 @@ class FakeHost(Failing):
             raise PermanentError(f"{repository} has no commit {sha}")
         self.statuses[repository, sha][status.context] = status
         self.posted.append((repository, sha, status))
-
-    def refs(self, repository: Repository) -> dict[Ref, str]:
-        self._note("refs", repository)
-        return dict(self._repo(repository).refs)
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
         self._note("changed", repository, before, after)

@@ -21,16 +21,15 @@ def told(world: World, prefix: str) -> dict[str, int]:
 
 
 def made(world: World) -> dict[str, int]:
-    """The calls that the doubles have seen, but for those by which AWS reads GitHub."""
+    """The calls that the doubles have seen."""
     stages = len(world.cloud.called("execution"))
     posts = sum(
         call[2].context not in ("deployer/prepare", "deployer/teardown") for call in world.host.called("post")
     )
-    github = len(world.host.calls) - len(world.host.called("refs")) - posts
     return {
         "aws": len(world.cloud.calls) - stages,
         "aws_stages": stages,
-        "github": github,
+        "github": len(world.host.calls) - posts,
         "github_stages": posts,
     }
 

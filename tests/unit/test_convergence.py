@@ -239,6 +239,7 @@ def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:
     world.run()
     resync(world)
     world.host.push(HELLO, "refs/tags/v0", sha(2), files={"pipeline.yml": TEMPLATE}, at=900)
+    assert world.deployer.resyncer.plan(HELLO) == []
     resync(world)
     assert world.record(PRODUCTION).ref == "refs/tags/v1", "never backwards"
     for number, at in ((3, 1100), (5, 1300), (4, 1200)):

@@ -314,3 +314,10 @@ def test_no_work_of_an_environment_but_pushes_and_resyncs_is_refused(world: Worl
         cause: bool(world.deployer.lifecycle.refusal(HELLO, Work(DEV.key, cause=cause))) for cause in Cause
     }
     assert {cause for cause, why in refused.items() if why} == {Cause.PUSH, Cause.RESYNC}
+
+
+def test_a_resync_that_finds_all_as_it_should_be_looks_at_github_once(world: World) -> None:
+    world.host.calls.clear()
+    world.resync(HELLO)
+
+    assert [name for name, _ in world.host.calls] == ["facts"]
