@@ -39,7 +39,11 @@ class Kit(Protocol):
     host: Host
     repository: Repository
 
-    def commit(self, ref: str, files: dict[str, str], message: str, *, at: int = ...) -> str: ...
+    def commit(
+        self, ref: str, files: dict[str, str], message: str, *, at: int = ..., root: bool = ...
+    ) -> str:
+        """Commit on top of the commit before, or as a root of its own, and push that to a ref."""
+
     def tag(self, name: str, target: str, *, annotated: bool, at: int = ...) -> str: ...
     def remove(self, ref: str) -> None: ...
     def statuses(self, sha: str) -> dict[str, tuple[str, str]]: ...
@@ -55,10 +59,15 @@ class DoubleKit:
         self.repository = Repository("acme", "shop")
         self._number = 0
         self._peeled: dict[str, str] = {}
+        self._last = ""
 
-    def commit(self, ref: str, files: dict[str, str], message: str, *, at: int = 0) -> str:
+    def commit(
+        self, ref: str, files: dict[str, str], message: str, *, at: int = 0, root: bool = False
+    ) -> str:
         sha = self._id()
-        self.fake.push(self.repository, ref, sha, files=files, message=message, at=at)
+        parent = "" if root else self._last
+        self.fake.push(self.repository, ref, sha, files=files, message=message, at=at, parent=parent)
+        self._last = sha
         return sha
 
     def tag(self, name: str, target: str, *, annotated: bool, at: int = 0) -> str:
@@ -84,7 +93,8 @@ class DoubleKit:
         self.fake.change(self.repository, **fields)
 
     def missed(self, sha: str) -> None:
-        self.fake.note_delivery(self.repository, "g-1", "push", {"after": sha}, time.time())
+        payload = {"after": sha, "repository": {"full_name": self.repository.full_name}}
+        self.fake.note_delivery(self.repository, "g-1", "push", payload, time.time())
 
     def _id(self) -> str:
         self._number += 1
@@ -101,7 +111,11 @@ class SandboxKit:
         self._git("init", "-q", "-b", "main")
         self._git("remote", "add", "origin", f"{server.url}/{self.repository}.git")
 
-    def commit(self, ref: str, files: dict[str, str], message: str, *, at: int = 0) -> str:
+    def commit(
+        self, ref: str, files: dict[str, str], message: str, *, at: int = 0, root: bool = False
+    ) -> str:
+        if root:
+            self._git("update-ref", "-d", "HEAD")
         for path in self._tree.glob("deploy/*"):
             path.unlink()
         for name, content in files.items():
@@ -186,6 +200,24 @@ def sandbox(github: GitHubServer, tmp_path: Path) -> Iterator[SandboxKit]:
 def kit(request: pytest.FixtureRequest) -> Kit:
     made: Kit = DoubleKit() if request.param == "double" else request.getfixturevalue("sandbox")
     return made
+
+
+@pytest.fixture(scope="module")
+def app_key() -> str:
+    """The private key of a GitHub App."""
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return made.private_bytes(*form).decode()
+
+
+@pytest.fixture
+def app_kit(kit: Kit, app_key: str) -> Kit:
+    """The same, but deployer is a GitHub App."""
+    if isinstance(kit, DoubleKit):
+        kit.fake.is_app = True
+    elif isinstance(kit, SandboxKit):
+        kit.host = GitHubHost(app_id="1", private_key=app_key, api_url=f"{kit.server.url}/api/v3")
+    return kit
 
 
 @pytest.fixture
@@ -349,6 +381,33 @@ def test_what_could_not_be_delivered_is_told_and_sent_again(kit: Kit) -> None:
     assert kit.host.deliveries(kit.repository, HOOK, time.time() + 60) == []
 
 
+def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
+    host, repository, began = app_kit.host, app_kit.repository, time.time() - 2
+    sha = app_kit.commit("refs/heads/main", {}, "first")
+    app_kit.missed(sha)
+
+    def told() -> HookDelivery | None:
+        """The push of this repository, the newest of all most likely: the webhook tells of every repository."""
+        name = repository.full_name
+        for each in host.deliveries(repository, HOOK, began):
+            if each.event == "push" and host.payload(repository, each)["repository"]["full_name"] == name:
+                return each
+        return None
+
+    first = wait_for("the delivery fails", told)
+    assert first is not None
+    assert (host.is_app, first.ok, first.hook) == (True, False, 0)
+    assert host.payload(repository, first)["after"] == sha
+    host.redeliver(repository, first)
+    wait_for(
+        "it is sent again",
+        lambda: [each.guid for each in host.deliveries(repository, HOOK, began)].count(first.guid) == 2,
+    )
+    assert looked_at(app_kit).refs == {MAIN: sha}
+    app_kit.change(hidden=True)
+    assert host.facts(repository) is None
+
+
 def test_deliveries_of_a_webhook_that_is_not_there(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
     with pytest.raises(NotFoundError, match="no webhook"):
@@ -408,13 +467,15 @@ def test_what_changed_between_two_commits(kit: Kit) -> None:
     assert kit.host.changed(kit.repository, "0" * 39 + "9", last) is None  # it was lost by a force push
 
 
-def test_what_changed_is_not_known_of_an_older_commit_nor_of_very_many_files(sandbox: SandboxKit) -> None:
-    first = sandbox.commit("refs/heads/main", {"deploy/pipeline.yml": "a\n"}, "1")
-    second = sandbox.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n"}, "2")
-    many = sandbox.commit("refs/heads/main", {f"deploy/{number}": "" for number in range(300)}, "many")
+def test_what_changed_is_not_known_of_an_older_or_foreign_commit_nor_of_very_many_files(kit: Kit) -> None:
+    first = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "a\n"}, "1")
+    second = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n"}, "2")
+    many = kit.commit("refs/heads/main", {f"deploy/{number}": "" for number in range(301)}, "many")
+    foreign = kit.commit("refs/heads/other", {"deploy/pipeline.yml": "b\n"}, "a root of its own", root=True)
 
-    assert sandbox.host.changed(sandbox.repository, second, first) is None
-    assert sandbox.host.changed(sandbox.repository, second, many) is None
+    assert kit.host.changed(kit.repository, first, second) == ["deploy/pipeline.yml"]
+    for before, after in ((second, first), (second, many), (second, foreign)):
+        assert kit.host.changed(kit.repository, before, after) is None
 
 
 def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
@@ -517,7 +578,10 @@ def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
 def test_many_refs_are_listed_page_by_page(sandbox: SandboxKit) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
     names = [f"refs/heads/b/{number}" for number in range(101)]
-    sandbox._git("push", "-q", "origin", *(f"HEAD:{name}" for name in names))
+    repo = sandbox.server.hub.get(sandbox.repository.full_name)
+    assert repo is not None
+    # no push: each of its webhooks would take time
+    repo.git.run("update-ref", "--stdin", data="".join(f"create {name} {sha}\n" for name in names).encode())
 
     with sandbox.calls() as calls, counting() as tally:
         assert looked_at(sandbox).refs == dict.fromkeys([MAIN, *map(Ref, names)], sha)
@@ -865,10 +929,7 @@ def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: l
         assert GitHubHost("token", api_url=url).lacking(Repository("acme", "shop")) == lacking
 
 
-def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: str) -> None:
     asked = list[tuple[str, str, str]]()
 
     def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
@@ -886,7 +947,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token() -> None:
         return 404, {}, {"message": "Not Found"}
 
     with scripted(answer) as url:
-        host = GitHubHost(app_id="1", private_key=key.decode(), api_url=url)
+        host = GitHubHost(app_id="1", private_key=app_key, api_url=url)
         shop = Repository("acme", "shop")
         assert [host.default_branch(shop), host.default_branch(shop)] == ["trunk", "trunk"]
         assert host.clone_token("acme/shop") == "ghs_7"

@@ -29,6 +29,7 @@ class _Repo:
     messages: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit to path and content
     made: dict[str, float] = field(default_factory=dict)  # object to when it was made
+    parents: dict[str, str] = field(default_factory=dict)  # commit to the one that it was made from
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
 
 
@@ -66,6 +67,7 @@ class FakeHost(Failing):
         message: str = "",
         annotated: str = "",
         at: float = 0,
+        parent: str | None = None,
     ) -> None:
         """Move a ref to a commit; makes the repository, and the commit, where they are new.
 
@@ -77,8 +79,12 @@ class FakeHost(Failing):
             message: the commit's message; empty for the one it has.
             annotated: the id of a tag object that stands between the ref and the commit.
             at: when the commit, or the tag object, was made.
+            parent: the commit that a new one was made from; None for where the ref was.
         """
         repo = self.create(repository)
+        if parent is None:
+            parent = repo.refs.get(Ref.parse(ref), "")
+        repo.parents.setdefault(sha, parent)
         repo.refs[Ref.parse(ref)] = annotated or sha
         if annotated:
             repo.peeled[annotated] = sha
@@ -220,11 +226,15 @@ class FakeHost(Failing):
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
         self._note("changed", repository, before, after)
-        files = self._repo(repository).files
-        if before not in files or after not in files:
+        repo = self._repo(repository)
+        at = after
+        while at and at != before:
+            at = repo.parents.get(at, "")
+        if not at or before not in repo.files or after not in repo.files:
             return None
-        old, new = files[before], files[after]
-        return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+        old, new = repo.files[before], repo.files[after]
+        found = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+        return found if len(found) < 300 else None
 
     def lacking(self, repository: Repository) -> list[str]:
         """What `GitHubHost.lacking` gives."""
