@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from deployer.environments import Kind
 from deployer.ledger import EnvironmentRecord
-from deployer.times import NEVER, Hours, duration, duration_text
+from deployer.times import NEVER, SEVERAL, Hours, duration, duration_text, night
 
 IDLE, NIGHT = "idle", "night"  # why an environment was taken down
 ASLEEP = "asleep"  # the state of one that the end of the sleeping hours brings back
@@ -37,12 +37,12 @@ def due(record: EnvironmentRecord, default: str, now: float) -> Act | None:
     """
     if not record.environment.startswith(f"{Kind.DEVELOPMENT}:"):
         return None
-    night = _night(record, now)
-    if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not night:
+    hours = _night(record, now)
+    if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
         return Act.WAKE
     if record.state not in _STANDING or now < record.aged_at + _AGAIN_SECONDS:
         return None
-    if night and used_at(record) < night[0] and record.kept_until <= now:
+    if hours and used_at(record) < hours[0] and record.kept_until <= now:
         return Act.SLEEP
     ends = expires_at(record, default, now)
     if record.warned_at and not _warned(record):
@@ -72,23 +72,31 @@ def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | N
 
 
 def lead(record: EnvironmentRecord, default: str) -> float:
-    """How long before its end people are warned, in seconds: a quarter of its time to live, at most a day."""
-    return min(_ttl(record, default) / 4, _LONGEST_LEAD)
+    """How long before its end people are warned, in seconds: as the repository wishes, at most half its time to live.
+
+    Without a wish it is a quarter of that time, at most a day.
+    """
+    ttl = _ttl(record, default)
+    return min(duration(record.warn), ttl / 2) if record.warn else min(ttl / 4, _LONGEST_LEAD)
 
 
 def asleep_until(record: EnvironmentRecord, now: float) -> float | None:
     """When an environment that sleeps is brought back; None if it does not sleep."""
-    night = _night(record, now)
-    return (night[1] if night else now) if record.state == ASLEEP else None
+    hours = _night(record, now)
+    return (hours[1] if hours else now) if record.state == ASLEEP else None
 
 
 def why(record: EnvironmentRecord, now: float) -> str:
     """Why an environment is taken down, and what brings it back, in words."""
     if record.aged == NIGHT:
         return f"it sleeps at {record.sleep} (sleep of deploy/deployer.yml); a push or deployer redeploy wakes it"
-    whose = "ttl of deploy/deployer.yml" if record.ttl else "DEPLOYER_TTL"
     idle = duration_text(now - used_at(record))
-    return f"idle for {idle} ({whose}); a push or deployer redeploy brings it back"
+    return f"idle for {idle} ({whose_ttl(record)}); a push or deployer redeploy brings it back"
+
+
+def whose_ttl(record: EnvironmentRecord) -> str:
+    """Where its time to live is set, in words."""
+    return "ttl of deploy/deployer.yml" if record.ttl else "DEPLOYER_TTL"
 
 
 def _ttl(record: EnvironmentRecord, default: str) -> float:
@@ -100,10 +108,10 @@ def _warned(record: EnvironmentRecord) -> bool:
 
 
 def _night(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:
-    """Begin and end of the sleeping hours that `now` is in."""
+    """Begin and end of the hours of sleep that `now` is in."""
     if not record.sleep:
         return None
     try:
-        return Hours.parse(record.sleep).around(now)
+        return night(map(Hours.parse, record.sleep.split(SEVERAL)), now)
     except ValueError:  # a zone that only another machine knows: then it does not sleep
         return None

@@ -211,7 +211,7 @@ class EnvironmentRecord(_Value):
         used_at: when it was last pushed to or deployed again, in epoch seconds.
         kept_at, kept_until: when a person last asked to keep it, and at least until when (epoch seconds). The ledger
             itself keeps these two: what stands in a record that is written does not count.
-        ttl, sleep: the repository's wishes for its age, as last applied; see `deployer.preferences`.
+        ttl, warn, sleep: the repository's wishes for its age, as last applied; see `deployer.preferences`.
         warned_at: when people were warned of its end (epoch seconds), 0 if they were not.
         aged, aged_at: why its age took it down, `idle` or `night`, and when that began (epoch seconds).
     """
@@ -241,6 +241,7 @@ class EnvironmentRecord(_Value):
     kept_at: float = 0
     kept_until: float = 0
     ttl: str = ""
+    warn: str = ""
     sleep: str = ""
     warned_at: float = 0
     aged: str = ""

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from deployer.refs import Ref
 from deployer.template import FOLDER, Document, UnreadableError, pick, read
-from deployer.times import Hours, duration
+from deployer.times import NEVER, SEVERAL, Hours, duration
 
 _STEM = "deployer"
 _BUCKETS = {True: "empty-buckets", False: "keep-buckets"}
 _FAILURES = ("retain", "force", "stop")
 _T = TypeVar("_T")
 _MOST_PATTERNS, _LONGEST_PATTERN = 100, 255
+_MOST_HOURS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Preferences:
         teardown: how its environments are taken down.
         regions: development environments go only there; empty for every region of the target.
         ttl: patterns of branches, each with how long their environments may be idle; the first that matches counts.
-        sleep: when development environments sleep, as `Hours` reads it; empty for never.
+        warn: likewise, how long before its end people are warned.
+        sleep: when development environments sleep, each part as `Hours` reads it; empty for never.
         branches: which of them have a development environment. The default branch always is staging.
         tags: which of them are deployed to production.
         paths: a push that changes none of these files is not deployed; `deploy/` always counts.
@@ -76,6 +78,7 @@ class Preferences:
     teardown: Teardown = Teardown()
     regions: tuple[str, ...] = ()
     ttl: tuple[tuple[str, str], ...] = ()
+    warn: tuple[tuple[str, str], ...] = ()
     sleep: str = ""
     branches: Patterns = Patterns()
     tags: Patterns = Patterns()
@@ -83,7 +86,11 @@ class Preferences:
 
     def ttl_of(self, branch: str) -> str:
         """How long this branch's environment may be idle, as `duration` reads it; empty for no wish."""
-        return next((text for pattern, text in self.ttl if fnmatchcase(branch, pattern)), "")
+        return _first(self.ttl, branch)
+
+    def warn_of(self, branch: str) -> str:
+        """How long before the end of this branch's environment people are warned; empty for no wish."""
+        return _first(self.warn, branch)
 
     def refuses(self, ref: Ref, *, development: bool) -> str:
         """Why a ref has no environment, in words; empty if it has.
@@ -168,18 +175,24 @@ def _regions(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str
     return tuple(dict.fromkeys(value))
 
 
-def _ttl(document: Document, value: Any, path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _lengths(document: Document, value: Any, path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Lengths of time by patterns of branches, or one for all."""
     given = value if isinstance(value, dict) else {"default": value}
     found = []
     for pattern, text in given.items():
         place = (*path, pattern) if isinstance(value, dict) else path
         if not isinstance(text, str):
-            raise _refused(document, place, "ttl is no length of time, such as 90m, 12h, 3d, 2w or never")
-        _accept(document, place, partial(duration, text))
+            never = " or never" if path[0] == "ttl" else ""
+            raise _refused(
+                document, place, f"{path[0]} is no length of time, such as 90m, 12h, 3d, 2w{never}"
+            )
+        seconds = _accept(document, place, partial(duration, text))
+        if seconds == NEVER and path[0] == "warn":
+            raise _refused(document, place, "warn is never; no environment ends without a warning")
         _patterns(document, [pattern], place)
         found.append((pattern, text.strip()))
     if len(found) > _MOST_PATTERNS:
-        raise _refused(document, path, f"ttl has more than {_MOST_PATTERNS} patterns")
+        raise _refused(document, path, f"{path[0]} has more than {_MOST_PATTERNS} patterns")
     # `default` is for those that no pattern matches, wherever it stands
     return tuple(
         (("*" if pattern == "default" else pattern), text) for pattern, text in sorted(found, key=_last)
@@ -190,18 +203,30 @@ def _last(pair: tuple[str, str]) -> bool:
     return pair[0] == "default"
 
 
+def _first(lengths: Iterable[tuple[str, str]], branch: str) -> str:
+    return next((text for pattern, text in lengths if fnmatchcase(branch, pattern)), "")
+
+
 def _sleep(document: Document, value: Any, path: tuple[str, ...]) -> str:
-    if not isinstance(value, dict) or not isinstance(value.get("hours"), str):
-        raise _refused(document, path, 'sleep is no mapping, such as {hours: "20:00-07:00"}')
-    for key, given in value.items():
-        _one_of(document, _SLEEP, *path, key)
-        if not isinstance(given, str):
-            raise _refused(document, (*path, key), f"{'.'.join((*path, key))} is no text")
-    _accept(document, (*path, "hours"), lambda: Hours.parse(value["hours"].replace(" ", "")))
-    zone = value.get("timezone", "UTC")
-    where = (*path, "timezone") if "timezone" in value else path
-    text = f"{value['hours'].replace(' ', '')} {zone}"
-    return _accept(document, where, lambda: Hours.parse(text)).text
+    given, zone, where = value, "", path
+    if isinstance(value, dict):
+        for key in value:
+            _one_of(document, _SLEEP, *path, key)
+        given, zone, where = value.get("hours"), value.get("timezone", "UTC"), (*path, "hours")
+    listed = given if isinstance(given, list) else [given]
+    if not 0 < len(listed) <= _MOST_HOURS or not all(isinstance(each, str) for each in [*listed, zone]):
+        text = (
+            'sleep is no text or list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: "20:00-07:00"}'
+        )
+        raise _refused(document, path, text)
+    if zone:
+        for each in listed:  # apart from the zone, so that the error names the line that is wrong
+            if _accept(document, where, partial(Hours.parse, each)).zone != "UTC":
+                raise _refused(document, where, "sleep.hours has a time zone; it belongs to sleep.timezone")
+    place = (*path, "timezone") if isinstance(value, dict) and "timezone" in value else where
+    return SEVERAL.join(
+        _accept(document, place, partial(Hours.parse, f"{each} {zone}".strip())).text for each in listed
+    )
 
 
 def _choice(document: Document, value: Any, path: tuple[str, ...]) -> Patterns:
@@ -240,7 +265,8 @@ _TEARDOWN: dict[str, tuple[Any, ...]] = {"empty_buckets": (True, False), "on_fai
 _KEYS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "teardown": _teardown,
     "regions": _regions,
-    "ttl": _ttl,
+    "ttl": _lengths,
+    "warn": _lengths,
     "sleep": _sleep,
     "branches": _choice,
     "tags": _choice,

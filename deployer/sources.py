@@ -48,7 +48,9 @@ class Sources:
             wishes = read_preferences(files)
             if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch, development=True)):
                 raise Settled(run.done(Outcome.SKIPPED, why_not))
-            run.record = run.record.but(ttl=wishes.ttl_of(branch.short), sleep=wishes.sleep)
+            run.record = run.record.but(
+                ttl=wishes.ttl_of(branch.short), warn=wishes.warn_of(branch.short), sleep=wishes.sleep
+            )
         return files
 
     def release(self, run: Run, files: Mapping[str, bytes]) -> Release:

@@ -32,6 +32,12 @@ def record(**fields: object) -> EnvironmentRecord:
         ({"ttl": "never"}, 30 * DAY, None),
         ({"ttl": "4h"}, 2.9 * HOUR, None),
         ({"ttl": "4h"}, 3 * HOUR, Act.WARN),
+        ({"warn": "2d"}, 0.9 * DAY, None),  # at most half of its time
+        ({"warn": "2d"}, 1.5 * DAY, Act.WARN),
+        ({"warn": "1h"}, 3 * DAY - 2 * HOUR, None),
+        ({"warn": "1h"}, 3 * DAY - HOUR, Act.WARN),
+        ({"warn": "1h", "warned_at": NOW + 3 * DAY}, 3 * DAY + 0.9 * HOUR, None),
+        ({"warn": "1h", "warned_at": NOW + 3 * DAY}, 3 * DAY + HOUR, Act.EXPIRE),
         ({"warned_at": NOW + 2.5 * DAY}, 3.1 * DAY, None),  # the warning came late, and has its time
         ({"warned_at": NOW + 2.5 * DAY}, 3.3 * DAY, Act.EXPIRE),
         ({"warned_at": NOW - DAY}, DAY, Act.CALM),  # it was used after the warning
@@ -54,6 +60,12 @@ def record(**fields: object) -> EnvironmentRecord:
         ({"sleep": "20:00-07:00", "state": "asleep", "aged": "night"}, 23 * HOUR, Act.WAKE),
         ({"sleep": "20:00-07:00", "state": "failed", "aged": "night"}, 23 * HOUR, Act.WAKE),
         ({"sleep": "20:00-07:00 Nowhere/At_All"}, 12 * HOUR, None),
+        # it is a Friday; 36 hours later Saturday evening
+        ({"sleep": "Mon-Thu 20:00-07:00"}, 12 * HOUR, None),
+        ({"sleep": "Mon-Thu 20:00-07:00; Fri 20:00-Mon 07:00"}, 36 * HOUR, Act.SLEEP),
+        ({"sleep": "Fri 20:00-Mon 07:00", "used_at": NOW + 30 * HOUR}, 36 * HOUR, None),  # on the weekend
+        ({"sleep": "Fri 20:00-Mon 07:00", "state": "asleep", "aged": "night"}, 48 * HOUR, None),
+        ({"sleep": "Fri 20:00-Mon 07:00", "state": "asleep", "aged": "night"}, 71 * HOUR, Act.WAKE),
     ],
 )  # fmt: skip
 def test_what_an_age_asks_for(fields: dict[str, object], later: float, act: Act | None) -> None:

@@ -29,7 +29,11 @@ def test_a_file_is_read(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("\nteardwon: {}", 2, "teardwon is not known; there are teardown, regions, ttl, sleep, branches"),
+        (
+            "\nteardwon: {}",
+            2,
+            "teardwon is not known; there are teardown, regions, ttl, warn, sleep, branches",
+        ),
         ("teardown:\n  bucket: 1", 2, "teardown.bucket is not known; there are empty_buckets, on_failure"),
         ("teardown: yes", 1, "no mapping"),
         ("teardown:\n  empty_buckets: 1", 2, "none of true, false"),
@@ -40,9 +44,25 @@ def test_a_file_is_read(name: str) -> None:
         ("ttl: soon", 1, "ttl: 'soon' is no length of time"),
         ("ttl:\n  default: 3d\n  release/*: 1y", 3, "ttl.release/*: '1y' is no length of time"),
         ("ttl: [3d]", 1, "ttl is no length of time"),
-        ("sleep: 20:00-07:00", 1, "sleep is no mapping, such as {hours: "),
-        ("sleep:\n  timezone: UTC", 1, "sleep is no mapping, such as {hours: "),
-        ("sleep:\n  hours: 8-6", 2, "sleep.hours: '8-6' is no part of a day, such as 20:00-07:00"),
+        ("warn: 2", 1, "warn is no length of time, such as 90m, 12h, 3d, 2w"),
+        ("warn:\n  default: 1d\n  x: never", 3, "warn is never; no environment ends without a warning"),
+        ("warn:\n  x: soon", 2, "warn.x: 'soon' is no length of time"),
+        (
+            "sleep: 20",
+            1,
+            'sleep is no text or list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: ',
+        ),
+        ("sleep: []", 1, "sleep is no text or list"),
+        ("sleep: ['20:00-07:00', 3]", 1, "sleep is no text or list"),
+        ("sleep:\n  timezone: UTC", 1, "sleep is no text or list"),
+        ("sleep: Mo-Fr 20:00-07:00", 1, "sleep: 'Mo-Fr 20:00-07:00' is no part of a day or week"),
+        ("sleep: 20:00-07:00 Mars", 1, "sleep: 'Mars' is no time zone"),
+        ("sleep:\n  hours: 8-6", 2, "sleep.hours: '8-6' is no part of a day or week, such as 20:00-07:00"),
+        (
+            "sleep:\n  hours: 8:00-6:00 Asia/Tokyo",
+            2,
+            "sleep.hours has a time zone; it belongs to sleep.timezone",
+        ),
         ("sleep:\n  hours: 8:00-6:00\n  timezone: Mars", 3, "sleep.timezone: 'Mars' is no time zone"),
         ("sleep:\n  hours: 8:00-6:00\n  days: 3", 3, "sleep.days is not known; there are hours, timezone"),
         ("branches:\n  only: x", 2, "branches.only is not known; there are include, exclude"),
@@ -100,8 +120,28 @@ def test_a_single_ttl_is_for_all_and_none_is_no_wish() -> None:
     assert read_preferences({"deployer.yml": b"ttl: {a*: 3d}"}).ttl_of("x") == ""
 
 
-def test_sleep_is_read() -> None:
-    assert read_preferences({"deployer.yml": AGEING}).sleep == "20:00-07:00 Europe/Berlin"
+def test_a_warning_may_come_sooner_for_some_branches() -> None:
+    wishes = read_preferences({"deployer.yml": b"warn: {default: 12h, 'release/*': 3d}"})
+    assert (wishes.warn_of("release/1"), wishes.warn_of("x")) == ("3d", "12h")
+    assert read_preferences({"deployer.yml": b"warn: 2d"}).warn_of("x") == "2d"
+    assert read_preferences({}).warn_of("x") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "sleep"),
+    [
+        ("{hours: 20:00 - 07:00, timezone: Europe/Berlin}", "20:00-07:00 Europe/Berlin"),
+        ("{hours: [20:00-07:00, 'Sat 0:00 - Mon 7:00']}", "20:00-07:00 UTC; Sat 00:00-Mon 07:00 UTC"),
+        ("20:00-07:00", "20:00-07:00 UTC"),
+        ('"mon - fri 20:00-07:00 Europe/Berlin"', "Mon-Fri 20:00-07:00 Europe/Berlin"),
+        (
+            "[Mon-Thu 20:00-7:00 UTC, Fri 20:00-Mon 7:00 UTC]",
+            "Mon-Thu 20:00-07:00 UTC; Fri 20:00-Mon 07:00 UTC",
+        ),
+    ],
+)
+def test_sleep_is_read(text: str, sleep: str) -> None:
+    assert read_preferences({"deployer.yml": f"sleep: {text}".encode()}).sleep == sleep
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.times import NEVER, Hours, duration, duration_text
+from deployer.times import NEVER, Hours, duration, duration_text, night
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -93,6 +93,69 @@ def test_hours_of_a_day(hours: str, now: tuple[int, ...], night: tuple[tuple[int
     )
 
 
+BERLIN = "Europe/Berlin"
+WORKDAYS, WEEKEND = "Mon-Fri 20:00-07:00", "Fri 20:00-Mon 07:00"  # 2026-03-02 is a Monday
+
+
+@pytest.mark.parametrize(
+    ("texts", "now", "night_"),
+    [
+        ([WORKDAYS], (2026, 3, 2, 6), None),  # Sunday's night is none of them
+        ([WORKDAYS], (2026, 3, 2, 20), ((2026, 3, 2, 20), (2026, 3, 3, 7))),
+        (
+            [WORKDAYS],
+            (2026, 3, 7, 6),
+            ((2026, 3, 6, 20), (2026, 3, 7, 7)),
+        ),  # Friday's, which ends on Saturday
+        ([WORKDAYS], (2026, 3, 7, 21), None),
+        (["Mon-Thu,Sun 20:00-07:00"], (2026, 3, 2, 6), ((2026, 3, 1, 20), (2026, 3, 2, 7))),
+        (["Sat-Mon 9:00-17:00"], (2026, 3, 2, 9), ((2026, 3, 2, 9), (2026, 3, 2, 17))),
+        (["Sat-Mon 9:00-17:00"], (2026, 3, 3, 9), None),
+        ([WEEKEND], (2026, 3, 6, 19, 59), None),
+        ([WEEKEND], (2026, 3, 8, 12), ((2026, 3, 6, 20), (2026, 3, 9, 7))),
+        ([WEEKEND], (2026, 3, 9, 7), None),
+        ([WEEKEND], (2026, 3, 29, 12), ((2026, 3, 27, 20), (2026, 3, 30, 7))),  # the clocks are changed in it
+        ([WEEKEND], (2026, 10, 25, 2, 30), ((2026, 10, 23, 20), (2026, 10, 26, 7))),
+        (["Mon 09:00-Mon 07:00"], (2026, 3, 8, 12), ((2026, 3, 2, 9), (2026, 3, 9, 7))),  # all but two hours
+        (["Mon 09:00-Mon 07:00"], (2026, 3, 9, 8), None),
+        (["Sat 00:00-Sun 00:00"], (2026, 3, 7, 23, 59), ((2026, 3, 7, 0), (2026, 3, 8, 0))),
+        # what overlaps or follows on is one night
+        ([WORKDAYS, "Sat 00:00-Mon 07:00"], (2026, 3, 6, 21), ((2026, 3, 6, 20), (2026, 3, 9, 7))),
+        ([WORKDAYS, "Sat 00:00-Mon 07:00"], (2026, 3, 8, 21), ((2026, 3, 6, 20), (2026, 3, 9, 7))),
+        ([WORKDAYS, "Sat 07:00-Mon 07:00"], (2026, 3, 8, 21), ((2026, 3, 6, 20), (2026, 3, 9, 7))),
+        ([WORKDAYS, "Sat 08:00-Mon 07:00"], (2026, 3, 8, 21), ((2026, 3, 7, 8), (2026, 3, 9, 7))),
+    ],
+)
+def test_hours_of_a_week(
+    texts: list[str], now: tuple[int, ...], night_: tuple[tuple[int, ...], tuple[int, ...]] | None
+) -> None:
+    found = night([Hours.parse(f"{each} {BERLIN}") for each in texts], at(BERLIN, *now))
+    assert found == (night_ and tuple(at(BERLIN, *each) for each in night_))
+
+
+def test_hours_that_never_end_are_still_told() -> None:
+    found = night(map(Hours.parse, ("00:00-12:00", "12:00-00:00")), at("UTC", 2026, 3, 3, 1))
+    assert found is not None
+    assert found[0] < at("UTC", 2026, 3, 3, 1) < found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (" mon - FRI 20:00 - 7:00  Etc/GMT-3 ", "Mon-Fri 20:00-07:00 Etc/GMT-3"),
+        ("Sun,Mon,Tue,Thu 20:00-07:00", "Mon-Tue,Thu,Sun 20:00-07:00 UTC"),
+        ("Fri-Mon 20:00-07:00", "Mon,Fri-Sun 20:00-07:00 UTC"),
+        ("Fri 20:00-Sat 07:00", "Fri 20:00-07:00 UTC"),
+        ("Fri 07:00-Sat 20:00", "Fri 07:00-Sat 20:00 UTC"),
+        ("Mon 09:00-Mon 07:00", "Mon 09:00-Mon 07:00 UTC"),
+        ("Mon 09:00-Mon 09:00", "Mon 09:00-Mon 09:00 UTC"),
+    ],
+)
+def test_days_are_read_as_people_write_them(text: str, read: str) -> None:
+    assert Hours.parse(text).text == read
+    assert Hours.parse(read) == Hours.parse(text)
+
+
 def test_a_night_is_shorter_or_longer_when_the_clocks_are_changed() -> None:
     hours = Hours.parse("20:00-07:00 Europe/Berlin")
     lengths = []
@@ -110,6 +173,10 @@ def test_without_a_zone_it_is_utc() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("Mon-Fri 20:00-Mon 07:00", "no part of a day or week"),
+        ("Mo 20:00-07:00", "no part of a day or week"),
+        ("Mon- 20:00-07:00", "no part of a day or week"),
+        ("Mon 20:00-20:00", "begins when it ends"),
         ("20-7", "no part of a day"),
         ("20:00", "no part of a day"),
         ("24:00-07:00", "no part of a day"),
