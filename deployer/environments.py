@@ -114,6 +114,13 @@ class Environment:
         return f"{slug[: NAME_LIMIT - _HASH_LENGTH - 1].rstrip('-')}-{digest}"
 
     @property
+    def name(self) -> str:
+        """What people call it and type; a branch that is called like another environment goes by its full ref."""
+        if self.branch is None:
+            return str(self.kind)
+        return self.branch.name if self.branch.short in set(Kind) else self.branch.short
+
+    @property
     def tags(self) -> dict[str, str]:
         """The tags that say whose a stack is. A stack without every one of them is never touched."""
         return {

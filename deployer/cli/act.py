@@ -13,7 +13,6 @@ from deployer.cli.common import (
     RepositoryType,
     ShaType,
     json_option,
-    name_of,
     short,
     unknown_environment,
     wired,
@@ -302,4 +301,4 @@ def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool)
         )
         return
     click.echo(f"{what} of {environment} queued as {goal}")
-    output.note(f"follow it: deployer why {environment.repository} {name_of(environment)}")
+    output.note(f"follow it: deployer why {environment.repository} {environment.name}")

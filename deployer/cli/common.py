@@ -99,14 +99,7 @@ def short(repository: Repository, key: str) -> str:
         environment = Environment.from_key(repository, key)
     except PayloadError:
         return key
-    return name_of(environment)
-
-
-def name_of(environment: Environment) -> str:
-    """What people call an environment; a branch that is called like another one goes by its full ref."""
-    if environment.branch is None:
-        return str(environment.kind)
-    return environment.branch.name if environment.branch.short in set(Kind) else environment.branch.short
+    return environment.name
 
 
 def keys_of(lane: Lane) -> list[str]:

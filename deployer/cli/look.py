@@ -13,7 +13,6 @@ from deployer.cli.common import (
     RepositoryType,
     in_lane_only,
     json_option,
-    name_of,
     short,
     wired,
 )
@@ -157,7 +156,7 @@ def _record(
 
 def _tell_record(record: EnvironmentRecord, config: "Config") -> None:
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
-    output.heading(f"{record.repository} {name_of(environment)} ({environment.kind})")
+    output.heading(f"{record.repository} {environment.name} ({environment.kind})")
     when = output.ago(record.updated_at)
     output.facts(
         {
@@ -316,7 +315,7 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
         rows = [
             [
                 orphan.environment.repository,
-                name_of(orphan.environment),
+                orphan.environment.name,
                 "\n".join(stack.name for stack in orphan.stacks),
                 "\n".join(stack.arn.split(":")[3] for stack in orphan.stacks if stack.arn.count(":") > 3),
                 _due(due),
