@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, jsonify, request
 
 from sandbox.github import payloads, shapes
+from sandbox.github.api_talk import commit_comments
 from sandbox.github.git import GitError
 from sandbox.github.hub import BadNameError, Hub, Repository
 from sandbox.github.lookup import Lookup
@@ -106,6 +107,8 @@ def _add_commits(pages: Blueprint, hub: Hub, look: Lookup) -> None:
             return _combined(hub, repo, look.commit(repo, decoded(wanted.removesuffix("/status"))))
         if wanted.endswith("/statuses"):
             return _statuses(hub, repo, look.commit(repo, decoded(wanted.removesuffix("/statuses"))))
+        if wanted.endswith("/comments"):
+            return commit_comments(hub, look, repo)
         sha = look.commit(repo, decoded(wanted))
         if request.accept_mimetypes.best in {"application/vnd.github.sha", "application/vnd.github.v3.sha"}:
             return Response(sha, mimetype="application/vnd.github.sha")

@@ -35,7 +35,17 @@ def blueprint(hub: Hub) -> Blueprint:
         heads = [_head(hub, repo, ref) for ref in look.branches(repo)]
         heads.sort(key=lambda head: head["name"] != repo.default_branch)
         tags = [_head(hub, repo, ref) for ref in look.tags(repo)]
-        return render_template("repository.html", repo=repo, branches=heads, tags=tags, root=shapes.root())
+        pulls = hub.store.pulls(repo.id)[::-1]
+        return render_template(
+            "repository.html", repo=repo, branches=heads, tags=tags, pulls=pulls, root=shapes.root()
+        )
+
+    @pages.get("/<owner>/<name>/pull/<int:number>")
+    def pull(owner: str, name: str, number: int) -> str:
+        repo = find(owner, name)
+        row = hub.store.pull(repo.id, number) or abort(404)
+        said = hub.store.comments(repo.id, f"pull {row['id']}")
+        return render_template("pull.html", repo=repo, pull=row, comments=said)
 
     @pages.get("/<owner>/<name>/commit/<sha>")
     def commit(owner: str, name: str, sha: str) -> str:
@@ -51,6 +61,7 @@ def blueprint(hub: Hub) -> Blueprint:
             files=files,
             latest=shapes.latest(rows),
             history=rows,
+            comments=hub.store.comments(repo.id, full),
             state=_state(rows),
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sandbox.github import api, api_git, api_graphql, api_hooks, payloads, shapes
+from sandbox.github import api, api_git, api_graphql, api_hooks, api_talk, payloads, shapes
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import error, raw_path
@@ -64,6 +64,7 @@ def install(app: Flask, hub: Hub) -> Calls:
     api.add_routes(pages, hub, look)
     api_git.add_routes(pages, hub, look)
     api_hooks.add_routes(pages, hub, look)
+    api_talk.add_routes(pages, hub, look)
 
     @pages.get("/rate_limit")
     def rate_limit() -> Response:

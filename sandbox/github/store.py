@@ -65,6 +65,25 @@ CREATE TABLE IF NOT EXISTS former_names (
   full_name TEXT PRIMARY KEY COLLATE NOCASE,
   repository_id INTEGER NOT NULL REFERENCES repositories (id)
 );
+CREATE TABLE IF NOT EXISTS pulls (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  repository_id INTEGER NOT NULL REFERENCES repositories (id),
+  number INTEGER NOT NULL,
+  head TEXT NOT NULL,
+  base TEXT NOT NULL,
+  title TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'open',
+  created_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS comments (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  repository_id INTEGER NOT NULL REFERENCES repositories (id),
+  place TEXT NOT NULL,
+  login TEXT NOT NULL,
+  body TEXT NOT NULL,
+  created_at TEXT NOT NULL,
+  updated_at TEXT NOT NULL
+);
 CREATE INDEX IF NOT EXISTS deliveries_by_guid ON deliveries (guid);
 CREATE INDEX IF NOT EXISTS deliveries_by_repository ON deliveries (repository_id);
 """
@@ -230,6 +249,52 @@ class Store:
         """Enter a status of a commit."""
         row_id = self._insert("statuses", repository_id=repository_id, sha=sha, created_at=now(), **values)
         return self._all("SELECT * FROM statuses WHERE id = ?", (row_id,))[0]
+
+    # Pull requests, and what people say
+
+    def pulls(self, repository_id: int) -> list[Row]:
+        """A repository's pull requests, oldest first."""
+        return self._all("SELECT * FROM pulls WHERE repository_id = ? ORDER BY number", (repository_id,))
+
+    def pull(self, repository_id: int, number: int) -> Row | None:
+        """One pull request."""
+        sql = "SELECT * FROM pulls WHERE repository_id = ? AND number = ?"
+        return self._one(sql, (repository_id, number))
+
+    def add_pull(self, repository_id: int, **values: Any) -> Row:
+        """Enter a pull request."""
+        with self._lock:
+            number = len(self.pulls(repository_id)) + 1
+            row_id = self._insert(
+                "pulls", repository_id=repository_id, number=number, created_at=now(), **values
+            )
+        return self._all("SELECT * FROM pulls WHERE id = ?", (row_id,))[0]
+
+    def update_pull(self, pull_id: int, **values: Any) -> None:
+        """Change a pull request's state or title."""
+        if values:
+            self._update("pulls", pull_id, **values)
+
+    def comments(self, repository_id: int, place: str | None = None) -> list[Row]:
+        """Comments, oldest first; if given, of one place: a commit's SHA, or `pull` and the id of a pull request."""
+        sql = "SELECT * FROM comments WHERE repository_id = ?1 AND (?2 IS NULL OR place = ?2) ORDER BY id"
+        return self._all(sql, (repository_id, place))
+
+    def comment(self, repository_id: int, comment_id: int) -> Row | None:
+        """One comment."""
+        sql = "SELECT * FROM comments WHERE repository_id = ? AND id = ?"
+        return self._one(sql, (repository_id, comment_id))
+
+    def add_comment(self, repository_id: int, place: str, login: str, body: str) -> Row:
+        """Enter a comment."""
+        values = {"place": place, "login": login, "body": body, "created_at": now(), "updated_at": now()}
+        row_id = self._insert("comments", repository_id=repository_id, **values)
+        return self._all("SELECT * FROM comments WHERE id = ?", (row_id,))[0]
+
+    def update_comment(self, comment_id: int, body: str) -> Row:
+        """Change what a comment says."""
+        self._update("comments", comment_id, body=body, updated_at=now())
+        return self._all("SELECT * FROM comments WHERE id = ?", (comment_id,))[0]
 
     # Deliveries
 
