@@ -99,8 +99,13 @@ def whose_ttl(record: EnvironmentRecord) -> str:
     return "ttl of deploy/deployer.yml" if record.ttl else "DEPLOYER_TTL"
 
 
+def ttl_text(record: EnvironmentRecord, default: str) -> str:
+    """Its time to live, in words."""
+    return record.ttl or default
+
+
 def _ttl(record: EnvironmentRecord, default: str) -> float:
-    return duration(record.ttl or default)
+    return duration(ttl_text(record, default))
 
 
 def _warned(record: EnvironmentRecord) -> bool:

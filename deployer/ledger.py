@@ -213,6 +213,8 @@ class EnvironmentRecord(_Value):
             itself keeps these two: what stands in a record that is written does not count.
         ttl, warn, sleep: the repository's wishes for its age, as last applied; see `deployer.preferences`.
         warned_at: when people were warned of its end (epoch seconds), 0 if they were not.
+        notice: the comments that warn of its end, until they say something that stays true: their ids as `comments`,
+            when they were written as `at`, and whether they say that it was taken down as `down`.
         aged, aged_at: why its age took it down, `idle` or `night`, and when that began (epoch seconds).
     """
 
@@ -244,6 +246,7 @@ class EnvironmentRecord(_Value):
     warn: str = ""
     sleep: str = ""
     warned_at: float = 0
+    notice: dict[str, Any] = field(default_factory=dict)
     aged: str = ""
     aged_at: float = 0
     region: str = ""

@@ -123,6 +123,31 @@ class Host(Protocol):
             PermanentError: GitHub will not, since it is too old or deployer has no right to it.
         """
 
+    def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
+        """Say something where people look at a branch: on its open pull requests, or on a commit where there is none.
+
+        What deployer has said there before, under the same first line, is replaced.
+
+        Args:
+            repository: where.
+            branch: whose pull requests.
+            sha: the commit.
+            text: Markdown, whose first line is told apart by nobody else's.
+
+        Returns:
+            What `change_comment` knows the comments by.
+
+        Raises:
+            RightsError: deployer may not.
+        """
+
+    def change_comment(self, repository: Repository, comment: str, text: str) -> None:
+        """Replace what a comment says.
+
+        Raises:
+            RightsError: deployer may not, or it is gone.
+        """
+
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
         """See that a webhook delivers JSON to this address; says whether it was `created`, `updated` or `unchanged`.
 

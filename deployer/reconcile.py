@@ -117,13 +117,17 @@ class Reconciler:
             Task.NOTIFY: self._executions.notify,
         }
         try:
-            return tasks[work.task](run)
+            verdict = tasks[work.task](run)
         except Settled as settled:
-            return settled.verdict
+            verdict = settled.verdict
         except PermanentError as error:
             if work.task == Task.PROVISION:  # what was refused has no place yet
                 run.record = run.record.but(region="")
-            return self._reporter.failed(run, str(error))
+            verdict = self._reporter.failed(run, str(error))
+        if isinstance(verdict, Done) and verdict.record:
+            record = self._reporter.correct(environment, verdict.record, self._options.ttl)
+            verdict = replace(verdict, record=record)
+        return verdict
 
     def _heard(self) -> bool:
         return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
@@ -267,12 +271,13 @@ class Reconciler:
                 run.note("deleting", reason=why(record, now))
                 return False
             case Act.WARN:
-                branch = run.environment.branch.short if run.environment.branch else ""
                 text = (
                     f"will be taken down in {duration_text(lead(record, self._options.ttl))} if it stays unused; "
-                    f"push, or: deployer keep {run.repository} {branch}"
+                    f"push, or: deployer keep {run.repository} {run.environment.name}"
                 )
-                run.record = record.but(warned_at=now)
+                run.record = self._reporter.warn(
+                    run.environment, record.but(warned_at=now), self._options.ttl
+                )
             case Act.CALM:
                 text = "is used again and stays"
                 run.record = record.but(warned_at=0)

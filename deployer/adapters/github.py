@@ -60,6 +60,7 @@ _KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was
 _KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
 _PAGES = 500
+_MOST_PULLS = 10  # of one branch, that are told of its end
 # A page of each; the second page of one comes without the other.
 _FACTS = """
 query($owner: String!, $name: String!, $heads: Boolean!, $tags: Boolean!, $afterHead: String, $afterTag: String) {
@@ -333,6 +334,74 @@ class GitHubHost:
         ):
             self._ask_hook(repository, delivery.hook, "POST", f"/{delivery.id}/attempts")
 
+    def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
+        """Say something on a branch's open pull requests, or on a commit where there is none.
+
+        A call for the pull requests, and two for each place; more where many comments are there already. For pull
+        requests that takes *pull requests: write*; a comment on a commit takes *contents: read* only, but to change
+        it later *contents: write*, which deployer has no other need of.
+
+        Raises:
+            RightsError: the token or the App may not.
+        """
+        doing = f"commenting on {branch} of {repository}"
+        with _translated(doing, repository), _rights("pull requests: write"):
+            pulls = self._open_pulls(repository, branch)
+            places = [f"/issues/{number}/comments" for number in pulls] or [f"/commits/{sha}/comments"]
+            return [self._say(repository, place, text) for place in places]
+
+    def change_comment(self, repository: Repository, comment: str, text: str) -> None:
+        """Replace what a comment says. One call.
+
+        Raises:
+            RightsError: the token or the App may not, or the comment is gone.
+        """
+        needed = "pull requests: write" if comment.startswith("issues/") else "contents: write"
+        with _translated(f"changing {comment} of {repository}", repository), _rights(needed):
+            self._written(repository, "PATCH", f"/{comment}", {"body": text})
+
+    def _open_pulls(self, repository: Repository, branch: Ref) -> list[int]:
+        query = {"state": "open", "head": f"{repository.owner}:{branch.short}", "per_page": _MOST_PULLS}
+        # a branch of a fork may bear the same name, and GitHub overlooks a head that it cannot read
+        return [
+            int(each["number"])
+            for each in self._get(repository, "/pulls", query)
+            if each["head"]["ref"] == branch.short
+            and (each["head"]["repo"] or {}).get("id") == each["base"]["repo"]["id"]
+        ]
+
+    def _say(self, repository: Repository, place: str, text: str) -> str:
+        """Change our comment in a place, or write one."""
+        kind = "issues/comments" if place.startswith("/issues/") else "comments"
+        first = text.partition("\n")[0]
+        alike = [each for each in self._pages(repository, place) if _first_line(each["body"]) == first]
+        # anybody can write that line
+        mine = [each for each in alike if each["user"] and each["user"]["login"] == self._login(repository)]
+        if mine:
+            self._written(repository, "PATCH", f"/{kind}/{mine[0]['id']}", {"body": text})
+            return f"{kind}/{mine[0]['id']}"
+        return f"{kind}/{self._written(repository, 'POST', place, {'body': text})['id']}"
+
+    def _written(self, repository: Repository, verb: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        for _ in range(2):
+            _, answer = self._ask(repository, verb, path, body)
+            if isinstance(answer, dict) and "id" in answer:
+                return answer
+            self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
+        raise TransientError(f"GitHub did not take a comment of {repository}")
+
+    def _login(self, repository: Repository) -> str:
+        """Who GitHub says has written what we write. One call, once in each thread."""
+        state = self._state()
+        if "login" not in state:
+            if self._app_id:
+                requester, path = self._app_requester(), "/app"
+            else:
+                requester, path = self._client(repository).requester, "/user"
+            told = self._attempts()(lambda: requester.requestJsonAndCheck("GET", path))[1]
+            state["login"] = f"{told['slug']}[bot]" if self._app_id else str(told["login"])
+        return str(state["login"])
+
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
         """See that a webhook delivers here: `created`, `updated` or `unchanged` but for the secret. Two calls.
 
@@ -367,11 +436,15 @@ class GitHubHost:
         """Ask about deliveries: as the App itself, where it is the App's webhook."""
         if hook:
             return self._ask(repository, verb, f"/hooks/{hook}/deliveries{path}", query=query)
-        requester = GithubIntegration(
-            auth=Auth.AppAuth(self._app_id, self._private_key), **self._options()
-        ).requester
+        requester = self._app_requester()
         url = f"/app/hook/deliveries{path}"
         return self._attempts()(lambda: requester.requestJsonAndCheck(verb, url, parameters=query))
+
+    def _app_requester(self) -> Requester:
+        """Asks as the App itself, not as one of its installations."""
+        return GithubIntegration(
+            auth=Auth.AppAuth(self._app_id, self._private_key), **self._options()
+        ).requester
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
         """The files in which a commit differs from an earlier one, renamed ones by both names; None where unknown.
@@ -635,6 +708,10 @@ def _rights(needed: str) -> Iterator[None]:
         raise RightsError(
             f"GitHub answers {error.status} ({said}); give deployer's token or App the right {needed}"
         ) from error
+
+
+def _first_line(text: Any) -> str:
+    return str(text or "").partition("\n")[0].rstrip()  # what people edit on its pages ends in CR LF
 
 
 def _attempt(hook: int, told: dict[str, Any]) -> HookDelivery:

@@ -50,6 +50,8 @@ class Kit(Protocol):
     def rename(self, name: str) -> Repository: ...
     def change(self, **fields: bool) -> None: ...
     def missed(self, sha: str) -> None: ...
+    def open_pull(self, branch: str) -> None: ...
+    def said(self) -> list[str]: ...
 
 
 class DoubleKit:
@@ -95,6 +97,12 @@ class DoubleKit:
     def missed(self, sha: str) -> None:
         payload = {"after": sha, "repository": {"full_name": self.repository.full_name}}
         self.fake.note_delivery(self.repository, "g-1", "push", payload, time.time())
+
+    def open_pull(self, branch: str) -> None:
+        self.fake.open_pull(self.repository, branch)
+
+    def said(self) -> list[str]:
+        return list(self.fake.said.values())
 
     def _id(self) -> str:
         self._number += 1
@@ -157,6 +165,17 @@ class SandboxKit:
 
     def missed(self, sha: str) -> None:
         """The server's webhooks meet nobody at all."""
+
+    def open_pull(self, branch: str) -> None:
+        self.server.hub.store.add_pull(self._row(), head=branch, base="main", title=branch)
+
+    def said(self) -> list[str]:
+        return [row["body"] for row in self.server.hub.store.comments(self._row())]
+
+    def _row(self) -> int:
+        repo = self.server.hub.get(self.repository.full_name)
+        assert repo is not None
+        return repo.id
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
@@ -441,6 +460,105 @@ def test_every_page_of_deliveries_is_read_as_far_back_as_asked(sandbox: SandboxK
     } == {f"g-{number}" for number in range(240, 250)}
 
 
+# --- comments ---
+
+FEATURE = Ref.of_branch("feature/ü#1")
+MARK = "<!-- deployer: x -->"
+
+
+def test_what_is_said_of_a_branch_stands_on_its_pull_requests_and_is_replaced(kit: Kit) -> None:
+    sha = kit.commit(FEATURE.name, {}, "1")
+    kit.commit("refs/heads/main", {}, "2")
+    kit.open_pull("main")
+    kit.open_pull(FEATURE.short)
+    kit.open_pull(FEATURE.short)
+
+    first = kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\n\nit ends")
+    again = kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\n\nit ends soon")
+    assert (len(first), first) == (2, again)
+    assert kit.said() == [f"{MARK}\n\nit ends soon"] * 2
+    kit.host.change_comment(kit.repository, first[1], f"{MARK}\n\nit stays")
+    assert sorted(kit.said()) == [f"{MARK}\n\nit ends soon", f"{MARK}\n\nit stays"]
+
+
+def test_without_a_pull_request_it_stands_on_the_commit(kit: Kit) -> None:
+    sha = kit.commit(FEATURE.name, {}, "1")
+    (comment,) = kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\nit ends")
+    assert kit.said() == [f"{MARK}\nit ends"]
+    assert kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\nit ends soon") == [comment]
+    assert kit.said() == [f"{MARK}\nit ends soon"]
+    kit.host.change_comment(kit.repository, comment, f"{MARK}\nit stays")
+    assert kit.said() == [f"{MARK}\nit stays"]
+
+
+def test_a_comment_that_is_not_there_cannot_be_changed(kit: Kit) -> None:
+    kit.commit("refs/heads/main", {}, "1")
+    for comment in ("issues/comments/999999", "comments/999999"):
+        with pytest.raises(RightsError, match="write"):
+            kit.host.change_comment(kit.repository, comment, "x")
+
+
+def test_a_repository_that_cannot_be_seen_takes_no_comment(sandbox: SandboxKit) -> None:
+    sha = sandbox.commit("refs/heads/main", {}, "1")
+    sandbox.change(hidden=True)
+    with pytest.raises(RightsError, match="pull requests: write"):
+        sandbox.host.comment(sandbox.repository, MAIN, sha, "x")
+
+
+def test_what_others_say_is_never_changed_and_a_closed_pull_request_is_left_alone(
+    sandbox: SandboxKit,
+) -> None:
+    sha, store, row = sandbox.commit(FEATURE.name, {}, "1"), sandbox.server.hub.store, sandbox._row()
+    sandbox.open_pull(FEATURE.short)
+    store.add_comment(row, sha, "mallory", f"{MARK}\nmine")
+    store.add_comment(row, sha, "octocat", f"something else\n{MARK}")
+    store.update_pull(store.pulls(row)[0]["id"], state="closed")
+
+    with sandbox.calls() as calls:
+        sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends")
+    others = [f"{MARK}\nmine", f"something else\n{MARK}"]
+    assert sandbox.said() == [*others, f"{MARK}\nit ends"]
+    commit = f"/commits/{sha}/comments"
+    assert calls == ["GET /pulls", f"GET {commit}", "GET /api/v3/user", f"POST {commit}"]
+    with sandbox.calls() as calls:
+        sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends soon")
+    assert [each.split("/")[1] for each in calls] == ["pulls", "commits", "comments"]
+    assert sandbox.said() == [*others, f"{MARK}\nit ends soon"]
+
+
+def test_a_fork_s_pull_request_is_another_branch_s() -> None:
+    def side(repository: int) -> dict[str, Any]:
+        return {"ref": "x", "repo": {"id": repository}}
+
+    wrote = list[str]()
+
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path.startswith("/repos/acme/shop/pulls?"):
+            forks = [{"number": 1, "head": side(2), "base": side(1)}]
+            gone = [{"number": 2, "head": side(1) | {"repo": None}, "base": side(1)}]
+            other = [{"number": 3, "head": side(1) | {"ref": "y"}, "base": side(1)}]
+            return 200, {}, forks + gone + other
+        if method == "POST":
+            wrote.append(path)
+            return 201, {}, {"id": 7}
+        return 200, {}, []
+
+    with scripted(answer) as url:
+        host = GitHubHost("token", api_url=url)
+        assert host.comment(Repository("acme", "shop"), Ref.of_branch("x"), "a" * 40, "x") == ["comments/7"]
+    assert wrote == [f"/repos/acme/shop/commits/{'a' * 40}/comments"]
+
+
+def test_a_missing_right_to_comment_is_told_by_its_name() -> None:
+    refusal = (403, {}, {"message": "Resource not accessible by integration"})
+    with scripted(lambda *_: refusal) as url:
+        host = GitHubHost("token", api_url=url)
+        with pytest.raises(RightsError, match="pull requests: write"):
+            host.comment(Repository("acme", "shop"), MAIN, "a" * 40, "x")
+        with pytest.raises(RightsError, match="contents: write"):
+            host.change_comment(Repository("acme", "shop"), "comments/7", "x")
+
+
 # --- files ------------------------------------------------------------------------------------------------------
 
 
@@ -700,7 +818,7 @@ def scripted(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[s
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _answer  # noqa: N815
+        do_GET = do_POST = do_PATCH = _answer  # noqa: N815
 
         def log_message(self, *_said: object) -> None: ...
 

@@ -29,6 +29,7 @@ class _Repo:
     messages: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit to path and content
     made: dict[str, float] = field(default_factory=dict)  # object to when it was made
+    pulls: list[Ref] = field(default_factory=list)  # the branches that have an open pull request
     parents: dict[str, str] = field(default_factory=dict)  # commit to the one that it was made from
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
 
@@ -42,6 +43,8 @@ class FakeHost(Failing):
         hooks: the webhook of each repository, by its key: its address, secret and events.
         log: every attempt at a delivery and what it bears, oldest first.
         hook_rights: whether webhooks may be read and written.
+        said: every comment's text, by (repository, its id), in the order of their coming.
+        comment_rights: whether comments may be written; `edit_rights` whether they may be changed.
         posted: every status in the order of its coming, as (repository, commit, status).
     """
 
@@ -54,6 +57,8 @@ class FakeHost(Failing):
         self._identities = 0
         self.is_app = False
         self.hook_rights = True
+        self.said: dict[tuple[Repository, str], str] = {}
+        self.comment_rights = self.edit_rights = True
         self.hooks: dict[str, tuple[str, str, list[str]]] = {}
         self.log: list[tuple[Repository, HookDelivery, dict[str, Any]]] = []
 
@@ -133,6 +138,10 @@ class FakeHost(Failing):
         for name, value in fields.items():
             setattr(self._repos[repository.key], name, value)
 
+    def open_pull(self, repository: Repository, branch: str) -> None:
+        """Let a branch have an open pull request."""
+        self._repos[repository.key].pulls.append(Ref.of_branch(branch))
+
     def delete(self, repository: Repository) -> None:
         """Delete a repository."""
         del self._repos[repository.key]
@@ -173,6 +182,27 @@ class FakeHost(Failing):
         self._insist_on_hooks()
         owner, _, payload = self.log[delivery.id - 1]
         self.note_delivery(owner, delivery.guid, delivery.event, payload, time.time())
+
+    def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
+        self._note("comment", repository, branch, sha, text)
+        pulls = self._repo(repository).pulls
+        if not self.comment_rights:
+            raise RightsError(
+                "GitHub answers 403; give deployer's token or App the right pull requests: write"
+            )
+        numbers = [number for number, each in enumerate(pulls, 1) if each == branch]
+        places = [f"issues/{number}" for number in numbers] or [f"commits/{sha}"]
+        for place in places:
+            self.said[repository, place] = text
+        return places
+
+    def change_comment(self, repository: Repository, comment: str, text: str) -> None:
+        self._note("change_comment", repository, comment, text)
+        if not self.edit_rights or (repository, comment) not in self.said:
+            raise RightsError(
+                "GitHub answers 404; give deployer's token or App the right pull requests: write"
+            )
+        self.said[repository, comment] = text
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
         self._note("install_hook", repository, url, events)

@@ -8,7 +8,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.age import FOREVER, Act, due, expires_at
 from deployer.environments import Environment, Kind
-from deployer.errors import PermanentError
+from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Work
 from workers.scheduler import Scheduler
 
@@ -94,6 +94,10 @@ class Life(World):
     def resync(self) -> None:
         self.deployer.intake.resync(HELLO)
         self.run()
+
+    def said(self) -> dict[str, str]:
+        """What the comments say, without their hidden lines."""
+        return {place: text.split("\n\n")[1] for (_, place), text in self.host.said.items()}
 
     def age(self, commit: str) -> str:
         return self.host.statuses[HELLO, commit]["deployer/age"].description
@@ -231,6 +235,86 @@ def test_staging_and_production_are_not_deleted_even_if_asked_for(life: Life, ki
     stack = life.cloud.stack(target.stack_name)
     assert stack is not None
     assert stack.status == "CREATE_COMPLETE"
+
+
+# --- the comment that warns ---
+
+
+COMMIT = f"commits/{sha(1)}"
+
+
+def test_a_comment_on_the_commit_warns_and_tells_of_the_end_and_of_the_return(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    assert list(life.said()) == [COMMIT]
+    assert "will be taken down on" in life.said()[COMMIT]
+    life.pass_time(60)
+    life.pass_time(DAY)
+    assert "was taken down on" in life.said()[COMMIT]
+    life.resync()
+    life.push(BRANCH, sha(2), before=sha(1), files={"deployer.yml": "ttl: 3d"})
+    life.run()
+    assert "is used again since" in life.said()[COMMIT]
+    assert (len(life.host.called("comment")), len(life.host.called("change_comment"))) == (1, 2)
+    life.pass_time(2.5 * DAY)
+    assert "will be taken down on" in life.said()[f"commits/{sha(2)}"]
+
+
+@pytest.mark.parametrize("use", ["push", "redeploy", "keep", "delete"])
+def test_a_comment_on_a_pull_request_is_corrected_whatever_comes(
+    life: Life, use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life.host.open_pull(HELLO, "other")
+    life.host.open_pull(HELLO, "x")
+    life.pass_time(2.5 * DAY)
+    assert list(life.said()) == ["issues/2"]
+    words = "is used again since"
+    if use == "push":
+        life.push(BRANCH, sha(2), before=sha(1))
+    elif use == "redeploy":
+        life.redeploy(DEV)
+    elif use == "delete":
+        life.teardown(DEV)
+        words = "was deleted"
+    else:
+        now = life._now()
+        monkeypatch.setattr(time, "time", lambda: now)
+        life.lanes.clock_offset_ms = 1000
+        life.deployer.intake.keep(DEV)
+    life.run()
+    life.pass_time(60)
+    assert words in life.said()["issues/2"]
+    assert life.record(DEV).notice == {}
+    life.pass_time(60)
+    assert len(life.host.called("change_comment")) == 1
+
+
+def test_where_comments_are_refused_the_status_alone_warns_and_that_is_logged_once(
+    life: Life, caplog: pytest.LogCaptureFixture
+) -> None:
+    life.host.comment_rights = False
+    life.pass_time(2.5 * DAY)
+    life.pass_time(60)
+    assert "will be taken down in 18h" in life.age(sha(1))
+    told = [each.getMessage() for each in caplog.records if "pull requests: write" in each.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("only its commit's status warns of the end of acme/hello x: ")
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+    assert life.lanes.dead_letters() == []
+
+
+@pytest.mark.parametrize("rights", [True, False])
+def test_a_comment_that_cannot_be_changed_holds_nothing_up(life: Life, rights: bool) -> None:
+    life.pass_time(2.5 * DAY)
+    if rights:
+        life.host.fail_next(TransientError("GitHub answers 502"), times=9, method="change_comment")
+    else:
+        life.host.edit_rights = False
+    delivery = life.push(BRANCH, sha(2), before=sha(1))
+    life.run()
+    assert life.outcome(delivery)[0] == "deployed"
+    assert bool(life.record(DEV).notice) is rights  # what failed is tried again
+    assert life.lanes.dead_letters() == []
 
 
 # --- what is deployed at all ------------------------------------------------------------------------------------
