@@ -170,12 +170,16 @@ class Intake:
             UnavailableError: Redis is away.
         """
         left = _AGED_AT_A_TIME
-        for record in self._lanes.environments():
-            if left and due(record, self._config.ttl, now):
-                repository = Repository.parse(record.repository)
-                if self._config.allows(repository):
+        # one after the other: all records at once would be as much memory as there are environments
+        for repository in self._lanes.repositories():
+            if not self._config.allows(repository):
+                continue
+            for record in self._lanes.environments(repository):
+                if due(record, self._config.ttl, now):
                     self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
                     left -= 1
+                    if not left:
+                        return
 
     def keep(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now, and at least for so many seconds.

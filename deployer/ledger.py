@@ -4,7 +4,7 @@ These are plain values with a JSON form. Where they are kept is an adapter's bus
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -67,8 +67,10 @@ class _Value:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read what `to_json` wrote; fields of another version are dropped."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+        found, known = json.loads(text), cls.__dataclass_fields__.keys()
+        if not found.keys() <= known:
+            found = {name: value for name, value in found.items() if name in known}
+        return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)

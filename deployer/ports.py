@@ -515,8 +515,8 @@ class Lanes(Protocol):
     def sweep(self, limit: int = 100) -> list[Dispatch]:
         """Hand out again what was lost, and what is due, of the lanes whose time has come."""
 
-    def lanes(self) -> list[Lane]:
-        """Every lane that holds or awaits something."""
+    def lanes(self, repository: Repository | None = None) -> list[Lane]:
+        """The lane of one repository, or every one, that holds or awaits something."""
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
         """The environments known of one repository or of all."""

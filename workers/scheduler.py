@@ -22,6 +22,7 @@ _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 _AGE_SECONDS = 60.0  # between two looks at the ages of all environments
+_AGE_REST = 50  # or so many times as long as a look takes, where there are very many
 _ALIVE_SECONDS = 90.0  # longer than between two sweeps, whatever they have to do
 
 
@@ -131,9 +132,11 @@ class Scheduler:
             self._owed = False
 
     def _age_due(self) -> None:
-        if self._next_age <= (now := time.time()):
-            self._next_age = now + _AGE_SECONDS
-            self._deployer.intake.age(now)
+        if self._next_age > (now := time.time()):
+            return
+        self._next_age = now + _AGE_SECONDS
+        self._deployer.intake.age(now)
+        self._next_age = max(self._next_age, now + _AGE_REST * (time.time() - now))
 
     def _resync(self, repository: Repository) -> None:
         if self._deployer.lifecycle.dormant(repository):

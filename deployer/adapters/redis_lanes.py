@@ -191,33 +191,20 @@ class RedisLanes:
 
     # --- what people ask ----------------------------------------------------------------------------------------
 
-    def lanes(self) -> list[Lane]:
+    def lanes(self, repository: Repository | None = None) -> list[Lane]:
         """See `Lanes.lanes`."""
         with unavailable():
-            return [lane for repository in self.repositories() if (lane := self._lane(repository))]
-
-    def _lane(self, repository: Repository) -> Lane | None:
-        prefix = _prefix(repository.full_name)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(f"{prefix}:state")
-        pipe.lrange(f"{prefix}:queue", 0, -1)
-        pipe.lrange(f"{prefix}:later", 0, -1)
-        pipe.hgetall(f"{prefix}:items")
-        pipe.zrange(f"{prefix}:snoozed", 0, -1, withscores=True)
-        state, queue, later, items, snoozed = pipe.execute()
-        status = state.get("status", "idle")
-        if status == "idle" and not items:
-            return None
-        now = self._server_now()
-        return Lane(
-            repository=repository.full_name,
-            status=status,
-            environment=state.get("env", ""),
-            task=state.get("task", ""),
-            waiting=[Work.from_json(items[key]) for key in [*queue, *later] if key in items],
-            snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
-            lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
-        )
+            chosen = [repository] if repository else self.repositories()
+            pipe = self._redis.pipeline(transaction=False)
+            for prefix in (_prefix(each.full_name) for each in chosen):
+                pipe.hgetall(f"{prefix}:state")
+                pipe.lrange(f"{prefix}:queue", 0, -1)
+                pipe.lrange(f"{prefix}:later", 0, -1)
+                pipe.hgetall(f"{prefix}:items")
+                pipe.zrange(f"{prefix}:snoozed", 0, -1, withscores=True)
+            found, now = pipe.execute(), self._server_now()
+        lanes = (_lane(each, now, *found[5 * at : 5 * at + 5]) for at, each in enumerate(chosen))
+        return [lane for lane in lanes if lane]
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
         """See `Lanes.environments`."""
@@ -475,8 +462,33 @@ def letter_id(repository: Repository, token: int | str) -> str:
     return f"{repository.key.replace('/', '~')}-{token}"
 
 
+def _lane(
+    repository: Repository,
+    now: int,
+    state: Mapping[str, str],
+    queue: Sequence[str],
+    later: Sequence[str],
+    items: Mapping[str, str],
+    snoozed: Sequence[tuple[str, float]],
+) -> Lane | None:
+    status = state.get("status", "idle")
+    if status == "idle" and not items:
+        return None
+    return Lane(
+        repository=repository.full_name,
+        status=status,
+        environment=state.get("env", ""),
+        task=state.get("task", ""),
+        waiting=[Work.from_json(items[key]) for key in [*queue, *later] if key in items],
+        snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
+        lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
+    )
+
+
 def _kept(text: str, kept: Mapping[str, str]) -> EnvironmentRecord:
     record = EnvironmentRecord.from_json(text)
+    if not (record.kept_at or record.kept_until or record.environment in kept):
+        return record  # nearly all of them, and there may be thousands
     at, _, until = kept.get(record.environment, "0 0").partition(" ")
     return record.but(kept_at=float(at), kept_until=float(until))
 

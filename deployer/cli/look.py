@@ -42,7 +42,7 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
     if repository:
         repository = deployer.intake.known(repository)
     records = deployer.lanes.environments(repository)
-    lanes = [lane for lane in deployer.lanes.lanes() if not repository or _same(lane, repository)]
+    lanes = deployer.lanes.lanes(repository)
     records += in_lane_only(lanes, records)
     shown = sorted(
         (record for record in records if all_ or record.state != "deleted"),
@@ -83,10 +83,6 @@ def _status_row(record: EnvironmentRecord) -> list[str]:
     ]
 
 
-def _same(lane: Lane, repository: Repository) -> bool:
-    return lane.repository.lower() == repository.key
-
-
 @click.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @click.argument("ref", metavar="REF", type=RefType())
@@ -98,7 +94,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     """
     deployer = wired()
     repository = deployer.intake.known(repository)
-    lane = next((lane for lane in deployer.lanes.lanes() if _same(lane, repository)), None)
+    lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
     record = _record(deployer, repository, ref, lane, letters)
     key = record.environment

@@ -637,6 +637,11 @@ def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
     assert [each.environment for each in lane.waiting] == ["staging"]
     assert 45 < lane.snoozed[X] <= 50
     assert 0 < lane.lease_seconds <= LEASE
+    other = Repository.parse("acme/other")
+    lanes.accept(other, Work(X), "d4", "push")
+    assert [each.repository for each in lanes.lanes()] == ["acme/hello", "acme/other"]
+    assert [each.repository for each in lanes.lanes(other)] == ["acme/other"]
+    assert lanes.lanes(Repository.parse("acme/idle")) == []
 
 
 def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:

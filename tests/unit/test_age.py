@@ -372,3 +372,21 @@ def test_the_scheduler_sees_to_ages(life: Life) -> None:
     Scheduler(life.deployer).tend()
     life.run()
     assert "will be taken down" in life.age(sha(1))
+
+
+def test_where_a_look_at_all_ages_takes_long_there_are_few(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, looks = [NOW], []
+
+    def slowly(at: float) -> None:
+        looks.append(at)
+        now[0] += 10
+
+    monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+    monkeypatch.setattr(life.deployer.intake, "age", slowly)
+    scheduler = Scheduler(life.deployer)
+    for _ in range(100):
+        scheduler.tend()
+        now[0] += 10
+    assert len(looks) == 3
