@@ -34,7 +34,12 @@ blueprint = Blueprint("pages", __name__)
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
+_SHOWN_LANES = 50
+_SHOWN_GROUPS = 50  # on a page, of repositories
+_REFRESH_SECONDS = 5
+_SLOW_REFRESH_SECONDS = 30  # where there is more than a page
 _UNDER_WAY = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
+_CHOICES = {"failed": {"failed"}, "under-way": _UNDER_WAY}
 _KINDS = {"staging": 0, "production": 1}
 _TONES = {
     "good": {"deployed", "succeeded", "removed"},
@@ -55,18 +60,34 @@ class _Group:
 
 @blueprint.get("/")
 def overview() -> str:
-    """Every environment by repository, the lanes, the dead letters, and what happened lately."""
+    """Every environment by repository, the lanes, the dead letters, and what happened lately.
+
+    Of many repositories there are pages; `state` chooses the environments that are `failed` or `under-way`.
+    """
     lanes = deployer().lanes
-    deleted = request.args.get("deleted") == "1"
-    letters = lanes.dead_letters()
+    deleted, state = request.args.get("deleted") == "1", request.args.get("state", "")
+    if state not in _CHOICES:
+        state = ""
+    letters, busy = lanes.dead_letters(), lanes.lanes()
     groups = _grouped(lanes.environments(), deleted=deleted)
     shown = [row for group in groups for row in group.rows]
+    for group in groups:
+        group.rows = [row for row in group.rows if not state or row.state in _CHOICES[state]]
+    filled = [group for group in groups if group.rows]
+    pages = max(1, -(-len(filled) // _SHOWN_GROUPS))
+    page = min(max(1, request.args.get("page", 1, type=int)), pages)
     return render_template(
         "overview.html",
-        groups=groups,
+        groups=filled[(page - 1) * _SHOWN_GROUPS : page * _SHOWN_GROUPS],
+        group_count=len(filled),
+        page=page,
+        pages=pages,
         deleted=deleted,
+        state=state,
+        refresh=_REFRESH_SECONDS if len(groups) <= _SHOWN_GROUPS else _SLOW_REFRESH_SECONDS,
         hidden=sum(group.hidden for group in groups),
-        lanes=lanes.lanes(),
+        lanes=busy[:_SHOWN_LANES],
+        lane_count=len(busy),
         letters=letters[::-1][:_SHOWN_LETTERS],
         letter_count=len(letters),
         warnings=warnings_of(letters),
@@ -83,7 +104,7 @@ def environment(identity: str) -> str:
     found, record = known_environment(identity)
     lanes = deployer().lanes
     record = record or EnvironmentRecord(found.repository.full_name, found.key, found.stack_name)
-    lane = next((each for each in lanes.lanes() if each.repository.lower() == found.repository.key), None)
+    lane = next(iter(lanes.lanes(found.repository)), None)
     return render_template(
         "environment.html",
         row=record,

@@ -129,6 +129,44 @@ def test_deleted_environments_are_shown_if_asked_for(site: Site) -> None:
     assert shown.all("a", "href").count(path) == hidden.all("a", "href").count(path) + 1
 
 
+def shown(page: Page) -> set[str]:
+    """The repositories whose environments a page shows."""
+    return set(re.findall(r"acme/r\d\d", page.words.partition("Recent activity")[0]))
+
+
+def test_many_repositories_are_shown_by_pages(site: Site) -> None:
+    names = [f"acme/r{number:02}" for number in range(52)]
+    for name in names:
+        state = "failed" if name == names[-1] else "deployed"
+        site.push("x", delivery=f"d-{name[-2:]}", repository=name)
+        site.finish(Done(state, "", record("x", name, state=state, outcome=state)))
+    first, last = look(site), look(site, "/?page=2")
+    for page in (first, last):
+        assert "52 environments" in page.words
+        assert "1 failed" in page.words
+    assert "Page 1 of 2, 52 repositories" in first.words
+    assert (shown(first), shown(last)) == (set(names[:50]), set(names[50:]))
+    assert first.all("a", "href").count("/?page=2") == 1
+    assert last.all("a", "href").count("/?page=1") == 1
+    assert shown(look(site, "/?page=99")) == shown(last)
+    assert shown(look(site, "/?page=-1")) == shown(look(site, "/?page=x")) == shown(first)
+    assert "30" in first.all("meta", "content")
+
+    failed = look(site, "/?state=failed")
+    assert "/?state=failed" in first.all("a", "href")
+    assert "52 environments" in failed.words
+    assert shown(failed) == {names[-1]}
+    assert "Only what is" not in look(site, "/?state=x").words
+
+
+def test_of_many_lanes_the_first_are_shown(site: Site) -> None:
+    for number in range(51):
+        site.push("x", delivery=f"d-{number}", repository=f"acme/r{number:02}")
+    page = look(site)
+    assert "The first 50 of 51." in page.words
+    assert "acme/r50" not in page.words
+
+
 def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
     repository = Repository.parse("acme/api")
     for number in range(12):
