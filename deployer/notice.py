@@ -6,12 +6,12 @@ GitHub looks for no mentions, references or markup.
 
 import re
 import shlex
-from datetime import UTC, datetime
 from typing import Any
 
 from deployer.age import IDLE, expires_at, ttl_text, used_at, whose_ttl, why
 from deployer.environments import Environment
 from deployer.ledger import EnvironmentRecord
+from deployer.times import date
 
 _HEAD = "**The development environment of {branch} {what}**"
 
@@ -76,11 +76,6 @@ def later(
         what = f"is used again {since}"
         told = f"It stays until it has been idle for {ttl_text(record, default)} ({whose_ttl(record)})."
     return _comment(environment, what, told, "", "", page), {}
-
-
-def date(at: float) -> str:
-    """An epoch time as people read it, with its zone."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def code(text: str) -> str:

@@ -589,6 +589,12 @@ class Lanes(Protocol):
     def seen(self, repository: Repository) -> Seen:
         """What the resyncs of a repository have seen."""
 
+    def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
+        """Since when environments have been seen without a ref (epoch seconds), by repository's key and their own.
+
+        Only repositories that have any are among it.
+        """
+
     def see(self, repository: Repository, seen: Seen) -> None:
         """Keep what a resync has seen."""
 

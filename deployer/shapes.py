@@ -1,11 +1,12 @@
 """The ledger's values as JSON, for the API and for `--json` alike; `web/openapi.py` describes them."""
 
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deployer.age import ASLEEP, FOREVER, asleep_until, expires_at, used_at
+from deployer.age import ASLEEP, FOREVER, asleep_until, expires_at, ttl_text, used_at, whose_ttl
 from deployer.environments import Environment, Repository
 from deployer.errors import PayloadError
 from deployer.ledger import (
@@ -17,10 +18,15 @@ from deployer.ledger import (
     RepositoryRecord,
     Work,
 )
-from deployer.ports import Lane
+from deployer.ports import Lane, Lanes
+from deployer.times import date
 
 Json = dict[str, Any]
 CALLS = ("aws", "github", "aws_stages", "github_stages")  # what is counted of a goal
+MISSED = ("redelivered", "superseded", "left")  # what becomes of a delivery that was missed
+_MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
+_NAMED = 3
+_GONE = {"deleted", "deleting", "skipped"}  # states in which nothing stands, or soon
 UNDER_WAY = "under way"  # the outcome of a receipt that is still being written
 
 
@@ -82,6 +88,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         "receipt": receipt(record.receipt),
         "calls": {name: record.calls.get(name, 0) for name in CALLS} if record.calls else None,
         "used_at": iso(used_at(record)),
+        "warned_at": iso(record.warned_at if record.warned_at > used_at(record) else 0),
         "expires_at": iso(_expires_at(record, ttl, now)),
         "kept_until": iso(record.kept_until if record.kept_until > now else 0),
         "asleep_until": iso(asleep_until(record, now) or 0),
@@ -94,7 +101,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
     }
 
 
-def _ahead(seconds: float) -> str:
+def ahead(seconds: float) -> str:
     """A time to come, in words; what was set to two weeks just now is not 13 days."""
     return span(seconds + 30)
 
@@ -108,22 +115,62 @@ def age_words(record: EnvironmentRecord, ttl: str) -> str:
     """
     now = time.time()
     if until := asleep_until(record, now):
-        return f"asleep for {_ahead(until - now)} more"
+        return f"asleep for {ahead(until - now)} more"
     words = []
     if record.kept_until >= FOREVER:
         words.append("kept for good")
     elif record.kept_until > now:
-        words.append(f"kept for {_ahead(record.kept_until - now)}")
+        words.append(f"kept for {ahead(record.kept_until - now)}")
     if at := _expires_at(record, ttl, now):
-        words.append(f"expires in {_ahead(at - now)}")
+        words.append(f"expires in {ahead(at - now)}")
     return ", ".join(words)
+
+
+def age_sentence(record: EnvironmentRecord, ttl: str) -> str:
+    """What an environment's age was and is to bring, with dates; empty where nothing is.
+
+    Args:
+        record: what is known of it.
+        ttl: the installation's time to live.
+    """
+    now = time.time()
+    if until := asleep_until(record, now):
+        return f"asleep until {date(until)} ({record.sleep})"
+    words, ends = [], _expires_at(record, ttl, now)
+    if ends:
+        may = f"{ttl_text(record, ttl)} ({whose_ttl(record)})"
+        words.append(f"idle since {date(used_at(record))}, and may be for {may}; ends {date(ends)} if unused")
+    if record.warned_at > used_at(record):
+        words.append(f"warned of on {date(record.warned_at)}")
+    if record.kept_until >= FOREVER:
+        words.append("kept for good")
+    elif record.kept_until > now:
+        words.append(f"kept until {date(record.kept_until)}")
+    if record.sleep and record.state not in _GONE:
+        words.append(f"sleeps at {record.sleep}")
+    return "; ".join(words)
+
+
+def drift_words(record: EnvironmentRecord) -> str:
+    """What someone else changed in its stack, and what undoes it; empty where nothing is known of that."""
+    if not record.drift:
+        return ""
+    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
+    return f"{record.drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
+
+
+def orphan_words(since: float, grace: float) -> str:
+    """Since when an environment has stood without its ref, and when that ends."""
+    due = since + grace
+    when = f"in {ahead(due - time.time())}" if due > time.time() else "by the next resync"
+    return f"its branch is gone since {date(since)}; it is deleted {when}"
 
 
 def _expires_at(record: EnvironmentRecord, ttl: str, now: float) -> float:
     """When it is taken down if nobody uses it, 0 for never or if nothing stands."""
-    return (
-        0 if record.state in {"deleted", "deleting", "skipped", ASLEEP} else expires_at(record, ttl, now) or 0
-    )
+    if record.state in {*_GONE, ASLEEP} or not used_at(record):  # it may have been pushed and no more
+        return 0
+    return expires_at(record, ttl, now) or 0
 
 
 def failure(told: Mapping[str, Any]) -> Json | None:
@@ -162,7 +209,7 @@ def receipt_words(told: Mapping[str, Any]) -> str:
     """A receipt in a few words, such as `2 removed, 1 retained`."""
     removed, retained = len(told.get("removed") or ()), len(told.get("retained") or ())
     if told and not told.get("outcome"):
-        return f"{removed} removed so far"
+        return f"{removed} removed so far" + (f", {retained} retained" if retained else "")
     return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
 
 
@@ -271,19 +318,105 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
     }
 
 
-def repository(name: str, record: RepositoryRecord | None) -> Json:
-    """A repository as a whole."""
-    known = record or RepositoryRecord(name)
+def repositories(lanes: Lanes, grace: float) -> list[Json]:
+    """Every repository as a whole, by name.
+
+    Args:
+        lanes: what is known of them.
+        grace: how long a resync leaves what stands without its branch, in seconds.
+
+    Raises:
+        UnavailableError: Redis is away.
+    """
+    found = lanes.repositories()
+    known = {record.repository.lower(): record for record in lanes.repository_records()}
+    orphaned = lanes.orphaned(found)
+    return [
+        repository(each, known.get(each.key), orphaned.get(each.key, {}), grace)
+        for each in sorted(found, key=lambda each: each.key)
+    ]
+
+
+def repository(
+    whose: Repository, record: RepositoryRecord | None, orphaned: Mapping[str, float], grace: float
+) -> Json:
+    """A repository as a whole.
+
+    Args:
+        whose: the repository.
+        record: what is known of it.
+        orphaned: since when environments have been seen without a ref, by key (epoch seconds).
+        grace: how long a resync leaves them, in seconds.
+    """
+    known = record or RepositoryRecord(whose.full_name)
     return {
-        "repository": name,
+        "repository": whose.full_name,
         "id": known.id or None,
         "state": known.state or None,
         "reason": known.reason,
-        "since": known.since or None,
+        "since": iso(known.since if known.state else 0),
         "name_now": known.name or None,
         "default_branch": known.default_branch or None,
-        "missed": known.missed or None,
+        "deliveries": deliveries(known),
+        "orphans": [
+            {
+                "environment": key,
+                "environment_id": environment_id(whose.full_name, key),
+                "since": iso(since),
+                "due": iso(since + grace),
+            }
+            for key, since in sorted(orphaned.items())
+        ],
     }
+
+
+def deliveries(known: RepositoryRecord) -> Json:
+    """What GitHub's own log told of the deliveries to a webhook."""
+    missed = known.missed
+    return {
+        "checked_at": iso(known.checked_at),
+        "unchecked": known.unchecked or None,
+        "missed": {"at": iso(missed["at"]), **{name: int(missed.get(name, 0)) for name in MISSED}}
+        if missed
+        else None,
+    }
+
+
+def deliveries_words(known: RepositoryRecord) -> str:
+    """The same in words, and what to do; empty where it was never looked at."""
+    if known.unchecked:
+        return f"missed deliveries are left to the resync: {known.unchecked}"
+    if known.missed:
+        told = missed_words(*(known.missed.get(name, 0) for name in MISSED))
+        return f"{told}, {span(age(known.missed['at']))} ago"
+    return f"none was missed; looked {span(age(known.checked_at))} ago" if known.checked_at else ""
+
+
+def missed_lately(known: RepositoryRecord) -> bool:
+    """Whether deliveries were missed that GitHub still keeps: people may want to see why."""
+    return bool(known.missed) and not known.unchecked and age(known.missed["at"]) < _MISSED_SECONDS
+
+
+def repository_warnings(records: Iterable[RepositoryRecord]) -> list[str]:
+    """What people should know of repositories as a whole, each in a line.
+
+    Args:
+        records: what is known of them, and of the App's own webhook.
+    """
+    listed = list(records)
+    told = []
+    if odd := [each for each in listed if each.state]:
+        names = ", ".join(f"{each.repository} {each.state}" for each in odd[:_NAMED])
+        more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        told.append(f"{_number(len(odd), 'repository is', 'repositories are')} not as usual: {names}{more}")
+    if missed := [each for each in listed if missed_lately(each)]:
+        counts = [sum(each.missed.get(name, 0) for each in missed) for name in MISSED]
+        told.append(f"{missed_words(*counts)}; see that GitHub reaches the web at all times")
+    return told
+
+
+def _number(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def missed_words(redelivered: float, superseded: float, left: float) -> str:
@@ -291,4 +424,4 @@ def missed_words(redelivered: float, superseded: float, left: float) -> str:
     told = {"redelivered": redelivered, "superseded by a newer push": superseded, "left to the resync": left}
     words = ", ".join(f"{number:.0f} {name}" for name, number in told.items() if number)
     total = redelivered + superseded + left
-    return f"{total:.0f} {'delivery was' if total == 1 else 'deliveries were'} missed{f': {words}' if words else ''}"
+    return f"{_number(round(total), 'delivery was', 'deliveries were')} missed{f': {words}' if words else ''}"

@@ -56,6 +56,11 @@ def duration_text(seconds: float) -> str:
     return " ".join(words) or "0m"
 
 
+def date(at: float) -> str:
+    """An epoch time as people read it, with its zone."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
 @dataclass(frozen=True, slots=True)
 class Hours:
     """A part of some days or of the week, by the clocks of a time zone.

@@ -32,7 +32,7 @@ _CODES: tuple[tuple[type[DeployerError], int], ...] = (
     (NotFoundError, 404),
     (PermanentError, 409),
 )
-_PEOPLE = ("/environments/", "/dead-letters/", "/static/")
+_PEOPLE = ("/environments/", "/dead-letters/", "/repositories", "/static/")
 _HEADERS = {
     # own style sheet and icon, nothing else: no script runs here, whatever a branch is called
     "Content-Security-Policy": (

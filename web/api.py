@@ -8,6 +8,7 @@ from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
 from deployer import letters, shapes
+from deployer.deliveries import APP
 from deployer.environments import Environment, Repository
 from deployer.errors import NotFoundError, PayloadError, SignatureError
 from deployer.intake import Intake
@@ -67,6 +68,19 @@ def environment(identity: str) -> Response:
     if record is None:
         raise NotFoundError(f"{identity} waits for its first task; see /api/v1/lanes")
     return _json(_environment(record))
+
+
+@blueprint.get("/repositories")
+def repositories() -> Response:
+    """Every repository as a whole, and what is known of the GitHub App's own webhook."""
+    lanes = deployer().lanes
+    app = lanes.repository(APP)
+    return _json(
+        {
+            "repositories": shapes.repositories(lanes, deployer().config.orphan_seconds),
+            "app": shapes.deliveries(app) if app else None,
+        }
+    )
 
 
 @blueprint.get("/deliveries/<identity>")

@@ -115,6 +115,7 @@ _SCHEMAS: Json = {
         ),
         drift=_told(_TEXT_OR_NULL, "What someone else changed in its stack since deployer applied it."),
         used_at=_told(_TIME, "When it was last pushed to, deployed again or kept."),
+        warned_at=_told(_TIME, "When people were warned of its end; null if it was used since."),
         expires_at=_told(_TIME, "When it is taken down if nobody uses it; null for never."),
         kept_until=_told(_TIME, "Until when a person wants it kept; the year 9999 for good."),
         asleep_until=_told(_TIME, "When it is brought back after its hours of sleep."),
@@ -153,6 +154,49 @@ _SCHEMAS: Json = {
         github=_told(_WHOLE, "Calls to GitHub, but for those for the stages' statuses."),
         aws_stages=_WHOLE,
         github_stages=_WHOLE,
+    ),
+    "Repository": _object(
+        repository=_TEXT,
+        id=_told({"type": ["integer", "null"]}, "GitHub's; it stays when the name changes."),
+        state=_told(
+            _TEXT_OR_NULL,
+            "Null where all is as usual, else `archived`, `renamed`, `replaced` (another repository has the name), "
+            "`deleted` or `removed` (taken from the GitHub App).",
+        ),
+        reason=_told(_TEXT, "The state in words, with what people may do."),
+        since=_told(_TIME, "When the state began."),
+        name_now=_told(_TEXT_OR_NULL, "What it is called now, if it was renamed."),
+        default_branch=_TEXT_OR_NULL,
+        deliveries=_named("Deliveries"),
+        orphans=_told(
+            _list(
+                _object(
+                    environment=_ENVIRONMENT_KEY,
+                    environment_id=_TEXT_OR_NULL,
+                    since=_TIME,
+                    due=_told(_TIME, "From when on a resync deletes it."),
+                )
+            ),
+            "Development environments that the last resync saw stand without their branch.",
+        ),
+    ),
+    "Deliveries": _object(
+        checked_at=_told(_TIME, "When GitHub was last asked for deliveries that failed."),
+        unchecked=_told(_TEXT_OR_NULL, "Why GitHub does not tell of them."),
+        missed=_told(
+            {
+                "oneOf": [
+                    _object(
+                        at=_TIME,
+                        redelivered=_WHOLE,
+                        superseded=_told(_WHOLE, "A newer push to the same environment came."),
+                        left=_told(_WHOLE, "Left to the resync."),
+                    ),
+                    {"type": "null"},
+                ]
+            },
+            "What the last look that found any did.",
+        ),
     ),
     "Delivery": _object(
         delivery=_TEXT,
@@ -340,6 +384,20 @@ DESCRIPTION: Json = {
                     required=False,
                 ),
             ),
+        },
+        "/api/v1/repositories": {
+            "get": _operation(
+                "repositories",
+                "The repositories as a whole.",
+                "200",
+                _object(
+                    repositories=_list(_named("Repository")),
+                    app=_told(
+                        {"oneOf": [_named("Deliveries"), {"type": "null"}]},
+                        "The deliveries to the GitHub App's own webhook, which tells of every repository.",
+                    ),
+                ),
+            )
         },
         "/api/v1/deliveries/{identity}": {
             "parameters": [_path("identity", "The delivery's id, as GitHub or AWS gave it.")],

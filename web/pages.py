@@ -1,4 +1,4 @@
-"""The dashboard: three pages rendered here, readable without a token and without a script.
+"""The dashboard: four pages rendered here, readable without a token and without a script.
 
 Whoever reaches the port may read them, so they belong behind your proxy. They show reasons, which never hold
 secrets, and offer nothing to press: what changes something needs the API's token or the command line. Neither do they
@@ -7,24 +7,32 @@ token too. The command line and the API, behind theirs, tell all of it.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
 
 from flask import Blueprint, render_template, request
 
+from deployer.deliveries import APP
+from deployer.environments import Repository
 from deployer.errors import NotFoundError
-from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord
+from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
 from deployer.shapes import (
     UNDER_WAY,
     age,
+    age_sentence,
     age_words,
     calls_words,
+    deliveries_words,
+    drift_words,
     environment_id,
     iso,
+    orphan_words,
     place,
     receipt_words,
+    repository_warnings,
     span,
 )
 from web.api import known_environment
@@ -36,16 +44,21 @@ _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
 _SHOWN_LANES = 50
 _SHOWN_GROUPS = 50  # on a page, of repositories
+_SHOWN_REPOSITORIES = 200  # on the page of repositories as a whole: a line each
 _REFRESH_SECONDS = 5
 _SLOW_REFRESH_SECONDS = 30  # where there is more than a page
 _UNDER_WAY = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
-_CHOICES = {"failed": {"failed"}, "under-way": _UNDER_WAY}
+_CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
+    "failed": lambda row: row.state == "failed",
+    "under-way": lambda row: row.state in _UNDER_WAY,
+    "drifted": lambda row: bool(row.drift),
+}
 _KINDS = {"staging": 0, "production": 1}
 _TONES = {
     "good": {"deployed", "succeeded", "removed"},
     "bad": {"failed", "dead-lettered"},
     "busy": {"pending", "waiting", "provisioning", "updating", "running", "deleting", "sent"},
-    "warn": {"stopped", "partly"},
+    "warn": {"stopped", "partly", "drift", "orphan"},
 }
 
 
@@ -62,7 +75,7 @@ class _Group:
 def overview() -> str:
     """Every environment by repository, the lanes, the dead letters, and what happened lately.
 
-    Of many repositories there are pages; `state` chooses the environments that are `failed` or `under-way`.
+    Of many repositories there are pages; `state` chooses the environments that are `failed`, `under-way` or `drifted`.
     """
     lanes = deployer().lanes
     deleted, state = request.args.get("deleted") == "1", request.args.get("state", "")
@@ -72,13 +85,15 @@ def overview() -> str:
     groups = _grouped(lanes.environments(), deleted=deleted)
     shown = [row for group in groups for row in group.rows]
     for group in groups:
-        group.rows = [row for row in group.rows if not state or row.state in _CHOICES[state]]
+        group.rows = [row for row in group.rows if not state or _CHOICES[state](row)]
     filled = [group for group in groups if group.rows]
     pages = max(1, -(-len(filled) // _SHOWN_GROUPS))
     page = min(max(1, request.args.get("page", 1, type=int)), pages)
+    paged = filled[(page - 1) * _SHOWN_GROUPS : page * _SHOWN_GROUPS]
+    whole = lanes.repository_records()
     return render_template(
         "overview.html",
-        groups=filled[(page - 1) * _SHOWN_GROUPS : page * _SHOWN_GROUPS],
+        groups=paged,
         group_count=len(filled),
         page=page,
         pages=pages,
@@ -95,6 +110,39 @@ def overview() -> str:
         environment_count=sum(row.state != "deleted" for row in shown),
         failed_count=sum(row.state == "failed" for row in shown),
         busy_count=sum(row.state in _UNDER_WAY for row in shown),
+        drifted_count=sum(bool(row.drift) for row in shown),
+        repository_warnings=repository_warnings([*whole, *_app()]),
+        states={record.repository.lower(): record for record in whole if record.state},
+        orphaned=_orphan_words([Repository.parse(group.repository) for group in paged]),
+    )
+
+
+@blueprint.get("/repositories")
+def repositories() -> str:
+    """Every repository as a whole, those that are not as usual first; of many there are pages."""
+    lanes = deployer().lanes
+    listed, known = (
+        lanes.repositories(),
+        {each.repository.lower(): each for each in lanes.repository_records()},
+    )
+    records = [known.get(each.key) or RepositoryRecord(each.full_name) for each in listed]
+    records.sort(key=lambda each: (not each.state, not each.missed, each.repository.lower()))
+    pages = max(1, -(-len(records) // _SHOWN_REPOSITORIES))
+    page = min(max(1, request.args.get("page", 1, type=int)), pages)
+    shown = records[(page - 1) * _SHOWN_REPOSITORIES : page * _SHOWN_REPOSITORIES]
+    orphans: dict[str, list[tuple[str, str]]] = {}
+    for (repository, key), words in _orphan_words(
+        [Repository.parse(each.repository) for each in shown]
+    ).items():
+        orphans.setdefault(repository, []).append((key, words))
+    return render_template(
+        "repositories.html",
+        records=[(each, deliveries_words(each), orphans.get(each.repository.lower(), ())) for each in shown],
+        count=len(records),
+        odd_count=sum(bool(each.state) for each in records),
+        app=next((deliveries_words(each) for each in _app()), ""),
+        page=page,
+        pages=pages,
     )
 
 
@@ -105,9 +153,14 @@ def environment(identity: str) -> str:
     lanes = deployer().lanes
     record = record or EnvironmentRecord(found.repository.full_name, found.key, found.stack_name)
     lane = next(iter(lanes.lanes(found.repository)), None)
+    known = lanes.repository(found.repository)
     return render_template(
         "environment.html",
         row=record,
+        whole=known if known and known.state else None,
+        orphaned=_orphan_words([found.repository]).get((found.repository.key, found.key), ""),
+        drift=drift_words(record),
+        age=age_sentence(record, deployer().config.ttl),
         kind=found.kind,
         calls=calls_words(record.calls),
         receipt_words=receipt_words(record.receipt),
@@ -155,6 +208,22 @@ def dead_letter(identity: str) -> str:
 def nothing() -> str:
     """Nothing is named."""
     raise NotFoundError("nothing is named; the overview lists environments and dead letters")
+
+
+def _app() -> list[RepositoryRecord]:
+    """What is known of the GitHub App's own webhook, if anything."""
+    app = deployer().lanes.repository(APP)
+    return [app] if app else []
+
+
+def _orphan_words(repositories: list[Repository]) -> dict[tuple[str, str], str]:
+    """What is to be said of environments that stand without their branch, by repository's key and their own."""
+    grace = deployer().config.orphan_seconds
+    return {
+        (repository, key): orphan_words(since, grace)
+        for repository, found in deployer().lanes.orphaned(repositories).items()
+        for key, since in found.items()
+    }
 
 
 def _grouped(records: list[EnvironmentRecord], *, deleted: bool) -> list[_Group]:

@@ -360,6 +360,16 @@ class RedisLanes:
             text = self._redis.get(f"{_prefix(repository.full_name)}:seen")
         return Seen.from_json(text) if text else Seen()
 
+    def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
+        """See `Lanes.orphaned`."""
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            for each in repositories:
+                pipe.get(f"{_prefix(each.full_name)}:seen")
+            texts = zip(repositories, pipe.execute(), strict=True)
+        found = {each.key: Seen.from_json(text).orphans for each, text in texts if text}
+        return {key: orphans for key, orphans in found.items() if orphans}
+
     def see(self, repository: Repository, seen: Seen) -> None:
         """See `Lanes.see`."""
         with unavailable():

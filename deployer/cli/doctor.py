@@ -17,7 +17,7 @@ from deployer.errors import ConfigError, DeployerError, UnavailableError
 from deployer.ledger import Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
-from deployer.shapes import age, missed_words, span
+from deployer.shapes import age, deliveries_words, missed_lately, span
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -26,7 +26,6 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 _MOST_REPOSITORIES = 10  # that GitHub is asked about
 _SOON_DAYS = 14
 _LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work
-_MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
 _LATE_EVENT = 10 * 60.0  # seconds that an event may come after the end that it tells of
 _START_PROCESS = "start it: deployer {}"
 _START_REDIS = "see that Redis runs, and that DEPLOYER_REDIS_URL is its address"
@@ -200,13 +199,10 @@ def _repositories(deployer: "Deployer") -> Iterator[Check]:
             yield Check(f"repository {record.repository}", WARN, f"{record.state}: {record.reason}", remedy)
         of = "the GitHub App" if record.repository == APP.full_name else record.repository
         if record.unchecked:
-            yield Check(
-                f"deliveries of {of}", OK, f"those that fail are left to the resync: {record.unchecked}"
-            )
-        elif record.missed and age(record.missed["at"]) < _MISSED_SECONDS:
-            words = missed_words(*(record.missed[name] for name in ("redelivered", "superseded", "left")))
-            told = f"{words}, {span(age(record.missed['at']))} ago"
-            yield Check(f"deliveries of {of}", WARN, told, "see that GitHub reaches the web at all times")
+            yield Check(f"deliveries of {of}", OK, deliveries_words(record))
+        elif missed_lately(record):
+            remedy = "see that GitHub reaches the web at all times"
+            yield Check(f"deliveries of {of}", WARN, deliveries_words(record), remedy)
 
 
 # --- the far ends -------------------------------------------------------------------------------------------------
@@ -216,6 +212,9 @@ def _github(deployer: "Deployer") -> Iterator[Check]:
     known = {each.key: each for each in deployer.config.named_repositories()}
     with suppress(UnavailableError):  # told of Redis already
         known |= {each.key: each for each in deployer.lanes.repositories() if deployer.config.allows(each)}
+        for record in deployer.lanes.repository_records():
+            if record.state:  # told among the repositories
+                known.pop(record.repository.lower(), None)
     chosen = sorted(known.values(), key=lambda each: each.key)[:_MOST_REPOSITORIES]
     if not chosen:
         told = "no repository is known to ask about"

@@ -9,13 +9,16 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from deployer.shapes import span
 
+_T = TypeVar("_T")
+_TELL_SECONDS = 3.0
+_NARROW = 12  # columns that are no wider are never broken
 # reasons come from builds and templates: none of them may move the cursor or colour the terminal
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS = {
@@ -87,10 +90,11 @@ def _rich_table(headings: Sequence[str], cells: list[list[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    narrow = max(_NARROW, shutil.get_terminal_size().columns // 6)
     for position, heading in enumerate(headings):
         # a short column that is folded cannot be read; the long ones give way
         longest = max(len(line[position]) for line in cells)
-        made.add_column(heading, overflow="fold", no_wrap=longest <= 12)
+        made.add_column(heading, overflow="fold", no_wrap=longest <= narrow)
     for line in cells:
         made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
     Console(highlight=False).print(made)
@@ -115,9 +119,24 @@ def heading(text: str) -> None:
     click.secho(clean(text), bold=True)
 
 
+def line(text: str) -> None:
+    """Print a sentence."""
+    click.echo(clean(text))
+
+
 def note(text: str) -> None:
     """Tell people something that is no part of the result."""
     click.echo(clean(text), err=True)
+
+
+def progress(items: Sequence[_T], what: str) -> Iterator[_T]:
+    """Go through items, and tell people every few seconds how far it is."""
+    told = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            note(f"{number} of {len(items)} {what} …")
+        yield item
 
 
 def _wrapped(text: str, first: str) -> str:

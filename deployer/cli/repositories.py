@@ -5,9 +5,10 @@ import click
 from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
-from deployer.deliveries import EVENTS, PATH
+from deployer.deliveries import APP, EVENTS, PATH
 from deployer.environments import Repository
 from deployer.errors import ConfigError, PermanentError
+from deployer.ledger import RepositoryRecord
 
 
 @click.group()
@@ -20,24 +21,33 @@ def repositories() -> None:
 def list_(*, json_: bool) -> None:
     """Show what is known of each repository."""
     deployer = wired()
-    known = {record.repository.lower(): record for record in deployer.lanes.repository_records()}
-    found = [(each, known.get(each.key)) for each in deployer.lanes.repositories()]
     if json_:
-        output.as_json([shapes.repository(str(each), record) for each, record in found])
+        output.as_json(shapes.repositories(deployer.lanes, deployer.config.orphan_seconds))
         return
+    known = {record.repository.lower(): record for record in deployer.lanes.repository_records()}
+    listed = deployer.lanes.repositories()
+    orphaned = deployer.lanes.orphaned(listed)
+    records = [known.get(each.key) or RepositoryRecord(each.full_name) for each in listed]
     rows = [
         [
-            str(each),
-            (record.state if record else "") or "as usual",
-            record.default_branch if record else "",
-            output.ago(record.since) if record and record.state else "",
-            record.reason if record else "",
+            record.repository,
+            record.state or "as usual",
+            output.ago(record.since) if record.state else "",
+            record.default_branch,
+            len(orphaned.get(record.repository.lower(), ())) or "",
+            output.ago(record.checked_at),
         ]
-        for each, record in found
+        for record in records
     ]
-    output.table(
-        ["Repository", "State", "Default branch", "Since", "Why"], rows, empty="no repository is known"
-    )
+    headings = ["Repository", "State", "Since", "Default branch", "Orphans", "Deliveries checked"]
+    output.table(headings, rows, empty="no repository is known")
+    for record in records:  # sentences, for which a column is too narrow
+        if record.reason:
+            output.line(record.reason)
+        if record.unchecked or shapes.missed_lately(record):
+            output.line(f"{record.repository}: {shapes.deliveries_words(record)}")
+    if (app := deployer.lanes.repository(APP)) and (words := shapes.deliveries_words(app)):
+        output.line(f"deliveries of the GitHub App: {words}")
 
 
 @repositories.command()

@@ -21,6 +21,7 @@ from deployer.ledger import (
     DeliveryRecord,
     EnvironmentRecord,
     Outcome,
+    Seen,
     Task,
     Work,
 )
@@ -705,6 +706,17 @@ def test_a_push_waits_for_one_task_of_a_resync_at_most(lanes: RedisLanes) -> Non
 
 def resync(lanes: RedisLanes, environment: str) -> Any:
     return lanes.accept(HELLO, Work(environment=environment, cause=Cause.RESYNC))
+
+
+def test_what_stands_without_its_branch_is_told_of_many_repositories_at_once(lanes: Lanes) -> None:
+    first, second, third = (Repository("acme", name) for name in ("First", "second", "third"))
+    lanes.see(first, Seen({"development:refs/heads/x": 5.0}, ["v1"]))
+    lanes.see(second, Seen({}, ["v1"]))
+    lanes.see(third, Seen({"development:refs/heads/y": 6.0}))
+    assert lanes.orphaned([first, second, Repository("acme", "unknown")]) == {
+        "acme/first": {"development:refs/heads/x": 5.0}
+    }
+    assert lanes.orphaned([]) == {}
 
 
 def test_what_only_a_resync_wants_lets_all_pass_until_something_waits_for_it(lanes: RedisLanes) -> None:

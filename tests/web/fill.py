@@ -4,12 +4,14 @@ import time
 from dataclasses import asdict
 
 from deployer.adapters.redis_lanes import RedisLanes, letter_id
-from deployer.environments import Environment, Repository
+from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import (
     Cause,
     DeadLetter,
     DeliveryRecord,
     EnvironmentRecord,
+    RepositoryRecord,
+    Seen,
     StageState,
     Task,
     Work,
@@ -54,6 +56,15 @@ FAILURE = {
     "file": "deploy/pipeline.yml",
     "line": 42,
 }
+_DRIFT = "its template was changed by an update at 2026-11-26 15:04 UTC that deployer did not order"
+UNCHECKED = "GitHub answers 404; give deployer's token or App the right webhooks: read"
+_STATES = {
+    "archived": "{} is archived: nothing new runs; its environments stay until they are deleted",
+    "renamed": "{} is acme/new now, which has environments of its own; staging and production of the former name stay",
+    "replaced": "another repository has the name {} now; its environments are left alone",
+    "deleted": "{} was deleted on GitHub; staging and production stay until a person deletes them",
+    "removed": "{} was taken from the GitHub App: it is looked at no longer, and nothing of it is deleted",
+}
 _CONSOLE = "https://console.aws.amazon.com/codesuite/codepipeline/pipelines/x/executions/y"
 
 
@@ -79,6 +90,43 @@ def fill(lanes: RedisLanes) -> dict[str, str]:
     for branch in ("feature/search", "feature/export"):
         accept(lanes, API, branch)
     lanes.ignore(DeliveryRecord("d-ignored", "acme/api", reason="event star does not drive a pipeline"))
+    return made
+
+
+def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
+    """Fill the lanes with what is not as usual: repositories' states, missed deliveries, drift, age, orphans.
+
+    Returns:
+        ids of environments: `drifted`, `warned`, `kept`, `asleep`, `halfway` (its teardown is under way), `orphan`.
+    """
+    now, hour, day = time.time(), 3600, 86_400
+    odd = Repository.parse(repository)
+    known = {
+        "drifted": ("feature/ü#1", {"drift": _DRIFT}),
+        "warned": ("idle-for-long", {"ttl": "3d", "used_at": now - 2.5 * day, "warned_at": now - hour}),
+        "kept": ("kept", {"ttl": "3d", "used_at": now - 9 * day}),
+        "asleep": ("asleep", {"state": "asleep", "aged": "night", "sleep": "Mon 00:00-Mon 00:00 UTC"}),
+        "halfway": ("half-deleted", {"state": "deleting", "receipt": {**RECEIPT, "outcome": ""}}),
+        "orphan": ("a-branch-that-is-gone-" + "and-has-a-very-long-name-" * 4, {}),
+    }
+    made = {}
+    for name, (branch, changes) in known.items():
+        token, _, record = _begin(lanes, odd, branch)
+        outcome = {"outcome": "deployed", "state": "deployed", "reason": f"{sha(branch)[:12]} went through"}
+        ended = record.but(**{**outcome, "used_at": now - hour, "sleep": "", **changes})  # type: ignore[arg-type]
+        lanes.finish(odd, token, Done("deployed", ended.reason, ended))
+        made[name] = record.stack_name
+    lanes.keep_environment(Environment(odd, Kind.DEVELOPMENT, Ref.of_branch("kept")), now + 14 * day)
+    lanes.see(odd, Seen({f"development:refs/heads/{known['orphan'][0]}": now - 1200}))
+    missed = {"at": now - 2 * hour, "redelivered": 2.0, "superseded": 1.0, "left": 0.0}
+    lanes.remember(
+        RepositoryRecord(repository, 7, default_branch="main", checked_at=now - hour, missed=missed)
+    )
+    for state, reason in _STATES.items():
+        whole = Repository("acme", f"was-{state}")
+        _deployed(lanes, whole, "main", ("Source", "Build"))
+        told = RepositoryRecord(str(whole), 9, state, reason.format(whole), now - day, default_branch="main")
+        lanes.remember(told.but(unchecked=UNCHECKED if state == "archived" else "", checked_at=now - hour))
     return made
 
 

@@ -1,6 +1,7 @@
 """`/api/v1`: what it tells, what it queues, and what it refuses."""
 
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from deployer.environments import Repository
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
 from deployer.ports import Dead, Done
-from tests.web.fill import fill
+from tests.web.fill import fill, fill_odd
 from tests.web.site import SHA, TOKEN, Site, record
 from web.openapi import DESCRIPTION
 
@@ -69,6 +70,31 @@ def test_environments_are_listed_by_repository(site: Site, made: dict[str, str])
     assert {repository for repository, _ in listed} == {"acme/api", "acme/storefront"}
     assert made["deleted"] not in {each["id"] for each in answer.json["environments"]}
     assert states(answer)["refs/heads/fix/rate-limit"] == "failed"
+
+
+def test_repositories_are_listed_with_their_states(site: Site) -> None:
+    made = fill_odd(site.lanes)
+    answer = site.api("GET", "/repositories").json
+    found = {each["repository"]: each for each in answer["repositories"]}
+    assert answer["app"] is None
+    assert {name: each["state"] for name, each in found.items()} == {
+        "acme/odd": None,
+        **{f"acme/was-{state}": state for state in ("archived", "renamed", "replaced", "deleted", "removed")},
+    }
+    odd, archived = found["acme/odd"], found["acme/was-archived"]
+    assert (archived["since"][-1], odd["since"]) == ("Z", None)
+    assert "right webhooks: read" in archived["deliveries"]["unchecked"]
+    missed = odd["deliveries"]["missed"]
+    assert {name: missed[name] for name in ("redelivered", "superseded", "left")} == {
+        "redelivered": 2,
+        "superseded": 1,
+        "left": 0,
+    }
+    (orphan,) = odd["orphans"]
+    assert orphan["environment_id"] == made["orphan"]
+    assert datetime.fromisoformat(orphan["due"]) - datetime.fromisoformat(orphan["since"]) == timedelta(
+        hours=1
+    )
 
 
 @pytest.mark.parametrize("query", ["deleted=1", "deleted=true"])
@@ -164,6 +190,7 @@ def test_an_environment_in_full(site: Site) -> None:
             "retained": [],
         },
         "calls": {"aws": 6, "github": 5, "aws_stages": 0, "github_stages": 0},
+        "warned_at": None,
         "expires_at": None,
         "kept_until": None,
         "asleep_until": None,

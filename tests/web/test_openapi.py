@@ -6,7 +6,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.web.fill import FAILURE, fill
+from deployer.ledger import RepositoryRecord
+from tests.web.fill import FAILURE, fill, fill_odd
 from tests.web.site import Site, record
 from web.openapi import DESCRIPTION
 
@@ -22,10 +23,13 @@ OPERATIONS: dict[str, tuple[str, str, Json]] = {
 ASKED: dict[str, list[Json]] = {
     "openapi": [{}],
     "environments": [{}, {"query": "deleted=1"}, {"query": "repository=acme/api"}],
-    "environment": [{"identity": name} for name in ("staging", "deployed", "failed", "deleted")],
+    "environment": [
+        {"identity": name} for name in ("staging", "failed", "deleted", "kept", "warned", "asleep")
+    ],
     "delete_environment": [{"identity": "deployed"}],
     "redeploy": [{"identity": "failed"}, {"identity": "staging", "json": {"sha": "b" * 40}}],
     "keep": [{"identity": "deployed"}, {"identity": "deployed", "json": {"for": "2w"}}],
+    "repositories": [{}],
     "delivery": [{"identity": "delivery"}, {"identity": "d-ignored"}, {"identity": "d-feature-search-push"}],
     "activity": [{}, {"query": "limit=2&repository=acme/storefront"}, {"query": "goal=d-spike-push"}],
     "lanes": [{}],
@@ -104,7 +108,8 @@ def test_it_describes_every_call_and_no_other(site: Site) -> None:
 
 @pytest.mark.parametrize(("identity", "asked"), CASES)
 def test_an_answer_is_as_described(site: Site, identity: str, asked: Json) -> None:
-    made = fill(site.lanes)
+    made = fill(site.lanes) | fill_odd(site.lanes)
+    site.lanes.remember(RepositoryRecord("-/-", checked_at=1000.0))
     answer = ask(site, identity, asked, made)
     _, _, operation = OPERATIONS[identity]
     (code,) = [int(code) for code in operation["responses"] if code < "300"]

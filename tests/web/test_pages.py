@@ -10,10 +10,10 @@ import pytest
 
 from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
-from deployer.ledger import DeadLetter, Task
+from deployer.ledger import DeadLetter, RepositoryRecord, Task
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
-from tests.web.fill import FAILURE, fill
+from tests.web.fill import FAILURE, fill, fill_odd
 from tests.web.site import SHA, Site, record
 
 _VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -179,6 +179,92 @@ def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
     page = look(site)
     assert "The newest 10 of 12" in page.words
     assert re.findall(r"acme~api-(\d+)", page.words) == [str(number) for number in range(11, 1, -1)]
+
+
+# --- what is not as usual ---
+
+
+def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
+    fill_odd(site.lanes)
+    page = look(site)
+    for words in (
+        "5 repositories are not as usual: acme/was-archived archived, acme/was-deleted deleted,",
+        "acme/was-removed removed and 2 more",
+        "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push",
+        "1 drifted: someone else changed",
+        "acme/was-renamed renamed",
+        "deployed drift",
+        "deployed orphan",
+        "kept for 14 d, expires in 14 d",
+        "expires in",
+    ):
+        assert words in page.words
+    assert any("is archived: nothing new runs" in title for title in page.all("span", "title"))
+    drifted = look(site, "/?state=drifted")
+    assert "Only what has drifted." in drifted.words
+    tables = drifted.text.partition("Recent activity")[0]
+    assert ("feature/ü#1" in tables, "idle-for-long" in tables) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("drifted", "that deployer did not order; undo it: deployer redeploy acme/odd 'feature/ü#1'"),
+        (
+            "warned",
+            r"Ageexpires in \d+ hidle since [-0-9: ]+ UTC, and may be for 3d \(ttl of deploy/deployer.yml\);",
+        ),
+        ("warned", r"ends [-0-9: ]+ UTC if unused; warned of on [-0-9: ]+ UTC"),
+        ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
+        ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
+        ("halfway", "Receipt of the teardown under way 3 removed so far, 1 retained"),
+        ("orphan", r"Orphanits branch is gone since [-0-9: ]+ UTC; it is deleted in 40 min"),
+    ],
+)
+def test_an_environment_tells_what_is_not_as_usual(site: Site, name: str, words: str) -> None:
+    page = look(site, f"/environments/{fill_odd(site.lanes)[name]}")
+    assert re.search(words, page.words), page.words
+
+
+def test_the_environment_of_a_repository_that_is_not_as_usual_says_so(site: Site) -> None:
+    fill_odd(site.lanes)
+    (identity,) = {
+        each for each in look(site).all("a", "href") if each.startswith("/environments/was-replaced-")
+    }
+    assert "another repository has the name acme/was-replaced now" in look(site, identity).words
+
+
+def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) -> None:
+    assert "No repository yet" in look(site, "/repositories").words
+    fill(site.lanes)
+    fill_odd(site.lanes)
+    site.lanes.remember(RepositoryRecord("-/-", unchecked="GitHub answers 403"))
+    page = look(site, "/repositories")
+    for words in (
+        "acme/was-removedacme/was-removed was taken from the GitHub App: it is looked at no longer",
+        "removed 1 d ago main none was missed; looked 1 h ago",
+        "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
+        "missed deliveries are left to the resync: GitHub answers 404",
+        "it is deleted in 40 min",
+        "acme/storefront as usual",
+        "Deliveries of the GitHub App: missed deliveries are left to the resync: GitHub answers 403",
+    ):
+        assert words in page.words
+    names = re.findall(r"(acme/[-a-z]+) ", page.words)
+    assert names[0] == "acme/was-archived"
+    assert names[-2:] == ["acme/api", "acme/storefront"]
+
+
+def test_of_many_repositories_there_are_pages(site: Site) -> None:
+    for number in range(201):
+        site.push("x", delivery=f"d-{number}", repository=f"acme/r{number:03}")
+    site.lanes.remember(RepositoryRecord("acme/r200", state="archived", reason=WILD))
+    first, last = look(site, "/repositories"), look(site, "/repositories?page=2")
+    assert "Page 1 of 2, 201 repositories, 1 of them not as usual." in first.words
+    assert " ".join(WILD.split()) in first.words
+    assert ("acme/r198" in first.words, "acme/r199" in first.words) == (True, False)
+    assert "acme/r199" in last.words
+    assert "/repositories?page=2" in first.all("a", "href")
 
 
 # --- an environment -----------------------------------------------------------------------------------------------
