@@ -7,18 +7,18 @@ what no event told is found too. Staging and production are never touched by any
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from deployer.config import Config
 from deployer.deliveries import Deliveries
-from deployer.environments import Environment, Kind, Repository, ref_from_tags
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
 from deployer.ports import Clouds, Done, Facts, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref
+from deployer.resync import Planned
 from deployer.resyncing import Resyncer
-from deployer.stacks import Phase
 
 _log = logging.getLogger(__name__)
 ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
@@ -125,6 +125,30 @@ class Lifecycle:
             raise PermanentError(f"{repository} is {known.state or 'as usual'}; there is nothing to accept")
         self._lanes.remember(known.but(id=0, state="", reason="", since=self._clock()))
 
+    def plan(self, repository: Repository, since: float = 0) -> tuple[list[Planned], str]:
+        """What a resync would do now, and what is to be said of the repository as a whole; nothing is changed.
+
+        Args:
+            repository: which.
+            since: how old a listing of all stacks will do (epoch seconds).
+
+        Raises:
+            TransientError: GitHub, AWS or Redis is away.
+            PermanentError: the repository cannot be read.
+        """
+        facts = self._host.facts(repository)
+        known = judge(self._known(repository), facts, "", self._clock())
+        if known is None:
+            raise PermanentError(f"{repository} is not found, or deployer has no access")
+        if known.state == RENAMED and not self._config.allows(Repository.parse(known.name)):
+            return [], f"{known.reason}; it matches none of the patterns in DEPLOYER_REPOSITORIES"
+        if known.state in {RENAMED, DELETED}:
+            why = f"{repository} is {known.state}"
+            return [
+                Planned(each, "delete", why) for each in self._resyncer.standing(repository, since)
+            ], known.reason
+        return ([] if known.state else self._resyncer.plan(repository, since, facts)), known.reason
+
     # --- what each state has done -----------------------------------------------------------------------------------
 
     def _moved(self, repository: Repository, known: RepositoryRecord) -> Verdict:
@@ -141,24 +165,10 @@ class Lifecycle:
 
     def _take_down(self, repository: Repository, reason: str) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
-        found = {each.key: each for each in self._development(repository)}
-        for environment in found.values():
+        found = self._resyncer.standing(repository, time.time())
+        for environment in found:
             self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
-
-    def _development(self, repository: Repository) -> Iterator[Environment]:
-        for record in self._lanes.environments(repository):
-            environment = Environment.from_key(repository, record.environment)
-            if environment.kind is Kind.DEVELOPMENT and record.state != "deleted":
-                yield environment
-        for cloud in self._clouds.every():
-            for stack in cloud.stacks():
-                name = ref_from_tags(stack.tags)
-                if stack.phase is Phase.GONE or not name or not name.startswith("refs/heads/"):
-                    continue
-                environment = Environment(repository, Kind.DEVELOPMENT, Ref.parse(name))
-                if environment.owns(stack.tags):
-                    yield environment
 
     def _former_development(
         self, repository: Repository, work: Work, before: RepositoryRecord, default_branch: str

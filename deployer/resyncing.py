@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 
 from deployer.config import Config
-from deployer.environments import Environment, Kind, Repository
+from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.errors import DeployerError, PermanentError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
 from deployer.ports import Done, Facts, Host, Inventory, Lanes
 from deployer.refs import Ref
 from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, orphans, plan
+from deployer.stacks import Phase
 
 _PATIENCE_SECONDS = 5.0  # of a worker, for a listing that another one makes
 
@@ -62,20 +63,41 @@ class Resyncer:
             (each for each in found.values() if self._config.allows(each)), key=lambda each: each.key
         )
 
-    def plan(self, repository: Repository, since: float = 0) -> list[Planned]:
+    def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
         """What a resync would do now.
 
         Args:
             repository: which.
             since: how old a listing of all stacks will do (epoch seconds).
+            facts: what GitHub says of it, where it was asked just now.
 
         Raises:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read.
         """
         seen = self._lanes.seen(repository)
-        known = self._known(repository, seen, since, patience=60)
+        known = self._known(repository, seen, since, patience=60, facts=facts)
         return plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
+
+    def standing(self, repository: Repository, since: float = 0) -> list[Environment]:
+        """The development environments that are known to stand, or have stacks, whatever GitHub says.
+
+        Raises:
+            TransientError: AWS or Redis is away.
+        """
+        known = [Environment.from_key(repository, record.environment) for record in self._alive(repository)]
+        found = {each.key: each for each in known if each.kind is Kind.DEVELOPMENT}
+        for stack in self._inventory.stacks(repository, since).stacks:
+            name = ref_from_tags(stack.tags)
+            if stack.phase is Phase.GONE or not name or not name.startswith("refs/heads/"):
+                continue
+            environment = Environment(repository, Kind.DEVELOPMENT, Ref.parse(name))
+            if environment.owns(stack.tags):
+                found[environment.key] = environment
+        return list(found.values())
+
+    def _alive(self, repository: Repository) -> list[EnvironmentRecord]:
+        return [each for each in self._lanes.environments(repository) if each.state != "deleted"]
 
     def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
         """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).

@@ -56,7 +56,7 @@ def resync(
         raise click.UsageError("give either a repository or --all")
     if dry_run and wait:
         raise click.UsageError("--dry-run queues nothing to wait for")
-    deployer = wired()
+    deployer, asked_at = wired(), time.time()
     chosen = (
         [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
     )
@@ -65,16 +65,19 @@ def resync(
     for each in chosen:
         deployer.intake.insist(each)
     if dry_run:
-        _dry_run(deployer, chosen, json_=json_)
+        _dry_run(deployer, chosen, asked_at, json_=json_)
     else:
         _queue_resyncs(deployer, chosen, timeout=timeout if wait else None, json_=json_)
 
 
-def _dry_run(deployer: "Deployer", chosen: list[Repository], *, json_: bool) -> None:
-    found, failed, asked_at = [], [], time.time()
-    for each in chosen:
+def _dry_run(deployer: "Deployer", chosen: list[Repository], asked_at: float, *, json_: bool) -> None:
+    found, failed = [], []
+    for each in output.progress(chosen, "repositories looked at"):
         try:
-            found += [(each, planned) for planned in deployer.resyncer.plan(each, asked_at)]
+            planned, told = deployer.lifecycle.plan(each, asked_at)
+            found += [(each, plan) for plan in planned]
+            if told:
+                output.note(told)
         except DeployerError as error:
             failed.append(f"{each}: {error}")
             if len(chosen) > 1:  # the others are still worth a look
@@ -109,7 +112,7 @@ def _dry_run(deployer: "Deployer", chosen: list[Repository], *, json_: bool) -> 
 
 
 def _when(due: float) -> str:
-    return f"; due in {shapes.span(max(0.0, due - time.time()))}" if due else ""
+    return f"; due in {shapes.ahead(due - time.time())}" if due else ""
 
 
 def _queue_resyncs(

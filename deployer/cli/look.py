@@ -21,6 +21,7 @@ from deployer.errors import DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence, warnings_of
+from deployer.lifecycle import ARCHIVED
 from deployer.ports import Lane
 from deployer.refs import Ref
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _ACTIVITY_SHOWN = 8
 _ACTIVITY_KEPT = 500
+_REASONS_SHOWN = 5
 
 
 @click.command()
@@ -52,16 +54,31 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
         config = deployer.config
         output.as_json([shapes.environment(record, config.public_url, config.ttl) for record in shown])
     else:
-        _status_table(repository, shown, deployer.config.ttl)
+        _status_table(deployer, repository, shown)
     for warning in warnings_of(deployer.lanes.dead_letters(repository)):
         output.note(warning)
-    for known in deployer.lanes.repository_records():
-        if known.reason and (not repository or known.repository.lower() == repository.key):
-            output.note(known.reason)
+    whole = [
+        known
+        for known in deployer.lanes.repository_records()
+        if not repository or known.repository.lower() == repository.key
+    ]
+    reasons = [known.reason for known in whole if known.reason]
+    for told in reasons if len(reasons) <= _REASONS_SHOWN else shapes.repository_warnings(whole):
+        output.note(told)
+    if len(reasons) > _REASONS_SHOWN:
+        output.note("see: deployer repositories list")
 
 
-def _status_table(repository: Repository | None, shown: list[EnvironmentRecord], ttl: str) -> None:
-    rows = [_status_row(record) for record in shown]
+def _status_table(
+    deployer: "Deployer", repository: Repository | None, shown: list[EnvironmentRecord]
+) -> None:
+    ttl = deployer.config.ttl
+    listed = [repository] if repository else deployer.lanes.repositories()
+    orphaned = deployer.lanes.orphaned(listed)
+    rows = [
+        _status_row(record, orphan=record.environment in orphaned.get(record.repository.lower(), ()))
+        for record in shown
+    ]
     headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
     ages = [shapes.age_words(record, ttl) for record in shown]
     if any(ages):  # most installations let nothing age
@@ -71,11 +88,12 @@ def _status_table(repository: Repository | None, shown: list[EnvironmentRecord],
     output.table(headings, rows, empty=f"no environments{f' of {repository}' if repository else ''}")
 
 
-def _status_row(record: EnvironmentRecord) -> list[str]:
+def _status_row(record: EnvironmentRecord, *, orphan: bool) -> list[str]:
+    marks = [mark for mark, there in (("drift", record.drift), ("orphan", orphan)) if there]
     return [
         record.repository,
         short(Repository.parse(record.repository), record.environment),
-        f"{record.state} (drift)" if record.drift else record.state,
+        f"{record.state} ({', '.join(marks)})" if marks else record.state,
         record.commit[:8],
         output.compact(record.stages),
         record.outcome,
@@ -112,7 +130,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
             }
         )
         return
-    _tell_record(record, deployer.config)
+    _tell_record(record, deployer.config, deployer.lanes.orphaned([repository]))
     if (known := deployer.lanes.repository(repository)) and known.reason:
         output.note(known.reason)
     if record.receipt:
@@ -150,7 +168,10 @@ def _record(
         raise
 
 
-def _tell_record(record: EnvironmentRecord, config: "Config") -> None:
+def _tell_record(
+    record: EnvironmentRecord, config: "Config", orphaned: Mapping[str, Mapping[str, float]]
+) -> None:
+    since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.heading(f"{record.repository} {environment.name} ({environment.kind})")
     when = output.ago(record.updated_at)
@@ -163,10 +184,13 @@ def _tell_record(record: EnvironmentRecord, config: "Config") -> None:
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.region,
-            "drift": record.drift,
+            "drift": shapes.drift_words(record),
+            "orphan": shapes.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.execution,
             "calls": shapes.calls_words(record.calls),
-            "age": shapes.age_words(record, config.ttl),
+            "age": "\n".join(
+                filter(None, (shapes.age_words(record, config.ttl), shapes.age_sentence(record, config.ttl)))
+            ),
             "page": shapes.page_url(record, config.public_url),
         }
     )
@@ -198,7 +222,7 @@ def _tell_receipt(receipt: Mapping[str, Any]) -> None:
     for each in receipt.get("removed") or ():
         count = each.get("resources")
         words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""
-        output.facts({"removed": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
+        output.facts({"removed ": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
     for each in receipt.get("retained") or ():
         output.facts({"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"})
 
@@ -285,9 +309,17 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
         [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
     )
     found, failed = [], 0
-    for each in looked_at:
+    states = {known.repository.lower(): known for known in deployer.lanes.repository_records() if known.state}
+    for each in output.progress(looked_at, "repositories looked at"):
+        known = states.get(each.key)
+        if known and known.state != ARCHIVED:  # what GitHub says now is not about these stacks
+            output.note(known.reason)
+            continue
         try:
-            found += deployer.resyncer.orphans(each, asked_at)
+            # a resync does nothing in an archived one
+            found += [
+                (orphan, 0 if known else due) for orphan, due in deployer.resyncer.orphans(each, asked_at)
+            ]
         except DeployerError as error:
             if repository:
                 raise
@@ -327,4 +359,4 @@ def _due(at: float) -> str:
     if not at:
         return "by people only"
     left = at - time.time()
-    return f"in {shapes.span(left)}" if left > 0 else "by the next resync"
+    return f"in {shapes.ahead(left)}" if left > 0 else "by the next resync"

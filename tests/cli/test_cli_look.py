@@ -105,8 +105,8 @@ def test_why_shows_the_receipt_of_a_teardown(world: World) -> None:
     world.know(record.but(receipt=RECEIPT | {"at": time.time() - 120}))
     lines = world.run("why", "acme/api", "x").stdout.splitlines()
     assert "Receipt of the teardown, 2 min ago: 3 removed, 1 retained" in lines
-    assert "  removed  stack api-old-experiment-app, with 12 resources" in lines
-    assert "  removed  bucket api-old-experiment-artifacts" in lines
+    assert "  removed   stack api-old-experiment-app, with 12 resources" in lines
+    assert "  removed   bucket api-old-experiment-artifacts" in lines
     assert "  retained  stack shared-network: it does not bear deployer's tags for this environment" in lines
     assert world.json("why", "acme/api", "x")["receipt"]["retained"] == RECEIPT["retained"]
 

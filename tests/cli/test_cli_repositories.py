@@ -1,6 +1,7 @@
 """`repositories`, `webhook`, and where a repository's state is shown besides."""
 
 import json
+import re
 import time
 
 import pytest
@@ -8,6 +9,8 @@ from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 
 from deployer.config import load
 from deployer.environments import Repository
+from deployer.ledger import RepositoryRecord
+from tests.web.fill import UNCHECKED, fill_odd
 
 MAIN, URL = "refs/heads/main", "https://deployer.example/webhooks/github"
 
@@ -90,3 +93,100 @@ def test_another_repository_of_that_name_is_accepted_by_a_person_only(world: Wor
     world.work()
     assert world.json("repositories", "list")[0]["state"] is None
     assert world.json("why", "acme/API", "main")["commit"] == "b" * 40
+
+
+def test_what_is_not_as_usual_is_shown(world: World) -> None:
+    made = fill_odd(world.lanes, "acme/API")
+    listed = {row["repository"]: row for row in world.json("repositories", "list")}
+    assert listed["acme/was-renamed"]["state"] == "renamed"
+    assert listed["acme/API"]["deliveries"]["missed"]["superseded"] == 1
+    assert [each["environment_id"] for each in listed["acme/API"]["orphans"]] == [made["orphan"]]
+
+    text = world.run("repositories", "list").stdout
+    for line in (
+        "acme/API: 3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
+        f"acme/was-archived: missed deliveries are left to the resync: {UNCHECKED}",
+        "another repository has the name acme/was-replaced now; its environments are left alone",
+    ):
+        assert line in text.splitlines()
+    rows = {line.split()[0]: line.split() for line in text.splitlines()[1:7]}
+    assert rows["acme/was-archived"][1:5] == ["archived", "1", "d", "ago"]
+    assert rows["acme/API"][1:6] == ["as", "usual", "-", "main", "1"]
+
+    status = world.run("status", "acme/api").stdout
+    assert re.search(r"feature/ü#1 +deployed \(drift\) ", status)
+    assert re.search(r"a-branch-that-is-gone\S+ +deployed \(orphan\) ", status)
+    why = world.run("why", "acme/api", "feature/ü#1").stdout
+    assert "did not order; undo it: deployer redeploy acme/API 'feature/ü#1'" in why
+    idle = world.run("why", "acme/api", "idle-for-long").stdout
+    assert re.search(
+        r"idle since [-0-9: ]+ UTC, and may be for 3d \(ttl of deploy/deployer.yml\); ends ", idle
+    )
+    gone = next(each for each in world.lanes.environments(REPOSITORY) if "is-gone" in each.environment)
+    assert "its branch is gone since" in world.run("why", "acme/api", gone.ref).stdout
+
+
+def test_of_many_repositories_that_are_not_as_usual_status_names_some(world: World) -> None:
+    for number in range(6):
+        name = f"acme/r{number}"
+        world.deployer.intake.resync(Repository.parse(name))
+        world.lanes.remember(RepositoryRecord(name, 1, "archived", f"{name} is archived: nothing new runs"))
+    told = world.run("status").stderr
+    assert (
+        "6 repositories are not as usual: acme/r0 archived, acme/r1 archived, acme/r2 archived and 3 more"
+        in told
+    )
+    assert "nothing new runs" not in told
+    assert "see: deployer repositories list" in told
+    assert "acme/r5 is archived: nothing new runs" in world.run("status", "acme/r5").stderr
+
+
+def test_a_dry_run_says_what_a_resync_of_such_a_repository_does(world: World) -> None:
+    world.push(MAIN, "a" * 40)
+    world.push("refs/heads/x", "b" * 40)
+    world.host.push(REPOSITORY, "refs/heads/y", "c" * 40, files={"pipeline.yml": PIPELINE})
+    world.host.change(REPOSITORY, archived=True)
+    result = world.run("resync", "acme/api", "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, "nothing to do\n")
+    assert "is archived: nothing new runs" in result.stderr
+    assert world.lanes.repository(REPOSITORY) is None, "a dry run remembers nothing"
+
+    world.host.rename(REPOSITORY, Repository("acme", "new"))
+    (planned,) = world.json("resync", "acme/api", "--dry-run")
+    assert (planned["environment"], planned["action"]) == ("development:refs/heads/x", "delete")
+    world.host.rename(Repository("acme", "new"), Repository("other", "new"))
+    result = world.run("resync", "acme/api", "--dry-run")
+    assert "none of the patterns in DEPLOYER_REPOSITORIES" in result.stderr
+    assert result.stdout == "nothing to do\n"
+
+
+def test_orphans_of_a_repository_that_is_out_of_reach_cannot_be_told(world: World) -> None:
+    world.push("refs/heads/x", "b" * 40)
+    world.host.remove(REPOSITORY, "refs/heads/x")
+    (found,) = world.json("orphans", "acme/api")
+    assert found["due"]
+    for state, listed in (("archived", [None]), ("replaced", [])):
+        world.lanes.remember(RepositoryRecord("acme/API", 1, state, f"it is {state}"))
+        result = world.run("orphans", "acme/api", "--json")
+        assert (result.exit_code, [each["due"] for each in json.loads(result.stdout)]) == (0, listed)
+    assert "it is replaced" in result.stderr
+    world.host.delete(REPOSITORY)
+    found = json.loads(world.run("doctor", "--json").stdout)
+    assert {each["state"] for each in found if each["check"].startswith("GitHub acme")} == set()
+
+
+def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.cli.output._TELL_SECONDS", 0)
+    for number in range(5):
+        each = Repository("acme", f"r{number}")
+        world.host.push(each, MAIN, "a" * 40, files={"pipeline.yml": PIPELINE})
+        world.deployer.intake.resync(each)
+    world.push("refs/heads/x", "b" * 40)
+    before = len(world.cloud.calls)
+    result = world.run("resync", "--all", "--dry-run")
+    assert result.exit_code == 0
+    assert [name for name, _ in world.cloud.calls[before:]] == ["stacks", "room"]
+    assert "3 of 6 repositories looked at …" in result.stderr
+    assert "looked at" not in result.stdout
