@@ -3,6 +3,7 @@
 Pure: it looks at what is known and at the clock. Staging and production never age.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 
 from deployer.environments import Kind
@@ -14,6 +15,7 @@ ASLEEP = "asleep"  # the state of one that the end of the sleeping hours brings 
 FOREVER = 253_402_300_799.0  # the end of the year 9999: what is kept until then is kept for good
 _STANDING = {"deployed", "failed"}  # while something is under way, or waits for people, it is in use
 _AGAIN_SECONDS = 3600.0  # until what could not be taken down is tried again
+_LOOK_SECONDS = 1800.0  # until the next look at one for which nothing could be done
 _LONGEST_LEAD = 86_400.0
 
 
@@ -36,6 +38,8 @@ def due(record: EnvironmentRecord, default: str, now: float) -> Act | None:
         now: epoch seconds.
     """
     if not record.environment.startswith(f"{Kind.DEVELOPMENT}:"):
+        return None
+    if now < record.age_looked_at + _LOOK_SECONDS:
         return None
     hours = _night(record, now)
     if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
@@ -77,7 +81,10 @@ def lead(record: EnvironmentRecord, default: str) -> float:
     Without a wish it is a quarter of that time, at most a day.
     """
     ttl = _ttl(record, default)
-    return min(duration(record.warn), ttl / 2) if record.warn else min(ttl / 4, _LONGEST_LEAD)
+    with suppress(ValueError):  # likewise
+        if record.warn:
+            return min(duration(record.warn), ttl / 2)
+    return min(ttl / 4, _LONGEST_LEAD)
 
 
 def asleep_until(record: EnvironmentRecord, now: float) -> float | None:
@@ -105,7 +112,10 @@ def ttl_text(record: EnvironmentRecord, default: str) -> str:
 
 
 def _ttl(record: EnvironmentRecord, default: str) -> float:
-    return duration(ttl_text(record, default))
+    try:
+        return duration(ttl_text(record, default))
+    except ValueError:  # a form that only a newer version knows
+        return NEVER
 
 
 def _warned(record: EnvironmentRecord) -> bool:

@@ -23,6 +23,7 @@ from deployer.deliveries import Deliveries
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.reconcile import Options, Reconciler
+from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
 from deployer.tally import note
 from deployer.validation import Linter
@@ -109,8 +110,20 @@ class Deployer:
     def lifecycle(self) -> Lifecycle:
         """Looks at repositories as a whole."""
         return Lifecycle(
-            self.config, self.host, self.clouds, self.lanes, self.intake, self.resyncer, self.deliveries
+            self.config,
+            self.host,
+            self.clouds,
+            self.lanes,
+            self.repositories,
+            self.intake,
+            self.resyncer,
+            self.deliveries,
         )
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """Looks at repositories."""
+        return Repositories(self.host, self.lanes)
 
     @cached_property
     def deliveries(self) -> Deliveries:
@@ -122,7 +135,7 @@ class Deployer:
         """Carries out tasks."""
         config = self.config
         options = Options(poll_seconds=config.poll_seconds, public_url=config.public_url, ttl=config.ttl)
-        return Reconciler(self.host, self.clouds, self.lanes, options, self.linter)
+        return Reconciler(self.host, self.clouds, self.lanes, self.repositories, options, self.linter)
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:

@@ -41,6 +41,7 @@ class Push:
         after: the commit or tag object after, all zeros if the ref was deleted.
         message: the head commit's message, empty where it was not told.
         pushed_at: when GitHub took the push, in epoch seconds; 0 where it was not told.
+        repository_id: GitHub's own number of the repository; 0 where it was not told.
     """
 
     delivery: str
@@ -51,6 +52,7 @@ class Push:
     default_branch: str
     message: str = ""
     pushed_at: float = 0
+    repository_id: int = 0
 
     @property
     def deleted(self) -> bool:
@@ -219,6 +221,7 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         default_branch=Ref.of_branch(_text(repository_fields, "default_branch")).branch,
         message=_message(payload.get("head_commit")),
         pushed_at=_seconds(repository_fields.get("pushed_at")),
+        repository_id=identity if type(identity := repository_fields.get("id")) is int else 0,
     )
 
 

@@ -46,6 +46,7 @@ class Intake:
         self._config = config
         self._lanes = lanes
         self._queue = queue
+        self._aged = ""  # the repository at which the last look at ages ended before all were seen
 
     def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
         """Accept an event of GitHub.
@@ -73,6 +74,7 @@ class Intake:
             after=event.after,
             default_branch=event.default_branch,
             pushed_at=event.pushed_at,
+            repository_id=event.repository_id,
         )
         return self._answer(event.delivery, self._accept(event.repository, work, event.delivery, "push"))
 
@@ -170,16 +172,24 @@ class Intake:
             UnavailableError: Redis is away.
         """
         left = _AGED_AT_A_TIME
+        repositories = [each for each in self._lanes.repositories() if self._config.allows(each)]
+        # beginning after the last one, so that none of them keeps the others from theirs
+        repositories.sort(key=lambda each: (each.key <= self._aged, each.key))
         # one after the other: all records at once would be as much memory as there are environments
-        for repository in self._lanes.repositories():
-            if not self._config.allows(repository):
-                continue
-            for record in self._lanes.environments(repository):
-                if due(record, self._config.ttl, now):
-                    self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
-                    left -= 1
-                    if not left:
-                        return
+        for repository in repositories:
+            found = [
+                each for each in self._lanes.environments(repository) if due(each, self._config.ttl, now)
+            ]
+            known = self._lanes.repository(repository) if found else None
+            if known and known.state:
+                continue  # nothing new runs there, and what stands stays
+            for record in found[:left]:
+                self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
+            left -= len(found[:left])
+            if not left:
+                self._aged = repository.key
+                return
+        self._aged = ""
 
     def keep(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now, and at least for so many seconds.

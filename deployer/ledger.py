@@ -104,6 +104,7 @@ class Work(_Value):
         deliveries: the deliveries that wait for its outcome, comma-separated (Lua has no empty list).
         after: the object that the ref was moved to, as the delivery said: a hint.
         pushed_at: when GitHub took the push (epoch seconds), 0 where that is not known.
+        repository_id: of which repository the delivery was, by GitHub's number; 0 where that is not known.
         replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
         sha: the commit that this goal deploys, once known.
         attempts: how often it was handed out and not snoozed.
@@ -135,6 +136,7 @@ class Work(_Value):
     word: str = ""
     sha: str = ""
     pushed_at: float = 0
+    repository_id: int = 0
     replaced_after: str = ""
     replaced_at: float = 0
     accepted_at: float = 0
@@ -214,6 +216,7 @@ class EnvironmentRecord(_Value):
         kept_at, kept_until: when a person last asked to keep it, and at least until when (epoch seconds). The ledger
             itself keeps these two: what stands in a record that is written does not count.
         ttl, warn, sleep: the repository's wishes for its age, as last applied; see `deployer.preferences`.
+        age_looked_at: when its age was looked at and nothing could be done (epoch seconds).
         warned_at: when people were warned of its end (epoch seconds), 0 if they were not.
         notice: the comments that warn of its end, until they say something that stays true: their ids as `comments`,
             when they were written as `at`, and whether they say that it was taken down as `down`.
@@ -247,6 +250,7 @@ class EnvironmentRecord(_Value):
     ttl: str = ""
     warn: str = ""
     sleep: str = ""
+    age_looked_at: float = 0
     warned_at: float = 0
     notice: dict[str, Any] = field(default_factory=dict)
     aged: str = ""

@@ -5,24 +5,24 @@ what no event told is found too. Staging and production are never touched by any
 (docs/decisions/0011-repository-life.md).
 """
 
-import logging
 import time
 from collections.abc import Callable
 
 from deployer.config import Config
 from deployer.deliveries import Deliveries
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError
+from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
-from deployer.ports import Clouds, Done, Facts, Host, Lanes, Snooze, Verdict
+from deployer.ports import Clouds, Done, Host, Lanes, Snooze, Verdict
 from deployer.refs import Ref
+from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned
 from deployer.resyncing import Resyncer
 
-_log = logging.getLogger(__name__)
-ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
-_OUT_OF_REACH = {DELETED, REMOVED}
+# what would bring something new, or end something because of a ref that is no longer there
+_NEWS = {Cause.PUSH, Cause.RESYNC, Cause.AGE}
+_OF_REFS = {Cause.DELETION, Cause.REDEPLOY}
 _LOOKS = 12  # how often to come back for a staging that is still on its way to the new default branch
 _LONGEST_WAIT = 60.0
 
@@ -34,7 +34,8 @@ class Lifecycle:
         config: says which repositories are served.
         host: GitHub.
         clouds: AWS, where stacks are found of which the ledger knows nothing.
-        lanes: takes the work, and keeps what is known of the repository.
+        lanes: takes the work.
+        repositories: looks at the repository, and knows what was seen before.
         intake: queues the resync of another repository.
         resyncer: plans the environments of one that is as usual.
         deliveries: has sent again what GitHub could not deliver.
@@ -47,6 +48,7 @@ class Lifecycle:
         host: Host,
         clouds: Clouds,
         lanes: Lanes,
+        repositories: Repositories,
         intake: Intake,
         resyncer: Resyncer,
         deliveries: Deliveries,
@@ -56,6 +58,7 @@ class Lifecycle:
         self._host = host
         self._clouds = clouds
         self._lanes = lanes
+        self._repositories = repositories
         self._intake = intake
         self._resyncer = resyncer
         self._deliveries = deliveries
@@ -68,22 +71,13 @@ class Lifecycle:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read. That alone never has anything deleted.
         """
-        before = self._known(repository)
-        facts = self._host.facts(repository)
-        known = judge(before, facts, work.word, self._clock())
-        if known is None:
-            raise PermanentError(
-                f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
-            )
-        if known != before:
-            self._lanes.remember(known)
-            if known.reason and known.reason != before.reason:
-                _log.warning("%s", known.reason)
+        before = self._repositories.known(repository)
+        known, facts = self._repositories.look(repository, work.word)
         match known.state:
             case "renamed":
-                return self._moved(repository, known)
+                return self._moved(repository, work, known)
             case "deleted":
-                return self._take_down(repository, known.reason)
+                return self._take_down(repository, work, known.reason)
             case "replaced":
                 return Done(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
@@ -97,22 +91,30 @@ class Lifecycle:
     def refusal(self, repository: Repository, work: Work) -> str:
         """Why the work of an environment is not to be done now, or an empty text.
 
-        Only what would bring something new is refused. GitHub is asked again, since the state may be over and nobody
-        has told.
+        What would bring something new is refused, whatever is to be said of the repository; where another one has its
+        name, also whatever follows from its refs. GitHub is asked again, since the state may be over and nobody has
+        told. What has ordered something is carried on with.
+
+        Raises:
+            TransientError: GitHub or Redis is away.
         """
-        if work.cause not in {Cause.PUSH, Cause.RESYNC}:
+        ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.execution)
+        before = self._repositories.known(repository)
+        other = before.state == REPLACED or bool(
+            work.repository_id and before.id not in {0, work.repository_id}
+        )
+        if work.cause not in (_NEWS | _OF_REFS if other else _NEWS) or not (before.state or other):
             return ""
-        before = self._known(repository)
-        if not before.state:
+        if ordered and not other:
             return ""
-        known = judge(before, self._host.facts(repository), "", self._clock()) or before
-        if known != before:
-            self._lanes.remember(known)
-        return known.reason
+        try:
+            return self._repositories.look(repository)[0].reason
+        except NotFoundError:
+            return before.reason
 
     def dormant(self, repository: Repository) -> bool:
         """Whether the schedule leaves a repository alone: GitHub said that it is gone, or no longer ours to see."""
-        return self._known(repository).state in _OUT_OF_REACH
+        return self._repositories.known(repository).state in OUT_OF_REACH
 
     def accept(self, repository: Repository) -> None:
         """Take the repository that has this name now for the one whose environments stand here; a person says so.
@@ -120,7 +122,7 @@ class Lifecycle:
         Raises:
             PermanentError: it is not a matter of that.
         """
-        known = self._known(repository)
+        known = self._repositories.known(repository)
         if known.state != REPLACED:
             raise PermanentError(f"{repository} is {known.state or 'as usual'}; there is nothing to accept")
         self._lanes.remember(known.but(id=0, state="", reason="", since=self._clock()))
@@ -136,10 +138,7 @@ class Lifecycle:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read.
         """
-        facts = self._host.facts(repository)
-        known = judge(self._known(repository), facts, "", self._clock())
-        if known is None:
-            raise PermanentError(f"{repository} is not found, or deployer has no access")
+        known, facts = self._repositories.look(repository, keep=False)
         if known.state == RENAMED and not self._config.allows(Repository.parse(known.name)):
             return [], f"{known.reason}; it matches none of the patterns in DEPLOYER_REPOSITORIES"
         if known.state in {RENAMED, DELETED}:
@@ -151,7 +150,7 @@ class Lifecycle:
 
     # --- what each state has done -----------------------------------------------------------------------------------
 
-    def _moved(self, repository: Repository, known: RepositoryRecord) -> Verdict:
+    def _moved(self, repository: Repository, work: Work, known: RepositoryRecord) -> Verdict:
         now = Repository.parse(known.name)
         if not self._config.allows(now):
             return Done(
@@ -161,11 +160,11 @@ class Lifecycle:
             )
         if self._lanes.repository(now) is None:
             self._intake.resync(now)
-        return self._take_down(repository, known.reason)
+        return self._take_down(repository, work, known.reason)
 
-    def _take_down(self, repository: Repository, reason: str) -> Done:
+    def _take_down(self, repository: Repository, work: Work, reason: str) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
-        found = self._resyncer.standing(repository, time.time())
+        found = self._resyncer.standing(repository, work.looked_at)
         for environment in found:
             self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
@@ -204,63 +203,6 @@ class Lifecycle:
             )
         wait = min(self._config.poll_seconds * 1.5**work.polls, _LONGEST_WAIT)
         return Snooze(work.but(polls=work.polls + 1, default_branch=default_branch), wait)
-
-    def _known(self, repository: Repository) -> RepositoryRecord:
-        return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
-
-
-def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
-    """What is known of a repository after a look at it, or None where nothing can be said.
-
-    Args:
-        known: what was known before.
-        facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
-            rights, an App may be suspended.
-        word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
-            GitHub answers counts for more.
-        now: epoch seconds.
-    """
-    name = known.repository
-    if facts is None:
-        state = word or (known.state if known.state in _OUT_OF_REACH else "")
-        if not state:
-            return None
-        return _state(known, state, _REASONS[state].format(name=name), now)
-    seen = known.but(
-        id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
-    )
-    if seen.id != facts.id:
-        return _state(known, REPLACED, _REASONS[REPLACED].format(name=name), now)
-    if facts.full_name.lower() != name.lower():
-        reason = _REASONS[RENAMED].format(name=name, now=facts.full_name)
-        return _state(seen.but(name=facts.full_name), RENAMED, reason, now)
-    if facts.archived:
-        return _state(seen, ARCHIVED, _REASONS[ARCHIVED].format(name=name), now)
-    if known.id and known.private and not facts.private:
-        _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
-    return _state(seen, "", "", now)
-
-
-_REASONS = {
-    ARCHIVED: "{name} is archived: nothing new runs; its environments stay until they are deleted",
-    RENAMED: (
-        "{name} is {now} now, which has environments of its own; staging and production of the former name stay until "
-        "a person deletes them: deployer delete --environment staging|production {name}"
-    ),
-    REPLACED: (
-        "another repository has the name {name} now; its environments are left alone. If they are to be this one's: "
-        "deployer repositories accept {name}"
-    ),
-    DELETED: (
-        "{name} was deleted on GitHub; staging and production stay until a person deletes them: "
-        "deployer delete --environment staging|production {name}"
-    ),
-    REMOVED: "{name} was taken from the GitHub App: it is looked at no longer, and nothing of it is deleted",
-}
-
-
-def _state(known: RepositoryRecord, state: str, reason: str, now: float) -> RepositoryRecord:
-    return known.but(state=state, reason=reason, since=known.since if known.state == state else now)
 
 
 def _of_branch(repository: Repository, branch: str) -> Environment:

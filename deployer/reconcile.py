@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from deployer.age import ASLEEP, IDLE, NIGHT, Act, due, lead, why
+from deployer.age import ASLEEP, IDLE, NIGHT, Act, due, lead, used_at, why
 from deployer.drift import applied, drift
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError, QuotaError
+from deployer.errors import NotFoundError, PermanentError, QuotaError
 from deployer.executions import Executions
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.placement import Placement
-from deployer.ports import Clouds, Done, Head, Host, Lanes, Snooze, Verdict
+from deployer.ports import Clouds, Done, Facts, Head, Host, Lanes, Snooze, Verdict
 from deployer.preferences import Patterns, read_preferences
 from deployer.refs import Ref, skip_reason
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
+from deployer.repositories import Repositories
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
@@ -56,6 +57,7 @@ class Reconciler:
         host: GitHub.
         clouds: AWS.
         lanes: where records are read; they are written with the verdict.
+        repositories: says whether a repository is still the one that the environments are of.
         options: what the installation decides.
         linter: looks at templates before AWS does; None for no such look.
         clock: epoch seconds.
@@ -66,6 +68,7 @@ class Reconciler:
         host: Host,
         clouds: Clouds,
         lanes: Lanes,
+        repositories: Repositories,
         options: Options,
         linter: Linter | None = None,
         clock: Callable[[], float] = time.time,
@@ -73,6 +76,7 @@ class Reconciler:
         self._host = host
         self._clouds = clouds
         self._lanes = lanes
+        self._repositories = repositories
         self._options = options
         self._clock = clock
         self._reporter = Reporter(host, self._page)
@@ -121,6 +125,8 @@ class Reconciler:
         except Settled as settled:
             verdict = settled.verdict
         except PermanentError as error:
+            if work.cause == Cause.AGE and work.task == Task.SYNC:  # the environment is as it was
+                return Done(str(Outcome.FAILED), str(error), record.but(age_looked_at=run.now))
             if work.task == Task.PROVISION:  # what was refused has no place yet
                 run.record = run.record.but(region="")
             verdict = self._reporter.failed(run, str(error))
@@ -147,6 +153,8 @@ class Reconciler:
         environment = Environment.from_key(repository, work.environment)
         record = self._record(environment)
         text = f"deployer could not go on: {reason}; dead letter {letter}"
+        if work.cause == Cause.AGE and work.task == Task.SYNC:
+            return record.but(age_looked_at=self._clock())
         if work.cause != Cause.EVENT:
             record = self._reporter.prepare(environment, record, work.sha or record.commit, "error", text)
             record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=reason)
@@ -245,14 +253,40 @@ class Reconciler:
         if head is None:
             if environment.kind is Kind.STAGING:
                 raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; a webhook never deletes staging"))
-            if environment.branch == Ref.of_branch(self._host.default_branch(run.repository)):
-                raise Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
+            self._insist_gone(run, ref)
             run.record = run.record.but(held_at="", aged="")  # nothing is left that could be woken
             return False
         if work.cause == Cause.AGE and not self._wakes(run, head):
             return False
         self._take(run, ref, head)
         return True
+
+    def _insist_gone(self, run: Run, ref: Ref) -> None:
+        """Delete nothing unless the repository is the one that it was, and its list of refs lacks this one, too.
+
+        Raises:
+            Settled: it is not so.
+        """
+        facts = self._look(run)
+        if facts is None or ref.branch == facts.default_branch:
+            raise Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
+        if ref in facts.refs:  # GitHub says both: it is gone and it is there
+            raise Settled(run.snooze(told=False))
+
+    def _look(self, run: Run) -> Facts | None:
+        """What GitHub says of the repository, before something is deleted because of what it says, or of age.
+
+        Raises:
+            Settled: another repository has its name, it is archived, or whatever else is to be said of it as a whole.
+            PermanentError: it is not found.
+        """
+        try:
+            known, facts = self._repositories.look(run.repository)
+        except NotFoundError as error:
+            raise PermanentError(str(error)) from error
+        if known.state:
+            raise Settled(run.done(Outcome.SKIPPED, known.reason))
+        return facts
 
     def _wakes(self, run: Run, head: Head) -> bool:
         """See to an environment's age: whether it should be there; ends the goal where there is nothing more to do."""
@@ -262,10 +296,11 @@ class Reconciler:
         act = due(record, self._options.ttl, now)
         if act is Act.WAKE or head.object not in {record.commit, record.held_at}:
             # a push was lost, or its night is over: what GitHub has is wanted, as at a resync
-            run.work = run.work.but(cause=Cause.RESYNC, turned=True)
+            run.work, run.wakes = run.work.but(cause=Cause.RESYNC, turned=True), act is Act.WAKE
             return True
         match act:
             case Act.EXPIRE | Act.SLEEP:
+                self._look(run)
                 aged = NIGHT if act is Act.SLEEP else IDLE
                 run.record = record = record.but(aged=aged, aged_at=now, held_at=head.object)
                 run.note("deleting", reason=why(record, now))
@@ -282,13 +317,19 @@ class Reconciler:
                 text = "is used again and stays"
                 run.record = record.but(warned_at=0)
             case None:
+                run.record = record.but(age_looked_at=now)
                 raise Settled(run.done(Outcome.SKIPPED, "it was used meanwhile; its age asks for nothing"))
         self._reporter.age(run.environment, record, text)
         raise Settled(run.done(Outcome.SKIPPED, text))
 
     def _delete(self, run: Run) -> Verdict:
         """Go on with a teardown; one that the environment's age asked for tells so, and may be woken from."""
-        reason = run.record.reason
+        record, reason = run.record, run.record.reason
+        kept = used_at(record) > record.aged_at or record.kept_until > run.now
+        if run.work.cause == Cause.AGE and kept and not under_way(record.receipt):
+            run.record = record.but(aged="", held_at="")
+            run.note("deployed" if record.outcome == Outcome.DEPLOYED else "failed", reason="")
+            return run.done(Outcome.SKIPPED, "it was used, or a person keeps it, just when its time had come")
         verdict = self._teardown.carry_out(run)
         if (
             run.work.cause != Cause.AGE
@@ -353,17 +394,24 @@ class Reconciler:
 
     def _take(self, run: Run, ref: Ref, head: Head) -> None:
         work = run.work
+        if ref.is_tag and ref.name not in run.record.asked_tags:
+            run.record = run.record.but(asked_tags=[*run.record.asked_tags, ref.name][-_ASKED_TAGS:])
         sha = work.sha if work.cause == Cause.REDEPLOY and work.sha else head.sha
         if work.cause != Cause.REDEPLOY and (reason := skip_reason(ref, head.message)):
-            if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
-                run.record = run.record.but(held_at=head.object)
+            if run.wakes and run.record.commit:
+                sha = run.record.commit  # what slept, as if nobody had pushed
+            elif work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
+                run.record = run.record if ref.is_tag else run.record.but(held_at=head.object)
                 raise Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
-            sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
+            else:
+                sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
         if work.cause == Cause.REDEPLOY and work.sha:
             self._refuse_unknown(run, sha)
         if work.cause != Cause.REDEPLOY and (reason := self._unwanted(run, ref, sha)):
             if not ref.is_tag:
-                run.record = run.record.but(held_at=head.object, used_at=self._clock())
+                run.record = run.record.but(held_at=head.object, used_at=self._clock(), aged="")
+            if run.wakes:
+                run.note("deleted", reason=reason)
             raise Settled(run.done(Outcome.SKIPPED, reason))
         run.work = work.but(ref=ref.name, sha=sha)
         moved = sha != run.record.commit
@@ -373,9 +421,7 @@ class Reconciler:
             run.note("pending", outcome="", reason="", stages=[], execution="", warned_at=0)
         run.record = run.record.but(aged="")
         chosen = sha != head.sha or (ref.is_tag and (ref.name != run.record.ref or bool(run.record.held_at)))
-        held = head.object if work.cause == Cause.REDEPLOY and chosen else ""
-        if ref.is_tag and ref.name not in run.record.asked_tags:
-            run.record = run.record.but(asked_tags=[*run.record.asked_tags, ref.name][-_ASKED_TAGS:])
+        held = head.object if (work.cause == Cause.REDEPLOY or run.wakes) and chosen else ""
         run.record = run.record.but(ref=ref.name, commit=sha, held_at=held)
         if work.cause == Cause.PUSH:
             run.record = run.record.but(
@@ -388,7 +434,8 @@ class Reconciler:
     def _unwanted(self, run: Run, ref: Ref, sha: str) -> str:
         """Why the repository does not want this commit deployed, asked before the record says that it is."""
         record = run.record
-        if (ref.is_tag and run.work.cause != Cause.PUSH) or not (ref.is_tag or record.outcome):
+        moves = run.work.cause == Cause.PUSH or (run.work.cause == Cause.RESYNC and ref.name != record.ref)
+        if (ref.is_tag and not moves) or not (ref.is_tag or record.outcome):
             return ""  # a new branch's files are read when its stack is made, and once is enough
         try:
             wishes = read_preferences(self._sources.read(run, sha))

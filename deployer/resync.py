@@ -63,6 +63,7 @@ class Known:
         records: what the ledger knows of this repository.
         listed_at: when the stacks were looked at (epoch seconds). What the ledger learnt later counts more.
         missed_tag: a tag newer than production's that no webhook told of.
+        old_tags: tags that are no news any more, whatever becomes of production.
     """
 
     repository: Repository
@@ -72,6 +73,7 @@ class Known:
     records: Iterable[EnvironmentRecord]
     listed_at: float = float("inf")
     missed_tag: Ref | None = None
+    old_tags: Iterable[str] = ()
 
 
 def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) -> list[Planned]:
@@ -99,11 +101,20 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
             found.append(planned)
     if planned := _production(known, records, standing):
         found.append(planned)
-    for orphan in orphans(known):
-        if orphan.mine and not _was_left(orphan, records.get(orphan.environment.key)):
-            due = orphaned.get(orphan.environment.key, now) + grace
-            found.append(Planned(orphan.environment, "delete", orphan.reason, due=due if due > now else 0))
+    for orphan in doomed(known):
+        due = orphaned.get(orphan.environment.key, now) + grace
+        found.append(Planned(orphan.environment, "delete", orphan.reason, due=due if due > now else 0))
     return found
+
+
+def doomed(known: Known) -> list[Orphan]:
+    """The orphans that a resync removes: development environments of which not all that stands was left on purpose."""
+    records = {record.environment: record for record in known.records}
+    return [
+        each
+        for each in orphans(known)
+        if each.mine and not _was_left(each, records.get(each.environment.key))
+    ]
 
 
 def bygone(known: Known, now: float) -> list[Environment]:

@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 
 from deployer.config import Config
-from deployer.environments import Environment, Kind, Repository, ref_from_tags
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
 from deployer.ports import Done, Facts, Host, Inventory, Lanes
 from deployer.refs import Ref
-from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, orphans, plan
-from deployer.stacks import Phase
+from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan
 
 _PATIENCE_SECONDS = 5.0  # of a worker, for a listing that another one makes
 
@@ -80,24 +79,17 @@ class Resyncer:
         return plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
 
     def standing(self, repository: Repository, since: float = 0) -> list[Environment]:
-        """The development environments that are known to stand, or have stacks, whatever GitHub says.
+        """The development environments that stand, whatever GitHub says, but for what a teardown had to leave.
 
         Raises:
             TransientError: AWS or Redis is away.
         """
-        known = [Environment.from_key(repository, record.environment) for record in self._alive(repository)]
-        found = {each.key: each for each in known if each.kind is Kind.DEVELOPMENT}
-        for stack in self._inventory.stacks(repository, since).stacks:
-            name = ref_from_tags(stack.tags)
-            if stack.phase is Phase.GONE or not name or not name.startswith("refs/heads/"):
-                continue
-            environment = Environment(repository, Kind.DEVELOPMENT, Ref.parse(name))
-            if environment.owns(stack.tags):
-                found[environment.key] = environment
-        return list(found.values())
-
-    def _alive(self, repository: Repository) -> list[EnvironmentRecord]:
-        return [each for each in self._lanes.environments(repository) if each.state != "deleted"]
+        listed = self._inventory.stacks(repository, since)
+        records = self._lanes.environments(repository)
+        return [
+            each.environment
+            for each in doomed(Known(repository, "", {}, listed.stacks, records, listed.began))
+        ]
 
     def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
         """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).
@@ -128,8 +120,7 @@ class Resyncer:
             wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
             self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
         orphaned = [each.environment.key for each in planned if each.action == "delete"]
-        tags = sorted(ref.name for ref in known.refs if ref.is_tag)
-        found = Seen({key: seen.orphans.get(key, now) for key in orphaned}, tags)
+        found = Seen({key: seen.orphans.get(key, now) for key in orphaned}, sorted(known.old_tags))
         if found != seen:
             self._lanes.see(repository, found)
         self._lanes.forget(repository, bygone(known, now))
@@ -154,24 +145,27 @@ class Resyncer:
         records = self._lanes.environments(repository)
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
-        missed = _missed_tag(facts, seen, record) if record else None
+        missed, old = _tags(facts, seen, record)
         return Known(
-            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed
+            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old
         )
 
 
-def _missed_tag(facts: Facts, seen: Seen, record: EnvironmentRecord) -> Ref | None:
-    """A tag that came since the last resync, that no webhook told of, and that is newer than production's own.
+def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[Ref | None, set[str]]:
+    """The newest tag that is newer than production's own and that no webhook told of; and the tags that are no news.
 
     GitHub sends no event for more than three tags that are pushed at once. What stood before the first resync is
-    no news; neither is anything while a person has chosen the tag that production runs.
+    no news; neither is what is older than production's. While production is on its way, or a person has chosen its tag,
+    the others stay news.
     """
-    own = Ref.parse(record.ref) if record.ref else None
-    if seen.tags is None or own is None or own not in facts.refs or record.held_at:
-        return None
-    if record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
-        return None  # it is on its way, or for people to look at
-    told = {*seen.tags, *record.asked_tags, own.name}
-    dated = ((at, ref) for ref, at in facts.made.items() if ref.name not in told)
-    at, newest = max(dated, key=lambda each: (each[0], each[1].name), default=(0, own))
-    return newest if 0 < facts.made.get(own, 0) < at else None
+    every = {ref.name for ref in facts.refs if ref.is_tag}
+    own = Ref.parse(record.ref) if record and record.ref else None
+    if seen.tags is None or record is None or own is None:
+        return None, every
+    told = every & {*seen.tags, *record.asked_tags, own.name}
+    if own not in facts.refs or record.held_at or record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+        return None, told
+    since = facts.made.get(own, 0)
+    newer = {ref: at for ref, at in facts.made.items() if ref.name not in told and 0 < since < at}
+    newest = max(newer, key=lambda ref: (newer[ref], ref.name), default=None)
+    return newest, every - {ref.name for ref in newer}

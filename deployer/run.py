@@ -25,6 +25,7 @@ class Run:
         heard: whether AWS's events come in, so that they will tell of what is waited for.
         now: epoch seconds.
         absent: whether its stack was looked for in every region just now, and is in none.
+        wakes: whether this task wakes it from its night.
         files: what was read of `deploy/`, by commit.
     """
 
@@ -37,6 +38,7 @@ class Run:
     heard: Callable[[], bool]
     now: float
     absent: bool = False
+    wakes: bool = False
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     @property

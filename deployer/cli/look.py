@@ -21,9 +21,9 @@ from deployer.errors import DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence, warnings_of
-from deployer.lifecycle import ARCHIVED
 from deployer.ports import Lane
 from deployer.refs import Ref
+from deployer.repositories import ARCHIVED
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer

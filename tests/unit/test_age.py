@@ -2,20 +2,24 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.age import FOREVER, Act, due, expires_at
-from deployer.environments import Environment, Kind
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Work
+from deployer.refs import Ref
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
 HOUR, DAY = 3600, 86_400
 NOW = 1_800_000_000.0  # 2027-01-15 08:00 UTC
 DEV = environment(BRANCH)
+FILES = {"pipeline.yml": TEMPLATE}
 
 
 def record(**fields: object) -> EnvironmentRecord:
@@ -204,12 +208,18 @@ def test_only_a_development_environment_that_stands_is_kept(life: Life) -> None:
         life.deployer.intake.keep(DEV)
 
 
-def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
+def sleeper(ref: str = BRANCH) -> tuple[Life, str]:
+    """A branch that will sleep from two hours on, at most, for seven hours; and those hours."""
     life = Life()
     hour = time.gmtime(life._now()).tm_hour
     hours = f"{(hour + 2) % 24:02}:00-{(hour + 9) % 24:02}:00"
-    life.push(BRANCH, sha(1), files={"deployer.yml": f"sleep: {{hours: '{hours}'}}"})
+    life.push(ref, sha(1), files={"deployer.yml": f"sleep: {{hours: '{hours}'}}"})
     life.run()
+    return life, hours
+
+
+def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
+    life, hours = sleeper()
     life.pass_time(3 * HOUR)
     known = life.record(DEV)
     assert (known.state, known.receipt["outcome"]) == ("asleep", "removed")
@@ -220,6 +230,108 @@ def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
     assert life.record(DEV).state == "asleep"
     life.pass_time(7 * HOUR)
     assert (life.record(DEV).state, life.record(DEV).used_at) == ("deployed", used), "a night is no use"
+
+
+def test_it_wakes_as_it_was_where_its_head_asks_to_be_skipped() -> None:
+    life, _ = sleeper()
+    life.pass_time(3 * HOUR)
+    life.host.push(HELLO, BRANCH, sha(2), files=FILES, message="docs [skip ci]")
+    life.pass_time(8 * HOUR)
+    assert (life.record(DEV).state, life.record(DEV).commit) == ("deployed", sha(1))
+    lines = len(life.lanes.activity(limit=500))
+    for _ in range(10):
+        life.pass_time(60)
+    life.resync()
+    assert life.record(DEV).commit == sha(1)
+    assert len(life.lanes.activity(limit=500)) <= lines + 1, "nothing more to do, and no more is told"
+
+
+def test_it_does_not_wake_where_it_is_not_chosen_any_more() -> None:
+    life, hours = sleeper()
+    life.pass_time(3 * HOUR)
+    wishes = f"sleep: {{hours: '{hours}'}}\nbranches: [release/*]"
+    life.host.push(HELLO, BRANCH, sha(2), files={**FILES, "deployer.yml": wishes})
+    life.pass_time(8 * HOUR)
+    assert (life.record(DEV).state, life.record(DEV).aged) == ("deleted", "")
+    assert "branches" in life.record(DEV).reason
+    assert life.cloud.stack(DEV.stack_name) is None
+
+
+def test_what_stands_of_an_archived_repository_stays_and_what_sleeps_sleeps_on() -> None:
+    life, _ = sleeper()
+    life.host.change(HELLO, archived=True)
+    life.pass_time(3 * HOUR)  # nobody has told
+    assert life.record(DEV).state == "deployed"
+    life.host.change(HELLO, archived=False)
+    life.resync()
+    life.pass_time(HOUR)
+    assert life.record(DEV).state == "asleep"
+    life.host.change(HELLO, archived=True)
+    life.resync()
+    life.pass_time(7 * HOUR)
+    assert life.record(DEV).state == "asleep"
+    life.host.change(HELLO, archived=False)
+    life.resync()
+    life.pass_time(60)
+    assert life.record(DEV).state == "deployed"
+
+
+def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
+    life, _ = sleeper()
+    life.pass_time(3 * HOUR)
+    away = Repository.parse("acme/aaa")  # a token's right was lost
+    life.host.create(away)
+    life.host.change(away, hidden=True)
+    mine = life.record(DEV)
+    for number in range(60):
+        place = Environment(away, Kind.DEVELOPMENT, Ref.of_branch(f"b{number:02}"))
+        record = replace(mine, repository="acme/aaa", environment=place.key, stack_name=place.stack_name)
+        life.redis.hset(f"deployer:{{{away.key}}}:environments", place.key, record.to_json())
+    life.redis.zadd("deployer:lanes", {away.key: 0})
+    life.redis.hset("deployer:spelled", away.key, away.full_name)
+    life.lanes.clock_offset_ms += 8 * HOUR * 1000
+    for _ in range(2):
+        life.lanes.clock_offset_ms += 60_000
+        life.deployer.intake.age(life._now())
+        life.run(most=200)
+    assert life.record(DEV).state == "deployed"
+
+
+def test_one_that_cannot_be_looked_at_is_as_it_was_and_is_looked_at_now_and_then(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    life.host.change(HELLO, hidden=True)
+    life.pass_time(DAY)
+    lines = len(life.lanes.activity(limit=500))
+    for _ in range(10):
+        life.pass_time(60)
+    assert len(life.lanes.activity(limit=500)) == lines
+    assert (life.record(DEV).state, life.record(DEV).outcome) == ("deployed", "deployed")
+    life.host.change(HELLO, hidden=False)
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+
+
+def test_who_keeps_it_at_the_last_moment_keeps_it(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    head, kept = life.host.head, []
+
+    def slow(repository: Repository, ref: Ref) -> Any:
+        found = head(repository, ref)
+        if not kept:  # a person is quicker than GitHub's answer
+            kept.append(life.deployer.intake.keep(DEV, 30 * DAY))
+        return found
+
+    life.host.head = slow
+    life.pass_time(DAY)
+    assert kept
+    assert (life.record(DEV).state, life.record(DEV).aged) == ("deployed", "")
+    assert life.cloud.stack(DEV.stack_name) is not None
+
+
+def test_a_wish_that_cannot_be_read_is_none() -> None:
+    newer = record(ttl="a fortnight", warn="tomorrow")
+    assert due(newer, "3d", NOW + 99 * DAY) is None
+    assert due(record(warn="tomorrow"), "3d", NOW + 2.5 * DAY) is Act.WARN
 
 
 @pytest.mark.parametrize("kind", [Kind.STAGING, Kind.PRODUCTION])

@@ -1,15 +1,17 @@
 """What becomes of environments when their repository as a whole changes, by webhook or found by a resync."""
 
+from typing import Any
+
 import pytest
-from world import HELLO, World, environment, sha
+from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import TransientError
-from deployer.events import RepositoryChange
+from deployer.events import Push, RepositoryChange
 from deployer.ledger import Cause, RepositoryRecord, Work
-from deployer.lifecycle import judge
 from deployer.ports import Facts
-from deployer.refs import Ref
+from deployer.refs import ZERO_SHA, Ref
+from deployer.repositories import judge
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"
@@ -85,6 +87,67 @@ def test_a_new_name_that_is_not_served_changes_nothing(world: World) -> None:
     outcome, reason = world.outcome(delivery)
     assert outcome == "failed"
     assert "DEPLOYER_REPOSITORIES" in reason
+
+
+def another_takes_its_name(world: World) -> None:
+    """It has the same default branch, and none of the other branches."""
+    world.host.rename(HELLO, Repository("elsewhere", "hello"))
+    world.host.push(HELLO, MAIN, sha(8), files={"pipeline.yml": TEMPLATE})
+
+
+def test_a_push_of_another_repository_is_known_by_its_number(world: World) -> None:
+    world.resync(HELLO)
+    another_takes_its_name(world)
+    other = world.host.facts(HELLO)
+    assert other is not None
+    world.host.push(HELLO, BRANCH, sha(7), files={"pipeline.yml": TEMPLATE})
+    event = Push("p1", HELLO, Ref.parse(BRANCH), sha(1), sha(7), "main", repository_id=other.id)
+    world.deployer.intake.github(event)
+    world.run()
+
+    assert world.outcome("p1")[0] == "skipped"
+    assert "repositories accept" in world.outcome("p1")[1]
+    assert world.record(DEV).commit == sha(1)
+    assert world.known(HELLO).state == "replaced"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_branch_that_another_repository_lacks_is_not_deleted_for_that(world: World, *, known: bool) -> None:
+    world.resync(HELLO)
+    another_takes_its_name(world)
+    if known:
+        world.resync(HELLO)
+    world.deliver(BRANCH, ZERO_SHA, sha(1))
+    for cause in (Cause.RESYNC, Cause.AGE):
+        world.run()
+        world.lanes.accept(HELLO, Work(environment=DEV.key, cause=cause))
+    world.run()
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.known(HELLO).state == "replaced"
+
+
+def test_a_ref_that_is_gone_by_one_answer_and_there_by_another_is_looked_for_again(world: World) -> None:
+    head, answers = world.host.head, [None, None]
+
+    def lagging(repository: Repository, ref: Ref) -> Any:
+        return answers.pop() if answers and ref.name == BRANCH else head(repository, ref)
+
+    world.host.head = lagging
+    world.lanes.accept(HELLO, Work(environment=DEV.key, cause=Cause.RESYNC))
+    world.run()
+    assert not answers
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+
+
+def test_repositories_that_were_renamed_share_a_listing(world: World) -> None:
+    world.host.rename(HELLO, SHOP)
+    world.resync(HELLO)
+    count = len(world.cloud.called("stacks"))
+    for _ in range(5):
+        world.deployer.intake.resync(HELLO, 900, in_turn=True)
+        world.run()
+    assert len(world.cloud.called("stacks")) == count
 
 
 def test_another_repository_under_a_former_name_gets_nothing_until_a_person_agrees(world: World) -> None:
@@ -306,14 +369,30 @@ def test_what_is_known_after_a_look(before: str, facts: Facts | None, word: str,
         assert bool(found.reason) == bool(state)
 
 
-def test_no_work_of_an_environment_but_pushes_and_resyncs_is_refused(world: World) -> None:
+@pytest.mark.parametrize(
+    ("state", "refused"),
+    [
+        ("archived", {Cause.PUSH, Cause.RESYNC, Cause.AGE}),
+        ("replaced", {Cause.PUSH, Cause.RESYNC, Cause.AGE, Cause.DELETION, Cause.REDEPLOY}),
+    ],
+)
+def test_what_is_refused_of_an_environment(world: World, state: str, refused: set[Cause]) -> None:
+    if state == "archived":
+        world.host.change(HELLO, archived=True)
+    else:
+        world.resync(HELLO)
+        another_takes_its_name(world)
+    world.resync(HELLO)
+    assert world.known(HELLO).state == state
+
+    refusal = world.deployer.lifecycle.refusal
+    assert {cause for cause in Cause if refusal(HELLO, Work(DEV.key, cause=cause))} == refused
+
+
+def test_what_has_begun_is_carried_on_with(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
-
-    refused = {
-        cause: bool(world.deployer.lifecycle.refusal(HELLO, Work(DEV.key, cause=cause))) for cause in Cause
-    }
-    assert {cause for cause, why in refused.items() if why} == {Cause.PUSH, Cause.RESYNC}
+    assert not world.deployer.lifecycle.refusal(HELLO, Work(DEV.key, cause=Cause.RESYNC, created=True))
 
 
 def test_a_resync_that_finds_all_as_it_should_be_looks_at_github_once(world: World) -> None:

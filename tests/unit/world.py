@@ -16,6 +16,7 @@ from deployer.ledger import Cause, EnvironmentRecord, RepositoryRecord, Work
 from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
+from deployer.repositories import Repositories
 from tests.doubles import FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Runner
 
@@ -55,9 +56,17 @@ class World:
             "client": self.redis,
             "lanes": self.lanes,
             "host": self.host,
+            "repositories": Repositories(self.host, self.lanes),
             "clouds": self.clouds,
             "queue": self,
-            "reconciler": Reconciler(self.host, self.clouds, self.lanes, self.options, clock=self._now),
+            "reconciler": Reconciler(
+                self.host,
+                self.clouds,
+                self.lanes,
+                Repositories(self.host, self.lanes),
+                self.options,
+                clock=self._now,
+            ),
         }
         self.deployer.__dict__.update(parts)
         self.runner = Runner(self.deployer)

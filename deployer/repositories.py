@@ -1,0 +1,113 @@
+"""What is known of a repository as a whole, and the look at GitHub that keeps it true."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from deployer.environments import Repository
+from deployer.errors import NotFoundError
+from deployer.ledger import RepositoryRecord
+from deployer.ports import Facts, Host, Lanes
+
+_log = logging.getLogger(__name__)
+ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
+OUT_OF_REACH = {DELETED, REMOVED}
+
+
+class Repositories:
+    """Looks at repositories.
+
+    Args:
+        host: GitHub.
+        lanes: keeps what is known of them.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, host: Host, lanes: Lanes, clock: Callable[[], float] = time.time) -> None:
+        self._host = host
+        self._lanes = lanes
+        self._clock = clock
+
+    def known(self, repository: Repository) -> RepositoryRecord:
+        """What was known after the last look."""
+        return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
+
+    def look(
+        self, repository: Repository, word: str = "", *, keep: bool = True
+    ) -> tuple[RepositoryRecord, Facts | None]:
+        """What is known now, and what GitHub says; that is None where it says "not found" and there is a word for it.
+
+        Args:
+            repository: which.
+            word: see `judge`.
+            keep: whether it is remembered.
+
+        Raises:
+            NotFoundError: it is not found, and no word explains it.
+            TransientError: GitHub or Redis is away.
+        """
+        before, facts = self.known(repository), self._host.facts(repository)
+        known = judge(before, facts, word, self._clock())
+        if known is None:
+            raise NotFoundError(
+                f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
+            )
+        if keep and known != before:
+            self._lanes.remember(known)
+            if known.reason and known.reason != before.reason:
+                _log.warning("%s", known.reason)
+        return known, facts
+
+
+def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
+    """What is known of a repository after a look at it, or None where nothing can be said.
+
+    Args:
+        known: what was known before.
+        facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
+            rights, an App may be suspended.
+        word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
+            GitHub answers counts for more.
+        now: epoch seconds.
+    """
+    name = known.repository
+    if facts is None:
+        state = word or (known.state if known.state in OUT_OF_REACH else "")
+        if not state:
+            return None
+        return _state(known, state, _REASONS[state].format(name=name), now)
+    seen = known.but(
+        id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
+    )
+    if seen.id != facts.id:
+        return _state(known, REPLACED, _REASONS[REPLACED].format(name=name), now)
+    if facts.full_name.lower() != name.lower():
+        reason = _REASONS[RENAMED].format(name=name, now=facts.full_name)
+        return _state(seen.but(name=facts.full_name), RENAMED, reason, now)
+    if facts.archived:
+        return _state(seen, ARCHIVED, _REASONS[ARCHIVED].format(name=name), now)
+    if known.id and known.private and not facts.private:
+        _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
+    return _state(seen, "", "", now)
+
+
+_REASONS = {
+    ARCHIVED: "{name} is archived: nothing new runs; its environments stay until they are deleted",
+    RENAMED: (
+        "{name} is {now} now, which has environments of its own; staging and production of the former name stay until "
+        "a person deletes them: deployer delete --environment staging|production {name}"
+    ),
+    REPLACED: (
+        "another repository has the name {name} now; its environments are left alone. If they are to be this one's: "
+        "deployer repositories accept {name}"
+    ),
+    DELETED: (
+        "{name} was deleted on GitHub; staging and production stay until a person deletes them: "
+        "deployer delete --environment staging|production {name}"
+    ),
+    REMOVED: "{name} was taken from the GitHub App: it is looked at no longer, and nothing of it is deleted",
+}
+
+
+def _state(known: RepositoryRecord, state: str, reason: str, now: float) -> RepositoryRecord:
+    return known.but(state=state, reason=reason, since=known.since if known.state == state else now)
