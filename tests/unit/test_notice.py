@@ -1,6 +1,9 @@
 """The comment that warns of an environment's end: its words, and that no branch's name is more than a name in it."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from world import HELLO
 
 from deployer import notice
@@ -102,6 +105,33 @@ def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
     found = Environment(HELLO, Kind.DEVELOPMENT, Ref(f"refs/heads/{name}"))
     head = notice.warning(found, record(found), "", "").split("\n\n")[1]
     assert head.startswith(f"**The development environment of {shown} will be")
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=" ~^:?*[\\"),
+        min_size=1,
+        max_size=40,
+    )
+)
+@example("`")
+@example("a``b`<!--")
+@example("-->\u2028@team")
+def test_whatever_a_branch_is_called_markdown_shows_it_as_code_and_nothing_else(name: str) -> None:
+    found = Environment(HELLO, Kind.DEVELOPMENT, Ref(f"refs/heads/{name}"))
+    tokens = MarkdownIt("commonmark").parse(notice.warning(found, record(found), "", ""))
+    assert [
+        each.type for each in tokens if each.type in {"html_block", "fence", "heading_open", "list_item_open"}
+    ] == [
+        "html_block",
+        "fence",
+    ]
+    inline = [child for each in tokens for child in each.children or ()]
+    kinds = {child.type for child in inline}
+    assert kinds <= {"text", "code_inline", "strong_open", "strong_close", "html_inline"}
+    assert [child.content for child in inline if child.type == "html_inline"] == ["<sub>", "</sub>"]
+    shown = "".join(each if each.isprintable() else "\ufffd" for each in found.name)
+    assert [child.content for child in inline if child.type == "code_inline"] == [shown, "deployer/age"]
 
 
 def test_a_command_can_be_copied_and_never_leaves_its_fence() -> None:
