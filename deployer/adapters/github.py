@@ -146,6 +146,12 @@ class GitHubHost:
         Raises:
             RightsError: the token or the App may not see all of it.
         """
+        found = self._looked_at(repository)
+        if found is None:
+            self._sign_out(repository)  # an App that is installed anew has another installation
+        return found
+
+    def _looked_at(self, repository: Repository) -> Facts | None:
         with _translated(f"looking at {repository}", repository), _rights("contents: read"):
             try:
                 return self._facts(repository)
@@ -627,9 +633,12 @@ class GitHubHost:
             return self._attempts()(once)
         except GithubException as error:
             if error.status == 401:  # the App may have been installed anew
-                self._state()["clients"].pop(repository.key, None)
-                self._state()["auths"].pop(repository.key, None)
+                self._sign_out(repository)
             raise
+
+    def _sign_out(self, repository: Repository) -> None:
+        self._state()["clients"].pop(repository.key, None)
+        self._state()["auths"].pop(repository.key, None)
 
     def _follow(self, repository: Repository) -> None:
         """Learn a renamed repository's new name."""

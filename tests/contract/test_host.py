@@ -1047,6 +1047,37 @@ def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: l
         assert GitHubHost("token", api_url=url).lacking(Repository("acme", "shop")) == lacking
 
 
+def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -> None:
+    installation, page = [7], {"nodes": [], "pageInfo": {"hasNextPage": False}}
+    shown = {
+        "databaseId": 1,
+        "nameWithOwner": "acme/shop",
+        "isArchived": False,
+        "isPrivate": True,
+        "isEmpty": False,
+    }
+    main = {"prefix": "refs/heads/", "name": "main", "target": {"oid": "a" * 40}}
+    told = {**shown, "defaultBranchRef": {"name": "main"}, "heads": {**page, "nodes": [main]}, "tags": page}
+
+    def answer(_method: str, path: str, headers: dict[str, str]) -> Answer:
+        number = installation[0]
+        if path == "/repos/acme/shop/installation":
+            return 200, {}, {"id": number, "permissions": {}}
+        if path == f"/app/installations/{number}/access_tokens":
+            soon = datetime.now(UTC) + timedelta(seconds=1)  # so it is asked for anew each time
+            return 201, {}, {"token": f"ghs_{number}", "expires_at": soon.isoformat()}
+        if path.endswith("/graphql") and headers["Authorization"] == f"token ghs_{number}":
+            return 200, {}, {"data": {"repository": told}}
+        return 404, {}, {"message": "Not Found"}
+
+    with scripted(answer) as url:
+        host, shop = GitHubHost(app_id="1", private_key=app_key, api_url=url), Repository("acme", "shop")
+        assert host.facts(shop) is not None
+        installation[0] = 8
+        assert host.facts(shop) is None, "the token of its former installation was tried"
+        assert host.facts(shop) is not None
+
+
 def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: str) -> None:
     asked = list[tuple[str, str, str]]()
 
