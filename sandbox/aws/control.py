@@ -16,6 +16,7 @@ from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
 from sandbox.aws.operations import RESOURCE_SECONDS
 from sandbox.aws.places import ACCOUNT, REGION, Place
+from sandbox.aws.protocol import AwsError
 from sandbox.aws.regions import Regions
 from sandbox.aws.stack import Stack
 from sandbox.aws.stacks import STATUSES, Stacks
@@ -64,6 +65,7 @@ class Control:
             ("DELETE", "faults"): self._clear_faults,
             ("GET", "limits"): lambda _: {"limits": overview.limits(self._regions)},
             ("POST", "limits"): self._set_limits,
+            ("POST", "stacks"): self._furnish,
             ("POST", "reset"): self._forget,
         }
 
@@ -143,6 +145,22 @@ class Control:
         place = Place(str(given.get("account", ACCOUNT)), str(given.get("region", REGION)))
         self._regions.limit(place, **limits)
         return {"limits": overview.limits(self._regions)}
+
+    def _furnish(self, environ: Environ) -> dict[str, Any]:
+        """Stacks of one `template`, as of long ago; see `Region.furnish`."""
+        given = _orders(environ, "account", "region", "template", "stacks")
+        wrong = "the body must have a 'template' and 'stacks', each with 'name', 'parameters' and 'tags'"
+        place = Place(str(given.get("account", ACCOUNT)), str(given.get("region", REGION)))
+        stacks = given.get("stacks")
+        if not isinstance(given.get("template"), str) or not isinstance(stacks, list):
+            raise OrderError(wrong)
+        try:
+            self._regions.at(place).furnish(given["template"], stacks)
+        except (KeyError, TypeError) as error:
+            raise OrderError(wrong) from error
+        except AwsError as error:
+            raise OrderError(str(error)) from error
+        return {"stacks": len(stacks)}
 
     def _order_status(self, name: str, environ: Environ) -> dict[str, Any]:
         given = _orders(environ, "status", "reason", "seconds", "token", "account", "region")

@@ -9,6 +9,8 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any
@@ -34,7 +36,7 @@ class Events:
         self._wake = threading.Condition()
         self._queue: list[tuple[float, int, int, float, bytes]] = []
         self._number = itertools.count()
-        self._stopped = False
+        self._stopped = self._muted = False
         self.taken: list[tuple[str, str]] = []
         """Id and type of each event that the receiver took, in their order."""
         self._thread = threading.Thread(target=self._loop, name="sandbox-aws-events", daemon=True)
@@ -58,6 +60,15 @@ class Events:
             self._queue.clear()
             self.taken.clear()
 
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Whatever happens meanwhile is told to nobody; the caller holds the simulator's lock."""
+        self._muted = True
+        try:
+            yield
+        finally:
+            self._muted = False
+
     def emit(
         self,
         source: str,
@@ -68,7 +79,7 @@ class Events:
         place: Place,
     ) -> None:
         """Queue an event of a place; never waits."""
-        if not self._url:
+        if not self._url or self._muted:
             return
         body = json.dumps(
             {

@@ -55,6 +55,8 @@ class Pipelines:
         self.place = place
         self._number = itertools.count(1)
         self.perform: Perform | None = None
+        self.starts = True
+        """Whether a new pipeline starts its first execution, as those of AWS do."""
         self.all: dict[str, Pipeline] = {}
         self.history: deque[tuple[Pipeline, Execution]] = deque(maxlen=_REMEMBERED)
 
@@ -85,9 +87,10 @@ class Pipelines:
         now = self._scheduler.now()
         pipeline = Pipeline({**definition, "version": 1}, tags, now, now, self.place)
         self.all[name] = pipeline
-        self.start(
-            pipeline, trigger="CreatePipeline", detail=f"arn:aws:iam::{self.place.account}:user/sandbox"
-        )
+        if self.starts:
+            self.start(
+                pipeline, trigger="CreatePipeline", detail=f"arn:aws:iam::{self.place.account}:user/sandbox"
+            )
         return 1
 
     def update(self, definition: dict[str, Any], restart: bool = False) -> int:

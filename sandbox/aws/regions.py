@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sandbox.aws.actions import Actions
@@ -17,6 +17,7 @@ from sandbox.aws.piperesources import ProjectHandler
 from sandbox.aws.places import Place
 from sandbox.aws.resourcetypes import handlers
 from sandbox.aws.sources import Repositories
+from sandbox.aws.stack import Plan
 from sandbox.aws.stacks import Stacks
 from sandbox.aws.workspace import Workspace
 
@@ -47,6 +48,25 @@ class Region:
             "cloudformation": CloudFormation(self.stacks).call,
             "codepipeline": CodePipeline(self.pipelines, scheduler.now).call,
         }
+        self._events = events
+
+    def furnish(self, body: str, stacks: Iterable[Mapping[str, Any]]) -> None:
+        """Put stacks of one template there, with their resources, as if they had been created long ago.
+
+        Nothing is told of them, and their pipelines have not run.
+
+        Args:
+            body: the template's text.
+            stacks: the `name`, `parameters` and `tags` of each.
+        """
+        template = self.stacks.template(body)
+        self.pipelines.starts = False
+        try:
+            with self._events.muted():
+                for each in stacks:
+                    self.stacks.stand(each["name"], Plan(template, each["parameters"]), each["tags"])
+        finally:
+            self.pipelines.starts = True
 
 
 class Regions:

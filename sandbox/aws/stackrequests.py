@@ -16,7 +16,7 @@ from sandbox.aws.template import Template, invalid
 LONGEST_BODY = 51_200
 _LONGEST_OBJECT = 1_000_000
 _MOST_TAGS = 50
-_PAGE = 50
+_PAGE = 100
 _NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]*")
 _TOKEN = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -111,9 +112,26 @@ class Hub:
             if existing is not None:
                 return existing, False
             self._git(full_name).create()
-            repository_id = self.store.add_repository(full_name)
-            self.store.add_hook(repository_id, *self._webhook, STANDARD_EVENTS, standard=True)
-            return self._open(full_name), True
+            return self._enter(full_name), True
+
+    def copy(self, original: Repository, full_name: str) -> Repository:
+        """Make another repository with the same refs and commits, without a webhook's telling; it is made at once.
+
+        Raises:
+            BadNameError: the name is none GitHub would take, or is taken.
+        """
+        check_name(full_name)
+        with self._lock:
+            if self.get(full_name):
+                raise BadNameError(f"{full_name} is taken")
+            # links: git never writes into a file that is there, it puts another in its place
+            shutil.copytree(original.git.path, self._git(full_name).path, copy_function=os.link)
+            return self._enter(full_name)
+
+    def _enter(self, full_name: str) -> Repository:
+        repository_id = self.store.add_repository(full_name)
+        self.store.add_hook(repository_id, *self._webhook, STANDARD_EVENTS, standard=True)
+        return self._open(full_name)
 
     def _git(self, full_name: str) -> GitRepository:
         return GitRepository(self._data_dir / "repositories" / f"{full_name}.git")

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import pytest
-from aws_harness import BUCKET, PARAMETER, Aws, Receiver, eventually, given, refused, statuses
+from aws_harness import (
+    BUCKET,
+    PARAMETER,
+    PIPELINE_TEMPLATE,
+    Aws,
+    Receiver,
+    eventually,
+    given,
+    refused,
+    statuses,
+)
 
 ROLE = """\
 Resources:
@@ -223,17 +234,57 @@ def test_a_large_template_comes_from_a_bucket(aws: Aws) -> None:
     assert "AWS::S3::Bucket" in json.dumps(body)
 
 
+def furnish(aws: Aws, template: str, *stacks: dict[str, Any]) -> tuple[int, str]:
+    """Put stacks there as of long ago."""
+    return aws.request("POST", "/_sandbox/stacks", {"template": template, "stacks": stacks})
+
+
 def test_all_stacks_are_paged(aws: Aws) -> None:
-    for number in range(60):
-        aws.create(f"s{number}", BUCKET)
+    made = [{"name": f"s{number}", "parameters": {}, "tags": {}} for number in range(120)]
+    assert furnish(aws, BUCKET, *made)[0] == 200
     pages = list(aws.cloudformation.get_paginator("describe_stacks").paginate())
-    assert len(pages) == 2
+    assert [len(page["Stacks"]) for page in pages] == [100, 20]
     names = [s["StackName"] for page in pages for s in page["Stacks"]]
-    assert sorted(names) == sorted(f"s{n}" for n in range(60))
+    assert sorted(names) == sorted(f"s{n}" for n in range(120))
     summaries = aws.cloudformation.get_paginator("list_stacks").paginate().build_full_result()
-    assert len(summaries["StackSummaries"]) == 60
+    assert len(summaries["StackSummaries"]) == 120
     limits = aws.cloudformation.describe_account_limits()["AccountLimits"]
     assert {"Name": "StackLimit", "Value": 2000} in limits
+
+
+def test_stacks_can_be_there_from_the_start(aws: Aws, receiver: Receiver) -> None:
+    status, said = furnish(
+        aws, PIPELINE_TEMPLATE, {"name": "pipe", "parameters": {"Branch": "main"}, "tags": {"team": "one"}}
+    )
+
+    assert status == 200, said
+    (stack,) = aws.cloudformation.describe_stacks(StackName="pipe")["Stacks"]
+    assert (stack["StackStatus"], stack["Tags"]) == ("CREATE_COMPLETE", [{"Key": "team", "Value": "one"}])
+    assert aws.cloudformation.describe_stack_events(StackName="pipe")["StackEvents"] == []
+    assert aws.executions() == []
+    assert receiver.events == []
+    # from now on they are like any other
+    assert "already exists" in furnish(aws, BUCKET, {"name": "pipe", "parameters": {}, "tags": {}})[1]
+    aws.create_pipeline("other")
+    assert len(aws.executions("other")) == 1
+    aws.codepipeline.start_pipeline_execution(name="pipe")
+    assert len(aws.executions()) == 1
+    aws.cloudformation.delete_stack(StackName="pipe")
+    assert eventually(lambda: "DELETE_COMPLETE" in receiver.states("CloudFormation Stack Status Change"))
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({"stacks": []}, "must have a 'template'"),
+        ({"template": BUCKET, "stacks": [{"name": "x"}]}, "must have a 'template'"),
+        ({"template": BUCKET, "stacks": [{"name": "x", "parameters": {"A": "b"}, "tags": {}}]}, "[A]"),
+    ],
+)
+def test_stacks_that_cannot_be_there_are_refused(aws: Aws, order: dict[str, Any], said: str) -> None:
+    status, answer = aws.request("POST", "/_sandbox/stacks", order)
+    assert status == 400
+    assert said in answer
 
 
 def test_conditions_functions_and_waiters_work(aws: Aws) -> None:

@@ -11,6 +11,7 @@ import pytest
 from github import Github
 from github_kit import Receiver, WorkingCopy
 
+from sandbox.github.hub import BadNameError
 from sandbox.github.server import GitHubServer
 
 API = "/api/v3/repos/acme/app"
@@ -122,6 +123,30 @@ def test_deleted_it_is_gone_and_its_name_is_free(change: Any, call: Any) -> None
     assert (event, payload["action"]) == ("repository", "deleted")
     assert call("GET", API).status == 404
     assert call("POST", "/_sandbox/repositories", body=json.dumps({"full_name": "acme/app"})).status == 201
+
+
+def test_a_copy_has_the_same_refs_and_goes_its_own_way(
+    pushed: WorkingCopy, server: GitHubServer, call: Any, receiver: Receiver
+) -> None:
+    original = server.hub.get("acme/app")
+    assert original
+    assert original.git.refs()["refs/heads/main"].sha == pushed("rev-parse", "HEAD").strip()
+    server.wait_idle()
+    told = len(receiver.received)
+
+    made = server.hub.copy(original, "acme/twin")
+
+    assert made.git.refs() == original.git.refs()
+    assert len(receiver.received) == told  # what is copied was never pushed
+    sha = original.git.refs()["refs/heads/main"].sha
+    body = json.dumps({"ref": "refs/heads/more", "sha": sha})
+    assert call("POST", "/api/v3/repos/acme/twin/git/refs", body=body).status == 201
+    assert "refs/heads/more" not in original.git.refs()
+    server.wait_idle()
+    told_of = {each.payload["repository"]["full_name"] for each in receiver.received[told:]}
+    assert told_of == {"acme/twin"}
+    with pytest.raises(BadNameError, match="is taken"):
+        server.hub.copy(original, "acme/twin")
 
 
 def test_deliveries_are_paged_by_cursor_newest_first(change: Any, call: Any) -> None:
