@@ -59,7 +59,7 @@ def timed(action: Callable[[int], object], times: int) -> float:
     return statistics.median(rounds)
 
 
-def lanes(url: str, times: int) -> Iterator[Row]:
+def lanes(url: str, times: int, waiting: int) -> Iterator[Row]:
     """The lane's scripts against a bare round trip."""
     client = connect(url)
     ping = timed(lambda _: client.ping(), times * 4)
@@ -82,15 +82,19 @@ def lanes(url: str, times: int) -> Iterator[Row]:
 
     few, many = (
         accept_into(Repository.parse("bench/few"), 10),
-        accept_into(Repository.parse("bench/many"), 2000),
+        accept_into(Repository.parse("bench/many"), waiting),
     )
-    yield Row("accept into a lane where 2,000 wait", many, "where 10 wait", few)
+    yield Row(f"accept into a lane where {waiting:,} wait", many, "where 10 wait", few)
 
-    for number in range(1000):
+    idle = waiting // 2
+    for number in range(idle):
         each = Repository.parse(f"bench/idle-{number}")
         _finish(store, each, store.accept(each, _work(0), f"idle-{number}", "push"))
     yield Row(
-        "a sweep of 1,000 lanes at rest", timed(lambda _: store.sweep(), times), "a Redis round trip", ping
+        f"a sweep of {idle:,} lanes at rest",
+        timed(lambda _: store.sweep(), times),
+        "a Redis round trip",
+        ping,
     )
 
 
@@ -192,13 +196,14 @@ def main() -> int:
     """Measure and print; returns the exit status."""
     parser = argparse.ArgumentParser(prog="sandbox.bench", description=__doc__)
     parser.add_argument("--times", type=int, default=200, help="calls in a round")
+    parser.add_argument("--waiting", type=int, default=2000, help="environments that wait in a full lane")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     rows = []
     with redis_server() as url:
         for row in (
             *releases(max(5, given.times // 20)),
-            *lanes(url, given.times),
+            *lanes(url, given.times, given.waiting),
             *webhooks(url, given.times),
         ):
             rows.append(row)

@@ -6,7 +6,7 @@ import sys
 
 
 def test_every_measurement_gives_a_ratio() -> None:
-    command = [sys.executable, "-m", "sandbox.bench", "--times=2", "--json"]
+    command = [sys.executable, "-m", "sandbox.bench", "--times=2", "--waiting=20", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

@@ -63,7 +63,7 @@ def test_it_ends_with_its_builds_and_leaves_nothing(
         eventually(pid.exists)
         shell = eventually(lambda: pid.read_text().strip())
         running.send_signal(number)
-        assert running.wait(10) == 0
+        assert running.wait(60) == 0
     finally:
         running.kill()
         running.wait()
