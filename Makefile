@@ -8,7 +8,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test lint format bench chaos fuzz lock setup clean
+.PHONY: help run demo test lint format bench scale chaos fuzz lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,8 +33,11 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## the measurements
+bench: $(READY) ## what the hot paths cost; of a whole organization: make scale
 	@$(BIN)/python -m sandbox.bench
+
+scale: $(READY) ## 1,000 repositories with 10,000 environments on real processes, measured: ten minutes; SIZE= other options
+	@$(BIN)/python -m sandbox.scale $(SIZE)
 
 chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))

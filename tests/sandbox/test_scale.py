@@ -1,15 +1,30 @@
-"""The measurements of scale run; what they say is for people to read."""
+"""The measurements of scale run, on real processes; what they say is for people to read."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+REPOSITORIES, ENVIRONMENTS, PUSHES = 12, 2, 3
 
 
-def test_what_must_not_grow_with_the_number_of_environments() -> None:
-    command = [sys.executable, "-m", "sandbox.scale", "--repositories=25", "--environments=4", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+def test_what_must_not_grow_with_the_number_of_environments(tmp_path: Path) -> None:
+    size = [f"--repositories={REPOSITORIES}", f"--environments={ENVIRONMENTS}", "--processes=2"]
+    command = [sys.executable, "-m", "sandbox.scale", *size, "--latency=0.01", "--rest=0.1", "--json"]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150, env=env)
     assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
     found = json.loads(done.stdout)
-    assert found["environments"] == 100
-    assert found["scheduled resync of all with a listing at hand: calls to AWS"] == 0
-    assert found["scheduled resync of all: calls to GitHub"] == 25
+    assert found["environments"] == REPOSITORIES * ENVIRONMENTS
+    asked, scheduled = "resync of all by a person", "scheduled resync of all, with pushes"
+    # a listing for whoever asked, for two workers that began at once, and for the next that wanted a newer one
+    assert 1 <= found[f"{asked}: calls to AWS, pages of a listing"] <= 6
+    assert found[f"{scheduled}: calls to AWS, pages of a listing"] == 0
+    for what in (asked, scheduled):
+        assert REPOSITORIES <= found[f"{what}: calls to GitHub"] < 12 * (REPOSITORIES + PUSHES)
+        assert found[f"{what}: calls to GitHub by deployer's own count"] == found[f"{what}: calls to GitHub"]
+        assert found[f"{what}: messages"] >= REPOSITORIES
+    assert found[f"{scheduled}: calls to AWS by deployer's own count"] == found[f"{scheduled}: calls to AWS"]
+    assert found["Redis: bytes an environment, its record and one delivery"] < 6000
