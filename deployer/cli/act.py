@@ -67,7 +67,7 @@ def resync(
     if dry_run:
         _dry_run(deployer, chosen, asked_at, json_=json_)
     else:
-        _queue_resyncs(deployer, chosen, timeout=timeout if wait else None, json_=json_)
+        _queue_resyncs(deployer, chosen, asked_at, timeout=timeout if wait else None, json_=json_)
 
 
 def _dry_run(deployer: "Deployer", chosen: list[Repository], asked_at: float, *, json_: bool) -> None:
@@ -116,10 +116,14 @@ def _when(due: float) -> str:
 
 
 def _queue_resyncs(
-    deployer: "Deployer", chosen: list[Repository], *, timeout: float | None, json_: bool
+    deployer: "Deployer", chosen: list[Repository], asked_at: float, *, timeout: float | None, json_: bool
 ) -> None:
     deadline = time.monotonic() + (timeout or 0)
-    queued = [(each, deployer.intake.resync(each, in_turn=len(chosen) > 1).goal) for each in chosen]
+    many = len(chosen) > 1
+    # the listing that found them was made for this very question, and does for all of them
+    queued = [
+        (each, deployer.intake.resync(each, time.time() - asked_at, in_turn=many).goal) for each in chosen
+    ]
     told: list[dict[str, Any]] = []
     for each, goal in queued:
         entry = {"repository": each.full_name, "task": goal, "outcome": "queued", "reason": ""}

@@ -5,7 +5,7 @@ import json
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.environments import Environment, Kind
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause
 from deployer.refs import Ref
@@ -42,6 +42,24 @@ def test_resync_of_all_after_redis_was_wiped(world: World) -> None:
     world.redis.flushall()
     found = world.json("resync", "--all")
     assert [entry["repository"] for entry in found] == ["acme/api"]
+
+
+def test_resync_of_all_lists_the_stacks_once(world: World) -> None:
+    for name in ("acme/other", "acme/third"):
+        world.host.create(Repository.parse(name))
+        world.deployer.intake.resync(Repository.parse(name))
+    world.work()
+    world.cloud.calls.clear()
+
+    assert len(world.json("resync", "--all")) == 2
+    world.work()
+    assert [call[0] for call in world.cloud.calls].count("stacks") == 1
+
+    world.run("resync", "acme/other")
+    world.work()
+    assert [call[0] for call in world.cloud.calls].count(
+        "stacks"
+    ) == 2  # people want to see what is there now
 
 
 def test_resync_of_all_goes_on_without_aws(world: World) -> None:
