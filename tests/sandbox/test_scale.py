@@ -13,7 +13,7 @@ def test_what_must_not_grow_with_the_number_of_environments(tmp_path: Path) -> N
     size = [f"--repositories={REPOSITORIES}", f"--environments={ENVIRONMENTS}", "--processes=2"]
     command = [sys.executable, "-m", "sandbox.scale", *size, "--latency=0.01", "--rest=0.1", "--json"]
     env = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=env)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
     found = json.loads(done.stdout)
