@@ -8,8 +8,8 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 NEVER = math.inf  # in seconds: longer than any other
-_UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60}
-_PART = re.compile(r"([0-9]{1,9})\s*(weeks?|w|days?|d|hours?|h|minutes?|min|m)\s*", re.IGNORECASE)
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+_PART = re.compile(r"([0-9]{1,9})\s*(weeks?|w|days?|d|hours?|h|minutes?|min|m|seconds?|s)\s*", re.IGNORECASE)
 _LONGEST = 3650 * _UNITS["d"]
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY = f"(?:{'|'.join(_DAYS)})"
@@ -27,10 +27,10 @@ SEVERAL = "; "  # between parts of a week where one text has several
 
 
 def duration(text: str) -> float:
-    """Read a length of time in seconds: `90m`, `12h`, `3d`, `2w`, `1d 12h`, `3 days`, or `never`.
+    """Read a length of time in seconds: `45s`, `90m`, `12h`, `3d`, `2w`, `1d 12h`, `3 days`, or `never`.
 
     Raises:
-        ValueError: it is none, is no minute, or more than ten years; the text says what there is.
+        ValueError: it is none, is nothing, or more than ten years; the text says what there is.
     """
     words = text.strip()
     if words.lower() == "never":
@@ -45,15 +45,16 @@ def duration(text: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """What `duration` reads, in whole minutes."""
+    """What `duration` reads: in whole minutes, or in seconds where it is less than one."""
     if seconds == NEVER:
         return "never"
-    left, words = int(seconds), []
+    left = int(seconds)
+    words: list[str] = []
     for unit, size in _UNITS.items():
-        if unit != "w" and left >= size:
+        if unit != "w" and left >= size and (unit != "s" or not words):
             words.append(f"{left // size}{unit}")
             left %= size
-    return " ".join(words) or "0m"
+    return " ".join(words) or "0s"
 
 
 def date(at: float) -> str:

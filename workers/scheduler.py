@@ -21,7 +21,7 @@ _LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
-_AGE_SECONDS = 60.0  # between two looks at the ages of all environments
+_AGE_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two looks at the ages of all environments: a minute
 _AGE_REST = 50  # or so many times as long as a look takes, where there are very many
 _ALIVE_SECONDS = 90.0  # longer than between two sweeps, whatever they have to do
 
@@ -134,7 +134,7 @@ class Scheduler:
     def _age_due(self) -> None:
         if self._next_age > (now := time.time()):
             return
-        self._next_age = now + _AGE_SECONDS
+        self._next_age = now + _AGE_POLLS * self._deployer.config.poll_seconds
         self._deployer.intake.age(now)
         self._next_age = max(self._next_age, now + _AGE_REST * (time.time() - now))
 

@@ -16,6 +16,8 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
+        ("45s", 45),
+        ("1m 30 seconds", 90),
         ("90m", 90 * MINUTE),
         ("12h", 12 * HOUR),
         ("3d", 3 * DAY),
@@ -59,6 +61,11 @@ def test_what_is_no_length_is_told(text: str) -> None:
 @given(st.integers(1, 3650 * 24 * 60))
 def test_what_is_written_is_read(minutes: int) -> None:
     assert duration(duration_text(minutes * 60)) == minutes * 60
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.9, "59s"), (61, "1m"), (3700, "1h 1m")])
+def test_seconds_count_where_there_is_no_minute(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 @given(st.text())
