@@ -78,6 +78,15 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         rows = hub.store.deliveries(_repository_id(hub), since=request.args.get("since", 0, type=int))
         return jsonify([_delivery(row) for row in rows])
 
+    @pages.post("/repositories/<owner>/<name>/deliveries")
+    def date_back(owner: str, name: str) -> Response:
+        repo, data = hub.get(f"{owner}/{name}"), _object()
+        seconds = data.get("seconds_ago") if data else None
+        if repo is None or isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+            return _bad('the body must be JSON like {"seconds_ago": 60}, the repository be there')
+        hub.store.date_back(repo.id, seconds)
+        return jsonify({})
+
     @pages.get("/statuses")
     def statuses() -> Response:
         rows = hub.store.all_statuses(_repository_id(hub), request.args.get("sha"))

@@ -164,7 +164,8 @@ class Hub:
         Args:
             repository: which.
             action: `rename`, `transfer`, `default_branch` (each to a name), `archive`, `unarchive`, `privatize`,
-                `publicize`, `uninstall`, `install` (the App that deployer would be), or `delete`.
+                `publicize`, `uninstall`, `install` (the App that deployer would be), the same with `_owner` for all
+                of its owner's, or `delete`.
             to: the new name, owner or branch.
 
         Raises:
@@ -177,6 +178,8 @@ class Hub:
                 self._set_default_branch(repository, to)
             elif action in _ON + _OFF:
                 self._set_flag(repository, action, action in _ON)
+            elif action in {"uninstall_owner", "install_owner"}:
+                self._set_owner(repository, uninstalled=action == "uninstall_owner")
             elif action == "delete":
                 self._tell(repository, "repository", "deleted", {})
                 self._repositories.pop(repository.full_name.lower())
@@ -232,6 +235,23 @@ class Hub:
         if action == "publicize":
             self._tell(repository, "public", "", {})
         self._tell(repository, "repository", f"{action.removesuffix('e')}ed", {})
+
+    def _set_owner(self, repository: Repository, *, uninstalled: bool) -> None:
+        theirs = [
+            each
+            for each in self.repositories()
+            if each.owner.lower() == repository.owner.lower() and each.uninstalled != uninstalled
+        ]
+        if not theirs:
+            return
+        payload = payloads.installation_event(theirs, "deleted" if uninstalled else "created", self.url)
+        if uninstalled:  # told while the App still has a webhook
+            self._send(theirs[0], [("installation", payload)])
+        for each in theirs:
+            each.uninstalled = uninstalled
+            self.store.set_flag(each.id, "uninstalled", uninstalled)
+        if not uninstalled:
+            self._send(theirs[0], [("installation", payload)])
 
     def _tell(self, repository: Repository, event: str, action: str, changes: dict[str, Any]) -> None:
         payload = payloads.repository_event(repository, action, changes, self.url)

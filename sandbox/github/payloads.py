@@ -12,6 +12,8 @@ from urllib.parse import quote
 from sandbox.github.git import ZERO, Changes, Commit, Person, Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandbox.github.hub import Repository
 
 LOGIN = "octocat"
@@ -183,7 +185,7 @@ def repository_event(repo: Repository, action: str, changes: dict[str, Any], roo
 
 def installation_repositories(repo: Repository, action: str, root: str) -> dict[str, Any]:
     """The body of an event that tells an App which repositories it may see, `added` or `removed`."""
-    shown = {name: repository(repo, root)[name] for name in ("id", "node_id", "name", "full_name", "private")}
+    shown = _installed(repo, root)
     return {
         "action": action,
         "installation": installation(repo, root),
@@ -193,6 +195,21 @@ def installation_repositories(repo: Repository, action: str, root: str) -> dict[
         "requester": None,
         "sender": user(LOGIN, root),
     }
+
+
+def installation_event(repos: Sequence[Repository], action: str, root: str) -> dict[str, Any]:
+    """The body of an event about an owner's whole installation of an App, `created` or `deleted`."""
+    return {
+        "action": action,
+        "installation": installation(repos[0], root),
+        "repositories": [_installed(repo, root) for repo in repos],
+        "requester": None,
+        "sender": user(LOGIN, root),
+    }
+
+
+def _installed(repo: Repository, root: str) -> dict[str, Any]:
+    return {name: repository(repo, root)[name] for name in ("id", "node_id", "name", "full_name", "private")}
 
 
 def installation(repo: Repository, root: str) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import json
 import sqlite3
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"  # GitHub's form
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repositories (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -96,7 +97,7 @@ Row = dict[str, Any]
 
 def now() -> str:
     """The time in GitHub's form."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(_TIME)
 
 
 class Store:
@@ -306,6 +307,14 @@ class Store:
         """Note what became of a delivery."""
         self._update("deliveries", delivery_id, **values)
 
+    def date_back(self, repository_id: int, seconds: float) -> None:
+        """Make a repository's deliveries older."""
+        for row in self.deliveries(repository_id):
+            times = {
+                name: _earlier(row[name], seconds) for name in ("created_at", "delivered_at") if row[name]
+            }
+            self._update("deliveries", row["id"], **times)
+
     def delivery(self, delivery_id: int) -> Row | None:
         """One delivery by its id."""
         return self._one(_DELIVERIES.format(where="d.id = ?"), (delivery_id,))
@@ -339,6 +348,10 @@ _DELIVERIES = (
     " AND o.hook_id = d.hook_id AND o.id <= d.id) AS attempt FROM deliveries d"
     " JOIN repositories r ON r.id = d.repository_id WHERE {where} ORDER BY d.id"
 )
+
+
+def _earlier(at: str, seconds: float) -> str:
+    return (datetime.fromisoformat(at) - timedelta(seconds=seconds)).strftime(_TIME)
 
 
 def _hook(row: Row) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from typing import Any
 
 import jwt
@@ -117,6 +118,19 @@ def test_uninstalled_it_is_not_found_and_says_nothing_more(
     assert call("GET", API).status == 200
 
 
+def test_an_app_is_uninstalled_by_an_owner(change: Any, call: Any) -> None:
+    for name in ("acme/second", "other/app"):
+        call("POST", "/_sandbox/repositories", body=json.dumps({"full_name": name}))
+    ((event, payload),) = change("uninstall_owner")
+    assert (event, payload["action"]) == ("installation", "deleted")
+    assert [each["full_name"] for each in payload["repositories"]] == ["acme/app", "acme/second"]
+    repos = ("acme/app", "acme/second", "other/app")
+    assert [call("GET", f"/api/v3/repos/{each}").status for each in repos] == [404, 404, 200]
+    ((event, payload),) = change("install_owner")
+    assert (event, payload["action"], len(payload["repositories"])) == ("installation", "created", 2)
+    assert [call("GET", f"/api/v3/repos/{each}").status for each in repos] == [200, 200, 200]
+
+
 def test_deleted_it_is_gone_and_its_name_is_free(change: Any, call: Any) -> None:
     ((event, payload),) = change("delete")
 
@@ -170,3 +184,18 @@ def test_deliveries_are_paged_by_cursor_newest_first(change: Any, call: Any) -> 
         assert len({each["id"] for each in first.json() + second.json()}) == 4
         detail = call("GET", f"{path}/{first.json()[0]['id']}", headers=headers).json()
         assert detail["request"]["payload"]["action"] == "archived"
+
+
+def test_deliveries_are_made_older_on_order(change: Any, call: Any) -> None:
+    change("archive")
+    hook = call("GET", f"{API}/hooks").json()[0]["id"]
+
+    def delivered_at() -> float:
+        first = call("GET", f"{API}/hooks/{hook}/deliveries").json()[0]
+        return datetime.fromisoformat(first["delivered_at"]).timestamp()
+
+    before = delivered_at()
+    path = "/_sandbox/repositories/acme/app/deliveries"
+    assert call("POST", path, body=json.dumps({"seconds_ago": 90})).status == 200
+    assert delivered_at() == before - 90
+    assert call("POST", path, body=json.dumps({"seconds_ago": -1})).status == 400
