@@ -1,7 +1,9 @@
-"""One installation for all tests that break nothing; those that break something start their own."""
+"""One installation for all tests that break nothing, and one for those that do."""
 
 import itertools
+import os
 import re
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,13 @@ FAST = {
     "DEPLOYER_GRACE_SECONDS": "1",
     "DEPLOYER_MAX_ATTEMPTS": "3",
     "DEPLOYER_CONCURRENCY": "3",
+}
+FRAGILE = {
+    **FAST,
+    "DEPLOYER_LEASE_SECONDS": "2",
+    "DEPLOYER_POLL_SECONDS": "0.1",
+    "DEPLOYER_ORPHAN_SECONDS": "4",
+    "DEPLOYER_RESYNC_SECONDS": "0",
 }
 _numbers = itertools.count(1)
 
@@ -59,3 +68,17 @@ def repository(here: Installation) -> str:
 def copy(here: Installation, repository: str, tmp_path: Path) -> WorkingCopy:
     """A clone of that repository."""
     return here.clone(tmp_path / "copy", repository)
+
+
+@pytest.fixture(scope="session")
+def zones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of time zones that the fragile installation knows beside those of the machine."""
+    return tmp_path_factory.mktemp("zones")
+
+
+@pytest.fixture(scope="session")
+def fragile(tmp_path_factory: pytest.TempPathFactory, zones: Path) -> Iterator[Installation]:
+    """An installation whose processes are killed, whose Redis is wiped, and where time is short."""
+    settings = {**FRAGILE, "PYTHONTZPATH": os.pathsep.join([str(zones), *zoneinfo.TZPATH])}
+    with Installation(tmp_path_factory.mktemp("fragile"), settings).running() as made:
+        yield made

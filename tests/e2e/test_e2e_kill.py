@@ -7,20 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FAST
 
 from sandbox.installation import Installation, WorkingCopy, call, wait_for
 
 REPOSITORY = "acme/hello"
 SLOW = 5  # seconds of a call in whose middle the worker dies; longer than its lease
-
-
-@pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation whose workers are killed."""
-    settings = {**FAST, "DEPLOYER_LEASE_SECONDS": "2"}
-    with Installation(tmp_path_factory.mktemp("fragile"), settings).running() as made:
-        yield made
 
 
 @pytest.fixture
