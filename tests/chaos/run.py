@@ -220,7 +220,7 @@ class Chaos:
             "kill the supervised worker": lambda: self._kill("--app=workers worker", _SUPERVISED),
             "kill the web": lambda: self._kill("gunicorn"),
             "kill the scheduler": lambda: self._kill("workers.scheduler"),
-            "kill Redis": lambda: self._kill("redis.conf", ""),
+            "kill Redis": lambda: self._kill("-server ", ""),  # its title, which replaces its command line
             "stop a worker": self._stop_worker,
             "restart a worker": self._restart_worker,
             "restart the supervised worker": lambda: self._restart("--app=workers worker", _SUPERVISED),
