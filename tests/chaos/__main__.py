@@ -78,7 +78,7 @@ def told(report: Report) -> str:
     return "\n".join([*lines, "", verdict])
 
 
-_COUNTS = ("actions", "faults", "deliveries", "outcomes", "steps")
+_COUNTS = ("actions", "faults", "deliveries", "outcomes", "steps", "life")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Decides from independent records whether the promises held: git's refs, the simulators' logs, the ledger."""
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,16 @@ from typing import Any
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.refs import Ref
-from tests.chaos.team import Move
+from tests.chaos.team import SHORT, TTL, Move
 
-OUTCOMES = {"deployed", "deleted", "superseded", "skipped", "ignored", "failed", "dead-lettered"}
+OUTCOMES = {"deployed", "deleted", "superseded", "skipped", "ignored", "failed", "dead-lettered", "resynced"}
 MUTATING = {
     "CreateStack", "UpdateStack", "DeleteStack", "ContinueUpdateRollback", "StartPipelineExecution",
     "StopPipelineExecution", "DeleteObjects",
 }  # fmt: skip
-_MAIN = "refs/heads/main"
+_LEAD = TTL / 4  # how long before its end people are warned
+_IDLE_LIMIT = TTL + 20.0  # seconds within which what nobody uses is warned of, whatever befell
+_GOING = 40.0  # seconds in which a deletion that was called for may still be ordered
 _MOMENT = 0.2  # seconds between a worker's last look at its lane and AWS's note of its call
 _NOTED_LATE = (
     1.0  # seconds by which a busy AWS notes a call after it was sent; whoever is struck sends none by then
@@ -51,13 +54,28 @@ class Wound:
         return self.worker in {"", mark} and self.since <= until and since <= self.until
 
 
+@dataclass(frozen=True)
+class Life:
+    """What became of one repository.
+
+    Attributes:
+        names: all that it had, the one it has now last.
+        default: its default branch now, which was another one before if it `moved_default`.
+    """
+
+    names: Sequence[str]
+    default: str = "refs/heads/main"
+    moved_default: bool = False
+
+
 @dataclass
 class Records:
     """All that is known from outside.
 
     Attributes:
         moves: what was pushed, in its order.
-        refs: what git holds at the end: repository to ref to commit.
+        lives: what became of each repository.
+        refs: what git holds at the end: repository, by its name then, to ref to commit.
         deliveries: GitHub's attempts: `guid`, `repository`, `event`, `ref`, `code`, `outcome`, `at`.
         events: ids and types of AWS's events that were acknowledged.
         ledger: delivery or event to its outcome and reason.
@@ -65,12 +83,15 @@ class Records:
         executions: AWS's log of executions, in the order of their start.
         stacks: stacks at the end, by name.
         gone: `id` and `name` of stacks that were deleted.
+        statuses: GitHub's log of commit statuses.
         wounds: what befell workers: a call that one of them had sent goes on at AWS.
         wakes: when a stopped worker woke up: a call that it was about to send goes out then.
+        mended: when people had deployed again what drifted, or 0: that runs a commit once more.
         wiped: when Redis was wiped, or 0: what was acknowledged before it is forgotten.
     """
 
     moves: Sequence[Move]
+    lives: Sequence[Life]
     refs: Mapping[str, Mapping[str, str]]
     deliveries: Sequence[Mapping[str, Any]]
     events: Sequence[tuple[str, str]]
@@ -79,20 +100,44 @@ class Records:
     executions: Sequence[Mapping[str, Any]]
     stacks: Mapping[str, Mapping[str, Any]]
     gone: Sequence[Mapping[str, Any]]
+    statuses: Sequence[Mapping[str, Any]]
     wounds: Sequence[Wound] = ()
     wakes: Sequence[Wound] = ()
     wiped: float = 0
+    mended: float = 0
     names: dict[str, Environment] = field(init=False)
+    ended: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
-        refs = {(move.repository, move.ref) for move in self.moves}
-        found = [environment(repository, ref) for repository, ref in refs]
+        self._lives = {name: life for life in self.lives for name in life.names}
+        moved = {(self.first(move.repository), move.ref) for move in self.moves}
+        found = [
+            Environment.of_ref(Repository.parse(name), Ref.parse(ref), default)
+            for first, ref in moved
+            for name in self._lives[first].names
+            for default in (
+                "",
+                ref.removeprefix("refs/heads/"),
+            )  # a branch may have been the default one for a while
+        ]
         self.names = {each.stack_name: each for each in found}
 
+    def first(self, name: str) -> str:
+        """The first name of the repository that has or had this one."""
+        return self._lives[name].names[0]
 
-def environment(repository: str, ref: str) -> Environment:
-    """The environment that a ref drives."""
-    return Environment.of_ref(Repository.parse(repository), Ref.parse(ref), "main")
+    def life(self, owner: Environment) -> Life:
+        """What became of an environment's repository."""
+        return self._lives[owner.repository.full_name]
+
+    def former(self, owner: Environment) -> bool:
+        """Whether its repository has another name now."""
+        return owner.repository.full_name != self.life(owner).names[-1]
+
+    def environment(self, repository: str, ref: str) -> Environment:
+        """The environment that a ref drives at the end."""
+        default = self._lives[repository].default.removeprefix("refs/heads/")
+        return Environment.of_ref(Repository.parse(repository), Ref.parse(ref), default)
 
 
 def violations(records: Records) -> list[Violation]:
@@ -103,6 +148,7 @@ def violations(records: Records) -> list[Violation]:
         *nothing_twice_or_late(records),
         *state_as_desired(records),
         *nothing_left_or_lost(records),
+        *age_as_told(records),
     ]
 
 
@@ -126,7 +172,8 @@ def no_overlap(records: Records) -> Iterable[Violation]:
     """No two steps of one repository overlapped, but for what a killed or stopped worker had already sent."""
     lanes = defaultdict(list)
     for call in records.calls:
-        if call["operation"] in MUTATING and (owner := _owner(records, call["name"])):
+        mine = call["operation"] in MUTATING and "deployer" in call["user_agent"]
+        if mine and (owner := _owner(records, call["name"])):
             lanes[owner.repository.key].append(call)
     for name, calls in lanes.items():
         under_way: list[Mapping[str, Any]] = []
@@ -148,23 +195,26 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
     order: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for number, move in enumerate(records.moves):
         if move.sha:
-            order[move.repository, move.ref].setdefault(move.sha, number)
+            order[records.first(move.repository), move.ref].setdefault(move.sha, number)
     pipelines = defaultdict(list)
     for each in records.executions:
         automatic = each["trigger"] == "CreatePipeline"
         if automatic and each["status"] in {"Stopped", "Stopping", "Cancelled"}:
             continue  # AWS starts one by itself, at whatever the branch's head is; it was stopped
         pipelines[each["pipeline"], each["pipeline_created"]].append(each)
-    for (name, _), started in pipelines.items():
+    for (name, _), every in pipelines.items():
         owner = records.names.get(name)
         if owner is None:
             continue
-        timeline = [_ran(each) for each in started]
-        ref = owner.branch.name if owner.branch else _MAIN
-        known = order[owner.repository.full_name, ref]
+        timeline = [_ran(each) for each in every]
+        started = [each for each in every if not 0 < records.mended < _ran(each)[0]]
         if owner.kind is Kind.PRODUCTION:
             yield from _tags_in_order(records, owner, started)
             continue
+        if owner.kind is Kind.STAGING and records.life(owner).moved_default:
+            continue  # it went from one branch to another, and maybe back
+        ref = owner.branch.name if owner.branch else records.life(owner).default
+        known = order[records.first(owner.repository.full_name), ref]
         executions = started[1:] if _ran_ahead(records, started, known) else started
         seen: dict[str, Mapping[str, Any]] = {}
         for each in executions:
@@ -193,7 +243,8 @@ def _tags_in_order(
             yield Violation("no older tag is deployed after a newer one", told, timeline)
     # the last one of all: what runs must be as new as the newest tag that was told of
     newest = max((max(times.values()) for times in pushed.values()), default=0)
-    if runs and max(pushed[runs[-1]["pinned"]].values()) < newest and not records.wiped:
+    last = bool(runs) and not records.wiped and not records.former(owner)
+    if last and max(pushed[runs[-1]["pinned"]].values()) < newest:
         yield Violation("the newest tag is deployed", f"{owner} ended with {runs[-1]['pinned']}", timeline)
 
 
@@ -238,12 +289,14 @@ def state_as_desired(records: Records) -> Iterable[Violation]:
     for repository, refs in records.refs.items():
         tags = {sha for ref, sha in refs.items() if ref.startswith("refs/tags/")}
         for ref, sha in refs.items():
-            owner = environment(repository, ref)
+            owner = records.environment(repository, ref)
             wanted = tags if owner.kind is Kind.PRODUCTION else {sha}
             stack, ran = records.stacks.get(owner.stack_name), newest.get(owner.stack_name)
             if owner.kind is Kind.PRODUCTION and not _tags(records, repository):
                 continue  # a resync never guesses which tag should be live
             told = [*_history(records, repository, ref), *([_ran(ran)] if ran else [])]
+            if owner.branch and ref.startswith(SHORT) and _going(stack):
+                continue  # nobody used it for long; `age_as_told` judges that
             if stack is None or not stack["status"].endswith("_COMPLETE") or "ROLLBACK" in stack["status"]:
                 state = stack["status"] if stack else "not there"
                 yield Violation(
@@ -257,17 +310,63 @@ def state_as_desired(records: Records) -> Iterable[Violation]:
 def nothing_left_or_lost(records: Records) -> Iterable[Violation]:
     """No stack without a ref; staging and production were never deleted."""
     wanted = {
-        environment(repository, ref).stack_name for repository, refs in records.refs.items() for ref in refs
+        records.environment(repository, ref).stack_name
+        for repository, refs in records.refs.items()
+        for ref in refs
     }
     for name, stack in records.stacks.items():
-        if name in records.names and name not in wanted:
-            owner = records.names[name]
-            told = _history(records, owner.repository.full_name, owner.branch.name if owner.branch else "")
-            yield Violation("no stack is left without a ref", f"{owner} ({name}) is {stack['status']}", told)
+        owner = records.names.get(name)
+        if owner is None or name in wanted:
+            continue
+        if owner.kind is not Kind.DEVELOPMENT and records.former(owner):
+            continue  # people delete it
+        told = _history(records, owner.repository.full_name, owner.branch.name if owner.branch else "")
+        yield Violation("no stack is left without a ref", f"{owner} ({name}) is {stack['status']}", told)
     for stack in records.gone:
         gone = records.names.get(stack["name"])
         if gone and gone.kind is not Kind.DEVELOPMENT:
             yield Violation("only development is ever deleted", f"{gone} was deleted")
+
+
+def age_as_told(records: Records) -> Iterable[Violation]:
+    """Nothing that is idle ends without a warning and its time, and nothing stays that nobody was warned of."""
+    warned: dict[str, float] = {}
+    for each in records.statuses:
+        if each["context"] == "deployer/age" and "will be taken down" in each["description"]:
+            warned.setdefault(each["sha"], datetime.fromisoformat(each["created_at"]).timestamp())
+    moves: dict[Environment, list[Move]] = {}
+    for owner in records.names.values():
+        ref = owner.branch.name if owner.branch else ""
+        if ref.startswith(SHORT):
+            first = records.first(owner.repository.full_name)
+            mine = [m for m in records.moves if (records.first(m.repository), m.ref) == (first, ref)]
+            moves[owner] = mine
+    for call in records.calls:
+        owner_, at = _owner(records, call["name"]), call["time"]
+        if call["operation"] != "DeleteStack" or owner_ not in moves or records.former(owner_):
+            continue
+        before = [move for move in moves[owner_] if move.at <= at]
+        if any(not move.sha and move.at > at - _GOING for move in before) or not (before and before[-1].sha):
+            continue  # its branch was deleted
+        if not any(warned.get(move.sha, at) <= at - _LEAD + 1 for move in before):
+            told = [(m.at, f"pushed {m.sha[:12] or 'a deletion'}") for m in before[-3:]]
+            timeline = [
+                *told,
+                *((warned[m.sha], "warned of") for m in before[-3:] if m.sha in warned),
+                _told(call),
+            ]
+            yield Violation("nothing ends without a warning", str(owner_), sorted(timeline))
+    gone = {each["name"] for each in records.gone}
+    for owner, mine in moves.items():
+        name = owner.stack_name
+        runs = [each for each in records.executions if each["pipeline"] == name]
+        idle = bool(runs) and records.ended - _ran(runs[-1])[0] > _IDLE_LIMIT and not records.wiped
+        if idle and name in records.stacks and name not in gone and not any(m.sha in warned for m in mine):
+            yield Violation("what is idle is warned of", str(owner), [_ran(runs[-1])])
+
+
+def _going(stack: Mapping[str, Any] | None) -> bool:
+    return stack is None or stack["status"] == "DELETE_IN_PROGRESS"
 
 
 def _history(records: Records, repository: str, ref: str) -> list[tuple[float, str]]:

@@ -15,10 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
 from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes
 from sandbox.installation import Installation, NeverHappenedError, alive, call, descendants, wait_for
-from tests.chaos.checker import Records, Violation, Wound, violations
+from tests.chaos.checker import Life, Records, Violation, Wound, violations
 from tests.chaos.team import Team
 
 LEASE = 2.0
@@ -35,6 +39,8 @@ SETTINGS = {
     "DEPLOYER_DRAIN_SECONDS": "2",  # less than a slow call takes: tasks are handed back
     "DEPLOYER_LOG_LEVEL": "INFO",
 }
+_CHECKED = 0.3  # of the repositories with missed deliveries
+_NOTED = 10.0  # seconds in which deployer notes what it has changed, whatever befalls its workers
 _DRAIN_LIMIT = float(SETTINGS["DEPLOYER_DRAIN_SECONDS"]) + 1  # for a machine that is busy
 _OWN_WORKERS = ("worker-1", "worker-2")
 _SUPERVISED = "worker-0"  # the mark of its calls to AWS, whichever process it is
@@ -81,6 +87,7 @@ class Report:
     deliveries: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
+    life: Counter[str] = field(default_factory=Counter)
     dead_letters: int = 0
     quiet_seconds: float = 0.0
 
@@ -160,6 +167,15 @@ class Chaos:
         self._workers: list[Worker] = []
         self._poisoned = ""
         self._wiped = 0.0
+        self._tampered: dict[str, float] = {}  # stacks that somebody changed, and when
+        self._aws = boto3.client(
+            "cloudformation",
+            endpoint_url=self.here.aws,
+            region_name="us-east-1",
+            aws_access_key_id="somebody",
+            aws_secret_access_key="else",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=5),
+        )
 
     def run(self) -> Report:
         """Start everything, do it, and tell what came of it."""
@@ -246,6 +262,7 @@ class Chaos:
             "mix AWS's events up": lambda: self._fault(
                 "aws", {"events": {"lose": 0.3, "duplicate": 0.3, "reorder": 0.5, "delay": 0.3, "delay_seconds": 1.0}}
             ),
+            "tamper with a stack": self._tamper,
             "mend": self.here.heal,
         }  # fmt: skip
         chosen = self.plan.faults or tuple(every)
@@ -271,6 +288,27 @@ class Chaos:
             _signal(worker.family[1:][:1], signal.SIGKILL)
         else:
             worker.kill()
+
+    def _tamper(self) -> None:
+        """Change a stack outside deployer, as somebody does in AWS's console."""
+        names = {name for each in self._team.repositories for name in each.names}
+        found = [
+            each
+            for each in self.here.stacks().values()
+            if each["tags"].get("deployer:repository") in names and each["status"].endswith("_COMPLETE")
+        ]
+        found = [each for each in found if self._was_at_rest(each, time.time())] or found
+        if not found:
+            return
+        stack = self._fate.choice(found)
+        given = {**stack["parameters"], "Note": "theirs"}
+        with suppress(ClientError, BotoCoreError):  # AWS may be ill, or the stack be busy by now
+            self._aws.update_stack(
+                StackName=stack["id"],
+                UsePreviousTemplate=True,
+                Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in given.items()],
+            )
+            self._tampered[stack["id"]] = time.time()
 
     def _stop_worker(self) -> None:
         """Let a worker sleep longer than its lease; then it wakes up and tries to go on."""
@@ -324,13 +362,13 @@ class Chaos:
         for worker in self._workers:
             worker.revive()
 
-    def _gather(self) -> None:
+    def _gather(self, *, now: bool = False) -> None:
         since = self._calls[-1]["seq"] if self._calls else 0
-        if len(self._calls) == 0 or time.monotonic() - self._gathered > 2:
+        if now or len(self._calls) == 0 or time.monotonic() - self._gathered > 2:
             self._gathered = time.monotonic()
             self._calls += call("GET", f"{self.here.aws}/_sandbox/calls?since={since}").json["calls"]
 
-    _gathered = 0.0
+    _gathered, _mended = 0.0, 0.0
 
     # --- quiet ---
 
@@ -339,6 +377,7 @@ class Chaos:
         started = time.monotonic()
         self.here.heal()
         self._tend(time.monotonic(), wake=True)
+        self._team.end()
         try:
             self._come_to_rest()
         except NeverHappenedError as error:
@@ -362,6 +401,7 @@ class Chaos:
             if done.returncode:
                 self.report.violations.append(Violation("resync --all works", done.stderr.strip()))
             self._still("after a resync")
+        self._judge_tampering()
 
     def _judge_poison(self) -> None:
         repository = self._team.repositories[0].name
@@ -371,16 +411,17 @@ class Chaos:
             return [each for each in found if each["environment"].endswith(self._poisoned)]
 
         try:
-            (letter,) = wait_for("the poison is a dead letter", letters, 60)
+            found = wait_for("the poison is a dead letter", letters, 60)
         except NeverHappenedError as error:
             self.report.violations.append(Violation("a poison task ends as a dead letter", str(error)))
             return
-        attempts = letter["work"]["attempts"]
-        if attempts != int(SETTINGS["DEPLOYER_MAX_ATTEMPTS"]):
-            told = f"{letter['id']} was tried {attempts} times"
-            self.report.violations.append(
-                Violation("a poison task is tried so often, no more and no less", told)
-            )
+        for letter in found:  # a resync may have asked for it once more
+            attempts = letter["work"]["attempts"]
+            if attempts != int(SETTINGS["DEPLOYER_MAX_ATTEMPTS"]):
+                told = f"{letter['id']} was tried {attempts} times"
+                self.report.violations.append(
+                    Violation("a poison task is tried so often, no more and no less", told)
+                )
         if self._stuck_behind_poison(repository):
             self.report.violations.append(Violation("a poison task does not stop its lane", repository))
         self._poison.unlink()
@@ -391,12 +432,76 @@ class Chaos:
         return not found or not found["outcome"]
 
     def _redeliver(self) -> None:
-        """Press GitHub's button for half of what was not acknowledged; the resync has to find the rest."""
-        for each in self._deliveries():
-            missed = each["code"] not in {200, 202} and each["event"] == "push"
-            if missed and self._fate.random() < 0.5:
-                repository, identity = each["repository"], each["id"]
-                call("POST", f"{self.here.github}/{repository}/deliveries/{identity}/redeliver", b"")
+        """See to half of what was not acknowledged; the resync has to find the rest.
+
+        For some repositories deployer itself has GitHub send it again, for others people press the button.
+        """
+        missed = [
+            each for each in self._deliveries() if each["code"] not in {200, 202} and each["event"] == "push"
+        ]
+        for repository in self._team.repositories:
+            mine = [each for each in missed if each["repository"] in repository.names]
+            way = self._fate.random()
+            if mine and way < _CHECKED:
+                self._check(repository.name, mine)
+            for each in mine if way > (1 + _CHECKED) / 2 else []:
+                call("POST", f"{self.here.github}/{repository.name}/deliveries/{each['id']}/redeliver", b"")
+
+    def _check(self, repository: str, missed: Sequence[Mapping[str, Any]]) -> None:
+        """Have deployer look for what was missed: then each is delivered, or was overtaken."""
+        address = f"{self.here.github}/_sandbox/repositories/{repository}/deliveries"
+        call("POST", address, b'{"seconds_ago": 120}', {"Content-Type": "application/json"})
+        done = self.here.cli("webhook", "check", repository)
+        self._still("after a look for missed deliveries")
+        came = {each["guid"] for each in self._deliveries() if each["code"] == 202}
+        ledger = self._ledger({each["guid"] for each in missed}, [])
+        lost = [each for each in missed if each["guid"] not in came | set(ledger)]
+        if done.returncode or lost:
+            what = [f"{each['guid']} of {each['ref']}" for each in lost]
+            told = f"{repository}: {done.stdout.strip()} {done.stderr.strip()} {what}"
+            self.report.violations.append(Violation("what was missed is delivered again", told))
+
+    def _judge_tampering(self) -> None:
+        """What somebody changed and nobody changed back is told of as drift, and a redeploy mends it."""
+        left = {
+            each["name"]: each["id"]
+            for each in self.here.stacks().values()
+            if each["id"] in self._tampered
+            and each["parameters"].get("Note") == "theirs"
+            and self._was_at_rest(each, self._tampered[each["id"]])
+        }
+        known = {each["id"]: each for each in self._api("environments")["environments"]}
+        names = {
+            each.name for each in self._team.repositories
+        }  # nothing is done any more under a former name
+        standing = {name for name in left if known.get(name, {}).get("repository") in names}
+        self._mended = time.time() if standing else 0
+        for name in standing:
+            if not known[name]["drift"]:
+                self.report.violations.append(Violation("a change from outside is seen", name))
+            self.here.api(f"environments/{name}/redeploy", "POST", {})
+        self.report.life["drifted"] += len(standing)
+        if standing:
+            self._still("after mending what drifted")
+        stacks = self.here.stacks()
+        for name in standing:
+            if (
+                name in stacks
+                and stacks[name]["id"] == left[name]
+                and stacks[name]["parameters"]["Note"] == "theirs"
+            ):
+                self.report.violations.append(Violation("a redeploy mends a change from outside", name))
+
+    def _was_at_rest(self, stack: Mapping[str, Any], at: float) -> bool:
+        """Whether deployer had long noted its own last change: what comes on its heels it takes for its own."""
+        self._gather(now=True)
+        return not any(
+            each["operation"] in {"CreateStack", "UpdateStack", "ContinueUpdateRollback"}
+            and "deployer" in each["user_agent"]
+            and each["name"] in {stack["name"], stack["id"]}
+            and at - _NOTED < each["time"] < at
+            for each in self._calls
+        )
 
     def _still(self, when: str) -> None:
         def still() -> bool:
@@ -425,12 +530,11 @@ class Chaos:
     def _deliveries(self) -> list[dict[str, Any]]:
         """What GitHub told of the team's repositories; the sandbox's sample is not theirs."""
         rows = call("GET", f"{self.here.github}/_sandbox/deliveries").json
-        team = {each.name for each in self._team.repositories}
+        team = {name for each in self._team.repositories for name in each.names}
         return [told for row in rows if (told := _delivery(row))["repository"] in team]
 
     def _records(self) -> Records:
-        self._gathered = 0.0
-        self._gather()
+        self._gather(now=True)
         deliveries = self._deliveries()
         self.report.deliveries.update(str(each["code"] or "lost") for each in deliveries)
         events = [
@@ -440,6 +544,7 @@ class Chaos:
         state = self.here.aws_state()
         records = Records(
             moves=self._team.moves,
+            lives=[Life(each.names, each.default, each.moved_default) for each in self._team.repositories],
             refs=self._team.refs(),
             deliveries=deliveries,
             events=events,
@@ -448,9 +553,17 @@ class Chaos:
             executions=call("GET", f"{self.here.aws}/_sandbox/executions").json["executions"],
             stacks={each["name"]: each for each in state["stacks"]},
             gone=state["deleted_stacks"],
+            statuses=call("GET", f"{self.here.github}/_sandbox/statuses").json,
             wounds=self._wounds,
             wakes=self._wakes,
             wiped=self._wiped,
+            mended=self._mended,
+        )
+        self.report.life["warned of"] += sum(
+            "will be taken" in str(each["description"]) for each in records.statuses
+        )
+        self.report.life["taken down"] += sum(
+            "was taken" in str(each["description"]) for each in records.statuses
         )
         self.report.steps.update(
             each["operation"] for each in self._calls if each["code"] == "OK" and each["operation"] in _STEPS

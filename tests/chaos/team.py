@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.installation import call
+
 _STAGES = [
     {
         "Name": "Source",
@@ -64,6 +66,11 @@ TEMPLATE = {
 }
 
 
+TTL = 12.0  # seconds to live of the branches that are not used for long
+SHORT = "refs/heads/short/"
+_PREFERENCES = json.dumps({"ttl": {"default": "never", "short/*": f"{TTL:.0f}s"}})
+
+
 @dataclass(frozen=True)
 class Move:
     """A ref was moved: `sha` is empty where it was deleted."""
@@ -76,11 +83,20 @@ class Move:
 
 @dataclass
 class Repository:
-    """One repository's workshop: commits are made here and pushed from here."""
+    """One repository's workshop: commits are made here and pushed from here.
+
+    Attributes:
+        name: its full name now; `names` are all it had, the first one first.
+        default: the default branch, which was another one before if it `moved_default`.
+    """
 
     name: str
     directory: Path
     address: str
+    names: list[str] = field(default_factory=list)
+    default: str = "refs/heads/main"
+    moved_default: bool = False
+    archived: bool = False
     heads: dict[str, str] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     tags: int = 0
@@ -106,11 +122,11 @@ class Team:
         dice: random.Random,
         habits: Sequence[str] = (),
     ) -> None:
-        self._dice, self._habits = dice, habits
+        self._dice, self._habits, self._github = dice, habits, github
         self.moves: list[Move] = []
         self.repositories = []
         for name in names:
-            repository = Repository(name, directory / name.replace("/", "~"), f"{github}/{name}.git")
+            repository = Repository(name, directory / name.replace("/", "~"), f"{github}/{name}.git", [name])
             repository.directory.mkdir(parents=True)
             _git(repository, "init", "-q", "--bare", ".")
             self.repositories.append(repository)
@@ -123,23 +139,40 @@ class Team:
     def act(self) -> str:
         """Do one thing that a team does; returns it in words."""
         dice, repository = self._dice, self._dice.choice(self.repositories)
-        branches = [ref for ref in repository.heads if ref != "refs/heads/main" and "poison" not in ref]
+        branches = [ref for ref in repository.heads if ref != repository.default and "poison" not in ref]
+        kind = dice.choice(self._kinds(repository, branches))
+        if repository.archived:
+            self.change(repository, kind := "unarchive")
+        elif kind in {"rename", "archive", "default"}:
+            self._own(repository, kind, branches)
+        else:
+            self._push(repository, kind, branches)
+        return f"{kind} {repository.name}"
+
+    def _kinds(self, repository: Repository, branches: Sequence[str]) -> list[str]:
+        """What may be done now, the more often the more probable."""
         kinds = (
             ["main", "tag"] + ["new"] * (3 if len(branches) < 3 else 0) + ["again"] * bool(repository.gone)
         )
         kinds += (
             ["push", "push", "update", "force", "merge", "burst", "delete", "flicker"] if branches else []
         )
-        kind = dice.choice([each for each in kinds if each in self._habits] or kinds)
+        if repository is not self.repositories[0]:  # whose poison is judged by its first name
+            kinds += ["rename", "archive"]
+            kinds += ["default"] if any(not ref.startswith(SHORT) for ref in branches) else []
+        return [each for each in kinds if each in self._habits] or kinds
+
+    def _push(self, repository: Repository, kind: str, branches: Sequence[str]) -> None:
+        dice = self._dice
         match kind:
             case "main":
-                self.move(repository, {"refs/heads/main": self.commit(repository, "refs/heads/main")})
+                self.move(repository, {repository.default: self.commit(repository, repository.default)})
             case "tag":
                 repository.tags += 1
-                target = dice.choice([repository.heads["refs/heads/main"], self.commit(repository)])
+                target = dice.choice([repository.heads[repository.default], self.commit(repository)])
                 self.move(repository, {f"refs/tags/v{repository.tags}": target})
             case "new":
-                ref = f"refs/heads/{dice.choice(['feature/', 'fix/', ''])}b{len(self.moves)}"
+                ref = f"refs/heads/{dice.choice(['feature/', 'short/', ''])}b{len(self.moves)}"
                 self.move(repository, {ref: self.commit(repository)})
             case "again":
                 ref = repository.gone.pop(dice.randrange(len(repository.gone)))
@@ -150,7 +183,7 @@ class Team:
                 note = f"note {len(self.moves)}" if kind == "update" else "note"
                 self.move(repository, {ref: self.commit(repository, start, note)})
             case "merge":
-                main = "refs/heads/main"
+                main = repository.default
                 self.move(repository, {main: self.commit(repository, main, merged=dice.choice(branches))})
             case "burst":
                 refs = dice.sample(branches, min(len(branches), dice.randint(1, 3)))
@@ -163,7 +196,17 @@ class Team:
                 self.remove(repository, ref)
                 repository.gone.remove(ref)
                 self.move(repository, {ref: self.commit(repository)})
-        return f"{kind} {repository.name}"
+
+    def _own(self, repository: Repository, kind: str, branches: Sequence[str]) -> None:
+        """Do what an owner does to a repository as a whole."""
+        if kind == "rename":
+            first = repository.names[0].rpartition("/")[2]
+            self.change(repository, "rename", f"{first}-{len(repository.names)}")
+        elif kind == "archive":
+            self.change(repository, "archive")
+        else:
+            to = self._dice.choice([ref for ref in branches if not ref.startswith(SHORT)])
+            self.change(repository, "default_branch", to.removeprefix("refs/heads/"))
 
     def commit(self, repository: Repository, on: str = "", note: str = "note", merged: str = "") -> str:
         """Make a commit that no other is like; on top of a ref, or on none; also of one merged into it."""
@@ -171,7 +214,11 @@ class Team:
         parameters = {kind: {"Note": note} for kind in ("development", "staging", "production")}
         deploy = self._tree(
             repository,
-            {"pipeline.json": json.dumps(TEMPLATE), "pipeline.parameters.json": json.dumps(parameters)},
+            {
+                "pipeline.json": json.dumps(TEMPLATE),
+                "pipeline.parameters.json": json.dumps(parameters),
+                "deployer.yml": _PREFERENCES,
+            },
         )
         number = _git(repository, "hash-object", "-w", "--stdin", text=str(repository.commits))
         tree = _git(
@@ -201,6 +248,28 @@ class Team:
         self.moves.append(Move(time.time(), repository.name, ref, ""))
         del repository.heads[ref]
         repository.gone.append(ref)
+
+    def change(self, repository: Repository, action: str, to: str = "") -> None:
+        """Do something to a repository as a whole."""
+        address = f"{self._github}/_sandbox/repositories/{repository.name}"
+        body = json.dumps({"action": action, "to": to}).encode()
+        answer = call("POST", address, body, {"Content-Type": "application/json"}, 30)
+        assert answer.status == 200, answer.text
+        repository.name = answer.json["full_name"]
+        match action:
+            case "rename":
+                repository.names.append(repository.name)
+                repository.address = f"{self._github}/{repository.name}.git"
+            case "default_branch":
+                repository.default, repository.moved_default = f"refs/heads/{to}", True
+            case _:
+                repository.archived = action == "archive"
+
+    def end(self) -> None:
+        """Do what must be done for everything to be deployed: what is archived is so no longer."""
+        for repository in self.repositories:
+            if repository.archived:
+                self.change(repository, "unarchive")
 
     def refs(self) -> dict[str, dict[str, str]]:
         """What git itself says now: repository to ref to commit."""
