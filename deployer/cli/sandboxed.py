@@ -88,6 +88,8 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
             "AWS_PROFILE": "default",
             "AWS_REGION": _REGION,
+            # no more than a mark on each call
+            **({mark: env[mark]} if (mark := "AWS_SDK_UA_APP_ID") in env else {}),
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_SESSION_TOKEN": SECRET,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
