@@ -186,6 +186,20 @@ def test_archived_all_stays_and_nothing_new_runs(world: World) -> None:
     assert world.record(DEV).commit == sha(9)
 
 
+def test_archived_while_production_is_made_it_runs_the_tags_commit_all_the_same() -> None:
+    world = World()
+    world.push(MAIN, sha(2))
+    tag = world.push(TAG, sha(3))
+    world.tasks()  # its creation is ordered; AWS itself will build the head of main
+    world.host.change(HELLO, archived=True)
+    world.tell("repository archived", HELLO)
+    world.run()
+
+    assert world.outcome(tag)[0] == "deployed"
+    assert world.built(PRODUCTION)[-1] == (sha(3), "succeeded")
+    assert world.record(PRODUCTION).commit == sha(3)
+
+
 def test_a_push_ends_a_state_whose_end_nobody_told(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
