@@ -238,14 +238,16 @@ class Team:
 
     def move(self, repository: Repository, refs: dict[str, str]) -> None:
         """Push commits to refs, by force."""
+        began = time.time()  # webhooks may be heeded before git returns
         _git(repository, "push", "-q", "--force", repository.address, *(f"{s}:{r}" for r, s in refs.items()))
-        self.moves += [Move(time.time(), repository.name, ref, sha) for ref, sha in refs.items()]
+        self.moves += [Move(began, repository.name, ref, sha) for ref, sha in refs.items()]
         repository.heads.update({ref: sha for ref, sha in refs.items() if ref.startswith("refs/heads/")})
 
     def remove(self, repository: Repository, ref: str) -> None:
         """Delete a branch."""
+        began = time.time()
         _git(repository, "push", "-q", repository.address, f":{ref}")
-        self.moves.append(Move(time.time(), repository.name, ref, ""))
+        self.moves.append(Move(began, repository.name, ref, ""))
         del repository.heads[ref]
         repository.gone.append(ref)
 
