@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import large
+from tests.fuzz.__main__ import main
 from tests.fuzz.runner import CORPUS, MISSING, Finding, available, fuzz, runs
 from tests.fuzz.targets import TARGETS
 
@@ -65,12 +66,17 @@ def test_a_fault_is_found_and_its_input_repeats_it(tmp_path: Path) -> None:
     assert "RuntimeError: the planted fault" in repeated.stderr
 
 
-def test_one_input_is_tried_by_hand(tmp_path: Path) -> None:
+def test_one_input_is_tried_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "input"
     path.write_bytes(b"acme/api\nrefs/heads/x\nmain")
-    command = [sys.executable, "-m", "tests.fuzz", "--input", path]
-    good = subprocess.run([*command, "refs"], capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stdout) == (0, f"refs: {path} breaks nothing\n")
-    bad = subprocess.run([*command, "nothing"], capture_output=True, text=True, check=False)
-    assert bad.returncode == 2
-    assert "there is no target nothing" in bad.stderr
+    command = ["tests.fuzz", "--input", str(path)]
+    monkeypatch.setattr(sys, "argv", [*command, "refs"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"refs: {path} breaks nothing\n"
+    monkeypatch.setattr(sys, "argv", [*command, "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "there is no target nothing" in capsys.readouterr().err

@@ -98,8 +98,12 @@ class Product:
         )
 
     def noticed(self, process: str) -> int:
-        """The same; a worker says first that it lost its connection, and may have to wait for its task before more."""
-        return self.losses(process) + self.processes[process].output.count("Connection to broker lost")
+        """The same; a worker may have to wait for its task before it says more than what it meets first.
+
+        That is a lost connection, or a verdict that Redis does not take, which it offers for half a minute.
+        """
+        met = re.findall(r"Connection to broker lost|returning a verdict to", self.processes[process].output)
+        return self.losses(process) + len(met)
 
     def losses(self, process: str) -> int:
         """How often its log says that Redis went away."""
