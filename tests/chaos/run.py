@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes
 from sandbox.installation import Installation, NeverHappenedError, alive, call, descendants, wait_for
-from tests.chaos.checker import Life, Records, Violation, Wound, violations
+from tests.chaos.checker import OUTCOMES, Life, Records, Violation, Wound, violations
 from tests.chaos.team import Team
 
 LEASE = 2.0
@@ -441,11 +441,13 @@ class Chaos:
         ]
         for repository in self._team.repositories:
             mine = [each for each in missed if each["repository"] in repository.names]
-            way = self._fate.random()
-            if mine and way < _CHECKED:
+            if mine and self._fate.random() < _CHECKED:
                 self._check(repository.name, mine)
-            for each in mine if way > (1 + _CHECKED) / 2 else []:
-                call("POST", f"{self.here.github}/{repository.name}/deliveries/{each['id']}/redeliver", b"")
+                continue
+            for each in mine:
+                if self._fate.random() < 0.5:
+                    address = f"{self.here.github}/{repository.name}/deliveries/{each['id']}/redeliver"
+                    call("POST", address, b"")
 
     def _check(self, repository: str, missed: Sequence[Mapping[str, Any]]) -> None:
         """Have deployer look for what was missed: then each is delivered, or was overtaken."""
@@ -455,7 +457,8 @@ class Chaos:
         self._still("after a look for missed deliveries")
         came = {each["guid"] for each in self._deliveries() if each["code"] == 202}
         ledger = self._ledger({each["guid"] for each in missed}, [])
-        lost = [each for each in missed if each["guid"] not in came | set(ledger)]
+        ended = {guid for guid, told in ledger.items() if told["outcome"] in OUTCOMES}
+        lost = [each for each in missed if each["guid"] not in came | ended]
         if done.returncode or lost:
             what = [f"{each['guid']} of {each['ref']}" for each in lost]
             told = f"{repository}: {done.stdout.strip()} {done.stderr.strip()} {what}"
@@ -540,7 +543,9 @@ class Chaos:
         events = [
             (e["id"], e["type"]) for e in call("GET", f"{self.here.aws}/_sandbox/events").json["events"]
         ]
-        ledger = self._ledger({each["guid"] for each in deliveries if each["code"] == 202}, events)
+        guids = {each["guid"] for each in deliveries if each["code"] == 202}
+        ledger = self._ledger(guids, events)
+        self.report.outcomes.update(ledger[each]["outcome"] for each in guids & set(ledger))
         state = self.here.aws_state()
         records = Records(
             moves=self._team.moves,
@@ -571,13 +576,11 @@ class Chaos:
         return records
 
     def _ledger(self, guids: set[str], events: Sequence[tuple[str, str]]) -> dict[str, dict[str, str]]:
-        """What became of each delivery and event; the report counts those of GitHub."""
+        """What became of each delivery and event."""
         with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:
             lanes = RedisLanes(client)
             found = {each: lanes.delivery(each) for each in {*guids, *(event for event, _ in events)}}
-        ledger = {key: {"outcome": it.outcome, "reason": it.reason} for key, it in found.items() if it}
-        self.report.outcomes.update(ledger[each]["outcome"] for each in guids & set(ledger))
-        return ledger
+        return {key: {"outcome": it.outcome, "reason": it.reason} for key, it in found.items() if it}
 
 
 _BEARER = {"Authorization": "Bearer sandbox", "Content-Type": "application/json"}
