@@ -94,7 +94,7 @@ class Shop:
         key = name if name in {"staging", "production"} else f"refs/heads/{name}"
         return self.here.environment(key, of or self.name) or {}
 
-    def deployed(self, of: str = "", seconds: float = 60, **commits: str) -> None:
+    def deployed(self, of: str = "", seconds: float = 90, **commits: str) -> None:
         """Wait until environments are deployed at commits, with a stack and an execution of that commit."""
 
         def differ() -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Shop:
             assert stacks[identity]["status"].endswith("_COMPLETE")
             assert self.here.executions(identity)[-1]["sha"] == sha
 
-    def gone(self, name: str, of: str = "", seconds: float = 60) -> str:
+    def gone(self, name: str, of: str = "", seconds: float = 90) -> str:
         """Wait until an environment is gone with its stack; returns the reason that is told."""
 
         def look() -> dict[str, Any]:

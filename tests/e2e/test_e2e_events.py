@@ -1,5 +1,7 @@
 """What AWS and GitHub tell gets lost, comes twice, late or out of order: the end is the same."""
 
+from pathlib import Path
+
 import pytest
 
 from sandbox.installation import Installation, WorkingCopy, wait_for
@@ -12,18 +14,20 @@ def finished(here: Installation, repository: str) -> bool:
     return not [lane for lane in here.api("lanes")["lanes"] if lane["repository"] == repository]
 
 
-def test_where_no_event_of_aws_comes_it_is_asked(
-    here: Installation, repository: str, copy: WorkingCopy
-) -> None:
-    here.fault("aws", {"events": {"lose": 1.0}})
+def test_where_no_event_of_aws_comes_it_is_asked(fragile: Installation, tmp_path: Path) -> None:
+    """In the installation that asks often."""
+    fragile.repository("quiet/shop")
+    fragile.fault("aws", {"events": {"lose": 1.0}})
+    copy = fragile.clone(tmp_path / "copy", "quiet/shop")
     copy.branch("quiet")
     sha = copy.write("AWS tells nothing", {})
     copy.push()
-    found = here.settled("refs/heads/quiet", sha, repository)
+    found = fragile.settled("refs/heads/quiet", sha, "quiet/shop")
     assert found["outcome"] == "deployed"
-    assert {each["state"] for each in here.statuses(sha, repository).values()} == {"success"}
+    assert {each["state"] for each in fragile.statuses(sha, "quiet/shop").values()} == {"success"}
     copy.push(":quiet")
-    here.deleted("refs/heads/quiet", repository)
+    fragile.deleted("refs/heads/quiet", "quiet/shop")
+    fragile.heal()
 
 
 @pytest.mark.parametrize("seed", [1, 2])

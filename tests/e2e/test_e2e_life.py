@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import boto3
@@ -20,6 +21,9 @@ from life_kit import Shop, metric, said, told, write_zone
 from deployer.adapters.redis_client import connect
 from sandbox.installation import Installation, wait_for
 
+pytestmark = pytest.mark.timeout(
+    300
+)  # of the first, which waits for the slowest; each wait has its own bound
 Case = Callable[[Installation, Path, Path], Shop]
 CASES: dict[str, Case] = {}
 GRACE = float(FRAGILE["DEPLOYER_ORPHAN_SECONDS"])
@@ -43,7 +47,7 @@ def life(
 
 @pytest.mark.parametrize("name", CASES)
 def test_life(life: dict[str, Future[Shop]], name: str) -> None:
-    life[name].result(110)
+    life[name].result()
 
 
 # --- the repository as a whole --------------------------------------------------------------------------------------
@@ -243,13 +247,16 @@ def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
 @case
 def asleep(here: Installation, directory: Path, zones: Path) -> Shop:
     shop = Shop(here, directory, "asleep/shop").begin()
-    begin, end = int(time.time()) + 5, int(time.time()) + 15
-    write_zone(zones / "Test" / "Night", begin, end)
-    hours = {"hours": "12:00-12:01", "timezone": "Test/Night"}
-    shop.dev = shop.push("dev", {"deploy/deployer.yml": json.dumps({"sleep": hours})})
-    shop.deployed(dev=shop.dev)
+    for night in ("one", "two", "three"):  # on a busy machine a push may be heeded when it has begun already
+        begin, end = int(time.time()) + 5, int(time.time()) + 15
+        write_zone(zones / "Test" / night, begin, end)
+        hours = {"hours": "12:00-12:01", "timezone": f"Test/{night}"}
+        shop.dev = shop.push("dev", {"deploy/deployer.yml": json.dumps({"sleep": hours})})
+        shop.deployed(dev=shop.dev)
+        if datetime.fromisoformat(shop.environment("dev")["used_at"]).timestamp() < begin:
+            break
     reason = shop.gone("dev")
-    assert "it sleeps at 12:00-12:01 Test/Night" in reason
+    assert f"it sleeps at 12:00-12:01 Test/{night}" in reason
     found = shop.environment("dev")
     assert found["state"] == "asleep"
     assert time.time() < end
@@ -354,7 +361,7 @@ def tampered(here: Installation, directory: Path, _zones: Path) -> Shop:
 def test_what_github_told_while_redis_was_away_is_told_again(
     fragile: Installation, life: dict[str, Future[Shop]]
 ) -> None:
-    shop = life["missed"].result(110)
+    shop = life["missed"].result()
     (redis,) = fragile.processes("-server ")  # its title, which replaces its command line
     os.kill(redis, signal.SIGSTOP)
     try:
@@ -371,7 +378,7 @@ def test_what_github_told_while_redis_was_away_is_told_again(
 def test_all_is_known_again_after_redis_was_lost(
     fragile: Installation, life: dict[str, Future[Shop]]
 ) -> None:
-    shops = {name: each.result(110) for name, each in life.items()}
+    shops = {name: each.result() for name, each in life.items()}
     before = {name: (shop.known(), shop.standing()) for name, shop in shops.items()}
     assert sum(len(known) for known, _ in before.values()) >= 2 * len(shops)
     everything = {name: each["id"] for name, each in fragile.stacks().items()}
