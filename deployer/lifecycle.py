@@ -93,8 +93,8 @@ class Lifecycle:
 
         What would bring something new is refused, whatever is to be said of the repository; where another one has its
         name, also whatever follows from its refs. GitHub is asked again, since the state may be over and nobody has
-        told. What is begun is ended: a pipeline that was just made runs whatever its branch is at, and only the goal that
-        made it sees to the right commit.
+        told. What is begun is ended: a pipeline that was just made runs whatever its branch is at, and only the goal
+        that made it sees to the right commit.
 
         Raises:
             TransientError: GitHub or Redis is away.
