@@ -64,6 +64,9 @@ local function charge(work, one, other)
   for _, name in ipairs(CALLS) do work[name] = (one[name] or 0) + (other[name] or 0) end
 end
 
+-- more than a resync of all wants it, or its turn was taken
+local function wants_no_turn(work) return work.cause ~= 'resync' or work.turned == true end
+
 local function one_of(older, newer, ttl)
   if newer.cause == 'deletion' and newer.environment == 'production' then  -- all tags share it, and it is never deleted
     close(newer, 'skipped', newer.ref .. ' was deleted; production stays as it is', ttl)
@@ -88,9 +91,10 @@ local function one_of(older, newer, ttl)
     -- every place the ref was at lately: a stale read of GitHub must not be taken for news
     newer.before = string.sub((newer.before or '') .. ',' .. (older.before or ''), 1, BEFORE_LIMIT)
     return newer
-  elseif older.turned and older.attempts == 0 and (newer.cause ~= 'resync' or newer.turned) then
+  elseif older.turned and older.attempts == 0 and wants_no_turn(newer) then
     older.not_before = nil  -- it only waits for its turn, and more than a resync of all wants it now
   end
+  older.turned = older.turned or wants_no_turn(newer)
   local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
   if (newer.word or '') ~= '' then older.word = newer.word end
   older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')

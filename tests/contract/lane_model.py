@@ -270,7 +270,7 @@ class Lane:
         # an event gives way
         if older.cause == Cause.EVENT != newer.cause:
             rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
-            return _joined(newer, older).but(not_before=rest)
+            return _joined(newer, older).but(not_before=rest)  # what was watched takes no turn
         # superseding
         if newer.cause in REPLACES:
             self._supersede(now, older, newer)
@@ -281,7 +281,7 @@ class Lane:
                 return newer.but(replaced_after=older.after, replaced_at=older.accepted_at)
             return newer.but(replaced_after=older.replaced_after, replaced_at=older.replaced_at)
         # joining
-        if older.turned and not older.attempts and (newer.cause != Cause.RESYNC or newer.turned):
+        if older.turned and not older.attempts and _wants_no_turn(newer):
             older = older.but(not_before=0)
         return _joined(older, newer)
 
@@ -436,4 +436,9 @@ def _charged(stays: Entry, one: Entry, other: Entry) -> Any:
 def _joined(stays: Entry, joins: Entry) -> Any:
     deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
     looked_at = max(stays.looked_at, joins.looked_at)
-    return stays.but(deliveries=",".join(deliveries), polls=0, looked_at=looked_at)
+    turned = stays.turned or _wants_no_turn(joins)
+    return stays.but(deliveries=",".join(deliveries), polls=0, looked_at=looked_at, turned=turned)
+
+
+def _wants_no_turn(entry: Entry) -> bool:
+    return entry.cause != Cause.RESYNC or entry.turned

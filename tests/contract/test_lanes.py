@@ -761,6 +761,21 @@ def test_more_than_a_resync_of_all_waits_for_no_turn(lanes: RedisLanes, who: str
     assert begin(lanes, accepted.dispatch).environment == X
 
 
+@pytest.mark.parametrize("who", ["an event", "a person"])
+@pytest.mark.parametrize("comes", ["later", "first"])
+def test_who_joins_what_has_not_had_its_turn_takes_none(lanes: RedisLanes, who: str, comes: str) -> None:
+    wish = Work(environment=X, cause=Cause.RESYNC, turned=True)
+    asks = [
+        lambda: resync(lanes, X),
+        (lambda: event(lanes, "e1")) if who == "an event" else (lambda: lanes.accept(HELLO, wish)),
+    ]
+    first = push(lanes, "d1", Y).dispatch
+    for ask in asks if comes == "later" else reversed(asks):
+        ask()
+    begin(lanes, first)
+    assert begin(lanes, lanes.finish(HELLO, first.token, done())).turned
+
+
 def test_turns_come_one_after_the_other_in_each_line(lanes: RedisLanes) -> None:
     first = [lanes.turn("resyncs", 60, 3) for _ in range(5)]
     assert first[:3] == [0, 0, 0]

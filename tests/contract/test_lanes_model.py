@@ -502,6 +502,7 @@ BREAKAGES = {
     ),
     "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
     "an event waits for a resync's turn": ("older.turned and older.attempts == 0", "false"),
+    "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
     "an attempt is not noted": ("note_try(work, work, why)", ""),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",

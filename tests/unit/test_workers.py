@@ -169,6 +169,20 @@ def test_people_enqueue_by_the_names_of_tasks(world: World) -> None:
     assert world.record(environment(BRANCH)).state == "deployed"
 
 
+def test_people_wait_for_no_turn_though_many_do(world: World) -> None:
+    world.push(BRANCH, sha(1))
+    world.run()
+    for line in ("resyncs", "wishes"):
+        for _ in range(100):
+            world.lanes.turn(line, 60, 1)
+    world.deployer.intake.resync(HELLO, in_turn=True)  # the schedule's, which nobody has begun
+    for task, environment_ in ((Task.RESYNC, ""), (Task.SYNC, "x")):
+        world.runner.carry_out(task, "acme/hello", environment_, 0)
+    world.tasks()
+    assert world.told[-2].startswith("resynced")
+    assert world.told[-1].startswith("deployed")
+
+
 def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
     world.push(MAIN, sha(1))
     world.run()
