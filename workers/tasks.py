@@ -157,8 +157,9 @@ class Runner:
             )
         try:
             if work.cause == Cause.RESYNC and not work.turned:
-                work = work.but(turned=True)
-                if seconds := self._deployer.lanes.turn(*_LINES[work.environment == RESYNC_KEY]):
+                begun, work = _is_begun(work), work.but(turned=True)
+                line = _LINES[work.environment == RESYNC_KEY]
+                if not begun and (seconds := self._deployer.lanes.turn(*line)):
                     return Snooze(work, seconds, rests=True)
             if work.environment == RESYNC_KEY:
                 return self._deployer.lifecycle.run(repository, work)
@@ -281,6 +282,12 @@ def _kind_of(error: Exception) -> str:
     if isinstance(error, DeployerError) or not hasattr(errors, name):
         return name
     return f"{type(error).__module__}.{name}"
+
+
+def _is_begun(work: Work) -> bool:
+    """Whether work is half done: it took its turn under a version that noted none."""
+    ordered = work.created or work.updated or work.recovered or work.replacing or work.deletions
+    return bool(ordered or work.stack_arn or work.execution or work.polls or work.sha)
 
 
 def decided_anew(work: Work) -> Work:
