@@ -565,8 +565,11 @@ class Lanes(Protocol):
     def forget_if_empty(self, repository: Repository) -> None:
         """Take a repository off the list if nothing is known of any environment of it."""
 
-    def forget(self, repository: Repository, environments: Sequence[Environment]) -> None:
-        """Drop what is known of environments of which nothing is left."""
+    def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
+        """Drop what is known of environments of which nothing is left.
+
+        Not of those that have changed since their record was read, or have work.
+        """
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
         """What is known of a repository as a whole."""

@@ -117,8 +117,8 @@ def doomed(known: Known) -> list[Orphan]:
     ]
 
 
-def bygone(known: Known, now: float) -> list[Environment]:
-    """Development environments of which nothing is left but a record that nobody asks for any more.
+def bygone(known: Known, now: float) -> list[EnvironmentRecord]:
+    """The records of development environments of which nothing is left but a record that nobody asks for any more.
 
     A record that tells of resources which a teardown left behind is kept: nothing else does.
 
@@ -134,7 +134,7 @@ def bygone(known: Known, now: float) -> list[Environment]:
         if branch is None or not _is_over(record) or until > min(now, known.listed_at):
             continue
         if branch not in known.refs and branch.name not in tagged and not record.receipt.get("retained"):
-            found.append(environment)
+            found.append(record)
     return found
 
 

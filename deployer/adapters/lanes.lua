@@ -377,6 +377,19 @@ function ops.sweep(grace, ttl, max_attempts)
   return answer()
 end
 
+-- forget seen: environment -> `updated_at` of the record to drop, which has not changed since. By what token the lane is
+-- held does not matter: of what is as it was seen, nothing came meanwhile
+function ops.forget(seen)
+  local records = P .. ':environments'
+  local runs = held('status') == 'running' and cjson.decode(held('current')).environment
+  for env, at in pairs(cjson.decode(seen)) do
+    local text = C('HGET', records, env)
+    local same = text and (cjson.decode(text).updated_at or 0) == at
+    if same and env ~= runs and C('HEXISTS', items, env) == 0 then C('HDEL', records, env) end
+  end
+  return answer()
+end
+
 -- replay id -> work put back, or nothing
 function ops.replay(id, goal, grace, ttl)
   local letter = C('HGET', P .. ':dead', id)

@@ -302,15 +302,16 @@ class RedisLanes:
         with unavailable():
             return sorted(self._spelled(self._redis.zrange(_INDEX, 0, -1)), key=str)
 
-    def forget(self, repository: Repository, environments: Sequence[Environment]) -> None:
+    def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
         """See `Lanes.forget`."""
-        if not environments:
+        if not records:
             return
+        # their names stay: whoever accepts work just now has written one before, and in another slot of a cluster;
+        # a hundred bytes each
         with unavailable():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hdel(f"{_prefix(repository.full_name)}:environments", *(each.key for each in environments))
-            pipe.hdel(_NAMES, *(each.stack_name for each in environments))
-            pipe.execute()
+            self._run(
+                repository, "forget", json.dumps({each.environment: each.updated_at for each in records})
+            )
 
     def forget_if_empty(self, repository: Repository) -> None:
         """See `Lanes.forget_if_empty`."""

@@ -236,6 +236,14 @@ class Lane:
         """Whether there was such a letter."""
         return self.letters.pop(letter, None) is not None
 
+    def forget(self, seen: Mapping[str, EnvironmentRecord]) -> None:
+        """Drop the records that are still what was seen, of environments without work."""
+        works = {self.running.environment} if self.running else set()
+        works |= {each.environment for each in [*self.waiting, *self.later]} | set(self.snoozed)
+        for environment, record in seen.items():
+            if self.environments.get(environment) is record and environment not in works:
+                del self.environments[environment]
+
     def ignore(self, delivery: str, outcome: str, reason: str) -> None:
         """Record a delivery that calls for nothing."""
         if delivery not in self.deliveries:

@@ -787,16 +787,36 @@ def test_turns_come_one_after_the_other_in_each_line(lanes: RedisLanes) -> None:
     )
 
 
+def delete(lanes: RedisLanes, place: str) -> Environment:
+    environment = Environment.from_key(HELLO, place)
+    record = EnvironmentRecord("acme/hello", place, environment.stack_name)
+    dispatch = push(lanes, f"of-{place}", place).dispatch
+    begin(lanes, dispatch)
+    lanes.finish(HELLO, dispatch.token, Done("deleted", "", record))
+    return environment
+
+
 def test_an_environment_can_be_forgotten(lanes: RedisLanes) -> None:
-    for place in (X, Y):
-        dispatch = push(lanes, f"of-{place}", place).dispatch
-        begin(lanes, dispatch)
-        name = Environment.from_key(HELLO, place).stack_name
-        lanes.finish(HELLO, dispatch.token, Done("deleted", "", EnvironmentRecord("acme/hello", place, name)))
-    gone, stays = (Environment.from_key(HELLO, place) for place in (X, Y))
+    gone, stays = delete(lanes, X), delete(lanes, Y)
     lanes.forget(HELLO, [])
-    lanes.forget(HELLO, [gone])
+    lanes.forget(HELLO, [each for each in lanes.environments(HELLO) if each.environment == X])
     assert lanes.environment(gone) is None
-    assert lanes.find(gone.stack_name) is None
     assert lanes.environment(stays) is not None
-    assert lanes.find(stays.stack_name) == stays
+    assert {lanes.find(each.stack_name) for each in (gone, stays)} == {gone, stays}
+
+
+@pytest.mark.parametrize("what", ["waits", "sleeps", "runs", "has changed"])
+def test_what_has_come_meanwhile_is_not_forgotten(lanes: RedisLanes, what: str) -> None:
+    environment = delete(lanes, X)
+    seen = lanes.environments(HELLO)
+    dispatch = push(lanes, "d1").dispatch
+    if what != "waits":
+        work = begin(lanes, dispatch)
+    if what == "sleeps":
+        lanes.finish(HELLO, dispatch.token, Snooze(work, 60))
+    if what == "has changed":
+        record = EnvironmentRecord("acme/hello", X, environment.stack_name, state="deployed")
+        lanes.finish(HELLO, dispatch.token, Done("deployed", "", record))
+    lanes.forget(HELLO, seen)
+    assert lanes.environment(environment) is not None
+    assert lanes.find(environment.stack_name) == environment

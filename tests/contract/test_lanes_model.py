@@ -88,6 +88,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.numbers = 0
         self.tokens: list[int] = []
         self.works: dict[int, tuple[Work, Entry]] = {}
+        self.read: tuple[list[EnvironmentRecord], dict[str, EnvironmentRecord]] = [], {}
 
     def number(self) -> int:
         self.numbers += 1
@@ -196,6 +197,16 @@ class LaneMachine(RuleBasedStateMachine):
         letter = min(self.model.letters)
         self.lanes.discard(letter)
         assert self.model.discard(letter)
+
+    @precondition(lambda self: self.model.environments)
+    @rule(anew=st.booleans())
+    def forget(self, anew: bool) -> None:
+        """A resync drops what it read, now or some time ago."""
+        if anew or not self.read[0]:
+            self.read = self.lanes.environments(HELLO), dict(self.model.environments)
+        else:
+            self.lanes.forget(HELLO, self.read[0])
+            self.model.forget(self.read[1])
 
     # --- workers; a message may come late, twice or never
 
@@ -503,6 +514,7 @@ BREAKAGES = {
     "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
     "an event waits for a resync's turn": ("older.turned and older.attempts == 0", "false"),
     "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
+    "what has work is forgotten": ("env ~= runs and C('HEXISTS', items, env) == 0", "env ~= runs"),
     "an attempt is not noted": ("note_try(work, work, why)", ""),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",

@@ -231,8 +231,31 @@ def test_what_was_deleted_long_ago_is_forgotten() -> None:
     world.lanes_note(place, updated_at=time.time() - 31 * 86400)
     resync(world)
     assert world.lanes.environment(place) is None
-    assert world.lanes.find(place.stack_name) is None
     assert world.record(environment("refs/heads/main")).state == "deployed"
+
+
+def test_what_comes_while_a_resync_looks_is_not_forgotten() -> None:
+    world = World()
+    ref, place = "refs/heads/x", environment("refs/heads/x")
+    for name in ("refs/heads/main", ref):
+        world.push(name, sha(1))
+    world.run()
+    world.remove(ref, sha(1))
+    world.run()
+    world.lanes_note(place, updated_at=time.time() - 31 * 86400)
+    facts, came = world.host.facts, list[str]()
+
+    def slow(*arguments: Any) -> Any:
+        found = facts(*arguments)
+        if not came:
+            came.append(world.push(ref, sha(2)))
+        return found
+
+    world.host.facts = slow  # type: ignore[method-assign]
+    resync(world)
+    assert world.outcome(came[0])[0] == "deployed"
+    assert world.record(place).state == "deployed"
+    assert world.lanes.find(place.stack_name) == place, "AWS's events of it find it"
 
 
 def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:

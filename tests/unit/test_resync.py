@@ -96,7 +96,7 @@ def test_what_is_forgotten(
 ) -> None:
     record = replace(_record(DEV), **{"updated_at": 10 * DAY, **changes})
     known = Known(REPOSITORY, "main", refs, stacks, [record], listed_at)
-    assert bygone(known, NOW) == ([DEV] if forgotten else [])
+    assert bygone(known, NOW) == ([record] if forgotten else [])
 
 
 def test_staging_and_production_are_remembered() -> None:
