@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deployer.config import Config
 from deployer.environments import Environment, Repository
@@ -25,6 +25,7 @@ APP = Repository("-", "-")  # where what is known of the App's own webhook is ke
 _KEPT_SECONDS = 3 * 86400.0  # GitHub sends nothing older again
 _DUE_SECONDS = 6 * 3600.0
 _OVERLAP_SECONDS = 600.0
+_LOOK_SECONDS = 600.0  # as long as a task may run
 _UNDER_WAY_SECONDS = 60.0  # GitHub gives up after ten; a redelivery waits for its turn
 _MOST = 100  # that are sent again at a time: of more, the resync makes less work
 _MOST_ATTEMPTS = 5
@@ -64,17 +65,26 @@ class Deliveries:
 
     def check_if_due(self, repository: Repository) -> None:
         """Look at the log now and then, as part of a resync; a failure is the next look's."""
-        if self._clock() - self.known(repository).checked_at < _DUE_SECONDS:
+        if not self._is_due(repository):
             return
         try:
-            self.check(repository)
+            # an App has one log for all its repositories, whose resyncs may begin together
+            with self._lanes.claimed(f"deliveries:{self._place(repository)}", _LOOK_SECONDS) as mine:
+                if mine and self._is_due(repository):
+                    self.check(repository)
         except DeployerError as error:
             _log.warning("looking for missed deliveries of %s: %s", repository, error)
 
+    def _is_due(self, repository: Repository) -> bool:
+        return self._clock() - self.known(repository).checked_at >= _DUE_SECONDS
+
     def known(self, repository: Repository) -> RepositoryRecord:
         """What is known of the webhook that tells of a repository: its own, or the App's for all of them."""
-        place = APP if self._host.is_app else repository
+        place = self._place(repository)
         return self._lanes.repository(place) or RepositoryRecord(place.full_name)
+
+    def _place(self, repository: Repository) -> Repository:
+        return APP if self._host.is_app else repository
 
     def check(self, repository: Repository) -> Missed:
         """Look at the log since the last look, and have sent again what never came.
@@ -91,7 +101,9 @@ class Deliveries:
         except (RightsError, NotFoundError) as error:
             self._lanes.remember(known.but(checked_at=now, unchecked=str(error)))
             raise
-        found = self._send_again(repository, self._missed(log, now))
+        missed, hopeless = self._missed(log, now)
+        found = self._send_again(repository, missed)
+        found = replace(found, left=found.left + hopeless)
         known = known.but(checked_at=now, unchecked="")
         if found.all:
             counts = {"redelivered": found.redelivered, "superseded": found.superseded, "left": found.left}
@@ -102,21 +114,27 @@ class Deliveries:
         self._lanes.remember(known)
         return found
 
-    def _missed(self, log: Iterable[HookDelivery], now: float) -> list[HookDelivery]:
-        """The first attempt at each delivery that neither GitHub nor the ledger knows to have come, newest first."""
+    def _missed(self, log: Iterable[HookDelivery], now: float) -> tuple[list[HookDelivery], int]:
+        """Deliveries that neither GitHub nor the ledger knows to have come.
+
+        Returns:
+            The first attempt at each, newest first; and how many more have failed too often to be sent again.
+        """
         attempts: dict[str, list[HookDelivery]] = {}
         for each in log:
             if each.event in EVENTS + _APP_EVENTS:
                 attempts.setdefault(each.guid, []).append(each)
-        found = [
-            min(tried, key=lambda each: each.delivered_at)
+        missed = [
+            tried
             for guid, tried in attempts.items()
             if not any(each.ok for each in tried)
-            and len(tried) <= _MOST_ATTEMPTS
             and now - max(each.delivered_at for each in tried) >= _UNDER_WAY_SECONDS
             and self._lanes.delivery(guid) is None
         ]
-        return sorted(found, key=lambda each: -each.delivered_at)
+        found = [
+            min(tried, key=lambda each: each.delivered_at) for tried in missed if len(tried) <= _MOST_ATTEMPTS
+        ]
+        return sorted(found, key=lambda each: -each.delivered_at), len(missed) - len(found)
 
     def _send_again(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
         redelivered = superseded = 0

@@ -5,6 +5,7 @@ try), `PermanentError` (people must change something) or `UnavailableError` (Red
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -608,6 +609,17 @@ class Lanes(Protocol):
             line: its name.
             every: seconds from one turn to the next.
             at_once: how many come at once after a quiet time.
+        """
+
+    def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
+        """Hold a claim that one process at a time has; true within where it is this one, which gives it back.
+
+        Args:
+            what: its name.
+            seconds: after which it is free in any case, should its holder have died.
+
+        Raises:
+            UnavailableError: Redis is away.
         """
 
     def counters(self) -> dict[str, int]:

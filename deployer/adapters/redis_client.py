@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import LockError
+from redis.lock import Lock
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -260,3 +262,30 @@ def unavailable() -> Iterator[None]:
     except redis.ResponseError as error:
         # out of memory, a broken disk, a script killed: nothing was recorded, and Redis may recover
         raise UnavailableError(f"Redis refused a command: {' '.join(str(error).split())[:200]}") from error
+
+
+@contextmanager
+def claimed(client: Any, key: str, seconds: float) -> Iterator[Lock | None]:
+    """Hold a claim that one process at a time has, and give it back at the end.
+
+    Args:
+        client: a connection.
+        key: of the claim.
+        seconds: after which it is free again, if whoever holds it dies and does not renew it by `reacquire`.
+
+    Yields:
+        The claim, or None where another process holds it.
+
+    Raises:
+        UnavailableError: Redis is away.
+    """
+    lock: Lock = client.lock(key, timeout=seconds, blocking=False, thread_local=False)
+    with unavailable():
+        mine = lock.acquire()
+    try:
+        yield lock if mine else None
+    finally:
+        if mine:
+            # if Redis is away it ends by itself; if that was long ago, another holds it by now
+            with suppress(LockError, UnavailableError), unavailable():
+                lock.release()

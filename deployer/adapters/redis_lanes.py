@@ -5,12 +5,13 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from typing import Any
 
 import redis
 
-from deployer.adapters.redis_client import refuses_all, unavailable
+from deployer.adapters.redis_client import claimed, refuses_all, unavailable
 from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, PayloadError
 from deployer.ledger import (
@@ -36,6 +37,7 @@ _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _PROBE = "deployer:probe"
 _TURN = "deployer:turn:"  # line -> when its next turn comes (ms)
+_CLAIM = "deployer:claim:"  # what one process at a time does
 _BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
 _BEATS = ("worker", "scheduler", "event")
 _LONGEST_LOOK_MS = 60_000
@@ -381,6 +383,10 @@ class RedisLanes:
         with unavailable():
             arguments = [self._server_now(), int(every * 1000), at_once]
             return float(self._next_turn(keys=[_TURN + line], args=arguments)) / 1000
+
+    def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
+        """See `Lanes.claimed`."""
+        return claimed(self._redis, _CLAIM + what, seconds)
 
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""

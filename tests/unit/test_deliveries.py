@@ -7,7 +7,8 @@ import pytest
 from world import HELLO, World, environment, sha
 
 from deployer.deliveries import APP, Missed
-from deployer.errors import NotFoundError, RightsError
+from deployer.environments import Repository
+from deployer.errors import NotFoundError, RightsError, TransientError
 from deployer.refs import ZERO_SHA
 
 BRANCH = "refs/heads/x"
@@ -86,7 +87,8 @@ def test_what_fails_again_and_again_is_left_to_the_resync(world: World) -> None:
     for ago in range(6, 0, -1):
         miss(world, "hopeless", ago * HOUR)
 
-    assert world.deployer.deliveries.check(HELLO) == Missed()
+    assert world.deployer.deliveries.check(HELLO) == Missed(left=1)
+    assert sent_again(world) == []
 
 
 def test_of_too_many_the_rest_is_left_to_the_resync(world: World) -> None:
@@ -132,3 +134,22 @@ def test_an_app_has_one_webhook_for_all(world: World) -> None:
     known = world.lanes.repository(APP)
     assert known is not None
     assert known.missed["redelivered"] == 1
+
+
+def test_of_workers_that_look_at_once_one_does(world: World) -> None:
+    world.host.is_app = True
+    miss(world, "lost", HOUR)
+    log, others = world.host.deliveries, ["acme/one", "acme/two"]
+
+    def slow(*arguments: Any) -> Any:
+        found = log(*arguments)
+        if others:  # another worker's resync begins meanwhile
+            world.deployer.deliveries.check_if_due(Repository.parse(others.pop()))
+        return found
+
+    world.host.deliveries = slow  # type: ignore[method-assign]
+    world.host.fail_next(TransientError("GitHub is away"), method="deliveries")
+    for _ in range(3):
+        world.deployer.deliveries.check_if_due(HELLO)  # the first is in vain, and the next one's
+    assert sent_again(world) == ["lost"]
+    assert world.lanes.counters()["missed:redelivered"] == 1
