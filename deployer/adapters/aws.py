@@ -56,6 +56,7 @@ _STACKS_LIMIT = 2000  # where an account tells none
 _EXECUTIONS = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _EVENT_PAGES = 10  # a hundred events each
+_LOOK_PATIENCE = 20.0  # seconds; within the time that others leave a look to whoever makes it
 _JUST_READ_SECONDS = 10.0
 _JUST_LISTED_SECONDS = 2.0
 
@@ -473,7 +474,8 @@ class AwsCloud:
         """Every stack that has not gone; once all are read, other workers know what was seen."""
         began, busy, count, number = time.time(), list[str](), 0, 0
         with translated("listing the stacks"):
-            for number, page in enumerate(stacks.pages(self._aws.cloudformation.describe_stacks), 1):  # noqa: B007
+            listed = stacks.pages(self._aws.cloudformation.describe_stacks, _LOOK_PATIENCE)
+            for number, page in enumerate(listed, 1):  # noqa: B007
                 for stack in map(stacks.read, page["Stacks"]):
                     if stack.status == "DELETE_COMPLETE":
                         continue

@@ -12,7 +12,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from deployer.adapters.aws_client import retried, says_missing
-from deployer.errors import PermanentError
+from deployer.errors import PermanentError, ThrottledError
 from deployer.stacks import Failure, Resource, Stack
 
 if TYPE_CHECKING:
@@ -64,10 +64,25 @@ def resource(summary: Any) -> Resource:
     )
 
 
-def pages(operation: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """Every page of an answer that goes on by `NextToken`."""
+def pages(operation: Callable[..., Any], patience: float = 0, **query: Any) -> Iterator[Any]:
+    """Every page of an answer that goes on by `NextToken`.
+
+    Args:
+        operation: the call.
+        patience: how long it waits, in seconds and all in all, for the turns of further pages: else what was read
+            would be read once more.
+        query: its arguments.
+    """
     while True:
-        page = retried(lambda: operation(**query))
+        try:
+            page = retried(lambda: operation(**query))
+        except ThrottledError as error:
+            seconds = error.retry_after or 1.0
+            if "NextToken" not in query or seconds > patience:
+                raise
+            patience -= seconds
+            time.sleep(seconds)
+            continue
         yield page
         if not page.get("NextToken"):
             return

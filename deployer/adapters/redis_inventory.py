@@ -12,12 +12,14 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
 
-from deployer.adapters.redis_client import unavailable
+from deployer.adapters.redis_client import claimed, unavailable
 from deployer.environments import Repository, from_tag_value
 from deployer.errors import PayloadError, ThrottledError, TransientError
 from deployer.ports import Clouds, Listed
@@ -26,9 +28,10 @@ from deployer.stacks import Stack
 _LISTED, _LISTING = "deployer:{stacks}:listed", "deployer:{stacks}:listing"
 _BEGAN = ".began"  # no repository's key begins so
 _KEPT_SECONDS = 3600
-_LISTING_SECONDS = 30.0  # a worker that dies while it lists must not end all listings; renewed page by page
+_LISTING_SECONDS = 30.0  # a worker that dies while it lists must not end all listings; renewed on the way
 _PAUSE_SECONDS = 0.1
 _CHUNK = 500
+_FIELDS = frozenset(each.name for each in fields(Stack))
 
 
 class RedisInventory:
@@ -69,18 +72,14 @@ class RedisInventory:
                 began = float(self._redis.hget(_LISTED, _BEGAN) or 0)
                 if began >= since and began:
                     return began
-                mine = self._redis.set(_LISTING, 1, nx=True, px=int(_LISTING_SECONDS * 1000))
-            if mine:
-                try:
-                    return self._list()
-                finally:
-                    with unavailable():
-                        self._redis.delete(_LISTING)
+            with claimed(self._redis, _LISTING, _LISTING_SECONDS) as claim:
+                if claim:
+                    return self._list(claim)
             if time.monotonic() >= deadline:
                 raise ThrottledError("another worker lists the stacks", retry_after=2)
             time.sleep(_PAUSE_SECONDS)
 
-    def _list(self) -> float:
+    def _list(self, claim: Lock) -> float:
         began, renewed = time.time(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
         for cloud in self._clouds.every():
@@ -88,9 +87,9 @@ class RedisInventory:
                 found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
                 if time.monotonic() - renewed > _LISTING_SECONDS / 6:
                     renewed = time.monotonic()
-                    with unavailable():
-                        self._redis.set(_LISTING, 1, px=int(_LISTING_SECONDS * 1000))
+                    _renew(claim)
         for cloud in self._clouds.every():
+            _renew(claim)
             with suppress(TransientError):  # for admission and forecast: two calls more, once an hour
                 cloud.room()
         self._keep(began, {key: _written(stacks) for key, stacks in found.items() if key})
@@ -108,6 +107,11 @@ class RedisInventory:
             pipe.execute()
 
 
+def _renew(claim: Lock) -> None:
+    with suppress(LockError), unavailable():  # another worker lists as well by now: that does no harm
+        claim.reacquire()
+
+
 def _written(stacks: list[Stack]) -> str:
     # some kilobytes of tags that are much alike: a fifth of that is left
     text = json.dumps([asdict(stack) for stack in stacks], separators=(",", ":"))
@@ -115,4 +119,6 @@ def _written(stacks: list[Stack]) -> str:
 
 
 def _read(text: str) -> list[Stack]:
-    return [Stack(**each) for each in json.loads(zlib.decompress(base64.b64decode(text)))]
+    rows = json.loads(zlib.decompress(base64.b64decode(text)))
+    # fields of another version are dropped
+    return [Stack(**{name: value for name, value in row.items() if name in _FIELDS}) for row in rows]

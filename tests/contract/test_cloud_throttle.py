@@ -1,6 +1,7 @@
 """How fast all workers together call AWS: the bucket of tokens, on fakeredis and on a real server alike."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import fakeredis
@@ -9,7 +10,7 @@ from cloud_kit import SandboxKit, cloud
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployer.adapters import aws_throttle
+from deployer.adapters import aws_stacks, aws_throttle
 from deployer.adapters.aws_shared import Shared
 from deployer.adapters.aws_throttle import Throttle
 from deployer.adapters.redis_client import connect
@@ -187,6 +188,38 @@ def test_a_call_that_is_sent_away_is_not_made(aws: SandboxKit) -> None:
     with aws.calls() as calls, pytest.raises(ThrottledError, match="DescribeStacks"):
         cloud(aws.url, client, {"rate": 1}).stack("nothing")
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("waits", "patience", "read"), [((), 0, 3), ((6, 8), 20, 3), ((6, 8), 10, 2), ((6,), 0, 2)]
+)
+def test_a_listing_under_way_waits_for_its_turn_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, waits: tuple[float, ...], patience: float, read: int
+) -> None:
+    slept, left, found = list[float](), list(waits), list[str]()
+    monkeypatch.setattr(aws_stacks.time, "sleep", slept.append)
+
+    def operation(NextToken: str = "1") -> dict[str, str]:  # noqa: N803  as AWS calls it
+        if NextToken == "3" and left:
+            raise ThrottledError("not now", retry_after=left.pop(0))
+        return {"1": {"NextToken": "2"}, "2": {"NextToken": "3"}, "3": {}}[NextToken] | {"number": NextToken}
+
+    with suppress(ThrottledError):
+        found.extend(page["number"] for page in aws_stacks.pages(operation, patience))
+    assert len(found) == read
+    assert slept == list(waits)[: len(waits) if read == 3 else len(waits) - 1]
+
+
+def test_a_listing_that_cannot_begin_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = list[float]()
+    monkeypatch.setattr(aws_stacks.time, "sleep", slept.append)
+
+    def operation() -> dict[str, str]:
+        raise ThrottledError("not now", retry_after=6)
+
+    with pytest.raises(ThrottledError):
+        next(aws_stacks.pages(operation, 20))
+    assert slept == []
 
 
 def test_without_redis_aws_is_called_all_the_same(aws: SandboxKit, caplog: pytest.LogCaptureFixture) -> None:
