@@ -611,6 +611,12 @@ class Lanes(Protocol):
             at_once: how many come at once after a quiet time.
         """
 
+    def resync_turns(self) -> dict[str, int]:
+        """Which period's resync of each repository was asked for last, by its key."""
+
+    def note_resync_turns(self, turns: Mapping[str, int]) -> None:
+        """Keep which period's resync was asked for, by the repository's key."""
+
     def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
         """Hold a claim that one process at a time has; true within where it is this one, which gives it back.
 

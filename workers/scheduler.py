@@ -1,6 +1,7 @@
 """The scheduler: hands out again what was lost, wakes what is due, and resyncs every repository now and then.
 
-Several may run at once: every hand-out goes through the lanes' scripts, which let only one of them have it.
+Several may run at once: every hand-out goes through the lanes' scripts, which let only one of them have it, and which
+turn of each repository was asked for last stands in Redis.
 """
 
 import logging
@@ -23,6 +24,8 @@ _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 _AGE_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two looks at the ages of all environments: a minute
 _AGE_REST = 50  # or so many times as long as a look takes, where there are very many
+_CLAIM_SECONDS = 30.0  # of the one that asks for resyncs; if it takes longer some are asked for twice
+_HANGS_SECONDS = 600.0  # a listing of many accounts' stacks takes some minutes
 _ALIVE_SECONDS = 90.0  # longer than between two sweeps, whatever they have to do
 
 
@@ -38,13 +41,14 @@ class Scheduler:
     def __init__(self, deployer: Deployer) -> None:
         self._deployer = deployer
         self._stop = threading.Event()
-        self._resynced: dict[str, int] = {}
         self._found: dict[str, Repository] = {}
         self._searched: int | None = None
         self._owed = False  # all is to be resynced, whatever the schedule says
         self._next_look = 0.0
         self._next_age = 0.0
         self._next_beat = 0.0
+        self._tended = time.monotonic()
+        self._hangs = False
         self._broken: Exception | None = None
 
     def stop(self) -> None:
@@ -94,7 +98,17 @@ class Scheduler:
             self._deployer.queue.send(dispatch)
         if self._next_beat <= (now := time.time()):
             self._next_beat = now + _DUE_SECONDS
-            self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
+            if self._is_whole():
+                self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
+
+    def _is_whole(self) -> bool:
+        """Whether the other thread comes round as well: this one's beat stands for both."""
+        silent = time.monotonic() - self._tended
+        hangs = silent > _HANGS_SECONDS
+        if hangs and not self._hangs:
+            _log.error("asking for resyncs hangs since %.0f s; restart this scheduler", silent)
+        self._hangs = hangs
+        return not hangs
 
     def tend(self) -> None:
         """Resync what is due, and see to what has grown old.
@@ -102,52 +116,75 @@ class Scheduler:
         Raises:
             UnavailableError: Redis is away.
         """
-        self._resync_due()
-        self._age_due()
+        try:
+            self._resync_due()
+            self._age_due()
+        finally:
+            self._tended = time.monotonic()
 
     def _resync_due(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.time()
         if self._next_look > now:
             return
         self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
-        if self._deployer.lanes.emptied() and not self._owed:
+        with self._deployer.lanes.claimed("resyncs", _CLAIM_SECONDS) as mine:
+            if mine:
+                self._resync_all_due(period, now)
+
+    def _resync_all_due(self, period: float, now: float) -> None:
+        lanes, lost = self._deployer.lanes, False
+        if lanes.emptied() and not self._owed:
             _log.warning(
                 "Redis is empty, since it is new or was lost; every repository that can be found is resynced"
             )
-            self._resynced.clear()
-            self._searched, self._owed = None, True
+            self._searched, self._owed, lost = None, True, True
         if not period and not self._owed:
             return
         self._search(_turn(now, period))
-        known = {each.key: each for each in self._deployer.lanes.repositories()}
-        for repository in {**self._found, **known}.values():
-            turn = _turn(now + _offset(repository, period), period)
-            last = self._resynced.get(repository.key)
-            # one that appears while this runs has just been told of by a webhook
-            if last != turn and (last is not None or self._owed or repository.key in self._found):
-                self._resync(repository)
-            self._resynced[repository.key] = turn
+        known = {each.key: each for each in lanes.repositories()}
+        asked = {} if lost else lanes.resync_turns()
+        came: dict[str, int] = {}
+        try:
+            for repository in {**self._found, **known}.values():
+                turn = _turn(now + _offset(repository, period), period)
+                last = asked.get(repository.key)
+                if last is not None and turn in {last, last - 1}:  # another scheduler's clock may be ahead
+                    continue
+                # one that appears while this runs has just been told of by a webhook
+                if last is not None or self._owed or repository.key in self._found:
+                    self._resync(repository)
+                came[repository.key] = turn
+        finally:
+            if came:
+                lanes.note_resync_turns(came)
         if self._owed and self._searched is not None:
-            self._deployer.lanes.keep()
+            lanes.keep()
             self._owed = False
 
     def _age_due(self) -> None:
         if self._next_age > (now := time.time()):
             return
         self._next_age = now + _AGE_POLLS * self._deployer.config.poll_seconds
-        self._deployer.intake.age(now)
+        try:
+            self._deployer.intake.age(now)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001  what one environment's record holds must not end all resyncs
+            _log.exception("looking at the ages of environments; they are looked at again")
         self._next_age = max(self._next_age, now + _AGE_REST * (time.time() - now))
 
     def _resync(self, repository: Repository) -> None:
-        if self._deployer.lifecycle.dormant(repository):
-            return
         try:
+            if self._deployer.lifecycle.dormant(repository):
+                return
             age = listing_age(self._deployer.config.resync_seconds)
             self._deployer.intake.resync(repository, age, in_turn=True)
         except UnavailableError:
             raise
         except DeployerError as error:
             _log.info("scheduled resync of %s: %s", repository, error)
+        except Exception:  # noqa: BLE001  likewise of one repository's
+            _log.exception("scheduled resync of %s; the others go on", repository)
 
     def _search(self, turn: int) -> None:
         """Look for repositories, also by their stacks, at the start, once a period, and after Redis was lost.

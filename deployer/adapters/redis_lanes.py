@@ -37,6 +37,7 @@ _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _PROBE = "deployer:probe"
 _TURN = "deployer:turn:"  # line -> when its next turn comes (ms)
+_ASKED = "deployer:asked"  # repository's key -> the period whose resync was asked for last
 _CLAIM = "deployer:claim:"  # what one process at a time does
 _BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
 _BEATS = ("worker", "scheduler", "event")
@@ -322,6 +323,7 @@ class RedisLanes:
             if not self._redis.exists(f"{prefix}:environments", f"{prefix}:items", f"{prefix}:dead"):
                 self._redis.zrem(_INDEX, repository.key)
                 self._redis.hdel(_SPELLED, repository.key)
+                self._redis.hdel(_ASKED, repository.key)
                 self._redis.delete(f"{prefix}:repository")
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
@@ -383,6 +385,16 @@ class RedisLanes:
         with unavailable():
             arguments = [self._server_now(), int(every * 1000), at_once]
             return float(self._next_turn(keys=[_TURN + line], args=arguments)) / 1000
+
+    def resync_turns(self) -> dict[str, int]:
+        """See `Lanes.resync_turns`."""
+        with unavailable():
+            return {key: int(turn) for key, turn in self._redis.hgetall(_ASKED).items()}
+
+    def note_resync_turns(self, turns: Mapping[str, int]) -> None:
+        """See `Lanes.note_resync_turns`."""
+        with unavailable():
+            self._redis.hset(_ASKED, mapping=dict(turns))
 
     def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
         """See `Lanes.claimed`."""

@@ -243,8 +243,46 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
     assert looked() == [], "a webhook has just told of it"
 
     made = Scheduler(world.deployer)
+    assert looked() == [], "what has had its turn is not asked for once more at a start"
+    now[0] += 2 * world.deployer.config.resync_seconds
+    made = Scheduler(world.deployer)
+    assert sorted(looked()) == ["acme/hello", "acme/other"], "nobody ran meanwhile"
+
+    made = Scheduler(world.deployer)
     world.redis.flushall()
     assert looked() == ["acme/hello"], "its stack tells of it"
+
+
+def test_several_schedulers_ask_once_though_their_clocks_differ(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, period = [1_000_000.0], world.deployer.config.resync_seconds
+    monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+    world.push(BRANCH, sha(1))
+    world.run()
+    made, count = [Scheduler(world.deployer), Scheduler(world.deployer)], 0
+    next_turn = period - (now[0] + scheduler._offset(HELLO, period)) % period
+    for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
+        now[0] += seconds
+        for each, ahead in zip(made, (0.0, 30.0), strict=True):
+            now[0] += ahead
+            each.tend()
+            now[0] -= ahead
+            count += sum(message.task == Task.RESYNC for message in world.sent)
+            world.run()
+    assert count == 3, "at first, and once in each period"
+
+
+def test_who_asks_for_resyncs_is_one_at_a_time(world: World) -> None:
+    world.push(BRANCH, sha(1))
+    world.run()
+    made = Scheduler(world.deployer)
+    with world.lanes.claimed("resyncs", 30):
+        made.tend()
+        assert not world.sent
+    made = Scheduler(world.deployer)
+    made.tend()
+    assert [each.task for each in world.sent] == [Task.RESYNC]
 
 
 @pytest.mark.parametrize("period", [0, 3600])
@@ -323,12 +361,53 @@ def test_no_lane_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: py
 def test_a_scheduler_that_cannot_go_on_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.scheduler._SWEEP_SECONDS", 0.005)
 
-    def broken(_: float) -> None:
+    def broken() -> None:
         raise ZeroDivisionError("nobody expected this")
 
-    monkeypatch.setattr(world.deployer.intake, "age", broken)
+    monkeypatch.setattr(world.lanes, "emptied", broken)
     with pytest.raises(ZeroDivisionError, match="nobody expected this"):
         Scheduler(world.deployer).run()
+
+
+@pytest.mark.parametrize("where", ["age", "resync"])
+def test_what_cannot_be_read_ends_no_scheduler(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    other = Repository.parse("acme/other")
+    world.push(BRANCH, sha(1))
+    world.host.create(other)
+    world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.run()
+    act = getattr(world.deployer.intake, where)
+
+    def broken(subject: Any, *arguments: Any, **options: Any) -> Any:
+        if subject != other:
+            raise ValueError("a newer version wrote it")
+        return act(subject, *arguments, **options)
+
+    monkeypatch.setattr(world.deployer.intake, where, broken)
+    Scheduler(world.deployer).tend()
+    assert [each.repository for each in world.sent if each.repository == "acme/other"]
+    assert "a newer version wrote it" in caplog.text
+
+
+def test_a_scheduler_whose_resyncs_hang_tells_no_more_that_it_is_alive(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(scheduler.time, "time", lambda: 1_000_000 + now[0])
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
+    made, alive = Scheduler(world.deployer), []
+    for seconds in (10, 595, 10, 10, 0):
+        now[0] += seconds
+        if not seconds:
+            made.tend()
+            now[0] += 10
+        world.redis.delete("deployer:beat:scheduler")
+        made.sweep()
+        alive.append("scheduler" in world.lanes.beats())
+    assert alive == [True, False, False, False, True]
+    assert caplog.text.count("asking for resyncs hangs since 605 s") == 1
 
 
 def test_redis_away_is_told_once_and_waited_for(
