@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -48,13 +49,28 @@ def write_secret(reference: str, value: str) -> None:
         )
     with _told(f"writing {reference}"):
         if kind == "ssm":
-            boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+            key = _key_of(name)
+            boto3.client("ssm").put_parameter(
+                Name=name, Value=value, Type="SecureString", Overwrite=True, **({"KeyId": key} if key else {})
+            )
             return
         client = boto3.client("secretsmanager")
         try:
             client.put_secret_value(SecretId=name, SecretString=value)
         except client.exceptions.ResourceNotFoundException:
             client.create_secret(Name=name, SecretString=value)
+
+
+def _key_of(name: str) -> str:
+    """The key that encrypts a parameter, or an empty text: a write that names none may change it to AWS's own.
+
+    Raises:
+        ConfigError: AWS does not tell.
+    """
+    same: list[Any] = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
+    with _told(f"ssm:{name} was not written: finding its key by ssm:DescribeParameters"):
+        pages = boto3.client("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=same)
+        return next((each["KeyId"] for page in pages for each in page["Parameters"] if "KeyId" in each), "")
 
 
 def _parts(reference: str) -> tuple[str, str]:

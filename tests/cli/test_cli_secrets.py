@@ -1,11 +1,14 @@
 """`deployer secrets`: what it keeps is what the processes read, and it shows no more than was asked for."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.client
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 from moto import mock_aws
 
@@ -50,6 +53,44 @@ def test_a_parameter_is_encrypted() -> None:
     run("set", PLACES[0], typed="ghp_secret")
     (found,) = boto3.client("ssm").describe_parameters()["Parameters"]
     assert found["Type"] == "SecureString"
+
+
+def test_a_parameter_keeps_its_key() -> None:
+    ssm, key = boto3.client("ssm"), boto3.client("kms").create_key()["KeyMetadata"]["KeyId"]
+    name = PLACES[0].removeprefix("ssm:")
+    ssm.put_parameter(Name=name, Value="ghp_former", Type="SecureString", KeyId=key)
+    with written() as sent:
+        run("set", PLACES[0], typed="ghp_secret")
+    assert [each["KeyId"] for each in sent] == [key]
+
+
+def test_a_parameter_whose_key_is_not_told_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("set", PLACES[0], typed="ghp_former")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeParameters")
+
+    with monkeypatch.context() as patch, written() as sent:
+        patch.setattr("botocore.paginate.PageIterator.__iter__", refused)
+        result = run("set", PLACES[0], typed="ghp_secret")
+    assert (result.exit_code, sent) == (1, [])
+    assert "finding its key by ssm:DescribeParameters: AccessDeniedException; check" in result.stderr
+    assert run("get", PLACES[0]).stdout == "ghp_former\n"
+
+
+@contextmanager
+def written() -> Iterator[list[dict[str, Any]]]:
+    """What is asked of PutParameter within; the simulator keeps the former key of itself, AWS may not."""
+    sent, act = list[dict[str, Any]](), botocore.client.BaseClient._make_api_call
+
+    def called(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
+        if operation == "PutParameter":
+            sent.append(arguments)
+        return act(client, operation, arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.client.BaseClient, "_make_api_call", called)
+        yield sent
 
 
 def test_one_can_be_made_at_random() -> None:
