@@ -396,6 +396,11 @@ class RedisLanes:
         with unavailable():
             self._redis.hset(_ASKED, mapping=dict(turns))
 
+    def forget_resync_turns(self) -> None:
+        """Have every resync asked for anew: what AWS holds was lost, as the sandbox's is at its end."""
+        with unavailable():
+            self._redis.delete(_ASKED)
+
     def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
         """See `Lanes.claimed`."""
         return claimed(self._redis, _CLAIM + what, seconds)

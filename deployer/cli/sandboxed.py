@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployer.errors import ConfigError
+from deployer.errors import ConfigError, UnavailableError
 
 HOST = "127.0.0.1"
 SECRET = "sandbox"  # noqa: S105  public on purpose
@@ -125,5 +125,18 @@ def make_bucket(name: str) -> bool:
             "BucketAlreadyExists",
         }
     except BotoCoreError:
+        return False
+    return True
+
+
+def make_resyncs_due(redis_url: str) -> bool:
+    """Have the scheduler ask for every resync at its start; whether that is done."""
+    from deployer.adapters.redis_client import connect  # noqa: PLC0415
+    from deployer.adapters.redis_lanes import RedisLanes  # noqa: PLC0415
+
+    try:
+        with connect(redis_url) as client:
+            RedisLanes(client).forget_resync_turns()
+    except UnavailableError:
         return False
     return True

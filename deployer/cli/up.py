@@ -97,7 +97,12 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
                 f"--event-key={config.aws_event_key}",
             ),
             _SIMULATORS,
-            ready=lambda: aws_answers() and sandboxed.make_bucket(config.artifact_bucket),
+            # it starts empty, whatever Redis knows: the product, which starts after it, is to find that out
+            ready=lambda: (
+                aws_answers()
+                and sandboxed.make_bucket(config.artifact_bucket)
+                and sandboxed.make_resyncs_due(config.redis_url)
+            ),
         ),
     ]
 

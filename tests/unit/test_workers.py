@@ -244,6 +244,9 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
 
     made = Scheduler(world.deployer)
     assert looked() == [], "what has had its turn is not asked for once more at a start"
+    world.lanes.forget_resync_turns()
+    made = Scheduler(world.deployer)
+    assert sorted(looked()) == ["acme/hello", "acme/other"], "unless AWS's own was lost"
     now[0] += 2 * world.deployer.config.resync_seconds
     made = Scheduler(world.deployer)
     assert sorted(looked()) == ["acme/hello", "acme/other"], "nobody ran meanwhile"
