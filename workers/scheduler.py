@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 from deployer.bootstrap import Deployer, build, setup_logging
 from deployer.environments import Repository
@@ -44,6 +45,9 @@ class Scheduler:
         self._found: dict[str, Repository] = {}
         self._searched: int | None = None
         self._owed = False  # all is to be resynced, whatever the schedule says
+        self._first: bool | None = (
+            None  # whether no scheduler ran when this one came; None until that is known
+        )
         self._next_look = 0.0
         self._next_age = 0.0
         self._next_beat = 0.0
@@ -61,6 +65,8 @@ class Scheduler:
         Raises:
             Exception: what nobody expected; whoever keeps this process running begins anew.
         """
+        with suppress(UnavailableError):
+            self._is_first()  # before this one's own beat
         beside = threading.Thread(target=self._tend_on, name="resyncs", daemon=True)
         beside.start()
         self._repeat("sweeping the lanes", self.sweep)
@@ -100,6 +106,11 @@ class Scheduler:
             self._next_beat = now + _DUE_SECONDS
             if self._is_whole():
                 self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
+
+    def _is_first(self) -> bool:
+        if self._first is None:
+            self._first = "scheduler" not in self._deployer.lanes.beats()
+        return self._first
 
     def _is_whole(self) -> bool:
         """Whether the other thread comes round as well: this one's beat stands for both."""
@@ -142,7 +153,9 @@ class Scheduler:
             return
         self._search(_turn(now, period))
         known = {each.key: each for each in lanes.repositories()}
-        asked = {} if lost else lanes.resync_turns()
+        # whatever was pushed while nothing ran, no webhook told of it
+        asked = {} if lost or self._is_first() else lanes.resync_turns()
+        self._first = False
         came: dict[str, int] = {}
         try:
             for repository in {**self._found, **known}.values():

@@ -226,6 +226,7 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
         made.tend()
         found = [each.repository for each in world.sent if each.task == Task.RESYNC]
         world.run()
+        world.lanes.beat("scheduler", 90)
         return found
 
     world.push(BRANCH, sha(1))
@@ -244,6 +245,9 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
 
     made = Scheduler(world.deployer)
     assert looked() == [], "what has had its turn is not asked for once more at a start"
+    world.redis.delete("deployer:beat:scheduler")
+    made = Scheduler(world.deployer)
+    assert sorted(looked()) == ["acme/hello", "acme/other"], "unless none ran for a while"
     world.lanes.forget_resync_turns()
     made = Scheduler(world.deployer)
     assert sorted(looked()) == ["acme/hello", "acme/other"], "unless AWS's own was lost"
@@ -263,6 +267,7 @@ def test_several_schedulers_ask_once_though_their_clocks_differ(
     monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
     world.push(BRANCH, sha(1))
     world.run()
+    world.lanes.beat("scheduler", 90)  # one ran when they came
     made, count = [Scheduler(world.deployer), Scheduler(world.deployer)], 0
     next_turn = period - (now[0] + scheduler._offset(HELLO, period)) % period
     for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
