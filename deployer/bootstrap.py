@@ -112,7 +112,7 @@ class Deployer:
         return Lifecycle(
             self.config,
             self.host,
-            self.clouds,
+            self.inventory,
             self.lanes,
             self.repositories,
             self.intake,
@@ -135,7 +135,9 @@ class Deployer:
         """Carries out tasks."""
         config = self.config
         options = Options(poll_seconds=config.poll_seconds, public_url=config.public_url, ttl=config.ttl)
-        return Reconciler(self.host, self.clouds, self.lanes, self.repositories, options, self.linter)
+        return Reconciler(
+            self.host, self.clouds, self.inventory, self.lanes, self.repositories, options, self.linter
+        )
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:

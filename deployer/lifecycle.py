@@ -14,7 +14,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
-from deployer.ports import Clouds, Done, Host, Lanes, Snooze, Verdict
+from deployer.ports import LISTING_PATIENCE, Done, Host, Inventory, Lanes, Snooze, Verdict
 from deployer.refs import Ref
 from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned
@@ -33,7 +33,7 @@ class Lifecycle:
     Args:
         config: says which repositories are served.
         host: GitHub.
-        clouds: AWS, where stacks are found of which the ledger knows nothing.
+        inventory: AWS's stacks, also those of which the ledger knows nothing.
         lanes: takes the work.
         repositories: looks at the repository, and knows what was seen before.
         intake: queues the resync of another repository.
@@ -46,7 +46,7 @@ class Lifecycle:
         self,
         config: Config,
         host: Host,
-        clouds: Clouds,
+        inventory: Inventory,
         lanes: Lanes,
         repositories: Repositories,
         intake: Intake,
@@ -56,7 +56,7 @@ class Lifecycle:
     ) -> None:
         self._config = config
         self._host = host
-        self._clouds = clouds
+        self._inventory = inventory
         self._lanes = lanes
         self._repositories = repositories
         self._intake = intake
@@ -185,7 +185,8 @@ class Lifecycle:
         news = lost or before.default_branch not in {"", default_branch}
         if not news and work.default_branch != default_branch:
             return False  # nor does a former look wait for staging
-        return self._clouds.at(environment.kind).stack(environment.stack_name) is not None
+        stacks = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE).stacks
+        return any(environment.owns(each.tags) for each in stacks)
 
     def _give_way(self, repository: Repository, work: Work, default_branch: str, done: Done) -> Verdict:
         """Have it taken down once staging has moved to that branch; until then come back."""

@@ -187,6 +187,8 @@ class Host(Protocol):
         """
 
 
+LISTING_PATIENCE = 5.0  # seconds of a task, for a listing of all stacks that another one makes
+
 # --- AWS --------------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +248,10 @@ class Room:
 
 class Cloud(Protocol):
     """CloudFormation, CodePipeline and the buckets of one account and region, with one target's rights."""
+
+    @property
+    def account(self) -> str:
+        """The account's id, or `own` where the target does not tell it."""
 
     @property
     def region(self) -> str:
@@ -369,7 +375,10 @@ class Listed:
 
 
 class Inventory(Protocol):
-    """All stacks with deployer's tags in every account and region: one listing serves all who ask."""
+    """All stacks with deployer's tags in every account and region: one listing serves all who ask.
+
+    What bears the tags of a kind of environment in an account where that kind does not live is none of them.
+    """
 
     def stacks(self, repository: Repository, since: float, patience: float = ...) -> Listed:
         """The stacks that bear a repository's tag, as a listing showed them that began at `since` or later.

@@ -15,7 +15,7 @@ from deployer.errors import NotFoundError, PermanentError, QuotaError
 from deployer.executions import Executions
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.placement import Placement
-from deployer.ports import Clouds, Done, Facts, Head, Host, Lanes, Snooze, Verdict
+from deployer.ports import Clouds, Done, Facts, Head, Host, Inventory, Lanes, Snooze, Verdict
 from deployer.preferences import Patterns, read_preferences
 from deployer.refs import Ref, skip_reason
 from deployer.release import TEARDOWN_TAG
@@ -56,6 +56,7 @@ class Reconciler:
     Args:
         host: GitHub.
         clouds: AWS.
+        inventory: tells what stands in any region.
         lanes: where records are read; they are written with the verdict.
         repositories: says whether a repository is still the one that the environments are of.
         options: what the installation decides.
@@ -67,6 +68,7 @@ class Reconciler:
         self,
         host: Host,
         clouds: Clouds,
+        inventory: Inventory,
         lanes: Lanes,
         repositories: Repositories,
         options: Options,
@@ -83,7 +85,7 @@ class Reconciler:
         self._sources = Sources(host, clouds, linter)
         self._placement = Placement(clouds, self._reporter)
         self._executions = Executions(self._reporter)
-        self._teardown = Teardown(lanes, self._reporter, clock)
+        self._teardown = Teardown(clouds, inventory, lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
         """Carry out the task that the work names.

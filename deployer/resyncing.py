@@ -7,11 +7,9 @@ from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
-from deployer.ports import Done, Facts, Host, Inventory, Lanes
+from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
 from deployer.refs import Ref
 from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan
-
-_PATIENCE_SECONDS = 5.0  # of a worker, for a listing that another one makes
 
 
 class Resyncer:
@@ -113,7 +111,7 @@ class Resyncer:
             facts: what GitHub says of it, where it was asked just now.
         """
         seen, now = self._lanes.seen(repository), self._clock()
-        known = self._known(repository, seen, work.looked_at, _PATIENCE_SECONDS, facts)
+        known = self._known(repository, seen, work.looked_at, LISTING_PATIENCE, facts)
         planned = plan(known, seen.orphans, now, self._config.orphan_seconds)
         due = [each for each in planned if not each.due]
         for each in due:

@@ -134,6 +134,11 @@ class Stack:
     parameters: str = ""  # a hash of their values
 
     @property
+    def region(self) -> str:
+        """Where it is, by its ARN."""
+        return self.arn.split(":")[3] if self.arn.count(":") > 3 else ""
+
+    @property
     def phase(self) -> Phase:
         """What its status allows.
 
@@ -249,6 +254,8 @@ def decide(desired: Desired, observed: Observed) -> Decision:
         return Decision(
             *((Step.PROVISION, "it has no stack yet") if desired.exists else (Step.NONE, "its stack is gone"))
         )
+    if not observed.owned and not desired.exists:
+        return Decision(Step.NONE, f"stack {stack.name} is not this environment's")
     if not observed.owned:
         return Decision(Step.FAIL, f"stack {stack.name} exists without deployer's tags for this environment")
     step = row.deploy if desired.exists else row.delete

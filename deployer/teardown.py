@@ -13,7 +13,7 @@ from typing import Any
 from deployer.environments import Kind
 from deployer.errors import PermanentError, ProtectedError
 from deployer.ledger import Cause, Outcome, Task
-from deployer.ports import Lanes, Verdict
+from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory, Lanes, Verdict
 from deployer.preferences import Teardown as Preferences
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
@@ -25,18 +25,30 @@ _BUCKET = "AWS::S3::Bucket"
 _LISTED = 100  # resources in one list of a receipt: a record is no archive
 _REASON_LIMIT = 300
 _AGAIN_LIMIT = 3  # how often stacks that came to be during the teardown are gone after
+_FOREIGN = "it does not bear deployer's tags for this environment"
 
 
 class Teardown:
     """Carries out the task that deletes.
 
     Args:
+        clouds: AWS.
+        inventory: tells what stands in any region.
         lanes: tells what other environments' pipelines deploy.
         reporter: posts the receipt.
         clock: epoch seconds.
     """
 
-    def __init__(self, lanes: Lanes, reporter: Reporter, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        clouds: Clouds,
+        inventory: Inventory,
+        lanes: Lanes,
+        reporter: Reporter,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clouds = clouds
+        self._inventory = inventory
         self._lanes = lanes
         self._reporter = reporter
         self._clock = clock
@@ -53,8 +65,7 @@ class Teardown:
         if run.environment.kind is not Kind.DEVELOPMENT and run.work.cause != Cause.TEARDOWN:
             return run.done(Outcome.SKIPPED, f"only a person can delete {run.environment.kind}")
         if not under_way(run.record.receipt):
-            if refused := self._begin(run):
-                return refused
+            self._begin(run)
             return run.again(Task.DELETE)  # what is to be deleted is on record before anything is
         while todo := run.record.receipt["todo"]:
             if waiting := self._remove(run, todo[0]):
@@ -69,7 +80,7 @@ class Teardown:
         What it had deleted already is gone; what is being deleted must be, before it can be made again.
         """
         arn = run.record.receipt.get("arn")
-        stack = run.cloud.stack(arn) if arn else None
+        stack = self._cloud(run, arn).stack(arn) if arn else None
         if stack and stack.phase is Phase.DELETING:
             return run.snooze(told=False)
         if stack and stack.phase is Phase.GONE:
@@ -79,33 +90,32 @@ class Teardown:
 
     # --- the plan ---
 
-    def _begin(self, run: Run) -> Verdict | None:
+    def _begin(self, run: Run) -> None:
         """Find out what there is to delete, and stop what would make more."""
         stack = run.cloud.stack(run.name)
-        if stack and stack.phase is not Phase.GONE and not run.environment.owns(stack.tags):
-            return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
-        if stack and stack.phase not in {Phase.GONE, Phase.DELETING}:
+        foreign = stack is not None and not run.environment.owns(stack.tags)
+        if stack and not foreign and stack.phase not in {Phase.GONE, Phase.DELETING}:
             for execution in run.cloud.executions(run.name):
                 if not execution.ended:
                     run.guard()
                     run.cloud.stop(run.name, execution.id, "the environment is being deleted")
-        applications = [*run.cloud.deployed_stacks(run.name), *run.record.applications]
+        applications = [] if foreign else run.cloud.deployed_stacks(run.name)
         # also what an earlier definition deployed, and what was known to a ledger that is lost
-        own = [
-            each
-            for each in run.cloud.stacks()
-            if run.environment.owns(each.tags) and each.phase is not Phase.GONE
-        ]
+        listed = self._inventory.stacks(run.repository, run.work.accepted_at, LISTING_PATIENCE).stacks
+        own = [each for each in listed if run.environment.owns(each.tags) and each.phase is not Phase.GONE]
         arns = {each.arn for each in own}  # what is within one of them goes with it
-        applications += [each.name for each in own if each.name != run.name and each.parent not in arns]
-        applications = list(dict.fromkeys(applications))
-        told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack else []) + own]
+        own = sorted(
+            (each for each in own if each.parent not in arns), key=lambda each: each.name == run.name
+        )
+        here = [each.name for each in own if each.region in {"", run.cloud.region} and each.name != run.name]
+        away = [each.arn for each in own if each.region not in {"", run.cloud.region}]
+        applications = list(dict.fromkeys([*applications, *run.record.applications, *here]))
+        told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack and not foreign else []) + own]
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
         run.note("deleting", receipt=receipt)
-        self._write(run, todo=[*applications, run.name], arn="", left={})
-        return None
+        self._write(run, todo=[*applications, *away, run.name], arn="", left={})
 
     def _verify(self, run: Run) -> Verdict | None:
         """Go after stacks that came to be since: an execution that was stopped may have ordered one all the same."""
@@ -131,11 +141,15 @@ class Teardown:
     # --- one stack ---
 
     def _remove(self, run: Run, name: str) -> Verdict | None:
-        """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt."""
-        arn = run.record.receipt["arn"]
-        if arn and run.work.polls and run.cloud.still_busy(name, run.work.looked_at):
+        """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt.
+
+        Args:
+            name: the stack's name, or its ARN where it is in another region than the environment.
+        """
+        arn, cloud = run.record.receipt["arn"], self._cloud(run, name)
+        if arn and run.work.polls and cloud.still_busy(name, run.work.looked_at):
             return run.snooze(told=False)
-        stack = run.cloud.stack(arn or name)
+        stack = cloud.stack(arn or name)
         if stack is None:
             return None
         if stack.phase is Phase.GONE:
@@ -149,7 +163,7 @@ class Teardown:
             return run.again(Task.DELETE)  # on record before the order: afterwards its name may find nothing
         if run.environment.kind is not Kind.DEVELOPMENT and stack.name == run.name and stack.protected:
             run.guard()
-            run.cloud.protect(stack.arn, on=False)  # a person said so, and deployer itself had put it on
+            cloud.protect(stack.arn, on=False)  # a person said so, and deployer itself had put it on
             return run.again(Task.DELETE)
         try:
             why = self._order(run, stack)
@@ -162,7 +176,7 @@ class Teardown:
     def _spared(self, run: Run, stack: Stack) -> str:
         """Why a stack is not this environment's to delete; empty if it is."""
         if not run.environment.owns(stack.tags):
-            return "it does not bear deployer's tags for this environment"
+            return _FOREIGN
         if stack.name == run.name:
             protected = stack.protected and run.environment.kind is Kind.DEVELOPMENT
             return "it has termination protection" if protected else ""
@@ -178,9 +192,8 @@ class Teardown:
         """Leave a stack and say why; the teardown goes on without it, if it can and may."""
         why = " ".join(why.split())[:_REASON_LIMIT]
         self._list(run, "retained", {"what": f"stack {stack.name}", "id": stack.arn, "why": why})
-        if stack.name != run.name and not (
-            ordered and Preferences.parse(run.record.teardown).on_failure == "stop"
-        ):
+        stops = ordered and Preferences.parse(run.record.teardown).on_failure == "stop"
+        if not stops and not (stack.name == run.name and run.environment.owns(stack.tags)):
             return None
         run.record = run.record.but(receipt=self._closed(run, "partly"))
         self._reporter.teardown(run.environment, run.record)
@@ -188,9 +201,10 @@ class Teardown:
 
     def _order(self, run: Run, stack: Stack) -> str:
         """Order a stack's deletion unless it runs; returns why that is given up, if so."""
+        cloud = self._cloud(run, stack.arn)
         decision = decide(Desired(exists=False), Observed(stack, deletions=run.work.deletions))
         if decision.step is Step.FAIL:
-            return str(run.cloud.failure(stack.arn) or decision.reason)
+            return str(cloud.failure(stack.arn) or decision.reason)
         if decision.step is not Step.DELETE:
             return ""
         wish = Preferences.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
@@ -199,17 +213,15 @@ class Teardown:
         # what could not be deleted a second time
         leave = run.work.deletions > 1 and wish.on_failure != "stop"
         stuck = [
-            each
-            for each in (run.cloud.resources(stack.arn) if leave else [])
-            if each.status == "DELETE_FAILED"
+            each for each in (cloud.resources(stack.arn) if leave else []) if each.status == "DELETE_FAILED"
         ]
         if wish.empty_buckets and run.environment.kind is Kind.DEVELOPMENT and not leave:
             run.guard()
             with suppress(PermanentError):  # an object under a lock: the deletion will fail and say so
-                if not run.cloud.empty_buckets(stack.arn, run.guard):
+                if not cloud.empty_buckets(stack.arn, run.guard):
                     return ""  # there is much in them, or something writes to them all the time
         run.guard()
-        run.cloud.delete_stack(
+        cloud.delete_stack(
             stack.arn,
             run.token(f"delete {stack.arn}"),
             retain=[each.name for each in stuck],
@@ -222,7 +234,7 @@ class Teardown:
     def _note_gone(self, run: Run, stack: Stack) -> None:
         """Put a deleted stack on the receipt, from what AWS tells of its resources."""
         left = run.record.receipt["left"]
-        resources = run.cloud.resources(stack.arn)
+        resources = self._cloud(run, stack.arn).resources(stack.arn)
         removed = [each for each in resources if each.status == "DELETE_COMPLETE"]
         self._list(
             run, "removed", {"what": f"stack {stack.name}", "id": stack.arn, "resources": len(removed)}
@@ -262,13 +274,18 @@ class Teardown:
             run.record = run.record.but(generation=run.record.generation + 1)
             return run.again(Task.PROVISION, created=True)
         if not run.environment.owns(stack.tags):
-            return self._failed(run, f"stack {stack.name} does not bear deployer's tags for this environment")
+            return self._failed(run, f"stack {stack.name} is left: {_FOREIGN}")
         if stack.phase is not Phase.DELETING and TABLE[stack.status].deploy is not Step.REPLACE:
             run.work = run.work.but(replacing=False, stack_arn="")
             return run.again(Task.SYNC)  # it has come to be since that was decided
         run.work = run.work.but(stack_arn=stack.arn)
         why = self._order(run, stack)
         return self._failed(run, f"its stack could not be deleted: {why}") if why else run.snooze(told=False)
+
+    def _cloud(self, run: Run, name: str) -> Cloud:
+        """Where a stack is: in the region of its ARN, or with the environment if only its name is known."""
+        region = Stack(name, "", "").region
+        return self._clouds.at(run.environment.kind, region) if region else run.cloud
 
     def _failed(self, run: Run, reason: str) -> Verdict:
         return self._reporter.failed(run, reason)

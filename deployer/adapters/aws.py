@@ -89,6 +89,11 @@ class AwsCloud:
         self._listed: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
 
     @property
+    def account(self) -> str:
+        """The account's id, or `own` where the target does not tell it."""
+        return _account(self._target)
+
+    @property
     def region(self) -> str:
         """The region's name."""
         return self._aws.region

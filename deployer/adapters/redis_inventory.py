@@ -20,7 +20,7 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from deployer.adapters.redis_client import claimed, unavailable
-from deployer.environments import Repository, from_tag_value
+from deployer.environments import Kind, Repository, from_tag_value
 from deployer.errors import PayloadError, ThrottledError, TransientError
 from deployer.ports import Clouds, Listed
 from deployer.stacks import Stack
@@ -82,9 +82,11 @@ class RedisInventory:
     def _list(self, claim: Lock) -> float:
         began, renewed = time.time(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
+        accounts = {str(kind): self._clouds.at(kind).account for kind in Kind}
         for cloud in self._clouds.every():
             for stack in cloud.stacks():
-                found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
+                if accounts.get(stack.tags.get("deployer:environment", "")) == cloud.account:
+                    found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
                 if time.monotonic() - renewed > _LISTING_SECONDS / 6:
                     renewed = time.monotonic()
                     _renew(claim)

@@ -110,7 +110,7 @@ class FakeCloud(Failing):
         self._fates: defaultdict[str, list[str]] = defaultdict(list)
         self._broken: list[tuple[str, str]] = []
         self._number = 0
-        self.region = "us-east-1"
+        self.account, self.region = "own", "us-east-1"
         self.room_left: Room | None = None
         self.counts: list[Room] = []  # oldest first
         self._look: tuple[float, set[str]] = (0.0, set())  # when all were looked at, and who was at work
@@ -446,7 +446,7 @@ class FakeCloud(Failing):
     def _arn(self, name: str) -> str:
         self._number += 1
         unique = hashlib.sha256(f"{name}{self._number}".encode()).hexdigest()[:8]
-        return f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{name}/{unique}"
+        return f"arn:aws:cloudformation:{self.region}:123456789012:stack/{name}/{unique}"
 
 
 class FakeClouds:

@@ -61,7 +61,7 @@ def test_each_status(status: str, steps: tuple[Step, Step]) -> None:
 def test_a_stack_without_our_tags_is_never_touched(status: str, exists: bool) -> None:
     step = decide(Desired(exists, "d1"), Observed(_stack(status), owned=False)).step
     gone = status == "DELETE_COMPLETE"
-    assert step is ((Step.PROVISION if exists else Step.NONE) if gone else Step.FAIL)
+    assert step is ((Step.PROVISION if gone else Step.FAIL) if exists else Step.NONE)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ class World:
     }
     options = Options()
 
-    def __init__(self) -> None:
-        self.redis = fakeredis.FakeRedis(decode_responses=True)
+    def __init__(self, client: Any = None) -> None:
+        self.redis = client or fakeredis.FakeRedis(decode_responses=True)
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
@@ -59,16 +59,18 @@ class World:
             "repositories": Repositories(self.host, self.lanes),
             "clouds": self.clouds,
             "queue": self,
-            "reconciler": Reconciler(
-                self.host,
-                self.clouds,
-                self.lanes,
-                Repositories(self.host, self.lanes),
-                self.options,
-                clock=self._now,
-            ),
         }
         self.deployer.__dict__.update(parts)
+        made = self.deployer
+        made.__dict__["reconciler"] = Reconciler(
+            self.host,
+            self.clouds,
+            made.inventory,
+            self.lanes,
+            made.repositories,
+            self.options,
+            clock=self._now,
+        )
         self.runner = Runner(self.deployer)
         self.told: list[str] = []
         self._deliveries = 0
