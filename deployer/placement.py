@@ -10,6 +10,7 @@ from deployer.ports import Clouds, Snooze
 from deployer.quotas import admits, fullest_last
 from deployer.reporting import Reporter
 from deployer.run import Run, Settled
+from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
 _ROOM_SECONDS = 300.0  # between two looks for room in a region
@@ -39,14 +40,20 @@ class Placement:
         regions = self._clouds.target(environment.kind).regions
         if record.region or len(regions) < 2 or task == Task.PROVISION:
             return record, False
-        clouds = [self._clouds.at(environment.kind, region) for region in regions]
-        for cloud in clouds:
-            if cloud.stack(environment.stack_name):
-                return record.but(region=cloud.region), False
-        for cloud in clouds if task == Task.DELETE else []:  # what its pipeline deployed may outlive it
-            if any(environment.owns(stack.tags) for stack in cloud.stacks()):
-                return record.but(region=cloud.region), False
+        for region in regions:
+            if self._clouds.at(environment.kind, region).stack(environment.stack_name):
+                return record.but(region=region), False
         return record, True
+
+    def elsewhere(self, run: Run) -> Stack | None:
+        """The environment's stack in another region than is on record, if so; then the run goes on there."""
+        for region in self._clouds.target(run.environment.kind).regions:
+            cloud = self._clouds.at(run.environment.kind, region)
+            stack = cloud.stack(run.name) if region != run.cloud.region else None
+            if stack and run.environment.owns(stack.tags):
+                run.cloud, run.record = cloud, run.record.but(region=region)
+                return stack
+        return None
 
     def settle(self, run: Run, regions: Sequence[str]) -> None:
         """Choose the region of a new environment, by room.

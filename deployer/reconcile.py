@@ -174,6 +174,8 @@ class Reconciler:
             return run.snooze()  # a shared look shows its stack at work
         wanted = self._wants(run)
         stack = None if run.absent else run.cloud.stack(run.name)
+        if not run.absent and not (stack and run.environment.owns(stack.tags)):
+            stack = self._placement.elsewhere(run) or stack
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
         if taken_back and not deleting and (ending := self._teardown.cancelled(run)):
