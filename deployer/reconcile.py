@@ -233,7 +233,9 @@ class Reconciler:
         if not run.environment.owns(stack.tags):
             return
         if stack.phase is Phase.READY:
-            run.record = record = record.but(drift=drift(stack, record.applied))
+            run.record = record = record.but(
+                drift=drift(stack, record.applied), stack_arn=stack.arn, region=run.cloud.region
+            )
         ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
         if work.cause == Cause.RESYNC and record.drift and ended:
             raise Settled(run.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))

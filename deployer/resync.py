@@ -89,14 +89,14 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
         grace: how long such an environment is left, in seconds.
     """
     records = {record.environment: record for record in known.records}
-    standing = {stack.name: stack for stack in known.stacks if stack.phase is not Phase.GONE}
+    standing = [stack for stack in known.stacks if stack.phase is not Phase.GONE]
     found: list[Planned] = []
     for ref, live in sorted(known.refs.items(), key=lambda item: item[0].name):
         if ref.is_tag:
             continue
         environment = Environment.of_ref(known.repository, ref, known.default_branch)
         record = records.get(environment.key)
-        stack = standing.get(environment.stack_name)
+        stack = _stack_of(environment, record, standing)
         if planned := _branch(environment, ref, live, record, stack, known.listed_at):
             found.append(planned)
     if planned := _production(known, records, standing):
@@ -142,6 +142,14 @@ def _is_over(record: EnvironmentRecord) -> bool:
     return record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)
 
 
+def _stack_of(
+    environment: Environment, record: EnvironmentRecord | None, standing: Iterable[Stack]
+) -> Stack | None:
+    """An environment's stack; the one on record where several regions have one."""
+    found = [each for each in standing if each.name == environment.stack_name]
+    return next((each for each in found if record and each.arn == record.stack_arn), next(iter(found), None))
+
+
 def _was_left(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
     """Whether all that stands was left by a teardown, which said why: it is left to people."""
     left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
@@ -149,11 +157,12 @@ def _was_left(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
 
 
 def orphans(known: Known) -> list[Orphan]:
-    """Environments that stand without a ref: branches that are gone, and production whose tag is.
+    """Environments that stand without a ref, branches that are gone and production whose tag is, or that stand twice.
 
     Staging is none: a default branch does not go without a person's doing, and another takes its place.
     """
     records = {record.environment: record for record in known.records}
+    standing = [stack for stack in known.stacks if stack.phase is not Phase.GONE]
     found: dict[str, Orphan] = {}
 
     def note(environment: Environment, reason: str, *stacks: Stack) -> None:
@@ -162,9 +171,9 @@ def orphans(known: Known) -> list[Orphan]:
         all_ = (*(before.stacks if before else ()), *stacks)
         found[environment.key] = Orphan(environment, all_, reason, mine)
 
-    for stack in known.stacks:
+    for stack in standing:
         name = ref_from_tags(stack.tags)
-        if not name or stack.phase is Phase.GONE:
+        if not name:
             continue
         environment = _of_stack(known, stack, name)
         record = records.get(environment.key) if environment else None
@@ -172,6 +181,9 @@ def orphans(known: Known) -> list[Orphan]:
             continue
         if reason := _without_ref(known, environment, Ref.parse(name)):
             note(environment, reason, stack)
+        elif stack.name == environment.stack_name and stack != _stack_of(environment, record, standing):
+            twice = f"it stands in {stack.region} as well; a person must delete one of the two"
+            found[environment.key] = Orphan(environment, (stack,), twice, mine=False)
     for record in records.values():
         environment = Environment.from_key(known.repository, record.environment)
         if environment.branch is None or _is_over(record) or environment.key in found:
@@ -242,6 +254,9 @@ def _settled(
         return Planned(environment, "check", f"its stack is {stack.status}", ref.name)
     if stack.phase in _MENDS and record.outcome == Outcome.DEPLOYED:
         return Planned(environment, _MENDS[stack.phase], f"its stack is {stack.status}", ref.name)
+    known_as = (record.stack_arn, record.region)
+    if (stack.arn, stack.region) != known_as and record.outcome == Outcome.DEPLOYED:
+        return Planned(environment, "check", "its stack is not the one on record", ref.name)
     changed = drift(stack, record.applied)
     if changed != record.drift:
         return Planned(environment, "check", changed or "its drift is gone", ref.name)
@@ -249,10 +264,11 @@ def _settled(
 
 
 def _production(
-    known: Known, records: Mapping[str, EnvironmentRecord], standing: Mapping[str, Stack]
+    known: Known, records: Mapping[str, EnvironmentRecord], standing: Iterable[Stack]
 ) -> Planned | None:
     environment = Environment(known.repository, Kind.PRODUCTION)
-    record, stack = records.get(environment.key), standing.get(environment.stack_name)
+    record = records.get(environment.key)
+    stack = _stack_of(environment, record, standing)
     if record is None:
         if stack is None:
             return None

@@ -31,8 +31,9 @@ def _record(
     environment: Environment, commit: str = A, outcome: str = "deployed", ref: str = ""
 ) -> EnvironmentRecord:
     return EnvironmentRecord(
-        "acme/hello", environment.key, environment.stack_name, commit=commit, outcome=outcome, ref=ref
-    )
+        "acme/hello", environment.key, environment.stack_name, commit=commit, outcome=outcome, ref=ref,
+        stack_arn=f"arn:{environment.stack_name}",
+    )  # fmt: skip
 
 
 CASES = [
@@ -43,6 +44,14 @@ CASES = [
     ("its failure was told", {X: A}, [_stack(DEV)], [_record(DEV, outcome="failed")], []),
     ("a stack that could not be made", {X: A}, [], [_record(DEV, outcome="failed")], []),
     ("skipped, so no stack", {X: A}, [], [_record(DEV, outcome="skipped")], []),
+    ("another stack than is known", {X: A}, [replace(_stack(DEV), arn="arn:new")], [_record(DEV)], [("check", DEV)]),
+    (
+        "the known one of two",
+        {X: A},
+        [replace(_stack(DEV), arn="arn:new", status="CREATE_FAILED"), _stack(DEV)],
+        [_record(DEV)],
+        [],
+    ),
     ("moved since", {X: B}, [_stack(DEV)], [_record(DEV)], [("check", DEV)]),
     ("the ledger is empty", {X: A}, [_stack(DEV)], [], [("check", DEV)]),
     ("its stack was lost", {X: A}, [], [_record(DEV)], [("provision", DEV)]),
@@ -94,7 +103,7 @@ LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
 def test_what_is_forgotten(
     refs: dict, stacks: list, changes: dict, listed_at: float, *, forgotten: bool
 ) -> None:
-    record = replace(_record(DEV), **{"updated_at": 10 * DAY, **changes})
+    record = replace(_record(DEV), **{"updated_at": 10 * DAY, "stack_arn": "", **changes})
     known = Known(REPOSITORY, "main", refs, stacks, [record], listed_at)
     assert bygone(known, NOW) == ([record] if forgotten else [])
 
