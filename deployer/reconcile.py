@@ -33,6 +33,7 @@ _HEARD_SECONDS = 86400  # events that came within a day will come again
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
 _ASKED_TAGS = 100
+_LOOKED_AT_TAGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +372,8 @@ class Reconciler:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
         if work.cause == Cause.RESYNC and run.record.ref and run.record.ref != name:
             self._refuse_backwards(run, ref, head)
+        if work.cause == Cause.RESYNC and not work.polls:
+            self._refuse_behind(run, ref, head)
         self._take(run, ref, head)
         return True
 
@@ -380,11 +383,31 @@ class Reconciler:
         if run.record.held_at or current is None or not 0 < current.at < head.at:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is not known to be newer than {run.record.ref}"))
 
+    def _refuse_behind(self, run: Run, ref: Ref, head: Head) -> None:
+        """Leave production as it is if AWS runs what the ledger has never heard of: then the ledger is the older."""
+        started = [each for each in run.cloud.executions(run.name) if not each.automatic]
+        if not started or started[0].sha in {"", head.sha, run.record.commit}:
+            return
+        for name in reversed(run.record.asked_tags[-_LOOKED_AT_TAGS:]):
+            known = self._host.head(run.repository, Ref.parse(name))
+            if known and known.sha == started[0].sha and known.at <= head.at:
+                return
+        reason = f"production runs {started[0].sha[:12]}, which is not known to be older than {ref.short}; redeploy it"
+        self._note_drift(run, run.cloud.stack(run.name))
+        raise Settled(self._reporter.failed(run, f"{reason} if that is wanted"))
+
     def _adopt_production(self, run: Run) -> None:
         """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
-        if (stack := run.cloud.stack(run.name)) is None:
+        stack = run.cloud.stack(run.name)
+        if stack is None or not run.environment.owns(stack.tags):
             return
-        run.record = run.record.but(region=run.cloud.region, stack_arn=stack.arn)
+        if stack.phase in {Phase.WEDGED, Phase.STUCK, Phase.UNDELETED}:
+            return  # nothing runs there: its tag tells what it is to be
+        if stack.phase is not Phase.READY:
+            raise Settled(run.snooze())
+        run.record = run.record.but(
+            region=run.cloud.region, stack_arn=stack.arn, applied=applied(stack), drift=""
+        )
         newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or not newest.sha:
             raise Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
