@@ -1,0 +1,421 @@
+"""Any state that GitHub, AWS and the ledger may be found in: how it is generated, and how it is brought about."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aws_world import template
+from hypothesis import strategies as st
+from stepped import AWAY, HOME, OTHER, SteppedWorld
+
+from deployer.drift import applied
+from deployer.environments import Environment, Kind
+from deployer.ledger import EnvironmentRecord
+from deployer.refs import Ref
+from deployer.release import Release, check_release
+from deployer.stacks import TABLE, Phase
+from sandbox.aws.places import Place
+from sandbox.aws.stack import Plan
+from tests.unit.world import HELLO, environment, sha
+
+MAIN, X, Y, V1 = "refs/heads/main", "refs/heads/x", "refs/heads/y", "refs/tags/v1"
+PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
+STATUSES = sorted(status for status, row in TABLE.items() if row.phase is not Phase.GONE)
+QUIET = [status for status in STATUSES if not status.endswith("_IN_PROGRESS")]
+READY = [status for status in STATUSES if TABLE[status].phase is Phase.READY]
+ELSE = {"deployer:repository": "acme/else"}
+_APPLICATION = json.dumps({"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}})
+_SECONDS = 12.0  # that an operation takes which somebody else began
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger has of an environment, be it true or not.
+
+    Attributes:
+        commit: the number of the commit; 0 for none.
+        place: whether it names the region that the stack is in: `right`, `wrong`, or empty.
+        arn: whether it names the stack: `right`, `wrong`, or empty.
+        receipt: how far a teardown is: not begun, `begun`, its stack's deletion `ordered`; or one that ended,
+            and `removed` all or `left` the stack.
+        applied: whether it knows what deployer applied last.
+        applications: whether it knows what the pipeline deploys.
+        aged: why its age took it down at the commit that the ref is at.
+    """
+
+    commit: int = 1
+    outcome: str = "deployed"
+    state: str = "deployed"
+    place: str = "right"
+    arn: str = "right"
+    receipt: str = ""
+    applied: bool = True
+    applications: bool = True
+    generation: int = 0
+    aged: str = ""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a branch and its environment are found.
+
+    Attributes:
+        live: the number of the commit that the ref is at; 0 where it is gone from GitHub. Of production that of the
+            newest tag that is there.
+        during: what happens to the ref once the resync has begun, of which nobody is told: it `moves`, `goes` or
+            `comes` back.
+        stack: the status of its stack; empty where it has none.
+        built: the number of the commit that its stack was made from.
+        away: whether that is in the second region.
+        owner: whose tags the stack bears: its `own`, `nobody`'s, or those of an environment of `else`.
+        protected: whether it has termination protection.
+        application: what stands of what it deployed: nothing, its `own`, its own `astray` in the other region, or a
+            stack of the same name that is `foreign`.
+        tampered: what someone else has updated in its stack: `parameters`, `template` or `tags`.
+        beside: another stack of the same name: a `squatter` without tags or a `twin` with its own in the other region,
+            or an `exile` with its own tags in another account.
+        undeletable: how often a resource of its stack cannot be deleted.
+        known: what the ledger has.
+    """
+
+    live: int = 1
+    during: str = ""
+    stack: str = ""
+    built: int = 1
+    away: bool = False
+    owner: str = "own"
+    protected: bool = False
+    application: str = ""
+    tampered: str = ""
+    beside: str = ""
+    undeletable: int = 0
+    known: Known | None = None
+
+
+KNOWN = st.none() | st.builds(
+    Known,
+    commit=st.integers(0, 3),
+    outcome=st.sampled_from(
+        ["deployed", "deployed", "failed", "skipped", "deleted", "superseded", "dead-lettered", ""]
+    ),
+    state=st.sampled_from(
+        ["deployed", "deployed", "failed", "running", "provisioning", "deleting", "deleted", "skipped"]
+    ),
+    place=st.sampled_from(["right", "right", "wrong", ""]),
+    arn=st.sampled_from(["right", "right", "wrong", ""]),
+    receipt=st.sampled_from(["", "", "", "begun", "ordered", "removed", "left"]),
+    applied=st.booleans(),
+    applications=st.booleans(),
+    generation=st.integers(0, 1),
+    aged=st.sampled_from([""] * 7 + ["idle"]),
+)  # fmt: skip
+BRANCHES = st.builds(
+    Start,
+    live=st.integers(0, 3),
+    during=st.sampled_from(["", "", "", "moves", "goes", "comes"]),
+    stack=st.sampled_from(["", "CREATE_COMPLETE", "UPDATE_COMPLETE", *STATUSES]),
+    built=st.integers(1, 3),
+    away=st.booleans(),
+    owner=st.sampled_from(["own", "own", "own", "own", "nobody", "else"]),
+    protected=st.sampled_from([False, False, False, True]),
+    application=st.sampled_from(["", "own", "own", "astray", "foreign"]),
+    tampered=st.sampled_from(["", "", "parameters", "template", "tags"]),
+    beside=st.sampled_from(["", "", "", "", "squatter", "twin", "exile"]),
+    undeletable=st.sampled_from([0, 0, 0, 1, 99]),
+    known=KNOWN,
+)
+STAGING = st.builds(
+    Start,
+    live=st.integers(0, 3),
+    stack=st.sampled_from(["", "CREATE_COMPLETE", "UPDATE_COMPLETE", *STATUSES]),
+    built=st.integers(1, 3),
+    owner=st.sampled_from(["own", "own", "own", "nobody", "else"]),
+    protected=st.booleans(),
+    application=st.sampled_from(["", "own"]),
+    tampered=st.sampled_from(["", "", "parameters", "template", "tags"]),
+    known=KNOWN,
+)
+
+
+@st.composite
+def starts(draw: Any) -> dict[str, Start]:
+    """A repository with its default branch, one or two more, and a tag."""
+    found = {MAIN: draw(STAGING), X: draw(BRANCHES), V1: draw(STAGING)}
+    if draw(st.booleans()):
+        found[Y] = draw(BRANCHES)
+    return found
+
+
+def of(ref: str) -> Environment:
+    """A ref's environment."""
+    return environment(ref)
+
+
+def commit(ref: str, number: int) -> str:
+    """The n-th commit of a ref; 0 for none."""
+    return sha(1000 * sorted([MAIN, X, Y, V1]).index(ref) + number) if number else ""
+
+
+def places(of: Environment) -> list[Place]:
+    """Where an environment may be."""
+    return [HOME, AWAY] if of.kind is Kind.DEVELOPMENT else [OTHER]
+
+
+def place(name: str, start: Start) -> Place:
+    """Where an environment's stack is."""
+    return places(of(name))[-1 if start.away else 0]
+
+
+def pipeline(number: int) -> str:
+    """The template at the n-th commit: the first and the third have the same."""
+    fields = json.loads(template())
+    fields["Parameters"] |= {
+        "ArtifactStore": {"Type": "String"},
+        "Greeting": {"Type": "String", "Default": "hello" if number % 2 else "goodbye"},
+    }
+    stages = fields["Resources"]["Pipeline"]["Properties"]
+    stages["ArtifactStore"]["Location"] = {"Ref": "ArtifactStore"}
+    return json.dumps(fields)
+
+
+def files(name: str) -> dict[int, dict[str, str]]:
+    """What each commit of a ref holds."""
+    configuration = json.dumps({"Tags": of(name).tags})
+    return {
+        number: {"pipeline.yml": pipeline(number), "./app.json": _APPLICATION, "./stack.json": configuration}
+        for number in (1, 2, 3)
+    }
+
+
+def true(start: Start) -> Start:
+    """What was deployed the ledger tells only once it was, and a teardown's receipt never without what is deployed:
+
+    deployer alone writes it. That may be lost, or be what was true some time ago.
+    """
+    known = start.known
+    if known and known.receipt in {"begun", "ordered"}:
+        start = replace(start, known=replace(known, applications=True))
+    deployed = known.commit if known and known.outcome == "deployed" else 0
+    return replace(start, built=deployed or start.built)
+
+
+class Beginning:
+    """Brings about what a resync is to find."""
+
+    def __init__(self, world: SteppedWorld, found: dict[str, Start]) -> None:
+        self.world = world
+        self.stage = world.stage
+        self.found = found = {name: true(start) for name, start in found.items()}
+        world.host.create(HELLO)
+        for name in found:
+            for number, content in files(name).items():
+                self._push(name, number, files=content)
+            for at in (HOME, AWAY, OTHER):  # what only looks as if it were an environment's
+                self.stack_from(f"{of(name).stack_name}-db", at, _APPLICATION, {**of(name).tags, **ELSE}, {})
+        for at in (HOME, AWAY, OTHER):
+            self.stack_from("somebody-elses", at, _APPLICATION, {"deployer:managed": "true"}, {})
+        self._build()
+        for name, start in found.items():
+            self._spoil(name, start)
+        self.stage.fill()
+        for name, start in found.items():
+            if start.live:
+                self._push(name, start.live)
+            else:
+                self.goes(name)
+
+    def _push(self, name: str, number: int, **how: Any) -> None:
+        at = 1_700_000_000 + number * 1000 if Ref.parse(name).is_tag else 0
+        self.world.host.push(HELLO, self.ref(name, number), commit(name, number), at=at, **how)
+
+    @staticmethod
+    def ref(name: str, number: int) -> str:
+        """The ref that the n-th commit is at: of a tag each has its own."""
+        return f"refs/tags/v{number}" if Ref.parse(name).is_tag else name
+
+    def goes(self, name: str) -> None:
+        """The ref is deleted."""
+        for number in (1, 2, 3):
+            self.world.host.remove(HELLO, self.ref(name, number))
+
+    def _build(self) -> None:
+        """Everything that ever stood stands, as deployer makes it."""
+        for name, start in self.found.items():
+            environment = of(name)
+            if Ref.parse(name).is_tag:
+                for number in range(start.live + 1, 4):
+                    self.world.host.remove(HELLO, self.ref(name, number))
+            if start.stack or start.application:
+                self._push(name, start.built)
+                self.make(environment, place(name, start), self.release(name, start))
+        self.world.settle()
+        for name, start in self.found.items():
+            if Ref.parse(name).is_tag and (start.stack or start.application):
+                # what AWS started by itself was of the default branch
+                pipelines = self.stage.at(place(name, start)).pipelines
+                pins = {"Checkout": commit(name, start.built)}
+                with self.stage.simulator.scheduler.lock:
+                    pipelines.start(pipelines.get(of(name).stack_name), trigger="", detail="", pins=pins)
+        self.world.settle()
+
+    def release(self, name: str, start: Start) -> Release:
+        """What the stack is made from."""
+        environment, target = of(name), self.stage.targets[of(name).kind]
+        region = place(name, start).region
+        ref = Ref.parse(self.ref(name, start.built))
+        content = {file: text.encode() for file, text in files(name)[start.built].items()}
+        return check_release(
+            environment, ref, "main" if ref.is_tag else ref.branch, commit(name, start.built), content,
+            target.given(region), target, region,
+        ).accepted()  # fmt: skip
+
+    def make(self, environment: Environment, at: Place, release: Release) -> None:
+        """Create a stack."""
+        role = self.stage.targets[environment.kind].service_role_arn
+        self.stack_from(environment.stack_name, at, release.template, release.tags, release.parameters, role)
+
+    def stack_from(
+        self,
+        name: str,
+        at: Place,
+        text: str,
+        tags: dict[str, str],
+        values: dict[str, str],
+        role: str | None = None,
+    ) -> None:
+        """Create a stack from a template's text."""
+        stacks = self.stage.at(at).stacks
+        with self.stage.simulator.scheduler.lock:
+            stacks.create(
+                name, Plan(stacks.template(text), values), tags=tags, token=None, role_arn=role,
+                capabilities=["CAPABILITY_IAM"],
+            )  # fmt: skip
+
+    def _spoil(self, name: str, start: Start) -> None:
+        """Take off and change what is not to be as deployer made it; note in the ledger what it is to know."""
+        environment, at = of(name), place(name, start)
+        stacks = self.stage.at(at).stacks
+        application = f"{environment.stack_name}-app"
+        others = [each for each in places(environment) if each != at]
+        seen = self.world.clouds.at(environment.kind, at.region).stack(environment.stack_name)
+        if start.tampered and start.stack in READY:
+            tamper(self.world, name, at, start.tampered)
+            self.world.settle()
+        with self.stage.simulator.scheduler.lock:
+            if application in stacks.live and start.application != "own":
+                stacks.order(stacks.live[application], "DELETE_COMPLETE")
+            if start.application == "astray" and others:
+                self.stack_from(application, others[0], _APPLICATION, environment.tags, {})
+            foreign = start.application == "foreign" and not start.live and not start.during
+            if foreign:
+                self.stack_from(application, at, _APPLICATION, {"team": "a"}, {})
+            if start.beside and others:
+                tags = {"team": "b"} if start.beside == "squatter" else environment.tags
+                there = OTHER if start.beside == "exile" else others[0]
+                self.stack_from(environment.stack_name, there, _APPLICATION, tags, {})
+        self.world.settle()
+        arn = ""
+        with self.stage.simulator.scheduler.lock:
+            if stack := stacks.live.get(environment.stack_name):
+                arn = stack.id
+                if not start.stack:
+                    stacks.order(stack, "DELETE_COMPLETE")
+                else:
+                    stack.tags = {
+                        "own": stack.tags, "nobody": {"team": "c"}, "else": {**stack.tags, **ELSE},
+                    }[start.owner]  # fmt: skip
+                    stack.protected = start.protected
+                    status = start.stack
+                    if start.owner != "own" and status not in QUIET:
+                        status = "CREATE_COMPLETE"
+                    stacks.order(stack, status, reason="as it is", seconds=_SECONDS)
+        if start.undeletable:
+            order = {
+                "stack": environment.stack_name,
+                "resource": "Pipeline",
+                "on": "delete",
+                "reason": "in use",
+            }
+            order |= {"region": at.region, "account": at.account, "count": start.undeletable}
+            self.stage.simulator.faults.add({"fail_resources": order})
+        if start.known:
+            self.know(name, start, start.known, arn, applied(seen) if seen else {})
+
+    def know(self, name: str, start: Start, known: Known, arn: str, made: dict[str, Any]) -> None:
+        """Write the ledger."""
+        environment, now = of(name), self.stage.clock.now - 60
+        wrong = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{environment.stack_name}/0000"
+        regions = {"right": place(name, start).region, "": ""}
+        regions["wrong"] = next(
+            (each.region for each in places(environment) if each != place(name, start)), regions["right"]
+        )
+        arns = {"right": arn, "wrong": wrong, "": ""}
+        applications = [f"{environment.stack_name}-app"] if known.applications else []
+        ended = {"began_at": now - 60, "at": now, "removed": [], "retained": []}
+        left = {"what": f"stack {environment.stack_name}", "id": arn, "why": "it has termination protection"}
+        todo = [*applications, environment.stack_name]
+        running = {**ended, "at": 0, "again": 0, "todo": todo, "arn": "", "left": {}}
+        receipts = {
+            "": {},
+            "begun": running,
+            "ordered": {**running, "todo": [environment.stack_name], "arn": arns[known.arn]},
+            "removed": {**ended, "outcome": "removed"},
+            "left": {**ended, "outcome": "partly", "retained": [left]},
+        }
+        record = EnvironmentRecord(
+            HELLO.full_name, environment.key, environment.stack_name, ref=self.ref(name, known.commit or 1),
+            state=known.state, commit=commit(name, known.commit), outcome=known.outcome, reason="as it was",
+            region=regions[known.place], stack_arn=arns[known.arn], receipt=receipts[known.receipt],
+            applied=made if known.applied else {}, applications=applications, generation=known.generation,
+            asked_tags=[f"refs/tags/v{each + 1}" for each in range(known.commit)],
+            used_at=now - 60, updated_at=now, aged=known.aged, aged_at=now if known.aged else 0,
+            held_at=commit(name, start.live) if known.aged else "",
+        )  # fmt: skip
+        self.world.redis.hset(f"deployer:{{{HELLO.key}}}:environments", environment.key, record.to_json())
+
+    # --- once the resync has begun ---
+
+    def meanwhile(self) -> None:
+        """The refs move, and no webhook tells of it."""
+        for name, start in self.found.items():
+            match start.during:
+                case "moves" if start.live:
+                    self._push(name, start.live % 3 + 1)
+                case "goes":
+                    self.goes(name)
+                case "comes" if not start.live:
+                    self._push(name, 1)
+
+
+def last(start: Start) -> int:
+    """The number of the commit that a ref is at in the end."""
+    match start.during:
+        case "moves" if start.live:
+            return start.live % 3 + 1
+        case "goes":
+            return 0
+        case "comes" if not start.live:
+            return 1
+    return start.live
+
+
+def tamper(world: SteppedWorld, name: str, at: Place, what: str) -> None:
+    """Someone updates an environment's stack by hand."""
+    client, stack = world.stage.person(at), of(name).stack_name
+    described = client.describe_stacks(StackName=stack)["Stacks"][0]
+    given: dict[str, Any] = {"UsePreviousTemplate": True}
+    values = [
+        {"ParameterKey": each["ParameterKey"], "UsePreviousValue": True} for each in described["Parameters"]
+    ]
+    match what:
+        case "parameters":
+            values = [each for each in values if each["ParameterKey"] != "Greeting"]
+            values.append({"ParameterKey": "Greeting", "ParameterValue": "ahoy"})
+        case "template":
+            body = client.get_template(StackName=stack)["TemplateBody"]
+            text = json.loads(body) if isinstance(body, str) else body
+            text["Resources"]["Mine"] = {"Type": "AWS::SNS::Topic"}
+            given = {"TemplateBody": json.dumps(text)}
+        case "tags":
+            given["Tags"] = [*described["Tags"], {"Key": "team", "Value": "a"}]
+    client.update_stack(StackName=stack, Parameters=values, Capabilities=["CAPABILITY_IAM"], **given)

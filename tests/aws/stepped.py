@@ -1,0 +1,247 @@
+"""The whole product before the simulated AWS, in a time that goes on by steps only: nothing waits, and all repeats."""
+
+import heapq
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import fakeredis
+import pytest
+from aws_world import BUCKET
+from botocore.retries.adaptive import ClientRateLimiter
+
+from deployer.adapters import aws_client
+from deployer.adapters.aws import AwsClouds
+from deployer.environments import Kind
+from deployer.reconcile import Options
+from deployer.refs import Ref
+from deployer.targets import Target
+from sandbox.aws import overview, server, simulator, storage
+from sandbox.aws.clock import Future, Scheduler, Task
+from sandbox.aws.places import Place
+from sandbox.aws.regions import Region
+from sandbox.aws.sources import Commit, Repositories, SourceError
+from tests.unit.world import HELLO, World
+
+HOME, AWAY = Place(region="us-east-1"), Place(region="eu-west-1")
+OTHER = Place("210987654321", "us-east-1")  # where staging and production are
+CONNECTION = "arn:aws:codeconnections:us-east-1:123456789012:connection/1"
+_DEPLOYER = f"arn:aws:iam::{OTHER.account}:role/deployer"
+_QUIET_SECONDS = 7200.0  # within which everything comes to rest
+_TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+
+
+class Clock:
+    """The time of everything, in epoch seconds; no two looks at it tell the same."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+class SteppedScheduler(Scheduler):
+    """The simulator's scheduler without a thread: processes run in `advance`, and work that blocks at once."""
+
+    clock: Clock
+
+    def start(self) -> None:
+        """Nothing is to be started."""
+
+    def job(self, work: Callable[[], Any]) -> Future:
+        future = Future()
+        try:
+            future.set((work(), None))
+        except Exception as error:  # noqa: BLE001 - handed to the process that waits for it
+            future.set((None, error))
+        return future
+
+    def advance(self, until: float) -> None:
+        """Let everything run that is due by then."""
+        with self.lock:
+            while self._due and self._due[0][0] <= until:
+                at, _, task, value = heapq.heappop(self._due)
+                self.clock.now = max(self.clock.now, at)
+                self._step(task, value)
+        self.clock.now = max(self.clock.now, until)
+
+    @property
+    def next(self) -> float:
+        """When something is due; far away where nothing is."""
+        with self.lock:
+            return self._due[0][0] if self._due else float("inf")
+
+    def _resume(self, task: Task, value: Any, delay: float = 0.0) -> None:
+        with self.lock:
+            heapq.heappush(self._due, (self.clock() + delay, next(self._number), task, value))
+
+
+class Stage:
+    """The simulated AWS with two accounts, and what is slow to make: it serves one world after another."""
+
+    def __init__(self, started: server.Server, clock: Clock) -> None:
+        self.clock = clock
+        self.url = started.url
+        self.simulator = started.simulator
+        self.redis = fakeredis.FakeRedis(decode_responses=True)
+        self._people: dict[Place, Any] = {}
+        for place in (HOME, AWAY):
+            where = {"CreateBucketConfiguration": {"LocationConstraint": place.region}}
+            name = f"{BUCKET}-{place.region}"
+            self.client("s3", place).create_bucket(Bucket=name, **({} if place == HOME else where))
+        got = self.client("sts", HOME).assume_role(RoleArn=_DEPLOYER, RoleSessionName="ada")["Credentials"]
+        names = {"aws_access_key_id": "AccessKeyId", "aws_secret_access_key": "SecretAccessKey"}
+        self._keys = {n: got[told] for n, told in {**names, "aws_session_token": "SessionToken"}.items()}
+        self.client("s3", OTHER).create_bucket(Bucket=f"{BUCKET}-other")
+        service = json.dumps({"Statement": []})
+        for place in (HOME, OTHER):
+            self.client("iam", place).create_role(RoleName="stacks", AssumeRolePolicyDocument=service)
+        self.client("iam", OTHER).create_role(
+            RoleName="deployer", AssumeRolePolicyDocument=json.dumps(_TRUST)
+        )
+        there = {"role_arn": _DEPLOYER, "allowed_roles": (CONNECTION,), "regions": (OTHER.region,)}
+        there |= {"artifact_bucket": f"{BUCKET}-other", "account": OTHER.account}
+        there |= {"service_role_arn": f"arn:aws:iam::{OTHER.account}:role/stacks"}
+        self.targets = {
+            Kind.DEVELOPMENT: Target(
+                Kind.DEVELOPMENT, account=HOME.account, regions=(HOME.region, AWAY.region), allowed_roles=(),
+                artifact_bucket=f"{BUCKET}-{{region}}",
+                service_role_arn=f"arn:aws:iam::{HOME.account}:role/stacks",
+            ),
+            Kind.STAGING: Target(Kind.STAGING, **there),
+            Kind.PRODUCTION: Target(Kind.PRODUCTION, **there),
+        }  # fmt: skip
+        self._clients: dict[Any, Any] = {}
+        self.check_out: Callable[..., Commit]
+
+    def client(self, service: str, place: Place) -> Any:
+        """What a person asks AWS with."""
+        keys = self._keys if place.account == OTHER.account else {}
+        return boto3.client(service, region_name=place.region, endpoint_url=self.url, **keys)
+
+    def person(self, place: Place) -> Any:
+        """A person's CloudFormation."""
+        if place not in self._people:
+            self._people[place] = self.client("cloudformation", place)
+        return self._people[place]
+
+    def clouds(self) -> AwsClouds:
+        """AWS as a worker that has just begun sees it; connections are kept."""
+        made = AwsClouds(self.targets, self.redis, rate=1000, endpoint_url=self.url)
+        made._clients = self._clients
+        return made
+
+    def forget(self) -> None:
+        """Every stack and all that Redis holds is gone, and no order outlives it; accounts stay."""
+        self.redis.flushall()
+        with self.simulator.scheduler.lock:
+            self.simulator.scheduler.reset()
+            self.simulator.faults.clear()
+            for bucket in storage.buckets():
+                storage.bucket(bucket).keys.clear()
+            for region in self.simulator.regions:
+                for stack in list(region.stacks.live.values()):
+                    region.stacks.order(stack, "DELETE_COMPLETE")
+            self.simulator.regions.reset()
+            self.simulator.calls.clear()
+
+    def fill(self) -> None:
+        """Put something into every bucket."""
+        with self.simulator.scheduler.lock:
+            for bucket in storage.buckets():
+                storage._backend(bucket).put_object(bucket, "data", b"precious")
+
+    def at(self, place: Place) -> Region:
+        """What is at a place."""
+        return self.simulator.regions.at(place)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What there is."""
+        with self.simulator.scheduler.lock:
+            return overview.state(self.simulator.regions)
+
+
+class SteppedWorld(World):
+    """A world whose environments live in the simulated AWS; the pipelines' source is the double of GitHub.
+
+    Args:
+        stage: the simulated AWS, of which everything is taken off.
+        pace: how many seconds pass at least from one look at what is due to the next.
+    """
+
+    options = Options(poll_seconds=4)
+
+    def __init__(self, stage: Stage, pace: float = 5.0) -> None:
+        stage.forget()
+        self.stage = stage
+        self.pace = pace
+        super().__init__(stage.redis)
+        self.deployer.resyncer._clock = self._now
+        self.deployer.lifecycle._clock = self._now
+        self.host.hooks[HELLO.key] = ("/webhooks/github", "", [])
+        stage.check_out = self._check_out
+
+    def make_clouds(self) -> AwsClouds:
+        return self.stage.clouds()
+
+    def _check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
+        """The source action's: what it finds in GitHub."""
+        name = pin or self.host.refs(HELLO).get(Ref.parse(f"refs/heads/{branch}"), "")
+        if not name:
+            raise SourceError(f"[GitHub] No Branch [{branch}] found in FullRepositoryName [{repository}]")
+        into.mkdir(parents=True, exist_ok=True)
+        for path, content in self.host._repos[HELLO.key].files[name].items():
+            if path.startswith("./"):
+                (into / path).write_bytes(content)
+        return Commit(name, "a commit", "Ada", datetime.fromtimestamp(self.stage.clock.now, UTC))
+
+    # --- time ---
+
+    def step(self) -> None:
+        now = self.stage.clock.now
+        snoozed = [now + each for lane in self.lanes.lanes() for each in lane.snoozed.values()]
+        first = min([self.stage.simulator.scheduler.next, *snoozed])
+        self.stage.simulator.scheduler.advance(max(now + self.pace, first if first < now + 3600 else 0))
+        self.sent.extend(self.lanes.sweep())
+
+    def run(self, most: int = 0) -> None:  # noqa: ARG002
+        deadline = self.stage.clock.now + _QUIET_SECONDS
+        while True:
+            self.tasks()
+            if not self.lanes.lanes() and self.stage.simulator.scheduler.next == float("inf"):
+                return
+            assert self.stage.clock.now < deadline, f"not quiet: {self.lanes.lanes()} {self.told[-8:]}"
+            self.step()
+
+    def settle(self) -> None:
+        """Let AWS come to rest while nobody works."""
+        self.stage.simulator.scheduler.advance(self.stage.clock.now + 600)
+
+
+@contextmanager
+def stage(root: Path) -> Iterator[Stage]:
+    """The simulated AWS, and a time that everything in this process goes by."""
+    clock = Clock()
+    SteppedScheduler.clock = clock
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr(aws_client, "_backoff", lambda _state: 0.0)
+        patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
+        patch.setattr(simulator, "Scheduler", SteppedScheduler)
+        started = server.create(github_url=f"file://{root}", speed=1).start()
+        made = Stage(started, clock)
+        patch.setattr(Repositories, "check_out", lambda _, *given: made.check_out(*given))
+        patch.setattr(time, "time", clock)
+        yield made
+        patch.undo()
+        started.stop()
