@@ -64,6 +64,11 @@ class RedisInventory:
                 found.append(Repository.parse(key))
         return found
 
+    def forget(self) -> None:
+        """Have the next resync list anew, whatever the age that would do for it."""
+        with unavailable():
+            self._redis.delete(_LISTED)
+
     def _listed(self, since: float, patience: float) -> float:
         """When the listing that is kept began, after having made one where that was before `since`."""
         deadline = time.monotonic() + patience

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from deployer.config import Config
 from deployer.errors import ConfigError, UnavailableError
 
 HOST = "127.0.0.1"
@@ -113,10 +114,10 @@ def apply(made: Mapping[str, str]) -> None:
 def make_bucket(name: str) -> bool:
     """Make the artifact bucket in the simulated AWS; whether it is there now."""
     import boto3  # noqa: PLC0415  # only the sandbox needs it here
-    from botocore.config import Config  # noqa: PLC0415
+    from botocore.config import Config as Botocore  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    quick = Config(connect_timeout=1, read_timeout=5, retries={"max_attempts": 1})
+    quick = Botocore(connect_timeout=1, read_timeout=5, retries={"max_attempts": 1})
     try:
         boto3.client("s3", config=quick).create_bucket(Bucket=name)
     except ClientError as error:
@@ -129,14 +130,14 @@ def make_bucket(name: str) -> bool:
     return True
 
 
-def make_resyncs_due(redis_url: str) -> bool:
-    """Have the scheduler ask for every resync at its start; whether that is done."""
-    from deployer.adapters.redis_client import connect  # noqa: PLC0415
-    from deployer.adapters.redis_lanes import RedisLanes  # noqa: PLC0415
+def make_resyncs_due(config: Config) -> bool:
+    """Have the scheduler ask for every resync at its start, by a new listing of the stacks; whether that is done."""
+    from deployer.bootstrap import Deployer  # noqa: PLC0415
 
+    deployer = Deployer(config)
     try:
-        with connect(redis_url) as client:
-            RedisLanes(client).forget_resync_turns()
+        deployer.lanes.forget_resync_turns()
+        deployer.inventory.forget()
     except UnavailableError:
         return False
     return True

@@ -101,7 +101,7 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
             ready=lambda: (
                 aws_answers()
                 and sandboxed.make_bucket(config.artifact_bucket)
-                and sandboxed.make_resyncs_due(config.redis_url)
+                and sandboxed.make_resyncs_due(config)
             ),
         ),
     ]

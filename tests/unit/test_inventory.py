@@ -21,7 +21,7 @@ def world() -> World:
     made = World()
     made.push("refs/heads/main", sha(1))
     made.run()
-    made.redis.delete(LISTED)
+    made.deployer.inventory.forget()
     return made
 
 
