@@ -279,7 +279,7 @@ def test_what_was_listed_before_a_stop_is_not_believed_after_it(aws: SandboxKit,
 
 
 def test_stacks_are_listed_beyond_the_first_page(aws: SandboxKit, name: str) -> None:
-    names = {f"{name}-{number}" for number in range(60)}
+    names = {f"{name}-{number}" for number in range(101)}
     for one in names:
         aws.cloud.create_stack(one, small(), f"create-{one}")
 
