@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from deployer.config import Config
 from deployer.environments import Environment, Repository
@@ -99,20 +100,24 @@ class Deliveries:
         try:
             log = self._host.deliveries(repository, self._config.public_url + PATH, since)
         except (RightsError, NotFoundError) as error:
-            self._lanes.remember(known.but(checked_at=now, unchecked=str(error)))
+            self._note(repository, checked_at=now, unchecked=str(error))
             raise
         missed, hopeless = self._missed(log, now)
         found = self._send_again(repository, missed)
         found = replace(found, left=found.left + hopeless)
-        known = known.but(checked_at=now, unchecked="")
+        noted: dict[str, Any] = {"checked_at": now, "unchecked": ""}
         if found.all:
             counts = {"redelivered": found.redelivered, "superseded": found.superseded, "left": found.left}
             self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
-            known = known.but(missed={"at": now, **counts})
+            noted["missed"] = {"at": now, **counts}
             told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
             _log.warning("missed deliveries of %s: %s", repository, told)
-        self._lanes.remember(known)
+        self._note(repository, **noted)
         return found
+
+    def _note(self, repository: Repository, **changes: Any) -> None:
+        """Change what is known of the webhook; what else became known while GitHub was asked stays."""
+        self._lanes.remember(self.known(repository).but(**changes))
 
     def _missed(self, log: Iterable[HookDelivery], now: float) -> tuple[list[HookDelivery], int]:
         """Deliveries that neither GitHub nor the ledger knows to have come.

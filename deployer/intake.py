@@ -1,5 +1,6 @@
 """The door: everything that may become work passes here on its way into a lane."""
 
+import shlex
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -205,10 +206,8 @@ class Intake:
             raise PermanentError(f"{environment} is kept anyway: only development environments age")
         record = self._lanes.environment(environment)
         if record is None or record.state in {"deleting", "deleted", ASLEEP}:
-            name = environment.branch.short if environment.branch else ""
-            raise PermanentError(
-                f"{environment} does not stand; bring it back: deployer redeploy {environment.repository} {name}"
-            )
+            back = f"deployer redeploy {environment.repository} {shlex.quote(environment.name)}"
+            raise PermanentError(f"{environment} does not stand; bring it back: {back}")
         self._lanes.keep_environment(environment, min(time.time() + seconds, FOREVER) if seconds else 0)
         return self._lanes.environment(environment) or record
 

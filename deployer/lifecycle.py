@@ -72,6 +72,8 @@ class Lifecycle:
             PermanentError: the repository cannot be read. That alone never has anything deleted.
         """
         before = self._repositories.known(repository)
+        # first, since it may have to wait for one that another worker makes: else GitHub is asked each time
+        self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE)
         known, facts = self._repositories.look(repository, work.word)
         match known.state:
             case "renamed":
@@ -165,7 +167,7 @@ class Lifecycle:
 
     def _take_down(self, repository: Repository, work: Work, reason: str) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
-        found = self._resyncer.standing(repository, work.looked_at)
+        found = self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE)
         for environment in found:
             self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)

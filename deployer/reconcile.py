@@ -123,8 +123,8 @@ class Reconciler:
         except Settled as settled:
             verdict = settled.verdict
         except PermanentError as error:
-            if work.cause == Cause.AGE and work.task == Task.SYNC:  # the environment is as it was
-                return Done(str(Outcome.FAILED), str(error), record.but(age_looked_at=run.now))
+            if work.cause == Cause.AGE and work.task == Task.SYNC:
+                return Done(str(Outcome.FAILED), str(error), _unaged(record, str(error), run.now))
             if work.task == Task.PROVISION:  # what was refused has no place yet
                 run.record = run.record.but(region="")
             verdict = self._reporter.failed(run, str(error))
@@ -152,7 +152,7 @@ class Reconciler:
         record = self._record(environment)
         text = f"deployer could not go on: {reason}; dead letter {letter}"
         if work.cause == Cause.AGE and work.task == Task.SYNC:
-            return record.but(age_looked_at=self._clock())
+            return _unaged(record, reason, self._clock())
         if work.cause != Cause.EVENT:
             record = self._reporter.prepare(environment, record, work.sha or record.commit, "error", text)
             record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=reason)
@@ -168,10 +168,11 @@ class Reconciler:
             return self._executions.follow(run)
         if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
             return run.snooze()  # a shared look shows its stack at work
+        stack = None
+        if run.environment.kind is Kind.PRODUCTION and run.work.cause == Cause.RESYNC:
+            stack = self._stack(run)  # first: what it runs is asked of the region where it stands
         wanted = self._wanted.find(run)
-        stack = None if run.absent else run.cloud.stack(run.name)
-        if not run.absent and not (stack and run.environment.owns(stack.tags)):
-            stack = self._placement.elsewhere(run) or stack
+        stack = stack or self._stack(run)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
         if taken_back and not deleting and (ending := self._teardown.cancelled(run)):
@@ -180,6 +181,15 @@ class Reconciler:
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
         return self._act(run, decision, stack, wanted=wanted)
+
+    def _stack(self, run: Run) -> Stack | None:
+        """The environment's stack, wherever it stands; the run goes on there."""
+        if run.absent:
+            return None
+        stack = run.cloud.stack(run.name)
+        if stack and run.environment.owns(stack.tags):
+            return stack
+        return self._placement.elsewhere(run) or stack
 
     def _act(self, run: Run, decision: Decision, stack: Stack | None, *, wanted: bool) -> Verdict:
         """Hand the decided step on to its task."""
@@ -221,7 +231,7 @@ class Reconciler:
         """Go on with a teardown; one that the environment's age asked for tells so, and may be woken from."""
         record, reason = run.record, run.record.reason
         kept = used_at(record) > record.aged_at or record.kept_until > run.now
-        if run.work.cause == Cause.AGE and kept and not under_way(record.receipt):
+        if run.work.cause == Cause.AGE and record.aged and kept and not under_way(record.receipt):
             run.record = record.but(aged="", held_at="")
             run.note("deployed" if record.outcome == Outcome.DEPLOYED else "failed", reason="")
             return run.done(Outcome.SKIPPED, "it was used, or a person keeps it, just when its time had come")
@@ -344,3 +354,10 @@ class Reconciler:
         if not self._options.public_url:
             return ""
         return f"{self._options.public_url}/environments/{environment.stack_name}"
+
+
+def _unaged(record: EnvironmentRecord, reason: str, now: float) -> EnvironmentRecord:
+    """An environment whose age could not be seen to: as it was, or, where its end had begun, failed in it."""
+    if record.state == "deleting":
+        record = record.but(state="failed", reason=reason)
+    return record.but(age_looked_at=now)

@@ -76,13 +76,13 @@ class Resyncer:
         known = self._known(repository, seen, since, patience=60, facts=facts)
         return plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
 
-    def standing(self, repository: Repository, since: float = 0) -> list[Environment]:
+    def standing(self, repository: Repository, since: float, patience: float = 60) -> list[Environment]:
         """The development environments that stand, whatever GitHub says, but for what a teardown had to leave.
 
         Raises:
             TransientError: AWS or Redis is away.
         """
-        listed = self._inventory.stacks(repository, since)
+        listed = self._inventory.stacks(repository, since, patience)
         records = self._lanes.environments(repository)
         return [
             each.environment

@@ -3,6 +3,7 @@
 What a goal asks for is compared with what GitHub says now. Nothing here changes AWS.
 """
 
+import shlex
 import time
 from collections.abc import Callable
 
@@ -154,14 +155,13 @@ class Wanted:
             case Act.WARN:
                 text = (
                     f"will be taken down in {duration_text(lead(record, self._ttl))} if it stays unused; "
-                    f"push, or: deployer keep {run.repository} {run.environment.name}"
+                    f"push, or: deployer keep {run.repository} {shlex.quote(run.environment.name)}"
                 )
                 run.record = self._reporter.warn(run.environment, record.but(warned_at=now), self._ttl)
             case Act.CALM:
                 text = "is used again and stays"
                 run.record = record.but(warned_at=0)
             case None:
-                run.record = record.but(age_looked_at=now)
                 raise Settled(run.done(Outcome.SKIPPED, "it was used meanwhile; its age asks for nothing"))
         self._reporter.age(run.environment, record, text)
         raise Settled(run.done(Outcome.SKIPPED, text))

@@ -155,7 +155,6 @@ class Scheduler:
         known = {each.key: each for each in lanes.repositories()}
         # whatever was pushed while nothing ran, no webhook told of it
         asked = {} if lost or self._is_first() else lanes.resync_turns()
-        self._first = False
         came: dict[str, int] = {}
         try:
             for repository in {**self._found, **known}.values():
@@ -170,6 +169,7 @@ class Scheduler:
         finally:
             if came:
                 lanes.note_resync_turns(came)
+        self._first = False
         if self._owed and self._searched is not None:
             lanes.keep()
             self._owed = False

@@ -354,7 +354,17 @@ class GitHubHost:
         with _translated(doing, repository), _rights("pull requests: write"):
             pulls = self._open_pulls(repository, branch)
             places = [f"/issues/{number}/comments" for number in pulls] or [f"/commits/{sha}/comments"]
-            return [self._say(repository, place, text) for place in places]
+            said, refusal = [], None
+            for place in places:
+                try:
+                    said.append(self._say(repository, place, text))
+                except GithubException as error:  # one that is locked keeps the others from nothing
+                    if error.status not in {403, 404, 410, 422}:
+                        raise
+                    refusal = error
+            if refusal and not said:
+                raise refusal
+            return said
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
         """Replace what a comment says. One call.

@@ -1,5 +1,6 @@
 """Commands that ask for something: `resync`, `redeploy`, `delete`, `keep`."""
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -308,4 +309,4 @@ def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool)
         )
         return
     click.echo(f"{what} of {environment} queued as {goal}")
-    output.note(f"follow it: deployer why {environment.repository} {environment.name}")
+    output.note(f"follow it: deployer why {environment.repository} {shlex.quote(environment.name)}")

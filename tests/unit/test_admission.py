@@ -6,10 +6,11 @@ import pytest
 
 from deployer.environments import Kind
 from deployer.errors import LaneLostError, PermanentError, QuotaError, TransientError
+from deployer.ledger import Cause, Seen
 from deployer.ports import Room
 from deployer.targets import Target
 from tests.doubles import FakeCloud
-from tests.unit.world import HELLO, World, environment, sha
+from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 X, Y, MAIN = "refs/heads/x", "refs/heads/y", "refs/heads/main"
 HOME, AWAY = "us-east-1", "eu-west-1"
@@ -189,3 +190,71 @@ def test_who_waits_for_room_is_told_once(world: World, away: FakeCloud) -> None:
             world.step()
             world.tasks()
     assert len([text for text in world.posted(sha(1)) if "waiting" in text]) == 1
+
+
+# --- production in two regions ---
+
+PRODUCTION = environment("refs/tags/v1")
+
+
+@pytest.fixture
+def production() -> tuple[World, FakeCloud]:
+    """Production may live in either of two regions; v1 lives at home."""
+    made = World()
+    away = FakeCloud(made.cloud.head)
+    away.region = AWAY
+    made.clouds.clouds[AWAY] = away
+    regions = Target(Kind.PRODUCTION, regions=(HOME, AWAY), artifact_bucket="artifacts-{region}")
+    made.clouds.targets[Kind.PRODUCTION] = regions
+    return made, away
+
+
+def move(world: World, away: FakeCloud) -> None:
+    """The next production goes to the other region."""
+    world.cloud.room_left, away.room_left = room(HOME, 900), room(AWAY, 100)
+
+
+def test_an_old_ledger_moves_no_production_backwards_in_another_region(
+    production: tuple[World, FakeCloud],
+) -> None:
+    world, away = production
+    world.cloud.room_left, away.room_left = room(HOME, 100), room(AWAY, 800)
+    world.push("refs/tags/v1", sha(1), at=1000)
+    settle(world)
+    backup = world.record(PRODUCTION).but(
+        outcome="", state="running", reason="", asked_tags=["refs/tags/v1"]
+    )  # v1 was under way
+    world.teardown(PRODUCTION)
+    settle(world)
+    move(world, away)
+    world.push("refs/tags/v2", sha(2), at=2000)
+    settle(world)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v2")
+    settle(world)
+    key = f"deployer:{{{HELLO.key}}}:environments"
+    world.redis.hset(key, PRODUCTION.key, backup.to_json())
+    world.lanes.see(HELLO, Seen({}, ["refs/tags/v1", "refs/tags/v2"]))
+    world.deployer.intake.resync(HELLO)
+    settle(world)
+    assert away.pipelines[PRODUCTION.stack_name][-1].sha == sha(2)
+
+
+def test_after_a_loss_production_is_found_though_a_foreign_stack_has_its_name_elsewhere(
+    production: tuple[World, FakeCloud],
+) -> None:
+    world, away = production
+    move(world, away)
+    world.push("refs/tags/v1", sha(1), at=1000)
+    settle(world)
+    assert world.record(PRODUCTION).region == AWAY
+    world.host.push(HELLO, "refs/tags/v2", sha(2), files={"pipeline.yml": TEMPLATE}, at=2000)
+    world.deployer.intake.request_environment(
+        PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1", sha=sha(2)
+    )
+    settle(world)
+    world.cloud.add_stack(PRODUCTION.stack_name, {})
+    world.forget()
+    world.deployer.intake.resync(HELLO)
+    settle(world)
+    assert away.pipelines[PRODUCTION.stack_name][-1].sha == sha(2)
+    assert world.record(PRODUCTION).region == AWAY

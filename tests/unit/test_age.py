@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.age import FOREVER, Act, due, expires_at
+from deployer.age import FOREVER, Act, asleep_until, due, expires_at
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Work
@@ -326,6 +326,54 @@ def test_who_keeps_it_at_the_last_moment_keeps_it(life: Life) -> None:
     assert kept
     assert (life.record(DEV).state, life.record(DEV).aged) == ("deployed", "")
     assert life.cloud.stack(DEV.stack_name) is not None
+
+
+def test_one_whose_branch_is_gone_is_taken_down_at_its_end(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    life.host.remove(HELLO, BRANCH)  # and no webhook tells
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+
+
+def test_an_end_that_stops_half_way_is_begun_again(life: Life) -> None:
+    life.pass_time(2.5 * DAY)
+    delete_stack, faults = life.cloud.delete_stack, ["AWS is away"]
+
+    def ill(*arguments: Any, **options: Any) -> None:
+        if faults:
+            life.host.change(HELLO, hidden=True)  # and an App is suspended for an hour
+            raise TransientError(faults.pop())
+        delete_stack(*arguments, **options)
+
+    life.cloud.delete_stack = ill
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "failed"
+    assert "no access" in life.record(DEV).reason
+    life.host.change(HELLO, hidden=False)
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+
+
+def test_a_look_too_many_postpones_nothing() -> None:
+    life, _ = sleeper()
+    life.pass_time(3 * HOUR)
+    until = asleep_until(life.record(DEV), life._now())
+    assert until
+    life.lanes.clock_offset_ms += int((until - life._now() - 120) * 1000)
+    life.send(life.lanes.accept(HELLO, Work(environment=DEV.key, cause=Cause.AGE)).dispatch)
+    life.run()
+    life.pass_time(180)
+    life.pass_time(60)
+    assert life.record(DEV).state == "deployed"
+
+
+def test_a_command_to_paste_runs_nothing_of_the_branch_s_name() -> None:
+    life = Life()
+    life.push(MAIN, sha(9))
+    life.push("refs/heads/x;evil|sh", sha(1), files={"deployer.yml": "ttl: 3d"})
+    life.run()
+    life.pass_time(2.5 * DAY)
+    assert "deployer keep acme/hello 'x;evil|sh'" in life.age(sha(1))
 
 
 def test_a_wish_that_cannot_be_read_is_none() -> None:
