@@ -301,6 +301,7 @@ class Chaos:
         if not found:
             return
         stack = self._fate.choice(found)
+        settled = self._is_settled(stack["name"])
         given = {**stack["parameters"], "Note": "theirs"}
         with suppress(ClientError, BotoCoreError):  # AWS may be ill, or the stack be busy by now
             self._aws.update_stack(
@@ -308,7 +309,15 @@ class Chaos:
                 UsePreviousTemplate=True,
                 Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in given.items()],
             )
-            self._tampered[stack["id"]] = time.time()
+            if settled:
+                self._tampered[stack["id"]] = time.time()
+
+    def _is_settled(self, name: str) -> bool:
+        """Whether deployer has noted its own last change: what comes before that it takes for its own."""
+        with suppress(NeverHappenedError):
+            known = {each["id"]: each for each in self._api("environments")["environments"]}
+            return bool(known.get(name, {}).get("state") in {"deployed", "failed"})
+        return False
 
     def _stop_worker(self) -> None:
         """Let a worker sleep longer than its lease; then it wakes up and tries to go on."""

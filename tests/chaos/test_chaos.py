@@ -22,7 +22,7 @@ BREAKAGES: dict[str, dict[str, Any]] = {
         "seconds": 20,
         "habits": ("new", "push", "burst"),
     },
-    "unwarned": {"faults": ("mend",), "seconds": 14, "habits": ("new",), "pace": 1, "patience": 30},
+    "unwarned": {"faults": ("mend",), "seconds": 24, "habits": ("new",), "pace": 1, "patience": 30},
     "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",)},
 }
 
