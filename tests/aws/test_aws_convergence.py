@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -183,7 +184,11 @@ def is_deployed(world: SteppedWorld, of: Environment, sha: str, after: Look) -> 
     stands = [each for each in after.own(of) if each["name"] == of.stack_name]
     stack = next(each for each in stands if each["id"] == record.stack_arn)
     assert TABLE[stack["status"]].phase is Phase.READY
-    orphans = [orphan for orphan, _ in world.deployer.resyncer.orphans(HELLO) if orphan.environment == of]
+    orphans = [
+        orphan
+        for orphan, _ in world.deployer.resyncer.orphans(HELLO, time.time())
+        if orphan.environment == of
+    ]
     twice = [each for orphan in orphans for each in orphan.stacks]
     assert sorted(each.arn for each in twice) == sorted(each["id"] for each in stands if each != stack)
     assert (record.outcome, record.commit) == (Outcome.DEPLOYED, sha)
