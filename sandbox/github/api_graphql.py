@@ -37,6 +37,7 @@ _SCHEMA = build_schema(
       isPrivate: Boolean!
       isEmpty: Boolean!
       defaultBranchRef: Ref
+      ref(qualifiedName: String!): Ref
       refs(refPrefix: String!, first: Int, after: String): RefConnection
     }
     type RefConnection { nodes: [Ref] pageInfo: PageInfo! totalCount: Int! }
@@ -116,6 +117,11 @@ def _shown(hub: Hub, repo: Repository) -> _Fields:
         prefix = "/".join(it.name.split("/")[:2]) + "/"
         return {"name": it.name.removeprefix(prefix), "prefix": prefix, "target": target(it.sha, it.kind)}
 
+    def one(_info: object, **asked: str) -> _Fields | None:
+        """A ref by its full name, or else by its short one."""
+        names = (f"{prefix}{asked['qualifiedName']}" for prefix in ("", "refs/heads/", "refs/tags/"))
+        return next((ref(refs[name]) for name in names if name in refs), None)
+
     def page(_info: object, **asked: Any) -> _Fields:
         first, begin = asked.get("first"), _place(asked.get("after"))
         if first is None:
@@ -144,6 +150,7 @@ def _shown(hub: Hub, repo: Repository) -> _Fields:
         "isPrivate": repo.private,
         "isEmpty": not refs,
         "defaultBranchRef": ref(default) if default else None,
+        "ref": one,
         "refs": page,
     }
 

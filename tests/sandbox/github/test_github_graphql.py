@@ -58,6 +58,24 @@ def test_every_page_of_refs_with_what_they_point_to(ask: Any, pushed: WorkingCop
     ]
 
 
+def test_one_ref_by_its_full_name_or_else_by_its_short_one(ask: Any, pushed: WorkingCopy) -> None:
+    main, name = pushed("rev-parse", "HEAD"), "x/refs/heads/main"
+    pushed("push", "-q", "origin", f"HEAD:refs/heads/{name}", "HEAD:refs/tags/x")
+    asked = {"a": "refs/heads/main", "b": name, "c": "x", "d": f"refs/tags/{name}", "e": "refs/heads/x"}
+    fields = [
+        f'{key}: ref(qualifiedName: "{each}") {{ prefix name target {{ oid }} }}'
+        for key, each in asked.items()
+    ]
+
+    assert ask(" ".join(fields))["data"]["repository"] == {
+        "a": {"prefix": "refs/heads/", "name": "main", "target": {"oid": main}},
+        "b": {"prefix": "refs/heads/", "name": name, "target": {"oid": main}},
+        "c": {"prefix": "refs/tags/", "name": "x", "target": {"oid": main}},
+        "d": None,
+        "e": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("fields", "kind", "message"),
     [
