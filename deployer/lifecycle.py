@@ -111,7 +111,9 @@ class Lifecycle:
         if ordered and not other:
             return ""
         try:
-            return self._repositories.look(repository)[0].reason
+            # no ref matters here, and one is cheaper than all
+            one = Ref.of_branch(before.default_branch or "main")
+            return self._repositories.look(repository, only=one)[0].reason
         except NotFoundError:
             return before.reason
 

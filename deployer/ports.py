@@ -62,7 +62,7 @@ class Facts:
     Attributes:
         id: stays when it is renamed or transferred.
         full_name: `owner/name` as it is now; another one than was asked for if it has moved.
-        refs: every branch and tag, with the object it points to.
+        refs: every branch and tag, or the one that was asked for if it is there, with the object it points to.
         made: when each of the tags was made, as `Head.at` has it.
     """
 
@@ -158,11 +158,15 @@ class Host(Protocol):
             RightsError: deployer may not manage webhooks there.
         """
 
-    def facts(self, repository: Repository) -> Facts | None:
+    def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
         """What GitHub says of a repository, its refs included; a former name is followed.
 
         None where it is not there or cannot be seen, two things that GitHub does not tell apart. Its refs are all that
         there are, or it is an error: what stands without its branch is deleted.
+
+        Args:
+            repository: which.
+            only: the one ref that it is asked for, which spares the walk through all; no other is then told of.
 
         Raises:
             RightsError: deployer may not see all of it.

@@ -8,6 +8,7 @@ from deployer.environments import Repository
 from deployer.errors import NotFoundError
 from deployer.ledger import RepositoryRecord
 from deployer.ports import Facts, Host, Lanes
+from deployer.refs import Ref
 
 _log = logging.getLogger(__name__)
 ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
@@ -33,7 +34,7 @@ class Repositories:
         return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
 
     def look(
-        self, repository: Repository, word: str = "", *, keep: bool = True
+        self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None
     ) -> tuple[RepositoryRecord, Facts | None]:
         """What is known now, and what GitHub says; that is None where it says "not found" and there is a word for it.
 
@@ -41,12 +42,13 @@ class Repositories:
             repository: which.
             word: see `judge`.
             keep: whether it is remembered.
+            only: see `Host.facts`.
 
         Raises:
             NotFoundError: it is not found, and no word explains it.
             TransientError: GitHub or Redis is away.
         """
-        before, facts = self.known(repository), self._host.facts(repository)
+        before, facts = self.known(repository), self._host.facts(repository, only)
         known = judge(before, facts, word, self._clock())
         if known is None:
             raise NotFoundError(

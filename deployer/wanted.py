@@ -128,7 +128,7 @@ class Wanted:
             PermanentError: it is not found.
         """
         try:
-            known, facts = self._repositories.look(run.repository)
+            known, facts = self._repositories.look(run.repository, only=run.environment.branch)
         except NotFoundError as error:
             raise PermanentError(str(error)) from error
         if known.state:

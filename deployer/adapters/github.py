@@ -61,9 +61,13 @@ _KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
 _PAGES = 500
 _MOST_PULLS = 10  # of one branch, that are told of its end
-# A page of each; the second page of one comes without the other.
+# A page of each; the second page of one comes without the other. Where one ref is asked for, it comes beside the first
+# of each: that it is not there is believed only of a repository that shows its refs.
 _FACTS = """
-query($owner: String!, $name: String!, $heads: Boolean!, $tags: Boolean!, $afterHead: String, $afterTag: String) {
+query(
+  $owner: String!, $name: String!, $one: Boolean!, $only: String!, $first: Int!
+  $heads: Boolean!, $tags: Boolean!, $afterHead: String, $afterTag: String
+) {
   repository(owner: $owner, name: $name) {
     databaseId
     nameWithOwner
@@ -71,16 +75,18 @@ query($owner: String!, $name: String!, $heads: Boolean!, $tags: Boolean!, $after
     isPrivate
     isEmpty
     defaultBranchRef { name }
-    heads: refs(refPrefix: "refs/heads/", first: 100, after: $afterHead) @include(if: $heads) {
+    only: ref(qualifiedName: $only) @include(if: $one) { ...shown }
+    heads: refs(refPrefix: "refs/heads/", first: $first, after: $afterHead) @include(if: $heads) {
       nodes { prefix name target { oid } }
       pageInfo { hasNextPage endCursor }
     }
-    tags: refs(refPrefix: "refs/tags/", first: 100, after: $afterTag) @include(if: $tags) {
-      nodes { prefix name target { oid ...made ... on Tag { tagger { date } target { ...made } } } }
+    tags: refs(refPrefix: "refs/tags/", first: $first, after: $afterTag) @include(if: $tags) {
+      nodes { ...shown }
       pageInfo { hasNextPage endCursor }
     }
   }
 }
+fragment shown on Ref { prefix name target { oid ...made ... on Tag { tagger { date } target { ...made } } } }
 fragment made on GitObject { ... on Commit { committedDate } }
 """
 # What GraphQL answers with 200 and calls by a name, as the status that REST has for it. Both names of a spent limit
@@ -137,24 +143,28 @@ class GitHubHost:
         self._api_url = api_url.rstrip("/") or PUBLIC_API
         self._local = threading.local()
 
-    def facts(self, repository: Repository) -> Facts | None:
+    def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
         """What GitHub says of a repository, or None where it cannot be seen.
 
         One call for up to a hundred branches and a hundred tags, and one for each further hundred of either kind, or
-        of both. One more tells the default branch of a repository without any commit.
+        of both; one for a single ref. One more tells the default branch of a repository without any commit.
+
+        Args:
+            repository: which.
+            only: the one ref that it is asked for; None for all.
 
         Raises:
             RightsError: the token or the App may not see all of it.
         """
-        found = self._looked_at(repository)
+        found = self._looked_at(repository, only)
         if found is None:
             self._sign_out(repository)  # an App that is installed anew has another installation
         return found
 
-    def _looked_at(self, repository: Repository) -> Facts | None:
+    def _looked_at(self, repository: Repository, only: Ref | None) -> Facts | None:
         with _translated(f"looking at {repository}", repository), _rights("contents: read"):
             try:
-                return self._facts(repository)
+                return self._facts(repository, only)
             except _NotInstalledError:
                 return None
             except GithubException as error:
@@ -170,36 +180,30 @@ class GitHubHost:
                     "DEPLOYER_GITHUB_API_URL"
                 ) from error
 
-    def _facts(self, repository: Repository) -> Facts | None:
-        refs, made = dict[Ref, str](), dict[Ref, float]()
+    def _facts(self, repository: Repository, only: Ref | None) -> Facts | None:
+        nodes = list[dict[str, Any]]()
         after: dict[str, str | None] = {"heads": None, "tags": None}
         for _ in range(_PAGES):
-            told = self._page_of_facts(repository, after)
+            told = self._page_of_facts(repository, after, only)
             if told is None:
                 return None
             for kind in list(after):
                 page = told[kind]
                 if page is None and told["isEmpty"]:
                     page = {"nodes": [], "pageInfo": {"hasNextPage": False}}
-                for node in page["nodes"]:
-                    target, name = node["target"], f"{node['prefix']}{node['name']}"
-                    try:
-                        ref = Ref.parse(name)
-                    except PayloadError as error:
-                        log.warning("%s: skipped: %s", repository, error)
-                        continue
-                    refs[ref] = str(target["oid"])
-                    if ref.is_tag:
-                        made[ref] = _made(target)
+                nodes += page["nodes"]
                 del after[kind]
-                if page["pageInfo"]["hasNextPage"]:
+                if page["pageInfo"]["hasNextPage"] and not only:
                     after[kind] = str(page["pageInfo"]["endCursor"])
             if not after:
                 break
         else:
             raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
-        if not refs and not told["isEmpty"]:
+        if not nodes and not told["isEmpty"]:
             raise TransientError(f"GitHub lists no refs of {repository}, and says that it is not empty")
+        if only and told["only"]:
+            nodes.append(told["only"])
+        refs, made = _listed(repository, nodes, only)
         head = told["defaultBranchRef"]
         return Facts(
             id=int(told["databaseId"]),
@@ -582,11 +586,12 @@ class GitHubHost:
         raise PermanentError(f"{repository} has more than {_PAGES * 100:,} webhooks")
 
     def _page_of_facts(
-        self, repository: Repository, after: Mapping[str, str | None]
+        self, repository: Repository, after: Mapping[str, str | None], only: Ref | None
     ) -> dict[str, Any] | None:
         """One page of the refs of each kind that is named, and what the repository is; None if it is not found."""
         given = {
             "owner": repository.owner, "name": repository.name,
+            "one": bool(only), "only": only.name if only else "", "first": 1 if only else 100,
             "heads": "heads" in after, "afterHead": after.get("heads"),
             "tags": "tags" in after, "afterTag": after.get("tags"),
         }  # fmt: skip
@@ -742,6 +747,26 @@ def _attempt(hook: int, told: dict[str, Any]) -> HookDelivery:
         ok=200 <= int(told.get("status_code") or 0) < 300,
         delivered_at=datetime.fromisoformat(str(told["delivered_at"])).timestamp(),
     )
+
+
+def _listed(
+    repository: Repository, nodes: list[dict[str, Any]], only: Ref | None
+) -> tuple[dict[Ref, str], dict[Ref, float]]:
+    """What the refs point to, and when the tags among them were made; of all of them or of one only."""
+    refs, made = dict[Ref, str](), dict[Ref, float]()
+    for node in nodes:
+        target, name = node["target"], f"{node['prefix']}{node['name']}"
+        try:
+            ref = Ref.parse(name)
+        except PayloadError as error:
+            log.warning("%s: skipped: %s", repository, error)
+            continue
+        if only not in {None, ref}:  # GitHub gives refs/heads/refs/heads/x where there is no refs/heads/x
+            continue
+        refs[ref] = str(target["oid"])
+        if ref.is_tag:
+            made[ref] = _made(target)
+    return refs, made
 
 
 def _made(target: dict[str, Any]) -> float:

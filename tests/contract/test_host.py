@@ -361,12 +361,33 @@ def test_a_former_name_tells_the_present_one_and_the_same_id(kit: Kit) -> None:
     assert (kit.host.facts(kit.repository), kit.host.facts(now)) == (expected, expected)
 
 
+def test_asked_for_one_ref_it_tells_of_that_and_the_same_of_the_repository(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", {}, "first", at=1_700_000_000)
+    kit.commit("refs/heads/refs/heads/x", {}, "not x", at=1_700_000_000)  # GitHub falls back on short names
+    kit.tag("light", sha, annotated=False, at=1_700_000_000)
+    kit.tag("v1", sha, annotated=True, at=1_800_000_000)
+    every = looked_at(kit)
+    assert len(every.refs) == 4
+
+    missing = [Ref("refs/heads/x"), Ref("refs/heads/mai"), Ref("refs/heads/v1"), Ref("refs/tags/main")]
+    for ref in (*every.refs, *missing):
+        assert kit.host.facts(kit.repository, ref) == replace(
+            every,
+            refs={each: target for each, target in every.refs.items() if each == ref},
+            made={each: at for each, at in every.made.items() if each == ref},
+        )
+    now = kit.rename("renamed")
+    expected = replace(every, full_name=now.full_name, refs={MAIN: sha}, made={})
+    assert (kit.host.facts(kit.repository, MAIN), kit.host.facts(now, MAIN)) == (expected, expected)
+
+
 def test_a_repository_that_cannot_be_seen_is_none_as_one_that_is_not_there(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
     kit.change(hidden=True)
 
-    assert kit.host.facts(kit.repository) is None
-    assert kit.host.facts(Repository("acme", "no-such-repository")) is None
+    for only in (None, MAIN):
+        assert kit.host.facts(kit.repository, only) is None
+        assert kit.host.facts(Repository("acme", "no-such-repository"), only) is None
 
 
 # --- the webhook ---
@@ -682,7 +703,9 @@ def test_descriptions_are_cut_between_characters(sandbox: SandboxKit, text: str,
 
 def test_an_empty_repository_has_nothing(sandbox: SandboxKit) -> None:
     assert sandbox.host.head(sandbox.repository, MAIN) is None
-    assert replace(looked_at(sandbox), id=0) == Facts(0, sandbox.repository.full_name, "main")
+    found = looked_at(sandbox)
+    assert replace(found, id=0) == Facts(0, sandbox.repository.full_name, "main")
+    assert sandbox.host.facts(sandbox.repository, MAIN) == found
 
 
 def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
@@ -693,7 +716,7 @@ def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
         sandbox.host.head(sandbox.repository, Ref("refs/tags/odd"))
 
 
-def test_many_refs_are_listed_page_by_page(sandbox: SandboxKit) -> None:
+def test_many_refs_are_listed_page_by_page_and_one_is_found_by_one_call(sandbox: SandboxKit) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
     names = [f"refs/heads/b/{number}" for number in range(101)]
     repo = sandbox.server.hub.get(sandbox.repository.full_name)
@@ -705,6 +728,11 @@ def test_many_refs_are_listed_page_by_page(sandbox: SandboxKit) -> None:
         assert looked_at(sandbox).refs == dict.fromkeys([MAIN, *map(Ref, names)], sha)
     assert calls == ["POST /api/graphql"] * 2
     assert tally == Tally(github=2)
+    for ref, target in {Ref(names[-1]): {Ref(names[-1]): sha}, Ref("refs/heads/b"): {}}.items():
+        with sandbox.calls() as calls, counting() as tally:
+            found = sandbox.host.facts(sandbox.repository, ref)
+        assert found is not None
+        assert (found.refs, calls, tally) == (target, ["POST /api/graphql"], Tally(github=1))
 
 
 def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
@@ -930,6 +958,31 @@ def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
     with scripted(lambda *_: (200, {}, answer)) as url, pytest.raises(error, match=text) as raised:
         GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
     assert type(raised.value) is error
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"data": {"repository": repository_told()}}, "makes no sense"),
+        ({"data": {"repository": repository_told(only=None, heads=NO_REFS)}}, "not empty"),
+        (
+            {"data": {"repository": repository_told(only=None, heads={**NO_REFS, "nodes": [None]})}},
+            "no sense",
+        ),
+        ({"data": {"repository": repository_told(only=None)}, "errors": [TIMEOUT]}, "timeout"),
+        (
+            {
+                "data": {"repository": repository_told(only=None)},
+                "errors": [{"message": "no node", "type": "NOT_FOUND", "path": ["repository", "only"]}],
+            },
+            "no node",
+        ),
+    ],
+)
+def test_a_ref_that_a_query_does_not_tell_of_is_never_taken_for_gone(answer: Any, text: str) -> None:
+    with scripted(lambda *_: (200, {}, answer)) as url, pytest.raises(TransientError, match=text):
+        GitHubHost("token", api_url=url).facts(Repository("acme", "shop"), Ref.of_branch("x"))
 
 
 @pytest.mark.usefixtures("at_once")

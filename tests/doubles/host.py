@@ -216,14 +216,15 @@ class FakeHost(Failing):
         if not self.hook_rights:
             raise RightsError("GitHub answers 404; give deployer's token or App the right webhooks: read")
 
-    def facts(self, repository: Repository) -> Facts | None:
-        self._note("facts", repository)
+    def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
+        self._note("facts", repository, only)
         repo = self._repos.get(repository.key)
         if repo is None or repo.hidden:
             return None
+        refs = {ref: target for ref, target in repo.refs.items() if only in {None, ref}}
         return Facts(
-            repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private, dict(repo.refs),
-            {ref: repo.made.get(target, 0) for ref, target in repo.refs.items() if ref.is_tag},
+            repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private, refs,
+            {ref: repo.made.get(target, 0) for ref, target in refs.items() if ref.is_tag},
         )  # fmt: skip
 
     def default_branch(self, repository: Repository) -> str:

@@ -224,6 +224,7 @@ def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
     known = life.record(DEV)
     assert (known.state, known.receipt["outcome"]) == ("asleep", "removed")
     assert f"it sleeps at {hours} UTC" in known.reason
+    assert life.host.called("facts") == [(HELLO, Ref.parse(BRANCH))], "not a walk through all refs"
     used = known.used_at
     life.resync()
     life.pass_time(HOUR)

@@ -414,3 +414,19 @@ def test_a_resync_that_finds_all_as_it_should_be_looks_at_github_once(world: Wor
     world.resync(HELLO)
 
     assert [name for name, _ in world.host.calls] == ["facts"]
+
+
+def test_a_look_before_something_is_deleted_or_refused_asks_for_one_ref_only(world: World) -> None:
+    world.host.calls.clear()
+    world.host.remove(HELLO, BRANCH)
+    world.deliver(BRANCH, ZERO_SHA, sha(1))
+    world.run()
+    assert DEV not in world.standing(HELLO)
+    assert world.host.called("facts") == [(HELLO, Ref(BRANCH))]
+
+    world.host.change(HELLO, archived=True)
+    world.resync(HELLO)
+    world.host.calls.clear()
+    world.push(MAIN, sha(9))
+    world.run()
+    assert world.host.called("facts") == [(HELLO, Ref(MAIN))]
