@@ -277,7 +277,7 @@ def _refused(step: Step, stack: Stack, observed: Observed) -> tuple[str, str]:
             return f"its stack could not be deleted: {told}", ""
         case Step.DELETE | Step.REPLACE if stack.protected and not observed.unlocks:
             return (
-                f"its stack is {stack.status} and has termination protection, which a person must take off first",
+                "its stack has termination protection, which a person must take off first",
                 "",
             )
         case Step.REPLACE if stack.phase is Phase.UNDELETED and not observed.disposable:
