@@ -379,18 +379,22 @@ class Listed:
 
 
 class Inventory(Protocol):
-    """All stacks with deployer's tags in every account and region: one listing serves all who ask.
+    """All stacks with deployer's tags in every account and region: one listing of each serves all who ask.
 
     What bears the tags of a kind of environment in an account where that kind does not live is none of them.
     """
 
-    def stacks(self, repository: Repository, since: float, patience: float = ...) -> Listed:
-        """The stacks that bear a repository's tag, as a listing showed them that began at `since` or later.
+    def stacks(
+        self, repository: Repository, since: float, patience: float = ..., kind: Kind | None = ...
+    ) -> Listed:
+        """The stacks that bear a repository's tag, as listings showed them that began at `since` or later.
 
         Args:
             repository: whose.
             since: epoch seconds; where the last listing is older, a new one is made.
             patience: seconds to wait for one that somebody else makes.
+            kind: asks only the regions of this kind's target. Elsewhere what was listed within the hour will do, or
+                nothing, so that no other account or region needs to answer.
 
         Raises:
             ThrottledError: somebody else still makes one.

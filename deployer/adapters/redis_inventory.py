@@ -1,8 +1,8 @@
-"""All stacks with deployer's tags, as one listing showed them, by repository, in Redis.
+"""All stacks with deployer's tags, as a listing of each account and region showed them, by repository, in Redis.
 
-Keys, all in one slot of a cluster:
-  deployer:{stacks}:listed   HASH  repository's key -> its stacks (JSON, deflated, base64); `.began` -> when it began
-  deployer:{stacks}:listing        who makes a listing holds it
+Keys, all in one slot of a cluster, each behind the prefix `deployer:{stacks}:` and before `:account:region`:
+  listed   HASH  repository's key -> its stacks (JSON, deflated, base64); `.began` -> when it began
+  listing        who makes a listing holds it
 """
 
 import base64
@@ -10,7 +10,7 @@ import json
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
@@ -22,10 +22,9 @@ from redis.lock import Lock
 from deployer.adapters.redis_client import claimed, unavailable
 from deployer.environments import Kind, Repository, from_tag_value
 from deployer.errors import PayloadError, ThrottledError, TransientError
-from deployer.ports import Clouds, Listed
+from deployer.ports import Cloud, Clouds, Listed
 from deployer.stacks import Stack
 
-_LISTED, _LISTING = "deployer:{stacks}:listed", "deployer:{stacks}:listing"
 _BEGAN = ".began"  # no repository's key begins so
 _KEPT_SECONDS = 3600
 _LISTING_SECONDS = 30.0  # a worker that dies while it lists must not end all listings; renewed on the way
@@ -46,18 +45,23 @@ class RedisInventory:
         self._clouds = clouds
         self._redis: Any = client  # typed for bytes and text at once, of which only text comes back here
 
-    def stacks(self, repository: Repository, since: float, patience: float = 60) -> Listed:
+    def stacks(
+        self, repository: Repository, since: float, patience: float = 60, kind: Kind | None = None
+    ) -> Listed:
         """See `Inventory.stacks`."""
-        began = self._listed(since, patience)
+        needed = self._needed(kind)
+        began = self._listed(needed, since, patience)
+        places = dict.fromkeys(_key("listed", each) for each in [*needed, *self._clouds.every()])
         with unavailable():
-            text = self._redis.hget(_LISTED, repository.key)
-        return Listed(began, tuple(_read(text)) if text else ())
+            texts = [self._redis.hget(place, repository.key) for place in places]
+        return Listed(began, tuple(stack for text in texts if text for stack in _read(text)))
 
     def repositories(self, since: float, patience: float = 60) -> list[Repository]:
         """See `Inventory.repositories`."""
-        self._listed(since, patience)
+        clouds = self._needed(None)
+        self._listed(clouds, since, patience)
         with unavailable():
-            keys = self._redis.hkeys(_LISTED)
+            keys = dict.fromkeys(key for each in clouds for key in self._redis.hkeys(_key("listed", each)))
         found = []
         for key in keys:
             with suppress(PayloadError):
@@ -67,51 +71,63 @@ class RedisInventory:
     def forget(self) -> None:
         """Have the next resync list anew, whatever the age that would do for it."""
         with unavailable():
-            self._redis.delete(_LISTED)
+            self._redis.delete(*(_key("listed", each) for each in self._clouds.every()))
 
-    def _listed(self, since: float, patience: float) -> float:
-        """When the listing that is kept began, after having made one where that was before `since`."""
+    def _needed(self, kind: Kind | None) -> Sequence[Cloud]:
+        if kind is None:
+            return self._clouds.every()
+        # with this kind's own role, whatever becomes of another's in the same place
+        return [self._clouds.at(kind, region) for region in self._clouds.target(kind).regions]
+
+    def _listed(self, clouds: Sequence[Cloud], since: float, patience: float) -> float:
+        """When the oldest listing of these began, each made anew where the one that is kept was before `since`."""
         deadline = time.monotonic() + patience
+        return min(self._listed_at(each, since, deadline) for each in clouds)
+
+    def _listed_at(self, cloud: Cloud, since: float, deadline: float) -> float:
         while True:
             with unavailable():
-                began = float(self._redis.hget(_LISTED, _BEGAN) or 0)
+                began = float(self._redis.hget(_key("listed", cloud), _BEGAN) or 0)
                 if began >= since and began:
                     return began
-            with claimed(self._redis, _LISTING, _LISTING_SECONDS) as claim:
+            with claimed(self._redis, _key("listing", cloud), _LISTING_SECONDS) as claim:
                 if claim:
-                    return self._list(claim)
+                    return self._list(cloud, claim)
             if time.monotonic() >= deadline:
                 raise ThrottledError("another worker lists the stacks", retry_after=2)
             time.sleep(_PAUSE_SECONDS)
 
-    def _list(self, claim: Lock) -> float:
+    def _list(self, cloud: Cloud, claim: Lock) -> float:
         began, renewed = time.time(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
         accounts = {str(kind): self._clouds.at(kind).account for kind in Kind}
-        for cloud in self._clouds.every():
-            for stack in cloud.stacks():
-                if accounts.get(stack.tags.get("deployer:environment", "")) == cloud.account:
-                    found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
-                if time.monotonic() - renewed > _LISTING_SECONDS / 6:
-                    renewed = time.monotonic()
-                    _renew(claim)
-        for cloud in self._clouds.every():
-            _renew(claim)
-            with suppress(TransientError):  # for admission and forecast: two calls more, once an hour
-                cloud.room()
-        self._keep(began, {key: _written(stacks) for key, stacks in found.items() if key})
+        for stack in cloud.stacks():
+            if accounts.get(stack.tags.get("deployer:environment", "")) == cloud.account:
+                found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
+            if time.monotonic() - renewed > _LISTING_SECONDS / 6:
+                renewed = time.monotonic()
+                _renew(claim)
+        _renew(claim)
+        with suppress(TransientError):  # for admission and forecast: two calls more, once an hour
+            cloud.room()
+        self._keep(cloud, began, {key: _written(stacks) for key, stacks in found.items() if key})
         return began
 
-    def _keep(self, began: float, texts: Mapping[str, str]) -> None:
+    def _keep(self, cloud: Cloud, began: float, texts: Mapping[str, str]) -> None:
+        key = _key("listed", cloud)
         with unavailable():
             pipe = self._redis.pipeline()  # in one step, so that nobody reads half of it
-            pipe.delete(_LISTED)
+            pipe.delete(key)
             names = list(texts)
             for first in range(0, len(names), _CHUNK):
-                pipe.hset(_LISTED, mapping={name: texts[name] for name in names[first : first + _CHUNK]})
-            pipe.hset(_LISTED, _BEGAN, began)
-            pipe.expire(_LISTED, _KEPT_SECONDS)
+                pipe.hset(key, mapping={name: texts[name] for name in names[first : first + _CHUNK]})
+            pipe.hset(key, _BEGAN, began)
+            pipe.expire(key, _KEPT_SECONDS)
             pipe.execute()
+
+
+def _key(name: str, cloud: Cloud) -> str:
+    return f"deployer:{{stacks}}:{name}:{cloud.account}:{cloud.region}"
 
 
 def _renew(claim: Lock) -> None:

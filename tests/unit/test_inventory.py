@@ -1,4 +1,4 @@
-"""The one listing of all stacks that every resync reads."""
+"""The listings of all stacks that resyncs and teardowns share."""
 
 import base64
 import json
@@ -10,10 +10,15 @@ from dataclasses import asdict
 import pytest
 from world import HELLO, World, sha
 
+from deployer.environments import Kind
+from deployer.errors import TransientError
 from deployer.ports import Room
 from deployer.stacks import Stack
+from deployer.targets import Target
+from tests.doubles import FakeCloud
 
-LISTED, LISTING = "deployer:{stacks}:listed", "deployer:{stacks}:listing"
+PLACE = "own:us-east-1"
+LISTED, LISTING = f"deployer:{{stacks}}:listed:{PLACE}", f"deployer:{{stacks}}:listing:{PLACE}"
 
 
 @pytest.fixture
@@ -62,3 +67,47 @@ def test_a_listing_that_another_began_meanwhile_is_left_to_it(
     monkeypatch.setattr(world.cloud, "stacks", slow)
     assert len(world.deployer.inventory.stacks(HELLO, time.time()).stacks) == 1
     assert world.redis.get(LISTING) == "another's"
+
+
+@pytest.fixture
+def production(world: World) -> FakeCloud:
+    """Where production lives, and it alone."""
+    cloud = FakeCloud()
+    cloud.account, cloud.region = "production's", "eu-west-1"
+    world.clouds.clouds[cloud.region] = cloud
+    world.clouds.targets[Kind.PRODUCTION] = Target(Kind.PRODUCTION, regions=(cloud.region,))
+    return cloud
+
+
+def test_one_kind_s_stacks_are_told_while_another_s_account_is_away(
+    world: World, production: FakeCloud
+) -> None:
+    production.fail_next(TransientError("its role is refused"), times=2, method="stacks")
+    inventory = world.deployer.inventory
+    with pytest.raises(TransientError, match="its role is refused"):
+        inventory.stacks(HELLO, time.time())
+    listed = inventory.stacks(HELLO, time.time(), kind=Kind.STAGING)
+    assert listed.stacks == tuple(world.cloud.stacks())
+    with pytest.raises(TransientError, match="its role is refused"):
+        inventory.stacks(HELLO, listed.began)
+
+
+def test_each_place_is_listed_once_for_all_who_ask(world: World, production: FakeCloud) -> None:
+    since = time.time()
+    production.fail_next(TransientError("its role is refused"), method="stacks")
+    with pytest.raises(TransientError):
+        world.deployer.inventory.stacks(HELLO, since)
+    for _ in range(10):
+        assert len(world.deployer.inventory.stacks(HELLO, since, kind=Kind.DEVELOPMENT).stacks) == 1
+        assert len(world.deployer.inventory.stacks(HELLO, since).stacks) == 1
+    assert [len(each.called("stacks")) for each in (world.cloud, production)] == [1, 2]
+
+
+def test_what_was_listed_elsewhere_is_told_without_asking_again(world: World, production: FakeCloud) -> None:
+    """A resync found it in a region of the account where the environment's kind does not live."""
+    production.account = world.cloud.account
+    astray = production.add_stack("astray", next(iter(world.cloud.stacks())).tags)
+    world.deployer.inventory.stacks(HELLO, time.time())
+    production.fail_next(TransientError("the region is away"), method="stacks")
+    found = world.deployer.inventory.stacks(HELLO, time.time(), kind=Kind.STAGING).stacks
+    assert astray in {each.arn for each in found}
