@@ -24,6 +24,7 @@ GONE = "its pipeline and all that it deployed are gone"
 _BUCKET = "AWS::S3::Bucket"
 _LISTED = 100  # resources in one list of a receipt: a record is no archive
 _REASON_LIMIT = 300
+_LISTING_AGE = 60.0  # seconds: teardowns that begin at about the same time share a listing
 _AGAIN_LIMIT = 3  # how often stacks that came to be during the teardown are gone after
 _FOREIGN = "it does not bear deployer's tags for this environment"
 
@@ -67,10 +68,10 @@ class Teardown:
         if not under_way(run.record.receipt):
             self._begin(run)
             return run.again(Task.DELETE)  # what is to be deleted is on record before anything is
-        while todo := run.record.receipt["todo"]:
+        while todo := [*_away(run), *run.record.receipt["todo"]]:
             if waiting := self._remove(run, todo[0]):
                 return waiting
-            self._write(run, todo=run.record.receipt["todo"][1:], arn="", left={})
+            self._left_to_do(run, *todo[1:])
             run.work = run.work.but(deletions=0)
         return self._verify(run) or self._end(run)
 
@@ -79,7 +80,7 @@ class Teardown:
 
         What it had deleted already is gone; what is being deleted must be, before it can be made again.
         """
-        arn = run.record.receipt.get("arn")
+        arn = run.record.receipt.get("arn") or next(iter(_away(run)), "")
         stack = self._cloud(run, arn).stack(arn) if arn else None
         if stack and stack.phase is Phase.DELETING:
             return run.snooze(told=False)
@@ -94,44 +95,66 @@ class Teardown:
         """Find out what there is to delete, and stop what would make more."""
         stack = run.cloud.stack(run.name)
         foreign = stack is not None and not run.environment.owns(stack.tags)
-        if stack and not foreign and stack.phase not in {Phase.GONE, Phase.DELETING}:
-            for execution in run.cloud.executions(run.name):
-                if not execution.ended:
-                    run.guard()
-                    run.cloud.stop(run.name, execution.id, "the environment is being deleted")
+        if stack and not foreign:
+            self._stop(run, stack)
         applications = [] if foreign else run.cloud.deployed_stacks(run.name)
         # also what an earlier definition deployed, and what was known to a ledger that is lost
-        listed = self._inventory.stacks(run.repository, run.work.accepted_at, LISTING_PATIENCE).stacks
+        since = max(run.work.accepted_at, run.now - _LISTING_AGE)
+        kind = run.environment.kind
+        listed = self._inventory.stacks(run.repository, since, LISTING_PATIENCE, kind).stacks
         own = [each for each in listed if run.environment.owns(each.tags) and each.phase is not Phase.GONE]
         arns = {each.arn for each in own}  # what is within one of them goes with it
         own = sorted(
             (each for each in own if each.parent not in arns), key=lambda each: each.name == run.name
         )
         here = [each.name for each in own if each.region in {"", run.cloud.region} and each.name != run.name]
-        away = [each.arn for each in own if each.region not in {"", run.cloud.region}]
+        away = [each for each in own if each.region not in {"", run.cloud.region}]
+        for twin in away:
+            if twin.name == run.name:
+                self._stop(run, twin)
         applications = list(dict.fromkeys([*applications, *run.record.applications, *here]))
         told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack and not foreign else []) + own]
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
         run.note("deleting", receipt=receipt)
-        self._write(run, todo=[*applications, *away, run.name], arn="", left={})
+        self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
+
+    def _stop(self, run: Run, stack: Stack) -> None:
+        """Stop what a pipeline runs, by its stack."""
+        if stack.phase in {Phase.GONE, Phase.DELETING}:
+            return
+        cloud = self._cloud(run, stack.arn)
+        for execution in cloud.executions(stack.name):
+            if not execution.ended:
+                run.guard()
+                cloud.stop(stack.name, execution.id, "the environment is being deleted")
 
     def _verify(self, run: Run) -> Verdict | None:
         """Go after stacks that came to be since: an execution that was stopped may have ordered one all the same."""
-        receipt = run.record.receipt
-        known = {each["what"] for each in receipt["retained"]}
-        names = [name for name in [*run.record.applications, run.name] if f"stack {name}" not in known]
+        receipt, kind = run.record.receipt, run.environment.kind
+        gone = [
+            Stack(each["id"], each["what"].removeprefix("stack "), "")
+            for each in receipt["removed"]
+            if each["what"].startswith("stack ")
+        ]
+        names = dict.fromkeys([*run.record.applications, *(each.name for each in gone), run.name])
+        places = [*self._clouds.target(kind).regions, *(each.region for each in gone if each.region)]
+        regions = dict.fromkeys([run.cloud.region, *places])
+        known = {each["id"] for each in receipt["retained"]}
         late = [
             stack
-            for stack in map(run.cloud.stack, names)
+            for cloud in (self._clouds.at(kind, region) for region in regions)
+            for stack in map(cloud.stack, names)
             if stack and stack.phase is not Phase.GONE and run.environment.owns(stack.tags)
+            if stack.arn not in known
         ]
         if not late:
             return None
         if receipt["again"] < _AGAIN_LIMIT:
-            todo = [stack.name for stack in late]
-            self._write(run, todo=todo, arn="", left={}, again=receipt["again"] + 1)
+            here = {"", run.cloud.region}
+            self._left_to_do(run, *(each.name if each.region in here else each.arn for each in late))
+            self._write(run, again=receipt["again"] + 1)
             return run.again(Task.DELETE)
         for stack in late:
             if ended := self._spare(run, stack, "something makes it anew each time it is deleted"):
@@ -146,7 +169,7 @@ class Teardown:
         Args:
             name: the stack's name, or its ARN where it is in another region than the environment.
         """
-        arn, cloud = run.record.receipt["arn"], self._cloud(run, name)
+        arn, cloud = name if _is_arn(name) else run.record.receipt["arn"], self._cloud(run, name)
         if arn and run.work.polls and cloud.still_busy(name, run.work.looked_at):
             return run.snooze(told=False)
         stack = cloud.stack(arn or name)
@@ -292,6 +315,15 @@ class Teardown:
 
     # --- the receipt ---
 
+    @classmethod
+    def _left_to_do(cls, run: Run, *stacks: str) -> None:
+        """Note what is to be deleted, in this order but for other regions' stacks, by their ARNs, which come first.
+
+        Those have a key of their own: a worker of an older version would look for them where the environment is.
+        """
+        away, here = filter(_is_arn, stacks), (each for each in stacks if not _is_arn(each))
+        cls._write(run, away=list(away), todo=list(here), arn="", left={})
+
     @staticmethod
     def _write(run: Run, **changes: Any) -> None:
         run.record = run.record.but(receipt={**run.record.receipt, **changes})
@@ -308,6 +340,14 @@ class Teardown:
 def under_way(receipt: dict[str, Any]) -> bool:
     """Whether a teardown has begun that has not ended."""
     return bool(receipt) and not receipt.get("at")
+
+
+def _away(run: Run) -> list[str]:
+    return list(run.record.receipt.get("away", []))
+
+
+def _is_arn(name: str) -> bool:
+    return name.startswith("arn:")
 
 
 def _why_kept(resource: Resource) -> str:

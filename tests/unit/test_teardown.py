@@ -1,17 +1,21 @@
 """Teardown: what goes, what stays, in which order, and a receipt that tells the truth of it."""
 
+import time
 from typing import Any
 
 import pytest
 
-from deployer.environments import Environment
+from deployer.environments import Environment, Kind
 from deployer.errors import LaneLostError, TransientError
 from deployer.ledger import Cause
+from deployer.targets import Target
+from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, World, environment, sha
 
 MAIN, X, Y, V1 = "refs/heads/main", "refs/heads/x", "refs/heads/y", "refs/tags/v1"
 ENV = environment(X)
 PRODUCTION = environment(V1)
+FAR = f"{ENV.stack_name}-far"
 APP, OTHER = f"{ENV.stack_name}-app", f"{ENV.stack_name}-data"
 GONE = ("deleted", "its pipeline and all that it deployed are gone")
 
@@ -25,6 +29,25 @@ def world() -> World:
     made.run()
     assert {APP, OTHER} <= names(made)
     return made
+
+
+@pytest.fixture
+def away(world: World) -> FakeCloud:
+    """The second region of development; an application of the branch is there too."""
+    cloud = FakeCloud(world.cloud.head)
+    cloud.region = "eu-west-1"
+    world.clouds.clouds[cloud.region] = cloud
+    regions = (world.cloud.region, cloud.region)
+    world.clouds.targets[Kind.DEVELOPMENT] = Target(Kind.DEVELOPMENT, regions=regions)
+    cloud.add_stack(FAR, ENV.tags)
+    here = world.cloud.advance
+
+    def both() -> None:
+        here()
+        cloud.advance()
+
+    world.cloud.advance = both  # type: ignore[method-assign]
+    return cloud
 
 
 def names(world: World) -> set[str]:
@@ -483,3 +506,89 @@ def test_how_to_take_it_down_is_handed_on_to_what_is_deployed(world: World) -> N
     world.run()
     assert world.cloud.buckets[f"{ENV.stack_name}-more"] == 5
     assert names(world) == set()
+
+
+# --- in several regions --------------------------------------------------------------------------------------------
+
+
+def test_production_s_account_that_is_away_keeps_no_branch_from_going(world: World) -> None:
+    world.clouds.clouds["eu-west-1"] = production = FakeCloud()
+    production.account, production.region = "production's", "eu-west-1"
+    world.clouds.targets[Kind.PRODUCTION] = Target(Kind.PRODUCTION, regions=("eu-west-1",))
+    production.fail_next(TransientError("its role is refused"), times=99, method="stacks")
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == GONE
+    assert names(world) == set()
+
+
+def test_a_stack_that_comes_late_in_another_region_is_gone_after(world: World, away: FakeCloud) -> None:
+    late: list[str] = []
+    advance = world.cloud.advance
+
+    def meanwhile() -> None:
+        if not late and away.stack(FAR) is None:
+            late.append(away.add_stack(FAR, ENV.tags))
+        advance()
+
+    world.cloud.advance = meanwhile  # type: ignore[method-assign]
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == GONE
+    assert late[0] in [each["id"] for each in world.record(ENV).receipt["removed"]]
+    assert list(away.stacks()) == []
+
+
+def test_a_listing_of_long_ago_does_not_do(world: World, away: FakeCloud) -> None:
+    """It waited in its lane for long, and somebody listed the stacks just after it was asked for."""
+    world.lanes.clock_offset_ms = 0  # as the inventory's clock
+    delivery = world.remove(X, sha(1))
+    world.deployer.inventory.stacks(HELLO, time.time())
+    world.lanes.clock_offset_ms += 120_000
+    away.add_stack("unheard-of", ENV.tags)
+    world.run()
+    assert world.outcome(delivery) == GONE
+    assert list(away.stacks()) == []
+
+
+def test_what_the_pipeline_of_a_twin_runs_is_stopped(world: World, away: FakeCloud) -> None:
+    """A branch that stands in two regions."""
+    away.add_stack(ENV.stack_name, ENV.tags)
+    away.pipelines[ENV.stack_name] = []
+    away.applications[ENV.stack_name] = ["unheard-of"]
+    away.start(ENV.stack_name, sha(1), "")
+    away.advance()
+    away.advance()  # in its next stage it deploys
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == GONE
+    assert [*world.cloud.stacks(), *away.stacks()] == []
+
+
+def test_a_worker_of_an_older_version_is_told_of_no_stack_elsewhere(world: World, away: FakeCloud) -> None:
+    """It takes one that it does not find in the environment's region for gone."""
+    world.remove(X, sha(1))
+    world.tasks()
+    (stack,) = away.stacks()
+    assert stack.status == "DELETE_IN_PROGRESS"
+    receipt = world.record(ENV).receipt
+    assert (receipt["todo"], receipt["arn"]) == ([APP, OTHER, ENV.stack_name], "")
+    # it goes on with what it knows of
+    world.lanes_note(ENV, receipt={**receipt, "todo": [OTHER, ENV.stack_name]})
+    world.run()
+    assert stack.arn in [each["id"] for each in world.record(ENV).receipt["removed"]]
+    assert [*world.cloud.stacks(), *away.stacks()] == []
+
+
+@pytest.mark.usefixtures("away")
+def test_a_push_waits_for_what_is_being_deleted_elsewhere(world: World) -> None:
+    world.remove(X, sha(1))
+    world.tasks()
+    delivery = world.push(X, sha(2))
+    world.tasks()
+    assert world.outcome(delivery)[0] != "deployed"
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    receipt = world.record(ENV).receipt
+    assert (receipt["outcome"], removed(world)) == ("cancelled", [f"stack {FAR}"])
+    assert names(world) == {APP, OTHER, ENV.stack_name}
