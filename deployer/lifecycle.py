@@ -189,7 +189,7 @@ class Lifecycle:
         news = lost or before.default_branch not in {"", default_branch}
         if not news and work.default_branch != default_branch:
             return False  # nor does a former look wait for staging
-        stacks = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE).stacks
+        stacks = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, environment.kind).stacks
         return any(environment.owns(each.tags) for each in stacks)
 
     def _give_way(self, repository: Repository, work: Work, default_branch: str, done: Done) -> Verdict:

@@ -82,7 +82,7 @@ class Resyncer:
         Raises:
             TransientError: AWS or Redis is away.
         """
-        listed = self._inventory.stacks(repository, since, patience)
+        listed = self._inventory.stacks(repository, since, patience, Kind.DEVELOPMENT)
         records = self._lanes.environments(repository)
         return [
             each.environment
