@@ -69,29 +69,29 @@ class Scheduler:
             self._is_first()  # before this one's own beat
         beside = threading.Thread(target=self._tend_on, name="resyncs", daemon=True)
         beside.start()
-        self._repeat("sweeping the lanes", self.sweep)
+        self._repeat(self.sweep, _log.warning)
         if self._broken:
             raise self._broken
 
     def _tend_on(self) -> None:
         try:
-            self._repeat("asking for resyncs", self.tend)
+            self._repeat(self.tend, _log.debug)  # once told is enough
         except Exception as error:  # noqa: BLE001  a thread that ends alone would be missed by nobody
             self._broken = error
             self._stop.set()
 
-    def _repeat(self, what: str, act: Callable[[], None]) -> None:
+    def _repeat(self, act: Callable[[], None], tell: Callable[..., None]) -> None:
         pause, away = _SWEEP_SECONDS, False
         while not self._stop.wait(pause):
             try:
                 act()
             except UnavailableError as error:
                 if not away:
-                    _log.warning("%s: %s; waiting for it to return", what, error)
+                    tell("sweeping the lanes: %s; waiting for it to return", error)
                 pause, away = min(pause * 2, _LONGEST_PAUSE), True
             else:
                 if away:
-                    _log.warning("%s: Redis is back", what)
+                    tell("sweeping the lanes: Redis is back")
                 pause, away = _SWEEP_SECONDS, False
 
     def sweep(self) -> None:
