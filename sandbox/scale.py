@@ -441,7 +441,7 @@ class Scale:
 
     def _as_the_schedule_does(self) -> None:
         for each in self.repositories:
-            self.deployer.intake.resync(each, listing_age(_HOUR))
+            self.deployer.intake.resync(each, listing_age(_HOUR), in_turn=True)
 
     def _told(self, what: str, found: Resync) -> Iterator[tuple[str, float]]:
         yield f"{what}: seconds from asking to the first outcome", min(found.ended) - found.asked_at
