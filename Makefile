@@ -20,7 +20,7 @@ demo: $(READY) ## the guided tour, unattended: ends 0 only if every result came 
 	@$(BIN)/python -m sandbox.demo
 
 test: $(READY) ## the whole test suite
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff, mypy --strict, import-linter, cfn-lint
 	$(BIN)/ruff check .

@@ -7,19 +7,10 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from deployer.embedded_redis import prepare
-
-_TESTS = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a folder's tests in one process when there are several: they share what is slow to start."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(_TESTS).parts[0]))
 
 
 @pytest.fixture(scope="session")
