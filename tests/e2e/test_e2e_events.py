@@ -44,7 +44,14 @@ def test_events_twice_late_and_out_of_order(
     found = here.settled("refs/heads/wild", shas[-1], repository)
     assert found["outcome"] == "deployed"
     wait_for("the lane is empty", lambda: finished(here, repository), 60)
-    ran = [each["sha"] for each in here.executions(found["id"])]
+    executions = here.executions(found["id"])
+    # the one that AWS starts by itself builds whatever the branch is at; deployer stops it where that is not the goal's
+    stopped = {"Stopped", "Stopping", "Cancelled"}
+    ran = [
+        each["sha"]
+        for each in executions
+        if each["trigger"] != "CreatePipeline" or each["status"] not in stopped
+    ]
     assert ran == sorted(ran, key=shas.index), "never an older commit after a newer one"
     assert len(ran) == len(set(ran)), "never a commit twice"
     assert ran[-1] == shas[-1]
