@@ -84,10 +84,8 @@ def _parts(reference: str) -> tuple[str, str]:
 def _told(doing: str) -> Iterator[None]:
     try:
         yield
-    except ClientError as error:  # its code only: a message may repeat what was sent
-        code = error.response.get("Error", {}).get("Code", "ClientError")
-        raise ConfigError(f"{doing}: {code}; check the name, the region and AWS's rights") from error
-    except (BotoCoreError, KeyError) as error:
-        raise ConfigError(
-            f"{doing}: {type(error).__name__}; check the name, the region and AWS's rights"
-        ) from error
+    except (BotoCoreError, ClientError, KeyError) as error:
+        # its code only, and without its traceback: its words may repeat what was sent
+        answer = error.response if isinstance(error, ClientError) else {}
+        code = answer.get("Error", {}).get("Code") or type(error).__name__
+        raise ConfigError(f"{doing}: {code}; check the name, the region and AWS's rights") from None

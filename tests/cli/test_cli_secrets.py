@@ -1,5 +1,6 @@
 """`deployer secrets`: what it keeps is what the processes read, and it shows no more than was asked for."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from moto import mock_aws
 
 from deployer.bootstrap import build
 from deployer.cli import main
+from deployer.errors import ConfigError
 
 PLACES = ["ssm:/deployer/token", "secretsmanager:deployer/token"]
 
@@ -92,6 +94,18 @@ def written() -> Iterator[list[dict[str, Any]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.client.BaseClient, "_make_api_call", called)
         yield sent
+
+
+def test_what_aws_repeats_of_a_value_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        said = "1 validation error detected: Value 'ghp_secret' at 'value' failed to satisfy constraint"
+        raise ClientError({"Error": {"Code": "ValidationException", "Message": said}}, "PutParameter")
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", refuse)
+    result = CliRunner().invoke(main, ["--debug", "secrets", "set", PLACES[0]], input="ghp_secret")
+    assert isinstance(result.exception, ConfigError)
+    assert "ValidationException" in str(result.exception)
+    assert "ghp" not in result.output + "".join(traceback.format_exception(result.exception))
 
 
 def test_one_can_be_made_at_random() -> None:
