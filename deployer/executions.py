@@ -99,6 +99,8 @@ class Executions:
         """An event came that no goal waits for: tell how the newest execution goes. Never starts anything."""
         if run.work.execution:
             return self.follow(run)
+        if not run.record.stack_arn:  # a pipeline of its name may be anybody's
+            return Done(str(Outcome.SKIPPED), "nothing is known of its stack", run.record)
         newest = next(iter(run.cloud.executions(run.name)), None)
         if newest is None or newest.id == run.record.reported:
             run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)

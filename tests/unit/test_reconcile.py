@@ -7,7 +7,7 @@ import pytest
 from deployer.environments import Environment, Kind
 from deployer.errors import TransientError
 from deployer.executions import needs_start
-from deployer.ledger import Cause, Work
+from deployer.ledger import Cause, Task, Work
 from deployer.ports import Execution
 from deployer.refs import ZERO_SHA
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
@@ -509,3 +509,16 @@ def test_needs_start(
 ) -> None:
     work = Work(environment="staging", cause=cause, sha=A, updated=updated)
     assert needs_start(Execution("e", status, commit), work, reported) is expected
+
+
+def test_an_event_of_a_pipeline_that_only_has_the_name_is_no_business_of_ours(world: World) -> None:
+    place = environment(X)
+    world.cloud.add_stack(place.stack_name, {"team": "theirs"})
+    world.cloud.pipelines[place.stack_name] = []
+    world.host.push(HELLO, X, sha(1), files={"pipeline.yml": TEMPLATE})
+    world.cloud.start(place.stack_name, sha(1), "theirs")
+    world.lanes.accept(HELLO, Work(environment=place.key, task=Task.NOTIFY, cause=Cause.EVENT))
+    world.step()
+    world.run()
+    assert world.statuses(sha(1)) == {}
+    assert world.told == ["skipped: nothing is known of its stack"]
