@@ -1,5 +1,6 @@
 """The door: everything that may become work passes here on its way into a lane."""
 
+import logging
 import shlex
 import time
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 from deployer.age import ASLEEP, FOREVER, due
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PermanentError
+from deployer.errors import NotFoundError, PermanentError, UnavailableError
 from deployer.events import CloudEvent, Ignored, Push, RepositoryChange
 from deployer.ledger import (
     RESYNC_KEY,
@@ -22,6 +23,7 @@ from deployer.ledger import (
 from deployer.ports import Accepted, Lanes, Queue
 from deployer.refs import Ref, skip_reason
 
+_log = logging.getLogger(__name__)
 _AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
 
 
@@ -178,12 +180,13 @@ class Intake:
         repositories.sort(key=lambda each: (each.key <= self._aged, each.key))
         # one after the other: all records at once would be as much memory as there are environments
         for repository in repositories:
-            found = [
-                each for each in self._lanes.environments(repository) if due(each, self._config.ttl, now)
-            ]
-            known = self._lanes.repository(repository) if found else None
-            if known and known.state:
-                continue  # nothing new runs there, and what stands stays
+            try:
+                found = self._due(repository, now)
+            except UnavailableError:
+                raise
+            except Exception:  # noqa: BLE001  what one repository's records hold must not keep the others waiting
+                _log.exception("looking at the ages of %s; the others go on", repository)
+                continue
             for record in found[:left]:
                 self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
             left -= len(found[:left])
@@ -191,6 +194,12 @@ class Intake:
                 self._aged = repository.key
                 return
         self._aged = ""
+
+    def _due(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
+        """The environments whose age asks for something; none where nothing new runs, and what stands stays."""
+        found = [each for each in self._lanes.environments(repository) if due(each, self._config.ttl, now)]
+        known = self._lanes.repository(repository) if found else None
+        return [] if known and known.state else found
 
     def keep(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now, and at least for so many seconds.

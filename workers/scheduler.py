@@ -45,9 +45,7 @@ class Scheduler:
         self._found: dict[str, Repository] = {}
         self._searched: int | None = None
         self._owed = False  # all is to be resynced, whatever the schedule says
-        self._first: bool | None = (
-            None  # whether no scheduler ran when this one came; None until that is known
-        )
+        self._first: bool | None = None  # whether none ran when this one came; None until that is known
         self._next_look = 0.0
         self._next_age = 0.0
         self._next_beat = 0.0
@@ -178,12 +176,7 @@ class Scheduler:
         if self._next_age > (now := time.time()):
             return
         self._next_age = now + _AGE_POLLS * self._deployer.config.poll_seconds
-        try:
-            self._deployer.intake.age(now)
-        except UnavailableError:
-            raise
-        except Exception:  # noqa: BLE001  what one environment's record holds must not end all resyncs
-            _log.exception("looking at the ages of environments; they are looked at again")
+        self._deployer.intake.age(now)
         self._next_age = max(self._next_age, now + _AGE_REST * (time.time() - now))
 
     def _resync(self, repository: Repository) -> None:
@@ -196,7 +189,7 @@ class Scheduler:
             raise
         except DeployerError as error:
             _log.info("scheduled resync of %s: %s", repository, error)
-        except Exception:  # noqa: BLE001  likewise of one repository's
+        except Exception:  # noqa: BLE001  what one repository's record holds must not end all resyncs
             _log.exception("scheduled resync of %s; the others go on", repository)
 
     def _search(self, turn: int) -> None:

@@ -377,23 +377,22 @@ def test_a_scheduler_that_cannot_go_on_ends(world: World, monkeypatch: pytest.Mo
         Scheduler(world.deployer).run()
 
 
-@pytest.mark.parametrize("where", ["age", "resync"])
 def test_what_cannot_be_read_ends_no_scheduler(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Repository.parse("acme/other")
     world.push(BRANCH, sha(1))
     world.host.create(other)
     world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     world.run()
-    act = getattr(world.deployer.intake, where)
+    resync = world.deployer.intake.resync
 
     def broken(subject: Any, *arguments: Any, **options: Any) -> Any:
         if subject != other:
             raise ValueError("a newer version wrote it")
-        return act(subject, *arguments, **options)
+        return resync(subject, *arguments, **options)
 
-    monkeypatch.setattr(world.deployer.intake, where, broken)
+    monkeypatch.setattr(world.deployer.intake, "resync", broken)
     Scheduler(world.deployer).tend()
     assert [each.repository for each in world.sent if each.repository == "acme/other"]
     assert "a newer version wrote it" in caplog.text
