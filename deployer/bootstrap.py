@@ -111,7 +111,6 @@ class Deployer:
         """Looks at repositories as a whole."""
         return Lifecycle(
             self.config,
-            self.host,
             self.inventory,
             self.lanes,
             self.repositories,

@@ -14,7 +14,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
-from deployer.ports import LISTING_PATIENCE, Done, Host, Inventory, Lanes, Snooze, Verdict
+from deployer.ports import LISTING_PATIENCE, Done, Inventory, Lanes, Snooze, Verdict
 from deployer.refs import Ref
 from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned
@@ -32,7 +32,6 @@ class Lifecycle:
 
     Args:
         config: says which repositories are served.
-        host: GitHub.
         inventory: AWS's stacks, also those of which the ledger knows nothing.
         lanes: takes the work.
         repositories: looks at the repository, and knows what was seen before.
@@ -45,7 +44,6 @@ class Lifecycle:
     def __init__(
         self,
         config: Config,
-        host: Host,
         inventory: Inventory,
         lanes: Lanes,
         repositories: Repositories,
@@ -55,7 +53,6 @@ class Lifecycle:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
-        self._host = host
         self._inventory = inventory
         self._lanes = lanes
         self._repositories = repositories

@@ -4,12 +4,16 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
+from botocore.retries.adaptive import ClientRateLimiter
 
+from deployer.adapters import aws_client
 from deployer.adapters.aws import AwsClouds
 from deployer.environments import Environment, Kind
 from deployer.reconcile import Options
@@ -94,6 +98,19 @@ def _application(number: int) -> dict[str, Any]:
             "Note": {"Type": "AWS::SSM::Parameter", "Properties": note},
         }
     }
+
+
+@contextmanager
+def in_haste() -> Iterator[pytest.MonkeyPatch]:
+    """With credentials, and whoever asks AWS again does so at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr(aws_client, "_backoff", lambda _state: 0.0)
+        # botocore's own slowing down after a throttled call takes many seconds
+        patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
+        yield patch
 
 
 class Simulation:

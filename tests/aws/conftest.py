@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from aws_world import Simulation
-from botocore.retries.adaptive import ClientRateLimiter
+from aws_world import Simulation, in_haste
 
-from deployer.adapters import aws_client
 from sandbox.aws import server
 from tests.unit.world import HELLO
 
@@ -17,13 +15,7 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulation]
     root = tmp_path_factory.mktemp("repositories")
     repository = root / f"{HELLO.full_name}.git"
     repository.parent.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setattr(aws_client, "_backoff", lambda _state: 0.0)
-        # botocore's own slowing down after a throttled call takes many seconds
-        patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
+    with in_haste():
         started = server.create(github_url=f"file://{root}", speed=40).start()
         yield Simulation(started, repository)
         started.stop()

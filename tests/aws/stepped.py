@@ -11,11 +11,8 @@ from typing import Any
 
 import boto3
 import fakeredis
-import pytest
-from aws_world import BUCKET
-from botocore.retries.adaptive import ClientRateLimiter
+from aws_world import BUCKET, in_haste
 
-from deployer.adapters import aws_client
 from deployer.adapters.aws import AwsClouds
 from deployer.environments import Kind
 from deployer.reconcile import Options
@@ -231,12 +228,7 @@ def stage(root: Path) -> Iterator[Stage]:
     """The simulated AWS, and a time that everything in this process goes by."""
     clock = Clock()
     SteppedScheduler.clock = clock
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setattr(aws_client, "_backoff", lambda _state: 0.0)
-        patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
+    with in_haste() as patch:
         patch.setattr(simulator, "Scheduler", SteppedScheduler)
         started = server.create(github_url=f"file://{root}", speed=1).start()
         made = Stage(started, clock)

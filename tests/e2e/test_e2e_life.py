@@ -248,7 +248,7 @@ def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
 def asleep(here: Installation, directory: Path, zones: Path) -> Shop:
     shop = Shop(here, directory, "asleep/shop").begin()
     for night in ("one", "two", "three"):  # on a busy machine a push may be heeded when it has begun already
-        begin, end = int(time.time()) + 5, int(time.time()) + 15
+        begin, end = int(time.time()) + 8, int(time.time()) + 20
         write_zone(zones / "Test" / night, begin, end)
         hours = {"hours": "12:00-12:01", "timezone": f"Test/{night}"}
         shop.dev = shop.push("dev", {"deploy/deployer.yml": json.dumps({"sleep": hours})})

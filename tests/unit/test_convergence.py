@@ -53,31 +53,29 @@ def _patient(world: World) -> Any:
     return replace(world.deployer.config, orphan_seconds=3600)
 
 
-def test_what_was_deleted_long_ago_is_forgotten() -> None:
-    world = World()
-    ref, place = "refs/heads/x", environment("refs/heads/x")
+def deleted_long_ago(world: World, ref: str) -> None:
+    """A branch whose environment went more than 30 days ago."""
     for name in ("refs/heads/main", ref):
         world.push(name, sha(1))
     world.run()
     world.remove(ref, sha(1))
     world.run()
     resync(world)
-    assert world.record(place).state == "deleted"
-    world.lanes_note(place, updated_at=time.time() - 31 * 86400)
+    assert world.record(environment(ref)).state == "deleted"
+    world.lanes_note(environment(ref), updated_at=time.time() - 31 * 86400)
+
+
+def test_what_was_deleted_long_ago_is_forgotten() -> None:
+    world, place = World(), environment("refs/heads/x")
+    deleted_long_ago(world, "refs/heads/x")
     resync(world)
     assert world.lanes.environment(place) is None
     assert world.record(environment("refs/heads/main")).state == "deployed"
 
 
 def test_what_comes_while_a_resync_looks_is_not_forgotten() -> None:
-    world = World()
-    ref, place = "refs/heads/x", environment("refs/heads/x")
-    for name in ("refs/heads/main", ref):
-        world.push(name, sha(1))
-    world.run()
-    world.remove(ref, sha(1))
-    world.run()
-    world.lanes_note(place, updated_at=time.time() - 31 * 86400)
+    world, place, ref = World(), environment("refs/heads/x"), "refs/heads/x"
+    deleted_long_ago(world, ref)
     facts, came = world.host.facts, list[str]()
 
     def slow(*arguments: Any) -> Any:
