@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deployer.config import Config
@@ -39,6 +39,9 @@ class Missed:
     redelivered: int = 0
     superseded: int = 0
     left: int = 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{number} {name}" for name, number in asdict(self).items() if number)
 
     @property
     def all(self) -> int:
@@ -71,8 +74,8 @@ class Deliveries:
         try:
             # an App has one log for all its repositories, whose resyncs may begin together
             with self._lanes.claimed(f"deliveries:{self._place(repository)}", _LOOK_SECONDS) as mine:
-                if mine and self._is_due(repository):
-                    self.check(repository)
+                if mine and self._is_due(repository) and (found := self.check(repository)).all:
+                    _log.warning("missed deliveries of %s: %s", repository, found)
         except DeployerError as error:
             _log.warning("looking for missed deliveries of %s: %s", repository, error)
 
@@ -107,11 +110,9 @@ class Deliveries:
         found = replace(found, left=found.left + hopeless)
         noted: dict[str, Any] = {"checked_at": now, "unchecked": ""}
         if found.all:
-            counts = {"redelivered": found.redelivered, "superseded": found.superseded, "left": found.left}
+            counts = asdict(found)
             self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
             noted["missed"] = {"at": now, **counts}
-            told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-            _log.warning("missed deliveries of %s: %s", repository, told)
         self._note(repository, **noted)
         return found
 
