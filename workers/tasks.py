@@ -184,13 +184,16 @@ class Runner:
             return self._dead(repository, work, token, error)
 
     def _dead(self, repository: Repository, work: Work, token: int, error: Exception) -> Dead:
-        _log.error("%s of %s %s is a dead letter", work.task, repository, work.environment, exc_info=error)
-        reason = str(error) if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}"
+        known = isinstance(error, DeployerError)
+        reason = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())[:500]
+        # the letter has the traceback in any case; in the log it is of use for a bug only
+        _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
+                   exc_info=None if known else error)  # fmt: skip
         letter = DeadLetter(
             id=_letter_id(repository, work, token),
             repository=repository.full_name,
             task=work.task,
-            reason=" ".join(reason.split())[:500],
+            reason=reason,
             traceback="".join(traceback.format_exception(error))[-20_000:],
             at=time.time(),
             work=work.to_json(),

@@ -122,6 +122,29 @@ def test_a_call_that_is_not_made_yet_costs_no_attempt(world: World) -> None:
     assert world.lanes.dead_letters() == []
 
 
+@pytest.mark.parametrize(
+    ("error", "told", "traced"),
+    [
+        (TransientError("AWS is away"), "AWS is away", False),
+        (KeyError("Stacks"), "KeyError: 'Stacks'", True),
+    ],
+    ids=["the far end", "a bug"],
+)
+def test_a_death_says_why_in_the_log_and_traces_bugs_only(
+    world: World, caplog: pytest.LogCaptureFixture, error: Exception, told: str, traced: bool
+) -> None:
+    world.cloud.fail_next(error, times=20, method="create_stack")
+
+    world.push(BRANCH, sha(1))
+    world.run()
+
+    (letter,) = world.lanes.dead_letters()
+    assert "Traceback" in letter.traceback
+    (died,) = [record for record in caplog.records if "is a dead letter" in record.getMessage()]
+    assert died.getMessage().endswith(f"development:{BRANCH} is a dead letter: {told}")
+    assert bool(died.exc_info) == traced
+
+
 @pytest.mark.parametrize("step", ["begin", "finish"])
 def test_a_task_that_redis_leaves_is_handed_out_again(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str, caplog: pytest.LogCaptureFixture
