@@ -7,7 +7,7 @@ be sent again, the resync covers what it told of (https://docs.github.com/webhoo
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -101,13 +101,17 @@ class Deliveries:
         known, now = self.known(repository), self._clock()
         since = max(now - _KEPT_SECONDS, known.checked_at - _OVERLAP_SECONDS)
         try:
-            log = self._host.deliveries(repository, self._config.public_url + PATH, since)
+            log = self._missed(repository, since, now)
+            if log and since > now - _KEPT_SECONDS:  # how often each was tried before stands further back
+                tried = self._missed(repository, now - _KEPT_SECONDS, now)
+                log = {guid: tried[guid] for guid in log if guid in tried}
         except (RightsError, NotFoundError) as error:
             self._note(repository, checked_at=now, unchecked=str(error))
             raise
-        missed, hopeless = self._missed(log, now)
-        found = self._send_again(repository, missed)
-        found = replace(found, left=found.left + hopeless)
+        # the first attempt stands for the delivery; what failed too often is the resync's
+        missed = [tried[-1] for tried in log.values() if len(tried) <= _MOST_ATTEMPTS]
+        found = self._send_again(repository, sorted(missed, key=lambda each: -each.delivered_at))
+        found = replace(found, left=found.left + len(log) - len(missed))
         noted: dict[str, Any] = {"checked_at": now, "unchecked": ""}
         if found.all:
             counts = asdict(found)
@@ -120,27 +124,20 @@ class Deliveries:
         """Change what is known of the webhook; what else became known while GitHub was asked stays."""
         self._lanes.remember(self.known(repository).but(**changes))
 
-    def _missed(self, log: Iterable[HookDelivery], now: float) -> tuple[list[HookDelivery], int]:
-        """Deliveries that neither GitHub nor the ledger knows to have come.
-
-        Returns:
-            The first attempt at each, newest first; and how many more have failed too often to be sent again.
-        """
+    def _missed(self, repository: Repository, since: float, now: float) -> dict[str, list[HookDelivery]]:
+        """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""
         attempts: dict[str, list[HookDelivery]] = {}
-        for each in log:
+        log = self._host.deliveries(repository, self._config.public_url + PATH, since)
+        for each in sorted(log, key=lambda each: -each.delivered_at):
             if each.event in EVENTS + _APP_EVENTS:
                 attempts.setdefault(each.guid, []).append(each)
-        missed = [
-            tried
+        return {
+            guid: tried
             for guid, tried in attempts.items()
             if not any(each.ok for each in tried)
-            and now - max(each.delivered_at for each in tried) >= _UNDER_WAY_SECONDS
+            and now - tried[0].delivered_at >= _UNDER_WAY_SECONDS
             and self._lanes.delivery(guid) is None
-        ]
-        found = [
-            min(tried, key=lambda each: each.delivered_at) for tried in missed if len(tried) <= _MOST_ATTEMPTS
-        ]
-        return sorted(found, key=lambda each: -each.delivered_at), len(missed) - len(found)
+        }
 
     def _send_again(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
         redelivered = superseded = 0

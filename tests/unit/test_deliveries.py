@@ -1,6 +1,7 @@
 """What GitHub could not deliver: what is sent again, what is not, and what is told of it."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,25 @@ def test_what_fails_again_and_again_is_left_to_the_resync(world: World) -> None:
 
     assert world.deployer.deliveries.check(HELLO) == Missed(left=1)
     assert sent_again(world) == []
+
+
+def test_what_fails_at_each_look_is_sent_again_five_times_and_then_told_of_once(world: World) -> None:
+    miss(world, "hopeless", HOUR)
+    looks = []
+    for _ in range(20):
+        looks.append(world.deployer.deliveries.check(HELLO))
+        hours_pass(world, 6)
+
+    assert looks == [Missed(redelivered=1)] * 5 + [Missed(left=1)] + [Missed()] * 14
+
+
+def hours_pass(world: World, hours: float) -> None:
+    world.host.log[:] = [
+        (owner, replace(each, delivered_at=each.delivered_at - hours * HOUR), payload)
+        for owner, each, payload in world.host.log
+    ]
+    known = world.known(HELLO)
+    world.lanes.remember(known.but(checked_at=known.checked_at - hours * HOUR))
 
 
 def test_of_too_many_the_rest_is_left_to_the_resync(world: World) -> None:
