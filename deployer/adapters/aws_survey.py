@@ -10,10 +10,12 @@ Keys, behind the prefix `deployer:aws:{account:region}`:
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from deployer.adapters.aws_shared import Shared, prefix
+from deployer.adapters.redis_client import claimed
 from deployer.ports import Room
 
 _FEW = 2  # so many may ask AWS themselves, whatever a look costs
@@ -58,15 +60,12 @@ class Survey:
             return self._told(name, found)
         if waiting <= max(pages, _FEW):
             return False
-        if self._shared.ask(
-            lambda r: r.set(self._key("looking"), 1, nx=True, px=int(_LOOKING_SECONDS * 1000))
-        ):
-            try:
+        with ExitStack() as held:
+            key = self._key("looking")
+            if self._shared.ask(lambda r: held.enter_context(claimed(r, key, _LOOKING_SECONDS))):
                 look()
-            finally:
-                self._shared.ask(lambda r: r.delete(self._key("looking")))
-        else:
-            self._await_look()
+            else:
+                self._await_look()
         began, _, _, found = self._asked(name)
         return began > since and self._told(name, found)
 

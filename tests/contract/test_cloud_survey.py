@@ -13,6 +13,7 @@ from cloud_kit import SandboxKit, cloud, named, settled, small
 
 from deployer.adapters import aws_survey
 from deployer.adapters.aws import AwsCloud
+from deployer.adapters.aws_shared import Shared
 from deployer.errors import QuotaError
 
 PREFIX = "deployer:aws:{own:us-east-1}"
@@ -106,6 +107,18 @@ def test_a_look_that_its_maker_left_undone_holds_nobody_for_long(
     client.set(f"{PREFIX}:looking", 1)
 
     assert not asked.still_busy(busy[0], time.time())
+
+
+def test_a_look_that_took_too_long_ends_nobody_elses_claim(client: Any) -> None:
+    client.zadd(f"{PREFIX}:waiting", {f"one-{number}": time.time() for number in range(WAITING)})
+
+    def look() -> None:
+        assert client.exists(f"{PREFIX}:looking")
+        client.set(f"{PREFIX}:looking", "another")  # it ran out, and another makes a look now
+
+    aws_survey.Survey(Shared(client), "own", "us-east-1").busy("one-0", time.time(), look)
+
+    assert client.get(f"{PREFIX}:looking") == "another"
 
 
 def test_an_old_look_is_none_whatever_is_asked_for(asked: AwsCloud, busy: list[str], client: Any) -> None:
