@@ -4,6 +4,8 @@ Nothing in it may reach a real account. So the settings that name other systems 
 is where a real installation has them, and AWS's own variables are replaced as a whole.
 """
 
+import http.client
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,6 +130,22 @@ def make_bucket(name: str) -> bool:
     except BotoCoreError:
         return False
     return True
+
+
+def make_sample(port: int) -> bool:
+    """Have the simulated GitHub make the sample if it is missing; whether it is there now.
+
+    Its first push is announced like any other, so the web must be there to hear of it.
+    """
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        body = json.dumps({"full_name": SAMPLE, "sample": True})
+        connection.request("POST", "/_sandbox/repositories", body, {"Content-Type": "application/json"})
+        return connection.getresponse().status in {200, 201}
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def make_resyncs_due(config: Config) -> bool:

@@ -52,16 +52,23 @@ def run(*, sandbox: bool) -> int:
     _write_env(data / "env", made)
     if sandbox:
         programs += _simulators(config, made, data)
-    programs += _product(config)
+    programs += _product(config, made)
     supervisor = Supervisor(programs)
     return supervisor.run(lambda: supervisor.write(_banner(config, made, data)))
 
 
-def _product(config: Config) -> list[Program]:
+def _product(config: Config, made: Mapping[str, str]) -> list[Program]:
     drain = config.drain_seconds + _MARGIN
     answers = _answers(_local(config), config.web_port, "/readyz")
+    github = int(made.get("DEPLOYER_SANDBOX_GITHUB_PORT", 0))
     return [
-        Program("web", web_command(config), _PRODUCT, drain, answers),
+        Program(
+            "web",
+            web_command(config),
+            _PRODUCT,
+            drain,
+            ready=lambda: answers() and (not github or sandboxed.make_sample(github)),
+        ),
         Program("worker", worker_command(config), _PRODUCT, drain),
         Program("scheduler", scheduler_command(), _PRODUCT, drain),
     ]
@@ -81,6 +88,7 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
                     "sandbox.github",
                     f"--port={github}",
                     f"--data-dir={data / 'github'}",
+                    "--no-sample",  # it is made when somebody listens
                 ),
                 f"--webhook-url={web}/webhooks/github",
                 f"--webhook-secret={config.webhook_secrets[0]}",
