@@ -225,14 +225,15 @@ def _integer(text: str, read: Callable[[], Any]) -> Any:
 
 
 def _number(loader: Any, node: yaml.Node) -> Any:
+    text = loader.construct_scalar(node)  # which refuses a mapping or list that is tagged so
     # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
-    if isinstance(node, yaml.ScalarNode) and ":" in node.value:
-        return node.value
+    if ":" in text:
+        return text
     if node.tag == _FLOAT:
         return loader.construct_yaml_float(node)
-    if _LEADING_ZERO.fullmatch(node.value):  # an account's id is no octal number
-        return node.value
-    return _integer(node.value, lambda: loader.construct_yaml_int(node))
+    if _LEADING_ZERO.fullmatch(text):  # an account's id is no octal number
+        return text
+    return _integer(text, lambda: loader.construct_yaml_int(node))
 
 
 _TemplateLoader.add_multi_constructor("!", _long_form)

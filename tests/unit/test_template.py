@@ -102,6 +102,8 @@ def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
         ("a.yml", b"a: 1\nb: \xff", 2, "not UTF-8 text (byte 8)"),
         ("a.yml", b"- a", 1, "it is not a mapping"),
         ("a.yml", b"a: &b 1\nc: *b", None, "aliases are not supported"),
+        ("a.yml", b"a: 1\nb: !!int {c: 1}", 2, "not YAML: expected a scalar node, but found mapping"),
+        ("a.yml", b"a: 1\nb: !!float [1]", 2, "not YAML: expected a scalar node, but found sequence"),
     ],
 )
 def test_what_cannot_be_read_says_where(name: str, content: bytes, line: int | None, text: str) -> None:
