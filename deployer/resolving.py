@@ -298,7 +298,7 @@ class Resolver:
             return [value]
         if isinstance(value, dict) and len(value) == 1:
             ((name, given),) = value.items()
-            if name == "Ref" and given in self._lists:
+            if name == "Ref" and isinstance(given, str) and given in self._lists:
                 return [text.split(",") for text in self._values[given]]
             if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
                 return [items for each in self._branches(given) for items in self._items(each)]

@@ -111,7 +111,7 @@ class _Look:
         self._own = {
             text
             for _, each in self._resources
-            if each.get("Type") in _BOUNDED
+            if str(each.get("Type")) in _BOUNDED
             for text in resolver.name(each)
             if UNKNOWN not in text
         }
