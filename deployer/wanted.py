@@ -308,6 +308,9 @@ class Wanted:
         if work.cause in {Cause.PUSH, Cause.DELETION}:
             expected = None if work.cause == Cause.DELETION else work.after
             before, since = work.before, work.accepted_at
+            # a ref that was deleted since comes from nowhere
+            if not 0 < work.pushed_at < run.record.pushed_at:
+                before = f"{before},{run.record.moved_to}"
         else:
             expected, before, since = "", run.record.moved_from, run.record.moved_at
         stale = live is not None and live in before.split(",") and live != expected

@@ -116,6 +116,24 @@ def test_a_stale_read_after_a_push_is_waited_out(world: World) -> None:
     assert [commit for commit, _ in world.built(environment(X))] == [sha(1), sha(2)]
 
 
+@pytest.mark.parametrize("ref", [X, V1])
+def test_a_stale_read_after_a_ref_was_deleted_and_pushed_again_is_waited_out(world: World, ref: str) -> None:
+    world.push(MAIN, sha(9))
+    world.push(ref, sha(1))
+    world.run()
+    world.remove(ref, sha(1))
+    world.run()
+    world.host.push(HELLO, ref, sha(1))
+    world.host.lag(HELLO, ref)
+    delivery = world.push(ref, sha(2))
+    world.tasks()
+    assert world.outcome(delivery)[0] == "queued"
+    world.host.catch_up()
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(ref))[-1] == (sha(2), "succeeded")
+
+
 def test_a_stale_read_of_a_new_branch_does_not_delete(world: World) -> None:
     world.host.create(HELLO)
     world.host.lag(HELLO, X)
