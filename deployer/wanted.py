@@ -303,7 +303,8 @@ class Wanted:
 
     def _refuse_stale(self, run: Run, head: Head | None) -> None:
         """Come back later if GitHub's API still tells where the ref was before the push that brought us here."""
-        work, now = run.work, self._clock()
+        # by Redis's clock, as when the push came: a worker whose own is ahead must not give up waiting
+        work, now = run.work, run.work.began_at or self._clock()
         live = head.object if head else None
         if work.cause in {Cause.PUSH, Cause.DELETION}:
             expected = None if work.cause == Cause.DELETION else work.after

@@ -116,6 +116,25 @@ def test_a_stale_read_after_a_push_is_waited_out(world: World) -> None:
     assert [commit for commit, _ in world.built(environment(X))] == [sha(1), sha(2)]
 
 
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_how_long_a_stale_read_is_waited_out_is_no_matter_of_a_worker_s_clock(ahead: float) -> None:
+    class Apart(World):
+        def _now(self) -> float:
+            return super()._now() + ahead
+
+    world = Apart()
+    world.push(X, sha(1))
+    world.run()
+    world.host.lag(HELLO, X)
+    delivery = world.push(X, sha(2), sha(1))
+    world.tasks()
+    assert world.outcome(delivery)[0] == "queued"
+    world.step()
+    world.step()
+    world.tasks()
+    assert world.outcome(delivery)[0] == "deployed", "after half a minute it is believed"
+
+
 @pytest.mark.parametrize("ref", [X, V1])
 def test_a_stale_read_after_a_ref_was_deleted_and_pushed_again_is_waited_out(world: World, ref: str) -> None:
     world.push(MAIN, sha(9))
