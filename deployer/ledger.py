@@ -106,6 +106,8 @@ class Work(_Value):
         pushed_at: when GitHub took the push (epoch seconds), 0 where that is not known.
         repository_id: of which repository the delivery was, by GitHub's number; 0 where that is not known.
         replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
+        passed: of production, the pushes of other tags whose place this work took, one a line: when GitHub took it, a
+            space and its ref; `passed_tags` reads them.
         sha: the commit that this goal deploys, once known.
         attempts: how often it was handed out and not snoozed.
         began_at: when the last attempt began (epoch seconds).
@@ -139,6 +141,7 @@ class Work(_Value):
     repository_id: int = 0
     replaced_after: str = ""
     replaced_at: float = 0
+    passed: str = ""
     accepted_at: float = 0
     attempts: int = 0
     polls: int = 0
@@ -167,6 +170,12 @@ class Work(_Value):
     def failed_attempts(self) -> list[Attempt]:
         """The attempts that ended badly, oldest first; of many only the newest."""
         return [Attempt.from_line(line) for line in self.tries.split("\n") if line]
+
+    @property
+    def passed_tags(self) -> list[tuple[float, str]]:
+        """The tags whose place it took and when GitHub took each, the latest first."""
+        pairs = (line.partition(" ") for line in self.passed.split("\n") if line)
+        return sorted(((float(at), ref) for at, _, ref in pairs), reverse=True)
 
 
 @dataclass(frozen=True, slots=True)

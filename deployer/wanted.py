@@ -13,7 +13,7 @@ from deployer.environments import Kind
 from deployer.errors import NotFoundError, PermanentError
 from deployer.executions import Executions
 from deployer.ledger import Cause, Outcome
-from deployer.ports import Facts, Head, Host, Snooze
+from deployer.ports import Done, Facts, Head, Host, Snooze
 from deployer.preferences import Patterns, read_preferences
 from deployer.refs import Ref, skip_reason
 from deployer.reporting import Reporter
@@ -172,9 +172,28 @@ class Wanted:
             raise Settled(run.done(Outcome.SKIPPED, f"{work.ref} was deleted; production stays as it is"))
         if work.cause == Cause.RESYNC and not run.record.commit:
             self._adopt_production(run)
+        if work.cause == Cause.PUSH:
+            self._ask_for(run, work.ref, *(ref for _, ref in work.passed_tags))
         if work.pushed_at and work.pushed_at < run.record.pushed_at:
             raise Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {work.ref}"))
-        name = work.ref or run.record.ref
+        while True:
+            record = run.record
+            try:
+                return self._wants_tag(run, run.work.ref or record.ref)
+            except Settled as settled:
+                if run.work.cause != Cause.PUSH or not isinstance(settled.verdict, Done):
+                    raise
+                # it took the place of other tags in the lane, and is not deployed itself
+                left = [(at, ref) for at, ref in run.work.passed_tags if not 0 < at < record.pushed_at]
+                if not left:
+                    raise
+                (at, ref), *others = left
+                passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
+                run.work = run.work.but(ref=ref, pushed_at=at, passed=passed, before="", after="")
+                run.record = record.but(asked_tags=run.record.asked_tags)
+
+    def _wants_tag(self, run: Run, name: str) -> bool:
+        work = run.work
         if not name:
             raise Settled(
                 run.done(Outcome.SKIPPED, "no tag is known for production; push one, or redeploy a tag")
@@ -237,8 +256,8 @@ class Wanted:
 
     def _take(self, run: Run, ref: Ref, head: Head) -> None:
         work = run.work
-        if ref.is_tag and ref.name not in run.record.asked_tags:
-            run.record = run.record.but(asked_tags=[*run.record.asked_tags, ref.name][-_ASKED_TAGS:])
+        if ref.is_tag:
+            self._ask_for(run, ref.name)
         sha = work.sha if work.cause == Cause.REDEPLOY and work.sha else head.sha
         if work.cause != Cause.REDEPLOY and (reason := skip_reason(ref, head.message)):
             if run.wakes and run.record.commit:
@@ -273,6 +292,14 @@ class Wanted:
                 moved_at=work.accepted_at,
                 pushed_at=work.pushed_at,
             )
+
+    @staticmethod
+    def _ask_for(run: Run, *tags: str) -> None:
+        """Note which tags production was asked for, though another's push took their place: none was missed."""
+        known = run.record.asked_tags
+        new = [tag for tag in dict.fromkeys(reversed(tags)) if tag not in known]
+        if new:
+            run.record = run.record.but(asked_tags=[*known, *new][-_ASKED_TAGS:])
 
     def _unwanted(self, run: Run, ref: Ref, sha: str) -> str:
         """Why the repository does not want this commit deployed, asked before the record says that it is."""

@@ -21,7 +21,7 @@ local queue, later = P .. ':queue', P .. ':later'
 local items, snoozed, state = P .. ':items', P .. ':snoozed', P .. ':state'
 local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
-local TRIES_LIMIT, ERROR_LIMIT = 20, 300
+local TRIES_LIMIT, PASSED_LIMIT, ERROR_LIMIT = 20, 20, 300
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
 -- fields of work that count what its goal has cost so far
@@ -62,6 +62,19 @@ end
 -- `work` bears the calls of both: what was spent on the one that goes was spent on the way to the one that stays
 local function charge(work, one, other)
   for _, name in ipairs(CALLS) do work[name] = (one[name] or 0) + (other[name] or 0) end
+end
+
+-- all tags share one environment: note on what stays which others were pushed, as it may not be deployed itself
+local function pass(stays, goes)
+  if stays.environment ~= 'production' then return end
+  local mine = goes.cause == 'push' and string.format('%.0f %s', goes.pushed_at or 0, goes.ref) or ''
+  local lines, seen = {}, {}
+  for line in string.gmatch((stays.passed or '') .. '\n' .. mine .. '\n' .. (goes.passed or ''), '[^\n]+') do
+    local ref = string.match(line, ' (.*)')
+    if ref ~= stays.ref and not seen[ref] and #lines < PASSED_LIMIT then lines[#lines + 1] = line end
+    seen[ref] = true
+  end
+  stays.passed = table.concat(lines, '\n')
 end
 
 -- more than a resync of all wants it, or its turn was taken
@@ -106,6 +119,7 @@ end
 local function merged(older, newer, ttl)
   local stays = one_of(older, newer, ttl)
   charge(stays, older, newer)
+  pass(stays, stays == older and newer or older)
   return stays
 end
 
@@ -247,6 +261,7 @@ function ops.accept(text, delivery, event, ttl, grace)
       C('HDEL', P .. ':dead', letter)
       local died = cjson.decode(cjson.decode(dead).work)
       charge(work, work, died)
+      pass(work, died)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       close(died, 'superseded', 'replaced by ' .. delivery, ttl)
     end

@@ -126,7 +126,7 @@ class Lane:
                 self.counters["delivery:duplicate"] += 1
                 return "duplicate", known.outcome, None
             if known and letter:
-                entry = _charged(entry, entry, letter.work)
+                entry = _passing(_charged(entry, entry, letter.work), letter.work)
                 del self.letters[known.letter]
                 others = [each for each in letter.work.waiting_deliveries() if each != delivery]
                 self._close(others, "superseded", f"replaced by {delivery}")
@@ -274,7 +274,7 @@ class Lane:
         # out of order
         if older.cause == newer.cause == Cause.PUSH and 0 < newer.pushed_at < older.pushed_at:
             self._supersede(now, newer, older)
-            return older.but(before=f"{older.before},{newer.before}"[:400])
+            return _passing(older, newer).but(before=f"{older.before},{newer.before}"[:400])
         # an event gives way
         if older.cause == Cause.EVENT != newer.cause:
             rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
@@ -282,7 +282,7 @@ class Lane:
         # superseding
         if newer.cause in REPLACES:
             self._supersede(now, older, newer)
-            newer = newer.but(before=f"{newer.before},{older.before}"[:400])
+            newer = _passing(newer, older).but(before=f"{newer.before},{older.before}"[:400])
             if newer.replaced_at:
                 return newer
             if older.cause == Cause.PUSH:
@@ -439,6 +439,16 @@ def entry_of(work: Work) -> Entry:
 def _charged(stays: Entry, one: Entry, other: Entry) -> Any:
     """With the calls of both: what was spent on the one that goes was spent on the way to the one that stays."""
     return stays.but(**{name: getattr(one, name) + getattr(other, name) for name in CALLS})
+
+
+def _passing(stays: Entry, goes: Entry) -> Any:
+    """With the other tags whose place it takes, each once."""
+    if stays.environment != "production":
+        return stays
+    mine = [f"{goes.pushed_at:.0f} {goes.ref}"] if goes.cause == Cause.PUSH else []
+    lines = [*stays.passed.splitlines(), *mine, *goes.passed.splitlines()]
+    found = {ref: at for at, ref in (line.split(" ", 1) for line in reversed(lines)) if ref != stays.ref}
+    return stays.but(passed="\n".join(f"{found[ref]} {ref}" for ref in list(found)[::-1][:20]))
 
 
 def _joined(stays: Entry, joins: Entry) -> Any:

@@ -25,7 +25,7 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Again, Dead, Done, Lanes, Retry, Snooze
+from deployer.ports import Accepted, Again, Dead, Done, Lanes, Retry, Snooze
 from deployer.refs import Ref
 
 HELLO = Repository.parse("acme/hello")
@@ -559,6 +559,20 @@ def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> Non
     push(lanes, "d3", cause=Cause.DELETION)
     dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 5))
     assert begin(lanes, dispatch).replaced_after == "2"
+
+
+def test_tags_whose_place_another_took_are_remembered(lanes: RedisLanes) -> None:
+    def tag(number: int, cause: Cause = Cause.PUSH) -> Accepted:
+        work = Work("production", cause=cause, ref=f"refs/tags/v{number}", pushed_at=number)
+        return lanes.accept(HELLO, work, f"t{number}-{cause}", "push")
+
+    dispatch = tag(2).dispatch
+    for number in (4, 1, 3, 4):
+        tag(number)
+    tag(2, Cause.DELETION)
+    found = begin(lanes, dispatch)
+    assert found.ref == "refs/tags/v4"
+    assert found.passed_tags == [(3, "refs/tags/v3"), (2, "refs/tags/v2"), (1, "refs/tags/v1")]
 
 
 def test_a_resync_that_takes_an_events_place_rests_as_it_did(lanes: RedisLanes) -> None:

@@ -55,7 +55,7 @@ LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
 # the fields of work that the model knows
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
-    "replaced_after", "replaced_at", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
+    "replaced_after", "replaced_at", "passed", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
     "last_error", "not_before", "began_at", "tries", "looked_at", "turned", *CALLS,
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
@@ -124,7 +124,7 @@ class LaneMachine(RuleBasedStateMachine):
     )
     def accept_push(self, environment: str, cause: Cause, pushed_at: int) -> Any:
         n = self.number()
-        ref = "refs/tags/v1" if environment == PRODUCTION else environment.partition(":")[2]
+        ref = f"refs/tags/v{n % 3}" if environment == PRODUCTION else environment.partition(":")[2]
         pushed = pushed_at if cause == Cause.PUSH else 0
         work = Work(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed)
         return self.accept_both(work, f"d.{n}", "push")

@@ -104,6 +104,70 @@ def test_tags_delivered_out_of_order_end_at_the_one_pushed_last(live: World) -> 
     assert live.outcome("v2 again")[0] == "deployed"
 
 
+@pytest.mark.parametrize("order", ["in order", "waiting", "late"])
+def test_a_tag_that_another_overtook_was_not_missed(live: World, order: str) -> None:
+    live.deployer.intake.resync(HELLO)
+    live.run()
+    pushes = {}
+    for number, (ref, at) in enumerate(
+        ((V2, 3000), ("refs/tags/back", 2000)), start=2
+    ):  # the former is of a newer commit
+        live.host.push(HELLO, ref, sha(number), files={"pipeline.yml": TEMPLATE}, at=at)
+        pushes[ref] = Push(
+            ref[10:], HELLO, Ref.parse(ref), ZERO_SHA, sha(number), "main", pushed_at=5000 + number
+        )
+    for push in pushes.values() if order == "in order" else reversed(pushes.values()):
+        live.deployer.intake.github(push)
+        if order == "late":
+            live.run()
+    live.run()
+    assert live.outcome("v2")[0] == "superseded"
+    live.deployer.intake.resync(HELLO)
+    live.run()
+    assert built(live, PRODUCTION) == [sha(1), sha(3)]
+
+
+CHOICE = {"pipeline.yml": TEMPLATE, "deployer.yml": "tags: v*"}
+
+
+def push_tags(world: World, *names: str) -> None:
+    """One after the other, each of a commit of its number and taken at that second."""
+    for name in names:
+        number = int(name[-1])
+        world.host.push(HELLO, f"refs/tags/{name}", sha(number), files=CHOICE)
+    for name in names:
+        ref, number = Ref.parse(f"refs/tags/{name}"), int(name[-1])
+        world.deployer.intake.github(Push(name, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=number))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_tag_that_is_not_chosen_gives_way_to_the_one_whose_place_it_took(
+    world: World, *, first: bool
+) -> None:
+    world.push(MAIN, sha(9))
+    if not first:
+        push_tags(world, "v1")
+    world.run()
+    push_tags(world, "v3", "v2", "sdk-v4", "docs-v5")
+    world.run()
+    assert built(world, PRODUCTION)[-1] == sha(3)
+    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert world.outcome("docs-v5")[0] == "deployed"
+    push_tags(world, "sdk-v6")
+    world.run()
+    assert world.outcome("sdk-v6") == ("skipped", "sdk-v6 is not among the tags of deploy/deployer.yml")
+
+
+def test_a_tag_that_gives_way_moves_nothing_backwards(world: World) -> None:
+    world.push(MAIN, sha(9))
+    push_tags(world, "v3")
+    world.run()
+    push_tags(world, "sdk-v4", "v2")
+    world.run()
+    assert world.outcome("sdk-v4")[0] == "skipped"
+    assert world.record(PRODUCTION).commit == sha(3)
+
+
 # --- dead letters
 
 
