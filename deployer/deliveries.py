@@ -17,6 +17,7 @@ from deployer.errors import DeployerError, NotFoundError, PayloadError, Permanen
 from deployer.events import Push, parse_github
 from deployer.ledger import DeliveryRecord, Outcome, RepositoryRecord
 from deployer.ports import HookDelivery, Host, Lanes
+from deployer.refs import skip_reason
 
 _log = logging.getLogger(__name__)
 PATH = "/webhooks/github"
@@ -171,7 +172,12 @@ class Deliveries:
         return found if isinstance(found, Push) else None
 
     def _overtaken(self, push: Push, newest: dict[tuple[str, str], float]) -> bool:
-        """Whether a later push to the same environment is known, or was found to be missed as well."""
+        """Whether a later push to the same environment is known, or was found to be missed as well.
+
+        Which of several tags production wants, the lane finds out; and who asks to be skipped takes no other's place.
+        """
+        if push.ref.is_tag or (not push.deleted and skip_reason(push.ref, push.message)):
+            return False
         environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
         record = self._lanes.environment(environment)
         key = push.repository.key, environment.key

@@ -84,6 +84,20 @@ def test_a_push_that_a_later_one_overtook_is_not_sent_again(world: World) -> Non
     assert world.outcome("lost")[0] == "superseded"
 
 
+def test_a_push_that_asks_to_be_skipped_overtakes_none(world: World) -> None:
+    miss(world, "wanted", 3 * HOUR)
+    miss(world, "skipped", 2 * HOUR, head_commit={"message": "notes [skip ci]"})
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+
+
+def test_a_deleted_tag_overtakes_no_other(world: World) -> None:
+    miss(world, "v1", 3 * HOUR, ref="refs/tags/v1")
+    miss(world, "v0-deleted", 2 * HOUR, ref="refs/tags/v0", after=ZERO_SHA)
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+
+
 def test_what_fails_again_and_again_is_left_to_the_resync(world: World) -> None:
     for ago in range(6, 0, -1):
         miss(world, "hopeless", ago * HOUR)
