@@ -208,7 +208,7 @@ class EnvironmentRecord(_Value):
         applications: names of the stacks that its pipeline deploys, kept for the teardown.
         moved_from, moved_to: where the ref stood before and after the last push, and `moved_at` (epoch seconds)
             when it came: they guard against a stale read.
-        pushed_at: when GitHub took the last push that was wanted here, in epoch seconds.
+        pushed_at: when GitHub took the last push that was wanted here, in epoch seconds; 0 where that is not known.
         region: where its stack is; once chosen it stays.
         failure: why its stack could not be made or changed: `resource`, `type`, `reason`, `url`, `file`, `line`.
         receipt: what the last teardown removed and retained; see `deployer.teardown`.

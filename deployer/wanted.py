@@ -27,6 +27,7 @@ from deployer.times import duration_text
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
+_LATE_SECONDS = 60  # GitHub delivers within some; what was sent again may be days old
 _ASKED_TAGS = 100  # that a record keeps
 _LOOKED_AT_TAGS = 5  # the latest: each is a call or two
 
@@ -203,12 +204,40 @@ class Wanted:
         self._refuse_stale(run, head)
         if head is None:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
+        if work.cause == Cause.PUSH and run.record.ref != name:
+            self._refuse_late(run, ref, head)
         if work.cause == Cause.RESYNC and run.record.ref and run.record.ref != name:
             self._refuse_backwards(run, ref, head)
         if work.cause == Cause.RESYNC and not work.polls:
             self._refuse_behind(run, ref, head)
+        moves = work.cause == Cause.RESYNC and run.record.ref != name
         self._take(run, ref, head)
+        if moves:
+            run.record = run.record.but(pushed_at=0)  # it was pushed some day, and nobody told when
         return True
+
+    def _refuse_late(self, run: Run, ref: Ref, head: Head) -> None:
+        """Leave production as it is if nobody knows when its tag was pushed, and one that comes late may be the older.
+
+        So it is where the ledger was lost, or where a resync found the tag that it runs.
+        """
+        work, record = run.work, run.record
+        if record.pushed_at or not 0 < work.pushed_at < work.accepted_at - _LATE_SECONDS:
+            return
+        if all(each.automatic for each in run.cloud.executions(run.name)):
+            return  # nothing was deployed there yet
+        if record.ref:
+            current = self._host.head(run.repository, Ref.parse(record.ref))
+            newer, at = record.ref, current.at if current else 0
+        else:  # what runs is not known yet: any tag may
+            facts = self._host.facts(run.repository)
+            others = {each.name: at for each, at in (facts.made if facts else {}).items() if each != ref}
+            newer, at = max(others.items(), key=lambda item: item[1], default=("what runs", 0))
+        if not 0 < at < head.at:
+            reason = f"{ref} was delivered late, and is not known to be newer than {newer}; redeploy it"
+            # nothing is written of a production that was not known: a resync is to learn what runs
+            kept = record if record.commit else None
+            raise Settled(Done(str(Outcome.SKIPPED), f"{reason} if that is wanted", kept))
 
     def _refuse_backwards(self, run: Run, ref: Ref, head: Head) -> None:
         """Leave production as it is unless a tag that no webhook told of is newer than its own."""

@@ -331,6 +331,45 @@ def test_a_wipe_does_not_move_production(live: World) -> None:
     assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
 
 
+@pytest.mark.parametrize("lost", ["the ledger", "the ledger just now", "a webhook"])
+def test_a_tag_that_is_delivered_late_moves_production_forwards_only(world: World, lost: str) -> None:
+    def tag(number: int) -> None:
+        files = {"pipeline.yml": TEMPLATE}
+        world.host.push(HELLO, f"refs/tags/v{number}", sha(number), files=files, at=1000.0 * number)
+
+    def deliver(number: int, ago: float) -> str:
+        ref, at = Ref.parse(f"refs/tags/v{number}"), world._now() - ago
+        delivery = f"v{number} {ago}"
+        push = Push(delivery, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=at)
+        world.deployer.intake.github(push)
+        return delivery
+
+    world.push(MAIN, sha(9))
+    tag(1)
+    deliver(1, 0)
+    world.run()
+    world.resync(HELLO)
+    tag(2)
+    tag(3)
+    if lost != "a webhook":
+        deliver(3, 0)
+        world.run()
+        world.forget()
+    if lost != "the ledger just now":
+        world.resync(HELLO)
+    assert built(world, PRODUCTION)[-1] == sha(3)
+    late = deliver(2, 3600)
+    world.run()
+    assert world.outcome(late)[0] == "skipped"
+    world.resync(HELLO)
+    assert built(world, PRODUCTION)[-1] == world.record(PRODUCTION).commit == sha(3)
+    tag(4)
+    late = deliver(4, 3600)
+    world.run()
+    assert world.outcome(late)[0] == "deployed"
+    assert built(world, PRODUCTION)[-1] == sha(4)
+
+
 def test_a_wipe_starts_nothing_that_a_person_stopped(live: World) -> None:
     live.cloud.pipelines[PRODUCTION.stack_name][-1].status = "stopped"
     live.cloud.pipelines[STAGING.stack_name][-1].status = "stopped"
