@@ -259,7 +259,7 @@ class Wanted:
         raise Settled(self._reporter.failed(run, f"{reason} if that is wanted"))
 
     def _adopt_production(self, run: Run) -> None:
-        """Learn what production runs after the ledger was lost. It is never moved, nor started: only followed."""
+        """Learn what production runs after the ledger was lost. What deployer started is only followed."""
         stack = run.cloud.stack(run.name)
         if stack is None or not run.environment.owns(stack.tags):
             return
@@ -271,6 +271,8 @@ class Wanted:
             region=run.cloud.region, stack_arn=stack.arn, applied=applied(stack), drift=""
         )
         newest = next(iter(run.cloud.executions(run.name)), None)
+        if run.work.ref and (newest is None or newest.automatic):
+            return  # nothing but what AWS starts by itself, at the default branch's head: its tag tells better
         if newest is None or not newest.sha:
             raise Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
         facts = self._host.facts(run.repository)

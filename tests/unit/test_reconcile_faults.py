@@ -370,6 +370,25 @@ def test_a_tag_that_is_delivered_late_moves_production_forwards_only(world: Worl
     assert built(world, PRODUCTION)[-1] == sha(4)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 10])
+def test_a_wipe_while_production_is_made_leaves_it_not_at_the_default_branch(
+    world: World, steps: int
+) -> None:
+    world.push(MAIN, sha(9))
+    world.run()
+    world.push(V1, sha(1))
+    world.tasks()
+    assert world.cloud.stack(PRODUCTION.stack_name)
+    world.forget()
+    world.sent.clear()
+    for _ in range(steps):
+        world.cloud.advance()
+    world.resync(HELLO)
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (V1, sha(1), "deployed")
+    assert world.built(PRODUCTION)[-1] == (sha(1), "succeeded")
+
+
 def test_a_wipe_starts_nothing_that_a_person_stopped(live: World) -> None:
     live.cloud.pipelines[PRODUCTION.stack_name][-1].status = "stopped"
     live.cloud.pipelines[STAGING.stack_name][-1].status = "stopped"
