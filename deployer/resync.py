@@ -221,9 +221,9 @@ def _branch(
     stack: Stack | None,
     listed_at: float,
 ) -> Planned | None:
-    settled = record is not None and (
-        (record.commit == live and record.outcome in _SETTLED) or record.held_at == live
-    )
+    ended = record is not None and record.commit == live and record.outcome in _SETTLED
+    # another default branch may be at the very commit of the former one
+    settled = record is not None and ((ended and record.ref in {"", ref.name}) or record.held_at == live)
     if settled and record:
         if record.updated_at > listed_at:
             return None  # what the listing shows of it may be older than its end

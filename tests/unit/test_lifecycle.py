@@ -307,6 +307,17 @@ def test_another_default_branch_is_staging_and_has_no_development_any_more(world
     assert world.standing(HELLO) == {former, STAGING, PRODUCTION}
 
 
+def test_staging_moves_to_a_default_branch_that_is_at_the_same_commit(world: World) -> None:
+    world.push(BRANCH, sha(2), sha(1))
+    world.run()
+    world.host.create(HELLO, default_branch="x")
+    world.tell("repository edited", HELLO)
+
+    assert world.record(STAGING).ref == BRANCH
+    assert DEV not in world.standing(HELLO)
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
 def test_development_stays_while_staging_has_not_moved(world: World) -> None:
     world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": "Resources: {}"})  # no pipeline in it
     world.host.create(HELLO, default_branch="x")
