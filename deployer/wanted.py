@@ -74,9 +74,7 @@ class Wanted:
             return True  # ordered already; a newer push has its own place in the lane
         if environment.kind is Kind.PRODUCTION:
             return self._wants_production(run)
-        ref = environment.branch or Ref.of_branch(
-            work.default_branch or self._host.default_branch(run.repository)
-        )
+        ref = environment.branch or Ref.of_branch(self._default_branch(run))
         head = self._host.head(run.repository, ref)
         self._refuse_stale(run, head)
         if head is None:
@@ -89,6 +87,13 @@ class Wanted:
             return False
         self._take(run, ref, head)
         return True
+
+    def _default_branch(self, run: Run) -> str:
+        """Which branch staging is of: a push that comes late tells of a former one."""
+        told = run.work.default_branch
+        if told and self._repositories.known(run.repository).default_branch in {"", told}:
+            return told
+        return self._host.default_branch(run.repository)
 
     def note_drift(self, run: Run, stack: Stack | None) -> None:
         """Tell of what someone else changed in the stack; who only looks leaves it so.

@@ -318,6 +318,20 @@ def test_staging_moves_to_a_default_branch_that_is_at_the_same_commit(world: Wor
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
+def test_a_push_from_before_another_default_branch_does_not_move_staging_back(world: World) -> None:
+    world.host.push(HELLO, MAIN, sha(4), files={"pipeline.yml": TEMPLATE})
+    world.host.create(HELLO, default_branch="x")
+    world.tell("repository edited", HELLO)
+    late = world.deliver(MAIN, sha(4), sha(2))
+    world.run()
+
+    assert world.outcome(late)[0] == "deployed"
+    assert world.record(STAGING).ref == BRANCH
+    assert [commit for commit, _ in world.built(STAGING)] == [sha(2), sha(1)]
+    former = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))
+    assert world.built(former)[-1] == (sha(4), "succeeded")
+
+
 def test_development_stays_while_staging_has_not_moved(world: World) -> None:
     world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": "Resources: {}"})  # no pipeline in it
     world.host.create(HELLO, default_branch="x")
