@@ -229,6 +229,8 @@ def _branch(
             return None  # what the listing shows of it may be older than its end
         return _settled(environment, ref, record, stack)
     if stack is None:
+        if record and record.commit == live and _was_deleted(environment, record):
+            return None
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
     if stack.phase in _MENDS:
         return Planned(environment, _MENDS[stack.phase], f"its stack is {stack.status}", ref.name)
@@ -240,6 +242,11 @@ def _branch(
     same = stack.phase is Phase.READY and stack.tags.get("deployer:commit") == live
     action = "trigger" if same else "check"
     return Planned(environment, action, f"{ref.short} is at {live[:12]}; {why}", ref.name)
+
+
+def _was_deleted(environment: Environment, record: EnvironmentRecord) -> bool:
+    """Whether a person had staging or production deleted; only a push, or a person, makes them anew."""
+    return environment.kind is not Kind.DEVELOPMENT and record.outcome == Outcome.DELETED
 
 
 def _settled(
@@ -278,6 +285,8 @@ def _production(
     if known.missed_tag:
         why = f"{known.missed_tag.short} is newer than {record.ref}, and no webhook told of it"
         return Planned(environment, "check", why, known.missed_tag.name)
+    if stack is None and _was_deleted(environment, record):
+        return None
     if not record.ref or Ref.parse(record.ref) not in known.refs or record.updated_at > known.listed_at:
         return None
     if record.outcome not in _SETTLED and not record.held_at:

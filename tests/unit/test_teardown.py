@@ -339,6 +339,22 @@ def test_production_is_deleted_by_a_person_only_and_was_protected(world: World) 
     assert world.lanes.activity(HELLO)[0].outcome == "deleted"
 
 
+@pytest.mark.parametrize("ref", ["refs/heads/main", "refs/tags/v1"])
+def test_what_a_person_had_deleted_comes_back_by_a_push_only(world: World, ref: str) -> None:
+    of = environment(ref)
+    world.push("refs/heads/main", sha(9))
+    world.push(ref, sha(2))
+    world.run()
+    world.resync(HELLO)
+    world.teardown(of)
+    world.run()
+    world.resync(HELLO)
+    assert of not in world.standing(HELLO)
+    world.push(ref.replace("v1", "v2"), sha(3))
+    world.run()
+    assert world.built(of)[-1] == (sha(3), "succeeded")
+
+
 def test_production_s_buckets_are_never_emptied(world: World) -> None:
     world.push(V1, sha(3))
     world.run()
