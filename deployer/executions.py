@@ -9,6 +9,7 @@ from deployer.ports import Done, Execution, Verdict
 from deployer.reporting import Reporter, failure_text
 from deployer.run import Run
 from deployer.stacks import Stack
+from deployer.teardown import owed, paid
 
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
@@ -42,6 +43,8 @@ class Executions:
         newest = executions[0] if executions else None
         if newest and not newest.sha:  # unless it was started here, for a commit that is known
             newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
+        if owed(run.record.receipt):
+            return run.again(Task.TRIGGER)
         if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
             # its source stage has not told the commit yet; most likely it is the one
             return self.take(run, newest.id, sha="")
@@ -56,6 +59,7 @@ class Executions:
                 run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
         run.guard()
         execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
+        run.record = run.record.but(receipt=paid(run.record.receipt))
         return self.take(run, execution_id)
 
     def take(self, run: Run, execution: str, sha: str | None = None) -> Verdict:

@@ -23,7 +23,7 @@ from deployer.repositories import Repositories
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
-from deployer.teardown import GONE, Teardown, under_way
+from deployer.teardown import GONE, Teardown, paid, under_way
 from deployer.validation import Linter
 from deployer.wanted import Wanted
 
@@ -175,7 +175,7 @@ class Reconciler:
         stack = stack or self._stack(run)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
-        if taken_back and not deleting and (ending := self._teardown.cancelled(run)):
+        if taken_back and not deleting and (ending := self._teardown.cancelled(run, stack)):
             return ending
         self._wanted.note_drift(run, stack if wanted else None)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
@@ -296,7 +296,10 @@ class Reconciler:
             run.record = run.record.but(region="")
             return self._placement.wait_for_room(run, str(error))
         run.record = run.record.but(
-            stack_arn=arn, region=run.cloud.region, teardown=release.tags.get(TEARDOWN_TAG, "")
+            stack_arn=arn,
+            region=run.cloud.region,
+            teardown=release.tags.get(TEARDOWN_TAG, ""),
+            receipt=paid(run.record.receipt),
         )
         return run.snooze(Task.SYNC)
 

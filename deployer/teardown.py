@@ -75,10 +75,11 @@ class Teardown:
             run.work = run.work.but(deletions=0)
         return self._verify(run) or self._end(run)
 
-    def cancelled(self, run: Run) -> Verdict | None:
+    def cancelled(self, run: Run, pipeline: Stack | None) -> Verdict | None:
         """See to it that a teardown that something newer replaced no longer runs; None once it does not.
 
-        What it had deleted already is gone; what is being deleted must be, before it can be made again.
+        What it had deleted already is gone; what is being deleted must be, before it can be made again. A pipeline that
+        still stands has to run once more, whatever it ran before.
         """
         arn = run.record.receipt.get("arn") or next(iter(_away(run)), "")
         stack = self._cloud(run, arn).stack(arn) if arn else None
@@ -86,7 +87,8 @@ class Teardown:
             return run.snooze(told=False)
         if stack and stack.phase is Phase.GONE:
             self._note_gone(run, stack)
-        run.record = run.record.but(receipt=self._closed(run, "cancelled"))
+        receipt = self._closed(run, "cancelled")
+        run.record = run.record.but(receipt={**receipt, "owed": True} if pipeline else receipt)
         return None
 
     # --- the plan ---
@@ -340,6 +342,16 @@ class Teardown:
 def under_way(receipt: dict[str, Any]) -> bool:
     """Whether a teardown has begun that has not ended."""
     return bool(receipt) and not receipt.get("at")
+
+
+def owed(receipt: dict[str, Any]) -> bool:
+    """Whether a teardown was cancelled, and the pipeline has not run since: what it deployed may be gone."""
+    return bool(receipt.get("owed"))
+
+
+def paid(receipt: dict[str, Any]) -> dict[str, Any]:
+    """The receipt once the pipeline runs anew."""
+    return {name: value for name, value in receipt.items() if name != "owed"}
 
 
 def _away(run: Run) -> list[str]:

@@ -237,6 +237,31 @@ def test_a_stack_that_comes_late_is_gone_after(world: World) -> None:
     assert f"stack {ENV.stack_name}-late" in removed(world)
 
 
+@pytest.mark.parametrize("back", ["by a push", "found by a resync"])
+def test_a_branch_that_is_back_at_its_commit_gets_what_was_deleted_already(world: World, back: str) -> None:
+    deletion = world.remove(X, sha(1))
+    while APP in names(world):
+        world.tasks()
+        world.step()
+    assert ENV.stack_name in names(world)
+    if back == "by a push":
+        world.push(X, sha(1))
+    else:
+        world.host.push(HELLO, X, sha(1))
+        world.cloud.fail_next(TransientError("away"), method="stack", times=3)
+        while world.outcome(deletion)[0] == "queued":
+            world.step()
+            world.tasks()
+        assert world.outcome(deletion)[0] == "dead-lettered"
+        world.deployer.intake.resync(HELLO)
+    world.run()
+    assert {APP, OTHER, ENV.stack_name} <= names(world)
+    assert world.built(ENV) == [(sha(1), "succeeded"), (sha(1), "succeeded")]
+    assert world.record(ENV).outcome == "deployed"
+    world.resync(HELLO)
+    assert len(world.built(ENV)) == 2
+
+
 def test_a_push_during_the_teardown_waits_for_what_is_being_deleted(world: World) -> None:
     world.remove(X, sha(1))
     world.tasks()
