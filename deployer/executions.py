@@ -39,12 +39,15 @@ class Executions:
         )
         if run.work.created or run.work.updated or run.work.recovered or not run.record.applied:
             run.record = run.record.but(applied=applied(stack), drift="")
+        if owed(run.record.receipt):
+            return run.again(Task.TRIGGER)
         executions = run.cloud.executions(run.name)
+        begun, listed = run.record.execution, {each.id for each in executions}
+        if begun not in listed and run.record.open.get(begun, {}).get("sha") == run.work.sha:
+            return self.take(run, begun)  # another goal has just started it, and AWS does not list it yet
         newest = executions[0] if executions else None
         if newest and not newest.sha:  # unless it was started here, for a commit that is known
             newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
-        if owed(run.record.receipt):
-            return run.again(Task.TRIGGER)
         if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
             # its source stage has not told the commit yet; most likely it is the one
             return self.take(run, newest.id, sha="")

@@ -82,6 +82,22 @@ def test_pushes_while_a_pipeline_runs_are_each_triggered_once(world: World) -> N
     )
 
 
+def test_a_push_that_two_webhooks_tell_of_runs_once_though_aws_lists_executions_late(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    executions = world.cloud.executions
+    late = executions(environment(X).stack_name)
+    world.cloud.executions = lambda _: late  # type: ignore[method-assign]
+    world.push(X, sha(2), sha(1))
+    world.tasks()
+    delivery = world.deliver(X, sha(2), sha(1))
+    world.tasks()
+    world.cloud.executions = executions  # type: ignore[method-assign]
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(X)) == [(sha(1), "succeeded"), (sha(2), "succeeded")]
+
+
 def test_the_same_delivery_twice_does_nothing_more(world: World) -> None:
     delivery = world.push(X, sha(1))
     world.run()
