@@ -325,6 +325,9 @@ class RedisLanes:
                 self._redis.hdel(_SPELLED, repository.key)
                 self._redis.hdel(_ASKED, repository.key)
                 self._redis.delete(f"{prefix}:repository")
+                if self.lanes(repository):  # it was pushed to in between: no lane with work is forgotten
+                    self._redis.zadd(_INDEX, {repository.key: 0})
+                    self._redis.hset(_SPELLED, repository.key, repository.full_name)
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
         """See `Lanes.repository`."""

@@ -561,6 +561,25 @@ def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> Non
     assert begin(lanes, dispatch).replaced_after == "2"
 
 
+def test_a_push_just_when_its_repository_is_forgotten_is_handed_out_again(
+    lanes: RedisLanes, client: Any
+) -> None:
+    exists = client.exists
+
+    def pushed_meanwhile(*keys: str) -> Any:
+        client.exists = exists
+        found = exists(*keys)
+        push(lanes, "d1")
+        return found
+
+    client.exists = pushed_meanwhile
+    lanes.forget_if_empty(HELLO)
+    assert lanes.repositories() == [HELLO]
+    later(lanes, GRACE + 1)
+    (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).deliveries == "d1"
+
+
 def test_tags_whose_place_another_took_are_remembered(lanes: RedisLanes) -> None:
     def tag(number: int, cause: Cause = Cause.PUSH) -> Accepted:
         work = Work("production", cause=cause, ref=f"refs/tags/v{number}", pushed_at=number)
