@@ -149,6 +149,7 @@ class Wanted:
         act = due(record, self._ttl, now)
         if act is Act.WAKE or head.object not in {record.commit, record.held_at}:
             # a push was lost, or its night is over: what GitHub has is wanted, as at a resync
+            self._look(run)
             run.work, run.wakes = run.work.but(cause=Cause.RESYNC, turned=True), act is Act.WAKE
             return True
         match act:

@@ -1,5 +1,6 @@
 """What becomes of environments when their repository as a whole changes, by webhook or found by a resync."""
 
+import time
 from typing import Any
 
 import pytest
@@ -124,6 +125,24 @@ def test_a_branch_that_another_repository_lacks_is_not_deleted_for_that(world: W
     world.run()
 
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.known(HELLO).state == "replaced"
+
+
+@pytest.mark.parametrize("night", [True, False])
+def test_the_age_of_an_environment_brings_nothing_of_another_repository(world: World, *, night: bool) -> None:
+    at = world.record(DEV).updated_at - 90_000
+    begin, end = (time.strftime("%H:%M", time.gmtime(world._now() + later)) for later in (7200, 7260))
+    asleep = {"state": "asleep", "aged": "night", "outcome": "deleted", "sleep": f"{begin}-{end}"}
+    world.lanes_note(DEV, used_at=at, aged_at=at, ttl="1d", **(asleep if night else {}))
+    before = world.built(DEV)
+    world.host.delete(HELLO)
+    for number, ref in enumerate((MAIN, BRANCH), start=7):
+        world.host.push(HELLO, ref, sha(number), files={"pipeline.yml": TEMPLATE})
+    world.deployer.intake.age(world._now() + 3600)
+    assert world.sent
+    world.run()
+
+    assert world.built(DEV) == before
     assert world.known(HELLO).state == "replaced"
 
 
