@@ -85,7 +85,7 @@ local function one_of(older, newer, ttl)
     close(newer, 'skipped', newer.ref .. ' was deleted; production stays as it is', ttl)
     return older
   end
-  if older.cause == 'push' and newer.cause == 'push' and (newer.pushed_at or 0) > 0
+  if older.cause == 'push' and (newer.cause == 'push' or newer.cause == 'deletion') and (newer.pushed_at or 0) > 0
       and newer.pushed_at < (older.pushed_at or 0) then  -- delivered out of order
     superseded(newer, older.goal, ttl)
     older.before = string.sub((older.before or '') .. ',' .. (newer.before or ''), 1, BEFORE_LIMIT)

@@ -272,7 +272,8 @@ class Lane:
             self._close(newer.waiting_deliveries(), "skipped", reason)
             return older
         # out of order
-        if older.cause == newer.cause == Cause.PUSH and 0 < newer.pushed_at < older.pushed_at:
+        told = newer.cause in {Cause.PUSH, Cause.DELETION}
+        if older.cause == Cause.PUSH and told and 0 < newer.pushed_at < older.pushed_at:
             self._supersede(now, newer, older)
             return _passing(older, newer).but(before=f"{older.before},{newer.before}"[:400])
         # an event gives way

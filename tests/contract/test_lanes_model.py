@@ -125,8 +125,7 @@ class LaneMachine(RuleBasedStateMachine):
     def accept_push(self, environment: str, cause: Cause, pushed_at: int) -> Any:
         n = self.number()
         ref = f"refs/tags/v{n % 3}" if environment == PRODUCTION else environment.partition(":")[2]
-        pushed = pushed_at if cause == Cause.PUSH else 0
-        work = Work(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed)
+        work = Work(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed_at)
         return self.accept_both(work, f"d.{n}", "push")
 
     @rule(target=messages, environment=PLACES)

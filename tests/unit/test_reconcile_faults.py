@@ -168,6 +168,21 @@ def test_a_tag_that_gives_way_moves_nothing_backwards(world: World) -> None:
     assert world.record(PRODUCTION).commit == sha(3)
 
 
+def test_a_deletion_that_comes_after_the_branch_is_back_deletes_nothing(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.host.remove(HELLO, X)
+    for delivery, before, after, at in (("back", ZERO_SHA, sha(1), 2000), ("gone", sha(1), ZERO_SHA, 1000)):
+        push = Push(delivery, HELLO, Ref.parse(X), before, after, "main", pushed_at=at)
+        world.deployer.intake.github(push)
+    world.tasks()
+    world.host.push(HELLO, X, sha(1))  # until then GitHub's API lags behind
+    world.run()
+    assert world.outcome("gone")[0] == "superseded"
+    assert world.outcome("back")[0] == "deployed"
+    assert built(world, environment(X)) == [sha(1)]
+
+
 # --- dead letters
 
 
