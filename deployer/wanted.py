@@ -85,6 +85,10 @@ class Wanted:
             return False
         if work.cause == Cause.AGE and not self._wakes(run, head):
             return False
+        if work.cause == Cause.PUSH and environment.branch and self._is_default(run, ref):
+            raise Settled(
+                run.done(Outcome.SKIPPED, f"{ref.short} is the default branch now: staging deploys it")
+            )
         self._take(run, ref, head)
         return True
 
@@ -94,6 +98,10 @@ class Wanted:
         if told and self._repositories.known(run.repository).default_branch in {"", told}:
             return told
         return self._host.default_branch(run.repository)
+
+    def _is_default(self, run: Run, ref: Ref) -> bool:
+        known = self._repositories.known(run.repository).default_branch
+        return ref.branch == known == self._host.default_branch(run.repository)
 
     def note_drift(self, run: Run, stack: Stack | None) -> None:
         """Tell of what someone else changed in the stack; who only looks leaves it so.

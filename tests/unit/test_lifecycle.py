@@ -351,6 +351,19 @@ def test_a_push_from_before_another_default_branch_does_not_move_staging_back(wo
     assert world.built(former)[-1] == (sha(4), "succeeded")
 
 
+def test_a_push_of_a_branch_from_before_it_was_the_default_one_makes_no_development(world: World) -> None:
+    world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": TEMPLATE})
+    world.host.create(HELLO, default_branch="x")
+    world.tell("repository edited", HELLO)
+    assert DEV not in world.standing(HELLO)
+    late = world.deliver(BRANCH, sha(5), sha(1))
+    world.run()
+
+    assert world.outcome(late) == ("skipped", "x is the default branch now: staging deploys it")
+    assert DEV not in world.standing(HELLO)
+    assert world.record(STAGING).commit == sha(5)
+
+
 def test_development_stays_while_staging_has_not_moved(world: World) -> None:
     world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": "Resources: {}"})  # no pipeline in it
     world.host.create(HELLO, default_branch="x")
