@@ -62,7 +62,7 @@ class Known:
         stacks: the repository's stacks with deployer's tags; those of others are passed over.
         records: what the ledger knows of this repository.
         listed_at: when the stacks were looked at (epoch seconds). What the ledger learnt later counts more.
-        missed_tag: a tag newer than production's that no webhook told of.
+        missed_tag: a tag newer than production's that no webhook told of, or its own if that was moved so.
         old_tags: tags that are no news any more, whatever becomes of production.
     """
 
@@ -283,7 +283,8 @@ def _production(
         live = tag if tag and Ref.parse(tag) in known.refs else ""
         return Planned(environment, "check", "nothing is known of it", live)
     if known.missed_tag:
-        why = f"{known.missed_tag.short} is newer than {record.ref}, and no webhook told of it"
+        what = "was moved" if known.missed_tag.name == record.ref else f"is newer than {record.ref}"
+        why = f"{known.missed_tag.short} {what}, and no webhook told of it"
         return Planned(environment, "check", why, known.missed_tag.name)
     if stack is None and _was_deleted(environment, record):
         return None

@@ -166,4 +166,7 @@ def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[R
     since = facts.made.get(own, 0)
     newer = {ref: at for ref, at in facts.made.items() if ref.name not in told and 0 < since < at}
     newest = max(newer, key=lambda ref: (newer[ref], ref.name), default=None)
+    # its own tag was moved to something that is newer than the push that is known
+    if newest is None and 0 < record.pushed_at < since and record.moved_to:
+        newest = own if facts.refs[own] not in {record.moved_to, record.commit} else None
     return newest, every - {ref.name for ref in newer}

@@ -226,6 +226,8 @@ class Wanted:
             self._refuse_behind(run, ref, head)
         moves = work.cause == Cause.RESYNC and run.record.ref != name
         self._take(run, ref, head)
+        if work.cause == Cause.RESYNC:
+            run.record = run.record.but(moved_to=head.object)
         if moves:
             run.record = run.record.but(pushed_at=0)  # it was pushed some day, and nobody told when
         return True

@@ -9,8 +9,9 @@ import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environments import Environment, Kind
+from deployer.events import Push
 from deployer.ledger import Cause
-from deployer.refs import Ref
+from deployer.refs import ZERO_SHA, Ref
 
 PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
 
@@ -110,6 +111,25 @@ def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:
     world.host.push(HELLO, "refs/tags/v6", sha(6), files={"pipeline.yml": TEMPLATE}, at=1400)
     resync(world)
     assert world.record(PRODUCTION).ref == "refs/tags/v3", "a person has chosen it"
+
+
+@pytest.mark.parametrize("annotated", ["", "a" * 40])
+def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(annotated: str) -> None:
+    world = World()
+    files = {"pipeline.yml": TEMPLATE}
+    world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
+    push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
+    world.deployer.intake.github(push)
+    world.run()
+    resync(world)
+    world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=1900)
+    resync(world)
+    assert world.record(PRODUCTION).commit == sha(1), "it may be older"
+    world.host.push(HELLO, "refs/tags/v1", sha(3), files=files, at=2100, annotated=annotated)
+    resync(world)
+    assert world.record(PRODUCTION).commit == sha(3)
+    assert world.built(PRODUCTION)[-1] == (sha(3), "succeeded")
+    assert world.deployer.resyncer.plan(HELLO) == []
 
 
 @pytest.fixture
