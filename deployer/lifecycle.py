@@ -76,7 +76,7 @@ class Lifecycle:
             case "renamed":
                 return self._moved(repository, work, known)
             case "deleted":
-                return self._take_down(repository, work, known.reason)
+                return self._take_down(repository, work, known.state, known.reason)
             case "replaced":
                 return Done(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
@@ -162,13 +162,14 @@ class Lifecycle:
             )
         if self._lanes.repository(now) is None:
             self._intake.resync(now)
-        return self._take_down(repository, work, known.reason)
+        return self._take_down(repository, work, known.state, known.reason)
 
-    def _take_down(self, repository: Repository, work: Work, reason: str) -> Done:
+    def _take_down(self, repository: Repository, work: Work, state: str, reason: str) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
         found = self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE)
         for environment in found:
-            self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
+            wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=state)
+            self._lanes.accept(repository, wish)
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
 
     def _former_development(

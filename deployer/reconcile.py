@@ -72,6 +72,7 @@ class Reconciler:
     ) -> None:
         self._clouds = clouds
         self._lanes = lanes
+        self._repositories = repositories
         self._options = options
         self._clock = clock
         self._reporter = Reporter(host, self._page)
@@ -110,6 +111,9 @@ class Reconciler:
             self._clock(),
             absent,
         )
+        if work.word and work.cause == Cause.TEARDOWN and not self._repositories.known(repository).state:
+            # its repository has its name again, and a resync that asked for it may have joined this
+            return run.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
         tasks: dict[str, Callable[[Run], Verdict]] = {
             Task.SYNC: self._sync,
             Task.PROVISION: self._provision,

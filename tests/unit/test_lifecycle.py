@@ -80,6 +80,22 @@ def test_renamed_back_all_is_as_before(world: World) -> None:
     assert (world.known(HELLO).state, world.known(SHOP).state) == ("", "renamed")
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_renamed_back_what_is_being_taken_down_stays(world: World, steps: int) -> None:
+    world.host.rename(HELLO, SHOP)
+    world.deployer.intake.resync(HELLO)
+    world.tasks()
+    for _ in range(steps):
+        world.step()
+        world.tasks()
+    world.host.rename(SHOP, HELLO)
+    world.resync(HELLO)
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert world.record(DEV).outcome == "deployed"
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
 def test_a_new_name_that_is_not_served_changes_nothing(world: World) -> None:
     world.host.rename(HELLO, Repository("elsewhere", "hello"))
     delivery = world.tell("repository transferred", Repository("elsewhere", "hello"), HELLO)
