@@ -284,11 +284,14 @@ def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRec
         PayloadError: git allows no such ref.
     """
     ref = Ref.from_people(text)
+    unknown = NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")
     records = lanes.environments(repository)
     production = Environment(repository, Kind.PRODUCTION).key
     for record in records:
-        if record.environment == text:  # a branch that is called so is meant by its full ref
+        if record.environment == text:
             return record
+    if text in {Kind.STAGING, Kind.PRODUCTION}:  # a branch that is called so is meant by its full ref
+        raise unknown
     for record in records:
         branch = Environment.from_key(repository, record.environment).branch
         if (branch or (Ref.parse(record.ref) if record.ref else None)) == ref:
@@ -296,4 +299,4 @@ def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRec
     for record in records:
         if ref.is_tag and record.environment == production:
             return record
-    raise NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")
+    raise unknown

@@ -16,7 +16,7 @@ from deployer.cli.common import (
     short,
     wired,
 )
-from deployer.environments import Environment, Repository
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
@@ -163,7 +163,7 @@ def _record(
         ref = Ref.from_people(text)
         for record in waiting + dead:
             branch = Environment.from_key(repository, record.environment).branch
-            if branch == ref or (branch is None and record.environment == text):
+            if record.environment == text or (branch == ref and text not in {Kind.STAGING, Kind.PRODUCTION}):
                 return record
         raise
 

@@ -286,8 +286,25 @@ def test_the_door_is_shut_to_all_others(world: World, kind: Kind) -> None:
 
 def test_a_branch_named_production_can_be_deleted(world: World) -> None:
     world.push("refs/heads/production", A)
-    found = world.json("delete", "acme/api", "production")
+    found = world.json("delete", "acme/api", "refs/heads/production")
     assert found["environment"] == "development:refs/heads/production"
+
+
+@pytest.mark.parametrize("work", [True, False])
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_the_words_never_mean_a_branch(world: World, name: str, *, work: bool) -> None:
+    """Nor where staging or production is not there yet."""
+    world.push(f"refs/heads/{name}", A, work=work)
+    known = world.queue.sent.copy()
+    for command in (["delete", "acme/api", name], ["keep", "acme/api", name], ["why", "acme/api", name]):
+        assert world.run(*command).exit_code == 1
+    assert world.queue.sent == known
+    redeployed = world.run("redeploy", "acme/api", name, "--json")
+    if name == "staging":
+        assert json.loads(redeployed.stdout)["environment"] == "staging"
+    else:
+        assert redeployed.exit_code == 1
+        assert redeployed.stderr.startswith("deployer: no tag is known for production of acme/A")
 
 
 def test_delete_after_redis_was_wiped(world: World) -> None:
