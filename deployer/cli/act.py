@@ -172,13 +172,12 @@ def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) 
     deployer = wired()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
+    named = Ref.from_people(ref)
     try:
         environment = _known_environment(deployer, repository, ref)
     except NotFoundError:
         environment = unknown_environment(deployer, repository, ref)
-        if environment.branch and deployer.host.head(repository, environment.branch) is None:
-            raise NotFoundError(f"{repository} has no branch {environment.branch.short}") from None
-    named = Ref.from_people(ref)
+        _insist_on_ref(deployer, environment, named)
     accepted = deployer.intake.request_environment(
         environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )
@@ -291,6 +290,21 @@ def _insist_on_yes(deployer: "Deployer", environment: Environment, *, yes_really
         f"this would delete {environment.kind} of {environment.repository} in {cloud.region}: {'; '.join(told)}. "
         f"Nothing was done; if it is meant: {delete_command(environment)} --yes-really"
     )
+
+
+def _insist_on_ref(deployer: "Deployer", environment: Environment, named: Ref) -> None:
+    """Refuse what GitHub does not know either: a mistyped name must leave no environment behind.
+
+    Raises:
+        NotFoundError: there is no such branch or tag.
+        PermanentError: there is no such repository.
+    """
+    ref = named if named.is_tag else environment.branch
+    if ref is None:
+        deployer.host.default_branch(environment.repository)
+    elif deployer.host.head(environment.repository, ref) is None:
+        kind = "tag" if ref.is_tag else "branch"
+        raise NotFoundError(f"{environment.repository} has no {kind} {ref.short}")
 
 
 def _known_environment(deployer: "Deployer", repository: Repository, text: str) -> Environment:

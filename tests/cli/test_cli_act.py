@@ -180,12 +180,23 @@ def test_redeploy_of_what_only_github_knows(world: World, ref: str, environment:
     ("ref", "reason"),
     [
         ("nowhere", "acme/api has no branch nowhere"),
+        ("refs/tags/nowhere", "acme/api has no tag nowhere"),
         ("production", "no tag is known for production of acme/api; give one as refs/tags/..."),
     ],
 )
 def test_redeploy_of_the_unknown(world: World, ref: str, reason: str) -> None:
     result = world.run("redeploy", "acme/api", ref)
     assert (result.exit_code, result.stderr) == (1, f"deployer: {reason}\n")
+    assert world.queue.sent == []
+
+
+@pytest.mark.parametrize("ref", ["staging", "main", "refs/tags/v1"])
+def test_redeploy_in_a_repository_that_is_not_there(world: World, ref: str) -> None:
+    result = world.run("redeploy", "acme/mistyped", ref)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "deployer: acme/mistyped is not found, or deployer has no access\n",
+    )
     assert world.queue.sent == []
 
 
