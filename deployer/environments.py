@@ -115,10 +115,12 @@ class Environment:
 
     @property
     def name(self) -> str:
-        """What people call it and type; a branch that is called like another environment goes by its full ref."""
+        """What people call it and type; a branch that would be taken for something else goes by its full ref."""
         if self.branch is None:
             return str(self.kind)
-        return self.branch.name if self.branch.short in set(Kind) else self.branch.short
+        short = self.branch.short
+        # `refs/...` is read as a full ref, `-...` as an option
+        return self.branch.name if short in set(Kind) or short.startswith(("refs/", "-")) else short
 
     @property
     def tags(self) -> dict[str, str]:

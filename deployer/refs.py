@@ -78,7 +78,7 @@ class Ref:
     @property
     def short(self) -> str:
         """The name without `refs/heads/` or `refs/tags/`."""
-        return self.name.removeprefix(_HEADS).removeprefix(_TAGS)
+        return self.name.removeprefix(_TAGS if self.is_tag else _HEADS)
 
     def __str__(self) -> str:
         return self.name

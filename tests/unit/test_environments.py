@@ -97,6 +97,23 @@ def test_which_environment_a_ref_drives(ref: str, kind: Kind) -> None:
     assert environment.kind is kind
 
 
+@pytest.mark.parametrize(
+    ("branch", "name"),
+    [
+        ("feature/x", "feature/x"),
+        ("staging", "refs/heads/staging"),
+        ("refs/heads/main", "refs/heads/refs/heads/main"),
+        ("refs/tags/v1", "refs/heads/refs/tags/v1"),
+        ("-rf", "refs/heads/-rf"),
+    ],
+)
+def test_what_people_are_told_is_what_they_may_type(branch: str, name: str) -> None:
+    ref = Ref.of_branch(branch)
+    environment = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, ref)
+    assert environment.name == name
+    assert Ref.from_people(name) == ref
+
+
 def test_a_branch_named_staging_is_not_staging() -> None:
     repository = Repository.parse("acme/hello")
     branch = Environment.of_ref(repository, Ref.of_branch("staging"), "main")

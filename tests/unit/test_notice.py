@@ -95,7 +95,7 @@ def test_what_it_says_later(fields: dict[str, object], words: str | None, left: 
         ("`x``y", "``` `x``y ```"),
         ("x`", "`` x` ``"),
         ("<!--", "`<!--`"),
-        ("-->|**x**<img src=x>", "`-->|**x**<img src=x>`"),
+        ("x-->|**x**<img src=x>", "`x-->|**x**<img src=x>`"),
         ("[x](http://evil)", "`[x](http://evil)`"),
         ("\u202eevil\u200b", "`\ufffdevil\ufffd`"),
     ],
