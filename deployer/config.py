@@ -140,9 +140,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     def text(name: str, default: str = "") -> str:
         value = env.get(name, "").strip() or default
         if is_reference(value):
-            if resolve is None:
-                raise ConfigError(f"{name} refers to {value}, which cannot be read here")
-            return resolve(value).strip()
+            return _resolved(name, value, resolve)
         return value
 
     def number(name: str, default: float, low: float, high: float) -> float:
@@ -236,6 +234,20 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     )
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
     return config
+
+
+def _resolved(name: str, reference: str, resolve: Callable[[str], str] | None) -> str:
+    """The value of a setting that is kept elsewhere.
+
+    Raises:
+        ConfigError: it cannot be read; one line that names the setting.
+    """
+    if resolve is None:
+        raise ConfigError(f"{name} refers to {reference}, which cannot be read here")
+    try:
+        return resolve(reference).strip()
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def is_reference(value: str) -> bool:

@@ -123,7 +123,8 @@ def test_a_setting_that_aws_does_not_give(refusal: Refusal) -> None:
         "AWS_SECRET_ACCESS_KEY": "test",
     }
     assert refusal("worker", settings) == (
-        "deployer: reading ssm:/redis: EndpointConnectionError; check the name, the region and AWS's rights\n"
+        "deployer: DEPLOYER_REDIS_URL: reading ssm:/redis: EndpointConnectionError; "
+        "check the name, the region and AWS's rights\n"
     )
 
 

@@ -60,6 +60,14 @@ def test_lists_and_references() -> None:
     assert (config.api_token, config.github_token) == ("t", "g")
 
 
+def test_a_reference_that_cannot_be_read_is_told_with_its_setting() -> None:
+    def resolve(reference: str) -> str:
+        raise ConfigError(f"reading {reference}: ParameterNotFound")
+
+    with pytest.raises(ConfigError, match=r"^DEPLOYER_API_TOKEN: reading ssm:/nothing: ParameterNotFound$"):
+        load({"DEPLOYER_API_TOKEN": "ssm:/nothing"}, resolve)
+
+
 def test_a_key_in_one_line_gets_its_lines_back() -> None:
     env = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "-----BEGIN-----\\nx\\n"}
     assert load(env).github_app_private_key == "-----BEGIN-----\nx\n"
