@@ -143,25 +143,20 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
             return _resolved(name, value, resolve)
         return value
 
-    def number(name: str, default: float, low: float, high: float) -> float:
+    def number(name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
         value = text(name, str(default))
         try:
             found = float(value)
         except ValueError:
             found = float("nan")
-        if not low <= found <= high:
-            raise ConfigError(f"{name} is {value[:40]!r}; it must be a number from {low:g} to {high:g}")
+        if not low <= found <= high or (whole and not found.is_integer()):
+            kind = "whole number" if whole else "number"
+            raise ConfigError(f"{name} is {value[:40]!r}; it must be a {kind} from {low:g} to {high:g}")
         return found
 
     def url(name: str, default: str, *schemes: str) -> str:
         value = text(name, default)
-        try:
-            parts = urlsplit(value)
-            # several nodes of a sentinel stand between commas, and urlsplit knows no such ports
-            good = not value or (parts.scheme in schemes and (parts.scheme == "sentinel" or parts.port != 0))
-        except ValueError:
-            good = False
-        if not good:  # without the value: it may hold a password
+        if value and not _is_url(value, schemes):  # it is not quoted: it may hold a password
             *most, last = (f"{scheme}://" for scheme in schemes)
             raise ConfigError(f"{name} is not a {', '.join(most)} or {last} URL")
         return value.rstrip("/")
@@ -219,16 +214,16 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         public_url=url("DEPLOYER_PUBLIC_URL", "", "http", "https"),
         lease_seconds=number("DEPLOYER_LEASE_SECONDS", 60, 1, 3600),
         grace_seconds=number("DEPLOYER_GRACE_SECONDS", 10, 0.5, 600),
-        max_attempts=int(number("DEPLOYER_MAX_ATTEMPTS", 6, 1, 100)),
+        max_attempts=int(number("DEPLOYER_MAX_ATTEMPTS", 6, 1, 100, whole=True)),
         retry_seconds=number("DEPLOYER_RETRY_SECONDS", 15, 0.05, 3600),
         poll_seconds=number("DEPLOYER_POLL_SECONDS", 4, 0.05, 600),
         resync_seconds=number("DEPLOYER_RESYNC_SECONDS", 3600, 0, 7 * 86400),
         orphan_seconds=number("DEPLOYER_ORPHAN_SECONDS", 3600, 0, 30 * 86400),
         ttl=time_to_live("DEPLOYER_TTL"),
         drain_seconds=number("DEPLOYER_DRAIN_SECONDS", 30, 0, 3600),
-        concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256)),
+        concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256, whole=True)),
         web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),
-        web_port=int(number("DEPLOYER_WEB_PORT", 8080, 1, 65535)),
+        web_port=int(number("DEPLOYER_WEB_PORT", 8080, 1, 65535, whole=True)),
         data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
         log_level=level,
     )
@@ -248,6 +243,24 @@ def _resolved(name: str, reference: str, resolve: Callable[[str], str] | None) -
         return resolve(reference).strip()
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(value)
+        if parts.scheme == "sentinel":  # its nodes stand between commas, and urlsplit knows no such ports
+            return parts.scheme in schemes
+        good = parts.scheme in schemes and parts.port != 0
+    except ValueError:
+        return False
+    if parts.scheme in {"http", "https"}:
+        return good and bool(parts.hostname)
+    if parts.scheme in {
+        "redis",
+        "rediss",
+    }:  # redis-py takes any other text for database 0, and kombu dies of it
+        return good and (parts.path.strip("/") or "0").isdecimal()
+    return good
 
 
 def is_reference(value: str) -> bool:
