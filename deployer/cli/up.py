@@ -38,9 +38,14 @@ def run(*, sandbox: bool) -> int:
     config = settings(*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)
     _check_ports(config, made)
     data = Path(config.data_dir)
-    data.mkdir(parents=True, exist_ok=True)
-    if not (ignore := data / ".gitignore").exists():
-        ignore.write_text("*\n")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        if not (ignore := data / ".gitignore").exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise ConfigError(
+            f"DEPLOYER_DATA_DIR is {data}, which cannot be written ({error.strerror})"
+        ) from error
     programs = []
     if not os.environ.get("DEPLOYER_REDIS_URL"):
         redis = prepare(data / "redis", with_password=not sandbox)
