@@ -35,6 +35,7 @@ from tenacity.wait import wait_random_exponential
 
 from deployer.environments import Repository
 from deployer.errors import (
+    ConfigError,
     DeployerError,
     NotFoundError,
     PayloadError,
@@ -687,6 +688,8 @@ class GitHubHost:
 
     def _auth(self, repository: Repository) -> Auth.Auth:
         if not self._app_id:
+            if not self._token:
+                raise ConfigError("DEPLOYER_GITHUB_TOKEN is not set; without it GitHub cannot be asked")
             return Auth.Token(self._token)
         auths: dict[str, Auth.AppInstallationAuth] = self._state()["auths"]
         if repository.key not in auths:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deployer.adapters.github import GitHubHost
 from deployer.environments import Repository
-from deployer.errors import NotFoundError, PermanentError, RightsError, TransientError
+from deployer.errors import ConfigError, NotFoundError, PermanentError, RightsError, TransientError
 from deployer.ports import Facts, Head, HookDelivery, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
@@ -814,6 +814,11 @@ def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> N
 def test_a_github_that_is_away_is_a_passing_fault() -> None:
     with pytest.raises(TransientError, match="cannot be reached"):
         GitHubHost("token", api_url="http://127.0.0.1:9/api/v3").default_branch(Repository("acme", "shop"))
+
+
+def test_without_a_token_the_setting_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^DEPLOYER_GITHUB_TOKEN is not set"):
+        GitHubHost(api_url="http://127.0.0.1:9/api/v3").default_branch(Repository("acme", "shop"))
 
 
 def test_a_secondary_rate_limit_is_not_argued_with(sandbox: SandboxKit) -> None:
