@@ -1,5 +1,8 @@
 """Commands about a repository as a whole: `repositories`, and `webhook` that tells of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from deployer import shapes
@@ -7,7 +10,7 @@ from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
 from deployer.deliveries import APP, EVENTS, PATH
 from deployer.environments import Repository
-from deployer.errors import ConfigError, PermanentError
+from deployer.errors import ConfigError, PermanentError, RightsError
 from deployer.ledger import RepositoryRecord
 
 
@@ -88,7 +91,8 @@ def install(repository: Repository) -> None:
         raise PermanentError(
             f"the GitHub App's own webhook tells of every repository; set it to {url} in the App's settings"
         )
-    done = deployer.host.install_hook(repository, url, config.webhook_secrets[0], EVENTS)
+    with _named(repository):
+        done = deployer.host.install_hook(repository, url, config.webhook_secrets[0], EVENTS)
     words = {
         "created": "created",
         "updated": "set to deliver JSON of the events that deployer needs, and its secret set",
@@ -105,7 +109,8 @@ def check(repository: Repository, *, json_: bool) -> None:
     deployer = wired()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
-    found = deployer.deliveries.check(repository)
+    with _named(repository):
+        found = deployer.deliveries.check(repository)
     if json_:
         output.as_json(
             {
@@ -118,3 +123,12 @@ def check(repository: Repository, *, json_: bool) -> None:
         )
     else:
         click.echo(f"{repository}: {shapes.missed_words(found.redelivered, found.superseded, found.left)}")
+
+
+@contextmanager
+def _named(repository: Repository) -> Iterator[None]:
+    """Name the repository where a right is missing: GitHub says the same of a name that is mistyped."""
+    try:
+        yield
+    except RightsError as error:
+        raise RightsError(f"{repository}: {error}") from error

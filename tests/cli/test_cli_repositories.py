@@ -36,7 +36,9 @@ def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
 def test_install_needs_an_address_and_the_right_to_it(world: World, public: World) -> None:
     public.host.hook_rights = False
     result = public.run("webhook", "install", "acme/api")
-    assert (result.exit_code, "give deployer's token" in result.stderr) == (1, True)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("deployer: acme/api: GitHub answers 404; give deployer's token")
+    assert public.run("webhook", "check", "acme/api").stderr == result.stderr
     public.host.hook_rights, public.host.is_app = True, True
     assert f"set it to {URL}" in public.run("webhook", "install", "acme/api").stderr
     world.deployer.config = load(SETTINGS)
