@@ -179,6 +179,10 @@ def orphans(known: Known) -> list[Orphan]:
         record = records.get(environment.key) if environment else None
         if not environment or (record and record.updated_at > known.listed_at and record.state == "deleted"):
             continue
+        if environment.kind is Kind.PRODUCTION and record and record.ref:
+            name = (
+                record.ref
+            )  # the stack's own is the tag that changed it last: later ones may only have started it
         if reason := _without_ref(known, environment, Ref.parse(name)):
             note(environment, reason, stack)
         elif stack.name == environment.stack_name and stack != _stack_of(environment, record, standing):

@@ -5,7 +5,7 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord
 from deployer.refs import Ref
-from deployer.resync import Known, bygone, plan
+from deployer.resync import Known, bygone, orphans, plan
 from deployer.stacks import Stack
 
 REPOSITORY = Repository.parse("acme/hello")
@@ -117,3 +117,21 @@ def test_what_is_forgotten(
 def test_staging_and_production_are_remembered() -> None:
     records = [replace(_record(each), state="deleted") for each in (STAGING, PRODUCTION)]
     assert bygone(Known(REPOSITORY, "main", {}, [], records), NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("standing", "records", "orphaned"),
+    [
+        ("v2", [_record(PRODUCTION, ref="refs/tags/v2")], False),
+        ("v1", [_record(PRODUCTION, ref="refs/tags/v2")], True),
+        ("v1", [], False),
+        ("v2", [], True),
+    ],
+)
+def test_production_is_an_orphan_by_the_tag_that_it_runs(
+    standing: str, records: list[EnvironmentRecord], *, orphaned: bool
+) -> None:
+    """Its stack was changed by v1 last, and v2 started its pipeline."""
+    stack = _stack(PRODUCTION, **{"deployer:ref": "refs/tags/v1"})
+    known = Known(REPOSITORY, "main", {Ref.parse(f"refs/tags/{standing}"): A}, [stack], records)
+    assert bool(orphans(known)) is orphaned
