@@ -294,12 +294,26 @@ class Wanted:
         facts = self._host.facts(run.repository)
         if facts is None:
             raise PermanentError(f"{run.repository} is not found, or deployer has no access")
-        tags = {ref.name for ref, target in facts.refs.items() if ref.is_tag and target == newest.sha}
-        head = self._host.head(run.repository, Ref.parse(run.work.ref)) if run.work.ref else None
-        name = run.work.ref if head and head.sha == newest.sha else min(tags, default="")
+        name = self._tag_of(run, facts, newest.sha)
         run.work = run.work.but(ref=name, sha=newest.sha, execution=newest.id)
         run.record = run.record.but(ref=name)
         raise Settled(self._executions.take(run, newest.id))
+
+    def _tag_of(self, run: Run, facts: Facts, sha: str) -> str:
+        """The tag of a commit, that of the stack first; empty where none is found."""
+
+        def is_at(ref: Ref) -> bool:
+            head = self._host.head(run.repository, ref)
+            return head is not None and head.sha == sha
+
+        if run.work.ref and is_at(Ref.parse(run.work.ref)):
+            return run.work.ref
+        tags = {ref: target for ref, target in facts.refs.items() if ref.is_tag}
+        if direct := [ref.name for ref, target in tags.items() if target == sha]:
+            return min(direct)
+        # what an annotated tag points to is no commit: the latest are asked for theirs
+        latest = sorted(tags, key=lambda ref: facts.made.get(ref, 0), reverse=True)[:_LOOKED_AT_TAGS]
+        return next((ref.name for ref in latest if is_at(ref)), "")
 
     def _take(self, run: Run, ref: Ref, head: Head) -> None:
         work = run.work

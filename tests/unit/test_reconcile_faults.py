@@ -332,9 +332,10 @@ def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
 # --- a lost ledger
 
 
-def test_a_wipe_does_not_move_production(live: World) -> None:
+@pytest.mark.parametrize("annotated", ["", sha(77)])
+def test_a_wipe_does_not_move_production(live: World, annotated: str) -> None:
     live.push(MAIN, sha(2), sha(1))
-    live.push(V2, sha(2))
+    live.push(V2, sha(2), annotated=annotated)
     live.run()
     before = live.built(PRODUCTION)
     assert before[-1] == (sha(2), "succeeded")
@@ -344,6 +345,9 @@ def test_a_wipe_does_not_move_production(live: World) -> None:
     assert live.built(PRODUCTION) == before
     record = live.record(PRODUCTION)
     assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+    live.redeploy(PRODUCTION)
+    live.run()
+    assert live.built(PRODUCTION) == [*before, before[-1]]
 
 
 @pytest.mark.parametrize("lost", ["the ledger", "the ledger just now", "a webhook"])
