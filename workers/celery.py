@@ -13,6 +13,7 @@ from workers.tasks import register
 try:
     deployer = build()
     require(deployer.config, *REQUIRED_FOR_WORKER)
+    deployer.host.check()
 except ConfigError as error:
     raise SystemExit(f"deployer: {error}") from None
 app = deployer.celery

@@ -144,6 +144,20 @@ class GitHubHost:
         self._api_url = api_url.rstrip("/") or PUBLIC_API
         self._local = threading.local()
 
+    def check(self) -> None:
+        """Insist that a GitHub App's key can be used; nothing is sent.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if not self._app_id:
+            return
+        try:
+            _ = Auth.AppAuth(self._app_id, self._private_key).token
+        except (PyJWTError, ValueError, TypeError):  # its words are left out: they may quote the key
+            text = "DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App"
+            raise ConfigError(text) from None
+
     def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
         """What GitHub says of a repository, or None where it cannot be seen.
 
@@ -695,11 +709,9 @@ class GitHubHost:
         if repository.key not in auths:
             app = Auth.AppAuth(self._app_id, self._private_key)
             try:
-                _ = app.token
-            except (PyJWTError, ValueError, TypeError) as error:
-                raise TransientError(
-                    "the GitHub App's private key cannot be used; see its setting"
-                ) from error
+                self.check()
+            except ConfigError as error:
+                raise TransientError(str(error)) from error
             integration = GithubIntegration(auth=app, **self._options())
             try:
                 installation = integration.get_repo_installation(repository.owner, repository.name)

@@ -58,9 +58,11 @@ def settings(*required: str) -> Config:
     from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis, as below
     from deployer.bootstrap import build  # noqa: PLC0415  # boto3, Celery and PyGithub
 
-    config = build().config
+    deployer = build()
+    config = deployer.config
     require(config, *required)
     connect(config.redis_url).close()  # reads the address; nothing is sent
+    deployer.host.check()
     return config
 
 

@@ -35,6 +35,7 @@ SECRET = (
     " it is the secret of the GitHub webhook; several by comma\n"
 )
 LEASE = "deployer: DEPLOYER_LEASE_SECONDS is 'soon'; it must be a number from 1 to 3600\n"
+KEY = "deployer: DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App\n"
 ADDRESS = "deployer: DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL\n"
 
 
@@ -94,6 +95,17 @@ def test_a_malformed_address_of_redis(
     refusal: Refusal, command: str, settings: dict[str, str], url: str
 ) -> None:
     assert refusal(command, {**settings, "DEPLOYER_REDIS_URL": url}) == ADDRESS
+
+
+@pytest.mark.parametrize("command", ["worker", "scheduler"])
+def test_a_key_that_is_none(refusal: Refusal, command: str) -> None:
+    key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
+    assert refusal(command, {**WORKER, **key}) == KEY
+
+
+def test_a_key_that_is_none_ends_celery(tmp_path: Path) -> None:
+    key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
+    assert ended(tmp_path, [*CELERY, "worker"], {**WORKER, **key}) == (1, "", KEY)
 
 
 def test_settings_kept_in_aws_are_read_before_they_are_checked(
