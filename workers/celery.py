@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import signals
 
+from deployer.adapters.aws_client import check_settings
 from deployer.bootstrap import build, setup_logging
 from deployer.config import REQUIRED_FOR_WORKER, require
 from deployer.errors import ConfigError
@@ -14,6 +15,7 @@ try:
     deployer = build()
     require(deployer.config, *REQUIRED_FOR_WORKER)
     deployer.host.check()
+    check_settings()
 except ConfigError as error:
     raise SystemExit(f"deployer: {error}") from None
 app = deployer.celery

@@ -22,7 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from deployer.adapters.aws_throttle import Throttle
-from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError
+from deployer.errors import ConfigError, DeployerError, PermanentError, QuotaError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -257,8 +257,30 @@ class AwsClients:
 
 
 def own_region() -> str:
-    """The region of AWS's own variables."""
-    return boto3.session.Session().region_name or "us-east-1"
+    """The region of AWS's own variables.
+
+    Raises:
+        TransientError: they cannot be read; `check_settings` tells so at a process's start.
+    """
+    with translated("reading AWS's own settings"):
+        return boto3.session.Session().region_name or "us-east-1"
+
+
+def check_settings() -> None:
+    """Insist that AWS's own variables can be used; nothing is sent.
+
+    Raises:
+        ConfigError: one cannot; one line that names it.
+    """
+    try:
+        session = boto3.session.Session()
+        session.client("cloudformation", region_name=session.region_name or "us-east-1")
+    except botocore.ProfileNotFound as error:
+        raise ConfigError(f"AWS_PROFILE: {error}") from error
+    except botocore.InvalidRegionError as error:
+        raise ConfigError(f"AWS_REGION: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"AWS_ENDPOINT_URL: {error}") from error
 
 
 def retried(call: Callable[[], T]) -> T:

@@ -55,6 +55,7 @@ def settings(*required: str) -> Config:
     Raises:
         ConfigError: one is missing or malformed.
     """
+    from deployer.adapters.aws_client import check_settings  # noqa: PLC0415  # boto3
     from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis, as below
     from deployer.bootstrap import build  # noqa: PLC0415  # boto3, Celery and PyGithub
 
@@ -63,6 +64,7 @@ def settings(*required: str) -> Config:
     require(config, *required)
     connect(config.redis_url).close()  # reads the address; nothing is sent
     deployer.host.check()
+    check_settings()
     return config
 
 

@@ -12,6 +12,7 @@ from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, relea
 
 from deployer.adapters import aws_pipelines, aws_stacks
 from deployer.adapters.aws import INLINE_LIMIT
+from deployer.adapters.aws_client import own_region
 from deployer.environments import Kind
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import StageState
@@ -497,3 +498,9 @@ def test_a_single_source_needs_no_definition() -> None:
 
     assert aws_pipelines.sha(revisions, lambda: pytest.fail("it was asked")) == OURS
     assert aws_pipelines.sha([], lambda: pytest.fail("it was asked")) == ""
+
+
+def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(TransientError, match=r"no usable AWS credentials \(The config profile \(nobody\)"):
+        own_region()

@@ -97,6 +97,23 @@ def test_a_malformed_address_of_redis(
     assert refusal(command, {**settings, "DEPLOYER_REDIS_URL": url}) == ADDRESS
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("AWS_PROFILE", "nobody", "AWS_PROFILE: The config profile (nobody) could not be found"),
+        ("AWS_ENDPOINT_URL", "nowhere", "AWS_ENDPOINT_URL: Invalid endpoint: nowhere"),
+        (
+            "AWS_REGION",
+            "no region",
+            "AWS_REGION: Provided region_name 'no region' doesn't match a supported format.",
+        ),
+    ],
+)
+def test_a_malformed_setting_of_aws(refusal: Refusal, name: str, value: str, line: str) -> None:
+    settings = {key: told for key, told in WORKER.items() if key != "AWS_DEFAULT_REGION"}
+    assert refusal("worker", {**settings, name: value}) == f"deployer: {line}\n"
+
+
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
 def test_a_key_that_is_none(refusal: Refusal, command: str) -> None:
     key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
