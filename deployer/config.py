@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError
@@ -286,6 +286,9 @@ def require(config: Config, *names: str) -> None:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:********@{host}" if at else host))
+    """A URL with its password masked, before the host or among the options; without one it is as it was."""
+    netloc = urlsplit(url).netloc
+    user, at, host = netloc.rpartition("@")
+    if at:
+        url = url.replace(f"//{netloc}", f"//{user.partition(':')[0]}:********@{host}", 1)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1********", url)

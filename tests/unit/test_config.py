@@ -133,6 +133,25 @@ def test_secrets_are_masked_where_people_look() -> None:
     assert "s3cret" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("redis://:s3cret@h/0", "redis://:********@h/0"),
+        (
+            "redis://h/0?password=s3cret&health_check_interval=5",
+            "redis://h/0?password=********&health_check_interval=5",
+        ),
+        ("rediss://h?db=1&ssl_password=s3cret", "rediss://h?db=1&ssl_password=********"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("unix://u:s3cret@/run/redis.sock?db=1", "unix://u:********@/run/redis.sock?db=1"),
+        ("sentinel://:s3cret@a:1,b:2/main", "sentinel://:********@a:1,b:2/main"),
+    ],
+)
+def test_an_address_of_redis_is_shown_as_it_is_but_for_its_password(url: str, shown: str) -> None:
+    assert load({"DEPLOYER_REDIS_URL": url}).shown()["DEPLOYER_REDIS_URL"] == shown
+
+
 def test_a_config_shows_every_variable_once() -> None:
     assert len(load({}).shown()) == len(Config.__dataclass_fields__)
 
