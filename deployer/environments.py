@@ -137,7 +137,7 @@ class Environment:
         return all(tags.get(key) == value for key, value in self.tags.items())
 
     def __str__(self) -> str:
-        return f"{self.repository} {self.branch.short if self.branch else self.kind}"
+        return f"{self.repository} {self.name}"
 
 
 def tag_value(text: str) -> str:

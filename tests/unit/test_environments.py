@@ -111,6 +111,7 @@ def test_what_people_are_told_is_what_they_may_type(branch: str, name: str) -> N
     ref = Ref.of_branch(branch)
     environment = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, ref)
     assert environment.name == name
+    assert str(environment) == f"acme/api {name}"
     assert Ref.from_people(name) == ref
 
 
