@@ -116,11 +116,7 @@ class Environment:
     @property
     def name(self) -> str:
         """What people call it and type; a branch that would be taken for something else goes by its full ref."""
-        if self.branch is None:
-            return str(self.kind)
-        short = self.branch.short
-        # `refs/...` is read as a full ref, `-...` as an option
-        return self.branch.name if short in set(Kind) or short.startswith(("refs/", "-")) else short
+        return branch_name(self.branch) if self.branch else str(self.kind)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -138,6 +134,13 @@ class Environment:
 
     def __str__(self) -> str:
         return f"{self.repository} {self.name}"
+
+
+def branch_name(branch: Ref) -> str:
+    """What people call a branch and type: its short name, unless that would be taken for something else."""
+    short = branch.short
+    # `refs/...` is read as a full ref, `-...` as an option
+    return branch.name if short in set(Kind) or short.startswith(("refs/", "-")) else short
 
 
 def tag_value(text: str) -> str:

@@ -14,11 +14,12 @@ from urllib.parse import quote, urlsplit
 from flask import Blueprint, render_template, request
 
 from deployer.deliveries import APP
-from deployer.environments import Repository
+from deployer.environments import Kind, Repository, branch_name
 from deployer.errors import NotFoundError
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
+from deployer.refs import Ref
 from deployer.shapes import (
     UNDER_WAY,
     age,
@@ -53,6 +54,7 @@ _CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
     "under-way": lambda row: row.state in _UNDER_WAY,
     "drifted": lambda row: bool(row.drift),
 }
+_DEVELOPMENT = f"{Kind.DEVELOPMENT}:"  # how the key of a branch's environment begins
 _KINDS = {"staging": 0, "production": 1}
 _TONES = {
     "good": {"deployed", "succeeded", "removed"},
@@ -299,7 +301,9 @@ def ref_name(name: str) -> str:
     """What people call a ref, an environment's key, or the work about a whole repository."""
     if name == RESYNC_KEY:
         return "whole repository"
-    return re.sub(r"^(?:development:)?refs/(?:heads|tags)/", "", name)
+    if name.startswith(_DEVELOPMENT):
+        return branch_name(Ref(name.removeprefix(_DEVELOPMENT)))
+    return re.sub(r"^refs/(?:heads|tags)/", "", name)
 
 
 @blueprint.app_template_filter()

@@ -491,6 +491,13 @@ def test_an_odd_name_is_shown_as_it_is(site: Site, branch: str) -> None:
     assert f"/environments/{found.stack_name}" in look(site).all("a", "href")
 
 
+@pytest.mark.parametrize("branch", ["production", "staging"])
+def test_a_branch_named_like_another_environment_is_told_apart(site: Site, branch: str) -> None:
+    identity = site.put(record(branch, reason="of the branch"))
+    for path in ("/", f"/environments/{identity}"):
+        assert f"refs/heads/{branch}" in look(site, path).words
+
+
 def test_a_wild_reason_is_shown_as_it_is(site: Site) -> None:
     stages = [{"name": WILD, "status": WILD, "reason": WILD, "url": "https://x.example/\"onclick='x'"}]
     identity = site.put(
