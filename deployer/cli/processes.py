@@ -4,6 +4,7 @@ web and workers stand above this layer, so they are started as programs and neve
 """
 
 import os
+import socket
 import sys
 import uuid
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from typing import NoReturn
 import click
 
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, require
+from deployer.errors import ConfigError
 
 
 @click.command()
 def web() -> None:
     """Serve webhooks, API and dashboard (gunicorn)."""
-    _become(web_command(settings(*REQUIRED_FOR_WEB)))
+    config = settings(*REQUIRED_FOR_WEB)
+    _check_host(config.web_host)
+    _become(web_command(config))
 
 
 @click.command()
@@ -66,6 +70,16 @@ def settings(*required: str) -> Config:
     deployer.host.check()
     check_settings()
     return config
+
+
+def _check_host(host: str) -> None:
+    """Name the setting where gunicorn would try in vain; the port may be that of a process that is about to end."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            text = f"{host} is no address to listen on ({error.strerror}); correct DEPLOYER_WEB_HOST"
+            raise ConfigError(text) from error
 
 
 def web_command(config: Config) -> list[str]:

@@ -114,6 +114,13 @@ def test_a_malformed_setting_of_aws(refusal: Refusal, name: str, value: str, lin
     assert refusal("worker", {**settings, name: value}) == f"deployer: {line}\n"
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> None:
+    said = refusal("web", {**WEB, "DEPLOYER_WEB_HOST": host})
+    assert said.startswith(f"deployer: {host} is no address to listen on (")
+    assert said.endswith("); correct DEPLOYER_WEB_HOST\n")
+
+
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
 def test_a_key_that_is_none(refusal: Refusal, command: str) -> None:
     key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
