@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from deployer.age import ASLEEP, NIGHT, used_at
-from deployer.drift import applied
+from deployer.drift import applied, note_drift
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, QuotaError
 from deployer.executions import Executions
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
+from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
 from deployer.preferences import read_preferences
+from deployer.production import Production
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.repositories import Repositories
@@ -79,9 +81,9 @@ class Reconciler:
         self._sources = Sources(host, clouds, linter)
         self._placement = Placement(clouds, self._reporter)
         self._executions = Executions(self._reporter)
-        self._wanted = Wanted(
-            host, repositories, self._sources, self._executions, self._reporter, options.ttl, clock
-        )
+        moves = Moves(host, self._sources, clock)
+        production = Production(host, moves, self._executions, self._reporter)
+        self._wanted = Wanted(host, repositories, moves, production, self._reporter, options.ttl, clock)
         self._teardown = Teardown(clouds, inventory, lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
@@ -181,7 +183,7 @@ class Reconciler:
         deleting = stack is not None and stack.phase is Phase.DELETING
         if taken_back and not deleting and (ending := self._teardown.cancelled(run, stack)):
             return ending
-        self._wanted.note_drift(run, stack if wanted else None)
+        note_drift(run, stack if wanted else None)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
         return self._act(run, decision, stack, wanted=wanted)

@@ -38,7 +38,8 @@ def _poison() -> None:
 
 def _break(what: str) -> None:
     from deployer.adapters import redis_lanes
-    from deployer.wanted import Wanted
+    from deployer.moves import Moves
+    from deployer.production import Production
 
     lanes = redis_lanes.RedisLanes
     if what in _LUA:
@@ -56,13 +57,13 @@ def _break(what: str) -> None:
 
         lanes.__init__ = changed  # type: ignore[method-assign]
         if what == "no-supersede":
-            wants = Wanted._wants_production
+            find = Production.find
 
             def any_order(self, run):  # type: ignore[no-untyped-def]
                 run.record = run.record.but(pushed_at=0)
-                return wants(self, run)
+                return find(self, run)
 
-            Wanted._wants_production = any_order  # type: ignore[method-assign]
+            Production.find = any_order  # type: ignore[method-assign]
     elif what == "never-renewed":
         lanes.extend = lambda *_: True  # type: ignore[method-assign]
     elif what == "unwarned":
@@ -85,7 +86,7 @@ def _break(what: str) -> None:
 
         lanes.accept = seen_first  # type: ignore[method-assign]
     elif what == "payload-is-truth":
-        take = Wanted._take
+        take = Moves.take
 
         def believed(self, run, ref, head):  # type: ignore[no-untyped-def]
             take(self, run, ref, head)
@@ -93,7 +94,7 @@ def _break(what: str) -> None:
                 run.work = run.work.but(sha=run.work.after)
                 run.record = run.record.but(commit=run.work.after)
 
-        Wanted._take = believed  # type: ignore[method-assign]
+        Moves.take = believed  # type: ignore[method-assign]
     else:
         raise SystemExit(f"there is no breakage {what!r}")
 

@@ -1,0 +1,176 @@
+"""Which tag production is to run. It moves by a push of a tag or by a person; a resync never moves it backwards."""
+
+from deployer.drift import applied, note_drift
+from deployer.errors import PermanentError
+from deployer.executions import Executions
+from deployer.ledger import Cause, EnvironmentRecord, Outcome
+from deployer.moves import Moves, ask_for
+from deployer.ports import Done, Facts, Head, Host
+from deployer.refs import Ref
+from deployer.reporting import Reporter
+from deployer.run import Run, Settled
+from deployer.stacks import Phase
+
+_LATE_SECONDS = 60  # GitHub delivers within some; what was sent again may be days old
+_LOOKED_AT_TAGS = 5  # the latest: each is a call or two
+
+
+class Production:
+    """Finds what production should be.
+
+    Args:
+        host: GitHub.
+        moves: follows a tag to where it is.
+        executions: follows what production runs already.
+        reporter: tells of a refusal.
+    """
+
+    def __init__(self, host: Host, moves: Moves, executions: Executions, reporter: Reporter) -> None:
+        self._host = host
+        self._moves = moves
+        self._executions = executions
+        self._reporter = reporter
+
+    def find(self, run: Run) -> bool:
+        """Find the tag that production is to run: sets the work's commit and ref, and returns True.
+
+        Raises:
+            Settled: it stays as it is, or what it runs is followed.
+        """
+        work = run.work
+        if work.cause == Cause.DELETION:
+            raise Settled(run.done(Outcome.SKIPPED, f"{work.ref} was deleted; production stays as it is"))
+        if work.cause == Cause.RESYNC and not run.record.commit:
+            self._adopt(run)
+        if work.cause == Cause.PUSH:
+            ask_for(run, work.ref, *(ref for _, ref in work.passed_tags))
+        if work.pushed_at and work.pushed_at < run.record.pushed_at:
+            raise Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {work.ref}"))
+        while True:
+            record = run.record
+            try:
+                return self._find(run, run.work.ref or record.ref)
+            except Settled as settled:
+                ended = run.work.cause == Cause.PUSH and isinstance(settled.verdict, Done)
+                if not (ended and self._fall_back(run, record)):
+                    raise
+
+    @staticmethod
+    def _fall_back(run: Run, record: EnvironmentRecord) -> bool:
+        """Go on with the latest tag whose place this one took in the lane, unless production has a later one."""
+        left = [(at, ref) for at, ref in run.work.passed_tags if not 0 < at < record.pushed_at]
+        if not left:
+            return False
+        (at, ref), *others = left
+        passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
+        run.work = run.work.but(ref=ref, pushed_at=at, passed=passed, before="", after="")
+        run.record = record.but(asked_tags=run.record.asked_tags)
+        return True
+
+    def _find(self, run: Run, name: str) -> bool:
+        work = run.work
+        if not name:
+            raise Settled(
+                run.done(Outcome.SKIPPED, "no tag is known for production; push one, or redeploy a tag")
+            )
+        ref = Ref.parse(name)
+        head = self._host.head(run.repository, ref)
+        self._moves.refuse_stale(run, head)
+        if head is None:
+            raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
+        if work.cause == Cause.PUSH and run.record.ref != name:
+            self._refuse_late(run, ref, head)
+        if work.cause == Cause.RESYNC and run.record.ref and run.record.ref != name:
+            self._refuse_backwards(run, ref, head)
+        if work.cause == Cause.RESYNC and not work.polls:
+            self._refuse_behind(run, ref, head)
+        unheard = work.cause == Cause.RESYNC and run.record.ref != name
+        self._moves.take(run, ref, head)
+        if work.cause == Cause.RESYNC:
+            run.record = run.record.but(moved_to=head.object)
+        if unheard:
+            run.record = run.record.but(pushed_at=0)  # it was pushed some day, and nobody told when
+        return True
+
+    def _refuse_late(self, run: Run, ref: Ref, head: Head) -> None:
+        """Leave production as it is if nobody knows when its tag was pushed, and one that comes late may be the older.
+
+        So it is where the ledger was lost, or where a resync found the tag that it runs.
+        """
+        work, record = run.work, run.record
+        if record.pushed_at or not 0 < work.pushed_at < work.accepted_at - _LATE_SECONDS:
+            return
+        if all(each.automatic for each in run.cloud.executions(run.name)):
+            return  # nothing was deployed there yet
+        if record.ref:
+            current = self._host.head(run.repository, Ref.parse(record.ref))
+            newer, at = record.ref, current.at if current else 0
+        else:  # what runs is not known yet: any tag may
+            facts = self._host.facts(run.repository)
+            others = {each.name: at for each, at in (facts.made if facts else {}).items() if each != ref}
+            newer, at = max(others.items(), key=lambda item: item[1], default=("what runs", 0))
+        if not 0 < at < head.at:
+            reason = f"{ref} was delivered late, and is not known to be newer than {newer}; redeploy it"
+            # nothing is written of a production that was not known: a resync is to learn what runs
+            kept = record if record.commit else None
+            raise Settled(Done(str(Outcome.SKIPPED), f"{reason} if that is wanted", kept))
+
+    def _refuse_backwards(self, run: Run, ref: Ref, head: Head) -> None:
+        """Leave production as it is unless a tag that no webhook told of is newer than its own."""
+        current = self._host.head(run.repository, Ref.parse(run.record.ref))
+        if run.record.held_at or current is None or not 0 < current.at < head.at:
+            raise Settled(run.done(Outcome.SKIPPED, f"{ref} is not known to be newer than {run.record.ref}"))
+
+    def _refuse_behind(self, run: Run, ref: Ref, head: Head) -> None:
+        """Leave production as it is if AWS runs what the ledger has never heard of: then the ledger is the older."""
+        started = [each for each in run.cloud.executions(run.name) if not each.automatic]
+        if not started or started[0].sha in {"", head.sha, run.record.commit}:
+            return
+        for name in reversed(run.record.asked_tags[-_LOOKED_AT_TAGS:]):
+            known = self._host.head(run.repository, Ref.parse(name))
+            if known and known.sha == started[0].sha and known.at <= head.at:
+                return
+        reason = f"production runs {started[0].sha[:12]}, which is not known to be older than {ref.short}; redeploy it"
+        note_drift(run, run.cloud.stack(run.name))
+        raise Settled(self._reporter.failed(run, f"{reason} if that is wanted"))
+
+    def _adopt(self, run: Run) -> None:
+        """Learn what production runs after the ledger was lost. What deployer started is only followed."""
+        stack = run.cloud.stack(run.name)
+        if stack is None or not run.environment.owns(stack.tags):
+            return
+        if stack.phase in {Phase.WEDGED, Phase.STUCK, Phase.UNDELETED}:
+            return  # nothing runs there: its tag tells what it is to be
+        if stack.phase is not Phase.READY:
+            raise Settled(run.snooze())
+        run.record = run.record.but(
+            region=run.cloud.region, stack_arn=stack.arn, applied=applied(stack), drift=""
+        )
+        newest = next(iter(run.cloud.executions(run.name)), None)
+        if run.work.ref and (newest is None or newest.automatic):
+            return  # nothing but what AWS starts by itself, at the default branch's head: its tag tells better
+        if newest is None or not newest.sha:
+            raise Settled(run.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
+        facts = self._host.facts(run.repository)
+        if facts is None:
+            raise PermanentError(f"{run.repository} is not found, or deployer has no access")
+        name = self._tag_of(run, facts, newest.sha)
+        run.work = run.work.but(ref=name, sha=newest.sha, execution=newest.id)
+        run.record = run.record.but(ref=name)
+        raise Settled(self._executions.take(run, newest.id))
+
+    def _tag_of(self, run: Run, facts: Facts, sha: str) -> str:
+        """The tag of a commit, that of the stack first; empty where none is found."""
+
+        def is_at(ref: Ref) -> bool:
+            head = self._host.head(run.repository, ref)
+            return head is not None and head.sha == sha
+
+        if run.work.ref and is_at(Ref.parse(run.work.ref)):
+            return run.work.ref
+        tags = {ref: target for ref, target in facts.refs.items() if ref.is_tag}
+        if direct := [ref.name for ref, target in tags.items() if target == sha]:
+            return min(direct)
+        # what an annotated tag points to is no commit: the latest are asked for theirs
+        latest = sorted(tags, key=lambda ref: facts.made.get(ref, 0), reverse=True)[:_LOOKED_AT_TAGS]
+        return next((ref.name for ref in latest if is_at(ref)), "")
