@@ -233,6 +233,9 @@ def _their_parameters(files: Mapping[str, bytes], environment: Environment) -> _
             line = document.nearest_line(*path)
             theirs.findings.append(Finding("error", document.file, line, text))
 
+    for key in document.fields:
+        if key not in set(Kind):
+            refuse((key,), f"{str(key)[:80]!r} is no kind of environment: {', '.join(Kind)}")
     for path, key, value in _entries(document, str(environment.kind), refuse):
         problem, text = _text(key, value)
         if problem:

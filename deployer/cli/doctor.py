@@ -13,7 +13,7 @@ from deployer.cli.common import json_option, wired
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
-from deployer.errors import ConfigError, DeployerError, UnavailableError
+from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
 from deployer.ledger import Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
@@ -92,7 +92,8 @@ def _guarded(name: str, remedy: str, look: Callable[[], Iterable[Check]]) -> lis
     try:
         return list(look())
     except DeployerError as error:
-        return [Check(name, FAIL, str(error), remedy)]
+        again = "it may be away: try again, or " if isinstance(error, TransientError) else ""
+        return [Check(name, FAIL, str(error), again + remedy)]
     except Exception as error:  # noqa: BLE001  one part that is broken must not hide the others
         return [Check(name, FAIL, f"unexpected {type(error).__name__}", "report it, with what the log says")]
 

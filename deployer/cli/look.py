@@ -175,6 +175,7 @@ def _tell_record(
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.heading(f"{record.repository} {environment.name} ({environment.kind})")
     when = output.ago(record.updated_at)
+    ahead, dates = shapes.age_words(record, config.ttl), shapes.age_sentence(record, config.ttl)
     output.facts(
         {
             "state": f"{record.state or 'unknown'}{f', {when}' if when else ''}",
@@ -188,9 +189,7 @@ def _tell_record(
             "orphan": shapes.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.execution,
             "calls": shapes.calls_words(record.calls),
-            "age": "\n".join(
-                filter(None, (shapes.age_words(record, config.ttl), shapes.age_sentence(record, config.ttl)))
-            ),
+            "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
             "page": shapes.page_url(record, config.public_url),
         }
     )

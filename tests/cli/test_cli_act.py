@@ -362,6 +362,7 @@ def test_keep(world: World) -> None:
     assert "kept for 14 d" in world.run("status", "acme/api").stdout
     assert "kept for 14 d" in world.run("why", "acme/api", "x").stdout
     assert world.json("keep", "acme/api", "x", "--forever")["kept_until"].startswith("9999-")
+    assert world.run("why", "acme/api", "x").stdout.count("kept for good") == 1
     result = world.run("keep", "acme/api", "main")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "only development environments age" in result.stderr

@@ -145,6 +145,8 @@ def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> N
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "deployer lacks statuses: write")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "GitHub cannot be reached")}
+    world.host.fail_next(TransientError("GitHub cannot be reached"))
+    assert "it may be away: try again" in world.run("doctor").stdout
 
 
 def test_a_cloud_that_is_away(world: World) -> None:

@@ -101,6 +101,10 @@ def test_a_branch_cannot_pose_as_production() -> None:
         ),
         ({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": '{"development": [{}]}'}, "entry 1"),
         (
+            {"pipeline.yml": TEMPLATE, "pipeline.parameters.json": '{"staging": {},\n"dev": {}}'},
+            "parameters.json:2: 'dev' is no kind of environment: development, staging, production",
+        ),
+        (
             {
                 "pipeline.yml": TEMPLATE,
                 "pipeline.parameters.json": '{"development": {"Greeting": "x", "Gretting": "y"}}',
