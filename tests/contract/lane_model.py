@@ -448,8 +448,11 @@ def _passing(stays: Entry, goes: Entry) -> Any:
         return stays
     mine = [f"{goes.pushed_at:.0f} {goes.ref}"] if goes.cause == Cause.PUSH else []
     lines = [*stays.passed.splitlines(), *mine, *goes.passed.splitlines()]
-    found = {ref: at for at, ref in (line.split(" ", 1) for line in reversed(lines)) if ref != stays.ref}
-    return stays.but(passed="\n".join(f"{found[ref]} {ref}" for ref in list(found)[::-1][:20]))
+    found: dict[str, str] = {}
+    for line in lines:
+        found.setdefault(line.partition(" ")[2], line)
+    found.pop(stays.ref, None)
+    return stays.but(passed="\n".join(list(found.values())[:20]))
 
 
 def _joined(stays: Entry, joins: Entry) -> Any:
