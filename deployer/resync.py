@@ -250,7 +250,7 @@ def _branch(
 
 def _was_deleted(environment: Environment, record: EnvironmentRecord) -> bool:
     """Whether a person had staging or production deleted; only a push, or a person, makes them anew."""
-    return environment.kind is not Kind.DEVELOPMENT and record.outcome == Outcome.DELETED
+    return environment.kind is not Kind.DEVELOPMENT and record.state == "deleted" == record.outcome
 
 
 def _settled(

@@ -226,6 +226,10 @@ def staging(world: SteppedWorld, start: Start, before: Look, after: Look) -> Non
         assert (after.stack(environment) or {}).get("id") == stack["id"], "staging is never deleted"
     if told_to_people(world.lanes.environment(environment)):
         return
+    known = start.known
+    if known and not stack and known.state == "deleted" == known.outcome and known.commit == start.live:
+        assert after.stack(environment) is None, "what a person deleted comes back with the next push"
+        return
     if start.live and not told_before(world, environment, start):
         is_deployed(world, environment, commit(MAIN, start.live), after)
 

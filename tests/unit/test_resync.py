@@ -32,7 +32,7 @@ def _record(
 ) -> EnvironmentRecord:
     return EnvironmentRecord(
         "acme/hello", environment.key, environment.stack_name, commit=commit, outcome=outcome, ref=ref,
-        stack_arn=f"arn:{environment.stack_name}",
+        stack_arn=f"arn:{environment.stack_name}", state=outcome,
     )  # fmt: skip
 
 
