@@ -1,4 +1,4 @@
-"""Drift: whether someone else changed a pipeline's stack since deployer applied it; told from one look at it."""
+"""Drift: whether someone else changed a pipeline's stack since deployer applied it; pure, from one look at it."""
 
 import hashlib
 import json
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deployer.ledger import Cause, Outcome
-from deployer.run import Run, Settled
 from deployer.stacks import Phase, Stack
 
 
@@ -34,23 +32,3 @@ def drift(stack: Stack, kept: Mapping[str, Any]) -> str:
     when = datetime.fromtimestamp(stack.changed_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     what = " and ".join(changed) or "template, or nothing that shows,"
     return f"its stack's {what} changed outside deployer at {when}"
-
-
-def note_drift(run: Run, stack: Stack | None) -> None:
-    """Tell of what someone else changed in the stack; who only looks leaves it so.
-
-    Raises:
-        Settled: it is the only thing that could be mended, and nobody asked for that.
-    """
-    work, record = run.work, run.record
-    if stack is None or work.created or work.updated or work.recovered:
-        return
-    if not run.environment.owns(stack.tags):
-        return
-    if stack.phase is Phase.READY:
-        run.record = record = record.but(
-            drift=drift(stack, record.applied), stack_arn=stack.arn, region=run.cloud.region
-        )
-    ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
-    if work.cause == Cause.RESYNC and record.drift and ended:
-        raise Settled(run.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from deployer.drift import applied
+from deployer.drift import applied, drift
 from deployer.environments import Kind
 from deployer.ledger import Cause, Outcome, Task, Work
 from deployer.ports import Done, Execution, Verdict
 from deployer.reporting import Reporter, failure_text
-from deployer.run import Run
-from deployer.stacks import Stack
+from deployer.run import Run, Settled
+from deployer.stacks import Phase, Stack
 from deployer.teardown import owed, paid
 
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
@@ -135,3 +135,23 @@ def needs_start(newest: Execution, work: Work, reported: str) -> bool:
     if work.cause != Cause.PUSH:
         return False  # what a person stopped stays stopped, and what failed was told
     return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)
+
+
+def note_drift(run: Run, stack: Stack | None) -> None:
+    """Tell of what someone else changed in the stack; who only looks leaves it so.
+
+    Raises:
+        Settled: it is the only thing that could be mended, and nobody asked for that.
+    """
+    work, record = run.work, run.record
+    if stack is None or work.created or work.updated or work.recovered:
+        return
+    if not run.environment.owns(stack.tags):
+        return
+    if stack.phase is Phase.READY:
+        run.record = record = record.but(
+            drift=drift(stack, record.applied), stack_arn=stack.arn, region=run.cloud.region
+        )
+    ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
+    if work.cause == Cause.RESYNC and record.drift and ended:
+        raise Settled(run.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))

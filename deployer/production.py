@@ -1,8 +1,8 @@
 """Which tag production is to run. It moves by a push of a tag or by a person; a resync never moves it backwards."""
 
-from deployer.drift import applied, note_drift
+from deployer.drift import applied
 from deployer.errors import PermanentError
-from deployer.executions import Executions
+from deployer.executions import Executions, note_drift
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
 from deployer.moves import Moves, ask_for
 from deployer.ports import Done, Facts, Head, Host

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from deployer.age import ASLEEP, NIGHT, used_at
-from deployer.drift import applied, note_drift
+from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, QuotaError
-from deployer.executions import Executions
+from deployer.executions import Executions, note_drift
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.moves import Moves
 from deployer.placement import Placement
