@@ -303,8 +303,8 @@ def _insist_on_ref(deployer: "Deployer", environment: Environment, named: Ref) -
     if ref is None:
         deployer.host.default_branch(environment.repository)
     elif deployer.host.head(environment.repository, ref) is None:
-        kind = "tag" if ref.is_tag else "branch"
-        raise NotFoundError(f"{environment.repository} has no {kind} {ref.short}")
+        kind, tag = ("tag", "") if ref.is_tag else ("branch", f"; a tag goes by refs/tags/{ref.short}")
+        raise NotFoundError(f"{environment.repository} has no {kind} {ref.short}{tag}")
 
 
 def _known_environment(deployer: "Deployer", repository: Repository, text: str) -> Environment:
