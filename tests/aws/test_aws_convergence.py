@@ -236,10 +236,12 @@ def staging(world: SteppedWorld, start: Start, before: Look, after: Look) -> Non
 
 def production(world: SteppedWorld, before: Look, after: Look) -> None:
     stack = before.stack(PRODUCTION)
-    if stack and TABLE[stack["status"]].phase not in {Phase.DELETING, Phase.WEDGED}:
+    phase = TABLE[stack["status"]].phase if stack else Phase.GONE
+    if phase not in {Phase.GONE, Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(PRODUCTION) or {}).get("id") == stack["id"], "production is never deleted"
     ran, runs = before.ran(PRODUCTION), after.ran(PRODUCTION)
-    if stack and runs:
+    # with a stack that somebody deletes goes what it ran: where its tag is, is all that is left to go by
+    if runs and phase not in {Phase.GONE, Phase.DELETING}:
         assert runs[-1][0] >= ran[-1][0], "production never moves backwards"
     told_to_people(world.lanes.environment(PRODUCTION))
 
