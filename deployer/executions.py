@@ -67,7 +67,9 @@ class Executions:
 
     def take(self, run: Run, execution: str, sha: str | None = None) -> Verdict:
         """Follow an execution; one whose commit is not told yet (`sha` is empty) may turn out not to be the one."""
-        run.record = self._reporter.open(run.record, execution, run.work.sha if sha is None else sha)
+        run.record = self._reporter.open(
+            run.environment, run.record, execution, run.work.sha if sha is None else sha
+        )
         run.note("running", execution=execution, commit=run.work.sha)
         run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
         self._reporter.tell(run, "success", "the pipeline is ready")
@@ -76,7 +78,7 @@ class Executions:
     def follow(self, run: Run) -> Verdict:
         """Post how the executions go; end when this goal's own has ended."""
         identity = run.work.execution
-        run.record = self._reporter.open(run.record, identity, run.work.sha)
+        run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha)
         untold = not run.record.open[identity]["sha"]
         run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
         execution = found.get(identity)

@@ -135,7 +135,8 @@ class Reconciler:
                 run.record = run.record.but(region="")
             verdict = self._reporter.failed(run, str(error))
         if isinstance(verdict, Done) and verdict.record:
-            record = self._reporter.correct(environment, verdict.record, self._options.ttl)
+            record = self._reporter.settle(environment, verdict.record, verdict.reason)
+            record = self._reporter.correct(environment, record, self._options.ttl)
             verdict = replace(verdict, record=record)
         return verdict
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from deployer import notice
 from deployer.environments import Environment, Kind
@@ -48,10 +49,21 @@ class Reporter:
         mark = f"{sha} {state} {text}"
         if not sha or record.prepared == mark:
             return record
+        if record.prepared.partition(" ")[0] != sha:
+            record = self.settle(environment, record, f"overtaken by {sha[:12]}")
         description = f"{environment.kind}: {text}"
         page = self._url(environment) or url
         self._post(environment, sha, Status("deployer/prepare", state, description, page))
         return record.but(prepared=mark)
+
+    def settle(self, environment: Environment, record: EnvironmentRecord, why: str) -> EnvironmentRecord:
+        """End `deployer/prepare` of a commit that nothing is done for any more: else it stays pending for good."""
+        sha, state, _ = [*record.prepared.split(" ", 2), "", ""][:3]
+        if state != "pending":
+            return record
+        text = f"{environment.kind}: {why}"
+        self._post(environment, sha, Status("deployer/prepare", "error", text, self._url(environment)))
+        return record.but(prepared=f"{sha} error {why}")
 
     def tell(self, run: Run, state: str, text: str) -> None:
         """Post how far the pipeline of a goal's commit is."""
@@ -132,14 +144,33 @@ class Reporter:
                 return record  # the end of the next goal tries again
         return record.but(notice=left)
 
-    def open(self, record: EnvironmentRecord, execution: str, sha: str) -> EnvironmentRecord:
-        """Follow an execution from now on until its end."""
+    def open(
+        self, environment: Environment, record: EnvironmentRecord, execution: str, sha: str
+    ) -> EnvironmentRecord:
+        """Follow an execution from now on until its end; the oldest of many is followed no longer, and says so."""
         if execution in record.open:
             return record
-        kept = dict(list(record.open.items())[1 - _OPEN_LIMIT :])
+        followed = list(record.open.items())
+        kept = dict(followed[1 - _OPEN_LIMIT :])
+        for identity, entry in followed:
+            if identity not in kept:
+                self._leave(environment, entry, f"is followed no longer: {_OPEN_LIMIT} newer executions run")
         return record.but(
             execution=execution, stages=[], open={**kept, execution: {"sha": sha, "posted": {}}}
         )
+
+    def leave(self, environment: Environment, record: EnvironmentRecord, why: str) -> EnvironmentRecord:
+        """Follow no execution any more; what was told to run is told how that ended, as in `Build {why}`."""
+        for entry in record.open.values():
+            self._leave(environment, entry, why)
+        return record.but(open={})
+
+    def _leave(self, environment: Environment, entry: dict[str, Any], why: str) -> None:
+        for stage, state in entry["posted"].items():
+            if state == "pending":
+                text = f"{environment.kind}: {stage} {why}"
+                status = Status(f"deployer/{stage}", "error", text, self._url(environment))
+                self._post(environment, entry["sha"], status)
 
     def refresh(
         self, environment: Environment, record: EnvironmentRecord, cloud: Cloud
@@ -156,6 +187,7 @@ class Reporter:
         for identity, entry in record.open.items():
             execution = cloud.execution(environment.stack_name, identity)
             if execution is None:
+                self._leave(environment, entry, "ended as its pipeline went")
                 continue
             found[identity] = execution
             sha, page = entry["sha"] or execution.sha, cloud.execution_url(environment.stack_name, identity)

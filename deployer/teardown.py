@@ -278,8 +278,10 @@ class Teardown:
     def _end(self, run: Run) -> Verdict:
         retained = run.record.receipt["retained"]
         receipt = self._closed(run, "partly" if retained else "removed")
+        run.record = self._reporter.settle(run.environment, run.record, "its environment was deleted")
+        run.record = self._reporter.leave(run.environment, run.record, "ended as its environment was deleted")
         run.record = run.record.but(
-            generation=run.record.generation + 1, open={}, stages=[], execution="", applications=[], stack_arn="",
+            generation=run.record.generation + 1, stages=[], execution="", applications=[], stack_arn="",
             prepared="", region="", failure={}, refused="", refusals=0, receipt=receipt, applied={}, drift="",
         )  # fmt: skip
         self._reporter.teardown(run.environment, run.record)

@@ -1,0 +1,100 @@
+"""No status of a commit stays pending for good, whatever becomes of what it tells of."""
+
+from dataclasses import replace
+
+import pytest
+from world import HELLO, World, environment, sha
+
+from deployer.quotas import Room
+
+MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
+DEV = environment(BRANCH)
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.push(MAIN, sha(9))
+    made.run()
+    return made
+
+
+def said(world: World, commit: str, context: str) -> tuple[str, str]:
+    status = world.host.statuses[HELLO, commit][f"deployer/{context}"]
+    return status.state, status.description
+
+
+def begin(world: World, steps: int) -> None:
+    world.push(BRANCH, sha(1))
+    world.tasks()
+    for _ in range(steps):
+        world.step()
+        world.tasks()
+
+
+def test_a_commit_that_is_overtaken_while_its_pipeline_is_made_waits_no_longer(world: World) -> None:
+    begin(world, 0)
+    assert said(world, sha(1), "prepare")[0] == "pending"
+    world.push(BRANCH, sha(2), before=sha(1))
+    world.run()
+    assert said(world, sha(1), "prepare") == ("error", f"development: overtaken by {sha(2)[:12]}")
+    assert set(world.statuses(sha(2)).values()) == {"success"}
+
+
+def test_a_commit_whose_successor_is_not_deployed_waits_no_longer(world: World) -> None:
+    begin(world, 0)
+    world.push(BRANCH, sha(2), before=sha(1), files={"deployer.yml": "branches: [y]"})
+    world.run()
+    assert said(world, sha(1), "prepare")[0] == "error"
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_commit_whose_environment_is_deleted_at_any_moment_waits_no_longer(
+    world: World, steps: int
+) -> None:
+    begin(world, steps)
+    before = world.statuses(sha(1))
+    world.remove(BRANCH, sha(1))
+    world.run()
+    after = world.statuses(sha(1))
+    assert "pending" not in after.values()
+    assert after == {
+        "deployer/teardown": "success",
+        **{context: "error" if state == "pending" else state for context, state in before.items()},
+    }
+
+
+def test_a_commit_that_waits_for_room_and_whose_branch_goes_waits_no_longer(world: World) -> None:
+    room = Room("us-east-1", 2000, 2000, 10, 1000, 0)
+    world.cloud.room_left = replace(room)
+    begin(world, 0)
+    assert said(world, sha(1), "prepare")[0] == "pending"
+    world.remove(BRANCH, sha(1))
+    world.run()
+    assert said(world, sha(1), "prepare") == ("error", "development: its environment was deleted")
+
+
+def test_a_stage_whose_pipeline_somebody_deleted_waits_no_longer(world: World) -> None:
+    begin(world, 2)
+    assert said(world, sha(1), "Build")[0] == "pending"
+    world.cloud.pipelines.pop(DEV.stack_name)
+    world.event(DEV)
+    world.tasks()
+    assert said(world, sha(1), "Build") == ("error", "development: Build ended as its pipeline went")
+
+
+def test_the_oldest_of_many_executions_that_run_at_a_time_is_told_to_be_followed_no_longer(
+    world: World,
+) -> None:
+    world.push(BRANCH, sha(1))
+    world.run()
+    world.push(BRANCH, sha(2), before=sha(1))
+    world.tasks()
+    world.step()
+    world.tasks()
+    assert said(world, sha(2), "Build")[0] == "pending"
+    for number in range(3, 8):  # no time passes, so that none of them ends
+        world.push(BRANCH, sha(number), before=sha(number - 1))
+        world.tasks()
+    assert said(world, sha(2), "Build")[0] == "error"
+    assert "followed no longer" in said(world, sha(2), "Build")[1]
