@@ -14,7 +14,9 @@ Path = tuple[str | int, ...]
 _MOST = 256  # texts that one value may come to be
 _LONGEST = 100_000  # characters
 _VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
-_WHOLE = {"Ref", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select"}  # what they are made of says little
+_LOOPED = re.compile(r"[$&]\{([^{}]*)\}")  # in loops a variable stands in any text, also without Fn::Sub
+# what they are made of says little
+_WHOLE = {"Ref", "Fn::GetAtt", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select", "Fn::Split"}
 _DYNAMIC = re.compile(r"\{\{resolve:[^{}]*\}\}")
 NAMES = {
     "AWS::ApiGateway::RestApi": "Name",
@@ -110,6 +112,7 @@ class Resolver:
         self._values: dict[str, tuple[str, ...]] = {name: (value,) for name, value in pseudo.items()}
         self._values["AWS::NoValue"] = ()
         self._lists: set[str] = set()
+        self._loops: set[str] = set()
         self._named: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, bool | None] = {}
         for name, rules in mapping(fields.get("Parameters")).items():
@@ -120,6 +123,7 @@ class Resolver:
             self._values[name] = (UNKNOWN if hidden or value is None else value,)
             if kind.startswith("List<") or kind == "CommaDelimitedList":
                 self._lists.add(name)
+                self._values[name] = tuple(each.strip() for each in self._values[name][0].split(","))
         self._learn_loops(fields)
 
     def texts(self, value: Any) -> tuple[str, ...]:
@@ -138,7 +142,17 @@ class Resolver:
         text = plain(value)
         if text is None:
             return ()
-        return (_DYNAMIC.sub(UNKNOWN, text) if "{{" in text else text,)
+        return self._looped(_DYNAMIC.sub(UNKNOWN, text) if "{{" in text else text)
+
+    def perhaps_nothing(self, value: Any) -> bool:
+        """Whether a property of this value may be left out: it is not given, or may come to be `AWS::NoValue`."""
+        if isinstance(value, dict) and len(value) == 1:
+            ((name, given),) = value.items()
+            if name == "Ref":
+                return "AWS::NoValue" in self._looped(str(given))
+            if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
+                return any(map(self.perhaps_nothing, self._branches(given)))
+        return value is None
 
     def holds(self, name: Any) -> bool | None:
         """Whether a condition holds; None where that cannot be told."""
@@ -192,9 +206,12 @@ class Resolver:
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if str(key).startswith("Fn::ForEach::") and isinstance(inner, list) and len(inner) == 3:
-                    items = inner[1] if isinstance(inner[1], list) else [inner[1]]
-                    known = tuple(text for item in items for text in self.texts(item))
-                    self._values[str(inner[0])] = known or (UNKNOWN,)
+                    items = [each for listed in self._items(inner[1]) for each in listed]
+                    known = tuple(text for item in items for text in self.texts(item)) or (UNKNOWN,)
+                    # several loops may have one variable, and what only looks like a loop that of a parameter
+                    name = str(inner[0])
+                    self._values[name] = tuple(dict.fromkeys((*self._values.get(name, ()), *known)))
+                    self._loops.add(name)
                 self._learn_loops(inner)
 
     def _call(self, value: dict[str, Any]) -> tuple[str, ...]:
@@ -203,9 +220,14 @@ class Resolver:
         ((name, given),) = value.items()
         match name:
             case "Ref":
-                return self._ref(str(given))
+                return self._few(text for each in self._looped(str(given)) for text in self._ref(each))
+            case "Fn::GetAtt" if isinstance(given, str) and "." in given:
+                return self._attribute(*given.split(".", 1))
             case "Fn::GetAtt" if isinstance(given, list) and len(given) == 2:
-                return self._attribute(str(given[0]), str(given[1]))
+                names = self._looped(str(given[0]))
+                return self._few(text for each in names for text in self._attribute(each, str(given[1])))
+            case "Fn::Split" if isinstance(given, list) and len(given) == 2:
+                return self._few(text for items in self._items(value) for text in self.texts(items))
             case "Fn::Sub":
                 return self._sub(given)
             case "Fn::Join" if isinstance(given, list) and len(given) == 2:
@@ -221,6 +243,18 @@ class Resolver:
             case _ if name.startswith("Fn::"):
                 return (UNKNOWN,)
         return ()
+
+    def _looped(self, text: str) -> tuple[str, ...]:
+        """A text with each value of the variables of loops in it."""
+        if not self._loops or not ("${" in text or "&{" in text):
+            return (text,)
+        parts: list[tuple[str, ...]] = []
+        end = 0
+        for found in _LOOPED.finditer(text):
+            if found.group(1) in self._loops:
+                parts += [(text[end : found.start()],), self._values[found.group(1)]]
+                end = found.end()
+        return self._combined([*parts, (text[end:],)]) if parts else (text,)
 
     def _ref(self, name: str) -> tuple[str, ...]:
         if name in self._values:
@@ -246,6 +280,10 @@ class Resolver:
             text, own = given[0], mapping(given[1])
         if not isinstance(text, str):
             return (UNKNOWN,)
+        return self._few(made for each in self._looped(text) for made in self._filled(each, own))
+
+    def _filled(self, text: str, own: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a text of Fn::Sub comes to be."""
         parts: list[tuple[str, ...]] = []
         end = 0
         for found in _VARIABLE.finditer(text):
@@ -299,7 +337,7 @@ class Resolver:
         if isinstance(value, dict) and len(value) == 1:
             ((name, given),) = value.items()
             if name == "Ref" and isinstance(given, str) and given in self._lists:
-                return [text.split(",") for text in self._values[given]]
+                return [list(self._values[given])]
             if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
                 return [items for each in self._branches(given) for items in self._items(each)]
             if name == "Fn::Split" and isinstance(given, list) and len(given) == 2:

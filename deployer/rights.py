@@ -5,8 +5,10 @@ target's service role, which can make roles only under the permissions boundary 
 can work out (an import, a value in its parameter store, a nested template) passes here and stops there.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from deployer.environments import Environment, Kind
@@ -30,6 +32,8 @@ _TAKES_ROLES = {
     "AWS::IAM::RolePolicy": ("RoleName",),
     "AWS::IAM::UserPolicy": ("UserName",),
 }
+_OF_RIGHTS = {*_BOUNDED, *_UNDER_PATHS, *_TAKES_ROLES}
+_MADE = re.compile(r"[$&]\{")  # what a loop fills in
 _KNOWN_TRANSFORMS = {
     "AWS::CodeDeployBlueGreen",
     "AWS::LanguageExtensions",
@@ -108,12 +112,14 @@ class _Look:
         self._kind = environment.kind
         self._prefix = f"{environment.stack_name}-"
         self._resources = list(resolver.made())
+        # a name that it may bear, or may not, could be that of a role of elsewhere
         self._own = {
-            text
+            texts[0]
             for _, each in self._resources
             if str(each.get("Type")) in _BOUNDED
-            for text in resolver.name(each)
-            if UNKNOWN not in text
+            and ("Condition" not in each or resolver.holds(each["Condition"]))
+            and len(texts := resolver.name(each)) == 1
+            and UNKNOWN not in texts[0]
         }
 
     def all(
@@ -183,7 +189,14 @@ class _Look:
         return not (name in self._own or name.startswith((self._prefix, UNKNOWN)) or not name)
 
     def _principal(self, path: Path, text: str) -> Iterator[str]:
-        if "Principal" in path and self._foreign(text):
+        if not any("Principal" in self._resolver.texts(step) for step in path):
+            policy = None
+            if text.lstrip()[:1] == "{" and "Principal" in text:  # a policy may be given as a text
+                with suppress(ValueError, RecursionError):
+                    policy = json.loads(text)
+            for inner, leaf in self._resolver.leaves(policy):
+                yield from self._principal(inner, plain(leaf) or "")
+        elif self._foreign(text):
             yield f"account {text} is a principal; {self._kind} is in {self._target.account}"
 
     def _resource_findings(self) -> Iterator[Finding]:
@@ -192,6 +205,16 @@ class _Look:
             kind = str(resource.get("Type"))
             name = path[-1]
             properties = mapping(resource.get("Properties"))
+            if not isinstance(resource.get("Type"), str) or _MADE.search(kind):
+                text = (
+                    f"the Type of {name} is not written out; a development template may not make it in a loop"
+                )
+                yield self._at("error", text, *path)
+                continue
+            if kind in _OF_RIGHTS and any(key.startswith("Fn::") or _MADE.search(key) for key in properties):
+                text = f"properties of {name} are not written out, and may give any rights; write each by its name"
+                yield self._at("error", text, *path, "Properties")
+                continue
             if kind in _ESCAPES:
                 text = (
                     f"{name} is of type {kind}, which a development template may not have: {_ESCAPES[kind]}"
@@ -215,16 +238,16 @@ class _Look:
         told = properties.get("PermissionsBoundary")
         if kind in _MAKES_ROLES:
             common = mapping(mapping(self._document.fields.get("Globals")).get(_MAKES_ROLES[kind]))
-            if "Role" in properties or "Role" in common:
+            if self._has_role(properties, common):
                 return
-            told = told or common.get("PermissionsBoundary")
+            told = common.get("PermissionsBoundary") if self._resolver.perhaps_nothing(told) else told
         elif kind not in _BOUNDED and told is None:
             return
         remedy = (
             "PermissionsBoundary: !Ref PermissionsBoundary (deployer gives that parameter if it is declared)"
         )
         texts = self._resolver.texts(told) if told is not None else ()
-        if not texts:
+        if not texts or self._resolver.perhaps_nothing(told):
             yield self._at("error", f"{path[-1]} needs {remedy}", *path)
             return
         for text in texts:
@@ -234,17 +257,22 @@ class _Look:
                 yield self._at("error", problem, *path, "Properties", "PermissionsBoundary")
                 return
 
+    def _has_role(self, properties: Mapping[str, Any], common: Mapping[str, Any]) -> bool:
+        """Whether a function is surely given a role, so that none is made for it."""
+        return not self._resolver.perhaps_nothing(properties.get("Role", common.get("Role")))
+
     def _path(self, path: Path, kind: str, properties: Mapping[str, Any]) -> Iterator[Finding]:
         """IAM tells kinds of environments apart by the paths of their roles."""
         key = "RolePath" if kind in _MAKES_ROLES else "Path"
         common = mapping(mapping(self._document.fields.get("Globals")).get(_MAKES_ROLES.get(kind, "")))
-        if kind not in _UNDER_PATHS or "Role" in properties or "Role" in common:
+        if kind not in _UNDER_PATHS or (kind in _MAKES_ROLES and self._has_role(properties, common)):
             return
         wanted = self._target.role_path
         told = properties.get(key, common.get(key))
+        nothing = self._resolver.perhaps_nothing(told)
         remedy = f"{key}: {wanted.replace(f'/{self._kind}/', '/${Stage}/')}"
         remedy = remedy.replace(": ", ": !Sub ") if "${" in remedy else remedy
-        if told is None or any(text != wanted for text in self._resolver.texts(told)):
+        if nothing or any(text != wanted for text in self._resolver.texts(told)):
             where = (*path, "Properties", key) if told is not None else path
             yield self._at("error", f"{path[-1]} needs {remedy}", *where)
 

@@ -252,7 +252,85 @@ def test_a_loop_hides_nothing() -> None:
     assert [each for each in said if OTHER in each]
 
 
+def loop(name: str, items: Any, value: Any) -> dict[str, Any]:
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"X": value}}
+    return {f"Fn::ForEach::{name}": ["A", items, {name + "${A}": topic}]}
+
+
+SQS = "arn:aws:sqs:eu-west-1:${A}:jobs"
+LIST = {"List": {"Type": "CommaDelimitedList", "Default": f"{OURS}, {OTHER}"}}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {**loop("One", [OTHER], {"Fn::Sub": SQS}), **loop("Two", [OURS], {"Fn::Sub": SQS})},
+        loop("One", [OTHER], SQS),
+        loop("One", [f"arn:aws:sqs:eu-west-1:{OTHER}:jobs"], "${A}"),
+        loop("One", [OTHER], {"Fn::Sub": SQS.replace("$", "&")}),
+        loop("One", {"Ref": "List"}, {"Fn::Sub": SQS}),
+        loop("One", ["One"], {"Fn::Sub": ["arn:aws:sqs:x:${B}:y", {"B": {"Ref": "Account${A}"}}]}),
+    ],
+)
+def test_no_kind_of_loop_hides_anything(resources: dict[str, Any]) -> None:
+    parameters = {**LIST, "AccountOne": {"Type": "String", "Default": OTHER}}
+    said = found(resources, Parameters=parameters, Transform="AWS::LanguageExtensions")
+    assert [each for each in said if f"is of account {OTHER}" in each]
+
+
+def test_what_only_looks_like_a_loop_hides_no_parameter() -> None:
+    parameters = {"Account": {"Type": "String", "Default": OTHER}}
+    looks = {"Fn::ForEach::X": ["Account", [OURS], {}]}
+    value = {"Fn::Sub": "arn:aws:sqs:eu-west-1:${Account}:jobs"}
+    said = found(names(value), Parameters=parameters, Metadata=looks)
+    assert [each for each in said if f"is of account {OTHER}" in each]
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        {"Fn::Split": [",", f"{OURS},{OTHER}"]},
+        {"Ref": "List"},
+        {"Fn::GetAtt": "Kept.Value"},
+    ],
+)
+def test_an_account_among_others_that_a_policy_trusts_is_refused(trust: Any) -> None:
+    policy = {"Statement": [{"Principal": {"AWS": trust}, "Action": "sts:AssumeRole"}]}
+    kept = {"Kept": {"Type": "AWS::SSM::Parameter", "Properties": {"Value": OTHER}}}
+    refused = [f"error account {OTHER} is a principal; development is in {OURS}"]
+    assert found({**role(AssumeRolePolicyDocument=policy), **kept}, Parameters=LIST) == refused
+
+
+@pytest.mark.parametrize("account", [OTHER, int(OTHER)])
+def test_an_account_that_a_policy_as_text_trusts_is_refused(account: Any) -> None:
+    text = json.dumps({"Statement": [{"Principal": {"AWS": [account]}, "Action": "sts:AssumeRole"}]})
+    refused = [f"error account {OTHER} is a principal; development is in {OURS}"]
+    assert found(role(AssumeRolePolicyDocument=text)) == refused
+    assert found(role(AssumeRolePolicyDocument='{"Principal": ')) == []
+
+
 # --- roles, for development
+
+# what is false when AWS is asked, and nobody can tell before
+HIDDEN: dict[str, Any] = {
+    "Parameters": {"Stored": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/x"}},
+    "Conditions": {
+        "Hidden": {"Fn::Equals": [{"Ref": "Stored"}, "y"]},
+        "Here": {"Fn::Equals": [{"Ref": "PipelineName"}, ENVIRONMENT.stack_name]},
+    },
+}
+
+
+def test_a_role_that_may_not_be_made_is_none_of_the_template_s() -> None:
+    value = f"arn:aws:iam::{OURS}:role/production-deploy"
+    name = {"Fn::If": ["Here", "production-deploy", {"Ref": "PipelineName"}]}
+    decoy = {"Type": "AWS::IAM::Role", "Condition": "Hidden", "Properties": {"RoleName": name}}
+    (said,) = found({**names(value), "Decoy": decoy}, **HIDDEN)
+    assert "is no role of this template" in said
+    name = {"Fn::If": ["Hidden", {"Ref": "PipelineName"}, name]}
+    decoy = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": name}}
+    (said,) = found({**names(value), "Decoy": decoy}, **HIDDEN)
+    assert "is no role of this template" in said
 
 
 @pytest.mark.parametrize(
@@ -292,6 +370,37 @@ def test_rights_for_a_role_of_elsewhere_are_refused(kind: str) -> None:
     assert attached({"Ref": "Mine"}) == []
 
 
+@pytest.mark.parametrize(
+    "roles",
+    [
+        {"Ref": "Names"},
+        {"Fn::Split": [",", "admin"]},
+        {"Fn::Split": [",", f"{ENVIRONMENT.stack_name}-x,admin"]},
+    ],
+)
+def test_rights_for_a_role_among_others_are_refused(roles: Any) -> None:
+    listed = {"Names": {"Type": "CommaDelimitedList", "Default": f"{ENVIRONMENT.stack_name}-x,admin"}}
+    more = {"More": {"Type": "AWS::IAM::Policy", "Properties": {"Roles": roles}}}
+    assert found(more, Parameters=listed) == [
+        "error More gives rights to 'admin', which is not made in this template"
+    ]
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        {"Type": "AWS::IAM::${A}", "Properties": {}},
+        {"Type": {"Fn::Sub": "AWS::IAM::${A}"}, "Properties": {}},
+        {"Type": "AWS::IAM::Policy", "Properties": {"Fn::ForEach::P": ["K", ["Roles"], {"${K}": ["admin"]}]}},
+        {"Type": "AWS::IAM::Policy", "Properties": {"${A}": ["admin"]}},
+    ],
+)
+def test_types_and_rights_that_a_loop_would_make_are_refused(thing: dict[str, Any]) -> None:
+    resources = {"Fn::ForEach::Things": ["A", ["AccessKey"], {"Thing${A}": thing}]}
+    (said,) = found(resources, Transform="AWS::LanguageExtensions")
+    assert "not written out" in said
+
+
 # --- the boundary
 
 
@@ -306,6 +415,10 @@ DECLARED = {"PermissionsBoundary": {"Type": "String", "Default": ""}}
         (None, "Mine needs PermissionsBoundary: !Ref PermissionsBoundary"),
         ({"Ref": "AWS::NoValue"}, "Mine needs PermissionsBoundary: !Ref PermissionsBoundary"),
         (f"arn:aws:iam::{OURS}:policy/wider", "which is not its target's"),
+        (
+            {"Fn::If": ["Unsure", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]},
+            "Mine needs PermissionsBoundary: !Ref PermissionsBoundary",
+        ),
         ({"Fn::ImportValue": "boundary"}, "which is not its target's"),
         ({"Fn::If": ["Unsure", {"Ref": "PermissionsBoundary"}, "none"]}, "which is not its target's"),
         ({"Ref": "PermissionsBoundary"}, ""),
@@ -338,6 +451,8 @@ def test_every_role_bears_the_boundary(kind: str, boundary: Any, words: str) -> 
         ("/", False),
         ("/deployer/production/", False),
         ({"Fn::Sub": "/deployer/${Unknown}/"}, False),
+        ({"Ref": "AWS::NoValue"}, False),
+        ({"Fn::If": ["Unknown", "/deployer/development/", {"Ref": "AWS::NoValue"}]}, False),
         ("/deployer/development/", True),
         ({"Fn::Sub": "/deployer/${Stage}/"}, True),
     ],
@@ -351,6 +466,27 @@ def test_every_role_is_under_the_target_s_path(kind: str, told: Any, good: bool)
     assert len(said) == (not good), said
     assert all("Mine needs Path: !Sub /deployer/${Stage}/" in each for each in said)
     assert found(resources, TARGET, **sections) == []
+
+
+@pytest.mark.parametrize(
+    "given", [{"Ref": "AWS::NoValue"}, {"Fn::If": ["Unknown", "arn:x", {"Ref": "AWS::NoValue"}]}]
+)
+def test_a_function_that_may_be_given_no_role_gets_one_with_the_boundary(given: Any) -> None:
+    function = {"Mine": {"Type": "AWS::Serverless::Function", "Properties": {"Role": given}}}
+    said = found(function, replace(BOUNDED, role_path="/deployer/development/"))
+    assert [each.partition(": ")[0] for each in said] == [
+        "error Mine needs PermissionsBoundary",
+        "error Mine needs RolePath",
+    ]
+
+
+def test_what_only_looks_like_a_loop_hides_no_boundary() -> None:
+    parameters = {"Other": {"Type": "String", "Default": f"arn:aws:iam::{OURS}:policy/wider"}}
+    looks = {"Fn::ForEach::X": ["Other", [BOUNDARY], {}]}
+    (said,) = found(
+        role(PermissionsBoundary={"Ref": "Other"}), BOUNDED, Parameters=parameters, Metadata=looks
+    )
+    assert "which is not its target's" in said
 
 
 def test_a_boundary_may_stand_in_the_globals() -> None:
