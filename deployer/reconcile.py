@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from deployer.age import ASLEEP, NIGHT, used_at
+from deployer.age import ASLEEP, NIGHT, expires_at, used_at
 from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, QuotaError
@@ -26,6 +26,7 @@ from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
 from deployer.teardown import GONE, Teardown, paid, under_way
+from deployer.times import date
 from deployer.validation import Linter
 from deployer.wanted import Wanted
 
@@ -250,12 +251,21 @@ class Reconciler:
             or verdict.outcome != Outcome.DELETED
         ):
             return verdict
-        self._reporter.age(run.environment, run.record, f"was taken down: {reason}")
+        self._reporter.age(run.environment, run.record, self._taken_down(run.record, reason))
         if verdict.reason != GONE:
             reason = f"{reason}; {verdict.reason}"
         state = ASLEEP if run.record.aged == NIGHT else run.record.state
-        run.record = run.record.but(state=state, reason=reason, warned_at=0)
+        # a night is no use: what was warned of before it ends when that said
+        warned_at = record.warned_at if run.record.aged == NIGHT else 0
+        run.record = run.record.but(state=state, reason=reason, warned_at=warned_at)
         return replace(verdict, reason=reason, record=run.record)
+
+    def _taken_down(self, record: EnvironmentRecord, reason: str) -> str:
+        """What the commit is told; it hears of the end that comes after the night, too."""
+        warned = record.aged == NIGHT and record.warned_at > used_at(record)
+        if warned and (ends := expires_at(record, self._options.ttl, self._clock())):
+            return f"will be taken down for good on {date(ends)}, and is for the night: {reason}"
+        return f"was taken down: {reason}"
 
     def _wanted_digest(self, run: Run, stack: Stack) -> str | None:
         if run.work.created or run.work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:

@@ -13,6 +13,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Work
 from deployer.refs import Ref
+from deployer.times import date
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
@@ -231,6 +232,37 @@ def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
     assert life.record(DEV).state == "asleep"
     life.pass_time(7 * HOUR)
     assert (life.record(DEV).state, life.record(DEV).used_at) == ("deployed", used), "a night is no use"
+
+
+def test_what_sleeps_every_night_is_warned_of_once_and_ends_all_the_same() -> None:
+    life = Life()
+    hour = time.gmtime(life._now()).tm_hour
+    hours = f"{(hour + 2) % 24:02}:00-{(hour + 12) % 24:02}:00"
+    life.push(BRANCH, sha(1), files={"deployer.yml": f"ttl: 3d\nsleep: '{hours}'"})
+    life.run()
+    for _ in range(3 * 24):
+        life.pass_time(HOUR)
+    assert life.record(DEV).warned_at
+    assert life.record(DEV).state == "deployed"
+    for _ in range(24):
+        life.pass_time(HOUR)
+    assert (life.record(DEV).state, life.record(DEV).aged) == ("deleted", "idle")
+    assert sum("if it stays unused" in each for each in life.posted(sha(1))) == 1
+
+
+def test_whoever_looks_while_it_sleeps_still_sees_when_it_ends() -> None:
+    life = Life()
+    hour = time.gmtime(life._now()).tm_hour
+    hours = f"{(hour + 20) % 24:02}:00-{(hour + 22) % 24:02}:00"
+    life.push(BRANCH, sha(1), files={"deployer.yml": f"ttl: 1d\nsleep: '{hours}'"})
+    life.run()
+    life.pass_time(18.5 * HOUR)
+    ends = expires_at(life.record(DEV), "never", life._now())
+    assert ends
+    assert life.record(DEV).warned_at
+    life.pass_time(2 * HOUR)
+    assert life.record(DEV).state == "asleep"
+    assert f"will be taken down for good on {date(ends)}, and is for the night" in life.age(sha(1))
 
 
 def test_it_wakes_as_it_was_where_its_head_asks_to_be_skipped() -> None:
