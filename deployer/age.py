@@ -71,8 +71,9 @@ def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | N
     ttl = _ttl(record, default)
     if ttl == NEVER or record.kept_until >= FOREVER or not record.environment.startswith(Kind.DEVELOPMENT):
         return None
-    warned = record.warned_at if _warned(record) else now
-    return max(used_at(record) + ttl, record.kept_until, warned + lead(record, default))
+    warned, told = (record.warned_at, record.told_end) if _warned(record) else (now, 0.0)
+    # what people were told stays true though the installation's time to live be shortened
+    return max(used_at(record) + ttl, record.kept_until, warned + lead(record, default), told)
 
 
 def lead(record: EnvironmentRecord, default: str) -> float:

@@ -228,6 +228,7 @@ class EnvironmentRecord(_Value):
         ttl, warn, sleep: the repository's wishes for its age, as last applied; see `deployer.preferences`.
         age_looked_at: when its age was looked at and nothing could be done (epoch seconds).
         warned_at: when people were warned of its end (epoch seconds), 0 if they were not.
+        told_end: the end that they were told of then (epoch seconds): it never ends sooner.
         notice: the comments that warn of its end, until they say something that stays true: their ids as `comments`,
             when they were written as `at`, and whether they say that it was taken down as `down`.
         aged, aged_at: why its age took it down, `idle` or `night`, and when that began (epoch seconds).
@@ -262,6 +263,7 @@ class EnvironmentRecord(_Value):
     sleep: str = ""
     age_looked_at: float = 0
     warned_at: float = 0
+    told_end: float = 0
     notice: dict[str, Any] = field(default_factory=dict)
     aged: str = ""
     aged_at: float = 0

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 
-from deployer.age import IDLE, NIGHT, Act, due, lead, why
+from deployer.age import IDLE, NIGHT, Act, due, expires_at, lead, why
 from deployer.environments import Kind
 from deployer.errors import NotFoundError, PermanentError
 from deployer.ledger import Cause, Outcome
@@ -143,7 +143,9 @@ class Wanted:
                     f"will be taken down in {duration_text(lead(record, self._ttl))} if it stays unused; "
                     f"push, or: deployer keep {run.repository} {shlex.quote(run.environment.name)}"
                 )
-                run.record = self._reporter.warn(run.environment, record.but(warned_at=now), self._ttl)
+                record = record.but(warned_at=now, told_end=0)
+                record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
+                run.record = self._reporter.warn(run.environment, record, self._ttl)
             case Act.CALM:
                 text = "is used again and stays"
                 run.record = record.but(warned_at=0)

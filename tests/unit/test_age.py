@@ -12,6 +12,7 @@ from deployer.age import FOREVER, Act, asleep_until, due, expires_at
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause, EnvironmentRecord, Work
+from deployer.reconcile import Options, Reconciler
 from deployer.refs import Ref
 from deployer.times import date
 from workers.scheduler import Scheduler
@@ -45,6 +46,8 @@ def record(**fields: object) -> EnvironmentRecord:
         ({"warn": "1h", "warned_at": NOW + 3 * DAY}, 3 * DAY + HOUR, Act.EXPIRE),
         ({"warned_at": NOW + 2.5 * DAY}, 3.1 * DAY, None),  # the warning came late, and has its time
         ({"warned_at": NOW + 2.5 * DAY}, 3.3 * DAY, Act.EXPIRE),
+        ({"warned_at": NOW + 2.5 * DAY, "told_end": NOW + 4 * DAY}, 3.9 * DAY, None),
+        ({"warned_at": NOW - DAY, "told_end": NOW + 4 * DAY}, 0, Act.CALM),
         ({"warned_at": NOW - DAY}, DAY, Act.CALM),  # it was used after the warning
         ({"kept_at": NOW + 2 * DAY}, 2.9 * DAY, None),
         ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8 * DAY, None),
@@ -90,6 +93,15 @@ class Life(World):
     def pass_time(self, seconds: float) -> None:
         self.lanes.clock_offset_ms += int(seconds * 1000)
         self.look()
+
+    def live(self, ttl: str) -> None:
+        """The installation's time to live is another, and all is started anew."""
+        made = self.deployer
+        made.config = replace(made.config, ttl=ttl)
+        made.__dict__.pop("intake", None)
+        made.__dict__["reconciler"] = Reconciler(
+            self.host, self.clouds, made.inventory, self.lanes, made.repositories, Options(ttl=ttl), clock=self._now
+        )  # fmt: skip
 
     def look(self) -> None:
         """What the scheduler does each minute."""
@@ -232,6 +244,21 @@ def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
     assert life.record(DEV).state == "asleep"
     life.pass_time(7 * HOUR)
     assert (life.record(DEV).state, life.record(DEV).used_at) == ("deployed", used), "a night is no use"
+
+
+def test_it_does_not_end_sooner_than_people_were_told_though_the_time_to_live_is_shortened() -> None:
+    life = Life()
+    life.live("8d")
+    life.push(BRANCH, sha(1))
+    life.run()
+    life.pass_time(7.1 * DAY)
+    told = life.record(DEV).told_end
+    assert told == pytest.approx(life._now() + DAY, abs=60)
+    life.live("4h")
+    life.pass_time(0.9 * DAY)
+    assert life.record(DEV).state == "deployed"
+    life.pass_time(0.2 * DAY)
+    assert life.record(DEV).state == "deleted"
 
 
 def test_what_sleeps_every_night_is_warned_of_once_and_ends_all_the_same() -> None:
