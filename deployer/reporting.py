@@ -101,11 +101,16 @@ class Reporter:
             environment, record.commit, Status("deployer/teardown", state, text, self._url(environment))
         )
 
-    def age(self, environment: Environment, record: EnvironmentRecord, text: str) -> None:
-        """Post `deployer/age` on the environment's last commit: a success, since nobody is to wait for anything."""
-        if record.commit:
-            status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
-            self._post(environment, record.commit, status)
+    def age(self, environment: Environment, record: EnvironmentRecord, text: str) -> bool:
+        """Post `deployer/age` on the environment's last commit: a success, since nobody is to wait for anything.
+
+        Returns:
+            Whether it stands there.
+        """
+        if not record.commit:
+            return False
+        status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
+        return self._post(environment, record.commit, status)
 
     def warn(
         self, environment: Environment, record: EnvironmentRecord, default_ttl: str
@@ -218,14 +223,16 @@ class Reporter:
             posted[stage.name] = state
         return posted
 
-    def _post(self, environment: Environment, sha: str, status: Status) -> None:
+    def _post(self, environment: Environment, sha: str, status: Status) -> bool:
         try:
             self._host.post(environment.repository, sha, status)
+            return True
         except PermanentError as error:
             # a status that GitHub will not take must not stop the deployment it tells of
             _log.warning(
                 "posting status %s on %s of %s: %s", status.context, sha[:12], environment.repository, error
             )
+            return False
 
 
 def failure_text(execution: Execution) -> str:

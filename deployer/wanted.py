@@ -151,5 +151,9 @@ class Wanted:
                 run.record = record.but(warned_at=0)
             case None:
                 raise Settled(run.done(Outcome.SKIPPED, "it was used meanwhile; its age asks for nothing"))
-        self._reporter.age(run.environment, record, text)
+        told = self._reporter.age(run.environment, record, text)
+        if act is Act.WARN and not (told or run.record.notice):
+            raise PermanentError(
+                "GitHub takes neither a status nor a comment that warns of its end: it stays"
+            )
         raise Settled(run.done(Outcome.SKIPPED, text))

@@ -261,6 +261,20 @@ def test_it_does_not_end_sooner_than_people_were_told_though_the_time_to_live_is
     assert life.record(DEV).state == "deleted"
 
 
+def test_it_stays_as_long_as_nobody_can_be_warned(life: Life) -> None:
+    life.host.fail_next(PermanentError("no right to"), times=2, method="post")
+    life.host.fail_next(PermanentError("no right to"), times=2, method="comment")
+    life.pass_time(2.5 * DAY)
+    assert (life.record(DEV).state, life.record(DEV).warned_at) == ("deployed", 0)
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deployed"
+    life.pass_time(DAY)  # by now it can be told
+    assert life.record(DEV).state == "deployed"
+    assert "will be taken down" in life.age(sha(1))
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+
+
 def test_what_sleeps_every_night_is_warned_of_once_and_ends_all_the_same() -> None:
     life = Life()
     hour = time.gmtime(life._now()).tm_hour
