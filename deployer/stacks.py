@@ -139,6 +139,11 @@ class Stack:
         return self.arn.split(":")[3] if self.arn.count(":") > 3 else ""
 
     @property
+    def account(self) -> str:
+        """Whose it is, by its ARN."""
+        return self.arn.split(":")[4] if self.arn.count(":") > 4 else ""
+
+    @property
     def phase(self) -> Phase:
         """What its status allows.
 

@@ -6,7 +6,7 @@ environment's record while it grows, so that a lost worker, or another goal in b
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -119,8 +119,17 @@ class Teardown:
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
+        receipt["retained"] = list(self._elsewhere(run))
         run.note("deleting", receipt=receipt)
         self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
+
+    def _elsewhere(self, run: Run) -> Iterator[dict[str, str]]:
+        """The pipeline's stack, if the settings named another account when it was made: it is out of reach there."""
+        arn, kind = run.record.stack_arn, run.environment.kind
+        account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
+        if account and here and account != here:
+            why = f"it is in account {account}, where {kind} no longer lives, with all that its pipeline deployed"
+            yield {"what": f"stack {run.name}", "id": arn, "why": why}
 
     def _stop(self, run: Run, stack: Stack) -> None:
         """Stop what a pipeline runs, by its stack."""
@@ -286,7 +295,11 @@ class Teardown:
         )  # fmt: skip
         self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
-        return run.done(Outcome.DELETED, f"its pipeline is gone; left are {words}" if words else GONE)
+        stands = any(each["what"] == f"stack {run.name}" for each in retained)
+        reason = (
+            f"left are {words}" if stands else f"its pipeline is gone; left are {words}" if words else GONE
+        )
+        return run.done(Outcome.DELETED, reason)
 
     def _replace(self, run: Run) -> Verdict:
         """Delete what never came to be, to make it anew; what was deployed, if anything, stays."""

@@ -633,3 +633,17 @@ def test_a_push_waits_for_what_is_being_deleted_elsewhere(world: World) -> None:
     receipt = world.record(ENV).receipt
     assert (receipt["outcome"], removed(world)) == ("cancelled", [f"stack {FAR}"])
     assert names(world) == {APP, OTHER, ENV.stack_name}
+
+
+def test_what_stands_in_an_account_that_the_settings_no_longer_name_is_on_the_receipt(world: World) -> None:
+    arn = world.record(ENV).stack_arn
+    world.clouds.clouds[world.cloud.region] = FakeCloud(world.cloud.head)
+    region, other = world.cloud.region, "222222222222"
+    world.clouds.targets[Kind.DEVELOPMENT] = Target(Kind.DEVELOPMENT, account=other, regions=(region,))
+    delivery = world.remove(X, sha(1))
+    world.run()
+    why = "it is in account 123456789012, where development no longer lives, with all that its pipeline deployed"
+    assert retained(world) == {f"stack {ENV.stack_name}": why}
+    assert [each["id"] for each in world.record(ENV).receipt["retained"]] == [arn]
+    assert world.outcome(delivery) == ("deleted", f"left are stack {ENV.stack_name}: {why}")
+    assert world.statuses(sha(1))["deployer/teardown"] == "failure"
