@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from deployer.drift import applied, drift
 from deployer.environments import Kind
-from deployer.ledger import Cause, Outcome, Task, Work
+from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Done, Execution, Verdict
 from deployer.reporting import Reporter, failure_text
 from deployer.run import Run, Settled
@@ -111,13 +111,21 @@ class Executions:
         if not run.record.stack_arn:  # a pipeline of its name may be anybody's
             return Done(str(Outcome.SKIPPED), "nothing is known of its stack", run.record)
         newest = next(iter(run.cloud.executions(run.name)), None)
-        if newest is None or newest.id == run.record.reported:
+        if newest is None or (newest.id == run.record.reported and not _tried_again(newest, run.record)):
             run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)
             return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
         if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
             return run.snooze()
         run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
         return self.follow(run)
+
+
+def _tried_again(execution: Execution, record: EnvironmentRecord) -> bool:
+    """Whether a person had a stage tried again of the execution whose end was told last."""
+    if not execution.ended:
+        return True
+    failed = any(stage["status"] in {"failed", "stopped"} for stage in record.stages)
+    return execution.status == "succeeded" and failed and execution.id == record.execution
 
 
 def needs_start(newest: Execution, work: Work, reported: str) -> bool:

@@ -98,3 +98,23 @@ def test_the_oldest_of_many_executions_that_run_at_a_time_is_told_to_be_followed
         world.tasks()
     assert said(world, sha(2), "Build")[0] == "error"
     assert "followed no longer" in said(world, sha(2), "Build")[1]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_stage_that_a_person_has_tried_again_is_told_as_it_ends(world: World, *, seen: bool) -> None:
+    world.cloud.fail_next_execution("tests are red")
+    world.push(BRANCH, sha(1))
+    world.run()
+    assert said(world, sha(1), "Build")[0] == "failure"
+    execution = world.cloud.pipelines[DEV.stack_name][-1]
+    execution.status, execution.fails_in = "running", ""
+    if not seen:  # the event of its beginning was lost
+        world.cloud.settle()
+    world.event(DEV)
+    world.run()
+    assert set(world.statuses(sha(1)).values()) == {"success"}
+    assert (world.record(DEV).state, world.record(DEV).outcome) == ("deployed", "deployed")
+    posted = len(world.posted(sha(1)))
+    world.event(DEV)
+    world.run()
+    assert len(world.posted(sha(1))) == posted
