@@ -71,6 +71,7 @@ class Wanted:
             if environment.kind is Kind.STAGING:
                 raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; a webhook never deletes staging"))
             self._insist_gone(run, ref)
+            self._leave_to_resync(run, ref)
             run.record = run.record.but(held_at="", aged="")  # nothing is left that could be woken
             return False
         if work.cause == Cause.AGE and not self._wakes(run, head):
@@ -104,6 +105,21 @@ class Wanted:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
         if ref in facts.refs:  # GitHub says both: it is gone and it is there
             raise Settled(run.snooze(told=False))
+
+    def _leave_to_resync(self, run: Run, ref: Ref) -> None:
+        """What has lost its branch, and nobody told, is left for a while, which its age must not cut short.
+
+        Raises:
+            Settled: it is its age alone that asks, and its end has neither come nor begun.
+        """
+        record, now = run.record, self._clock()
+        if run.work.cause != Cause.AGE or under_way(record.receipt):
+            return
+        if due(record, self._ttl, now) is not Act.EXPIRE:
+            run.record = record.but(age_looked_at=now)
+            raise Settled(
+                run.done(Outcome.SKIPPED, f"{ref.short} is gone; a resync sees to that in its time")
+            )
 
     def _look(self, run: Run) -> Facts | None:
         """What GitHub says of the repository, before something is deleted because of what it says, or of age.

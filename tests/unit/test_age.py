@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
@@ -273,6 +273,28 @@ def test_it_stays_as_long_as_nobody_can_be_warned(life: Life) -> None:
     assert "will be taken down" in life.age(sha(1))
     life.pass_time(DAY)
     assert life.record(DEV).state == "deleted"
+
+
+class Patient(Life):
+    settings: ClassVar = {**Life.settings, "DEPLOYER_ORPHAN_SECONDS": str(2 * DAY)}
+
+
+@pytest.mark.parametrize("wishes", ["ttl: 3d", "sleep: 00:00-23:59"])
+def test_the_age_of_what_has_lost_its_branch_does_not_cut_its_time_short(wishes: str) -> None:
+    life = Patient()
+    life.push(MAIN, sha(9))
+    life.push(BRANCH, sha(1), files={"deployer.yml": wishes})
+    life.run()
+    life.pass_time(1.9 * DAY if "ttl" in wishes else 60)
+    life.host.remove(HELLO, Ref.parse(BRANCH).name)  # and nobody tells
+    life.resync()
+    before = life.record(DEV)
+    life.pass_time(DAY)  # its warning, or its night, is due
+    assert life.record(DEV).state == before.state == "deployed"
+    assert life.cloud.stack(DEV.stack_name)
+    lines = len(life.lanes.activity(limit=500))
+    life.pass_time(60)
+    assert len(life.lanes.activity(limit=500)) == lines, "it is not looked at each minute"
 
 
 def test_what_sleeps_every_night_is_warned_of_once_and_ends_all_the_same() -> None:
