@@ -312,7 +312,7 @@ class Reconciler:
         except QuotaError as error:
             run.record = run.record.but(region="")
             return self._placement.wait_for_room(run, str(error))
-        run.record = run.record.but(
+        run.record = _ordered(run.record).but(
             stack_arn=arn,
             region=run.cloud.region,
             teardown=release.tags.get(TEARDOWN_TAG, ""),
@@ -324,6 +324,7 @@ class Reconciler:
         if run.work.recovered and (not run.work.updated or self._is_stuck(run)):
             run.guard()
             run.cloud.continue_rollback(run.name, run.token("recover"))
+            run.record = _ordered(run.record)
             return run.snooze(Task.SYNC)
         release = self._sources.checked(run, self._sources.files(run))
         run.guard()
@@ -331,6 +332,7 @@ class Reconciler:
         run.record = run.record.but(teardown=release.tags.get(TEARDOWN_TAG, ""))
         if not changed:
             return run.again(Task.SYNC)
+        run.record = _ordered(run.record)
         return run.snooze(Task.SYNC)
 
     @staticmethod
@@ -374,6 +376,14 @@ class Reconciler:
         if not self._options.public_url:
             return ""
         return f"{self._options.public_url}/environments/{environment.stack_name}"
+
+
+def _ordered(record: EnvironmentRecord) -> EnvironmentRecord:
+    """A record that knows of no applied stack until the end of what deployer has just ordered is seen.
+
+    Another goal may see it, which would take the change for somebody else's.
+    """
+    return record.but(applied={}, drift="")
 
 
 def _unaged(record: EnvironmentRecord, reason: str, now: float) -> EnvironmentRecord:
