@@ -367,6 +367,11 @@ def says_no_room(error: ClientError) -> bool:
     return code(error) in _QUOTAS
 
 
+def passes(said: str) -> bool:
+    """Whether an error of this name passes by itself within seconds or minutes."""
+    return said in _THROTTLED or said in _UNWELL
+
+
 def says_ended(error: ClientError) -> bool:
     """The execution has ended, or is being stopped already."""
     return code(error) in _ENDED

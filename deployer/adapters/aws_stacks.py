@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from botocore.exceptions import ClientError
 
-from deployer.adapters.aws_client import retried, says_missing
-from deployer.errors import PermanentError, ThrottledError
+from deployer.adapters.aws_client import passes, retried, says_missing
+from deployer.errors import PermanentError, ThrottledError, TransientError
 from deployer.stacks import Failure, Resource, Stack
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def empty(s3: "S3Client", bucket: str, deadline: float, guard: Callable[[], None
 
     Raises:
         PermanentError: S3 refuses to delete something: a lock, or a right that is lacking.
+        TransientError: S3 is unwell or asked too fast, and nothing of a batch could be deleted.
     """
     try:
         while batch := _versions(s3, bucket):
@@ -204,8 +205,13 @@ def _versions(s3: "S3Client", bucket: str) -> list[Any]:
 def _delete(s3: "S3Client", bucket: str, objects: list[Any]) -> None:
     answer = retried(lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}))
     if errors := answer.get("Errors"):
-        first = errors[0]
-        raise PermanentError(
+        # S3 answers 200, and for a single object that it is unwell or asked too fast: no client repeats that
+        lasting = [each for each in errors if not passes(each.get("Code", ""))]
+        if not lasting and len(errors) < len(objects):
+            return  # what is left is listed again
+        first = (lasting or errors)[0]
+        fault = PermanentError if lasting else TransientError
+        raise fault(
             f"bucket {bucket}: {len(errors)} objects cannot be deleted, the first is {first.get('Key')}:"
             f" {first.get('Code')}: {_line(first.get('Message'))}"
         )

@@ -1,6 +1,7 @@
-"""Which buckets a teardown empties: those that the stack has made, and no other."""
+"""Which buckets a teardown empties: those that the stack has made, and no other; and what S3 may refuse of it."""
 
 import json
+import time
 from typing import Any
 
 import boto3
@@ -8,6 +9,7 @@ import pytest
 from botocore.stub import Stubber
 
 from deployer.adapters import aws_stacks
+from deployer.errors import PermanentError, TransientError
 
 ARN = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello/1"
 INNER = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello-Inner-1/2"
@@ -58,3 +60,37 @@ def test_a_bucket_of_a_stack_within_it_is_emptied() -> None:
     inner = {"Files": ("AWS::S3::Bucket", "files", "CREATE_COMPLETE")}
     kept = {"Inner": {}, "Kept": {"DeletionPolicy": "Retain"}}
     assert found((ARN, outer, kept), (INNER, inner, {"Files": {}})) == ["files"]
+
+
+# --- objects that S3 does not delete ------------------------------------------------------------------------------
+
+
+def emptied(*refused: dict[str, str]) -> bool:
+    """Empty a bucket of two objects, where S3 answers one batch after the other with these errors by key."""
+    client = boto3.client("s3", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    left = ["a", "b"]
+    with Stubber(client) as stub:
+        for errors in (*refused, {}):
+            versions = [{"Key": key, "VersionId": "1"} for key in left]
+            stub.add_response("list_object_versions", {"Versions": versions})
+            told = [{"Key": key, "VersionId": "1", "Code": code} for key, code in errors.items()]
+            stub.add_response("delete_objects", {"Errors": told})
+            left = list(errors)
+        stub.add_response("list_object_versions", {})
+        stub.add_response("list_multipart_uploads", {})
+        return aws_stacks.empty(client, "files", time.monotonic() + 60, lambda: None)
+
+
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown", "ServiceUnavailable"])
+def test_an_object_that_s3_could_not_delete_just_now_is_deleted_with_the_next_batch(code: str) -> None:
+    assert emptied({"b": code})
+
+
+def test_a_bucket_of_which_nothing_can_be_deleted_just_now_is_no_users_fault() -> None:
+    with pytest.raises(TransientError, match="2 objects cannot be deleted, the first is a: SlowDown"):
+        emptied({"a": "SlowDown", "b": "InternalError"})
+
+
+def test_an_object_that_s3_refuses_to_delete_is_told_before_what_only_passes() -> None:
+    with pytest.raises(PermanentError, match="the first is b: AccessDenied"):
+        emptied({"a": "SlowDown", "b": "AccessDenied"})
