@@ -53,7 +53,15 @@ _THROTTLED = frozenset(
     }
 )
 _UNWELL = frozenset(
-    {"InternalError", "InternalFailure", "InternalServerError", "RequestTimeout", "ServiceUnavailable"}
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "RequestAbortedException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+    }
 )
 _CREDENTIALS = frozenset(
     {
@@ -68,6 +76,7 @@ _CREDENTIALS = frozenset(
         "MissingAuthenticationToken",
         "MissingAuthenticationTokenException",
         "RequestExpired",
+        "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
     }

@@ -41,6 +41,15 @@ def test_throttling_is_waited_out(aws: SandboxKit) -> None:
     assert calls == ["DescribeStacks"] * 3
 
 
+@pytest.mark.parametrize("code", ["RequestTimeoutException", "RequestAbortedException"])
+def test_a_request_that_aws_did_not_carry_out_is_made_again(aws: SandboxKit, code: str) -> None:
+    aws.simulator.faults.add({"errors": {"operation": "DescribeStacks", "error": code, "status": 400}})
+
+    with aws.calls() as calls:
+        assert aws.cloud.stack("nothing") is None
+    assert calls == ["DescribeStacks"] * 2
+
+
 def test_throttling_without_end_is_a_passing_fault(aws: SandboxKit) -> None:
     aws.simulator.faults.add({"throttle": {"operation": "DescribeStacks", "count": 99}})
 
@@ -96,6 +105,7 @@ def test_an_update_finds_itself_at_work(aws: SandboxKit, name: str) -> None:
         ("InsufficientCapabilitiesException", PermanentError, "InsufficientCapabilities"),
         ("ExpiredToken", TransientError, "credentials"),
         ("InvalidClientTokenId", TransientError, "credentials"),
+        ("RequestTimeTooSkewed", TransientError, "credentials"),
         ("OperationInProgressException", TransientError, "busy"),
     ],
 )
