@@ -327,6 +327,8 @@ def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iter
         raise fault(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
     except BotoCoreError as error:
         raise TransientError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
+    except KeyError as error:  # a page with status 200, or JSON cut short: botocore takes both for an empty answer
+        raise TransientError(f"{doing}: AWS's answer makes no sense (no {_line(error)})") from error
 
 
 # --- what an error says -----------------------------------------------------------------------------------------
@@ -404,6 +406,8 @@ def _error(doing: str, error: ClientError, secret: str, artifacts: bool) -> Depl
         return TransientError(f"{doing}: AWS is unwell ({said})", retry_after=_retry_after(error))
     if code(error) in _CREDENTIALS:
         return TransientError(f"{doing}: AWS refuses deployer's credentials ({said})")
+    if _of_a_proxy(error):
+        return TransientError(f"{doing}: AWS cannot be reached (the answer is not AWS's: HTTP {_status(error)})")
     if code(error) in _RIGHTS:
         return TransientError(f"{doing}: AWS refuses it: deployer's own rights lack it ({said})")
     if says_no_room(error):
@@ -432,6 +436,11 @@ def _is_throttling(said: str | None, status: int) -> bool:
 
 def _unwell(error: ClientError) -> bool:
     return code(error) in _UNWELL or _status(error) >= 500
+
+
+def _of_a_proxy(error: ClientError) -> bool:
+    """Whether a page was answered, or nothing: AWS names each error, and botocore puts the status where no name is."""
+    return not code(error) or code(error).isdigit()
 
 
 def _status(error: ClientError) -> int:

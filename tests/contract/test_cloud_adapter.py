@@ -1,8 +1,11 @@
 """What concerns the AWS adapter alone: faults of the far end, secrets, what calls it makes."""
 
+import http.server
 import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -124,6 +127,51 @@ def test_errors_are_told_apart_by_what_helps(
 def test_an_aws_that_is_away_is_a_passing_fault() -> None:
     with pytest.raises(TransientError, match="cannot be reached"):
         cloud("http://127.0.0.1:9").stop("pipe", "1", "")
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server between deployer and AWS that answers everything by itself."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802  the library's name
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (403, b"<html><body><h1>Forbidden by the proxy</h1></body></html>"),
+        (404, b"<!DOCTYPE html><html><body>No<br>such page"),
+        (407, b""),
+        (200, b"<html><body><h1>Sign in</h1></body></html>"),
+        (200, b'{"pipelineExecutionSummaries": [{"pipeli'),
+        (200, b""),
+    ],
+)
+@pytest.mark.parametrize("ask", ["stack", "executions", "deployed_stacks"])
+def test_an_answer_that_is_not_of_aws_is_a_passing_fault(
+    status: int, body: bytes, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.adapters.aws_client._backoff", lambda _: 0)
+
+    with answering(status, body) as url, pytest.raises(TransientError, match=r"cannot be reached|no sense"):
+        getattr(cloud(url), ask)("hello")
 
 
 def test_missing_credentials_are_not_the_users_fault(
