@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -174,7 +174,7 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
 
     Args:
         url: `redis://host:port/db`, `rediss://...`, `unix:///path`, or
-            `sentinel://[:password@]host:port[,host:port...]/<service>[/<db>][?ssl=true]`.
+            `sentinel://[user:password@]host:port[,host:port...]/<service>[/<db>][?ssl=true]`.
         budget: of each request; without one every command may take its own time.
 
     Raises:
@@ -203,9 +203,10 @@ def _client(url: str, options: dict[str, Any]) -> redis.Redis:
     if not url.startswith("sentinel://"):
         return redis.Redis.from_url(url, **options)
     parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    hosts = parts.netloc.rpartition("@")[2]
     service, _, database = parts.path.strip("/").partition("/")
-    password = credentials.partition(":")[2] or None
+    # as redis-py and kombu read those of other URLs
+    username, password = (unquote(each) if each else None for each in (parts.username, parts.password))
     nodes = [(host, int(port or 26379)) for host, _, port in (n.partition(":") for n in hosts.split(","))]
     if secured := tls(url):
         options.update(secured, ssl=True)
@@ -214,7 +215,7 @@ def _client(url: str, options: dict[str, Any]) -> redis.Redis:
         nodes, sentinel_kwargs={**asking, "retry": Retry(NoBackoff(), 0)}
     )
     client: redis.Redis = sentinel.master_for(
-        service or "mymaster", db=int(database or 0), password=password, **options
+        service or "mymaster", db=int(database or 0), username=username, password=password, **options
     )
     return client
 

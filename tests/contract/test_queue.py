@@ -129,6 +129,17 @@ def test_without_tls_in_the_url_there_is_none(url: str) -> None:
         assert (made.db, made.password) == (3, "pw")
 
 
+@pytest.mark.parametrize("host", ["redis://{}db.example:1/3", "sentinel://{}a:1,b:2/service/3"])
+@pytest.mark.parametrize(
+    ("credentials", "user", "password"),
+    [(":p%40s%2Fs%25@", None, "p@s/s%"), ("deployer:pw@", "deployer", "pw"), ("", None, None)],
+)
+def test_both_clients_sign_in_alike(host: str, credentials: str, user: str | None, password: str | None) -> None:
+    url = host.format(credentials)
+    for made in (connection(url), connect(url).connection_pool.make_connection()):
+        assert (made.username or None, made.password) == (user, password)
+
+
 def test_an_option_that_cannot_be_read_is_a_setting_at_fault() -> None:
     for use in (connect, make_celery):
         with pytest.raises(ConfigError, match="DEPLOYER_REDIS_URL"):
