@@ -327,7 +327,9 @@ def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iter
         raise fault(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
     except BotoCoreError as error:
         raise TransientError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
-    except KeyError as error:  # a page with status 200, or JSON cut short: botocore takes both for an empty answer
+    except (
+        KeyError
+    ) as error:  # a page with status 200, or JSON cut short: botocore takes both for an empty answer
         raise TransientError(f"{doing}: AWS's answer makes no sense (no {_line(error)})") from error
 
 
@@ -407,7 +409,9 @@ def _error(doing: str, error: ClientError, secret: str, artifacts: bool) -> Depl
     if code(error) in _CREDENTIALS:
         return TransientError(f"{doing}: AWS refuses deployer's credentials ({said})")
     if _of_a_proxy(error):
-        return TransientError(f"{doing}: AWS cannot be reached (the answer is not AWS's: HTTP {_status(error)})")
+        return TransientError(
+            f"{doing}: AWS cannot be reached (the answer is not AWS's: HTTP {_status(error)})"
+        )
     if code(error) in _RIGHTS:
         return TransientError(f"{doing}: AWS refuses it: deployer's own rights lack it ({said})")
     if says_no_room(error):

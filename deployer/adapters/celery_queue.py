@@ -90,13 +90,16 @@ class CeleryQueue:
 
 
 def _broker(redis_url: str) -> tuple[str, dict[str, Any]]:
-    if redis_url.startswith("rediss://"):
-        # what the URL says of TLS is in `broker_use_ssl`; kombu would put its own reading of it in that one's place
-        parts = urlsplit(redis_url)
-        rest = [(name, value) for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")]
-        return parts._replace(query=urlencode(rest)).geturl(), {}
     if not redis_url.startswith("sentinel://"):
-        return redis_url.replace("unix://", "redis+socket://"), {}
+        parts = urlsplit(redis_url)
+        # what the URL says of TLS is in `broker_use_ssl`; kombu would put its own reading of it in that one's place
+        query = {name: value for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")}
+        database = query.pop("db", "")  # redis-py's name for it, which kombu does not know
+        if parts.scheme == "unix":
+            query |= {"virtual_host": database} if database else {}
+            return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}", {}
+        path = f"/{database}" if database else parts.path
+        return parts._replace(path=path, query=urlencode(query)).geturl(), {}
     hosts, _, path = redis_url.removeprefix("sentinel://").partition("/")
     service, _, database = path.partition("?")[0].partition("/")
     credentials, _, nodes = hosts.rpartition("@")

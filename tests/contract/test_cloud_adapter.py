@@ -134,7 +134,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
     """A server between deployer and AWS that answers everything by itself."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  the library's name
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -134,10 +134,22 @@ def test_without_tls_in_the_url_there_is_none(url: str) -> None:
     ("credentials", "user", "password"),
     [(":p%40s%2Fs%25@", None, "p@s/s%"), ("deployer:pw@", "deployer", "pw"), ("", None, None)],
 )
-def test_both_clients_sign_in_alike(host: str, credentials: str, user: str | None, password: str | None) -> None:
+def test_both_clients_sign_in_alike(
+    host: str, credentials: str, user: str | None, password: str | None
+) -> None:
     url = host.format(credentials)
     for made in (connection(url), connect(url).connection_pool.make_connection()):
         assert (made.username or None, made.password) == (user, password)
+
+
+@pytest.mark.parametrize(
+    "url", ["unix:///run/redis.sock?db=3", "unix://:pw@/run/redis.sock?db=3", "redis://db.example:1?db=3"]
+)
+def test_both_clients_use_the_same_database(url: str) -> None:
+    """Two installations in one Redis would else take each other's messages."""
+    for made in (connection(url), connect(url).connection_pool.make_connection()):
+        assert made.db == 3
+        assert getattr(made, "path", "/run/redis.sock") == "/run/redis.sock"
 
 
 def test_an_option_that_cannot_be_read_is_a_setting_at_fault() -> None:
