@@ -696,9 +696,24 @@ class GitHubHost:
     def _client(self, repository: Repository) -> Github:
         clients: dict[str, Github] = self._state()["clients"]
         key = repository.key if self._app_id else ""
+        if key in clients and self._uninstalled(repository):
+            self._sign_out(repository)
         if key not in clients:
             clients[key] = Github(auth=self._auth(repository), lazy=True, **self._options())
         return clients[key]
+
+    def _uninstalled(self, repository: Repository) -> bool:
+        """Whether the installation that we signed in with has gone; no call as long as its token is good.
+
+        Else its 404 would be taken for that of a repository or commit that is not there.
+        """
+        try:
+            auth = self._state()["auths"].get(repository.key)
+            return bool(auth and not auth.token)
+        except GithubException as error:
+            if error.status != 404:
+                raise
+            return True
 
     def _auth(self, repository: Repository) -> Auth.Auth:
         if not self._app_id:
