@@ -527,11 +527,28 @@ class GitHubHost:
     def clone_token(self, full_name: str) -> str:
         """The token with which a pipeline may clone the repository.
 
-        An App's installation token lives an hour: with an App, a template should use a connection instead.
+        An App's is made for this: it reads this one repository and nothing else, for an hour from now on. With an App,
+        a template should use a connection instead.
         """
         repository = Repository.parse(full_name)
         with _translated(f"getting a token for {repository}", repository):
-            return self._attempts()(lambda: self._auth(repository).token)
+            return self._attempts()(lambda: self._clone_token(repository))
+
+    def _clone_token(self, repository: Repository) -> str:
+        auth = self._auth(repository)
+        if not isinstance(auth, Auth.AppInstallationAuth):
+            return auth.token
+        body = {"repositories": [repository.name], "permissions": {"contents": "read"}}
+        url = f"/app/installations/{auth.installation_id}/access_tokens"
+        try:
+            return str(self._app_requester().requestJsonAndCheck("POST", url, input=body)[1]["token"])
+        except GithubException as error:
+            if error.status != 404:
+                raise
+            self._sign_out(repository)  # that installation is gone; there may be another
+            raise TransientError(
+                f"the GitHub App's installation on {repository} has gone meanwhile"
+            ) from error
 
     # --- one request -------------------------------------------------------------------------------------------
 

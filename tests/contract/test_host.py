@@ -837,12 +837,16 @@ Answer = tuple[int, dict[str, str], Any]
 
 
 @contextmanager
-def scripted(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[str]:
-    """A server that answers (method, path with query, headers) as the function says."""
+def scripted(
+    answer: Callable[[str, str, dict[str, str]], Answer], sent: list[Any] | None = None
+) -> Iterator[str]:
+    """A server that answers (method, path with query, headers) as the function says, and notes what it is sent."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if asked and sent is not None:
+                sent.append(json.loads(asked))
             status, headers, body = answer(self.command, self.path, dict(self.headers))
             content = json.dumps(body).encode()
             self.send_response(status)
@@ -1134,7 +1138,11 @@ def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -
     with scripted(answer) as url:
         host, shop = GitHubHost(app_id="1", private_key=app_key, api_url=url), Repository("acme", "shop")
         assert host.facts(shop) is not None
-        for ask in (lambda: host.facts(shop), lambda: host.head(shop, MAIN), lambda: host.default_branch(shop)):
+        for ask in (
+            lambda: host.facts(shop),
+            lambda: host.head(shop, MAIN),
+            lambda: host.default_branch(shop),
+        ):
             installation[0] += 1
             assert ask() is not None
 
@@ -1160,10 +1168,29 @@ def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: st
         host = GitHubHost(app_id="1", private_key=app_key, api_url=url)
         shop = Repository("acme", "shop")
         assert [host.default_branch(shop), host.default_branch(shop)] == ["trunk", "trunk"]
-        assert host.clone_token("acme/shop") == "ghs_7"
         assert len(asked) == 4
         assert host.lacking(shop) == ["statuses: write"]
         with pytest.raises(PermanentError, match="not installed on acme/other"):
             host.default_branch(Repository("acme", "other"))
         with pytest.raises(TransientError, match="private key"):
             GitHubHost(app_id="1", private_key="no key", api_url=url).default_branch(shop)
+
+
+def test_an_app_gives_a_pipeline_a_new_token_that_reads_its_own_repository_only(app_key: str) -> None:
+    sent, made, until = list[Any](), list[str](), (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+    def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path == f"/app/installations/{7 + len(made)}/access_tokens":
+            made.append(f"ghs_{7 + len(made)}")
+            return 201, {}, {"token": made[-1], "expires_at": until}
+        if path == "/repos/acme/shop/installation":
+            return 200, {}, {"id": 7 + len(made), "permissions": {}}
+        return 404, {}, {"message": "Not Found"}
+
+    with scripted(answer, sent) as url:
+        host = GitHubHost(app_id="1", private_key=app_key, api_url=url)
+        assert host.clone_token("acme/shop") == "ghs_7"
+        with pytest.raises(TransientError, match="installation on acme/shop has gone"):
+            host.clone_token("acme/shop")
+        assert host.clone_token("acme/shop") == "ghs_8"
+    assert sent == [{"repositories": ["shop"], "permissions": {"contents": "read"}}] * 3
