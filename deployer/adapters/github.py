@@ -916,9 +916,9 @@ def _rate_limit(error: GithubException) -> float | None:
         return None
     headers = error.headers or {}
     spent = headers.get("x-ratelimit-remaining") == "0"
-    if not (
-        error.status == 429 or spent or "retry-after" in headers or "rate limit" in _message(error).lower()
-    ):
+    said = _message(error).lower()
+    named = "rate limit" in said or "abuse detection" in said  # the secondary one's former name
+    if not (error.status == 429 or spent or "retry-after" in headers or named):
         return None
     asked = _header_seconds(error, "retry-after")
     if asked is None and spent:

@@ -884,6 +884,7 @@ def scripted(
             1,
         ),
         (403, {}, "You have exceeded a secondary rate limit", TransientError, 60),
+        (403, {}, "You have triggered an abuse detection mechanism. Please wait", TransientError, 60),
         (429, {}, "Too many", TransientError, 60),
         (429, {"retry-after": "30"}, "Too many", TransientError, 30),
         (404, {}, "Not Found", PermanentError, None),
