@@ -490,6 +490,8 @@ class GitHubHost:
             try:
                 found = self._get(repository, f"/compare/{before}...{after}", {"per_page": 1})
             except GithubException as error:
+                if _too_large_to_compare(error):
+                    return None
                 if error.status != 404:
                     raise
                 self._get(repository, "")  # a commit that is gone, or a repository that is?
@@ -905,6 +907,14 @@ def _empty(error: GithubException) -> bool:
     Any other 409, such as that of a repository that is being restored, says nothing about its refs.
     """
     return error.status == 409 and _message(error) == "Git Repository is empty."
+
+
+def _too_large_to_compare(error: GithubException) -> bool:
+    """Whether two commits differ in more than GitHub can tell in time: it answers 500, however often it is asked.
+
+    See https://github.com/github-changelog-generator/github-changelog-generator/issues/920
+    """
+    return error.status >= 500 and "Sorry, this diff" in _message(error)
 
 
 def _rate_limit(error: GithubException) -> float | None:

@@ -617,6 +617,19 @@ def test_what_changed_is_not_known_of_an_older_or_foreign_commit_nor_of_very_man
         assert kit.host.changed(kit.repository, before, after) is None
 
 
+@pytest.mark.usefixtures("at_once")
+def test_what_changed_is_not_known_where_it_is_more_than_github_can_tell() -> None:
+    told = {
+        "message": "Server Error: Sorry, this diff is taking too long to generate.",
+        "errors": [{"resource": "Comparison", "field": "diff", "code": "not_available"}],
+    }
+    with scripted(lambda *_: (500, {}, told)) as url:
+        host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
+        assert host.changed(shop, "a" * 40, "b" * 40) is None
+    with scripted(lambda *_: (500, {}, {"message": "Server Error"})) as url, pytest.raises(TransientError):
+        GitHubHost("token", api_url=url).changed(shop, "a" * 40, "b" * 40)
+
+
 def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
     names = [
         "deploy/pipeline.json",
