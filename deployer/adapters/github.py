@@ -406,7 +406,10 @@ class GitHubHost:
         ]
 
     def _say(self, repository: Repository, place: str, text: str) -> str:
-        """Change our comment in a place, or write one."""
+        """Change our comment in a place, or write one.
+
+        Writing is not repeated here: the answer alone may be lost, and whoever repeats all finds the comment.
+        """
         kind = "issues/comments" if place.startswith("/issues/") else "comments"
         first = text.partition("\n")[0]
         alike = [each for each in self._pages(repository, place) if _first_line(each["body"]) == first]
@@ -419,7 +422,7 @@ class GitHubHost:
 
     def _written(self, repository: Repository, verb: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         for _ in range(2):
-            _, answer = self._ask(repository, verb, path, body)
+            _, answer = self._ask(repository, verb, path, body, once_only=verb == "POST")
             if isinstance(answer, dict) and "id" in answer:
                 return answer
             self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
@@ -448,7 +451,7 @@ class GitHubHost:
             there = self._hook(repository, url)
             if there is None or there["config"].get("url") != url:
                 body = {"name": "web", "active": True, "events": list(events), "config": config}
-                self._ask(repository, "POST", "/hooks", body)
+                self._ask(repository, "POST", "/hooks", body, once_only=True)
                 return "created"
             wanted = sorted({*there["events"], *events})
             body = {"active": True, "events": wanted, "config": config}
@@ -666,15 +669,21 @@ class GitHubHost:
         path: str,
         body: dict[str, Any] | None = None,
         query: dict[str, Any] | None = None,
+        *,
+        once_only: bool = False,
     ) -> tuple[dict[str, Any], Any]:
-        """The headers and the body of an answer."""
+        """The headers and the body of an answer.
+
+        Args:
+            once_only: whether a repeat could make a second of what was made although the answer was lost.
+        """
 
         def once() -> tuple[dict[str, Any], Any]:
             client = self._client(repository)
             url = f"/repos/{self._state()['moved'].get(repository.key, repository.full_name)}{path}"
             return client.requester.requestJsonAndCheck(verb, url, parameters=query, input=body)
 
-        return self._repeated(repository, once)
+        return once() if once_only else self._repeated(repository, once)
 
     def _repeated(self, repository: Repository, once: Callable[[], _T]) -> _T:
         """Ask, and once more where that may help; nobody is signed in any longer where GitHub says so."""

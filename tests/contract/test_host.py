@@ -402,6 +402,29 @@ def test_a_webhook_is_made_once_and_kept_as_it_should_be(kit: Kit) -> None:
     assert kit.host.install_hook(kit.repository, HOOK, "hush", ["push"]) == "unchanged"
 
 
+def test_a_webhook_whose_making_was_not_answered_is_found() -> None:
+    """A repeat at once would be refused: the hook exists already."""
+    made, events = list[Any](), ["push"]
+
+    def answer(method: str, _path: str, _headers: dict[str, str]) -> Answer:
+        if method == "POST":
+            if made:
+                return (
+                    422,
+                    {},
+                    {"message": "Validation Failed", "errors": [{"message": "Hook already exists"}]},
+                )
+            made.append({"id": 1, "active": True, "events": events, "config": {"url": "https://x/h"}})
+            return 502, {}, {"message": "Server Error"}
+        return 200, {}, {} if method == "PATCH" else made
+
+    with scripted(answer) as url:
+        host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
+        with pytest.raises(TransientError, match="502"):
+            host.install_hook(shop, "https://x/h", "secret", events)
+        assert host.install_hook(shop, "https://x/h", "secret", events) == "updated"
+
+
 def test_what_could_not_be_delivered_is_told_and_sent_again(kit: Kit) -> None:
     began = time.time() - 5
     kit.host.install_hook(kit.repository, HOOK, "hush", ["push"])
@@ -568,6 +591,27 @@ def test_a_fork_s_pull_request_is_another_branch_s() -> None:
         host = GitHubHost("token", api_url=url)
         assert host.comment(Repository("acme", "shop"), Ref.of_branch("x"), "a" * 40, "x") == ["comments/7"]
     assert wrote == [f"/repos/acme/shop/commits/{'a' * 40}/comments"]
+
+
+def test_a_comment_whose_answer_was_lost_is_not_written_twice() -> None:
+    written, place = list[dict[str, Any]](), f"/repos/acme/shop/commits/{'a' * 40}/comments"
+
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path == "/user":
+            return 200, {}, {"login": "deployer"}
+        if method == "POST" and path == place:
+            written.append({"id": len(written), "body": "x", "user": {"login": "deployer"}})
+            return 502, {}, {"message": "Server Error"}
+        if method == "PATCH":
+            return 200, {}, {"id": 0}
+        return 200, {}, written if path.startswith(place) else []
+
+    with scripted(answer) as url:
+        host, shop, branch = GitHubHost("token", api_url=url), Repository("acme", "shop"), Ref.of_branch("x")
+        with pytest.raises(TransientError, match="502"):
+            host.comment(shop, branch, "a" * 40, "x")
+        assert host.comment(shop, branch, "a" * 40, "x") == ["comments/0"]
+    assert len(written) == 1
 
 
 def test_a_missing_right_to_comment_is_told_by_its_name() -> None:
