@@ -357,7 +357,12 @@ class GitHubHost:
             _translated(f"sending delivery {delivery.guid} of {repository} again", repository),
             _rights("webhooks: write"),
         ):
-            self._ask_hook(repository, delivery.hook, "POST", f"/{delivery.id}/attempts")
+            for _ in range(2):
+                answer = self._ask_hook(repository, delivery.hook, "POST", f"/{delivery.id}/attempts")[1]
+                if not (isinstance(answer, dict) and "message" in answer):
+                    return
+                self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
+            raise TransientError(f"GitHub did not take the order to deliver {delivery.guid} again")
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
         """Say something on a branch's open pull requests, or on a commit where there is none.
@@ -426,7 +431,7 @@ class GitHubHost:
             if isinstance(answer, dict) and "id" in answer:
                 return answer
             self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
-        raise TransientError(f"GitHub did not take a comment of {repository}")
+        raise TransientError(f"GitHub did not take what was to be written to {repository}")
 
     def _login(self, repository: Repository) -> str:
         """Who GitHub says has written what we write. One call, once in each thread."""
@@ -451,11 +456,11 @@ class GitHubHost:
             there = self._hook(repository, url)
             if there is None or there["config"].get("url") != url:
                 body = {"name": "web", "active": True, "events": list(events), "config": config}
-                self._ask(repository, "POST", "/hooks", body, once_only=True)
+                self._written(repository, "POST", "/hooks", body)
                 return "created"
             wanted = sorted({*there["events"], *events})
             body = {"active": True, "events": wanted, "config": config}
-            self._ask(repository, "PATCH", f"/hooks/{there['id']}", body)
+            self._written(repository, "PATCH", f"/hooks/{there['id']}", body)
             same = there["active"] and sorted(there["events"]) == wanted
             return "unchanged" if same and there["config"].get("content_type") == "json" else "updated"
 

@@ -416,7 +416,7 @@ def test_a_webhook_whose_making_was_not_answered_is_found() -> None:
                 )
             made.append({"id": 1, "active": True, "events": events, "config": {"url": "https://x/h"}})
             return 502, {}, {"message": "Server Error"}
-        return 200, {}, {} if method == "PATCH" else made
+        return 200, {}, {"id": 1} if method == "PATCH" else made
 
     with scripted(answer) as url:
         host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
@@ -1122,6 +1122,30 @@ def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses()
         assert GitHubHost("token", api_url=url).files(old, sha, "deploy") == {"pipeline.yml": sha.encode()}
         GitHubHost("token", api_url=url).post(old, sha, Status("deployer", "success", "done"))
     assert taken == [f"/repos/acme/new/statuses/{sha}"]
+
+
+def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() -> None:
+    taken, hooks = list[str](), list[dict[str, Any]]()
+
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if path.startswith("/repos/acme/old"):
+            location = path.replace("/repos/acme/old", "/repositories/1")
+            moved = {"message": "Moved Permanently", "url": f"{url}{location}"}
+            return (301 if method == "GET" else 307), {"Location": moved["url"]}, moved
+        if method == "GET":
+            return 200, {}, hooks if "/hooks" in path else {"full_name": "acme/new"}
+        taken.append(f"{method} {path}")
+        if path.endswith("/hooks"):
+            hooks.append({"id": 1, "active": True, "events": ["push"], "config": {"url": "https://x/h"}})
+        return (202, {}, {}) if path.endswith("/attempts") else (200, {}, {"id": 1})
+
+    with scripted(answer) as url:
+        old, delivery = Repository("acme", "old"), HookDelivery(9, 1, "g", "push", ok=False, delivered_at=0)
+        assert GitHubHost("token", api_url=url).install_hook(old, "https://x/h", "s", ["push"]) == "created"
+        GitHubHost("token", api_url=url).install_hook(old, "https://x/h", "s", ["push"])
+        GitHubHost("token", api_url=url).redeliver(old, delivery)
+    new = "/repos/acme/new/hooks"
+    assert taken == [f"POST {new}", f"PATCH {new}/1", f"POST {new}/1/deliveries/9/attempts"]
 
 
 def test_the_old_name_of_a_branch_is_gone() -> None:
