@@ -363,7 +363,12 @@ class AwsCloud:
                 "maxResults": 100,
             }
             while True:
-                page = retried(lambda: self._aws.codepipeline.list_action_executions(**query))
+                try:
+                    page = retried(lambda: self._aws.codepipeline.list_action_executions(**query))
+                except ClientError as error:
+                    if says_missing(error):  # not listed yet, or gone meanwhile with its pipeline
+                        return None
+                    raise
                 details += page["actionExecutionDetails"]
                 if not page.get("nextToken"):
                     break

@@ -325,6 +325,16 @@ def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
         assert calls == expected, operation
 
 
+@pytest.mark.parametrize("code", ["PipelineExecutionNotFoundException", "PipelineNotFoundException"])
+def test_an_execution_whose_actions_are_not_known_is_none(aws: SandboxKit, name: str, code: str) -> None:
+    name = f"{name}-{code}".lower()[:60]
+    created(aws, name, aws.commit())
+    (automatic,) = aws.cloud.executions(name)
+    aws.simulator.faults.add({"errors": {"operation": "ListActionExecutions", "error": code}})
+
+    assert aws.cloud.execution(name, automatic.id) is None
+
+
 def test_what_was_listed_before_a_stop_is_not_believed_after_it(aws: SandboxKit, name: str) -> None:
     created(aws, name, aws.commit())
     with aws.slowly():
