@@ -686,7 +686,14 @@ class GitHubHost:
         def once() -> tuple[dict[str, Any], Any]:
             client = self._client(repository)
             url = f"/repos/{self._state()['moved'].get(repository.key, repository.full_name)}{path}"
-            return client.requester.requestJsonAndCheck(verb, url, parameters=query, input=body)
+            headers, answer = client.requester.requestJsonAndCheck(verb, url, parameters=query, input=body)
+            # PyGithub gives nothing, and a page with status 200 as {"data": text}: neither is an answer of GitHub, and
+            # without this check they would tell that a branch, its files or the whole repository are not there
+            if isinstance(answer, dict) and isinstance(answer.get("data"), str):
+                raise ValueError("no JSON")
+            if verb == "GET" and not isinstance(answer, dict | list):
+                raise ValueError("no JSON")
+            return headers, answer
 
         return once() if once_only else self._repeated(repository, once)
 
