@@ -44,9 +44,10 @@ def due(record: EnvironmentRecord, default: str, now: float) -> Act | None:
     hours = _night(record, now)
     if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
         return Act.WAKE
-    if record.state not in _STANDING or now < record.aged_at + _AGAIN_SECONDS:
+    if not _stands(record) or now < record.aged_at + _AGAIN_SECONDS:
         return None
-    if hours and used_at(record) < hours[0] and record.kept_until <= now:
+    # what its head could not bring back does not sleep
+    if hours and record.state != "skipped" and used_at(record) < hours[0] and record.kept_until <= now:
         return Act.SLEEP
     ends = expires_at(record, default, now)
     if record.warned_at and not _warned(record):
@@ -117,6 +118,11 @@ def _ttl(record: EnvironmentRecord, default: str) -> float:
         return duration(ttl_text(record, default))
     except ValueError:  # a form that only a newer version knows
         return NEVER
+
+
+def _stands(record: EnvironmentRecord) -> bool:
+    # a head that asks for no pipeline leaves the one that is there
+    return record.state in _STANDING or (record.state == "skipped" and bool(record.stack_arn))
 
 
 def _warned(record: EnvironmentRecord) -> bool:

@@ -168,7 +168,8 @@ def orphan_words(since: float, grace: float) -> str:
 
 def _expires_at(record: EnvironmentRecord, ttl: str, now: float) -> float:
     """When it is taken down if nobody uses it, 0 for never or if nothing stands."""
-    if record.state in {*_GONE, ASLEEP} or not used_at(record):  # it may have been pushed and no more
+    gone = record.state in {*_GONE, ASLEEP} and not (record.state == "skipped" and record.stack_arn)
+    if gone or not used_at(record):  # it may have been pushed and no more
         return 0
     return expires_at(record, ttl, now) or 0
 

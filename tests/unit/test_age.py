@@ -56,6 +56,9 @@ def record(**fields: object) -> EnvironmentRecord:
         ({"used_at": 0.0, "updated_at": NOW}, 2.9 * DAY, Act.WARN),  # known from before ages were
         ({"state": "running"}, 9 * DAY, None),
         ({"state": "deleted"}, 9 * DAY, None),
+        ({"state": "skipped"}, 9 * DAY, None),
+        ({"state": "skipped", "stack_arn": "arn:x"}, 9 * DAY, Act.WARN),
+        ({"state": "skipped", "stack_arn": "arn:x", "sleep": "20:00-07:00"}, 12 * HOUR, None),
         ({"state": "failed"}, 9 * DAY, Act.WARN),
         ({"state": "failed", "aged_at": NOW + 9 * DAY}, 9 * DAY + 60, None),  # tried a minute ago
         ({"environment": "staging"}, 99 * DAY, None),
@@ -295,6 +298,19 @@ def test_the_age_of_what_has_lost_its_branch_does_not_cut_its_time_short(wishes:
     lines = len(life.lanes.activity(limit=500))
     life.pass_time(60)
     assert len(life.lanes.activity(limit=500)) == lines, "it is not looked at each minute"
+
+
+def test_what_stands_though_its_head_has_no_pipeline_any_more_ages_too(life: Life) -> None:
+    life.host.push(HELLO, BRANCH, sha(2), files={})
+    life.deliver(BRANCH, sha(2), sha(1))
+    life.run()
+    assert (life.record(DEV).state, life.record(DEV).outcome) == ("skipped", "skipped")
+    assert life.cloud.stack(DEV.stack_name)
+    life.pass_time(2.5 * DAY)
+    assert "will be taken down" in life.age(sha(2))
+    life.pass_time(DAY)
+    assert life.record(DEV).state == "deleted"
+    assert life.cloud.stack(DEV.stack_name) is None
 
 
 def test_what_sleeps_every_night_is_warned_of_once_and_ends_all_the_same() -> None:
