@@ -93,6 +93,10 @@ class Executions:
             if execution.sha or not execution.ended:
                 run.work = run.work.but(execution="")
                 return run.again(Task.TRIGGER)  # it builds another commit, or never tells which
+            # it failed before it knew a commit; it was to build this one, which is told
+            run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha)
+            run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
+            execution = found.get(identity, execution)
         if not execution.ended:
             return run.snooze()
         ended = {"reported": identity, "execution": identity, "commit": run.work.sha}
