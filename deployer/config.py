@@ -255,10 +255,8 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
         return False
     if parts.scheme in {"http", "https"}:
         return good and bool(parts.hostname)
-    if parts.scheme in {
-        "redis",
-        "rediss",
-    }:  # redis-py takes any other text for database 0, and kombu dies of it
+    if parts.scheme in {"redis", "rediss"}:
+        # redis-py takes any other text for database 0, and kombu dies of it
         return good and (parts.path.strip("/") or "0").isdecimal()
     return good
 

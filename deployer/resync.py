@@ -180,9 +180,8 @@ def orphans(known: Known) -> list[Orphan]:
         if not environment or (record and record.updated_at > known.listed_at and record.state == "deleted"):
             continue
         if environment.kind is Kind.PRODUCTION and record and record.ref:
-            name = (
-                record.ref
-            )  # the stack's own is the tag that changed it last: later ones may only have started it
+            # the stack's own is the tag that changed it last: later ones may only have started it
+            name = record.ref
         if reason := _without_ref(known, environment, Ref.parse(name)):
             note(environment, reason, stack)
         elif stack.name == environment.stack_name and stack != _stack_of(environment, record, standing):

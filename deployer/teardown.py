@@ -295,11 +295,9 @@ class Teardown:
         )  # fmt: skip
         self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
-        stands = any(each["what"] == f"stack {run.name}" for each in retained)
-        reason = (
-            f"left are {words}" if stands else f"its pipeline is gone; left are {words}" if words else GONE
-        )
-        return run.done(Outcome.DELETED, reason)
+        if any(each["what"] == f"stack {run.name}" for each in retained):
+            return run.done(Outcome.DELETED, f"left are {words}")
+        return run.done(Outcome.DELETED, f"its pipeline is gone; left are {words}" if words else GONE)
 
     def _replace(self, run: Run) -> Verdict:
         """Delete what never came to be, to make it anew; what was deployed, if anything, stays."""

@@ -327,9 +327,8 @@ def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iter
         raise fault(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
     except BotoCoreError as error:
         raise TransientError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
-    except (
-        KeyError
-    ) as error:  # a page with status 200, or JSON cut short: botocore takes both for an empty answer
+    except KeyError as error:
+        # a page with status 200, or JSON cut short: botocore takes both for an empty answer
         raise TransientError(f"{doing}: AWS's answer makes no sense (no {_line(error)})") from error
 
 
