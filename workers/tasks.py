@@ -232,11 +232,13 @@ class Runner:
 
     @contextmanager
     def _renewed(self, repository: Repository, token: int) -> Iterator[Any]:
-        """Renew the lease at a third of its time for as long as the task runs."""
+        """Renew the lease at a third of its time for as long as the task runs; sooner where that failed."""
         ended, held, latest = threading.Event(), [True], time.monotonic() + _LONGEST_TASK
+        lease = self._deployer.config.lease_seconds
 
         def renew() -> None:
-            while not ended.wait(self._deployer.config.lease_seconds / 3):
+            pause = lease / 3
+            while not ended.wait(pause):
                 if time.monotonic() > latest:
                     _log.error(
                         "the task of %s has run for %d s; its lane is no longer held",
@@ -247,7 +249,9 @@ class Runner:
                     return
                 try:
                     held[0] = self._deployer.lanes.extend(repository, token)
+                    pause = lease / 3
                 except UnavailableError as error:
+                    pause = lease / 20  # the lease runs meanwhile: it is to outlast a Redis that starts anew
                     _log.warning("renewing the lease of %s: %s", repository, error)
 
         thread = threading.Thread(target=renew, name=f"lease-{repository}", daemon=True)

@@ -85,6 +85,37 @@ def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
 
 
+def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "settings", {**World.settings, "DEPLOYER_LEASE_SECONDS": "3"})
+    world = World()
+    delivery = world.push(BRANCH, sha(1))
+    away, renewed, extend, files = (
+        [UnavailableError("away")] * 4,
+        threading.Event(),
+        world.lanes.extend,
+        world.host.files,
+    )
+
+    def unsure(*arguments: Any) -> bool:
+        if away:
+            raise away.pop()
+        held = extend(*arguments)
+        renewed.set()
+        return held
+
+    def slow(*arguments: Any) -> Any:
+        while not renewed.wait(0.1):
+            world.sent.extend(world.lanes.sweep())  # hands out again what nobody holds any more
+        return files(*arguments)
+
+    monkeypatch.setattr(world.lanes, "extend", unsure)
+    monkeypatch.setattr(world.host, "files", slow)
+    world.run()
+    assert not [told for told in world.told if "handed out again" in told]
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
 @pytest.mark.parametrize("moment", ["files", "create_stack", "finish"])
 def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str

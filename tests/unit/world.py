@@ -46,12 +46,13 @@ class World:
 
     def __init__(self, client: Any = None) -> None:
         self.redis = client or fakeredis.FakeRedis(decode_responses=True)
-        self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=3)
+        self.deployer = Deployer(load(self.settings))
+        lease = self.deployer.config.lease_seconds
+        self.lanes = RedisLanes(self.redis, lease_seconds=lease, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
         self.clouds = self.make_clouds()
         self.sent: list[Dispatch] = []
-        self.deployer = Deployer(load(self.settings))
         parts: dict[str, Any] = {
             "client": self.redis,
             "lanes": self.lanes,
