@@ -20,10 +20,8 @@ MUTATING = {
 _LEAD = TTL / 4  # how long before its end people are warned
 _IDLE_LIMIT = TTL + 20.0  # seconds within which what nobody uses is warned of, whatever befell
 _GOING = 40.0  # seconds in which a deletion that was called for may still be ordered
-_MOMENT = 0.2  # seconds between a worker's last look at its lane and AWS's note of its call
-_NOTED_LATE = (
-    1.0  # seconds by which a busy AWS notes a call after it was sent; whoever is struck sends none by then
-)
+# seconds by which a busy AWS notes a call after it was sent; whoever is struck sends none by then
+_NOTED_LATE = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Wound:
-    """Workers were killed, stopped, or told to hand back; or Redis was, which strikes all of them.
+    """Workers were killed, stopped, or told to hand back; or Redis or the machine stood still, which strikes all.
 
     Attributes:
         worker: its mark in the user agent of its calls to AWS; empty for all workers.
@@ -50,8 +48,7 @@ class Wound:
 
     def struck(self, call: Mapping[str, Any], since: float, until: float) -> bool:
         """Whether it struck whoever made a call, in a span of time."""
-        mark = str(call["user_agent"]).partition("app/")[2].partition(" ")[0]
-        return self.worker in {"", mark} and self.since <= until and since <= self.until
+        return self.worker in {"", _worker(call)} and self.since <= until and since <= self.until
 
 
 @dataclass(frozen=True)
@@ -177,17 +174,46 @@ def no_overlap(records: Records) -> Iterable[Violation]:
             lanes[owner.repository.key].append(call)
     for name, calls in lanes.items():
         under_way: list[Mapping[str, Any]] = []
-        for call in sorted(calls, key=lambda call: call["time"]):
+        calls.sort(key=lambda call: call["time"])
+        waking = _on_waking(records, calls)
+        for call in calls:
             under_way = [each for each in under_way if call["time"] < each["time"] + each["seconds"]]
-            on_waking = any(each.struck(call, call["time"] - _MOMENT, call["time"]) for each in records.wakes)
             for earlier in under_way:
                 end = earlier["time"] + earlier["seconds"]
                 span = earlier["time"] - _NOTED_LATE, end
-                if not on_waking and not any(each.struck(earlier, *span) for each in records.wounds):
+                excused = id(call) in waking or id(earlier) in waking
+                if not excused and not any(each.struck(earlier, *span) for each in records.wounds):
                     told = f"two calls of {name} at once"
-                    timeline = [_told(earlier), _told(call)]
-                    yield Violation("the steps of a repository never overlap", told, timeline)
+                    timeline = [_told(earlier), _told(call), *_struck_near(records, earlier["time"], end)]
+                    yield Violation("the steps of a repository never overlap", told, sorted(timeline))
             under_way.append(call)
+
+
+def _on_waking(records: Records, calls: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Those of a lane's calls that a stopped worker was about to send when it fell asleep: one at each waking.
+
+    It had looked at its lane before; what it sends thereafter it sends against better knowledge.
+    """
+    return {
+        id(first)
+        for wake in records.wakes
+        if (first := next((each for each in calls if wake.struck(each, wake.until, each["time"])), None))
+        and first["time"] < wake.until + _NOTED_LATE
+    }
+
+
+def _struck_near(records: Records, since: float, until: float) -> list[tuple[float, str]]:
+    """Whatever befell workers shortly before or within a span of time: most likely the cause is among it."""
+    near = [
+        (
+            each.since,
+            f"{what} {each.worker or 'Redis, and so all'} until {each.until - each.since:.3f} s later",
+        )
+        for what, every in (("struck", records.wounds), ("woke", records.wakes))
+        for each in every
+        if each.until > since - 5 and each.since < until
+    ]
+    return sorted(near)
 
 
 def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
@@ -360,7 +386,16 @@ def age_as_told(records: Records) -> Iterable[Violation]:
     for owner, mine in moves.items():
         name = owner.stack_name
         runs = [each for each in records.executions if each["pipeline"] == name]
-        idle = bool(runs) and records.ended - _ran(runs[-1])[0] > _IDLE_LIMIT and not records.wiped
+        ref = owner.branch.name if owner.branch else ""
+        pushed = [
+            d["at"]
+            for d in records.deliveries
+            if (d["repository"], d["ref"]) == (owner.repository.full_name, ref)
+        ]
+        used = (
+            max([_ran(runs[-1])[0], *pushed]) if runs else 0.0
+        )  # a push that is sent again is a use as well
+        idle = bool(runs) and records.ended - used > _IDLE_LIMIT and not records.wiped
         if idle and name in records.stacks and name not in gone and not any(m.sha in warned for m in mine):
             yield Violation("what is idle is warned of", str(owner), [_ran(runs[-1])])
 
@@ -388,9 +423,13 @@ def _owner(records: Records, name: str | None) -> Environment | None:
 
 
 def _told(call: Mapping[str, Any]) -> tuple[float, str]:
-    return call[
-        "time"
-    ], f"{call['operation']} {call['name']} {call['token']} {call['code']} for {call['seconds']:.2f} s"
+    what = f"{call['operation']} {call['name']} {call['token']} {call['code']} for {call['seconds']:.2f} s"
+    return call["time"], f"{what} by {_worker(call)}"
+
+
+def _worker(call: Mapping[str, Any]) -> str:
+    """The mark of the worker that made a call, in its user agent."""
+    return str(call["user_agent"]).partition("app/")[2].partition(" ")[0]
 
 
 def _ran(each: Mapping[str, Any]) -> tuple[float, str]:
