@@ -3,8 +3,10 @@
 The demonstration and the end-to-end tests drive it from outside, by git, HTTP and the command line.
 """
 
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -168,7 +170,7 @@ class Installation:
     ) -> None:
         self.directory = directory
         self.log = log or directory / "up.log"
-        web, github, aws = _free_ports(3)
+        web, github, aws = free_port(), free_port(), free_port()
         self.web, self.github, self.aws = (f"http://127.0.0.1:{port}" for port in (web, github, aws))
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("DEPLOYER_", "AWS_"))}
         self._env = {
@@ -431,9 +433,19 @@ def alive(pid: int) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has, and that nobody gets before it is used.
+
+    It is below those that the kernel gives out by itself (ip_local_port_range of
+    https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html), else another process could have it by then; and
+    no port is given twice.
+    """
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_PORTS = range(12_000, 32_000)
+_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))

@@ -18,7 +18,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Redis as `deployer up` embeds it."""
     server = prepare(tmp_path_factory.mktemp("redis"), with_password=False)
     process = subprocess.Popen(server.command)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     try:
         while not server.ready():
             assert process.poll() is None, server.log.read_text()

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,13 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from deployer.embedded_redis import binaries
-from sandbox.installation import wait_for
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from sandbox.installation import free_port, wait_for
 
 
 class Server:
@@ -80,7 +73,7 @@ class Server:
         )
         try:
             if wait:
-                wait_for("the server answers", self._answers, 20)
+                wait_for("the server answers", self._answers)
         except BaseException:
             self.kill()
             raise

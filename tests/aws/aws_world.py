@@ -25,7 +25,7 @@ from tests.unit.world import HELLO, World, environment
 
 BUCKET = "deployer-artifacts"
 COMMITS = 3  # of each branch
-_SECONDS = 40.0
+_SECONDS = 90.0
 _ACTION = {"Owner": "AWS", "Version": "1"}
 _TEMPLATE: dict[str, Any] = {
     "Parameters": {name: {"Type": "String"} for name in ("PipelineName", "RepoBranch")},

@@ -1,6 +1,7 @@
 """Every status of a stack, met by a push and by a deletion, before the simulated AWS: no human is needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from aws_world import AwsWorld, Simulation, template
@@ -195,6 +196,17 @@ def test_a_change_set_that_nobody_carried_out_is_left_to_whoever_made_it(world: 
 # --- what overtakes what ------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def at_work(world: AwsWorld) -> Iterator[None]:
+    """What AWS begins within takes longer, so that whoever comes next finds it at work."""
+    scheduler = world.simulation.simulator.scheduler
+    usual, scheduler.speed = scheduler.speed, 0.5
+    try:
+        yield
+    finally:
+        scheduler.speed = usual
+
+
 def is_gone(world: AwsWorld) -> None:
     left = world.simulation.of(environment(_X))
     assert left == {"stacks": [], "pipelines": [], "roles": [], "leftovers": []}
@@ -202,7 +214,8 @@ def is_gone(world: AwsWorld) -> None:
 
 def test_a_branch_is_deleted_while_its_stack_is_being_created(world: AwsWorld) -> None:
     world.move(_X, 0)
-    world.tasks()
+    with at_work(world):
+        world.tasks()
     assert status(world) == "CREATE_IN_PROGRESS"
     delivery = world.drop(_X)
     world.run()
@@ -213,7 +226,8 @@ def test_a_branch_is_deleted_while_its_stack_is_being_created(world: AwsWorld) -
 def test_a_branch_is_deleted_while_its_stack_is_being_updated(world: AwsWorld) -> None:
     deploys(world, 0)
     world.move(_X, 1, template=template(Late=_LATE))
-    world.tasks()
+    with at_work(world):
+        world.tasks()
     assert status(world) == "UPDATE_IN_PROGRESS"
     delivery = world.drop(_X)
     world.run()

@@ -28,7 +28,7 @@ class Server:
     def __init__(self, prepared: EmbeddedRedis) -> None:
         self.url = prepared.url
         self.process = subprocess.Popen(prepared.command)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not prepared.ready():
             assert time.monotonic() < deadline, prepared.log.read_text()
 

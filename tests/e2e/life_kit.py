@@ -82,7 +82,7 @@ class Shop:
             found = list(call("GET", path).json)
             return [] if any(each["state"] == "pending" for each in found) else found
 
-        return wait_for(f"{self.name}: every delivery was tried", log, 30)
+        return wait_for(f"{self.name}: every delivery was tried", log)
 
     def older(self, seconds: float = 120) -> None:
         """Let what GitHub told until now be of some time ago."""
@@ -146,7 +146,7 @@ class Shop:
             found = self.here.api(f"activity?repository={name}&goal={goal}")["activity"]
             return str(found[0]["reason"]) if found else ""
 
-        return wait_for(f"{name} is resynced", ended, 30)
+        return wait_for(f"{name} is resynced", ended)
 
     def outcome(self, delivery: str) -> tuple[str, str]:
         """Wait for a delivery's outcome; also the reason."""
@@ -155,7 +155,7 @@ class Shop:
             found = self.here.api(f"deliveries/{delivery}")
             return dict(found) if found["finished_at"] else {}
 
-        found = wait_for(f"delivery {delivery} has its outcome", ended, 30)
+        found = wait_for(f"delivery {delivery} has its outcome", ended)
         return found["outcome"], found["reason"]
 
     def resyncs(self) -> int:

@@ -43,7 +43,7 @@ def test_events_twice_late_and_out_of_order(
         copy.push()
     found = here.settled("refs/heads/wild", shas[-1], repository)
     assert found["outcome"] == "deployed"
-    wait_for("the lane is empty", lambda: finished(here, repository), 60)
+    wait_for("the lane is empty", lambda: finished(here, repository))
     executions = here.executions(found["id"])
     # the one that AWS starts by itself builds whatever the branch is at; deployer stops it where that is not the goal's
     stopped = {"Stopped", "Stopping", "Cancelled"}

@@ -35,7 +35,7 @@ def kill_during(here: Installation, task: str, branch: str, victim: str) -> None
         begun = not call("GET", f"{here.aws}/_sandbox/faults").json["slow"]  # an order that struck is gone
         return begun and wanted in [(each["task"], each["status"], each["environment"]) for each in lanes]
 
-    wait_for(f"{task} runs", within, 30)
+    wait_for(f"{task} runs", within)
     kill(here, victim)
 
 

@@ -99,7 +99,7 @@ def archived(here: Installation, directory: Path, _zones: Path) -> Shop:
         shop.change("archive")
         if silent:
             assert shop.resync() == why
-        wait_for("the look at it", lambda: shop.was(why), 20)
+        wait_for("the look at it", lambda: shop.was(why))
         assert shop.outcome(shop.redeliver(shop.dev)) == ("skipped", why)
         assert shop.standing() == standing
         shop.change("unarchive")
@@ -152,7 +152,7 @@ def uninstalled(here: Installation, directory: Path, _zones: Path) -> Shop:
     standing, why = shop.standing(), "uninstalled/shop was taken from the GitHub App"
     for action, back in (("uninstall_owner", "install_owner"), ("uninstall", "install")):
         shop.change(action)
-        wait_for("GitHub's word is known", lambda: shop.was(why), 20)
+        wait_for("GitHub's word is known", lambda: shop.was(why))
         shop.dev = shop.push("dev")  # of which nobody is told
         assert shop.resync().startswith(why)
         assert shop.standing() == standing
@@ -177,7 +177,7 @@ def made_public(here: Installation, directory: Path, _zones: Path) -> Shop:
             shop.change(action)
             if silent:
                 shop.resync()
-            wait_for(f"{action} was seen", lambda seen=seen: shop.resyncs() > seen, 20)
+            wait_for(f"{action} was seen", lambda seen=seen: shop.resyncs() > seen)
         wait_for(
             "people are warned",
             lambda times=times: here.output().count("public/shop is public now: anyone can read") == times,
@@ -216,7 +216,7 @@ def name_taken(here: Installation, directory: Path, _zones: Path) -> Shop:
 @case
 def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
     shop = Shop(here, directory, "aged/shop").begin()
-    wishes = {"deploy/deployer.yml": "ttl: {default: never, 'short/*': 8s}\n"}
+    wishes = {"deploy/deployer.yml": "ttl: {default: never, 'short/*': 12s}\nwarn: 6s\n"}
     shas = {name: shop.push(name, wishes) for name in ("short/one", "short/two")}
     shop.deployed(**shas)
     one, two = (shop.environment(name) for name in shas)
@@ -225,18 +225,18 @@ def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
         found = here.statuses(shas[branch], shop.name).get("deployer/age", {})
         return words in found.get("description", "")
 
-    warning = f"will be taken down in 2s if it stays unused; push, or: deployer keep {shop.name} short/one"
-    wait_for("it is warned of", lambda: told_on("short/one", warning), 30)
+    warning = f"will be taken down in 6s if it stays unused; push, or: deployer keep {shop.name} short/one"
+    wait_for("it is warned of", lambda: told_on("short/one", warning))
     here.api(f"environments/{one['id']}/keep", "POST", {})
-    wait_for("that is taken back", lambda: told_on("short/one", "is used again and stays"), 15)
-    wait_for("the other one ends", lambda: told_on("short/two", "was taken down: idle for"), 30)
+    wait_for("that is taken back", lambda: told_on("short/one", "is used again and stays"))
+    wait_for("the other one ends", lambda: told_on("short/two", "was taken down: idle for"))
     assert "ttl of deploy/deployer.yml" in shop.gone("short/two")
     assert shop.environment("short/one")["state"] == "deployed"
     here.api(f"environments/{two['id']}/redeploy", "POST", {})
     shop.deployed(**{"short/two": shas["short/two"]})
     kept = told(here, "keep", shop.name, "short/two", "--for", "2w")
     assert kept["expires_at"] == kept["kept_until"]
-    wait_for("the first one ends too", lambda: told_on("short/one", "was taken down: idle for"), 30)
+    wait_for("the first one ends too", lambda: told_on("short/one", "was taken down: idle for"))
     shop.gone("short/one")
     assert shop.resync() == "nothing to do"
     shas["short/one"] = shop.push("short/one")
@@ -248,7 +248,7 @@ def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
 def asleep(here: Installation, directory: Path, zones: Path) -> Shop:
     shop = Shop(here, directory, "asleep/shop").begin()
     for night in ("one", "two", "three"):  # on a busy machine a push may be heeded when it has begun already
-        begin, end = int(time.time()) + 8, int(time.time()) + 20
+        begin, end = int(time.time()) + 8, int(time.time()) + 30
         write_zone(zones / "Test" / night, begin, end)
         hours = {"hours": "12:00-12:01", "timezone": f"Test/{night}"}
         shop.dev = shop.push("dev", {"deploy/deployer.yml": json.dumps({"sleep": hours})})
@@ -341,15 +341,15 @@ def tampered(here: Installation, directory: Path, _zones: Path) -> Shop:
         for key, value in stack["parameters"].items()
     ]
     client.update_stack(StackName=name, UsePreviousTemplate=True, Parameters=parameters)
-    wait_for("it is updated", lambda: here.stacks()[name]["status"] == "UPDATE_COMPLETE", 20)
+    wait_for("it is updated", lambda: here.stacks()[name]["status"] == "UPDATE_COMPLETE")
     shop.resync()
-    wait_for("its drift is seen", lambda: shop.environment("dev")["drift"], 20)
+    wait_for("its drift is seen", lambda: shop.environment("dev")["drift"])
     assert shop.environment("dev")["drift"].startswith("its stack's parameters changed outside deployer at ")
     assert "(drift)" in said(here, "status", shop.name)
     assert metric(here, "deployer_environments_drifted") == drifted + 1
     assert here.stacks()[name]["parameters"]["Note"] == "theirs"
     here.api(f"environments/{name}/redeploy", "POST", {})
-    wait_for("it is mended", lambda: not shop.environment("dev")["drift"], 20)
+    wait_for("it is mended", lambda: not shop.environment("dev")["drift"])
     shop.deployed(staging=shop.main, dev=shop.dev)
     assert here.stacks()[name]["parameters"]["Note"] == "note"
     return shop
@@ -387,7 +387,7 @@ def test_all_is_known_again_after_redis_was_lost(
     for name, (known, standing) in before.items():
         shop = shops[name]
         if name != "deleted":  # of that one GitHub says nothing any more
-            wait_for(f"{name} is known again", lambda shop=shop, known=known: shop.known() == known, 40)
+            wait_for(f"{name} is known again", lambda shop=shop, known=known: shop.known() == known)
         assert shop.standing() == standing, name
     now = {name: each["id"] for name, each in fragile.stacks().items()}
     assert {name: now.get(name) for name in everything} == everything

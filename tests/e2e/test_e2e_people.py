@@ -105,7 +105,7 @@ def test_dead_letters(here: Installation, repository: str, copy: WorkingCopy) ->
     here.heal()  # what a person mends
     assert said(here, "dead-letters", "discard", ids["other"]) != ""
     _redeliver(here, repository, _delivery(letters["again"]))
-    wait_for("the letter is off the list", lambda: ids["again"] not in _ids(here, repository), 10)
+    wait_for("the letter is off the list", lambda: ids["again"] not in _ids(here, repository))
     chosen = ("--all", "--kind", "TransientError", "--repository", repository)
     (replayed,) = told(here, "dead-letters", "replay", *chosen)
     assert replayed["id"] == ids["poison"]
@@ -195,7 +195,7 @@ def test_flower_shows_the_tasks_and_no_secret(here: Installation, repository: st
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_for("Flower answers", lambda: _status(f"http://127.0.0.1:{port}/") == 200, 60)
+        wait_for("Flower answers", lambda: _status(f"http://127.0.0.1:{port}/") == 200)
         copy.branch("watched")
         sha = copy.write("Watched", {})
         copy.push()
@@ -207,7 +207,7 @@ def test_flower_shows_the_tasks_and_no_secret(here: Installation, repository: st
             names = {each["name"] for each in done if repository in (each["args"] or "")}
             return text if {"deployer.sync", "deployer.provision"} <= names else ""
 
-        text = wait_for("Flower shows the tasks", tasks, 30)
+        text = wait_for("Flower shows the tasks", tasks)
         assert "went through every stage" in text or "snoozed" in text
         assert not [value for value in SECRETS.values() if value in text or value in log.read_text()]
     finally:
@@ -282,7 +282,7 @@ def test_a_repeated_delivery_runs_once(here: Installation, repository: str, depl
     body = _payload(repository, deployed)
     answers = [_post(here, body, right, delivery).json["outcome"] for _ in range(3)]
     assert answers == ["queued", "duplicate", "duplicate"]
-    found = wait_for("it has an outcome", lambda: _outcome(here, delivery), 60)
+    found = wait_for("it has an outcome", lambda: _outcome(here, delivery))
     assert found == "deployed"
     name = (here.environment("refs/heads/one", repository) or {})["id"]
     assert [each["sha"] for each in here.executions(name)] == [deployed]

@@ -39,7 +39,7 @@ def test_every_branch_has_a_pipeline_of_its_own(
         assert (found["outcome"], found["kind"]) == ("deployed", "development"), found
         assert here.stacks()[found["id"]]["status"] == "CREATE_COMPLETE"
         assert [each["sha"] for each in here.executions(found["id"])] == [sha]
-        wait_for(f"{name} is green", lambda sha=sha: green(here, repository, sha), 10)
+        wait_for(f"{name} is green", lambda sha=sha: green(here, repository, sha))
         page = here.site(found["id"]).replace("index.html", "name.txt")
         assert call("GET", page).text == name
         names[name] = found["id"]

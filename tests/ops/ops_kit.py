@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,12 +84,6 @@ def environment(*settings: Mapping[str, str]) -> dict[str, str]:
     for some in settings:
         env.update(some)
     return env
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def gone(pids: Iterable[int], seconds: float = 20) -> None:

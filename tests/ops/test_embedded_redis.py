@@ -29,7 +29,7 @@ class Server:
         self.prepared = prepared
         self.process = subprocess.Popen(prepared.command, pass_fds=(prepared.lock,))
         os.close(prepared.lock)  # from now on the server alone holds it
-        wait_for("it is ready", self.ready, 20)
+        wait_for("it is ready", self.ready)
 
     def ready(self) -> bool:
         assert self.process.poll() is None, self.prepared.log.read_text()

@@ -16,7 +16,7 @@ import boto3
 import pytest
 import redis
 from click.testing import CliRunner
-from ops_kit import WEB, WORKER, Process, answer, deployer, environment, free_port, gone
+from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -25,7 +25,7 @@ from deployer.adapters.redis_client import connect
 from deployer.cli import main, processes
 from deployer.embedded_redis import EmbeddedRedis, prepare
 from deployer.ports import Dispatch
-from sandbox.installation import Answer, call, descendants, wait_for
+from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
 CELERY = [sys.executable, "-m", "celery", "--app=workers"]
@@ -193,7 +193,7 @@ class Away:
 
     def comes(self) -> None:
         self.process = subprocess.Popen(self.prepared.command)
-        wait_for("Redis is ready", self.prepared.ready, 20)
+        wait_for("Redis is ready", self.prepared.ready)
 
     def goes(self) -> None:
         if self.process:
@@ -229,7 +229,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
         found = answer(f"{web_at}/readyz")
         return found is not None and found.status == status
 
-    wait_for("the web says that it is not ready", lambda: ready(503), 30)
+    wait_for("the web says that it is not ready", lambda: ready(503))
     assert call("GET", f"{web_at}/healthz").status == 200
     parts = call("GET", f"{web_at}/readyz").json["parts"]
     assert parts["redis"].startswith("Redis does not answer (")
@@ -240,7 +240,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
     worker.says(f"Cannot connect to redis://:**@127.0.0.1:{away.prepared.port}/0", 30)
 
     away.comes()
-    wait_for("the web is ready", lambda: ready(200), 30)
+    wait_for("the web is ready", lambda: ready(200))
     scheduler.says("Redis is back", 30)
     app = make_celery(away.prepared.url)
     queue = CeleryQueue(app)
@@ -248,14 +248,14 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
     worker.says("deployer.sync of acme/hello: its token is no longer the current one", 40)
 
     away.goes()
-    wait_for("the web is not ready", lambda: ready(503), 30)
-    wait_for("the scheduler notices", lambda: scheduler.output.count("waiting for it to return") == 2, 30)
-    wait_for("the worker notices", lambda: "Connection to broker lost" in worker.output, 30)
+    wait_for("the web is not ready", lambda: ready(503))
+    wait_for("the scheduler notices", lambda: scheduler.output.count("waiting for it to return") == 2)
+    wait_for("the worker notices", lambda: "Connection to broker lost" in worker.output)
     assert [each.popen.poll() for each in everyone] == [None, None, None]
 
     away.comes()
-    wait_for("the web is ready again", lambda: ready(200), 30)
-    wait_for("the scheduler goes on", lambda: scheduler.output.count("Redis is back") == 2, 30)
+    wait_for("the web is ready again", lambda: ready(200))
+    wait_for("the scheduler goes on", lambda: scheduler.output.count("Redis is back") == 2)
     queue.send(Dispatch("acme/api", "staging", "deployer.sync", 7))
     worker.says("deployer.sync of acme/api: its token is no longer the current one", 40)
     app.close()
@@ -347,7 +347,7 @@ def test_a_worker_that_must_end_hands_its_task_to_the_next_one(
         "DEPLOYER_GITHUB_TOKEN": "sandbox",
     }
     web, worker = (start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker"))
-    wait_for("the web is ready", lambda: answer(f"http://127.0.0.1:{web_at}/healthz"), 30)
+    wait_for("the web is ready", lambda: answer(f"http://127.0.0.1:{web_at}/healthz"))
     with ExitStack() as open_:
         client = open_.enter_context(connect(away.prepared.url))
 
@@ -362,7 +362,7 @@ def test_a_worker_that_must_end_hands_its_task_to_the_next_one(
         open_.enter_context(github.accept()[0])
         assert push(f"http://127.0.0.1:{web_at}", "api").status == 202
         worker.says("deployer.sync[", 20)
-        wait_for("the other message is taken too", lambda: worker.output.count("] received") == 2, 20)
+        wait_for("the other message is taken too", lambda: worker.output.count("] received") == 2)
         assert held() == [("running", 1), ("sent", 0)], "it has one process"
         family = descendants(worker.pid)
         successor = start(

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ops_kit import WEB, WORKER, Process, answer, deployer, environment, free_port
+from ops_kit import WEB, WORKER, Process, answer, deployer, environment
 
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
@@ -21,7 +21,7 @@ from deployer.adapters.redis_lanes import RedisLanes
 from deployer.errors import UnavailableError
 from deployer.ports import Dispatch
 from sandbox.github import server as github_server
-from sandbox.installation import Answer, call, descendants, wait_for
+from sandbox.installation import Answer, call, descendants, free_port, wait_for
 from tests.redis_kit import Authority, Server, tls_binary
 
 API = "the-api-token-of-this-test"
@@ -265,7 +265,7 @@ class Sentinels:
         self.primary = Server(directory / "primary", *secured, client=client).start()
         follows = f"replicaof 127.0.0.1 {self.primary.port}"
         self.replica = Server(directory / "replica", *secured, follows, client=client).start()
-        wait_for("the replica follows", lambda: self.follows(self.replica), 30)
+        wait_for("the replica follows", lambda: self.follows(self.replica))
         watch = (
             f"sentinel monitor main 127.0.0.1 {self.primary.port} 2",
             f"sentinel auth-pass main {PASSWORD}",
@@ -278,7 +278,7 @@ class Sentinels:
         ]
         nodes = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
         self.url = f"sentinel://:{PASSWORD}@{nodes}/main/0"
-        wait_for("the sentinels know one another and the replica", self._complete, 30)
+        wait_for("the sentinels know one another and the replica", self._complete)
 
     def _complete(self) -> bool:
         found = []

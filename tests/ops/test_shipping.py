@@ -18,11 +18,11 @@ import pytest
 import redis
 import yaml
 from dotenv import dotenv_values
-from ops_kit import WEB, WORKER, Process, answer, environment, free_port
+from ops_kit import WEB, WORKER, Process, answer, environment
 
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load
 from deployer.embedded_redis import binaries
-from sandbox.installation import call, wait_for
+from sandbox.installation import call, free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -110,7 +110,7 @@ def test_the_redis_of_compose_keeps_its_data(tmp_path: Path, start: Callable[...
     port = free_port()
     start([str(next(binaries())), *service["command"][1:], "--port", str(port), "--dir", str(tmp_path)])
     with redis.Redis(port=port, decode_responses=True) as client:
-        wait_for("Redis is ready", client.ping, 20)
+        wait_for("Redis is ready", client.ping)
         wanted = {
             "appendonly": "yes",
             "appendfsync": "always",
@@ -128,7 +128,7 @@ def test_flower_lets_nobody_in_without_the_password(
     settings = {**WORKER, "DEPLOYER_REDIS_URL": redis_url, "FLOWER_BASIC_AUTH": "ada:secret"}
     flower = start(program(command), settings)
     web = f"http://127.0.0.1:{port}"
-    wait_for("Flower answers", lambda: answer(f"{web}/healthcheck"), 30)
+    wait_for("Flower answers", lambda: answer(f"{web}/healthcheck"))
     for method, path in (
         ("GET", "/"),
         ("GET", "/tasks"),
@@ -230,7 +230,7 @@ def test_the_images_health_check(start: Callable[..., Process], tmp_path: Path, 
     assert not healthy(check, tmp_path, **settings)
     (tmp_path / "healthz").touch()
     start([sys.executable, "-m", "http.server", "--bind=127.0.0.1", number])
-    wait_for("it answers", lambda: answer(f"http://127.0.0.1:{number}/healthz"), 20)
+    wait_for("it answers", lambda: answer(f"http://127.0.0.1:{number}/healthz"))
     assert healthy(check, tmp_path, **settings)
     assert healthy(check, tmp_path, **settings, http_proxy="http://127.0.0.1:1")
     (tmp_path / "healthz").unlink()

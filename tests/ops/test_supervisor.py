@@ -45,7 +45,7 @@ class House:
         return int(wait_for(f"{name} is written", lambda: self.lines(name))[0])
 
     def happens(self, event: str) -> None:
-        wait_for(event, lambda: event in self.lines("events"), 20)
+        wait_for(event, lambda: event in self.lines("events"))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_what_ends_is_started_again_with_growing_delay(house: House) -> None:
     supervisor = house.start(sh("a", ONCE_READY))
     supervisor.says("all are ready")
     house.touch("go")
-    wait_for("five starts", lambda: len(house.lines("starts")) >= 5, 20)
+    wait_for("five starts", lambda: len(house.lines("starts")) >= 5)
     delays = [
         float(each) for each in re.findall(r"status 3; starting it again in (\S+) s", supervisor.output)
     ]
@@ -117,7 +117,7 @@ def test_one_that_ran_long_is_started_again_at_the_first_delay(house: House) -> 
     supervisor = house.start(sh("a", ONCE_READY), settled=0)
     supervisor.says("all are ready")
     house.touch("go")
-    wait_for("four starts", lambda: len(house.lines("starts")) >= 4, 20)
+    wait_for("four starts", lambda: len(house.lines("starts")) >= 4)
     assert set(re.findall(r"again in (\S+) s", supervisor.output)) == {"0.05"}
 
 
@@ -224,7 +224,7 @@ def test_a_second_signal_hurries(house: House) -> None:
         supervisor.send(signal.SIGINT)
         return supervisor.popen.poll() is not None
 
-    wait_for("the end", asked_again, 20)
+    wait_for("the end", asked_again)
     assert supervisor.popen.returncode == 0
     assert "deaf had 1 s to stop; killing it" in supervisor.output
 

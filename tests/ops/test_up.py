@@ -13,12 +13,12 @@ import pytest
 import redis
 from click.testing import CliRunner
 from dotenv import dotenv_values
-from ops_kit import WEB, WORKER, Process, answer, deployer, environment, free_port, gone
+from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
 
 from deployer.cli import main, sandboxed
 from deployer.embedded_redis import prepare
 from deployer.supervisor import Supervisor
-from sandbox.installation import command_of, descendants, wait_for
+from sandbox.installation import command_of, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
 
@@ -166,7 +166,7 @@ def test_it_embeds_a_redis_that_keeps_its_data(start: Start, tmp_path: Path) -> 
     with redis.Redis.from_url(url) as client:
         assert client.get("kept") == b"1"
     ready = f"http://127.0.0.1:{own_ports['DEPLOYER_WEB_PORT']}/readyz"
-    wait_for("the web is ready", lambda: (found := answer(ready)) and found.status == 200, 20)
+    wait_for("the web is ready", lambda: (found := answer(ready)) and found.status == 200)
 
     everyone += descendants(process.pid)
     process.send(signal.SIGINT)
@@ -177,7 +177,7 @@ def test_it_embeds_a_redis_that_keeps_its_data(start: Start, tmp_path: Path) -> 
 def test_it_uses_the_redis_and_the_address_that_are_set(start: Start, tmp_path: Path) -> None:
     server = prepare(tmp_path / "elsewhere")
     start(server.command, directory=tmp_path / "elsewhere")
-    wait_for("Redis is ready", server.ready, 20)
+    wait_for("Redis is ready", server.ready)
     (tmp_path / ".gitignore").write_text("build/\n")
     settings = {"DEPLOYER_REDIS_URL": server.url, "DEPLOYER_WEB_HOST": "::1", "DEPLOYER_DATA_DIR": "."}
     process = start(deployer("up"), ports(), WEB, WORKER, settings)

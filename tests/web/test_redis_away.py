@@ -59,13 +59,13 @@ class Place:
         with self.server.client as client:
             client.execute_command("DEBUG", "POPULATE", 10000)
             client.bgrewriteaof()
-            wait_for("it is written", lambda: not client.info("persistence")["aof_rewrite_in_progress"], 20)
+            wait_for("it is written", lambda: not client.info("persistence")["aof_rewrite_in_progress"])
             client.config_set("key-load-delay", "2000")  # microseconds
             client.config_set("loading-process-events-interval-bytes", "1024")
             client.config_rewrite()
         self.server.kill()
         self.server.start(wait=False)
-        wait_for("it loads", lambda: self._says("LOADING"), 10)
+        wait_for("it loads", lambda: self._says("LOADING"))
         try:
             yield
             assert self._says("LOADING")
@@ -76,7 +76,7 @@ class Place:
         with self.server.client as client:
             client.config_set("key-load-delay", "0")
             client.config_rewrite()
-        wait_for("it has loaded", lambda: self._says("PONG"), 20)
+        wait_for("it has loaded", lambda: self._says("PONG"))
 
     @contextmanager
     def full(self) -> Iterator[None]:
@@ -106,7 +106,7 @@ class Place:
                 return word in f"{type(error).__name__} {error}".upper()
 
     def recovered(self) -> None:
-        wait_for("the site is ready", lambda: self.site.client.get("/readyz").status_code == 200, 10)
+        wait_for("the site is ready", lambda: self.site.client.get("/readyz").status_code == 200)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_what_a_redis_that_hung_carries_out_late_is_queued_and_marked_at_once(pl
         place.server.go_on()
     assert caught.is_set()
     place.recovered()
-    wait_for("the script was carried out", lambda: site.outcome("d-late") == "queued", 5)
+    wait_for("the script was carried out", lambda: site.outcome("d-late") == "queued")
     assert [work.deliveries for work in site.waiting if work.ref == "refs/heads/late"] == ["d-late"]
     assert site.push("late", delivery="d-late").json["outcome"] == "duplicate"
 

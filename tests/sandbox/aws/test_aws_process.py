@@ -14,6 +14,8 @@ import boto3
 import pytest
 from aws_harness import BUILDSPEC, PIPELINE_TEMPLATE, Repository, eventually
 
+from sandbox.installation import free_port
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_its_builds_and_leaves_nothing(
@@ -23,9 +25,7 @@ def test_it_ends_with_its_builds_and_leaves_nothing(
     repository.commit(
         {"buildspec.yml": BUILDSPEC.replace("mkdir -p site", f"echo $$ > {pid}; sleep 300")}, "slow"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     running = subprocess.Popen(
         [
