@@ -11,7 +11,7 @@ import pytest
 from sandbox.installation import Installation, WorkingCopy, call, wait_for
 
 REPOSITORY = "acme/hello"
-SLOW = 3.5  # seconds of a call in whose middle the worker dies; longer than its lease
+SLOW = 6.0  # seconds of a call in whose middle the worker dies; longer than its lease and than a busy machine stalls
 
 
 @pytest.fixture
