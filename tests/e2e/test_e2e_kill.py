@@ -46,7 +46,7 @@ def asked_once(here: Installation, operation: str, name: str) -> bool:
         found = [call for call in here.aws_calls() if (call["operation"], call["name"]) == (operation, name)]
         return [call["token"] for call in found] if len(found) > 1 else []
 
-    return len(set(wait_for(f"{operation} was asked by two workers", calls, SLOW + 5))) == 1
+    return len(set(wait_for(f"{operation} was asked by two workers", calls))) == 1
 
 
 def shas(here: Installation, pipeline: str) -> list[str]:
