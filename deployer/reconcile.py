@@ -203,8 +203,9 @@ class Reconciler:
         """Hand the decided step on to its task."""
         match decision.step:
             case Step.PROVISION:
-                if not run.record.region:
-                    self._placement.settle(run, self._clouds.target(run.environment.kind).regions)
+                regions = self._clouds.target(run.environment.kind).regions
+                if run.record.region not in regions:  # none is chosen, or the settings name it no longer
+                    self._placement.settle(run, regions)
                 run.note("provisioning")
                 return run.again(Task.PROVISION, created=True)
             case Step.UPDATE:

@@ -1,5 +1,6 @@
 """Where a new environment goes, and what becomes of it where there is no room."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,6 +83,26 @@ def test_it_is_found_again_where_it_is_after_redis_was_lost(world: World, away: 
     world.deployer.intake.resync(HELLO)
     settle(world)
     assert away.stack(environment(X).stack_name) is None
+
+
+def test_what_is_made_anew_goes_to_no_region_that_the_settings_name_no_longer(
+    world: World, away: FakeCloud
+) -> None:
+    world.push(X, sha(1))
+    settle(world)
+    name = environment(X).stack_name
+    made = away.stack(name)
+    assert made is not None
+    target = world.clouds.targets[Kind.DEVELOPMENT]
+    world.clouds.targets[Kind.DEVELOPMENT] = replace(target, regions=(HOME,))
+    away.delete_stack(made.arn, "by hand")
+    away.settle()
+    delivery = world.push(X, sha(2), sha(1))
+    settle(world)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert away.stack(name) is None
+    assert world.cloud.stack(name) is not None
+    assert world.record(environment(X)).region == HOME
 
 
 def test_a_repository_may_narrow_the_regions(world: World) -> None:
