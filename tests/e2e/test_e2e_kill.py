@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deployer.environments import Environment, Repository
+from deployer.refs import Ref
 from sandbox.installation import Installation, WorkingCopy, call, wait_for
 
 REPOSITORY = "acme/hello"
@@ -24,6 +26,17 @@ def kill(here: Installation, victim: str) -> None:
     main, *children = here.processes("--app=workers worker")
     for pid in [main] if victim == "worker" else children:
         os.kill(pid, signal.SIGKILL)
+
+
+def stack_of(branch: str) -> str:
+    repository, ref = Repository.parse(REPOSITORY), Ref.parse(f"refs/heads/{branch}")
+    return Environment.of_ref(repository, ref, "main").stack_name
+
+
+def slow_down(here: Installation, operation: str, name: str) -> None:
+    """Let AWS take long for the next such call for a stack or pipeline, and for nobody else's."""
+    order = {"operation": operation, "name": name, "seconds": SLOW, "count": 1}
+    here.fault("aws", {"slow": order})
 
 
 def kill_during(here: Installation, task: str, branch: str, victim: str) -> None:
@@ -56,7 +69,7 @@ def shas(here: Installation, pipeline: str) -> list[str]:
 @pytest.mark.parametrize("victim", ["worker", "pool child"])
 def test_while_the_stack_is_created(fragile: Installation, copy: WorkingCopy, victim: str) -> None:
     branch = f"create-{victim[:4]}"
-    fragile.fault("aws", {"slow": {"operation": "CreateStack", "seconds": SLOW, "count": 1}})
+    slow_down(fragile, "CreateStack", stack_of(branch))
     copy.branch(branch)
     sha = copy.write("New", {"by.txt": victim})
     copy.push()
@@ -90,7 +103,7 @@ def test_in_every_later_step(fragile: Installation, copy: WorkingCopy) -> None:
     found = fragile.settled("refs/heads/steps", first, seconds=60)
     name, arn = found["id"], fragile.stacks()[found["id"]]["id"]
 
-    fragile.fault("aws", {"slow": {"operation": "StartPipelineExecution", "seconds": SLOW, "count": 1}})
+    slow_down(fragile, "StartPipelineExecution", name)
     second = copy.write("Second", {"by.txt": "second"})
     copy.push()
     kill_during(fragile, "deployer.trigger", "steps", "worker")
@@ -98,7 +111,7 @@ def test_in_every_later_step(fragile: Installation, copy: WorkingCopy) -> None:
     assert asked_once(fragile, "StartPipelineExecution", name)
     assert shas(fragile, name) == [first, second]
 
-    fragile.fault("aws", {"slow": {"operation": "UpdateStack", "seconds": SLOW, "count": 1}})
+    slow_down(fragile, "UpdateStack", name)
     parameters = json.loads(copy.read("deploy/pipeline.parameters.json"))
     parameters["development"][0]["ParameterValue"] = "Another greeting"
     third = copy.write("Third", {"deploy/pipeline.parameters.json": json.dumps(parameters)})
@@ -109,7 +122,7 @@ def test_in_every_later_step(fragile: Installation, copy: WorkingCopy) -> None:
     assert asked_once(fragile, "UpdateStack", name)
     assert fragile.stacks()[name]["id"] == arn
 
-    fragile.fault("aws", {"slow": {"operation": "DeleteStack", "seconds": SLOW, "count": 1}})
+    slow_down(fragile, "DeleteStack", arn)
     copy.push(":steps")
     kill_during(fragile, "deployer.delete", "steps", "worker")
     fragile.deleted("refs/heads/steps", seconds=60)

@@ -305,6 +305,7 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
     made.stop()
 
 
+@pytest.mark.timeout(240)
 def test_a_failover(sentinels: Sentinels, tmp_path: Path, github: str) -> None:
     product = Product(tmp_path, sentinels.url, github)
     try:
@@ -338,7 +339,9 @@ def _failover(product: Product, sentinels: Sentinels) -> None:
     before = product.pids()
     sentinels.primary.kill()
     killed = time.monotonic()
-    assert trickle(killed + 30), answers[-1]
+    # a sentinel that a stalled machine lets miss two seconds looks on for thirty: its TILT mode, in
+    # https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
+    assert trickle(killed + 75), answers[-1]
     print(f"failover: accepted again {time.monotonic() - killed:.2f} s after the death")
     accepted = [delivery for _, delivery, status in answers if status == 202]
     assert {status for *_, status in answers} == {202, 503}

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from deployer.adapters.redis_client import Budget, connect
 from sandbox.installation import wait_for
 from tests.redis_kit import Server
+from tests.stalls import Stopwatch
 from tests.web.site import Site, record
 from web import REDIS_SECONDS
 
@@ -119,9 +120,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def soon(call: Callable[[], TestResponse]) -> TestResponse:
     """An answer, which must be there within a second."""
-    began = time.monotonic()
-    answer = call()
-    assert time.monotonic() - began < SOON, answer
+    with Stopwatch() as watch:
+        answer = call()
+    assert watch.seconds < SOON, answer
     return answer
 
 
