@@ -279,12 +279,12 @@ def _production(
     environment = Environment(known.repository, Kind.PRODUCTION)
     record = records.get(environment.key)
     stack = _stack_of(environment, record, standing)
+    tag = ref_from_tags(stack.tags) if stack else None
+    live = tag if tag and Ref.parse(tag) in known.refs else ""
     if record is None:
-        if stack is None:
-            return None
-        tag = ref_from_tags(stack.tags)
-        live = tag if tag and Ref.parse(tag) in known.refs else ""
-        return Planned(environment, "check", "nothing is known of it", live)
+        return Planned(environment, "check", "nothing is known of it", live) if stack else None
+    if stack and _is_unlearnt(environment, record, stack, live):
+        return Planned(environment, "check", "what it runs is not known", live)
     if known.missed_tag:
         what = "was moved" if known.missed_tag.name == record.ref else f"is newer than {record.ref}"
         why = f"{known.missed_tag.short} {what}, and no webhook told of it"
@@ -297,3 +297,13 @@ def _production(
         return Planned(environment, "check", f"{record.ref} has not come to its end", record.ref)
     planned = _settled(environment, Ref.parse(record.ref), record, stack)
     return replace(planned, reason=f"production: {planned.reason}") if planned else None
+
+
+def _is_unlearnt(environment: Environment, record: EnvironmentRecord, stack: Stack, live: str) -> bool:
+    """Whether something came after the ledger was lost, and deployed nothing, before a resync learnt what stands.
+
+    Of one in which nothing ran, and of which no tag tells, there is nothing to learn.
+    """
+    if record.commit or record.stack_arn or not environment.owns(stack.tags):
+        return False
+    return bool(live) or stack.phase not in _MENDS

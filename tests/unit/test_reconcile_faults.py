@@ -408,6 +408,41 @@ def test_a_wipe_while_production_is_made_leaves_it_not_at_the_default_branch(
     assert world.built(PRODUCTION)[-1] == (sha(1), "succeeded")
 
 
+@pytest.mark.parametrize("first", ["a deletion", "a tag that is gone", "a tag that is not chosen"])
+def test_what_comes_first_after_a_wipe_and_deploys_nothing_hides_no_production(
+    world: World, first: str
+) -> None:
+    world.push(MAIN, sha(9))
+    world.push(V1, sha(1))
+    world.run()
+    world.forget()
+    other = "refs/tags/other"
+    if first == "a tag that is not chosen":
+        world.push(other, sha(1), files={"deployer.yml": "tags: v*"})
+    else:
+        world.deliver(other, ZERO_SHA if first == "a deletion" else sha(1))
+    world.run()
+    assert world.record(PRODUCTION).commit == ""
+    world.resync(HELLO)
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (V1, sha(1), "deployed")
+    assert built(world, PRODUCTION)[-1] == sha(1)
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "ROLLBACK_COMPLETE"])
+def test_of_a_production_that_tells_nothing_there_is_nothing_to_learn_twice(
+    world: World, status: str
+) -> None:
+    world.push(MAIN, sha(9))
+    world.run()
+    world.cloud.add_stack(PRODUCTION.stack_name, {**PRODUCTION.tags, "deployer:ref": V1}, status)
+    world.deliver("refs/tags/other", ZERO_SHA)
+    world.run()
+    world.resync(HELLO)
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
 def test_a_wipe_starts_nothing_that_a_person_stopped(live: World) -> None:
     live.cloud.pipelines[PRODUCTION.stack_name][-1].status = "stopped"
     live.cloud.pipelines[STAGING.stack_name][-1].status = "stopped"
