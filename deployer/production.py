@@ -85,6 +85,10 @@ class Production:
         if work.cause == Cause.RESYNC and not work.polls:
             self._refuse_behind(run, ref, head)
         unheard = work.cause == Cause.RESYNC and run.record.ref != name
+        if work.cause == Cause.RESYNC and not unheard:
+            run.record = run.record.but(
+                moved_to=head.object
+            )  # also if it asks to be skipped: it is no news then
         self._moves.take(run, ref, head)
         if work.cause == Cause.RESYNC:
             run.record = run.record.but(moved_to=head.object)

@@ -132,6 +132,20 @@ def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
+def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> None:
+    world = World()
+    files = {"pipeline.yml": TEMPLATE}
+    world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
+    push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
+    world.deployer.intake.github(push)
+    world.run()
+    resync(world)
+    world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=2100, message="x [skip ci]")
+    resync(world)
+    assert world.record(PRODUCTION).commit == sha(1)
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
 @pytest.fixture
 def tagged() -> World:
     """Production runs v1, and a resync has seen that."""
