@@ -5,17 +5,19 @@ from collections.abc import Callable
 
 from deployer.environments import Kind
 from deployer.errors import PermanentError
-from deployer.ledger import Cause, Outcome
-from deployer.ports import Head, Host, Snooze
+from deployer.ledger import Cause, EnvironmentRecord, Outcome
+from deployer.ports import Done, Head, Host, Snooze
 from deployer.preferences import Patterns, read_preferences
 from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
+from deployer.teardown import owed, under_way
 from deployer.template import UnreadableError
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
 _ASKED_TAGS = 100  # that a record keeps
+_ON_ITS_WAY = {"pending", "waiting", "provisioning", "updating", "running"}
 
 
 class Moves:
@@ -118,7 +120,9 @@ class Moves:
             return ""  # told where all of the release is looked at
         if why_not := wishes.refuses(ref, development=run.environment.kind is Kind.DEVELOPMENT):
             return why_not
-        runs = record.commit if record.outcome == Outcome.DEPLOYED and not ref.is_tag else ""
+        # what it runs may be gone in part, or be under way to what this push took the place of
+        halved = under_way(record.receipt) or owed(record.receipt) or is_on_its_way(record)
+        runs = record.commit if record.outcome == Outcome.DEPLOYED and not (ref.is_tag or halved) else ""
         if wishes.paths == Patterns() or runs in {"", sha}:
             return ""
         files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too
@@ -132,6 +136,20 @@ class Moves:
             self._sources.read(run, sha)
         except PermanentError as error:
             raise Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
+
+
+def is_on_its_way(record: EnvironmentRecord) -> bool:
+    """Whether a goal has begun to deploy the record's commit, and none has told the end of that."""
+    return record.state in _ON_ITS_WAY and record.outcome in {"", Outcome.DEPLOYED, Outcome.FAILED}
+
+
+def resumes(run: Run, settled: Settled) -> bool:
+    """Let the teardown go on that this goal took the place of, if nothing comes of it: else that stays half done."""
+    asks = run.work.cause in {Cause.PUSH, Cause.DELETION} and isinstance(settled.verdict, Done)
+    if not asks or not under_way(run.record.receipt):
+        return False
+    run.work = run.work.but(cause=Cause.TEARDOWN)
+    return True
 
 
 def ask_for(run: Run, *tags: str) -> None:

@@ -11,7 +11,7 @@ from deployer.age import IDLE, NIGHT, Act, due, expires_at, lead, why
 from deployer.environments import Kind
 from deployer.errors import NotFoundError, PermanentError
 from deployer.ledger import Cause, Outcome
-from deployer.moves import Moves
+from deployer.moves import Moves, resumes
 from deployer.ports import Facts, Head, Host
 from deployer.production import Production
 from deployer.refs import Ref
@@ -80,7 +80,12 @@ class Wanted:
             raise Settled(
                 run.done(Outcome.SKIPPED, f"{ref.short} is the default branch now: staging deploys it")
             )
-        self._moves.take(run, ref, head)
+        try:
+            self._moves.take(run, ref, head)
+        except Settled as settled:
+            if resumes(run, settled):
+                return False
+            raise
         return True
 
     def _default_branch(self, run: Run) -> str:

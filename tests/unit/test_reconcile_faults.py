@@ -329,6 +329,29 @@ def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
     assert world.outcome(pushed)[0] == "deployed"
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("ref", [X, MAIN])
+def test_a_push_that_takes_the_place_of_a_redeploy_does_what_that_was_to_do(
+    world: World, ref: str, steps: int
+) -> None:
+    place, paths = environment(ref), {"deployer.yml": "paths: [src/**]"}
+    world.push(ref, sha(1), files=paths)
+    world.run()
+    world.cloud.tamper(place.stack_name, Greeting="changed")
+    world.resync(HELLO)
+    assert world.record(place).drift
+    world.redeploy(place)
+    world.tasks()
+    for _ in range(steps):
+        world.step()
+        world.tasks()
+    world.push(ref, sha(2), sha(1), files={**paths, "docs/readme.md": ""})
+    world.run()
+    record = world.record(place)
+    assert (record.state, record.outcome) == ("deployed", "deployed")
+    assert built(world, place)[1:] in ([sha(2)], [sha(1), sha(2)])
+
+
 # --- a lost ledger
 
 

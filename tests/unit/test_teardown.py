@@ -262,6 +262,49 @@ def test_a_branch_that_is_back_at_its_commit_gets_what_was_deleted_already(world
     assert len(world.built(ENV)) == 2
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("ref", [X, MAIN])
+def test_a_push_during_the_teardown_that_changes_no_chosen_path_makes_it_whole_again(
+    ref: str, steps: int
+) -> None:
+    world, place, paths = World(), environment(ref), {"deployer.yml": "paths: [src/**]"}
+    world.cloud.applications[place.stack_name] = [OTHER, APP]
+    world.push(ref, sha(1), files=paths)
+    world.run()
+    world.teardown(place)
+    begin(world, steps)
+    pushed = world.push(ref, sha(2), sha(1), files={**paths, "docs/readme.md": ""})
+    world.run()
+    assert world.outcome(pushed)[0] == "deployed"
+    assert {APP, OTHER, place.stack_name} <= names(world)
+    assert world.record(place).state == "deployed"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("cause", ["a person", "its branch"])
+def test_a_push_during_the_teardown_that_is_not_wanted_leaves_nothing_half_deleted(
+    world: World, cause: str, steps: int
+) -> None:
+    if cause == "a person":
+        world.teardown(ENV)
+    else:
+        world.remove(X, sha(1))
+    begin(world, steps)
+    world.push(X, sha(2), files={"deployer.yml": "branches: {exclude: [x]}"})
+    world.run()
+    world.resync(HELLO)
+    assert names(world) == set()
+    assert world.record(ENV).state == "deleted"
+
+
+def begin(world: World, steps: int) -> None:
+    """Let a teardown begin and go on for some time."""
+    world.tasks()
+    for _ in range(steps):
+        world.step()
+        world.tasks()
+
+
 def test_a_push_during_the_teardown_waits_for_what_is_being_deleted(world: World) -> None:
     world.remove(X, sha(1))
     world.tasks()
