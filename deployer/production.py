@@ -4,7 +4,7 @@ from deployer.drift import applied
 from deployer.errors import PermanentError
 from deployer.executions import Executions, note_drift
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
-from deployer.moves import Moves, ask_for
+from deployer.moves import Moves, ask_for, is_on_its_way, resumes
 from deployer.ports import Done, Facts, Head, Host
 from deployer.refs import Ref
 from deployer.reporting import Reporter
@@ -44,27 +44,42 @@ class Production:
             self._adopt(run)
         if work.cause == Cause.PUSH:
             ask_for(run, work.ref, *(ref for _, ref in work.passed_tags))
-        if work.pushed_at and work.pushed_at < run.record.pushed_at:
-            raise Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {work.ref}"))
         while True:
             record = run.record
             try:
                 return self._find(run, run.work.ref or record.ref)
             except Settled as settled:
                 ended = run.work.cause == Cause.PUSH and isinstance(settled.verdict, Done)
-                if not (ended and self._fall_back(run, record)):
-                    raise
+                if ended and self._fall_back(run, record):
+                    continue
+                if resumes(run, settled):
+                    return False
+                raise
 
-    @staticmethod
-    def _fall_back(run: Run, record: EnvironmentRecord) -> bool:
-        """Go on with the latest tag whose place this one took in the lane, unless production has a later one."""
+    def _fall_back(self, run: Run, record: EnvironmentRecord) -> bool:
+        """Go on with the latest tag whose place this one took in the lane, unless production has a later one.
+
+        Or else with what was on its way there, for a person or a resync.
+        """
         left = [(at, ref) for at, ref in run.work.passed_tags if not 0 < at < record.pushed_at]
         if not left:
-            return False
+            return self._go_on(run, record)
         (at, ref), *others = left
         passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
         run.work = run.work.but(ref=ref, pushed_at=at, passed=passed, before="", after="")
         run.record = record.but(asked_tags=run.record.asked_tags)
+        return True
+
+    def _go_on(self, run: Run, record: EnvironmentRecord) -> bool:
+        if not (record.ref and record.commit and is_on_its_way(record)):
+            return False
+        run.work = run.work.but(
+            cause=Cause.REDEPLOY, ref=record.ref, sha=record.commit, passed="", before="", after=""
+        )
+        run.record = record.but(asked_tags=run.record.asked_tags)
+        begun = record.execution
+        if record.state == "running" and record.open.get(begun, {}).get("sha") == record.commit:
+            raise Settled(self._executions.take(run, begun))
         return True
 
     def _find(self, run: Run, name: str) -> bool:
@@ -74,6 +89,8 @@ class Production:
                 run.done(Outcome.SKIPPED, "no tag is known for production; push one, or redeploy a tag")
             )
         ref = Ref.parse(name)
+        if 0 < work.pushed_at < run.record.pushed_at and work.cause == Cause.PUSH:
+            raise Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {ref}"))
         head = self._host.head(run.repository, ref)
         self._moves.refuse_stale(run, head)
         if head is None:

@@ -330,6 +330,51 @@ def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("what", ["a rollback", "a redeploy", "a missed tag"])
+@pytest.mark.parametrize("other", ["not chosen", "gone", "late"])
+def test_a_tag_that_is_not_deployed_ends_nothing_of_what_was_on_its_way_to_production(
+    world: World, what: str, other: str, steps: int
+) -> None:
+    def files(number: int) -> dict[str, str]:
+        changed = TEMPLATE.replace("Default: hi", f"Default: '{number}'")
+        return {"pipeline.yml": changed, "deployer.yml": "tags: v*"}
+
+    def tag(name: str, number: int, pushed_at: float) -> None:
+        push = Push(
+            name, HELLO, Ref.parse(f"refs/tags/{name}"), ZERO_SHA, sha(number), "main", pushed_at=pushed_at
+        )
+        world.deployer.intake.github(push)
+
+    world.push(MAIN, sha(9))
+    for number in (1, 2):
+        world.host.push(HELLO, f"refs/tags/v{number}", sha(number), files=files(number), at=number)
+        tag(f"v{number}", number, number)
+        world.run()
+    world.resync(HELLO)
+    wanted = {"a rollback": 1, "a redeploy": 2, "a missed tag": 3}[what]
+    if what == "a missed tag":
+        world.host.push(HELLO, "refs/tags/v3", sha(3), files=files(3), at=3)
+        world.deployer.intake.resync(HELLO)
+    else:
+        ref = f"refs/tags/v{wanted}"
+        world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref)
+    world.tasks()
+    for _ in range(steps):
+        world.step()
+        world.tasks()
+    held = world.record(PRODUCTION).held_at
+    if other != "gone":
+        name = "refs/tags/nightly" if other == "not chosen" else "refs/tags/v1.5"
+        world.host.push(HELLO, name, sha(4), files=files(4), at=1.5)
+    tag("nightly" if other != "late" else "v1.5", 4, 4 if other != "late" else 1.5)
+    world.run()
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.held_at) == (f"refs/tags/v{wanted}", sha(wanted), held)
+    assert (record.state, record.outcome) == ("deployed", "deployed")
+    assert world.built(PRODUCTION)[1:] == [(sha(number), "succeeded") for number in (1, 2, wanted)]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
 @pytest.mark.parametrize("ref", [X, MAIN])
 def test_a_push_that_takes_the_place_of_a_redeploy_does_what_that_was_to_do(
     world: World, ref: str, steps: int

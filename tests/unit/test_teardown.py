@@ -297,6 +297,21 @@ def test_a_push_during_the_teardown_that_is_not_wanted_leaves_nothing_half_delet
     assert world.record(ENV).state == "deleted"
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_tag_that_is_not_chosen_saves_no_production_that_a_person_has_deleted(steps: int) -> None:
+    world, chosen = World(), {"deployer.yml": "tags: v*"}
+    world.cloud.applications[PRODUCTION.stack_name] = [OTHER, APP]
+    world.push(V1, sha(1), files=chosen)
+    world.run()
+    world.teardown(PRODUCTION)
+    begin(world, steps)
+    world.push("refs/tags/nightly", sha(2), files=chosen)
+    world.run()
+    world.resync(HELLO)
+    assert names(world) == set()
+    assert world.record(PRODUCTION).state == "deleted"
+
+
 def begin(world: World, steps: int) -> None:
     """Let a teardown begin and go on for some time."""
     world.tasks()
