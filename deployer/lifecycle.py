@@ -91,9 +91,9 @@ class Lifecycle:
         """Why the work of an environment is not to be done now, or an empty text.
 
         What would bring something new is refused, whatever is to be said of the repository; where another one has its
-        name, also whatever follows from its refs. GitHub is asked again, since the state may be over and nobody has
-        told. What is begun is ended: a pipeline that was just made runs whatever its branch is at, and only the goal
-        that made it sees to the right commit.
+        name, or it was deleted, also whatever follows from its refs. GitHub is asked again, since the state may be over
+        and nobody has told. What is begun is ended: a pipeline that was just made runs whatever its branch is at, and
+        only the goal that made it sees to the right commit.
 
         Raises:
             TransientError: GitHub or Redis is away.
@@ -103,16 +103,20 @@ class Lifecycle:
         other = before.state == REPLACED or bool(
             work.repository_id and before.id not in {0, work.repository_id}
         )
-        if work.cause not in (_NEWS | _OF_REFS if other else _NEWS) or not (before.state or other):
+        refused = _NEWS | _OF_REFS if other or before.state == DELETED else _NEWS
+        if work.cause not in refused or not (before.state or other):
             return ""
         if ordered and not other:
             return ""
         try:
             # no ref matters here, and one is cheaper than all
             one = Ref.of_branch(before.default_branch or "main")
-            return self._repositories.look(repository, only=one)[0].reason
+            known, _ = self._repositories.look(repository, only=one)
         except NotFoundError:
             return before.reason
+        if known.state == DELETED:
+            self._take_up(repository, work)
+        return known.reason
 
     def dormant(self, repository: Repository) -> bool:
         """Whether the schedule leaves a repository alone: GitHub said that it is gone, or no longer ours to see."""
@@ -171,6 +175,14 @@ class Lifecycle:
             wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=state)
             self._lanes.accept(repository, wish)
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
+
+    def _take_up(self, repository: Repository, work: Work) -> None:
+        """Queue a teardown again whose place the refused work may have taken: no resync looks there any more."""
+        environment = Environment.from_key(repository, work.environment)
+        record = self._lanes.environment(environment)
+        if environment.kind is Kind.DEVELOPMENT and record and record.state != "deleted":
+            wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=DELETED)
+            self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
 
     def _former_development(
         self, repository: Repository, work: Work, before: RepositoryRecord, default_branch: str

@@ -396,6 +396,28 @@ def test_a_ledger_that_was_lost_does_not_save_it(world: World) -> None:
     assert DEV not in world.standing(HELLO)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("late", ["a push", "a deletion"])
+def test_what_comes_late_of_a_deleted_repository_ends_no_teardown(
+    world: World, late: str, steps: int
+) -> None:
+    world.host.delete(HELLO)
+    world.deployer.intake.github(RepositoryChange("r0", "repository deleted", (HELLO,), word="deleted"))
+    world.tasks()
+    for _ in range(steps):
+        world.step()
+        world.tasks()
+    delivery = world.deliver(BRANCH, sha(7) if late == "a push" else ZERO_SHA, sha(1))
+    world.run()
+
+    assert world.outcome(delivery)[0] in {"skipped", "deleted"}
+    assert world.standing(HELLO) == {STAGING, PRODUCTION}
+    assert world.record(DEV).state == "deleted"
+    world.deliver(BRANCH, sha(7), sha(1))
+    world.run()
+    assert world.record(DEV).state == "deleted"
+
+
 # --- several at once ---
 
 
