@@ -49,7 +49,9 @@ class Task(StrEnum):
 
 
 RESYNCED = str(Outcome.RESYNCED)  # how a resync ends, whoever asked for it
-WORKER_LOST = "WorkerLost"  # the kind of dead letter that the sweeper writes: no exception tells of it
+WORKER_LOST = (
+    "WorkerLost"  # the kind of dead letter of what ended with its worker each time: no exception tells of it
+)
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
@@ -171,6 +173,11 @@ class Work(_Value):
     def failed_attempts(self) -> list[Attempt]:
         """The attempts that ended badly, oldest first; of many only the newest."""
         return [Attempt.from_line(line) for line in self.tries.split("\n") if line]
+
+    @property
+    def ended_with_its_worker(self) -> bool:
+        """Whether its last attempt ended since its worker was lost, as `lanes.lua` notes it."""
+        return bool(self.tries) and self.failed_attempts[-1].error == "its worker was lost"
 
     @property
     def passed_tags(self) -> list[tuple[float, str]]:

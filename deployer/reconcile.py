@@ -162,7 +162,9 @@ class Reconciler:
         if work.cause == Cause.AGE and work.task == Task.SYNC:
             return _unaged(record, reason, self._clock())
         if work.cause != Cause.EVENT:
-            record = self._reporter.prepare(environment, record, work.sha or record.commit, "error", text)
+            # a push that died before GitHub was read is told where its webhook said that it is
+            named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
+            record = self._reporter.prepare(environment, record, named or record.commit, "error", text)
             record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=reason)
         return record
 

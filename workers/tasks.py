@@ -22,7 +22,7 @@ from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, LaneLostError, ThrottledError, TransientError, UnavailableError
 from deployer.intake import record_of
-from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import RESYNC_KEY, WORKER_LOST, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 
@@ -151,6 +151,8 @@ class Runner:
                 raise LaneLostError(f"the lane of {repository} was handed out again")
 
         config = self._deployer.config
+        if work.attempts > config.max_attempts and work.ended_with_its_worker:
+            return self._lost(repository, work, token)
         if config.repositories and not config.allows(repository):
             return Done(
                 str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
@@ -189,15 +191,28 @@ class Runner:
         # the letter has the traceback in any case; in the log it is of use for a bug only
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
                    exc_info=None if known else error)  # fmt: skip
+        told = "".join(traceback.format_exception(error))[-20_000:]
+        return self._buried(repository, work, token, _kind_of(error), reason, told)
+
+    def _lost(self, repository: Repository, work: Work, token: int) -> Dead:
+        """The end of what took every worker along that had it; this one only tells of it."""
+        work = work.but(attempts=work.attempts - 1)  # this is none
+        reason = f"its worker was lost {work.attempts} times while running {work.task}"
+        _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason)
+        return self._buried(repository, work, token, WORKER_LOST, reason)
+
+    def _buried(
+        self, repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
+    ) -> Dead:
         letter = DeadLetter(
             id=_letter_id(repository, work, token),
             repository=repository.full_name,
             task=work.task,
             reason=reason,
-            traceback="".join(traceback.format_exception(error))[-20_000:],
+            traceback=told,
             at=time.time(),
             work=work.to_json(),
-            kind=_kind_of(error),
+            kind=kind,
         )
         return Dead(letter, self._mourned(repository, work, letter))
 

@@ -22,6 +22,7 @@ local items, snoozed, state = P .. ':items', P .. ':snoozed', P .. ':state'
 local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
 local TRIES_LIMIT, PASSED_LIMIT, ERROR_LIMIT = 20, 20, 300
+local LOST = 'WorkerLost'  -- the kind of dead letter of what ended with its worker each time: no exception tells of it
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
 -- fields of work that count what its goal has cost so far
@@ -233,10 +234,7 @@ local function note_try(work, ran, why)
 end
 
 -- keep what died until a person decides; `ran` is the work as it was begun
-local function bury(ran, letter, why)
-  local work = cjson.decode(letter.work)
-  note_try(work, ran, why)
-  letter.work = cjson.encode(work)
+local function bury(ran, letter)
   C('HSET', P .. ':dead', letter.id, cjson.encode(letter))
   for delivery in string.gmatch(ran.deliveries or '', '[^,]+') do
     C('HSET', P .. ':delivery:' .. delivery, 'letter', letter.id)
@@ -321,7 +319,12 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     count('goal:' .. outcome)
     if kind == 'dead' then
       local dead = cjson.decode(letter)
-      bury(current, dead, dead.reason)
+      if dead.kind ~= LOST then  -- else nobody tried: it was handed out to be told of
+        local work = cjson.decode(dead.work)
+        note_try(work, current, dead.reason)
+        dead.work = cjson.encode(work)
+      end
+      bury(current, dead)
     end
   else
     local work = cjson.decode(text)
@@ -364,20 +367,21 @@ function ops.sweep(grace, ttl, max_attempts)
   local status, due = held('status'), (tonumber(held('until')) or 0) <= now
   local haste = urgent and is_low() and hasten()
   if status == 'running' and due then
-    local work, why = cjson.decode(held('current')), 'its worker was lost'
-    if work.attempts >= tonumber(max_attempts) then
+    local work = cjson.decode(held('current'))
+    note_try(work, work, 'its worker was lost')
+    -- once more than it is tried: whoever gets it then makes a dead letter of it, and tells of that on its commit
+    if work.attempts > tonumber(max_attempts) then
       local reason = 'its worker was lost ' .. work.attempts .. ' times while running ' .. work.task
       -- a resync comes back every hour: its last death is enough to keep
       local id = string.gsub(repository, '/', '~') .. '-' .. (work.environment == '*' and 'resync' or held('token'))
       close(work, 'dead-lettered', reason, ttl)
       count('goal:dead-lettered')
-      bury(work, { id = id, repository = repository, task = work.task, kind = 'WorkerLost', reason = reason,
-        traceback = '', at = now / 1000, work = cjson.encode(work) }, why)
+      bury(work, { id = id, repository = repository, task = work.task, kind = LOST, reason = reason, traceback = '',
+        at = now / 1000, work = cjson.encode(work) })
       remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
         goal = work.goal, outcome = 'dead-lettered', reason = reason, commit = work.sha or '' }))
     else
       count('lane:expired')
-      note_try(work, work, why)
       put(work, 'running', ttl)
     end
     return answer(unpack(hand_out(grace)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from deployer.ledger import Activity, Cause, EnvironmentRecord, Task, Work
+from deployer.ledger import WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
 from deployer.ports import Again, Dead, Done, Retry, Snooze, Verdict
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
@@ -170,7 +170,9 @@ class Lane:
                 self._end(now, ran, outcome, reason, commit)
             case Dead(letter):
                 self._end(now, ran, "dead-lettered", letter.reason, commit)
-                work = entry_of(letter.arguments).tried(now, ran, letter.reason)
+                work = entry_of(letter.arguments)
+                if letter.kind != WORKER_LOST:
+                    work = work.tried(now, ran, letter.reason)
                 died = Letter(letter.task, letter.kind, letter.reason, letter.traceback, letter.at, work)
                 self._bury(ran, letter.id, died)
             case Again(work):
@@ -202,7 +204,7 @@ class Lane:
             return self.sent
         lost, self.running = self.running, None
         tried = lost.tried(now, lost, "its worker was lost")
-        if lost.attempts < self.max_attempts:
+        if lost.attempts <= self.max_attempts:  # once more, for the worker that tells of it
             self.counters["lane:expired"] += 1
             self._put(now, tried, "running")
         else:
@@ -210,7 +212,7 @@ class Lane:
             self._end(now, lost, "dead-lettered", reason, lost.sha)
             last = "resync" if lost.environment == "*" else self.token
             letter = f"{self.repository.replace('/', '~')}-{last}"
-            self._bury(lost, letter, Letter(lost.task, "WorkerLost", reason, "", now, tried))
+            self._bury(lost, letter, Letter(lost.task, WORKER_LOST, reason, "", now, tried))
         return self._hand_out(now)
 
     def replay(self, now: float, letter: str, goal: str) -> tuple[str, Handed | None] | None:

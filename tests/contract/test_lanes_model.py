@@ -36,6 +36,7 @@ from deployer.environments import Repository
 from deployer.errors import LaneLostError, NotFoundError
 from deployer.ledger import (
     RESYNC_KEY,
+    WORKER_LOST,
     Activity,
     Cause,
     DeadLetter,
@@ -61,7 +62,7 @@ FIELDS = [
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
 KINDS = st.sampled_from(
-    ["done", "skipped", "failed", "again", "snooze", "rest", "retry", "retry", "dead", "dead"]
+    ["done", "skipped", "failed", "again", "snooze", "rest", "retry", "retry", "dead", "dead", "lost"]
 )
 
 
@@ -276,11 +277,10 @@ class LaneMachine(RuleBasedStateMachine):
                 return Snooze(work.but(turned=True), seconds, record, rests=True)
             case "retry":
                 return Retry(work.but(last_error="throttled"), seconds)
-            case "dead":
+            case "dead" | "lost":
+                of = "TransientError" if kind == "dead" else WORKER_LOST
                 name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")
-                letter = DeadLetter(
-                    name, "acme/hello", work.task, "AWS", "trace", at, work.to_json(), "TransientError"
-                )
+                letter = DeadLetter(name, "acme/hello", work.task, "AWS", "trace", at, work.to_json(), of)
                 return Dead(letter, record)
         return Done({"done": "deployed"}.get(kind, kind), "because", record)
 
@@ -492,7 +492,7 @@ BREAKAGES = {
     "a token begins twice": ("or held('status') ~= 'sent' then", "then"),
     "what runs still waits": ("C('HDEL', items, env)", ""),
     "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
-    "lost workers without end": ("work.attempts >= tonumber(max_attempts)", "false"),
+    "lost workers without end": ("work.attempts > tonumber(max_attempts)", "false"),
     "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
     "woken and still asleep": ("    C('ZREM', snoozed, env)\n    local", "    local"),
     "a replay keeps old attempts": (
@@ -514,7 +514,8 @@ BREAKAGES = {
     "an event waits for a resync's turn": ("older.turned and older.attempts == 0", "false"),
     "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
     "what has work is forgotten": ("env ~= runs and C('HEXISTS', items, env) == 0", "env ~= runs"),
-    "an attempt is not noted": ("note_try(work, work, why)", ""),
+    "an attempt is not noted": ("note_try(work, work, 'its worker was lost')", ""),
+    "to tell of a death is an attempt": ("dead.kind ~= LOST", "true"),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
         "    C('HDEL', key, 'finished_at')\n    count",

@@ -12,7 +12,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
-from deployer.ledger import Task
+from deployer.ledger import WORKER_LOST, Task
 from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
 from workers import scheduler
@@ -83,6 +83,35 @@ def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_what_takes_every_worker_along_is_told_on_its_commit(world: World, *, read: bool) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    if read:
+        world.tasks()  # up to the wait for its stack
+        world.step()
+    attempts = world.deployer.config.max_attempts
+    for _ in range(attempts):
+        (dispatch,) = world.sent
+        world.sent.clear()
+        assert world.lanes.begin(HELLO, dispatch.token)
+        world.lanes.clock_offset_ms += 61_000
+        world.sent.extend(world.lanes.sweep())
+    assert world.lanes.dead_letters() == []
+    world.tasks()
+    (letter,) = world.lanes.dead_letters()
+    assert (letter.kind, letter.arguments.attempts) == (WORKER_LOST, attempts)
+    assert [each.error for each in letter.arguments.failed_attempts] == ["its worker was lost"] * attempts
+    assert world.outcome(delivery)[0] == "dead-lettered"
+    told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
+    assert (told.state, letter.id in told.description) == ("error", True)
+    assert "its worker was lost 3 times" in told.description
+    assert world.record(environment(BRANCH)).outcome == "dead-lettered"
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.statuses(sha(1))["deployer/prepare"] == "success"
 
 
 def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
