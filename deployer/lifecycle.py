@@ -68,7 +68,6 @@ class Lifecycle:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read. That alone never has anything deleted.
         """
-        before = self._repositories.known(repository)
         # first, since it may have to wait for one that another worker makes: else GitHub is asked each time
         self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE)
         known, facts = self._repositories.look(repository, work.word)
@@ -83,7 +82,7 @@ class Lifecycle:
                 return Done(RESYNCED, known.reason)
         done = self._resyncer.run(repository, work, facts)
         self._deliveries.check_if_due(repository)
-        if facts is None or not self._former_development(repository, work, before, facts.default_branch):
+        if facts is None or not self._former_development(repository, work, facts.default_branch):
             return done
         return self._give_way(repository, work, facts.default_branch, done)
 
@@ -184,21 +183,15 @@ class Lifecycle:
             wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=DELETED)
             self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
 
-    def _former_development(
-        self, repository: Repository, work: Work, before: RepositoryRecord, default_branch: str
-    ) -> bool:
-        """Whether the default branch still has the development environment of the time before it was that."""
+    def _former_development(self, repository: Repository, work: Work, default_branch: str) -> bool:
+        """Whether the default branch still has the development environment of the time before it was that.
+
+        What was known before this look does not matter: that look may have come to nothing, or the ledger be lost.
+        """
         environment = _of_branch(repository, default_branch)
         record = self._lanes.environment(environment)
         if record is not None:
             return record.state != "deleted"
-        lost = (
-            not before.default_branch
-            and self._lanes.environment(Environment(repository, Kind.STAGING)) is None
-        )
-        news = lost or before.default_branch not in {"", default_branch}
-        if not news and work.default_branch != default_branch:
-            return False  # nor does a former look wait for staging
         stacks = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, environment.kind).stacks
         return any(environment.owns(each.tags) for each in stacks)
 
@@ -218,7 +211,7 @@ class Lifecycle:
                 done.outcome, f"{done.reason}; development of {default_branch} stays until staging is there"
             )
         wait = min(self._config.poll_seconds * 1.5**work.polls, _LONGEST_WAIT)
-        return Snooze(work.but(polls=work.polls + 1, default_branch=default_branch), wait)
+        return Snooze(work.but(polls=work.polls + 1), wait)
 
 
 def _of_branch(repository: Repository, branch: str) -> Environment:

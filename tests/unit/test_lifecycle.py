@@ -418,6 +418,26 @@ def test_what_comes_late_of_a_deleted_repository_ends_no_teardown(
     assert world.record(DEV).state == "deleted"
 
 
+@pytest.mark.parametrize("first", ["while it was archived", "by a worker that was lost", "after a push"])
+def test_nor_does_a_first_look_that_came_to_nothing(world: World, first: str) -> None:
+    world.host.create(HELLO, default_branch="x")
+    world.forget()
+    match first:
+        case "while it was archived":
+            world.host.change(HELLO, archived=True)
+            world.resync(HELLO)
+            world.host.change(HELLO, archived=False)
+        case "by a worker that was lost":
+            world.deployer.repositories.look(HELLO)
+        case _:
+            push = Push("p1", HELLO, Ref.parse(BRANCH), ZERO_SHA, sha(1), "x")
+            world.deployer.intake.github(push)
+            world.run()
+    world.resync(HELLO)
+
+    assert DEV not in world.standing(HELLO)
+
+
 # --- several at once ---
 
 
