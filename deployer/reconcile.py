@@ -31,6 +31,9 @@ from deployer.validation import Linter
 from deployer.wanted import Wanted
 
 _HEARD_SECONDS = 86400  # events that came within a day will come again
+_FRESH_SECONDS = (
+    60  # for so long what was decided stands without another look: a worker that is lost takes longer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class Reconciler:
             Task.NOTIFY: self._executions.notify,
         }
         try:
-            verdict = tasks[work.task](run)
+            verdict = self._outdated(run) or tasks[work.task](run)
         except Settled as settled:
             verdict = settled.verdict
         except PermanentError as error:
@@ -140,6 +143,19 @@ class Reconciler:
             record = self._reporter.correct(environment, record, self._options.ttl)
             verdict = replace(verdict, record=record)
         return verdict
+
+    @staticmethod
+    def _outdated(run: Run) -> Verdict | None:
+        """Decide anew on a step that waited for long, if its stack is gone or no longer the environment's.
+
+        What creates and what deletes is refused by AWS, or looks itself.
+        """
+        if run.work.task not in {Task.UPDATE, Task.TRIGGER} or run.now - run.work.looked_at < _FRESH_SECONDS:
+            return None
+        stack = run.cloud.stack(run.name)
+        if stack and run.environment.owns(stack.tags):
+            return None
+        return run.again(Task.SYNC, updated=False, recovered=False)
 
     def _heard(self) -> bool:
         return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS

@@ -69,7 +69,7 @@ class Run:
 
     def again(self, task: Task, **changes: object) -> Again:
         """Go on at once, with another task."""
-        return Again(self.work.but(task=task, polls=0, **changes), self.record)
+        return Again(self.work.but(task=task, polls=0, looked_at=self.now, **changes), self.record)
 
     def snooze(self, task: Task | None = None, seconds: float = 0, *, told: bool = True) -> Snooze:
         """Leave the lane until an event comes or some time has passed.

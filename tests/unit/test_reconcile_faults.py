@@ -318,6 +318,39 @@ def test_events_do_not_shorten_the_wait_after_a_fault(world: World) -> None:
     assert len(world.told) > tried
 
 
+@pytest.mark.parametrize("lost", [Task.UPDATE, Task.TRIGGER])
+@pytest.mark.parametrize("changed", ["another's", "gone"])
+def test_a_step_of_a_lost_worker_is_decided_anew_where_its_stack_is(
+    world: World, lost: Task, changed: str
+) -> None:
+    world.push(X, sha(1))
+    world.run()
+    wanted = world.push(X, sha(2), sha(1), template=TEMPLATE.replace("hi}", "ho}"))
+    while not world.sent or world.sent[0].task != lost:
+        if not world.sent:
+            world.step()
+            continue
+        each = world.sent.pop(0)
+        world.runner.carry_out(each.task, each.repository, each.environment, each.token)
+    world.lanes.begin(HELLO, world.sent.pop(0).token)  # its worker is lost
+    name = environment(X).stack_name
+    world.cloud.calls.clear()
+    if changed == "gone":
+        world.cloud.delete_stack(name, "a person")
+        world.cloud.settle()
+    else:
+        world.cloud._live[name].tags = {}  # a person takes deployer's tags off
+    world.cloud.calls.clear()
+    world.run()
+    touched = world.cloud.called("update_stack") + world.cloud.called("start")
+    if changed == "gone":
+        assert world.outcome(wanted)[0] == "deployed"
+    else:
+        assert world.outcome(wanted)[0] == "failed"
+        assert "without deployer's tags" in world.outcome(wanted)[1]
+        assert not touched
+
+
 def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
     world.push(X, sha(1))
     world.run()
