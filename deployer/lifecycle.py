@@ -19,6 +19,7 @@ from deployer.refs import Ref
 from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned
 from deployer.resyncing import Resyncer
+from deployer.stacks import Phase
 
 # what would bring something new, or end something because of a ref that is no longer there
 _NEWS = {Cause.PUSH, Cause.RESYNC, Cause.AGE}
@@ -190,10 +191,14 @@ class Lifecycle:
         """
         environment = _of_branch(repository, default_branch)
         record = self._lanes.environment(environment)
-        if record is not None:
-            return record.state != "deleted"
-        stacks = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, environment.kind).stacks
-        return any(environment.owns(each.tags) for each in stacks)
+        if record is not None and record.state != "deleted":
+            return True
+        listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, environment.kind)
+        if record is not None and record.updated_at > listed.began:
+            return False  # the listing may be older than its end
+        left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
+        stands = (each for each in listed.stacks if each.phase is not Phase.GONE and each.arn not in left)
+        return any(environment.owns(each.tags) for each in stands)
 
     def _give_way(self, repository: Repository, work: Work, default_branch: str, done: Done) -> Verdict:
         """Have it taken down once staging has moved to that branch; until then come back."""

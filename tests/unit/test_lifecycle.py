@@ -438,6 +438,16 @@ def test_nor_does_a_first_look_that_came_to_nothing(world: World, first: str) ->
     assert DEV not in world.standing(HELLO)
 
 
+def test_nor_does_a_ledger_that_takes_it_for_deleted(world: World) -> None:
+    world.host.create(HELLO, default_branch="x")
+    world.lanes_note(DEV, state="deleted", outcome="deleted", updated_at=time.time() - 60)
+    world.resync(HELLO)
+
+    assert DEV not in world.standing(HELLO)
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
 # --- several at once ---
 
 
