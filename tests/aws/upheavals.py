@@ -1,0 +1,469 @@
+"""What comes with a resync: work that was left, people who push, faults, another default branch, an archive."""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from hypothesis import strategies as st
+from starts import BRANCHES, MAIN, PRODUCTION, STAGING, V1, Beginning, Start, X, Y, commit, files, of, place
+from stepped import SteppedWorld
+
+from deployer.environments import Environment, Kind
+from deployer.errors import TransientError
+from deployer.events import CloudEvent, Push
+from deployer.ledger import Cause, DeadLetter, Seen, Task, Work
+from deployer.ports import Dead, Snooze
+from deployer.refs import ZERO_SHA, Ref
+from sandbox.aws.sources import Commit
+from tests.unit.world import HELLO
+
+NAMES = (MAIN, X, Y, V1)
+DEVELOPMENT = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))  # of what was the default branch
+ENVIRONMENTS = [*map(of, NAMES), DEVELOPMENT]
+_ROUNDS = 40  # tasks and waits within which all of it strikes
+_LAG_SECONDS = 25.0  # that GitHub's API may lag behind its own webhooks
+_OPERATIONS = (
+    "*", "CreateStack", "UpdateStack", "DeleteStack", "DescribeStacks", "DescribeStackResources", "DescribeStackEvents",
+    "ContinueUpdateRollback", "UpdateTerminationProtection", "GetPipeline", "GetPipelineState",
+    "GetPipelineExecution", "ListPipelineExecutions", "StartPipelineExecution", "StopPipelineExecution", "ListStacks",
+)  # fmt: skip
+_FIELDS = (
+    "region", "stack_arn", "applied", "asked_tags", "used_at", "updated_at", "ref", "generation", "held_at",
+    "aged_at", "state",
+)  # fmt: skip
+_STEPS = {
+    "": {},
+    "provision": {"task": Task.PROVISION, "created": True},
+    "update": {"task": Task.UPDATE, "updated": True},
+    "recover": {"task": Task.UPDATE, "recovered": True},
+    "replace": {"task": Task.DELETE, "replacing": True},
+    "trigger": {"task": Task.TRIGGER},
+    "follow": {"execution": "00000000-0000-0000-0000-000000000000"},  # that of a pipeline which is no more
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """Work of an environment that is in its lane before the resync.
+
+    Attributes:
+        how: whether it `waits`, is `snoozed`, was `lost` with its worker, or is `dead`.
+        step: how far it is; what was decided may be right no more.
+        number: which commit it is to deploy.
+    """
+
+    name: str
+    cause: str = "push"
+    how: str = "waits"
+    step: str = ""
+    number: int = 1
+
+
+@dataclass(frozen=True)
+class Act:
+    """What people and GitHub do after so many rounds of the resync.
+
+    Attributes:
+        what: a ref `moves`, also to a commit that asks to be skipped (`skips`), or `goes`; a person wants a `redeploy`,
+            or deletes the pipeline's stack in AWS (`unmakes`); AWS sends an `event`. A tag that moves is the next one,
+            or itself `retags`.
+        told: whether GitHub tells of it `once`, `twice`, `late` or `never`.
+        lags: whether GitHub's API tells for a while where the ref was before.
+    """
+
+    name: str
+    at: int = 1
+    what: str = "moves"
+    told: str = "once"
+    lags: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """AWS or GitHub is away for some calls.
+
+    Attributes:
+        operation: of AWS; where it begins in a small letter, a method of the port to GitHub.
+        how: `before` or `after` it took effect, the connection `drop`s, or the call is throttled (`throttle`).
+    """
+
+    operation: str
+    at: int = 0
+    how: str = "before"
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Upheaval:
+    """A start, and what comes together with its resync.
+
+    Attributes:
+        default: the branch that becomes the default one: it was `main`, which the ledger may know (`known`).
+        switched: after how many rounds of the resync that is; 0 for before.
+        heard: whether a former resync has seen all tags, so that those of which nobody tells are missed.
+        annotated: whether tags are objects of their own.
+        lacking: what records of an older version do not tell.
+        archived: whether the repository is archived when the resync comes, and no longer when it is over.
+        replayed: whether a person has what died replayed, or discards it.
+    """
+
+    found: dict[str, Start]
+    default: str = "main"
+    known: bool = True
+    switched: int = 0
+    heard: bool = False
+    annotated: bool = False
+    lacking: tuple[str, ...] = ()
+    archived: bool = False
+    replayed: bool = True
+    left: tuple[Left, ...] = ()
+    acts: tuple[Act, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+LEFT = st.builds(
+    Left,
+    name=st.sampled_from(NAMES),
+    cause=st.sampled_from(["push", "push", "deletion", "redeploy", "resync", "event", "age", "renamed"]),
+    how=st.sampled_from(["waits", "snoozed", "lost", "dead"]),
+    step=st.sampled_from(list(_STEPS)),
+    number=st.integers(1, 3),
+)
+ACTS = st.builds(
+    Act,
+    name=st.sampled_from(NAMES),
+    at=st.integers(0, _ROUNDS),
+    what=st.sampled_from(["moves", "moves", "goes", "skips", "retags", "redeploy", "unmakes", "event"]),
+    told=st.sampled_from(["once", "once", "twice", "late", "never"]),
+    lags=st.booleans(),
+)
+FAULTS = st.builds(
+    Fault,
+    operation=st.sampled_from([*_OPERATIONS, "facts", "head", "files", "post", "default_branch", "posted"]),
+    at=st.integers(0, _ROUNDS),
+    how=st.sampled_from(["before", "after", "drop", "throttle"]),
+    count=st.sampled_from([1, 1, 2, 4, 6, 14]),
+)
+
+
+@st.composite
+def upheavals(draw: Any) -> Upheaval:
+    """A repository as in `starts`, and what comes together."""
+    found = {MAIN: draw(STAGING), X: draw(BRANCHES), V1: draw(STAGING)}
+    if draw(st.booleans()):
+        found[Y] = draw(BRANCHES)
+    known, heard, annotated, replayed, older = (draw(st.booleans()) for _ in range(5))
+    return true(
+        Upheaval(
+            found=found,
+            default=draw(st.sampled_from(["main", "main", "x"])),
+            known=known,
+            switched=draw(st.sampled_from([0, 0, 5, 20])),
+            heard=heard,
+            annotated=annotated,
+            lacking=tuple(draw(st.lists(st.sampled_from(_FIELDS), max_size=3, unique=True))) if older else (),
+            archived=draw(st.sampled_from([False, False, False, True])),
+            replayed=replayed,
+            left=tuple(draw(st.lists(LEFT, max_size=3))),
+            acts=tuple(draw(st.lists(ACTS, max_size=3))),
+            faults=tuple(draw(st.lists(FAULTS, max_size=3))),
+        )
+    )
+
+
+def true(up: Upheaval) -> Upheaval:
+    """What can be: no default branch goes, and only one thing at a time happens to a ref."""
+    found = dict(up.found)
+    if up.default == "x":
+        found[X] = replace(found[X], live=found[X].live or 1, during="")
+        found[MAIN] = replace(found[MAIN], live=found[MAIN].live or 1)
+    keeps = {f"refs/heads/{up.default}"}
+    left = {each.name: each for each in up.left if each.name in found}
+    acts = sorted((each for each in up.acts if each.name in found), key=lambda each: each.at)
+    acts = [
+        each for each in acts
+        if each.what != "goes" or (each.name not in keeps and not Ref.parse(each.name).is_tag)
+    ]  # fmt: skip
+    for each in acts:
+        found[each.name] = replace(found[each.name], during="")
+    return replace(up, found=found, left=tuple(left.values()), acts=tuple(acts))
+
+
+class UpheavedWorld(SteppedWorld):
+    """A world whose pipelines tag what they deploy as their own environment, whatever branch they read."""
+
+    def _check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
+        found = super()._check_out(repository, branch, pin, into)
+        named = {each.stack_name: each.tags for each in ENVIRONMENTS}
+        tags = next(
+            named[pipeline.name]
+            for region in self.stage.simulator.regions
+            for pipeline, execution in region.pipelines.history
+            if execution.directory in into.parents
+        )
+        (into / "stack.json").write_text(json.dumps({"Tags": tags}))
+        return found
+
+    @property
+    def default(self) -> str:
+        return self.host._repos[HELLO.key].default_branch
+
+
+class Unrest:
+    """Lets everything strike while the resync goes on."""
+
+    def __init__(self, world: UpheavedWorld, up: Upheaval) -> None:
+        self.world = world
+        self.up = up
+        self.begun = Beginning(world, up.found)
+        self.deliveries: list[str] = []
+        self.pushed: set[str] = set()  # of these refs the last that happened was told of by a push
+        self.silent = False  # whether something happened of which nobody was told in time
+        # the commit of the tag that came last, whether it was told of, and whether it was there before
+        self.tag: tuple[str, str, bool] | None = None
+        self._late: list[tuple[int, Push]] = []
+        self._lags: dict[str, float] = {}
+        self._posted = 0
+        self._remembered()
+        if not up.switched:
+            world.host.create(HELLO, up.default)
+        world.host.change(HELLO, archived=up.archived)
+        for each in sorted(up.left, key=lambda each: ("dead", "snoozed", "lost", "waits").index(each.how)):
+            self._leave(each)
+        post = world.host.post
+
+        def posted(*given: Any) -> None:
+            post(*given)
+            if self._posted:
+                self._posted -= 1
+                raise TransientError("GitHub's answer to a status was lost")
+
+        world.host.post = posted  # type: ignore[method-assign]
+
+    def _remembered(self) -> None:
+        """What the ledger knows besides, or does not tell."""
+        world = self.world
+        if self.up.known:
+            world.deployer.repositories.look(HELLO)
+        tags = {each: sha for each, sha in world.host.refs(HELLO).items() if each.is_tag}
+        for each, sha in tags.items() if self.up.annotated else ():
+            world.host._repos[HELLO.key].refs[each] = self._object(each.name, sha)
+        if self.up.heard:
+            world.lanes.see(HELLO, Seen({}, sorted(each.name for each in tags)))
+        records = f"deployer:{{{HELLO.key}}}:environments"
+        for key, text in world.redis.hgetall(records).items():
+            told = {name: value for name, value in json.loads(text).items() if name not in self.up.lacking}
+            world.redis.hset(records, key, json.dumps(told))
+
+    def _object(self, name: str, sha: str) -> str:
+        """An annotated tag's own object."""
+        repo, identity = self.world.host._repos[HELLO.key], f"{name[-1] * 20}{sha[20:]}"
+        repo.peeled[identity] = sha
+        repo.made[identity] = repo.made[sha]
+        return identity
+
+    # --- before ---
+
+    def _leave(self, left: Left) -> None:
+        world, environment = self.world, of(left.name)
+        live = self.up.found[left.name].live
+        cause = Cause.TEARDOWN if left.cause == "renamed" else Cause(left.cause)
+        number = live or left.number
+        delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
+        is_tag = Ref.parse(left.name).is_tag
+        fields: dict[str, Any] = {"cause": cause, "ref": self.begun.ref(left.name, number)}
+        if cause == Cause.PUSH:
+            fields |= {"before": ZERO_SHA, "after": commit(left.name, number), "default_branch": "main"}
+            fields |= {"pushed_at": world.stage.clock.now - 5}
+        if cause == Cause.DELETION:
+            fields |= {"before": commit(left.name, number), "after": ZERO_SHA, "default_branch": "main"}
+        if cause in {Cause.TEARDOWN, Cause.AGE} and environment.branch is None:
+            return  # nobody asks for that, but of development
+        if cause == Cause.TEARDOWN:
+            fields |= {"word": "renamed"}
+        if cause == Cause.EVENT:
+            fields |= {"task": Task.NOTIFY}
+        elif cause not in {Cause.DELETION, Cause.TEARDOWN, Cause.AGE} and left.step:
+            fields |= {"sha": commit(left.name, left.number), **_STEPS[left.step]}
+            fields["ref"] = self.begun.ref(left.name, left.number)
+        elif cause != Cause.AGE and left.step and environment.branch:
+            fields |= {"task": Task.DELETE}
+        if cause == Cause.REDEPLOY and is_tag:
+            fields["ref"] = self.begun.ref(left.name, max(live, 1))
+        work = Work(environment=environment.key, turned=True, **fields)
+        accepted = world.lanes.accept(HELLO, work, delivery)
+        self.deliveries += [delivery] if delivery else []
+        if left.how == "waits" or not accepted.dispatch:
+            return  # its message was lost
+        token = accepted.dispatch.token
+        taken = world.lanes.begin(HELLO, token)
+        assert taken is not None
+        match left.how:
+            case "snoozed":
+                world.lanes.finish(HELLO, token, Snooze(taken, 300))
+            case "dead":
+                letter = DeadLetter(
+                    f"acme~hello-{token}", HELLO.full_name, taken.task, "it died", "", world.stage.clock.now,
+                    taken.to_json(), "TransientError",
+                )  # fmt: skip
+                world.lanes.finish(HELLO, token, Dead(letter))
+
+    # --- meanwhile ---
+
+    def strikes(self) -> None:
+        """The resync begins, and all the rest comes in between."""
+        world = self.world
+        world.deployer.intake.resync(HELLO)
+        for number in range(_ROUNDS + 8):
+            for fault in self.up.faults:
+                if fault.at == number:
+                    self._break(fault)
+            for act in self.up.acts:
+                if act.at == number:
+                    self._act(act, number)
+            for at, push in self._late:
+                if at == number:
+                    world.deployer.intake.github(push)
+            if number == 1:
+                self.begun.meanwhile()
+            if number == self.up.switched:
+                world.host.create(HELLO, self.up.default)
+            if world.sent:
+                each = world.sent.pop(0)
+                world.told.append(
+                    world.runner.carry_out(each.task, each.repository, each.environment, each.token)
+                )
+            else:
+                world.step()
+            self._catch_up()
+
+    def end(self) -> None:
+        """Faults end."""
+        self.world.stage.simulator.faults._orders["errors"].clear()
+        self.world.stage.simulator.faults._orders["throttle"].clear()
+        self.world.host._orders.clear()
+        self.world.host.catch_up()
+        self.world.host.change(HELLO, archived=False)
+        self._posted = 0
+
+    def _catch_up(self) -> None:
+        now = self.world.stage.clock.now
+        for name, until in list(self._lags.items()):
+            if now > until:
+                self.world.host._repos[HELLO.key].lagging.pop(Ref.parse(name), None)
+                del self._lags[name]
+
+    def _break(self, fault: Fault) -> None:
+        if fault.operation == "posted":
+            self._posted = fault.count
+        elif fault.operation.islower() or fault.operation == "default_branch":
+            wait = 30.0 if fault.how == "throttle" else None
+            error = TransientError("GitHub answers 502", retry_after=wait)
+            self.world.host.fail_next(error, times=min(fault.count, 6), method=fault.operation)
+        elif fault.how == "throttle":
+            order = {"operation": fault.operation, "count": fault.count}
+            self.world.stage.simulator.faults.add({"throttle": order})
+        else:
+            order = {"operation": fault.operation, "count": fault.count, "status": 503}
+            order |= {"mode": "after" if fault.how == "drop" else fault.how, "drop": fault.how == "drop"}
+            self.world.stage.simulator.faults.add({"errors": order})
+
+    def _act(self, act: Act, number: int) -> None:
+        world, name = self.world, act.name
+        if act.what == "event":
+            name = f"e{len(world.sent)}-{number}-{len(self.deliveries)}"
+            world.deployer.intake.aws(CloudEvent(name, of(act.name).stack_name, "stage Deploy: SUCCEEDED"))
+            return
+        if act.what == "unmakes":
+            if act.name in {X, Y} and self.up.found[name].owner == "own":
+                self._unmake(name)
+            return
+        if act.what == "redeploy":
+            environment = Environment.of_ref(HELLO, Ref.parse(name), world.default)
+            if environment != PRODUCTION:
+                world.redeploy(environment)
+            return
+        refs = world.host.refs(HELLO)
+        if Ref.parse(name).is_tag:
+            self._tag(act, number, refs)
+            return
+        before = refs.get(Ref.parse(name), ZERO_SHA)
+        if act.what == "goes" and before == ZERO_SHA:
+            return
+        new = self._next(name)
+        after = ZERO_SHA if act.what == "goes" else commit(name, new + (3 if act.what == "skips" else 0))
+        if act.lags:
+            world.host.lag(HELLO, name)
+            self._lags[name] = world.stage.clock.now + _LAG_SECONDS
+        if act.what == "goes":
+            self.begun.goes(name)
+        elif act.what == "skips":
+            world.host.push(HELLO, name, after, files=files(name)[new], message="a word [skip ci]")
+        else:
+            world.host.push(HELLO, name, after)
+        self._tell(act, number, name, before, after)
+
+    def _next(self, name: str) -> int:
+        now = self.world.host.refs(HELLO).get(Ref.parse(name), "")
+        return next((number for number in range(1, 7) if commit(name, number) == now), 0) % 3 + 1
+
+    def _unmake(self, name: str) -> None:
+        """A person deletes a stack, if AWS lets them."""
+        client = self.world.stage.person(place(name, self.up.found[name]))
+        with suppress(ClientError):
+            client.delete_stack(StackName=of(name).stack_name)
+        self.silent = True
+        self.pushed.discard(name)
+
+    def _tag(self, act: Act, number: int, refs: dict[Ref, str]) -> None:
+        """The next tag is made, several if nobody tells of them; or the newest is moved to another commit."""
+        there = [n for n in range(1, 9) if Ref.parse(self.begun.ref(V1, n)) in refs]
+        newest = max(there, default=0)
+        if act.what not in {"moves", "retags"} or newest > 5:
+            return
+        retags = act.what == "retags" and bool(there)
+        sha = ""
+        for new in range(newest + 1, newest + (4 if act.told == "never" and not retags else 2)):
+            ref = self.begun.ref(V1, newest if retags else new)
+            content, sha = files(V1)[(new - 1) % 3 + 1], commit(V1, new)
+            before = refs.get(Ref.parse(ref), ZERO_SHA)
+            self.world.host.push(HELLO, ref, sha, files=content, at=self.world.stage.clock.now)
+            target = self._object(ref, sha) if self.up.annotated else sha
+            self.world.host._repos[HELLO.key].refs[Ref.parse(ref)] = target
+            self._tell(act, number, ref, before, target)
+        self.tag = (sha, act.told, retags)
+
+    def _tell(self, act: Act, number: int, ref: str, before: str, after: str) -> None:
+        world = self.world
+        delivery = f"act-{len(self.deliveries)}"
+        push = Push(
+            delivery, HELLO, Ref.parse(ref), before, after, world.default, pushed_at=int(world.stage.clock.now)
+        )  # fmt: skip
+        if act.told == "never":
+            self.silent = True
+            self.pushed.discard(act.name)
+            return
+        self.deliveries.append(delivery)
+        if not self.up.archived:  # nothing new runs there: the resync that comes after that has to see to it
+            self.pushed.add(act.name)
+        if act.told == "late":
+            self._late.append((number + 6, push))
+            return
+        for _ in range(2 if act.told == "twice" else 1):
+            world.deployer.intake.github(push)
+
+
+def final(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
+    """Which commit each environment is to be at in the end; empty where it is to be gone. Production is not told."""
+    refs = world.host.refs(HELLO)
+    found = {}
+    for name in up.found:
+        if name != V1:
+            ref = Ref.parse(name)
+            found[Environment.of_ref(HELLO, ref, world.default)] = refs.get(ref, "")
+    if world.default == "x":
+        found[of(X)] = ""
+    return found
