@@ -428,7 +428,9 @@ function ops.replay(id, goal, grace, ttl)
   work.deliveries = table.concat(waiting, ',')
   work.attempts, work.tries, work.polls, work.goal = 0, '', 0, goal
   -- the world has moved on since it died: all but the wish itself is decided anew
-  if work.environment ~= '*' then work.task = 'deployer.sync' end
+  if work.environment ~= '*' then
+    work.task = work.cause == 'event' and 'deployer.notify' or 'deployer.sync'  -- what watched goes on watching only
+  end
   if work.cause ~= 'redeploy' then work.sha = '' end
   work.created, work.updated, work.recovered, work.replacing = false, false, false, false
   work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil

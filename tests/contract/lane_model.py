@@ -223,9 +223,10 @@ class Lane:
         for delivery in dead.waiting_deliveries():
             record = self.deliveries[delivery]
             record.outcome, record.reason, record.letter, record.finished = "queued", "replayed", "", False
+        first = Task.NOTIFY if dead.cause == Cause.EVENT else Task.SYNC
         entry = dead.but(
             goal=goal,
-            task=dead.task if dead.environment == "*" else Task.SYNC,
+            task=dead.task if dead.environment == "*" else first,
             sha=dead.sha if dead.cause == Cause.REDEPLOY else "",
             **dict.fromkeys(["attempts", "polls", "deletions", "not_before"], 0),
             **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),

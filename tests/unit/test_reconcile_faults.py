@@ -201,6 +201,21 @@ def test_a_replay_decides_anew(world: World) -> None:
     assert built(world, environment(X)) == [sha(1), sha(3)]
 
 
+def test_a_replayed_event_watches_only(world: World) -> None:
+    world.push(X, sha(1))
+    world.run()
+    world.cloud.fail_next(TransientError("AWS is away"), times=3, method="executions")
+    died = world.event(environment(X))
+    world.run()
+    assert world.outcome(died)[0] == "dead-lettered"
+    world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})  # of which no webhook tells yet
+    (letter,) = world.lanes.dead_letters()
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert built(world, environment(X)) == [sha(1)]
+    assert world.outcome(died)[0] == "skipped"
+
+
 def test_a_replayed_deletion_spares_a_branch_that_came_back(world: World) -> None:
     world.push(X, sha(1))
     world.run()
