@@ -103,9 +103,8 @@ class Production:
             self._refuse_behind(run, ref, head)
         unheard = work.cause == Cause.RESYNC and run.record.ref != name
         if work.cause == Cause.RESYNC and not unheard:
-            run.record = run.record.but(
-                moved_to=head.object
-            )  # also if it asks to be skipped: it is no news then
+            # also if it asks to be skipped: it is no news then
+            run.record = run.record.but(moved_to=head.object)
         self._moves.take(run, ref, head)
         if work.cause == Cause.RESYNC:
             run.record = run.record.but(moved_to=head.object)
