@@ -50,7 +50,7 @@ class Task(StrEnum):
 
 RESYNCED = str(Outcome.RESYNCED)  # how a resync ends, whoever asked for it
 WORKER_LOST = (
-    "WorkerLost"  # the kind of dead letter of what ended with its worker each time: no exception tells of it
+    "WorkerLost"  # the kind of dead letter of what took every worker along: no exception tells of it
 )
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 

@@ -31,9 +31,8 @@ from deployer.validation import Linter
 from deployer.wanted import Wanted
 
 _HEARD_SECONDS = 86400  # events that came within a day will come again
-_FRESH_SECONDS = (
-    60  # for so long what was decided stands without another look: a worker that is lost takes longer
-)
+# for so long what was decided stands without another look: a worker that is lost takes longer
+_FRESH_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
