@@ -91,7 +91,7 @@ class Wanted:
     def _default_branch(self, run: Run) -> str:
         """Which branch staging is of: a push that comes late tells of a former one."""
         told = run.work.default_branch
-        if told and self._repositories.known(run.repository).default_branch in {"", told}:
+        if told and self._repositories.known(run.repository).default_branch == told:
             return told
         return self._host.default_branch(run.repository)
 

@@ -380,6 +380,18 @@ def test_a_push_of_a_branch_from_before_it_was_the_default_one_makes_no_developm
     assert world.record(STAGING).commit == sha(5)
 
 
+def test_nor_does_it_where_the_ledger_was_lost(world: World) -> None:
+    world.host.push(HELLO, MAIN, sha(4), files={"pipeline.yml": TEMPLATE})
+    world.forget()
+    world.host.create(HELLO, default_branch="x")
+    late = world.deliver(MAIN, sha(4), sha(2))
+    world.run()
+
+    assert world.outcome(late)[0] == "deployed"
+    assert world.record(STAGING).ref == BRANCH
+    assert world.built(STAGING)[-1] == (sha(1), "succeeded")
+
+
 def test_development_stays_while_staging_has_not_moved(world: World) -> None:
     world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": "Resources: {}"})  # no pipeline in it
     world.host.create(HELLO, default_branch="x")
