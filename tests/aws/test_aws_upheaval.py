@@ -52,8 +52,8 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
         else:
             world.lanes.discard(letter.id)
     world.run()
-    # a step that waits already was decided before, and a tag's push may deploy nothing: the resync leaves alone what has
-    # work, and the next one sees what came of it
+    # a step that waits already was decided before, and a tag's push may deploy nothing: the resync leaves alone what
+    # has work, and the next one sees what came of it
     begun = any(each.step or each.name == V1 for each in up.left)
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
@@ -162,9 +162,8 @@ def production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look,
     stack = before.stack(PRODUCTION)
     phase = TABLE[stack["status"]].phase if stack else Phase.GONE
     if runs and phase not in {Phase.GONE, Phase.DELETING}:
-        pushed = (
-            told in {"once", "twice"} and runs[-1][0] == sha
-        )  # before the archive: a person moves it anywhere
+        # late, or before the archive: a person moves it anywhere
+        pushed = told != "never" and runs[-1][0] == sha
         assert pushed or runs[-1][0] >= ran[-1][0], "production never moves backwards"
 
 

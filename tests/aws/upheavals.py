@@ -189,6 +189,9 @@ def true(up: Upheaval) -> Upheaval:
     ]  # fmt: skip
     for each in acts:
         found[each.name] = replace(found[each.name], during="")
+    for name in {*left, *(each.name for each in acts)}:
+        if found[name].application == "foreign":  # a pipeline that is made would deploy over it
+            found[name] = replace(found[name], application="")
     return replace(up, found=found, left=tuple(left.values()), acts=tuple(acts))
 
 
