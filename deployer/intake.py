@@ -148,7 +148,7 @@ class Intake:
             raise PermanentError(
                 f"{environment} is deleted by nothing but: {delete_command(environment)} --yes-really"
             )
-        work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, turned=True)
+        work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True)
         return self._accept(environment.repository, work)
 
     def resync(self, repository: Repository, age: float = 0, *, in_turn: bool = False) -> Accepted:

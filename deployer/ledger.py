@@ -49,9 +49,8 @@ class Task(StrEnum):
 
 
 RESYNCED = str(Outcome.RESYNCED)  # how a resync ends, whoever asked for it
-WORKER_LOST = (
-    "WorkerLost"  # the kind of dead letter of what took every worker along: no exception tells of it
-)
+# the kind of dead letter of what took every worker along: no exception tells of it
+WORKER_LOST = "WorkerLost"
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
@@ -111,6 +110,7 @@ class Work(_Value):
         passed: of production, the pushes of other tags whose place this work took, one a line: when GitHub took it, a
             space and its ref; `passed_tags` reads them.
         sha: the commit that this goal deploys, once known.
+        chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
         attempts: how often it was handed out and not snoozed.
         began_at: when the last attempt began (epoch seconds).
         tries: the attempts that ended badly since there is something to count, one JSON object a line (Lua has no
@@ -140,6 +140,7 @@ class Work(_Value):
     default_branch: str = ""
     word: str = ""
     sha: str = ""
+    chosen: bool = False
     pushed_at: float = 0
     repository_id: int = 0
     replaced_after: str = ""

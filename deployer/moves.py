@@ -73,8 +73,10 @@ class Moves:
         work = run.work
         if ref.is_tag:
             ask_for(run, ref.name)
-        sha = work.sha if work.cause == Cause.REDEPLOY and work.sha else head.sha
-        if work.cause != Cause.REDEPLOY and (reason := skip_reason(ref, head.message)):
+        held = _is_held(run, ref, head)
+        asks_its_people = work.cause != Cause.REDEPLOY and not held
+        sha = work.sha if work.chosen else (run.record.commit if held else head.sha)
+        if asks_its_people and (reason := skip_reason(ref, head.message)):
             if run.wakes and run.record.commit:
                 sha = run.record.commit  # what slept, as if nobody had pushed
             elif work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
@@ -82,9 +84,9 @@ class Moves:
                 raise Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
             else:
                 sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
-        if work.cause == Cause.REDEPLOY and work.sha:
+        if work.chosen:
             self._refuse_unknown(run, sha)
-        if work.cause != Cause.REDEPLOY and (reason := self._unwanted(run, ref, sha)):
+        if asks_its_people and (reason := self._unwanted(run, ref, sha)):
             if not ref.is_tag:
                 run.record = run.record.but(held_at=head.object, used_at=self._clock(), aged="")
             if run.wakes:
@@ -98,8 +100,8 @@ class Moves:
             run.note("pending", outcome="", reason="", stages=[], execution="", warned_at=0)
         run.record = run.record.but(aged="")
         chosen = sha != head.sha or (ref.is_tag and (ref.name != run.record.ref or bool(run.record.held_at)))
-        held = head.object if (work.cause == Cause.REDEPLOY or run.wakes) and chosen else ""
-        run.record = run.record.but(ref=ref.name, commit=sha, held_at=held)
+        stays = held or (chosen and (work.cause == Cause.REDEPLOY or run.wakes))
+        run.record = run.record.but(ref=ref.name, commit=sha, held_at=head.object if stays else "")
         if work.cause == Cause.PUSH:
             run.record = run.record.but(
                 moved_from=work.before,
@@ -136,6 +138,14 @@ class Moves:
             self._sources.read(run, sha)
         except PermanentError as error:
             raise Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
+
+
+def _is_held(run: Run, ref: Ref, head: Head) -> bool:
+    """Whether a resync leaves it at its commit: a person chose that, or its ref has asked for nothing since."""
+    record = run.record
+    ended = record.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or run.wakes
+    looks = run.work.cause == Cause.RESYNC and bool(record.commit)
+    return looks and ended and (record.ref, record.held_at) == (ref.name, head.object)
 
 
 def is_on_its_way(record: EnvironmentRecord) -> bool:

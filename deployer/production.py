@@ -74,7 +74,13 @@ class Production:
         if not (record.ref and record.commit and is_on_its_way(record)):
             return False
         run.work = run.work.but(
-            cause=Cause.REDEPLOY, ref=record.ref, sha=record.commit, passed="", before="", after=""
+            cause=Cause.REDEPLOY,
+            ref=record.ref,
+            sha=record.commit,
+            chosen=True,
+            passed="",
+            before="",
+            after="",
         )
         run.record = record.but(asked_tags=run.record.asked_tags)
         begun = record.execution

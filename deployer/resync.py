@@ -228,8 +228,8 @@ def _branch(
     # another default branch may be at the very commit of the former one
     settled = record is not None and ((ended and record.ref in {"", ref.name}) or record.held_at == live)
     if settled and record:
-        if record.updated_at > listed_at:
-            return None  # what the listing shows of it may be older than its end
+        if record.updated_at > listed_at or not record.commit:
+            return None  # what the listing shows of it may be older than its end; or there is nothing to go back to
         return _settled(environment, ref, record, stack)
     if stack is None:
         if record and record.commit == live and _was_deleted(environment, record):

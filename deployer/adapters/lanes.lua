@@ -431,7 +431,7 @@ function ops.replay(id, goal, grace, ttl)
   if work.environment ~= '*' then
     work.task = work.cause == 'event' and 'deployer.notify' or 'deployer.sync'  -- what watched goes on watching only
   end
-  if work.cause ~= 'redeploy' then work.sha = '' end
+  if not work.chosen then work.sha = '' end
   work.created, work.updated, work.recovered, work.replacing = false, false, false, false
   work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil
   work = put(work, 'dead', ttl)

@@ -1,15 +1,14 @@
 """From any state of GitHub, AWS and the ledger, a resync and quiet time make all as it should be, before real calls."""
 
-import os
 import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import Phase as Search
+from hypothesis import given
 from hypothesis import strategies as st
+from searched import searched
 from starts import MAIN, PRODUCTION, V1, Beginning, Known, Start, X, commit, last, of, places, starts, tamper
 from stepped import HOME, Stage, SteppedWorld, stage
 
@@ -247,19 +246,7 @@ def production(world: SteppedWorld, before: Look, after: Look) -> None:
     told_to_people(world.lanes.environment(PRODUCTION))
 
 
-# so many that they take some 15 s, always the same; EXAMPLES=3000 looks for others, and makes what fails small
-_MANY = int(os.environ.get("EXAMPLES", "0"))
-
-
-@pytest.mark.timeout(300 + 5 * _MANY)
-@settings(
-    max_examples=_MANY or 40,
-    derandomize=not _MANY,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Search.generate, *([Search.shrink] if _MANY else [])],
-)
+@searched(usually=40)  # some 15 s
 @given(found=starts(), pace=st.sampled_from([1.0, 5.0, 20.0]))
 def test_one_resync_and_quiet_time_converge(aws: Stage, found: dict[str, Start], pace: float) -> None:
     converge(SteppedWorld(aws, pace), found)

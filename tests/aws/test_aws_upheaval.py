@@ -1,14 +1,13 @@
 """A resync with left work, pushes, faults, an archive, another default branch: it converges all the same."""
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import Phase as Search
+from hypothesis import given
 from hypothesis import strategies as st
+from searched import searched
 from starts import MAIN, PRODUCTION, V1, X, of
 from stepped import Stage, stage
 from test_aws_convergence import (
@@ -77,7 +76,8 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
             continue  # it stays until staging is there
         ended(world, up, unrest, environment, sha, after)
     kept(before, after, of(MAIN), "staging")
-    production(world, up, unrest, before, after)
+    if up.replayed or all(each.arguments.environment != PRODUCTION.key for each in died):
+        production(world, up, unrest, before, after)  # a tag whose letter a person discards is not deployed
     world.stage.simulator.calls.clear()
     known = records(world)
     told_now = resync(world)
@@ -120,8 +120,8 @@ def ended(
         stays = sha or protected or environment.kind is Kind.STAGING
         assert stays or not remains(record, environment, after)
         return
-    chose = any((each.name, each.cause) == (name, "redeploy") for each in up.left)
-    if sha and chose and record and record.held_at and start.during:
+    chose = any((each.name, each.cause) == (name, "chosen") for each in up.left)
+    if sha and chose and record and record.held_at:
         return  # it stays at the commit that a person chose, until a push is told of
     if not sha:
         assert environment.kind is Kind.STAGING or not remains(record, environment, after), record
@@ -167,20 +167,7 @@ def production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look,
         assert pushed or runs[-1][0] >= ran[-1][0], "production never moves backwards"
 
 
-# so many that they take some 15 s, always the same; EXAMPLES=1000 looks for others, and makes what fails small
-_MANY = int(os.environ.get("EXAMPLES", "0"))
-
-
-@pytest.mark.timeout(300 + 5 * _MANY)
-@settings(
-    max_examples=_MANY or 15,
-    derandomize=not _MANY,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Search.generate, *([Search.shrink] if _MANY else [])],
-    report_multiple_bugs=False,
-)
+@searched(usually=15)  # some 15 s
 @given(up=upheavals(), pace=st.sampled_from([1.0, 5.0, 20.0]))
 def test_a_resync_converges_whatever_comes_with_it(aws: Stage, up: Upheaval, pace: float) -> None:
     upheave(UpheavedWorld(aws, pace), up)

@@ -50,6 +50,7 @@ class Left:
     """Work of an environment that is in its lane before the resync.
 
     Attributes:
+        cause: as in `Cause`; a teardown of a `renamed` repository, a redeploy of a `chosen` commit.
         how: whether it `waits`, is `snoozed`, was `lost` with its worker, or is `dead`.
         step: how far it is; what was decided may be right no more.
         number: which commit it is to deploy.
@@ -127,7 +128,9 @@ class Upheaval:
 LEFT = st.builds(
     Left,
     name=st.sampled_from(NAMES),
-    cause=st.sampled_from(["push", "push", "deletion", "redeploy", "resync", "event", "age", "renamed"]),
+    cause=st.sampled_from(
+        ["push", "push", "deletion", "redeploy", "chosen", "resync", "event", "age", "renamed"]
+    ),
     how=st.sampled_from(["waits", "snoozed", "lost", "dead"]),
     step=st.sampled_from(list(_STEPS)),
     number=st.integers(1, 3),
@@ -273,7 +276,7 @@ class Unrest:
     def _leave(self, left: Left) -> None:
         world, environment = self.world, of(left.name)
         live = self.up.found[left.name].live
-        cause = Cause.TEARDOWN if left.cause == "renamed" else Cause(left.cause)
+        cause = Cause({"renamed": "teardown", "chosen": "redeploy"}.get(left.cause, left.cause))
         number = live or left.number
         delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
         is_tag = Ref.parse(left.name).is_tag
@@ -296,6 +299,8 @@ class Unrest:
             fields |= {"task": Task.DELETE}
         if cause == Cause.REDEPLOY and is_tag:
             fields["ref"] = self.begun.ref(left.name, max(live, 1))
+        if left.cause == "chosen":
+            fields |= {"sha": commit(left.name, left.number), "chosen": True}
         work = Work(environment=environment.key, turned=True, **fields)
         accepted = world.lanes.accept(HELLO, work, delivery)
         self.deliveries += [delivery] if delivery else []

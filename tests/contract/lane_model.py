@@ -227,7 +227,7 @@ class Lane:
         entry = dead.but(
             goal=goal,
             task=dead.task if dead.environment == "*" else first,
-            sha=dead.sha if dead.cause == Cause.REDEPLOY else "",
+            sha=dead.sha if dead.chosen else "",
             **dict.fromkeys(["attempts", "polls", "deletions", "not_before"], 0),
             **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),
             **dict.fromkeys(["stack_arn", "execution", "tries"], ""),

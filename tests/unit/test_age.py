@@ -358,6 +358,20 @@ def test_it_wakes_as_it_was_where_its_head_asks_to_be_skipped() -> None:
     assert len(life.lanes.activity(limit=500)) <= lines + 1, "nothing more to do, and no more is told"
 
 
+def test_it_wakes_at_the_commit_that_a_person_chose() -> None:
+    life, hours = sleeper()
+    life.push(BRANCH, sha(2), sha(1), files={"deployer.yml": f"sleep: {{hours: '{hours}'}}"})
+    life.run()
+    life.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
+    life.run()
+    life.pass_time(3 * HOUR)
+    assert life.record(DEV).state == "asleep"
+    life.pass_time(8 * HOUR)
+    life.resync()
+    assert (life.record(DEV).state, life.record(DEV).commit) == ("deployed", sha(1))
+    assert life.built(DEV)[-1] == (sha(1), "succeeded")
+
+
 def test_it_does_not_wake_where_it_is_not_chosen_any_more() -> None:
     life, hours = sleeper()
     life.pass_time(3 * HOUR)

@@ -256,3 +256,42 @@ def test_one_listing_serves_all_who_ask_within_its_age() -> None:
     world.deployer.intake.resync(HELLO)
     world.run()
     assert len(world.cloud.called("stacks")) == count + 1
+
+
+@pytest.mark.parametrize("why", ["a person chose its commit", "its head asks to be skipped"])
+def test_what_is_held_at_its_commit_comes_back_there_and_tells_of_its_drift(why: str) -> None:
+    world, files = World(), {"pipeline.yml": TEMPLATE}
+    x = environment("refs/heads/x")
+    world.push("refs/heads/x", sha(1))
+    world.run()
+    skips = " [skip ci]" if why.startswith("its head") else ""
+    world.push("refs/heads/x", sha(2), sha(1), message=f"A word{skips}")
+    world.run()
+    if not skips:
+        world.deployer.intake.request_environment(x, cause=Cause.REDEPLOY, sha=sha(1))
+        world.run()
+    world.cloud.tamper(x.stack_name, Greeting="by hand")
+    resync(world)
+    assert "outside deployer" in world.record(x).drift
+    world.cloud.delete_stack(x.stack_name, "a person")
+    world.cloud.settle()
+    resync(world)
+    assert world.built(x)[-1] == (sha(1), "succeeded")
+    assert (world.record(x).commit, world.record(x).outcome, world.record(x).drift) == (
+        sha(1),
+        "deployed",
+        "",
+    )
+    assert world.deployer.resyncer.plan(HELLO) == []
+    world.host.push(HELLO, "refs/heads/x", sha(3), files=files)  # nobody tells of it
+    resync(world)
+    assert world.built(x)[-1] == (sha(3), "succeeded")
+
+
+def test_what_is_held_and_has_nothing_to_go_back_to_is_left_alone() -> None:
+    world = World()
+    x = environment("refs/heads/x")
+    world.push("refs/heads/x", sha(1), message="A word [skip ci]")
+    world.run()
+    world.lanes_note(x, commit="", outcome="deployed", state="deployed")
+    assert world.deployer.resyncer.plan(HELLO) == []

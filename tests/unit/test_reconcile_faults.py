@@ -366,6 +366,29 @@ def test_a_step_of_a_lost_worker_is_decided_anew_where_its_stack_is(
         assert not touched
 
 
+@pytest.mark.parametrize("ended", ["tried again", "replayed"])
+@pytest.mark.parametrize("chosen", [sha(1), ""])
+def test_a_redeploy_that_is_decided_anew_keeps_the_commit_only_if_a_person_chose_it(
+    world: World, chosen: str, ended: str
+) -> None:
+    world.push(X, sha(1))
+    world.run()
+    times = 1 if ended == "tried again" else world.deployer.config.max_attempts
+    world.cloud.fail_next(TransientError("AWS is away"), method="start", times=times)
+    world.deployer.intake.request_environment(environment(X), cause=Cause.REDEPLOY, sha=chosen)
+    world.tasks()
+    world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})  # nobody tells of it
+    world.run()
+    if ended == "replayed":
+        (letter,) = world.lanes.dead_letters()
+        world.deployer.intake.replay(letter.id)
+        world.run()
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert built(world, environment(X))[-1] == (chosen or sha(2))
+    assert bool(world.record(environment(X)).held_at) == bool(chosen)
+
+
 def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
     world.push(X, sha(1))
     world.run()
