@@ -60,6 +60,7 @@ class Plan:
         faults: names of the faults that may strike; all of them by default.
         habits: what people do, by the kinds of `Team.act`; everything by default.
         slow: how probable a call of AWS outlasts a lease while "slow AWS" strikes.
+        slow_calls: which of AWS's operations that may be.
         wipe: whether Redis is wiped in the middle.
         patience: seconds for everything to come to rest.
         breakage: a deliberate breakage of the product, see `saboteur/sitecustomize.py`.
@@ -72,6 +73,7 @@ class Plan:
     faults: tuple[str, ...] = ()
     habits: tuple[str, ...] = ()
     slow: float = 0.1
+    slow_calls: tuple[str, ...] = ("*",)
     wipe: bool = False
     patience: float = 90
     breakage: str = ""
@@ -259,7 +261,15 @@ class Chaos:
             "AWS hangs up after the fact": lambda: self._fault(
                 "aws", {"errors": {"mode": "after", "drop": True, "status": 500, "count": 4}}
             ),
-            "slow AWS": lambda: self._fault("aws", {"slow": {"seconds": LEASE * 2.2, "probability": self.plan.slow}}),
+            "slow AWS": lambda: self._fault(
+                "aws",
+                {
+                    "slow": [
+                        {"operation": each, "seconds": LEASE * 2.2, "probability": self.plan.slow}
+                        for each in self.plan.slow_calls
+                    ]
+                },
+            ),
             "mix AWS's events up": lambda: self._fault(
                 "aws", {"events": {"lose": 0.3, "duplicate": 0.3, "reorder": 0.5, "delay": 0.3, "delay_seconds": 1.0}}
             ),
