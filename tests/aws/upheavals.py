@@ -178,13 +178,15 @@ def upheavals(draw: Any) -> Upheaval:
 
 
 def true(up: Upheaval) -> Upheaval:
-    """What can be: no default branch goes, and only one thing at a time happens to a ref."""
+    """What can be: no default branch goes, one thing at a time happens to a ref, no step takes production back."""
     found = dict(up.found)
     if up.default == "x":
         found[X] = replace(found[X], live=found[X].live or 1, during="")
         found[MAIN] = replace(found[MAIN], live=found[MAIN].live or 1)
     keeps = {f"refs/heads/{up.default}"}
     left = {each.name: each for each in up.left if each.name in found}
+    if V1 in left and left[V1].step:
+        left[V1] = replace(left[V1], number=max(left[V1].number, found[V1].built))
     acts = sorted((each for each in up.acts if each.name in found), key=lambda each: each.at)
     acts = [
         each for each in acts

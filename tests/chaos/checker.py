@@ -75,7 +75,7 @@ class Records:
         refs: what git holds at the end: repository, by its name then, to ref to commit.
         deliveries: GitHub's attempts: `guid`, `repository`, `event`, `ref`, `code`, `outcome`, `at`.
         events: ids and types of AWS's events that were acknowledged.
-        ledger: delivery or event to its outcome and reason.
+        ledger: delivery or event to its outcome and reason, and when it had it.
         calls: AWS's log of calls.
         executions: AWS's log of executions, in the order of their start.
         stacks: stacks at the end, by name.
@@ -387,14 +387,13 @@ def age_as_told(records: Records) -> Iterable[Violation]:
         name = owner.stack_name
         runs = [each for each in records.executions if each["pipeline"] == name]
         ref = owner.branch.name if owner.branch else ""
+        # a push that is sent again is a use as well, and counts when it is heeded: it may wait for GitHub to catch up
         pushed = [
-            d["at"]
+            max(d["at"], records.ledger.get(d["guid"], {}).get("at", 0))
             for d in records.deliveries
             if (d["repository"], d["ref"]) == (owner.repository.full_name, ref)
         ]
-        used = (
-            max([_ran(runs[-1])[0], *pushed]) if runs else 0.0
-        )  # a push that is sent again is a use as well
+        used = max([_ran(runs[-1])[0], *pushed]) if runs else 0.0
         idle = bool(runs) and records.ended - used > _IDLE_LIMIT and not records.wiped
         if idle and name in records.stacks and name not in gone and not any(m.sha in warned for m in mine):
             yield Violation("what is idle is warned of", str(owner), [_ran(runs[-1])])

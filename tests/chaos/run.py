@@ -459,7 +459,9 @@ class Chaos:
         For some repositories deployer itself has GitHub send it again, for others people press the button.
         """
         missed = [
-            each for each in self._deliveries() if each["code"] not in {200, 202} and each["event"] == "push"
+            each
+            for each in self._deliveries()
+            if each["code"] not in {200, 202} and each["event"] == "push" and not each["pending"]
         ]
         for repository in self._team.repositories:
             mine = [each for each in missed if each["repository"] in repository.names]
@@ -542,7 +544,7 @@ class Chaos:
                 for e in p["executions"]
                 if e["status"] in {"InProgress", "Stopping"}
             ]
-            sending = [each for each in self._deliveries() if each["code"] is None and not each["lost"]]
+            sending = [each for each in self._deliveries() if each["pending"]]
             return not (moving or running or sending)
 
         wait_for(f"quiet {when}", still, self.plan.patience)
@@ -598,12 +600,16 @@ class Chaos:
         )
         return records
 
-    def _ledger(self, guids: set[str], events: Sequence[tuple[str, str]]) -> dict[str, dict[str, str]]:
-        """What became of each delivery and event."""
+    def _ledger(self, guids: set[str], events: Sequence[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+        """What became of each delivery and event, and when."""
         with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:
             lanes = RedisLanes(client)
             found = {each: lanes.delivery(each) for each in {*guids, *(event for event, _ in events)}}
-        return {key: {"outcome": it.outcome, "reason": it.reason} for key, it in found.items() if it}
+        return {
+            key: {"outcome": it.outcome, "reason": it.reason, "at": it.finished_at}
+            for key, it in found.items()
+            if it
+        }
 
 
 _BEARER = {"Authorization": "Bearer sandbox", "Content-Type": "application/json"}
@@ -639,6 +645,6 @@ def _delivery(row: Mapping[str, Any]) -> dict[str, Any]:
         "pushed_at": payload.get("repository", {}).get("pushed_at", 0),
         "code": row.get("status_code"),
         "outcome": answer.get("outcome", ""),
-        "lost": row.get("state") == "lost",
+        "pending": row["state"] == "pending",
         "at": datetime.fromisoformat(row.get("delivered_at") or row["created_at"]).timestamp(),
     }
