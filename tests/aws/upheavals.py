@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import strategies as st
 from starts import BRANCHES, MAIN, PRODUCTION, STAGING, V1, Beginning, Start, X, Y, commit, files, of, place
 from stepped import SteppedWorld
@@ -232,6 +232,7 @@ class Unrest:
         self.silent = False  # whether something happened of which nobody was told in time
         # the commit of the tag that came last, whether it was told of, and whether it was there before
         self.tag: tuple[str, str, bool] | None = None
+        self.asked: set[str] = set()  # the commits that people had asked of production before
         self._late: list[tuple[int, Push]] = []
         self._lags: dict[str, float] = {}
         self._posted = 0
@@ -303,6 +304,8 @@ class Unrest:
             fields["ref"] = self.begun.ref(left.name, max(live, 1))
         if left.cause == "chosen":
             fields |= {"sha": commit(left.name, left.number), "chosen": True}
+        if is_tag and cause in {Cause.PUSH, Cause.REDEPLOY}:
+            self.asked |= {fields.get("sha", ""), commit(V1, int(fields["ref"].removeprefix("refs/tags/v")))}
         work = Work(environment=environment.key, turned=True, **fields)
         accepted = world.lanes.accept(HELLO, work, delivery)
         self.deliveries += [delivery] if delivery else []
@@ -423,7 +426,7 @@ class Unrest:
     def _unmake(self, name: str) -> None:
         """A person deletes a stack, if AWS lets them."""
         client = self.world.stage.person(place(name, self.up.found[name]))
-        with suppress(ClientError):
+        with suppress(ClientError, BotoCoreError):
             client.delete_stack(StackName=of(name).stack_name)
         self.silent = True
         self.pushed.discard(name)

@@ -22,9 +22,17 @@ BREAKAGES: dict[str, dict[str, Any]] = {
     "payload-is-truth": {
         "faults": ("mix webhooks up",),
         "seconds": 20,
-        "habits": ("new", "push", "burst"),
+        "habits": ("new", "burst"),
+        "patience": 60,  # a push that comes after the next one waits for GitHub to catch up
     },
-    "unwarned": {"faults": ("mend",), "seconds": 24, "habits": ("new",), "pace": 1, "patience": 30},
+    "unwarned": {
+        "faults": ("mend",),
+        "seconds": 24,
+        "habits": ("new",),
+        "repositories": 12,
+        "pace": 0.6,
+        "patience": 30,
+    },
     "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",), "repositories": 2},
 }
 
