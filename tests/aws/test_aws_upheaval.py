@@ -100,8 +100,9 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
 
 
 def told_to_people(record: Any) -> bool:
-    """The same where a stack that was to be replaced became another's while its worker was lost."""
-    if record and record.outcome == Outcome.FAILED and re.search("is left: it does not bear", record.reason):
+    """The same where a stack that was to be replaced, or made, became another's while its worker was lost."""
+    theirs = "is left: it does not bear|^its stack could not be created: as it is$"
+    if record and record.outcome == Outcome.FAILED and re.search(theirs, record.reason):
         return True
     return told_to_people_usually(record)
 

@@ -23,14 +23,15 @@ BREAKAGES: dict[str, dict[str, Any]] = {
         "faults": ("mix webhooks up",),
         "seconds": 20,
         "habits": ("new", "burst"),
+        "pace": 0.3,
         "patience": 60,  # a push that comes after the next one waits for GitHub to catch up
     },
     "unwarned": {
         "faults": ("mend",),
-        "seconds": 24,
+        "seconds": 40,  # what is made in the first half ends in it
         "habits": ("new",),
         "repositories": 12,
-        "pace": 0.6,
+        "pace": 1,
         "patience": 30,
     },
     "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",), "repositories": 2},
