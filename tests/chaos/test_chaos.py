@@ -32,7 +32,6 @@ BREAKAGES: dict[str, dict[str, Any]] = {
         "habits": ("new",),
         "repositories": 12,
         "pace": 1,
-        "patience": 30,
     },
     "no-supersede": {"faults": ("mix webhooks up",), "seconds": 20, "habits": ("tag",), "repositories": 2},
 }
@@ -85,7 +84,7 @@ def test_every_deliberate_breakage_is_seen(tmp_path: Path) -> None:
 def _seen(directory: Path, breakage: str) -> list[str]:
     """The promises that a broken product breaks, within at most five histories: it has to be hit by a fault."""
     for seed in range(3, 8):
-        how = {"seed": seed, "repositories": 5, "pace": 0.4, "patience": 12, "breakage": breakage}
+        how = {"seed": seed, "repositories": 5, "pace": 0.4, "patience": 30, "breakage": breakage}
         report = Chaos(Plan(**{**how, **BREAKAGES[breakage]}), directory / f"{breakage}-{seed}").run()
         promises = [each.promise for each in report.violations]
         if promises and PROMISES.get(breakage, promises[0]) in promises:
