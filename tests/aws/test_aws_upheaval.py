@@ -113,9 +113,10 @@ def ended(
     record = world.lanes.environment(environment)
     name = f"refs/heads/{world.default}" if environment.kind is Kind.STAGING else str(environment.branch)
     start = up.found[name if environment.kind is Kind.DEVELOPMENT else MAIN]
+    skips = bool(sha) and "[skip ci]" in world.host._repos[HELLO.key].messages[sha]
     if told_to_people(record):
         assert record
-        if name in unrest.pushed:
+        if name in unrest.pushed and not skips:
             assert record.reason != "as it was"
         protected = start.protected and "termination protection" in record.reason
         stays = sha or protected or environment.kind is Kind.STAGING
@@ -130,7 +131,7 @@ def ended(
     if environment.kind is Kind.STAGING and record and record.state == "deleted" == record.outcome:
         assert name not in unrest.pushed
         return
-    if "[skip ci]" in world.host._repos[HELLO.key].messages[sha]:
+    if skips:
         return
     if name not in unrest.pushed and environment == of(name) and told_before(world, environment, start):
         return
