@@ -238,7 +238,8 @@ class Teardown:
         cloud = self._cloud(run, stack.arn)
         decision = decide(Desired(exists=False), Observed(stack, deletions=run.work.deletions))
         if decision.step is Step.FAIL:
-            return str(cloud.failure(stack.arn) or decision.reason)
+            # what failed in it before is not why a protected one stays
+            return str((None if stack.protected else cloud.failure(stack.arn)) or decision.reason)
         if decision.step is not Step.DELETE:
             return ""
         wish = Preferences.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))

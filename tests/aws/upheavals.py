@@ -278,33 +278,12 @@ class Unrest:
 
     def _leave(self, left: Left) -> None:
         world, environment = self.world, of(left.name)
-        live = self.up.found[left.name].live
-        cause = Cause({"renamed": "teardown", "chosen": "redeploy"}.get(left.cause, left.cause))
-        number = live or left.number
-        delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
-        is_tag = Ref.parse(left.name).is_tag
-        fields: dict[str, Any] = {"cause": cause, "ref": self.begun.ref(left.name, number)}
-        if cause == Cause.PUSH:
-            fields |= {"before": ZERO_SHA, "after": commit(left.name, number), "default_branch": "main"}
-            fields |= {"pushed_at": world.stage.clock.now - 5}
-        if cause == Cause.DELETION:
-            fields |= {"before": commit(left.name, number), "after": ZERO_SHA, "default_branch": "main"}
-        if cause in {Cause.TEARDOWN, Cause.AGE} and environment.branch is None:
+        if left.cause in {"renamed", "age"} and environment.branch is None:
             return  # nobody asks for that, but of development
-        if cause == Cause.TEARDOWN:
-            fields |= {"word": "renamed"}
-        if cause == Cause.EVENT:
-            fields |= {"task": Task.NOTIFY}
-        elif cause not in {Cause.DELETION, Cause.TEARDOWN, Cause.AGE} and left.step:
-            fields |= {"sha": commit(left.name, left.number), **_STEPS[left.step]}
-            fields["ref"] = self.begun.ref(left.name, left.number)
-        elif cause != Cause.AGE and left.step and environment.branch:
-            fields |= {"task": Task.DELETE}
-        if cause == Cause.REDEPLOY and is_tag:
-            fields["ref"] = self.begun.ref(left.name, max(live, 1))
-        if left.cause == "chosen":
-            fields |= {"sha": commit(left.name, left.number), "chosen": True}
-        if is_tag and cause in {Cause.PUSH, Cause.REDEPLOY}:
+        fields = self._asked_for(left)
+        cause = fields["cause"]
+        delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
+        if Ref.parse(left.name).is_tag and cause in {Cause.PUSH, Cause.REDEPLOY}:
             self.asked |= {fields.get("sha", ""), commit(V1, int(fields["ref"].removeprefix("refs/tags/v")))}
         work = Work(environment=environment.key, turned=True, **fields)
         accepted = world.lanes.accept(HELLO, work, delivery)
@@ -323,6 +302,33 @@ class Unrest:
                     taken.to_json(), "TransientError",
                 )  # fmt: skip
                 world.lanes.finish(HELLO, token, Dead(letter))
+
+    def _asked_for(self, left: Left) -> dict[str, Any]:
+        """The fields of the work that was left."""
+        live = self.up.found[left.name].live
+        number = live or left.number
+        cause = Cause({"renamed": "teardown", "chosen": "redeploy"}.get(left.cause, left.cause))
+        ref, decided = self.begun.ref(left.name, number), commit(left.name, left.number)
+        fields: dict[str, Any] = {"cause": cause, "ref": ref}
+        match cause:
+            case Cause.PUSH:
+                fields |= {"before": ZERO_SHA, "after": commit(left.name, number), "default_branch": "main"}
+                fields |= {"pushed_at": self.world.stage.clock.now - 5}
+            case Cause.DELETION:
+                fields |= {"before": commit(left.name, number), "after": ZERO_SHA, "default_branch": "main"}
+            case Cause.TEARDOWN:
+                fields |= {"word": "renamed"}
+            case Cause.EVENT:
+                fields |= {"task": Task.NOTIFY}
+        if left.step and cause in {Cause.PUSH, Cause.REDEPLOY, Cause.RESYNC}:
+            fields |= {"sha": decided, "ref": self.begun.ref(left.name, left.number), **_STEPS[left.step]}
+        elif left.step and cause in {Cause.DELETION, Cause.TEARDOWN} and of(left.name).branch:
+            fields |= {"task": Task.DELETE}
+        if cause == Cause.REDEPLOY and Ref.parse(left.name).is_tag:
+            fields["ref"] = self.begun.ref(left.name, max(live, 1))
+        if left.cause == "chosen":
+            fields |= {"sha": decided, "chosen": True}
+        return fields
 
     # --- meanwhile ---
 

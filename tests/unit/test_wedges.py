@@ -157,3 +157,17 @@ def test_a_rollback_that_could_not_be_ordered_is_ordered_once_more(
     world.run()
     assert calls[0]
     assert world.outcome(delivery)[0] == "deployed"
+
+
+def test_what_somebody_protects_before_it_is_replaced_stays_and_that_is_why(world: World) -> None:
+    world.cloud.fail_next_create("the bucket's name is taken")
+    world.push(X, sha(1))
+    world.run()
+    delivery = world.push(X, sha(2), sha(1))
+    decided = world.sent.pop(0)
+    world.runner.carry_out(decided.task, decided.repository, decided.environment, decided.token)
+    world.cloud.protect(arn(world), on=True)
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert (outcome, "termination protection" in reason) == ("failed", True), reason
+    assert world.cloud.stack(ENV.stack_name).protected  # type: ignore[union-attr]
