@@ -15,7 +15,13 @@ RESTARTS = ("restart a worker", "restart the supervised worker", "restart the sc
 # what changes anything: whoever is given a lane too soon looks, and is at this while it is under way
 ORDERS = ("CreateStack", "UpdateStack", "StartPipelineExecution")
 BREAKAGES: dict[str, dict[str, Any]] = {
-    "fencing": {"faults": ("slow AWS", "stop a worker"), "slow": 0.8, "slow_calls": ORDERS, "seconds": 20},
+    "fencing": {
+        "faults": ("slow AWS", "stop a worker"),
+        "slow": 1,
+        "slow_calls": ORDERS,
+        "seconds": 20,
+        "repositories": 2,  # others wait for the lane that is given up
+    },
     "early-ack": {"faults": ("slow AWS", *KILLS), "slow": 0.4, "seconds": 12},
     "never-renewed": {"faults": ("slow AWS",), "slow": 0.8, "slow_calls": ORDERS, "seconds": 20},
     "seen-first": {"faults": ("mend",), "seconds": 8},
