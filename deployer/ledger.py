@@ -315,6 +315,7 @@ class RepositoryRecord(_Value):
         reason: the state in words for people, with what they may do.
         since: when the state began, in epoch seconds.
         name: what it is called now, if it is `renamed`.
+        over: of one that is `renamed` or `deleted`, whether its staging and production are gone: that is no warning.
         default_branch, private: as last seen.
         checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
         missed: what the last look that found any did: `at`, and how many were `redelivered`, `superseded` or `left`.
@@ -327,6 +328,7 @@ class RepositoryRecord(_Value):
     reason: str = ""
     since: float = 0
     name: str = ""
+    over: bool = False
     default_branch: str = ""
     private: bool = True
     checked_at: float = 0

@@ -17,7 +17,7 @@ from deployer.ledger import RESYNCED, Cause, Outcome, RepositoryRecord, Work
 from deployer.ports import LISTING_PATIENCE, Done, Inventory, Lanes, Snooze, Verdict
 from deployer.refs import Ref
 from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
-from deployer.resync import Planned
+from deployer.resync import Planned, is_over
 from deployer.resyncing import Resyncer
 from deployer.stacks import Phase
 
@@ -76,7 +76,7 @@ class Lifecycle:
             case "renamed":
                 return self._moved(repository, work, known)
             case "deleted":
-                return self._take_down(repository, work, known.state, known.reason)
+                return self._take_down(repository, work, known)
             case "replaced":
                 return Done(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
@@ -166,15 +166,32 @@ class Lifecycle:
             )
         if self._lanes.repository(now) is None:
             self._intake.resync(now)
-        return self._take_down(repository, work, known.state, known.reason)
+        return self._take_down(repository, work, known)
 
-    def _take_down(self, repository: Repository, work: Work, state: str, reason: str) -> Done:
+    def _take_down(self, repository: Repository, work: Work, known: RepositoryRecord) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
         found = self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE)
+        reason = self._repositories.note_over(known, over=not self._is_kept(repository, work)).reason
         for environment in found:
-            wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=state)
+            wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=known.state)
             self._lanes.accept(repository, wish)
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
+
+    def _is_kept(self, repository: Repository, work: Work) -> bool:
+        """Whether staging or production stands, which only people delete."""
+        for kind in (Kind.STAGING, Kind.PRODUCTION):
+            environment = Environment(repository, kind)
+            record = self._lanes.environment(environment)
+            if record and not is_over(record):
+                return True
+            listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, kind)
+            stands = any(
+                each.phase is not Phase.GONE and environment.owns(each.tags) for each in listed.stacks
+            )
+            # the listing may be older than its end
+            if stands and not (record and record.updated_at > listed.began):
+                return True
+        return False
 
     def _take_up(self, repository: Repository, work: Work) -> None:
         """Queue a teardown again whose place the refused work may have taken: no resync looks there any more."""

@@ -13,7 +13,7 @@ from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, QuotaError
 from deployer.executions import Executions, note_drift
-from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
@@ -21,7 +21,7 @@ from deployer.preferences import read_preferences
 from deployer.production import Production
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
-from deployer.repositories import Repositories
+from deployer.repositories import DELETED, RENAMED, Repositories
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
@@ -141,7 +141,15 @@ class Reconciler:
             record = self._reporter.settle(environment, verdict.record, verdict.reason)
             record = self._reporter.correct(environment, record, self._options.ttl)
             verdict = replace(verdict, record=record)
+            if environment.kind is not Kind.DEVELOPMENT and verdict.outcome == Outcome.DELETED:
+                self._look_for_more(repository)
         return verdict
+
+    def _look_for_more(self, repository: Repository) -> None:
+        """Let a resync see whether that was the last of a name that is gone: none may be on the schedule."""
+        if self._repositories.known(repository).state in {RENAMED, DELETED}:
+            wish = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, turned=True)
+            self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
 
     @staticmethod
     def _outdated(run: Run) -> Verdict | None:

@@ -60,6 +60,14 @@ class Repositories:
                 _log.warning("%s", known.reason)
         return known, facts
 
+    def note_over(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
+        """Remember whether people have nothing to delete any more of a name that is gone; what is known of it then."""
+        if over == known.over:
+            return known
+        noted = _told(known.but(over=over))
+        self._lanes.remember(noted)
+        return noted
+
 
 def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
     """What is known of a repository after a look at it, or None where nothing can be said.
@@ -77,23 +85,23 @@ def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -
         state = word or (known.state if known.state in OUT_OF_REACH else "")
         if not state:
             return None
-        return _state(known, state, _REASONS[state].format(name=name), now)
+        return _state(known, state, now)
     seen = known.but(
         id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
     )
     if seen.id != facts.id:
-        return _state(known, REPLACED, _REASONS[REPLACED].format(name=name), now)
+        return _state(known, REPLACED, now)
     if facts.full_name.lower() != name.lower():
-        reason = _REASONS[RENAMED].format(name=name, now=facts.full_name)
-        return _state(seen.but(name=facts.full_name), RENAMED, reason, now)
+        return _state(seen.but(name=facts.full_name), RENAMED, now)
     if facts.archived:
-        return _state(seen, ARCHIVED, _REASONS[ARCHIVED].format(name=name), now)
+        return _state(seen, ARCHIVED, now)
     if known.id and known.private and not facts.private:
         _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
-    return _state(seen, "", "", now)
+    return _state(seen, "", now)
 
 
 _REASONS = {
+    "": "",
     ARCHIVED: "{name} is archived: nothing new runs; its environments stay until they are deleted",
     RENAMED: (
         "{name} is {now} now, which has environments of its own; staging and production of the former name stay until "
@@ -111,5 +119,18 @@ _REASONS = {
 }
 
 
-def _state(known: RepositoryRecord, state: str, reason: str, now: float) -> RepositoryRecord:
-    return known.but(state=state, reason=reason, since=known.since if known.state == state else now)
+_OVER = {
+    RENAMED: "{name} is {now} now, which has environments of its own; nothing of the former name is left to people",
+    DELETED: "{name} was deleted on GitHub; nothing of it is left to people",
+}
+
+
+def _state(known: RepositoryRecord, state: str, now: float) -> RepositoryRecord:
+    if state == known.state:
+        return _told(known)
+    return _told(known.but(state=state, since=now, over=False))
+
+
+def _told(known: RepositoryRecord) -> RepositoryRecord:
+    words = (_OVER if known.over else _REASONS)[known.state]
+    return known.but(reason=words.format(name=known.repository, now=known.name))

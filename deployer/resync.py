@@ -131,14 +131,15 @@ def bygone(known: Known, now: float) -> list[EnvironmentRecord]:
     for record in known.records:
         environment = Environment.from_key(known.repository, record.environment)
         branch, until = environment.branch, record.updated_at + _REMEMBERED_SECONDS
-        if branch is None or not _is_over(record) or until > min(now, known.listed_at):
+        if branch is None or not is_over(record) or until > min(now, known.listed_at):
             continue
         if branch not in known.refs and branch.name not in tagged and not record.receipt.get("retained"):
             found.append(record)
     return found
 
 
-def _is_over(record: EnvironmentRecord) -> bool:
+def is_over(record: EnvironmentRecord) -> bool:
+    """Whether nothing stands of an environment, as far as the ledger knows."""
     return record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)
 
 
@@ -189,7 +190,7 @@ def orphans(known: Known) -> list[Orphan]:
             found[environment.key] = Orphan(environment, (stack,), twice, mine=False)
     for record in records.values():
         environment = Environment.from_key(known.repository, record.environment)
-        if environment.branch is None or _is_over(record) or environment.key in found:
+        if environment.branch is None or is_over(record) or environment.key in found:
             continue
         if reason := _without_ref(known, environment, environment.branch):
             note(environment, reason)

@@ -406,7 +406,7 @@ def repository_warnings(records: Iterable[RepositoryRecord]) -> list[str]:
     """
     listed = list(records)
     told = []
-    if odd := [each for each in listed if each.state]:
+    if odd := [each for each in listed if each.state and not each.over]:
         names = ", ".join(f"{each.repository} {each.state}" for each in odd[:_NAMED])
         more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
         told.append(f"{_number(len(odd), 'repository is', 'repositories are')} not as usual: {names}{more}")

@@ -195,7 +195,7 @@ def _events(deployer: "Deployer") -> Iterator[Check]:
 def _repositories(deployer: "Deployer") -> Iterator[Check]:
     app = deployer.lanes.repository(APP)
     for record in [*deployer.lanes.repository_records(), *([app] if app else [])]:
-        if record.reason:
+        if record.reason and not record.over:
             remedy = "see: deployer repositories list"
             yield Check(f"repository {record.repository}", WARN, f"{record.state}: {record.reason}", remedy)
         of = "the GitHub App" if record.repository == APP.full_name else record.repository

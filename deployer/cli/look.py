@@ -62,7 +62,7 @@ def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
         for known in deployer.lanes.repository_records()
         if not repository or known.repository.lower() == repository.key
     ]
-    reasons = [known.reason for known in whole if known.reason]
+    reasons = [known.reason for known in whole if known.reason and not known.over]
     for told in reasons if len(reasons) <= _REASONS_SHOWN else shapes.repository_warnings(whole):
         output.note(told)
     if len(reasons) > _REASONS_SHOWN:

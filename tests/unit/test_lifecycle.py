@@ -13,6 +13,7 @@ from deployer.ledger import Cause, RepositoryRecord, Work
 from deployer.ports import Facts
 from deployer.refs import ZERO_SHA, Ref
 from deployer.repositories import judge
+from deployer.shapes import repository_warnings
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"
@@ -279,6 +280,30 @@ def test_deleted_its_development_goes(world: World) -> None:
 
     assert world.standing(HELLO) == {STAGING, PRODUCTION}
     assert world.known(HELLO).state == "deleted"
+
+
+@pytest.mark.parametrize("state", ["deleted", "renamed"])
+def test_what_is_left_to_people_is_told_until_they_have_deleted_it(world: World, state: str) -> None:
+    if state == "deleted":
+        world.host.delete(HELLO)
+        world.tell("repository deleted", HELLO, word="deleted")
+    else:
+        world.host.rename(HELLO, SHOP)
+        world.tell("repository renamed", SHOP, HELLO)
+    for environment_ in (STAGING, PRODUCTION):
+        assert "deployer delete --environment" in world.known(HELLO).reason
+        assert f"acme/hello {state}" in repository_warnings(world.lanes.repository_records())[0]
+        world.deployer.intake.request_environment(environment_, cause=Cause.TEARDOWN, yes_really=True)
+        world.run()
+    assert (world.standing(HELLO), world.known(HELLO).state) == (set(), state)
+    assert "nothing of" in world.known(HELLO).reason
+    assert repository_warnings(world.lanes.repository_records()) == []
+    world.resync(HELLO)
+    assert "nothing of" in world.known(HELLO).reason
+    if state == "renamed":
+        world.host.rename(SHOP, HELLO)
+        world.tell("repository renamed", HELLO, SHOP)
+        assert (world.known(HELLO).state, world.known(HELLO).over) == ("", False)
 
 
 def test_a_repository_that_cannot_be_seen_loses_nothing(world: World) -> None:
