@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deployer.age import ASLEEP, FOREVER, asleep_until, expires_at, ttl_text, used_at, whose_ttl
-from deployer.environments import Environment, Repository
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PayloadError
 from deployer.ledger import (
     Activity,
@@ -15,10 +15,12 @@ from deployer.ledger import (
     DeadLetter,
     DeliveryRecord,
     EnvironmentRecord,
+    Outcome,
     RepositoryRecord,
     Work,
 )
 from deployer.ports import Lane, Lanes
+from deployer.refs import Ref
 from deployer.times import date
 
 Json = dict[str, Any]
@@ -94,6 +96,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         "asleep_until": iso(asleep_until(record, now) or 0),
         "region": record.region or None,
         "drift": record.drift or None,
+        "held": held_words(record) or None,
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
         "updated_at": iso(record.updated_at),
@@ -157,6 +160,18 @@ def drift_words(record: EnvironmentRecord) -> str:
         return ""
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     return f"{record.drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
+
+
+def held_words(record: EnvironmentRecord) -> str:
+    """Why it is not at its branch's head, or production at no newer tag, where a resync is to leave it so."""
+    if not (record.held_at and record.commit) or record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+        return ""
+    ref = Ref.parse(record.ref).short if record.ref else "its ref"
+    if record.environment == Kind.PRODUCTION:
+        return f"a person chose {ref} at {record.commit[:12]}; the next tag that is pushed ends that"
+    if record.held_at == record.commit:
+        return ""
+    return f"stays at {record.commit[:12]} though {ref} is at {record.held_at[:12]}; the next push ends that"
 
 
 def orphan_words(since: float, grace: float) -> str:

@@ -114,6 +114,9 @@ _SCHEMAS: Json = {
             "What its last deployment or teardown cost, failed attempts too.",
         ),
         drift=_told(_TEXT_OR_NULL, "What someone else changed in its stack since deployer applied it."),
+        held=_told(
+            _TEXT_OR_NULL, "Why a resync leaves it at another commit than its ref's, or at an older tag."
+        ),
         used_at=_told(_TIME, "When it was last pushed to, deployed again or kept."),
         warned_at=_told(_TIME, "When people were warned of its end; null if it was used since."),
         expires_at=_told(_TIME, "When it is taken down if nobody uses it; null for never."),

@@ -29,6 +29,7 @@ from deployer.shapes import (
     deliveries_words,
     drift_words,
     environment_id,
+    held_words,
     iso,
     orphan_words,
     place,
@@ -270,6 +271,11 @@ def ago(seconds: float) -> str:
     """How long ago epoch seconds are, in words."""
     passed = age(seconds)
     return f"{span(passed)} ago" if passed >= 2 else "just now"
+
+
+@blueprint.app_template_filter()
+def held(record: EnvironmentRecord) -> str:
+    return held_words(record)
 
 
 @blueprint.app_template_filter()

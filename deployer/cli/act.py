@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,10 +20,11 @@ from deployer.cli.common import (
     wired,
 )
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, NotFoundError, PermanentError
+from deployer.errors import DeployerError, NotFoundError, PermanentError, TransientError
 from deployer.intake import delete_command, record_of
 from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
 from deployer.refs import Ref
+from deployer.template import FOLDER
 from deployer.times import NEVER
 
 if TYPE_CHECKING:
@@ -178,6 +180,9 @@ def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) 
     except NotFoundError:
         environment = unknown_environment(deployer, repository, ref)
         _insist_on_ref(deployer, environment, named)
+    if sha:
+        with suppress(TransientError):  # while GitHub is away, its task finds out
+            deployer.host.files(repository, sha, FOLDER)
     accepted = deployer.intake.request_environment(
         environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )

@@ -89,7 +89,11 @@ def _status_table(
 
 
 def _status_row(record: EnvironmentRecord, *, orphan: bool) -> list[str]:
-    marks = [mark for mark, there in (("drift", record.drift), ("orphan", orphan)) if there]
+    marks = [
+        mark
+        for mark, there in (("drift", record.drift), ("held", shapes.held_words(record)), ("orphan", orphan))
+        if there
+    ]
     return [
         record.repository,
         short(Repository.parse(record.repository), record.environment),
@@ -185,6 +189,7 @@ def _tell_record(
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.region,
+            "held": shapes.held_words(record),
             "drift": shapes.drift_words(record),
             "orphan": shapes.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.execution,

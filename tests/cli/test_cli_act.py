@@ -190,6 +190,14 @@ def test_redeploy_of_the_unknown(world: World, ref: str, reason: str) -> None:
     assert world.queue.sent == []
 
 
+def test_redeploy_of_a_commit_that_is_not_there(world: World) -> None:
+    world.push("refs/heads/feature/x", A)
+    world.host.fail_next(PermanentError(f"acme/api has no commit {B}"), method="files")
+    result = world.run("redeploy", "acme/api", "feature/x", "--sha", B)
+    assert (result.exit_code, result.stderr) == (1, f"deployer: acme/api has no commit {B}\n")
+    assert not any(lane.waiting and lane.waiting[0].sha == B for lane in world.lanes.lanes())
+
+
 @pytest.mark.parametrize("ref", ["staging", "main", "refs/tags/v1"])
 def test_redeploy_in_a_repository_that_is_not_there(world: World, ref: str) -> None:
     result = world.run("redeploy", "acme/mistyped", ref)

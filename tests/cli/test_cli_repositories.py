@@ -118,6 +118,8 @@ def test_what_is_not_as_usual_is_shown(world: World) -> None:
     status = world.run("status", "acme/api").stdout
     assert re.search(r"feature/ü#1 +deployed \(drift\) ", status)
     assert re.search(r"a-branch-that-is-gone\S+ +deployed \(orphan\) ", status)
+    assert re.search(r"held-back +deployed \(held\) ", status)
+    assert "though held-back is at cccccccccccc" in world.run("why", "acme/api", "held-back").stdout
     why = world.run("why", "acme/api", "feature/ü#1").stdout
     assert "did not order; undo it: deployer redeploy acme/API 'feature/ü#1'" in why
     idle = world.run("why", "acme/api", "idle-for-long").stdout

@@ -97,13 +97,15 @@ def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
     """Fill the lanes with what is not as usual: repositories' states, missed deliveries, drift, age, orphans.
 
     Returns:
-        ids of environments: `drifted`, `warned`, `kept`, `asleep`, `halfway` (its teardown is under way), `orphan`.
+        ids of environments: `drifted`, `warned`, `held`, `kept`, `asleep`, `halfway` (its teardown is under way),
+        `orphan`.
     """
     now, hour, day = time.time(), 3600, 86_400
     odd = Repository.parse(repository)
     known = {
         "drifted": ("feature/ü#1", {"drift": _DRIFT}),
         "warned": ("idle-for-long", {"ttl": "3d", "used_at": now - 2.5 * day, "warned_at": now - hour}),
+        "held": ("held-back", {"held_at": "c" * 40}),
         "kept": ("kept", {"ttl": "3d", "used_at": now - 9 * day}),
         "asleep": ("asleep", {"state": "asleep", "aged": "night", "sleep": "Mon 00:00-Mon 00:00 UTC"}),
         "halfway": ("half-deleted", {"state": "deleting", "receipt": {**RECEIPT, "outcome": ""}}),

@@ -196,6 +196,7 @@ def test_an_environment_in_full(site: Site) -> None:
         "asleep_until": None,
         "region": "eu-west-1",
         "drift": None,
+        "held": None,
         "stack_arn": "arn:x",
         "generation": 2,
         "url": f"https://deployer.example/environments/{identity}",

@@ -195,6 +195,7 @@ def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
         "acme/was-renamed renamed",
         "deployed drift",
         "deployed orphan",
+        "deployed held",
         "kept for 14 d, expires in 14 d",
         "expires in",
     ):
@@ -217,6 +218,7 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
         ("warned", r"ends [-0-9: ]+ UTC if unused; warned of on [-0-9: ]+ UTC"),
         ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
         ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
+        ("held", "Heldstays at [0-9a-f]{12} though held-back is at c{12}; the next push ends that"),
         ("halfway", "Receipt of the teardown under way 3 removed so far, 1 retained"),
         ("orphan", r"Orphanits branch is gone since [-0-9: ]+ UTC; it is deleted in 40 min"),
     ):
