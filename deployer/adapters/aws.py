@@ -385,8 +385,8 @@ class AwsCloud:
             definition = self._just_read(pipeline) or self._definition(pipeline)
             if definition is None:
                 raise PermanentError(
-                    f"the stack has no pipeline named {pipeline}: in the template the pipeline's Name must be"
-                    " the parameter PipelineName or AWS::StackName"
+                    f"there is no pipeline {pipeline} though its stack stands: somebody deleted it, or the template"
+                    " names it otherwise than by the parameter PipelineName; deployer delete and a push make it anew"
                 )
             source = pipelines.source_action(definition)
             if source is None:
