@@ -229,6 +229,7 @@ class EnvironmentRecord(_Value):
         held_at: the ref's head when another commit was deployed, because a person said so or the head asks to be
             skipped; or when it was taken down because of its age. A resync leaves it so until the head moves. Of
             production also where a person chose the tag.
+        changed_at: since when its state, outcome, commit and execution are what they are (epoch seconds).
         asked_tags: the tags that production was asked for, the last hundred: none of them was missed.
         used_at: when it was last pushed to or deployed again, in epoch seconds.
         kept_at, kept_until: when a person last asked to keep it, and at least until when (epoch seconds). The ledger
@@ -285,6 +286,7 @@ class EnvironmentRecord(_Value):
     applied: dict[str, Any] = field(default_factory=dict)
     drift: str = ""
     asked_tags: list[str] = field(default_factory=list)
+    changed_at: float = 0
     updated_at: float = 0
 
     def but(self, **changes: Any) -> "EnvironmentRecord":

@@ -188,7 +188,8 @@ class Reconciler:
             # a push that died before GitHub was read is told where its webhook said that it is
             named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
             record = self._reporter.prepare(environment, record, named or record.commit, "error", text)
-            record = record.but(state="failed", outcome=str(Outcome.DEAD_LETTERED), reason=reason)
+            ended = {"outcome": str(Outcome.DEAD_LETTERED), "reason": reason, "changed_at": self._clock()}
+            record = record.but(state="failed", **ended)
         return record
 
     def _record(self, environment: Environment) -> EnvironmentRecord:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from deployer.drift import drift
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.ledger import EnvironmentRecord, Outcome
-from deployer.refs import Ref
+from deployer.refs import Ref, skip_reason
 from deployer.stacks import Phase, Stack
 
 ACTIONS = ("provision", "update", "trigger", "check", "delete")
@@ -233,7 +233,7 @@ def _branch(
             return None  # what the listing shows of it may be older than its end; or there is nothing to go back to
         return _settled(environment, ref, record, stack)
     if stack is None:
-        if record and record.commit == live and _was_deleted(environment, record):
+        if (record and record.commit == live and _was_deleted(environment, record)) or skip_reason(ref, ""):
             return None
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
     if stack.phase in _MENDS:

@@ -10,6 +10,7 @@ from deployer.ports import Again, Cloud, Done, Snooze, Verdict
 
 _LONGEST_POLL = 15  # times the first one
 _HEARD_POLL = 10  # the same where events come in: one that is lost costs so much time
+_NEWS = ("state", "outcome", "commit", "execution")
 _ENDS = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
 
 
@@ -53,7 +54,12 @@ class Run:
 
     def note(self, state: str, **changes: object) -> None:
         """Change the record's state, for people."""
-        self.record = self.record.but(state=state, **changes)
+        self._keep(self.record.but(state=state, **changes))
+
+    def _keep(self, record: EnvironmentRecord) -> None:
+        """Keep a changed record, and since when it is so if that is more than a look that found nothing new."""
+        news = any(getattr(record, name) != getattr(self.record, name) for name in _NEWS)
+        self.record = record.but(changed_at=self.now) if news else record
 
     def token(self, step: str) -> str:
         """An idempotency token: of (environment, commit, generation, step), and of the goal that asks for it."""
@@ -94,7 +100,7 @@ class Run:
             state = _ENDS.get(outcome, self.record.state)
             if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
                 state = "skipped"
-            self.record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
+            self._keep(self.record.but(outcome=str(outcome), reason=reason, state=state, **changes))
         return Done(str(outcome), reason, self.record)
 
 

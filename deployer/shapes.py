@@ -99,6 +99,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         "held": held_words(record) or None,
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
+        "changed_at": iso(changed_at(record)),
         "updated_at": iso(record.updated_at),
         "url": page_url(record, base_url),
     }
@@ -152,6 +153,11 @@ def age_sentence(record: EnvironmentRecord, ttl: str) -> str:
     if record.sleep and record.state not in _GONE:
         words.append(f"sleeps at {record.sleep}")
     return "; ".join(words)
+
+
+def changed_at(record: EnvironmentRecord) -> float:
+    """Since when its state and outcome are what they are (epoch seconds); looks that found nothing new do not count."""
+    return record.changed_at or record.updated_at
 
 
 def drift_words(record: EnvironmentRecord) -> str:

@@ -125,7 +125,8 @@ _SCHEMAS: Json = {
         region=_told(_TEXT_OR_NULL, "The AWS region of its stack, once it was chosen."),
         stack_arn=_TEXT_OR_NULL,
         generation=_told(_WHOLE, "How often it was torn down."),
-        updated_at=_TIME,
+        changed_at=_told(_TIME, "Since when its state and outcome are what they are."),
+        updated_at=_told(_TIME, "When deployer last looked at it or changed it."),
         url=_told(_TEXT, "Its page on the dashboard."),
     ),
     "Failure": _object(

@@ -26,6 +26,7 @@ from deployer.shapes import (
     age_sentence,
     age_words,
     calls_words,
+    changed_at,
     deliveries_words,
     drift_words,
     environment_id,
@@ -274,7 +275,14 @@ def ago(seconds: float) -> str:
 
 
 @blueprint.app_template_filter()
+def since(record: EnvironmentRecord) -> float:
+    """Since when its state and outcome are what they are."""
+    return changed_at(record)
+
+
+@blueprint.app_template_filter()
 def held(record: EnvironmentRecord) -> str:
+    """Why it stays at another commit than its ref's, or nothing."""
     return held_words(record)
 
 

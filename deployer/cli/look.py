@@ -101,7 +101,7 @@ def _status_row(record: EnvironmentRecord, *, orphan: bool) -> list[str]:
         record.commit[:8],
         output.compact(record.stages),
         record.outcome,
-        output.ago(record.updated_at),
+        output.ago(shapes.changed_at(record)),
     ]
 
 
@@ -178,7 +178,7 @@ def _tell_record(
     since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.heading(f"{record.repository} {environment.name} ({environment.kind})")
-    when = output.ago(record.updated_at)
+    when = output.ago(shapes.changed_at(record))
     ahead, dates = shapes.age_words(record, config.ttl), shapes.age_sentence(record, config.ttl)
     output.facts(
         {

@@ -295,3 +295,28 @@ def test_what_is_held_and_has_nothing_to_go_back_to_is_left_alone() -> None:
     world.run()
     world.lanes_note(x, commit="", outcome="deployed", state="deployed")
     assert world.deployer.resyncer.plan(HELLO) == []
+
+
+def test_a_branch_that_its_name_keeps_from_being_built_is_not_planned() -> None:
+    world = World()
+    world.push("refs/heads/main", sha(1))
+    world.host.push(HELLO, "refs/heads/x-NOBUILD", sha(2), files={"pipeline.yml": TEMPLATE})
+    world.run()
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
+def test_a_look_that_finds_nothing_new_does_not_change_since_when_it_is_so() -> None:
+    world = World()
+    x = environment("refs/heads/x")
+    world.push("refs/heads/x", sha(1))
+    world.run()
+    since = world.record(x).changed_at
+    assert since > 0
+    world.cloud.tamper(x.stack_name, Greeting="by hand")
+    resync(world)
+    world.push("refs/heads/x", sha(2), sha(1), message="A word [skip ci]")
+    world.run()
+    assert (world.record(x).drift != "", world.record(x).changed_at) == (True, since)
+    world.redeploy(x)
+    world.run()
+    assert world.record(x).changed_at > since

@@ -161,7 +161,7 @@ def test_an_environment_in_full(site: Site) -> None:
     answer = site.api("GET", f"/environments/{identity}")
     assert answer.status_code == 200
     found = answer.json
-    for name in ("updated_at", "used_at"):
+    for name in ("changed_at", "updated_at", "used_at"):
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]{12}Z", found.pop(name))
     assert found == {
         "id": identity,
