@@ -51,9 +51,11 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
         else:
             world.lanes.discard(letter.id)
     world.run()
-    # a step that waits already was decided before, and a tag's push may deploy nothing: the resync leaves alone what
-    # has work, and the next one sees what came of it
-    begun = any(each.step or each.name == V1 for each in up.left)
+    # a step that waits already was decided before, and a push may deploy nothing: the resync leaves alone what has
+    # work, and the next one sees what came of it
+    begun = any(each.step or each.name == V1 for each in up.left) or any(
+        each.what == "skips" for each in up.acts
+    )
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
         resync(world)
