@@ -16,6 +16,7 @@ _FAILURES = ("retain", "force", "stop")
 _T = TypeVar("_T")
 _MOST_PATTERNS, _LONGEST_PATTERN = 100, 255
 _MOST_HOURS = 10
+_MOST_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +134,23 @@ def read_preferences(files: Mapping[str, bytes]) -> Preferences:
         files: name to content of the files in `deploy/`.
 
     Raises:
-        UnreadableError: it is malformed; its text names file, line and what there is.
+        UnreadableError: it is malformed; its text names file, line and what there is. Of each key the first that is
+            wrong is told.
     """
     name = pick(files, _STEM)
     if name is None:
         return Preferences()
     document = read(name, files[name])
     changes: dict[str, Any] = {}
+    wrong: list[UnreadableError] = []
     for key, value in document.fields.items():
-        changes[key] = _one_of(document, _KEYS, key)(document, value, (key,))
+        try:
+            changes[key] = _one_of(document, _KEYS, key)(document, value, (key,))
+        except UnreadableError as error:
+            wrong.append(error)
+    if wrong:
+        wrong[0].others = wrong[1:_MOST_TOLD]
+        raise wrong[0]
     return Preferences(**changes)
 
 

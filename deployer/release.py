@@ -201,7 +201,8 @@ def _reading(findings: list[Finding], look: Callable[[], _T]) -> _T | None:
     try:
         return look()
     except UnreadableError as error:
-        findings.append(Finding("error", error.file, error.line, error.text))
+        every = (error, *error.others)
+        findings += [Finding("error", each.file, each.line, each.text) for each in every]
     return None
 
 

@@ -35,11 +35,15 @@ class UnreadableError(PermanentError):
         file: its path in the repository.
         line: where, counted from 1; None where that cannot be told.
         text: what is wrong.
+
+    Attributes:
+        others: what else is wrong in the same file.
     """
 
     def __init__(self, file: str, line: int | None, text: str) -> None:
         super().__init__(f"{at(file, line)}: {text}")
         self.file, self.line, self.text = file, line, text
+        self.others: list[UnreadableError] = []
 
 
 def at(file: str, line: int | None) -> str:

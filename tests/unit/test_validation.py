@@ -66,12 +66,14 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
             "Stage: {", "Size: {Type: Number}\n  Count: {Type: Number}\n  Stage: {"
         ),
         "pipeline.parameters.yml": "development:\n  Count: many\n  Cuont: 1\n",
-        "deployer.yml": "teardown:\n  on_failure: hope\n",
+        "deployer.yml": "teardown:\n  on_failure: hope\nbranchs: [x]\nttl: soon\n",
     }
     checked = check(files)
     assert checked.release is None
     assert [(each.file, each.line) for each in checked.findings] == [
         ("deploy/deployer.yml", 2),
+        ("deploy/deployer.yml", 3),
+        ("deploy/deployer.yml", 4),
         ("deploy/pipeline.yml", 5),
         ("deploy/pipeline.parameters.yml", 2),
         ("deploy/pipeline.parameters.yml", 3),
@@ -81,7 +83,7 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
     with pytest.raises(PermanentError) as caught:
         check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted()
     assert str(caught.value) == (
-        "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 3 more)"
+        "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 5 more)"
     )
 
 
