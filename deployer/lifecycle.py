@@ -182,14 +182,15 @@ class Lifecycle:
         for kind in (Kind.STAGING, Kind.PRODUCTION):
             environment = Environment(repository, kind)
             record = self._lanes.environment(environment)
-            if record and not is_over(record):
-                return True
             listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, kind)
-            stands = any(
-                each.phase is not Phase.GONE and environment.owns(each.tags) for each in listed.stacks
-            )
-            # the listing may be older than its end
-            if stands and not (record and record.updated_at > listed.began):
+            if record and (record.updated_at > listed.began or record.stack_arn):
+                # the listing may be older, or its region be named no longer
+                stands = not is_over(record)
+            else:
+                stands = any(
+                    each.phase is not Phase.GONE and environment.owns(each.tags) for each in listed.stacks
+                )
+            if stands:
                 return True
         return False
 

@@ -282,6 +282,16 @@ def test_deleted_its_development_goes(world: World) -> None:
     assert world.known(HELLO).state == "deleted"
 
 
+def test_a_staging_that_never_came_to_be_is_not_left_to_people() -> None:
+    world = World()
+    world.push(MAIN, sha(1), template="Resources: [")
+    world.run()
+    assert (world.record(STAGING).state, world.standing(HELLO)) == ("failed", set())
+    world.host.rename(HELLO, SHOP)
+    world.resync(HELLO)
+    assert (world.known(HELLO).state, world.known(HELLO).over) == ("renamed", True)
+
+
 @pytest.mark.parametrize("state", ["deleted", "renamed"])
 def test_what_is_left_to_people_is_told_until_they_have_deleted_it(world: World, state: str) -> None:
     if state == "deleted":
