@@ -59,9 +59,8 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
         resync(world)
-        unended = up.found[V1].known and up.found[V1].known.outcome not in {"deployed", "failed"}
-        if unended and unrest.tag:  # production comes to the end of its own tag before one that was missed
-            resync(world)
+        if any("no webhook told of it" in each.reason for each in world.deployer.resyncer.plan(HELLO)):
+            resync(world)  # production comes to the end of its own tag before one that was missed
     after = Look(world)
     assert not world.lanes.dead_letters(), world.lanes.dead_letters()
     assert after.foreign(environments) == before.foreign(environments)
