@@ -38,6 +38,11 @@ def ports(env: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
+def data_dir(env: Mapping[str, str]) -> Path:
+    """Where the sandbox keeps its data."""
+    return Path(env.get("DEPLOYER_DATA_DIR") or ".sandbox").resolve()
+
+
 def _check_speed(text: str) -> None:
     try:
         good = not text or 0 < float(text) < float("inf")
@@ -59,7 +64,7 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
     """
     numbers = ports({**dotenv, **env})
     _check_speed(env.get(_SPEED, ""))
-    data = Path(env.get("DEPLOYER_DATA_DIR") or ".sandbox").resolve()
+    data = data_dir(env)
     github, aws = f"http://{HOST}:{numbers[_GITHUB]}", f"http://{HOST}:{numbers[_AWS]}"
     defaults = {
         "DEPLOYER_API_TOKEN": SECRET,

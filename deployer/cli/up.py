@@ -9,11 +9,16 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
+import click
 from dotenv import dotenv_values
+from redis.exceptions import BusyLoadingError
 
+from deployer.adapters.redis_client import connect, unavailable
 from deployer.cli import sandboxed
+from deployer.cli.common import REDIS
 from deployer.cli.processes import scheduler_command, settings, web_command, worker_command
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config
 from deployer.embedded_redis import prepare
@@ -21,6 +26,7 @@ from deployer.errors import ConfigError
 from deployer.supervisor import Program, Supervisor
 
 _REDIS, _SIMULATORS, _PRODUCT = range(3)
+_CHOSEN = "# What you have set yourself, or what stands in its place:\n"
 _MARGIN = 5.0  # seconds on top of the time in which a process ends by itself
 
 
@@ -29,15 +35,20 @@ def run(*, sandbox: bool) -> int:
 
     Raises:
         ConfigError: a setting is missing or malformed, or a port or the data is in use.
+        UnavailableError: the Redis that is set does not answer.
     """
     made: dict[str, str] = {}
+    chosen: Mapping[str, str] = {}
     if sandbox:
         dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
-        made = sandboxed.settings(os.environ, dotenv)
+        chosen = _chosen(sandboxed.data_dir(os.environ))
+        made = sandboxed.settings(chosen, dotenv)
         sandboxed.apply(made)
     config = settings(*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)
     _check_ports(config, made)
     data = Path(config.data_dir)
+    if not (embedded := not _chosen(data).get("DEPLOYER_REDIS_URL")):
+        _check_redis(config)
     try:
         data.mkdir(parents=True, exist_ok=True)
         if not (ignore := data / ".gitignore").exists():
@@ -47,14 +58,14 @@ def run(*, sandbox: bool) -> int:
             f"DEPLOYER_DATA_DIR is {data}, which cannot be written ({error.strerror})"
         ) from error
     programs = []
-    if not os.environ.get("DEPLOYER_REDIS_URL"):
+    if embedded:
         redis = prepare(data / "redis", with_password=not sandbox)
         os.environ["DEPLOYER_REDIS_URL"] = made["DEPLOYER_REDIS_URL"] = redis.url
         config = replace(config, redis_url=redis.url)
         programs.append(
             Program("redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log)
         )
-    _write_env(data / "env", made)
+    _write_env(data / "env", made, chosen)
     if sandbox:
         programs += _simulators(config, made, data)
     programs += _product(config, made)
@@ -172,14 +183,36 @@ def _check_ports(config: Config, made: Mapping[str, str]) -> None:
                 raise ConfigError(text) from error
 
 
-def _write_env(path: Path, made: Mapping[str, str]) -> None:
-    """What another terminal needs to talk to these processes."""
+def _check_redis(config: Config) -> None:
+    """Say that a Redis that is not ours does not answer; what needs it would only never become ready."""
+    click.get_current_context().meta[REDIS] = config.shown()["DEPLOYER_REDIS_URL"]
+    with connect(config.redis_url) as client, unavailable(), suppress(BusyLoadingError):
+        client.ping()
+
+
+def _write_env(path: Path, made: Mapping[str, str], chosen: Mapping[str, str]) -> None:
+    """What another terminal needs to talk to these processes; what people chose stands last."""
     path.touch(mode=0o600, exist_ok=True)
     path.chmod(0o600)
-    lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(made.items())]
+    lines = {name: f"{name}={shlex.quote(value)}\n" for name, value in sorted(made.items())}
     path.write_text(
-        "# Written at every start. To use it: set -a; . " + shlex.quote(_shown(path)) + "\n" + "".join(lines)
+        f"# Written at every start. To use it: set -a; . {shlex.quote(_shown(path))}\n"
+        + "".join(line for name, line in lines.items() if not chosen.get(name))
+        + _CHOSEN
+        + "".join(line for name, line in lines.items() if chosen.get(name))
     )
+
+
+def _chosen(data: Path) -> dict[str, str]:
+    """This process's variables without those that a former start wrote down by itself, and people have sourced since.
+
+    They are nobody's wish: a Redis of ours, which has stopped since, would be taken for one of their own.
+    """
+    text = ""
+    with suppress(OSError):
+        text = (data / "env").read_text()
+    written = dotenv_values(stream=StringIO(text.partition(_CHOSEN)[0]), interpolate=False)
+    return {name: value for name, value in os.environ.items() if written.get(name) != value}
 
 
 def _program() -> str:

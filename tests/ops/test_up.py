@@ -117,6 +117,14 @@ def test_a_directory_that_cannot_be_made(refusal: Refusal, tmp_path: Path) -> No
     assert said == "deployer: DEPLOYER_DATA_DIR is file/data, which cannot be written (Not a directory)\n"
 
 
+def test_a_redis_that_is_set_and_away(refusal: Refusal) -> None:
+    port = free_port()
+    assert refusal("--sandbox", DEPLOYER_REDIS_URL=f"redis://:secret@127.0.0.1:{port}/0") == (
+        "deployer: Redis does not answer (ConnectionError);"
+        f" see that Redis runs at 127.0.0.1:{port}, or correct DEPLOYER_REDIS_URL\n"
+    )
+
+
 def family(process: Process) -> dict[str, int]:
     """The processes of an installation by their program, those that programs started left out."""
     words = {
@@ -213,6 +221,50 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
 def test_the_sandbox_obeys_what_people_set_in_their_shell() -> None:
     made = sandboxed.settings({"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {})
     assert (made["DEPLOYER_REDIS_URL"], made["DEPLOYER_API_TOKEN"]) == ("redis://mine:1", "mine")
+
+
+Started = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Prepares the sandbox and starts nothing; returns what its file then tells another terminal."""
+
+    def run(**settings: str) -> dict[str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "environ", environment(settings))
+        monkeypatch.setattr(Supervisor, "run", lambda *_: 0)
+        monkeypatch.setattr("deployer.cli.up._check_ports", lambda *_: None)
+        result = CliRunner().invoke(main, ["up", "--sandbox"])
+        for lock in tmp_path.rglob("redis/lock"):  # the process that would free it at its end goes on
+            lock.unlink()
+        assert result.exit_code == 0, result.output
+        return {name: value or "" for name, value in dotenv_values(".sandbox/env", interpolate=False).items()}
+
+    return run
+
+
+def test_what_the_sandbox_wrote_for_another_terminal_is_no_wish_at_its_next_start(
+    started: Started, tmp_path: Path
+) -> None:
+    told = started()
+    assert started(**told) == told
+    (tmp_path / ".env").write_text("DEPLOYER_WEB_PORT=1234\n")
+    again = started(**{**told, "DEPLOYER_SANDBOX_GITHUB_PORT": "1235"})
+    changed = {name: value for name, value in again.items() if value != told[name]}
+    assert changed == {
+        "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:1235/api/v3",
+        "DEPLOYER_PUBLIC_URL": "http://127.0.0.1:1234",
+        "DEPLOYER_SANDBOX_GITHUB_PORT": "1235",
+        "DEPLOYER_WEB_PORT": "1234",
+    }
+
+
+def test_what_people_chose_is_their_wish_at_every_start(started: Started, redis_url: str) -> None:
+    chosen = {"DEPLOYER_REDIS_URL": redis_url, "DEPLOYER_API_TOKEN": "mine", "DEPLOYER_WEB_PORT": "1234"}
+    told = started(**chosen)
+    assert {name: told[name] for name in chosen} == chosen
+    assert started(**chosen) == started(**told) == told
 
 
 REAL_ACCOUNT = {
