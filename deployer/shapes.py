@@ -1,5 +1,6 @@
 """The ledger's values as JSON, for the API and for `--json` alike; `web/openapi.py` describes them."""
 
+import math
 import shlex
 import time
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ CALLS = ("aws", "github", "aws_stages", "github_stages")  # what is counted of a
 MISSED = ("redelivered", "superseded", "left")  # what becomes of a delivery that was missed
 _MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
 _NAMED = 3
+_WAITED_SECONDS = 600
 _GONE = {"deleted", "deleting", "skipped"}  # states in which nothing stands, or soon
 UNDER_WAY = "under way"  # the outcome of a receipt that is still being written
 
@@ -106,8 +108,16 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
 
 
 def ahead(seconds: float) -> str:
-    """A time to come, in words; what was set to two weeks just now is not 13 days."""
-    return span(seconds + 30)
+    """A time to come, in words; what was set to two weeks just now is not 13 days.
+
+    Whoever waits for minutes is told the seconds, too; of more, the minute that has begun counts.
+    """
+    whole = max(0, math.ceil(seconds))
+    if whole > _WAITED_SECONDS:
+        return span(math.ceil(whole / 60) * 60)
+    minutes, rest = divmod(whole, 60)
+    words = [f"{minutes} min"] * bool(minutes) + [f"{rest} s"] * bool(rest or not minutes)
+    return " ".join(words)
 
 
 def age_words(record: EnvironmentRecord, ttl: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployer.shapes import ahead
 from deployer.times import NEVER, Hours, duration, duration_text, night
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -224,3 +225,23 @@ def test_hours_hold_what_the_clock_on_the_wall_says(
         clock = wall.hour, wall.minute
         inside = begin <= clock < end if begin < end else clock >= begin or clock < end
         assert (found is not None) == inside
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0 s"),
+        (0.2, "1 s"),
+        (27, "27 s"),
+        (44.5, "45 s"),
+        (59.5, "1 min"),
+        (75, "1 min 15 s"),
+        (599.5, "10 min"),
+        (601, "11 min"),
+        (HOUR - 1, "1 h"),
+        (HOUR + 1, "1 h"),
+        (14 * DAY - 1, "14 d"),
+    ],
+)
+def test_a_time_to_come_is_told_as_it_is(seconds: float, words: str) -> None:
+    assert ahead(seconds) == words
