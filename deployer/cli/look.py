@@ -24,6 +24,7 @@ from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
 from deployer.refs import Ref
 from deployer.repositories import ARCHIVED
+from deployer.resync import Orphan
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -348,8 +349,8 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
             [
                 orphan.environment.repository,
                 orphan.environment.name,
-                "\n".join(stack.name for stack in orphan.stacks),
-                "\n".join(stack.arn.split(":")[3] for stack in orphan.stacks if stack.arn.count(":") > 3),
+                _names([stack.name for stack in orphan.stacks]),
+                ", ".join(_regions(orphan)),
                 _due(due),
             ]
             for orphan, due in found
@@ -357,6 +358,16 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
         output.table(["Repository", "Branch", "Stacks", "Region", "Deleted"], rows, empty="no orphans")
     if failed:
         raise DeployerError(f"{failed} of {len(looked_at)} repositories could not be looked at")
+
+
+def _names(names: list[str]) -> str:
+    """The first of some names, and how many more there are; `--json` tells them all."""
+    return ", ".join(names[:1] + [f"+{len(names) - 1} more"] * bool(names[1:]))
+
+
+def _regions(orphan: Orphan) -> list[str]:
+    """The regions of its stacks, each once."""
+    return list(dict.fromkeys(stack.arn.split(":")[3] for stack in orphan.stacks if stack.arn.count(":") > 3))
 
 
 def _due(at: float) -> str:

@@ -1,6 +1,7 @@
 """`status`, `why`, `lanes`, `orphans`."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from cli_world import REPOSITORY, World
@@ -8,6 +9,7 @@ from cli_world import REPOSITORY, World
 from deployer.environments import Environment, Repository
 from deployer.ledger import Work
 from deployer.refs import Ref
+from deployer.resyncing import Resyncer
 from tests.web.fill import FAILURE, RECEIPT
 
 A, B = "a" * 40, "b" * 40
@@ -178,6 +180,26 @@ def test_orphans(world: World) -> None:
     name = Environment.of_ref(REPOSITORY, Ref.of_branch("gone"), "main").stack_name
     assert world.run("orphans").stdout.splitlines()[1].split()[:3] == ["acme/API", "gone", name]
     assert [found["environment_id"] for found in world.json("orphans", "acme/api")] == [name]
+
+
+def test_orphans_of_several_stacks_stay_a_short_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.push("refs/heads/gone", A)
+    world.host.remove(REPOSITORY, "refs/heads/gone")
+    found = Resyncer.orphans
+    monkeypatch.setattr(
+        Resyncer,
+        "orphans",
+        lambda *of: [(replace(each, stacks=each.stacks * 3), at) for each, at in found(*of)],
+    )
+    name = Environment.of_ref(REPOSITORY, Ref.of_branch("gone"), "main").stack_name
+    line = world.run("orphans").stdout.splitlines()[1]
+    assert [cell.strip() for cell in line.split("  ") if cell][:4] == [
+        "acme/API",
+        "gone",
+        f"{name}, +2 more",
+        "us-east-1",
+    ]
+    assert [each["name"] for each in world.json("orphans")[0]["stacks"]] == [name] * 3
 
 
 def test_orphans_are_found_after_redis_was_wiped(world: World) -> None:
