@@ -14,6 +14,8 @@ it lets pass first), `count` (how often it strikes) or `probability`, and what i
 - `rates`: calls a second by service and operation, "*" for each other one, in every account and region
 - `events`: chances of `lose`, `duplicate`, `reorder`, `delay`, and `delay_seconds`
 - `seed`: makes the chances repeatable
+
+Orders of a kind are added to those in force; null or an empty list takes the orders of that kind away.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _MATCHED = {
     "fail_resources": ("stack", "resource", "on"),
     "fail_actions": ("pipeline", "stage", "action"),
 }
+_KINDS = (*_MATCHED, "events", "rates", "seed")
 _PLACED = ("account", "region")
 _DOES = {
     "throttle": {"rate", "burst"},
@@ -66,15 +69,18 @@ class Faults:
         """Add orders; all of them or, when one is wrong, none.
 
         A list of orders, a single one, or for failures a mapping of names to reasons; a mapping that is
-        itself an error order is taken as one.
+        itself an error order is taken as one. Null or an empty list takes the orders of its kind away.
 
         Raises:
             ValueError: an order of an unknown kind or shape.
         """
         if "operation" in orders or "service" in orders:
             orders = {"errors": orders}
+        removed = {kind for kind, given in orders.items() if given is None or given == []}
         checked: dict[str, list[dict[str, Any]]] = {}
         for kind, given in orders.items():
+            if kind in removed and kind in _KINDS:
+                continue
             if kind in _MATCHED:
                 checked[kind] = [_checked(kind, order) for order in _listed(kind, given)]
             elif kind == "events":
@@ -82,9 +88,10 @@ class Faults:
             elif kind == "rates":
                 check_rates(given)
             elif kind != "seed":
-                known = ", ".join([*_MATCHED, "events", "rates", "seed"])
-                raise ValueError(f"unknown kind of fault {kind!r}; known are {known}")
+                raise ValueError(f"unknown kind of fault {kind!r}; known are {', '.join(_KINDS)}")
+        orders = {kind: given for kind, given in orders.items() if kind not in removed}
         with self._lock:
+            self._remove(removed)
             for kind, listed in checked.items():
                 self._orders[kind] += listed
             self._events.update({k: float(v) for k, v in orders.get("events", {}).items()})
@@ -92,6 +99,17 @@ class Faults:
             if "seed" in orders:
                 self._seed = orders["seed"]
                 self._random = random.Random(self._seed)  # noqa: S311 - as above
+
+    def _remove(self, kinds: Collection[str]) -> None:
+        for kind in kinds:
+            if kind in _MATCHED:
+                self._orders[kind] = []
+        if "events" in kinds:
+            self._events = {}
+        if "rates" in kinds:
+            self._rates = Rates()
+        if "seed" in kinds:
+            self._seed, self._random = None, random.Random()  # noqa: S311 - as above
 
     def shown(self) -> dict[str, Any]:
         """The orders in force; those used up are gone."""

@@ -42,11 +42,12 @@ class Faults:
             return {k: dict(v) if isinstance(v, dict) else v for k, v in self._orders.items()}
 
     def merge(self, orders: Mapping[str, Any]) -> None:
-        """Put orders in force; each replaces the former of its kind, null removes it.
+        """Put orders in force; each replaces the former of its kind, null or an empty list removes it.
 
         Raises:
             ValueError: an order of an unknown kind or shape; then none is in force.
         """
+        orders = {kind: None if order == [] else order for kind, order in orders.items()}
         for kind, order in orders.items():
             if order is not None:
                 _check(kind, order)

@@ -101,6 +101,26 @@ def test_faults_are_shown_checked_and_cleared(aws: Aws) -> None:
     assert aws.get("/_sandbox/logs/none")[0] == 404
 
 
+def test_orders_of_a_kind_are_taken_away(aws: Aws) -> None:
+    none = json.loads(aws.get("/_sandbox/faults")[1])
+    orders = {
+        "slow": [{"seconds": 0}],
+        "errors": [{"operation": "CreateStack"}],
+        "events": {"lose": 1},
+        "rates": {"s3": {"*": 1000}},
+        "seed": 7,
+    }
+    for nothing in (None, []):
+        aws.fault(**orders)
+        aws.fault(errors=nothing)
+        shown = json.loads(aws.get("/_sandbox/faults")[1])
+        assert shown["errors"] == []
+        assert shown["slow"] == orders["slow"]
+        aws.fault(**dict.fromkeys(orders, nothing))
+        assert json.loads(aws.get("/_sandbox/faults")[1]) == none
+    assert aws.request("POST", "/_sandbox/faults", {"thunder": None})[0] == 400
+
+
 def test_calls_are_recorded_and_state_is_shown(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline()
     execution = aws.ended()
