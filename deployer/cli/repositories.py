@@ -1,7 +1,8 @@
 """Commands about a repository as a whole: `repositories`, and `webhook` that tells of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,8 +11,14 @@ from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
 from deployer.deliveries import APP, EVENTS, PATH
 from deployer.environments import Repository
-from deployer.errors import ConfigError, PermanentError, RightsError
+from deployer.errors import ConfigError, DeployerError, PermanentError, RightsError
 from deployer.ledger import RepositoryRecord
+from deployer.refs import Ref
+
+if TYPE_CHECKING:
+    from deployer.bootstrap import Deployer
+
+_ANY = Ref.of_branch("main")  # so that not all refs are read where none is of interest
 
 
 @click.group()
@@ -91,7 +98,7 @@ def install(repository: Repository) -> None:
         raise PermanentError(
             f"the GitHub App's own webhook tells of every repository; set it to {url} in the App's settings"
         )
-    with _named(repository):
+    with _named(deployer, repository):
         done = deployer.host.install_hook(repository, url, config.webhook_secrets[0], EVENTS)
     words = {
         "created": "created",
@@ -109,7 +116,7 @@ def check(repository: Repository, *, json_: bool) -> None:
     deployer = wired()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
-    with _named(repository):
+    with _named(deployer, repository):
         found = deployer.deliveries.check(repository)
     if json_:
         output.as_json(
@@ -126,9 +133,14 @@ def check(repository: Repository, *, json_: bool) -> None:
 
 
 @contextmanager
-def _named(repository: Repository) -> Iterator[None]:
-    """Name the repository where a right is missing: GitHub says the same of a name that is mistyped."""
+def _named(deployer: "Deployer", repository: Repository) -> Iterator[None]:
+    """Name the repository where a right is missing, or say that it is not there: GitHub answers both alike."""
     try:
         yield
     except RightsError as error:
+        seen = True
+        with suppress(DeployerError):  # the refusal itself tells more than that this failed as well
+            seen = deployer.host.facts(repository, _ANY) is not None
+        if not seen:
+            raise PermanentError(f"{repository} is not found, or deployer has no access") from error
         raise RightsError(f"{repository}: {error}") from error

@@ -47,6 +47,14 @@ def test_install_needs_an_address_and_the_right_to_it(world: World, public: Worl
     assert public.host.hooks == {}
 
 
+@pytest.mark.parametrize("command", ["install", "check"])
+def test_a_repository_that_is_not_there_lacks_no_right(public: World, command: str) -> None:
+    public.host.hook_rights = False
+    result = public.run("webhook", command, "acme/nope")
+    assert result.stderr == "deployer: acme/nope is not found, or deployer has no access\n"
+    assert "nope" not in public.run("repositories", "list").stdout
+
+
 def test_check_has_missed_deliveries_sent_again(public: World) -> None:
     public.run("webhook", "install", "acme/api")
     public.host.note_delivery(REPOSITORY, "g-1", "public", {}, time.time() - 600)
