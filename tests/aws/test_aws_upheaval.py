@@ -99,7 +99,8 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
         return
     assert told_now in {
         f"resynced: {what}{'; x is staging now, 1 to delete' if former else ''}"
-        for what in ("nothing to do", f"{len(others)} to delete")
+        # of those that a teardown left and told of, none is tried again
+        for what in ("nothing to do", *(f"{number} to delete" for number in range(1, len(others) + 1)))
     }, told_now
 
 
