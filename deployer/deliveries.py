@@ -35,18 +35,22 @@ _MOST_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """What one look did about deliveries that were missed; `left` ones are the resync's."""
+    """What one look did about deliveries that were missed; `left` ones are the resync's.
+
+    Those that failed just before it, the `recent` ones, are the next look's: GitHub may still be at them.
+    """
 
     redelivered: int = 0
     superseded: int = 0
     left: int = 0
+    recent: int = 0
 
     def __str__(self) -> str:
         return ", ".join(f"{number} {name}" for name, number in asdict(self).items() if number)
 
     @property
     def all(self) -> int:
-        """How many were missed."""
+        """How many were missed, as far as that is known by now."""
         return self.redelivered + self.superseded + self.left
 
 
@@ -102,20 +106,24 @@ class Deliveries:
         known, now = self.known(repository), self._clock()
         since = max(now - _KEPT_SECONDS, known.checked_at - _OVERLAP_SECONDS)
         try:
-            log = self._missed(repository, since, now)
+            log = self._missed(repository, since)
             if log and since > now - _KEPT_SECONDS:  # how often each was tried before stands further back
-                tried = self._missed(repository, now - _KEPT_SECONDS, now)
+                tried = self._missed(repository, now - _KEPT_SECONDS)
                 log = {guid: tried[guid] for guid in log if guid in tried}
         except (RightsError, NotFoundError) as error:
             self._note(repository, checked_at=now, unchecked=str(error))
             raise
+        recent = [guid for guid, tried in log.items() if now - tried[0].delivered_at < _UNDER_WAY_SECONDS]
+        for guid in recent:
+            del log[guid]
         # the first attempt stands for the delivery; what failed too often is the resync's
         missed = [tried[-1] for tried in log.values() if len(tried) <= _MOST_ATTEMPTS]
         found = self._send_again(repository, sorted(missed, key=lambda each: -each.delivered_at))
-        found = replace(found, left=found.left + len(log) - len(missed))
-        noted: dict[str, Any] = {"checked_at": now, "unchecked": ""}
+        found = replace(found, left=found.left + len(log) - len(missed), recent=len(recent))
+        noted: dict[str, Any] = {"checked_at": now, "unchecked": "", "recent": found.recent}
         if found.all:
             counts = asdict(found)
+            del counts["recent"]
             self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
             noted["missed"] = {"at": now, **counts}
         self._note(repository, **noted)
@@ -125,7 +133,7 @@ class Deliveries:
         """Change what is known of the webhook; what else became known while GitHub was asked stays."""
         self._lanes.remember(self.known(repository).but(**changes))
 
-    def _missed(self, repository: Repository, since: float, now: float) -> dict[str, list[HookDelivery]]:
+    def _missed(self, repository: Repository, since: float) -> dict[str, list[HookDelivery]]:
         """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""
         attempts: dict[str, list[HookDelivery]] = {}
         log = self._host.deliveries(repository, self._config.public_url + PATH, since)
@@ -135,9 +143,7 @@ class Deliveries:
         return {
             guid: tried
             for guid, tried in attempts.items()
-            if not any(each.ok for each in tried)
-            and now - tried[0].delivered_at >= _UNDER_WAY_SECONDS
-            and self._lanes.delivery(guid) is None
+            if not any(each.ok for each in tried) and self._lanes.delivery(guid) is None
         }
 
     def _send_again(self, repository: Repository, missed: list[HookDelivery]) -> Missed:

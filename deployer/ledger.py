@@ -321,6 +321,7 @@ class RepositoryRecord(_Value):
         default_branch, private: as last seen.
         checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
         missed: what the last look that found any did: `at`, and how many were `redelivered`, `superseded` or `left`.
+        recent: how many had failed less than a minute before the last look, which left them to the next one.
         unchecked: why GitHub does not tell of deliveries, empty where it does.
     """
 
@@ -335,6 +336,7 @@ class RepositoryRecord(_Value):
     private: bool = True
     checked_at: float = 0
     missed: dict[str, float] = field(default_factory=dict)
+    recent: int = 0
     unchecked: str = ""
 
     def but(self, **changes: Any) -> "RepositoryRecord":

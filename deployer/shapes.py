@@ -411,6 +411,7 @@ def deliveries(known: RepositoryRecord) -> Json:
         "missed": {"at": iso(missed["at"]), **{name: int(missed.get(name, 0)) for name in MISSED}}
         if missed
         else None,
+        "recent": known.recent,
     }
 
 
@@ -418,10 +419,16 @@ def deliveries_words(known: RepositoryRecord) -> str:
     """The same in words, and what to do; empty where it was never looked at."""
     if known.unchecked:
         return f"missed deliveries are left to the resync: {known.unchecked}"
+    told = []
     if known.missed:
-        told = missed_words(*(known.missed.get(name, 0) for name in MISSED))
-        return f"{told}, {span(age(known.missed['at']))} ago"
-    return f"none was missed; looked {span(age(known.checked_at))} ago" if known.checked_at else ""
+        counts = missed_words(*(known.missed.get(name, 0) for name in MISSED))
+        told.append(f"{counts}, {span(age(known.missed['at']))} ago")
+    if known.recent:
+        ago = span(age(known.checked_at))
+        told.append(f"{known.recent} had just failed at the last look, {ago} ago, and await the next")
+    if not told and known.checked_at:
+        told.append(f"none was missed; looked {span(age(known.checked_at))} ago")
+    return "; ".join(told)
 
 
 def missed_lately(known: RepositoryRecord) -> bool:

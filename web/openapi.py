@@ -201,6 +201,10 @@ _SCHEMAS: Json = {
             },
             "What the last look that found any did.",
         ),
+        recent=_told(
+            _WHOLE,
+            "How many had failed less than a minute before the last look, which left them to the next.",
+        ),
     ),
     "Delivery": _object(
         delivery=_TEXT,

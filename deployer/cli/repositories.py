@@ -112,7 +112,10 @@ def install(repository: Repository) -> None:
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @json_option
 def check(repository: Repository, *, json_: bool) -> None:
-    """Find deliveries of the last three days that never came, and have GitHub send them again."""
+    """Find deliveries of the last three days that never came, and have GitHub send them again.
+
+    Those that failed less than a minute ago are only counted: GitHub may still be at them.
+    """
     deployer = wired()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
@@ -126,10 +129,14 @@ def check(repository: Repository, *, json_: bool) -> None:
                 "redelivered": found.redelivered,
                 "superseded": found.superseded,
                 "left": found.left,
+                "recent": found.recent,
             }
         )
     else:
-        click.echo(f"{repository}: {shapes.missed_words(found.redelivered, found.superseded, found.left)}")
+        words = shapes.missed_words(found.redelivered, found.superseded, found.left)
+        if found.recent:
+            words += f"; {found.recent} failed less than a minute ago: GitHub may still be at them, ask again"
+        click.echo(f"{repository}: {words}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from world import HELLO, World, environment, sha
 
+from deployer import shapes
 from deployer.deliveries import APP, Missed
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, RightsError, TransientError
@@ -46,7 +47,7 @@ def test_what_never_came_is_sent_again_once(world: World) -> None:
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
     assert sorted(sent_again(world)) == ["lost", "renamed"]
-    assert world.deployer.deliveries.check(HELLO) == Missed()
+    assert world.deployer.deliveries.check(HELLO) == Missed(recent=2)  # on their way
     assert world.lanes.counters()["missed:redelivered"] == 2
     assert world.known(HELLO).missed["redelivered"] == 2
 
@@ -59,9 +60,20 @@ def test_what_came_all_the_same_or_is_none_of_ours_is_not_sent_again(world: Worl
     miss(world, "again", HOUR, ok=True)
     miss(world, "branch made", HOUR, event="create")
     miss(world, "old", 4 * DAY)
-    miss(world, "under way", 10)
 
     assert world.deployer.deliveries.check(HELLO) == Missed()
+
+
+def test_what_failed_just_now_is_counted_and_left_to_the_next_look(world: World) -> None:
+    miss(world, "just-now", 10)
+    assert world.deployer.deliveries.check(HELLO) == Missed(recent=1)
+    assert (world.known(HELLO).recent, world.known(HELLO).missed) == (1, {})
+    assert shapes.deliveries_words(world.known(HELLO)).startswith("1 had just failed at the last look, ")
+    assert sent_again(world) == ["just-now"]  # the first attempt, and no other
+
+    hours_pass(world, 0.1)
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert world.known(HELLO).recent == 0
 
 
 def test_of_several_pushes_of_a_ref_the_newest_is_sent_again(world: World) -> None:
