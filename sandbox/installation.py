@@ -346,9 +346,17 @@ class Installation:
 
     def statuses(self, commit: str, full_name: str = "acme/hello") -> dict[str, dict[str, Any]]:
         """The latest status of every context on a commit, as GitHub shows them."""
+        return {each["context"]: each for each in self._statuses(commit, full_name)}
+
+    def told(self, commit: str, context: str, full_name: str = "acme/hello") -> list[str]:
+        """The descriptions of all statuses that one context of a commit ever had, oldest first."""
+        listed = self._statuses(commit, full_name)
+        return [str(each["description"]) for each in listed if each["context"] == context]
+
+    def _statuses(self, commit: str, full_name: str) -> list[dict[str, Any]]:
         query = urllib.parse.urlencode({"repository": full_name, "sha": commit})
         listed = call("GET", f"{self.github}/_sandbox/statuses?{query}").json
-        return {each["context"]: each for each in sorted(listed, key=lambda each: int(each["id"]))}
+        return sorted(listed, key=lambda each: int(each["id"]))
 
     def aws_state(self) -> dict[str, Any]:
         """What the simulated AWS holds."""

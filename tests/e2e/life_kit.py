@@ -137,6 +137,14 @@ class Shop:
             if each["tags"].get("deployer:repository") == (of or self.name)
         }
 
+    def deletions(self, identity: str) -> list[float]:
+        """When the deletion of an environment's pipeline stack was ordered, in epoch seconds, oldest first."""
+        return [
+            each["time"]
+            for each in self.here.aws_calls()
+            if each["operation"] == "DeleteStack" and f"/{identity}/" in f"{each['name']}/"
+        ]
+
     def resync(self, of: str = "") -> str:
         """Have it resynced now, and wait for the end; returns what that came to."""
         name = of or self.name
