@@ -448,11 +448,17 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The goal is reached, or cannot be."""
+    """The goal is reached, or cannot be.
+
+    Attributes:
+        record: what is known of the environment from now on; None where that stays as it is.
+        commit: of what the activity tells; by default the record's.
+    """
 
     outcome: str
     reason: str
     record: EnvironmentRecord | None = None
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

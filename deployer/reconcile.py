@@ -103,7 +103,8 @@ class Reconciler:
             TransientError: the far end is away or throttled; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        record, absent = self._placement.located(environment, self._record(environment), work.task)
+        known = self._record(environment)
+        record, absent = self._placement.located(environment, known, work.task)
         cloud = self._clouds.at(environment.kind, record.region)
         run = Run(
             environment,
@@ -140,7 +141,9 @@ class Reconciler:
         if isinstance(verdict, Done) and verdict.record:
             record = self._reporter.settle(environment, verdict.record, verdict.reason)
             record = self._reporter.correct(environment, record, self._options.ttl)
-            verdict = replace(verdict, record=record)
+            # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
+            nothing_new = work.cause == Cause.EVENT and record == known
+            verdict = replace(verdict, record=None if nothing_new else record, commit=record.commit)
             if environment.kind is not Kind.DEVELOPMENT and verdict.outcome == Outcome.DELETED:
                 self._look_for_more(repository)
         return verdict

@@ -126,7 +126,9 @@ _SCHEMAS: Json = {
         stack_arn=_TEXT_OR_NULL,
         generation=_told(_WHOLE, "How often it was torn down."),
         changed_at=_told(_TIME, "Since when its state and outcome are what they are."),
-        updated_at=_told(_TIME, "When deployer last looked at it or changed it."),
+        updated_at=_told(
+            _TIME, "When a task of it last ended; an event that told nothing new does not count."
+        ),
         url=_told(_TEXT, "Its page on the dashboard."),
     ),
     "Failure": _object(

@@ -149,7 +149,7 @@ class RedisLanes:
         match verdict:
             case Done():
                 kind, outcome, reason = "done", verdict.outcome, verdict.reason
-                commit = verdict.record.commit if verdict.record else ""
+                commit = verdict.record.commit if verdict.record else verdict.commit
             case Again():
                 kind, work = "again", verdict.work.to_json()
             case Snooze():

@@ -164,7 +164,9 @@ class Lane:
         ran, self.running = self.running, None
         if not isinstance(verdict, Retry) and verdict.record:
             self.environments[ran.environment] = verdict.record
-        commit = verdict.record.commit if isinstance(verdict, Done | Dead) and verdict.record else ""
+        commit = verdict.commit if isinstance(verdict, Done) else ""
+        if isinstance(verdict, Done | Dead) and verdict.record:
+            commit = verdict.record.commit
         match verdict:
             case Done(outcome, reason):
                 self._end(now, ran, outcome, reason, commit)

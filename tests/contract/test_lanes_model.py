@@ -282,7 +282,7 @@ class LaneMachine(RuleBasedStateMachine):
                 name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")
                 letter = DeadLetter(name, "acme/hello", work.task, "AWS", "trace", at, work.to_json(), of)
                 return Dead(letter, record)
-        return Done({"done": "deployed"}.get(kind, kind), "because", record)
+        return Done({"done": "deployed"}.get(kind, kind), "because", record, commit="looked at")
 
     @rule(token=consumes(held))
     def crash(self, token: int) -> None:

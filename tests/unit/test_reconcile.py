@@ -444,9 +444,12 @@ def test_events_move_things_on_and_start_nothing(world: World) -> None:
     event = world.event(environment(X))
     world.run()
     assert world.outcome(event)[0] == world.outcome(delivery)[0] == "deployed"
+    before = world.record(environment(X))
     late = world.event(environment(X))
     world.run()
     assert world.outcome(late)[0] == "skipped"
+    assert world.record(environment(X)) == before  # and not dated anew, or a resync under way passes over it
+    assert world.lanes.activity()[0].commit == sha(1)
     world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})
     world.event(environment(X))
     world.run()
