@@ -9,9 +9,9 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from celery import Celery
@@ -20,7 +20,14 @@ from deployer import errors
 from deployer.adapters.redis_lanes import letter_id
 from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
-from deployer.errors import DeployerError, LaneLostError, ThrottledError, TransientError, UnavailableError
+from deployer.errors import (
+    DeployerError,
+    LaneLostError,
+    PayloadError,
+    ThrottledError,
+    TransientError,
+    UnavailableError,
+)
 from deployer.intake import record_of
 from deployer.ledger import RESYNC_KEY, WORKER_LOST, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
@@ -43,6 +50,7 @@ _FIELDS = {
     "aws_stages": "aws_stage_calls",
     "github_stages": "github_stage_calls",
 }
+_LONGEST_GIVEN = 150  # characters of what a person gave that a message repeats
 _FINISH_TRIES = (
     30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
 )
@@ -55,12 +63,43 @@ def register(app: Celery, deployer: Deployer) -> dict[str, Any]:
 
 
 def _define(app: Celery, runner: "Runner", task: Task) -> Any:
-    def run(repository: str, environment: str = "", token: int = 0) -> str:
-        return runner.carry_out(task, repository, environment, token)
+    def run(*arguments: object, **named: object) -> str:
+        try:
+            asked = _Message.of(arguments, named)
+            return runner.carry_out(task, asked.repository, asked.environment, asked.token)
+        except DeployerError as error:  # a person called: what a lane hands out ends in a verdict
+            _log.warning("%s is refused: %s", task, error)
+            return f"refused: {error}"
 
     run.__name__ = run.__qualname__ = str(task).rpartition(".")[2]
     run.__doc__ = f"Carry out {task} for an environment of a repository."
     return app.task(run, name=str(task))
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What a message says: see `Runner.carry_out`."""
+
+    repository: str
+    environment: str = ""
+    token: int = 0
+
+    @classmethod
+    def of(cls, arguments: Sequence[object], named: Mapping[str, object]) -> "_Message":
+        """Read the arguments of a call.
+
+        Raises:
+            PayloadError: they are something else, which only a person can have sent.
+        """
+        with suppress(TypeError):
+            found = cls(*arguments, **named)  # type: ignore[arg-type]
+            if [type(each) for each in astuple(found)] == [str, str, int]:
+                return found
+        given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in named.items())])
+        told = given if len(given) <= _LONGEST_GIVEN else f"{given[:_LONGEST_GIVEN]}..."
+        raise PayloadError(
+            f'({told}) is no repository and environment; give --args=\'["owner/repo", "branch"]\''
+        )
 
 
 class Runner:

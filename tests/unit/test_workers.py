@@ -1,5 +1,6 @@
 """The mapping from tasks to their lane, calls by people, and the scheduler."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from celery import Celery
 from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environments import Environment, Kind, Repository
@@ -17,6 +19,7 @@ from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
 from workers import scheduler
 from workers.scheduler import Scheduler
+from workers.tasks import register
 
 BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
 
@@ -264,6 +267,42 @@ def test_people_wait_for_no_turn_though_many_do(world: World) -> None:
     world.tasks()
     assert world.told[-2].startswith("resynced")
     assert world.told[-1].startswith("deployed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "reason"),
+    [
+        ([], {}, "() is no repository and environment"),
+        ([7], {}, "(7) is no repository and environment"),
+        (["acme/hello", None], {}, "('acme/hello', None) is no repository"),
+        (["acme/hello", "x", 0, "y"], {}, "('acme/hello', 'x', 0, 'y') is no repository"),
+        (["acme/hello"], {"branch": "x"}, "('acme/hello', branch='x') is no repository"),
+        (["x" * 999], {}, f"'{'x' * 150}' is not a repository as owner/name"),
+        ([["x" * 999]], {}, f"(['{'x' * 148}...) is no repository"),
+        (["hello"], {}, "'hello' is not a repository as owner/name"),
+        (["acme/hello", "y"], {}, "nothing is known of y in acme/hello; see: deployer status acme/hello"),
+        (["acme/hello", "x..y"], {}, "x..y"),
+    ],
+)
+def test_what_people_call_wrongly_is_refused_in_a_line(
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+    arguments: list[object],
+    named: dict[str, object],
+    reason: str,
+) -> None:
+    world.push(BRANCH, sha(1))
+    world.run()
+    tasks = register(Celery("tests"), world.deployer)
+    caplog.clear()
+    ended = tasks[Task.SYNC].apply(arguments, named)
+    assert ended.successful()
+    assert ended.result.startswith("refused: ")
+    assert reason in ended.result
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == [
+        f"deployer.sync is {ended.result}"
+    ]
+    assert not world.sent
 
 
 def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
