@@ -8,8 +8,8 @@ from functools import cached_property
 
 import redis
 from celery import Celery
-from dotenv import dotenv_values
 
+from deployer import dotfile
 from deployer.adapters.aws import AwsClouds
 from deployer.adapters.aws_secrets import read_secret
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
@@ -155,8 +155,12 @@ def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> De
 
 
 def environment() -> dict[str, str]:
-    """The process's environment variables over those of a file `.env` in the working directory."""
-    env = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    """The process's environment variables over those of a file `.env` in the working directory.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    env = dotfile.read()
     for name, value in env.items():
         os.environ.setdefault(name, value)  # boto3 reads AWS's own variables by itself
     if region := os.environ.get("AWS_REGION"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from deployer import dotfile
 from deployer.adapters.linting import CfnLint
 from deployer.cli import output
 from deployer.cli.common import json_option
@@ -38,7 +39,7 @@ def validate(path: Path, *, json_: bool) -> None:
     """Check the deploy/ folder of a working copy, as a push of it would be.
 
     PATH is the working copy's top folder, by default the current one. What a template may name is checked where
-    DEPLOYER_TARGETS is set.
+    DEPLOYER_TARGETS is set, in the environment or in .env.
     """
     folder = path / FOLDER
     if not folder.is_dir():
@@ -86,7 +87,7 @@ def validate(path: Path, *, json_: bool) -> None:
 
 def _targets() -> dict[Kind, Target]:
     """Where environments live, if the settings say so; else nothing is said of rights."""
-    told = os.environ.get("DEPLOYER_TARGETS", "")
+    told = os.environ.get("DEPLOYER_TARGETS") or dotfile.read().get("DEPLOYER_TARGETS", "")
     if not told.strip():
         return {}
     return load({"DEPLOYER_TARGETS": told, "DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}).targets

@@ -133,6 +133,17 @@ def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert {**told, "text": "Pipeline: RoleArn is missing [E3003]"} in found["problems"]
 
 
+@pytest.mark.parametrize("command", ["config", "validate"])
+def test_a_settings_file_that_is_no_text_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(folder(tmp_path, pipeline_yml=GOOD))
+    (tmp_path / ".env").write_bytes(b"DEPLOYER_TARGETS=\xff\xfe\n")
+    result = run(command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("deployer: .env cannot be read: 'utf-8' codec can't decode byte 0xff")
+
+
 def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0.0)
@@ -140,8 +151,16 @@ def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (result.exit_code, result.stderr) == (0, "cfn-lint: given up after 0 s\n")
 
 
-def test_validate_knows_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEPLOYER_TARGETS", "{development: {account: '111111111111'}}")
+@pytest.mark.parametrize("in_file", [False, True])
+def test_validate_knows_the_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_file: bool
+) -> None:
+    targets = "{development: {account: '111111111111'}}"
+    if in_file:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text(f'DEPLOYER_TARGETS="{targets}"\n')
+    else:
+        monkeypatch.setenv("DEPLOYER_TARGETS", targets)
     template = GOOD + "Outputs: {Other: {Value: 'arn:aws:sns:eu-west-1:222222222222:alarms'}}\n"
     result = run("validate", folder(tmp_path, pipeline_yml=template))
     assert result.exit_code == 1
