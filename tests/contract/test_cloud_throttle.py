@@ -1,5 +1,6 @@
 """How fast all workers together call AWS: the bucket of tokens, on fakeredis and on a real server alike."""
 
+import math
 import time
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,7 @@ class Clock:
     def __init__(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shared = Shared(client)
         self.waited = self.told = 0.0
+        self._began = time.monotonic()
         monkeypatch.setattr(aws_throttle.time, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
@@ -54,6 +56,14 @@ class Clock:
             count += 1
         return count
 
+    def late(self) -> float:
+        """Seconds that have passed by themselves: on a busy machine tokens come in them, too."""
+        return time.monotonic() - self._began
+
+    def about(self, tokens: int, rate: float = 5) -> range:
+        """How many calls a burst of so many tokens makes, and those that came by themselves at the rate."""
+        return range(tokens, tokens + 2 + math.ceil(rate * self.late()))
+
 
 @pytest.fixture(params=["fakeredis", "server"])
 def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -67,11 +77,11 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cl
 def test_a_burst_is_free_and_then_calls_are_spread(clock: Clock) -> None:
     throttle = clock.throttle()
 
-    assert clock.burst(throttle) in (25, 26)  # a token comes every 200 ms
+    assert clock.burst(throttle) in clock.about(25)
     waits = [clock.wait_of(throttle) for _ in range(5)]
-    assert waits == pytest.approx([0.4, 0.6, 0.8, 1.0, 1.2], abs=0.3)
+    assert waits == pytest.approx([0.4, 0.6, 0.8, 1.0, 1.2], abs=0.3 + clock.late())
     clock.advance(60)
-    assert clock.burst(throttle) in (25, 26)
+    assert clock.burst(throttle) in clock.about(25)
 
 
 def test_who_would_wait_long_is_sent_away_and_takes_nothing(clock: Clock) -> None:
@@ -83,7 +93,7 @@ def test_who_would_wait_long_is_sent_away_and_takes_nothing(clock: Clock) -> Non
     for _ in range(20):
         clock.wait_of(throttle, WRITES)
     clock.advance(5.5)
-    assert clock.burst(throttle, WRITES) in (1, 2)
+    assert clock.burst(throttle, WRITES) in clock.about(1, 2)
 
 
 def test_a_refusal_by_aws_halves_the_rate_of_all_for_a_while(clock: Clock) -> None:
@@ -92,13 +102,13 @@ def test_a_refusal_by_aws_halves_the_rate_of_all_for_a_while(clock: Clock) -> No
     for _ in range(3):  # calls under way together
         throttle.refused(*READS)
     first = clock.wait_of(colleague)
-    assert first == pytest.approx(0.4, abs=0.1)
+    assert first == pytest.approx(0.4, abs=0.1 + clock.late())
     clock.advance(120)
-    assert clock.burst(colleague) in (25, 26)
+    assert clock.burst(colleague) in clock.about(25)
     second = [clock.wait_of(colleague) for _ in range(3)]
     assert second[2] is not None
     assert second[0] is not None
-    assert second[2] - second[0] == pytest.approx(0.4, abs=0.1)
+    assert second[2] - second[0] == pytest.approx(0.4, abs=0.1 + clock.late())
 
 
 def test_refusals_without_end_leave_some_calls(clock: Clock) -> None:
@@ -116,13 +126,13 @@ def test_each_account_region_and_api_has_its_own(clock: Clock) -> None:
     assert clock.burst(clock.throttle(account="123456789012"))
     assert clock.burst(clock.throttle(region="eu-west-1"))
     assert clock.burst(clock.throttle(), ("cloudformation", "DescribeStackEvents"))
-    assert clock.burst(clock.throttle(), WRITES) in (10, 11)
-    assert clock.wait_of(clock.throttle()) != 0
+    assert clock.burst(clock.throttle(), WRITES) in clock.about(10, 2)
+    assert clock.burst(clock.throttle()) in clock.about(0)
     assert all(clock.wait_of(clock.throttle(), ("s3", "PutObject")) == 0 for _ in range(100))
 
 
 def test_a_share_of_the_rate_can_be_left_to_others(clock: Clock) -> None:
-    assert clock.burst(clock.throttle(share=0.2)) in (5, 6)
+    assert clock.burst(clock.throttle(share=0.2)) in clock.about(5, 1)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
