@@ -21,6 +21,7 @@ _STATES = {
     "failed": "failure",
     "stopped": "error",
 }
+_OWN_CONTEXTS = {"prepare", "teardown", "age"}
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
 
 
@@ -174,7 +175,7 @@ class Reporter:
         for stage, state in entry["posted"].items():
             if state == "pending":
                 text = f"{environment.kind}: {stage} {why}"
-                status = Status(f"deployer/{stage}", "error", text, self._url(environment))
+                status = Status(_context(stage), "error", text, self._url(environment))
                 self._post(environment, entry["sha"], status)
 
     def refresh(
@@ -219,7 +220,7 @@ class Reporter:
                 )
             if not sha or posted.get(stage.name) == state:
                 continue
-            self._post(environment, sha, Status(f"deployer/{stage.name}", state, text, stage.url or page))
+            self._post(environment, sha, Status(_context(stage.name), state, text, stage.url or page))
             posted[stage.name] = state
         return posted
 
@@ -233,6 +234,14 @@ class Reporter:
                 "posting status %s on %s of %s: %s", status.context, sha[:12], environment.repository, error
             )
             return False
+
+
+def _context(stage: str) -> str:
+    """The context of a stage's status: one of its own, though it be called as deployer's own are.
+
+    GitHub compares contexts without case; no stage's name has a slash.
+    """
+    return f"deployer/{'stage/' if stage.lower() in _OWN_CONTEXTS else ''}{stage}"
 
 
 def failure_text(execution: Execution) -> str:

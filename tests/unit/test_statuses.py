@@ -127,3 +127,16 @@ def test_a_first_execution_that_fails_before_it_knows_its_commit_is_told_on_it(w
     assert world.record(DEV).state == "failed"
     why = "development: Source failed: the connection is not authorized"
     assert said(world, sha(1), "Source") == ("failure", why)
+
+
+@pytest.mark.parametrize("name", ["Prepare", "teardown", "AGE"])
+def test_a_stage_called_as_one_of_deployers_own_has_a_context_of_its_own(world: World, name: str) -> None:
+    world.cloud.stages = ("Source", name, "Deploy")
+    world.push(BRANCH, sha(1))
+    world.run()
+    assert {context.lower() for context in world.statuses(sha(1))} == {
+        "deployer/prepare",
+        "deployer/source",
+        f"deployer/stage/{name.lower()}",
+        "deployer/deploy",
+    }
