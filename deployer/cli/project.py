@@ -87,7 +87,7 @@ def validate(path: Path, *, json_: bool) -> None:
 
 def _targets() -> dict[Kind, Target]:
     """Where environments live, if the settings say so; else nothing is said of rights."""
-    told = os.environ.get("DEPLOYER_TARGETS") or dotfile.read().get("DEPLOYER_TARGETS", "")
+    told = (dotfile.read() | os.environ).get("DEPLOYER_TARGETS", "")
     if not told.strip():
         return {}
     return load({"DEPLOYER_TARGETS": told, "DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}).targets
