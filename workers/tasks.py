@@ -205,7 +205,8 @@ class Runner:
             if work.environment == RESYNC_KEY:
                 return self._deployer.lifecycle.run(repository, work)
             if why := self._deployer.lifecycle.refusal(repository, work):
-                return Done(str(Outcome.SKIPPED), why)
+                kept = self._deployer.lifecycle.put_off(repository, work, why)
+                return Done(str(Outcome.SKIPPED), why, kept)
             return self._deployer.reconciler.run(repository, work, guard)
         except LaneLostError:
             return None

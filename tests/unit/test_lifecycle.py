@@ -236,6 +236,59 @@ def test_archived_while_production_is_made_it_runs_the_tags_commit_all_the_same(
     assert world.record(PRODUCTION).commit == sha(3)
 
 
+@pytest.mark.parametrize("before", ["none", "deleted", "skipped"])
+@pytest.mark.parametrize("end", ["unarchived", "resync"])
+def test_a_first_tag_that_is_refused_is_deployed_once_it_may_be(before: str, end: str) -> None:
+    world = World()
+    world.push(MAIN, sha(2))
+    world.run()
+    if before == "deleted":
+        world.push(TAG, sha(2))
+        world.run()
+        world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+        world.run()
+    elif before == "skipped":
+        world.push(TAG, sha(2), files={"deployer.yml": "tags: ['!*']"})
+        world.run()
+    world.resync(HELLO)
+    world.host.change(HELLO, archived=True)
+    world.tell("repository archived", HELLO)
+    tags = [world.push(f"refs/tags/v2.{number}", sha(3 + number)) for number in range(2)]
+    world.run()
+    world.resync(HELLO)
+    assert [world.outcome(each)[0] for each in tags] == ["superseded", "skipped"]
+    assert PRODUCTION not in world.standing(HELLO)
+    assert "archived" in world.record(PRODUCTION).reason
+
+    world.host.change(HELLO, archived=False)
+    if end == "resync":
+        world.resync(HELLO)
+    else:
+        world.tell("repository unarchived", HELLO)
+    assert world.built(PRODUCTION)[-1] == (sha(4), "succeeded")
+    found = world.record(PRODUCTION)
+    assert (found.ref, found.state, found.commit) == ("refs/tags/v2.1", "deployed", sha(4))
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_so_is_one_that_is_refused_after_the_ledger_was_lost(world: World, *, ran: bool) -> None:
+    if not ran:
+        world.cloud.pipelines[PRODUCTION.stack_name].clear()
+    world.host.change(HELLO, archived=True)
+    world.forget()
+    world.push("refs/tags/v2", sha(4))
+    world.run()
+    world.host.change(HELLO, archived=False)
+    for _ in range(2):
+        world.resync(HELLO)
+    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == ("refs/tags/v2", sha(4))
+    assert world.built(PRODUCTION)[-1] == (sha(4), "succeeded")
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
 def test_a_push_ends_a_state_whose_end_nobody_told(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
