@@ -100,9 +100,7 @@ class Lifecycle:
         """
         ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.execution)
         before = self._repositories.known(repository)
-        other = before.state == REPLACED or bool(
-            work.repository_id and before.id not in {0, work.repository_id}
-        )
+        other = _is_of_another(work, before)
         refused = _NEWS | _OF_REFS if other or before.state == DELETED else _NEWS
         if work.cause not in refused or not (before.state or other):
             return ""
@@ -122,7 +120,8 @@ class Lifecycle:
         """What is kept of a tag that was refused where there is no production: a resync is to deploy it some day.
 
         Branches are compared with what stands, and so are tags that are newer than production's own; but a production
-        of which nothing is known is not made from a guess at its tag. None where there is nothing to keep.
+        of which nothing is known is not made from a guess at its tag. None where there is nothing to keep, or the tag is
+        another repository's.
 
         Args:
             repository: whose push it was.
@@ -131,11 +130,9 @@ class Lifecycle:
         """
         environment = Environment.from_key(repository, work.environment)
         record = self._lanes.environment(environment)
-        if (
-            work.cause != Cause.PUSH
-            or environment.kind is not Kind.PRODUCTION
-            or (record and not is_over(record))
-        ):
+        if work.cause != Cause.PUSH or environment.kind is not Kind.PRODUCTION:
+            return None
+        if (record and not is_over(record)) or _is_of_another(work, self._repositories.known(repository)):
             return None
         record = record or EnvironmentRecord(repository.full_name, environment.key, environment.stack_name)
         if work.pushed_at < record.pushed_at:
@@ -260,6 +257,11 @@ class Lifecycle:
             )
         wait = min(self._config.poll_seconds * 1.5**work.polls, _LONGEST_WAIT)
         return Snooze(work.but(polls=work.polls + 1), wait)
+
+
+def _is_of_another(work: Work, known: RepositoryRecord) -> bool:
+    """Whether another repository has the name, or the work comes of another one."""
+    return known.state == REPLACED or bool(work.repository_id and known.id not in {0, work.repository_id})
 
 
 def _of_branch(repository: Repository, branch: str) -> Environment:

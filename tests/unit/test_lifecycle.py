@@ -289,6 +289,19 @@ def test_so_is_one_that_is_refused_after_the_ledger_was_lost(world: World, *, ra
     assert world.told[-1] == "resynced: nothing to do"
 
 
+def test_a_first_tag_of_another_repository_is_not_kept() -> None:
+    world = World()
+    world.push(MAIN, sha(2))
+    world.run()
+    world.resync(HELLO)
+    another_takes_its_name(world)
+    world.resync(HELLO)
+    refused = world.push(TAG, sha(4))
+    world.run()
+    assert "repositories accept" in world.outcome(refused)[1]
+    assert world.lanes.environment(PRODUCTION) is None
+
+
 def test_a_push_ends_a_state_whose_end_nobody_told(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
