@@ -120,8 +120,8 @@ class Lifecycle:
         """What is kept of a tag that was refused where there is no production: a resync is to deploy it some day.
 
         Branches are compared with what stands, and so are tags that are newer than production's own; but a production
-        of which nothing is known is not made from a guess at its tag. None where there is nothing to keep, or the tag is
-        another repository's.
+        of which nothing is known is not made from a guess at its tag. None where there is nothing to keep, or where the
+        tag is another repository's.
 
         Args:
             repository: whose push it was.
