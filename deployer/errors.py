@@ -47,6 +47,10 @@ class RightsError(PermanentError):
     """GitHub does not let deployer see or do this: it works without, and says what it lacks."""
 
 
+class NoCommitError(PermanentError):
+    """A tag leads to something that is no commit: nothing of it can be deployed."""
+
+
 class ProtectedError(PermanentError):
     """A stack has termination protection: only a person may take it off."""
 

@@ -15,6 +15,7 @@ from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, RepositoryRecord, Work
 from deployer.ports import LISTING_PATIENCE, Done, Inventory, Lanes, Snooze, Verdict
+from deployer.production import put_off
 from deployer.refs import Ref
 from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned, is_over
@@ -117,28 +118,20 @@ class Lifecycle:
         return known.reason
 
     def put_off(self, repository: Repository, work: Work, why: str) -> EnvironmentRecord | None:
-        """What is kept of a tag that was refused where there is no production: a resync is to deploy it some day.
-
-        Branches are compared with what stands, and so are tags that are newer than production's own; but a production
-        of which nothing is known is not made from a guess at its tag. None where there is nothing to keep, or where the
-        tag is another repository's.
+        """What is kept of a push that was refused: see `production.put_off`. None of another repository's.
 
         Args:
             repository: whose push it was.
             work: the push.
             why: the refusal.
         """
+        if _is_of_another(work, self._repositories.known(repository)):
+            return None
         environment = Environment.from_key(repository, work.environment)
-        record = self._lanes.environment(environment)
-        if work.cause != Cause.PUSH or environment.kind is not Kind.PRODUCTION:
-            return None
-        if (record and not is_over(record)) or _is_of_another(work, self._repositories.known(repository)):
-            return None
-        record = record or EnvironmentRecord(repository.full_name, environment.key, environment.stack_name)
-        if work.pushed_at < record.pushed_at:
-            return None
-        put_off = {"ref": work.ref, "commit": "", "held_at": "", "pushed_at": work.pushed_at}
-        return record.but(state="skipped", outcome="", reason=why, changed_at=self._clock(), **put_off)
+        record = self._lanes.environment(environment) or EnvironmentRecord(
+            repository.full_name, environment.key, environment.stack_name
+        )
+        return put_off(record, work, why, self._clock())
 
     def dormant(self, repository: Repository) -> bool:
         """Whether the schedule leaves a repository alone: GitHub said that it is gone, or no longer ours to see."""

@@ -1,18 +1,44 @@
 """Which tag production is to run. It moves by a push of a tag or by a person; a resync never moves it backwards."""
 
 from deployer.drift import applied
-from deployer.errors import PermanentError
+from deployer.environments import Kind
+from deployer.errors import NoCommitError, PermanentError
 from deployer.executions import Executions, note_drift
-from deployer.ledger import Cause, EnvironmentRecord, Outcome
+from deployer.ledger import Cause, EnvironmentRecord, Outcome, Work
 from deployer.moves import Moves, ask_for, is_on_its_way, resumes
 from deployer.ports import Done, Facts, Head, Host
 from deployer.refs import Ref
 from deployer.reporting import Reporter
+from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.stacks import Phase
 
 _LATE_SECONDS = 60  # GitHub delivers within some; what was sent again may be days old
 _LOOKED_AT_TAGS = 5  # the latest: each is a call or two
+
+
+def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> EnvironmentRecord | None:
+    """What is kept of a tag that cannot be deployed now where there is no production: a resync is to do it some day.
+
+    Branches are compared with what stands, and so are tags that are newer than production's own; but a production of
+    which nothing is known is not made from a guess at its tag.
+
+    Args:
+        record: what is known of the environment.
+        work: the push.
+        why: the reason, in words.
+        now: epoch seconds.
+
+    Returns:
+        None where there is nothing to keep.
+    """
+    stands = bool(record.state) and not is_over(record)
+    if work.cause != Cause.PUSH or record.environment != Kind.PRODUCTION or stands:
+        return None
+    if work.pushed_at < record.pushed_at:
+        return None
+    tag = {"ref": work.ref, "commit": "", "held_at": "", "pushed_at": work.pushed_at}
+    return record.but(state="skipped", outcome="", reason=why, changed_at=now, **tag)
 
 
 class Production:
@@ -47,7 +73,10 @@ class Production:
         while True:
             record = run.record
             try:
-                return self._find(run, run.work.ref or record.ref)
+                found = self._find(run, run.work.ref or record.ref)
+                if work.cause == Cause.REDEPLOY:  # a person wants this one: what waited is no missed one
+                    ask_for(run, *(ref for _, ref in work.passed_tags))
+                return found
             except Settled as settled:
                 ended = run.work.cause == Cause.PUSH and isinstance(settled.verdict, Done)
                 if ended and self._fall_back(run, record):
@@ -97,7 +126,11 @@ class Production:
         ref = Ref.parse(name)
         if 0 < work.pushed_at < run.record.pushed_at and work.cause == Cause.PUSH:
             raise Settled(run.done(Outcome.SUPERSEDED, f"{run.record.ref} was pushed after {ref}"))
-        head = self._host.head(run.repository, ref)
+        try:
+            head = self._host.head(run.repository, ref)
+        except NoCommitError as error:
+            ask_for(run, name)  # or each resync would take it for a missed one
+            raise Settled(run.done(Outcome.SKIPPED, f"{error}; production stays as it is")) from error
         self._moves.refuse_stale(run, head)
         if head is None:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))

@@ -18,7 +18,7 @@ from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
 from deployer.preferences import read_preferences
-from deployer.production import Production
+from deployer.production import Production, put_off
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.repositories import DELETED, RENAMED, Repositories
@@ -208,7 +208,12 @@ class Reconciler:
         stack = None
         if run.environment.kind is Kind.PRODUCTION and run.work.cause == Cause.RESYNC:
             stack = self._stack(run)  # first: what it runs is asked of the region where it stands
-        wanted = self._wanted.find(run)
+        before = run.record
+        try:
+            wanted = self._wanted.find(run)
+        except PermanentError as error:
+            self._keep_as_it_was(run, before, str(error))
+            raise
         stack = stack or self._stack(run)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
@@ -218,6 +223,19 @@ class Reconciler:
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
         return self._act(run, decision, stack, wanted=wanted)
+
+    @staticmethod
+    def _keep_as_it_was(run: Run, before: EnvironmentRecord, why: str) -> None:
+        """End a goal of which GitHub does not tell what is wanted: what stands, or stood, has not failed for that.
+
+        Raises:
+            Settled: with the record as it was; not where nothing was known, or its age asked.
+        """
+        failed = str(Outcome.FAILED)
+        if kept := put_off(before, run.work, why, run.now):
+            raise Settled(Done(failed, why, kept))
+        if before.outcome and run.work.cause != Cause.AGE:
+            raise Settled(Done(failed, why, commit=before.commit))
 
     def _stack(self, run: Run) -> Stack | None:
         """The environment's stack, wherever it stands; the run goes on there."""

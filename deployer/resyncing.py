@@ -11,6 +11,8 @@ from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
 from deployer.refs import Ref
 from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan
 
+_SETTLED = {Outcome.DEPLOYED, Outcome.FAILED, Outcome.SKIPPED}
+
 
 class Resyncer:
     """Makes a repository's plan and puts it into the lane.
@@ -161,7 +163,7 @@ def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[R
     if seen.tags is None or record is None or own is None:
         return None, every
     told = every & {*seen.tags, *record.asked_tags, own.name}
-    if own not in facts.refs or record.held_at or record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+    if own not in facts.refs or record.held_at or record.outcome not in _SETTLED:
         return None, told
     since = facts.made.get(own, 0)
     newer = {ref: at for ref, at in facts.made.items() if ref.name not in told and 0 < since < at}

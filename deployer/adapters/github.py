@@ -37,6 +37,7 @@ from deployer.environments import Repository
 from deployer.errors import (
     ConfigError,
     DeployerError,
+    NoCommitError,
     NotFoundError,
     PayloadError,
     PermanentError,
@@ -257,7 +258,7 @@ class GitHubHost:
                 made = made or (tag.get("tagger") or {}).get("date")
                 target = tag["object"]
             if target["type"] != "commit":
-                raise PermanentError(f"{ref} of {repository} leads to a {target['type']}, not to a commit")
+                raise NoCommitError(f"{ref} of {repository} leads to a {target['type']}, not to a commit")
             commit = self._get(repository, f"/git/commits/{target['sha']}")
             made = made or (commit.get("committer") or {}).get("date")
             message = str(commit.get("message") or "")

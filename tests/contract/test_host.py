@@ -21,7 +21,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deployer.adapters.github import GitHubHost
 from deployer.environments import Repository
-from deployer.errors import ConfigError, NotFoundError, PermanentError, RightsError, TransientError
+from deployer.errors import (
+    ConfigError,
+    NoCommitError,
+    NotFoundError,
+    PermanentError,
+    RightsError,
+    TransientError,
+)
 from deployer.ports import Facts, Head, HookDelivery, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
@@ -769,7 +776,7 @@ def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
     sandbox.commit("refs/heads/main", {"README": "x"}, "1")
     sandbox.tag("odd", "HEAD:README", annotated=True)
 
-    with pytest.raises(PermanentError, match="leads to a blob"):
+    with pytest.raises(NoCommitError, match="leads to a blob"):
         sandbox.host.head(sandbox.repository, Ref("refs/tags/odd"))
 
 
