@@ -65,7 +65,7 @@ def register(app: Celery, deployer: Deployer) -> dict[str, Any]:
 def _define(app: Celery, runner: "Runner", task: Task) -> Any:
     def run(*arguments: object, **named: object) -> str:
         try:
-            asked = _Message.of(arguments, named)
+            asked = _Message.of(task, arguments, named)
             return runner.carry_out(task, asked.repository, asked.environment, asked.token)
         except DeployerError as error:  # a person called: what a lane hands out ends in a verdict
             _log.warning("%s is refused: %s", task, error)
@@ -85,7 +85,7 @@ class _Message:
     token: int = 0
 
     @classmethod
-    def of(cls, arguments: Sequence[object], named: Mapping[str, object]) -> "_Message":
+    def of(cls, task: Task, arguments: Sequence[object], named: Mapping[str, object]) -> "_Message":
         """Read the arguments of a call.
 
         Raises:
@@ -97,9 +97,12 @@ class _Message:
                 return found
         given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in named.items())])
         told = given if len(given) <= _LONGEST_GIVEN else f"{given[:_LONGEST_GIVEN]}..."
-        raise PayloadError(
-            f'({told}) is no repository and environment; give --args=\'["owner/repo", "branch"]\''
-        )
+        raise PayloadError(f"it was called with ({told}); {_usage(task)}")
+
+
+def _usage(task: Task) -> str:
+    form = '["owner/repo"]' if task is Task.RESYNC else '["owner/repo", "branch"]'
+    return f"give --args='{form}'"
 
 
 class Runner:
@@ -320,7 +323,13 @@ class Runner:
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
         intake = self._deployer.intake
         repository = intake.known(repository)
-        if task is Task.RESYNC or not environment:
+        if task is Task.RESYNC and environment:
+            raise PayloadError(
+                f"it is of the whole repository, not of {environment[:_LONGEST_GIVEN]!r}; {_usage(task)}"
+            )
+        if task is not Task.RESYNC and not environment:
+            raise PayloadError(f"it is of one environment; {_usage(task)}")
+        if task is Task.RESYNC:
             return f"queued as {intake.resync(repository).goal}"
         try:
             target = Environment.from_key(repository, environment)

@@ -272,14 +272,15 @@ def test_people_wait_for_no_turn_though_many_do(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named", "reason"),
     [
-        ([], {}, "() is no repository and environment"),
-        ([7], {}, "(7) is no repository and environment"),
-        (["acme/hello", None], {}, "('acme/hello', None) is no repository"),
-        (["acme/hello", "x", 0, "y"], {}, "('acme/hello', 'x', 0, 'y') is no repository"),
-        (["acme/hello"], {"branch": "x"}, "('acme/hello', branch='x') is no repository"),
+        ([], {}, "called with (); give --args"),
+        ([7], {}, "called with (7); give"),
+        (["acme/hello", None], {}, "('acme/hello', None); give"),
+        (["acme/hello", "x", 0, "y"], {}, "('acme/hello', 'x', 0, 'y'); give"),
+        (["acme/hello"], {"branch": "x"}, "('acme/hello', branch='x'); give"),
         (["x" * 999], {}, f"'{'x' * 150}' is not a repository as owner/name"),
-        ([["x" * 999]], {}, f"(['{'x' * 148}...) is no repository"),
+        ([["x" * 999]], {}, f"(['{'x' * 148}...); give"),
         (["hello"], {}, "'hello' is not a repository as owner/name"),
+        (["acme/hello"], {}, 'of one environment; give --args=\'["owner/repo", "branch"]\''),
         (["acme/hello", "y"], {}, "nothing is known of y in acme/hello; see: deployer status acme/hello"),
         (["acme/hello", "x..y"], {}, "x..y"),
     ],
@@ -302,6 +303,13 @@ def test_what_people_call_wrongly_is_refused_in_a_line(
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == [
         f"deployer.sync is {ended.result}"
     ]
+    assert not world.sent
+
+
+def test_a_resync_of_one_branch_is_refused(world: World) -> None:
+    resync = register(Celery("tests"), world.deployer)[Task.RESYNC]
+    told = resync.apply(["acme/hello", "x"]).result
+    assert told == "refused: it is of the whole repository, not of 'x'; give --args='[\"owner/repo\"]'"
     assert not world.sent
 
 
