@@ -133,7 +133,7 @@ def dead_letter(identity: str) -> Response:
 @blueprint.post("/resync")
 def resync() -> Response:
     """Queue a look at one repository, or at all that are known or named by DEPLOYER_REPOSITORIES."""
-    fields = _body()
+    fields = _body("repository", "all")
     intake = deployer().intake
     if fields.get("all") is True and "repository" not in fields:
         queued = [(each, intake.resync(each, in_turn=True)) for each in _served_repositories()]
@@ -148,7 +148,7 @@ def resync() -> Response:
 @blueprint.post("/environments/<identity>/redeploy")
 def redeploy(identity: str) -> Response:
     """Queue a deployment of an environment, of its ref's head or of a given commit."""
-    sha = _body().get("sha", "")
+    sha = _body("sha").get("sha", "")
     if not isinstance(sha, str):
         raise PayloadError("field sha is not text")
     if sha:
@@ -164,7 +164,7 @@ def keep(identity: str) -> Response:
     Raises:
         PermanentError: it never ages, or does not stand.
     """
-    length = _body().get("for", "")
+    length = _body("for").get("for", "")
     if not isinstance(length, str):
         raise PayloadError("field for is not text")
     try:
@@ -280,15 +280,9 @@ def _chosen_letters() -> list[DeadLetter]:
     Raises:
         PayloadError: it does not say that all are meant, or has a field that chooses nothing.
     """
-    fields = _body()
+    fields = _body("all", "kind", "repository", "task")
     filters = {name: value for name, value in fields.items() if name != "all"}
-    known = filters.keys() <= {"kind", "repository", "task"}
-    # a misspelt filter must not mean all of them
-    if (
-        fields.get("all") is not True
-        or not known
-        or not all(isinstance(each, str) for each in filters.values())
-    ):
+    if fields.get("all") is not True or not all(isinstance(each, str) for each in filters.values()):
         raise PayloadError(
             'the body must be {"all": true}, with kind, repository and task to choose among them'
         )
@@ -319,8 +313,15 @@ def _number(name: str, default: int, low: int, high: int) -> int:
     return int(text)
 
 
-def _body() -> dict[str, Any]:
-    """The body's JSON object; an empty body is an empty object."""
+def _body(*known: str) -> dict[str, Any]:
+    """The body's JSON object; an empty body is an empty object.
+
+    Args:
+        known: the fields that it may have: one that is misspelt must not be taken for one that was left out.
+
+    Raises:
+        PayloadError: it is no such object.
+    """
     try:
         raw = request.get_data()
     except BROKEN as error:
@@ -333,6 +334,10 @@ def _body() -> dict[str, Any]:
         raise PayloadError("the body is not JSON") from error
     if not isinstance(value, dict):
         raise PayloadError("the body is not a JSON object")
+    if unknown := sorted(value.keys() - set(known)):
+        raise PayloadError(
+            f"the body has an unknown field {unknown[0][:100]!r}; it may have: {', '.join(known)}"
+        )
     return value
 
 

@@ -322,7 +322,8 @@ DESCRIPTION: Json = {
         "version": "1",
         "summary": "A pipeline for every branch.",
         "description": "What the dashboard shows, and what the command line can ask for. "
-        "Whatever is asked for is queued in its repository's lane and answered with the task's id.",
+        "Whatever is asked for is queued in its repository's lane and answered with the task's id; "
+        "`/api/v1/activity?goal=` with that id tells its outcome.",
         "license": {"name": "MIT", "identifier": "MIT"},
     },
     "security": [{"token": []}],
@@ -371,7 +372,11 @@ DESCRIPTION: Json = {
                 "404",
                 "409",
                 requestBody=_body(
-                    {"type": "object", "properties": {"sha": _told(_TEXT, "A full commit id.")}},
+                    {
+                        "type": "object",
+                        "properties": {"sha": _told(_TEXT, "A full commit id.")},
+                        "additionalProperties": False,
+                    },
                     required=False,
                 ),
             ),
@@ -390,6 +395,7 @@ DESCRIPTION: Json = {
                     {
                         "type": "object",
                         "properties": {"for": _told(_TEXT, "At least for so long: `12h`, `2w`, or `ever`.")},
+                        "additionalProperties": False,
                     },
                     required=False,
                 ),

@@ -415,6 +415,27 @@ def test_a_redeploy_of_no_commit(site: Site, made: dict[str, str], body: bytes) 
     assert site.waiting == before
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "known"),
+    [
+        ("/environments/{}/redeploy", {"commit": SHA}, "sha"),
+        ("/environments/{}/redeploy", {"SHA": SHA}, "sha"),
+        ("/environments/{}/keep", {"for": "1d", "until": "x"}, "for"),
+        ("/resync", {"repository": "acme/api", "dry_run": True}, "repository, all"),
+        ("/dead-letters/discard", {"all": True, "kinds": "x"}, "all, kind, repository, task"),
+    ],
+)
+def test_a_field_that_is_misspelt_is_not_taken_for_one_that_is_left_out(
+    site: Site, made: dict[str, str], path: str, body: dict[str, Any], known: str
+) -> None:
+    before = site.waiting
+    answer = site.api("POST", path.format(made["failed"]), json=body)
+    unknown = next(name for name in body if name not in known.split(", "))
+    told = f"the body has an unknown field {unknown!r}; it may have: {known}"
+    assert (answer.status_code, answer.json) == (400, {"error": told})
+    assert site.waiting == before
+
+
 def test_a_teardown_of_a_development_environment_is_queued(site: Site, made: dict[str, str]) -> None:
     answer = site.api("DELETE", f"/environments/{made['deployed']}")
     assert answer.status_code == 202
@@ -593,7 +614,7 @@ def test_the_end_of_what_was_asked_for_is_found_by_its_id(site: Site) -> None:
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_without_redis_every_call_says_so(site: Site, method: str, path: str) -> None:
     with site.redis_away():
-        body = {"/resync": {"repository": "acme/api"}}.get(path, {"all": True})
+        body = {"/resync": {"repository": "acme/api"}}.get(path, {"all": True} if "letters" in path else {})
         answer = site.api(method, path, json=body)
     assert (answer.status_code, list(answer.json)) == (503, ["error"])
     assert int(answer.headers["Retry-After"]) > 0
