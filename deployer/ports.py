@@ -435,7 +435,12 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A lane to look at: who holds it and what waits."""
+    """A lane to look at: who holds it and what waits.
+
+    Attributes:
+        failing: of what is snoozed, the work whose last attempt ended badly, by its environment: it does not wait for
+            AWS but to be tried again.
+    """
 
     repository: str
     status: str  # idle, sent or running
@@ -444,6 +449,7 @@ class Lane:
     waiting: Sequence[Work]
     snoozed: Mapping[str, float]  # environment to seconds until it comes back
     lease_seconds: float = 0
+    failing: Mapping[str, Work] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,10 +315,23 @@ def lane(value: Lane) -> Json:
         "lease_seconds": round(value.lease_seconds, 1),
         "waiting": [work(item) for item in value.waiting],
         "snoozed": [
-            {"environment": key, "seconds": round(seconds, 1)}
+            {
+                "environment": key,
+                "seconds": round(seconds, 1),
+                "attempts": value.failing[key].attempts if key in value.failing else 0,
+                "last_error": value.failing[key].last_error if key in value.failing else "",
+            }
             for key, seconds in sorted(value.snoozed.items())
         ],
     }
+
+
+def snoozed_words(value: Lane, key: str) -> str:
+    """What an environment waits for that is snoozed in its lane."""
+    left = span(value.snoozed[key])
+    if failing := value.failing.get(key):
+        return f"attempt {failing.attempts} ended in: {failing.last_error}; tries again in {left}"
+    return f"snoozed; looks again in {left}, or when AWS tells of a change"
 
 
 def attempt(value: Attempt) -> Json:

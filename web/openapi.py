@@ -251,7 +251,14 @@ _SCHEMAS: Json = {
         task=_TEXT_OR_NULL,
         lease_seconds=_told(_NUMBER, "For how long its worker holds it unless it renews."),
         waiting=_list(_named("Work")),
-        snoozed=_list(_object(environment=_TEXT, seconds=_told(_NUMBER, "Until it comes back by itself."))),
+        snoozed=_list(
+            _object(
+                environment=_TEXT,
+                seconds=_told(_NUMBER, "Until it comes back by itself."),
+                attempts=_told(_NUMBER, "How often it was tried in vain; 0 where it waits for AWS."),
+                last_error=_told(_TEXT, "How the last attempt ended; empty where it waits for AWS."),
+            )
+        ),
     ),
     "DeadLetter": _object(
         id=_TEXT,

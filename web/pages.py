@@ -36,12 +36,14 @@ from deployer.shapes import (
     place,
     receipt_words,
     repository_warnings,
+    snoozed_words,
     span,
 )
 from web.api import known_environment
 from web.context import deployer
 
 blueprint = Blueprint("pages", __name__)
+blueprint.app_template_filter("snoozed_words")(snoozed_words)
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
@@ -254,7 +256,7 @@ def _place(lane: Lane | None, key: str) -> str:
         if item.environment == key:
             return f"waits for its turn, {number} of {len(lane.waiting)} in the lane"
     if key in lane.snoozed:
-        return f"waits for AWS, looks again in {round(lane.snoozed[key])} s"
+        return snoozed_words(lane, key)
     return ""
 
 

@@ -511,6 +511,7 @@ def _lane(
     status = state.get("status", "idle")
     if status == "idle" and not items:
         return None
+    asleep = {key: Work.from_json(items[key]) for key, _ in snoozed if key in items}
     return Lane(
         repository=repository.full_name,
         status=status,
@@ -519,6 +520,7 @@ def _lane(
         waiting=[Work.from_json(items[key]) for key in [*queue, *later] if key in items],
         snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
         lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
+        failing={key: work for key, work in asleep.items() if work.tries},
     )
 
 

@@ -246,9 +246,7 @@ def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
             if work.last_error:
                 told.append(f"attempt {work.attempts} ended in: {work.last_error}")
     if lane and key in lane.snoozed:
-        told.append(
-            f"snoozed; looks again in {shapes.span(lane.snoozed[key])}, or when AWS tells of a change"
-        )
+        told.append(shapes.snoozed_words(lane, key))
     for line in told or ["nothing waits"]:
         output.facts({"-": line})
 

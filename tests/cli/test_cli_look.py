@@ -7,6 +7,7 @@ import pytest
 from cli_world import REPOSITORY, World
 
 from deployer.environments import Environment, Repository
+from deployer.errors import TransientError
 from deployer.ledger import Work
 from deployer.refs import Ref
 from deployer.resyncing import Resyncer
@@ -148,6 +149,18 @@ def test_why_of_what_snoozes(world: World) -> None:
     assert "snoozed; looks again in" in text
     (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
     assert snoozed["seconds"] > 0
+    assert (snoozed["attempts"], snoozed["last_error"]) == (0, "")
+
+
+def test_why_of_what_is_refused_and_tried_again(world: World) -> None:
+    world.cloud.fail_next(TransientError("AccessDenied: not yours"), method="create_stack")
+    world.push("refs/heads/x", A, work=False)
+    while world.queue.sent:
+        world.carry_out(world.queue.sent.pop())
+    text = world.run("why", "acme/api", "x").stdout
+    assert "attempt 1 ended in: AccessDenied: not yours; tries again in" in " ".join(text.split())
+    (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
+    assert (snoozed["attempts"], snoozed["last_error"]) == (1, "AccessDenied: not yours")
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "production", "refs/tags/v9"])

@@ -671,12 +671,28 @@ def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
     assert (lane.repository, lane.status, lane.environment) == ("acme/hello", "running", Y)
     assert [each.environment for each in lane.waiting] == ["staging"]
     assert 45 < lane.snoozed[X] <= 50
+    assert lane.failing == {}
     assert 0 < lane.lease_seconds <= LEASE
     other = Repository.parse("acme/other")
     lanes.accept(other, Work(X), "d4", "push")
     assert [each.repository for each in lanes.lanes()] == ["acme/hello", "acme/other"]
     assert [each.repository for each in lanes.lanes(other)] == ["acme/other"]
     assert lanes.lanes(Repository.parse("acme/idle")) == []
+
+
+def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    for attempt in (1, 2):
+        work = begin(lanes, dispatch)
+        lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error=f"refused {attempt} times"), 100))
+        (lane,) = lanes.lanes()
+        assert 90 < lane.snoozed[X] <= 100
+        assert (lane.failing[X].attempts, lane.failing[X].last_error) == (attempt, f"refused {attempt} times")
+        later(lanes, 101)
+        (dispatch,) = lanes.sweep()
+    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch), 50))
+    (lane,) = lanes.lanes()
+    assert (list(lane.snoozed), lane.failing) == ([X], {})
 
 
 def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
