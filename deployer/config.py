@@ -7,6 +7,7 @@ the composition root hands in, since the core knows no AWS.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ class Config:
         return values
 
 
+_SANDBOX = "DEPLOYER_SANDBOX_"  # the simulators' own, which no process of deployer reads
 REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
 REQUIRED_FOR_WORKER = ("artifact_bucket", "github_token")
 
@@ -281,6 +283,18 @@ def require(config: Config, *names: str) -> None:
             continue  # one of the two is enough
         if item.name in names and not getattr(config, item.name):
             raise ConfigError(f"{item.metadata['variable']} is not set; it is the {item.metadata['help']}")
+
+
+def unknown(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like settings and are none, each with the setting that may be meant, or an empty text.
+
+    Args:
+        env: the environment variables.
+    """
+    known = [str(item.metadata["variable"]) for item in fields(Config)]
+    strange = sorted(name for name in env if name.startswith("DEPLOYER_") and name not in known)
+    near = {name: get_close_matches(name, known, 1, 0.9) for name in strange}
+    return {name: near[name][0] if near[name] else "" for name in strange if not name.startswith(_SANDBOX)}
 
 
 def _without_password(url: str) -> str:

@@ -1,5 +1,6 @@
 """`deployer doctor`: whether everything that deployer needs is there and works, with a remedy where it does not."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deployer import dotfile
 from deployer.cli import output
 from deployer.cli.common import json_option, wired
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
@@ -120,6 +122,9 @@ def _settings(deployer: "Deployer") -> Iterator[Check]:
     ):
         if not value:
             yield Check("settings", WARN, f"{variable} is not set: {lack}", "set it if that is not meant")
+    for variable, meant in unknown(dotfile.read() | os.environ).items():
+        remedy = f"did you mean {meant}?" if meant else "take it away; deployer config shows all there are"
+        yield Check("settings", WARN, f"{variable} is no setting of deployer", remedy)
     if not missing:
         yield Check("settings", OK, "all that are needed are there")
 

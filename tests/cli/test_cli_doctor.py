@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +99,18 @@ def test_settings_that_are_missing(world: World) -> None:
     ):
         assert words in result.stdout
     assert "\nevents" not in result.stdout
+
+
+def test_settings_that_are_none(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("DEPLOYER_FOO=1\n")
+    monkeypatch.setenv("DEPLOYER_CONCURENCY", "4")
+    monkeypatch.setenv("DEPLOYER_SANDBOX_SPEED", "1")
+    told = [(each["told"], each["remedy"]) for each in world.json("doctor") if "no setting" in each["told"]]
+    assert told == [
+        ("DEPLOYER_CONCURENCY is no setting of deployer", "did you mean DEPLOYER_CONCURRENCY?"),
+        ("DEPLOYER_FOO is no setting of deployer", "take it away; deployer config shows all there are"),
+    ]
 
 
 def test_settings_that_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
