@@ -321,6 +321,8 @@ def test_a_deleted_environment_shows_its_receipt_and_cost(site: Site) -> None:
     assert "Receipt" not in deployed
     assert "What failed" not in deployed
     assert "No stage" not in page.words
+    asleep = fill_odd(site.lanes)["asleep"]
+    assert "No stage" not in look(site, f"/environments/{asleep}").words
 
 
 def test_an_environment_that_is_being_deleted_shows_how_far_it_is(site: Site) -> None:
