@@ -301,10 +301,13 @@ class Seen(_Value):
     Attributes:
         orphans: since when environments have been seen without a ref (epoch seconds), by key.
         tags: the names of all tags; None before the first resync.
+        accepted_at: when a person took the repository for that of the environments (epoch seconds): no move of a tag
+            before that was missed.
     """
 
     orphans: dict[str, float] = field(default_factory=dict)
     tags: list[str] | None = None
+    accepted_at: float = 0
 
 
 @dataclass(frozen=True, slots=True)

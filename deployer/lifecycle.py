@@ -13,7 +13,7 @@ from deployer.deliveries import Deliveries
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
-from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, RepositoryRecord, Work
+from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, RepositoryRecord, Seen, Work
 from deployer.ports import LISTING_PATIENCE, Done, Inventory, Lanes, Snooze, Verdict
 from deployer.production import put_off
 from deployer.refs import Ref
@@ -146,7 +146,9 @@ class Lifecycle:
         known = self._repositories.known(repository)
         if known.state != REPLACED:
             raise PermanentError(f"{repository} is {known.state or 'as usual'}; there is nothing to accept")
-        self._lanes.remember(known.but(id=0, state="", reason="", since=self._clock()))
+        now = self._clock()
+        self._lanes.see(repository, Seen(accepted_at=now))  # what was seen was the other one's
+        self._lanes.remember(known.but(id=0, state="", reason="", since=now))
 
     def plan(self, repository: Repository, since: float = 0) -> tuple[list[Planned], str]:
         """What a resync would do now, and what is to be said of the repository as a whole; nothing is changed.

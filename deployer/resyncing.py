@@ -120,7 +120,8 @@ class Resyncer:
             wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
             self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
         orphaned = [each.environment.key for each in planned if each.action == "delete"]
-        found = Seen({key: seen.orphans.get(key, now) for key in orphaned}, sorted(known.old_tags))
+        orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
+        found = Seen(orphaned_at, sorted(known.old_tags), seen.accepted_at)
         if found != seen:
             self._lanes.see(repository, found)
         self._lanes.forget(repository, bygone(known, now))
@@ -169,6 +170,6 @@ def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[R
     newer = {ref: at for ref, at in facts.made.items() if ref.name not in told and 0 < since < at}
     newest = max(newer, key=lambda ref: (newer[ref], ref.name), default=None)
     # its own tag was moved to something that is newer than the push that is known
-    if newest is None and 0 < record.pushed_at < since and record.moved_to:
+    if newest is None and 0 < record.pushed_at < since > seen.accepted_at and record.moved_to:
         newest = own if facts.refs[own] not in {record.moved_to, record.commit} else None
     return newest, every - {ref.name for ref in newer}

@@ -203,6 +203,28 @@ def test_another_repository_under_a_former_name_gets_nothing_until_a_person_agre
     assert world.record(STAGING).commit == sha(8)
 
 
+def test_the_tags_that_an_accepted_repository_has_are_no_news() -> None:
+    world = World()
+    world.host.push(HELLO, TAG, sha(1), files={"pipeline.yml": TEMPLATE}, at=1000)
+    push = Push("v1", HELLO, Ref.parse(TAG), ZERO_SHA, sha(1), "main", pushed_at=1000)
+    world.deployer.intake.github(push)
+    world.run()
+    world.resync(HELLO)
+    world.host.delete(HELLO)
+    for number, tag in enumerate((TAG, "refs/tags/v2"), start=2):
+        world.host.push(HELLO, tag, sha(number), files={"pipeline.yml": TEMPLATE}, at=1000 * number)
+    world.resync(HELLO)
+    assert world.known(HELLO).state == "replaced"
+    world.deployer.lifecycle.accept(HELLO)
+    for _ in range(2):
+        world.resync(HELLO)
+    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == (TAG, sha(1))
+
+    world.host.push(HELLO, "refs/tags/v3", sha(4), files={"pipeline.yml": TEMPLATE}, at=4000)
+    world.resync(HELLO)
+    assert world.record(PRODUCTION).commit == sha(4)
+
+
 # --- archived, private, public ---
 
 
