@@ -77,15 +77,14 @@ def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -
         facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
             rights, an App may be suspended.
         word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
-            GitHub answers counts for more.
+            GitHub answers counts for more. One that is deleted is removed as well, and told of so.
         now: epoch seconds.
     """
     name = known.repository
     if facts is None:
-        state = word or (known.state if known.state in OUT_OF_REACH else "")
-        if not state:
-            return None
-        return _state(known, state, now)
+        words = [word, known.state if known.state in OUT_OF_REACH else ""]
+        state = DELETED if DELETED in words else next(filter(None, words), "")
+        return _state(known, state, now) if state else None
     seen = known.but(
         id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
     )

@@ -110,7 +110,8 @@ local function one_of(older, newer, ttl)
   end
   older.turned = older.turned or wants_no_turn(newer)
   local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
-  if (newer.word or '') ~= '' then older.word = newer.word end
+  -- of a deleted repository GitHub tells both words, in any order
+  if older.word ~= 'deleted' and (newer.word or '') ~= '' then older.word = newer.word end
   older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')
   older.polls = 0
   older.looked_at = math.max(older.looked_at or 0, newer.looked_at or 0)

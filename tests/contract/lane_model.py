@@ -464,7 +464,8 @@ def _joined(stays: Entry, joins: Entry) -> Any:
     deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
     looked_at = max(stays.looked_at, joins.looked_at)
     turned = stays.turned or _wants_no_turn(joins)
-    return stays.but(deliveries=",".join(deliveries), polls=0, looked_at=looked_at, turned=turned)
+    word = "deleted" if "deleted" in {stays.word, joins.word} else joins.word or stays.word
+    return stays.but(deliveries=",".join(deliveries), polls=0, looked_at=looked_at, turned=turned, word=word)
 
 
 def _wants_no_turn(entry: Entry) -> bool:

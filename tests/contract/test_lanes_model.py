@@ -139,13 +139,14 @@ class LaneMachine(RuleBasedStateMachine):
         environment=st.sampled_from([X, X, RESYNC_KEY]),
         cause=st.sampled_from([Cause.RESYNC, Cause.RESYNC, Cause.REDEPLOY, Cause.TEARDOWN]),
         turned=st.booleans(),
+        word=st.sampled_from(["", "deleted", "removed"]),
     )
-    def accept_undelivered(self, environment: str, cause: Cause, turned: bool) -> Any:
+    def accept_undelivered(self, environment: str, cause: Cause, turned: bool, word: str) -> Any:
         cause, task = (Cause.RESYNC, Task.RESYNC) if environment == RESYNC_KEY else (cause, Task.SYNC)
+        word = "" if cause not in {Cause.RESYNC, Cause.TEARDOWN} else word
         n = self.number()
-        return self.accept_both(
-            Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3, turned=turned)
-        )
+        work = Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
+        return self.accept_both(work.but(turned=turned, word=word))
 
     @precondition(lambda self: self.model.deliveries)
     @rule(target=messages, data=st.data())

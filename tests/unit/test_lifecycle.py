@@ -370,6 +370,22 @@ def test_deleted_its_development_goes(world: World) -> None:
     assert world.known(HELLO).state == "deleted"
 
 
+@pytest.mark.parametrize("words", [("deleted", "removed"), ("removed", "deleted")])
+@pytest.mark.parametrize("together", [True, False])
+def test_deleted_counts_for_more_than_removed_which_github_tells_as_well(
+    world: World, words: tuple[str, ...], *, together: bool
+) -> None:
+    world.host.delete(HELLO)
+    for word in words:
+        world.deployer.intake.github(RepositoryChange(word, f"repository {word}", (HELLO,), word=word))
+        if not together:
+            world.run()
+    world.run()
+
+    assert world.standing(HELLO) == {STAGING, PRODUCTION}
+    assert world.known(HELLO).state == "deleted"
+
+
 def test_a_staging_that_never_came_to_be_is_not_left_to_people() -> None:
     world = World()
     world.push(MAIN, sha(1), template="Resources: [")
@@ -626,6 +642,7 @@ USUAL = Facts(1, "Acme/Hello", "main")
         ("deleted", USUAL, "", ""),
         ("removed", None, "", "removed"),
         ("removed", None, "deleted", "deleted"),
+        ("deleted", None, "removed", "deleted"),
         ("", None, "", None),
         ("archived", None, "", None),
         ("", Facts(1, "acme/shop", "main", archived=True), "", "renamed"),
