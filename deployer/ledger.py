@@ -293,6 +293,11 @@ class EnvironmentRecord(_Value):
         """A copy with some fields changed."""
         return replace(self, **changes)
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether only what had become of its repository took it down: once that is over, it is to be as before."""
+        return self.outcome == Outcome.DELETED and bool(self.receipt.get("word"))
+
 
 @dataclass(frozen=True, slots=True)
 class Seen(_Value):

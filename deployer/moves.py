@@ -143,7 +143,7 @@ class Moves:
 def _is_held(run: Run, ref: Ref, head: Head) -> bool:
     """Whether a resync leaves it at its commit: a person chose that, or its ref has asked for nothing since."""
     record = run.record
-    ended = record.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or run.wakes
+    ended = record.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or run.wakes or record.comes_back
     looks = run.work.cause == Cause.RESYNC and bool(record.commit)
     return looks and ended and (record.ref, record.held_at) == (ref.name, head.object)
 

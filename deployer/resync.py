@@ -229,6 +229,8 @@ def _branch(
     # another default branch may be at the very commit of the former one
     settled = record is not None and ((ended and record.ref in {"", ref.name}) or record.held_at == live)
     if settled and record:
+        if record.comes_back and record.commit:
+            return Planned(environment, "provision", f"{ref.short} has no pipeline any more", ref.name)
         if record.updated_at > listed_at or not record.commit:
             return None  # what the listing shows of it may be older than its end; or there is nothing to go back to
         return _settled(environment, ref, record, stack)

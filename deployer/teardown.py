@@ -119,7 +119,7 @@ class Teardown:
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
-        receipt["retained"] = list(self._elsewhere(run))
+        receipt |= {"retained": list(self._elsewhere(run)), "word": run.work.word}
         run.note("deleting", receipt=receipt)
         self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
 
@@ -350,6 +350,7 @@ class Teardown:
 
     def _closed(self, run: Run, outcome: str) -> dict[str, Any]:
         kept = {name: run.record.receipt[name] for name in ("began_at", "removed", "retained")}
+        kept["word"] = run.record.receipt.get("word", "")
         return {**kept, "at": self._clock(), "outcome": outcome}
 
 

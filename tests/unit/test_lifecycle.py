@@ -81,6 +81,27 @@ def test_renamed_back_all_is_as_before(world: World) -> None:
     assert (world.known(HELLO).state, world.known(SHOP).state) == ("", "renamed")
 
 
+@pytest.mark.parametrize("why", ["a person chose its commit", "its head asks to be skipped"])
+def test_renamed_back_what_was_held_at_its_commit_is_there_again(world: World, why: str) -> None:
+    skips = " [skip ci]" if why.startswith("its head") else ""
+    world.push(BRANCH, sha(5), sha(1), message=f"A word{skips}")
+    world.run()
+    if not skips:
+        world.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
+        world.run()
+    world.host.rename(HELLO, SHOP)
+    world.tell("repository renamed", SHOP, HELLO)
+    assert DEV not in world.standing(HELLO)
+    world.host.rename(SHOP, HELLO)
+    world.tell("repository renamed", HELLO, SHOP)
+
+    assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
+    assert (world.record(DEV).commit, world.record(DEV).held_at) == (sha(1), sha(5))
+    assert world.built(DEV)[-1] == (sha(1), "succeeded")
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
 @pytest.mark.parametrize("steps", range(4))
 def test_renamed_back_what_is_being_taken_down_stays(world: World, steps: int) -> None:
     world.host.rename(HELLO, SHOP)
