@@ -181,7 +181,10 @@ class Lifecycle:
                 f"{repository} is {now} now, which matches none of the patterns in DEPLOYER_REPOSITORIES; nothing was "
                 "changed",
             )
-        if self._lanes.repository(now) is None:
+        there = self._lanes.repository(now)
+        if (
+            there is None or there.state in OUT_OF_REACH
+        ):  # GitHub has just said that there is one of that name
             self._intake.resync(now)
         return self._take_down(repository, work, known)
 

@@ -128,6 +128,22 @@ def test_a_new_name_that_is_not_served_changes_nothing(world: World) -> None:
     assert "DEPLOYER_REPOSITORIES" in reason
 
 
+@pytest.mark.parametrize("word", ["deleted", "removed"])
+def test_a_new_name_that_was_out_of_reach_once_is_looked_at_anew(world: World, word: str) -> None:
+    world.host.push(SHOP, MAIN, sha(9), files={"pipeline.yml": TEMPLATE})
+    world.resync(SHOP)
+    world.host.delete(SHOP)
+    world.tell(f"repository {word}", SHOP, word=word)
+    assert world.known(SHOP).state == word
+    world.host.rename(HELLO, SHOP)
+    world.resync(HELLO)
+
+    assert world.known(SHOP).state == "replaced"
+    world.deployer.lifecycle.accept(SHOP)
+    world.resync(SHOP)
+    assert world.standing(SHOP) == {of(SHOP, DEV), of(SHOP, STAGING)}
+
+
 def another_takes_its_name(world: World) -> None:
     """It has the same default branch, and none of the other branches."""
     world.host.rename(HELLO, Repository("elsewhere", "hello"))
