@@ -8,12 +8,13 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deployer.config import Config
 from deployer.environments import Environment, Repository
-from deployer.errors import DeployerError, NotFoundError, PayloadError, PermanentError, RightsError
+from deployer.errors import DeployerError, NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.events import Push, parse_github
 from deployer.ledger import DeliveryRecord, Outcome, RepositoryRecord
 from deployer.ports import HookDelivery, Host, Lanes
@@ -26,6 +27,7 @@ _APP_EVENTS = ("installation", "installation_repositories", "installation_target
 APP = Repository("-", "-")  # where what is known of the App's own webhook is kept
 _KEPT_SECONDS = 3 * 86400.0  # GitHub sends nothing older again
 _DUE_SECONDS = 6 * 3600.0
+_PAUSE_SECONDS = 600.0  # after a look that failed: resyncs may come one after another
 _OVERLAP_SECONDS = 600.0
 _LOOK_SECONDS = 600.0  # as long as a task may run
 _UNDER_WAY_SECONDS = 60.0  # GitHub gives up after ten; a redelivery waits for its turn
@@ -73,7 +75,7 @@ class Deliveries:
         self._clock = clock
 
     def check_if_due(self, repository: Repository) -> None:
-        """Look at the log now and then, as part of a resync; a failure is the next look's."""
+        """Look at the log now and then, as part of a resync; a failure is the next look's, which comes sooner."""
         if not self._is_due(repository):
             return
         try:
@@ -83,9 +85,12 @@ class Deliveries:
                     _log.warning("missed deliveries of %s: %s", repository, found)
         except DeployerError as error:
             _log.warning("looking for missed deliveries of %s: %s", repository, error)
+            with suppress(UnavailableError):
+                self._note(repository, failed_at=self._clock())
 
     def _is_due(self, repository: Repository) -> bool:
-        return self._clock() - self.known(repository).checked_at >= _DUE_SECONDS
+        known = self.known(repository)
+        return self._clock() >= max(known.checked_at + _DUE_SECONDS, known.failed_at + _PAUSE_SECONDS)
 
     def known(self, repository: Repository) -> RepositoryRecord:
         """What is known of the webhook that tells of a repository: its own, or the App's for all of them."""
@@ -166,7 +171,9 @@ class Deliveries:
                 else:
                     self._host.redeliver(repository, each)
                     redelivered += 1
-            except (PermanentError, PayloadError) as error:
+            except DeployerError as error:
+                if isinstance(error, TransientError) and _concerns_all(error):
+                    raise
                 _log.warning("sending delivery %s of %s again: %s", each.guid, repository, error)
         return Missed(redelivered, superseded, len(missed) - redelivered - superseded)
 
@@ -190,3 +197,8 @@ class Deliveries:
         latest = max(newest.get(key, 0), record.pushed_at if record else 0)
         newest[key] = max(latest, push.pushed_at)
         return 0 < push.pushed_at < latest
+
+
+def _concerns_all(error: TransientError) -> bool:
+    """Whether no other delivery would fare better: Redis is away, or GitHub's limit is used up."""
+    return isinstance(error, UnavailableError) or error.retry_after is not None

@@ -328,6 +328,7 @@ class RepositoryRecord(_Value):
         over: of one that is `renamed` or `deleted`, whether its staging and production are gone: that is no warning.
         default_branch, private: as last seen.
         checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
+        failed_at: when asking it failed last, likewise.
         missed: what the last look that found any did: `at`, and how many were `redelivered`, `superseded` or `left`.
         recent: how many had failed less than a minute before the last look, which left them to the next one.
         unchecked: why GitHub does not tell of deliveries, empty where it does.
@@ -343,6 +344,7 @@ class RepositoryRecord(_Value):
     default_branch: str = ""
     private: bool = True
     checked_at: float = 0
+    failed_at: float = 0
     missed: dict[str, float] = field(default_factory=dict)
     recent: int = 0
     unchecked: str = ""

@@ -10,7 +10,8 @@ from world import HELLO, World, environment, sha
 from deployer import shapes
 from deployer.deliveries import APP, Missed
 from deployer.environments import Repository
-from deployer.errors import NotFoundError, RightsError, TransientError
+from deployer.errors import NotFoundError, RightsError, TransientError, UnavailableError
+from deployer.ledger import RepositoryRecord
 from deployer.refs import ZERO_SHA
 
 BRANCH = "refs/heads/x"
@@ -134,7 +135,8 @@ def hours_pass(world: World, hours: float) -> None:
         for owner, each, payload in world.host.log
     ]
     known = world.known(HELLO)
-    world.lanes.remember(known.but(checked_at=known.checked_at - hours * HOUR))
+    ago = {name: getattr(known, name) - hours * HOUR for name in ("checked_at", "failed_at")}
+    world.lanes.remember(known.but(**ago))
 
 
 def test_of_too_many_the_rest_is_left_to_the_resync(world: World) -> None:
@@ -172,6 +174,41 @@ def test_a_resync_looks_now_and_then(world: World) -> None:
     assert sent_again(world) == ["lost"]  # it is not due
 
 
+def test_one_delivery_that_cannot_be_read_hides_no_other(world: World) -> None:
+    miss(world, "good", 2 * HOUR)
+    miss(world, "bad", HOUR, ref="refs/heads/y")  # the newest goes first
+    world.host.fail_next(TransientError("GitHub's answer makes no sense"), method="payload")
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1, left=1)
+    assert sent_again(world) == ["good"]
+    assert world.known(HELLO).missed["left"] == 1
+
+
+@pytest.mark.parametrize(
+    "error", [TransientError("GitHub's limit is used up", retry_after=60), UnavailableError("Redis is away")]
+)
+def test_a_fault_that_concerns_all_leaves_them_to_the_next_look(world: World, error: TransientError) -> None:
+    miss(world, "first", HOUR)
+    miss(world, "second", 2 * HOUR, ref="refs/heads/y")
+    world.host.fail_next(error, method="redeliver")
+
+    with pytest.raises(type(error)):
+        world.deployer.deliveries.check(HELLO)
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+
+
+def test_a_log_that_cannot_be_read_is_not_read_at_each_resync(world: World) -> None:
+    miss(world, "lost", HOUR)
+    world.host.fail_next(TransientError("GitHub answers 500"), method="deliveries")
+    for _ in range(3):
+        world.resync(HELLO)
+    assert (len(world.host.called("deliveries")), world.known(HELLO).checked_at) == (1, 0)
+
+    hours_pass(world, 0.2)
+    world.resync(HELLO)
+    assert sent_again(world) == ["lost"]
+
+
 def test_an_app_has_one_webhook_for_all(world: World) -> None:
     world.host.is_app = True
     miss(world, "lost", HOUR)
@@ -195,7 +232,9 @@ def test_of_workers_that_look_at_once_one_does(world: World) -> None:
 
     world.host.deliveries = slow  # type: ignore[method-assign]
     world.host.fail_next(TransientError("GitHub is away"), method="deliveries")
-    for _ in range(3):
-        world.deployer.deliveries.check_if_due(HELLO)  # the first is in vain, and the next one's
+    world.deployer.deliveries.check_if_due(HELLO)  # in vain
+    world.lanes.remember(RepositoryRecord(APP.full_name))  # some time passes
+    for _ in range(2):
+        world.deployer.deliveries.check_if_due(HELLO)
     assert sent_again(world) == ["lost"]
     assert world.lanes.counters()["missed:redelivered"] == 1
