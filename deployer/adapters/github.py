@@ -298,11 +298,10 @@ class GitHubHost:
         if urlsplit(status.url).scheme in {"http", "https"} and len(status.url) <= _URL_LIMIT:
             body["target_url"] = status.url
         with _translated(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
-            for _ in range(2):
-                _, answer = self._ask(repository, "POST", f"/statuses/{sha}", body)
+            for each in self._names(repository):
+                _, answer = self._ask(each, "POST", f"/statuses/{sha}", body)
                 if isinstance(answer, dict) and "context" in answer:
                     return
-                self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
             raise TransientError(f"GitHub did not take a status of {repository} at {sha[:12]}")
 
     @property
@@ -358,11 +357,10 @@ class GitHubHost:
             _translated(f"sending delivery {delivery.guid} of {repository} again", repository),
             _rights("webhooks: write"),
         ):
-            for _ in range(2):
-                answer = self._ask_hook(repository, delivery.hook, "POST", f"/{delivery.id}/attempts")[1]
+            for each in self._names(repository):
+                answer = self._ask_hook(each, delivery.hook, "POST", f"/{delivery.id}/attempts")[1]
                 if not (isinstance(answer, dict) and "message" in answer):
                     return
-                self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
             raise TransientError(f"GitHub did not take the order to deliver {delivery.guid} again")
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
@@ -427,11 +425,10 @@ class GitHubHost:
         return f"{kind}/{self._written(repository, 'POST', place, {'body': text})['id']}"
 
     def _written(self, repository: Repository, verb: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        for _ in range(2):
-            _, answer = self._ask(repository, verb, path, body, once_only=verb == "POST")
+        for each in self._names(repository):
+            _, answer = self._ask(each, verb, path, body, once_only=verb == "POST")
             if isinstance(answer, dict) and "id" in answer:
                 return answer
-            self._follow(repository)  # PyGithub takes the 307 of a renamed repository for a success
         raise TransientError(f"GitHub did not take what was to be written to {repository}")
 
     def _login(self, repository: Repository) -> str:
@@ -591,14 +588,13 @@ class GitHubHost:
         return found if isinstance(found, dict) and found.get("ref") == ref.name else None
 
     def _listing(self, repository: Repository, sha: str, folder: str) -> list[dict[str, Any]]:
-        for _ in range(2):
-            listed = self._get(repository, f"/contents/{quote(folder.strip('/'))}", {"ref": sha})
+        for each in self._names(repository):
+            listed = self._get(each, f"/contents/{quote(folder.strip('/'))}", {"ref": sha})
             if not isinstance(listed, list):
                 return []
             # PyGithub drops the query when it follows a renamed repository's redirect: another commit's files
             if all(str(entry.get("url", "")).endswith(f"ref={sha}") for entry in listed):
                 return listed
-            self._follow(repository)
         raise TransientError(f"GitHub did not list {folder}/ of {repository} at {sha[:12]}")
 
     def _blob(self, repository: Repository, folder: str, entry: dict[str, Any]) -> bytes:
@@ -686,7 +682,7 @@ class GitHubHost:
 
         def once() -> tuple[dict[str, Any], Any]:
             client = self._client(repository)
-            url = f"/repos/{self._state()['moved'].get(repository.key, repository.full_name)}{path}"
+            url = f"/repos/{repository.full_name}{path}"
             headers, answer = client.requester.requestJsonAndCheck(verb, url, parameters=query, input=body)
             # PyGithub gives nothing, and a page with status 200 as {"data": text}: neither is an answer of GitHub, and
             # without this check they would tell that a branch, its files or the whole repository are not there
@@ -711,9 +707,13 @@ class GitHubHost:
         self._state()["clients"].pop(repository.key, None)
         self._state()["auths"].pop(repository.key, None)
 
-    def _follow(self, repository: Repository) -> None:
-        """Learn a renamed repository's new name."""
-        self._state()["moved"][repository.key] = str(self._get(repository, "")["full_name"])
+    def _names(self, repository: Repository) -> Iterator[Repository]:
+        """A repository as it is called, and as it is called now; for what does not follow a renamed one's redirect.
+
+        PyGithub takes the 307 for a success. The new name is not kept: another repository may have the former one soon.
+        """
+        yield repository
+        yield Repository.parse(str(self._get(repository, "")["full_name"]))
 
     @staticmethod
     def _attempts() -> Retrying:
@@ -730,7 +730,7 @@ class GitHubHost:
         """What belongs to this thread of this process: PyGithub's connections bear neither threads nor forks."""
         if getattr(self._local, "pid", None) != os.getpid():
             self._local.pid = os.getpid()
-            self._local.state = {"clients": {}, "auths": {}, "moved": {}, "blobs": {}, "rights": {}}
+            self._local.state = {"clients": {}, "auths": {}, "blobs": {}, "rights": {}}
         state: dict[str, Any] = self._local.state
         return state
 

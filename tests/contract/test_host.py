@@ -1148,6 +1148,29 @@ def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses()
     assert taken == [f"/repos/acme/new/statuses/{sha}"]
 
 
+def test_a_former_name_is_another_repository_s_as_soon_as_that_has_it() -> None:
+    sha, made_anew, taken = "a" * 40, list[bool](), list[str]()
+
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if method == "POST" and (made_anew or path.startswith("/repos/acme/new")):
+            taken.append(path)
+            return 201, {}, {"context": "deployer"}
+        if method == "POST":
+            return 307, {"Location": path.replace("/repos/acme/old", "/repositories/1")}, {"message": "Moved"}
+        if path.endswith("/branches/main"):
+            commit = sha if path.startswith("/repos/acme/old") and made_anew else "b" * 40
+            return 200, {}, {"name": "main", "commit": {"sha": commit, "commit": {"message": "1"}}}
+        return 200, {}, {"full_name": "acme/new"}
+
+    with scripted(answer) as url:
+        host, old = GitHubHost("token", api_url=url), Repository("acme", "old")
+        host.post(old, sha, Status("deployer", "success", "gone"))
+        made_anew.append(True)
+        assert host.head(old, MAIN) == Head(sha, sha, "1")
+        host.post(old, sha, Status("deployer", "success", "done"))
+    assert taken == [f"/repos/acme/{name}/statuses/{sha}" for name in ("new", "old")]
+
+
 def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() -> None:
     taken, hooks = list[str](), list[dict[str, Any]]()
 
