@@ -4,7 +4,7 @@ Errors are the core's own: an adapter translates what its provider raises into `
 try), `PermanentError` (people must change something) or `UnavailableError` (Redis), and nothing else.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -372,10 +372,16 @@ class Clouds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Stacks as a listing showed them that began then (epoch seconds)."""
+    """Stacks as a listing showed them that began then (epoch seconds).
+
+    Attributes:
+        regions: where it looked for the environments of each kind. Those of the settings: what was made in another one
+            before it was taken out of them may stand there still.
+    """
 
     began: float
     stacks: Sequence[Stack]
+    regions: Mapping[Kind, Collection[str]]
 
 
 class Inventory(Protocol):

@@ -1,6 +1,6 @@
 """Compares what should exist with what does, for a whole repository, and says what is to be done: pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deployer.drift import drift
@@ -64,6 +64,7 @@ class Known:
         listed_at: when the stacks were looked at (epoch seconds). What the ledger learnt later counts more.
         missed_tag: a tag newer than production's that no webhook told of, or its own if that was moved so.
         old_tags: tags that are no news any more, whatever becomes of production.
+        regions: where the stacks of each kind were looked for; None for wherever there are any.
     """
 
     repository: Repository
@@ -74,6 +75,7 @@ class Known:
     listed_at: float = float("inf")
     missed_tag: Ref | None = None
     old_tags: Iterable[str] = ()
+    regions: Mapping[Kind, Collection[str]] | None = None
 
 
 def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) -> list[Planned]:
@@ -91,13 +93,13 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
     records = {record.environment: record for record in known.records}
     standing = [stack for stack in known.stacks if stack.phase is not Phase.GONE]
     found: list[Planned] = []
-    for ref, live in sorted(known.refs.items(), key=lambda item: item[0].name):
+    for ref in sorted(known.refs, key=lambda each: each.name):
         if ref.is_tag:
             continue
         environment = Environment.of_ref(known.repository, ref, known.default_branch)
         record = records.get(environment.key)
         stack = _stack_of(environment, record, standing)
-        if planned := _branch(environment, ref, live, record, stack, known.listed_at):
+        if planned := _branch(known, environment, ref, record, stack):
             found.append(planned)
     if planned := _production(known, records, standing):
         found.append(planned)
@@ -217,35 +219,39 @@ def _without_ref(known: Known, environment: Environment, ref: Ref) -> str:
     return f"{ref.short} is gone from GitHub"
 
 
+def _is_unseen(known: Known, environment: Environment, record: EnvironmentRecord | None) -> bool:
+    """Whether its stack may stand where nobody looked: the settings name the region on record no longer."""
+    if known.regions is None or record is None or not record.region:
+        return False
+    return record.region not in known.regions[environment.kind]
+
+
 def _branch(
-    environment: Environment,
-    ref: Ref,
-    live: str,
-    record: EnvironmentRecord | None,
-    stack: Stack | None,
-    listed_at: float,
+    known: Known, environment: Environment, ref: Ref, record: EnvironmentRecord | None, stack: Stack | None
 ) -> Planned | None:
+    live, unseen = known.refs[ref], stack is None and _is_unseen(known, environment, record)
     ended = record is not None and record.commit == live and record.outcome in _SETTLED
     # another default branch may be at the very commit of the former one
     settled = record is not None and ((ended and record.ref in {"", ref.name}) or record.held_at == live)
     if settled and record:
         if record.comes_back and record.commit:
             return Planned(environment, "provision", f"{ref.short} has no pipeline any more", ref.name)
-        if record.updated_at > listed_at or not record.commit:
-            return None  # what the listing shows of it may be older than its end; or there is nothing to go back to
+        if record.updated_at > known.listed_at or not record.commit or unseen:
+            # what the listing shows of it may be older than its end; there is nothing to go back to; or nobody looked
+            return None
         return _settled(environment, ref, record, stack)
-    if stack is None:
+    if stack is None and not unseen:
         if (record and record.commit == live and _was_deleted(environment, record)) or skip_reason(ref, ""):
             return None
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
-    if stack.phase in _MENDS:
+    if stack and stack.phase in _MENDS:
         return Planned(environment, _MENDS[stack.phase], f"its stack is {stack.status}", ref.name)
     why = (
         f"its last known commit is {record.commit[:12]}"
         if record and record.commit
         else "nothing is known of it"
     )
-    same = stack.phase is Phase.READY and stack.tags.get("deployer:commit") == live
+    same = stack is not None and stack.phase is Phase.READY and stack.tags.get("deployer:commit") == live
     action = "trigger" if same else "check"
     return Planned(environment, action, f"{ref.short} is at {live[:12]}; {why}", ref.name)
 
@@ -298,6 +304,8 @@ def _production(
         return None
     if record.outcome not in _SETTLED and not record.held_at:
         return Planned(environment, "check", f"{record.ref} has not come to its end", record.ref)
+    if stack is None and _is_unseen(known, environment, record):
+        return None
     planned = _settled(environment, Ref.parse(record.ref), record, stack)
     return replace(planned, reason=f"production: {planned.reason}") if planned else None
 

@@ -148,8 +148,9 @@ class Resyncer:
         record = next((each for each in records if each.environment == production), None)
         missed, old = _tags(facts, seen, record)
         return Known(
-            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old
-        )
+            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old,
+            listed.regions,
+        )  # fmt: skip
 
 
 def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[Ref | None, set[str]]:

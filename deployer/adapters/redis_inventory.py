@@ -54,7 +54,12 @@ class RedisInventory:
         places = dict.fromkeys(_key("listed", each) for each in [*needed, *self._clouds.every()])
         with unavailable():
             texts = [self._redis.hget(place, repository.key) for place in places]
-        return Listed(began, tuple(stack for text in texts if text for stack in _read(text)))
+        accounts = {each: self._clouds.at(each).account for each in Kind}
+        regions = {
+            each: {cloud.region for cloud in needed if cloud.account == account}
+            for each, account in accounts.items()
+        }
+        return Listed(began, tuple(stack for text in texts if text for stack in _read(text)), regions)
 
     def repositories(self, since: float, patience: float = 60) -> list[Repository]:
         """See `Inventory.repositories`."""

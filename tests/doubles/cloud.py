@@ -463,4 +463,5 @@ class FakeClouds:
         return self.clouds[region or self.targets[kind].regions[0]]
 
     def every(self) -> Sequence[FakeCloud]:
-        return list(self.clouds.values())
+        used = dict.fromkeys(region for target in self.targets.values() for region in target.regions)
+        return [self.clouds[region] for region in used]

@@ -105,6 +105,39 @@ def test_what_is_made_anew_goes_to_no_region_that_the_settings_name_no_longer(
     assert world.record(environment(X)).region == HOME
 
 
+def test_what_stands_in_a_region_that_the_settings_name_no_longer_is_left_and_still_follows_its_branch(
+    world: World, away: FakeCloud
+) -> None:
+    home = world.clouds.targets[Kind.PRODUCTION]
+    world.clouds.targets[Kind.PRODUCTION] = replace(home, regions=(AWAY,))
+    for number, ref in enumerate((X, MAIN, "refs/tags/v1"), start=1):
+        world.push(ref, sha(number), at=1000)
+    settle(world)
+    world.resync(HELLO)
+    for kind in (Kind.DEVELOPMENT, Kind.PRODUCTION):
+        world.clouds.targets[kind] = replace(world.clouds.targets[kind], regions=(HOME,))
+
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+    world.host.push(HELLO, X, sha(4), files={"pipeline.yml": TEMPLATE})  # no webhook told of it
+    world.deployer.intake.resync(HELLO)
+    settle(world)
+    assert away.pipelines[environment(X).stack_name][-1].sha == sha(4)
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+def test_another_kind_s_account_in_that_region_does_not_tell_of_it(world: World, away: FakeCloud) -> None:
+    world.push(X, sha(1))
+    settle(world)
+    target = world.clouds.targets[Kind.DEVELOPMENT]
+    world.clouds.targets[Kind.DEVELOPMENT] = replace(target, regions=(HOME,))
+    world.clouds.targets[Kind.PRODUCTION] = Target(Kind.PRODUCTION, regions=(AWAY,))
+    away.account = "production's"
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
 def test_a_repository_may_narrow_the_regions(world: World) -> None:
     world.push(X, sha(1), files={"deployer.yml": f"regions: [{HOME}]"})
     settle(world)

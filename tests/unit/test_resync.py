@@ -88,6 +88,27 @@ def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
     assert all(each.reason for each in found)
 
 
+@pytest.mark.parametrize(
+    ("place", "refs", "record", "expected"),
+    [
+        ("r1", {X: A}, _record(DEV), ["provision"]),
+        ("r2", {X: A}, _record(DEV), []),
+        ("r2", {X: B}, _record(DEV), ["check"]),
+        ("r2", {MAIN: A}, _record(STAGING), ["provision"]),
+        ("", {X: A}, _record(DEV), ["provision"]),
+        ("r2", {TAG: A}, _record(PRODUCTION, ref=TAG.name), ["provision"]),
+        ("r3", {TAG: A}, _record(PRODUCTION, ref=TAG.name), []),
+        ("r3", {TAG: A}, _record(PRODUCTION, outcome="running", ref=TAG.name), ["check"]),
+    ],
+)
+def test_what_may_stand_where_nobody_looked_is_not_made_anew(
+    place: str, refs: dict, record: EnvironmentRecord, expected: list
+) -> None:
+    regions = {Kind.DEVELOPMENT: {"r1"}, Kind.STAGING: {"r2"}, Kind.PRODUCTION: {"r2"}}
+    known = Known(REPOSITORY, "main", refs, [], [replace(record, region=place)], regions=regions)
+    assert [each.action for each in plan(known, {}, 0, 0)] == expected
+
+
 DAY = 86400.0
 NOW = 100 * DAY
 LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
