@@ -93,6 +93,18 @@ class Environment:
             return cls(repository, Kind(key))
         raise PayloadError(f"{key[:150]!r} is not an environment's key")
 
+    @classmethod
+    def of_tags(cls, repository: Repository, tags: Mapping[str, str]) -> "Environment | None":
+        """Whose a stack with these tags is; None where it is of no environment of this repository."""
+        kind = tags.get("deployer:environment", "")
+        try:
+            found = cls.from_key(
+                repository, f"{kind}:{ref_from_tags(tags)}" if kind == Kind.DEVELOPMENT else kind
+            )
+        except PayloadError:
+            return None
+        return found if found.owns(tags) else None
+
     @property
     def key(self) -> str:
         """The identity within its repository: `development:refs/heads/x`, `staging` or `production`."""
@@ -128,7 +140,7 @@ class Environment:
             **(ref_tags(self.branch.name) if self.branch else {}),
         }
 
-    def owns(self, tags: dict[str, str]) -> bool:
+    def owns(self, tags: Mapping[str, str]) -> bool:
         """Whether a stack with these tags belongs to this very environment."""
         return all(tags.get(key) == value for key, value in self.tags.items())
 

@@ -151,21 +151,40 @@ def needs_start(newest: Execution, work: Work, reported: str) -> bool:
     return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)
 
 
+def learn(run: Run, stack: Stack) -> None:
+    """Note a stack that the ledger, once lost, does not know, and what its pipeline deploys.
+
+    Whatever becomes of the goal: a teardown of another environment must not take that.
+    """
+    if run.record.stack_arn or not run.environment.owns(stack.tags):
+        return
+    if stack.phase in {Phase.GONE, Phase.DELETING}:
+        return
+    run.record = run.record.but(
+        applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
+        applied=run.record.applied or (applied(stack) if stack.phase is Phase.READY else {}),
+        region=run.cloud.region,
+        stack_arn=stack.arn,
+    )
+
+
 def note_drift(run: Run, stack: Stack | None) -> None:
     """Tell of what someone else changed in the stack; who only looks leaves it so.
 
     Raises:
         Settled: it is the only thing that could be mended, and nobody asked for that.
     """
-    work, record = run.work, run.record
+    work = run.work
     if stack is None or work.created or work.updated or work.recovered:
         return
     if not run.environment.owns(stack.tags):
         return
+    learn(run, stack)
     if stack.phase is Phase.READY:
-        run.record = record = record.but(
-            drift=drift(stack, record.applied), stack_arn=stack.arn, region=run.cloud.region
+        run.record = run.record.but(
+            drift=drift(stack, run.record.applied), stack_arn=stack.arn, region=run.cloud.region
         )
+    record = run.record
     ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
     if work.cause == Cause.RESYNC and record.drift and ended:
         raise Settled(run.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))

@@ -203,7 +203,11 @@ class Production:
         if stack.phase is not Phase.READY:
             raise Settled(run.snooze())
         run.record = run.record.but(
-            region=run.cloud.region, stack_arn=stack.arn, applied=applied(stack), drift=""
+            applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
+            region=run.cloud.region,
+            stack_arn=stack.arn,
+            applied=applied(stack),
+            drift="",
         )
         newest = next(iter(run.cloud.executions(run.name)), None)
         if run.work.ref and (newest is None or newest.automatic):

@@ -6,13 +6,14 @@ environment's record while it grows, so that a lost worker, or another goal in b
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from deployer.environments import Kind
+from deployer.age import ASLEEP
+from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError, ProtectedError
-from deployer.ledger import Cause, Outcome, Task
+from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task
 from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory, Lanes, Verdict
 from deployer.preferences import Teardown as Preferences
 from deployer.release import TEARDOWN_TAG
@@ -118,10 +119,30 @@ class Teardown:
         told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack and not foreign else []) + own]
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
-        receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "retained": []}
+        names = {*applications, *(each.name for each in own)} - {run.name}
+        shared = self._shared(run, listed, names) if names else {}
+        receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "shared": shared}
         receipt |= {"retained": list(self._elsewhere(run)), "word": run.work.word}
         run.note("deleting", receipt=receipt)
         self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
+
+    def _shared(self, run: Run, listed: Iterable[Stack], names: Container[str]) -> dict[str, str]:
+        """Which of the stacks other pipelines deploy too, asked of AWS where the ledger, once lost, does not tell.
+
+        Returns:
+            A stack's name to the key of the environment.
+        """
+        records = {each.environment: each for each in self._lanes.environments(run.repository)}
+        found: dict[str, str] = {}
+        for stack in listed:
+            other = Environment.of_tags(run.repository, stack.tags)
+            if other is None or other == run.environment or stack.name != other.stack_name:
+                continue
+            if stack.phase in {Phase.GONE, Phase.WEDGED} or _is_learnt(records.get(other.key)):
+                continue
+            cloud = self._clouds.at(other.kind, stack.region)
+            found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
+        return found
 
     def _elsewhere(self, run: Run) -> Iterator[dict[str, str]]:
         """The pipeline's stack, if the settings named another account when it was made: it is out of reach there."""
@@ -216,11 +237,15 @@ class Teardown:
             return "it has termination protection" if protected else ""
         if stack.protected:
             return "it has termination protection"
+        unknown = run.record.receipt.get("shared", {}).get(stack.name, "")
         for other in self._lanes.environments():
-            mine = (other.repository.lower(), other.environment) == (run.repository.key, run.environment.key)
+            here = other.repository.lower() == run.repository.key
+            mine = here and other.environment == run.environment.key
             if not mine and other.state != "deleted" and stack.name in other.applications:
                 return f"the pipeline of {other.repository} {other.environment} deploys it as well"
-        return ""
+            if here and other.environment == unknown and _is_learnt(other):
+                unknown = ""
+        return f"the pipeline of {run.repository} {unknown} deploys it as well" if unknown else ""
 
     def _spare(self, run: Run, stack: Stack, why: str, *, ordered: bool = False) -> Verdict | None:
         """Leave a stack and say why; the teardown goes on without it, if it can and may."""
@@ -367,6 +392,13 @@ def owed(receipt: dict[str, Any]) -> bool:
 def paid(receipt: dict[str, Any]) -> dict[str, Any]:
     """The receipt once the pipeline runs anew."""
     return {name: value for name, value in receipt.items() if name != "owed"}
+
+
+def _is_learnt(record: EnvironmentRecord | None) -> bool:
+    """Whether the ledger knows what an environment's pipeline deploys."""
+    if record is None:
+        return False
+    return record.state in {"deleted", ASLEEP} or bool(record.applications or record.applied)
 
 
 def _away(run: Run) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deployer.environments import Environment, Kind
-from deployer.errors import LaneLostError, TransientError
+from deployer.errors import LaneLostError, PermanentError, TransientError
 from deployer.ledger import Cause
 from deployer.targets import Target
 from tests.doubles import FakeCloud
@@ -132,6 +132,84 @@ def test_a_stack_that_another_pipeline_names_too_is_left(world: World) -> None:
     assert world.cloud.stack(APP) is not None
     assert "refs/heads/y deploys it as well" in retained(world)[f"stack {APP}"]
     assert names(world) == {APP, other.stack_name}
+
+
+def share(world: World, ref: str) -> Environment:
+    """Another environment's pipeline names one of the branch's stacks, too, and Redis is lost."""
+    other = environment(ref)
+    world.cloud.applications[other.stack_name] = [APP]
+    world.push(ref, sha(2))
+    world.run()
+    world.forget()
+    return other
+
+
+@pytest.mark.parametrize("resyncs", [0, 2])
+@pytest.mark.parametrize("ref", [Y, MAIN, V1])
+def test_what_another_pipeline_names_too_is_left_though_redis_was_lost(
+    world: World, ref: str, resyncs: int
+) -> None:
+    other = share(world, ref)
+    for _ in range(resyncs):
+        world.resync(HELLO)
+    world.remove(X, sha(1))
+    world.run()
+    assert names(world) == {APP, other.stack_name}
+    assert retained(world) == {f"stack {APP}": f"the pipeline of acme/hello {other.key} deploys it as well"}
+    assert not resyncs or world.record(other).applications == [APP]
+
+
+@pytest.mark.parametrize("resyncs", [0, 1])
+@pytest.mark.parametrize("how", [{"message": "x [skip ci]"}, {"template": "Resources: ["}])
+def test_what_staging_names_too_is_left_whatever_its_head(
+    world: World, how: dict[str, str], resyncs: int
+) -> None:
+    share(world, MAIN)
+    world.push(MAIN, sha(3), sha(2), **how)
+    world.run()
+    for _ in range(resyncs):
+        world.resync(HELLO)
+    world.remove(X, sha(1))
+    world.run()
+    assert "acme/hello staging deploys it as well" in retained(world)[f"stack {APP}"]
+
+
+def test_what_the_ledger_has_learnt_since_counts_more_than_what_aws_told(world: World) -> None:
+    world.push(Y, sha(2))
+    world.run()
+    waiting = {"began_at": 1, "at": 0, "again": 0, "removed": [], "retained": [], "left": {}, "arn": ""}
+    shared = {APP: environment(Y).key}
+    world.lanes_note(ENV, receipt={**waiting, "todo": [APP, OTHER, ENV.stack_name], "shared": shared})
+    world.remove(X, sha(1))
+    world.run()
+    assert names(world) == {environment(Y).stack_name}
+
+
+def test_nothing_is_deleted_while_aws_does_not_tell_what_others_deploy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, real = share(world, MAIN), world.cloud.deployed_stacks
+
+    def refused(pipeline: str) -> list[str]:
+        if pipeline == other.stack_name:
+            raise PermanentError("reading its pipeline is refused")
+        return real(pipeline)
+
+    monkeypatch.setattr(world.cloud, "deployed_stacks", refused)
+    delivery = world.remove(X, sha(1))
+    world.run()
+    assert world.outcome(delivery) == ("failed", "reading its pipeline is refused")
+    assert names(world) == {APP, OTHER, ENV.stack_name, other.stack_name}
+
+
+def test_a_whole_ledger_tells_what_others_deploy(world: World) -> None:
+    for ref in (Y, MAIN, V1):
+        world.push(ref, sha(2))
+    world.run()
+    world.cloud.calls.clear()
+    world.remove(X, sha(1))
+    world.run()
+    assert world.cloud.called("deployed_stacks") == [(ENV.stack_name,)]
 
 
 def test_a_protected_stack_is_left_and_told(world: World) -> None:
