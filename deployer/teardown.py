@@ -319,6 +319,10 @@ class Teardown:
             generation=run.record.generation + 1, stages=[], execution="", applications=[], stack_arn="",
             prepared="", region="", failure={}, refused="", refusals=0, receipt=receipt, applied={}, drift="",
         )  # fmt: skip
+        if not (
+            run.record.aged or run.work.word
+        ):  # a person deleted it, and with it the wish to stay at its commit
+            run.record = run.record.but(held_at="")
         self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
         if any(each["what"] == f"stack {run.name}" for each in retained):

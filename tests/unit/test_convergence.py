@@ -288,6 +288,24 @@ def test_what_is_held_at_its_commit_comes_back_there_and_tells_of_its_drift(why:
     assert world.built(x)[-1] == (sha(3), "succeeded")
 
 
+def test_what_a_person_deletes_is_held_no_more_and_made_anew() -> None:
+    ref, place = "refs/heads/x", environment("refs/heads/x")
+    world = World()
+    world.push("refs/heads/main", sha(9))
+    for number in (1, 2):
+        world.push(ref, sha(number), before=sha(number - 1) if number > 1 else ZERO_SHA)
+        world.run()
+    world.deployer.intake.request_environment(place, cause=Cause.REDEPLOY, sha=sha(1))
+    world.run()
+    assert world.record(place).held_at == sha(2)
+    world.teardown(place)
+    world.run()
+    assert not world.cloud.holds(place.stack_name)
+    resync(world)
+    assert (world.record(place).state, world.record(place).commit) == ("deployed", sha(2))
+    assert world.record(place).held_at == ""
+
+
 def test_what_is_held_and_has_nothing_to_go_back_to_is_left_alone() -> None:
     world = World()
     x = environment("refs/heads/x")
