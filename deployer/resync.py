@@ -246,11 +246,10 @@ def _branch(
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
     if stack and stack.phase in _MENDS:
         return Planned(environment, _MENDS[stack.phase], f"its stack is {stack.status}", ref.name)
-    why = (
-        f"its last known commit is {record.commit[:12]}"
-        if record and record.commit
-        else "nothing is known of it"
-    )
+    why = "nothing is known of it"
+    if record and record.commit:
+        on_its_way = record.commit == live
+        why = "it has not come to its end" if on_its_way else f"its last known commit is {record.commit[:12]}"
     same = stack is not None and stack.phase is Phase.READY and stack.tags.get("deployer:commit") == live
     action = "trigger" if same else "check"
     return Planned(environment, action, f"{ref.short} is at {live[:12]}; {why}", ref.name)
