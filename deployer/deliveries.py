@@ -39,13 +39,15 @@ _MOST_ATTEMPTS = 5
 class Missed:
     """What one look did about deliveries that were missed; `left` ones are the resync's.
 
-    Those that failed just before it, the `recent` ones, are the next look's: GitHub may still be at them.
+    Those that failed just before it, the `recent` ones, are the next look's: GitHub may still be at them. Of all of
+    them the last attempt at `refused` ones was answered with 401.
     """
 
     redelivered: int = 0
     superseded: int = 0
     left: int = 0
     recent: int = 0
+    refused: int = 0
 
     def __str__(self) -> str:
         return ", ".join(f"{number} {name}" for name, number in asdict(self).items() if number)
@@ -118,17 +120,19 @@ class Deliveries:
         except (RightsError, NotFoundError) as error:
             self._note(repository, checked_at=now, unchecked=str(error))
             raise
+        refused = sum(tried[0].refused for tried in log.values())
         recent = [guid for guid, tried in log.items() if now - tried[0].delivered_at < _UNDER_WAY_SECONDS]
         for guid in recent:
             del log[guid]
         # the first attempt stands for the delivery; what failed too often is the resync's
         missed = [tried[-1] for tried in log.values() if len(tried) <= _MOST_ATTEMPTS]
         found = self._send_again(repository, sorted(missed, key=lambda each: -each.delivered_at))
-        found = replace(found, left=found.left + len(log) - len(missed), recent=len(recent))
-        noted: dict[str, Any] = {"checked_at": now, "unchecked": "", "recent": found.recent}
+        found = replace(found, left=found.left + len(log) - len(missed), recent=len(recent), refused=refused)
+        noted: dict[str, Any] = {"checked_at": now, "unchecked": ""}
+        noted |= {"recent": found.recent, "refused": found.refused}
         if found.all:
             counts = asdict(found)
-            del counts["recent"]
+            del counts["recent"], counts["refused"]
             self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
             noted["missed"] = {"at": now, **counts}
         self._note(repository, **noted)

@@ -331,6 +331,7 @@ class RepositoryRecord(_Value):
         failed_at: when asking it failed last, likewise.
         missed: what the last look that found any did: `at`, and how many were `redelivered`, `superseded` or `left`.
         recent: how many had failed less than a minute before the last look, which left them to the next one.
+        refused: of how many that had failed the last attempt was answered with 401, since the secrets differ.
         unchecked: why GitHub does not tell of deliveries, empty where it does.
     """
 
@@ -347,6 +348,7 @@ class RepositoryRecord(_Value):
     failed_at: float = 0
     missed: dict[str, float] = field(default_factory=dict)
     recent: int = 0
+    refused: int = 0
     unchecked: str = ""
 
     def but(self, **changes: Any) -> "RepositoryRecord":

@@ -84,6 +84,7 @@ class HookDelivery:
         guid: the delivery's, the same for each attempt.
         ok: whether it was answered with a 2xx.
         delivered_at: when, in epoch seconds.
+        refused: whether it was answered with 401: the webhook's secret is not ours.
     """
 
     id: int
@@ -92,6 +93,7 @@ class HookDelivery:
     event: str
     ok: bool
     delivered_at: float
+    refused: bool = False
 
 
 class Host(Protocol):

@@ -425,6 +425,7 @@ def deliveries(known: RepositoryRecord) -> Json:
         if missed
         else None,
         "recent": known.recent,
+        "refused": known.refused,
     }
 
 
@@ -439,6 +440,8 @@ def deliveries_words(known: RepositoryRecord) -> str:
     if known.recent:
         ago = span(age(known.checked_at))
         told.append(f"{known.recent} had just failed at the last look, {ago} ago, and await the next")
+    if known.refused:
+        told.append(refused_words(known.refused))
     if not told and known.checked_at:
         told.append(f"none was missed; looked {span(age(known.checked_at))} ago")
     return "; ".join(told)
@@ -463,8 +466,19 @@ def repository_warnings(records: Iterable[RepositoryRecord]) -> list[str]:
         told.append(f"{_number(len(odd), 'repository is', 'repositories are')} not as usual: {names}{more}")
     if missed := [each for each in listed if missed_lately(each)]:
         counts = [sum(each.missed.get(name, 0) for each in missed) for name in MISSED]
-        told.append(f"{missed_words(*counts)}; see that GitHub reaches the web at all times")
+        remedy = "see that GitHub reaches the web at all times"
+        if refused := sum(each.refused for each in missed):
+            remedy = refused_words(refused)
+        told.append(f"{missed_words(*counts)}; {remedy}")
     return told
+
+
+def refused_words(number: int) -> str:
+    """Why deliveries were answered with 401, and what to do."""
+    return (
+        f"{number} had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET; set it "
+        "anew with deployer webhook install, or in the App"
+    )
 
 
 def _number(number: int, one: str, many: str) -> str:

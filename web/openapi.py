@@ -207,6 +207,7 @@ _SCHEMAS: Json = {
             _WHOLE,
             "How many had failed less than a minute before the last look, which left them to the next.",
         ),
+        refused=_told(_WHOLE, "Of how many that had failed the last attempt had a wrong signature."),
     ),
     "Delivery": _object(
         delivery=_TEXT,

@@ -817,6 +817,7 @@ def _attempt(hook: int, told: dict[str, Any]) -> HookDelivery:
         event=str(told["event"]),
         ok=200 <= int(told.get("status_code") or 0) < 300,
         delivered_at=datetime.fromisoformat(str(told["delivered_at"])).timestamp(),
+        refused=told.get("status_code") == 401,
     )
 
 

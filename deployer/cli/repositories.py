@@ -130,12 +130,15 @@ def check(repository: Repository, *, json_: bool) -> None:
                 "superseded": found.superseded,
                 "left": found.left,
                 "recent": found.recent,
+                "refused": found.refused,
             }
         )
     else:
         words = shapes.missed_words(found.redelivered, found.superseded, found.left)
         if found.recent:
             words += f"; {found.recent} failed less than a minute ago: GitHub may still be at them, ask again"
+        if found.refused:
+            words += f"; {shapes.refused_words(found.refused)}"
         click.echo(f"{repository}: {words}")
 
 

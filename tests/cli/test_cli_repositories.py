@@ -66,6 +66,7 @@ def test_check_has_missed_deliveries_sent_again(public: World) -> None:
         "superseded": 0,
         "left": 0,
         "recent": 0,
+        "refused": 0,
     }
     assert public.run("webhook", "check", "acme/api").stdout == (
         "acme/api: 0 deliveries were missed;"

@@ -1195,6 +1195,28 @@ def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() ->
     assert taken == [f"POST {new}", f"PATCH {new}/1", f"POST {new}/1/deliveries/9/attempts"]
 
 
+def test_what_became_of_each_attempt_at_a_delivery() -> None:
+    def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if "/deliveries" in path:
+            common = {"guid": "g", "event": "push", "delivered_at": "2026-01-01T00:00:00Z"}
+            return (
+                200,
+                {},
+                [{"id": code or 1, "status_code": code, **common} for code in (202, 401, 503, 0, None)],
+            )
+        return 200, {}, [{"id": 1, "active": True, "events": ["push"], "config": {"url": "https://x/h"}}]
+
+    with scripted(answer) as url:
+        found = GitHubHost("token", api_url=url).deliveries(Repository("acme", "shop"), "https://x/h", 0)
+    assert [(each.ok, each.refused) for each in found] == [
+        (True, False),
+        (False, True),
+        (False, False),
+        (False, False),
+        (False, False),
+    ]
+
+
 def test_the_old_name_of_a_branch_is_gone() -> None:
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
         if path.endswith("/branches/old"):

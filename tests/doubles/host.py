@@ -155,9 +155,10 @@ class FakeHost(Failing):
         at: float,
         *,
         ok: bool = False,
+        refused: bool = False,
     ) -> None:
         """Let GitHub's log have an attempt."""
-        entry = HookDelivery(len(self.log) + 1, 0 if self.is_app else 1, guid, event, ok, at)
+        entry = HookDelivery(len(self.log) + 1, 0 if self.is_app else 1, guid, event, ok, at, refused)
         self.log.append((repository, entry, payload))
 
     # the port

@@ -282,7 +282,7 @@ def missed(here: Installation, directory: Path, _zones: Path) -> Shop:
     assert shop.environment("one") == {}
     shop.older()
     found = told(here, "webhook", "check", shop.name)
-    counts = {"missed": 2, "redelivered": 1, "superseded": 1, "left": 0, "recent": 0}
+    counts = {"missed": 2, "redelivered": 1, "superseded": 1, "left": 0, "recent": 0, "refused": 0}
     assert found == {"repository": shop.name, **counts}
     shop.deployed(staging=shop.main, dev=shop.dev, **commits)
     doctor = [each for each in told(here, "doctor") if each["check"] == f"deliveries of {shop.name}"]

@@ -33,9 +33,18 @@ def payload(number: int, pushed_at: float, ref: str = BRANCH) -> dict[str, Any]:
     return {"ref": ref, "before": ZERO_SHA, "after": sha(number), "repository": repository}
 
 
-def miss(world: World, guid: str, ago: float, *, event: str = "push", ok: bool = False, **more: Any) -> None:
+def miss(
+    world: World,
+    guid: str,
+    ago: float,
+    *,
+    event: str = "push",
+    ok: bool = False,
+    refused: bool = False,
+    **more: Any,
+) -> None:
     at = time.time() - ago
-    world.host.note_delivery(HELLO, guid, event, payload(2, round(at)) | more, at, ok=ok)
+    world.host.note_delivery(HELLO, guid, event, payload(2, round(at)) | more, at, ok=ok, refused=refused)
 
 
 def sent_again(world: World) -> list[str]:
@@ -75,6 +84,24 @@ def test_what_failed_just_now_is_counted_and_left_to_the_next_look(world: World)
     hours_pass(world, 0.1)
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
     assert world.known(HELLO).recent == 0
+
+
+def test_a_wrong_secret_is_told_until_the_last_attempts_were_believed(world: World) -> None:
+    miss(world, "one", HOUR, refused=True)
+    miss(world, "two", HOUR)
+    miss(world, "just-now", 10, refused=True)
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, recent=1, refused=2)
+    words = "2 had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET"
+    assert words in shapes.deliveries_words(world.known(HELLO))
+    (warning,) = shapes.repository_warnings([world.known(HELLO)])
+    assert words in warning
+
+    hours_pass(world, 1)
+    for guid in ("one", "two", "just-now"):
+        miss(world, guid, 0, ok=True)
+    world.deployer.deliveries.check(HELLO)
+    assert world.known(HELLO).refused == 0
+    assert "signature" not in shapes.deliveries_words(world.known(HELLO))
 
 
 def test_of_several_pushes_of_a_ref_the_newest_is_sent_again(world: World) -> None:
