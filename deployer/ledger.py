@@ -325,7 +325,7 @@ class RepositoryRecord(_Value):
         reason: the state in words for people, with what they may do.
         since: when the state began, in epoch seconds.
         name: what it is called now, if it is `renamed`.
-        over: of one that is `renamed` or `deleted`, whether its staging and production are gone: that is no warning.
+        over: of one that is `renamed` or `deleted`, whether nothing of it stands: that is no warning.
         default_branch, private: as last seen.
         checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
         failed_at: when asking it failed last, likewise.

@@ -191,14 +191,17 @@ class Lifecycle:
     def _take_down(self, repository: Repository, work: Work, known: RepositoryRecord) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
         found = self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE)
-        reason = self._repositories.note_over(known, over=not self._is_kept(repository, work)).reason
+        over = not (found or self._is_kept(repository, work))
+        reason = self._repositories.note_over(known, over=over).reason
         for environment in found:
             wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=known.state)
             self._lanes.accept(repository, wish)
         return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
 
     def _is_kept(self, repository: Repository, work: Work) -> bool:
-        """Whether staging or production stands, which only people delete."""
+        """Whether anything stands: staging or production, which only people delete, or development until it is gone."""
+        if self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE, left=True):
+            return True
         for kind in (Kind.STAGING, Kind.PRODUCTION):
             environment = Environment(repository, kind)
             record = self._lanes.environment(environment)

@@ -22,6 +22,7 @@ from deployer.production import Production, put_off
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.repositories import DELETED, RENAMED, Repositories
+from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
@@ -144,13 +145,21 @@ class Reconciler:
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
             nothing_new = work.cause == Cause.EVENT and record == known
             verdict = replace(verdict, record=None if nothing_new else record, commit=record.commit)
-            if environment.kind is not Kind.DEVELOPMENT and verdict.outcome == Outcome.DELETED:
-                self._look_for_more(repository)
+            if verdict.outcome == Outcome.DELETED:
+                self._look_for_more(environment)
         return verdict
 
-    def _look_for_more(self, repository: Repository) -> None:
+    def _look_for_more(self, environment: Environment) -> None:
         """Let a resync see whether that was the last of a name that is gone: none may be on the schedule."""
-        if self._repositories.known(repository).state in {RENAMED, DELETED}:
+        repository = environment.repository
+        if self._repositories.known(repository).state not in {RENAMED, DELETED}:
+            return
+        branches = [
+            each
+            for each in self._lanes.environments(repository)
+            if each.environment.startswith(Kind.DEVELOPMENT) and each.environment != environment.key
+        ]
+        if environment.kind is not Kind.DEVELOPMENT or all(map(is_over, branches)):
             wish = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, turned=True)
             self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
 

@@ -61,7 +61,7 @@ class Repositories:
         return known, facts
 
     def note_over(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
-        """Remember whether people have nothing to delete any more of a name that is gone; what is known of it then."""
+        """Remember whether nothing stands any more of a name that is gone; what is known of it then."""
         if over == known.over:
             return known
         noted = _told(known.but(over=over))
@@ -104,7 +104,7 @@ _REASONS = {
     ARCHIVED: "{name} is archived: nothing new runs; its environments stay until they are deleted",
     RENAMED: (
         "{name} is {now} now, which has environments of its own; staging and production of the former name stay until "
-        "a person deletes them: deployer delete --environment staging|production {name}"
+        "a person deletes them: deployer delete --environment staging|production {name}; so does what a teardown left"
     ),
     REPLACED: (
         "another repository has the name {name} now; its environments are left alone. If they are to be this one's: "
@@ -112,7 +112,7 @@ _REASONS = {
     ),
     DELETED: (
         "{name} was deleted on GitHub; staging and production stay until a person deletes them: "
-        "deployer delete --environment staging|production {name}"
+        "deployer delete --environment staging|production {name}; so does what a teardown left"
     ),
     REMOVED: "{name} was taken from the GitHub App: it is looked at no longer, and nothing of it is deleted",
 }

@@ -78,18 +78,24 @@ class Resyncer:
         known = self._known(repository, seen, since, patience=60, facts=facts)
         return plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
 
-    def standing(self, repository: Repository, since: float, patience: float = 60) -> list[Environment]:
-        """The development environments that stand, whatever GitHub says, but for what a teardown had to leave.
+    def standing(
+        self, repository: Repository, since: float, patience: float = 60, *, left: bool = False
+    ) -> list[Environment]:
+        """The development environments that stand, whatever GitHub says.
+
+        Args:
+            repository: whose.
+            since: how old a listing of all stacks will do (epoch seconds).
+            patience: how long to wait for one that another worker makes, in seconds.
+            left: whether also those of which a teardown had to leave what stands.
 
         Raises:
             TransientError: AWS or Redis is away.
         """
         listed = self._inventory.stacks(repository, since, patience, Kind.DEVELOPMENT)
         records = self._lanes.environments(repository)
-        return [
-            each.environment
-            for each in doomed(Known(repository, "", {}, listed.stacks, records, listed.began))
-        ]
+        known = Known(repository, "", {}, listed.stacks, records, listed.began)
+        return [each.environment for each in (orphans(known) if left else doomed(known)) if each.mine]
 
     def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
         """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).

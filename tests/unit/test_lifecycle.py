@@ -457,6 +457,42 @@ def test_what_is_left_to_people_is_told_until_they_have_deleted_it(world: World,
         assert (world.known(HELLO).state, world.known(HELLO).over) == ("", False)
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_so_is_development_that_could_not_be_taken_down(*, others: bool) -> None:
+    world = World()
+    for number, ref in enumerate((MAIN, TAG, BRANCH, "refs/heads/y") if others else (BRANCH, "refs/heads/y")):
+        world.push(ref, sha(number + 1))
+    world.run()
+    world.cloud._live[DEV.stack_name].protected = True
+    world.host.delete(HELLO)
+    world.tell("repository deleted", HELLO, word="deleted")
+    for each in world.standing(HELLO) - {DEV}:
+        world.teardown(each)
+        world.run()
+    assert world.standing(HELLO) == {DEV}
+    assert (world.known(HELLO).state, world.known(HELLO).over) == ("deleted", False)
+    world.resync(HELLO)
+    assert not world.known(HELLO).over
+
+    world.cloud._live[DEV.stack_name].protected = False
+    world.teardown(DEV)
+    world.run()
+    assert (world.standing(HELLO), world.known(HELLO).over) == (set(), True)
+
+
+def test_development_that_goes_is_told_to_be_gone_once_the_last_is(world: World) -> None:
+    for each in (STAGING, PRODUCTION):
+        world.teardown(each)
+    world.push("refs/heads/y", sha(4))
+    world.run()
+    world.host.delete(HELLO)
+    world.host.calls.clear()
+    world.tell("repository deleted", HELLO, word="deleted")
+
+    assert (world.standing(HELLO), world.known(HELLO).over) == (set(), True)
+    assert len(world.host.called("facts")) == 2
+
+
 def test_a_repository_that_cannot_be_seen_loses_nothing(world: World) -> None:
     world.host.change(HELLO, hidden=True)
     world.resync(HELLO)
