@@ -14,7 +14,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, RepositoryRecord, Seen, Work
-from deployer.ports import LISTING_PATIENCE, Done, Inventory, Lanes, Snooze, Verdict
+from deployer.ports import LISTING_PATIENCE, Done, Facts, Inventory, Lanes, Snooze, Verdict
 from deployer.production import put_off
 from deployer.refs import Ref
 from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
@@ -75,7 +75,7 @@ class Lifecycle:
         known, facts = self._repositories.look(repository, work.word)
         match known.state:
             case "renamed":
-                return self._moved(repository, work, known)
+                return self._moved(repository, work, known, facts)
             case "deleted":
                 return self._take_down(repository, work, known)
             case "replaced":
@@ -173,7 +173,9 @@ class Lifecycle:
 
     # --- what each state has done -----------------------------------------------------------------------------------
 
-    def _moved(self, repository: Repository, work: Work, known: RepositoryRecord) -> Verdict:
+    def _moved(
+        self, repository: Repository, work: Work, known: RepositoryRecord, facts: Facts | None
+    ) -> Verdict:
         now = Repository.parse(known.name)
         if not self._config.allows(now):
             return Done(
@@ -182,9 +184,8 @@ class Lifecycle:
                 "changed",
             )
         there = self._lanes.repository(now)
-        if (
-            there is None or there.state in OUT_OF_REACH
-        ):  # GitHub has just said that there is one of that name
+        # that it is out of reach is known from before: GitHub has just said that it is there
+        if facts and (there is None or there.state in OUT_OF_REACH):
             self._intake.resync(now)
         return self._take_down(repository, work, known)
 

@@ -36,7 +36,7 @@ class Repositories:
     def look(
         self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None
     ) -> tuple[RepositoryRecord, Facts | None]:
-        """What is known now, and what GitHub says; that is None where it says "not found" and there is a word for it.
+        """What is known now, and what GitHub says; that is None where it says "not found" and that is explained.
 
         Args:
             repository: which.
@@ -45,7 +45,7 @@ class Repositories:
             only: see `Host.facts`.
 
         Raises:
-            NotFoundError: it is not found, and no word explains it.
+            NotFoundError: it is not found, and nothing explains it.
             TransientError: GitHub or Redis is away.
         """
         before, facts = self.known(repository), self._host.facts(repository, only)
@@ -75,14 +75,14 @@ def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -
     Args:
         known: what was known before.
         facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
-            rights, an App may be suspended.
+            rights, an App may be suspended. A former name leads nowhere once the new one is deleted or out of reach.
         word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
             GitHub answers counts for more. One that is deleted is removed as well, and told of so.
         now: epoch seconds.
     """
     name = known.repository
     if facts is None:
-        words = [word, known.state if known.state in OUT_OF_REACH else ""]
+        words = [word, known.state if known.state in {*OUT_OF_REACH, RENAMED} else ""]
         state = DELETED if DELETED in words else next(filter(None, words), "")
         return _state(known, state, now) if state else None
     seen = known.but(

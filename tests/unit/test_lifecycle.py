@@ -144,6 +144,23 @@ def test_a_new_name_that_was_out_of_reach_once_is_looked_at_anew(world: World, w
     assert world.standing(SHOP) == {of(SHOP, DEV), of(SHOP, STAGING)}
 
 
+def test_a_former_name_stays_one_when_its_new_name_is_deleted(world: World) -> None:
+    world.host.rename(HELLO, SHOP)
+    world.tell("repository renamed", SHOP, HELLO)
+    for each in (HELLO, SHOP):  # the former name leads nowhere, either
+        world.host.delete(each)
+    world.tell("repository deleted", SHOP, word="deleted")
+    for each in (STAGING, PRODUCTION):
+        world.teardown(each)
+        world.run()
+
+    assert (world.known(HELLO).state, world.known(HELLO).over) == ("renamed", True)
+    asked = len(world.host.called("facts"))
+    world.resync(HELLO)
+    assert world.told[-1] == f"resynced: {world.known(HELLO).reason}"
+    assert [name for name, _ in world.host.called("facts")[asked:]] == [HELLO]
+
+
 def another_takes_its_name(world: World) -> None:
     """It has the same default branch, and none of the other branches."""
     world.host.rename(HELLO, Repository("elsewhere", "hello"))
@@ -718,6 +735,9 @@ USUAL = Facts(1, "Acme/Hello", "main")
         ("deleted", None, "removed", "deleted"),
         ("", None, "", None),
         ("archived", None, "", None),
+        ("renamed", None, "", "renamed"),
+        ("renamed", None, "deleted", "deleted"),
+        ("replaced", None, "", None),
         ("", Facts(1, "acme/shop", "main", archived=True), "", "renamed"),
         ("renamed", Facts(2, "acme/hello", "main"), "", "replaced"),
         ("", Facts(2, "acme/shop", "main"), "", "replaced"),
