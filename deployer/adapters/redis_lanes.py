@@ -91,6 +91,8 @@ class RedisLanes:
         """See `Lanes.accept`."""
         work = work.but(goal=delivery or work.goal or uuid.uuid4().hex[:12])
         with unavailable():
+            if work.looked_at:  # a clock that is ahead asks for no listing that is yet to come
+                work = work.but(looked_at=min(work.looked_at, self._server_now() / 1000))
             # before the script, so that a crash in between leaves a lane that is looked at, never one forgotten
             pipe = self._redis.pipeline(transaction=False)
             pipe.zadd(_INDEX, {repository.key: 0})

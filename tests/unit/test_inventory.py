@@ -69,6 +69,13 @@ def test_a_listing_that_another_began_meanwhile_is_left_to_it(
     assert world.redis.get(LISTING) == "another's"
 
 
+def test_a_resync_that_a_clock_ahead_asked_for_lists_once(world: World) -> None:
+    before = len(world.cloud.called("stacks"))
+    world.deployer.intake.resync(HELLO, age=-120)
+    world.run()
+    assert len(world.cloud.called("stacks")) - before == 1
+
+
 @pytest.fixture
 def production(world: World) -> FakeCloud:
     """Where production lives, and it alone."""
