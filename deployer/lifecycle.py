@@ -84,6 +84,8 @@ class Lifecycle:
                 return Done(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
                 return Done(RESYNCED, known.reason)
+        if facts:  # a stack's tags do not tell its capitals
+            repository = Repository.parse(facts.full_name)
         done = self._resyncer.run(repository, work, facts)
         self._deliveries.check_if_due(repository)
         if facts is None or not self._former_development(repository, work, facts.default_branch):

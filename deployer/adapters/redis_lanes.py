@@ -170,6 +170,8 @@ class RedisLanes:
                 repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
                 json.dumps(dict(counts)), _DELIVERY_TTL, self._grace,
             )  # fmt: skip
+            if rest:  # its name may have been told otherwise meanwhile
+                (repository,) = self._spelled([repository.key])
         if status == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return _dispatch(repository, rest)

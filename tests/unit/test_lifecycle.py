@@ -718,6 +718,31 @@ def test_the_same_delivery_twice_is_a_duplicate(world: World) -> None:
     assert world.deployer.intake.github(event).outcome == "duplicate"
 
 
+# --- its name's capitals ---
+
+
+def test_after_redis_was_lost_new_pipelines_get_the_name_as_github_spells_it() -> None:
+    world, mixed = World(), Repository("Acme", "Hello")
+    template = TEMPLATE.replace(
+        "Greeting:", "RepoOwner: {Type: String}\n  RepoName: {Type: String}\n  Greeting:"
+    )
+    world.push(MAIN, sha(1))
+    world.run()
+    world.forget()
+    world.host.rename(HELLO, mixed)
+    for number, ref in enumerate((BRANCH, "refs/heads/y"), start=2):  # nobody told
+        world.host.push(mixed, ref, sha(number), files={"pipeline.yml": template})
+    (found,) = world.deployer.resyncer.repositories(print)
+    assert found == HELLO
+    world.resync(found)
+
+    for ref in (BRANCH, "refs/heads/y"):
+        release = world.cloud.release(environment(ref).stack_name)
+        assert release is not None
+        assert (release.parameters["RepoOwner"], release.parameters["RepoName"]) == ("Acme", "Hello")
+    assert world.lanes.repositories() == [mixed]
+
+
 # --- the judgement alone ---
 
 KNOWN = RepositoryRecord("acme/hello", id=1)
