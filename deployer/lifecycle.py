@@ -71,7 +71,7 @@ class Lifecycle:
             PermanentError: the repository cannot be read. That alone never has anything deleted.
         """
         # first, since it may have to wait for one that another worker makes: else GitHub is asked each time
-        listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE)
+        listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, partly=True)
         # it will do from here on, though the clock of who asked be ahead of the lister's
         work = work.but(looked_at=min(work.looked_at, listed.began))
         known, facts = self._repositories.look(repository, work.word)

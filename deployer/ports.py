@@ -378,12 +378,14 @@ class Listed:
 
     Attributes:
         regions: where it looked for the environments of each kind. Those of the settings: what was made in another one
-            before it was taken out of them may stand there still.
+            before it was taken out of them may stand there still. Without the kinds whose account is away.
+        away: why an account could not be listed; empty where all could.
     """
 
     began: float
     stacks: Sequence[Stack]
     regions: Mapping[Kind, Collection[str]]
+    away: str = ""
 
 
 class Inventory(Protocol):
@@ -393,7 +395,13 @@ class Inventory(Protocol):
     """
 
     def stacks(
-        self, repository: Repository, since: float, patience: float = ..., kind: Kind | None = ...
+        self,
+        repository: Repository,
+        since: float,
+        patience: float = ...,
+        kind: Kind | None = ...,
+        *,
+        partly: bool = ...,
     ) -> Listed:
         """The stacks that bear a repository's tag, as listings showed them that began at `since` or later.
 
@@ -403,6 +411,7 @@ class Inventory(Protocol):
             patience: seconds to wait for one that somebody else makes.
             kind: asks only the regions of this kind's target. Elsewhere what was listed within the hour will do, or
                 nothing, so that no other account or region needs to answer.
+            partly: whether some accounts will do where others are away.
 
         Raises:
             ThrottledError: somebody else still makes one.

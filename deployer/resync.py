@@ -64,7 +64,9 @@ class Known:
         listed_at: when the stacks were looked at (epoch seconds). What the ledger learnt later counts more.
         missed_tag: a tag newer than production's that no webhook told of, or its own if that was moved so.
         old_tags: tags that are no news any more, whatever becomes of production.
-        regions: where the stacks of each kind were looked for; None for wherever there are any.
+        regions: where the stacks of each kind were looked for; None for wherever there are any. Nothing is planned
+            for a kind that is not among them.
+        away: why that is so; empty where it is not.
     """
 
     repository: Repository
@@ -76,6 +78,7 @@ class Known:
     missed_tag: Ref | None = None
     old_tags: Iterable[str] = ()
     regions: Mapping[Kind, Collection[str]] | None = None
+    away: str = ""
 
 
 def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) -> list[Planned]:
@@ -106,7 +109,7 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
     for orphan in doomed(known):
         due = orphaned.get(orphan.environment.key, now) + grace
         found.append(Planned(orphan.environment, "delete", orphan.reason, due=due if due > now else 0))
-    return found
+    return [each for each in found if known.regions is None or each.environment.kind in known.regions]
 
 
 def doomed(known: Known) -> list[Orphan]:
@@ -223,7 +226,7 @@ def _is_unseen(known: Known, environment: Environment, record: EnvironmentRecord
     """Whether its stack may stand where nobody looked: the settings name the region on record no longer."""
     if known.regions is None or record is None or not record.region:
         return False
-    return record.region not in known.regions[environment.kind]
+    return record.region not in known.regions.get(environment.kind, ())
 
 
 def _branch(

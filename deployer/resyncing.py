@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, PermanentError
+from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
 from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
 from deployer.refs import Ref
@@ -117,14 +117,20 @@ class Resyncer:
             repository: whose plan.
             work: the resync's own work.
             facts: what GitHub says of it, where it was asked just now.
+
+        Raises:
+            TransientError: GitHub, AWS or Redis is away. What an account that is away has nothing to do with is queued.
+            PermanentError: the repository cannot be read.
         """
         seen, now = self._lanes.seen(repository), self._clock()
-        known = self._known(repository, seen, work.looked_at, LISTING_PATIENCE, facts)
+        known = self._known(repository, seen, work.looked_at, LISTING_PATIENCE, facts, partly=True)
         planned = plan(known, seen.orphans, now, self._config.orphan_seconds)
         due = [each for each in planned if not each.due]
         for each in due:
             wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
             self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
+        if known.away:
+            raise TransientError(known.away)
         orphaned = [each.environment.key for each in planned if each.action == "delete"]
         orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
         found = Seen(orphaned_at, sorted(known.old_tags), seen.accepted_at)
@@ -144,8 +150,10 @@ class Resyncer:
         since: float,
         patience: float,
         facts: Facts | None = None,
+        *,
+        partly: bool = False,
     ) -> Known:
-        listed = self._inventory.stacks(repository, since, patience)
+        listed = self._inventory.stacks(repository, since, patience, partly=partly)
         facts = facts or self._host.facts(repository)
         if facts is None:
             raise PermanentError(f"{repository} is not found, or deployer has no access")
@@ -155,7 +163,7 @@ class Resyncer:
         missed, old = _tags(facts, seen, record)
         return Known(
             repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old,
-            listed.regions,
+            listed.regions, listed.away,
         )  # fmt: skip
 
 

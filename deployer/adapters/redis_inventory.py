@@ -21,7 +21,7 @@ from redis.lock import Lock
 
 from deployer.adapters.redis_client import claimed, unavailable
 from deployer.environments import Kind, Repository, from_tag_value
-from deployer.errors import PayloadError, ThrottledError, TransientError
+from deployer.errors import PayloadError, ThrottledError, TransientError, UnavailableError
 from deployer.ports import Cloud, Clouds, Listed
 from deployer.stacks import Stack
 
@@ -46,20 +46,30 @@ class RedisInventory:
         self._redis: Any = client  # typed for bytes and text at once, of which only text comes back here
 
     def stacks(
-        self, repository: Repository, since: float, patience: float = 60, kind: Kind | None = None
+        self,
+        repository: Repository,
+        since: float,
+        patience: float = 60,
+        kind: Kind | None = None,
+        *,
+        partly: bool = False,
     ) -> Listed:
         """See `Inventory.stacks`."""
         needed = self._needed(kind)
-        began = self._listed(needed, since, patience)
-        places = dict.fromkeys(_key("listed", each) for each in [*needed, *self._clouds.every()])
+        began, away = self._listed(needed, since, patience, partly=partly)
+        needed = [each for each in needed if each.account not in away]
+        every = [each for each in self._clouds.every() if each.account not in away]
+        places = dict.fromkeys(_key("listed", each) for each in [*needed, *every])
         with unavailable():
             texts = [self._redis.hget(place, repository.key) for place in places]
         accounts = {each: self._clouds.at(each).account for each in Kind}
         regions = {
             each: {cloud.region for cloud in needed if cloud.account == account}
             for each, account in accounts.items()
+            if account not in away
         }
-        return Listed(began, tuple(stack for text in texts if text for stack in _read(text)), regions)
+        stacks = tuple(stack for text in texts if text for stack in _read(text))
+        return Listed(began, stacks, regions, "; ".join(away.values()))
 
     def repositories(self, since: float, patience: float = 60) -> list[Repository]:
         """See `Inventory.repositories`."""
@@ -84,10 +94,26 @@ class RedisInventory:
         # with this kind's own role, whatever becomes of another's in the same place
         return [self._clouds.at(kind, region) for region in self._clouds.target(kind).regions]
 
-    def _listed(self, clouds: Sequence[Cloud], since: float, patience: float) -> float:
-        """When the oldest listing of these began, each made anew where the one that is kept was before `since`."""
-        deadline = time.monotonic() + patience
-        return min(self._listed_at(each, since, deadline) for each in clouds)
+    def _listed(
+        self, clouds: Sequence[Cloud], since: float, patience: float, *, partly: bool = False
+    ) -> tuple[float, dict[str, str]]:
+        """When the oldest listing of these began, each made anew where the one that is kept was before `since`.
+
+        Returns:
+            Also the accounts that are away, and why: some of them, where these will do `partly`.
+        """
+        deadline, accounts = time.monotonic() + patience, {each.account for each in clouds}
+        began, away = list[tuple[str, float]](), dict[str, str]()
+        for each in clouds:
+            try:
+                began.append((each.account, self._listed_at(each, since, deadline)))
+            except (ThrottledError, UnavailableError):
+                raise
+            except TransientError as error:
+                away[each.account] = str(error)
+                if not partly or away.keys() == accounts:
+                    raise
+        return min(at for account, at in began if account not in away), away
 
     def _listed_at(self, cloud: Cloud, since: float, deadline: float) -> float:
         while True:

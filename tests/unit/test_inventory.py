@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
-from world import HELLO, World, sha
+from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environments import Kind
 from deployer.errors import TransientError
@@ -97,6 +97,43 @@ def test_one_kind_s_stacks_are_told_while_another_s_account_is_away(
     assert listed.stacks == tuple(world.cloud.stacks())
     with pytest.raises(TransientError, match="its role is refused"):
         inventory.stacks(HELLO, listed.began)
+
+
+def test_an_account_that_is_away_keeps_no_other_s_environments_from_converging(
+    world: World, production: FakeCloud
+) -> None:
+    world.push("refs/tags/v1", sha(1), at=1000)
+    world.push("refs/heads/x", sha(2))
+    for _ in range(9):
+        world.tasks()
+        production.advance()
+        world.step()
+    world.host.remove(HELLO, "refs/heads/x")  # nobody told of what follows
+    world.host.push(HELLO, "refs/heads/y", sha(3), files={"pipeline.yml": TEMPLATE})
+    world.host.push(HELLO, "refs/tags/v2", sha(4), files={"pipeline.yml": TEMPLATE}, at=2000)
+    production.fail_next(TransientError("its role is refused"), times=99, method="stacks")
+    world.resync(HELLO)
+
+    assert world.standing(HELLO) == {environment("refs/heads/main"), environment("refs/heads/y")}
+    assert len(list(production.pipelines)) == 1
+    assert [each.sha for each in next(iter(production.pipelines.values()))] == [sha(1)]
+    (letter,) = world.lanes.dead_letters()
+    assert letter.reason == "its role is refused"
+
+
+def test_where_every_account_is_away_nothing_is_told(world: World, production: FakeCloud) -> None:
+    for each in (world.cloud, production):
+        each.fail_next(TransientError("AWS is away"), method="stacks")
+    with pytest.raises(TransientError, match="AWS is away"):
+        world.deployer.inventory.stacks(HELLO, time.time(), partly=True)
+
+
+def test_an_account_with_a_region_that_is_away_is_away(world: World, production: FakeCloud) -> None:
+    """What stands in that region could be of any kind that lives in the account."""
+    production.account = world.cloud.account
+    production.fail_next(TransientError("the region is away"), method="stacks")
+    with pytest.raises(TransientError, match="the region is away"):
+        world.deployer.inventory.stacks(HELLO, time.time(), partly=True)
 
 
 def test_each_place_is_listed_once_for_all_who_ask(world: World, production: FakeCloud) -> None:

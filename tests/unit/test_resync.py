@@ -109,6 +109,12 @@ def test_what_may_stand_where_nobody_looked_is_not_made_anew(
     assert [each.action for each in plan(known, {}, 0, 0)] == expected
 
 
+def test_nothing_is_planned_for_a_kind_of_which_nothing_was_listed() -> None:
+    refs, records = {MAIN: A, X: A, TAG: B}, [_record(PRODUCTION, ref=TAG.name), _record(LONG_DEV)]
+    known = Known(REPOSITORY, "main", refs, [], records, regions={Kind.STAGING: {"r1"}})
+    assert [each.environment for each in plan(known, {}, 0, 0)] == [STAGING]
+
+
 DAY = 86400.0
 NOW = 100 * DAY
 LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
