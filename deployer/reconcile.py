@@ -6,13 +6,14 @@ token made of the goal, so that AWS itself recognises a repeat. None of them wai
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from deployer.age import ASLEEP, NIGHT, expires_at, used_at
 from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, QuotaError
-from deployer.executions import Executions, note_drift
+from deployer.executions import Executions, learn, note_drift
 from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.moves import Moves
 from deployer.placement import Placement
@@ -214,16 +215,23 @@ class Reconciler:
             return self._executions.follow(run)
         if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
             return run.snooze()  # a shared look shows its stack at work
-        stack = None
-        if run.environment.kind is Kind.PRODUCTION and run.work.cause == Cause.RESYNC:
-            stack = self._stack(run)  # first: what it runs is asked of the region where it stands
+        production, resync = run.environment.kind is Kind.PRODUCTION, run.work.cause == Cause.RESYNC
+        first = resync and (production or not run.record.stack_arn)
+        # what it runs is asked of the region where it stands
+        stack = self._stack(run) if first else None
+        if stack and not production:
+            learn(run, stack)
         before = run.record
         try:
             wanted = self._wanted.find(run)
         except PermanentError as error:
             self._keep_as_it_was(run, before, str(error))
             raise
-        stack = stack or self._stack(run)
+        except Settled as settled:
+            if not resync or production or not isinstance(settled.verdict, Done):
+                raise
+            return self._adopt(run, stack) or settled.verdict
+        stack = stack if first else self._stack(run)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
         if taken_back and not deleting and (ending := self._teardown.cancelled(run, stack)):
@@ -245,6 +253,22 @@ class Reconciler:
             raise Settled(Done(failed, why, kept))
         if before.outcome and run.work.cause != Cause.AGE:
             raise Settled(Done(failed, why, commit=before.commit))
+
+    def _adopt(self, run: Run, stack: Stack | None) -> Verdict | None:
+        """Follow what a branch's pipeline ran last, since that stays, if the ledger, once lost, knows of none."""
+        if run.record.reported or not run.record.stack_arn:
+            return None
+        stack = stack or self._stack(run)
+        if stack is None or not run.environment.owns(stack.tags):
+            return None
+        newest = next(iter(run.cloud.executions(run.name)), None)
+        if newest is None or not newest.sha:
+            return None
+        run.work = run.work.but(sha=newest.sha)
+        with suppress(PermanentError, Settled):
+            self._sources.files(run)  # tells how it ages
+        run.record = run.record.but(ref=run.record.ref or run.work.ref, used_at=run.record.used_at or run.now)
+        return self._executions.take(run, newest.id)
 
     def _stack(self, run: Run) -> Stack | None:
         """The environment's stack, wherever it stands; the run goes on there."""

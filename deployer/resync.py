@@ -239,9 +239,12 @@ def _branch(
     if settled and record:
         if record.comes_back and record.commit:
             return Planned(environment, "provision", f"{ref.short} has no pipeline any more", ref.name)
-        if record.updated_at > known.listed_at or not record.commit or unseen:
-            # what the listing shows of it may be older than its end; there is nothing to go back to; or nobody looked
-            return None
+        if record.updated_at > known.listed_at or unseen:
+            return None  # what the listing shows of it may be older than its end, or nobody looked
+        if stack and record.state == "skipped" and not record.stack_arn and environment.owns(stack.tags):
+            return Planned(environment, "check", "what it runs is not known", ref.name)
+        if not record.commit:
+            return None  # there is nothing to go back to
         return _settled(environment, ref, record, stack)
     if stack is None and not unseen:
         if (record and record.commit == live and _was_deleted(environment, record)) or skip_reason(ref, ""):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
+from deployer.age import Act, due
 from deployer.environments import Environment, Kind
 from deployer.events import Push
 from deployer.ledger import Cause
@@ -304,6 +305,43 @@ def test_what_a_person_deletes_is_held_no_more_and_made_anew() -> None:
     resync(world)
     assert (world.record(place).state, world.record(place).commit) == ("deployed", sha(2))
     assert world.record(place).held_at == ""
+
+
+@pytest.mark.parametrize("first", ["a resync", "its push, told again"])
+@pytest.mark.parametrize("ref", ["refs/heads/x", "refs/heads/main"])
+def test_what_is_held_is_learnt_anew_after_redis_was_lost(ref: str, first: str) -> None:
+    world, place = World(), environment(ref)
+    world.push(ref, sha(1), files={"deployer.yml": "ttl: 3d"})
+    world.run()
+    world.push(ref, sha(2), sha(1), message="A word [skip ci]")
+    world.run()
+    before = world.record(place)
+    world.forget()
+    if first != "a resync":
+        world.deliver(ref, sha(2), sha(1))
+        world.run()
+        assert world.record(place).outcome == "skipped"
+    resync(world)
+    record = world.record(place)
+    for name in ("state", "outcome", "commit", "ref", "held_at", "stack_arn", "region", "applied", "ttl"):
+        assert getattr(record, name) == getattr(before, name), name
+    assert due(record, "never", record.used_at + 4 * 86400) is (Act.WARN if place.branch else None)
+    assert world.built(place) == [(sha(1), "succeeded")]
+    assert world.deployer.resyncer.plan(HELLO) == []
+    world.cloud.tamper(place.stack_name, Greeting="by hand")
+    resync(world)
+    assert "outside deployer" in world.record(place).drift
+
+
+def test_what_stands_and_never_ran_is_learnt_too() -> None:
+    world, x = World(), environment("refs/heads/x")
+    arn = world.cloud.add_stack(x.stack_name, x.tags)
+    world.host.push(HELLO, "refs/heads/x", sha(1), message="A word [skip ci]")
+    resync(world)
+    record = world.record(x)
+    assert (record.state, record.stack_arn) == ("skipped", arn)
+    assert due(record, "3d", record.updated_at + 4 * 86400) is Act.WARN
+    assert world.deployer.resyncer.plan(HELLO) == []
 
 
 def test_what_is_held_and_has_nothing_to_go_back_to_is_left_alone() -> None:

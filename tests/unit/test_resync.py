@@ -44,6 +44,11 @@ CASES = [
     ("its failure was told", {X: A}, [_stack(DEV)], [_record(DEV, outcome="failed")], []),
     ("a stack that could not be made", {X: A}, [], [_record(DEV, outcome="failed")], []),
     ("skipped, so no stack", {X: A}, [], [_record(DEV, outcome="skipped")], []),
+    ("skipped, and its stack stands", {X: A}, [_stack(DEV)], [_record(DEV, outcome="skipped")], []),
+    ("skipped, and nobody knew of its stack", {X: A}, [_stack(DEV)],
+     [replace(_record(DEV, outcome="skipped"), stack_arn="")], [("check", DEV)]),
+    ("skipped, and its stack is another's", {X: A}, [replace(_stack(DEV), tags={})],
+     [replace(_record(DEV, outcome="skipped"), stack_arn="")], []),
     ("another stack than is known", {X: A}, [replace(_stack(DEV), arn="arn:new")], [_record(DEV)], [("check", DEV)]),
     (
         "the known one of two",
