@@ -123,7 +123,8 @@ class Work(_Value):
         execution: the pipeline execution that this goal started or found.
         turned: of a resync's work, that its turn has come, or that it needs none since a person asked for this one.
         word: what GitHub said of the whole repository, where only GitHub can know: `deleted` or `removed`. Of a
-            teardown: the repository's state that calls for it, so that it ends with that.
+            teardown: the repository's state that calls for it, so that it ends with that, or `default` if its branch
+            is the default one now.
         looked_at: when its stack was last looked at, or an operation ordered (epoch seconds). Of a resync: the oldest
             listing of all stacks that will do.
         aws_calls, github_calls: how many calls this goal has made; those for the stages' statuses are counted apart.

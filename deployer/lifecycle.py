@@ -17,7 +17,7 @@ from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Reposit
 from deployer.ports import LISTING_PATIENCE, Done, Facts, Inventory, Lanes, Snooze, Verdict
 from deployer.production import put_off
 from deployer.refs import Ref
-from deployer.repositories import DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
+from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned, is_over
 from deployer.resyncing import Resyncer
 from deployer.stacks import Phase
@@ -255,7 +255,8 @@ class Lifecycle:
             and staging.outcome == Outcome.DEPLOYED
         ):
             environment = _of_branch(repository, default_branch)
-            self._lanes.accept(repository, Work(environment=environment.key, cause=Cause.TEARDOWN))
+            wish = Work(environment=environment.key, cause=Cause.TEARDOWN, word=DEFAULT)
+            self._lanes.accept(repository, wish)
             return Done(done.outcome, f"{done.reason}; {default_branch} is staging now, 1 to delete")
         if work.polls >= _LOOKS:
             return Done(

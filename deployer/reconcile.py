@@ -22,7 +22,7 @@ from deployer.preferences import read_preferences
 from deployer.production import Production, put_off
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
-from deployer.repositories import DELETED, RENAMED, Repositories
+from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.sources import Sources
@@ -119,8 +119,8 @@ class Reconciler:
             self._clock(),
             absent,
         )
-        if work.word and work.cause == Cause.TEARDOWN and not self._repositories.known(repository).state:
-            # its repository has its name again, and a resync that asked for it may have joined this
+        if work.word and work.cause == Cause.TEARDOWN and self._is_called_off(environment, work.word):
+            # a resync that asked for the environment may have joined this
             return run.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
         tasks: dict[str, Callable[[Run], Verdict]] = {
             Task.SYNC: self._sync,
@@ -149,6 +149,13 @@ class Reconciler:
             if verdict.outcome == Outcome.DELETED:
                 self._look_for_more(environment)
         return verdict
+
+    def _is_called_off(self, environment: Environment, word: str) -> bool:
+        """Whether its repository has its name again, or its branch is no longer the default one."""
+        known, branch = self._repositories.known(environment.repository), environment.branch
+        if word == DEFAULT:
+            return not branch or branch.branch != known.default_branch
+        return not known.state
 
     def _look_for_more(self, environment: Environment) -> None:
         """Let a resync see whether that was the last of a name that is gone: none may be on the schedule."""

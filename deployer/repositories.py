@@ -13,6 +13,7 @@ from deployer.refs import Ref
 _log = logging.getLogger(__name__)
 ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
 OUT_OF_REACH = {DELETED, REMOVED}
+DEFAULT = "default"  # the word of a teardown that makes way for staging of its branch, which is no state
 
 
 class Repositories:

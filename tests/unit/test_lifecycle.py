@@ -637,6 +637,21 @@ def test_a_ledger_that_was_lost_does_not_save_it(world: World) -> None:
     assert DEV not in world.standing(HELLO)
 
 
+def test_once_its_branch_is_the_default_one_no_more_it_is_held_at_its_commit_again(world: World) -> None:
+    world.push(BRANCH, sha(5), sha(1))
+    world.run()
+    world.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
+    world.run()
+    world.host.create(HELLO, default_branch="x")
+    world.tell("repository edited", HELLO)
+    assert DEV not in world.standing(HELLO)
+    world.host.create(HELLO, default_branch="main")
+    world.tell("repository edited", HELLO)
+
+    assert DEV in world.standing(HELLO)
+    assert (world.record(DEV).commit, world.record(DEV).held_at) == (sha(1), sha(5))
+
+
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("late", ["a push", "a deletion"])
 def test_what_comes_late_of_a_deleted_repository_ends_no_teardown(
