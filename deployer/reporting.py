@@ -22,6 +22,7 @@ _STATES = {
     "stopped": "error",
 }
 _OWN_CONTEXTS = {"prepare", "teardown", "age"}
+_MARK_LIMIT = 300  # GitHub shows less of a text
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
 
 
@@ -82,11 +83,11 @@ class Reporter:
         run.record = self.prepare(run.environment, run.record, sha, "failure", short or reason, url)
         return run.done(Outcome.FAILED, reason, **({"commit": run.work.sha} if run.work.sha else {}))
 
-    def teardown(self, environment: Environment, record: EnvironmentRecord) -> None:
+    def teardown(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
         """Post `deployer/teardown` on the environment's last commit: what was removed and what was left."""
         removed, retained = record.receipt["removed"], record.receipt["retained"]
         if not record.commit or not (removed or retained):
-            return
+            return record
         stacks = [each for each in removed if each["what"].startswith("stack ")]
         resources = sum(each["resources"] for each in stacks)
         words = f"removed {_count(len(stacks), 'stack')} with {_count(resources, 'resource')}"
@@ -98,9 +99,13 @@ class Reporter:
             words += f"; left {', '.join(each['what'] for each in retained)}: {retained[0]['why']}"
         state = "failure" if retained else "success"
         text = f"{environment.kind}: {words}"
+        mark = f"{record.commit} {state} {text}"[:_MARK_LIMIT]
+        if record.receipt.get("told") == mark:  # by the teardown before
+            return record
         self._post(
             environment, record.commit, Status("deployer/teardown", state, text, self._url(environment))
         )
+        return record.but(receipt={**record.receipt, "told": mark})
 
     def age(self, environment: Environment, record: EnvironmentRecord, text: str) -> bool:
         """Post `deployer/age` on the environment's last commit: a success, since nobody is to wait for anything.

@@ -123,6 +123,7 @@ class Teardown:
         shared = self._shared(run, listed, names) if names else {}
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "shared": shared}
         receipt |= {"retained": list(self._elsewhere(run)), "word": run.work.word}
+        receipt["told"] = run.record.receipt.get("told", "")
         run.note("deleting", receipt=receipt)
         self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
 
@@ -255,7 +256,7 @@ class Teardown:
         if not stops and not (stack.name == run.name and run.environment.owns(stack.tags)):
             return None
         run.record = run.record.but(receipt=self._closed(run, "partly"))
-        self._reporter.teardown(run.environment, run.record)
+        run.record = self._reporter.teardown(run.environment, run.record)
         return self._failed(run, f"stack {stack.name} is left: {why}")
 
     def _order(self, run: Run, stack: Stack) -> str:
@@ -319,11 +320,10 @@ class Teardown:
             generation=run.record.generation + 1, stages=[], execution="", applications=[], stack_arn="",
             prepared="", region="", failure={}, refused="", refusals=0, receipt=receipt, applied={}, drift="",
         )  # fmt: skip
-        if not (
-            run.record.aged or run.work.word
-        ):  # a person deleted it, and with it the wish to stay at its commit
+        # a person deleted it, and with it the wish to stay at its commit
+        if not (run.record.aged or run.work.word):
             run.record = run.record.but(held_at="")
-        self._reporter.teardown(run.environment, run.record)
+        run.record = self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
         if any(each["what"] == f"stack {run.name}" for each in retained):
             return run.done(Outcome.DELETED, f"left are {words}")
@@ -379,7 +379,7 @@ class Teardown:
 
     def _closed(self, run: Run, outcome: str) -> dict[str, Any]:
         kept = {name: run.record.receipt[name] for name in ("began_at", "removed", "retained")}
-        kept["word"] = run.record.receipt.get("word", "")
+        kept |= {name: run.record.receipt.get(name, "") for name in ("word", "told")}
         return {**kept, "at": self._clock(), "outcome": outcome}
 
 

@@ -268,6 +268,22 @@ def test_stop_leaves_the_stack_and_the_pipeline_to_people(world: World) -> None:
     assert "in use" in retained(world)[f"stack {APP}"]
 
 
+def test_what_is_left_again_is_told_once(world: World) -> None:
+    world.lanes_note(ENV, teardown="keep-buckets stop")
+    world.cloud.buckets[APP] = 5
+    world.remove(X, sha(1))
+    world.run()
+    for _ in range(2):
+        world.resync(HELLO)
+    (told,) = [text for text in world.posted(sha(1)) if "removed" in text]
+    assert f"left stack {APP}: " in told
+    world.cloud.buckets[APP] = 0
+    world.resync(HELLO)
+    assert names(world) == set()
+    gone = "development: removed 3 stacks with 4 resources and emptied 1 bucket"
+    assert [text for text in world.posted(sha(1)) if "removed" in text] == [told, gone]
+
+
 def test_buckets_are_kept_where_the_repository_says_so(world: World) -> None:
     world.lanes_note(ENV, teardown="keep-buckets")
     world.cloud.buckets[APP] = 5
