@@ -11,6 +11,7 @@ from deployer.run import Run, Settled
 from deployer.stacks import Phase, Stack
 from deployer.teardown import owed, paid
 
+_EARLIER = 20  # stacks that are remembered though the pipeline no longer names them; each costs its teardown two looks
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
 
 
@@ -29,8 +30,11 @@ class Executions:
         if run.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
             run.guard()
             run.cloud.protect(stack.arn, on=True)
+        applications = run.cloud.deployed_stacks(run.name) or run.record.applications
+        known = dict.fromkeys([*run.record.earlier, *reversed(run.record.applications)])
         run.record = run.record.but(
-            applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
+            applications=applications,
+            earlier=[each for each in known if each not in applications][-_EARLIER:],
             region=run.cloud.region,
             stack_arn=stack.arn,
             failure={},

@@ -215,7 +215,8 @@ class EnvironmentRecord(_Value):
         reported: the execution whose end was told as some goal's outcome.
         prepared: the last `deployer/prepare` status as `sha state text`, so that only changes are posted.
         open: executions whose end was not yet seen: id to `{sha, posted: {context: state}}`.
-        applications: names of the stacks that its pipeline deploys, kept for the teardown.
+        applications: names of the stacks that its pipeline deploys, kept for the teardown; `earlier` has those that it
+            no longer names, the latest last.
         moved_from, moved_to: where the ref stood before and after the last push, and `moved_at` (epoch seconds)
             when it came: they guard against a stale read.
         pushed_at: when GitHub took the last push that was wanted here, in epoch seconds; 0 where that is not known.
@@ -258,6 +259,7 @@ class EnvironmentRecord(_Value):
     prepared: str = ""
     reported: str = ""
     applications: list[str] = field(default_factory=list)
+    earlier: list[str] = field(default_factory=list)
     stack_arn: str = ""
     generation: int = 0
     moved_from: str = ""

@@ -119,6 +119,7 @@ class Teardown:
         told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack and not foreign else []) + own]
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown)
+        applications = list(dict.fromkeys([*applications, *reversed(run.record.earlier)]))
         names = {*applications, *(each.name for each in own)} - {run.name}
         shared = self._shared(run, listed, names) if names else {}
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "shared": shared}
@@ -171,7 +172,8 @@ class Teardown:
             for each in receipt["removed"]
             if each["what"].startswith("stack ")
         ]
-        names = dict.fromkeys([*run.record.applications, *(each.name for each in gone), run.name])
+        deployed = [*run.record.applications, *run.record.earlier]
+        names = dict.fromkeys([*deployed, *(each.name for each in gone), run.name])
         places = [*self._clouds.target(kind).regions, *(each.region for each in gone if each.region)]
         regions = dict.fromkeys([run.cloud.region, *places])
         known = {each["id"] for each in receipt["retained"]}
@@ -317,7 +319,7 @@ class Teardown:
         run.record = self._reporter.settle(run.environment, run.record, "its environment was deleted")
         run.record = self._reporter.leave(run.environment, run.record, "ended as its environment was deleted")
         run.record = run.record.but(
-            generation=run.record.generation + 1, stages=[], execution="", applications=[], stack_arn="",
+            generation=run.record.generation + 1, stages=[], execution="", applications=[], earlier=[], stack_arn="",
             prepared="", region="", failure={}, refused="", refusals=0, receipt=receipt, applied={}, drift="",
         )  # fmt: skip
         # a person deleted it, and with it the wish to stay at its commit

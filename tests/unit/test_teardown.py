@@ -10,7 +10,7 @@ from deployer.errors import LaneLostError, PermanentError, TransientError
 from deployer.ledger import Cause
 from deployer.targets import Target
 from tests.doubles import FakeCloud
-from tests.unit.world import HELLO, World, environment, sha
+from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 MAIN, X, Y, V1 = "refs/heads/main", "refs/heads/x", "refs/heads/y", "refs/tags/v1"
 ENV = environment(X)
@@ -132,6 +132,45 @@ def test_a_stack_that_another_pipeline_names_too_is_left(world: World) -> None:
     assert world.cloud.stack(APP) is not None
     assert "refs/heads/y deploys it as well" in retained(world)[f"stack {APP}"]
     assert names(world) == {APP, other.stack_name}
+
+
+def renames(world: World, *applications: str) -> None:
+    """Another definition of the pipeline deploys other stacks."""
+    world.cloud.applications[ENV.stack_name] = list(applications)
+    world.push(X, sha(2), sha(1), template=f"{TEMPLATE}\n# another definition\n")
+    world.run()
+
+
+def test_what_an_earlier_definition_deployed_goes_too_or_is_told(world: World) -> None:
+    world.cloud.add_stack(f"{APP}2", {})
+    world.cloud.applications[ENV.stack_name] += [f"{APP}2"]
+    world.redeploy(ENV)
+    world.run()
+    renames(world, OTHER)
+    record = world.record(ENV)
+    assert (record.applications, record.earlier) == ([OTHER], [APP, f"{APP}2"])
+    world.remove(X, sha(2))
+    world.run()
+    assert names(world) == set()
+    assert retained(world) == {f"stack {APP}2": "it does not bear deployer's tags for this environment"}
+    assert world.record(ENV).earlier == []
+
+
+def test_the_latest_of_many_earlier_ones_are_kept(world: World) -> None:
+    world.lanes_note(ENV, earlier=[f"a{each}" for each in range(20)])
+    renames(world, OTHER)
+    assert world.record(ENV).earlier == [*(f"a{each}" for each in range(1, 20)), APP]
+
+
+def test_what_another_pipeline_no_longer_names_is_not_left_for_it(world: World) -> None:
+    world.cloud.applications[environment(Y).stack_name] = [APP]
+    world.push(Y, sha(3))
+    world.run()
+    renames(world, OTHER)
+    world.cloud.add_stack(APP, environment(Y).tags)  # the other one deployed it since
+    world.remove(Y, sha(3))
+    world.run()
+    assert names(world) == {OTHER, ENV.stack_name}
 
 
 def share(world: World, ref: str) -> Environment:
