@@ -226,8 +226,6 @@ class Reconciler:
         first = resync and (production or not run.record.stack_arn)
         # what it runs is asked of the region where it stands
         stack = self._stack(run) if first else None
-        if stack and not production:
-            learn(run, stack)
         before = run.record
         try:
             wanted = self._wanted.find(run)
@@ -235,9 +233,10 @@ class Reconciler:
             self._keep_as_it_was(run, before, str(error))
             raise
         except Settled as settled:
-            if not resync or production or not isinstance(settled.verdict, Done):
+            verdict = settled.verdict
+            if not resync or production or run.record.reported or not isinstance(verdict, Done):
                 raise
-            return self._adopt(run, stack) or settled.verdict
+            return self._adopt(run, stack if first else self._stack(run), verdict)
         stack = stack if first else self._stack(run)
         taken_back = wanted and under_way(run.record.receipt)
         deleting = stack is not None and stack.phase is Phase.DELETING
@@ -261,16 +260,14 @@ class Reconciler:
         if before.outcome and run.work.cause != Cause.AGE:
             raise Settled(Done(failed, why, commit=before.commit))
 
-    def _adopt(self, run: Run, stack: Stack | None) -> Verdict | None:
-        """Follow what a branch's pipeline ran last, since that stays, if the ledger, once lost, knows of none."""
-        if run.record.reported or not run.record.stack_arn:
-            return None
-        stack = stack or self._stack(run)
+    def _adopt(self, run: Run, stack: Stack | None, settled: Done) -> Verdict:
+        """Learn a branch's stack that stays as it is, if the ledger was lost, and follow what its pipeline ran last."""
         if stack is None or not run.environment.owns(stack.tags):
-            return None
+            return settled
+        learn(run, stack)
         newest = next(iter(run.cloud.executions(run.name)), None)
-        if newest is None or not newest.sha:
-            return None
+        if not run.record.stack_arn or newest is None or not newest.sha:
+            return replace(settled, record=run.record)
         run.work = run.work.but(sha=newest.sha)
         with suppress(PermanentError, Settled):
             self._sources.files(run)  # tells how it ages

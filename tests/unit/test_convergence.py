@@ -344,6 +344,19 @@ def test_what_stands_and_never_ran_is_learnt_too() -> None:
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
+def test_an_event_after_redis_was_lost_does_not_hide_why_a_stack_is_left() -> None:
+    world, x = World(), environment("refs/heads/x")
+    world.push("refs/heads/x", sha(1))
+    world.run()
+    world.cloud.protect(world.record(x).stack_arn, on=True)
+    world.forget()
+    world.host.remove(HELLO, "refs/heads/x")
+    resync(world)
+    world.event(x)
+    world.run()
+    assert "termination protection" in world.record(x).reason
+
+
 def test_what_is_held_and_has_nothing_to_go_back_to_is_left_alone() -> None:
     world = World()
     x = environment("refs/heads/x")
