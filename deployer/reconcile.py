@@ -262,10 +262,11 @@ class Reconciler:
 
     def _adopt(self, run: Run, stack: Stack | None, settled: Done) -> Verdict:
         """Learn a branch's stack that stays as it is, if the ledger was lost, and follow what its pipeline ran last."""
-        if stack is None or not run.environment.owns(stack.tags):
+        if stack is None or not run.environment.owns(stack.tags) or stack.phase is Phase.BUSY:
             return settled
         learn(run, stack)
-        newest = next(iter(run.cloud.executions(run.name)), None)
+        # one that is stuck is not told to be deployed: only what moves its ref mends it
+        newest = next(iter(run.cloud.executions(run.name)), None) if stack.phase is Phase.READY else None
         if not run.record.stack_arn or newest is None or not newest.sha:
             return replace(settled, record=run.record)
         run.work = run.work.but(sha=newest.sha)

@@ -344,6 +344,22 @@ def test_what_stands_and_never_ran_is_learnt_too() -> None:
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
+def test_what_is_stuck_and_held_is_learnt_and_left_until_its_ref_moves() -> None:
+    world, x = World(), environment("refs/heads/x")
+    world.push("refs/heads/x", sha(1))
+    world.run()
+    world.forget()
+    world.host.push(HELLO, "refs/heads/x", sha(2), message="A word [skip ci]")
+    world.cloud.set_status(x.stack_name, "UPDATE_ROLLBACK_FAILED")
+    resync(world)
+    assert (world.record(x).state, world.record(x).outcome) == ("skipped", "skipped")
+    assert world.record(x).stack_arn
+    assert world.deployer.resyncer.plan(HELLO) == []
+    world.push("refs/heads/x", sha(3), before=sha(2))
+    world.run()
+    assert (world.record(x).state, world.record(x).commit) == ("deployed", sha(3))
+
+
 def test_an_event_after_redis_was_lost_does_not_hide_why_a_stack_is_left() -> None:
     world, x = World(), environment("refs/heads/x")
     world.push("refs/heads/x", sha(1))
