@@ -182,6 +182,8 @@ class Production:
 
     def _refuse_behind(self, run: Run, ref: Ref, head: Head) -> None:
         """Leave production as it is if AWS runs what the ledger has never heard of: then the ledger is the older."""
+        if not run.record.stack_arn:  # a pipeline of its name may be anybody's
+            return
         started = [each for each in run.cloud.executions(run.name) if not each.automatic]
         if not started or started[0].sha in {"", head.sha, run.record.commit}:
             return

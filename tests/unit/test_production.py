@@ -141,6 +141,24 @@ def test_the_push_of_one_leaves_production_as_it_is(treed: World) -> None:
     assert treed.statuses(sha(1))["deployer/prepare"] == "success"
 
 
+def test_what_somebody_else_s_pipeline_of_its_name_runs_says_nothing_of_production() -> None:
+    world = World()
+    world.cloud.add_stack(PRODUCTION.stack_name, {"team": "theirs"})
+    world.cloud.pipelines[PRODUCTION.stack_name] = []
+    world.cloud.start(PRODUCTION.stack_name, sha(5), "theirs")
+    world.push(MAIN, sha(9))
+    world.push(V1, sha(1), at=1000)
+    world.run()
+    world.resync(HELLO)
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    for _ in range(2):
+        world.resync(HELLO)
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.outcome) == (V2, "failed")
+    assert "without deployer's tags" in record.reason
+    assert world.told[-1] == "resynced: nothing to do"
+
+
 def test_one_that_deployed_nothing_hides_no_missed_one(tagged: World) -> None:
     tagged.host.push(HELLO, V2, sha(2), files={"other/readme": ""}, at=1100)
     tagged.deliver(V2, sha(2))
