@@ -140,6 +140,12 @@ def ended(
         return
     if name not in unrest.pushed and environment == of(name) and told_before(world, environment, start):
         return
+    if (
+        up.archived
+        and record
+        and (record.outcome, record.reason, record.commit) == ("skipped", "as it was", sha)
+    ):
+        return  # its push was refused, and the ledger has it that this very commit was skipped before
     is_deployed(world, environment, sha, after)
 
 
