@@ -106,7 +106,10 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
 
 def told_to_people(record: Any) -> bool:
     """The same where somebody made or deleted a thing since a step was decided whose worker was lost."""
-    theirs = "is left: it does not bear|^its stack could not be created: as it is$|somebody deleted it, or the template"
+    theirs = (
+        r"is left: it does not bear|^its stack could not be created: (\S+: )?as it is$"
+        r"|somebody deleted it, or the template"
+    )
     if record and record.outcome == Outcome.FAILED and re.search(theirs, record.reason):
         return True
     return told_to_people_usually(record)
