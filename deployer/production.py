@@ -182,7 +182,8 @@ class Production:
 
     def _refuse_behind(self, run: Run, ref: Ref, head: Head) -> None:
         """Leave production as it is if AWS runs what the ledger has never heard of: then the ledger is the older."""
-        if not run.record.stack_arn:  # a pipeline of its name may be anybody's
+        stack = run.cloud.stack(run.name)
+        if stack is None or not run.environment.owns(stack.tags):  # a pipeline of its name may be anybody's
             return
         started = [each for each in run.cloud.executions(run.name) if not each.automatic]
         if not started or started[0].sha in {"", head.sha, run.record.commit}:
@@ -192,7 +193,7 @@ class Production:
             if known and known.sha == started[0].sha and known.at <= head.at:
                 return
         reason = f"production runs {started[0].sha[:12]}, which is not known to be older than {ref.short}; redeploy it"
-        note_drift(run, run.cloud.stack(run.name))
+        note_drift(run, stack)
         raise Settled(self._reporter.failed(run, f"{reason} if that is wanted"))
 
     def _adopt(self, run: Run) -> None:

@@ -141,6 +141,20 @@ def test_the_push_of_one_leaves_production_as_it_is(treed: World) -> None:
     assert treed.statuses(sha(1))["deployer/prepare"] == "success"
 
 
+@pytest.mark.parametrize("lacking", [{}, {"stack_arn": ""}])
+def test_what_its_own_runs_keeps_a_ledger_that_is_older_from_moving_it_backwards(
+    tagged: World, lacking: dict[str, str]
+) -> None:
+    tagged.push(V2, sha(2), at=2000)
+    tagged.run()
+    older = {"ref": V1, "commit": sha(1), "outcome": "", "state": "running", "execution": "", "reported": ""}
+    tagged.lanes_note(PRODUCTION, **older, **lacking, asked_tags=[V1])
+    tagged.host.remove(HELLO, V2)
+    tagged.resync(HELLO)
+    assert tagged.built(PRODUCTION)[-1] == (sha(2), "succeeded")
+    assert "is not known to be older than v1" in tagged.record(PRODUCTION).reason
+
+
 def test_what_somebody_else_s_pipeline_of_its_name_runs_says_nothing_of_production() -> None:
     world = World()
     world.cloud.add_stack(PRODUCTION.stack_name, {"team": "theirs"})
