@@ -208,6 +208,8 @@ def _repositories(deployer: "Deployer") -> Iterator[Check]:
             yield Check(f"deliveries of {of}", OK, deliveries_words(record))
         elif missed_lately(record):
             remedy = "see that GitHub reaches the web at all times"
+            if record.refused:
+                remedy = "set the webhook's secret anew: deployer webhook install, or in the App"
             yield Check(f"deliveries of {of}", WARN, deliveries_words(record), remedy)
 
 

@@ -11,7 +11,7 @@ from cli_world import REPOSITORY, World
 
 from deployer.environments import Kind
 from deployer.errors import ConfigError, TransientError, UnavailableError
-from deployer.ledger import Cause, Task, Work
+from deployer.ledger import Cause, RepositoryRecord, Task, Work
 from deployer.ports import Room
 
 A = "a" * 40
@@ -239,3 +239,19 @@ def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert bad(world, 0)["events"][0] == "warn"
     world.redis.delete("deployer:beat:event")
     assert bad(world, 0) == {"events": ("warn", "no event of AWS came yet, so progress is polled for")}
+
+
+@pytest.mark.parametrize(
+    ("refused", "remedy"),
+    [
+        (0, "see that GitHub reaches the web at all times"),
+        (1, "set the webhook's secret anew: deployer webhook install, or in the App"),
+    ],
+)
+def test_deliveries_that_were_missed(world: World, refused: int, remedy: str) -> None:
+    missed = {"at": time.time(), "redelivered": 1, "superseded": 0, "left": 0}
+    record = RepositoryRecord(REPOSITORY.full_name, checked_at=time.time(), missed=missed, refused=refused)
+    world.lanes.remember(record)
+    (found,) = [each for each in world.json("doctor") if each["check"] == f"deliveries of {REPOSITORY}"]
+    assert (found["state"], found["remedy"]) == ("warn", remedy)
+    assert ("wrong signature" in found["told"]) == bool(refused)
