@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -194,6 +195,19 @@ def test_the_lock_is_not_left_to_programs_that_were_not_given_it(tmp_path: Path)
     os.close(prepared.lock)
 
 
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory on the PATH that may hold a server; the machine's own may be in any other one."""
+    tools, servers = tmp_path / "tools", tmp_path / "servers"
+    for directory in (tools, servers):
+        directory.mkdir()
+    shell = shutil.which("sh")
+    assert shell
+    (tools / "sh").symlink_to(shell)
+    monkeypatch.setenv("PATH", f"{servers}:{tools}")
+    return servers
+
+
 def program(directory: Path, name: str, says: str) -> Path:
     path = directory / name
     path.write_text(f"#!/bin/sh\n{says}\n")
@@ -201,21 +215,17 @@ def program(directory: Path, name: str, says: str) -> Path:
     return path
 
 
-def test_a_server_of_the_machine_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+def test_a_server_of_the_machine_is_preferred(on_path: Path) -> None:
     [carried] = list(binaries())
-    valkey = program(tmp_path, "valkey-server", "echo 'Valkey server v=8.1.3 sha=00000000:0'")
+    valkey = program(on_path, "valkey-server", "echo 'Valkey server v=8.1.3 sha=00000000:0'")
     assert list(binaries()) == [valkey, carried]
-    redis_server = program(tmp_path, "redis-server", "echo 'Redis server v=7.0.15 sha=00000000:0'")
+    redis_server = program(on_path, "redis-server", "echo 'Redis server v=7.0.15 sha=00000000:0'")
     assert list(binaries()) == [redis_server, valkey, carried]
 
 
 @pytest.mark.parametrize("says", ["echo 'Redis server v=6.0.16 sha=0'", "exit 1", "echo hello"])
-def test_a_server_that_is_too_old_or_none_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
-) -> None:
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    program(tmp_path, "redis-server", says)
+def test_a_server_that_is_too_old_or_none_is_passed_over(on_path: Path, says: str) -> None:
+    program(on_path, "redis-server", says)
     assert [path.name for path in binaries()] == ["valkey-server"]
 
 

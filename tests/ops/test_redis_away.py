@@ -370,7 +370,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def secured(tmp_path_factory: pytest.TempPathFactory, ours: Authority) -> Iterator[Server]:
     binary = tls_binary()
     if binary is None:
-        pytest.skip("no Redis with TLS is on the PATH; Debian's package redis-tools has one")
+        pytest.skip("no Redis with TLS is on the PATH; Debian's package redis-server has one")
     made = Server(
         tmp_path_factory.mktemp("secured"), *ours.settings, binary=binary, client=ours.client_options
     ).start()
