@@ -89,6 +89,9 @@ class Config:
     web_port: int = _setting("DEPLOYER_WEB_PORT", "port the web listens on")
     data_dir: str = _setting("DEPLOYER_DATA_DIR", "where `deployer up` keeps the embedded Redis's data")
     log_level: str = _setting("DEPLOYER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR")
+    sandbox: bool = _setting(
+        "DEPLOYER_SANDBOX", "yes: GitHub and AWS are simulated on this machine; set by `up --sandbox`"
+    )
 
     @property
     def targets(self) -> dict[Kind, Target]:
@@ -115,6 +118,8 @@ class Config:
         for item in fields(self):
             value = getattr(self, item.name)
             text = ",".join(value) if isinstance(value, tuple) else str(value)
+            if isinstance(value, bool):
+                text = "yes" if value else "no"
             if item.metadata["secret"] and text:
                 text = "********"
             elif item.name == "redis_url":
@@ -123,6 +128,7 @@ class Config:
         return values
 
 
+_THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
 _SANDBOX = "DEPLOYER_SANDBOX_"  # the simulators' own, which no process of deployer reads
 REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
 REQUIRED_FOR_WORKER = ("artifact_bucket", "github_token")
@@ -170,6 +176,12 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
         return value
+
+    def flag(name: str) -> bool:
+        value = text(name, "no").lower()
+        if value not in {"yes", "no"}:
+            raise ConfigError(f"{name} is {value[:40]!r}; it must be yes or no")
+        return value == "yes"
 
     def listed(name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text(name).split(",") if part.strip())
@@ -228,7 +240,11 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         web_port=int(number("DEPLOYER_WEB_PORT", 8080, 1, 65535, whole=True)),
         data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
         log_level=level,
+        sandbox=flag("DEPLOYER_SANDBOX"),
     )
+    if config.sandbox and urlsplit(config.github_api_url).hostname not in _THIS_MACHINE:
+        # the sandbox's secrets are public: nobody may get them together with the real GitHub
+        raise ConfigError("DEPLOYER_SANDBOX is yes, but DEPLOYER_GITHUB_API_URL is not on this machine")
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
     return config
 

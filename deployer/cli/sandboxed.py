@@ -83,6 +83,7 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
         "DEPLOYER_REPOSITORIES": "*/*",
     }
     made = {name: env.get(name) or default for name, default in defaults.items()}
+    made["DEPLOYER_SANDBOX"] = "yes"
     made.update({name: str(number) for name, number in numbers.items()})
     made.update(
         {

@@ -40,6 +40,8 @@ def test_defaults_need_no_setting() -> None:
         ("DEPLOYER_POLL_SECONDS", "inf", "'inf'; it must be a number"),
         ("DEPLOYER_GITHUB_APP_ID", "12", "must be set together"),
         ("DEPLOYER_TTL", "soon", "'soon' is no length of time, such as 90m, 12h, 3d, 2w or never"),
+        ("DEPLOYER_SANDBOX", "true", "'true'; it must be yes or no"),
+        ("DEPLOYER_SANDBOX", "yes", "is yes, but DEPLOYER_GITHUB_API_URL is not on this machine"),
         ("DEPLOYER_API_TOKEN", "ssm:/token", "ssm:/token, which cannot be read here"),
     ],
 )
@@ -54,6 +56,11 @@ def test_what_is_malformed_is_named(name: str, value: str, words: str) -> None:
 
 def test_empty_means_not_set() -> None:
     assert load({"DEPLOYER_WEB_PORT": " ", "DEPLOYER_REPOSITORIES": ","}) == load({})
+
+
+def test_the_sandbox_is_on_this_machine() -> None:
+    assert not load({}).sandbox
+    assert load({"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}).sandbox
 
 
 def test_lists_and_references() -> None:
