@@ -60,7 +60,9 @@ def test_empty_means_not_set() -> None:
 
 def test_the_sandbox_is_on_this_machine() -> None:
     assert not load({}).sandbox
-    assert load({"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}).sandbox
+    assert load(
+        {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
+    ).sandbox
 
 
 def test_lists_and_references() -> None:
