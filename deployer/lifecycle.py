@@ -21,6 +21,7 @@ from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLA
 from deployer.resync import Planned, is_over
 from deployer.resyncing import Resyncer
 from deployer.stacks import Phase
+from deployer.times import backoff
 
 # what would bring something new, or end something because of a ref that is no longer there
 _NEWS = {Cause.PUSH, Cause.RESYNC, Cause.AGE}
@@ -262,7 +263,7 @@ class Lifecycle:
             return Done(
                 done.outcome, f"{done.reason}; development of {default_branch} stays until staging is there"
             )
-        wait = min(self._config.poll_seconds * 1.5**work.polls, _LONGEST_WAIT)
+        wait = backoff(self._config.poll_seconds, 1.5, work.polls, _LONGEST_WAIT)
         return Snooze(work.but(polls=work.polls + 1), wait)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from deployer.environments import Environment, Repository
 from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Cloud, Done, Snooze, Verdict
+from deployer.times import backoff
 
 _LONGEST_POLL = 15  # times the first one
 _HEARD_POLL = 10  # the same where events come in: one that is lost costs so much time
@@ -85,7 +86,7 @@ class Run:
             seconds: how long; by default each time longer, and longer from the start where events come in.
             told: whether an event tells of what is waited for.
         """
-        factor = min(1.5**self.work.polls, _LONGEST_POLL)
+        factor = backoff(1, 1.5, self.work.polls, _LONGEST_POLL)
         if told and not seconds and self.heard():
             factor = max(factor, _HEARD_POLL)
         work = self.work.but(

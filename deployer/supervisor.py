@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from deployer import guard
+from deployer.times import backoff
 
 _COLOURS = ("36", "32", "33", "35", "34", "96", "92")
 _LOOK_SECONDS = 0.2
@@ -224,7 +225,7 @@ class Supervisor:
         if not child.ever_ready and child.ends >= pace.early_ends:
             where = f"{child.program.log} says" if child.program.log else "its lines above say"
             raise StartError(f"{name} {how} {child.ends} times before it was ready; {where} why")
-        delay = min(pace.longest_delay, pace.first_delay * 2.0 ** (child.ends - 1))
+        delay = backoff(pace.first_delay, 2, child.ends - 1, pace.longest_delay)
         child.start_at = time.monotonic() + delay
         self.say(f"{name} {how}; starting it again in {delay:g} s")
 

@@ -26,6 +26,24 @@ _ZONE_LIMIT = 64
 SEVERAL = "; "  # between parts of a week where one text has several
 
 
+def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
+    """The wait before a repeat, in seconds: `first * growth**repeats`, but at most `longest`.
+
+    The power is computed only where its result is below `longest`, so no number of repeats overflows.
+
+    Args:
+        first: the wait before the first repeat, in seconds; not negative.
+        growth: the factor between two waits; greater than 1.
+        repeats: how many repeats there have been.
+        longest: the upper limit, in seconds.
+    """
+    if not 0 < first < longest:
+        return min(max(first, 0), longest)
+    if repeats >= math.log(longest / first, growth):
+        return longest
+    return float(first * growth**repeats)
+
+
 def duration(text: str) -> float:
     """Read a length of time in seconds: `45s`, `90m`, `12h`, `3d`, `2w`, `1d 12h`, `3 days`, or `never`.
 

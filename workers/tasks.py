@@ -32,6 +32,7 @@ from deployer.intake import record_of
 from deployer.ledger import RESYNC_KEY, WORKER_LOST, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
+from deployer.times import backoff
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
@@ -270,7 +271,7 @@ class Runner:
             return None
 
     def _backoff(self, attempts: int, retry_after: float | None) -> float:
-        seconds: float = min(self._deployer.config.retry_seconds * 2.0 ** (attempts - 1), _LONGEST_RETRY)
+        seconds = backoff(self._deployer.config.retry_seconds, 2, attempts - 1, _LONGEST_RETRY)
         seconds *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, no secret
         return max(seconds, retry_after or 0)
 

@@ -16,6 +16,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib import error, request
 
+from deployer.times import backoff
 from sandbox.aws.faults import Faults
 from sandbox.aws.places import Place
 
@@ -118,7 +119,7 @@ class Events:
             if time.monotonic() - first > _RETRY_FOR:
                 log.warning("gave up sending an event to %s: %s", self._url, body.decode())
                 continue
-            self._put(body, min(0.1 * 2**attempt, _LONGEST_PAUSE), attempt + 1, first)
+            self._put(body, backoff(0.1, 2, attempt, _LONGEST_PAUSE), attempt + 1, first)
 
     def _post(self, body: bytes) -> bool:
         """Whether the receiver took the event."""

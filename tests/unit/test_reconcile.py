@@ -98,6 +98,21 @@ def test_a_push_that_two_webhooks_tell_of_runs_once_though_aws_lists_executions_
     assert world.built(environment(X)) == [(sha(1), "succeeded"), (sha(2), "succeeded")]
 
 
+def test_a_pipeline_that_waits_for_days_is_waited_for(world: World) -> None:
+    delivery = world.push(X, sha(1))
+    world.tasks()
+    while world.record(environment(X)).state != "running":
+        world.step()
+        world.tasks()
+    items = f"deployer:{{{HELLO.key}}}:items"
+    [(environment_key, item)] = world.redis.hgetall(items).items()
+    waited_long = Work.from_json(item).but(polls=2000)  # 33 hours at one look a minute
+    world.redis.hset(items, environment_key, waited_long.to_json())
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
+
+
 def test_the_same_delivery_twice_does_nothing_more(world: World) -> None:
     delivery = world.push(X, sha(1))
     world.run()

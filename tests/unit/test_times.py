@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.shapes import ahead
-from deployer.times import NEVER, Hours, duration, duration_text, night
+from deployer.times import NEVER, Hours, backoff, duration, duration_text, night
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -245,3 +245,35 @@ def test_hours_hold_what_the_clock_on_the_wall_says(
 )
 def test_a_time_to_come_is_told_as_it_is(seconds: float, words: str) -> None:
     assert ahead(seconds) == words
+
+
+# --- back-off
+
+
+@pytest.mark.parametrize(
+    ("first", "growth", "repeats", "longest", "seconds"),
+    [
+        (4, 1.5, 0, 60, 4),
+        (4, 1.5, 2, 60, 9),
+        (4, 1.5, 7, 60, 60),
+        (4, 1.5, 1751, 60, 60),  # 1.5**1751 is more than a float holds
+        (15, 2, 10**9, 600, 600),
+        (90, 2, 0, 60, 60),
+        (0, 2, 5, 60, 0),
+    ],
+)
+def test_a_wait_grows_to_its_limit(
+    first: float, growth: float, repeats: int, longest: float, seconds: float
+) -> None:
+    assert backoff(first, growth, repeats, longest) == pytest.approx(seconds)
+
+
+@given(
+    st.floats(0, 1e4), st.floats(1.01, 10), st.integers(0, 10**12), st.integers(0, 10), st.floats(0.01, 1e5)
+)
+def test_no_number_of_repeats_is_too_large_and_none_shortens_a_wait(
+    first: float, growth: float, repeats: int, more: int, longest: float
+) -> None:
+    wait = backoff(first, growth, repeats, longest)
+    assert 0 <= wait <= longest
+    assert wait <= backoff(first, growth, repeats + more, longest)
