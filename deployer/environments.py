@@ -1,5 +1,6 @@
 """Environments of a repository, and the one function that names their stacks and pipelines."""
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -12,7 +13,10 @@ from deployer.refs import Ref
 
 NAME_LIMIT = 100  # a CodePipeline name; a stack's may be 128
 TAG_LIMIT = 256
-_HASH_LENGTH = 10  # 40 bits: names that also agree in their readable part never collide in practice
+_HASH_LENGTH = (
+    16  # base32 characters: 80 bits, since a search finds two branches that share 40 bits in seconds
+)
+_FORMER_HASH_LENGTH = 10  # hexadecimal digits: 40 bits, as earlier releases gave
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})")
 _REPO = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 
@@ -23,6 +27,19 @@ class Kind(StrEnum):
     DEVELOPMENT = "development"
     STAGING = "staging"
     PRODUCTION = "production"
+
+
+_LETTERS = {Kind.DEVELOPMENT: "d", Kind.STAGING: "s", Kind.PRODUCTION: "p"}
+# Of each kind the exact forms of the names of stacks and pipelines, in the wildcards of IAM (`*` any text, `?` any one):
+# first that of `stack_name`, then, of the kinds that development must not reach, that of `former_stack_name`. No
+# `stack_name` matches another kind's pattern whatever its repository and branch are called, because the last letter is
+# the kind's and the character before the last ten is no hyphen. `former_stack_name` of a branch whose own name ends in
+# `production` or `staging` matches the former pattern of that kind; see docs/decisions/0020-longer-hashes.md.
+NAME_PATTERNS: dict[Kind, tuple[str, ...]] = {
+    Kind.DEVELOPMENT: (f"*-{'?' * _HASH_LENGTH}d",),
+    Kind.STAGING: (f"*-staging-{'?' * _HASH_LENGTH}s", f"*-staging-{'?' * _FORMER_HASH_LENGTH}"),
+    Kind.PRODUCTION: (f"*-production-{'?' * _HASH_LENGTH}p", f"*-production-{'?' * _FORMER_HASH_LENGTH}"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +129,37 @@ class Environment:
 
     @property
     def stack_name(self) -> str:
-        """The name of its stack and pipeline: readable first, then a hash of its whole identity.
+        """The name of its stack and pipeline: readable first, then 80 bits of a hash of its identity, then its kind.
 
         The hash is always there. Without it `a-b`/`c` and `a`/`b-c`, or the same repository name under two
         owners, would share a name, and no function that sees one environment at a time can know whether
-        the other one exists (docs/decisions/0001-names.md).
+        the other one exists (docs/decisions/0001-names.md). The last letter is the kind's, and the names of staging and
+        production always have the kind's word before the hash, so that IAM can tell the kinds apart; see
+        `NAME_PATTERNS`.
+
+        A stack that an earlier release made may still have `former_stack_name`: the environment's record says so.
         """
-        readable = f"{self.repository.name}-{self.branch.short if self.branch else self.kind}"
-        slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")
-        if not slug[:1].isalpha():
-            slug = f"r-{slug}".rstrip("-")
-        digest = hashlib.sha256(f"{self.repository.key}\n{self.key}".encode()).hexdigest()[:_HASH_LENGTH]
-        return f"{slug[: NAME_LIMIT - _HASH_LENGTH - 1].rstrip('-')}-{digest}"
+        digest = base64.b32encode(self._digest()).decode().lower()[:_HASH_LENGTH]
+        end = f"{digest}{_LETTERS[self.kind]}"
+        if self.branch is None:
+            end = f"{self.kind}-{end}"
+        front = _slug(f"{self.repository.name}-{self.branch.short}" if self.branch else self.repository.name)
+        return f"{front[: NAME_LIMIT - len(end) - 1].rstrip('-')}-{end}"
+
+    @property
+    def former_stack_name(self) -> str:
+        """The name that earlier releases gave: with 40 bits of the hash, and no letter of the kind."""
+        front = _slug(f"{self.repository.name}-{self.branch.short if self.branch else self.kind}")
+        digest = self._digest().hex()[:_FORMER_HASH_LENGTH]
+        return f"{front[: NAME_LIMIT - len(digest) - 1].rstrip('-')}-{digest}"
+
+    @property
+    def stack_names(self) -> tuple[str, str]:
+        """Every name that its stack may have; a new stack gets the first."""
+        return self.stack_name, self.former_stack_name
+
+    def _digest(self) -> bytes:
+        return hashlib.sha256(f"{self.repository.key}\n{self.key}".encode()).digest()
 
     @property
     def name(self) -> str:
@@ -146,6 +182,11 @@ class Environment:
 
     def __str__(self) -> str:
         return f"{self.repository} {self.name}"
+
+
+def _slug(text: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return slug if slug[:1].isalpha() else f"r-{slug}".rstrip("-")
 
 
 def branch_name(branch: Ref) -> str:

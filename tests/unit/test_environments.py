@@ -5,7 +5,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deployer.environments import (
-    NAME_LIMIT,
     Environment,
     Kind,
     Repository,
@@ -16,38 +15,11 @@ from deployer.environments import (
 )
 from deployer.errors import PayloadError
 from deployer.refs import Ref
-
-OWNERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,8}", fullmatch=True)
-REPOS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
-BRANCHES = st.one_of(
-    st.from_regex(r"[a-z0-9][a-zA-Z0-9/#ü_-]{0,20}[a-z0-9]", fullmatch=True).filter(lambda b: "//" not in b),
-    st.sampled_from(
-        ["staging", "production", "main", "v1.2.3", "a/foo", "b/foo", "a-foo", "hotfix/main", "x" * 240]
-    ),
-)
-
-
-@st.composite
-def environments(draw: st.DrawFn) -> Environment:
-    repository = Repository(draw(OWNERS), draw(REPOS))
-    kind = draw(st.sampled_from(Kind))
-    branch = Ref.of_branch(draw(BRANCHES)) if kind is Kind.DEVELOPMENT else None
-    return Environment(repository, kind, branch)
+from tests.unit.identities import environments
 
 
 def _identity(environment: Environment) -> tuple[str, str]:
     return environment.repository.key, environment.key
-
-
-@given(environments(), environments())
-def test_no_two_environments_share_a_name(one: Environment, other: Environment) -> None:
-    assert (one.stack_name == other.stack_name) == (_identity(one) == _identity(other))
-
-
-@given(environments())
-def test_a_name_is_one_that_aws_takes(environment: Environment) -> None:
-    assert re.fullmatch(r"[A-Za-z][-A-Za-z0-9]*", environment.stack_name)
-    assert len(environment.stack_name) <= NAME_LIMIT
 
 
 @given(environments())
@@ -61,24 +33,6 @@ def test_only_its_own_stack_is_owned(one: Environment, other: Environment) -> No
     assert one.owns({**one.tags, "team": "x"})
     for key in one.tags:
         assert not one.owns({name: value for name, value in one.tags.items() if name != key})
-
-
-@pytest.mark.parametrize(
-    ("pairs"),
-    [
-        [("acme/hello", "a/foo"), ("acme/hello", "b/foo"), ("acme/hello", "a-foo")],
-        [("acme/a-b", "c"), ("acme/a", "b-c")],
-        [("acme/hello", "x"), ("other/hello", "x")],
-        [("acme/hello", "feature/ü#1"), ("acme/hello", "feature/--1"), ("acme/hello", "feature/1")],
-        [("acme/hello", "x" * 240), ("acme/hello", "x" * 239 + "y")],
-        [("acme/hello", "Feature"), ("acme/hello", "feature")],
-    ],
-)
-def test_names_that_collided_elsewhere(pairs: list[tuple[str, str]]) -> None:
-    names = {
-        Environment(Repository.parse(r), Kind.DEVELOPMENT, Ref.of_branch(b)).stack_name for r, b in pairs
-    }
-    assert len(names) == len(pairs)
 
 
 @pytest.mark.parametrize(
