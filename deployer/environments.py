@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 _LETTERS = {Kind.DEVELOPMENT: "d", Kind.STAGING: "s", Kind.PRODUCTION: "p"}
-# Of each kind the exact forms of the names of stacks and pipelines, in the wildcards of IAM (`*` any text, `?` any one):
+# Of each kind the exact forms of the names of stacks and pipelines, in IAM's wildcards (`*` any text, `?` a letter):
 # first that of `stack_name`, then, of the kinds that development must not reach, that of `former_stack_name`. No
 # `stack_name` matches another kind's pattern whatever its repository and branch are called, because the last letter is
 # the kind's and the character before the last ten is no hyphen. `former_stack_name` of a branch whose own name ends in

@@ -15,7 +15,9 @@ from deployer.refs import Ref, parse_sha
 
 BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
 _DELIVERY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
-_STACK_ARN = re.compile(r"arn:[a-z-]+:cloudformation:[a-z0-9-]+:\d{12}:stack/([A-Za-z][-A-Za-z0-9]*)/[^/]+")
+_STACK_ARN = re.compile(
+    r"arn:[a-z-]+:cloudformation:([a-z0-9-]+):(\d{12}):stack/([A-Za-z][-A-Za-z0-9]*)/[^/]+"
+)
 _TEXT_LIMIT = 1024  # characters; no field that is read is longer, and what is read may be kept
 _PIECE = re.compile(rb"(?s)(?:%..|.){1,65536}")
 _FIELDS_LIMIT = 20  # of a form; GitHub sends one
@@ -102,12 +104,15 @@ class CloudEvent:
         stack_name: the stack's name, which is the pipeline's too.
         about: what happened in words, such as `stage Build: SUCCEEDED`.
         execution: the pipeline execution, or None for a stack's event.
+        account, region: where it happened; empty where the event does not say it.
     """
 
     delivery: str
     stack_name: str
     about: str
     execution: str | None = None
+    account: str = ""
+    region: str = ""
 
 
 def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) -> None:
@@ -188,21 +193,25 @@ def parse_aws(body: bytes) -> CloudEvent | Ignored:
     source = _text(payload, "source")
     detail_type = _text(payload, "detail-type")
     detail = _object(payload, "detail")
+    account, region = (_text(payload, name) if name in payload else "" for name in ("account", "region"))
     if source == "aws.codepipeline":
         what = detail_type.removeprefix("CodePipeline ").removesuffix(" Execution State Change")
         if what not in {"Pipeline", "Stage"}:
             return Ignored(delivery, f"{detail_type[:80]} is told by its stage's event")
         state = _text(detail, "state")
         about = f"stage {_text(detail, 'stage')}: {state}" if what == "Stage" else f"execution: {state}"
-        return CloudEvent(delivery, _text(detail, "pipeline"), about, _text(detail, "execution-id"))
+        return CloudEvent(
+            delivery, _text(detail, "pipeline"), about, _text(detail, "execution-id"), account, region
+        )
     if source == "aws.cloudformation" and detail_type == "CloudFormation Stack Status Change":
         found = _STACK_ARN.fullmatch(_text(detail, "stack-id"))
         if not found:
             raise PayloadError("field detail.stack-id is not a stack's ARN")
         status = _text(_object(detail, "status-details"), "status")
+        region, account, name = found.groups()
         if status.endswith("_IN_PROGRESS"):
-            return Ignored(delivery, f"stack {found.group(1)[:128]} is {status}; its end is what counts")
-        return CloudEvent(delivery, found.group(1), f"stack: {status}")
+            return Ignored(delivery, f"stack {name[:128]} is {status}; its end is what counts")
+        return CloudEvent(delivery, name, f"stack: {status}", account=account, region=region)
     return Ignored(delivery, f"{source[:50]} {detail_type[:80]} is no event of a pipeline or stack")
 
 

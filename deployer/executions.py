@@ -124,6 +124,11 @@ class Executions:
             return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
         if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
             return run.snooze()
+        # asked only where an event tells something new, since AWS allows few such calls
+        stack = run.cloud.stack(run.name)
+        if stack is None or not run.environment.owns(stack.tags):
+            reason = f"stack {run.name} is gone or has not deployer's tags for this environment"
+            return Done(str(Outcome.SKIPPED), reason, run.record)
         run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
         return self.follow(run)
 

@@ -22,6 +22,7 @@ from deployer.ledger import (
 )
 from deployer.ports import Accepted, Lanes, Queue
 from deployer.refs import Ref, skip_reason
+from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
 _AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
@@ -49,6 +50,7 @@ class Intake:
         self._config = config
         self._lanes = lanes
         self._queue = queue
+        self._accounts = {kind: target.account for kind, target in config.targets.items()}
         self._aged = ""  # the repository at which the last look at ages ended before all were seen
 
     def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
@@ -116,6 +118,9 @@ class Intake:
             return self._ignore(
                 event.delivery, f"{event.stack_name} is no environment's stack or pipeline", None
             )
+        record = self._lanes.environment(environment)
+        if why := _of_another(event, environment, record, self._accounts[environment.kind]):
+            return self._ignore(event.delivery, why, environment.repository)
         work = Work(environment=environment.key, task=Task.NOTIFY, cause=Cause.EVENT)
         accepted = self._accept(environment.repository, work, event.delivery, event.about)
         return self._answer(event.delivery, accepted)
@@ -260,6 +265,33 @@ class Intake:
 
     def _answer(self, delivery: str, accepted: Accepted) -> Answer:
         return Answer(delivery, accepted.outcome, accepted.reason)
+
+
+def _of_another(
+    event: CloudEvent, environment: Environment, record: EnvironmentRecord | None, account: str
+) -> str:
+    """Why an event of AWS is of another stack than the environment's; empty where that cannot be told.
+
+    Names are unique within an account and region only, and another branch may have the same former name.
+
+    Args:
+        event: as its sender says.
+        environment: which has the name that the event tells, or had it.
+        record: what is known of the environment.
+        account: where the settings say that it lives; empty where they do not.
+    """
+    if record is None:
+        record = EnvironmentRecord(environment.repository.full_name, environment.key, "")
+    if record.stack_name not in {"", event.stack_name}:
+        return f"{event.stack_name} is not the stack of {environment}, which is {record.stack_name}"
+    known = Stack(record.stack_arn, "", "")
+    for what, given, own in (
+        ("account", event.account, account or known.account),
+        ("region", event.region, record.region or known.region),
+    ):
+        if given and own and given != own:
+            return f"{event.stack_name} of {what} {given[:50]} is not the stack of {environment}, which is in {own}"
+    return ""
 
 
 def _look(**wish: Any) -> Work:

@@ -208,6 +208,8 @@ class EnvironmentRecord(_Value):
     """What is known of an environment. All but `generation` can be found again from AWS and GitHub.
 
     Attributes:
+        stack_name: the name of its stack and pipeline, which stays until it is made again; empty where nobody has
+            looked yet which of `Environment.stack_names` is in use.
         state: in one word for people: `pending` (a new commit is wanted), `provisioning`, `updating`, `running`,
             `deployed`, `failed`, `deleting`, `deleted`, `skipped`, or `asleep` until its hours of sleep end.
         commit: the commit last wanted.

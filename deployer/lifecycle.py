@@ -134,7 +134,7 @@ class Lifecycle:
             return None
         environment = Environment.from_key(repository, work.environment)
         record = self._lanes.environment(environment) or EnvironmentRecord(
-            repository.full_name, environment.key, environment.stack_name
+            repository.full_name, environment.key, ""
         )
         return put_off(record, work, why, self._clock())
 

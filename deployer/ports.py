@@ -578,7 +578,7 @@ class Lanes(Protocol):
         """
 
     def find(self, stack_name: str) -> Environment | None:
-        """The environment whose stack and pipeline have this name."""
+        """The environment whose stack and pipeline may have this name; the record says which name is in use."""
 
     def delivery(self, delivery: str) -> DeliveryRecord | None:
         """What became of a delivery."""

@@ -84,7 +84,7 @@ class Reconciler:
         self._clock = clock
         self._reporter = Reporter(host, self._page)
         self._sources = Sources(host, clouds, linter)
-        self._placement = Placement(clouds, self._reporter)
+        self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
         moves = Moves(host, self._sources, clock)
         production = Production(host, moves, self._executions, self._reporter)
@@ -144,7 +144,7 @@ class Reconciler:
             record = self._reporter.settle(environment, verdict.record, verdict.reason)
             record = self._reporter.correct(environment, record, self._options.ttl)
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
-            nothing_new = work.cause == Cause.EVENT and record == known
+            nothing_new = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
             verdict = replace(verdict, record=None if nothing_new else record, commit=record.commit)
             if verdict.outcome == Outcome.DELETED:
                 self._look_for_more(environment)
@@ -213,8 +213,9 @@ class Reconciler:
         return record
 
     def _record(self, environment: Environment) -> EnvironmentRecord:
+        # its name is left open: AWS may be away, and what is on record is believed
         return self._lanes.environment(environment) or EnvironmentRecord(
-            environment.repository.full_name, environment.key, environment.stack_name
+            environment.repository.full_name, environment.key, ""
         )
 
     def _sync(self, run: Run) -> Verdict:
@@ -276,13 +277,18 @@ class Reconciler:
         return self._executions.take(run, newest.id)
 
     def _stack(self, run: Run) -> Stack | None:
-        """The environment's stack, wherever it stands; the run goes on there."""
+        """The environment's stack, wherever it is; the run goes on there."""
         if run.absent:
             return None
         stack = run.cloud.stack(run.name)
         if stack and run.environment.owns(stack.tags):
             return stack
-        return self._placement.elsewhere(run) or stack
+        stack = self._placement.elsewhere(run) or stack
+        if run.name == run.environment.stack_name or (stack and run.environment.owns(stack.tags)):
+            return stack
+        # The stack with the former name is gone, and whoever has that name now must not be in the way.
+        run.record = run.record.but(stack_name=run.environment.stack_name)
+        return self._stack(run)
 
     def _act(self, run: Run, decision: Decision, stack: Stack | None, *, wanted: bool) -> Verdict:
         """Hand the decided step on to its task."""

@@ -105,6 +105,7 @@ def check_release(
     given: Mapping[str, str],
     target: Target | None = None,
     region: str = "",
+    stack_name: str = "",
 ) -> Checked:
     """Look at the files of one commit, and make a release of them if nothing is wrong.
 
@@ -117,7 +118,9 @@ def check_release(
         given: what the installation gives to every template: `ArtifactStore`, `ConnectionArn`.
         target: where the environment is to live; None if rights are not to be looked at.
         region: where the stack is to be; empty if that is not known.
+        stack_name: the name of the stack and pipeline; by default that of a new stack.
     """
+    stack_name = stack_name or environment.stack_name
     findings: list[Finding] = []
     template = _reading(findings, lambda: _template(files))
     preferences = _reading(findings, lambda: read_preferences(files)) or Preferences()
@@ -139,7 +142,7 @@ def check_release(
         "RepoName": environment.repository.name,
         "RepoBranch": branch,
         "Stage": str(environment.kind),
-        "PipelineName": environment.stack_name,
+        "PipelineName": stack_name,
         "CommitId": sha,
         "RefName": ref.name,
         "StackConfiguration": json.dumps({"Tags": handed_on}, separators=(",", ":"), sort_keys=True),
@@ -151,14 +154,18 @@ def check_release(
         if name != SECRET_PARAMETER and (name in ours or name in theirs.values)
     }
     try:
-        resolver = Resolver(template.fields, values, _pseudo_parameters(environment, target, region))
+        resolver = Resolver(template.fields, values, _pseudo_parameters(stack_name, target, region))
         found = [
             _parameter_findings(template, values, ours, theirs),
-            template_findings(template, environment, values, resolver),
+            template_findings(template, environment.kind, stack_name, values, resolver),
         ]
         if target:
             places = {name: theirs.place(name) for name in values if name not in ours}
-            found.append(rights_findings(template, environment, values, places, resolver, target, given))
+            found.append(
+                rights_findings(
+                    template, environment.kind, stack_name, values, places, resolver, target, given
+                )
+            )
         for each in found:
             findings += islice(each, _MOST_FINDINGS)  # nobody reads more
     except TooManyError as error:
@@ -306,7 +313,7 @@ def _parameter_findings(
             yield Finding("error", *theirs.place(name), text)
 
 
-def _pseudo_parameters(environment: Environment, target: Target | None, region: str) -> dict[str, str]:
+def _pseudo_parameters(stack_name: str, target: Target | None, region: str) -> dict[str, str]:
     """Those that AWS gives, as far as they are known."""
     account = target.account if target else ""
     if target and not region and len(target.regions) == 1:
@@ -318,6 +325,6 @@ def _pseudo_parameters(environment: Environment, target: Target | None, region: 
         "AWS::AccountId": account,
         "AWS::Region": region,
         "AWS::Partition": partition if region else "",
-        "AWS::StackName": environment.stack_name,
+        "AWS::StackName": stack_name,
     }
     return {name: value for name, value in known.items() if value}

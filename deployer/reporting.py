@@ -195,13 +195,14 @@ class Reporter:
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         found: dict[str, Execution] = {}
         still_open = {}
+        name = record.stack_name or environment.stack_name
         for identity, entry in record.open.items():
-            execution = cloud.execution(environment.stack_name, identity)
+            execution = cloud.execution(name, identity)
             if execution is None:
                 self._leave(environment, entry, "ended as its pipeline went")
                 continue
             found[identity] = execution
-            sha, page = entry["sha"] or execution.sha, cloud.execution_url(environment.stack_name, identity)
+            sha, page = entry["sha"] or execution.sha, cloud.execution_url(name, identity)
             posted = self._post_stages(environment, execution, sha, entry["posted"], page)
             if not execution.ended:
                 still_open[identity] = {"sha": entry["sha"] or execution.sha, "posted": posted}

@@ -151,8 +151,11 @@ def is_over(record: EnvironmentRecord) -> bool:
 def _stack_of(
     environment: Environment, record: EnvironmentRecord | None, standing: Iterable[Stack]
 ) -> Stack | None:
-    """An environment's stack; the one on record where several regions have one."""
-    found = [each for each in standing if each.name == environment.stack_name]
+    """An environment's stack, by the rule of `deployer.placement`; the one on record where several regions have one."""
+    recorded = (record.stack_name if record else "") or environment.former_stack_name
+    found = [each for each in standing if each.name in {recorded, environment.stack_name}]
+    found = [each for each in found if each.name == environment.stack_name or environment.owns(each.tags)]
+    found.sort(key=lambda each: each.name != recorded)
     return next((each for each in found if record and each.arn == record.stack_arn), next(iter(found), None))
 
 
@@ -190,8 +193,10 @@ def orphans(known: Known) -> list[Orphan]:
             name = record.ref
         if reason := _without_ref(known, environment, Ref.parse(name)):
             note(environment, reason, stack)
-        elif stack.name == environment.stack_name and stack != _stack_of(environment, record, standing):
-            twice = f"it stands in {stack.region} as well; a person must delete one of the two"
+        elif stack.name in environment.stack_names and stack != _stack_of(environment, record, standing):
+            twice = (
+                f"it stands in {stack.region} as {stack.name} as well; a person must delete one of the two"
+            )
             found[environment.key] = Orphan(environment, (stack,), twice, mine=False)
     for record in records.values():
         environment = Environment.from_key(known.repository, record.environment)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from deployer.environments import Environment, Kind
+from deployer.environments import Kind
 from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.targets import Target
 from deployer.template import Document
@@ -56,7 +56,8 @@ _ESCAPES = {
 
 def rights_findings(
     document: Document,
-    environment: Environment,
+    kind: Kind,
+    stack_name: str,
     values: Mapping[str, str],
     origins: Mapping[str, tuple[str, int | None]],
     resolver: Resolver,
@@ -80,7 +81,8 @@ def rights_findings(
 
     Args:
         document: the template.
-        environment: whose stack it is to be.
+        kind: the kind of environment that it is for.
+        stack_name: the name of the stack and pipeline.
         values: what each parameter is given.
         origins: file and line where a parameter's value stands, for those that come from a file.
         resolver: of this template with these values.
@@ -90,7 +92,7 @@ def rights_findings(
     Raises:
         TooManyError: a text may come to be hundreds.
     """
-    looked = _Look(document, environment, resolver, target, frozenset(given.values()))
+    looked = _Look(document, kind, stack_name, resolver, target, frozenset(given.values()))
     seen: set[Finding] = set()
     for each in looked.all(values, origins):
         if each not in seen:
@@ -102,15 +104,16 @@ class _Look:
     def __init__(
         self,
         document: Document,
-        environment: Environment,
+        kind: Kind,
+        stack_name: str,
         resolver: Resolver,
         target: Target,
         given: frozenset[str],
     ) -> None:
         self._document, self._resolver, self._target, self._given = document, resolver, target, given
-        self._strict = environment.kind is Kind.DEVELOPMENT and target.bounded
-        self._kind = environment.kind
-        self._prefix = f"{environment.stack_name}-"
+        self._strict = kind is Kind.DEVELOPMENT and target.bounded
+        self._kind = kind
+        self._prefix = f"{stack_name}-"
         self._resources = list(resolver.made())
         # a name that it may bear, or may not, could be that of a role of elsewhere
         self._own = {

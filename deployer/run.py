@@ -50,8 +50,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its stack and pipeline."""
-        return self.environment.stack_name
+        """The name of its stack and pipeline: the one on record, which an earlier release may have given."""
+        return self.record.stack_name or self.environment.stack_name
 
     def note(self, state: str, **changes: object) -> None:
         """Change the record's state, for people."""

@@ -56,7 +56,10 @@ def age(at: float) -> float:
 
 
 def environment_id(repository: str, key: str) -> str | None:
-    """The id of an environment by its key, or None where the key stands for no single environment."""
+    """The id of an environment by its key, or None where the key stands for no single environment.
+
+    It is the name of a new stack. The stack itself may have a former name, which does for an id as well.
+    """
     try:
         return Environment.from_key(Repository.parse(repository), key).stack_name
     except PayloadError:
@@ -74,7 +77,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
     now = time.time()
     kind, _, branch = record.environment.partition(":")
     return {
-        "id": record.stack_name,
+        "id": environment_id(record.repository, record.environment),
         "repository": record.repository,
         "environment": record.environment,
         "kind": kind,
@@ -256,7 +259,9 @@ def calls_words(calls: Mapping[str, int]) -> str:
 
 def page_url(record: EnvironmentRecord, base_url: str) -> str:
     """Its page on the dashboard, or empty where that is not known."""
-    return f"{base_url}/environments/{record.stack_name}" if base_url else ""
+    return (
+        f"{base_url}/environments/{environment_id(record.repository, record.environment)}" if base_url else ""
+    )
 
 
 def delivery(record: DeliveryRecord) -> Json:

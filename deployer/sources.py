@@ -66,7 +66,7 @@ class Sources:
         target, region = self._clouds.target(run.environment.kind), run.cloud.region
         given = target.given(region)
         return check_release(
-            run.environment, ref, branch, run.work.sha, files, given, target, region
+            run.environment, ref, branch, run.work.sha, files, given, target, region, run.name
         ).accepted()
 
     def checked(self, run: Run, files: Mapping[str, bytes]) -> Release:

@@ -107,13 +107,14 @@ class Teardown:
         listed = self._inventory.stacks(run.repository, since, LISTING_PATIENCE, kind).stacks
         own = [each for each in listed if run.environment.owns(each.tags) and each.phase is not Phase.GONE]
         arns = {each.arn for each in own}  # what is within one of them goes with it
+        pipelines = {run.name, *run.environment.stack_names}
         own = sorted(
-            (each for each in own if each.parent not in arns), key=lambda each: each.name == run.name
+            (each for each in own if each.parent not in arns), key=lambda each: each.name in pipelines
         )
         here = [each.name for each in own if each.region in {"", run.cloud.region} and each.name != run.name]
         away = [each for each in own if each.region not in {"", run.cloud.region}]
-        for twin in away:
-            if twin.name == run.name:
+        for twin in own:
+            if twin.name in pipelines and (twin in away or twin.name != run.name):
                 self._stop(run, twin)
         applications = list(dict.fromkeys([*applications, *run.record.applications, *here]))
         told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack and not foreign else []) + own]
@@ -138,7 +139,7 @@ class Teardown:
         found: dict[str, str] = {}
         for stack in listed:
             other = Environment.of_tags(run.repository, stack.tags)
-            if other is None or other == run.environment or stack.name != other.stack_name:
+            if other is None or other == run.environment or stack.name not in other.stack_names:
                 continue
             if stack.phase in {Phase.GONE, Phase.WEDGED} or _is_learnt(records.get(other.key)):
                 continue
@@ -327,7 +328,11 @@ class Teardown:
             run.record = run.record.but(held_at="")
         run.record = self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
-        if any(each["what"] == f"stack {run.name}" for each in retained):
+        left = any(each["what"] == f"stack {run.name}" for each in retained)
+        run.record = run.record.but(
+            stack_name=run.environment.stack_name
+        )  # what is made again has its present name
+        if left:
             return run.done(Outcome.DELETED, f"left are {words}")
         return run.done(Outcome.DELETED, f"its pipeline is gone; left are {words}" if words else GONE)
 
@@ -342,6 +347,8 @@ class Teardown:
                 run.record = run.record.but(receipt=self._closed(run, "replaced"))
             run.work = run.work.but(replacing=False, stack_arn="", deletions=0)
             run.record = run.record.but(generation=run.record.generation + 1)
+            if run.name != run.environment.stack_name:
+                return run.again(Task.SYNC)  # which looks whether anybody has its present name already
             return run.again(Task.PROVISION, created=True)
         if not run.environment.owns(stack.tags):
             return self._failed(run, f"stack {stack.name} is left: {_FOREIGN}")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import regex
 
-from deployer.environments import Environment, Kind
+from deployer.environments import Kind
 from deployer.errors import one_line
 from deployer.resolving import NAMES, UNKNOWN, Path, Resolver, mapping, plain
 from deployer.template import Document, at
@@ -109,26 +109,27 @@ def _is_pipeline(resource: Any) -> bool:
 
 
 def template_findings(
-    document: Document, environment: Environment, values: Mapping[str, str], resolver: Resolver
+    document: Document, kind: Kind, stack_name: str, values: Mapping[str, str], resolver: Resolver
 ) -> Iterator[Finding]:
     """What is wrong with the pipeline and the names in a template of sound structure.
 
     Args:
         document: the template.
-        environment: whose stack it is to be.
+        kind: the kind of environment that it is for.
+        stack_name: the name of the stack and pipeline.
         values: what each of its parameters is given.
         resolver: of this template with these values.
 
     Raises:
         TooManyError: a text in it may come to be hundreds.
     """
-    misnamed = list(_misnamed(document, environment, resolver))
+    misnamed = list(_misnamed(document, stack_name, resolver))
     yield from misnamed
-    yield from _sourceless(document, environment, resolver)
+    yield from _sourceless(document, stack_name, resolver)
     yield from _twins(document, resolver)
-    if environment.kind is Kind.DEVELOPMENT:
-        for kind, finding in _shared_names(document, _apart(document, values, _NAMES_A_BRANCH)):
-            if not (misnamed and kind == PIPELINE_TYPE):  # one word on its name is enough
+    if kind is Kind.DEVELOPMENT:
+        for shared, finding in _shared_names(document, _apart(document, values, _NAMES_A_BRANCH)):
+            if not (misnamed and shared == PIPELINE_TYPE):  # one word on its name is enough
                 yield finding
         yield from _shared_stacks(document, _apart(document, values, _NAMES_A_STACK))
 
@@ -139,11 +140,11 @@ def _apart(document: Document, values: Mapping[str, str], own: Sequence[str]) ->
     return Resolver(document.fields, known, {name: _OWN for name in own if name.startswith("AWS::")})
 
 
-def _misnamed(document: Document, environment: Environment, resolver: Resolver) -> Iterator[Finding]:
+def _misnamed(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
     """A pipeline that deployer would not find."""
     made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
     names = [(path, resolver.name(each)) for path, each in made]
-    ours = [path for path, texts in names if environment.stack_name in texts]
+    ours = [path for path, texts in names if stack_name in texts]
     if made and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
         path, texts = names[0]
         shown = f"{texts[0]!r}" if texts else "chosen by AWS"
@@ -156,10 +157,10 @@ def _misnamed(document: Document, environment: Environment, resolver: Resolver) 
         )
 
 
-def _sourceless(document: Document, environment: Environment, resolver: Resolver) -> Iterator[Finding]:
+def _sourceless(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
     """A pipeline that deployer could not start with a commit."""
     made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
-    ours = [each for each in made if environment.stack_name in resolver.name(each[1])]
+    ours = [each for each in made if stack_name in resolver.name(each[1])]
     for path, resource in ours or made:  # others are not started by deployer
         stages = mapping(resource.get("Properties")).get("Stages")
         first = stages[0] if isinstance(stages, list) and stages else None

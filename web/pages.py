@@ -44,6 +44,7 @@ from web.context import deployer
 
 blueprint = Blueprint("pages", __name__)
 blueprint.app_template_filter("snoozed_words")(snoozed_words)
+blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10

@@ -425,8 +425,8 @@ def _letter_id(repository: Repository, work: Work, token: int) -> str:
     if work.environment == RESYNC_KEY:
         return letter_id(repository, "resync")
     if work.cause in {Cause.RESYNC, Cause.AGE}:
-        stack_name = Environment.from_key(repository, work.environment).stack_name
-        return letter_id(repository, f"resync.{stack_name[-10:]}")
+        _, _, digest = Environment.from_key(repository, work.environment).stack_name.rpartition("-")
+        return letter_id(repository, f"resync.{digest}")
     return letter_id(repository, token)
 
 

@@ -99,7 +99,10 @@ class RedisLanes:
             pipe.hset(_SPELLED, repository.key, repository.full_name)
             if work.environment != RESYNC_KEY:
                 environment = Environment.from_key(repository, work.environment)
-                pipe.hset(_NAMES, environment.stack_name, f"{repository.full_name}\n{work.environment}")
+                told = f"{repository.full_name}\n{work.environment}"
+                pipe.hset(_NAMES, environment.stack_name, told)
+                # for old links; another branch may have the same former name, and must not take it over
+                pipe.hsetnx(_NAMES, environment.former_stack_name, told)
             if work.cause == Cause.EVENT:
                 pipe.set(_BEAT + "event", time.time(), ex=_DELIVERY_TTL)
             if delivery:
@@ -165,6 +168,7 @@ class RedisLanes:
                 commit = verdict.record.commit if verdict.record else ""
         if not isinstance(verdict, Retry) and verdict.record:
             record = verdict.record.but(updated_at=time.time()).to_json()
+            self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run(
                 repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
@@ -175,6 +179,13 @@ class RedisLanes:
         if status == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return _dispatch(repository, rest)
+
+    def _index_former_name(self, repository: Repository, record: EnvironmentRecord) -> None:
+        """Let AWS's events of a former name find the environment that has it in use, whoever had it indexed before."""
+        environment = Environment.from_key(repository, record.environment)
+        if record.stack_name and record.stack_name != environment.stack_name:
+            with unavailable():
+                self._redis.hset(_NAMES, record.stack_name, f"{repository.full_name}\n{record.environment}")
 
     def sweep(self, limit: int = 100) -> list[Dispatch]:
         """See `Lanes.sweep`."""

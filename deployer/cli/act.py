@@ -23,6 +23,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, NotFoundError, PermanentError, TransientError
 from deployer.intake import delete_command, record_of
 from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
+from deployer.placement import find_stack
 from deployer.refs import Ref
 from deployer.template import FOLDER
 from deployer.times import NEVER
@@ -258,7 +259,7 @@ def _development(deployer: "Deployer", repository: Repository, branch: str) -> E
         else:
             environment = unknown_environment(deployer, repository, branch)
             cloud = deployer.clouds.at(environment.kind)
-            if environment.branch and cloud.stack(environment.stack_name) is None:
+            if environment.branch and find_stack(cloud, environment)[1] is None:
                 raise NotFoundError(
                     f"nothing is known of {branch} in {repository}, and it has no stack"
                 ) from None
@@ -279,8 +280,7 @@ def _insist_on_yes(deployer: "Deployer", environment: Environment, *, yes_really
     """
     record = deployer.lanes.environment(environment)
     cloud = deployer.clouds.at(environment.kind, record.region if record else "")
-    name = environment.stack_name
-    stack = cloud.stack(name)
+    name, stack = find_stack(cloud, environment, record.stack_name if record else "")
     deployed = [*cloud.deployed_stacks(name), *(record.applications if record else ())]
     deployed = [each for each in dict.fromkeys(deployed) if cloud.stack(each)]
     if stack is None and not deployed:

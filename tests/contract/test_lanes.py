@@ -27,6 +27,7 @@ from deployer.ledger import (
 )
 from deployer.ports import Accepted, Again, Dead, Done, Lanes, Retry, Snooze
 from deployer.refs import Ref
+from tests.unit.identities import TWINS
 
 HELLO = Repository.parse("acme/hello")
 X, Y = "development:refs/heads/x", "development:refs/heads/y"
@@ -707,6 +708,20 @@ def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
     push(lanes, "d1", environment.key)
     assert lanes.find(environment.stack_name) == environment
     assert lanes.find("other") is None
+
+
+def test_a_former_name_finds_who_came_first_until_it_is_on_record(lanes: RedisLanes) -> None:
+    one, other = (Environment.of_ref(HELLO, Ref.of_branch(each), "main") for each in TWINS)
+    dispatch = push(lanes, "d1", one.key).dispatch
+    push(lanes, "d2", other.key)
+    assert [lanes.find(each.stack_name) for each in (one, other)] == [one, other]
+    assert lanes.find(other.former_stack_name) == one
+    begin(lanes, dispatch)
+    dispatch = lanes.finish(HELLO, dispatch.token, Done("skipped", ""))
+    begin(lanes, dispatch)
+    record = EnvironmentRecord("acme/hello", other.key, other.former_stack_name)
+    lanes.finish(HELLO, dispatch.token, Done("deployed", "", record))
+    assert lanes.find(other.former_stack_name) == other
 
 
 def test_counters_add_up(lanes: RedisLanes) -> None:

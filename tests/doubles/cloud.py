@@ -140,6 +140,12 @@ class FakeCloud(Failing):
         self._live[name] = _FakeStack(self._arn(name), name, status, dict(tags), None, "", parent=parent)
         return self._live[name].arn
 
+    def remove(self, name: str) -> None:
+        """Let a person delete a stack, and with it its pipeline."""
+        stack = self._live.pop(name)
+        stack.status, self._gone[stack.arn] = "DELETE_COMPLETE", stack
+        self.pipelines.pop(name, None)
+
     def set_status(self, name: str, status: str, reason: str = "") -> None:
         """Put a stack into a status."""
         self._live[name].status, self._live[name].reason = status, reason

@@ -18,6 +18,10 @@ class Failing:
         """Let the next calls, of any method or of one, raise this error and do nothing."""
         self._orders += [(method, error)] * times
 
+    def recover(self) -> None:
+        """Let no further call fail."""
+        self._orders.clear()
+
     def called(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of every call of a method."""
         return [arguments for called, arguments in self.calls if called == name]

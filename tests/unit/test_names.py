@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 
 from deployer.environments import NAME_LIMIT, NAME_PATTERNS, Environment, Kind, Repository
 from deployer.refs import Ref
-from tests.unit.identities import environments
+from tests.unit.identities import TWINS, environments
 
 HELLO = Repository.parse("acme/hello")
-# Found in five seconds, by trying the capitals of one name: they agree in the 40 bits that a former name has.
-TWINS = ("feaTurE/mONThLY-bILLIng-report", "feAtuRe/mONTHly-bIlLINg-report")
 # What a branch may be called to look like another kind's name, in the present form and in the former one.
 POSES = [
     "production", "staging", "production-fix", "x-production", "x-staging", "production-0123456789",

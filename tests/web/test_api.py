@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Repository
+from deployer.environments import Environment, Repository
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
 from deployer.ports import Dead, Done
+from deployer.refs import Ref
 from tests.web.fill import fill, fill_odd
 from tests.web.site import SHA, TOKEN, Site, record
 from web.openapi import DESCRIPTION
@@ -209,6 +210,17 @@ def test_a_development_environment_is_told_by_its_branch_at_least(site: Site) ->
     site.redis.hset("deployer:{acme/api}:environments", bare.environment, bare.to_json())
     found = site.api("GET", f"/environments/{identity}").json
     assert (found["ref"], found["commit"]) == ("refs/heads/feature/x", None)
+
+
+def test_an_environment_has_one_id_and_its_former_name_leads_to_it_as_well(site: Site) -> None:
+    of = Environment.of_ref(Repository.parse("acme/api"), Ref.of_branch("feature/x"), "main")
+    site.put(record("feature/x").but(stack_name=of.former_stack_name))
+    for identity in of.stack_names:
+        found = site.api("GET", f"/environments/{identity}").json
+        assert (found["environment"], found["id"]) == (of.key, of.stack_name)
+        assert site.client.get(f"/environments/{identity}").status_code == 200
+    assert f'/environments/{of.stack_name}"' in site.client.get("/").text
+    assert site.api("POST", f"/environments/{of.former_stack_name}/redeploy").status_code == 202
 
 
 def test_an_environment_before_its_first_task(site: Site) -> None:

@@ -60,6 +60,35 @@ def without(payload: dict[str, Any], *path: str) -> dict[str, Any]:
     return payload
 
 
+@pytest.mark.parametrize(
+    ("payload", "outcome"),
+    [
+        (stage(), "queued"),
+        (stack(), "queued"),
+        ({**stage(), "account": "999999999999"}, "ignored"),
+        ({**stage(), "region": "eu-west-1"}, "ignored"),
+        # the stack's own ARN says where it is, whatever stands around it
+        (stack(arn=ARN.format(STACK).replace("123456789012", "999999999999")), "ignored"),
+        (stack(arn=ARN.format(STACK).replace("us-east-1", "eu-west-1")), "ignored"),
+        (without(stage(), "account"), "queued"),
+    ],
+)
+def test_an_event_counts_for_the_account_and_region_of_the_stack(
+    site: Site, payload: dict[str, Any], outcome: str
+) -> None:
+    site.put(record("feature/x").but(stack_arn=ARN.format(STACK), region="us-east-1"))
+    answer = site.aws(payload)
+    assert (answer.status_code, answer.json["outcome"]) == (202, outcome)
+    if outcome == "ignored":
+        assert "is not the stack of acme/api feature/x, which is in" in answer.json["reason"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("account", 1), ("region", None)])
+def test_where_an_event_happened_is_text(site: Site, name: str, value: Any) -> None:
+    answer = site.aws({**stage(), name: value})
+    assert (answer.status_code, name in answer.json["error"]) == (400, True)
+
+
 @pytest.fixture
 def known(site: Site) -> Site:
     """A site that has an environment for `feature/x`, with nothing left to do."""
