@@ -120,5 +120,5 @@ class Repositories:
 
 
 def _last_line(printed: str) -> str:
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    lines = [line.strip() for line in printed.split("\n") if line.strip()]
     return lines[-1] if lines else "git said nothing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +15,7 @@ ZERO = "0" * 40
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _SHA = re.compile(r"[0-9a-f]{40}")
 _SHORT_SHA = re.compile(r"[0-9a-f]{4,40}")
-_LOG = "%H%x1f%T%x1f%P%x1f%an%x1f%ae%x1f%aI%x1f%cn%x1f%ce%x1f%cI%x1f%B"
+_LOG = ("%H", "%T", "%P", "%an", "%ae", "%aI", "%cn", "%ce", "%cI", "%B")
 _CONFIG = {
     "core.quotePath": "false",
     "gc.auto": "0",  # a collection in the background would race with the removal of the data directory
@@ -138,8 +138,8 @@ class GitRepository:
         """
         result = self.try_run(*args, data=data, env=env)
         if result.returncode:
-            lines = result.stderr.decode(errors="replace").strip().splitlines() or ["git failed"]
-            raise GitError(lines[-1])
+            lines = result.stderr.decode(errors="replace").strip().split("\n")
+            raise GitError(lines[-1] or "git failed")
         return result.stdout
 
     def try_run(
@@ -185,7 +185,7 @@ class GitRepository:
             errors="replace"
         )
         found: dict[str, Ref] = {}
-        for line in out.splitlines():
+        for line in filter(None, out.split("\n")):  # a name may hold what Python takes for the end of a line
             name, sha, kind, peeled = line.split("\0")
             found[name] = Ref(name, sha, kind, peeled or sha)
         return found
@@ -233,8 +233,9 @@ class GitRepository:
 
     def commits(self, *args: str) -> list[Commit]:
         """What `git log args` lists."""
-        out = self.run("log", "-z", f"--format={_LOG}", *args).decode(errors="replace")
-        return [_commit(record) for record in out.split("\0") if record]
+        out = self.run("log", "-z", f"--format={'%x00'.join(_LOG)}", *args).decode(errors="replace")
+        fields = out.split("\0")
+        return [_commit(fields[at : at + len(_LOG)]) for at in range(0, len(fields) - 1, len(_LOG))]
 
     def commit(self, sha: str) -> Commit:
         """One commit by its SHA."""
@@ -285,7 +286,7 @@ class GitRepository:
     def tag(self, sha: str) -> Tag:
         """An annotated tag by the SHA of its own object."""
         head, _, message = self.run("cat-file", "tag", sha).decode(errors="replace").partition("\n\n")
-        fields = dict(line.partition(" ")[::2] for line in head.splitlines())
+        fields = dict(line.partition(" ")[::2] for line in head.split("\n"))
         return Tag(sha, fields["tag"], fields["object"], fields["type"], _tagger(fields["tagger"]), message)
 
     def make_tag(self, name: str, target: str, message: str) -> str:
@@ -353,8 +354,8 @@ def _files(directory: Path) -> Iterator[Path]:
             yield file
 
 
-def _commit(record: str) -> Commit:
-    sha, tree, parents, an, ae, ad, cn, ce, cd, message = record.split("\x1f", 9)
+def _commit(fields: Sequence[str]) -> Commit:
+    sha, tree, parents, an, ae, ad, cn, ce, cd, message = fields
     return Commit(
         sha.strip(),
         tree,

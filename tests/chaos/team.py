@@ -277,8 +277,8 @@ class Team:
         """What git itself says now: repository to ref to commit."""
         found: dict[str, dict[str, str]] = {}
         for repository in self.repositories:
-            listed = _git(repository, "ls-remote", repository.address).splitlines()
-            pairs = [line.split("\t") for line in listed]
+            listed = _git(repository, "ls-remote", repository.address).split("\n")
+            pairs = [line.split("\t") for line in listed if line]
             found[repository.name] = {ref: sha for sha, ref in pairs if ref.startswith("refs/")}
         return found
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import pytest
 from github_kit import ENVIRONMENT, Receiver, WorkingCopy, git, git_refused
 
 from sandbox.github.server import GitHubServer
@@ -134,3 +137,30 @@ def test_pushes_at_the_same_time_all_arrive_once(
         assert set(pool.map(push, names)) == {0}
     pushes = [r.payload["ref"] for r in receiver.wait(9, "push")]
     assert sorted(pushes[1:]) == [f"refs/heads/{name}" for name in names]
+
+
+# characters that Python's splitlines takes for the end of a line, and git does not
+_SEPARATORS = ["\x85", "\u2028", "\u2029", "\u202e"]
+
+
+@pytest.mark.parametrize("odd", _SEPARATORS)
+def test_a_name_with_what_is_no_line_of_git_arrives_whole(
+    pushed: WorkingCopy, receiver: Receiver, call: Any, odd: str
+) -> None:
+    branch, tag, author = f"a{odd}b", f"v{odd}1", f"Ada{odd}\x1f\x1cL"
+    pushed("checkout", "-q", "-b", branch)
+    sha = pushed.commit("a", "1", f"one{odd}\x1ftwo")
+    pushed("commit", "-q", "--amend", "--no-edit", f"--author={author} <ada@example.com>")
+    sha = pushed("rev-parse", "HEAD")
+    pushed("tag", "-a", "-m", "first", tag)
+    pushed("push", "-q", "origin", branch, f"refs/tags/{tag}")
+    assert {receiver.push(2)["ref"], receiver.push(3)["ref"]} == {f"refs/heads/{branch}", f"refs/tags/{tag}"}
+    payloads = [each.payload for each in receiver.wait(3, "push")]
+    (commit,) = [each["head_commit"] for each in payloads if each["ref"] == f"refs/heads/{branch}"]
+    assert (commit["id"], commit["author"]["name"], commit["message"]) == (sha, author, f"one{odd}\x1ftwo")
+    listed = json.loads(call("GET", "/api/v3/repos/acme/app/branches").data)
+    assert {each["name"]: each["commit"]["sha"] for each in listed}[branch] == sha
+    found = json.loads(call("GET", f"/api/v3/repos/acme/app/git/ref/tags/{quote(tag)}").data)
+    tagged = json.loads(call("GET", f"/api/v3/repos/acme/app/git/tags/{found['object']['sha']}").data)
+    assert (tagged["tag"], tagged["object"]["sha"]) == (tag, sha)
+    assert call("GET", "/acme/app").status == 200
