@@ -3,16 +3,24 @@
 See docs/decisions/0004-errors-by-remedy.md for how a task maps each of them to queue behaviour.
 """
 
+import re
+
+from deployer.visible import visible
+
+_SPACES = re.compile(r"[ \t\n\r]+")
 _LIMIT = 500  # an error may quote what was sent or pushed, which may be megabytes
 _TAIL = 150
 
 
 def one_line(text: object) -> str:
     """Any text as one printable line of at most 500 characters; what is cut out of it is its middle."""
-    line = " ".join(str(text).split())
-    if len(line) > _LIMIT:  # it quotes first and explains last
-        line = f"{line[: _LIMIT - _TAIL - 3]} … {line[-_TAIL:]}"
-    return "".join(each if each.isprintable() else "\ufffd" for each in line)
+    # cut before and after: megabytes are not looked at one by one, and an escape is longer than what it shows
+    return _cut(visible(_cut(_SPACES.sub(" ", str(text)).strip(" "))))
+
+
+def _cut(line: str) -> str:
+    # it quotes first and explains last
+    return line if len(line) <= _LIMIT else f"{line[: _LIMIT - _TAIL - 3]} … {line[-_TAIL:]}"
 
 
 class DeployerError(Exception):

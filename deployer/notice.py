@@ -12,6 +12,7 @@ from deployer.age import IDLE, expires_at, ttl_text, used_at, whose_ttl, why
 from deployer.environments import Environment
 from deployer.ledger import EnvironmentRecord
 from deployer.times import date
+from deployer.visible import visible
 
 _HEAD = "**The development environment of {branch} {what}**"
 
@@ -80,7 +81,7 @@ def later(
 
 def code(text: str) -> str:
     """Text as Markdown's code: nothing in it means anything, whatever it holds."""
-    text = "".join(each if each.isprintable() else "\ufffd" for each in text)
+    text = visible(text)
     fence = "`" * (_longest_run(text) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"
@@ -97,8 +98,7 @@ def _comment(environment: Environment, what: str, told: str, before: str, comman
 
 
 def _words(environment: Environment) -> str:
-    name = "".join(each if each.isprintable() else "\ufffd" for each in environment.name)
-    return f"{environment.repository} {shlex.quote(name)}"
+    return f"{environment.repository} {shlex.quote(visible(environment.name))}"
 
 
 def _longest_run(text: str) -> int:

@@ -33,6 +33,7 @@ def create_app(deployer: Deployer | None = None) -> Flask:
     if deployer.budget:
         app.before_request(deployer.budget.begin)
     answers.register(app)
+    app.jinja_env.finalize = pages.shown
     for part in (receiver, api, health, pages):
         app.register_blueprint(part.blueprint)
     return app

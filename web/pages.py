@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
 
 from flask import Blueprint, render_template, request
+from markupsafe import Markup
 
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository, branch_name
@@ -39,6 +40,7 @@ from deployer.shapes import (
     snoozed_words,
     span,
 )
+from deployer.visible import visible
 from web.api import known_environment
 from web.context import deployer
 
@@ -262,6 +264,22 @@ def _place(lane: Lane | None, key: str) -> str:
 
 
 # --- what the templates call --------------------------------------------------------------------------------------
+
+
+def shown(value: object) -> object:
+    """What a template puts out for a value: a text in which characters that cannot be seen are shown."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value, keep="\n\t")
+    return value
+
+
+@blueprint.app_template_filter()
+def isolated(text: str) -> Markup:
+    """Text of other people in an element of its own, so that the direction of its letters turns nothing around it.
+
+    From left to right, since a path whose first part is Hebrew or Arabic still begins with it.
+    """
+    return Markup('<bdi dir="ltr">{}</bdi>').format(shown(text))
 
 
 @blueprint.app_template_filter()

@@ -11,6 +11,7 @@ import click
 from deployer.cli import act, doctor, letters, look, processes, project, repositories, secrets, settings
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
+from deployer.visible import visible
 
 
 class Failed(click.ClickException):
@@ -18,7 +19,7 @@ class Failed(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the line to stderr."""
-        click.echo(f"deployer: {self.message}", file=file, err=file is None)
+        click.echo(f"deployer: {visible(self.message)}", file=file, err=file is None)
 
 
 class Main(click.Group):

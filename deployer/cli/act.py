@@ -247,7 +247,9 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
     if json_:
         output.as_json(shapes.environment(record, config.public_url, config.ttl))
         return
-    click.echo(f"{environment}: {shapes.age_words(record, config.ttl) or 'nothing is going to take it down'}")
+    output.line(
+        f"{environment}: {shapes.age_words(record, config.ttl) or 'nothing is going to take it down'}"
+    )
 
 
 def _development(deployer: "Deployer", repository: Repository, branch: str) -> Environment:
@@ -327,5 +329,5 @@ def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool)
             }
         )
         return
-    click.echo(f"{what} of {environment} queued as {goal}")
+    output.line(f"{what} of {environment} queued as {goal}")
     output.note(f"follow it: deployer why {environment.repository} {shlex.quote(environment.name)}")

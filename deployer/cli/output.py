@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import click
 
 from deployer.shapes import span
+from deployer.visible import visible, visible_json
 
 _T = TypeVar("_T")
 _TELL_SECONDS = 3.0
 _NARROW = 12  # columns that are no wider are never broken
-# reasons come from builds and templates: none of them may move the cursor or colour the terminal
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SPACES = re.compile(r"[ \t\n\r]+")
 _COLOURS = {
     "deployed": "green",
     "succeeded": "green",
@@ -46,17 +46,21 @@ _COLOURS = {
 
 def as_json(value: object) -> None:
     """Print JSON and nothing else."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(visible_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def clean(text: object) -> str:
-    """Text in one line and without control characters."""
-    return _CONTROL.sub("�", " ".join(str(text).split()))
+    """Text in one line, in which characters that cannot be seen are shown.
+
+    Names come from branches, reasons from builds and templates: none of them may move the cursor, colour the terminal
+    or pose as another.
+    """
+    return visible(_SPACES.sub(" ", str(text)).strip(" "))
 
 
 def clean_lines(text: str) -> str:
-    """Text with its lines kept and without other control characters."""
-    return "\n".join(_CONTROL.sub("�", line.replace("\t", "    ")) for line in text.splitlines())
+    """Text with its lines kept, in which other characters that cannot be seen are shown."""
+    return visible(text.replace("\r\n", "\n").replace("\t", "    ").rstrip("\n"), keep="\n")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -109,7 +113,7 @@ def facts(pairs: Mapping[str, object], indent: int = 2) -> None:
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
         first = " " * indent + name.ljust(width) + "  "
-        for line in value.splitlines() or [""]:
+        for line in value.split("\n"):
             click.echo(_wrapped(clean(line), first))
             first = " " * len(first)
 

@@ -71,7 +71,7 @@ def accept(repository: Repository) -> None:
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
     deployer.lifecycle.accept(repository)
-    click.echo(f"accepted; resync of {repository} queued as {deployer.intake.resync(repository).goal}")
+    output.line(f"accepted; resync of {repository} queued as {deployer.intake.resync(repository).goal}")
 
 
 @click.group()
@@ -105,7 +105,7 @@ def install(repository: Repository) -> None:
         "updated": "set to deliver JSON of the events that deployer needs, and its secret set",
         "unchanged": "there already; its secret was set once more",
     }
-    click.echo(f"webhook of {repository} to {url}: {words[done]}")
+    output.line(f"webhook of {repository} to {url}: {words[done]}")
 
 
 @webhook.command()
@@ -139,7 +139,7 @@ def check(repository: Repository, *, json_: bool) -> None:
             words += f"; {found.recent} failed less than a minute ago: GitHub may still be at them, ask again"
         if found.refused:
             words += f"; {shapes.refused_words(found.refused)}"
-        click.echo(f"{repository}: {words}")
+        output.line(f"{repository}: {words}")
 
 
 @contextmanager

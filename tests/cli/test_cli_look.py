@@ -11,6 +11,7 @@ from deployer.errors import TransientError
 from deployer.ledger import Work
 from deployer.refs import Ref
 from deployer.resyncing import Resyncer
+from deployer.visible import visible
 from tests.web.fill import FAILURE, RECEIPT
 
 A, B = "a" * 40, "b" * 40
@@ -38,6 +39,21 @@ def test_status(world: World) -> None:
     ) * 4
     assert max(map(len, rows)) <= 100
     assert "\x1b" not in result.stdout
+
+
+def test_a_name_with_what_cannot_be_seen_is_shown(world: World) -> None:
+    branch, shown = "\u202eniam\u2028\x85\x9b2J", "\\u202eniam\\u2028\\u0085\\u009b2J"
+    world.push(f"refs/heads/{branch}", A)
+    for command in ("status", "status --json", f"why acme/api {branch}", f"why acme/api {branch} --json"):
+        text = world.run(*command.split(" ")).stdout
+        assert shown in text, command
+        assert branch not in text
+        assert visible(text, keep="\n") == text
+    (found,) = world.json("status")
+    assert found["environment"] == f"development:refs/heads/{branch}"
+    said = world.run("redeploy", "acme/api", branch).stdout
+    assert said.startswith(f"redeploy of acme/API {shown} queued as ")
+    assert shown in world.run("why", "acme/api", f"{branch}2").stderr
 
 
 def test_status_json(world: World) -> None:

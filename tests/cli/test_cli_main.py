@@ -113,7 +113,7 @@ def test_a_table_at_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) ->
     output.table(["Environment", "State"], [[branch, "failed"], ["[red]x[/red]\x1b[2J", ""]], empty="none")
     lines = [click.unstyle(line) for line in screen.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
-    assert "[red]x[/red]�[2J" in lines[-1]
+    assert "[red]x[/red]\\u001b[2J" in lines[-1]
     assert "\x1b[31mfailed" in screen.getvalue()
 
 

@@ -10,6 +10,7 @@ from deployer import notice
 from deployer.environments import Environment, Kind
 from deployer.ledger import EnvironmentRecord
 from deployer.refs import Ref
+from deployer.visible import visible
 
 NOW, DAY = 1_800_000_000.0, 86_400  # 2027-01-15 08:00 UTC
 PAGE = "https://deployer.example/environments/x"
@@ -97,7 +98,7 @@ def test_what_it_says_later(fields: dict[str, object], words: str | None, left: 
         ("<!--", "`<!--`"),
         ("x-->|**x**<img src=x>", "`x-->|**x**<img src=x>`"),
         ("[x](http://evil)", "`[x](http://evil)`"),
-        ("\u202eevil\u200b", "`\ufffdevil\ufffd`"),
+        ("\u202eevil\u200b", "`\\u202eevil\\u200b`"),
     ],
 )
 def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
@@ -130,7 +131,7 @@ def test_whatever_a_branch_is_called_markdown_shows_it_as_code_and_nothing_else(
     kinds = {child.type for child in inline}
     assert kinds <= {"text", "code_inline", "strong_open", "strong_close", "html_inline"}
     assert [child.content for child in inline if child.type == "html_inline"] == ["<sub>", "</sub>"]
-    shown = "".join(each if each.isprintable() else "\ufffd" for each in found.name)
+    shown = visible(found.name)
     assert [child.content for child in inline if child.type == "code_inline"] == [shown, "deployer/age"]
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
-from deployer.ledger import DeadLetter, RepositoryRecord, Task
+from deployer.ledger import DeadLetter, RepositoryRecord, Task, Work
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
+from deployer.visible import visible
 from tests.web.fill import FAILURE, fill, fill_odd
 from tests.web.site import SHA, Site, record
 
@@ -26,6 +27,7 @@ ODD = [
     "{{7+7}}",
     "100%25%3Cscript%3E",
     "\u202eevil",
+    "a\u2028b\x85c\x9b2J\u200bd\u3164",
     "x" * 900,
 ]
 WILD = '<script>alert(\'x\')</script> " onload="x" & </td></table> {{ 7*7 }}'
@@ -485,16 +487,43 @@ def test_a_dead_letter_that_is_settled_has_no_page(site: Site) -> None:
 
 @pytest.mark.parametrize("branch", ODD)
 def test_an_odd_name_is_shown_as_it_is(site: Site, branch: str) -> None:
-    found = record(branch)
+    found, shown = record(branch), visible(branch)
     site.push(branch)
     site.push("another", delivery="d-2")
-    assert branch in look(site).words
-    assert branch in look(site, f"/environments/{found.stack_name}").words
+    assert shown in look(site).words
+    assert shown in look(site, f"/environments/{found.stack_name}").words
     site.finish(Done("deployed", "it is there", found.but(state="deployed", outcome="deployed")))
     for path in ("/", f"/environments/{found.stack_name}"):
         page = look(site, path)
-        assert branch in page.words
+        assert shown in page.words
     assert f"/environments/{found.stack_name}" in look(site).all("a", "href")
+
+
+def test_what_cannot_be_seen_is_shown_and_no_name_turns_what_is_around_it(site: Site) -> None:
+    branch = "\u202eniam\u2028\x85\x9b\u200b"
+    stages = [{"name": branch, "status": "failed", "reason": branch, "url": ""}]
+    failure = {"resource": branch, "reason": branch}
+    receipt = {
+        "at": 1.0,
+        "outcome": "partly",
+        "removed": [],
+        "retained": [{"what": branch, "id": branch, "why": branch}],
+    }
+    identity = site.put(
+        record(branch, reason=branch, stages=stages, failure=failure, receipt=receipt, drift=branch)
+    )
+    site.lanes.remember(RepositoryRecord("acme/api", state="archived", reason=branch, default_branch=branch))
+    site.push("dies", delivery="d-2")
+    work = Work(environment=record(branch).environment)
+    letter = DeadLetter(
+        "acme~api-1", "acme/api", "deployer.sync", branch, "", 1.0, work.to_json(), "TransientError"
+    )
+    site.finish(Dead(letter))
+    site.push(branch, delivery="d-3")
+    for path in ("/", f"/environments/{identity}", "/dead-letters/acme~api-1", "/repositories"):
+        text = site.client.get(path).text
+        assert '<bdi dir="ltr">\\u202eniam\\u2028\\u0085\\u009b\\u200b</bdi>' in text, path
+        assert visible(text, keep="\n\t") == text, path
 
 
 @pytest.mark.parametrize("branch", ["production", "staging"])
