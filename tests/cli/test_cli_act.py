@@ -9,6 +9,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import Cause
 from deployer.refs import Ref
+from tests.unit.identities import former_release
 
 A, B = "a" * 40, "b" * 40
 
@@ -265,6 +266,28 @@ def test_staging_and_production_are_deleted_by_who_really_means_it(
 
     found = world.json("delete", "--environment", kind, "--yes-really", "acme/api")
     assert (found["environment"], found["outcome"]) == (kind, "queued")
+    world.work()
+    assert list(world.cloud.stacks()) == []
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+@pytest.mark.parametrize(
+    ("ref", "arguments"),
+    [
+        ("refs/heads/x", ["acme/api", "x"]),
+        ("refs/heads/main", ["acme/api", "--environment", "staging", "--yes-really"]),
+        ("refs/tags/v1", ["acme/api", "--environment", "production", "--yes-really"]),
+    ],
+)
+def test_a_stack_with_a_former_name_is_deleted(
+    world: World, ref: str, arguments: list[str], wiped: bool
+) -> None:
+    with former_release():
+        world.push(ref, A)
+    if wiped:
+        world.redis.flushall()
+    result = world.run("delete", *arguments)
+    assert (result.exit_code, result.stderr.partition(":")[0]) == (0, "follow it"), result.output
     world.work()
     assert list(world.cloud.stacks()) == []
 

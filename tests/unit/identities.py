@@ -1,5 +1,9 @@
-"""Environments for property tests."""
+"""Environments for property tests, and how an earlier release named them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 from hypothesis import strategies as st
 
 from deployer.environments import Environment, Kind, Repository
@@ -39,3 +43,11 @@ def environments(draw: st.DrawFn) -> Environment:
     kind = draw(st.sampled_from(Kind))
     branch = Ref.of_branch(draw(BRANCHES)) if kind is Kind.DEVELOPMENT else None
     return Environment(repository, kind, branch)
+
+
+@contextmanager
+def former_release() -> Iterator[None]:
+    """Environments are named as earlier releases named them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "stack_name", property(lambda each: each.former_stack_name))
+        yield

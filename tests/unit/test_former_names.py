@@ -1,17 +1,15 @@
 """Stacks that an earlier release named: they are kept until they are made again, and nobody else's is taken for one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
-from deployer.environments import Environment, Kind
+from deployer.environments import Kind
 from deployer.errors import TransientError
 from deployer.events import CloudEvent
 from deployer.targets import Target
 from tests.doubles import FakeCloud
-from tests.unit.identities import TWINS
+from tests.unit.identities import TWINS, former_release
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 X, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"
@@ -23,14 +21,6 @@ AWAY = "eu-west-1"
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-@contextmanager
-def former_release() -> Iterator[None]:
-    """Environments are named as earlier releases named them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Environment, "stack_name", property(lambda each: each.former_stack_name))
-        yield
 
 
 def deploy(world: World, ref: str, number: int = 1, template: str = TEMPLATE) -> str:
