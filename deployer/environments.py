@@ -13,9 +13,8 @@ from deployer.refs import Ref
 
 NAME_LIMIT = 100  # a CodePipeline name; a stack's may be 128
 TAG_LIMIT = 256
-_HASH_LENGTH = (
-    16  # base32 characters: 80 bits, since a search finds two branches that share 40 bits in seconds
-)
+# base32 characters: 80 bits, since a search finds two branches that share 40 bits in seconds
+_HASH_LENGTH = 16
 _FORMER_HASH_LENGTH = 10  # hexadecimal digits: 40 bits, as earlier releases gave
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})")
 _REPO = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
@@ -30,7 +29,7 @@ class Kind(StrEnum):
 
 
 _LETTERS = {Kind.DEVELOPMENT: "d", Kind.STAGING: "s", Kind.PRODUCTION: "p"}
-# Of each kind the exact forms of the names of stacks and pipelines, in IAM's wildcards (`*` any text, `?` a letter):
+# Of each kind the exact forms of the names of stacks and pipelines, in IAM's wildcards (`*` any text, `?` any one):
 # first that of `stack_name`, then, of the kinds that development must not reach, that of `former_stack_name`. No
 # `stack_name` matches another kind's pattern whatever its repository and branch are called, because the last letter is
 # the kind's and the character before the last ten is no hyphen. `former_stack_name` of a branch whose own name ends in

@@ -329,9 +329,8 @@ class Teardown:
         run.record = self._reporter.teardown(run.environment, run.record)
         words = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
         left = any(each["what"] == f"stack {run.name}" for each in retained)
-        run.record = run.record.but(
-            stack_name=run.environment.stack_name
-        )  # what is made again has its present name
+        # what is made again has its present name
+        run.record = run.record.but(stack_name=run.environment.stack_name)
         if left:
             return run.done(Outcome.DELETED, f"left are {words}")
         return run.done(Outcome.DELETED, f"its pipeline is gone; left are {words}" if words else GONE)

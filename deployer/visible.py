@@ -37,7 +37,7 @@ def visible_json(text: str) -> str:
     Args:
         text: JSON, maybe indented by line feeds.
     """
-    if text.isascii():
+    if text.isascii() and "\x7f" not in text:
         return text  # JSON itself escapes what is below the space
     # outside of its texts JSON has nothing but ASCII
     return "".join(json.dumps(each)[1:-1] if each != "\n" and _is_hidden(each) else each for each in text)

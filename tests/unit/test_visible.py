@@ -50,6 +50,7 @@ def test_two_names_that_differ_are_shown_differently(one: str, other: str) -> No
 
 
 @given(st.dictionaries(ANY, st.lists(ANY, max_size=3), max_size=3))
+@example({"\x7f": []})
 @example({"\u202e": ["\x9b2J", "\U000e0001", "\ud800", "\n"]})
 def test_json_means_the_same(value: dict[str, list[str]]) -> None:
     text = visible_json(json.dumps(value, indent=2, ensure_ascii=False))
