@@ -182,8 +182,9 @@ class RedisLanes:
 
     def _index_former_name(self, repository: Repository, record: EnvironmentRecord) -> None:
         """Let AWS's events of a former name find the environment that has it in use, whoever had it indexed before."""
-        environment = Environment.from_key(repository, record.environment)
-        if record.stack_name and record.stack_name != environment.stack_name:
+        if record.environment == RESYNC_KEY or not record.stack_name:
+            return
+        if record.stack_name != Environment.from_key(repository, record.environment).stack_name:
             with unavailable():
                 self._redis.hset(_NAMES, record.stack_name, f"{repository.full_name}\n{record.environment}")
 

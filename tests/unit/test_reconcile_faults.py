@@ -271,8 +271,8 @@ def test_half_a_character_in_a_reason_keeps_no_verdict_away(world: World) -> Non
     world.cloud.fail_next(PermanentError("parameter \ud800 is not declared"), method="create_stack")
     delivery = world.push(X, sha(1))
     world.run()
-    assert world.outcome(delivery) == ("failed", "parameter \ufffd is not declared")
-    assert world.record(environment(X)).reason == "parameter \ufffd is not declared"
+    assert world.outcome(delivery) == ("failed", "parameter \\ud800 is not declared")
+    assert world.record(environment(X)).reason == "parameter \\ud800 is not declared"
 
 
 def test_a_dead_letter_tells_what_it_died_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -288,7 +288,7 @@ def test_a_dead_letter_tells_what_it_died_of(world: World, caplog: pytest.LogCap
     passing, bug = world.lanes.dead_letters()
     assert (passing.kind, bug.kind) == ("TransientError", "RuntimeError")
     attempts = passing.arguments.failed_attempts
-    assert [(each.task, each.error) for each in attempts] == [("deployer.provision", "AWS\ufffd is away")] * 3
+    assert [(each.task, each.error) for each in attempts] == [("deployer.provision", "AWS\\ud800 is away")] * 3
     assert "RuntimeError: half a character: ?" in bug.traceback
     assert [each.error for each in bug.arguments.failed_attempts] == [bug.reason]
 
