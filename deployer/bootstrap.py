@@ -11,6 +11,7 @@ from celery import Celery
 
 from deployer import dotfile
 from deployer.adapters.aws import AwsClouds
+from deployer.adapters.aws_roles import AwsRoles
 from deployer.adapters.aws_secrets import read_secret
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
@@ -22,6 +23,7 @@ from deployer.config import Config, load
 from deployer.deliveries import Deliveries
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
+from deployer.orphaned_roles import RoleDirectory
 from deployer.reconcile import Options, Reconciler
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
@@ -81,6 +83,11 @@ class Deployer:
             rate=self.config.aws_rate,
             on_call=lambda: note("aws"),
         )
+
+    @cached_property
+    def roles(self) -> RoleDirectory:
+        """IAM's roles."""
+        return AwsRoles(self.clouds)
 
     def _clone_token(self, full_name: str) -> str:
         """A token for a repository; the web, which reads of AWS what is in Redis, has no use for GitHub."""

@@ -371,6 +371,13 @@ class Clouds(Protocol):
     def every(self) -> Sequence[Cloud]:
         """One cloud for each account and region that any target uses."""
 
+    def own_account(self) -> str:
+        """The account of deployer's own credentials.
+
+        Raises:
+            TransientError: AWS is away, or there are no credentials.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:

@@ -83,6 +83,8 @@ class AwsCloud:
         self._aws = clients
         self._survey = survey
         self._bucket = target.bucket(clients.region)
+        # S3 refuses a bucket of this name that is another account's, which would decide what is deployed
+        self._owner: dict[str, Any] = {"ExpectedBucketOwner": of} if (of := _known_account(target)) else {}
         self._repository_token = repository_token
         # what the same task may use once more: when it was read, and that
         self._read: dict[str, tuple[float, Any]] = {}  # definition by pipeline
@@ -281,9 +283,10 @@ class AwsCloud:
 
     def probe_artifacts(self) -> None:
         """Write a small object into the artifact bucket. One call."""
-        with translated(f"writing into bucket {self._bucket}", artifacts=True):
+        with translated(f"writing into {self._shown_bucket()}", artifacts=True):
             key = f"{_TEMPLATES}/probe.txt"
-            retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=b"deployer doctor"))
+            body = b"deployer doctor"
+            retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=body, **self._owner))
 
     def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
@@ -315,7 +318,8 @@ class AwsCloud:
                 if says_missing(error):
                     return True
                 raise
-            return all(stacks.empty(self._aws.s3, bucket, deadline, guard) for bucket in names)
+            owner = arn.split(":")[4]  # a stack's buckets are of the stack's account
+            return all(stacks.empty(self._aws.s3, bucket, owner, deadline, guard) for bucket in names)
 
     # --- pipelines -------------------------------------------------------------------------------------------
 
@@ -459,10 +463,16 @@ class AwsCloud:
 
     def _upload(self, name: str, content: bytes) -> str:
         key = f"{_TEMPLATES}/{hashlib.sha256(content).hexdigest()}.template"
-        with translated(f"storing the template of stack {name} in bucket {self._bucket}", artifacts=True):
-            retried(lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=content))
+        with translated(f"storing the template of stack {name} in {self._shown_bucket()}", artifacts=True):
+            retried(
+                lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=content, **self._owner)
+            )
         # CloudFormation reads path-style addresses too, whatever dots the bucket's name has
         return f"{self._aws.s3.meta.endpoint_url}/{self._bucket}/{key}"
+
+    def _shown_bucket(self) -> str:
+        owner = self._owner.get("ExpectedBucketOwner")
+        return f"bucket {self._bucket}{f', which must be of account {owner}' if owner else ''}"
 
     def _ordered(self, name: str, token: str) -> bool:
         """Whether one of the stack's latest events came of this token."""
@@ -608,6 +618,18 @@ class AwsClouds:
                 found.setdefault((_account(target), region), self.at(kind, region))
         return list(found.values())
 
+    def clients(self, kind: Kind, region: str = "") -> AwsClients:
+        """The clients with the rights of a kind's target in a region, by default its first."""
+        target = self.target(kind)
+        return self._clients_of(target, region or target.regions[0])
+
+    def own_account(self) -> str:
+        """The account of deployer's own credentials. One call, which needs no right."""
+        own = replace(self.target(Kind.DEVELOPMENT), role_arn="", external_id="")
+        sts = self._clients_of(own, self._own_region).sts
+        with translated("asking AWS which account deployer is in"):
+            return str(retried(sts.get_caller_identity)["Account"])
+
     @cached_property
     def _own_region(self) -> str:
         return own_region()
@@ -628,4 +650,8 @@ class AwsClouds:
 
 def _account(target: Target) -> str:
     """The account, as far as the target tells it: quotas and rates are an account's."""
-    return target.account or (target.role_arn.split(":")[4] if target.role_arn else "own")
+    return _known_account(target) or "own"
+
+
+def _known_account(target: Target) -> str:
+    return target.account or (target.role_arn.split(":")[4] if target.role_arn else "")

@@ -122,7 +122,9 @@ _BUSY = frozenset(
     }
 )
 _BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in status|_IN_PROGRESS\b")
-_GONE = frozenset({"PipelineNotFoundException", "PipelineExecutionNotFoundException", "NoSuchBucket"})
+_GONE = frozenset(
+    {"NoSuchBucket", "NoSuchEntity", "PipelineExecutionNotFoundException", "PipelineNotFoundException"}
+)
 # of a template, a parameter or a file that does not exist CloudFormation says so as well, and much the same way
 _STACK_GONE = re.compile(r"Stack.* does not exist")
 _ROLE_GONE = re.compile(r"Role \S+ is invalid or cannot be assumed")
@@ -179,6 +181,16 @@ class AwsClients:
         """S3."""
         client: S3Client = self._client("s3")
         return client
+
+    @property
+    def iam(self) -> Any:
+        """IAM."""
+        return self._client("iam")
+
+    @property
+    def sts(self) -> Any:
+        """The token service."""
+        return self._client("sts")
 
     def _client(self, service: str) -> Any:
         if self._pid != os.getpid():

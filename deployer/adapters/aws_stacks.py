@@ -163,11 +163,12 @@ def _retained(template: Any) -> set[str] | None:
         return None
 
 
-def empty(s3: "S3Client", bucket: str, deadline: float, guard: Callable[[], None]) -> bool:
+def empty(s3: "S3Client", bucket: str, owner: str, deadline: float, guard: Callable[[], None]) -> bool:
     """Delete versions and delete markers of a bucket and abort its uploads; one that is gone is empty.
 
     Args:
         bucket: its name.
+        owner: its account; S3 refuses every call where that is another one, which took the name meanwhile.
         deadline: when no further batch is begun, by the monotonic clock; one batch there is always.
         guard: called before each batch; what it raises ends the emptying.
 
@@ -179,15 +180,15 @@ def empty(s3: "S3Client", bucket: str, deadline: float, guard: Callable[[], None
         TransientError: S3 is unwell or asked too fast, and nothing of a batch could be deleted.
     """
     try:
-        while batch := _versions(s3, bucket):
+        while batch := _versions(s3, bucket, owner):
             guard()
-            _delete(s3, bucket, batch)
+            _delete(s3, bucket, owner, batch)
             if time.monotonic() >= deadline:
                 return False
-        while uploads := retried(lambda: s3.list_multipart_uploads(Bucket=bucket)).get("Uploads"):
+        while uploads := _uploads(s3, bucket, owner):
             guard()
             for upload in uploads:
-                _abort(s3, bucket, upload)
+                _abort(s3, bucket, owner, upload)
             if time.monotonic() >= deadline:
                 return False
     except ClientError as error:
@@ -196,14 +197,23 @@ def empty(s3: "S3Client", bucket: str, deadline: float, guard: Callable[[], None
     return True
 
 
-def _versions(s3: "S3Client", bucket: str) -> list[Any]:
-    page = retried(lambda: s3.list_object_versions(Bucket=bucket, MaxKeys=_BATCH))
+def _uploads(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
+    page = retried(lambda: s3.list_multipart_uploads(Bucket=bucket, ExpectedBucketOwner=owner))
+    return list(page.get("Uploads", []))
+
+
+def _versions(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
+    page = retried(lambda: s3.list_object_versions(Bucket=bucket, ExpectedBucketOwner=owner, MaxKeys=_BATCH))
     listed: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
     return [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]
 
 
-def _delete(s3: "S3Client", bucket: str, objects: list[Any]) -> None:
-    answer = retried(lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}))
+def _delete(s3: "S3Client", bucket: str, owner: str, objects: list[Any]) -> None:
+    answer = retried(
+        lambda: s3.delete_objects(
+            Bucket=bucket, ExpectedBucketOwner=owner, Delete={"Objects": objects, "Quiet": True}
+        )
+    )
     if errors := answer.get("Errors"):
         # S3 answers 200, and for a single object that it is unwell or asked too fast: no client repeats that
         lasting = [each for each in errors if not passes(each.get("Code", ""))]
@@ -217,10 +227,12 @@ def _delete(s3: "S3Client", bucket: str, objects: list[Any]) -> None:
         )
 
 
-def _abort(s3: "S3Client", bucket: str, upload: Any) -> None:
+def _abort(s3: "S3Client", bucket: str, owner: str, upload: Any) -> None:
     try:
         retried(
-            lambda: s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            lambda: s3.abort_multipart_upload(
+                Bucket=bucket, ExpectedBucketOwner=owner, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
         )
     except ClientError as error:
         if error.response["Error"].get("Code") != "NoSuchUpload":

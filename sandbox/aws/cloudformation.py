@@ -163,12 +163,21 @@ class CloudFormation:
         return {"StackResourceSummaries": list(requests.existing(self._stacks, given).summaries.values())}
 
     def _describe_stack_resources(self, given: Parameters) -> dict[str, Any]:
+        if physical_id := given.get("PhysicalResourceId"):
+            return {"StackResources": self._beside(physical_id)}
         stack = self._stacks.get(given.get("StackName", ""))
         wanted = given.get("LogicalResourceId")
         resources = [
             _resource(stack, summary) for name, summary in stack.summaries.items() if wanted in (None, name)
         ]
         return {"StackResources": resources}
+
+    def _beside(self, physical_id: str) -> list[dict[str, Any]]:
+        """All resources of the stack that a resource of this id belongs to. A deleted stack is not asked."""
+        for stack in self._stacks.live.values():
+            if any(each.get("PhysicalResourceId") == physical_id for each in stack.summaries.values()):
+                return [_resource(stack, summary) for summary in stack.summaries.values()]
+        raise invalid(f"Stack for {physical_id} does not exist")
 
     def _describe_stack_resource(self, given: Parameters) -> dict[str, Any]:
         stack, name = requests.existing(self._stacks, given), given["LogicalResourceId"]

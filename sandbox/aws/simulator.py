@@ -12,7 +12,7 @@ from typing import Any
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from sandbox.aws import addressing, identity, protocol
+from sandbox.aws import addressing, identity, protocol, storage
 from sandbox.aws.addressing import Environ
 from sandbox.aws.builds import Builder
 from sandbox.aws.calls import Call, Calls
@@ -113,6 +113,8 @@ class Simulator:
         order = self.faults.error(place, service, operation, name)
         if refusal is None and operation == "AssumeRole":
             refusal = self._distrust(place, given)
+        if refusal is None and service == "s3":
+            refusal = self._other_owner(given, environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER"))
         if self.faults.throttled(place, service, operation, name):
             status, headers, body, code = _refused(service, form, _throttling(service))
         elif refusal is not None:
@@ -143,6 +145,14 @@ class Simulator:
         if order is not None and order.get("drop"):
             raise ConnectionResetError("dropped, as ordered")
         return _reply(start_response, status, headers, body)
+
+    def _other_owner(self, given: dict[str, Any], expected: str | None) -> AwsError | None:
+        """S3's refusal of a bucket that is not of the account which the caller expects; moto ignores the header."""
+        name = given["Name"]
+        with self.scheduler.lock:
+            if not expected or name not in storage.buckets() or storage.owner(name).account == expected:
+                return None
+        return AwsError("AccessDenied", "Access Denied", 403)
 
     def _distrust(self, place: Place, given: dict[str, Any]) -> AwsError | None:
         """Why the caller may not assume a role, which moto lets everybody."""

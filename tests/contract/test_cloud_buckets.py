@@ -6,10 +6,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+from cloud_kit import SandboxKit, cloud, small
 
 from deployer.adapters import aws_stacks
+from deployer.adapters.aws import INLINE_LIMIT
 from deployer.errors import PermanentError, TransientError
+from deployer.release import Release
 
 ARN = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello/1"
 INNER = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello-Inner-1/2"
@@ -78,7 +82,7 @@ def emptied(*refused: dict[str, str]) -> bool:
             left = list(errors)
         stub.add_response("list_object_versions", {})
         stub.add_response("list_multipart_uploads", {})
-        return aws_stacks.empty(client, "files", time.monotonic() + 60, lambda: None)
+        return aws_stacks.empty(client, "files", "123456789012", time.monotonic() + 60, lambda: None)
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "ServiceUnavailable"])
@@ -94,3 +98,76 @@ def test_a_bucket_of_which_nothing_can_be_deleted_just_now_is_no_users_fault() -
 def test_an_object_that_s3_refuses_to_delete_is_told_before_what_only_passes() -> None:
     with pytest.raises(PermanentError, match="the first is b: AccessDenied"):
         emptied({"a": "SlowDown", "b": "AccessDenied"})
+
+
+# --- buckets of another account -----------------------------------------------------------------------------------
+
+OWN, STRANGER = "123456789012", "210987654321"
+
+
+def bucket_of_another_account(aws: SandboxKit, name: str) -> Any:
+    """A client that acts in another account, and has made a bucket of this name there, with one object."""
+    sts = boto3.client("sts", region_name="us-east-1", endpoint_url=aws.url)
+    assumed = sts.assume_role(RoleArn=f"arn:aws:iam::{STRANGER}:role/any", RoleSessionName="stranger")
+    s3 = boto3.client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=aws.url,
+        aws_access_key_id=assumed["Credentials"]["AccessKeyId"],
+        aws_secret_access_key=assumed["Credentials"]["SecretAccessKey"],
+        aws_session_token=assumed["Credentials"]["SessionToken"],
+    )
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="theirs", Body=b"theirs")
+    return s3
+
+
+def keys(s3: Any, bucket: str) -> list[str]:
+    return [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+
+
+@pytest.mark.parametrize("known", [{"account": OWN}, {"role_arn": f"arn:aws:iam::{OWN}:role/deployer"}])
+def test_a_template_never_goes_into_a_bucket_of_another_account(
+    aws: SandboxKit, known: dict[str, str]
+) -> None:
+    """Who owns the artifact bucket decides what is deployed: its name may have been free for a while."""
+    bucket = f"taken-by-a-stranger-{next(iter(known)).replace('_', '-')}"
+    theirs = bucket_of_another_account(aws, bucket)
+    here = cloud(aws.url, artifact_bucket=bucket, **known)
+    large = Release(small().template + " " * INLINE_LIMIT, {}, needs_token=False)
+
+    told = rf"bucket {bucket}, which must be of account {OWN}: AWS refuses it"
+    with pytest.raises(TransientError, match=rf"^writing into {told}"):
+        here.probe_artifacts()
+    with pytest.raises(TransientError, match=rf"^storing the template of stack x in {told}"):
+        here.create_stack("x", large, "token-of-x")
+    assert keys(theirs, bucket) == ["theirs"]
+    assert here.stack("x") is None
+
+
+def test_a_bucket_that_another_account_took_meanwhile_is_not_emptied(aws: SandboxKit) -> None:
+    theirs = bucket_of_another_account(aws, "taken-meanwhile")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        aws_stacks.empty(theirs, "taken-meanwhile", OWN, time.monotonic() + 60, lambda: None)
+    assert keys(theirs, "taken-meanwhile") == ["theirs"]
+    assert aws_stacks.empty(theirs, "taken-meanwhile", STRANGER, time.monotonic() + 60, lambda: None)
+
+
+def test_every_call_that_deletes_says_whose_the_bucket_is() -> None:
+    """Not the listing alone: the bucket may change hands between two calls."""
+    client = boto3.client("s3", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    said: dict[str, str] = {}
+    client.meta.events.register(
+        "provide-client-params.s3",
+        lambda params, model, **_: said.update({model.name: params["ExpectedBucketOwner"]}),
+    )
+    with Stubber(client) as stub:
+        stub.add_response("list_object_versions", {"Versions": [{"Key": "a", "VersionId": "1"}]})
+        stub.add_response("delete_objects", {})
+        stub.add_response("list_object_versions", {})
+        stub.add_response("list_multipart_uploads", {"Uploads": [{"Key": "b", "UploadId": "2"}]})
+        stub.add_response("abort_multipart_upload", {})
+        stub.add_response("list_multipart_uploads", {})
+        assert aws_stacks.empty(client, "files", OWN, time.monotonic() + 60, lambda: None)
+    calls = ("ListObjectVersions", "DeleteObjects", "ListMultipartUploads", "AbortMultipartUpload")
+    assert said == dict.fromkeys(calls, OWN)

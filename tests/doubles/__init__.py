@@ -6,5 +6,6 @@ Nothing here moves by itself and nothing is random: refs move by `push` and `rem
 
 from tests.doubles.cloud import FakeCloud, FakeClouds
 from tests.doubles.host import FakeHost
+from tests.doubles.roles import FakeRoles
 
-__all__ = ["FakeCloud", "FakeClouds", "FakeHost"]
+__all__ = ["FakeCloud", "FakeClouds", "FakeHost", "FakeRoles"]

@@ -460,6 +460,7 @@ class FakeClouds:
 
     def __init__(self, cloud: FakeCloud) -> None:
         self.clouds = {cloud.region: cloud}
+        self.deployers_account = "111111111111"
         self.targets = {kind: Target(kind, regions=(cloud.region,), artifact_bucket="b") for kind in Kind}
 
     def target(self, kind: Kind) -> Target:
@@ -467,6 +468,9 @@ class FakeClouds:
 
     def at(self, kind: Kind, region: str = "") -> FakeCloud:
         return self.clouds[region or self.targets[kind].regions[0]]
+
+    def own_account(self) -> str:
+        return self.deployers_account
 
     def every(self) -> Sequence[FakeCloud]:
         used = dict.fromkeys(region for target in self.targets.values() for region in target.regions)
