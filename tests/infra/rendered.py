@@ -18,6 +18,7 @@ REGION = "eu-west-1"
 INSTALLATION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/deployer-own/deployer"
 CONNECTION = f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/7f4b"
 EXTERNAL_ID = "0123456789abcdef"
+REPOSITORIES = "acme/*"
 PROTECTED = "arn:aws:s3:::acme-customers*"
 
 
@@ -75,14 +76,14 @@ def render(template: str, *, partition: str = "aws", **parameters: str) -> Rende
 
 def target(kind: str, **parameters: str) -> Rendered:
     """`target.yml` for a kind of environment."""
-    return render(
-        "target.yml",
-        Kind=kind,
-        InstallationRole=INSTALLATION_ROLE,
-        ExternalId=EXTERNAL_ID,
-        ConnectionArns=CONNECTION,
-        **{"ProtectedResources": PROTECTED, **parameters},
-    )
+    given = {
+        "InstallationRole": INSTALLATION_ROLE,
+        "ExternalId": EXTERNAL_ID,
+        "ConnectionArns": CONNECTION,
+        "Repositories": REPOSITORIES,
+        "ProtectedResources": PROTECTED,
+    }
+    return render("target.yml", **{"Kind": kind, **given, **parameters})
 
 
 _NAMING = ("RoleName", "ManagedPolicyName", "BucketName", "Name", "QueueName", "InstanceProfileName")

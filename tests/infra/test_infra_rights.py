@@ -3,101 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
 
 import pytest
 from policies import Principal, Request, denied_by, trusts
 from rendered import ACCOUNT, CONNECTION, EXTERNAL_ID, INSTALLATION_ROLE, REGION, render, target
-
-KINDS = ("development", "staging", "production")
-OTHERS = [(kind, other) for kind in KINDS for other in KINDS if kind != other]
-ALLOWED, DENIED = True, False
-
-Row = tuple[str, str, str, Mapping[str, Any], bool]
-
-STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/hello-x-732a3cad0f/6f1c"
-PIPELINE = f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:hello-x-732a3cad0f"
-PROJECT = f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/hello-x-732a3cad0f-build"
-FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:hello"
-IAM = f"arn:aws:iam::{ACCOUNT}"
-SSM = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter"
-EVENTS = f"arn:aws:events:{REGION}:{ACCOUNT}"
-ADMINISTRATOR = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
-}
-
-
-def service_role(kind: str) -> str:
-    return f"{IAM}:role/deployer-own/deployer-{kind}-service"
-
-
-def branch_role(kind: str) -> str:
-    """A role that a template of this kind has made."""
-    return f"{IAM}:role/deployer/{kind}/hello-x-732a3cad0f-BuildRole-4K2"
-
-
-def boundary(kind: str) -> str:
-    return f"{IAM}:policy/deployer-own/deployer-{kind}-boundary"
-
-
-def artifacts(kind: str) -> str:
-    return f"arn:aws:s3:::deployer-artifacts-{kind}-{ACCOUNT}-{REGION}"
-
-
-def tagged(kind: str) -> dict[str, str]:
-    """What AWS tells of a resource that bears deployer's tags."""
-    return {
-        "aws:ResourceTag/deployer:managed": "true",
-        "aws:ResourceTag/deployer:environment": kind,
-    }
-
-
-def tagging(kind: str) -> dict[str, Any]:
-    """What AWS tells of a request that gives deployer's tags."""
-    return {
-        "aws:RequestTag/deployer:managed": "true",
-        "aws:RequestTag/deployer:environment": kind,
-        "aws:TagKeys": ["deployer:managed", "deployer:environment"],
-    }
-
-
-def working_as(role: str) -> dict[str, str]:
-    return {"cloudformation:RoleArn": role}
-
-
-def passed_to(service: str) -> dict[str, str]:
-    return {"iam:PassedToService": f"{service}.amazonaws.com"}
-
-
-def bounded_by(policy: str) -> dict[str, str]:
-    return {"iam:PermissionsBoundary": policy}
-
-
-@cache
-def principal(role: str, kind: str) -> Principal:
-    """Of a kind: `deployer` itself, the `service` role, or a `branch` role whose template asks for everything."""
-    made = target(kind)
-    if role == "branch":
-        return Principal([ADMINISTRATOR], made.document("Boundary"))
-    return made.principal({"deployer": "DeployerRole", "service": "ServiceRole"}[role])
-
-
-def check(rows: list[Row], kind: str) -> None:
-    """Every row as it says; all that are not are told at once."""
-    wrong = [
-        f"{role} of {kind} {'may not' if allowed else 'may'} {action} on {resource} with {dict(context)}"
-        for role, action, resource, context, allowed in rows
-        if principal(role, kind).may(Request(action, resource, context)) != allowed
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
-def both(action: str, resource: str, context: Mapping[str, Any], allowed: bool) -> list[Row]:
-    """A row for what branch code reaches: by its template, and by the roles that the template makes."""
-    return [(role, action, resource, context, allowed) for role in ("service", "branch")]
-
+from rights_kit import (
+    ADMINISTRATOR,
+    ALLOWED,
+    DENIED,
+    EVENTS,
+    FUNCTION,
+    IAM,
+    KINDS,
+    OTHERS,
+    PIPELINE,
+    PROJECT,
+    SSM,
+    STACK,
+    Row,
+    artifacts,
+    both,
+    boundary,
+    bounded_by,
+    branch_role,
+    check,
+    passed_to,
+    service_role,
+    tagged,
+    tagging,
+    working_as,
+)
 
 # --- deployer itself -----------------------------------------------------------------------------------------------
 
@@ -243,15 +178,15 @@ def test_the_buckets_that_development_may_empty_can_be_told_by_name() -> None:
 
 @pytest.mark.parametrize(("kind", "other"), OTHERS)
 def test_deployer_stores_templates_and_reads_no_artifacts(kind: str, other: str) -> None:
-    template = "deployer/templates/ab12.template"
+    template, here = "deployer/templates/ab12.template", {"s3:ResourceAccount": ACCOUNT}
     check(
         [
-            ("deployer", "s3:PutObject", f"{artifacts(kind)}/{template}", {}, ALLOWED),
-            ("deployer", "s3:GetObject", f"{artifacts(kind)}/{template}", {}, ALLOWED),
-            ("deployer", "s3:PutObject", f"{artifacts(kind)}/hello/SourceOut/a1", {}, DENIED),
-            ("deployer", "s3:GetObject", f"{artifacts(kind)}/hello/SourceOut/a1", {}, DENIED),
-            ("deployer", "s3:PutObject", f"{artifacts(other)}/{template}", {}, DENIED),
-            ("deployer", "s3:PutBucketPolicy", artifacts(kind), {}, DENIED),
+            ("deployer", "s3:PutObject", f"{artifacts(kind)}/{template}", here, ALLOWED),
+            ("deployer", "s3:GetObject", f"{artifacts(kind)}/{template}", here, ALLOWED),
+            ("deployer", "s3:PutObject", f"{artifacts(kind)}/hello/SourceOut/a1", here, DENIED),
+            ("deployer", "s3:GetObject", f"{artifacts(kind)}/hello/SourceOut/a1", here, DENIED),
+            ("deployer", "s3:PutObject", f"{artifacts(other)}/{template}", here, DENIED),
+            ("deployer", "s3:PutBucketPolicy", artifacts(kind), here, DENIED),
         ],
         kind,
     )
@@ -436,8 +371,6 @@ def test_branch_code_leaves_what_is_deployers_own(kind: str, other: str) -> None
     rows += both("s3:AbortMultipartUpload", f"{artifacts(kind)}/hello/SourceOut/a1", {}, ALLOWED)
     rows += both("s3:DeleteObjectVersion", f"{artifacts(kind)}/hello/SourceOut/a1", {}, DENIED)
     rows += both("s3:PutObject", f"{artifacts(kind)}/deployer/templates/ab12.template", {}, DENIED)
-    rows += both("codeconnections:UseConnection", CONNECTION, {}, ALLOWED)
-    rows += both("codeconnections:UseConnection", f"{CONNECTION}-other", {}, DENIED)
     check(rows, kind)
 
 

@@ -57,7 +57,9 @@ def test_branch_code_cannot_be_given_iam_by_a_parameter(action: str) -> None:
         target("development", Services=f"s3:*,{action}")
 
 
-@pytest.mark.parametrize("role", ["deployer-own/deployer-production", "deployer/production/*", "*"])
+@pytest.mark.parametrize(
+    "role", ["deployer-own/deployer-production", "deployer/production/*", "*", "d*", "deploy*", "*/Admin"]
+)
 def test_deployers_roles_cannot_be_allowed_by_a_parameter(role: str) -> None:
     with pytest.raises(Exception, match="AllowedRoles"):
         target("development", AllowedRoles=f"arn:aws:iam::111122223333:role/{role}")
@@ -96,6 +98,7 @@ def test_an_installation_comes_to_be_as_stacks(url: str) -> None:
         "InstallationRole": _role(None),
         "ExternalId": EXTERNAL_ID,
         "ConnectionArns": "arn:aws:codeconnections:us-east-1:123456789012:connection/7f4b",
+        "Repositories": "acme/*",
     }
     made = [
         _made(clients["cloudformation"], "installation.yml", TargetRoles=_role("staging")),

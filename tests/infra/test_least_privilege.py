@@ -12,9 +12,9 @@ import pytest
 from botocore import xform_name
 from rendered import render, target
 
-from deployer.adapters import aws, aws_client, aws_pipelines, aws_secrets, aws_stacks
+from deployer.adapters import aws, aws_client, aws_pipelines, aws_roles, aws_secrets, aws_stacks
 
-SERVICES = ("cloudformation", "codepipeline", "s3", "secretsmanager", "ssm", "sts")
+SERVICES = ("cloudformation", "codepipeline", "iam", "s3", "secretsmanager", "ssm", "sts")
 
 # operations whose actions have other names
 ACTIONS = {
@@ -31,8 +31,9 @@ BESIDES = {
 
 
 def test_the_target_roles_allow_what_the_adapter_calls_and_no_more() -> None:
-    needed = _called(aws, aws_client, aws_pipelines, aws_stacks)
-    needed -= {"sts:AssumeRole"}  # by the installation's own role
+    needed = _called(aws, aws_client, aws_pipelines, aws_roles, aws_stacks)
+    # by the installation's own role; the second is everybody's, whatever a policy says
+    needed -= {"sts:AssumeRole", "sts:GetCallerIdentity"}
     assert _granted(target("development").resources["DeployerRole"]["Policies"]) == needed
     emptying = {
         "s3:AbortMultipartUpload",
