@@ -69,6 +69,11 @@ class Target:
             or self.allowed_roles
         )
 
+    @property
+    def account_id(self) -> str:
+        """The account's id by `account` or by the role; empty where it is that of deployer's own credentials."""
+        return self.account or (self.role_arn.split(":")[4] if self.role_arn else "")
+
     def allows(self, arn: str) -> bool:
         """Whether a template may name this ARN although it is not of its own making."""
         return any(fnmatchcase(arn, pattern) for pattern in self.allowed_roles)

@@ -84,7 +84,7 @@ class AwsCloud:
         self._survey = survey
         self._bucket = target.bucket(clients.region)
         # S3 refuses a bucket of this name that is another account's, which would decide what is deployed
-        self._owner: dict[str, Any] = {"ExpectedBucketOwner": of} if (of := _known_account(target)) else {}
+        self._owner: dict[str, Any] = {"ExpectedBucketOwner": of} if (of := target.account_id) else {}
         self._repository_token = repository_token
         # what the same task may use once more: when it was read, and that
         self._read: dict[str, tuple[float, Any]] = {}  # definition by pipeline
@@ -650,8 +650,4 @@ class AwsClouds:
 
 def _account(target: Target) -> str:
     """The account, as far as the target tells it: quotas and rates are an account's."""
-    return _known_account(target) or "own"
-
-
-def _known_account(target: Target) -> str:
-    return target.account or (target.role_arn.split(":")[4] if target.role_arn else "")
+    return target.account_id or "own"

@@ -8,7 +8,18 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import act, doctor, letters, look, processes, project, repositories, secrets, settings
+from deployer.cli import (
+    act,
+    doctor,
+    letters,
+    look,
+    orphans,
+    processes,
+    project,
+    repositories,
+    secrets,
+    settings,
+)
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
 from deployer.visible import visible
@@ -73,7 +84,7 @@ for _command in (
     act.keep,
     letters.dead_letters,
     look.lanes,
-    look.orphans,
+    orphans.orphans,
     repositories.repositories,
     repositories.webhook,
     doctor.doctor,

@@ -78,6 +78,7 @@ def _checks() -> Iterator[Check]:
         ("Redis", _redis, _START_REDIS),
         ("GitHub", _github, "see that the network and the setting let deployer reach GitHub"),
         *((f"{kind}", _target(kind), "see its rights and DEPLOYER_TARGETS") for kind in Kind),
+        ("accounts", _accounts, "see deployer's own AWS credentials"),
         ("room", _room, "see the rights of the targets' roles"),
         ("processes", _processes, _START_REDIS),
         ("dead letters", _dead_letters, _START_REDIS),
@@ -285,6 +286,25 @@ def _access(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
     else:
         told = f"stacks can be listed as {who}, and are made with the same rights: branch code can use them"
         yield Check(name, WARN, told, "name a service_role in DEPLOYER_TARGETS: docs/aws.md")
+
+
+def _accounts(deployer: "Deployer") -> Iterator[Check]:
+    """Whether development shares its account: tags and names keep apart only what has any."""
+    if deployer.config.sandbox:
+        return  # one account for all is its nature
+    own = deployer.clouds.own_account()
+    at = {kind: deployer.clouds.target(kind).account_id or own for kind in Kind}
+    development = at[Kind.DEVELOPMENT]
+    others = {"production": at[Kind.PRODUCTION], "deployer itself": own}
+    sharing = [name for name, account in others.items() if account == development]
+    if sharing:
+        told = f"development shares account {development} with {' and '.join(sharing)}"
+        remedy = "give development an account of its own; what it can reach otherwise: docs/security.md"
+        yield Check("accounts", WARN, told, remedy)
+    else:
+        yield Check(
+            "accounts", OK, f"development's account {development} holds neither production nor deployer"
+        )
 
 
 def _room(deployer: "Deployer") -> Iterator[Check]:

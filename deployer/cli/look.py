@@ -1,6 +1,5 @@
-"""Commands that only look: `status`, `why`, `lanes`, `orphans`."""
+"""Commands that only look: `status`, `why`, `lanes`."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,12 @@ from deployer.cli.common import (
     wired,
 )
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, NotFoundError
+from deployer.errors import NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
 from deployer.refs import Ref
-from deployer.repositories import ARCHIVED
-from deployer.resync import Orphan
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -296,80 +293,3 @@ def _waiting(lane: Lane) -> str:
 
 def _short(lane: Lane, key: str) -> str:
     return short(Repository.parse(lane.repository), key)
-
-
-@click.command()
-@click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
-@json_option
-def orphans(repository: Repository | None, *, json_: bool) -> None:
-    """List stacks whose branch or tag is gone from GitHub.
-
-    Those of a branch are deleted by a resync, once they have stood so for DEPLOYER_ORPHAN_SECONDS. Production is
-    deleted by people only.
-    """
-    deployer, asked_at = wired(), time.time()
-    looked_at = (
-        [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
-    )
-    found, failed = [], 0
-    states = {known.repository.lower(): known for known in deployer.lanes.repository_records() if known.state}
-    for each in output.progress(looked_at, "repositories looked at"):
-        known = states.get(each.key)
-        if known and known.state != ARCHIVED:  # what GitHub says now is not about these stacks
-            output.note(known.reason)
-            continue
-        try:
-            # a resync does nothing in an archived one
-            found += [
-                (orphan, 0 if known else due) for orphan, due in deployer.resyncer.orphans(each, asked_at)
-            ]
-        except DeployerError as error:
-            if repository:
-                raise
-            output.note(f"{each}: {error}")  # the others are still worth a look
-            failed += 1
-    if json_:
-        output.as_json(
-            [
-                {
-                    "repository": orphan.environment.repository.full_name,
-                    "environment": orphan.environment.key,
-                    "environment_id": orphan.environment.stack_name,
-                    "reason": orphan.reason,
-                    "due": shapes.iso(due),
-                    "stacks": [{"name": stack.name, "arn": stack.arn} for stack in orphan.stacks],
-                }
-                for orphan, due in found
-            ]
-        )
-    else:
-        rows = [
-            [
-                orphan.environment.repository,
-                orphan.environment.name,
-                _names([stack.name for stack in orphan.stacks]),
-                ", ".join(_regions(orphan)),
-                _due(due),
-            ]
-            for orphan, due in found
-        ]
-        output.table(["Repository", "Branch", "Stacks", "Region", "Deleted"], rows, empty="no orphans")
-    if failed:
-        raise DeployerError(f"{failed} of {len(looked_at)} repositories could not be looked at")
-
-
-def _names(names: list[str]) -> str:
-    """The first of some names, and how many more there are; `--json` tells them all."""
-    return ", ".join(names[:1] + [f"+{len(names) - 1} more"] * bool(names[1:]))
-
-
-def _regions(orphan: Orphan) -> list[str]:
-    """The regions of its stacks, each once."""
-    return list(dict.fromkeys(stack.arn.split(":")[3] for stack in orphan.stacks if stack.arn.count(":") > 3))
-
-
-def _due(at: float) -> str:
-    if not at:
-        return "by people only"
-    left = at - time.time()
-    return f"in {shapes.ahead(left)}" if left > 0 else "by the next resync"

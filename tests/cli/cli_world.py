@@ -16,7 +16,7 @@ from deployer.events import Push
 from deployer.ledger import EnvironmentRecord, Task, Work
 from deployer.ports import Dispatch, Done
 from deployer.refs import ZERO_SHA, Ref
-from tests.doubles import FakeCloud, FakeClouds, FakeHost
+from tests.doubles import FakeCloud, FakeClouds, FakeHost, FakeRoles
 from workers.tasks import Runner
 
 SETTINGS = {
@@ -52,13 +52,16 @@ class World:
     def __init__(self, settings: dict[str, str]) -> None:
         self.deployer = Deployer(load(settings))
         self.host, self.cloud, self.queue = FakeHost(), FakeCloud(), Queue()
+        clouds = FakeClouds(self.cloud)
+        self.roles = FakeRoles(clouds.targets)
         self.redis = fakeredis.FakeRedis(decode_responses=True)
         self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
         # in the place of the parts that would be made when first asked for
         vars(self.deployer).update(
             linter=None,
             host=self.host,
-            clouds=FakeClouds(self.cloud),
+            clouds=clouds,
+            roles=self.roles,
             queue=self.queue,
             lanes=self.lanes,
             client=self.redis,

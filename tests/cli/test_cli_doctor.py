@@ -28,9 +28,10 @@ def well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("worker", "scheduler"):
         world.lanes.beat(name, 60)
     clouds: Any = world.deployer.clouds
-    for kind in Kind:
-        role = f"arn:aws:iam::123456789012:role/{kind}"
-        clouds.targets[kind] = replace(clouds.targets[kind], service_role_arn=role)
+    accounts = {Kind.DEVELOPMENT: "2" * 12, Kind.STAGING: "2" * 12, Kind.PRODUCTION: "3" * 12}
+    for kind, account in accounts.items():
+        role = f"arn:aws:iam::{account}:role/{kind}"
+        clouds.targets[kind] = replace(clouds.targets[kind], service_role_arn=role, account=account)
     count(world, 100)
     world.push("refs/heads/main", A)
     accept_event(world)
@@ -78,7 +79,7 @@ def test_all_is_well(world: World) -> None:
     assert result.exit_code == 0, result.output
     names = {
         "settings", "Redis", "GitHub", "development us-east-1", "staging us-east-1", "production us-east-1",
-        "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events",
+        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events",
     }  # fmt: skip
     assert set(checks(world, 0)) == names
     assert bad(world, 0) == {}
@@ -193,6 +194,34 @@ def test_targets_that_lack_something(world: World) -> None:
     assert found["staging us-east-1"][0] == "warn"
     assert "branch code can use them" in found["staging us-east-1"][1]
     assert found["production us-east-1"] == ("FAIL", "it has no artifact bucket")
+
+
+DEV, PROD, OWN = "2" * 12, "3" * 12, "1" * 12
+ROLE = "arn:aws:iam::{}:role/deployer"
+
+
+@pytest.mark.parametrize(
+    ("development", "production", "words"),
+    [
+        ({"account": DEV}, {"account": PROD}, ""),
+        ({"account": DEV}, {"account": DEV}, f"shares account {DEV} with production"),
+        ({"role_arn": ROLE.format(DEV)}, {"account": DEV}, f"shares account {DEV} with production"),
+        ({"account": OWN}, {"account": PROD}, f"shares account {OWN} with deployer itself"),
+        ({}, {"account": PROD}, f"shares account {OWN} with deployer itself"),
+        ({}, {}, f"shares account {OWN} with production and deployer itself"),
+        ({"role_arn": ROLE.format(DEV)}, {}, ""),
+    ],
+)
+def test_development_in_the_account_of_production_or_of_deployer(
+    world: World, development: dict[str, str], production: dict[str, str], words: str
+) -> None:
+    clouds: Any = world.deployer.clouds
+    for kind, told in ((Kind.DEVELOPMENT, development), (Kind.PRODUCTION, production)):
+        clouds.targets[kind] = replace(clouds.targets[kind], **{"account": "", **told})
+    state, found = checks(world, 0)["accounts"]
+    assert (state, words in found) == ("warn" if words else "ok", True)
+    world.deployer.config = replace(world.deployer.config, sandbox=True)
+    assert "accounts" not in checks(world, 0)
 
 
 @pytest.mark.parametrize(

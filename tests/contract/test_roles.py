@@ -10,9 +10,10 @@ from cloud_kit import SandboxKit, clouds, named, settled, small
 
 from deployer.adapters import aws_roles
 from deployer.adapters.aws_roles import AwsRoles
-from deployer.environments import Kind
+from deployer.environments import Environment, Kind, Repository
 from deployer.errors import TransientError
-from deployer.orphaned_roles import RoleDirectory
+from deployer.orphaned_roles import RoleDirectory, orphaned_roles
+from deployer.refs import Ref
 from deployer.targets import Target
 from tests.doubles import FakeRoles
 
@@ -122,6 +123,21 @@ def test_a_role_is_the_stacks_as_long_as_the_stack_lives(kit: Kit, name: str) ->
     kit.delete_stack(name)
     assert role in found(kit)
     assert ask(Kind.DEVELOPMENT, "us-east-1", role) == ""
+
+
+def test_a_role_of_a_branch_that_is_gone_is_an_orphan_whatever_its_tags_say(kit: Kit, name: str) -> None:
+    branch = Environment(Repository("acme", "shop"), Kind.DEVELOPMENT, Ref.of_branch("gone"))
+    kit.role(f"{name}-stray", PATH, **branch.tags)
+    kit.role(f"{name}-nobodys", PATH)
+    kit.stack_with_role(name, f"{name}-role")
+    later = time.time() + 3600
+    orphans = orphaned_roles(kit.directory, Kind.DEVELOPMENT, later)
+    own = {each.role.name: each for each in orphans if each.role.name.startswith(name)}
+    assert set(own) == {f"{name}-stray", f"{name}-nobodys"}
+    assert own[f"{name}-stray"].environment == branch
+    assert own[f"{name}-nobodys"].repository is None
+    fresh = orphaned_roles(kit.directory, Kind.DEVELOPMENT, time.time())
+    assert not [each for each in fresh if each.role.name.startswith(name)]
 
 
 # --- the adapter alone ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class FakeRoles(Failing):
 
     def __init__(self, targets: Mapping[Kind, Target]) -> None:
         super().__init__(service="aws")
-        self._targets = targets
+        self.targets = dict(targets)
         self._roles: dict[
             tuple[Kind, str], tuple[str, Role, dict[str, str]]
         ] = {}  # path, role, stack by region
@@ -49,7 +49,7 @@ class FakeRoles(Failing):
     # the port
 
     def target(self, kind: Kind) -> Target:
-        return self._targets[kind]
+        return self.targets[kind]
 
     def roles(self, kind: Kind, path: str) -> Iterator[Role]:
         self._note("roles", kind, path)
