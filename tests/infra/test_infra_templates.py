@@ -30,6 +30,17 @@ def test_policies_are_within_iams_limits(kind: Kind) -> None:
     assert sum(map(_length, inline)) <= 10_240
 
 
+def test_every_statement_has_its_reason_in_the_documentation() -> None:
+    told = (INFRA.parent / "docs/security.md").read_text()
+    text = (INFRA / "target.yml").read_text()
+    numbers = re.findall(r"^ +# (B\d+) ", text, re.MULTILINE)
+    statements = target("development").document("Boundary")["Statement"]
+    assert numbers == [f"B{number}" for number in range(1, len(statements) + 1)]
+    assert re.findall(r"^\| (B\d+) \|", told, re.MULTILINE) == numbers
+    sids = {sid for name in TEMPLATES for sid in re.findall(r"Sid: (\w+)", (INFRA / name).read_text())}
+    assert {sid for sid in sids if f"`{sid}`" not in told} == set()
+
+
 def test_no_arn_names_a_partition() -> None:
     made = [
         target("development", partition="aws-us-gov"),
