@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -139,8 +140,13 @@ def like(pattern: str, value: str, *, ignore_case: bool = False) -> bool:
     """Whether a text is as the pattern says: `*` for any text, `?` for one character."""
     if "${" in pattern:
         raise UnknownError(f"the policy variable in {pattern}")
+    return _expression(pattern, ignore_case=ignore_case).fullmatch(value) is not None
+
+
+@cache
+def _expression(pattern: str, *, ignore_case: bool) -> re.Pattern[str]:
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(expression, value, re.DOTALL | (re.IGNORECASE if ignore_case else 0)) is not None
+    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
 
 
 def _arn_like(pattern: str, value: str) -> bool:

@@ -24,6 +24,9 @@ from rights_kit import (
     tagging,
 )
 
+from deployer.environments import Environment, Kind, Repository
+from deployer.refs import Ref
+
 DECISIONS = Path(__file__).parents[2] / "docs/actions-without-resources.yml"
 LEGACY = f"arn:aws:codestar-connections:{REGION}:{ACCOUNT}:connection/7f4b"
 HASH = "n5q2ohn3x4abcdef"  # 16 characters of a stack's name, between its readable part and the kind's letter
@@ -116,6 +119,26 @@ def test_development_makes_nothing_under_the_name_of_staging_or_production() -> 
             rows += both(action, resource, {**tagging("development"), **tagged("development")}, DENIED)
     for name in OWN_NAMES:
         for action, resource in names(name):
+            rows += both(action, resource, tagging("development"), ALLOWED)
+    check(rows, "development")
+
+
+@pytest.mark.parametrize("repository", ["acme/hello", "acme/Shop.Web_2", "a-b/c-production"])
+def test_the_names_that_deployer_gives_are_the_ones_that_the_boundary_tells_apart(repository: str) -> None:
+    named, rows = Repository.parse(repository), list[Row]()
+    for kind in (Kind.STAGING, Kind.PRODUCTION):
+        for action, resource in names(Environment(named, kind).stack_name):
+            rows += both(action, resource, tagging("development"), DENIED)
+    for branch in (
+        "x",
+        "production-fix",
+        "staging/2",
+        "release/production-0123456789",
+        "production-p",
+        "a" * 200,
+    ):
+        environment = Environment(named, Kind.DEVELOPMENT, Ref.of_branch(branch))
+        for action, resource in names(environment.stack_name):
             rows += both(action, resource, tagging("development"), ALLOWED)
     check(rows, "development")
 
