@@ -55,7 +55,7 @@ def trusts(trust: Document, request: Request, principal: Mapping[str, str]) -> b
         given = statement.get("Principal")
         if not isinstance(given, dict):
             raise UnknownError(f"Principal {given!r}")
-        if any(wanted == (kind, each) for kind, value in given.items() for each in _listed(value)):
+        if any(wanted == (kind, each) for kind, value in given.items() for each in listed(value)):
             # a trust policy has no Resource: it is the role itself
             chosen.append({**statement, "Resource": "*"})
     return _decide([{"Version": "2012-10-17", "Statement": chosen}], request)
@@ -75,7 +75,7 @@ def _decide(documents: Sequence[Document], request: Request) -> bool:
 def _statements(document: Document) -> list[dict[str, Any]]:
     if document.get("Version") != "2012-10-17" or set(document) - {"Version", "Statement"}:
         raise UnknownError(f"a policy of version {document.get('Version')!r} with {sorted(document)}")
-    statements: list[dict[str, Any]] = _listed(document["Statement"])
+    statements: list[dict[str, Any]] = listed(document["Statement"])
     for statement in statements:
         if set(statement) - _STATEMENT or statement.get("Effect") not in {"Allow", "Deny"}:
             raise UnknownError(f"a statement with {sorted(statement)}, effect {statement.get('Effect')!r}")
@@ -89,7 +89,7 @@ def _applies(statement: Mapping[str, Any], request: Request) -> bool:
         _matches(statement, "Action", request.action)
         and _matches(statement, "Resource", request.resource)
         and all(
-            _holds(operator, key.lower(), _listed(values), request)
+            _holds(operator, key.lower(), listed(values), request)
             for operator, keys in statement.get("Condition", {}).items()
             for key, values in keys.items()
         )
@@ -100,7 +100,7 @@ def _matches(statement: Mapping[str, Any], element: str, value: str) -> bool:
     negated = f"Not{element}" in statement
     if not negated and element not in statement:
         raise UnknownError(f"a statement without {element}")
-    patterns = _listed(statement[f"Not{element}" if negated else element])
+    patterns = listed(statement[f"Not{element}" if negated else element])
     if element == "Resource":
         return any(_covers(pattern, value) for pattern in patterns) != negated
     return any(like(pattern, value, ignore_case=True) for pattern in patterns) != negated
@@ -129,7 +129,7 @@ def _holds(operator: str, key: str, wanted: Sequence[str], request: Request) -> 
         # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html:
         # a key that is not there fulfils ...IfExists, a negated operator, and ForAllValues
         return if_exists or (negated and quantifier != "ForAnyValue") or quantifier == "ForAllValues"
-    values = _listed(present[key])
+    values = listed(present[key])
     if not quantifier and len(values) != 1:
         raise UnknownError(f"{key} has {len(values)} values, {operator} is for one")
     results = [any(test(pattern, value) for pattern in wanted) != negated for value in values]
@@ -190,5 +190,6 @@ _OPERATORS: dict[str, tuple[Callable[[str, str], bool], bool]] = {
 }
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """The values of an element, which may be one or several."""
     return list(value) if isinstance(value, list | tuple) else [value]

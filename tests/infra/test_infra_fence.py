@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from policies import Principal, Request
+from policies import Principal, Request, listed
 from rendered import ACCOUNT, CONNECTION, REGION, REPOSITORIES, target
 from rights_kit import (
     ADMINISTRATOR,
@@ -24,7 +24,7 @@ from rights_kit import (
     tagging,
 )
 
-from deployer.environments import Environment, Kind, Repository
+from deployer.environments import NAME_PATTERNS, Environment, Kind, Repository
 from deployer.refs import Ref
 
 DECISIONS = Path(__file__).parents[2] / "docs/actions-without-resources.yml"
@@ -113,7 +113,7 @@ OWN_NAMES = [
 
 def test_development_makes_nothing_under_the_name_of_staging_or_production() -> None:
     rows: list[Row] = []
-    for name in (name for listed in OTHERS_NAMES.values() for name in listed):
+    for name in [*OTHERS_NAMES["staging"], *OTHERS_NAMES["production"]]:
         for action, resource in names(name):
             rows += both(action, resource, tagging("development"), DENIED)
             rows += both(action, resource, {**tagging("development"), **tagged("development")}, DENIED)
@@ -123,7 +123,9 @@ def test_development_makes_nothing_under_the_name_of_staging_or_production() -> 
     check(rows, "development")
 
 
-@pytest.mark.parametrize("repository", ["acme/hello", "acme/Shop.Web_2", "a-b/c-production"])
+@pytest.mark.parametrize(
+    "repository", ["acme/hello", "acme/Shop.Web_2", "a-b/c-production", f"acme/{'a' * 100}"]
+)
 def test_the_names_that_deployer_gives_are_the_ones_that_the_boundary_tells_apart(repository: str) -> None:
     named, rows = Repository.parse(repository), list[Row]()
     for kind in (Kind.STAGING, Kind.PRODUCTION):
@@ -131,16 +133,32 @@ def test_the_names_that_deployer_gives_are_the_ones_that_the_boundary_tells_apar
             rows += both(action, resource, tagging("development"), DENIED)
     for branch in (
         "x",
+        "production",
+        "staging",
         "production-fix",
-        "staging/2",
-        "release/production-0123456789",
-        "production-p",
+        "x/production",
+        f"production-{HASH}p",
         "a" * 200,
     ):
         environment = Environment(named, Kind.DEVELOPMENT, Ref.of_branch(branch))
         for action, resource in names(environment.stack_name):
             rows += both(action, resource, tagging("development"), ALLOWED)
     check(rows, "development")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_boundary_denies_every_form_of_another_kinds_names(kind: str) -> None:
+    named = {
+        resource
+        for statement in target(kind).document("Boundary")["Statement"]
+        if statement["Effect"] == "Deny"
+        for resource in listed(statement["Resource"])
+        if "?" in resource
+    }
+    others = [each for each in (Kind.STAGING, Kind.PRODUCTION) if each != kind]
+    patterns = [pattern for other in others for pattern in NAME_PATTERNS[other]]
+    wanted = {f"arn:*:cloudformation:*:*:stack/{pattern}/*" for pattern in patterns}
+    assert named == wanted | {f"arn:*:codepipeline:*:*:{pattern}" for pattern in patterns}
 
 
 @pytest.mark.parametrize(("kind", "other"), [("staging", "production"), ("production", "staging")])
@@ -246,15 +264,15 @@ def may(boundary: Any, action: str) -> bool:
 
 
 def test_every_action_without_resources_is_allowed_or_denied_as_was_decided() -> None:
-    listed = list(decided())
-    assert len(dict(listed)) == len(listed) == 376
-    assert {decision for _, decision in listed} == {"allow", "deny", "omit"}
-    everything = ",".join(sorted({f"{action.partition(':')[0]}:*" for action, _ in listed}))
+    every = list(decided())
+    assert len(dict(every)) == len(every) == 376
+    assert {decision for _, decision in every} == {"allow", "deny", "omit"}
+    everything = ",".join(sorted({f"{action.partition(':')[0]}:*" for action, _ in every}))
     boundary = target("development").document("Boundary")
     widened = target("development", Services=everything).document("Boundary")
     wrong = [
         f"{action} is decided: {decision}"
-        for action, decision in listed
+        for action, decision in every
         if (may(boundary, action), may(widened, action))
         != {"allow": (True, True), "deny": (False, False), "omit": (False, True)}[decision]
     ]
