@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from policies import Principal, Request, listed
-from rendered import ACCOUNT, CONNECTION, REGION, REPOSITORIES, target
+from policies import Principal, Request, denied_by, listed
+from rendered import ACCOUNT, CONNECTION, REGION, REPOSITORIES, render, target
 from rights_kit import (
     ADMINISTRATOR,
     ALLOWED,
@@ -19,6 +19,7 @@ from rights_kit import (
     Row,
     artifacts,
     both,
+    branch_role,
     check,
     tagged,
     tagging,
@@ -244,6 +245,26 @@ def test_a_change_set_for_a_strangers_stack_is_never_executed(kind: str) -> None
     rows += both("cloudformation:ExecuteChangeSet", stranger, {}, DENIED)
     rows += both("cloudformation:UpdateStack", stranger, tagging(kind), DENIED)
     check(rows, kind)
+
+
+@pytest.mark.parametrize(
+    ("told", "denied"),
+    [
+        ({"aws:PrincipalOrgID": "o-a1b2c3d4e5", "aws:PrincipalIsAWSService": "false"}, False),
+        ({"aws:PrincipalOrgID": "o-9999999999", "aws:PrincipalIsAWSService": "false"}, True),
+        ({"aws:PrincipalIsAWSService": "false"}, True),  # an account of no organization
+        ({"aws:PrincipalIsAWSService": "true"}, False),
+        ({}, True),
+    ],
+)
+def test_an_organization_lets_no_stranger_assume_what_branch_code_created(
+    told: dict[str, str], *, denied: bool
+) -> None:
+    made = render("organization.yml", OrganizationId="o-a1b2c3d4e5", TargetIds=ACCOUNT)
+    policy = made.resources["OnlyFromWithin"]["Content"]
+    for action in ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"):
+        assert denied_by(policy, Request(action, branch_role("development"), told)) == denied
+        assert not denied_by(policy, Request(action, f"{IAM}:role/people/Admin", told))
 
 
 # --- actions without resources -------------------------------------------------------------------------------------
