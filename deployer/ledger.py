@@ -51,6 +51,10 @@ class Task(StrEnum):
 RESYNCED = str(Outcome.RESYNCED)  # how a resync ends, whoever asked for it
 # the kind of dead letter of what took every worker along: no exception tells of it
 WORKER_LOST = "WorkerLost"
+# the kind of what was killed each time because it ran out of time, how an attempt at it ended, and how many are made
+TASK_TIMEOUT = "TaskTimeout"
+OUT_OF_TIME = "it ran out of time and was killed"
+TIMEOUTS = 2
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
@@ -179,7 +183,15 @@ class Work(_Value):
     @property
     def ended_with_its_worker(self) -> bool:
         """Whether its last attempt ended since its worker was lost, as `lanes.lua` notes it."""
-        return bool(self.tries) and self.failed_attempts[-1].error == "its worker was lost"
+        return bool(self.tries) and self.failed_attempts[-1].error in {"its worker was lost", OUT_OF_TIME}
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether this task was killed because it ran out of time, as often in a row as it is tried."""
+        last = self.failed_attempts[-TIMEOUTS:]
+        return len(last) == TIMEOUTS and all(
+            (each.task, each.error) == (self.task, OUT_OF_TIME) for each in last
+        )
 
     @property
     def passed_tags(self) -> list[tuple[float, str]]:
@@ -393,8 +405,8 @@ class DeadLetter(_Value):
     """Work that could not be done for a reason of our own, kept until a person decides.
 
     Attributes:
-        kind: the class of the exception that it died of, or `WORKER_LOST`. Only deployer's own errors have the plain
-            name of a class in `deployer.errors`.
+        kind: the class of the exception that it died of, `WORKER_LOST` or `TASK_TIMEOUT`. Only deployer's own errors
+            have the plain name of a class in `deployer.errors`.
     """
 
     id: str
@@ -411,7 +423,7 @@ class DeadLetter(_Value):
         """Whether it died of one of deployer's own errors, whose text is written for people."""
         found = getattr(errors, self.kind, None)
         own = isinstance(found, type) and issubclass(found, errors.DeployerError)
-        return own or self.kind == WORKER_LOST
+        return own or self.kind in {WORKER_LOST, TASK_TIMEOUT}
 
     @property
     def told(self) -> str:

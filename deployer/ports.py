@@ -551,6 +551,21 @@ class Lanes(Protocol):
     def extend(self, repository: Repository, token: int) -> bool:
         """Renew the lease; False if the lane is no longer held under this token."""
 
+    def expire(self, repository: Repository, token: int, environment: str, why: str) -> bool:
+        """End the lease now, since the process that held it has ended: the next sweep hands the work out again.
+
+        Where a sweep has done that already, only how the attempt ended is corrected.
+
+        Args:
+            repository: the lane's.
+            token: under which it was held.
+            environment: the key of the work's environment.
+            why: how the attempt ended, in a line.
+
+        Returns:
+            Whether anything was changed.
+        """
+
     def finish(
         self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int] = ...
     ) -> Dispatch | None:

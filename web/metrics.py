@@ -21,11 +21,11 @@ from prometheus_client.registry import Collector
 
 from deployer.bootstrap import Deployer
 from deployer.errors import TransientError, UnavailableError
-from deployer.ledger import WORKER_LOST
+from deployer.ledger import TASK_TIMEOUT, WORKER_LOST
 from deployer.letters import oldest_seconds
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-_KINDS = (TransientError.__name__, WORKER_LOST)  # of dead letters, that come without a bug
+_KINDS = (TransientError.__name__, WORKER_LOST, TASK_TIMEOUT)  # of dead letters, that come without a bug
 # counters of the ledger as `name:label` -> the metric's name, its label, and what it tells
 _COUNTERS = {
     "delivery": (

@@ -268,7 +268,7 @@ _SCHEMAS: Json = {
         environment_id=_TEXT_OR_NULL,
         task=_TEXT,
         kind=_told(
-            _TEXT, "The class of the error that it died of, such as `TransientError`, or `WorkerLost`."
+            _TEXT, "The class of the error that it died of, such as `TransientError`, or `WorkerLost` or `TaskTimeout`."
         ),
         reason=_TEXT,
         at=_told(_TIME, "When it died."),
@@ -304,7 +304,7 @@ _LETTERS_BODY: Json = {
     "type": "object",
     "properties": {
         "all": {"type": "boolean", "const": True},
-        "kind": _told(_TEXT, "Only what died of this, such as `TransientError` or `WorkerLost`."),
+        "kind": _told(_TEXT, "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`."),
         "repository": _told(_TEXT, "Only of this repository, as `owner/name`."),
         "task": _told(_TEXT, "Only of this task, as `deployer.provision` or `provision`."),
     },
@@ -460,7 +460,7 @@ DESCRIPTION: Json = {
                 "400",
                 parameters=[
                     _REPOSITORY,
-                    _query("kind", "Only what died of this, such as `TransientError` or `WorkerLost`."),
+                    _query("kind", "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`."),
                     _query("task", "Only of this task, as `deployer.provision` or `provision`."),
                 ],
             )

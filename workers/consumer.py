@@ -23,6 +23,7 @@ from workers.celery import deployer
 _log = logging.getLogger("deployer.consumer")
 _PAUSE_SECONDS = 1.0
 _ALIVE_SECONDS = 90.0
+_REAPED_SECONDS = 0.1
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -43,6 +44,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         self.timer.call_repeatedly(_PAUSE_SECONDS, _beat, (self._heart,))
         _tell_alive()
         self.timer.call_repeatedly(_ALIVE_SECONDS / 3, _tell_alive)
+        # Celery sometimes misses the end of a pool's process, and looks for such only every 5 s. Until then the process
+        # is not replaced, and what it ran is not handed out again
+        self.timer.call_repeatedly(_REAPED_SECONDS, self.pool.maintain_pool)
         return connection
 
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:

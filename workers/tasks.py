@@ -6,11 +6,10 @@ a token comes from a person (`celery call`): it puts work into the lane instead.
 
 import logging
 import random
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -29,14 +28,25 @@ from deployer.errors import (
     UnavailableError,
 )
 from deployer.intake import record_of
-from deployer.ledger import RESYNC_KEY, WORKER_LOST, Cause, DeadLetter, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import (
+    RESYNC_KEY,
+    TASK_TIMEOUT,
+    TIMEOUTS,
+    WORKER_LOST,
+    Cause,
+    DeadLetter,
+    EnvironmentRecord,
+    Outcome,
+    Task,
+    Work,
+)
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 from deployer.times import backoff
+from workers.lease import NoTimer, TaskLease, Timer
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
-_LONGEST_TASK = 600  # seconds: no task waits for AWS, so one that runs longer hangs
 # whoever asks for these wants something done; what only looks costs something only once it has ordered something
 _ASKING = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN, Cause.AGE}
 _COSTLY = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
@@ -57,9 +67,15 @@ _FINISH_TRIES = (
 )
 
 
-def register(app: Celery, deployer: Deployer) -> dict[str, Any]:
-    """Make the tasks known to the application; returns them by name."""
-    runner = Runner(deployer)
+def register(app: Celery, deployer: Deployer, timer: Timer | None = None) -> dict[str, Any]:
+    """Make the tasks known to the application; returns them by name.
+
+    Args:
+        app: Celery's.
+        deployer: the wired parts.
+        timer: ends the process of a task that does not end in time; None where it must live.
+    """
+    runner = Runner(deployer, timer)
     return {str(task): _define(app, runner, task) for task in Task}
 
 
@@ -107,10 +123,16 @@ def _usage(task: Task) -> str:
 
 
 class Runner:
-    """Takes work from a lane, has it carried out, and returns the verdict to the lane."""
+    """Takes work from a lane, has it carried out, and returns the verdict to the lane.
 
-    def __init__(self, deployer: Deployer) -> None:
+    Args:
+        deployer: the wired parts.
+        timer: as for `register`.
+    """
+
+    def __init__(self, deployer: Deployer, timer: Timer | None = None) -> None:
         self._deployer = deployer
+        self._timer = timer or NoTimer()
 
     def carry_out(self, task: Task, repository_name: str, environment: str, token: int) -> str:
         """Run one task.
@@ -127,6 +149,7 @@ class Runner:
         repository = Repository.parse(repository_name)
         if not token:
             return self._enqueue(task, repository, environment)
+        taken_at = time.monotonic()
         try:
             work = self._deployer.lanes.begin(repository, token)
         except UnavailableError as error:
@@ -136,20 +159,30 @@ class Runner:
             return "stale: the lane was handed out again"
         with counting() as tally:
             try:
-                return self._work_off(task, repository, work, token, tally)
+                lease = TaskLease(
+                    self._deployer.lanes,
+                    repository,
+                    token,
+                    self._deployer.config.lease_seconds,
+                    taken_at,
+                    self._timer,
+                )
+                return self._work_off(task, repository, work, token, tally, lease)
             except SystemExit:
                 # this process is to end now (see workers.drain): another worker goes on at once
                 self._hand_back(repository, work, token, tally)
                 raise
 
-    def _work_off(self, task: Task, repository: Repository, work: Work, token: int, tally: Tally) -> str:
+    def _work_off(
+        self, task: Task, repository: Repository, work: Work, token: int, tally: Tally, lease: TaskLease
+    ) -> str:
         started = time.monotonic()
-        with self._renewed(repository, token) as held:
+        with lease:
             verdict = self._judge(repository, work, token)
         if verdict is None:
             _log.warning("%s of %s: its lease ran out; stopped before its next step", task, repository)
             return "lost: the lane was handed out again"
-        if not held():
+        if not lease.held:
             _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
         verdict, counts = accounted(verdict, work, tally)
         try:
@@ -194,7 +227,7 @@ class Runner:
                 raise LaneLostError(f"the lane of {repository} was handed out again")
 
         config = self._deployer.config
-        if work.attempts > config.max_attempts and work.ended_with_its_worker:
+        if work.timed_out or (work.attempts > config.max_attempts and work.ended_with_its_worker):
             return self._lost(repository, work, token)
         if config.repositories and not config.allows(repository):
             return Done(
@@ -239,11 +272,16 @@ class Runner:
         return self._buried(repository, work, token, _kind_of(error), reason, told)
 
     def _lost(self, repository: Repository, work: Work, token: int) -> Dead:
-        """The end of what took every worker along that had it; this one only tells of it."""
+        """The end of work that ended the process of every attempt; this attempt only reports it."""
         work = work.but(attempts=work.attempts - 1)  # this is none
-        reason = f"its worker was lost {work.attempts} times while running {work.task}"
+        kind, reason = WORKER_LOST, f"its worker was lost {work.attempts} times while running {work.task}"
+        if work.timed_out:
+            kind, reason = (
+                TASK_TIMEOUT,
+                f"{work.task} ran out of time and was killed, {TIMEOUTS} times in a row",
+            )
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason)
-        return self._buried(repository, work, token, WORKER_LOST, reason)
+        return self._buried(repository, work, token, kind, reason)
 
     def _buried(
         self, repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
@@ -288,38 +326,6 @@ class Runner:
                     _log.warning("returning a verdict to the lane of %s: %s; trying again", repository, error)
                 time.sleep(1)
         raise AssertionError("unreachable")
-
-    @contextmanager
-    def _renewed(self, repository: Repository, token: int) -> Iterator[Any]:
-        """Renew the lease at a third of its time for as long as the task runs; sooner where that failed."""
-        ended, held, latest = threading.Event(), [True], time.monotonic() + _LONGEST_TASK
-        lease = self._deployer.config.lease_seconds
-
-        def renew() -> None:
-            pause = lease / 3
-            while not ended.wait(pause):
-                if time.monotonic() > latest:
-                    _log.error(
-                        "the task of %s has run for %d s; its lane is no longer held",
-                        repository,
-                        _LONGEST_TASK,
-                    )
-                    held[0] = False
-                    return
-                try:
-                    held[0] = self._deployer.lanes.extend(repository, token)
-                    pause = lease / 3
-                except UnavailableError as error:
-                    pause = lease / 20  # the lease runs meanwhile: it is to outlast a Redis that starts anew
-                    _log.warning("renewing the lease of %s: %s", repository, error)
-
-        thread = threading.Thread(target=renew, name=f"lease-{repository}", daemon=True)
-        thread.start()
-        try:
-            yield lambda: held[0]
-        finally:
-            ended.set()
-            thread.join()
 
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
         intake = self._deployer.intake

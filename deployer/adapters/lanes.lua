@@ -23,6 +23,8 @@ local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
 local TRIES_LIMIT, PASSED_LIMIT, ERROR_LIMIT = 20, 20, 300
 local LOST = 'WorkerLost'  -- the kind of dead letter of what ended with its worker each time: no exception tells of it
+local LOST_ERROR = 'its worker was lost'
+local UNTRIED = { [LOST] = true, TaskTimeout = true }  -- who makes such a letter only tells of it
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
 -- fields of work that count what its goal has cost so far
@@ -291,7 +293,7 @@ function ops.begin(token, lease)
   C('HDEL', items, env)
   work.attempts, work.not_before, work.began_at = (work.attempts or 0) + 1, nil, now / 1000
   text = cjson.encode(work)
-  C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease)
+  C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease, 'why', '')
   return answer(text)
 end
 
@@ -299,6 +301,27 @@ end
 function ops.extend(token, lease)
   if held('token') ~= token or held('status') ~= 'running' then return answer(0) end
   C('HSET', state, 'until', now + lease)
+  return answer(1)
+end
+
+-- expire token, env, why -> 1 or 0: the holder's process is known to have ended, so its lease ends now
+function ops.expire(token, env, why)
+  local running = held('status') == 'running'
+  if running and held('token') == token then
+    C('HSET', state, 'until', now, 'why', why)
+    return answer(1)
+  end
+  if held('lost') ~= token then return answer(0) end
+  -- a sweep found the lease over before this was known: correct how it says that the attempt ended
+  local current = running and held('env') == env
+  local text = current and held('current') or C('HGET', items, env)
+  local work = text and cjson.decode(text)
+  local before, last = string.match(work and work.tries or '', '^(.-)([^\n]+)$')
+  local try = last and cjson.decode(last)
+  if not try or try.error ~= LOST_ERROR then return answer(0) end
+  try.error = why
+  work.tries = before .. cjson.encode(try)
+  if current then C('HSET', state, 'current', cjson.encode(work)) else C('HSET', items, env, cjson.encode(work)) end
   return answer(1)
 end
 
@@ -320,7 +343,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     count('goal:' .. outcome)
     if kind == 'dead' then
       local dead = cjson.decode(letter)
-      if dead.kind ~= LOST then  -- else nobody tried: it was handed out to be told of
+      if not UNTRIED[dead.kind] then
         local work = cjson.decode(dead.work)
         note_try(work, current, dead.reason)
         dead.work = cjson.encode(work)
@@ -369,7 +392,9 @@ function ops.sweep(grace, ttl, max_attempts)
   local haste = urgent and is_low() and hasten()
   if status == 'running' and due then
     local work = cjson.decode(held('current'))
-    note_try(work, work, 'its worker was lost')
+    local why = held('why')
+    note_try(work, work, why ~= '' and why or LOST_ERROR)
+    C('HSET', state, 'lost', held('token'))
     -- once more than it is tried: whoever gets it then makes a dead letter of it, and tells of that on its commit
     if work.attempts > tonumber(max_attempts) then
       local reason = 'its worker was lost ' .. work.attempts .. ' times while running ' .. work.task

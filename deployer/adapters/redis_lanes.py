@@ -145,6 +145,11 @@ class RedisLanes:
         with unavailable():
             return int(self._run(repository, "extend", token, self._lease)[0]) == 1
 
+    def expire(self, repository: Repository, token: int, environment: str, why: str) -> bool:
+        """See `Lanes.expire`."""
+        with unavailable():
+            return int(self._run(repository, "expire", token, environment, why)[0]) == 1
+
     def finish(
         self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int] = _NO_COUNTS
     ) -> Dispatch | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from deployer.ledger import WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
+from deployer.ledger import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
 from deployer.ports import Again, Dead, Done, Retry, Snooze, Verdict
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
@@ -104,6 +104,8 @@ class Lane:
     sent: Handed | None = None
     token: int = 0
     until: float = 0  # end of the grace where sent, of the lease where running
+    lost: int = 0  # the last token whose lease ran out
+    why: str = ""  # how the attempt that runs has ended, where that is known before its lease ran out
     sends: int = 0
 
     deliveries: dict[str, Delivery] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class Lane:
             return None
         first = self.waiting.pop(0)
         self.running = first.but(attempts=first.attempts + 1, not_before=0, began_at=now)
-        self.status, self.until = "running", now + self.lease
+        self.status, self.until, self.why = "running", now + self.lease, ""
         return self.running
 
     def extend(self, now: float, token: int) -> bool:
@@ -153,6 +155,27 @@ class Lane:
             return False
         self.until = now + self.lease
         return True
+
+    def expire(self, now: float, token: int, environment: str, why: str) -> bool:
+        """Whether the lane was held under this token; then its lease ends now, or what a sweep noted is corrected."""
+        if self.status == "running" and token == self.token:
+            self.until, self.why = now, why
+            return True
+        if token != self.lost:
+            return False
+        if self.running and self.running.environment == environment:
+            changed = self.running = _corrected(entry := self.running, why)
+            return changed is not entry
+        for among in (self.waiting, self.later):
+            for place, entry in enumerate(among):
+                if entry.environment == environment:
+                    among[place] = _corrected(entry, why)
+                    return among[place] is not entry
+        if environment in self.snoozed:
+            due, entry = self.snoozed[environment]
+            self.snoozed[environment] = due, _corrected(entry, why)
+            return self.snoozed[environment][1] is not entry
+        return False
 
     def finish(
         self, now: float, token: int, verdict: Verdict, counts: Mapping[str, int]
@@ -173,7 +196,7 @@ class Lane:
             case Dead(letter):
                 self._end(now, ran, "dead-lettered", letter.reason, commit)
                 work = entry_of(letter.arguments)
-                if letter.kind != WORKER_LOST:
+                if letter.kind not in {WORKER_LOST, TASK_TIMEOUT}:
                     work = work.tried(now, ran, letter.reason)
                 died = Letter(letter.task, letter.kind, letter.reason, letter.traceback, letter.at, work)
                 self._bury(ran, letter.id, died)
@@ -205,7 +228,8 @@ class Lane:
             self.until = now + min(self.grace * 2 ** (self.sends - 1), LONGEST_RESEND)
             return self.sent
         lost, self.running = self.running, None
-        tried = lost.tried(now, lost, "its worker was lost")
+        tried = lost.tried(now, lost, self.why or "its worker was lost")
+        self.lost = self.token
         if lost.attempts <= self.max_attempts:  # once more, for the worker that tells of it
             self.counters["lane:expired"] += 1
             self._put(now, tried, "running")
@@ -440,6 +464,15 @@ class Lane:
 def entry_of(work: Work) -> Entry:
     """Work as an entry that does not rest."""
     return Entry(**{each.name: getattr(work, each.name) for each in fields(Work)})
+
+
+def _corrected(entry: Entry, why: str) -> Entry:
+    """With another reason for its last attempt, if that says that its worker was lost; else the same object."""
+    *before, last = entry.tries.split("\n")
+    began, ended, task, error = json.loads(last) if last else (0, 0, "", "")
+    if error != "its worker was lost":
+        return entry
+    return entry.but(tries="\n".join([*before, json.dumps([began, ended, task, why])]))  # type: ignore[return-value]
 
 
 def _charged(stays: Entry, one: Entry, other: Entry) -> Any:

@@ -36,6 +36,7 @@ from deployer.environments import Repository
 from deployer.errors import LaneLostError, NotFoundError
 from deployer.ledger import (
     RESYNC_KEY,
+    TASK_TIMEOUT,
     WORKER_LOST,
     Activity,
     Cause,
@@ -62,7 +63,20 @@ FIELDS = [
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
 KINDS = st.sampled_from(
-    ["done", "skipped", "failed", "again", "snooze", "rest", "retry", "retry", "dead", "dead", "lost"]
+    [
+        "done",
+        "skipped",
+        "failed",
+        "again",
+        "snooze",
+        "rest",
+        "retry",
+        "retry",
+        "dead",
+        "dead",
+        "lost",
+        "timeout",
+    ]
 )
 
 
@@ -246,6 +260,22 @@ class LaneMachine(RuleBasedStateMachine):
     def extend(self, token: int) -> None:
         assert self.lanes.extend(HELLO, token) == self.model.extend(self.now, token)
 
+    @rule(token=held)
+    def expire(self, token: int) -> None:
+        """The process that had it was killed, and its parent says so: the next sweep hands it out again."""
+        self.expire_both(token)
+
+    @precondition(lambda self: self.model.lost in self.works)
+    @rule()
+    def expire_late(self) -> None:
+        """The same, but a sweep was faster."""
+        self.expire_both(self.model.lost)
+
+    def expire_both(self, token: int) -> None:
+        environment = self.works[token][0].environment
+        expired = self.model.expire(self.now, token, environment, "killed")
+        assert self.lanes.expire(HELLO, token, environment, "killed") == expired
+
     @rule(target=messages, token=held, kind=KINDS, ticks=TICKS, recorded=st.booleans())
     def finish(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:
         return self.finish_both(token, kind, ticks, recorded)
@@ -278,8 +308,8 @@ class LaneMachine(RuleBasedStateMachine):
                 return Snooze(work.but(turned=True), seconds, record, rests=True)
             case "retry":
                 return Retry(work.but(last_error="throttled"), seconds)
-            case "dead" | "lost":
-                of = "TransientError" if kind == "dead" else WORKER_LOST
+            case "dead" | "lost" | "timeout":
+                of = {"dead": "TransientError", "lost": WORKER_LOST, "timeout": TASK_TIMEOUT}[kind]
                 name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")
                 letter = DeadLetter(name, "acme/hello", work.task, "AWS", "trace", at, work.to_json(), of)
                 return Dead(letter, record)
@@ -398,6 +428,8 @@ class LaneMachine(RuleBasedStateMachine):
             ),
             token=int(state.get("token", self.model.token)),
             until=since_start(float(state["until"]) / 1000) if status != "idle" else 0,
+            why=state.get("why", ""),
+            lost=int(state.get("lost", 0)),
             sends=int(state["sends"]) if status != "idle" else 0,
             deliveries=deliveries,
             environments={
@@ -487,6 +519,12 @@ BREAKAGES = {
         "if held('token') ~= token or held('status') ~= 'running' then return answer(0)",
         "if held('status') ~= 'running' then return answer(0)",
     ),
+    "expire looks at no token": (
+        "if running and held('token') == token then",
+        "if running then",
+    ),
+    "how an attempt ended is forgotten": ("why ~= '' and why or", ""),
+    "how an attempt ended is learnt too late": ("  try.error = why\n", ""),
     "finish looks at no token": (
         "if held('token') ~= token or held('status') ~= 'running' then return answer('lost')",
         "if held('status') ~= 'running' then return answer('lost')",
@@ -515,8 +553,8 @@ BREAKAGES = {
     "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
     "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
     "what has work is forgotten": ("env ~= runs and C('HEXISTS', items, env) == 0", "env ~= runs"),
-    "an attempt is not noted": ("note_try(work, work, 'its worker was lost')", ""),
-    "to tell of a death is an attempt": ("dead.kind ~= LOST", "true"),
+    "an attempt is not noted": ("note_try(work, work, why ~= '' and why or LOST_ERROR)", ""),
+    "to tell of a death is an attempt": ("not UNTRIED[dead.kind]", "true"),
     "a queued delivery expires": (
         "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
         "    C('HDEL', key, 'finished_at')\n    count",

@@ -79,6 +79,10 @@ def zones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fragile(tmp_path_factory: pytest.TempPathFactory, zones: Path) -> Iterator[Installation]:
     """An installation whose processes are killed, whose Redis is wiped, and where time is short."""
-    settings = {**FRAGILE, "PYTHONTZPATH": os.pathsep.join([str(zones), *zoneinfo.TZPATH])}
+    settings = {
+        **FRAGILE,
+        "PYTHONTZPATH": os.pathsep.join([str(zones), *zoneinfo.TZPATH]),
+        "PYTHONPATH": str(Path(__file__).parent / "hostile"),
+    }
     with Installation(tmp_path_factory.mktemp("fragile"), settings).running() as made:
         yield made

@@ -14,7 +14,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
-from deployer.ledger import WORKER_LOST, Task
+from deployer.ledger import OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task
 from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
 from workers import scheduler
@@ -115,6 +115,46 @@ def test_what_takes_every_worker_along_is_told_on_its_commit(world: World, *, re
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.statuses(sha(1))["deployer/prepare"] == "success"
+
+
+def killed_for_time(world: World) -> None:
+    """What was sent is begun, and its process is killed at the end of its time."""
+    (dispatch,) = world.sent
+    world.sent.clear()
+    assert world.lanes.begin(HELLO, dispatch.token)
+    assert world.lanes.expire(HELLO, dispatch.token, dispatch.environment, OUT_OF_TIME)
+    world.redis.zadd("deployer:lanes", {HELLO.key: 0})
+    world.sent.extend(world.lanes.sweep())
+
+
+def test_what_runs_out_of_time_twice_is_a_dead_letter(world: World) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    killed_for_time(world)
+    killed_for_time(world)
+    world.tasks()
+    (letter,) = world.lanes.dead_letters()
+    assert (letter.kind, letter.arguments.attempts) == (TASK_TIMEOUT, 2)
+    assert [each.error for each in letter.arguments.failed_attempts] == [OUT_OF_TIME] * 2
+    assert world.outcome(delivery)[0] == "dead-lettered"
+    told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
+    assert (told.state, letter.id in told.description) == ("error", True)
+    assert "deployer.sync ran out of time and was killed, 2 times in a row" in told.description
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+
+
+def test_what_runs_out_of_time_once_is_tried_once_more(world: World) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    killed_for_time(world)
+    (dispatch,) = world.sent
+    world.sent.clear()
+    world.runner.carry_out(Task.SYNC, dispatch.repository, dispatch.environment, dispatch.token)
+    assert [each.task for each in world.sent] == [Task.PROVISION]
+    killed_for_time(world)  # another task, once
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
 
 
 def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,7 @@ def test_metrics_tell_what_there_is(site: Site) -> None:
         (("deployer_dead_letters", "KeyError", "acme/storefront"), 1),
         (("deployer_dead_letters", "TransientError", "acme/storefront"), 0),
         (("deployer_dead_letters", "WorkerLost", "acme/storefront"), 0),
+        (("deployer_dead_letters", "TaskTimeout", "acme/storefront"), 0),
         (("deployer_dead_letters", "TransientError", "acme/api"), 0),
         (("deployer_environments", "staging", "deployed"), 2),
         (("deployer_environments", "development", "failed"), 1),
