@@ -16,6 +16,7 @@ from deployer.adapters.aws_secrets import read_secret
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
+from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
@@ -52,6 +53,11 @@ class Deployer:
             grace_seconds=self.config.grace_seconds,
             max_attempts=self.config.max_attempts,
         )
+
+    @cached_property
+    def allowance(self) -> RedisAllowance:
+        """What each repository may ask of GitHub."""
+        return RedisAllowance(self.client)
 
     @cached_property
     def celery(self) -> Celery:

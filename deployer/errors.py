@@ -83,6 +83,10 @@ class LaneLostError(DeployerError):
     """The lane was handed to someone else while this task held an old token: it must not act."""
 
 
+class CallLimitError(DeployerError):
+    """One task needs more calls to GitHub than any may make: a repeat needs as many."""
+
+
 class SignatureError(DeployerError):
     """A delivery's signature or key is missing or wrong."""
 

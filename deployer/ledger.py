@@ -116,6 +116,7 @@ class Work(_Value):
         sha: the commit that this goal deploys, once known.
         chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
         attempts: how often it was handed out and not snoozed.
+        rests_for: why it was not begun and is snoozed, for people; empty where it waits for AWS.
         began_at: when the last attempt began (epoch seconds).
         tries: the attempts that ended badly since there is something to count, one JSON object a line (Lua has no
             empty list); `failed_attempts` reads them.
@@ -168,6 +169,7 @@ class Work(_Value):
     github_stage_calls: int = 0
     turned: bool = False
     last_error: str = ""
+    rests_for: str = ""
     began_at: float = 0
     tries: str = ""
 

@@ -464,6 +464,7 @@ class Lane:
     Attributes:
         failing: of what is snoozed, the work whose last attempt ended badly, by its environment: it does not wait for
             AWS but to be tried again.
+        resting: of what is snoozed, why it may not run now, by its environment.
     """
 
     repository: str
@@ -474,6 +475,7 @@ class Lane:
     snoozed: Mapping[str, float]  # environment to seconds until it comes back
     lease_seconds: float = 0
     failing: Mapping[str, Work] = field(default_factory=dict)
+    resting: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +506,8 @@ class Snooze:
     """Nothing to do until an event comes or the time is up. Costs no attempt.
 
     Attributes:
-        rests: whether a resync that joins it meanwhile lets it sleep on.
+        rests: whether it waits for a turn or an allowance: a resync that joins it meanwhile lets it sleep on, and this
+            hand-out counts neither as an attempt nor as the end of those before.
     """
 
     work: Work
@@ -707,6 +710,27 @@ class Lanes(Protocol):
 
         Raises:
             UnavailableError: it does not.
+        """
+
+
+class Allowance(Protocol):
+    """How many calls to GitHub each repository may make: a share of the hour's quota that all of them have together."""
+
+    def wait(self, repository: Repository, *, reserved: bool = False) -> float:
+        """In how many seconds the repository may make its next call; 0 for now.
+
+        Args:
+            repository: which.
+            reserved: whether it may use what is kept for production and for what people ask for.
+        """
+
+    def spend(self, repository: Repository, calls: int, quota: int) -> None:
+        """Count calls that were made for a repository.
+
+        Args:
+            repository: which.
+            calls: how many.
+            quota: how many all repositories may make in an hour; 0 where GitHub names no limit, and nothing is counted.
         """
 
 

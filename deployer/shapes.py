@@ -325,6 +325,7 @@ def lane(value: Lane) -> Json:
                 "seconds": round(seconds, 1),
                 "attempts": value.failing[key].attempts if key in value.failing else 0,
                 "last_error": value.failing[key].last_error if key in value.failing else "",
+                "reason": value.resting.get(key, ""),
             }
             for key, seconds in sorted(value.snoozed.items())
         ],
@@ -334,6 +335,8 @@ def lane(value: Lane) -> Json:
 def snoozed_words(value: Lane, key: str) -> str:
     """What an environment waits for that is snoozed in its lane."""
     left = span(value.snoozed[key])
+    if reason := value.resting.get(key):
+        return f"{reason}; looks again in {left}"
     if failing := value.failing.get(key):
         return f"attempt {failing.attempts} ended in: {failing.last_error}; tries again in {left}"
     return f"snoozed; looks again in {left}, or when AWS tells of a change"

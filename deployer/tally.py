@@ -7,8 +7,10 @@ where nobody counts, a note is nothing.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from deployer.errors import CallLimitError
 
 Service = Literal["aws", "github"]
 Purpose = Literal["deployment", "stages"]
@@ -16,12 +18,24 @@ Purpose = Literal["deployment", "stages"]
 
 @dataclass(slots=True)
 class Tally:
-    """Calls counted so far; those for the stages' statuses apart from all others."""
+    """Calls counted so far; those for the stages' statuses apart from all others.
+
+    Attributes:
+        github_quota: how many calls an hour GitHub grants, by its last answer; 0 where it names no limit.
+        github_most: how many calls to GitHub may be made; 0 for any number.
+    """
 
     aws: int = 0
     github: int = 0
     aws_stages: int = 0
     github_stages: int = 0
+    github_quota: int = field(default=0, compare=False)
+    github_most: int = field(default=0, compare=False)
+
+    @property
+    def github_all(self) -> int:
+        """The calls to GitHub, whatever for."""
+        return self.github + self.github_stages
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -29,9 +43,13 @@ _purpose: ContextVar[Purpose] = ContextVar("purpose", default="deployment")
 
 
 @contextmanager
-def counting() -> Iterator[Tally]:
-    """Count the calls made within; what an inner `counting` counts is not counted here."""
-    tally = Tally()
+def counting(github_most: int = 0) -> Iterator[Tally]:
+    """Count the calls made within; what an inner `counting` counts is not counted here.
+
+    Args:
+        github_most: how many calls to GitHub may be made within; 0 for any number.
+    """
+    tally = Tally(github_most=github_most)
     before = _tally.set(tally)
     try:
         yield tally
@@ -50,9 +68,25 @@ def purpose(what: Purpose) -> Iterator[None]:
 
 
 def note(service: Service) -> None:
-    """Count one call."""
+    """Count one call that is about to be made.
+
+    Raises:
+        CallLimitError: it would be one more than may be made. It is not counted, and must not be made.
+    """
     tally = _tally.get()
     if tally is None:
         return
+    if service == "github" and tally.github_most and tally.github_all >= tally.github_most:
+        raise CallLimitError(
+            f"this needs more than {tally.github_most} calls to GitHub, the most that one task may make; reduce what "
+            "the repository makes deployer read or post"
+        )
     name = service if _purpose.get() == "deployment" else f"{service}_stages"
     setattr(tally, name, getattr(tally, name) + 1)
+
+
+def note_quota(limit: str | None) -> None:
+    """Keep how many calls an hour GitHub grants, as its answer says (`x-ratelimit-limit`)."""
+    tally = _tally.get()
+    if tally is not None and limit and limit.isascii() and limit.isdecimal():
+        tally.github_quota = int(limit)

@@ -258,6 +258,7 @@ _SCHEMAS: Json = {
                 seconds=_told(_NUMBER, "Until it comes back by itself."),
                 attempts=_told(_NUMBER, "How often it was tried in vain; 0 where it waits for AWS."),
                 last_error=_told(_TEXT, "How the last attempt ended; empty where it waits for AWS."),
+                reason=_told(_TEXT, "Why it may not run now; empty where it waits for AWS or tries again."),
             )
         ),
     ),
@@ -268,7 +269,8 @@ _SCHEMAS: Json = {
         environment_id=_TEXT_OR_NULL,
         task=_TEXT,
         kind=_told(
-            _TEXT, "The class of the error that it died of, such as `TransientError`, or `WorkerLost` or `TaskTimeout`."
+            _TEXT,
+            "The class of the error that it died of, such as `TransientError`, or `WorkerLost` or `TaskTimeout`.",
         ),
         reason=_TEXT,
         at=_told(_TIME, "When it died."),
@@ -304,7 +306,9 @@ _LETTERS_BODY: Json = {
     "type": "object",
     "properties": {
         "all": {"type": "boolean", "const": True},
-        "kind": _told(_TEXT, "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`."),
+        "kind": _told(
+            _TEXT, "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`."
+        ),
         "repository": _told(_TEXT, "Only of this repository, as `owner/name`."),
         "task": _told(_TEXT, "Only of this task, as `deployer.provision` or `provision`."),
     },
@@ -460,7 +464,10 @@ DESCRIPTION: Json = {
                 "400",
                 parameters=[
                     _REPOSITORY,
-                    _query("kind", "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`."),
+                    _query(
+                        "kind",
+                        "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`.",
+                    ),
                     _query("task", "Only of this task, as `deployer.provision` or `provision`."),
                 ],
             )

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from celery import Celery
@@ -43,24 +43,15 @@ from deployer.ledger import (
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 from deployer.times import backoff
+from workers.costs import MOST_CALLS, accounted, allowance_wait
 from workers.lease import NoTimer, TaskLease, Timer
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
-# whoever asks for these wants something done; what only looks costs something only once it has ordered something
-_ASKING = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN, Cause.AGE}
-_COSTLY = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
 _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
 # a thousand repositories that are resynced at once must be no storm for GitHub or AWS: each look asks GitHub once,
 # what it finds to be done some five times; an App may ask 5,000 times an hour, and 900 to 2,000 times a minute
 _LINES = {True: ("resyncs", 0.2, 20), False: ("wishes", 4.0, 60)}  # of resyncs, and of what they want
-# what is counted -> the field of work that sums it up
-_FIELDS = {
-    "aws": "aws_calls",
-    "github": "github_calls",
-    "aws_stages": "aws_stage_calls",
-    "github_stages": "github_stage_calls",
-}
 _LONGEST_GIVEN = 150  # characters of what a person gave that a message repeats
 _FINISH_TRIES = (
     30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
@@ -157,7 +148,7 @@ class Runner:
         if work is None:
             _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
             return "stale: the lane was handed out again"
-        with counting() as tally:
+        with counting(MOST_CALLS[work.environment == RESYNC_KEY]) as tally:
             try:
                 lease = TaskLease(
                     self._deployer.lanes,
@@ -172,6 +163,9 @@ class Runner:
                 # this process is to end now (see workers.drain): another worker goes on at once
                 self._hand_back(repository, work, token, tally)
                 raise
+            finally:
+                with suppress(UnavailableError):
+                    self._deployer.allowance.spend(repository, tally.github_all, tally.github_quota)
 
     def _work_off(
         self, task: Task, repository: Repository, work: Work, token: int, tally: Tally, lease: TaskLease
@@ -234,11 +228,9 @@ class Runner:
                 str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             )
         try:
-            if work.cause == Cause.RESYNC and not work.turned:
-                begun, work = _is_begun(work), work.but(turned=True)
-                line = _LINES[work.environment == RESYNC_KEY]
-                if not begun and (seconds := self._deployer.lanes.turn(*line)):
-                    return Snooze(work, seconds, rests=True)
+            if rest := self._rest(repository, work):
+                return rest
+            work = work.but(rests_for="", turned=work.turned or work.cause == Cause.RESYNC)
             if work.environment == RESYNC_KEY:
                 return self._deployer.lifecycle.run(repository, work)
             if why := self._deployer.lifecycle.refusal(repository, work):
@@ -261,6 +253,19 @@ class Runner:
             return Done("failed", str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, it must not be lost
             return self._dead(repository, work, token, error)
+
+    def _rest(self, repository: Repository, work: Work) -> Snooze | None:
+        """Whether the work has to wait before it begins: for its repository's share of GitHub's calls, or its turn."""
+        if seconds := allowance_wait(self._deployer.allowance, repository, work):
+            reason = (
+                f"{repository} has used its share of the calls to GitHub that all repositories have together"
+            )
+            return Snooze(work.but(rests_for=reason), seconds, rests=True)
+        if work.cause == Cause.RESYNC and not work.turned and not _is_begun(work):
+            line = _LINES[work.environment == RESYNC_KEY]
+            if seconds := self._deployer.lanes.turn(*line):
+                return Snooze(work.but(rests_for="", turned=True), seconds, rests=True)
+        return None
 
     def _dead(self, repository: Repository, work: Work, token: int, error: Exception) -> Dead:
         known = isinstance(error, DeployerError)
@@ -382,48 +387,6 @@ def decided_anew(work: Work) -> Work:
         # the same task orders an update, too, of what was rolled back before
         recovered=work.recovered and (work.updated or not ordering),
     )
-
-
-def accounted(verdict: Verdict, work: Work, tally: Tally) -> tuple[Verdict, dict[str, int]]:
-    """A verdict that bears what its goal has cost so far or in the end, and what that adds to the counters.
-
-    A task's own calls are counted with its verdict, so whatever becomes of the work they are counted once. Those of a
-    worker that was lost are not known.
-
-    Args:
-        verdict: how the task ended.
-        work: as it was handed out, with the calls of the goal's tasks before.
-        tally: the task's own calls.
-    """
-    counts = {f"calls:{name}": getattr(tally, name) for name in _FIELDS}
-    match verdict:
-        case Done():
-            if verdict.record and _has_cost(verdict, work):
-                calls = {name: getattr(work, field) + getattr(tally, name) for name, field in _FIELDS.items()}
-                verdict = replace(verdict, record=verdict.record.but(calls=calls))
-                if verdict.outcome == Outcome.DEPLOYED:
-                    counts |= {f"deployment-calls:{name}": number for name, number in calls.items()}
-                    counts["deployment-calls:count"] = 1
-        case Dead():
-            letter = verdict.letter
-            verdict = replace(
-                verdict, letter=replace(letter, work=_charged(letter.arguments, tally).to_json())
-            )
-        case _:
-            verdict = replace(verdict, work=_charged(verdict.work, tally))
-    return verdict, {name: number for name, number in counts.items() if number}
-
-
-def _charged(work: Work, tally: Tally) -> Work:
-    return work.but(**{field: getattr(work, field) + getattr(tally, name) for name, field in _FIELDS.items()})
-
-
-def _has_cost(verdict: Done, work: Work) -> bool:
-    """Whether a goal was a deployment or a teardown, and not one more look at what was told before."""
-    if verdict.outcome not in _COSTLY:
-        return False
-    ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.stack_arn)
-    return work.cause in _ASKING or ordered or bool(work.execution and work.cause != Cause.EVENT)
 
 
 def _letter_id(repository: Repository, work: Work, token: int) -> str:

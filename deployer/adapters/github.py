@@ -9,6 +9,7 @@ A whole repository is looked at by GraphQL, which tells everything in one call; 
 
 import base64
 import binascii
+import itertools
 import logging
 import os
 import re
@@ -46,7 +47,7 @@ from deployer.errors import (
 )
 from deployer.ports import Facts, Head, HookDelivery, Status
 from deployer.refs import Ref
-from deployer.tally import note
+from deployer.tally import note, note_quota
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -62,6 +63,7 @@ _KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was
 _KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
 _PAGES = 500
+_MOST_COMMENTS = 500  # of one place, among which ours is looked for: anybody may write thousands
 _MOST_PULLS = 10  # of one branch, that are told of its end
 # A page of each; the second page of one comes without the other. Where one ref is asked for, it comes beside the first
 # of each: that it is not there is believed only of a repository that shows its refs.
@@ -109,14 +111,19 @@ _backoff = wait_random_exponential(multiplier=0.5, max=4)
 
 class _Http(HTTPRequestsConnectionClass):
     def getresponse(self) -> RequestsResponse:
-        note("github")
-        return super().getresponse()
+        return _counted(super().getresponse)
 
 
 class _Https(HTTPSRequestsConnectionClass):
     def getresponse(self) -> RequestsResponse:
-        note("github")
-        return super().getresponse()
+        return _counted(super().getresponse)
+
+
+def _counted(send: Callable[[], RequestsResponse]) -> RequestsResponse:
+    note("github")
+    answer = send()
+    note_quota(answer.headers.get("x-ratelimit-limit"))
+    return answer
 
 
 # the one place that every request of PyGithub passes: redirects that it follows and tokens that it fetches, too
@@ -416,7 +423,8 @@ class GitHubHost:
         """
         kind = "issues/comments" if place.startswith("/issues/") else "comments"
         first = text.partition("\n")[0]
-        alike = [each for each in self._pages(repository, place) if _first_line(each["body"]) == first]
+        there = itertools.islice(self._pages(repository, place), _MOST_COMMENTS)
+        alike = [each for each in there if _first_line(each["body"]) == first]
         # anybody can write that line
         mine = [each for each in alike if each["user"] and each["user"]["login"] == self._login(repository)]
         if mine:

@@ -354,8 +354,8 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     local work = cjson.decode(text)
     -- what went well is no attempt; those before it count on until something is ordered, since a step that failed
     -- comes back by way of the task that decides
-    if kind == 'again' then work.attempts = math.max(work.attempts - 1, 0) end
-    if kind == 'snooze' or kind == 'rest' then work.attempts, work.tries = 0, '' end
+    if kind == 'again' or kind == 'rest' then work.attempts = math.max(work.attempts - 1, 0) end
+    if kind == 'snooze' then work.attempts, work.tries = 0, '' end
     if kind == 'retry' then note_try(work, current, work.last_error or '') end
     if kind == 'again' then
       put(work, 'running', ttl)

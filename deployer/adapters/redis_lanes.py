@@ -542,6 +542,7 @@ def _lane(
         snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
         lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
         failing={key: work for key, work in asleep.items() if work.tries},
+        resting={key: work.rests_for for key, work in asleep.items() if work.rests_for},
     )
 
 

@@ -202,9 +202,13 @@ class Lane:
                 self._bury(ran, letter.id, died)
             case Again(work):
                 self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), "running")
-            case Snooze(work, seconds, rests=rests):
-                entry = entry_of(work).but(attempts=0, tries="", not_before=now + seconds if rests else 0)
-                self._put_aside(now, entry, now + seconds)
+            case Snooze(work, seconds, rests=True):
+                attempts = max(work.attempts - 1, 0)
+                self._put_aside(
+                    now, entry_of(work).but(attempts=attempts, not_before=now + seconds), now + seconds
+                )
+            case Snooze(work, seconds):
+                self._put_aside(now, entry_of(work).but(attempts=0, tries="", not_before=0), now + seconds)
             case Retry(work, seconds):
                 entry = entry_of(work).tried(now, ran, work.last_error)
                 self._put_aside(now, entry.but(not_before=now + seconds), now + seconds)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from deployer.adapters.github import GitHubHost
 from deployer.environments import Repository
 from deployer.errors import (
+    CallLimitError,
     ConfigError,
     NoCommitError,
     NotFoundError,
@@ -575,6 +576,42 @@ def test_what_others_say_is_never_changed_and_a_closed_pull_request_is_left_alon
         sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends soon")
     assert [each.split("/")[1] for each in calls] == ["pulls", "commits", "comments"]
     assert sandbox.said() == [*others, f"{MARK}\nit ends soon"]
+
+
+def test_thousands_of_comments_of_others_cost_a_few_calls(sandbox: SandboxKit) -> None:
+    sha, store, row = sandbox.commit(FEATURE.name, {}, "1"), sandbox.server.hub.store, sandbox._row()
+    for number in range(700):
+        store.add_comment(row, sha, "mallory", f"{number}")
+    with sandbox.calls() as calls:
+        sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends")
+    assert len(calls) <= 8
+    assert sandbox.said()[-1] == f"{MARK}\nit ends"
+
+
+def test_the_quota_is_what_github_s_answers_name(sandbox: SandboxKit) -> None:
+    with counting() as tally:
+        sandbox.host.default_branch(sandbox.repository)
+    assert tally.github_quota == 5000
+
+
+@pytest.mark.parametrize("limit", ["", "none", "-1", "1e3", "1.5"])
+def test_a_quota_that_is_no_number_is_none(limit: str) -> None:
+    headers = {"x-ratelimit-limit": limit} if limit else {}
+    with scripted(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
+        GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
+    assert tally.github_quota == 0
+
+
+def test_no_call_is_made_beyond_what_one_task_may_make(sandbox: SandboxKit) -> None:
+    with sandbox.calls() as calls, counting(github_most=3) as tally:
+        for _ in range(3):
+            sandbox.host.default_branch(sandbox.repository)
+        for _ in range(2):
+            with pytest.raises(CallLimitError, match="more than 3 calls to GitHub"):
+                sandbox.host.default_branch(sandbox.repository)
+        with pytest.raises(CallLimitError):
+            sandbox.host.facts(sandbox.repository)
+    assert (len(calls), tally.github) == (3, 3)
 
 
 def test_a_fork_s_pull_request_is_another_branch_s() -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import fakeredis
 
+from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
 from deployer.config import load
@@ -60,6 +61,7 @@ class World:
             "repositories": Repositories(self.host, self.lanes),
             "clouds": self.clouds,
             "queue": self,
+            "allowance": RedisAllowance(self.redis, lambda: self.lanes.clock_offset_ms),
         }
         self.deployer.__dict__.update(parts)
         made = self.deployer

@@ -1,0 +1,149 @@
+"""What one repository may cost the others in calls to GitHub."""
+
+from typing import Any
+
+import pytest
+from world import HELLO, TEMPLATE, World, environment, sha
+
+from deployer.environments import Environment, Repository
+from deployer.events import Push
+from deployer.ledger import Cause
+from deployer.refs import ZERO_SHA, Ref
+from deployer.shapes import snoozed_words
+from deployer.tally import note, note_quota
+
+BRANCH = "refs/heads/x"
+OTHER = Repository.parse("acme/other")
+COST = 100
+
+
+class Costly(World):
+    """Each look at a commit's files takes many calls."""
+
+    quota = "5000"
+    cost = COST
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        files = self.host.files
+
+        def counted(*arguments: Any) -> Any:
+            for _ in range(self.cost):
+                note("github")
+                self.calls += 1
+                note_quota(self.quota)
+            return files(*arguments)
+
+        self.host.files = counted  # type: ignore[method-assign]
+
+    def spend_share(self) -> None:
+        """One branch after the other, until the repository has to wait."""
+        for number in range(1, 100):
+            self.push(f"refs/heads/b{number}", sha(number))
+            self.tasks()
+            if any(lane.resting for lane in self.lanes.lanes(HELLO)):
+                return
+        raise AssertionError("it never has to wait")
+
+    def push_other(self) -> None:
+        self.host.create(OTHER)
+        self.host.push(OTHER, BRANCH, sha(500), files={"pipeline.yml": TEMPLATE})
+        self.deployer.intake.github(Push("other-1", OTHER, Ref.parse(BRANCH), ZERO_SHA, sha(500), "main"))
+
+
+@pytest.fixture
+def world() -> Costly:
+    return Costly()
+
+
+def test_a_repository_that_has_used_its_share_waits_and_others_go_on(world: Costly) -> None:
+    world.spend_share()
+    assert 500 <= world.calls <= 500 + COST
+
+    delivery = world.push(BRANCH, sha(200))
+    before = world.calls
+    world.push_other()
+    world.tasks()
+    (lane,) = world.lanes.lanes(HELLO)
+    key = environment(BRANCH).key
+    assert lane.snoozed[key] >= 60
+    assert "acme/hello has used its share of the calls to GitHub" in snoozed_words(lane, key)
+    assert world.outcome(delivery)[0] == "queued"
+    assert world.calls == before + COST, "only the other repository's"
+
+    assert world.standing(OTHER) == {Environment.of_ref(OTHER, Ref.parse(BRANCH), "main")}
+
+    world.run(600)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
+
+
+def test_waiting_for_a_share_is_no_attempt_and_forgets_none(world: Costly) -> None:
+    world.spend_share()
+    key = environment(BRANCH).key
+    world.push(BRANCH, sha(200))
+    (dispatch,) = [each for each in world.sent if each.environment == key]
+    world.sent.clear()
+    assert world.lanes.begin(HELLO, dispatch.token)
+    assert world.lanes.expire(HELLO, dispatch.token, key, "killed")
+    world.redis.zadd("deployer:lanes", {HELLO.key: 0})
+    world.sent.extend(world.lanes.sweep())
+    world.tasks()
+    (lane,) = world.lanes.lanes(HELLO)
+    assert lane.resting.keys() >= {key}
+    assert (lane.failing[key].attempts, len(lane.failing[key].failed_attempts)) == (1, 1)
+
+
+@pytest.mark.parametrize("cause", [Cause.PUSH, Cause.REDEPLOY])
+def test_what_a_person_asks_for_may_use_the_reserve(world: Costly, cause: Cause) -> None:
+    world.push(BRANCH, sha(200))
+    world.run()
+    world.spend_share()
+    if cause == Cause.PUSH:
+        world.push(BRANCH, sha(201), sha(200))
+    else:
+        world.redeploy(environment(BRANCH))
+    before = world.calls
+    world.tasks()
+    assert (world.calls > before) == (cause == Cause.REDEPLOY)
+
+
+def test_production_may_use_the_reserve(world: Costly) -> None:
+    world.spend_share()
+    before = world.calls
+    world.push("refs/heads/main", sha(300))
+    world.tasks()
+    assert world.calls == before, "staging waits"
+    delivery = world.push("refs/tags/v1", sha(300))
+    world.run(600)
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.calls > before
+
+
+def test_a_large_resync_goes_on_bit_by_bit(world: Costly) -> None:
+    for number in range(1, 31):
+        world.host.push(HELLO, f"refs/heads/b{number}", sha(number), files={"pipeline.yml": TEMPLATE})
+    world.deployer.intake.resync(HELLO)
+    world.run(3000)
+    built = [world.built(environment(f"refs/heads/b{number}")) for number in range(1, 31)]
+    assert built == [[(sha(number), "succeeded")] for number in range(1, 31)]
+    hours = world.lanes.clock_offset_ms / 3_600_000
+    assert world.calls <= 500 + 1000 * hours + COST
+    assert world.lanes.dead_letters() == []
+
+
+def test_where_github_names_no_limit_nobody_waits(world: Costly) -> None:
+    world.quota = ""
+    with pytest.raises(AssertionError, match="never has to wait"):
+        world.spend_share()
+
+
+def test_one_task_makes_no_more_calls_than_any_may(world: Costly) -> None:
+    world.cost = 10_000
+    delivery = world.push(BRANCH, sha(1))
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert (outcome, world.calls) == ("failed", 200)
+    assert reason.startswith("this needs more than 200 calls to GitHub")
+    assert "\n" not in reason
