@@ -1,6 +1,8 @@
 """The adapter of the port `Linter`: cfn-lint in its own process, in words for people, and never in the way."""
 
+import json
 import multiprocessing
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +69,32 @@ def test_one_that_hangs_or_dies_is_a_note(instead: Callable[[str], None], script
     instead(script)
     found = CfnLint(0.5 if "sleep" in script else 30).findings("pipeline.yml", "{}", [])
     assert found == [Finding("note", "deploy/pipeline.yml", None, text)]
+
+
+def test_one_that_takes_much_processor_time_is_killed_for_it() -> None:
+    """Each resource depends on each other one: cfn-lint takes four seconds for it, of which others would wait."""
+    names = [f"T{number}" for number in range(150)]
+    resources = {
+        name: {"Type": "AWS::SNS::Topic", "DependsOn": [each for each in names if each != name]}
+        for name in names
+    }
+    template = json.dumps({"Resources": resources})
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
+    before = used()
+    found = CfnLint(cpu_seconds=1).findings("pipeline.yml", template, ["us-east-1"])
+    assert found == [
+        Finding(
+            "note",
+            "deploy/pipeline.yml",
+            None,
+            "given up after 1 s of processor time",
+        )
+    ]
+    assert used() - before < 2
 
 
 def test_what_was_given_up_is_tried_again(instead: Callable[[str], None]) -> None:
