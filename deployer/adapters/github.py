@@ -876,7 +876,7 @@ def _query_error(errors: list[dict[str, Any]], headers: dict[str, Any]) -> Githu
 def _passing(error: BaseException) -> bool:
     """Whether a repeat within seconds may help."""
     if isinstance(error, GithubException):
-        return error.status >= 500
+        return error.status >= 500 and not _too_large_to_compare(error)
     # a ValueError is a body that is not JSON: a proxy's error page, or an answer cut short
     return isinstance(
         error,

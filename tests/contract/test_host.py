@@ -711,9 +711,10 @@ def test_what_changed_is_not_known_where_it_is_more_than_github_can_tell() -> No
         "message": "Server Error: Sorry, this diff is taking too long to generate.",
         "errors": [{"resource": "Comparison", "field": "diff", "code": "not_available"}],
     }
-    with scripted(lambda *_: (500, {}, told)) as url:
+    with scripted(lambda *_: (500, {}, told)) as url, counting() as tally:
         host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
         assert host.changed(shop, "a" * 40, "b" * 40) is None
+    assert tally.github == 1, "GitHub takes ten seconds for each"
     with scripted(lambda *_: (500, {}, {"message": "Server Error"})) as url, pytest.raises(TransientError):
         GitHubHost("token", api_url=url).changed(shop, "a" * 40, "b" * 40)
 
