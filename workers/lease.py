@@ -44,7 +44,9 @@ class KernelTimer:
 
     def start(self, seconds: float) -> None:
         """See `Timer.start`."""
-        if threading.current_thread() is threading.main_thread():  # the only one that may set it
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # the only one that may, and the first that comes
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(seconds, _LEAST_SECONDS))
 
@@ -81,14 +83,16 @@ class TaskLease:
         self._repository = repository
         self._token = token
         self._seconds = seconds
-        self._latest = taken_at + LONGEST_TASK
         self._timer = timer
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{repository}", daemon=True)
+        self._taken_at, self._latest = taken_at, taken_at + LONGEST_TASK
         self.held = True
-        self._set_timer(taken_at)
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            self._timer = NoTimer()  # a pool of threads: the timer would end the tasks of all of them
+        self._set_timer(self._taken_at)
         self._thread.start()
         return self
 

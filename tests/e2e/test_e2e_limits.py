@@ -1,5 +1,7 @@
 """What one repository can take from others: a task that does not end is killed, and others' pushes start in time."""
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +32,77 @@ def test_a_task_that_holds_the_interpreter_is_killed_tried_once_more_and_becomes
     assert letter["kind"] == "TaskTimeout"
     found = fragile.api(f"dead-letters/{letter['id']}")
     assert [each["error"] for each in found["attempts"]] == ["it ran out of time and was killed"] * 2
-    lease = float(fragile.env["DEPLOYER_LEASE_SECONDS"])
-    logged = [line for line in fragile.output().splitlines() if "is no longer the current one" in line]
-    assert not logged, "no other worker had it meanwhile"
-    assert lease < 10
+    assert "signal 14 (SIGALRM)" in fragile.output(), "the kernel has ended the process"
     fragile.api(f"dead-letters/{letter['id']}", "DELETE")
+
+
+# a few kilobytes that take minutes to evaluate where nothing bounds it
+HOSTILE = {
+    "Parameters": {
+        "PipelineName": {"Type": "String"},
+        "A": {"Type": "String", "Default": "arn:a:b:c:d:" * 300},
+        "L": {"Type": "CommaDelimitedList", "Default": ",".join(f"value{number}" for number in range(200))},
+    },
+    "Resources": {
+        "X": {
+            "Type": "AWS::SNS::Topic",
+            "Properties": {"TopicName": {"Fn::Sub": "".join(["${L}", "${A}" * 27])}},
+        },
+        **{
+            f"Y{number}": {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Ref": "X"}}}
+            for number in range(6)
+        },
+        "Pipeline": {"Type": "AWS::CodePipeline::Pipeline", "Properties": {"Name": {"Ref": "PipelineName"}}},
+    },
+}
+BRANCHES = 3  # of each hostile repository
+
+
+def test_a_push_starts_though_hostile_repositories_have_a_task_for_each_worker_process(
+    fragile: Installation, copy: WorkingCopy, tmp_path: Path
+) -> None:
+    names = [f"hostile-{number}/app" for number in range(int(fragile.env["DEPLOYER_CONCURRENCY"]))]
+    copies = []
+    for name in names:
+        fragile.repository(name, sample=False)
+        hostile = fragile.clone(tmp_path / name.replace("/", "~"), name)
+        hostile.git("checkout", "-q", "-B", "main")
+        hostile.write("Hostile", {"deploy/pipeline.json": json.dumps(HOSTILE)})
+        copies.append(hostile)
+    copy.branch("innocent")
+    copy.write("Innocent", {"by.txt": "innocent"})
+    for hostile in copies:
+        hostile.push("HEAD:main", *(f"HEAD:refs/heads/b{number}" for number in range(BRANCHES)))
+
+    def lanes() -> dict[str, tuple[str, str]]:
+        return {
+            each["repository"]: (each["status"], each["environment"])
+            for each in fragile.api("lanes")["lanes"]
+        }
+
+    def occupied() -> bool:
+        found = lanes()
+        return all(found.get(name, ("", ""))[0] == "running" for name in names)
+
+    wait_for("every worker process has a hostile task", occupied)
+    copy.push()
+    pushed_at = time.monotonic()
+
+    def begun() -> bool:
+        key = "development:refs/heads/innocent"
+        return lanes().get("acme/hello") == ("running", key) or bool(
+            fragile.environment("refs/heads/innocent")
+        )
+
+    wait_for("the push is begun", begun, 30)
+    assert time.monotonic() - pushed_at < 5
+
+    def refused() -> bool:
+        found = [
+            fragile.environment(f"refs/heads/b{number}", name) or {}
+            for name in names
+            for number in range(BRANCHES)
+        ]
+        return all(each.get("state") == "failed" for each in found)
+
+    wait_for("every hostile push is refused", refused, 60)
