@@ -18,8 +18,8 @@ _FIELDS = {
     "aws_stages": "aws_stage_calls",
     "github_stages": "github_stage_calls",
 }
-# calls to GitHub that one task may make: some thirty are usual for an environment, most of them statuses of stages; a
-# resync reads the refs in pages of a hundred, of which there may be 500
+# calls to GitHub that one task may make. All tasks of a deployment make some ten together, most of them statuses of
+# stages, of which a pipeline may have fifty; a resync reads the refs in pages of a hundred, of which there may be 500
 MOST_CALLS = {False: 200, True: 700}
 # seconds that work rests at least. A repository's share brings some sixteen calls a minute, which are two or three
 # tasks; a thousand branches that rest must not all ask again each minute because a resync wants them

@@ -56,6 +56,15 @@ HOSTILE = {
     },
 }
 BRANCHES = 3  # of each hostile repository
+SECONDS = 5.0  # until a push elsewhere begins, on a machine that has nothing else to do
+
+
+def slowness() -> float:
+    """How much longer than alone a process takes that wants a processor: 1 on a machine that has nothing to do."""
+    began, used = time.monotonic(), time.process_time()
+    while time.process_time() - used < 0.2:
+        pass
+    return max((time.monotonic() - began) / 0.2, 1)
 
 
 def test_a_push_starts_though_hostile_repositories_have_a_task_for_each_worker_process(
@@ -71,6 +80,7 @@ def test_a_push_starts_though_hostile_repositories_have_a_task_for_each_worker_p
         copies.append(hostile)
     copy.branch("innocent")
     copy.write("Innocent", {"by.txt": "innocent"})
+    seconds = SECONDS * slowness()
     for hostile in copies:
         hostile.push("HEAD:main", *(f"HEAD:refs/heads/b{number}" for number in range(BRANCHES)))
 
@@ -94,8 +104,8 @@ def test_a_push_starts_though_hostile_repositories_have_a_task_for_each_worker_p
             fragile.environment("refs/heads/innocent")
         )
 
-    wait_for("the push is begun", begun, 30)
-    assert time.monotonic() - pushed_at < 5
+    wait_for("the push is begun", begun, seconds)
+    print(f"begun after {time.monotonic() - pushed_at:.1f} of {seconds:.1f} s")
 
     def refused() -> bool:
         found = [
@@ -105,4 +115,4 @@ def test_a_push_starts_though_hostile_repositories_have_a_task_for_each_worker_p
         ]
         return all(each.get("state") == "failed" for each in found)
 
-    wait_for("every hostile push is refused", refused, 60)
+    wait_for("every hostile push is refused", refused, 12 * seconds)
