@@ -281,6 +281,8 @@ def lanes(*, json_: bool) -> None:
     ]
     headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
     output.table(headings, rows, empty="every lane is empty")
+    for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
+        output.note(reason)
 
 
 def _waiting(lane: Lane) -> str:

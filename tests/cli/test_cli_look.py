@@ -168,6 +168,18 @@ def test_why_of_what_snoozes(world: World) -> None:
     assert (snoozed["attempts"], snoozed["last_error"]) == (0, "")
 
 
+def test_a_repository_that_has_used_its_share_of_github_s_calls_is_named(world: World) -> None:
+    world.deployer.allowance.spend(Repository.parse("acme/api"), 600, 5000)
+    world.push("refs/heads/x", A, work=False)
+    while world.queue.sent:
+        world.carry_out(world.queue.sent.pop())
+    reason = "acme/API has used its share of the calls to GitHub that all repositories have together"
+    assert f"{reason}; looks again in" in " ".join(world.run("why", "acme/api", "x").stdout.split())
+    (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
+    assert (snoozed["attempts"], snoozed["reason"]) == (0, reason)
+    assert reason in world.run("lanes").stderr
+
+
 def test_why_of_what_is_refused_and_tried_again(world: World) -> None:
     world.cloud.fail_next(TransientError("AccessDenied: not yours"), method="create_stack")
     world.push("refs/heads/x", A, work=False)

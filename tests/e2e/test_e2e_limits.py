@@ -67,6 +67,7 @@ def slowness() -> float:
     return max((time.monotonic() - began) / 0.2, 1)
 
 
+@pytest.mark.timeout(400)
 def test_a_push_starts_though_hostile_repositories_have_a_task_for_each_worker_process(
     fragile: Installation, copy: WorkingCopy, tmp_path: Path
 ) -> None:

@@ -117,6 +117,26 @@ def test_what_takes_every_worker_along_is_told_on_its_commit(world: World, *, re
     assert world.statuses(sha(1))["deployer/prepare"] == "success"
 
 
+def test_a_repository_with_many_pushes_delays_another_by_one_task(world: World) -> None:
+    busy = [Repository.parse(f"acme/busy{number}") for number in range(3)]
+    for repository in busy:
+        world.host.create(repository)
+        for branch in range(10):
+            ref = Ref.parse(f"refs/heads/b{branch}")
+            world.host.push(repository, ref.name, sha(branch + 1), files={"pipeline.yml": TEMPLATE})
+            delivery = f"{repository}-{branch}"
+            world.deployer.intake.github(Push(delivery, repository, ref, ZERO_SHA, sha(branch + 1), "main"))
+    world.push(BRANCH, sha(1))
+    order = []
+    for _ in range(12):
+        each = world.sent.pop(0)
+        order.append(each.repository)
+        world.runner.carry_out(each.task, each.repository, each.environment, each.token)
+    turns = [*map(str, busy), str(HELLO)]
+    assert order[:8] == turns * 2, "its two tasks; then it waits for AWS"
+    assert order[8:] == [*map(str, busy), str(busy[0])]
+
+
 def killed_for_time(world: World) -> None:
     """What was sent is begun, and its process is killed at the end of its time."""
     (dispatch,) = world.sent
