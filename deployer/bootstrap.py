@@ -14,6 +14,7 @@ from deployer.adapters.aws import AwsClouds
 from deployer.adapters.aws_roles import AwsRoles
 from deployer.adapters.aws_secrets import read_secret
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
+from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
 from deployer.adapters.redis_allowance import RedisAllowance
@@ -22,6 +23,7 @@ from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.deliveries import Deliveries
+from deployer.folder_check import FolderEvaluator
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
@@ -105,6 +107,11 @@ class Deployer:
         return RedisInventory(self.clouds, self.client)
 
     @cached_property
+    def evaluator(self) -> FolderEvaluator:
+        """Evaluates the files of a branch, in a process of its own."""
+        return FolderProcess()
+
+    @cached_property
     def linter(self) -> Linter | None:
         """Looks at templates before AWS does."""
         return CfnLint()
@@ -148,7 +155,14 @@ class Deployer:
         config = self.config
         options = Options(poll_seconds=config.poll_seconds, public_url=config.public_url, ttl=config.ttl)
         return Reconciler(
-            self.host, self.clouds, self.inventory, self.lanes, self.repositories, options, self.linter
+            self.host,
+            self.clouds,
+            self.inventory,
+            self.lanes,
+            self.repositories,
+            options,
+            self.evaluator,
+            self.linter,
         )
 
 

@@ -7,7 +7,7 @@ from deployer.environments import Kind
 from deployer.errors import PermanentError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
 from deployer.ports import Done, Head, Host, Snooze
-from deployer.preferences import Patterns, read_preferences
+from deployer.preferences import Patterns
 from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
@@ -117,7 +117,7 @@ class Moves:
         if (ref.is_tag and not moves) or not (ref.is_tag or record.outcome):
             return ""  # a new branch's files are read when its stack is made, and once is enough
         try:
-            wishes = read_preferences(self._sources.read(run, sha))
+            wishes = self._sources.preferences(self._sources.read(run, sha))
         except UnreadableError:
             return ""  # told where all of the release is looked at
         if why_not := wishes.refuses(ref, development=run.environment.kind is Kind.DEVELOPMENT):

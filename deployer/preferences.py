@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, TypeVar
 
+from deployer.evaluation_budget import EvaluationBudget
 from deployer.refs import Ref
 from deployer.template import FOLDER, Document, UnreadableError, pick, read
 from deployer.times import NEVER, SEVERAL, Hours, duration
@@ -114,6 +115,11 @@ class Preferences:
         """See `Teardown.text`."""
         return self.teardown.text
 
+    @property
+    def own_teardown(self) -> str:
+        """The same where the repository wants it otherwise than by default, else empty."""
+        return "" if self.teardown == Teardown() else self.teardown_text
+
     def narrowed(self, regions: Sequence[str]) -> tuple[str, ...]:
         """Those regions of a target that a development environment may go to.
 
@@ -127,20 +133,21 @@ class Preferences:
         return left
 
 
-def read_preferences(files: Mapping[str, bytes]) -> Preferences:
+def read_preferences(files: Mapping[str, bytes], budget: EvaluationBudget | None = None) -> Preferences:
     """Read `deploy/deployer.yml` (or .yaml, .json); without it all is by default.
 
     Args:
         files: name to content of the files in `deploy/`.
+        budget: of the check that this is part of; by default one for this file alone.
 
     Raises:
-        UnreadableError: it is malformed; its text names file, line and what there is. Of each key the first that is
-            wrong is told.
+        UnreadableError: it is malformed or too complex; its text names file, line and what there is. Of each key the
+            first that is wrong is told.
     """
     name = pick(files, _STEM)
     if name is None:
         return Preferences()
-    document = read(name, files[name])
+    document = read(name, files[name], budget)
     changes: dict[str, Any] = {}
     wrong: list[UnreadableError] = []
     for key, value in document.fields.items():
@@ -190,7 +197,7 @@ def _lengths(document: Document, value: Any, path: tuple[str, ...]) -> tuple[tup
     found = []
     for pattern, text in given.items():
         place = (*path, pattern) if isinstance(value, dict) else path
-        if not isinstance(text, str):
+        if not isinstance(text, str) or len(text) > _LONGEST_PATTERN:
             never = " or never" if path[0] == "ttl" else ""
             raise _refused(
                 document, place, f"{path[0]} is no length of time, such as 90m, 12h, 3d, 2w{never}"
@@ -223,7 +230,9 @@ def _sleep(document: Document, value: Any, path: tuple[str, ...]) -> str:
             _one_of(document, _SLEEP, *path, key)
         given, zone, where = value.get("hours"), value.get("timezone", "UTC"), (*path, "hours")
     listed = given if isinstance(given, list) else [given]
-    if not 0 < len(listed) <= _MOST_HOURS or not all(isinstance(each, str) for each in [*listed, zone]):
+    texts = [*listed[: _MOST_HOURS + 1], zone]
+    good = all(isinstance(each, str) and len(each) <= _LONGEST_PATTERN for each in texts)
+    if not 0 < len(listed) <= _MOST_HOURS or not good:
         text = (
             'sleep is no text or list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: "20:00-07:00"}'
         )

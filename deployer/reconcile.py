@@ -14,11 +14,11 @@ from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, QuotaError
 from deployer.executions import Executions, learn, note_drift
+from deployer.folder_check import FolderEvaluator
 from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
-from deployer.preferences import read_preferences
 from deployer.production import Production, put_off
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
@@ -62,6 +62,7 @@ class Reconciler:
         lanes: where records are read; they are written with the verdict.
         repositories: says whether a repository is still the one that the environments are of.
         options: what the installation decides.
+        evaluator: reads and evaluates what a branch's `deploy/` folder holds.
         linter: looks at templates before AWS does; None for no such look.
         clock: epoch seconds.
     """
@@ -74,6 +75,7 @@ class Reconciler:
         lanes: Lanes,
         repositories: Repositories,
         options: Options,
+        evaluator: FolderEvaluator,
         linter: Linter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -83,7 +85,7 @@ class Reconciler:
         self._options = options
         self._clock = clock
         self._reporter = Reporter(host, self._page)
-        self._sources = Sources(host, clouds, linter)
+        self._sources = Sources(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
         moves = Moves(host, self._sources, clock)
@@ -389,7 +391,7 @@ class Reconciler:
         files = self._sources.files(run)
         regions = self._clouds.target(run.environment.kind).regions
         if run.environment.kind is Kind.DEVELOPMENT and run.cloud.region in regions:
-            allowed = read_preferences(files).narrowed(regions)
+            allowed = self._sources.preferences(files).narrowed(regions)
             if run.cloud.region not in allowed:
                 self._placement.settle(run, allowed)
                 return run.again(Task.PROVISION)

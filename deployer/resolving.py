@@ -1,13 +1,18 @@
 """What the texts of a template come to be, as far as it can be told before AWS is asked.
 
 CloudFormation's functions are worked out over the values that will be given. What only AWS knows (an attribute of a
-resource, an import, a parameter in its parameter store) stands in a text as `UNKNOWN`.
+resource, an import, a parameter in its parameter store) stands in a text as `UNKNOWN`. All work is taken from an
+`EvaluationBudget` before it is done.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
+
+from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.resource_names import NAMES
 
 UNKNOWN = "\ufffc"
 Path = tuple[str | int, ...]
@@ -18,50 +23,6 @@ _LOOPED = re.compile(r"[$&]\{([^{}]*)\}")  # in loops a variable stands in any t
 # what they are made of says little
 _WHOLE = {"Ref", "Fn::GetAtt", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select", "Fn::Split"}
 _DYNAMIC = re.compile(r"\{\{resolve:[^{}]*\}\}")
-NAMES = {
-    "AWS::ApiGateway::RestApi": "Name",
-    "AWS::ApiGatewayV2::Api": "Name",
-    "AWS::Athena::WorkGroup": "Name",
-    "AWS::Batch::JobQueue": "JobQueueName",
-    "AWS::CloudWatch::Alarm": "AlarmName",
-    "AWS::CloudWatch::Dashboard": "DashboardName",
-    "AWS::CodeBuild::Project": "Name",
-    "AWS::CodeDeploy::Application": "ApplicationName",
-    "AWS::CodePipeline::Pipeline": "Name",
-    "AWS::Cognito::UserPool": "UserPoolName",
-    "AWS::DynamoDB::GlobalTable": "TableName",
-    "AWS::DynamoDB::Table": "TableName",
-    "AWS::ECR::Repository": "RepositoryName",
-    "AWS::ECS::Cluster": "ClusterName",
-    "AWS::ECS::Service": "ServiceName",
-    "AWS::ElastiCache::CacheCluster": "ClusterName",
-    "AWS::ElasticLoadBalancingV2::LoadBalancer": "Name",
-    "AWS::ElasticLoadBalancingV2::TargetGroup": "Name",
-    "AWS::Events::EventBus": "Name",
-    "AWS::Events::Rule": "Name",
-    "AWS::IAM::Group": "GroupName",
-    "AWS::IAM::InstanceProfile": "InstanceProfileName",
-    "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
-    "AWS::IAM::Role": "RoleName",
-    "AWS::IAM::User": "UserName",
-    "AWS::KMS::Alias": "AliasName",
-    "AWS::Kinesis::Stream": "Name",
-    "AWS::KinesisFirehose::DeliveryStream": "DeliveryStreamName",
-    "AWS::Lambda::Function": "FunctionName",
-    "AWS::Logs::LogGroup": "LogGroupName",
-    "AWS::OpenSearchService::Domain": "DomainName",
-    "AWS::RDS::DBCluster": "DBClusterIdentifier",
-    "AWS::RDS::DBInstance": "DBInstanceIdentifier",
-    "AWS::S3::Bucket": "BucketName",
-    "AWS::SNS::Topic": "TopicName",
-    "AWS::SQS::Queue": "QueueName",
-    "AWS::SSM::Parameter": "Name",
-    "AWS::Scheduler::Schedule": "Name",
-    "AWS::SecretsManager::Secret": "Name",
-    "AWS::Serverless::Function": "FunctionName",
-    "AWS::StepFunctions::StateMachine": "StateMachineName",
-}
-"""Types of resources and the property that holds the name that people may choose."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -70,7 +31,7 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def path_to(wanted: Any, value: Any) -> Path:
-    """Where in a value this very object stands."""
+    """Where in a value this very object stands, the first of those that are the same object."""
     left: list[tuple[Path, Any]] = [((), value)]
     while left:
         path, each = left.pop()
@@ -90,8 +51,11 @@ def plain(value: Any) -> str | None:
     return None if isinstance(value, (dict, list, tuple, set, bytes)) or value is None else str(value)
 
 
-class TooManyError(ValueError):
-    """A value may come to be more texts, or longer ones, than anybody would want to look at. It holds the value."""
+class TooManyError(TooComplexError):
+    """A value may come to be more texts, or longer ones, than anybody would want to look at."""
+
+    def __init__(self) -> None:
+        super().__init__("a text here may come to be hundreds of texts, or a very long one; write it plainly")
 
 
 class Resolver:
@@ -101,11 +65,20 @@ class Resolver:
         fields: the template.
         values: what each parameter will be given; its default counts where there is none.
         pseudo: of the parameters that AWS gives, such as `AWS::AccountId`, those that are known.
+        budget: what all of its work is taken from; by default one of its own.
+
+    Raises:
+        TooComplexError: by every method, too: the budget has not enough left, or an expression leads too deep.
     """
 
     def __init__(
-        self, fields: Mapping[str, Any], values: Mapping[str, str], pseudo: Mapping[str, str]
+        self,
+        fields: Mapping[str, Any],
+        values: Mapping[str, str],
+        pseudo: Mapping[str, str],
+        budget: EvaluationBudget | None = None,
     ) -> None:
+        self.budget = budget or EvaluationBudget()
         self._resources = mapping(fields.get("Resources"))
         self._conditions = mapping(fields.get("Conditions"))
         self._mappings = mapping(fields.get("Mappings"))
@@ -123,8 +96,9 @@ class Resolver:
             self._values[name] = (UNKNOWN if hidden or value is None else value,)
             if kind.startswith("List<") or kind == "CommaDelimitedList":
                 self._lists.add(name)
+                self.budget.spend(self._values[name][0].count(",") + 1, len(self._values[name][0]), rules)
                 self._values[name] = tuple(each.strip() for each in self._values[name][0].split(","))
-        self._learn_loops(fields)
+        self._learn_loops(dict(fields))
 
     def texts(self, value: Any) -> tuple[str, ...]:
         """Every text that a value may come to be; none for what is no text.
@@ -132,24 +106,36 @@ class Resolver:
         Raises:
             TooManyError: there are hundreds, or one is very long.
         """
-        if isinstance(value, dict):
-            try:
-                return self._call(value)
-            except TooManyError as error:
-                raise TooManyError(*error.args or [value]) from error
-        if isinstance(value, list):
-            return self._few(text for item in value for text in self.texts(item))
+        if isinstance(value, (dict, list)):
+            with self._evaluating(value):
+                if isinstance(value, dict):
+                    return self._call(value)
+                return self._few(text for item in value for text in self.texts(item))
         text = plain(value)
         if text is None:
             return ()
+        self.budget.spend(1, len(text))
         return self._looped(_DYNAMIC.sub(UNKNOWN, text) if "{{" in text else text)
+
+    @contextmanager
+    def _evaluating(self, value: Any) -> Iterator[None]:
+        """Name this value in the error, after those within it, if its evaluation is too much."""
+        try:
+            self.budget.enter(value)
+            yield
+        except TooComplexError as error:
+            error.expressions.append(value)
+            raise
+        finally:
+            self.budget.leave()
 
     def perhaps_nothing(self, value: Any) -> bool:
         """Whether a property of this value may be left out: it is not given, or may come to be `AWS::NoValue`."""
+        self.budget.spend()
         if isinstance(value, dict) and len(value) == 1:
             ((name, given),) = value.items()
             if name == "Ref":
-                return "AWS::NoValue" in self._looped(str(given))
+                return "AWS::NoValue" in self._looped(plain(given) or "")
             if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
                 return any(map(self.perhaps_nothing, self._branches(given)))
         return value is None
@@ -170,28 +156,39 @@ class Resolver:
 
     def name(self, resource: Mapping[str, Any]) -> tuple[str, ...]:
         """The names that a resource is given by its template; none if AWS chooses it."""
-        key = NAMES.get(str(resource.get("Type")))
+        key = NAMES.get(plain(resource.get("Type")) or "")
         return self.texts(mapping(resource.get("Properties")).get(key)) if key else ()
 
     def leaves(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         """Path and value of each text within a value, and of each function that makes one."""
-        if isinstance(value, list):
-            for position, inner in enumerate(value):
-                yield from self.leaves(inner, (*path, position))
-        elif isinstance(value, dict):
-            name = next(iter(value)) if len(value) == 1 else ""
-            if name == "Fn::If" and isinstance(value[name], list) and len(value[name]) == 3:
-                for branch in self._branches(value[name]):
-                    yield from self.leaves(branch, (*path, name, value[name].index(branch)))
-            elif name in _WHOLE:
-                yield path, value
+        left = [(path, value)]
+        while left:
+            path, value = left.pop()
+            try:
+                self.budget.spend(2 + len(path) // 8)
+            except TooComplexError as error:
+                error.path = path
+                raise
+            if isinstance(value, list):
+                inner: list[tuple[Path, Any]] = [((*path, at), each) for at, each in enumerate(value)]
+            elif isinstance(value, dict):
+                name = next(iter(value)) if len(value) == 1 else ""
+                if name == "Fn::If" and isinstance(value[name], list) and len(value[name]) == 3:
+                    branches = self._branch_positions(value[name])
+                    inner = [((*path, name, at), value[name][at]) for at in branches]
+                elif name in _WHOLE:
+                    yield path, value
+                    continue
+                else:
+                    inner = [((*path, key), each) for key, each in value.items()]
             else:
-                for key, inner in value.items():
-                    yield from self.leaves(inner, (*path, key))
-        elif value is not None:
-            yield path, value
+                if value is not None:
+                    yield path, value
+                continue
+            left += reversed(inner)
 
     def _made(self, path: Path, resource: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+        self.budget.spend(1, 0, resource)
         if isinstance(resource, list):  # Fn::ForEach: a variable, its values, and the resources
             for position, part in enumerate(resource):
                 for name, inner in mapping(part).items():
@@ -199,20 +196,25 @@ class Resolver:
         elif isinstance(resource, dict) and self.holds(resource.get("Condition")) is not False:
             yield path, resource
 
-    def _learn_loops(self, value: Any) -> None:
+    def _learn_loops(self, value: dict[str, Any] | list[Any]) -> None:
+        self.budget.spend(1 + len(value), 0, value)
         if isinstance(value, list):
             for item in value:
-                self._learn_loops(item)
-        elif isinstance(value, dict):
+                if isinstance(item, (dict, list)):
+                    self._learn_loops(item)
+        else:
             for key, inner in value.items():
                 if str(key).startswith("Fn::ForEach::") and isinstance(inner, list) and len(inner) == 3:
                     items = [each for listed in self._items(inner[1]) for each in listed]
                     known = tuple(text for item in items for text in self.texts(item)) or (UNKNOWN,)
                     # several loops may have one variable, and what only looks like a loop that of a parameter
-                    name = str(inner[0])
-                    self._values[name] = tuple(dict.fromkeys((*self._values.get(name, ()), *known)))
+                    name = plain(inner[0]) or ""
+                    before = self._values.get(name, ())
+                    self.budget.spend(len(before) + len(known), 0, inner)
+                    self._values[name] = tuple(dict.fromkeys((*before, *known)))
                     self._loops.add(name)
-                self._learn_loops(inner)
+                if isinstance(inner, (dict, list)):
+                    self._learn_loops(inner)
 
     def _call(self, value: dict[str, Any]) -> tuple[str, ...]:
         if len(value) != 1:
@@ -220,12 +222,14 @@ class Resolver:
         ((name, given),) = value.items()
         match name:
             case "Ref":
-                return self._few(text for each in self._looped(str(given)) for text in self._ref(each))
+                return self._few(
+                    text for each in self._looped(plain(given) or "") for text in self._ref(each)
+                )
             case "Fn::GetAtt" if isinstance(given, str) and "." in given:
                 return self._attribute(*given.split(".", 1))
             case "Fn::GetAtt" if isinstance(given, list) and len(given) == 2:
-                names = self._looped(str(given[0]))
-                return self._few(text for each in names for text in self._attribute(each, str(given[1])))
+                names, attribute = self._looped(plain(given[0]) or ""), plain(given[1]) or ""
+                return self._few(text for each in names for text in self._attribute(each, attribute))
             case "Fn::Split" if isinstance(given, list) and len(given) == 2:
                 return self._few(text for items in self._items(value) for text in self.texts(items))
             case "Fn::Sub":
@@ -248,6 +252,7 @@ class Resolver:
         """A text with each value of the variables of loops in it."""
         if not self._loops or not ("${" in text or "&{" in text):
             return (text,)
+        self.budget.spend(text.count("{"), len(text))
         parts: list[tuple[str, ...]] = []
         end = 0
         for found in _LOOPED.finditer(text):
@@ -275,7 +280,7 @@ class Resolver:
         return self._named[key]
 
     def _sub(self, given: Any) -> tuple[str, ...]:
-        text, own = given, {}
+        text, own = given, dict[str, Any]()
         if isinstance(given, list) and len(given) == 2:
             text, own = given[0], mapping(given[1])
         if not isinstance(text, str):
@@ -286,6 +291,7 @@ class Resolver:
         """What a text of Fn::Sub comes to be."""
         parts: list[tuple[str, ...]] = []
         end = 0
+        self.budget.spend(text.count("{"), len(text))
         for found in _VARIABLE.finditer(text):
             parts.append(self.texts(text[end : found.start()]))
             end = found.end()
@@ -313,7 +319,9 @@ class Resolver:
 
     def _select(self, index: Any, items: Any) -> tuple[str, ...]:
         numbers = [int(each) for each in self.texts(index) if each.isdecimal() and len(each) < 6]
-        chosen = [each[n] for each in self._items(items) for n in numbers if n < len(each)]
+        lists = self._items(items)
+        self.budget.spend(len(numbers) * len(lists))
+        chosen = [each[n] for each in lists for n in numbers if n < len(each)]
         return self._few(text for each in chosen for text in self.texts(each)) or (UNKNOWN,)
 
     def _found(self, given: list[Any]) -> list[Any]:
@@ -322,8 +330,10 @@ class Resolver:
         for step, key in enumerate(given[:3]):
             names = self.texts(key)
             if any(UNKNOWN in name for name in names):
+                self.budget.spend(sum(map(len, level)))
                 level = [inner for each in level for inner in each.values()]
             else:
+                self.budget.spend(len(level) * len(names))
                 level = [each[name] for each in level for name in names if name in each]
             if step < 2:
                 level = [each for each in level if isinstance(each, dict)]
@@ -332,28 +342,40 @@ class Resolver:
 
     def _items(self, value: Any) -> list[list[Any]]:
         """The lists that a value may come to be."""
+        self.budget.spend()
         if isinstance(value, list):
             return [value]
         if isinstance(value, dict) and len(value) == 1:
             ((name, given),) = value.items()
             if name == "Ref" and isinstance(given, str) and given in self._lists:
+                self.budget.spend(len(self._values[given]))
                 return [list(self._values[given])]
             if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
                 return [items for each in self._branches(given) for items in self._items(each)]
             if name == "Fn::Split" and isinstance(given, list) and len(given) == 2:
-                separator = plain(given[0])
-                return [text.split(separator) if separator else [text] for text in self.texts(given[1])]
+                separator, texts = plain(given[0]), self.texts(given[1])
+                if not separator:
+                    return [[text] for text in texts]
+                self.budget.spend(sum(text.count(separator) + 1 for text in texts), sum(map(len, texts)))
+                return [text.split(separator) for text in texts]
             if name == "Fn::FindInMap" and isinstance(given, list) and len(given) >= 3:
                 return [each if isinstance(each, list) else [each] for each in self._found(given)]
         return [[UNKNOWN]]
 
     def _branches(self, given: list[Any]) -> list[Any]:
+        return [given[position] for position in self._branch_positions(given)]
+
+    def _branch_positions(self, given: list[Any]) -> tuple[int, ...]:
         held = self.holds(given[0])
-        return given[1:] if held is None else [given[1] if held else given[2]]
+        return (1, 2) if held is None else (1,) if held else (2,)
 
     def _truth(self, value: Any) -> bool | None:
         if not isinstance(value, dict) or len(value) != 1:
             return None
+        with self._evaluating(value):
+            return self._judged(value)
+
+    def _judged(self, value: dict[str, Any]) -> bool | None:
         ((name, given),) = value.items()
         if name == "Condition":
             return self.holds(given)
@@ -380,14 +402,20 @@ class Resolver:
             number *= max(len(each), 1)
             if number > _MOST:
                 raise TooManyError
+        lengths = [sum(map(len, each)) for each in parts]
         if sum(max(map(len, each), default=0) for each in parts) > _LONGEST:
             raise TooManyError
+        made = sum(length * number // max(len(each), 1) for length, each in zip(lengths, parts, strict=True))
+        self.budget.spend(len(parts) + number * (1 + len(parts) // 16), made)
         return self._few("".join(each) for each in product(*(each or ("",) for each in parts)))
 
     def _few(self, texts: Iterable[str]) -> tuple[str, ...]:
         found: dict[str, None] = {}
+        number = 0
         for text in texts:
             found[text] = None
+            number += 1
             if len(found) > _MOST:
                 raise TooManyError
+        self.budget.spend(1 + number // 4)
         return tuple(found)

@@ -8,13 +8,15 @@ can work out (an import, a value in its parameter store, a nested template) pass
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from deployer.environments import Kind
+from deployer.evaluation_budget import TooComplexError
 from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.targets import Target
 from deployer.template import Document
+from deployer.template_syntax import TOO_DEEP, measure_json
 from deployer.validation import Finding
 
 # overlapping and of bounded length: an ARN may hide behind the beginning of another, and a text of them is long
@@ -33,6 +35,7 @@ _TAKES_ROLES = {
     "AWS::IAM::UserPolicy": ("UserName",),
 }
 _OF_RIGHTS = {*_BOUNDED, *_UNDER_PATHS, *_TAKES_ROLES}
+_ARN_STEPS = 4  # of the budget, for each beginning of an ARN and each pattern that it is compared with
 _MADE = re.compile(r"[$&]\{")  # what a loop fills in
 _KNOWN_TRANSFORMS = {
     "AWS::CodeDeployBlueGreen",
@@ -90,7 +93,7 @@ def rights_findings(
         given: what the installation gives to every template; these values may be named wherever they are.
 
     Raises:
-        TooManyError: a text may come to be hundreds.
+        TooComplexError: a text may come to be hundreds, or the resolver's budget has not enough left.
     """
     looked = _Look(document, kind, stack_name, resolver, target, frozenset(given.values()))
     seen: set[Finding] = set()
@@ -114,6 +117,9 @@ class _Look:
         self._strict = kind is Kind.DEVELOPMENT and target.bounded
         self._kind = kind
         self._prefix = f"{stack_name}-"
+        self._budget = resolver.budget
+        self._searched: dict[str, tuple[str, ...]] = {}
+        self._policies: dict[str, tuple[str, ...]] = {}
         self._resources = list(resolver.made())
         # a name that it may bear, or may not, could be that of a role of elsewhere
         self._own = {
@@ -147,7 +153,9 @@ class _Look:
             inside = "Default" if name not in values else ""
             line = self._document.nearest_line("Parameters", name, *([inside] if inside else []))
             where = origins.get(name, (file, line))
-            yield from (Finding("error", *where, f"{name}: {text}") for text in self._named(value))
+            with _at_path(("Parameters", name)):
+                named = self._named(value)
+            yield from (Finding("error", *where, f"{name}: {text}") for text in named)
         parts: list[tuple[Path, Any]] = [*self._resources]
         parts += [
             ((section,), self._document.fields.get(section))
@@ -155,15 +163,36 @@ class _Look:
         ]
         for path, part in parts:
             for inner, leaf in self._resolver.leaves(part, path):
-                for text in self._resolver.texts(leaf):
-                    for problem in (*self._named(text), *self._principal(inner, text)):
-                        yield Finding("error", file, self._document.nearest_line(*inner), problem)
+                with _at_path(inner):
+                    problems = self._problems(inner, leaf)
+                for problem in problems:
+                    yield Finding("error", file, self._document.nearest_line(*inner), problem)
 
-    def _named(self, text: str) -> Iterator[str]:
+    def _problems(self, path: Path, leaf: Any) -> list[str]:
+        """What is wrong with the texts that a leaf of the template may come to be."""
+        texts = self._resolver.texts(leaf)
+        self._budget.spend(2 * len(texts))
+        principal = bool(texts) and self._is_principal(path)
+        return [
+            problem
+            for text in texts
+            for problem in (*self._named(text), *self._principal(text, principal=principal))
+        ]
+
+    def _named(self, text: str) -> tuple[str, ...]:
+        """What is wrong with the ARNs in a text. A text is searched once, wherever it is named again."""
+        if text not in self._searched:
+            self._budget.spend(1, len(text))
+            self._searched[text] = tuple(self._search(text))
+        return self._searched[text]
+
+    def _search(self, text: str) -> Iterator[str]:
         if text in self._given or "arn:" not in text:
             return
+        self._budget.spend(text.count("arn:") * _ARN_STEPS)
         for found in _ARN.finditer(text):
             arn, service, account, resource = found.groups()
+            self._budget.spend(_ARN_STEPS * len(self._target.allowed_roles), len(arn))
             if arn in self._given or self._target.allows(arn):
                 continue
             shown = arn.replace(UNKNOWN, "?")[:120]
@@ -191,16 +220,34 @@ class _Look:
     def _alien_name(self, name: str) -> bool:
         return not (name in self._own or name.startswith((self._prefix, UNKNOWN)) or not name)
 
-    def _principal(self, path: Path, text: str) -> Iterator[str]:
-        if not any("Principal" in self._resolver.texts(step) for step in path):
-            policy = None
-            if text.lstrip()[:1] == "{" and "Principal" in text:  # a policy may be given as a text
-                with suppress(ValueError, RecursionError):
-                    policy = json.loads(text)
-            for inner, leaf in self._resolver.leaves(policy):
-                yield from self._principal(inner, plain(leaf) or "")
-        elif self._foreign(text):
-            yield f"account {text} is a principal; {self._kind} is in {self._target.account}"
+    def _is_principal(self, path: Path) -> bool:
+        """Whether what is at this path says who a policy is for; a key of a loop may come to be several."""
+        return "Principal" in path or any(
+            "Principal" in self._resolver.texts(step)
+            for step in path
+            if isinstance(step, str) and _MADE.search(step)
+        )
+
+    def _principal(self, text: str, *, principal: bool) -> tuple[str, ...]:
+        if principal:
+            if self._foreign(text):
+                return (f"account {text} is a principal; {self._kind} is in {self._target.account}",)
+            return ()
+        if "Principal" not in text or text.lstrip()[:1] != "{":
+            return ()
+        if text not in self._policies:  # a policy may be given as a text
+            self._policies[text] = tuple(self._policy(text))
+        return self._policies[text]
+
+    def _policy(self, text: str) -> Iterator[str]:
+        self._budget.spend(1, len(text))
+        if measure_json(text, self._budget):  # it is not left out: whoever nests so deeply may hide something
+            raise TooComplexError(f"a policy here is given as a text, and {TOO_DEEP}")
+        policy = None
+        with suppress(ValueError):
+            policy = json.loads(text, parse_int=str)  # `int` refuses thousands of digits
+        for path, leaf in self._resolver.leaves(policy):
+            yield from self._principal(plain(leaf) or "", principal=self._is_principal(path))
 
     def _resource_findings(self) -> Iterator[Finding]:
         """What a development template may not make, and roles without their boundary."""
@@ -208,6 +255,7 @@ class _Look:
             kind = str(resource.get("Type"))
             name = path[-1]
             properties = mapping(resource.get("Properties"))
+            self._budget.spend(1 + len(properties), 0, resource)
             if not isinstance(resource.get("Type"), str) or _MADE.search(kind):
                 text = (
                     f"the Type of {name} is not written out; a development template may not make it in a loop"
@@ -281,7 +329,7 @@ class _Look:
 
     def _transforms(self) -> Iterator[Finding]:
         """Macros: what they make of the template is not seen here."""
-        for path, name in _macros(self._document.fields):
+        for path, name in self._macros(self._document.fields):
             if name not in _KNOWN_TRANSFORMS:
                 text = f"the macro {name} may make anything of this template; a development template may not use it"
                 yield self._at("error", text, *path)
@@ -289,18 +337,29 @@ class _Look:
     def _at(self, level: str, text: str, *path: str | int) -> Finding:
         return Finding(level, self._document.file, self._document.nearest_line(*path), text)
 
+    def _macros(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+        if isinstance(value, list):
+            self._budget.spend(1 + len(value), 0, value)
+            for position, inner in enumerate(value):
+                yield from self._macros(inner, (*path, position))
+        elif isinstance(value, dict):
+            self._budget.spend(1 + len(value), 0, value)
+            for key, inner in value.items():
+                here = (*path, key)
+                if key == "Fn::Transform":
+                    yield here, plain(mapping(inner).get("Name")) or "?"
+                elif key == "Transform" and not path:
+                    names = inner if isinstance(inner, list) else [inner]
+                    yield from ((here, plain(mapping(each).get("Name") or each) or "?") for each in names)
+                else:
+                    yield from self._macros(inner, here)
 
-def _macros(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    if isinstance(value, list):
-        for position, inner in enumerate(value):
-            yield from _macros(inner, (*path, position))
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            here = (*path, key)
-            if key == "Fn::Transform":
-                yield here, plain(mapping(inner).get("Name")) or "?"
-            elif key == "Transform" and not path:
-                names = inner if isinstance(inner, list) else [inner]
-                yield from ((here, plain(mapping(each).get("Name") or each) or "?") for each in names)
-            else:
-                yield from _macros(inner, here)
+
+@contextmanager
+def _at_path(path: Path) -> Iterator[None]:
+    """Name this path in the error if what is done is too much."""
+    try:
+        yield
+    except TooComplexError as error:
+        error.path = error.path or path
+        raise

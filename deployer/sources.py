@@ -6,14 +6,15 @@ from contextlib import suppress
 from typing import Any
 
 from deployer.errors import DeployerError, PermanentError
+from deployer.folder_check import FolderEvaluator, FolderQuestion
 from deployer.ledger import Cause, Outcome
 from deployer.ports import Clouds, Host
-from deployer.preferences import read_preferences
+from deployer.preferences import Preferences
 from deployer.refs import Ref
-from deployer.release import FOLDER, Release, check_release, has_pipeline
+from deployer.release import FOLDER, Release, has_pipeline, release_of
 from deployer.run import Run, Settled
 from deployer.stacks import Failure
-from deployer.template import pick, read
+from deployer.template import pick
 from deployer.validation import Linter, refusal
 
 _log = logging.getLogger(__name__)
@@ -25,18 +26,29 @@ class Sources:
     Args:
         host: GitHub.
         clouds: says where the environment lives, and what its template is given there.
+        evaluator: reads and evaluates the files; this process never does, since a branch wrote them.
         linter: looks at templates before AWS does; None for no such look.
     """
 
-    def __init__(self, host: Host, clouds: Clouds, linter: Linter | None) -> None:
+    def __init__(self, host: Host, clouds: Clouds, evaluator: FolderEvaluator, linter: Linter | None) -> None:
         self._host = host
         self._clouds = clouds
+        self._evaluator = evaluator
         self._linter = linter
 
     def read(self, run: Run, sha: str) -> dict[str, bytes]:
         if sha not in run.files:
             run.files[sha] = self._host.files(run.repository, sha, FOLDER)
         return run.files[sha]
+
+    def preferences(self, files: Mapping[str, bytes]) -> Preferences:
+        """What `deploy/deployer.yml` decides.
+
+        Raises:
+            UnreadableError: it is malformed, or too complex to be read.
+            TransientError: the machine could not read it now.
+        """
+        return self._evaluator.preferences(files)
 
     def files(self, run: Run) -> dict[str, bytes]:
         """The commit's files, and heed what they decide of the environment's being and age."""
@@ -45,7 +57,7 @@ class Sources:
             where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {run.work.sha[:12]}"
             raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
         if branch := run.environment.branch:
-            wishes = read_preferences(files)
+            wishes = self.preferences(files)
             if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch, development=True)):
                 raise Settled(run.done(Outcome.SKIPPED, why_not))
             run.record = run.record.but(
@@ -65,9 +77,10 @@ class Sources:
         )
         target, region = self._clouds.target(run.environment.kind), run.cloud.region
         given = target.given(region)
-        return check_release(
+        question = FolderQuestion(
             run.environment, ref, branch, run.work.sha, files, given, target, region, run.name
-        ).accepted()
+        )
+        return release_of(question, self._evaluator.examine(question)).accepted()
 
     def checked(self, run: Run, files: Mapping[str, bytes]) -> Release:
         """The same, looked at by the linter too: before AWS is asked, but not where nothing is to change."""
@@ -85,8 +98,6 @@ class Sources:
         """Where in the template what failed stands, as far as that can be told."""
         with suppress(DeployerError, Settled):
             files = self.files(run)
-            if name := pick(files, "pipeline"):
-                template = read(name, files[name])
-                if line := template.line_of("Resources", failure.resource):
-                    return {"file": template.file, "line": line}
+            if found := self._evaluator.resource_line(files, failure.resource):
+                return {"file": found[0], "line": found[1]}
         return {}

@@ -1,31 +1,41 @@
 """Reads the files of a `deploy/` folder: JSON, or YAML as CloudFormation writes it, and where in them something stands.
 
-Anybody who can push a branch writes these files: whatever they hold ends in a value or in one clear line.
+Anybody who can push a branch writes these files: whatever they hold ends in a value or in one clear line. What reading
+takes is bounded by an `EvaluationBudget` and by `NESTING`.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import yaml
-from yaml.composer import Composer
-from yaml.constructor import ConstructorError
 
 from deployer.errors import PermanentError
+from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.template_syntax import (
+    TOO_DEEP,
+    entries,
+    json_nodes,
+    long_name,
+    measure_json,
+    read_json,
+    read_yaml,
+    untagged,
+)
 
 FOLDER = "deploy"
 SUFFIXES = (".json", ".yml", ".yaml")
+USABLE = frozenset(
+    stem + suffix for stem in ("pipeline", "pipeline.parameters", "deployer") for suffix in SUFFIXES
+)
+"""Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
 FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
-_NODE_LIMIT = 250_000  # keys and values; a template of 1 MB that people write has a third of it
-_DIRECTIVE_LIMIT = 100
-_DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
-_MERGE, _TEXT, _FLOAT, _MAP = (f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "float", "map"))
-_PLAIN = ("Ref", "Condition")  # short forms whose long form has no `Fn::`
-_LEADING_ZERO = re.compile(r"[-+]?0[0-7_]+")
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+FOLDER_LIMIT = 2_000_000
+"""Bytes of all usable files of one `deploy/` folder together."""
 
 
 class UnreadableError(PermanentError):
@@ -83,16 +93,27 @@ class Document:
         for step in path:
             if node is None:
                 break
-            if _long_name(node) == step:  # `!Ref x` stands where its long form would
+            if long_name(node) == step:  # `!Ref x` stands where its long form would
                 lines.append(lines[-1])
-                node = None if isinstance(node, yaml.ScalarNode) else _untagged(node)
+                node = None if isinstance(node, yaml.ScalarNode) else untagged(node)
                 continue
-            found = _entry(node, step)
+            found = self._entries_of(node).get(step)
             if found is None:
                 break
             mark, node = found
             lines.append(mark.line + 1)
         return [min(line, self._lines) for line in lines]
+
+    def _entries_of(self, node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
+        """Where each entry of a mapping or list begins, and its value; made once, since lines are asked for often."""
+        known = self._indexes.get(id(node.value))
+        if known is None:
+            known = self._indexes[id(node.value)] = entries(node)
+        return known
+
+    @cached_property
+    def _indexes(self) -> dict[int, Mapping[str | int, tuple[Any, yaml.Node]]]:
+        return {}  # by the identity of a list that lives as long as the nodes do
 
     @cached_property
     def _lines(self) -> int:
@@ -101,148 +122,7 @@ class Document:
 
     @cached_property
     def _positions(self) -> yaml.Node | None:
-        return self._root or _json_nodes(self.text)
-
-
-class _Composer(Composer):
-    """PyYAML's own composer, also over libyaml's parser: libyaml's composer dies of deep nesting, with its process."""
-
-    nodes = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
-            raise yaml.YAMLError("anchors and aliases are not supported by CloudFormation")
-        self.nodes += 1
-        if self.nodes > _NODE_LIMIT:
-            raise yaml.YAMLError(f"it has more than {_NODE_LIMIT:,} keys and values")
-        node = super().compose_node(parent, index)
-        # a key is text, as in CloudFormation: `1`, `yes` and `0x10` stay what was written
-        if isinstance(parent, yaml.MappingNode) and index is None and isinstance(node, yaml.ScalarNode):
-            node.tag = node.tag if node.tag == _MERGE else _TEXT
-        return node
-
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser takes a third of the time
-
-
-class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
-    """YAML as CloudFormation writes it: `!Ref x` and its kin become their long forms."""
-
-    def __init__(self, stream: str) -> None:
-        _Loader.__init__(self, stream)
-        _Composer.__init__(self)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Make a node's value; one that is not what its tag says is told with its line."""
-        try:
-            return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
-            shown = repr(node.value[:50]) if isinstance(node, yaml.ScalarNode) else "it"
-            problem = f"{shown} is no {node.tag.rpartition(':')[2]}"
-            raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
-
-
-def _long_form(loader: Any, _suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        value = loader.construct_mapping(node, deep=True)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = node.value
-    name = _long_name(node)
-    if name == "Fn::GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    return {name: value} if name else value
-
-
-def _long_name(node: yaml.Node) -> str | None:
-    """`Ref` of `!Ref`, `Fn::Sub` of `!Sub`; None where there is no short form."""
-    if not node.tag.startswith("!") or node.tag == "!":
-        return None
-    name = node.tag[1:]
-    return name if name in _PLAIN else f"Fn::{name}"
-
-
-def _untagged(node: Any) -> yaml.Node:
-    """The same node as it stands within its long form."""
-    return type(node)(_MAP, node.value, node.start_mark)  # type: ignore[no-any-return]
-
-
-def _entry(node: yaml.Node, step: str | int) -> tuple[Any, yaml.Node] | None:
-    """Where an entry of a mapping or list begins, and its value."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in reversed(node.value):  # of two of one name the last counts, as in the values
-            if isinstance(key, yaml.ScalarNode) and key.value == step:
-                return key.start_mark, value
-    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        return node.value[step].start_mark, node.value[step]
-    return None
-
-
-def _json_nodes(text: str) -> yaml.Node | None:
-    """The nodes of a text that is known to be JSON. It goes in a loop: no nesting is too deep for it."""
-    root: yaml.Node | None = None
-    open_nodes: list[Any] = []
-    keys: list[yaml.ScalarNode | None] = []  # of each open node: the key that waits for its value
-    line, position = 0, 0
-    for token in _JSON_TOKEN.finditer(text):
-        line += text.count("\n", position, token.start())
-        position = token.start()
-        word = token.group()
-        if word in ",:":
-            continue
-        if word in "}]":
-            open_nodes.pop()
-            keys.pop()
-            continue
-        mark = yaml.Mark("", position, line, 0, None, 0)
-        node: Any
-        if word == "{":
-            node = yaml.MappingNode(_MAP, [], mark)
-        elif word == "[":
-            node = yaml.SequenceNode("", [], mark)
-        else:
-            node = yaml.ScalarNode(_TEXT, json.loads(word) if word.startswith('"') else word, mark)
-        if not open_nodes:
-            root = root or node
-        elif isinstance(open_nodes[-1], yaml.SequenceNode):
-            open_nodes[-1].value.append(node)
-        elif keys[-1] is None:
-            keys[-1] = node
-        else:
-            open_nodes[-1].value.append((keys[-1], node))
-            keys[-1] = None
-        if word in "{[":
-            open_nodes.append(node)
-            keys.append(None)
-    return root
-
-
-def _integer(text: str, read: Callable[[], Any]) -> Any:
-    """A whole number, or its text where Python could not write it again: beyond 4300 digits it refuses to."""
-    try:
-        value = read()
-        str(value)
-    except ValueError:
-        return text
-    return value
-
-
-def _number(loader: Any, node: yaml.Node) -> Any:
-    text = loader.construct_scalar(node)  # which refuses a mapping or list that is tagged so
-    # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
-    if ":" in text:
-        return text
-    if node.tag == _FLOAT:
-        return loader.construct_yaml_float(node)
-    if _LEADING_ZERO.fullmatch(text):  # an account's id is no octal number
-        return text
-    return _integer(text, lambda: loader.construct_yaml_int(node))
-
-
-_TemplateLoader.add_multi_constructor("!", _long_form)
-_TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
-_TemplateLoader.add_constructor(_FLOAT, _number)
+        return self._root or json_nodes(self.text)
 
 
 def pick(files: Mapping[str, bytes], stem: str) -> str | None:
@@ -257,40 +137,64 @@ def pick(files: Mapping[str, bytes], stem: str) -> str | None:
     return found[0] if found else None
 
 
-def read(name: str, content: bytes) -> Document:
+def insist_on_sizes(sizes: Mapping[str, int]) -> None:
+    """Refuse files that are too large, before they are fetched or opened.
+
+    Args:
+        sizes: bytes of each usable file in `deploy/`, by its name.
+
+    Raises:
+        UnreadableError: one has more than `FILE_LIMIT`, or all together have more than `FOLDER_LIMIT`.
+    """
+    for name, size in sorted(sizes.items()):
+        if size > FILE_LIMIT:
+            raise UnreadableError(f"{FOLDER}/{name}", None, _too_large(size))
+    if (total := sum(sizes.values())) > FOLDER_LIMIT:
+        largest = max(sorted(sizes), key=lambda name: sizes[name])
+        text = f"it has {sizes[largest]:,} bytes, and the files that deployer reads have {total:,} together;"
+        raise UnreadableError(f"{FOLDER}/{largest}", None, f"{text} at most {FOLDER_LIMIT:,} are allowed")
+
+
+def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
     """Read one file.
 
     Args:
         name: in `deploy/`; how it ends tells JSON from YAML.
         content: its bytes.
+        budget: of the check that this is part of; by default one for this file alone.
 
     Raises:
-        UnreadableError: it is too large, not UTF-8, not JSON or YAML, or no mapping.
+        UnreadableError: it is too large or too complex, not UTF-8, not JSON or YAML, or no mapping.
     """
     file = f"{FOLDER}/{name}"
     text = _decode(file, content)
-    repeated: list[tuple[str, int]] = []
-    root: yaml.Node | None = None
+    budget = budget or EvaluationBudget()
     try:
+        budget.spend(0, len(text))
         if name.endswith(".json"):
-            repeats: list[bool] = []
-            value = json.loads(
-                text,
-                parse_int=lambda digits: _integer(digits, lambda: int(digits)),
-                object_pairs_hook=lambda pairs: _object(pairs, repeats),
-            )
-            if repeats:
-                root = _json_nodes(text)
-                repeated = _repeated(root)
+            if line := measure_json(text, budget):
+                raise UnreadableError(file, line, TOO_DEEP)
+            value, root, repeated = read_json(text)
+            if _SURROGATE.search(text):  # half of a pair is no text: nothing could be made of it later
+                json.dumps(value, ensure_ascii=False).encode()
         else:
-            value, root, repeated = _yaml(text)
+            value, root, repeated = read_yaml(text, budget)
+    except TooComplexError as error:
+        raise UnreadableError(file, None, error.text) from error
     except json.JSONDecodeError as error:
         raise UnreadableError(file, error.lineno, f"not JSON: {error.msg}") from error
+    except UnicodeEncodeError as error:
+        raise UnreadableError(
+            file, None, "it is not valid Unicode: it has half of a surrogate pair"
+        ) from error
     except yaml.MarkedYAMLError as error:
         # libyaml may take the end of a file for a line of its own
         last = max(len(text.splitlines()), 1)
         line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
-        raise UnreadableError(file, line, f"not YAML: {error.problem or error.context}") from error
+        text = f"{error.problem or error.context}"
+        if not isinstance(error.__cause__, TooComplexError):
+            text = f"not YAML: {text}"
+        raise UnreadableError(file, line, text) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UnreadableError(file, None, f"it cannot be read: {_one_line(error)}") from error
     if not isinstance(value, dict):
@@ -298,59 +202,18 @@ def read(name: str, content: bytes) -> Document:
     return Document(file, text, value, tuple(repeated), root)
 
 
+def _too_large(size: int) -> str:
+    return f"it has {size:,} bytes; at most {FILE_LIMIT:,} are allowed"
+
+
 def _decode(file: str, content: bytes) -> str:
     if len(content) > FILE_LIMIT:
-        raise UnreadableError(
-            file, None, f"it has {len(content):,} bytes; at most {FILE_LIMIT:,} are allowed"
-        )
+        raise UnreadableError(file, None, _too_large(len(content)))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnreadableError(file, line, f"not UTF-8 text (byte {error.start})") from error
-
-
-def _yaml(text: str) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
-    if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each with all before it
-        raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
-    loader = _TemplateLoader(text)
-    try:
-        root = loader.get_single_node()
-        repeated = _repeated(root)  # before merge keys are merged, which may repeat
-        value = None if root is None else loader.construct_document(root)
-    finally:
-        loader.dispose()
-    return value, root, repeated
-
-
-def _object(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        repeats.append(True)
-    return made
-
-
-def _repeated(root: yaml.Node | None) -> list[tuple[str, int]]:
-    """Each key that stands in its mapping already, with its line."""
-    found, left = [], [root]
-    while left:
-        node = left.pop()
-        if isinstance(node, yaml.MappingNode):
-            found += _twice(node)
-            left += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            left += node.value
-    return sorted(found, key=lambda each: each[1])
-
-
-def _twice(node: yaml.MappingNode) -> list[tuple[str, int]]:
-    found, seen = [], set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
-            if key.value in seen:
-                found.append((key.value, key.start_mark.line + 1))
-            seen.add(key.value)
-    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import regex
+import re2
 
 from deployer.environments import Kind
 from deployer.errors import one_line
-from deployer.resolving import NAMES, UNKNOWN, Path, Resolver, mapping, plain
+from deployer.evaluation_budget import EvaluationBudget
+from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
+from deployer.resource_names import NAMES
 from deployer.template import Document, at
 
 SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
@@ -21,7 +23,9 @@ PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 _LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
 _PATTERN_LIMIT = 1000  # characters
-_PATTERN_SECONDS = 0.2
+_PATTERN_OPTIONS = re2.Options()
+_PATTERN_OPTIONS.log_errors = False
+_PATTERN_OPTIONS.max_mem = 1 << 20  # bytes; a pattern that needs more is not judged
 _OWN = "\ufff9"  # stands for what no two branches share
 _NAMES_A_STACK = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
 _NAMES_A_BRANCH = (*_NAMES_A_STACK, "RepoBranch", "RefName", "StackConfiguration")
@@ -121,23 +125,24 @@ def template_findings(
         resolver: of this template with these values.
 
     Raises:
-        TooManyError: a text in it may come to be hundreds.
+        TooComplexError: a text in it may come to be hundreds, or the resolver's budget has not enough left.
     """
     misnamed = list(_misnamed(document, stack_name, resolver))
     yield from misnamed
     yield from _sourceless(document, stack_name, resolver)
     yield from _twins(document, resolver)
+
+    def apart(own: Sequence[str]) -> Resolver:
+        """Works texts out so that what no two branches share shows in them."""
+        known = {name: _OWN if name in own else value for name, value in values.items()}
+        pseudo = {name: _OWN for name in own if name.startswith("AWS::")}
+        return Resolver(document.fields, known, pseudo, resolver.budget)
+
     if kind is Kind.DEVELOPMENT:
-        for shared, finding in _shared_names(document, _apart(document, values, _NAMES_A_BRANCH)):
+        for shared, finding in _shared_names(document, apart(_NAMES_A_BRANCH)):
             if not (misnamed and shared == PIPELINE_TYPE):  # one word on its name is enough
                 yield finding
-        yield from _shared_stacks(document, _apart(document, values, _NAMES_A_STACK))
-
-
-def _apart(document: Document, values: Mapping[str, str], own: Sequence[str]) -> Resolver:
-    """Works texts out so that what no two branches share shows in them."""
-    known = {name: _OWN if name in own else value for name, value in values.items()}
-    return Resolver(document.fields, known, {name: _OWN for name in own if name.startswith("AWS::")})
+        yield from _shared_stacks(document, apart(_NAMES_A_STACK))
 
 
 def _misnamed(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
@@ -229,7 +234,7 @@ def _shared_stacks(document: Document, resolver: Resolver) -> Iterator[Finding]:
         if not _is_pipeline(resource):
             continue
         stages = mapping(resource.get("Properties")).get("Stages")
-        for inner, action in _actions(stages, (*path, "Properties", "Stages")):
+        for inner, action in _actions(stages, (*path, "Properties", "Stages"), resolver.budget):
             configuration = mapping(action.get("Configuration"))
             kind = mapping(action.get("ActionTypeId"))
             if "CloudFormation" not in resolver.texts(kind.get("Provider")):
@@ -246,24 +251,31 @@ def _shared_stacks(document: Document, resolver: Resolver) -> Iterator[Finding]:
                 break
 
 
-def _actions(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _actions(value: Any, path: Path, budget: EvaluationBudget) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if isinstance(value, (dict, list)):
+        budget.spend(1 + len(value), 0, value)
     if isinstance(value, dict):
         if "ActionTypeId" in value:
             yield path, value
         for key, inner in value.items():
-            yield from _actions(inner, (*path, key))
+            yield from _actions(inner, (*path, key), budget)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            yield from _actions(inner, (*path, position))
+            yield from _actions(inner, (*path, position), budget)
 
 
-def value_problem(rules: Mapping[str, Any], value: str) -> str:
+def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget | None = None) -> str:
     """Why CloudFormation would refuse a value of a parameter; empty if it would not.
 
     Args:
         rules: the parameter as its template declares it.
         value: what it is given.
+        budget: what the work is taken from; by default one of its own.
+
+    Raises:
+        TooComplexError: the budget has not enough left.
     """
+    budget = budget or EvaluationBudget()
     kind = str(rules.get("Type", "String"))
     if kind.startswith("AWS::SSM::Parameter::"):
         return ""  # it is but the name of the value
@@ -275,6 +287,7 @@ def value_problem(rules: Mapping[str, Any], value: str) -> str:
         return f"is {_shown(wrong[0])}, which is no number"
     allowed = rules.get("AllowedValues")
     if isinstance(allowed, list):
+        budget.spend(len(items) * len(allowed) + len(allowed))
         wrong = [each for each in items if not any(_same(one, each) for one in allowed)]
         if wrong:
             return f"is {_shown(wrong[0])}, which is none of {_listed(allowed)}"
@@ -282,7 +295,9 @@ def value_problem(rules: Mapping[str, Any], value: str) -> str:
         return _out_of_range(_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_shown(value)}")
     if kind == "String":
         length = f"is {_shown(value)} of {len(value)} characters"
-        return _out_of_range(len(value), rules, "MinLength", "MaxLength", length) or _unlike(rules, value)
+        return _out_of_range(len(value), rules, "MinLength", "MaxLength", length) or _unlike(
+            rules, value, budget
+        )
     return ""
 
 
@@ -295,14 +310,24 @@ def _out_of_range(number: float, rules: Mapping[str, Any], low: str, high: str, 
     return ""
 
 
-def _unlike(rules: Mapping[str, Any], value: str) -> str:
+def _unlike(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
+    """Whether a value matches a pattern, by RE2, whose time is linear in pattern and value.
+
+    A pattern that RE2 does not take (lookahead, what only Java knows, one that is too large) is not judged here, on any
+    machine; CloudFormation judges it.
+    """
     pattern = plain(rules.get("AllowedPattern"))
-    if not pattern or len(pattern) > _PATTERN_LIMIT:
+    if (
+        not pattern or len(pattern) > _PATTERN_LIMIT or "&&" in pattern
+    ):  # `&&` intersects classes in Java only
         return ""
-    try:  # a pattern of the branch's own: it may take for ever, or be one that only Java knows
-        if regex.fullmatch(pattern, value, timeout=_PATTERN_SECONDS):
+    budget.spend(10 * len(pattern), len(value))
+    try:
+        compiled = re2.compile(pattern, _PATTERN_OPTIONS)
+        budget.spend(compiled.programsize * (100 + len(value)) // 100)
+        if compiled.fullmatch(value):
             return ""
-    except (regex.error, TimeoutError, RecursionError, OverflowError, ValueError):
+    except (re2.error, UnicodeError):
         return ""
     told = plain(rules.get("ConstraintDescription"))
     return f"is {_shown(value)}, which does not match {pattern}" + (f": {told}" if told else "")

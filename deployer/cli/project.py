@@ -1,6 +1,7 @@
 """Commands for a working copy: `validate` and `init`. They need no settings, no Redis and no network."""
 
 import os
+from contextlib import closing
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -9,19 +10,20 @@ from typing import Any
 import click
 
 from deployer import dotfile
+from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.linting import CfnLint
 from deployer.cli import output
 from deployer.cli.common import json_option
 from deployer.config import load
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
+from deployer.folder_check import FolderEvaluator, FolderQuestion
 from deployer.refs import Ref
-from deployer.release import check_release, has_pipeline
+from deployer.release import has_pipeline, release_of
 from deployer.targets import Target
-from deployer.template import FOLDER, Document, at
-from deployer.validation import Finding, structure
+from deployer.template import FOLDER, USABLE, UnreadableError, at, insist_on_sizes
+from deployer.validation import Finding
 
-_READ = ("pipeline.", "deployer.")  # what workers read of the folder
 _EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 _GIVEN = {
@@ -44,22 +46,25 @@ def validate(path: Path, *, json_: bool) -> None:
     folder = path / FOLDER
     if not folder.is_dir():
         raise PermanentError(f"{folder} is no folder; deployer init {path} writes one to start from")
-    files = {
-        found.name: found.read_bytes()
-        for found in sorted(folder.iterdir())
-        if found.is_file() and found.name.startswith(_READ)
-    }
     targets = _targets()
-    found, read = _found(files, targets)
+    files: dict[str, bytes] = {}
+    template = ""
+    try:
+        files = _read(folder)
+    except UnreadableError as error:
+        found = [Finding("error", error.file, error.line, error.text, tuple(map(str, Kind)))]
+    else:
+        with closing(FolderProcess()) as evaluator:
+            found, template = _found(files, targets, evaluator)
     notes = []
-    if not has_pipeline(files):
+    if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, there is no template")
-    elif not read or structure(read[0]):  # what is refused here may be what it dies of
+    elif not template:  # what is refused here may be what it dies of
         notes.append("cfn-lint: skipped until this is mended")
     else:
         regions = sorted({region for target in targets.values() for region in target.regions})
-        name = read[0].file.removeprefix(f"{FOLDER}/")
-        linted = CfnLint(_LINT_SECONDS).findings(name, read[0].text, regions)
+        text = files[template].decode("utf-8-sig")
+        linted = CfnLint(_LINT_SECONDS).findings(template, text, regions)
         notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
         found += [each for each in linted if each.level != "note"]
     found.sort(key=lambda each: (each.file, each.line or 0))
@@ -85,6 +90,17 @@ def validate(path: Path, *, json_: bool) -> None:
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
 
 
+def _read(folder: Path) -> dict[str, bytes]:
+    """What a worker would read of the folder.
+
+    Raises:
+        UnreadableError: it is too large.
+    """
+    usable = [path for path in sorted(folder.iterdir()) if path.name in USABLE and path.is_file()]
+    insist_on_sizes({path.name: path.stat().st_size for path in usable})
+    return {path.name: path.read_bytes() for path in usable}
+
+
 def _targets() -> dict[Kind, Target]:
     """Where environments live, if the settings say so; else nothing is said of rights."""
     told = (dotfile.read() | os.environ).get("DEPLOYER_TARGETS", "")
@@ -93,10 +109,12 @@ def _targets() -> dict[Kind, Target]:
     return load({"DEPLOYER_TARGETS": told, "DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}).targets
 
 
-def _found(files: dict[str, bytes], targets: dict[Kind, Target]) -> tuple[list[Finding], list[Document]]:
-    """What a worker would say, each thing once with the environments that have it; and the template, if readable."""
+def _found(
+    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator
+) -> tuple[list[Finding], str]:
+    """What a worker would say, each thing once with the environments that have it; and the template, if it is sound."""
     found: dict[tuple[str, str, int | None, str], list[str]] = {}
-    read = []
+    template = ""
     for kind, ref in {
         Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
         Kind.STAGING: Ref.of_branch("main"),
@@ -106,11 +124,12 @@ def _found(files: dict[str, bytes], targets: dict[Kind, Target]) -> tuple[list[F
         target = targets.get(kind)
         given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
         branch = "main" if ref.is_tag else ref.branch
-        checked = check_release(environment, ref, branch, _SHA, files, given, target)
+        question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
+        checked = release_of(question, evaluator.examine(question))
         for each in checked.findings:
             found.setdefault((each.level, each.file, each.line, each.text), []).append(str(kind))
-        read += [checked.template] if checked.template else []
-    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], read
+        template = template or (checked.template if checked.sound else "")
+    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template
 
 
 def _told(finding: Finding) -> str:

@@ -5,7 +5,8 @@ Nothing here moves by itself and nothing is random: refs move by `push` and `rem
 """
 
 from tests.doubles.cloud import FakeCloud, FakeClouds
+from tests.doubles.folder import DirectEvaluator
 from tests.doubles.host import FakeHost
 from tests.doubles.roles import FakeRoles
 
-__all__ = ["FakeCloud", "FakeClouds", "FakeHost", "FakeRoles"]
+__all__ = ["DirectEvaluator", "FakeCloud", "FakeClouds", "FakeHost", "FakeRoles"]

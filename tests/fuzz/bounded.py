@@ -1,8 +1,10 @@
 """Reads each large input in a process with limits of its own, and prints what came of it as one line of JSON.
 
-Each line has the kind and name of the input, how it ended, and the seconds of CPU and the MB of memory it took.
+Each line has the kind and name of the input, how it ended, the seconds of CPU and the MB of memory it took, and the
+share of its budget: of steps or of characters, whichever is more.
 """
 
+import gc
 import json
 import os
 import resource
@@ -11,14 +13,16 @@ from collections.abc import Callable
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError
+from deployer.evaluation_budget import CHARACTERS, STEPS, EvaluationBudget
 from deployer.events import parse_github
+from deployer.folder_check import FolderQuestion, examine
 from deployer.refs import Ref
-from deployer.release import check_release
+from deployer.release import release_of
 from deployer.targets import Target
 from tests.fuzz import large
 
 _MB = 1024 * 1024
-SECONDS = 20  # of CPU
+SECONDS = {"template": 8, "parameters": 8, "payload": 20}  # of CPU
 MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of addresses
 _TEMPLATE = b"Parameters: {a: {Default: 1}}\n" + large.PIPELINE.encode()
 _BRANCH = Ref.of_branch("feature/x")
@@ -30,8 +34,19 @@ _HEADERS = {"X-GitHub-Event": "push", "X-GitHub-Delivery": "d-1"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-def _release(**files: bytes) -> None:
-    check_release(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1").accepted()
+def _release(**files: bytes) -> float:
+    budget = EvaluationBudget()
+    question = FolderQuestion(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1")
+    try:
+        release_of(question, examine(question, budget)).accepted()
+    except DeployerError as error:
+        error.share = _share(budget)  # type: ignore[attr-defined]
+        raise
+    return _share(budget)
+
+
+def _share(budget: EvaluationBudget) -> float:
+    return max(budget.steps / STEPS, budget.characters / CHARACTERS)
 
 
 def _cases() -> list[tuple[str, str, Callable[[], object]]]:
@@ -62,17 +77,20 @@ def _cases() -> list[tuple[str, str, Callable[[], object]]]:
 def _limited(kind: str, name: str, read: Callable[[], object]) -> None:
     """Read one input and print what came of it; in a process that ends then."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY[kind] * _MB, MEMORY[kind] * _MB))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS[kind], SECONDS[kind]))
+    share = 0.0
+    gc.disable()  # as it is where a branch's files are evaluated
     try:
-        read()
+        told = read()
+        share = told if isinstance(told, float) else 0.0
         ended = "release"
     except DeployerError as error:
-        ended = str(error)
+        ended, share = str(error), getattr(error, "share", 0.0)
     except Exception as error:  # noqa: BLE001  this is what is looked for
         ended = f"unexpected {type(error).__name__}: {error}"
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = round(used.ru_utime + used.ru_stime, 2)
-    print(json.dumps([kind, name, ended, seconds, used.ru_maxrss // 1024]), flush=True)
+    print(json.dumps([kind, name, ended, seconds, used.ru_maxrss // 1024, round(share, 9)]), flush=True)
 
 
 def main() -> None:
@@ -86,7 +104,7 @@ def main() -> None:
                 os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
-            print(json.dumps([kind, name, f"killed by signal {status & 127}", 0, 0]), flush=True)
+            print(json.dumps([kind, name, f"killed by signal {status & 127}", 0, 0, 0]), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from deployer.release import TEMPLATE_LIMIT
 
 PIPELINE = "Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 
+COMPLEX = "deploy/ is too complex to check"
+
 BRACKETS = {
     "lists": b"[" * 100_000,
     "closed": b"[" * 100_000 + b"]" * 100_000,
@@ -38,12 +40,12 @@ def _exactly(size: int) -> bytes:
 TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
     "1 MB": (lambda: _exactly(TEMPLATE_LIMIT), "release"),
     "1 MB and a byte": (lambda: _exactly(TEMPLATE_LIMIT + 1), "has 1,000,001 bytes"),
-    "deep lists": (lambda: filled("a: ", "["), "recursion"),
-    "deep blocks": (lambda: filled("", "- "), "recursion"),
-    "deep tags": (lambda: filled("a: ", "!Sub ["), "recursion"),
-    "small keys": (lambda: filled(PIPELINE, lambda number: f"k{number}:\n"), "release"),
-    "small values": (lambda: filled(f"{PIPELINE}a: [", "{},", "]\n"), "more than 250,000 keys and values"),
-    "merge keys": (lambda: filled(f"{PIPELINE}a: {{", "<<: {},", "}\n"), "more than 250,000 keys and values"),
+    "deep lists": (lambda: filled("a: ", "["), "nested more than 100 levels deep"),
+    "deep blocks": (lambda: filled("", "- "), "nested more than 100 levels deep"),
+    "deep tags": (lambda: filled("a: ", "!Sub ["), "nested more than 100 levels deep"),
+    "small keys": (lambda: filled(PIPELINE, lambda number: f"k{number}:\n"), COMPLEX),
+    "small values": (lambda: filled(f"{PIPELINE}a: [", "{},", "]\n"), COMPLEX),
+    "merge keys": (lambda: filled(f"{PIPELINE}a: {{", "<<: {},", "}\n"), COMPLEX),
     "anchors": (lambda: filled(f"{PIPELINE}a:\n", lambda number: f"- &a{number} 1\n"), "release"),
     "aliases": (lambda: filled(f"a: &a 1\n{PIPELINE}b: [", "*a,", "]\n"), "aliases are not supported"),
     "keys of one hash": (
@@ -71,7 +73,7 @@ TEMPLATES |= {
     ),
     "beginnings of arns": (
         lambda: filled(f"{PIPELINE}Outputs: {{O: {{Value: '", "arn::::", "'}}\n"),
-        "release",
+        COMPLEX,
     ),
     "many texts": (
         lambda: filled(
@@ -79,7 +81,7 @@ TEMPLATES |= {
             "!Sub '${A}${A}',",
             "]}}\n",
         ),
-        "release",
+        COMPLEX,
     ),
     "one long text": (
         lambda: filled(
@@ -91,11 +93,112 @@ TEMPLATES |= {
     ),
     "nested joins": (
         lambda: filled(
-            f"{PIPELINE}Outputs: {{O: {{Value: {'!Join [a, [b, ' * 80}", "x", "]]" * 80 + "}}\n", size=90_000
+            f"{PIPELINE}Outputs: {{O: {{Value: {'!Join [a, [b, ' * 30}", "x", "]]" * 30 + "}}\n", size=90_000
         ),
         "release",
     ),
 }
+
+
+def outputs(parameters: str, unit: str | Callable[[int], str]) -> Callable[[], bytes]:
+    """A template of 1 MB whose one output has as many of these values as fit."""
+    return lambda: filled(f"{parameters}{PIPELINE}Outputs: {{O: {{Value: [", unit, "]}}\n")
+
+
+_LIST = ",".join(f"v{number}" for number in range(256))
+_GIVEN = (
+    f"Parameters: {{L: {{Type: CommaDelimitedList, Default: '{_LIST}'}},"
+    f" A: {{Type: String, Default: {'a' * 4000}}}}}\n"
+)
+_ARNS = "arn:a:b:c:d:"
+_STAGES = PIPELINE.replace("}}}\n", ", Stages: [{Actions: [")
+_VALUE = "abcdefgh" * 500 + "x"
+_PATTERN = "(((a?b?c?d?e?f?g?h?){0,100}){0,10})x"
+
+# what the evaluation has most to do with; without a budget several of them took minutes
+TEMPLATES |= {
+    "names of texts": (
+        lambda: filled(
+            f"Parameters: {{A: {{Type: String, Default: '{_ARNS * 300}'}},"
+            f" L: {{Type: CommaDelimitedList, Default: '{_LIST}'}}}}\n"
+            "Resources:\n  P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}\n"
+            f"  X: {{Type: AWS::SNS::Topic, Properties: {{TopicName: !Sub '${{L}}{'${A}' * 27}'}}}}\n"
+            "Outputs: {O: {Value: [", "!Ref X,", "]}}\n",
+        ),
+        COMPLEX,
+    ),
+    "lists": (outputs(_GIVEN, "!Ref L,"), COMPLEX),
+    "references": (outputs("", lambda number: f"!Ref A{number},"), COMPLEX),
+    "attributes": (outputs("", lambda number: f"!GetAtt A{number}.B,"), COMPLEX),
+    "lists in texts": (outputs(_GIVEN, "!Sub '${L}${A}',"), COMPLEX),
+    "choices": (outputs("", "!If [C, x, y],"), COMPLEX),
+    "joins": (outputs(_GIVEN, "!Join [',', !Ref L],"), COMPLEX),
+    "splits": (outputs(_GIVEN, "!Select [0, !Split [a, !Ref A]],"), COMPLEX),
+    "splits of lists": (outputs(_GIVEN, "!Split [v, !Join [',', !Ref L]],"), COMPLEX),
+    "variables": (outputs("", f"!Sub '{'${A}' * 2000}',"), COMPLEX),
+    "open variables": (outputs("", f"!Sub '{'${' * 4000}',"), "release"),
+    "references to secrets": (outputs("", f"'{'{{resolve:' * 1000}',"), "release"),
+    "different ARNs": (outputs("", lambda number: f"'{number}{_ARNS * 300}',"), COMPLEX),
+    "ARNs with lists": (outputs(_GIVEN, lambda number: f"!Sub '{number}{_ARNS * 20}${{L}}',"), COMPLEX),
+    "policies": (outputs("", lambda number: f"'{{\"Principal\": \"{number}\"}}',"), "release"),
+    "transforms": (outputs("", "{Fn::Transform: {Name: x}},"), COMPLEX),
+    "mappings": (
+        lambda: filled(
+            PIPELINE + "Mappings: {M: {A: {B: x" + "".join(f", k{number}: v" for number in range(200))
+            + "}}}\nOutputs: {O: {Value: [", "!FindInMap [M, A, !Ref X],", "]}}\n",
+        ),
+        COMPLEX,
+    ),
+    "deep leaves": (
+        lambda: filled(PIPELINE + "Outputs: {O: {Value: " + "{a: " * 80 + "[", "x,", "]" + "}" * 82 + "\n"),
+        COMPLEX,
+    ),
+    "actions": (
+        lambda: filled(
+            _STAGES, "{ActionTypeId: {Provider: CloudFormation}, Configuration: {StackName: x}},", "]}]}}}\n"
+        ),
+        "no source action",
+    ),
+    "loops": (
+        lambda: filled(
+            "Resources:\n  P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}\n"
+            f"  Fn::ForEach::X:\n  - V\n  - [{_LIST}]\n  - N: {{Type: AWS::SNS::Topic, Properties: {{",
+            lambda number: f"k{number}: 'a${{V}}b',", "}}\n",
+        ),
+        COMPLEX,
+    ),
+    "allowed values": (
+        lambda: filled(
+            f"{PIPELINE}Parameters: {{P: {{Type: CommaDelimitedList, Default: '{',' * 4000}', AllowedValues: [",
+            "aaaaaaaa,", "]}}\n",
+        ),
+        COMPLEX,
+    ),
+    "allowed patterns": (
+        lambda: filled(
+            f"{PIPELINE}Parameters:\n",
+            lambda number: f"  P{number}: {{Type: String, Default: {_VALUE}, AllowedPattern: '{_PATTERN}'}}\n",
+            size=800_000,
+        ),
+        COMPLEX,
+    ),
+    "parameters and keys": (
+        lambda: filled(
+            PIPELINE + "Parameters:\n" + "".join(f"  P{n}: {{Type: String, Default: x}}\n" for n in range(200)),
+            lambda number: f"key-{number}: x\n",
+        ),
+        "release",
+    ),
+    "nested merges": (
+        lambda: filled(f"{PIPELINE}a: " + "{<<: " * 90 + "{", lambda number: f"key{number}: ,", "}" * 91 + "\n"),
+        COMPLEX,
+    ),
+    "a list of merges": (lambda: filled(f"{PIPELINE}a: {{<<: [", "{a: b},", "]}\n"), COMPLEX),
+    "floats": (lambda: filled(f"{PIPELINE}a: [", "1.5e+3,", "]\n"), COMPLEX),
+    "timestamps": (lambda: filled(f"{PIPELINE}a: [", "2001-01-01,", "]\n"), "release"),
+    "ordered maps": (lambda: filled(f"{PIPELINE}a: [", "!!omap [a: b],", "]\n"), COMPLEX),
+}  # fmt: skip
+
 
 PARAMETERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "many": (
@@ -104,12 +207,13 @@ PARAMETERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "long value": (lambda: filled('{"development":{"a":"', "x", '"}}'), "longer than 4,096 bytes"),
     "long key": (lambda: filled('{"development":{"', "k", '":1}}'), "does not declare"),
-    "long list": (lambda: filled('{"development":{"a":[', "1,", "1]}}"), "longer than 4,096 bytes"),
+    "long list": (lambda: filled('{"development":{"a":[', "1,", "1]}}"), COMPLEX),
     "many entries": (
         lambda: filled('{"development":[', '{"ParameterKey":"a","ParameterValue":1},', "{}]}"),
         "lacks ParameterKey",
     ),
-    "deep": (lambda: filled('{"development":', "["), "recursion"),
+    "deep": (lambda: filled('{"development":', "["), "nested more than 100 levels deep"),
+    "small": (lambda: filled('{"development":{"a":[', "{},", "{}]}}"), COMPLEX),
 }
 
 # payloads of 25 MB: all of them end in a PayloadError that says this

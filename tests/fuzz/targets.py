@@ -10,11 +10,16 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+import msgspec
+
+from deployer.adapters.folder_messages import Answer
 from deployer.environments import TAG_LIMIT, Environment, Kind, Repository, ref_from_tags
 from deployer.errors import DeployerError, PayloadError, PermanentError, SignatureError
+from deployer.evaluation_budget import CHARACTERS, STEPS, EvaluationBudget
 from deployer.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine
 from deployer.refs import Ref
-from deployer.release import check_release
+from deployer.release import release_of
 from deployer.targets import Target as Place
 from tests.web.site import AWS_KEY, SECRET, SHA, Site, record, signature
 
@@ -135,10 +140,10 @@ def _deploy(data: bytes) -> None:
         (Kind.PRODUCTION, Ref.parse("refs/tags/v1"), "main"),
     ):
         environment = Environment(_REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
+        question = FolderQuestion(environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1")
+        answer = _examined(question)
         try:
-            release = check_release(
-                environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1"
-            ).accepted()
+            release = release_of(question, answer).accepted()
         except PermanentError as error:
             _told(error, "deploy/")
             continue
@@ -153,6 +158,24 @@ def _deploy(data: bytes) -> None:
         assert "RepoToken" not in release.parameters
         assert environment.owns(release.tags)
         assert re.fullmatch(r"[0-9a-f]{32}", release.digest)
+
+
+def _examined(question: FolderQuestion) -> FolderAnswer:
+    """Evaluate a folder; insist that the work is counted, the same each time, and that the answer can be sent.
+
+    The budget is a tenth of the real one: what is not counted is found by libFuzzer's limit of time.
+    """
+    budgets = [EvaluationBudget(STEPS // 10, CHARACTERS // 10) for _ in range(2)]
+    answer = examine(question, budgets[0])
+    if budgets[0].exhausted:
+        assert any("too complex to check" in each.text for each in answer.findings if each.level == "error")
+        assert examine(question, budgets[1]) == answer
+        assert budgets[1].steps == budgets[0].steps
+        assert budgets[1].characters == budgets[0].characters
+    sent = msgspec.json.encode(Answer(examined=answer))
+    assert len(sent) < 1_000_000
+    assert msgspec.json.decode(sent, type=Answer).examined == answer
+    return answer
 
 
 @_target

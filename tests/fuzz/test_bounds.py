@@ -1,7 +1,8 @@
-"""The worst inputs end as they should, within 20 s of CPU and a bounded memory, each in a process of its own.
+"""The worst inputs end as they should, within their budget and a bounded memory, each in a process of its own.
 
-The slowest takes 2 s here; ten times as much leaves room for a slow machine, and is a third of a lease. A file of 1 MB
-may take 700 MB of addresses, of which it uses 130; a payload of 25 MB may take 1,400, since JSON of nothing but `{}`
+All of the check of a `deploy/` folder is bounded by a count of steps, the same on every machine: what is not refused
+took less. The slowest takes 1.5 s of CPU here; the bound of seconds only finds work that is not counted. A file of 1 MB
+may take 700 MB of addresses, of which it uses 250; a payload of 25 MB may take 1,400, since JSON of nothing but `{}`
 becomes 700 MB of Python's objects, and only who knows the webhook's secret can send it.
 """
 
@@ -23,26 +24,27 @@ ENDS = {
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[tuple[str, str], tuple[str, float, int]]:
-    """How each input ended, the seconds of CPU and the MB of memory."""
+def results() -> dict[tuple[str, str], tuple[str, float, int, float]]:
+    """How each input ended, the seconds of CPU, the MB of memory and the share of its budget."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.bounded"], capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     rows = [json.loads(line) for line in ran.stdout.splitlines()]
-    return {(kind, name): (ended, seconds, memory) for kind, name, ended, seconds, memory in rows}
+    return {(kind, name): (ended, *more) for kind, name, ended, *more in rows}
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("kind", "name"), ENDS)
 def test_the_worst_inputs_end_in_bounds(
-    results: dict[tuple[str, str], tuple[str, float, int]], kind: str, name: str
+    results: dict[tuple[str, str], tuple[str, float, int, float]], kind: str, name: str
 ) -> None:
-    ended, seconds, memory = results[kind, name]
+    ended, seconds, memory, share = results[kind, name]
     assert ENDS[kind, name] in ended
     assert ended.isprintable()
     assert len(ended) <= 600
-    assert seconds <= SECONDS
+    assert share <= 1 or ended != "release"
+    assert seconds <= SECONDS[kind]
     assert memory <= MEMORY[kind]
 
 

@@ -103,7 +103,8 @@ class Life(World):
         made.config = replace(made.config, ttl=ttl)
         made.__dict__.pop("intake", None)
         made.__dict__["reconciler"] = Reconciler(
-            self.host, self.clouds, made.inventory, self.lanes, made.repositories, Options(ttl=ttl), clock=self._now
+            self.host, self.clouds, made.inventory, self.lanes, made.repositories, Options(ttl=ttl),
+            self.evaluator, clock=self._now,
         )  # fmt: skip
 
     def look(self) -> None:

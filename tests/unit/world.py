@@ -13,12 +13,13 @@ from deployer.config import load
 from deployer.environments import Environment, Repository, from_tag_value, ref_from_tags
 from deployer.errors import PayloadError
 from deployer.events import CloudEvent, Push, RepositoryChange
+from deployer.folder_check import FolderEvaluator
 from deployer.ledger import Cause, EnvironmentRecord, RepositoryRecord, Work
 from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
 from deployer.repositories import Repositories
-from tests.doubles import FakeCloud, FakeClouds, FakeHost
+from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Runner
 
 HELLO = Repository.parse("acme/hello")
@@ -44,6 +45,7 @@ class World:
         "DEPLOYER_ORPHAN_SECONDS": "0",
     }
     options = Options()
+    evaluator: ClassVar[FolderEvaluator] = DirectEvaluator()
 
     def __init__(self, client: Any = None) -> None:
         self.redis = client or fakeredis.FakeRedis(decode_responses=True)
@@ -72,11 +74,17 @@ class World:
             self.lanes,
             made.repositories,
             self.options,
+            self.evaluator,
             clock=self._now,
         )
         self.runner = Runner(self.deployer)
         self.told: list[str] = []
         self._deliveries = 0
+
+    @classmethod
+    def with_evaluator(cls, evaluator: FolderEvaluator) -> "World":
+        """A world whose workers evaluate a branch's files by this."""
+        return type("Evaluating", (cls,), {"evaluator": evaluator})()
 
     def make_clouds(self) -> Any:
         """Where environments live."""

@@ -1,0 +1,133 @@
+"""The process in which a branch's files are evaluated: started by `FolderProcess`, one for each worker process.
+
+It holds nothing but the modules of the evaluation. For each question it forks: the fork takes limits upon itself,
+evaluates, writes its answer into a pipe and ends, so that nothing of one folder is there for the next. This process
+itself never looks into a question or an answer.
+
+What the fork may not do is enforced by the kernel: open any file or socket (RLIMIT_NOFILE is 0: only what is open
+already can be used, and that is /dev/null and the pipe), write files, start processes (unless it is root's), use more
+CPU, memory or time than it is given. It was started without environment variables, in a folder that is gone.
+"""
+
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
+
+import msgspec
+
+from deployer.adapters.folder_messages import (
+    ANSWER_LIMIT,
+    Answer,
+    Outcome,
+    Request,
+    receive,
+    send,
+)
+from deployer.errors import one_line
+from deployer.folder_check import examine, resource_line
+from deployer.preferences import read_preferences
+from deployer.template import UnreadableError
+
+_ANSWER_FD = 3  # after standard input, output and error, which are /dev/null
+_OUT_OF_MEMORY = msgspec.json.encode(Answer(out_of_memory=True))  # there may be no memory to make it
+_WARM = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
+
+
+def main() -> None:
+    """Answer the questions that come through standard input, a socket, until it is closed."""
+    cpu_seconds, wall_seconds, memory = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    channel = socket.socket(fileno=0)
+    # what is opened or imported only when it is first needed: a fork could not
+    zones = [ZoneInfo(name) for name in available_timezones()]
+    with suppress(UnreadableError):
+        read_preferences({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
+    resource_line({"pipeline.yml": _WARM}, "P")
+    gc.disable()  # no fork lives long enough to need it
+    gc.freeze()
+    while (question := receive(channel)) is not None:
+        outcome, answer = _answered(question, cpu_seconds, wall_seconds, memory)
+        send(channel, msgspec.json.encode(outcome))
+        send(channel, answer)
+    del zones
+
+
+def _answered(question: bytes, cpu_seconds: int, wall_seconds: float, memory: int) -> tuple[Outcome, bytes]:
+    """How the fork ended, and what it wrote."""
+    try:
+        read_end, write_end = os.pipe()
+        child = os.fork()
+    except OSError as error:
+        return Outcome(refused=error.strerror or "no process"), b""
+    if not child:
+        code = 1
+        try:
+            _confine(write_end, cpu_seconds, wall_seconds, memory)
+            _write(_evaluate(question))
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:  # noqa: PTH123  a descriptor has no path
+        answer = pipe.read(ANSWER_LIMIT + 1)
+    _, status, used = os.wait4(child, 0)
+    return Outcome(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
+
+
+def _confine(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int) -> None:
+    """Take every limit upon this process that it does not need to be without."""
+    with suppress(OSError):  # where memory runs out, the kernel is to end this process first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(write_end, _ANSWER_FD)
+    for standard in range(_ANSWER_FD):
+        os.dup2(null, standard)
+    os.closerange(_ANSWER_FD + 1, 256)
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds)  # its signal ends the process
+    for name, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_NOFILE, 0),
+    ):
+        resource.setrlimit(name, (most, most))
+    # the first of them ends the process with a signal of its own, by which the cause is known
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+
+
+def _evaluate(question: bytes) -> bytes:
+    try:
+        request = msgspec.json.decode(question, type=Request)
+        return msgspec.json.encode(_answer(request))
+    except MemoryError:
+        return _OUT_OF_MEMORY
+    except Exception:  # noqa: BLE001  a fault of deployer's own: people read it in the dead letter
+        return msgspec.json.encode(Answer(fault=traceback.format_exc(limit=-5)[-4000:]))
+
+
+def _answer(request: Request) -> Answer:
+    try:
+        if request.question is not None:
+            return Answer(examined=examine(request.question))
+        if request.resource is not None:
+            return Answer(line=resource_line(request.files, request.resource))
+        return Answer(preferences=read_preferences(request.files))
+    except UnreadableError as error:
+        every = [(each.file, each.line, one_line(each.text)) for each in (error, *error.others)]
+        return Answer(unreadable=every)
+
+
+def _write(answer: bytes) -> None:
+    while answer:
+        answer = answer[os.write(_ANSWER_FD, answer) :]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The syntax of the files in `deploy/`: JSON and CloudFormation's YAML as values, and as nodes that know their lines.
+
+All of it is bounded: by an `EvaluationBudget`, which counts keys and values, and by `NESTING`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+from yaml.composer import Composer, ComposerError
+from yaml.constructor import ConstructorError
+
+from deployer.evaluation_budget import NESTING, EvaluationBudget, TooComplexError
+
+_NODE_STEPS = 4  # of the budget, for each key and value of YAML: composed, constructed, searched for repeats
+_TOKEN_STEPS = 2  # likewise, for each bracket, comma and colon of JSON
+TOO_DEEP = f"it is nested more than {NESTING} levels deep"
+_DIRECTIVE_LIMIT = 100
+_DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
+_MERGE, _TEXT, _FLOAT, _MAP = (f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "float", "map"))
+_PLAIN = ("Ref", "Condition")  # short forms whose long form has no `Fn::`
+_LEADING_ZERO = re.compile(r"[-+]?0[0-7_]+")
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+# a text without its end reaches to the end of the file, or each quotation mark in it would be searched from again
+_JSON_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
+
+
+class _Composer(Composer):
+    """PyYAML's own composer, also over libyaml's parser: libyaml's composer dies of deep nesting, with its process."""
+
+    budget: EvaluationBudget
+    nesting = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
+            raise yaml.YAMLError("anchors and aliases are not supported by CloudFormation")
+        self.nesting += 1
+        try:
+            if self.nesting > NESTING:
+                raise TooComplexError(TOO_DEEP)
+            self.budget.spend(_NODE_STEPS)
+        except TooComplexError as error:
+            mark = self.peek_event().start_mark  # type: ignore[attr-defined]
+            raise ComposerError(problem=error.text, problem_mark=mark) from error
+        node = super().compose_node(parent, index)
+        self.nesting -= 1
+        # a key is text, as in CloudFormation: `1`, `yes` and `0x10` stay what was written
+        if isinstance(parent, yaml.MappingNode) and index is None and isinstance(node, yaml.ScalarNode):
+            node.tag = node.tag if node.tag == _MERGE else _TEXT
+        return node
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser takes a third of the time
+
+
+class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
+    """YAML as CloudFormation writes it: `!Ref x` and its kin become their long forms."""
+
+    def __init__(self, stream: str, budget: EvaluationBudget) -> None:
+        _Loader.__init__(self, stream)
+        _Composer.__init__(self)
+        self.budget = budget
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make a node's value; one that is not what its tag says is told with its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            shown = repr(node.value[:50]) if isinstance(node, yaml.ScalarNode) else "it"
+            problem = f"{shown} is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
+
+
+def _long_form(loader: Any, _suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        value = loader.construct_mapping(node, deep=True)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = node.value
+    name = long_name(node)
+    if name == "Fn::GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {name: value} if name else value
+
+
+def long_name(node: yaml.Node) -> str | None:
+    """`Ref` of `!Ref`, `Fn::Sub` of `!Sub`; None where there is no short form."""
+    if not node.tag.startswith("!") or node.tag == "!":
+        return None
+    name = node.tag[1:]
+    return name if name in _PLAIN else f"Fn::{name}"
+
+
+def untagged(node: Any) -> yaml.Node:
+    """The same node as it stands within its long form."""
+    return type(node)(_MAP, node.value, node.start_mark)  # type: ignore[no-any-return]
+
+
+def entries(node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):  # of two of one name the last counts, as in the values
+        keyed = ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+        return {key.value: (key.start_mark, value) for key, value in keyed}
+    if isinstance(node, yaml.SequenceNode):
+        return {position: (value.start_mark, value) for position, value in enumerate(node.value)}
+    return {}
+
+
+def json_nodes(text: str) -> yaml.Node | None:
+    """The nodes of a text that is known to be JSON. It goes in a loop: no nesting is too deep for it."""
+    root: yaml.Node | None = None
+    open_nodes: list[Any] = []
+    keys: list[yaml.ScalarNode | None] = []  # of each open node: the key that waits for its value
+    line, position = 0, 0
+    for token in _JSON_TOKEN.finditer(text):
+        line += text.count("\n", position, token.start())
+        position = token.start()
+        word = token.group()
+        if word in ",:":
+            continue
+        if word in "}]":
+            open_nodes.pop()
+            keys.pop()
+            continue
+        mark = yaml.Mark("", position, line, 0, None, 0)
+        node: Any
+        if word == "{":
+            node = yaml.MappingNode(_MAP, [], mark)
+        elif word == "[":
+            node = yaml.SequenceNode("", [], mark)
+        else:
+            node = yaml.ScalarNode(_TEXT, json.loads(word) if word.startswith('"') else word, mark)
+        if not open_nodes:
+            root = root or node
+        elif isinstance(open_nodes[-1], yaml.SequenceNode):
+            open_nodes[-1].value.append(node)
+        elif keys[-1] is None:
+            keys[-1] = node
+        else:
+            open_nodes[-1].value.append((keys[-1], node))
+            keys[-1] = None
+        if word in "{[":
+            open_nodes.append(node)
+            keys.append(None)
+    return root
+
+
+def measure_json(text: str, budget: EvaluationBudget) -> int | None:
+    """Take from a budget what it will cost to read a text as JSON; give the line where it is nested too deeply, if any.
+
+    Python's reader raises RecursionError at a depth that depends on who calls it; this bound is the same everywhere.
+
+    Raises:
+        TooComplexError: it has too many values.
+    """
+    nesting = 0
+    if text.count("{") + text.count("[") > NESTING:
+        for found in _JSON_BRACKET.finditer(text):
+            first = text[found.start()]
+            nesting += (first in "{[") - (first in "}]")
+            if nesting > NESTING:
+                return text.count("\n", 0, found.start()) + 1
+    budget.spend(sum(text.count(each) for each in "{[,:") * _TOKEN_STEPS)
+    return None
+
+
+def integer(text: str, read: Callable[[], Any]) -> Any:
+    """A whole number, or its text where Python could not write it again: beyond 4300 digits it refuses to."""
+    try:
+        value = read()
+        str(value)
+    except ValueError:
+        return text
+    return value
+
+
+def _number(loader: Any, node: yaml.Node) -> Any:
+    text = loader.construct_scalar(node)  # which refuses a mapping or list that is tagged so
+    # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
+    if ":" in text:
+        return text
+    if node.tag == _FLOAT:
+        return loader.construct_yaml_float(node)
+    if _LEADING_ZERO.fullmatch(text):  # an account's id is no octal number
+        return text
+    return integer(text, lambda: loader.construct_yaml_int(node))
+
+
+_TemplateLoader.add_multi_constructor("!", _long_form)
+_TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
+_TemplateLoader.add_constructor(_FLOAT, _number)
+
+
+def read_yaml(text: str, budget: EvaluationBudget) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
+    if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each with all before it
+        raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
+    loader = _TemplateLoader(text, budget)
+    try:
+        root = loader.get_single_node()
+        repeated = repeated_keys(root)  # before merge keys are merged, which may repeat
+        value = None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+    return value, root, repeated
+
+
+def read_json(text: str) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
+    """What `read_yaml` gives, of JSON. The nodes are made only where a key stands twice.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    repeats: list[bool] = []
+    value = json.loads(
+        text,
+        parse_int=lambda digits: integer(digits, lambda: int(digits)),
+        object_pairs_hook=lambda pairs: object_of(pairs, repeats),
+    )
+    root = json_nodes(text) if repeats else None
+    return value, root, repeated_keys(root)
+
+
+def object_of(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        repeats.append(True)
+    return made
+
+
+def repeated_keys(root: yaml.Node | None) -> list[tuple[str, int]]:
+    """Each key that stands in its mapping already, with its line."""
+    found, left = [], [root]
+    while left:
+        node = left.pop()
+        if isinstance(node, yaml.MappingNode):
+            found += _twice(node)
+            left += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+    return sorted(found, key=lambda each: each[1])
+
+
+def _twice(node: yaml.MappingNode) -> list[tuple[str, int]]:
+    found, seen = [], set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+            if key.value in seen:
+                found.append((key.value, key.start_mark.line + 1))
+            seen.add(key.value)
+    return found

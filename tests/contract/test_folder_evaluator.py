@@ -1,0 +1,316 @@
+"""The port `FolderEvaluator`: the same answers from the double and from the process with limits; and those limits."""
+
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from deployer.adapters import folder_process
+from deployer.adapters.folder_process import EvaluationFaultError, FolderProcess
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import TransientError
+from deployer.folder_check import FolderAnswer, FolderEvaluator, FolderQuestion
+from deployer.preferences import Patterns, Teardown
+from deployer.refs import Ref
+from deployer.release import check_release, release_of
+from deployer.targets import Target
+from deployer.template import UnreadableError
+from tests.doubles import DirectEvaluator
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = {
+    path.name: path.read_bytes() for path in (ROOT / "sandbox/sample/deploy").iterdir() if path.is_file()
+}
+BRANCH = Ref.of_branch("feature/ü")
+ENVIRONMENT = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, BRANCH)
+TARGET = Target(Kind.DEVELOPMENT, account="1" * 12, regions=("us-east-1",), allowed_roles=("arn:x:*",))
+GIVEN = {"ArtifactStore": "bucket", "ConnectionArn": "arn:aws:codeconnections:us-east-1:111111111111:c/x"}
+PRODUCTION_ROLE = "arn:aws:iam::222222222222:role/production"
+TEMPLATE = f"""\
+Resources:
+  P:
+    Type: AWS::CodePipeline::Pipeline
+    Properties: {{Name: !Ref AWS::StackName, RoleArn: {PRODUCTION_ROLE}}}
+"""
+
+
+def question(files: dict[str, bytes], target: Target | None = TARGET) -> FolderQuestion:
+    return FolderQuestion(ENVIRONMENT, BRANCH, BRANCH.short, "a" * 40, files, GIVEN, target, "us-east-1")
+
+
+def texts(answer: FolderAnswer) -> list[str]:
+    return [str(each) for each in answer.findings]
+
+
+@pytest.fixture(scope="module", params=["double", "process"])
+def evaluator(request: pytest.FixtureRequest) -> Iterator[FolderEvaluator]:
+    if request.param == "double":
+        yield DirectEvaluator()
+    else:
+        with closing(FolderProcess()) as process:
+            yield process
+
+
+# --- what both do -----------------------------------------------------------------------------------------------
+
+
+def test_the_sample_becomes_the_same_release_everywhere(evaluator: FolderEvaluator) -> None:
+    asked = question(SAMPLE, None)
+    made = release_of(asked, evaluator.examine(asked)).accepted()
+    direct = check_release(ENVIRONMENT, BRANCH, BRANCH.short, "a" * 40, SAMPLE, GIVEN, None, "us-east-1")
+    assert made == direct.accepted()
+    assert made.parameters["RepoBranch"] == "feature/ü"
+    assert made.parameters["PipelineName"] == ENVIRONMENT.stack_name
+
+
+def test_findings_have_file_line_and_text(evaluator: FolderEvaluator) -> None:
+    answer = evaluator.examine(question({"pipeline.yml": TEMPLATE.encode()}))
+    assert any(
+        each.startswith(f"deploy/pipeline.yml:4: {PRODUCTION_ROLE} is of account 222222222222")
+        for each in texts(answer)
+    )
+    assert evaluator.examine(question({})).findings[0].text == "it is missing (.yaml or .json would do)"
+
+
+def test_preferences_come_with_all_their_types(evaluator: FolderEvaluator) -> None:
+    text = (
+        "tags: [v*]\nbranches: {include: [a, 'b/*'], exclude: [b/c]}\nttl: {'hot*': 1h, default: 3d}\n"
+        "sleep: Mon-Fri 20:00-07:00 Europe/Berlin\nregions: [us-east-1]\n"
+        "teardown: {empty_buckets: false, on_failure: stop}\n"
+    )
+    found = evaluator.preferences({"deployer.yml": text.encode()})
+    assert found.tags == Patterns(("v*",))
+    assert found.branches == Patterns(("a", "b/*"), ("b/c",))
+    assert found.ttl == (("hot*", "1h"), ("*", "3d"))
+    assert found.sleep == "Mon-Fri 20:00-07:00 Europe/Berlin"
+    assert (found.regions, found.teardown) == (("us-east-1",), Teardown(False, "stop"))
+    assert evaluator.preferences({}) == type(found)()
+    assert evaluator.examine(question({"deployer.yml": text.encode()})).preferences == found
+
+
+@pytest.mark.parametrize("zone", ["Europe/Belin", "posix/../../etc/passwd", "../zoneinfo/UTC"])
+def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: str) -> None:
+    with pytest.raises(UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is no time zone") as caught:
+        evaluator.preferences({"deployer.yml": f"sleep: 20:00-07:00 {zone}\ntags: 5\n".encode()})
+    assert [str(each) for each in caught.value.others] == [
+        "deploy/deployer.yml:2: tags is no pattern or list of patterns, such as [main, feature/*]"
+    ]
+    assert caught.value.others[0].line == 2
+    with pytest.raises(UnreadableError, match="keep one of them"):
+        evaluator.preferences({"deployer.yml": b"", "deployer.json": b"{}"})
+
+
+def test_a_resource_has_a_line(evaluator: FolderEvaluator) -> None:
+    files = {"pipeline.yml": TEMPLATE.encode()}
+    assert evaluator.resource_line(files, "P") == ("deploy/pipeline.yml", 2)
+    assert evaluator.resource_line(files, "Q") is None
+    assert evaluator.resource_line({}, "P") is None
+    with pytest.raises(UnreadableError):
+        evaluator.resource_line({"pipeline.yml": b"["}, "P")
+
+
+def test_one_folder_leaves_nothing_for_the_next(evaluator: FolderEvaluator) -> None:
+    deep = b"a: " + b"[" * 200_000
+    for _ in range(2):
+        assert "nested more than" in texts(evaluator.examine(question({"pipeline.yml": deep})))[0]
+        asked = question(SAMPLE, None)
+        assert release_of(asked, evaluator.examine(asked)).release
+
+
+# --- the process and its limits ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FolderProcess]:
+    """Lets Python code run where the files are evaluated: `examine` of the question `asked`."""
+    made: list[FolderProcess] = []
+    python = shlex.quote(sys.executable)
+
+    def put(code: str, **limits: float) -> FolderProcess:
+        script = tmp_path / "server.py"
+        body = "\n".join(f"    {line}" for line in code.splitlines())
+        script.write_text(
+            "import os, sys, time, socket\nfrom deployer.adapters import folder_server\n"
+            "from deployer.folder_check import FolderAnswer\nfrom deployer.validation import Finding\n"
+            "def say(*texts): return FolderAnswer(tuple(Finding('error', 'x', None, str(t)) for t in texts))\n"
+            f"def examine(asked):\n{body}\n"
+            "folder_server.examine = examine\nfolder_server.main()\n"
+        )
+        shell = tmp_path / "python"
+        # in place of `python -I -B -m MODULE limits`
+        shell.write_text(f'#!/bin/sh\nshift 4\nexec {python} -I -B {script} "$@"\n')
+        shell.chmod(0o700)
+        monkeypatch.setattr(folder_process.sys, "executable", str(shell))
+        made.append(FolderProcess(**limits))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield put
+    for each in made:
+        each.close()
+
+
+ANY = question({"pipeline.yml": b"{}"})
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("while True: pass", "it took more than 1 s of CPU"),
+        ("x = bytearray(10**9)", "it took more than 768 MB of memory"),
+        ("os.kill(os.getpid(), 11)", "it ended by signal 11"),
+        ("os._exit(0)", "it gave no readable answer"),
+        ("os.write(3, b'{\"examined\": 5}'); os._exit(0)", "it gave no readable answer"),
+        ("os.write(3, b'garbage'); return say('x')", "it gave no readable answer"),
+        ("while True: os.write(3, b'[' * 65536)", "it"),
+        ("while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 9)", "it took"),
+    ],
+)
+def test_an_evaluation_that_is_killed_refuses_the_release(
+    instead: Callable[..., FolderProcess], code: str, why: str
+) -> None:
+    process = instead(code, cpu_seconds=1, wall_seconds=20)
+    answer = process.examine(ANY)
+    (told,) = texts(answer)
+    assert told.startswith(f"deploy/: it is too complex to check: {why}")
+    assert release_of(ANY, answer).release is None
+    with pytest.raises(UnreadableError, match="not YAML"):  # the next one meets nothing of it
+        process.preferences({"deployer.yml": b"["})
+
+
+@pytest.mark.parametrize("code", ["time.sleep(60)", "os.kill(os.getpid(), 9)"])
+def test_one_that_had_no_cpu_is_the_machines_fault(instead: Callable[..., FolderProcess], code: str) -> None:
+    process = instead(code, wall_seconds=0.3)
+    with pytest.raises(TransientError, match="the machine is too busy to evaluate deploy/"):
+        process.examine(ANY)
+    assert process.preferences({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
+
+
+def test_a_fault_of_our_own_is_neither(instead: Callable[..., FolderProcess]) -> None:
+    with pytest.raises(EvaluationFaultError, match="ZeroDivisionError"):
+        instead("return 1 / 0").examine(ANY)
+
+
+def test_what_it_may_touch(
+    instead: Callable[..., FolderProcess], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEPLOYER_GITHUB_TOKEN", "hush")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    secret = tmp_path / "secret"
+    secret.write_text("hush")
+    code = f"""\
+def tried(action):
+    try:
+        return action()
+    except OSError as error:
+        return error.strerror
+def reused():
+    os.close(0)
+    return open({str(secret)!r}).read()
+own = set(os.environ) - {{"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}}
+fds = [n for n in range(64) if tried(lambda: os.fstat(n)) != "Bad file descriptor"]
+return say(
+    tried(lambda: open({str(secret)!r}).read()), tried(reused), tried(socket.socket), tried(os.getcwd),
+    tried(lambda: os.pipe()), sorted(own), fds, "hush" in repr(os.environ))"""
+    answer = instead(code).examine(ANY)
+    assert [each.text for each in answer.findings] == [
+        *["Too many open files"] * 3, "No such file or directory", "Too many open files", "[]", "[0, 1, 2, 3]",
+        "False",
+    ]  # fmt: skip
+
+
+def test_an_answer_about_another_environment_is_not_believed(instead: Callable[..., FolderProcess]) -> None:
+    code = """\
+return FolderAnswer((), template="pipeline.yml", sound=True, needs_token=False, parameters={
+    "Stage": "production", "RepoName": "other", "PipelineName": "x", "RepoToken": "y", "Own": "z"})"""
+    answer = instead(code).examine(ANY)
+    made = release_of(ANY, answer).accepted()
+    assert made.parameters == {
+        "Stage": "development",
+        "RepoName": "hello",
+        "PipelineName": ENVIRONMENT.stack_name,
+        "Own": "z",
+    }
+    assert ENVIRONMENT.owns(made.tags)
+    other = instead("return FolderAnswer((), template='deployer.yml', sound=True)")
+    with pytest.raises(EvaluationFaultError):
+        other.examine(ANY)
+
+
+def test_no_temporary_folder_or_interpreter_is_transient(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(folder_process.sys, "executable", str(tmp_path / "nothing"))
+    with pytest.raises(TransientError, match="cannot be started: No such file or directory"):
+        FolderProcess().examine(ANY)
+    monkeypatch.setattr(folder_process.sys, "executable", "/bin/false")
+    with pytest.raises(TransientError, match="ends as soon as it is asked"):
+        FolderProcess().examine(ANY)
+    monkeypatch.setattr(folder_process.tempfile, "tempdir", str(tmp_path / "full"))
+    with pytest.raises(TransientError, match="cannot be started"):
+        FolderProcess().examine(ANY)
+
+
+def test_one_that_died_meanwhile_is_replaced() -> None:
+    with closing(FolderProcess()) as process:
+        assert process.preferences({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
+        assert process._process
+        os.kill(process._process.pid, signal.SIGKILL)
+        assert process.preferences({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
+
+
+def _gone(pid: int) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _evaluate(pids: "multiprocessing.SimpleQueue[int]") -> None:
+    process = FolderProcess()
+    process.examine(question(SAMPLE))
+    assert process._process
+    pids.put(process._process.pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_it_ends_with_whoever_asked_also_a_daemonic_process() -> None:
+    context = multiprocessing.get_context("fork")  # the children of Celery's pool are such
+    pids: multiprocessing.SimpleQueue[int] = context.SimpleQueue()
+    child = context.Process(target=_evaluate, args=(pids,), daemon=True)
+    child.start()
+    child.join()
+    assert _gone(pids.get())
+
+
+def test_after_a_fork_it_is_another_ones() -> None:
+    with closing(FolderProcess()) as process:
+        process.start()
+        context = multiprocessing.get_context("fork")
+        found: multiprocessing.Queue[tuple[int, int]] = context.Queue()
+
+        def ask() -> None:
+            process.examine(question(SAMPLE))
+            assert process._process
+            found.put((len(texts(process.examine(question({})))), process._process.pid))
+            process.close()
+
+        child = context.Process(target=ask)
+        child.start()
+        assert process._process
+        count, pid = found.get(timeout=30)
+        child.join()
+        assert (count, pid != process._process.pid) == (1, True)
+        assert texts(process.examine(question({})))

@@ -1,0 +1,104 @@
+"""What becomes of a push whose files could not be evaluated: it is never deployed unchecked."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World, environment, sha
+
+from deployer.adapters.folder_process import FolderProcess
+from deployer.bootstrap import Deployer
+from deployer.config import load
+from deployer.errors import TransientError
+from deployer.folder_check import FolderAnswer, FolderQuestion
+from tests.doubles import DirectEvaluator
+
+ROOT = Path(__file__).parents[2]
+REF = "refs/heads/feature/x"
+TEMPLATE = """\
+Resources:
+  P:
+    Type: AWS::CodePipeline::Pipeline
+    Properties: {Name: !Ref AWS::StackName, RoleArn: 'arn:aws:iam::222222222222:role/production'}
+"""
+EXHAUSTING = TEMPLATE + "a:\n" + "".join(f"  k{number}: {{b: 1}}\n" for number in range(30_000))
+
+
+@pytest.fixture
+def narrow() -> Iterator[FolderProcess]:
+    """An evaluator that has memory for the template, and not for what exhausts it."""
+    process = FolderProcess(memory=64_000_000)
+    yield process
+    process.close()
+
+
+def test_a_template_that_exhausts_its_check_and_names_a_production_role_is_refused(
+    narrow: FolderProcess,
+) -> None:
+    world = World.with_evaluator(narrow)
+    delivery = world.push(REF, sha(1), template=EXHAUSTING)
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "failed"
+    assert reason == (
+        "deploy/: it is too complex to check: it took more than 64 MB of memory;"
+        " make the template smaller and plainer"
+    )
+    assert not list(world.cloud.stacks())
+    assert "failure" in world.statuses(sha(1)).values()
+    # the next push of the branch is checked as if nothing had been
+    delivery = world.push(REF, sha(2), sha(1), template=TEMPLATE)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+
+
+class _Busy(DirectEvaluator):
+    """A machine that has no process to spare for a while."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def examine(self, question: FolderQuestion) -> FolderAnswer:
+        self.times -= 1
+        if self.times >= 0:
+            raise TransientError("the process that evaluates deploy/ cannot be started: no memory")
+        return super().examine(question)
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(2, "deployed"), (1000, "dead-lettered")])
+def test_a_busy_machine_is_waited_for_and_nothing_is_deployed_unchecked(times: int, outcome: str) -> None:
+    world = World.with_evaluator(_Busy(times))
+    delivery = world.push(REF, sha(1))
+    world.run()
+    assert world.outcome(delivery)[0] == outcome
+    assert world.cloud.holds(environment(REF).stack_name) == (outcome == "deployed")
+
+
+def test_workers_evaluate_in_a_process_of_its_own() -> None:
+    assert isinstance(Deployer(load({})).evaluator, FolderProcess)
+
+
+EVALUATING = {"check_release", "examine", "read_preferences", "resource_line"}
+MAY = {"deployer/adapters/folder_server.py", "deployer/folder_check.py", "deployer/preferences.py"}
+
+
+def _calls(path: Path) -> Iterator[tuple[str, Any]]:
+    """What a module calls by its bare name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id, node
+
+
+def test_no_other_module_of_the_product_evaluates_a_branchs_files_itself() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in ("deployer", "workers", "web")
+        for path in (ROOT / folder).rglob("*.py")
+        if str(path.relative_to(ROOT)) not in MAY
+        for name, _ in _calls(path)
+        if name in EVALUATING
+    }
+    # made in this process for tests and measurements; nothing in the product calls it
+    assert found == {"deployer/release.py: examine"}
