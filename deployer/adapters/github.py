@@ -48,6 +48,7 @@ from deployer.errors import (
 from deployer.ports import Facts, Head, HookDelivery, Status
 from deployer.refs import Ref
 from deployer.tally import note, note_quota
+from deployer.template import USABLE, insist_on_sizes
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -57,8 +58,6 @@ PUBLIC_API = "https://api.github.com"
 DESCRIPTION_LIMIT = 140
 CONTEXT_LIMIT = 255
 _URL_LIMIT = 1024
-_READ = ("pipeline.", "deployer.")  # the only files that deployer looks into
-_FILE_LIMIT = 10_000_000  # far over what a template may have: its reader says so better than we could
 _KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was made from
 _KEPT_SIZE = 100_000
 _TAG_DEPTH = 10  # a tag of a tag of a tag
@@ -272,13 +271,15 @@ class GitHubHost:
             return Head(str(found["object"]["sha"]), str(target["sha"]), message, _seconds(made))
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
-        """The files of deployer right in a folder at a commit: one call, and one for each such file.
+        """The usable files right in a folder at a commit (`USABLE`): one call, and one for each of at most nine files.
 
+        A file that is too large is refused by the size in the listing, before it is fetched.
         They are read as blobs, by the id that the listing at this very commit gave; one that was read lately is not
         read again, since an id stands for its content.
 
         Raises:
-            PermanentError: there is no such commit, or a file is beyond all measure.
+            PermanentError: there is no such commit.
+            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`).
         """
         with _translated(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
             try:
@@ -288,12 +289,13 @@ class GitHubHost:
                     raise
                 self._get(repository, f"/git/commits/{sha}")  # no folder, or no commit, or no repository?
                 return {}
-            wanted = [
-                entry
+            wanted = {
+                str(entry["name"]): entry
                 for entry in listed
-                if entry.get("type") == "file" and str(entry.get("name", "")).startswith(_READ)
-            ]
-            return {str(entry["name"]): self._blob(repository, folder, entry) for entry in wanted}
+                if entry.get("type") == "file" and entry.get("name") in USABLE
+            }
+            insist_on_sizes({name: int(entry.get("size") or 0) for name, entry in wanted.items()})
+            return {name: self._blob(repository, folder, entry) for name, entry in wanted.items()}
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status, cut to GitHub's lengths. One call."""
@@ -607,8 +609,6 @@ class GitHubHost:
 
     def _blob(self, repository: Repository, folder: str, entry: dict[str, Any]) -> bytes:
         name, size = f"{folder}/{entry['name']}", int(entry.get("size") or 0)
-        if size > _FILE_LIMIT:
-            raise PermanentError(f"{name} has {size:,} bytes; at most {_FILE_LIMIT:,} are read")
         kept: dict[tuple[str, str], bytes] = self._state()["blobs"]
         key = repository.key, str(entry["sha"])
         if key not in kept:
@@ -617,6 +617,10 @@ class GitHubHost:
                 content = base64.b64decode(blob["content"])
             except (binascii.Error, KeyError, TypeError) as error:
                 raise TransientError(f"GitHub's answer for {name} of {repository} is no blob") from error
+            if len(content) > size:  # the sizes are what was judged
+                raise TransientError(
+                    f"GitHub's answer for {name} of {repository} is longer than its listing says"
+                )
             if len(content) > _KEPT_SIZE:
                 return content
             kept[key] = content

@@ -33,6 +33,7 @@ from deployer.errors import (
 from deployer.ports import Facts, Head, HookDelivery, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
+from deployer.template import FILE_LIMIT, USABLE, UnreadableError
 from sandbox.github.server import GitHubServer, create
 from sandbox.installation import wait_for
 from tests.doubles import FakeHost
@@ -725,6 +726,12 @@ def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
         "deploy/pipeline.parameters.json",
         "deploy/README.md",
         "deploy/sub/pipeline.yml",
+        "deploy/pipeline.yml.orig",
+        "deploy/pipeline.parameters.production.yml",
+        "deploy/pipeline.toml",
+        "deploy/Pipeline.yml",
+        "deploy/deployer.txt",
+        *(f"deploy/pipeline.{number}.yml" for number in range(20)),
     ]
     sha = kit.commit("refs/heads/main", {**dict.fromkeys(names, "{}"), "other/pipeline.yml": "root"}, "1")
 
@@ -733,11 +740,36 @@ def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
     assert files == {"pipeline.json": b"{}", "pipeline.parameters.json": b"{}"}
 
 
+def test_all_nine_usable_files_are_read(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", {f"deploy/{name}": name for name in USABLE}, "1")
+    assert kit.host.files(kit.repository, sha, "deploy") == {name: name.encode() for name in USABLE}
+
+
 def test_a_large_file_is_read_whole(kit: Kit) -> None:
-    content = "# ten\n" * 350_000
+    content = "# four\n" * 142_857 + "#"
+    assert len(content) == FILE_LIMIT
     sha = kit.commit("refs/heads/main", {"deploy/pipeline.yml": content}, "1")
 
     assert kit.host.files(kit.repository, sha, "deploy")["pipeline.yml"].decode() == content
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        ({"pipeline.yml": 1_000_001}, "deploy/pipeline.yml: it has 1,000,001 bytes; at most 1,000,000 are"),
+        (
+            {"deployer.yml": 700_000, "pipeline.yml": 800_000, "pipeline.parameters.yml": 600_000},
+            "deploy/pipeline.yml: it has 800,000 bytes, and the files that deployer reads have 2,100,000 together;",
+        ),
+    ],
+)
+def test_what_is_too_large_is_refused_by_name(kit: Kit, sizes: dict[str, int], text: str) -> None:
+    files = {f"deploy/{name}": "#" * size for name, size in sizes.items()}
+    sha = kit.commit("refs/heads/main", {**files, "deploy/pipeline.iso": "#" * 3_000_000}, "1")
+
+    with pytest.raises(UnreadableError) as caught:
+        kit.host.files(kit.repository, sha, "deploy")
+    assert text in str(caught.value)
 
 
 def test_no_folder_means_no_files_but_no_commit_is_an_error(kit: Kit) -> None:
@@ -880,7 +912,7 @@ def test_only_so_much_is_kept(
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github._KEPT_BLOBS", blobs)
     monkeypatch.setattr("deployer.adapters.github._KEPT_SIZE", size)
-    files = {"deploy/pipeline.a": "a", "deploy/pipeline.b": "b", "deploy/pipeline.c": "c" * 11}
+    files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")
 
     for _ in range(2):
@@ -888,6 +920,36 @@ def test_only_so_much_is_kept(
             found = sandbox.host.files(sandbox.repository, sha, "deploy")
         assert {f"deploy/{name}": content.decode() for name, content in found.items()} == files
     assert len(calls) == cost
+
+
+def test_what_is_too_large_or_of_no_use_is_not_fetched(sandbox: SandboxKit) -> None:
+    large = {"deploy/deployer.yml": "a: 1\n", "deploy/pipeline.yml": "#" * 1_000_001}
+    of_no_use = {f"deploy/pipeline.{number}": "#" for number in range(50)}
+    sha = sandbox.commit("refs/heads/main", {**large, **of_no_use}, "1")
+    with sandbox.calls() as calls, pytest.raises(UnreadableError):
+        sandbox.host.files(sandbox.repository, sha, "deploy")
+    sha = sandbox.commit("refs/heads/main", {"deploy/pipeline.yml": "a: 1\n", **of_no_use}, "2")
+    assert not [call for call in calls if "/blobs/" in call]
+    with sandbox.calls() as calls:
+        sandbox.host.files(sandbox.repository, sha, "deploy")
+    assert len([call for call in calls if "/blobs/" in call]) == 1
+
+
+def test_a_file_that_is_longer_than_its_listing_says_is_not_believed() -> None:
+    def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
+        if "/contents/" in path:
+            entry = {
+                "name": "pipeline.yml",
+                "type": "file",
+                "size": 3,
+                "sha": "1",
+                "url": "x?ref=" + "a" * 40,
+            }
+            return 200, {}, [entry]
+        return 200, {}, {"content": base64.b64encode(b"abcd").decode()}
+
+    with scripted(answer) as url, pytest.raises(TransientError, match="longer than its listing says"):
+        GitHubHost("token", api_url=url).files(Repository("acme", "shop"), "a" * 40, "deploy")
 
 
 def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:
@@ -1175,7 +1237,7 @@ def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses()
             return 200, {}, {"full_name": "acme/new"}
         if "/contents/" in path:
             ref = path.partition("?ref=")[2] or "main"
-            blob = {"name": "pipeline.yml", "type": "file", "size": 3, "sha": f"blob-{ref}"}
+            blob = {"name": "pipeline.yml", "type": "file", "size": 40, "sha": f"blob-{ref}"}
             return 200, {}, [{**blob, "url": f"{url}/repositories/1/contents/deploy/pipeline.yml?ref={ref}"}]
         return 200, {}, {"content": base64.b64encode(path.rpartition("blob-")[2].encode()).decode()}
 

@@ -11,9 +11,8 @@ from deployer.errors import NotFoundError, PermanentError, RightsError
 from deployer.ports import Facts, Head, HookDelivery, Status
 from deployer.refs import Ref
 from deployer.release import FOLDER
+from deployer.template import USABLE, insist_on_sizes
 from tests.doubles.failing import Failing
-
-_READ = ("pipeline.", "deployer.")
 
 
 @dataclass
@@ -245,8 +244,9 @@ class FakeHost(Failing):
         found = {}
         for path, content in repo.files[sha].items():
             inside, _, name = path.rpartition("/")
-            if inside == folder.strip("/") and name.startswith(_READ):
+            if inside == folder.strip("/") and name in USABLE:
                 found[name] = content
+        insist_on_sizes({name: len(content) for name, content in found.items()})
         return found
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
