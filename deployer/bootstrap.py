@@ -23,7 +23,6 @@ from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import Config, load
 from deployer.deliveries import Deliveries
-from deployer.folder_check import FolderEvaluator
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
@@ -107,7 +106,7 @@ class Deployer:
         return RedisInventory(self.clouds, self.client)
 
     @cached_property
-    def evaluator(self) -> FolderEvaluator:
+    def evaluator(self) -> FolderProcess:
         """Evaluates the files of a branch, in a process of its own."""
         return FolderProcess()
 

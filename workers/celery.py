@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -11,7 +12,7 @@ from deployer.adapters.aws_client import check_settings
 from deployer.bootstrap import build, setup_logging
 from deployer.config import REQUIRED_FOR_WORKER, require
 from deployer.environments import Repository
-from deployer.errors import ConfigError, UnavailableError
+from deployer.errors import ConfigError, TransientError, UnavailableError
 from deployer.ledger import OUT_OF_TIME
 from workers.lease import KernelTimer
 from workers.tasks import register
@@ -27,6 +28,12 @@ app = deployer.celery
 app.conf.worker_consumer = "workers.consumer:Consumer"
 register(app, deployer, KernelTimer())
 _log = logging.getLogger("deployer.tasks")
+
+
+@signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
+def _start_evaluator(**_: Any) -> None:
+    with suppress(TransientError):  # the first task that needs it tries again, and says so
+        deployer.evaluator.start()
 
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]

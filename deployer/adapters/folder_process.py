@@ -149,6 +149,11 @@ class FolderProcess:
             except (ValueError, msgspec.MsgspecError):
                 self._stop()
                 raise EvaluationFaultError("no readable answer") from None
+            except (
+                BaseException
+            ):  # such as a shutdown: the next question must not meet the answer to this one
+                self._stop()
+                raise
         raise AssertionError
 
     def _exchange(self, question: bytes) -> tuple[Outcome, bytes]:

@@ -265,6 +265,20 @@ def test_one_that_died_meanwhile_is_replaced() -> None:
         assert process.preferences({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
 
 
+def test_a_question_that_was_broken_off_leaves_no_answer_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken_off(*_: object) -> None:
+        raise SystemExit  # as at the end of a worker, once its question is sent
+
+    with closing(FolderProcess()) as process:
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_process, "receive", broken_off)
+            with pytest.raises(SystemExit):
+                process.preferences({"deployer.yml": b"tags: [v1]"})
+        assert process.preferences({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
+
+
 def _gone(pid: int) -> bool:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:

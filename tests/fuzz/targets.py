@@ -163,9 +163,9 @@ def _deploy(data: bytes) -> None:
 def _examined(question: FolderQuestion) -> FolderAnswer:
     """Evaluate a folder; insist that the work is counted, the same each time, and that the answer can be sent.
 
-    The budget is a tenth of the real one: what is not counted is found by libFuzzer's limit of time.
+    The budget is a fiftieth of the real one: what is not counted is found by libFuzzer's limit of time.
     """
-    budgets = [EvaluationBudget(STEPS // 10, CHARACTERS // 10) for _ in range(2)]
+    budgets = [EvaluationBudget(STEPS // 50, CHARACTERS // 50) for _ in range(2)]
     answer = examine(question, budgets[0])
     if budgets[0].exhausted:
         assert any("too complex to check" in each.text for each in answer.findings if each.level == "error")
