@@ -11,6 +11,8 @@ from deployer.folder_check import FolderAnswer, FolderQuestion
 from deployer.preferences import Preferences
 
 ANSWER_LIMIT = 8_000_000  # bytes; parameters of a template of 1 MB, escaped, are 6 MB
+WITH_ZONES = b"zones"
+"""Sent before a question that may need time zones; before others, an empty message is sent."""
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 20
 

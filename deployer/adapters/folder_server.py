@@ -18,12 +18,13 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, available_timezones, reset_tzpath
 
 import msgspec
 
 from deployer.adapters.folder_messages import (
     ANSWER_LIMIT,
+    WITH_ZONES,
     Answer,
     Outcome,
     Request,
@@ -42,34 +43,41 @@ _WARM = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: 
 
 def main() -> None:
     """Answer the questions that come through standard input, a socket, until it is closed."""
-    cpu_seconds, wall_seconds, memory = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    limits = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    reset_tzpath(to=[path for path in sys.argv[4].split(os.pathsep) if path])
     channel = socket.socket(fileno=0)
-    # what is opened or imported only when it is first needed: a fork could not
-    zones = [ZoneInfo(name) for name in available_timezones()]
+    # what is imported only when it is first needed: a fork could not
     with suppress(UnreadableError):
         read_preferences({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
     resource_line({"pipeline.yml": _WARM}, "P")
     gc.disable()  # no fork lives long enough to need it
     gc.freeze()
-    while (question := receive(channel)) is not None:
-        outcome, answer = _answered(question, cpu_seconds, wall_seconds, memory)
+    while (zones := receive(channel)) is not None and (question := receive(channel)) is not None:
+        outcome, answer = _answered(question, limits, with_zones=zones == WITH_ZONES)
         send(channel, msgspec.json.encode(outcome))
         send(channel, answer)
-    del zones
 
 
-def _answered(question: bytes, cpu_seconds: int, wall_seconds: float, memory: int) -> tuple[Outcome, bytes]:
+def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bool) -> tuple[Outcome, bytes]:
     """How the fork ended, and what it wrote."""
     try:
         read_end, write_end = os.pipe()
+    except OSError as error:
+        return Outcome(refused=error.strerror or "no pipe"), b""
+    try:
         child = os.fork()
     except OSError as error:
+        os.close(read_end)
+        os.close(write_end)
         return Outcome(refused=error.strerror or "no process"), b""
     if not child:
         code = 1
         try:
-            _confine(write_end, cpu_seconds, wall_seconds, memory)
+            # a time zone is a file: what is loaded, and held, is found where no file can be opened
+            zones = [ZoneInfo(name) for name in available_timezones()] if with_zones else []
+            _confine(write_end, *limits)
             _write(_evaluate(question))
+            del zones
             code = 0
         finally:
             os._exit(code)

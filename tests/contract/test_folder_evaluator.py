@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -105,6 +106,22 @@ def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: st
     assert caught.value.others[0].line == 2
     with pytest.raises(UnreadableError, match="keep one of them"):
         evaluator.preferences({"deployer.yml": b"", "deployer.json": b"{}"})
+
+
+def test_a_zone_that_was_installed_meanwhile_is_known(tmp_path: Path) -> None:
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(to=[str(tmp_path), *before])
+    try:
+        with closing(FolderProcess()) as process:
+            with pytest.raises(UnreadableError, match="is no time zone"):
+                process.preferences({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
+            (tmp_path / "Test").mkdir()
+            utc = next(path for each in before if (path := Path(each, "UTC")).exists())
+            (tmp_path / "Test" / "zone").write_bytes(utc.read_bytes())
+            found = process.preferences({"deployer.yml": b"sleep: 20:00-07:00 Test/zone\n"})
+            assert found.sleep == "20:00-07:00 Test/zone"
+    finally:
+        zoneinfo.reset_tzpath(to=before)
 
 
 def test_a_resource_has_a_line(evaluator: FolderEvaluator) -> None:
