@@ -288,7 +288,9 @@ def test_a_dead_letter_tells_what_it_died_of(world: World, caplog: pytest.LogCap
     passing, bug = world.lanes.dead_letters()
     assert (passing.kind, bug.kind) == ("TransientError", "RuntimeError")
     attempts = passing.arguments.failed_attempts
-    assert [(each.task, each.error) for each in attempts] == [("deployer.provision", "AWS\\ud800 is away")] * 3
+    assert [(each.task, each.error) for each in attempts] == [
+        ("deployer.provision", "AWS\\ud800 is away")
+    ] * 3
     assert "RuntimeError: half a character: ?" in bug.traceback
     assert [each.error for each in bug.arguments.failed_attempts] == [bug.reason]
 
