@@ -7,6 +7,7 @@ try), `PermanentError` (people must change something) or `UnavailableError` (Red
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from deployer.environments import Environment, Kind, Repository
@@ -96,6 +97,38 @@ class HookDelivery:
     refused: bool = False
 
 
+class Relation(StrEnum):
+    """How a commit stands to a base, in the words of GitHub's comparison, and one for histories that never met."""
+
+    IDENTICAL = "identical"
+    BEHIND = "behind"  # the base contains it
+    AHEAD = "ahead"
+    DIVERGED = "diverged"
+    UNRELATED = "unrelated"
+
+    @property
+    def contained(self) -> bool:
+        """Whether the base contains the commit."""
+        return self in {Relation.IDENTICAL, Relation.BEHIND}
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What keeps people from moving a repository's default branch and tags, as far as deployer may read it.
+
+    Attributes:
+        branch: the default branch's short name.
+        branch_protected: whether a branch protection or ruleset holds for it; None where that cannot be read.
+        tags_protected: whether an active ruleset is about tags; None where that cannot be read.
+        unread: why something cannot be read; empty where all can.
+    """
+
+    branch: str
+    branch_protected: bool | None
+    tags_protected: bool | None
+    unread: str = ""
+
+
 class Host(Protocol):
     """GitHub."""
 
@@ -182,6 +215,37 @@ class Host(Protocol):
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """Name to content of the files right in a folder at a commit; empty where there is no such folder."""
+
+    def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
+        """Name to content of the files in a folder at a commit whose name is the stem and a suffix.
+
+        Empty where there is no such file or folder, and an error where something is there that is no regular file:
+        whoever reads rules there must not take a symbolic link for "no rules".
+
+        Raises:
+            UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
+            PermanentError: there is no such commit.
+        """
+
+    def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
+        """How a commit stands to a base.
+
+        Args:
+            repository: where both are.
+            base: a full commit id; a name is refused, since a tag and a branch may share one.
+            commit: a full commit id.
+
+        Raises:
+            PayloadError: one of them is no full commit id.
+            TransientError: GitHub cannot tell now; that is never an answer.
+        """
+
+    def protected_branches(self, repository: Repository) -> Mapping[Ref, str]:
+        """The branches that a branch protection or a ruleset protects now, and where each stands.
+
+        Raises:
+            PermanentError: there are more than can be looked at.
+        """
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status."""

@@ -34,6 +34,7 @@ from jwt import PyJWTError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
+from deployer.adapters import github_branches
 from deployer.environments import Repository
 from deployer.errors import (
     ConfigError,
@@ -45,7 +46,7 @@ from deployer.errors import (
     RightsError,
     TransientError,
 )
-from deployer.ports import Facts, Head, HookDelivery, Status
+from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.refs import Ref
 from deployer.tally import note, note_quota
 from deployer.template import USABLE, insist_on_sizes
@@ -296,6 +297,51 @@ class GitHubHost:
             }
             insist_on_sizes({name: int(entry.get("size") or 0) for name, entry in wanted.items()})
             return {name: self._blob(repository, folder, entry) for name, entry in wanted.items()}
+
+    def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
+        """The files of one stem in a folder at a commit: one call, and one for each of them that was not read lately.
+
+        Raises:
+            UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
+            PermanentError: there is no such commit.
+        """
+        with _translated(f"reading {folder}/{stem}.* of {repository} at {sha[:12]}", repository):
+            try:
+                listed = self._contents(repository, sha, folder)
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                self._get(repository, f"/git/commits/{sha}")  # no folder, or no commit, or no repository?
+                return {}
+            found = list(github_branches.regular_files(listed, folder, stem))
+            return {str(entry["name"]): self._blob(repository, folder, entry) for entry in found}
+
+    def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
+        """How a commit stands to a base. One call.
+
+        Raises:
+            PayloadError: one of them is no full commit id.
+        """
+        with _translated(f"comparing {base[:12]} with {commit[:12]} of {repository}", repository):
+            return github_branches.ancestry(self._asking(repository), base, commit)
+
+    def protected_branches(self, repository: Repository) -> Mapping[Ref, str]:
+        """The protected branches and where they stand. A call for each hundred.
+
+        Raises:
+            PermanentError: there are too many.
+        """
+        with _translated(f"listing the protected branches of {repository}", repository):
+            return github_branches.protected_branches(self._asking(repository), repository)
+
+    def protection(self, repository: Repository) -> Protection:
+        """What protects the default branch and the tags, as far as deployer may read it. Three calls, or four."""
+        with _translated(f"reading what protects {repository}", repository):
+            branch = str(self._get(repository, "")["default_branch"])
+            return github_branches.protection(self._asking(repository), branch, quote(branch, safe=""))
+
+    def _asking(self, repository: Repository) -> github_branches.Ask:
+        return lambda path, query: self._ask(repository, "GET", path, query=query)
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status, cut to GitHub's lengths. One call."""
@@ -598,12 +644,16 @@ class GitHubHost:
         return found if isinstance(found, dict) and found.get("ref") == ref.name else None
 
     def _listing(self, repository: Repository, sha: str, folder: str) -> list[dict[str, Any]]:
+        listed = self._contents(repository, sha, folder)
+        return listed if isinstance(listed, list) else []
+
+    def _contents(self, repository: Repository, sha: str, folder: str) -> Any:
+        """What is at a path: a list where that is a folder."""
         for each in self._names(repository):
             listed = self._get(each, f"/contents/{quote(folder.strip('/'))}", {"ref": sha})
-            if not isinstance(listed, list):
-                return []
+            entries = listed if isinstance(listed, list) else [listed]
             # PyGithub drops the query when it follows a renamed repository's redirect: another commit's files
-            if all(str(entry.get("url", "")).endswith(f"ref={sha}") for entry in listed):
+            if all(str(entry.get("url", "")).endswith(f"ref={sha}") for entry in entries):
                 return listed
         raise TransientError(f"GitHub did not list {folder}/ of {repository} at {sha[:12]}")
 

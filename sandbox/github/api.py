@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import payloads, shapes
+from sandbox.github import api_branches, payloads, shapes
 from sandbox.github.api_talk import commit_comments
 from sandbox.github.git import GitError
 from sandbox.github.hub import BadNameError, Hub, Repository
@@ -32,6 +32,7 @@ _MOST_STATUSES = 1000
 def add_routes(pages: Blueprint, hub: Hub, look: Lookup) -> None:
     """Add what lies directly below `/repos/{owner}/{repo}`."""
     _add_repository(pages, hub, look)
+    api_branches.add_routes(pages, hub, look)
     _add_commits(pages, hub, look)
     _add_statuses(pages, hub, look)
 
@@ -59,17 +60,6 @@ def _add_repository(pages: Blueprint, hub: Hub, look: Lookup) -> None:
             if field in data:
                 hub.change(repo, on if data[field] else off)
         return jsonify(payloads.repository(repo, shapes.root()))
-
-    @pages.get(f"{_REPO}/branches")
-    def list_branches(owner: str, name: str) -> Response:
-        repo = look.repository(owner, name)
-        return paged(look.branches(repo), lambda it: shapes.branch(repo, it))
-
-    @pages.get(f"{_REPO}/branches/<path:branch>")
-    def get_branch(owner: str, name: str, branch: str) -> Response:
-        repo = look.repository(owner, name)
-        found = next((it for it in look.branches(repo) if it.name == f"refs/heads/{branch}"), None)
-        return jsonify(shapes.full_branch(repo, found)) if found else error(404, "Branch not found")
 
     @pages.get(f"{_REPO}/tags")
     def list_tags(owner: str, name: str) -> Response:
@@ -121,7 +111,7 @@ def _add_commits(pages: Blueprint, hub: Hub, look: Lookup) -> None:
         base, head = look.resolve(repo, decoded(left)), look.resolve(repo, decoded(right))
         if not dots or base is None or head is None:
             not_found()
-        return _comparison(repo, base, head)
+        return _comparison(repo, base, head, (decoded(left), decoded(right)))
 
     @pages.post(f"{_REPO}/merges")
     def merge(owner: str, name: str) -> Response:
@@ -219,10 +209,11 @@ def _contents(repo: Repository, sha: str, path: str) -> Response:
     return jsonify(shapes.with_bytes(shapes.content(repo, sha, found, path), data))
 
 
-def _comparison(repo: Repository, base: str, head: str) -> Response:
+def _comparison(repo: Repository, base: str, head: str, names: tuple[str, str]) -> Response:
     middle = repo.git.merge_base(base, head)
     if middle is None:
-        refuse(404, "No common ancestor between the two commits.")
+        refuse(404, f"No common ancestor between {names[0]} and {names[1]}.")
+    first = request.args.get("page", "1") in {"", "0", "1"}  # the files are on the first page only
     ahead, behind = repo.git.count(f"{base}..{head}"), repo.git.count(f"{head}..{base}")
     status = {(False, False): "identical", (True, False): "ahead", (False, True): "behind"}
     commits = repo.git.commits("--max-count=250", "--reverse", f"{base}..{head}", "--")
@@ -237,7 +228,9 @@ def _comparison(repo: Repository, base: str, head: str) -> Response:
             "behind_by": behind,
             "total_commits": ahead,
             "commits": [shapes.commit(repo, it) for it in commits],
-            "files": [shapes.file(repo, head, it) for it in repo.git.diff(middle, head)][:300],
+            "files": [shapes.file(repo, head, it) for it in repo.git.diff(middle, head)][:300]
+            if first
+            else [],
         }
     )
 

@@ -50,14 +50,17 @@ class Lookup:
         return refs[::-1]
 
     def resolve(self, repo: Repository, name: str, refs: dict[str, Ref] | None = None) -> str | None:
-        """The SHA of the commit a branch, tag, SHA or HEAD leads to; `refs` to look in if not the shown ones."""
+        """The SHA of the commit a branch, tag, SHA or HEAD leads to; `refs` to look in if not the shown ones.
+
+        Of a tag and a branch with one name it is the tag, as in git: https://git-scm.com/docs/gitrevisions
+        """
         if _FULL_SHA.fullmatch(name):
             return repo.git.commit_sha(name)
         if refs is None:
             refs = self._hub.refs(repo)
         if name == "HEAD":
             name = f"refs/heads/{repo.default_branch}"
-        for full in (f"refs/heads/{name}", f"refs/tags/{name}", name, f"refs/{name}"):
+        for full in (name, f"refs/{name}", f"refs/tags/{name}", f"refs/heads/{name}"):
             if full in refs:
                 return refs[full].commit
         return repo.git.commit_sha(name)

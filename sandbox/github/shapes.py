@@ -114,25 +114,25 @@ def ref(repo: Repository, it: Ref) -> dict[str, Any]:
     }
 
 
-def branch(repo: Repository, it: Ref) -> dict[str, Any]:
+def branch(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
     """A branch as `branches` lists it."""
     return {
         "name": it.name.removeprefix("refs/heads/"),
         "commit": {"sha": it.commit, "url": f"{api(repo)}/commits/{it.commit}"},
-        "protected": False,
+        "protected": protected,
     }
 
 
-def full_branch(repo: Repository, it: Ref) -> dict[str, Any]:
+def full_branch(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
     """A branch as `branches/{branch}` shows it."""
     name = quote(it.name.removeprefix("refs/heads/"))
     own = f"{api(repo)}/branches/{name}"
     return {
-        **branch(repo, it),
+        **branch(repo, it, protected=protected),
         "commit": commit(repo, repo.git.commit(it.commit)),
         "_links": {"self": own, "html": f"{html(repo)}/tree/{name}"},
         "protection": {
-            "enabled": False,
+            "enabled": protected,
             "required_status_checks": {"enforcement_level": "off", "contexts": []},
         },
         "protection_url": f"{own}/protection",

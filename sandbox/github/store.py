@@ -85,6 +85,12 @@ CREATE TABLE IF NOT EXISTS comments (
   created_at TEXT NOT NULL,
   updated_at TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS protections (
+  repository_id INTEGER NOT NULL REFERENCES repositories (id),
+  target TEXT NOT NULL, -- branch, or tag for a ruleset
+  name TEXT NOT NULL,
+  PRIMARY KEY (repository_id, target, name)
+);
 CREATE INDEX IF NOT EXISTS deliveries_by_guid ON deliveries (guid);
 CREATE INDEX IF NOT EXISTS deliveries_by_repository ON deliveries (repository_id);
 """
@@ -137,6 +143,20 @@ class Store:
         sql = f"UPDATE {table} SET {columns} WHERE id = ?"  # noqa: S608 - names from this file
         with self._lock:
             self._db.execute(sql, (*values.values(), row_id))
+
+    # Protections
+
+    def protections(self, repository_id: int, target: str) -> list[str]:
+        """The protected branches by short name, or the names of the rulesets about tags."""
+        sql = "SELECT name FROM protections WHERE repository_id = ? AND target = ? ORDER BY name"
+        return [str(row["name"]) for row in self._all(sql, (repository_id, target))]
+
+    def protect(self, repository_id: int, target: str, name: str, *, on: bool = True) -> None:
+        """Protect a branch, or add a ruleset about tags; or take that away."""
+        add = "INSERT OR IGNORE INTO protections (repository_id, target, name) VALUES (?, ?, ?)"
+        drop = "DELETE FROM protections WHERE repository_id = ? AND target = ? AND name = ?"
+        with self._lock:
+            self._db.execute(add if on else drop, (repository_id, target, name))
 
     # Repositories
 

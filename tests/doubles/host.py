@@ -8,10 +8,10 @@ from typing import Any
 
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, PermanentError, RightsError
-from deployer.ports import Facts, Head, HookDelivery, Status
-from deployer.refs import Ref
+from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.refs import Ref, parse_sha
 from deployer.release import FOLDER
-from deployer.template import USABLE, insist_on_sizes
+from deployer.template import FILE_LIMIT, SUFFIXES, USABLE, UnreadableError, insist_on_sizes
 from tests.doubles.failing import Failing
 
 
@@ -31,6 +31,22 @@ class _Repo:
     pulls: list[Ref] = field(default_factory=list)  # the branches that have an open pull request
     parents: dict[str, str] = field(default_factory=dict)  # commit to the one that it was made from
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
+    merged: set[str] = field(
+        default_factory=set
+    )  # commits that the default branch contains, whatever its head
+    protected: set[str] = field(default_factory=set)  # branches by their short name
+    links: dict[str, set[str]] = field(default_factory=dict)  # commit to the paths that are symbolic links
+
+    def history(self, sha: str) -> set[str]:
+        """A commit and all that it was made from."""
+        default = self.refs.get(Ref.of_branch(self.default_branch))
+        found, waiting = set[str](), [sha]
+        while waiting:
+            each = waiting.pop()
+            if each and each not in found:
+                found.add(each)
+                waiting += [self.parents.get(each, ""), *(self.merged if each == default else ())]
+        return found
 
 
 class FakeHost(Failing):
@@ -39,6 +55,7 @@ class FakeHost(Failing):
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
         rights_lacking: what `lacking` answers.
+        protections: what `protection` answers beside the branch.
         hooks: the webhook of each repository, by its key: its address, secret and events.
         log: every attempt at a delivery and what it bears, oldest first.
         hook_rights: whether webhooks may be read and written.
@@ -52,6 +69,7 @@ class FakeHost(Failing):
         self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
         self.posted: list[tuple[Repository, str, Status]] = []
         self.rights_lacking: list[str] = []
+        self.protections: tuple[bool | None, bool | None, str] = (True, True, "")
         self._repos: dict[str, _Repo] = {}  # under former names, too
         self._identities = 0
         self.is_app = False
@@ -83,11 +101,14 @@ class FakeHost(Failing):
             message: the commit's message; empty for the one it has.
             annotated: the id of a tag object that stands between the ref and the commit.
             at: when the commit, or the tag object, was made.
-            parent: the commit that a new one was made from; None for where the ref was.
+            parent: the commit that a new one was made from, empty for a root; None for where the ref was, and for the
+                commit of a new tag to be one that was merged to the default branch, as people's tags are.
         """
         repo = self.create(repository)
         if parent is None:
             parent = repo.refs.get(Ref.parse(ref), "")
+            if Ref.parse(ref).is_tag and sha not in repo.files:
+                repo.merged.add(sha)
         repo.parents.setdefault(sha, parent)
         repo.refs[Ref.parse(ref)] = annotated or sha
         if annotated:
@@ -99,6 +120,19 @@ class FakeHost(Failing):
                 name if "/" in name else f"{FOLDER}/{name}": data.encode() if isinstance(data, str) else data
                 for name, data in (files or {}).items()
             }
+
+    def merge(self, repository: Repository, sha: str) -> None:
+        """Let the default branch contain a commit, from now on."""
+        self._repo(repository).merged.add(sha)
+
+    def protect(self, repository: Repository, branch: str, *, on: bool = True) -> None:
+        """Protect a branch, or no longer."""
+        protected = self._repo(repository).protected
+        protected.add(branch) if on else protected.discard(branch)
+
+    def link(self, repository: Repository, sha: str, path: str) -> None:
+        """Let a commit's file, or folder, be a symbolic link."""
+        self._repo(repository).links.setdefault(sha, set()).add(path)
 
     def refs(self, repository: Repository) -> dict[Ref, str]:
         """Where every ref stands."""
@@ -248,6 +282,50 @@ class FakeHost(Failing):
                 found[name] = content
         insist_on_sizes({name: len(content) for name, content in found.items()})
         return found
+
+    def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
+        self._note("regular_files", repository, sha, folder, stem)
+        repo = self._repo(repository)
+        if sha not in repo.files:
+            raise PermanentError(f"{repository} has no commit {sha}")
+        found, links = {}, repo.links.get(sha, set())
+        for path in (folder, *(f"{folder}/{stem}{suffix}" for suffix in SUFFIXES)):
+            content = repo.files[sha].get(path)
+            if path in links or (path == folder and content is not None):
+                raise UnreadableError(path, None, "it is no regular file")
+            if content is not None and len(content) > FILE_LIMIT:
+                raise UnreadableError(path, None, f"it has more than {FILE_LIMIT:,} bytes")
+            if content is not None:
+                found[path.rpartition("/")[2]] = content
+        return found
+
+    def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
+        self._note("ancestry", repository, base, commit)
+        repo = self._repo(repository)
+        parse_sha(base), parse_sha(commit)
+        if not {base, commit} <= repo.files.keys():
+            raise PermanentError(f"{repository} has no commit {base} or {commit}")
+        if base == commit:
+            return Relation.IDENTICAL
+        ours, theirs = repo.history(base), repo.history(commit)
+        if commit in ours:
+            return Relation.BEHIND
+        if base in theirs:
+            return Relation.AHEAD
+        return Relation.DIVERGED if ours & theirs else Relation.UNRELATED
+
+    def protected_branches(self, repository: Repository) -> dict[Ref, str]:
+        self._note("protected_branches", repository)
+        repo = self._repo(repository)
+        return {
+            ref: target for ref, target in repo.refs.items() if not ref.is_tag and ref.short in repo.protected
+        }
+
+    def protection(self, repository: Repository) -> Protection:
+        """What `GitHubHost.protection` gives."""
+        self._note("protection", repository)
+        branch = self._repo(repository).default_branch
+        return Protection(branch, *self.protections)
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         self._note("post", repository, sha, status)

@@ -1,0 +1,268 @@
+"""What `Host` promises of history, protection and rules: the double, and the adapter before the simulator."""
+
+import json
+import subprocess
+import urllib.request
+from typing import Any
+
+import pytest
+
+from deployer.adapters.github import GitHubHost
+from deployer.adapters.github_branches import regular_files
+from deployer.environments import Repository
+from deployer.errors import PayloadError, PermanentError, TransientError
+from deployer.ports import Protection, Relation
+from deployer.refs import Ref
+from deployer.template import UnreadableError
+from tests.contract.test_host import (  # noqa: F401  fixtures
+    TEMPLATE,
+    DoubleKit,
+    Kit,
+    SandboxKit,
+    at_once,
+    github,
+    kit,
+    sandbox,
+    scripted,
+)
+
+SHOP, A, B = Repository("acme", "shop"), "a" * 40, "b" * 40
+RULES = {"deploy/deployer.yml": "tags: v*\n"}
+
+
+def protect(kit: Kit, branch: str, *, on: bool = True) -> None:  # noqa: F811
+    if isinstance(kit, DoubleKit):
+        kit.fake.protect(kit.repository, branch, on=on)
+    elif isinstance(kit, SandboxKit):
+        order(kit, "PUT" if on else "DELETE", f"branches/{branch.replace('/', '%2F')}/protection")
+
+
+def order(sandbox: SandboxKit, verb: str, path: str, body: dict[str, Any] | None = None) -> None:  # noqa: F811
+    url = f"{sandbox.server.url}/api/v3/repos/{sandbox.repository}/{path}"
+    data = json.dumps(body or {}).encode()
+    request = urllib.request.Request(url, data, {"Authorization": "token x"}, method=verb)  # noqa: S310
+    urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
+
+
+# --- history ----------------------------------------------------------------------------------------------------
+
+
+def test_how_a_commit_stands_to_a_base(kit: Kit) -> None:  # noqa: F811
+    first = kit.commit("refs/heads/main", TEMPLATE, "first")
+    second = kit.commit("refs/heads/main", RULES, "second")
+    kit.commit("refs/heads/main", TEMPLATE, "third", root=True)
+    other = kit.commit("refs/heads/other", RULES, "fourth")
+
+    def ask(base: str, commit: str) -> Relation:
+        return kit.host.ancestry(kit.repository, base, commit)
+
+    assert ask(second, first) is Relation.BEHIND
+    assert ask(first, second) is Relation.AHEAD
+    assert ask(second, second) is Relation.IDENTICAL
+    assert ask(second, other) is Relation.UNRELATED
+    assert [each for each in Relation if each.contained] == [Relation.IDENTICAL, Relation.BEHIND]
+
+
+def test_histories_that_parted_have_diverged(sandbox: SandboxKit) -> None:  # noqa: F811
+    sandbox.commit("refs/heads/main", TEMPLATE, "first")
+    left = sandbox.commit("refs/heads/main", RULES, "left")
+    sandbox._git("reset", "-q", "--hard", "HEAD~1")
+    right = sandbox.commit("refs/heads/other", TEMPLATE, "right")
+    assert sandbox.host.ancestry(sandbox.repository, left, right) is Relation.DIVERGED
+
+
+@pytest.mark.parametrize("name", ["main", "refs/heads/main", "eve:main", "a" * 39, "A" * 40, "HEAD", ""])
+def test_a_name_is_never_compared(kit: Kit, name: str) -> None:  # noqa: F811
+    sha = kit.commit("refs/heads/main", TEMPLATE, "first")
+    kit.tag("main", sha, annotated=False)
+    for pair in ((name, sha), (sha, name)):
+        with pytest.raises(PayloadError):
+            kit.host.ancestry(kit.repository, *pair)
+
+
+def test_a_comparison_is_small_and_survives_a_rename(sandbox: SandboxKit) -> None:  # noqa: F811
+    first = sandbox.commit("refs/heads/main", TEMPLATE, "first")
+    second = sandbox.commit("refs/heads/main", RULES, "second")
+    sandbox.rename("now")
+    with sandbox.calls() as made:
+        assert sandbox.host.ancestry(sandbox.repository, second, first) is Relation.BEHIND
+    assert made[0] == f"GET /compare/{second}...{first}"
+
+
+def compared(status: int, answer: Any) -> Relation:
+    with scripted(
+        lambda _, path, *__: (status, {}, answer) if "compare" in path else (200, {}, {"id": 1})
+    ) as url:
+        return GitHubHost("token", api_url=url).ancestry(SHOP, A, B)
+
+
+def answer(status: str, base: str = A, middle: str = B) -> dict[str, Any]:
+    return {"status": status, "base_commit": {"sha": base}, "merge_base_commit": {"sha": middle}}
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (502, {"message": "Bad Gateway"}),
+        (500, {"message": "Server Error"}),
+        (404, {"message": "Not Found"}),  # of a commit that GitHub named: it is not "unrelated"
+        (403, {"message": "Resource not accessible by integration"}),
+        (429, {"message": "Too many"}),
+        (200, b"<html>soon</html>"),
+        (200, {}),
+        (200, {"status": "behind"}),
+        (200, answer("behind", base="c" * 40)),  # it compared something else
+        (200, answer("behind", middle=A)),  # a base that is behind its head does not contain it
+        (200, answer("identical", middle=A)),
+        (200, answer("contained")),
+    ],
+)
+def test_what_is_no_answer_is_never_taken_for_one(status: int, told: Any) -> None:
+    with pytest.raises(TransientError):
+        compared(status, told)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_github_says_in_words() -> None:
+    assert compared(404, {"message": f"No common ancestor between {A} and {B}."}) is Relation.UNRELATED
+    too_large = "Server Error: Sorry, this diff is taking too long to generate."
+    assert compared(500, {"message": too_large}) is Relation.DIVERGED
+    assert compared(200, answer("behind")) is Relation.BEHIND
+    assert compared(200, answer("ahead", middle=A)) is Relation.AHEAD
+
+
+def test_a_repository_that_is_not_there_is_an_error(kit: Kit) -> None:  # noqa: F811
+    nowhere = Repository("acme", "nowhere")
+    for ask in (
+        lambda: kit.host.ancestry(nowhere, A, B),
+        lambda: kit.host.protected_branches(nowhere),
+        lambda: kit.host.regular_files(nowhere, A, "deploy", "deployer"),
+    ):
+        with pytest.raises(PermanentError):
+            ask()
+
+
+# --- protection -------------------------------------------------------------------------------------------------
+
+
+def test_the_branches_that_are_protected_now(kit: Kit) -> None:  # noqa: F811
+    kit.commit("refs/heads/main", TEMPLATE, "first")
+    kit.commit("refs/heads/release/1", TEMPLATE, "second")
+    third = kit.commit("refs/heads/release/2", TEMPLATE, "third")
+    assert kit.host.protected_branches(kit.repository) == {}
+    for branch in ("release/1", "release/2"):
+        protect(kit, branch)
+    protect(kit, "release/1", on=False)
+    assert kit.host.protected_branches(kit.repository) == {Ref("refs/heads/release/2"): third}
+
+
+def test_an_unprotected_branch_is_not_listed_whatever_became_of_the_query() -> None:
+    """PyGithub drops the query where it follows the redirect of a renamed repository."""
+    listed = [
+        {"name": "release/pwn", "commit": {"sha": A}, "protected": False},
+        {"name": "release/1", "commit": {"sha": B}, "protected": True},
+        {"name": "release/2", "commit": {"sha": B}},
+        {"name": "release/3", "commit": {"sha": "main"}, "protected": True},
+    ]
+    with scripted(lambda *_: (200, {}, listed)) as url:
+        found = GitHubHost("token", api_url=url).protected_branches(SHOP)
+    assert found == {Ref("refs/heads/release/1"): B}
+
+
+def test_more_protected_branches_than_can_be_looked_at_are_an_error() -> None:
+    more = {"link": '<https://x/?page=2>; rel="next"'}
+    with (
+        scripted(lambda *_: (200, more, [])) as url,
+        pytest.raises(PermanentError, match="protected branches"),
+    ):
+        GitHubHost("token", api_url=url).protected_branches(SHOP)
+
+
+def test_what_protects_a_repository(sandbox: SandboxKit) -> None:  # noqa: F811
+    sandbox.commit("refs/heads/main", TEMPLATE, "first")
+    host = sandbox.host
+    assert isinstance(host, GitHubHost)
+    assert host.protection(sandbox.repository) == Protection(
+        "main", branch_protected=False, tags_protected=False
+    )
+    protect(sandbox, "main")
+    order(sandbox, "POST", "rulesets", {"name": "tags", "target": "tag", "enforcement": "active"})
+    assert host.protection(sandbox.repository) == Protection(
+        "main", branch_protected=True, tags_protected=True
+    )
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_may_not_be_read_of_protection_is_said(status: int) -> None:
+    def told(_method: str, path: str, *_: Any) -> tuple[int, dict[str, str], Any]:
+        if path.endswith("/shop"):
+            return 200, {}, {"default_branch": "main"}
+        if "/branches/" in path:
+            return 200, {}, {"protected": True}
+        return status, {}, {"message": "Not Found"}
+
+    with scripted(told) as url:
+        found = GitHubHost("token", api_url=url).protection(SHOP)
+    assert (found.branch_protected, found.tags_protected) == (True, None)
+    assert str(status) in found.unread
+
+
+# --- the file of rules ------------------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_stem_are_read_at_a_commit(kit: Kit) -> None:  # noqa: F811
+    files = {**RULES, **TEMPLATE, "deploy/deployer.txt": "x", "deploy/deployers.yml": "y"}
+    first = kit.commit("refs/heads/main", files, "first")
+    second = kit.commit("refs/heads/main", {"deploy/deployer.json": "{}"}, "second")
+    third = kit.commit("refs/heads/main", {}, "third")
+
+    def read(sha: str) -> dict[str, bytes]:
+        return kit.host.regular_files(kit.repository, sha, "deploy", "deployer")
+
+    assert read(first) == {"deployer.yml": b"tags: v*\n"}
+    assert read(second) == {"deployer.json": b"{}"}
+    assert read(third) == {}
+    with pytest.raises(PermanentError):
+        read("9" * 40)
+
+
+@pytest.mark.parametrize("path", ["deploy/deployer.yml", "deploy"])
+def test_a_symbolic_link_is_not_taken_for_no_rules(kit: Kit, path: str) -> None:  # noqa: F811
+    if isinstance(kit, SandboxKit):
+        kit.commit("refs/heads/main", {"elsewhere/deployer.yml": "tags: v*\n"}, "first")
+        tree = kit._tree
+        subprocess.run(["rm", "-rf", "deploy"], cwd=tree, check=True)
+        (tree / path).parent.mkdir(exist_ok=True)
+        (tree / path).symlink_to(tree / "elsewhere" if path == "deploy" else tree / "elsewhere/deployer.yml")
+        kit._git("add", "-A")
+        kit._git("commit", "-q", "-m", "link")
+        kit._git("push", "-q", "origin", "HEAD:refs/heads/main")
+        sha = kit._git("rev-parse", "HEAD")
+    else:
+        assert isinstance(kit, DoubleKit)
+        sha = kit.commit("refs/heads/main", {}, "first")
+        kit.fake.link(kit.repository, sha, path)
+    with pytest.raises(UnreadableError):
+        kit.host.regular_files(kit.repository, sha, "deploy", "deployer")
+
+
+def test_a_file_that_is_too_large_is_unreadable(kit: Kit) -> None:  # noqa: F811
+    sha = kit.commit("refs/heads/main", {"deploy/deployer.yml": "#" * 1_000_001}, "first")
+    with pytest.raises(UnreadableError):
+        kit.host.regular_files(kit.repository, sha, "deploy", "deployer")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": "dir", "download_url": None},
+        {"type": "symlink", "download_url": "https://x"},
+        {"type": "submodule", "download_url": None},
+        {"type": "file", "download_url": None},  # so GitHub lists a submodule
+        {"type": "file", "download_url": "https://x", "size": 1_000_001},
+    ],
+)
+def test_nothing_but_a_regular_file_is_read(entry: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableError):
+        list(regular_files([{"name": "deployer.yml", **entry}], "deploy", "deployer"))
