@@ -152,7 +152,12 @@ class Deployer:
     def reconciler(self) -> Reconciler:
         """Carries out tasks."""
         config = self.config
-        options = Options(poll_seconds=config.poll_seconds, public_url=config.public_url, ttl=config.ttl)
+        options = Options(
+            poll_seconds=config.poll_seconds,
+            public_url=config.public_url,
+            ttl=config.ttl,
+            tag_wait_seconds=config.tag_wait_seconds,
+        )
         return Reconciler(
             self.host,
             self.clouds,

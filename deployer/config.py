@@ -83,6 +83,9 @@ class Config:
     ttl: str = _setting(
         "DEPLOYER_TTL", "how long a development environment may be idle: 12h, 3d, 2w or never"
     )
+    tag_wait_seconds: float = _setting(
+        "DEPLOYER_TAG_WAIT_SECONDS", "how long a pushed tag waits for its commit to reach the default branch"
+    )
     drain_seconds: float = _setting("DEPLOYER_DRAIN_SECONDS", "time a stopping process has to end its work")
     concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
     web_host: str = _setting("DEPLOYER_WEB_HOST", "address the web listens on")
@@ -234,6 +237,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         resync_seconds=number("DEPLOYER_RESYNC_SECONDS", 3600, 0, 7 * 86400),
         orphan_seconds=number("DEPLOYER_ORPHAN_SECONDS", 3600, 0, 30 * 86400),
         ttl=time_to_live("DEPLOYER_TTL"),
+        tag_wait_seconds=number("DEPLOYER_TAG_WAIT_SECONDS", 60, 0, 3600),
         drain_seconds=number("DEPLOYER_DRAIN_SECONDS", 30, 0, 3600),
         concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256, whole=True)),
         web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),

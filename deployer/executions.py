@@ -60,12 +60,12 @@ class Executions:
         return self.take(run, newest.id)
 
     def trigger(self, run: Run) -> Verdict:
+        run.insist_on_admission(run.work.sha)
         for execution in run.cloud.executions(run.name):
             if execution.automatic and not execution.ended and execution.sha != run.work.sha:
                 run.guard()
                 run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
-        run.guard()
-        execution_id = run.cloud.start(run.name, run.work.sha, run.token("trigger"))
+        execution_id = run.start_execution()
         run.record = run.record.but(receipt=paid(run.record.receipt))
         return self.take(run, execution_id)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from deployer import errors
+from deployer.production_record import NOT_ADMITTED, Admission, RefusedTag, read_all
 
 
 class Outcome(StrEnum):
@@ -75,7 +76,12 @@ class _Value:
         found, known = json.loads(text), cls.__dataclass_fields__.keys()
         if not found.keys() <= known:
             found = {name: value for name, value in found.items() if name in known}
-        return cls(**found)
+        return cls(**cls._typed(found))
+
+    @classmethod
+    def _typed(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """The fields with those that hold values of their own made into these."""
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ class Work(_Value):
         chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
         attempts: how often it was handed out and not snoozed.
         rests_for: why it was not begun and is snoozed, for people; empty where it waits for AWS.
+        approved_by: of a redeployment of production, who approved `sha` although the rules refuse it.
         began_at: when the last attempt began (epoch seconds).
         tries: the attempts that ended badly since there is something to count, one JSON object a line (Lua has no
             empty list); `failed_attempts` reads them.
@@ -147,6 +154,7 @@ class Work(_Value):
     word: str = ""
     sha: str = ""
     chosen: bool = False
+    approved_by: str = ""
     pushed_at: float = 0
     repository_id: int = 0
     replaced_after: str = ""
@@ -249,6 +257,9 @@ class EnvironmentRecord(_Value):
             production also where a person chose the tag.
         changed_at: since when its state, outcome, commit and execution are what they are (epoch seconds).
         asked_tags: the tags that production was asked for, the last hundred: none of them was missed.
+        admitted: of production, the commit that may be deployed, and what admitted it; nothing else is ordered.
+        approvals: the commits that people approved although the rules refuse them, the latest twenty.
+        refused_tags: the tags that the rules refused, by their push, the latest ten.
         used_at: when it was last pushed to or deployed again, in epoch seconds.
         kept_at, kept_until: when a person last asked to keep it, and at least until when (epoch seconds). The ledger
             itself keeps these two: what stands in a record that is written does not count.
@@ -305,12 +316,25 @@ class EnvironmentRecord(_Value):
     applied: dict[str, Any] = field(default_factory=dict)
     drift: str = ""
     asked_tags: list[str] = field(default_factory=list)
+    admitted: Admission = NOT_ADMITTED
+    approvals: tuple[Admission, ...] = ()
+    refused_tags: tuple[RefusedTag, ...] = ()
     changed_at: float = 0
     updated_at: float = 0
 
     def but(self, **changes: Any) -> "EnvironmentRecord":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    @classmethod
+    def _typed(cls, found: dict[str, Any]) -> dict[str, Any]:
+        if found.keys().isdisjoint({"admitted", "approvals", "refused_tags"}):
+            return found  # it was written by a version that had none of them
+        return found | {
+            "admitted": Admission.read(found.get("admitted")),
+            "approvals": read_all(Admission, found.get("approvals")),
+            "refused_tags": read_all(RefusedTag, found.get("refused_tags")),
+        }
 
     @property
     def comes_back(self) -> bool:

@@ -64,11 +64,19 @@ class Moves:
             return bool(to) and to != work.before.partition(",")[0], at
         return bool(to), at
 
-    def take(self, run: Run, ref: Ref, head: Head) -> None:
+    def take(
+        self, run: Run, ref: Ref, head: Head, admit: Callable[[Run, Ref, Head, str], None] | None = None
+    ) -> None:
         """Let the environment be of a ref, at the commit that it is at or that a person chose.
 
+        Args:
+            run: the task.
+            ref: the ref.
+            head: where it is.
+            admit: of production, the gate: asked about the commit before the record says that it is wanted.
+
         Raises:
-            Settled: its people do not want that deployed.
+            Settled: its people do not want that deployed, or the gate refuses it.
         """
         work = run.work
         if ref.is_tag:
@@ -92,7 +100,14 @@ class Moves:
             if run.wakes:
                 run.note("deleted", reason=reason)
             raise Settled(run.done(Outcome.SKIPPED, reason))
+        if admit:
+            admit(run, ref, head, sha)
         run.work = work.but(ref=ref.name, sha=sha)
+        self._note_taken(run, ref, head, held=held)
+
+    def _note_taken(self, run: Run, ref: Ref, head: Head, *, held: bool) -> None:
+        """Let the record say that the work's commit is wanted."""
+        work, sha = run.work, run.work.sha
         moved = sha != run.record.commit
         if work.cause in {Cause.PUSH, Cause.REDEPLOY} or moved or not run.record.used_at:
             run.record = run.record.but(used_at=self._clock())
@@ -113,18 +128,19 @@ class Moves:
     def _unwanted(self, run: Run, ref: Ref, sha: str) -> str:
         """Why the repository does not want this commit deployed, asked before the record says that it is."""
         record = run.record
-        moves = run.work.cause == Cause.PUSH or (run.work.cause == Cause.RESYNC and ref.name != record.ref)
-        if (ref.is_tag and not moves) or not (ref.is_tag or record.outcome):
+        if ref.is_tag:  # the gate decides, by rules that no tag can change
+            return ""
+        if not record.outcome:
             return ""  # a new branch's files are read when its stack is made, and once is enough
         try:
             wishes = self._sources.preferences(self._sources.read(run, sha))
         except UnreadableError:
             return ""  # told where all of the release is looked at
-        if why_not := wishes.refuses(ref, development=run.environment.kind is Kind.DEVELOPMENT):
+        if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.refuses(ref)):
             return why_not
         # what it runs may be gone in part, or be under way to what this push took the place of
         halved = under_way(record.receipt) or owed(record.receipt) or is_on_its_way(record)
-        runs = record.commit if record.outcome == Outcome.DEPLOYED and not (ref.is_tag or halved) else ""
+        runs = record.commit if record.outcome == Outcome.DEPLOYED and not halved else ""
         if wishes.paths == Patterns() or runs in {"", sha}:
             return ""
         files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too

@@ -11,7 +11,8 @@ from deployer.refs import Ref
 from deployer.template import FOLDER, Document, UnreadableError, pick, read
 from deployer.times import NEVER, SEVERAL, Hours, duration
 
-_STEM = "deployer"
+RULES_STEM = "deployer"
+RULES_FILE = f"{FOLDER}/{RULES_STEM}.yml"
 _BUCKETS = {True: "empty-buckets", False: "keep-buckets"}
 _FAILURES = ("retain", "force", "stop")
 _T = TypeVar("_T")
@@ -73,7 +74,9 @@ class Preferences:
         warn: likewise, how long before its end people are warned.
         sleep: when development environments sleep, each part as `Hours` reads it; empty for never.
         branches: which of them have a development environment. The default branch always is staging.
-        tags: which of them are deployed to production.
+        tags: which of them are deployed to production. It counts on the default branch only.
+        production_branches: further branches that a tag's commit may be on, if GitHub protects them; None for none. It
+            counts on the default branch only.
         paths: a push that changes none of these files is not deployed; `deploy/` always counts.
     """
 
@@ -84,6 +87,7 @@ class Preferences:
     sleep: str = ""
     branches: Patterns = Patterns()
     tags: Patterns = Patterns()
+    production_branches: Patterns | None = None
     paths: Patterns = Patterns()
 
     def ttl_of(self, branch: str) -> str:
@@ -94,16 +98,14 @@ class Preferences:
         """How long before the end of this branch's environment people are warned; empty for no wish."""
         return _first(self.warn, branch)
 
-    def refuses(self, ref: Ref, *, development: bool) -> str:
-        """Why a ref has no environment, in words; empty if it has.
+    def refuses(self, branch: Ref) -> str:
+        """Why a branch has no development environment, in words; empty if it has.
 
         Args:
-            ref: a branch or tag by its full name.
-            development: whether its environment is one of development.
+            branch: a branch by its full name.
         """
-        name, patterns = ("tags", self.tags) if ref.is_tag else ("branches", self.branches)
-        if (ref.is_tag or development) and not patterns.match(ref.short):
-            return f"{ref.short} is not among the {name} of {FOLDER}/{_STEM}.yml"
+        if not self.branches.match(branch.short):
+            return f"{branch.short} is not among the branches of {RULES_FILE}"
         return ""
 
     def concerns(self, files: Iterable[str]) -> bool:
@@ -129,7 +131,7 @@ class Preferences:
         left = tuple(each for each in regions if not self.regions or each in self.regions)
         if regions and not left:
             text = f"regions has {', '.join(self.regions)}; there are {', '.join(regions)}"
-            raise UnreadableError(f"{FOLDER}/{_STEM}.yml", None, text)
+            raise UnreadableError(RULES_FILE, None, text)
         return left
 
 
@@ -144,7 +146,7 @@ def read_preferences(files: Mapping[str, bytes], budget: EvaluationBudget | None
         UnreadableError: it is malformed or too complex; its text names file, line and what there is. Of each key the
             first that is wrong is told.
     """
-    name = pick(files, _STEM)
+    name = pick(files, RULES_STEM)
     if name is None:
         return Preferences()
     document = read(name, files[name], budget)
@@ -152,7 +154,7 @@ def read_preferences(files: Mapping[str, bytes], budget: EvaluationBudget | None
     wrong: list[UnreadableError] = []
     for key, value in document.fields.items():
         try:
-            changes[key] = _one_of(document, _KEYS, key)(document, value, (key,))
+            changes[_FIELDS.get(key, key)] = _one_of(document, _KEYS, key)(document, value, (key,))
         except UnreadableError as error:
             wrong.append(error)
     if wrong:
@@ -257,6 +259,14 @@ def _choice(document: Document, value: Any, path: tuple[str, ...]) -> Patterns:
     return made
 
 
+def _production(document: Document, value: Any, path: tuple[str, ...]) -> Patterns | None:
+    if not isinstance(value, dict):
+        raise _refused(document, path, 'production is no mapping, such as {branches: "release/*"}')
+    for key in value:
+        _one_of(document, _PRODUCTION, *path, key)
+    return _choice(document, value["branches"], (*path, "branches")) if value else None
+
+
 def _patterns(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else value
     good = isinstance(listed, list) and 0 < len(listed) <= _MOST_PATTERNS
@@ -279,6 +289,8 @@ def _any(name: str, patterns: Sequence[str]) -> bool:
 
 _SLEEP = {"hours": None, "timezone": None}
 _CHOICE = {"include": None, "exclude": None}
+_PRODUCTION = {"branches": None}
+_FIELDS = {"production": "production_branches"}
 _TEARDOWN: dict[str, tuple[Any, ...]] = {"empty_buckets": (True, False), "on_failure": _FAILURES}
 _KEYS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "teardown": _teardown,
@@ -288,5 +300,7 @@ _KEYS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "sleep": _sleep,
     "branches": _choice,
     "tags": _choice,
+    "production": _production,
     "paths": _choice,
 }
+KEYS = tuple(_KEYS)

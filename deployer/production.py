@@ -1,20 +1,31 @@
 """Which tag production is to run. It moves by a push of a tag or by a person; a resync never moves it backwards."""
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
 from deployer.drift import applied
-from deployer.environments import Kind
+from deployer.environments import Environment, Kind
 from deployer.errors import NoCommitError, PermanentError
 from deployer.executions import Executions, note_drift
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Work
 from deployer.moves import Moves, ask_for, is_on_its_way, resumes
-from deployer.ports import Done, Facts, Head, Host
+from deployer.ports import Done, Facts, Head, Host, Lanes
+from deployer.production_gate import Admitted, Gate, Refused
+from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
 from deployer.refs import Ref
 from deployer.reporting import Reporter
 from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.stacks import Phase
+from deployer.teardown import under_way
 
+_audit = logging.getLogger("deployer.audit")
 _LATE_SECONDS = 60  # GitHub delivers within some; what was sent again may be days old
 _LOOKED_AT_TAGS = 5  # the latest: each is a call or two
+_CHECKED_AGAIN_SECONDS = (
+    3600  # for so long after it was pushed a push to the default branch has a refused tag judged
+)
 
 
 def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> EnvironmentRecord | None:
@@ -41,6 +52,10 @@ def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> Envi
     return record.but(state="skipped", outcome="", reason=why, changed_at=now, **tag)
 
 
+class TagRefusedError(Settled):
+    """The gate refused the tag."""
+
+
 class Production:
     """Finds what production should be.
 
@@ -49,13 +64,31 @@ class Production:
         moves: follows a tag to where it is.
         executions: follows what production runs already.
         reporter: tells of a refusal.
+        gate: decides whether production may run a commit.
+        lanes: takes what is to go on, or to be judged again.
+        wait_seconds: how long a pushed tag waits for its commit to arrive on the default branch.
+        clock: epoch seconds.
     """
 
-    def __init__(self, host: Host, moves: Moves, executions: Executions, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        host: Host,
+        moves: Moves,
+        executions: Executions,
+        reporter: Reporter,
+        gate: Gate,
+        lanes: Lanes,
+        wait_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
         self._host = host
         self._moves = moves
         self._executions = executions
         self._reporter = reporter
+        self._gate = gate
+        self._lanes = lanes
+        self._wait_seconds = wait_seconds
+        self._clock = clock
 
     def find(self, run: Run) -> bool:
         """Find the tag that production is to run: sets the work's commit and ref, and returns True.
@@ -77,6 +110,9 @@ class Production:
                 if work.cause == Cause.REDEPLOY:  # a person wants this one: what waited is no missed one
                     ask_for(run, *(ref for _, ref in work.passed_tags))
                 return found
+            except TagRefusedError:
+                self._queue_rest(run, record)
+                raise
             except Settled as settled:
                 ended = run.work.cause == Cause.PUSH and isinstance(settled.verdict, Done)
                 if ended and self._fall_back(run, record):
@@ -134,6 +170,9 @@ class Production:
         self._moves.refuse_stale(run, head)
         if head is None:
             raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
+        if work.approved_by and head.sha != work.sha:
+            raise Settled(run.done(Outcome.SKIPPED, f"{ref.short} was approved at {work.sha[:12]} and is at "
+                                   f"{head.sha[:12]} now; look at that, and approve it again"))  # fmt: skip
         if work.cause == Cause.PUSH and run.record.ref != name:
             self._refuse_late(run, ref, head)
         if work.cause == Cause.RESYNC and run.record.ref and run.record.ref != name:
@@ -144,12 +183,120 @@ class Production:
         if work.cause == Cause.RESYNC and not unheard:
             # also if it asks to be skipped: it is no news then
             run.record = run.record.but(moved_to=head.object)
-        self._moves.take(run, ref, head)
+        self._moves.take(run, ref, head, self._admit)
         if work.cause == Cause.RESYNC:
             run.record = run.record.but(moved_to=head.object)
         if unheard:
             run.record = run.record.but(pushed_at=0)  # it was pushed some day, and nobody told when
         return True
+
+    # --- the gate -----------------------------------------------------------------------------------------------
+
+    def _admit(self, run: Run, ref: Ref, head: Head, sha: str) -> None:
+        """Have the gate judge a commit, and note in the record that it may be deployed.
+
+        A push, a redeployment and a replay are judged anew, by rules that are read live. A resync of what was admitted
+        changes nothing that production runs, and neither does the same goal that comes back.
+
+        Raises:
+            Settled: it may not be deployed, or its commit is waited for.
+        """
+        record, work = run.record, run.work
+        looks = work.cause not in {Cause.PUSH, Cause.REDEPLOY}
+        if record.admitted.covers(ref.name, sha) and (looks or record.admitted.goal == work.goal):
+            return
+        if work.approved_by:
+            approval = Admission(ref.name, sha, f"approved by {work.approved_by}", work.goal, self._now(run))
+            run.record = record = record.but(approvals=with_approval(record.approvals, approval))
+        approved = next((each for each in record.approvals if each.covers(ref.name, sha)), None)
+        answer = Admitted(approved.by) if approved else self._gate.judge(run.repository, ref, sha)
+        if isinstance(answer, Refused):
+            self._refuse(run, ref, head, sha, answer)
+            return
+        _audit.info("production of %s: %s at %s is admitted: %s", run.repository, ref, sha, answer.by)
+        told = next(
+            (each for each in record.refused_tags if (each.ref, each.commit) == (ref.name, sha)), None
+        )
+        if told:  # its commit has a status that says the opposite
+            text = f"{ref.short} at {sha[:12]} is admitted: {answer.by}"
+            self._reporter.production(run.environment, sha, "success", text)
+        refused = record.refused_tags
+        if (ref.name, sha) != (record.ref, record.commit):
+            refused = after_admission(refused, ref.name, sha, work.pushed_at)
+        admission = Admission(ref.name, sha, answer.by, work.goal, self._now(run))
+        run.record = record.but(admitted=admission, refused_tags=refused)
+
+    def _refuse(self, run: Run, ref: Ref, head: Head, sha: str, refusal: Refused) -> None:
+        """End the goal as skipped, and leave what the record says production runs.
+
+        Raises:
+            Settled: always; a commit that may still arrive on its branch is waited for, which costs no attempt.
+        """
+        work, before = run.work, run.record
+        left = work.accepted_at + self._wait_seconds - self._now(run)
+        if refusal.may_follow and work.cause == Cause.PUSH and left > 0:
+            raise Settled(run.snooze(seconds=min(run.poll_seconds * 1.5 ** min(work.polls, 20), left)))
+        reason = f"{refusal.reason}; production stays as it is"
+        entry = RefusedTag(
+            ref.name, head.object, sha, reason, f"{refusal.state} {refusal.text}", work.accepted_at, work.pushed_at,
+            refusal.recheck,
+        )  # fmt: skip
+        if not any((each.commit, each.status) == (sha, entry.status) for each in before.refused_tags):
+            self._reporter.production(run.environment, sha, refusal.state, refusal.text)
+        _audit.info("production of %s: %s at %s is refused: %s", run.repository, ref, sha, reason)
+        run.record = before.but(refused_tags=with_refusal(before.refused_tags, entry))
+        if is_on_its_way(before) and before.commit != sha:
+            raise TagRefusedError(Done(str(Outcome.SKIPPED), reason, run.record, sha))
+        raise TagRefusedError(replace(run.done(Outcome.SKIPPED, reason), commit=sha))
+
+    def _queue_rest(self, run: Run, before: EnvironmentRecord) -> None:
+        """Queue what the refused tag took the place of: a teardown, an older tag, or what was on its way.
+
+        As work of its own, so that the refused tag's delivery ends as skipped.
+        """
+        work, environment = run.work, run.environment.key
+        left = [(at, ref) for at, ref in work.passed_tags if not 0 < at < before.pushed_at]
+        if work.cause not in {Cause.PUSH, Cause.REDEPLOY}:
+            return
+        if under_way(before.receipt):
+            rest = Work(environment=environment, cause=Cause.TEARDOWN)
+        elif left:
+            (at, ref), *others = left
+            passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
+            rest = Work(environment=environment, cause=Cause.PUSH, ref=ref, pushed_at=at, passed=passed)
+        elif before.ref and before.commit and is_on_its_way(before):
+            begun = before.execution
+            runs = before.state == "running" and before.open.get(begun, {}).get("sha") == before.commit
+            rest = Work(
+                environment=environment, cause=Cause.REDEPLOY, ref=before.ref, sha=before.commit, chosen=True,
+                execution=begun if runs else "",
+            )  # fmt: skip
+        else:
+            return
+        self._lanes.accept(run.repository, rest)  # this task holds the lane: nothing to dispatch
+        run.goes_on = True
+
+    def check_again(self, staging: Run) -> None:
+        """Have the newest refused tag judged once more, since the default branch was pushed: it may contain it now."""
+        work = staging.work
+        if work.cause != Cause.PUSH or work.polls or work.execution:
+            return
+        environment = Environment(staging.repository, Kind.PRODUCTION)
+        record = self._lanes.environment(environment)
+        refused = record.refused_tags[-1] if record and record.refused_tags else None
+        if not refused or not refused.recheck:
+            return
+        if self._now(staging) - refused.accepted_at > _CHECKED_AGAIN_SECONDS:
+            return  # after an hour nobody remembers pushing it: only a person may release it
+        wish = Work(
+            environment=environment.key, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
+            pushed_at=refused.pushed_at,
+        )  # fmt: skip
+        self._lanes.accept(staging.repository, wish)  # this task holds the lane: nothing to dispatch
+
+    def _now(self, run: Run) -> float:
+        """Redis's clock, as when the work was accepted."""
+        return run.work.began_at or self._clock()
 
     def _refuse_late(self, run: Run, ref: Ref, head: Head) -> None:
         """Leave production as it is if nobody knows when its tag was pushed, and one that comes late may be the older.

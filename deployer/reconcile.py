@@ -20,6 +20,7 @@ from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
 from deployer.production import Production, put_off
+from deployer.production_gate import Gate
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
@@ -45,11 +46,13 @@ class Options:
         poll_seconds: the first wait where no event comes.
         public_url: where the dashboard is, or empty.
         ttl: how long a development environment may be idle where its repository has no wish.
+        tag_wait_seconds: how long a pushed tag waits for its commit to arrive on the default branch.
     """
 
     poll_seconds: float = 4
     public_url: str = ""
     ttl: str = "never"
+    tag_wait_seconds: float = 60
 
 
 class Reconciler:
@@ -89,8 +92,11 @@ class Reconciler:
         self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
         moves = Moves(host, self._sources, clock)
-        production = Production(host, moves, self._executions, self._reporter)
-        self._wanted = Wanted(host, repositories, moves, production, self._reporter, options.ttl, clock)
+        gate = Gate(host, clouds, evaluator.preferences)
+        self._production = Production(
+            host, moves, self._executions, self._reporter, gate, lanes, options.tag_wait_seconds, clock
+        )
+        self._wanted = Wanted(host, repositories, moves, self._production, self._reporter, options.ttl, clock)
         self._teardown = Teardown(clouds, inventory, lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
@@ -143,11 +149,14 @@ class Reconciler:
                 run.record = run.record.but(region="")
             verdict = self._reporter.failed(run, str(error))
         if isinstance(verdict, Done) and verdict.record:
-            record = self._reporter.settle(environment, verdict.record, verdict.reason)
+            record = verdict.record
+            if not run.goes_on:
+                record = self._reporter.settle(environment, record, verdict.reason)
             record = self._reporter.correct(environment, record, self._options.ttl)
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
             nothing_new = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
-            verdict = replace(verdict, record=None if nothing_new else record, commit=record.commit)
+            commit = verdict.commit or record.commit
+            verdict = replace(verdict, record=None if nothing_new else record, commit=commit)
             if verdict.outcome == Outcome.DELETED:
                 self._look_for_more(environment)
         return verdict
@@ -225,6 +234,8 @@ class Reconciler:
             return self._executions.follow(run)
         if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
             return run.snooze()  # a shared look shows its stack at work
+        if run.environment.kind is Kind.STAGING:
+            self._production.check_again(run)
         production, resync = run.environment.kind is Kind.PRODUCTION, run.work.cause == Cause.RESYNC
         first = resync and (production or not run.record.stack_arn)
         # what it runs is asked of the region where it stands
@@ -400,9 +411,8 @@ class Reconciler:
         room = run.cloud.known_room()
         near = f"; {room.region} has room for {room.free} more" if room and room.nearly_full else ""
         self._reporter.tell(run, "pending", f"creating the pipeline{near}")
-        run.guard()
         try:
-            arn = run.cloud.create_stack(run.name, release, run.token("provision"))
+            arn = run.create_stack(release)
         except QuotaError as error:
             run.record = run.record.but(region="")
             return self._placement.wait_for_room(run, str(error))
@@ -421,8 +431,7 @@ class Reconciler:
             run.record = _ordered(run.record)
             return run.snooze(Task.SYNC)
         release = self._sources.checked(run, self._sources.files(run))
-        run.guard()
-        changed = run.cloud.update_stack(run.name, release, run.token("update"))
+        changed = run.update_stack(release)
         run.record = run.record.but(teardown=release.tags.get(TEARDOWN_TAG, ""))
         if not changed:
             return run.again(Task.SYNC)

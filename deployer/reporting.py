@@ -21,7 +21,7 @@ _STATES = {
     "failed": "failure",
     "stopped": "error",
 }
-_OWN_CONTEXTS = {"prepare", "teardown", "age"}
+_OWN_CONTEXTS = {"prepare", "teardown", "age", "production"}
 _MARK_LIMIT = 300  # GitHub shows less of a text
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
 
@@ -66,6 +66,10 @@ class Reporter:
         text = f"{environment.kind}: {why}"
         self._post(environment, sha, Status("deployer/prepare", "error", text, self._url(environment)))
         return record.but(prepared=f"{sha} error {why}")
+
+    def production(self, environment: Environment, sha: str, state: str, text: str) -> None:
+        """Post `deployer/production`: whether the rules let production run this commit."""
+        self._post(environment, sha, Status("deployer/production", state, text, self._url(environment)))
 
     def tell(self, run: Run, state: str, text: str) -> None:
         """Post how far the pipeline of a goal's commit is."""

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deployer.environments import Environment, Repository
+from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Cloud, Done, Snooze, Verdict
+from deployer.release import Release
 from deployer.times import backoff
 
 _LONGEST_POLL = 15  # times the first one
@@ -29,6 +30,7 @@ class Run:
         absent: whether its stack was looked for in every region just now, and is in none.
         wakes: whether this task wakes it from its night.
         files: what was read of `deploy/`, by commit.
+        goes_on: whether this task has queued other work of its environment, which goes on with what is under way.
     """
 
     environment: Environment
@@ -42,6 +44,7 @@ class Run:
     absent: bool = False
     wakes: bool = False
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    goes_on: bool = False
 
     @property
     def repository(self) -> Repository:
@@ -73,6 +76,58 @@ class Run:
             str(self.work.deletions),
         )
         return f"deployer-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:40]}"
+
+    # --- the only calls that deploy a commit in AWS ---
+
+    def create_stack(self, release: Release) -> str:
+        """Order the creation of the environment's stack; returns its ARN.
+
+        Raises:
+            Settled: production may not run the release's commit.
+        """
+        self.insist_on_admission(release.tags["deployer:commit"])
+        self.guard()
+        return self.cloud.create_stack(self.name, release, self.token("provision"))
+
+    def update_stack(self, release: Release) -> bool:
+        """Order an update of the stack; False where there is nothing to update.
+
+        Raises:
+            Settled: production may not run the release's commit.
+        """
+        self.insist_on_admission(release.tags["deployer:commit"])
+        self.guard()
+        return self.cloud.update_stack(self.name, release, self.token("update"))
+
+    def start_execution(self) -> str:
+        """Start an execution of the pipeline at the work's commit; returns its id.
+
+        Raises:
+            Settled: production may not run that commit.
+        """
+        self.insist_on_admission(self.work.sha)
+        self.guard()
+        return self.cloud.start(self.name, self.work.sha, self.token("trigger"))
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the work's commit may be deployed: anything but production's is not asked."""
+        admitted = self.record.admitted
+        return self.environment.kind is not Kind.PRODUCTION or admitted.covers(self.work.ref, self.work.sha)
+
+    def insist_on_admission(self, commit: str) -> None:
+        """Let nothing be deployed to production but the very commit that was admitted.
+
+        Work that was queued at this step by a version without the gate goes back to be judged.
+
+        Raises:
+            Settled: it is decided again.
+        """
+        if self.is_admitted and commit == self.work.sha:
+            return
+        step = {Task.PROVISION: {"created": False}, Task.UPDATE: {"updated": False}}
+        undone: dict[str, object] = dict(step.get(Task(self.work.task), {"execution": ""}))
+        raise Settled(self.again(Task.SYNC, **undone))
 
     def again(self, task: Task, **changes: object) -> Again:
         """Go on at once, with another task."""

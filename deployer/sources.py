@@ -58,7 +58,7 @@ class Sources:
             raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
         if branch := run.environment.branch:
             wishes = self.preferences(files)
-            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch, development=True)):
+            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch)):
                 raise Settled(run.done(Outcome.SKIPPED, why_not))
             run.record = run.record.but(
                 ttl=wishes.ttl_of(branch.short), warn=wishes.warn_of(branch.short), sleep=wishes.sleep

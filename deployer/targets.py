@@ -42,6 +42,11 @@ class Target:
         connection_arn: the CodeConnections connection, given to templates as `ConnectionArn`.
         pipelines_limit: how many pipelines a region may hold; AWS tells stacks' limit, but not this one.
         reserve: stacks and pipelines of a region that development leaves free for staging and production.
+        tags: of production, patterns of the tags that may be deployed; empty for all. A tag must match the repository's
+            patterns too: the installation narrows what a repository allows and never widens it.
+        branches: of production, patterns of further branches that a tag's commit may be on; empty for those that the
+            repository names.
+        from_default_branch: of production, whether a tag's commit must be on the default branch or on such a branch.
     """
 
     kind: Kind
@@ -57,6 +62,9 @@ class Target:
     connection_arn: str = ""
     pipelines_limit: int = PIPELINES_LIMIT
     reserve: int = 10
+    tags: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+    from_default_branch: bool = True
 
     @property
     def bounded(self) -> bool:
@@ -106,8 +114,13 @@ _KEYS: dict[str, tuple[str, re.Pattern[str] | None]] = {
     "connection": ("connection_arn", None),
     "pipelines_limit": ("pipelines_limit", None),
     "reserve": ("reserve", None),
+    "tags": ("tags", None),
+    "branches": ("branches", None),
+    "from_default_branch": ("from_default_branch", None),
 }
-_LISTS = {"regions", "allowed_roles"}
+_LISTS = {"regions", "allowed_roles", "tags", "branches"}
+_PRODUCTION_ONLY = {"tags", "branches", "from_default_branch"}
+_MOST_PATTERNS, _LONGEST_PATTERN = 100, 255
 _NUMBERS = {"pipelines_limit", "reserve"}
 
 
@@ -148,7 +161,14 @@ def _target(target: Target, values: Mapping[Any, Any]) -> Target:
         where = f"DEPLOYER_TARGETS: {target.kind}.{str(key)[:40]}"
         if key not in _KEYS:
             raise ConfigError(f"{where} is not known; there are {', '.join(_KEYS)}")
+        if key in _PRODUCTION_ONLY and target.kind is not Kind.PRODUCTION:
+            raise ConfigError(f"{where} is of no use: only production follows tags")
         name, pattern = _KEYS[key]
+        if key == "from_default_branch":
+            if not isinstance(value, bool):
+                raise ConfigError(f"{where} must be true or false")
+            changes[name] = value
+            continue
         if key in _NUMBERS:
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ConfigError(f"{where} is no number from 0 on")
@@ -158,12 +178,22 @@ def _target(target: Target, values: Mapping[Any, Any]) -> Target:
         if not isinstance(listed, list) or not all(isinstance(each, (str, int)) for each in listed):
             raise ConfigError(f"{where} is no {'list of texts' if key in _LISTS else 'text'}")
         texts = tuple(str(each).strip() for each in listed)
+        if key in _PRODUCTION_ONLY and not _are_patterns(listed):
+            # a number is refused: 1.10 would be read as 1.1
+            raise ConfigError(f'{where} is no list of patterns, such as ["v*"]')
         for each in texts:
             if pattern and not pattern.fullmatch(each):
                 # without the value: an external id may stand where it does not belong
                 raise ConfigError(f"{where} is malformed")
         changes[name] = texts if key in _LISTS else texts[0]
     return _checked(replace(target, **changes))
+
+
+def _are_patterns(listed: list[Any]) -> bool:
+    good = 0 < len(listed) <= _MOST_PATTERNS
+    return good and all(
+        isinstance(each, str) and 0 < len(each.strip()) <= _LONGEST_PATTERN for each in listed
+    )
 
 
 def _checked(target: Target) -> Target:

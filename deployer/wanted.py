@@ -61,7 +61,7 @@ class Wanted:
             return False
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
             raise Settled(run.done(Outcome.SKIPPED, f"{environment.kind} never ages"))
-        if work.created or work.updated or work.recovered or work.replacing:
+        if (work.created or work.updated or work.recovered or work.replacing) and run.is_admitted:
             return True  # ordered already; a newer push has its own place in the lane
         if environment.kind is Kind.PRODUCTION:
             return self._production.find(run)

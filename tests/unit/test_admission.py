@@ -273,6 +273,7 @@ def test_an_old_ledger_moves_no_production_backwards_in_another_region(
 ) -> None:
     world, away = production
     world.cloud.room_left, away.room_left = room(HOME, 100), room(AWAY, 800)
+    world.rules()
     world.push("refs/tags/v1", sha(1), at=1000)
     settle(world)
     backup = world.record(PRODUCTION).but(
@@ -297,6 +298,7 @@ def test_after_a_loss_production_is_found_though_a_foreign_stack_has_its_name_el
     production: tuple[World, FakeCloud],
 ) -> None:
     world, away = production
+    world.rules()
     move(world, away)
     world.push("refs/tags/v1", sha(1), at=1000)
     settle(world)

@@ -653,10 +653,10 @@ def test_a_branch_that_is_not_chosen_has_no_environment_unless_a_person_asks() -
 def test_a_tag_that_is_not_chosen_leaves_production_as_it_is() -> None:
     world = World()
     production = Environment(HELLO, Kind.PRODUCTION)
-    wishes = {"deployer.yml": "tags: v*"}
-    world.push("refs/tags/v1", sha(1), files=wishes)
+    world.rules("tags: v*")
+    world.push("refs/tags/v1", sha(1))
     world.run()
-    delivery = world.push("refs/tags/nightly", sha(2), files=wishes)
+    delivery = world.push("refs/tags/nightly", sha(2))
     world.run()
     assert world.outcome(delivery)[0] == "skipped"
     known = world.record(production)

@@ -95,6 +95,7 @@ def test_what_comes_while_a_resync_looks_is_not_forgotten() -> None:
 
 def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:
     world = World()
+    world.rules()
     world.push("refs/tags/v1", sha(1), at=1000)
     world.run()
     resync(world)
@@ -117,6 +118,7 @@ def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:
 @pytest.mark.parametrize("annotated", ["", "a" * 40])
 def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(annotated: str) -> None:
     world = World()
+    world.rules()
     files = {"pipeline.yml": TEMPLATE}
     world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
     push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
@@ -135,6 +137,7 @@ def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(
 
 def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> None:
     world = World()
+    world.rules()
     files = {"pipeline.yml": TEMPLATE}
     world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
     push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
@@ -151,13 +154,14 @@ def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> 
 def tagged() -> World:
     """Production runs v1, and a resync has seen that."""
     world = World()
-    world.push("refs/tags/v1", sha(1), files=CHOICE, at=1000)
+    world.rules("tags: v*")
+    world.push("refs/tags/v1", sha(1), files=FILES, at=1000)
     world.run()
     resync(world)
     return world
 
 
-CHOICE = {"pipeline.yml": TEMPLATE, "deployer.yml": "tags: v*"}
+FILES = {"pipeline.yml": TEMPLATE}
 
 
 def make_tags(world: World, *names: str, message: str = "") -> None:
@@ -165,7 +169,7 @@ def make_tags(world: World, *names: str, message: str = "") -> None:
     for name in names:
         number = int(name.rpartition("-")[2].removeprefix("v"))
         ref = f"refs/tags/{name}"
-        world.host.push(HELLO, ref, sha(number), files=CHOICE, at=1000 + number, message=message)
+        world.host.push(HELLO, ref, sha(number), files=FILES, at=1000 + number, message=message)
 
 
 def test_a_missed_tag_that_is_not_chosen_is_not_deployed_and_hides_none_that_is(tagged: World) -> None:
@@ -177,7 +181,7 @@ def test_a_missed_tag_that_is_not_chosen_is_not_deployed_and_hides_none_that_is(
 
 
 def test_a_missed_tag_is_not_forgotten_while_production_is_on_its_way(tagged: World) -> None:
-    tagged.push("refs/tags/v2", sha(2), files=CHOICE, at=1002)
+    tagged.push("refs/tags/v2", sha(2), files=FILES, at=1002)
     for _ in range(2):
         tagged.tasks()
         tagged.step()
@@ -195,7 +199,7 @@ def test_a_missed_tag_is_not_forgotten_while_production_is_on_its_way(tagged: Wo
 def test_a_missed_tag_is_not_forgotten_where_its_wish_joins_a_push(tagged: World) -> None:
     make_tags(tagged, "v3", "v4", "v5", "v6")
     tagged.deployer.intake.resync(HELLO)
-    tagged.push("refs/tags/v2", sha(2), files=CHOICE, at=1002)  # before the resync begins
+    tagged.push("refs/tags/v2", sha(2), files=FILES, at=1002)  # before the resync begins
     tagged.run()
     resync(tagged)
     assert tagged.record(PRODUCTION).ref == "refs/tags/v6"

@@ -259,12 +259,14 @@ def test_another_repository_under_a_former_name_gets_nothing_until_a_person_agre
 
 def test_the_tags_that_an_accepted_repository_has_are_no_news() -> None:
     world = World()
+    world.rules()
     world.host.push(HELLO, TAG, sha(1), files={"pipeline.yml": TEMPLATE}, at=1000)
     push = Push("v1", HELLO, Ref.parse(TAG), ZERO_SHA, sha(1), "main", pushed_at=1000)
     world.deployer.intake.github(push)
     world.run()
     world.resync(HELLO)
     world.host.delete(HELLO)
+    world.rules()
     for number, tag in enumerate((TAG, "refs/tags/v2"), start=2):
         world.host.push(HELLO, tag, sha(number), files={"pipeline.yml": TEMPLATE}, at=1000 * number)
     world.resync(HELLO)
@@ -324,8 +326,10 @@ def test_a_first_tag_that_is_refused_is_deployed_once_it_may_be(before: str, end
         world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
         world.run()
     elif before == "skipped":
-        world.push(TAG, sha(2), files={"deployer.yml": "tags: ['!*']"})
+        world.push(TAG, sha(2))
+        world.rules("tags: ['!*']")
         world.run()
+        world.rules()
     world.resync(HELLO)
     world.host.change(HELLO, archived=True)
     world.tell("repository archived", HELLO)

@@ -145,20 +145,12 @@ def test_sleep_is_read(text: str, sleep: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ref", "development", "refused"),
-    [
-        ("refs/heads/feature/a/b", True, False),
-        ("refs/heads/feature/wip-1", True, True),
-        ("refs/heads/other", True, True),
-        ("refs/heads/other", False, False),  # the default branch always is staging
-        ("refs/tags/v1", False, False),
-        ("refs/tags/nightly", False, True),
-    ],
+    ("branch", "refused"), [("feature/a/b", False), ("feature/wip-1", True), ("other", True)]
 )
-def test_branches_and_tags_are_chosen(ref: str, development: bool, refused: bool) -> None:
-    why = read_preferences({"deployer.yml": AGEING}).refuses(Ref.parse(ref), development=development)
+def test_branches_are_chosen(branch: str, *, refused: bool) -> None:
+    why = read_preferences({"deployer.yml": AGEING}).refuses(Ref.of_branch(branch))
     assert bool(why) == refused
-    assert Preferences().refuses(Ref.parse(ref), development=development) == ""
+    assert Preferences().refuses(Ref.of_branch(branch)) == ""
 
 
 @pytest.mark.parametrize(

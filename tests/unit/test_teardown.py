@@ -176,6 +176,8 @@ def test_what_another_pipeline_no_longer_names_is_not_left_for_it(world: World) 
 def share(world: World, ref: str) -> Environment:
     """Another environment's pipeline names one of the branch's stacks, too, and Redis is lost."""
     other = environment(ref)
+    if ref == V1:
+        world.rules()
     world.cloud.applications[other.stack_name] = [APP]
     world.push(ref, sha(2))
     world.run()
@@ -432,13 +434,14 @@ def test_a_push_during_the_teardown_that_is_not_wanted_leaves_nothing_half_delet
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_a_tag_that_is_not_chosen_saves_no_production_that_a_person_has_deleted(steps: int) -> None:
-    world, chosen = World(), {"deployer.yml": "tags: v*"}
+    world = World()
+    world.rules("tags: v*")
     world.cloud.applications[PRODUCTION.stack_name] = [OTHER, APP]
-    world.push(V1, sha(1), files=chosen)
+    world.push(V1, sha(1))
     world.run()
     world.teardown(PRODUCTION)
     begin(world, steps)
-    world.push("refs/tags/nightly", sha(2), files=chosen)
+    world.push("refs/tags/nightly", sha(2))
     world.run()
     world.resync(HELLO)
     assert names(world) == set()
@@ -572,6 +575,7 @@ def test_what_a_person_had_deleted_comes_back_by_a_push_only(world: World, ref: 
 
 
 def test_production_s_buckets_are_never_emptied(world: World) -> None:
+    world.rules()
     world.push(V1, sha(3))
     world.run()
     world.cloud.buckets[PRODUCTION.stack_name] = 5
@@ -591,6 +595,7 @@ def test_a_teardown_asked_for_twice_is_one(world: World) -> None:
 
 def test_a_stack_within_another_goes_with_it(world: World) -> None:
     """It bears the tags and the protection of the one it is in, and is no stack that somebody deployed."""
+    world.rules()
     world.push(V1, sha(3))
     world.run()
     outer = world.cloud.stack(PRODUCTION.stack_name)
@@ -658,6 +663,7 @@ def test_a_stack_that_became_another_s_while_its_deletion_waited_is_left(world: 
 
 def test_what_came_to_be_since_its_replacement_was_decided_is_not_deleted() -> None:
     world = World()
+    world.rules()
     world.push(V1, sha(3))
     world.run()
     before = world.cloud.stack(PRODUCTION.stack_name)

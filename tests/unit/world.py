@@ -102,6 +102,15 @@ class World:
         self.host.push(HELLO, ref, commit, files=files, **how)
         return self.deliver(ref, how.get("annotated") or commit, before)
 
+    def rules(self, text: str = "") -> None:
+        """Set `deploy/deployer.yml` on the default branch, which is made, without a pipeline, where there is none."""
+        main, repo = Ref("refs/heads/main"), self.host.create(HELLO)
+        if main not in repo.refs:
+            self.host.push(HELLO, main.name, "f" * 40, files={})
+        repo.files[repo.refs[main]].pop("deploy/deployer.yml", None)
+        if text:
+            repo.files[repo.refs[main]]["deploy/deployer.yml"] = text.encode()
+
     def remove(self, ref: str, before: str) -> str:
         self.host.remove(HELLO, ref)
         return self.deliver(ref, ZERO_SHA, before)
