@@ -106,7 +106,8 @@ class Executions:
         ended = {"reported": identity, "execution": identity, "commit": run.work.sha}
         match execution.status:
             case "succeeded":
-                return run.done(Outcome.DEPLOYED, f"{run.work.sha[:12]} went through every stage", **ended)
+                reason = f"{run.work.sha[:12]} went through every stage{_released(run)}"
+                return run.done(Outcome.DEPLOYED, reason, **ended)
             case "superseded":
                 return run.done(Outcome.SUPERSEDED, "a newer execution of the pipeline overtook it", **ended)
             case _:
@@ -131,6 +132,12 @@ class Executions:
             return Done(str(Outcome.SKIPPED), reason, run.record)
         run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
         return self.follow(run)
+
+
+def _released(run: Run) -> str:
+    """Who released a commit that production's rules refuse; empty where no person had to."""
+    admitted = run.record.admitted
+    return f"; {admitted.by}" if admitted.person and admitted.commit == run.work.sha else ""
 
 
 def _tried_again(execution: Execution, record: EnvironmentRecord) -> bool:

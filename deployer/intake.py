@@ -9,7 +9,7 @@ from typing import Any
 from deployer.age import ASLEEP, FOREVER, due
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PermanentError, UnavailableError
+from deployer.errors import NotFoundError, PermanentError, UnavailableError, one_line
 from deployer.events import CloudEvent, Ignored, Push, RepositoryChange
 from deployer.ledger import (
     RESYNC_KEY,
@@ -21,10 +21,12 @@ from deployer.ledger import (
     Work,
 )
 from deployer.ports import Accepted, Lanes, Queue
-from deployer.refs import Ref, skip_reason
+from deployer.refs import Ref, parse_sha, skip_reason
 from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
+_audit = logging.getLogger("deployer.audit")
+_LONGEST_NAME = 100
 _AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
 
 
@@ -155,6 +157,39 @@ class Intake:
             )
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True)
         return self._accept(environment.repository, work)
+
+    def approve(self, repository: Repository, tag: Ref, commit: str, by: str) -> Accepted:
+        """Queue a deployment to production of a tag that the rules refuse: an operator releases it.
+
+        Args:
+            repository: whose production.
+            tag: the tag.
+            commit: the commit that the operator looked at; where the tag has moved by then, nothing is deployed.
+            by: who approves; it is kept in the record and in the log.
+
+        Raises:
+            PermanentError: the repository is not served here, it is no tag, or nobody says who approves.
+        """
+        self.insist(repository)
+        who = one_line(by).strip()[:_LONGEST_NAME]
+        if not tag.is_tag:
+            raise PermanentError(f"{tag} is no tag; production is only brought to tags")
+        if not who:
+            raise PermanentError(f"nobody says who approves {tag.short} of {repository}")
+        work = Work(
+            environment=Environment(repository, Kind.PRODUCTION).key,
+            cause=Cause.REDEPLOY,
+            ref=tag.name,
+            sha=parse_sha(commit),
+            chosen=True,
+            turned=True,
+            approved_by=who,
+        )
+        accepted = self._accept(repository, work)
+        _audit.info(
+            "%s approves %s at %s for production of %s (%s)", who, tag, commit, repository, accepted.goal
+        )
+        return accepted
 
     def resync(self, repository: Repository, age: float = 0, *, in_turn: bool = False) -> Accepted:
         """Queue a look at a whole repository.

@@ -206,7 +206,8 @@ class Production:
         if record.admitted.covers(ref.name, sha) and (looks or record.admitted.goal == work.goal):
             return
         if work.approved_by:
-            approval = Admission(ref.name, sha, f"approved by {work.approved_by}", work.goal, self._now(run))
+            by = f"approved by {work.approved_by}"
+            approval = Admission(ref.name, sha, by, person=True, goal=work.goal, at=self._now(run))
             run.record = record = record.but(approvals=with_approval(record.approvals, approval))
         approved = next((each for each in record.approvals if each.covers(ref.name, sha)), None)
         answer = Admitted(approved.by) if approved else self._gate.judge(run.repository, ref, sha)
@@ -223,7 +224,7 @@ class Production:
         refused = record.refused_tags
         if (ref.name, sha) != (record.ref, record.commit):
             refused = after_admission(refused, ref.name, sha, work.pushed_at)
-        admission = Admission(ref.name, sha, answer.by, work.goal, self._now(run))
+        admission = Admission(ref.name, sha, answer.by, bool(approved), work.goal, self._now(run))
         run.record = record.but(admitted=admission, refused_tags=refused)
 
     def _refuse(self, run: Run, ref: Ref, head: Head, sha: str, refusal: Refused) -> None:

@@ -30,6 +30,7 @@ class Admission(_Stored):
         ref: the tag's full name.
         commit: the commit, peeled.
         by: the rule or the person that admitted it, in words.
+        person: whether it was a person.
         goal: the goal whose decision it was; another goal is judged again.
         at: when, in epoch seconds.
     """
@@ -37,6 +38,7 @@ class Admission(_Stored):
     ref: str = ""
     commit: str = ""
     by: str = ""
+    person: bool = False
     goal: str = ""
     at: float = 0
 

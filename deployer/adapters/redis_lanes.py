@@ -159,7 +159,7 @@ class RedisLanes:
         match verdict:
             case Done():
                 kind, outcome, reason = "done", verdict.outcome, verdict.reason
-                commit = verdict.record.commit if verdict.record else verdict.commit
+                commit = verdict.commit or (verdict.record.commit if verdict.record else "")
             case Again():
                 kind, work = "again", verdict.work.to_json()
             case Snooze():

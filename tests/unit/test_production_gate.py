@@ -374,7 +374,7 @@ def test_production_branches_are_read() -> None:
 def test_a_record_of_before_and_one_of_a_later_version_are_read() -> None:
     environment = Environment(HELLO, Kind.PRODUCTION)
     old = EnvironmentRecord("acme/hello", environment.key, environment.stack_name, ref="refs/tags/v1")
-    admitted = Admission("refs/tags/v1", COMMIT, "on main", "g1", 1.0)
+    admitted = Admission("refs/tags/v1", COMMIT, "on main", goal="g1", at=1.0)
     refused = RefusedTag("refs/tags/v2", HEAD, HEAD, "why", "failure why", 2.0, 1.0, recheck=True)
     new = old.but(admitted=admitted, approvals=(admitted,), refused_tags=(refused,))
     assert EnvironmentRecord.from_json(new.to_json()) == new

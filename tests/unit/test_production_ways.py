@@ -1,0 +1,543 @@
+"""Every way to production passes the gate: what a stray tag can try, and what a person may release."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deployer.environments import Environment, Kind
+from deployer.errors import PermanentError, TransientError
+from deployer.events import Push
+from deployer.ledger import Cause, DeadLetter, Task, Work
+from deployer.refs import ZERO_SHA, Ref
+from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
+
+MAIN, V1, V2 = "refs/heads/main", "refs/tags/v1", "refs/tags/v2"
+STAGING, PRODUCTION = environment(MAIN), Environment(HELLO, Kind.PRODUCTION)
+FILES = {"pipeline.yml": TEMPLATE}
+STRAY = sha(66)  # a commit on no branch
+GOOD = [(sha(1), "succeeded")]
+
+
+@pytest.fixture
+def world() -> World:
+    """`main` allows tags `v*`; production runs v1."""
+    made = World()
+    made.push(MAIN, sha(9), files={"deployer.yml": 'tags: ["v*"]\n'})
+    made.push(V1, sha(1), at=1000)
+    made.run()
+    made.resync(HELLO)
+    return made
+
+
+def stray(world: World, ref: str = V2, parent: str = sha(9), **how: Any) -> str:
+    """Push a tag of a commit that no branch has, with rules of its own."""
+    return world.push(ref, STRAY, files={"deployer.yml": 'tags: ["*"]\n'}, parent=parent, at=2000, **how)
+
+
+def deployed(world: World) -> list[tuple[str, str]]:
+    """What production ran, but for what AWS starts by itself at the head of the default branch."""
+    return [each for each in world.built(PRODUCTION) if each[0] != sha(9)]
+
+
+def unchanged(world: World) -> bool:
+    record = world.record(PRODUCTION)
+    told = (record.ref, record.commit, record.state, record.outcome)
+    return told == (V1, sha(1), "deployed", "deployed") and deployed(world) == GOOD
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------
+
+
+def _own_rules(world: World) -> str:
+    return stray(world, "refs/tags/pwn")
+
+
+def _unmerged(world: World) -> str:
+    return stray(world)
+
+
+def _unprotected_branch(world: World) -> str:
+    world.rules("tags: v*\nproduction: {branches: release/*}")
+    world.push("refs/heads/release/pwn", STRAY, files={}, parent=sha(9))
+    return world.deliver(V2, _tag(world))
+
+
+def _tag(world: World, ref: str = V2, commit: str = STRAY) -> str:
+    world.host.push(HELLO, ref, commit, at=2000)
+    return commit
+
+
+def _called_main(world: World) -> str:
+    world.rules()
+    return stray(world, "refs/tags/main")
+
+
+def _unrelated(world: World) -> str:
+    return stray(world, parent="")
+
+
+def _no_rules_on_main(world: World) -> str:
+    world.rules()
+    return stray(world)
+
+
+def _broken_rules_on_main(world: World) -> str:
+    world.rules("tags: [")
+    return world.push(V2, sha(2), at=2000)
+
+
+ATTACKS: dict[str, tuple[Callable[[World], str], str, str, str]] = {
+    "its own rules": (
+        _own_rules,
+        "pwn is not among the tags of deploy/deployer.yml on main",
+        "success",
+        STRAY,
+    ),
+    "a commit on no branch": (_unmerged, "v2 at 000000000000 is not on main", "failure", STRAY),
+    "a branch that nobody protects": (
+        _unprotected_branch,
+        "v2 at 000000000000 is not on main",
+        "failure",
+        STRAY,
+    ),
+    "a tag called main": (_called_main, "main at 000000000000 is not on main", "failure", STRAY),
+    "unrelated history": (_unrelated, "has no history in common with main", "failure", STRAY),
+    "no rules on main": (_no_rules_on_main, "v2 at 000000000000 is not on main", "failure", STRAY),
+    "rules that cannot be read": (_broken_rules_on_main, "on main cannot be read", "failure", sha(2)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_tag_that_the_rules_do_not_let_in_is_refused(world: World, attack: str) -> None:
+    push, words, state, commit = ATTACKS[attack]
+    pushed = push(world)
+    world.run()
+    outcome, reason = world.outcome(pushed)
+    assert outcome == "skipped"
+    assert words in reason
+    assert "deployer approve acme/hello" in reason
+    assert unchanged(world)
+    status = world.host.statuses[HELLO, commit]["deployer/production"]
+    assert status.state == state
+    line = next(each for each in world.lanes.activity(HELLO) if words in each.reason)
+    assert (line.outcome, line.commit) == ("skipped", commit)
+    assert words in world.record(PRODUCTION).refused_tags[-1].reason
+    for _ in range(2):
+        world.resync(HELLO)
+    assert unchanged(world)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+def test_a_first_tag_that_is_refused_makes_no_production() -> None:
+    world = World()
+    world.push(MAIN, sha(9))
+    pushed = stray(world)
+    world.run()
+    assert world.outcome(pushed)[0] == "skipped"
+    assert world.cloud.stack(PRODUCTION.stack_name) is None
+    record = world.record(PRODUCTION)
+    assert (record.state, record.outcome, record.ref, record.commit) == ("skipped", "skipped", "", "")
+    world.resync(HELLO)
+    assert world.cloud.stack(PRODUCTION.stack_name) is None
+
+
+def test_a_tag_on_a_protected_release_branch_is_deployed(world: World) -> None:
+    world.rules("tags: v*\nproduction: {branches: release/*}")
+    world.host.push(HELLO, "refs/heads/release/1", STRAY, files=FILES, parent=sha(9))
+    world.host.protect(HELLO, "release/1")
+    pushed = world.deliver(V2, _tag(world))
+    world.run()
+    assert world.outcome(pushed)[0] == "deployed"
+    assert world.record(PRODUCTION).admitted.by.startswith("it is on the protected branch release/1")
+
+
+def test_the_commit_that_was_judged_is_the_one_that_runs(world: World) -> None:
+    """Between the judgement and the start the tag moves to a commit that would be refused."""
+    real = world.host.ancestry
+
+    def moved(*asked: Any) -> Any:
+        answer = real(*asked)
+        world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
+        return answer
+
+    world.host.ancestry = moved  # type: ignore[method-assign]
+    pushed = world.push(V2, sha(2), at=2000, template=TEMPLATE.replace("hi}", "ho}"))
+    world.run()
+    assert world.outcome(pushed)[0] == "deployed"
+    assert deployed(world)[-1] == (sha(2), "succeeded")
+    stack = world.cloud.stack(PRODUCTION.stack_name)
+    assert stack is not None
+    assert stack.tags["deployer:commit"] == sha(2)
+    moved_to = world.deliver(V2, STRAY, sha(2))
+    world.run()
+    assert world.outcome(moved_to)[0] == "skipped"
+    assert deployed(world)[-1] == (sha(2), "succeeded")
+
+
+def test_while_github_is_away_nothing_is_deployed_and_nothing_is_refused(world: World) -> None:
+    world.host.fail_next(TransientError("GitHub answers 502"), method="ancestry", times=3)
+    pushed = stray(world)
+    world.run()
+    assert world.outcome(pushed)[0] == "dead-lettered"
+    assert deployed(world) == GOOD
+    assert "deployer/production" not in world.statuses(STRAY)
+
+
+# --- the ways in ------------------------------------------------------------------------------------------------
+
+
+def _push(world: World) -> None:
+    stray(world)
+
+
+def _missed(world: World) -> None:
+    world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9), at=2000)
+    world.resync(HELLO)
+
+
+def _fall_back(world: World) -> None:
+    """The stray tag's place is taken by one that is gone by then."""
+    stray(world)
+    world.deliver("refs/tags/v3", sha(3))
+
+
+def _redeploy(world: World) -> None:
+    world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
+
+
+def _redeploy_sha(world: World) -> None:
+    world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1, sha=STRAY)
+
+
+def _moved(world: World) -> None:
+    world.host.push(HELLO, V1, STRAY, files=FILES, parent=sha(9), at=2000)
+    world.deliver(V1, STRAY, sha(1))
+
+
+def _call(task: Task) -> Callable[[World], None]:
+    def call(world: World) -> None:
+        world.host.push(HELLO, V1, STRAY, files=FILES, parent=sha(9), at=2000)
+        assert world.runner.carry_out(task, str(HELLO), "production", 0).startswith("queued")
+
+    return call
+
+
+def _replay(world: World) -> None:
+    world.host.fail_next(TransientError("GitHub answers 502"), method="ancestry", times=3)
+    stray(world)
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    world.deployer.intake.replay(letter.id)
+
+
+def _replay_of_before(world: World) -> None:
+    """It died at its last step under a version without the gate."""
+    world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9), at=2000)
+    work = _stepping(Task.TRIGGER, looked_at=time.time()).to_json()
+    letter = DeadLetter(
+        "acme~hello-1", "acme/hello", Task.TRIGGER, "AWS is away", "", 1.0, work, "TransientError"
+    )
+    world.redis.hset("deployer:{acme/hello}:dead", letter.id, letter.to_json())
+    world.deployer.intake.replay(letter.id)
+
+
+def _stepping(task: Task, **more: Any) -> Work:
+    return Work(
+        environment=PRODUCTION.key, task=task, cause=Cause.PUSH, ref=V2, sha=STRAY, after=STRAY, **more
+    )
+
+
+def _queued_before(task: Task, **more: Any) -> Callable[[World], None]:
+    """Work of a version without the gate, which waits at this step."""
+
+    def queue(world: World) -> None:
+        world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
+        accepted = world.lanes.accept(HELLO, _stepping(task, looked_at=time.time(), **more))
+        assert accepted.dispatch
+        world.send(accepted.dispatch)
+
+    return queue
+
+
+def _event(world: World) -> None:
+    world.lanes_note(PRODUCTION, ref=V2, commit=STRAY, outcome="", state="running")
+    world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9), at=2000)
+    world.deployer.intake.resync(HELLO)
+
+
+WAYS: dict[str, Callable[[World], None]] = {
+    "a push": _push,
+    "a tag that no webhook told of": _missed,
+    "the latest of the tags whose place a push took": _fall_back,
+    "a tag that was moved": _moved,
+    "a redeployment": _redeploy,
+    "a redeployment of a commit": _redeploy_sha,
+    "celery call deployer.sync": _call(Task.SYNC),
+    "celery call deployer.trigger": _call(Task.TRIGGER),
+    "celery call deployer.update": _call(Task.UPDATE),
+    "celery call deployer.provision": _call(Task.PROVISION),
+    "the replay of a dead letter": _replay,
+    "the replay of a step's dead letter": _replay_of_before,
+    "a queued trigger of before": _queued_before(Task.TRIGGER),
+    "a queued update of before": _queued_before(Task.UPDATE, updated=True),
+    "a queued creation of before": _queued_before(Task.PROVISION, created=True),
+    "a queued wait of before": _queued_before(Task.SYNC, updated=True),
+    "a resync of what a version of before had begun": _event,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_leads_past_the_gate(world: World, way: str) -> None:
+    WAYS[way](world)
+    world.run()
+    assert STRAY not in [commit for commit, _ in world.built(PRODUCTION)]
+    stack = world.cloud.stack(PRODUCTION.stack_name)
+    assert stack is not None
+    assert stack.tags["deployer:commit"] != STRAY
+    assert world.host.called("ancestry"), "it was judged"
+    assert world.record(PRODUCTION).admitted.commit == sha(1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_and_every_way_is_open_to_a_commit_of_the_default_branch(world: World, way: str) -> None:
+    world.host.merge(HELLO, STRAY)
+    WAYS[way](world)
+    world.run()
+    assert deployed(world)[-1] == (STRAY, "succeeded")
+    assert world.record(PRODUCTION).admitted.commit == STRAY
+
+
+def test_what_runs_after_redis_was_lost_is_followed_and_nothing_is_started(world: World) -> None:
+    world.rules("tags: x*")  # v1 would not be let in any more
+    world.forget()
+    world.resync(HELLO)
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (V1, sha(1), "deployed")
+    assert deployed(world) == GOOD
+    world.cloud.protect(record.stack_arn, on=False)
+    world.cloud.delete_stack(PRODUCTION.stack_name, "a person")
+    for _ in range(5):
+        world.step()
+    world.resync(HELLO)
+    assert world.cloud.stack(PRODUCTION.stack_name) is None, "nobody remembers that it was admitted"
+
+
+def test_what_was_admitted_comes_back_by_itself_whatever_the_rules_are_now(world: World) -> None:
+    world.rules("tags: x*")
+    world.cloud.protect(world.record(PRODUCTION).stack_arn, on=False)
+    world.cloud.delete_stack(PRODUCTION.stack_name, "a person")
+    for _ in range(5):
+        world.step()
+    world.host.calls.clear()
+    world.resync(HELLO)
+    assert deployed(world)[-1] == (sha(1), "succeeded")
+    assert not world.host.called("ancestry")
+
+
+def test_a_stray_tag_ends_nothing_of_what_is_on_its_way(world: World) -> None:
+    world.push(V2, sha(2), at=2000, template=TEMPLATE.replace("hi}", "ho}"))
+    world.tasks()
+    for _ in range(2):
+        world.step()
+        world.tasks()
+    assert world.record(PRODUCTION).outcome == ""
+    pushed = stray(world, "refs/tags/v3")
+    world.run()
+    assert world.outcome(pushed)[0] == "skipped"
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+    assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
+    assert world.statuses(sha(2))["deployer/prepare"] == "success"
+
+
+# --- a tag before its branch ------------------------------------------------------------------------------------
+
+
+def push_at(world: World, ref: str, commit: str, pushed_at: float) -> str:
+    world._deliveries += 1
+    name = f"p{world._deliveries}"
+    push = Push(name, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
+    world.deployer.intake.github(push)
+    return name
+
+
+def early(world: World, ref: str = V2, number: int = 2, pushed_at: float = 2000) -> str:
+    """A tag whose commit has not come to the default branch yet."""
+    world.host.push(HELLO, ref, sha(number), files=FILES, parent=sha(9), at=pushed_at)
+    return push_at(world, ref, sha(number), pushed_at)
+
+
+def test_a_tag_that_comes_before_its_branch_waits_without_an_attempt(world: World) -> None:
+    pushed = early(world)
+    world.tasks()
+    (lane,) = world.lanes.lanes()
+    assert lane.snoozed
+    assert not lane.failing
+    world.step()
+    world.tasks()
+    world.host.merge(HELLO, sha(2))
+    world.run()
+    assert world.outcome(pushed)[0] == "deployed"
+    assert "deployer/production" not in world.statuses(sha(2)), "nothing was refused"
+
+
+def test_after_a_minute_it_is_refused(world: World) -> None:
+    pushed = early(world)
+    for seconds in (0, 20, 20, 15):
+        world.lanes.clock_offset_ms += seconds * 1000
+        world.sent.extend(world.lanes.sweep())
+        world.tasks()
+        assert world.outcome(pushed)[0] == "queued"
+    world.lanes.clock_offset_ms += 8000
+    world.sent.extend(world.lanes.sweep())
+    world.tasks()
+    assert world.outcome(pushed)[0] == "skipped"
+    assert len(world.host.called("ancestry")) < 8
+
+
+def later(world: World, seconds: float) -> None:
+    world.lanes.clock_offset_ms += int(seconds * 1000)
+
+
+def main_moves(world: World, number: int, *merged: int) -> None:
+    world.host.push(HELLO, MAIN, sha(number), files={**FILES, "deployer.yml": "tags: v*"})
+    for each in merged:
+        world.host.merge(HELLO, sha(each))
+    world.deliver(MAIN, sha(number), sha(9))
+    world.run()
+
+
+@pytest.mark.parametrize(("minutes", "outcome"), [(50, (V2, sha(2))), (70, (V1, sha(1)))])
+def test_a_push_to_the_default_branch_within_the_hour_has_it_judged_again(
+    world: World, minutes: int, outcome: tuple[str, str]
+) -> None:
+    early(world)
+    world.run()
+    assert world.statuses(sha(2))["deployer/production"] == "failure"
+    later(world, minutes * 60)
+    main_moves(world, 10, 2)
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit) == outcome
+    assert deployed(world)[-1][0] == outcome[1]
+    assert world.statuses(sha(2))["deployer/production"] == ("success" if outcome[0] == V2 else "failure")
+
+
+def test_a_push_that_does_not_contain_it_changes_nothing_and_does_not_lengthen_the_hour(world: World) -> None:
+    early(world)
+    world.run()
+    for number in (10, 11):
+        later(world, 25 * 60)
+        main_moves(world, number)
+        assert unchanged(world)
+    later(world, 15 * 60)
+    main_moves(world, 12, 2)
+    assert unchanged(world)
+    assert len([each for each in world.posted(sha(2)) if "not on main" in each]) == 1
+
+
+def test_only_the_newest_tag_is_judged_again(world: World) -> None:
+    early(world)
+    world.run()
+    world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=3000)
+    push_at(world, "refs/tags/v3", sha(3), 3000)
+    world.run()
+    assert world.record(PRODUCTION).commit == sha(3)
+    main_moves(world, 10, 2)
+    assert world.record(PRODUCTION).commit == sha(3)
+    assert (sha(2), "succeeded") not in world.built(PRODUCTION)
+
+
+def test_a_tag_that_only_the_pattern_left_out_is_not_judged_again(world: World) -> None:
+    early(world, "refs/tags/x1")
+    world.run()
+    world.host.calls.clear()
+    main_moves(world, 10, 2)
+    assert unchanged(world)
+
+
+def test_a_push_that_mends_the_rules_has_the_tag_judged_again(world: World) -> None:
+    world.rules("tags: [")
+    push_at(world, V2, world.push(V2, sha(2), at=2000) and sha(2), 2000)
+    world.run()
+    assert unchanged(world)
+    main_moves(world, 10, 2)
+    assert world.record(PRODUCTION).commit == sha(2)
+
+
+# --- a person's approval ----------------------------------------------------------------------------------------
+
+
+def approve(world: World, ref: str, commit: str, by: str = "ada@desk") -> None:
+    world.deployer.intake.approve(HELLO, Ref.parse(ref), commit, by)
+    world.run()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_operator_may_release_whatever_was_refused(world: World, attack: str) -> None:
+    push, _, _, commit = ATTACKS[attack]
+    pushed = push(world)
+    world.run()
+    ref = world.record(PRODUCTION).refused_tags[-1].ref
+    approve(world, ref, commit)
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (ref, commit, "deployed")
+    assert record.admitted.by == "approved by ada@desk"
+    assert world.statuses(commit)["deployer/production"] == "success"
+    assert world.outcome(pushed)[0] == "skipped"
+    assert record.refused_tags == ()
+    assert any("approved by ada@desk" in each.reason for each in world.lanes.activity(HELLO))
+    world.redeploy(PRODUCTION)
+    world.run()
+    assert deployed(world)[-2:] == [(commit, "succeeded")] * 2, "the approval holds"
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+def test_an_approval_is_for_the_tag_at_that_commit_only(world: World) -> None:
+    stray(world)
+    world.run()
+    world.host.push(
+        HELLO, V2, sha(67), files=FILES, parent=STRAY
+    )  # moved just before the approval is carried out
+    approve(world, V2, STRAY)
+    assert unchanged(world)
+    assert "was approved at 000000000000 and is at" in world.lanes.activity(HELLO)[0].reason
+    approve(world, V2, sha(67))
+    assert world.record(PRODUCTION).commit == sha(67)
+    world.host.push(HELLO, "refs/tags/v4", sha(67), at=3000)
+    same = world.deliver("refs/tags/v4", sha(67))
+    world.run()
+    assert world.outcome(same)[0] == "skipped", "it is for the tag that was approved"
+
+
+def test_a_redeployment_of_something_else_does_not_inherit_an_approval(world: World) -> None:
+    stray(world)
+    world.run()
+    approve(world, V2, STRAY)
+    world.host.push(HELLO, "refs/heads/x", sha(68), files=FILES, parent=STRAY)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2, sha=sha(68))
+    world.run()
+    assert world.record(PRODUCTION).commit == STRAY
+    assert (sha(68), "succeeded") not in world.built(PRODUCTION)
+
+
+def test_only_a_tag_can_be_approved(world: World) -> None:
+    with pytest.raises(PermanentError):
+        world.deployer.intake.approve(HELLO, Ref.parse(MAIN), sha(9), "ada")
+    with pytest.raises(PermanentError):
+        world.deployer.intake.approve(HELLO, Ref.parse(V2), STRAY, " ")
+
+
+def test_the_log_tells_who_let_what_in(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    stray(world)
+    with caplog.at_level("INFO", "deployer.audit"):
+        world.run()
+        approve(world, V2, STRAY)
+    lines = [each.getMessage() for each in caplog.records if each.name == "deployer.audit"]
+    assert any(f"{V2} at {STRAY} is refused" in each for each in lines)
+    assert any(f"{V2} at {STRAY} is admitted: approved by ada@desk" in each for each in lines)
+    assert any("ada@desk approves" in each for each in lines)
