@@ -55,6 +55,11 @@ class Ref:
         return cls.parse(_HEADS + branch)
 
     @classmethod
+    def of_tag(cls, text: str) -> "Ref":
+        """The ref of a tag given by its short name or in full."""
+        return cls.parse(_TAGS + text.removeprefix(_TAGS))
+
+    @classmethod
     def from_people(cls, text: str) -> "Ref":
         """Read what people type: a full ref, or a branch's short name."""
         return cls.parse(text if text.startswith("refs/") else _HEADS + text)

@@ -21,6 +21,7 @@ from deployer.ledger import (
     Work,
 )
 from deployer.ports import Lane, Lanes
+from deployer.production_record import RefusedTag
 from deployer.refs import Ref
 from deployer.times import date
 
@@ -102,6 +103,8 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         "region": record.region or None,
         "drift": record.drift or None,
         "held": held_words(record) or None,
+        "admitted": admitted(record),
+        "refused_tags": [refused_tag(each) for each in reversed(record.refused_tags)],
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
         "changed_at": iso(changed_at(record)),
@@ -191,6 +194,25 @@ def held_words(record: EnvironmentRecord) -> str:
     if record.held_at == record.commit:
         return ""
     return f"stays at {record.commit[:12]} though {ref} is at {record.held_at[:12]}; the next push ends that"
+
+
+def admitted(record: EnvironmentRecord) -> Json | None:
+    """The commit that production may run, and what admitted it; None of another environment."""
+    found = record.admitted
+    if not found.commit:
+        return None
+    return {"ref": found.ref, "commit": found.commit, "by": found.by, "at": iso(found.at)}
+
+
+def admitted_words(record: EnvironmentRecord) -> str:
+    """What let production run its commit, in words; empty where nothing is known of that."""
+    found = record.admitted
+    return f"{Ref.parse(found.ref).short} at {found.commit[:12]}: {found.by}" if found.commit else ""
+
+
+def refused_tag(found: RefusedTag) -> Json:
+    """A tag that the rules for production refused."""
+    return {"ref": found.ref, "commit": found.commit, "reason": found.reason, "at": iso(found.accepted_at)}
 
 
 def orphan_words(since: float, grace: float) -> str:

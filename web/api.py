@@ -9,12 +9,12 @@ from werkzeug.wrappers import Response
 
 from deployer import letters, shapes
 from deployer.deliveries import APP
-from deployer.environments import Environment, Repository
-from deployer.errors import NotFoundError, PayloadError, SignatureError
+from deployer.environments import Environment, Kind, Repository
+from deployer.errors import NotFoundError, PayloadError, PermanentError, SignatureError
 from deployer.intake import Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
-from deployer.refs import parse_sha
+from deployer.refs import Ref, parse_sha
 from deployer.times import NEVER, duration
 from web.answers import BROKEN, CUT_OFF
 from web.context import deployer
@@ -155,6 +155,36 @@ def redeploy(identity: str) -> Response:
         parse_sha(sha)
     found, record = known_environment(identity)
     return _request(found, record, Cause.REDEPLOY, sha)
+
+
+@blueprint.post("/environments/<identity>/approve")
+def approve(identity: str) -> Response:
+    """Queue a deployment to production of a tag that the rules refuse.
+
+    Raises:
+        PayloadError: the body names no tag, or no commit id.
+        PermanentError: it is not production, or the commit is neither given nor known.
+    """
+    fields = _body("tag", "commit", "by")
+    if not isinstance(fields.get("tag"), str) or not all(isinstance(each, str) for each in fields.values()):
+        raise PayloadError('the body must be {"tag": "v1"}, with commit and by if wanted')
+    tag = Ref.of_tag(fields["tag"])
+    found, record = known_environment(identity)
+    if found.kind is not Kind.PRODUCTION:
+        raise PermanentError(f"{found} is not production; only tags for production are approved")
+    refused = next((each for each in record.refused_tags if each.ref == tag.name), None) if record else None
+    commit = fields.get("commit") or (refused.commit if refused else "")
+    if not commit:
+        raise PermanentError(
+            f"{tag.short} is not among the tags that were refused; give the commit to approve"
+        )
+    accepted = deployer().intake.approve(found.repository, tag, commit, _principal(fields.get("by", "")))
+    return _queued(accepted, found.repository, found.stack_name)
+
+
+def _principal(name: str) -> str:
+    """Who calls, as it is recorded. All callers share one token, so the name is only what they say."""
+    return f"{name} (by the API token)" if name.strip() else "the API token"
 
 
 @blueprint.post("/environments/<identity>/keep")

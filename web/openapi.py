@@ -122,6 +122,26 @@ _SCHEMAS: Json = {
         expires_at=_told(_TIME, "When it is taken down if nobody uses it; null for never."),
         kept_until=_told(_TIME, "Until when a person wants it kept; the year 9999 for good."),
         asleep_until=_told(_TIME, "When it is brought back after its hours of sleep."),
+        admitted=_told(
+            {
+                "oneOf": [
+                    _object(ref=_TEXT, commit=_TEXT, by=_told(_TEXT, "The rule or the person."), at=_TIME),
+                    {"type": "null"},
+                ]
+            },
+            "Of production: the commit that it may run, and what admitted it.",
+        ),
+        refused_tags=_told(
+            _list(
+                _object(
+                    ref=_TEXT,
+                    commit=_TEXT,
+                    reason=_told(_TEXT, "Why, with the remedy."),
+                    at=_told(_TIME, "When its push came."),
+                )
+            ),
+            "Of production: the latest tags that the rules refused, the newest first.",
+        ),
         region=_told(_TEXT_OR_NULL, "The AWS region of its stack, once it was chosen."),
         stack_arn=_TEXT_OR_NULL,
         generation=_told(_WHOLE, "How often it was torn down."),
@@ -390,6 +410,37 @@ DESCRIPTION: Json = {
                         "additionalProperties": False,
                     },
                     required=False,
+                ),
+            ),
+        },
+        "/api/v1/environments/{identity}/approve": {
+            "parameters": [_ENVIRONMENT_ID],
+            "post": _operation(
+                "approve",
+                "Deploy a tag to production although the rules refuse it. It is recorded who approved it.",
+                "202",
+                _named("Queued"),
+                "400",
+                "404",
+                "409",
+                requestBody=_body(
+                    {
+                        "type": "object",
+                        "properties": {
+                            "tag": _told(_TEXT, "Its name, or `refs/tags/<name>`."),
+                            "commit": _told(
+                                _TEXT,
+                                "The full id of the commit that is approved; by default the one at which the tag was "
+                                "refused. Nothing is deployed if the tag has moved.",
+                            ),
+                            "by": _told(
+                                _TEXT, "Who approves; it is recorded beside the API's own principal."
+                            ),
+                        },
+                        "required": ["tag"],
+                        "additionalProperties": False,
+                    },
+                    required=True,
                 ),
             ),
         },

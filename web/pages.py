@@ -23,6 +23,7 @@ from deployer.ports import Lane
 from deployer.refs import Ref
 from deployer.shapes import (
     UNDER_WAY,
+    admitted_words,
     age,
     age_sentence,
     age_words,
@@ -169,6 +170,7 @@ def environment(identity: str) -> str:
         whole=known if known and known.state else None,
         orphaned=_orphan_words([found.repository]).get((found.repository.key, found.key), ""),
         drift=drift_words(record),
+        admitted=admitted_words(record),
         age=age_sentence(record, deployer().config.ttl),
         kind=found.kind,
         calls=calls_words(record.calls),

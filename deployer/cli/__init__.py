@@ -80,6 +80,7 @@ for _command in (
     look.why,
     act.resync,
     act.redeploy,
+    act.approve,
     act.delete,
     act.keep,
     letters.dead_letters,

@@ -1,6 +1,8 @@
-"""Commands that ask for something: `resync`, `redeploy`, `delete`, `keep`."""
+"""Commands that ask for something: `resync`, `redeploy`, `approve`, `delete`, `keep`."""
 
+import getpass
 import shlex
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from deployer.cli.common import (
     RefType,
     RepositoryType,
     ShaType,
+    TagType,
     json_option,
     short,
     unknown_environment,
@@ -188,6 +191,37 @@ def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) 
         environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )
     _tell_queued("redeploy", environment, accepted.goal, json_=json_)
+
+
+@click.command()
+@click.argument("repository", metavar="REPO", type=RepositoryType())
+@click.argument("tag", metavar="TAG", type=TagType())
+@click.option("--sha", type=ShaType(), help="Approve only if the tag is at this commit.")
+@json_option
+def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -> None:
+    """Deploy a tag to production although the rules refuse it.
+
+    The approval is for the tag at its present commit. It is recorded with your user and host name.
+    """
+    deployer = wired()
+    repository = deployer.intake.known(repository)
+    deployer.intake.insist(repository)
+    head = deployer.host.head(repository, tag)
+    if head is None:
+        raise NotFoundError(f"{repository} has no tag {tag.short}")
+    if sha and sha != head.sha:
+        raise PermanentError(
+            f"{tag.short} of {repository} is at {head.sha}, not at {sha}; nothing is approved"
+        )
+    accepted = deployer.intake.approve(
+        repository, tag, head.sha, f"{getpass.getuser()}@{socket.gethostname()}"
+    )
+    _tell_queued(
+        f"approval of {tag.short} at {head.sha[:12]}",
+        Environment(repository, Kind.PRODUCTION),
+        accepted.goal,
+        json_=json_,
+    )
 
 
 @click.command()

@@ -46,6 +46,19 @@ class RefType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
         return str(value)
 
 
+class TagType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
+    """A tag, by its short name or in full."""
+
+    name = "tag"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ref:
+        """See `click.ParamType.convert`."""
+        try:
+            return value if isinstance(value, Ref) else Ref.of_tag(str(value))
+        except PayloadError as error:
+            self.fail(str(error), param, ctx)
+
+
 class ShaType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
     """A full commit id."""
 

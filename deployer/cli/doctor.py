@@ -234,11 +234,32 @@ def _github(deployer: "Deployer") -> Iterator[Check]:
         found = _guarded(f"GitHub {each}", _RIGHTS, lambda each=each: _rights(deployer, each))  # type: ignore[misc]
         good += not found
         yield from found
+        if not found:
+            yield from _guarded(f"GitHub {each}", _RIGHTS, lambda each=each: _protection(deployer, each))  # type: ignore[misc]
     if good:
         yield Check("GitHub", OK, f"{good} of {len(chosen)} repositories can be read, and take statuses")
 
 
 _RIGHTS = "let the token or the App see it, with contents: read and commit statuses: write"
+
+
+_PROTECT = "protect it on GitHub (branch protection or a ruleset): docs/security.md"
+
+
+def _protection(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
+    """Warn where anybody who can push may move what production follows."""
+    found, name = deployer.host.protection(repository), f"GitHub {repository}"
+    if found.branch_protected is False:
+        told = f"its default branch {found.branch} has no protection: who can push to it decides what production runs"
+        yield Check(name, WARN, told, _PROTECT)
+    if found.tags_protected is False:
+        told = f"no active ruleset is about its tags: who can push one deploys any commit of {found.branch}"
+        yield Check(name, WARN, told, "add a ruleset for tags on GitHub: docs/security.md")
+    if found.unread:
+        told = f"whether its default branch and tags are protected cannot be read ({found.unread})"
+        yield Check(
+            name, WARN, told, "give the token or the App metadata: read and contents: read, or look yourself"
+        )
 
 
 def _rights(deployer: "Deployer", repository: Repository) -> Iterator[Check]:

@@ -188,6 +188,8 @@ def _tell_record(
             "stack": record.stack_name,
             "region": record.region,
             "held": shapes.held_words(record),
+            "admitted": shapes.admitted_words(record),
+            "refused": "\n".join(each.reason for each in reversed(record.refused_tags)),
             "drift": shapes.drift_words(record),
             "orphan": shapes.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.execution,

@@ -1,9 +1,11 @@
 """`resync`, `redeploy`, `delete`."""
 
+import getpass
 import json
+import socket
 
 import pytest
-from cli_world import REPOSITORY, World
+from cli_world import PIPELINE, REPOSITORY, World
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError, TransientError
@@ -399,3 +401,50 @@ def test_keep(world: World) -> None:
     assert "only development environments age" in result.stderr
     for wrong in (["--for", "soon"], ["--for", "2w", "--forever"]):
         assert world.run("keep", "acme/api", "x", *wrong).exit_code == 2
+
+
+# --- approve
+
+
+@pytest.fixture
+def refused(world: World) -> World:
+    """Production's v1 runs, v2 is on no branch and was refused."""
+    world.push("refs/heads/main", A)
+    world.push("refs/tags/v1", A)
+    world.host.push(REPOSITORY, "refs/tags/v2", B, files={"pipeline.yml": PIPELINE}, parent=A)
+    world.deliver("refs/tags/v2", B, "v2")
+    world.work()
+    assert world.outcome("v2") == "skipped"
+    return world
+
+
+@pytest.mark.parametrize("tag", ["v2", "refs/tags/v2"])
+def test_an_operator_releases_a_refused_tag(refused: World, tag: str) -> None:
+    result = refused.run("approve", "ACME/api", tag)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"approval of v2 at {B[:12]} of acme/API production queued as ")
+    refused.work()
+    record = refused.json("why", "acme/api", "production")
+    assert (record["ref"], record["commit"], record["outcome"]) == ("refs/tags/v2", B, "deployed")
+    assert record["admitted"]["by"] == f"approved by {getpass.getuser()}@{socket.gethostname()}"
+    assert record["refused_tags"] == []
+    assert "approved by" in refused.run("why", "acme/api", "production").stdout
+
+
+def test_why_tells_which_tags_were_refused(refused: World) -> None:
+    (told,) = refused.json("why", "acme/api", "production")["refused_tags"]
+    assert (told["ref"], told["commit"]) == ("refs/tags/v2", B)
+    shown = " ".join(refused.run("why", "acme/api", "production").stdout.split())
+    assert "is not on main" in shown
+    assert "deployer approve acme/API v2" in shown
+
+
+def test_an_approval_of_what_is_not_there(refused: World) -> None:
+    result = refused.run("approve", "acme/api", "v3")
+    assert (result.exit_code, result.stderr) == (1, "deployer: acme/API has no tag v3\n")
+    result = refused.run("approve", "acme/api", "v2", "--sha", A)
+    assert result.exit_code == 1
+    assert f"v2 of acme/API is at {B}, not at {A}; nothing is approved" in result.stderr
+    assert refused.run("approve", "acme/api", "two..dots").exit_code == 2
+    assert refused.run("approve", "other/api", "v2").exit_code == 1
+    assert not refused.lanes.lanes()

@@ -284,3 +284,24 @@ def test_deliveries_that_were_missed(world: World, refused: int, remedy: str) ->
     (found,) = [each for each in world.json("doctor") if each["check"] == f"deliveries of {REPOSITORY}"]
     assert (found["state"], found["remedy"]) == ("warn", remedy)
     assert ("wrong signature" in found["told"]) == bool(refused)
+
+
+@pytest.mark.parametrize(
+    ("protections", "words"),
+    [
+        ((False, True, ""), "its default branch main has no protection"),
+        ((True, False, ""), "no active ruleset is about its tags"),
+        (
+            (True, None, "its rulesets: GitHub answers 403"),
+            "cannot be read (its rulesets: GitHub answers 403)",
+        ),
+        ((None, None, "its protection: GitHub answers 404"), "cannot be read (its protection"),
+    ],
+)
+def test_what_production_follows_is_not_protected(
+    world: World, protections: tuple[bool | None, bool | None, str], words: str
+) -> None:
+    world.host.protections = protections
+    state, told = bad(world, 0)[f"GitHub {REPOSITORY}"]
+    assert state == "warn"
+    assert words in told

@@ -186,7 +186,7 @@ def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stdout == (
         "deploy/deployer.yml:2: teardwon is not known; "
-        "there are teardown, regions, ttl, warn, sleep, branches, tags, paths\n"
+        "there are teardown, regions, ttl, warn, sleep, branches, tags, production, paths\n"
     )
 
 

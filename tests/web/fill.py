@@ -17,6 +17,7 @@ from deployer.ledger import (
     Work,
 )
 from deployer.ports import Dead, Dispatch, Done, Snooze
+from deployer.production_record import Admission, RefusedTag
 from deployer.refs import Ref
 
 API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")
@@ -130,6 +131,22 @@ def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
         told = RepositoryRecord(str(whole), 9, state, reason.format(whole), now - day, default_branch="main")
         lanes.remember(told.but(unchecked=UNCHECKED if state == "archived" else "", checked_at=now - hour))
     return made
+
+
+def fill_production(lanes: RedisLanes, commit: str = "b" * 40) -> str:
+    """Have a production of which v1 runs and the tag v2 was refused at a commit; returns its id."""
+    repository = Repository.parse("acme/released")
+    place = Environment(repository, Kind.PRODUCTION)
+    dispatch = lanes.accept(repository, Work(place.key, ref="refs/tags/v1")).dispatch
+    assert dispatch is not None
+    assert lanes.begin(repository, dispatch.token) is not None
+    known = EnvironmentRecord(
+        str(repository), place.key, place.stack_name, ref="refs/tags/v1", commit="a" * 40, state="deployed",
+        outcome="deployed", admitted=Admission("refs/tags/v1", "a" * 40, "it is on main at aaaaaaaaaaaa", at=1.0),
+        refused_tags=(RefusedTag("refs/tags/v2", commit, commit, "v2 is not on main", "failure", 1.0),),
+    )  # fmt: skip
+    lanes.finish(repository, dispatch.token, Done("deployed", "", known))
+    return place.stack_name
 
 
 def accept(

@@ -10,7 +10,7 @@ from deployer.environments import Environment, Repository
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
 from deployer.ports import Dead, Done
 from deployer.refs import Ref
-from tests.web.fill import fill, fill_odd
+from tests.web.fill import fill, fill_odd, fill_production
 from tests.web.site import SHA, TOKEN, Site, record
 from web.openapi import DESCRIPTION
 
@@ -198,6 +198,8 @@ def test_an_environment_in_full(site: Site) -> None:
         "region": "eu-west-1",
         "drift": None,
         "held": None,
+        "admitted": None,
+        "refused_tags": [],
         "stack_arn": "arn:x",
         "generation": 2,
         "url": f"https://deployer.example/environments/{identity}",
@@ -626,7 +628,8 @@ def test_the_end_of_what_was_asked_for_is_found_by_its_id(site: Site) -> None:
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_without_redis_every_call_says_so(site: Site, method: str, path: str) -> None:
     with site.redis_away():
-        body = {"/resync": {"repository": "acme/api"}}.get(path, {"all": True} if "letters" in path else {})
+        bodies = {"/resync": {"repository": "acme/api"}, "letters": {"all": True}, "approve": {"tag": "v1"}}
+        body = next((each for name, each in bodies.items() if name in path), {})
         answer = site.api(method, path, json=body)
     assert (answer.status_code, list(answer.json)) == (503, ["error"])
     assert int(answer.headers["Retry-After"]) > 0
@@ -677,3 +680,61 @@ def test_the_log_holds_one_line_for_each_refusal(site: Site, caplog: pytest.LogC
     (line,) = caplog.messages
     assert line.isprintable()
     assert caplog.records[0].levelname == "WARNING"
+
+
+# --- approve
+
+
+@pytest.fixture
+def production(site: Site) -> str:
+    """The id of a production of which a tag was refused."""
+    return fill_production(site.lanes, SHA)
+
+
+@pytest.mark.parametrize("tag", ["v2", "refs/tags/v2"])
+@pytest.mark.parametrize(
+    ("more", "by"),
+    [({}, "the API token"), ({"by": "ada\n"}, "ada (by the API token)"), ({"by": " "}, "the API token")],
+)
+def test_a_refused_tag_is_approved_at_the_commit_where_it_was_refused(
+    site: Site, production: str, tag: str, more: dict[str, str], by: str
+) -> None:
+    answer = site.api("POST", f"/environments/{production}/approve", json={"tag": tag, **more})
+    assert answer.status_code == 202
+    (work,) = site.waiting
+    assert (work.cause, work.ref, work.sha, work.approved_by) == (Cause.REDEPLOY, "refs/tags/v2", SHA, by)
+    assert work.goal == answer.json["id"]
+
+
+def test_an_approval_of_another_commit_names_it(site: Site, production: str) -> None:
+    path = f"/environments/{production}/approve"
+    assert site.api("POST", path, json={"tag": "v3", "commit": "c" * 40}).status_code == 202
+    (work,) = site.waiting
+    assert (work.ref, work.sha) == ("refs/tags/v3", "c" * 40)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"tag": "v3"}, 409),
+        ({"tag": "two..dots"}, 400),
+        ({"tag": 1}, 400),
+        ({}, 400),
+        ({"tag": "v2", "commit": "main"}, 400),
+        ({"tag": "v2", "by": 1}, 400),
+        ({"tag": "v2", "sha": SHA}, 400),
+    ],
+)
+def test_an_approval_that_names_nothing_is_refused(
+    site: Site, production: str, body: dict[str, Any], code: int
+) -> None:
+    assert site.api("POST", f"/environments/{production}/approve", json=body).status_code == code
+    assert not site.waiting
+
+
+def test_only_production_is_approved_and_only_with_the_token(site: Site, made: dict[str, str]) -> None:
+    before = site.waiting
+    path, body = f"/environments/{made['staging']}/approve", {"tag": "v2", "commit": SHA}
+    assert site.api("POST", path, json=body).status_code == 409
+    assert site.api("POST", path, token=None, json=body).status_code == 401
+    assert site.waiting == before

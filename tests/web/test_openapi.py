@@ -7,7 +7,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from deployer.ledger import RepositoryRecord
-from tests.web.fill import FAILURE, fill, fill_odd
+from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import Site, record
 from web.openapi import DESCRIPTION
 
@@ -24,10 +24,15 @@ ASKED: dict[str, list[Json]] = {
     "openapi": [{}],
     "environments": [{}, {"query": "deleted=1"}, {"query": "repository=acme/api"}],
     "environment": [
-        {"identity": name} for name in ("staging", "failed", "deleted", "kept", "warned", "asleep")
+        {"identity": name}
+        for name in ("staging", "failed", "deleted", "kept", "warned", "asleep", "production")
     ],
     "delete_environment": [{"identity": "deployed"}],
     "redeploy": [{"identity": "failed"}, {"identity": "staging", "json": {"sha": "b" * 40}}],
+    "approve": [
+        {"identity": "production", "json": {"tag": "v2"}},
+        {"identity": "production", "json": {"tag": "v3", "commit": "b" * 40, "by": "ada"}},
+    ],
     "keep": [{"identity": "deployed"}, {"identity": "deployed", "json": {"for": "2w"}}],
     "repositories": [{}],
     "delivery": [{"identity": "delivery"}, {"identity": "d-ignored"}, {"identity": "d-feature-search-push"}],
@@ -108,7 +113,7 @@ def test_it_describes_every_call_and_no_other(site: Site) -> None:
 
 @pytest.mark.parametrize(("identity", "asked"), CASES)
 def test_an_answer_is_as_described(site: Site, identity: str, asked: Json) -> None:
-    made = fill(site.lanes) | fill_odd(site.lanes)
+    made = fill(site.lanes) | fill_odd(site.lanes) | {"production": fill_production(site.lanes)}
     site.lanes.remember(RepositoryRecord("-/-", checked_at=1000.0))
     answer = ask(site, identity, asked, made)
     _, _, operation = OPERATIONS[identity]
@@ -141,7 +146,12 @@ def test_an_error_is_as_described(site: Site, identity: str) -> None:
     if "{identity}" in path or asked:
         found.append(site.api(method, place, **asked))
     with site.redis_away():
-        body: Json = {"repository": "acme/api"} if asked else {"all": True} if "letters" in path else {}
+        bodies: Json = {
+            "resync": {"repository": "acme/api"},
+            "letters": {"all": True},
+            "approve": {"tag": "v1"},
+        }
+        body = next((each for name, each in bodies.items() if name in path), {})
         found.append(site.api(method, place, json=body))
     errors = [answer for answer in found if answer.status_code != 200]
     assert {answer.status_code for answer in errors} >= {401, 503}
