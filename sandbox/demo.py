@@ -46,6 +46,7 @@ class Tour:
             ("push a commit whose tests fail", self.push_failing_tests),
             (f"merge {BONJOUR} to the default branch", self.merge),
             ("tag that commit, though the default branch has moved on", self.tag),
+            ("tag a commit that was never merged; then let an operator approve it", self.refuse_a_tag),
             (f"push {WEDGED}, whose stack AWS cannot make; then once more", self.heal_a_wedge),
             (f"delete the branch {HELLO}", self.delete),
             ("look whether anything was forgotten: deployer resync", self.resync),
@@ -136,6 +137,44 @@ class Tour:
         self._page_shows(staging, later[:12], "<p>Later</p>")
         finished = [each["sha"] for each in self._here.executions(name) if each["status"] == "Succeeded"]
         check("production never built another commit to its end", finished == [self._released])
+
+    def refuse_a_tag(self) -> None:
+        """Who can push a tag does not choose what production runs: its commit must be on the default branch."""
+        self._copy.git("checkout", "-q", "--detach", "origin/main")
+        page = self._copy.read("site/index.html")
+        stray = self._copy.write(
+            "Hurry past the review",
+            {
+                "site/index.html": page.replace("</main>", "<p>Hotfix</p></main>"),
+                "deploy/deployer.yml": 'tags: ["*"]\n',  # rules of its own, which do not count
+            },
+        )
+        self._copy.git("tag", "v1.0.1")
+        self._copy.push("refs/tags/v1.0.1")
+        told = wait_for(
+            "the tag is refused", lambda: self._here.statuses(stray).get("deployer/production"), seconds=60
+        )
+        say(f"    the status says: {told['description']}")
+        check("deployer/production is a failure", told["state"] == "failure")
+        check(
+            "it names the commit, the branch and what to do",
+            all(words in told["description"] for words in (stray[:12], "main", "deployer approve")),
+        )
+        found = self._here.environment("production") or {}
+        check(
+            f"production stays at {self._released[:12]}",
+            (found["commit"], found["outcome"]) == (self._released, "deployed"),
+        )
+        self._page_shows(found["id"], "Hello, world", self._released[:12])
+        check(
+            "no execution built it", stray not in [each["sha"] for each in self._here.executions(found["id"])]
+        )
+        approved = self._here.cli("approve", "acme/hello", "v1.0.1")
+        say(_indented(approved.stdout))
+        name = self._deployed("production", stray)
+        self._page_shows(name, "Hello, world", stray[:12], "<p>Hotfix</p>")
+        by = (self._here.environment("production") or {})["admitted"]["by"]
+        check(f"it is on record: {by}", by.startswith("approved by "))
 
     def heal_a_wedge(self) -> None:
         """A stack that could not be made can only be deleted: the next push does that, and makes it anew."""
@@ -267,7 +306,8 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="deployer-demo-") as name:
         directory = Path(name)
-        installation = Installation(directory)
+        # a tag waits a minute for its commit to arrive on the default branch; nobody wants to watch that
+        installation = Installation(directory, {"DEPLOYER_TAG_WAIT_SECONDS": "3"})
         say("Starting deployer with a simulated GitHub and AWS of its own ...")
         try:
             with installation.running():

@@ -169,8 +169,12 @@ class Team:
                 self.move(repository, {repository.default: self.commit(repository, repository.default)})
             case "tag":
                 repository.tags += 1
-                target = dice.choice([repository.heads[repository.default], self.commit(repository)])
-                self.move(repository, {f"refs/tags/v{repository.tags}": target})
+                tag, main = f"refs/tags/v{repository.tags}", repository.default
+                if dice.choice([True, False]):
+                    self.move(repository, {tag: repository.heads[main]})
+                else:  # together with its commit, which only then comes to the default branch
+                    commit = self.commit(repository, main)
+                    self.move(repository, {main: commit, tag: commit})
             case "new":
                 ref = f"refs/heads/{dice.choice(['feature/', 'short/', ''])}b{len(self.moves)}"
                 self.move(repository, {ref: self.commit(repository)})
@@ -206,6 +210,8 @@ class Team:
             self.change(repository, "archive")
         else:
             to = self._dice.choice([ref for ref in branches if not ref.startswith(SHORT)])
+            # production runs only what is on the default branch: a team takes its releases along
+            self.move(repository, {to: self.commit(repository, to, merged=repository.default)})
             self.change(repository, "default_branch", to.removeprefix("refs/heads/"))
 
     def commit(self, repository: Repository, on: str = "", note: str = "note", merged: str = "") -> str:
