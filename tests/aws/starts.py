@@ -207,6 +207,8 @@ class Beginning:
         self.stage = world.stage
         self.found = found = {name: true(start) for name, start in found.items()}
         world.host.create(HELLO)
+        if MAIN not in found:  # whose head is what production's rules are read at
+            world.rules()
         for name in found:
             for number, content in files(name).items():
                 self._push(name, number, files=content)

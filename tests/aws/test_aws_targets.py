@@ -155,6 +155,7 @@ def test_a_wrong_external_id_is_told_by_the_role_s_name(
     with pytest.raises(TransientError) as raised:
         world.clouds.at(Kind.PRODUCTION).stack("any")
     assert str(raised.value).startswith(f"assuming role {_DEPLOYER}: AWS refuses it")
+    world.rules()
     delivery = world.move(TAG, 0)
     world.run()
     outcome, reason = world.outcome(delivery)
