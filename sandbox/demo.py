@@ -152,7 +152,9 @@ class Tour:
         self._copy.git("tag", "v1.0.1")
         self._copy.push("refs/tags/v1.0.1")
         told = wait_for(
-            "the tag is refused", lambda: self._here.statuses(stray).get("deployer/production"), seconds=60
+            "the tag is refused",
+            lambda: self._here.statuses(stray).get("deployer/production", {}),
+            seconds=60,
         )
         say(f"    the status says: {told['description']}")
         check("deployer/production is a failure", told["state"] == "failure")
