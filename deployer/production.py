@@ -202,8 +202,8 @@ class Production:
             Settled: it may not be deployed, or its commit is waited for.
         """
         record, work = run.record, run.work
-        looks = work.cause not in {Cause.PUSH, Cause.REDEPLOY}
-        if record.admitted.covers(ref.name, sha) and (looks or record.admitted.goal == work.goal):
+        brings_news = work.cause in {Cause.PUSH, Cause.REDEPLOY}
+        if record.admitted.covers(ref.name, sha) and (not brings_news or record.admitted.goal == work.goal):
             return
         if work.approved_by:
             by = f"approved by {work.approved_by}"

@@ -14,7 +14,7 @@ from deployer.ledger import DeadLetter, RepositoryRecord, Task, Work
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
 from deployer.visible import visible
-from tests.web.fill import FAILURE, fill, fill_odd
+from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import SHA, Site, record
 
 _VOID = {"wbr", "meta", "link", "img", "br", "hr", "input"}
@@ -227,6 +227,12 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
     ):
         page = Page(site.client.get(f"/environments/{made[name]}"))
         assert re.search(words, page.words), page.words
+
+
+def test_production_tells_what_was_admitted_and_what_was_refused(site: Site) -> None:
+    page = site.client.get(f"/environments/{fill_production(site.lanes)}").text
+    assert "v1 at aaaaaaaaaaaa: it is on main at aaaaaaaaaaaa" in page
+    assert "v2 is not on main" in page
 
 
 def test_the_environment_of_a_repository_that_is_not_as_usual_says_so(site: Site) -> None:
