@@ -53,7 +53,15 @@ def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> Envi
 
 
 class TagRefusedError(Settled):
-    """The gate refused the tag."""
+    """The gate refused the tag.
+
+    Args:
+        verdict: ends the goal.
+    """
+
+    def __init__(self, verdict: Done) -> None:
+        super().__init__(verdict)
+        self.commit = verdict.commit
 
 
 class Production:
@@ -110,8 +118,8 @@ class Production:
                 if work.cause == Cause.REDEPLOY:  # a person wants this one: what waited is no missed one
                     ask_for(run, *(ref for _, ref in work.passed_tags))
                 return found
-            except TagRefusedError:
-                self._queue_rest(run, record)
+            except TagRefusedError as refused:
+                self._queue_rest(run, record, refused.commit)
                 raise
             except Settled as settled:
                 ended = run.work.cause == Cause.PUSH and isinstance(settled.verdict, Done)
@@ -215,10 +223,8 @@ class Production:
             self._refuse(run, ref, head, sha, answer)
             return
         _audit.info("production of %s: %s at %s is admitted: %s", run.repository, ref, sha, answer.by)
-        told = next(
-            (each for each in record.refused_tags if (each.ref, each.commit) == (ref.name, sha)), None
-        )
-        if told:  # its commit has a status that says the opposite
+        if any((each.ref, each.commit) == (ref.name, sha) for each in record.refused_tags):
+            # its commit has a status that says the opposite
             text = f"{ref.short} at {sha[:12]} is admitted: {answer.by}"
             self._reporter.production(run.environment, sha, "success", text)
         refused = record.refused_tags
@@ -250,10 +256,15 @@ class Production:
             raise TagRefusedError(Done(str(Outcome.SKIPPED), reason, run.record, sha))
         raise TagRefusedError(replace(run.done(Outcome.SKIPPED, reason), commit=sha))
 
-    def _queue_rest(self, run: Run, before: EnvironmentRecord) -> None:
+    def _queue_rest(self, run: Run, before: EnvironmentRecord, refused: str) -> None:
         """Queue what the refused tag took the place of: a teardown, an older tag, or what was on its way.
 
         As work of its own, so that the refused tag's delivery ends as skipped.
+
+        Args:
+            run: the task.
+            before: the record before the tag was judged.
+            refused: the commit that was refused, which nothing may go on with.
         """
         work, environment = run.work, run.environment.key
         left = [(at, ref) for at, ref in work.passed_tags if not 0 < at < before.pushed_at]
@@ -265,7 +276,7 @@ class Production:
             (at, ref), *others = left
             passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
             rest = Work(environment=environment, cause=Cause.PUSH, ref=ref, pushed_at=at, passed=passed)
-        elif before.ref and before.commit and is_on_its_way(before):
+        elif before.ref and before.commit not in {"", refused} and is_on_its_way(before):
             begun = before.execution
             runs = before.state == "running" and before.open.get(begun, {}).get("sha") == before.commit
             rest = Work(

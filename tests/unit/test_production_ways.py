@@ -10,6 +10,7 @@ from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError, TransientError
 from deployer.events import Push
 from deployer.ledger import Cause, DeadLetter, Task, Work
+from deployer.production_record import NOT_ADMITTED
 from deployer.refs import ZERO_SHA, Ref
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
@@ -352,6 +353,15 @@ def test_a_stray_tag_ends_nothing_of_what_is_on_its_way(world: World) -> None:
     assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
     assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
     assert world.statuses(sha(2))["deployer/prepare"] == "success"
+
+
+def test_what_is_on_its_way_and_is_refused_itself_does_not_go_round_for_ever(world: World) -> None:
+    """A version without the gate had begun it, and a tag that is gone took its place."""
+    world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9), at=2000)
+    world.lanes_note(PRODUCTION, ref=V2, commit=STRAY, state="provisioning", admitted=NOT_ADMITTED)
+    world.deliver("refs/tags/v9", sha(5))
+    world.run()
+    assert STRAY not in [commit for commit, _ in world.built(PRODUCTION)]
 
 
 # --- a tag before its branch ------------------------------------------------------------------------------------
