@@ -143,6 +143,30 @@ def test_commits(repo: Repository, pushed: WorkingCopy) -> None:
         repo.get_commit("nothing").sha  # noqa: B018 - PyGithub asks when the value is read
 
 
+def test_a_name_that_a_tag_and_a_branch_share_is_the_tag(repo: Repository, pushed: WorkingCopy) -> None:
+    """So whoever compares by a name compares with what anybody could tag."""
+    first = pushed("rev-parse", "HEAD")
+    pushed("tag", "main")
+    pushed("push", "-q", "origin", "refs/tags/main")
+    second = pushed.commit("a.txt", "1\n")
+    pushed("push", "-q", "origin", "refs/heads/main")
+    assert repo.compare("main", second).base_commit.sha == first
+    assert repo.compare("heads/main", second).status == "identical"
+
+
+def test_a_branch_is_protected_until_it_is_not(repo: Repository, pushed: WorkingCopy) -> None:
+    pushed("push", "-q", "origin", "HEAD:refs/heads/release/1")
+    branch = repo.get_branch("release/1")
+    assert not branch.protected
+    with refused(404):
+        branch.get_protection()
+    branch.edit_protection(enforce_admins=True)
+    assert repo.get_branch("release/1").protected
+    assert [each.name for each in repo.get_branches() if each.protected] == ["release/1"]
+    branch.remove_protection()
+    assert not repo.get_branch("release/1").protected
+
+
 def test_an_empty_repository(client: Github, server: GitHubServer) -> None:
     server.hub.create("acme/empty")
     repo = client.get_repo("acme/empty")
