@@ -45,7 +45,7 @@ def kit(request: pytest.FixtureRequest) -> Kit:
     return Kit(server)
 
 
-@pytest.mark.parametrize("quota", [1000, QUOTA, 15_000])
+@pytest.mark.parametrize("quota", [1000, QUOTA])
 def test_one_repository_leaves_two_thirds_of_each_hour_to_the_others(kit: Kit, quota: int) -> None:
     assert kit.use(1, quota) == pytest.approx(quota * 0.3, abs=20)
     assert kit.use(3, quota) == pytest.approx(quota * 0.6, abs=20), "a fifth of each later hour"
