@@ -11,8 +11,11 @@ from celery import Celery
 
 from deployer import dotfile
 from deployer.adapters.aws import AwsClouds
+from deployer.adapters.aws_client import check_settings
 from deployer.adapters.aws_roles import AwsRoles
 from deployer.adapters.aws_secrets import read_secret
+from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_survey import counted_rooms
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.github import GitHubHost
@@ -21,21 +24,25 @@ from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
-from deployer.config import Config, load
+from deployer.config import REQUIRED_FOR_WORKER, Config, check_fence, load, require
 from deployer.deliveries import Deliveries
+from deployer.fence import REMEDY, unfenced_sentence
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
+from deployer.ports import Room
 from deployer.reconcile import Options, Reconciler
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
 from deployer.tally import note
 from deployer.validation import Linter
 
+_log = logging.getLogger("deployer.start")
+
 
 @dataclass
 class Deployer:
-    """Every part, made when first asked for: a web process never needs GitHub, the command line seldom AWS."""
+    """Every part, made when first asked for: a web process needs no GitHub and no AWS, the command line seldom AWS."""
 
     config: Config
     budget: Budget | None = None  # of a web request's waiting for Redis
@@ -97,8 +104,12 @@ class Deployer:
         return AwsRoles(self.clouds)
 
     def _clone_token(self, full_name: str) -> str:
-        """A token for a repository; the web, which reads of AWS what is in Redis, has no use for GitHub."""
+        """A token for a repository; GitHub is needed only where a template asks for one."""
         return self.host.clone_token(full_name)
+
+    def rooms(self) -> list[Room]:
+        """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
+        return counted_rooms(Shared(self.client))
 
     @cached_property
     def inventory(self) -> RedisInventory:
@@ -197,6 +208,35 @@ def environment() -> dict[str, str]:
     if region := os.environ.get("AWS_REGION"):
         os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one of the two that boto3 reads
     return {**env, **os.environ}
+
+
+def check_worker(deployer: Deployer) -> None:
+    """Insist that a worker can do its work, and may: its settings, GitHub's and AWS's, and the fence in IAM.
+
+    Every way to start a worker passes here: `deployer worker`, `deployer up` and `celery -A workers worker`.
+
+    Raises:
+        ConfigError: a setting is missing or malformed, or branch code is not fenced in; one line with the remedy.
+    """
+    require(deployer.config, *REQUIRED_FOR_WORKER)
+    deployer.host.check()
+    check_aws(deployer.config)
+
+
+def check_aws(config: Config) -> None:
+    """Insist that a process can call AWS, and may.
+
+    Raises:
+        ConfigError: a setting is malformed, or branch code is not fenced in; one line with the remedy.
+    """
+    check_settings(sandbox=config.sandbox)
+    check_fence(config)
+
+
+def warn_unfenced(config: Config) -> None:
+    """Log at a process's start that it works without the fence; `DEPLOYER_UNFENCED` must not be forgotten."""
+    if gaps := config.fence_gaps:
+        _log.warning("DEPLOYER_UNFENCED is yes. %s; to protect AWS, %s", unfenced_sentence(gaps), REMEDY)
 
 
 def setup_logging(config: Config, process: str) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError
+from deployer.fence import REMEDY, fence_gaps, unfenced_sentence
 from deployer.targets import Target, read_targets
 from deployer.times import duration
 
@@ -95,6 +96,12 @@ class Config:
     sandbox: bool = _setting(
         "DEPLOYER_SANDBOX", "yes: GitHub and AWS are simulated on this machine; set by `up --sandbox`"
     )
+    unfenced: bool = _setting(
+        "DEPLOYER_UNFENCED", "yes: run although development has no service role or no permissions boundary"
+    )
+    give_token: bool = _setting(
+        "DEPLOYER_GIVE_TOKEN", "yes: templates that declare RepoToken are given DEPLOYER_GITHUB_TOKEN itself"
+    )
 
     @property
     def targets(self) -> dict[Kind, Target]:
@@ -104,8 +111,16 @@ class Config:
     @property
     def _default_target(self) -> Target:
         return Target(
-            Kind.DEVELOPMENT, artifact_bucket=self.artifact_bucket, connection_arn=self.connection_arn
+            Kind.DEVELOPMENT,
+            artifact_bucket=self.artifact_bucket,
+            connection_arn=self.connection_arn,
+            gives_token=self.give_token or bool(self.github_app_id),
         )
+
+    @property
+    def fence_gaps(self) -> list[str]:
+        """Why IAM does not keep branch code from rights that are not its own; empty if it does, and in the sandbox."""
+        return [] if self.sandbox else fence_gaps(self.targets)
 
     def allows(self, repository: Repository) -> bool:
         """Whether this installation serves the repository."""
@@ -131,10 +146,13 @@ class Config:
         return values
 
 
-_THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
+THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
 _SANDBOX = "DEPLOYER_SANDBOX_"  # the simulators' own, which no process of deployer reads
 REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
 REQUIRED_FOR_WORKER = ("artifact_bucket", "github_token")
+_SECRET_CHARACTERS = 16  # of a random hexadecimal text that is 64 bits, which nobody tries out over a network
+_DIFFERENT_CHARACTERS = 8
+_PUBLISHED = {"it's a secret to everybody", "0123456789abcdef", "1234567890123456", "abcdefghijklmnop"}
 
 
 def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) -> Config:
@@ -245,8 +263,10 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
         log_level=level,
         sandbox=flag("DEPLOYER_SANDBOX"),
+        unfenced=flag("DEPLOYER_UNFENCED"),
+        give_token=flag("DEPLOYER_GIVE_TOKEN"),
     )
-    if config.sandbox and urlsplit(config.github_api_url).hostname not in _THIS_MACHINE:
+    if config.sandbox and urlsplit(config.github_api_url).hostname not in THIS_MACHINE:
         # the sandbox's secrets are public: nobody may get them together with the real GitHub
         raise ConfigError("DEPLOYER_SANDBOX is yes, but DEPLOYER_GITHUB_API_URL is not on this machine")
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
@@ -303,6 +323,57 @@ def require(config: Config, *names: str) -> None:
             continue  # one of the two is enough
         if item.name in names and not getattr(config, item.name):
             raise ConfigError(f"{item.metadata['variable']} is not set; it is the {item.metadata['help']}")
+
+
+def check_fence(config: Config) -> None:
+    """Insist that branch code is fenced in by IAM, or that the installation has decided to run without.
+
+    An address of AWS on this machine (`AWS_ENDPOINT_URL`) is no reason to leave this out: a tunnel or a proxy to the
+    real AWS has one too. So only the sandbox is left out, whose AWS is known to be simulated.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        ConfigError: it is not; one line with what is missing and the remedies.
+    """
+    if (gaps := config.fence_gaps) and not config.unfenced:
+        raise ConfigError(
+            f"{unfenced_sentence(gaps)}; {REMEDY}, or set DEPLOYER_UNFENCED=yes to run without this protection"
+        )
+
+
+def check_secrets(config: Config) -> None:
+    """Insist that the secrets which the web compares with what a sender knows cannot be guessed.
+
+    The sandbox is left out: its secrets are public, and nothing but this machine's simulators is behind them.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        ConfigError: a secret is short, monotonous or published; one line that names its variable, never its value.
+    """
+    if config.sandbox:
+        return
+    for item in fields(config):
+        if item.name not in {"webhook_secrets", "aws_event_key", "api_token"}:
+            continue
+        value = getattr(config, item.name)
+        if any(_is_guessable(each) for each in (value if isinstance(value, tuple) else (value,)) if each):
+            raise ConfigError(
+                f"{item.metadata['variable']} is too easy to guess: it needs {_SECRET_CHARACTERS} characters,"
+                f" {_DIFFERENT_CHARACTERS} of them different, and must not be a published example; make one by"
+                " `deployer secrets set --generate ssm:/PATH/NAME` or `openssl rand -hex 32`"
+            )
+
+
+def _is_guessable(secret: str) -> bool:
+    return (
+        len(secret) < _SECRET_CHARACTERS
+        or len(set(secret)) < _DIFFERENT_CHARACTERS
+        or secret.lower() in _PUBLISHED
+    )
 
 
 def unknown(env: Mapping[str, str]) -> dict[str, str]:

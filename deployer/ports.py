@@ -767,7 +767,10 @@ class Lanes(Protocol):
         """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""
 
     def beats(self) -> dict[str, float]:
-        """When a `worker`, a `scheduler` and an `event` of AWS were last heard of; without those that were not."""
+        """When a `worker`, a `scheduler`, an `event` of AWS and an `unfenced` worker were last heard of.
+
+        In epoch seconds, without those that were not heard of lately.
+        """
 
     def ping(self) -> None:
         """Return if Redis answers and takes writes.

@@ -47,6 +47,8 @@ class Target:
         branches: of production, patterns of further branches that a tag's commit may be on; empty for those that the
             repository names.
         from_default_branch: of production, whether a tag's commit must be on the default branch or on such a branch.
+        gives_token: whether a template that declares `RepoToken` is given a GitHub token: with a GitHub App, whose
+            token reads one repository for an hour, or where `DEPLOYER_GIVE_TOKEN` says so.
     """
 
     kind: Kind
@@ -65,6 +67,7 @@ class Target:
     tags: tuple[str, ...] = ()
     branches: tuple[str, ...] = ()
     from_default_branch: bool = True
+    gives_token: bool = False
 
     @property
     def bounded(self) -> bool:

@@ -173,10 +173,9 @@ class _Ledger(Collector):
         for what in ("stacks", "stacks_limit", "pipelines", "pipelines_limit"):
             words = f"{what.partition('_')[0].capitalize()} that a region {'may hold' if 'limit' in what else 'holds'}"
             families[what] = GaugeMetricFamily(f"deployer_{what}", words, labels=["account", "region"])
-        for cloud in self._deployer.clouds.every():
-            for room in cloud.history()[-1:]:
-                for what, family in families.items():
-                    family.add_metric([room.account, room.region], getattr(room, what))
+        for room in self._deployer.rooms():
+            for what, family in families.items():
+                family.add_metric([room.account, room.region], getattr(room, what))
         return families.values()
 
     def _environments(self) -> list[Metric]:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository, branch_name
 from deployer.errors import NotFoundError
+from deployer.fence import UNFENCED
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
@@ -116,6 +117,7 @@ def overview() -> str:
         letters=letters[::-1][:_SHOWN_LETTERS],
         letter_count=len(letters),
         warnings=warnings_of(letters),
+        unfenced=UNFENCED in lanes.beats(),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
         environment_count=sum(row.state != "deleted" for row in shown),
         failed_count=sum(row.state == "failed" for row in shown),

@@ -4,6 +4,7 @@ import sys
 
 from deployer.adapters.redis_client import Budget
 from deployer.bootstrap import build, setup_logging
+from deployer.config import check_secrets
 from deployer.errors import ConfigError
 from web import REDIS_SECONDS, create_app
 
@@ -12,6 +13,7 @@ _GUNICORN_GIVES_UP = 4
 
 try:
     _deployer = build(budget=Budget(REDIS_SECONDS))
+    check_secrets(_deployer.config)
     setup_logging(_deployer.config, "web")
     app = create_app(_deployer)
 except ConfigError as error:

@@ -1,4 +1,7 @@
-"""The Celery application: `celery -A workers ...` finds it in this module, by its name."""
+"""The Celery application: `celery -A workers ...` finds it in this module, by its name.
+
+Flower and `celery call` load it too, and need nothing but Redis. What only a worker needs is checked when one starts.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -8,9 +11,7 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
-from deployer.adapters.aws_client import check_settings
-from deployer.bootstrap import build, setup_logging
-from deployer.config import REQUIRED_FOR_WORKER, require
+from deployer.bootstrap import build, check_worker, setup_logging, warn_unfenced
 from deployer.environments import Repository
 from deployer.errors import ConfigError, TransientError, UnavailableError
 from deployer.ledger import OUT_OF_TIME
@@ -19,9 +20,6 @@ from workers.tasks import register
 
 try:
     deployer = build()
-    require(deployer.config, *REQUIRED_FOR_WORKER)
-    deployer.host.check()
-    check_settings()
 except ConfigError as error:
     raise SystemExit(f"deployer: {error}") from None
 app = deployer.celery
@@ -36,10 +34,24 @@ def _start_evaluator(**_: Any) -> None:
         deployer.evaluator.start()
 
 
+@signals.celeryd_init.connect(weak=False)  # type: ignore[untyped-decorator]
+def _check(**_: Any) -> None:
+    """End a worker before it takes a task; Celery's signals let nothing but SystemExit through."""
+    try:
+        check_worker(deployer)
+    except ConfigError as error:
+        raise SystemExit(f"deployer: {error}") from None
+
+
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
 def _log_our_way(**_: Any) -> None:
     setup_logging(deployer.config, "worker")
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # our own tasks tell what they did
+
+
+@signals.celeryd_after_setup.connect(weak=False)  # type: ignore[untyped-decorator]
+def _warn(**_: Any) -> None:
+    warn_unfenced(deployer.config)
 
 
 @signals.task_failure.connect(weak=False)  # type: ignore[untyped-decorator]

@@ -18,6 +18,7 @@ from celery.worker.state import maybe_shutdown
 
 from deployer.adapters.redis_client import connect
 from deployer.errors import UnavailableError
+from deployer.fence import UNFENCED
 from workers.celery import deployer
 
 _log = logging.getLogger("deployer.consumer")
@@ -94,6 +95,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 def _tell_alive() -> None:
     with suppress(UnavailableError):  # that Redis is away is found and told by `_beat`
         deployer.lanes.beat("worker", _ALIVE_SECONDS)
+        if deployer.config.fence_gaps:  # the dashboard says so, whose own process does not know the targets
+            deployer.lanes.beat(UNFENCED, _ALIVE_SECONDS)
 
 
 def _beat(heart: Any) -> None:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
-from deployer.bootstrap import Deployer, build, setup_logging
+from deployer.bootstrap import Deployer, build, check_aws, setup_logging, warn_unfenced
 from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, UnavailableError
 
@@ -233,9 +233,11 @@ def main() -> None:
     """Run a scheduler until SIGTERM or SIGINT."""
     try:
         deployer = build()
+        check_aws(deployer.config)
     except ConfigError as error:
         raise SystemExit(f"deployer: {error}") from None
     setup_logging(deployer.config, "scheduler")
+    warn_unfenced(deployer.config)
     scheduler = Scheduler(deployer)
 
     def stop() -> None:

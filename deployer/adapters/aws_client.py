@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 from botocore import exceptions as botocore
@@ -22,6 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from deployer.adapters.aws_throttle import Throttle
+from deployer.config import THIS_MACHINE
 from deployer.errors import ConfigError, DeployerError, PermanentError, QuotaError, TransientError
 
 if TYPE_CHECKING:
@@ -287,21 +289,27 @@ def own_region() -> str:
         return boto3.session.Session().region_name or "us-east-1"
 
 
-def check_settings() -> None:
+def check_settings(*, sandbox: bool = False) -> None:
     """Insist that AWS's own variables can be used; nothing is sent.
+
+    Args:
+        sandbox: whether AWS is said to be simulated, which is believed of an address on this machine only: some
+            checks are left out for the sandbox, and the real AWS must not be reached without them.
 
     Raises:
         ConfigError: one cannot; one line that names it.
     """
     try:
         session = boto3.session.Session()
-        session.client("cloudformation", region_name=session.region_name or "us-east-1")
+        client = session.client("cloudformation", region_name=session.region_name or "us-east-1")
     except botocore.ProfileNotFound as error:
         raise ConfigError(f"AWS_PROFILE: {error}") from error
     except botocore.InvalidRegionError as error:
         raise ConfigError(f"AWS_REGION: {error}") from error
     except ValueError as error:
         raise ConfigError(f"AWS_ENDPOINT_URL: {error}") from error
+    if sandbox and urlsplit(client.meta.endpoint_url).hostname not in THIS_MACHINE:
+        raise ConfigError("DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine")
 
 
 def retried(call: Callable[[], T]) -> T:

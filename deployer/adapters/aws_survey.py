@@ -28,6 +28,8 @@ _CHUNK = 1000
 _HOUR = 3600
 _DAY = 86400
 _HISTORY_DAYS = 60
+_PLACES = "deployer:aws:places"  # ZSET: account and region -> when it was counted last (epoch seconds)
+_COUNTED_DAYS = 2  # a region that was not counted for so long is no longer used
 
 
 class Survey:
@@ -40,6 +42,7 @@ class Survey:
 
     def __init__(self, shared: Shared, account: str, region: str) -> None:
         self._shared = shared
+        self._place = account, region
         self._prefix = prefix(account, region)
 
     # --- looks at all stacks -----------------------------------------------------------------------------------
@@ -166,6 +169,7 @@ class Survey:
                 pipe.lpush(self._key("history"), json.dumps(asdict(room)))
                 pipe.ltrim(self._key("history"), 0, _HISTORY_DAYS * 24 - 1)
                 pipe.expire(self._key("history"), _HISTORY_DAYS * _DAY)
+                pipe.zadd(_PLACES, {json.dumps(self._place): room.counted_at})
                 pipe.execute()
 
         self._shared.ask(keep)
@@ -179,3 +183,17 @@ class Survey:
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}:{name}"
+
+
+def counted_rooms(shared: Shared) -> list[Room]:
+    """How full each region was when the workers counted it last, without those that are no longer used.
+
+    Only Redis is asked, and no setting is needed: the web process knows neither accounts nor roles.
+
+    Args:
+        shared: where the workers keep it.
+    """
+    oldest = time.time() - _COUNTED_DAYS * _DAY
+    places = shared.ask(lambda r: r.zrange(_PLACES, oldest, "+inf", byscore=True)) or []
+    found = (Survey(shared, *json.loads(place)).history() for place in sorted(places))
+    return [history[-1] for history in found if history]

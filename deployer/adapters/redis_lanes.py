@@ -14,6 +14,7 @@ import redis
 from deployer.adapters.redis_client import claimed, refuses_all, unavailable
 from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, PayloadError
+from deployer.fence import UNFENCED
 from deployer.ledger import (
     RESYNC_KEY,
     Activity,
@@ -40,7 +41,7 @@ _TURN = "deployer:turn:"  # line -> when its next turn comes (ms)
 _ASKED = "deployer:asked"  # repository's key -> the period whose resync was asked for last
 _CLAIM = "deployer:claim:"  # what one process at a time does
 _BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
-_BEATS = ("worker", "scheduler", "event")
+_BEATS = ("worker", "scheduler", "event", UNFENCED)
 _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
@@ -451,14 +452,14 @@ class RedisLanes:
         """Tell that a process is alive; that is believed for so many seconds.
 
         Args:
-            name: `worker` or `scheduler`; any of them will do.
+            name: `worker` or `scheduler`, any of them will do; `unfenced` from a worker without the fence in IAM.
             seconds: longer than until the next time.
         """
         with unavailable():
             self._redis.set(_BEAT + name, time.time(), ex=int(seconds))
 
     def beats(self) -> dict[str, float]:
-        """When a `worker`, a `scheduler` and an `event` of AWS were last heard of; without those that were not."""
+        """See `Lanes.beats`."""
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for name in _BEATS:

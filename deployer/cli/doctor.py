@@ -12,10 +12,11 @@ import click
 from deployer import dotfile
 from deployer.cli import output
 from deployer.cli.common import json_option, wired
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, check_secrets, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
+from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
@@ -75,6 +76,7 @@ def _checks() -> Iterator[Check]:
         return
     yield from _settings(deployer)
     looks: list[tuple[str, Callable[[Deployer], Iterable[Check]], str]] = [
+        ("fence", _fence, "report it, with what the log says"),
         ("Redis", _redis, _START_REDIS),
         ("GitHub", _github, "see that the network and the setting let deployer reach GitHub"),
         *((f"{kind}", _target(kind), "see its rights and DEPLOYER_TARGETS") for kind in Kind),
@@ -123,11 +125,35 @@ def _settings(deployer: "Deployer") -> Iterator[Check]:
     ):
         if not value:
             yield Check("settings", WARN, f"{variable} is not set: {lack}", "set it if that is not meant")
+    try:
+        check_secrets(config)
+    except ConfigError as error:
+        yield Check("settings", FAIL, str(error), "the web does not start with it; set another one")
     for variable, meant in unknown(dotfile.read() | os.environ).items():
         remedy = f"did you mean {meant}?" if meant else "take it away; deployer config shows all there are"
         yield Check("settings", WARN, f"{variable} is no setting of deployer", remedy)
     if not missing:
         yield Check("settings", OK, "all that are needed are there")
+
+
+def _fence(deployer: "Deployer") -> Iterator[Check]:
+    """Whether branch code is kept from rights in AWS that are not its own, as far as the settings tell."""
+    config = deployer.config
+    if config.sandbox:
+        return  # its AWS is simulated
+    targets = {kind: deployer.clouds.target(kind) for kind in Kind}
+    if gaps := fence_gaps(targets):
+        state = WARN if config.unfenced else FAIL
+        start = "" if config.unfenced else "; workers do not start"
+        yield Check("fence", state, f"{unfenced_sentence(gaps)}{start}", REMEDY)
+    elif config.unfenced:
+        remedy = "remove it: a setting that is lost later is then noticed at the next start"
+        yield Check("fence", WARN, "DEPLOYER_UNFENCED is yes, though development is fenced in", remedy)
+    weak = list(fence_warnings(targets))
+    for kind, found, remedy in weak:
+        yield Check(f"fence {kind}", WARN, found, remedy)
+    if not (gaps or config.unfenced or weak):
+        yield Check("fence", OK, "every kind of environment has a service role and a boundary")
 
 
 def _redis(deployer: "Deployer") -> Iterator[Check]:
@@ -302,11 +328,10 @@ def _access(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
     next(iter(cloud.stacks()), None)  # one page: it takes the credentials, the role and the right to look
     name = f"{kind} {region}".strip()
     who = target.role_arn or "deployer's own credentials"
-    if target.service_role_arn:
-        yield Check(name, OK, f"stacks can be listed as {who}; they are made as {target.service_role_arn}")
-    else:
-        told = f"stacks can be listed as {who}, and are made with the same rights: branch code can use them"
-        yield Check(name, WARN, told, "name a service_role in DEPLOYER_TARGETS: docs/aws.md")
+    made = (
+        f"they are made as {target.service_role_arn}" if target.service_role_arn else "they are made likewise"
+    )
+    yield Check(name, OK, f"stacks can be listed as {who}; {made}")
 
 
 def _accounts(deployer: "Deployer") -> Iterator[Check]:

@@ -12,14 +12,14 @@ from typing import NoReturn
 
 import click
 
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, require
+from deployer.config import REQUIRED_FOR_WEB, Config, check_secrets, require
 from deployer.errors import ConfigError
 
 
 @click.command()
 def web() -> None:
     """Serve webhooks, API and dashboard (gunicorn)."""
-    config = settings(*REQUIRED_FOR_WEB)
+    config = settings(web=True)
     _check_host(config.web_host)
     _become(web_command(config))
 
@@ -27,13 +27,13 @@ def web() -> None:
 @click.command()
 def worker() -> None:
     """Carry out tasks (Celery)."""
-    _become(worker_command(settings(*REQUIRED_FOR_WORKER)))
+    _become(worker_command(settings(worker=True)))
 
 
 @click.command()
 def scheduler() -> None:
     """Hand out again what was lost, wake what is due, resync now and then."""
-    settings(*REQUIRED_FOR_WORKER)
+    settings(scheduler=True)
     _become(scheduler_command())
 
 
@@ -50,25 +50,30 @@ def up(*, sandbox: bool) -> None:
     sys.exit(run(sandbox=sandbox))
 
 
-def settings(*required: str) -> Config:
+def settings(*, web: bool = False, worker: bool = False, scheduler: bool = False) -> Config:
     """The settings, checked before any process is started on them.
 
     Args:
-        required: attributes of `Config` that must have a value.
+        web: whether the web is started, which needs its secrets.
+        worker: whether a worker is, which needs GitHub, AWS and the fence in IAM.
+        scheduler: whether a scheduler is, which lists AWS's stacks.
 
     Raises:
-        ConfigError: one is missing or malformed.
+        ConfigError: one is missing or malformed, or must not be used.
     """
-    from deployer.adapters.aws_client import check_settings  # noqa: PLC0415  # boto3
-    from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis, as below
-    from deployer.bootstrap import build  # noqa: PLC0415  # boto3, Celery and PyGithub
+    from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis
+    from deployer.bootstrap import build, check_aws, check_worker  # noqa: PLC0415  # boto3, Celery and PyGithub
 
     deployer = build()
     config = deployer.config
-    require(config, *required)
+    if web:
+        require(config, *REQUIRED_FOR_WEB)
+        check_secrets(config)
     connect(config.redis_url).close()  # reads the address; nothing is sent
-    deployer.host.check()
-    check_settings()
+    if worker:
+        check_worker(deployer)
+    elif scheduler:
+        check_aws(config)
     return config
 
 

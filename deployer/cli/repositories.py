@@ -9,6 +9,7 @@ import click
 from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
+from deployer.config import check_secrets
 from deployer.deliveries import APP, EVENTS, PATH
 from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, PermanentError, RightsError
@@ -93,6 +94,7 @@ def install(repository: Repository) -> None:
         raise ConfigError("DEPLOYER_PUBLIC_URL is not set; GitHub must know where to deliver")
     if not config.webhook_secrets:
         raise ConfigError("DEPLOYER_GITHUB_WEBHOOK_SECRET is not set; deliveries are signed with it")
+    check_secrets(config)
     url = config.public_url + PATH
     if deployer.host.is_app:
         raise PermanentError(

@@ -20,9 +20,10 @@ from deployer.adapters.redis_client import connect, unavailable
 from deployer.cli import sandboxed
 from deployer.cli.common import REDIS
 from deployer.cli.processes import scheduler_command, settings, web_command, worker_command
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config
+from deployer.config import Config
 from deployer.embedded_redis import prepare
 from deployer.errors import ConfigError
+from deployer.fence import unfenced_sentence
 from deployer.supervisor import Program, Supervisor
 
 _REDIS, _SIMULATORS, _PRODUCT = range(3)
@@ -44,7 +45,7 @@ def run(*, sandbox: bool) -> int:
         chosen = _chosen(sandboxed.data_dir(os.environ))
         made = sandboxed.settings(chosen, dotenv)
         sandboxed.apply(made)
-    config = settings(*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)
+    config = settings(web=True, worker=True)
     _check_ports(config, made)
     data = Path(config.data_dir)
     if not (embedded := not _chosen(data).get("DEPLOYER_REDIS_URL")):
@@ -251,6 +252,8 @@ def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
         rows.append(
             ("Command line", f"set -a; . {shlex.quote(_shown(data / 'env'))}; set +a; {_program()} status")
         )
+    if gaps := config.fence_gaps:
+        rows.append(("Not protected", f"{unfenced_sentence(gaps)}; see docs/aws.md"))
     rows.append(("Stop", "Ctrl-C"))
     lines = "".join(f"  {name:<18} {value}".rstrip() + "\n" for name, value in rows)
     return f"\n  deployer is ready\n\n{lines}\n"

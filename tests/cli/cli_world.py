@@ -23,7 +23,7 @@ SETTINGS = {
     "DEPLOYER_REDIS_URL": "redis://user:hunter2@redis.example:6399/0",
     "DEPLOYER_REPOSITORIES": "acme/*",
     "DEPLOYER_ARTIFACT_BUCKET": "artifacts",
-    "DEPLOYER_GITHUB_WEBHOOK_SECRET": "hush",
+    "DEPLOYER_GITHUB_WEBHOOK_SECRET": "hush-the-secret-of-the-webhook",
     "DEPLOYER_GITHUB_TOKEN": "hush-token",
     "DEPLOYER_POLL_SECONDS": "1",
     "DEPLOYER_MAX_ATTEMPTS": "2",

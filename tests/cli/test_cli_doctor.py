@@ -22,20 +22,30 @@ GOOD = {"aof_enabled": "1", "maxmemory": "0", "maxmemory_policy": "noeviction"}
 @pytest.fixture(autouse=True)
 def well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation where all is well."""
-    settings = {"api_token": "hush", "aws_event_key": "hush", "public_url": "https://deployer.example"}
+    settings = {
+        "api_token": "the-api-token-of-this-test",
+        "aws_event_key": "the-event-key-of-this-test",
+        "public_url": "https://deployer.example",
+    }
     world.deployer.config = replace(world.deployer.config, **settings)
     monkeypatch.setattr(world.lanes, "server", lambda: dict(GOOD))
     for name in ("worker", "scheduler"):
         world.lanes.beat(name, 60)
-    clouds: Any = world.deployer.clouds
     accounts = {Kind.DEVELOPMENT: "2" * 12, Kind.STAGING: "2" * 12, Kind.PRODUCTION: "3" * 12}
     for kind, account in accounts.items():
-        role = f"arn:aws:iam::{account}:role/{kind}"
-        clouds.targets[kind] = replace(clouds.targets[kind], service_role_arn=role, account=account)
+        iam = f"arn:aws:iam::{account}"
+        fence(world, kind, account=account, role_path=f"/deployer/{kind}/")
+        fence(world, kind, service_role_arn=f"{iam}:role/{kind}", permissions_boundary=f"{iam}:policy/{kind}")
     count(world, 100)
     world.push("refs/heads/main", A)
     accept_event(world)
     world.work()
+
+
+def fence(world: World, kind: Kind, **fields: Any) -> None:
+    """Change what the settings say of a kind's target."""
+    clouds: Any = world.deployer.clouds
+    clouds.targets[kind] = replace(clouds.targets[kind], **fields)
 
 
 def accept_event(world: World) -> None:
@@ -79,7 +89,7 @@ def test_all_is_well(world: World) -> None:
     assert result.exit_code == 0, result.output
     names = {
         "settings", "Redis", "GitHub", "development us-east-1", "staging us-east-1", "production us-east-1",
-        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events",
+        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events", "fence",
     }  # fmt: skip
     assert set(checks(world, 0)) == names
     assert bad(world, 0) == {}
@@ -186,14 +196,60 @@ def test_a_bug_in_one_part_is_one_line(world: World) -> None:
     assert bad(world, 1) == {"room us-east-1": ("FAIL", "unexpected RuntimeError")}
 
 
-def test_targets_that_lack_something(world: World) -> None:
-    clouds: Any = world.deployer.clouds
-    clouds.targets[Kind.STAGING] = replace(clouds.targets[Kind.STAGING], service_role_arn="")
-    clouds.targets[Kind.PRODUCTION] = replace(clouds.targets[Kind.PRODUCTION], artifact_bucket="")
+def test_a_target_without_an_artifact_bucket(world: World) -> None:
+    fence(world, Kind.PRODUCTION, artifact_bucket="")
+    assert bad(world, 1) == {"production us-east-1": ("FAIL", "it has no artifact bucket")}
+
+
+NO_ROLE: dict[str, Any] = {"service_role_arn": ""}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "settings", "check", "state", "words"),
+    [
+        (Kind.DEVELOPMENT, NO_ROLE, {}, "fence", "FAIL", "has no service_role, so whoever may push a branch"),
+        (Kind.DEVELOPMENT, NO_ROLE, {}, "fence", "FAIL", "; workers do not start"),
+        (Kind.DEVELOPMENT, NO_ROLE, {"unfenced": True}, "fence", "warn", "development has no service_role"),
+        (Kind.DEVELOPMENT, {}, {"unfenced": True}, "fence", "warn", "though development is fenced in"),
+        (
+            Kind.STAGING,
+            NO_ROLE,
+            {},
+            "fence staging",
+            "warn",
+            "staging has no service_role: its stacks can use",
+        ),
+        (Kind.DEVELOPMENT, {"role_path": ""}, {}, "fence development", "warn", "and no role_path"),
+    ],
+)
+def test_a_fence_that_lacks_something(
+    world: World,
+    kind: Kind,
+    fields: dict[str, Any],
+    settings: dict[str, Any],
+    check: str,
+    state: str,
+    words: str,
+) -> None:
+    fence(world, kind, **fields)
+    world.deployer.config = replace(world.deployer.config, **settings)
+    found = bad(world, 1 if state == "FAIL" else 0)
+    assert set(found) == {check}
+    assert found[check][0] == state
+    assert words in found[check][1]
+
+
+def test_the_sandbox_needs_no_fence(world: World) -> None:
+    fence(world, Kind.DEVELOPMENT, **NO_ROLE)
+    world.deployer.config = replace(world.deployer.config, sandbox=True, api_token="sandbox")
+    assert "fence" not in checks(world, 0)
+
+
+def test_a_secret_that_is_easy_to_guess(world: World) -> None:
+    world.deployer.config = replace(world.deployer.config, api_token="sandbox")
     found = bad(world, 1)
-    assert found["staging us-east-1"][0] == "warn"
-    assert "branch code can use them" in found["staging us-east-1"][1]
-    assert found["production us-east-1"] == ("FAIL", "it has no artifact bucket")
+    assert found["settings"][0] == "FAIL"
+    assert found["settings"][1].startswith("DEPLOYER_API_TOKEN is too easy to guess")
 
 
 DEV, PROD, OWN = "2" * 12, "3" * 12, "1" * 12

@@ -29,7 +29,8 @@ def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert f"to {URL}: created" in first.stdout
     assert "there already" in again.stdout
-    assert public.host.hooks[REPOSITORY.key] == (URL, "hush", ["public", "push", "repository"])
+    secret = SETTINGS["DEPLOYER_GITHUB_WEBHOOK_SECRET"]
+    assert public.host.hooks[REPOSITORY.key] == (URL, secret, ["public", "push", "repository"])
     assert "hush" not in first.output + again.output
 
 

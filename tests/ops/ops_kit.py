@@ -9,11 +9,13 @@ from pathlib import Path
 
 from sandbox.installation import Answer, alive, call, descendants, wait_for
 
-WEB = {"DEPLOYER_GITHUB_WEBHOOK_SECRET": "sandbox", "DEPLOYER_REPOSITORIES": "acme/*"}
+SECRET = "the-webhook-secret-of-these-tests"
+WEB = {"DEPLOYER_GITHUB_WEBHOOK_SECRET": SECRET, "DEPLOYER_REPOSITORIES": "acme/*"}
 WORKER = {
     "DEPLOYER_ARTIFACT_BUCKET": "artifacts",
     "DEPLOYER_GITHUB_TOKEN": "token",
     "DEPLOYER_CONCURRENCY": "1",
+    "DEPLOYER_UNFENCED": "yes",  # the AWS behind it is simulated, or never called
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 

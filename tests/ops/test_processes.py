@@ -16,6 +16,7 @@ import boto3
 import pytest
 import redis
 from click.testing import CliRunner
+from ops_kit import SECRET as HOOK
 from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -33,6 +34,12 @@ TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub'
 SECRET = (
     "deployer: DEPLOYER_GITHUB_WEBHOOK_SECRET is not set;"
     " it is the secret of the GitHub webhook; several by comma\n"
+)
+NO_FENCE = (
+    "deployer: DEPLOYER_TARGETS: development has no service_role and development has no permissions_boundary,"
+    " so whoever may push a branch can use rights in AWS that are not meant for branches;"
+    " make them with infra/target.yml and name them in DEPLOYER_TARGETS (docs/aws.md),"
+    " or set DEPLOYER_UNFENCED=yes to run without this protection\n"
 )
 LEASE = "deployer: DEPLOYER_LEASE_SECONDS is 'soon'; it must be a number from 1 to 3600\n"
 KEY = "deployer: DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App\n"
@@ -65,15 +72,15 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
     return run
 
 
-@pytest.mark.parametrize(("command", "line"), [("web", SECRET), ("worker", TOKEN), ("scheduler", TOKEN)])
+@pytest.mark.parametrize(("command", "line"), [("web", SECRET), ("worker", TOKEN)])
 def test_a_missing_setting(refusal: Refusal, command: str, line: str) -> None:
     assert refusal(command, {}) == line
 
 
 @pytest.mark.parametrize(
     ("command", "line"),
-    [(deployer("web"), SECRET), ([*CELERY, "worker"], TOKEN), ([*CELERY, "flower"], TOKEN)],
-    ids=["deployer web", "celery worker", "celery flower"],
+    [(deployer("web"), SECRET), ([*CELERY, "worker"], TOKEN)],
+    ids=["deployer web", "celery worker"],
 )
 def test_a_missing_setting_ends_the_real_process(tmp_path: Path, command: list[str], line: str) -> None:
     assert ended(tmp_path, command, {}) == (1, "", line)
@@ -121,15 +128,62 @@ def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> 
     assert said.endswith("); correct DEPLOYER_WEB_HOST\n")
 
 
-@pytest.mark.parametrize("command", ["worker", "scheduler"])
-def test_a_key_that_is_none(refusal: Refusal, command: str) -> None:
+def test_a_key_that_is_none(refusal: Refusal) -> None:
     key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
-    assert refusal(command, {**WORKER, **key}) == KEY
+    assert refusal("worker", {**WORKER, **key}) == KEY
 
 
 def test_a_key_that_is_none_ends_celery(tmp_path: Path) -> None:
     key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
     assert ended(tmp_path, [*CELERY, "worker"], {**WORKER, **key}) == (1, "", KEY)
+
+
+UNFENCED = {name: value for name, value in WORKER.items() if name != "DEPLOYER_UNFENCED"}
+ON_THIS_MACHINE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:8082"}  # so has a tunnel to the real AWS
+
+
+@pytest.mark.parametrize("more", [{}, ON_THIS_MACHINE], ids=["AWS", "an address of this machine"])
+@pytest.mark.parametrize("command", ["worker", "scheduler", "up"])
+def test_nothing_that_acts_on_aws_starts_without_the_fence(
+    refusal: Refusal, command: str, more: dict[str, str]
+) -> None:
+    assert refusal(command, {**WEB, **UNFENCED, **more}) == NO_FENCE
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[*CELERY, "worker"], [sys.executable, "-m", "workers.scheduler"]],
+    ids=["celery worker", "python -m workers.scheduler"],
+)
+def test_without_the_fence_the_real_process_ends(tmp_path: Path, command: list[str]) -> None:
+    assert ended(tmp_path, command, UNFENCED) == (1, "", NO_FENCE)
+
+
+@pytest.mark.parametrize("command", ["worker", "scheduler"])
+def test_the_sandbox_is_believed_of_an_aws_on_this_machine_only(refusal: Refusal, command: str) -> None:
+    sandbox = {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
+    said = "deployer: DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine\n"
+    assert refusal(command, {**UNFENCED, **sandbox}) == said
+    elsewhere = {**ON_THIS_MACHINE, "AWS_ENDPOINT_URL_CLOUDFORMATION": "https://cloudformation.example"}
+    assert refusal(command, {**UNFENCED, **sandbox, **elsewhere}) == said
+
+
+@pytest.mark.parametrize("command", ["web", "up"])
+@pytest.mark.parametrize(
+    "name", ["DEPLOYER_API_TOKEN", "DEPLOYER_AWS_EVENT_KEY", "DEPLOYER_GITHUB_WEBHOOK_SECRET"]
+)
+def test_a_secret_that_can_be_guessed(refusal: Refusal, command: str, name: str) -> None:
+    said = refusal(command, {**WEB, **WORKER, name: "sandbox"})
+    assert said.startswith(f"deployer: {name} is too easy to guess")
+    assert said.count("\n") == 1
+
+
+def test_a_secret_that_can_be_guessed_ends_the_served_application(tmp_path: Path) -> None:
+    code, out, err = ended(
+        tmp_path, [sys.executable, "-c", "import web.wsgi"], {**WEB, "DEPLOYER_API_TOKEN": "sandbox"}
+    )
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert err.startswith("deployer: DEPLOYER_API_TOKEN is too easy to guess")
 
 
 def test_settings_kept_in_aws_are_read_before_they_are_checked(
@@ -174,7 +228,7 @@ def push(web: str, name: str = "hello") -> Answer:
         "Content-Type": "application/json",
         "X-GitHub-Event": "push",
         "X-GitHub-Delivery": f"5e5b2b40-0000-11ef-8000-{name}",
-        "X-Hub-Signature-256": f"sha256={hmac.new(b'sandbox', body, 'sha256').hexdigest()}",
+        "X-Hub-Signature-256": f"sha256={hmac.new(HOOK.encode(), body, 'sha256').hexdigest()}",
     }
     return call("POST", f"{web}/webhooks/github", body, headers)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ops_kit import WEB, WORKER, Process, answer, deployer, environment
+from ops_kit import SECRET, WEB, WORKER, Process, answer, deployer, environment
 
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
@@ -83,7 +83,7 @@ class Product:
             "Content-Type": "application/json",
             "X-GitHub-Event": "push",
             "X-GitHub-Delivery": delivery,
-            "X-Hub-Signature-256": f"sha256={hmac.new(b'sandbox', body, 'sha256').hexdigest()}",
+            "X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), body, 'sha256').hexdigest()}",
         }
         return call("POST", f"{self.web}/webhooks/github", body, headers)
 

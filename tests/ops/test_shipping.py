@@ -46,7 +46,7 @@ def test_compose_has_every_process() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_share_one_image_and_the_settings(name: str) -> None:
     service = OURS[name]
-    assert (service["image"], service["build"], service["env_file"]) == ("deployer", ".", ".env")
+    assert (service["image"], service["build"]) == ("deployer", ".")
     assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
     assert service["environment"]["DEPLOYER_REDIS_URL"] == "redis://redis:6379/0"
     assert "privileged" not in service
@@ -72,8 +72,38 @@ def test_compose_holds_no_secret() -> None:
         given = dict(service.get("environment", {}))
         if name == "flower":
             assert given.pop("FLOWER_BASIC_AUTH").startswith("${FLOWER_BASIC_AUTH:?")
-        assert set(given) <= ours
+        assert {variable for variable, value in given.items() if value is not None} <= ours
         assert "@" not in given.get("DEPLOYER_REDIS_URL", "")
+
+
+WHO_MAY_KNOW = {
+    "DEPLOYER_GITHUB_WEBHOOK_SECRET": {"web"},
+    "DEPLOYER_AWS_EVENT_KEY": {"web"},
+    "DEPLOYER_API_TOKEN": {"web"},
+    "DEPLOYER_GITHUB_TOKEN": {"worker"},
+    "DEPLOYER_GITHUB_APP_PRIVATE_KEY": {"worker"},
+    "DEPLOYER_TARGETS": {"worker", "scheduler"},
+    "AWS_SECRET_ACCESS_KEY": {"worker", "scheduler"},
+    "FLOWER_BASIC_AUTH": {"flower"},
+}
+
+
+def test_each_container_knows_its_own_secrets_only() -> None:
+    """What each process needs is tried in test_containers.py, by running it with these variables alone."""
+    assert {name for name, item in SETTINGS.items() if item.metadata["secret"]} <= set(WHO_MAY_KNOW)
+    for name, service in SERVICES.items():
+        assert "env_file" not in service, "a file would give each container everything"
+        given = set(service.get("environment", {}))
+        assert given & set(WHO_MAY_KNOW) == {each for each, who in WHO_MAY_KNOW.items() if name in who}
+        if name == "flower":
+            assert given == {"DEPLOYER_REDIS_URL", "DEPLOYER_LOG_LEVEL", "FLOWER_BASIC_AUTH"}
+
+
+def test_each_setting_reaches_a_container() -> None:
+    given = {variable for service in SERVICES.values() for variable in service.get("environment", {})}
+    assert {name for name in given if name.startswith("DEPLOYER_")} <= set(SETTINGS)
+    # the first is of `up` alone, the second is never set by people
+    assert set(SETTINGS) - given == {"DEPLOYER_DATA_DIR", "DEPLOYER_SANDBOX"}
 
 
 def test_only_this_machine_reaches_what_is_published() -> None:
@@ -240,6 +270,9 @@ def test_the_images_health_check(start: Callable[..., Process], tmp_path: Path, 
 # --- .env.example
 
 
+MADE = {"DEPLOYER_SANDBOX"}  # by `deployer up --sandbox`, never by people
+
+
 def example() -> dict[str, tuple[bool, str, str]]:
     """Variable to (whether it is in force, its value, the line above it)."""
     found = {}
@@ -252,7 +285,7 @@ def example() -> dict[str, tuple[bool, str, str]]:
 
 
 def test_the_example_has_every_setting_and_no_other() -> None:
-    assert {name for name in example() if name.startswith("DEPLOYER_")} == set(SETTINGS)
+    assert {name for name in example() if name.startswith("DEPLOYER_")} == set(SETTINGS) - MADE
 
 
 def test_the_example_explains_each_in_a_line() -> None:
@@ -263,6 +296,8 @@ def test_the_example_shows_the_defaults_and_no_secret() -> None:
     shown = {name: value for name, (_, value, _) in example().items()}
     assert load(shown) == load({})
     for name, item in SETTINGS.items():
+        if name in MADE:
+            continue
         default = load({}).shown()[name]
         assert shown[name] == ("" if item.metadata["secret"] else default.removesuffix(".0"))
 

@@ -4,9 +4,11 @@ import traceback
 
 import pytest
 
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, check_secrets, load, require
 from deployer.environments import Repository
 from deployer.errors import ConfigError
+
+SANDBOX = {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
 
 
 def test_defaults_need_no_setting() -> None:
@@ -41,6 +43,8 @@ def test_defaults_need_no_setting() -> None:
         ("DEPLOYER_GITHUB_APP_ID", "12", "must be set together"),
         ("DEPLOYER_TTL", "soon", "'soon' is no length of time, such as 90m, 12h, 3d, 2w or never"),
         ("DEPLOYER_SANDBOX", "true", "'true'; it must be yes or no"),
+        ("DEPLOYER_UNFENCED", "1", "'1'; it must be yes or no"),
+        ("DEPLOYER_GIVE_TOKEN", "true", "'true'; it must be yes or no"),
         ("DEPLOYER_SANDBOX", "yes", "is yes, but DEPLOYER_GITHUB_API_URL is not on this machine"),
         ("DEPLOYER_API_TOKEN", "ssm:/token", "ssm:/token, which cannot be read here"),
     ],
@@ -63,6 +67,34 @@ def test_the_sandbox_is_on_this_machine() -> None:
     assert load(
         {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
     ).sandbox
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEPLOYER_API_TOKEN", "sandbox"),
+        ("DEPLOYER_API_TOKEN", "fifteen-letters"),
+        ("DEPLOYER_AWS_EVENT_KEY", "passwordpassword"),
+        ("DEPLOYER_AWS_EVENT_KEY", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("DEPLOYER_GITHUB_WEBHOOK_SECRET", "It's a Secret to Everybody"),
+        ("DEPLOYER_GITHUB_WEBHOOK_SECRET", "8c1e02bd1d4a70ab7f12a4d3,old"),
+    ],
+)
+def test_a_secret_that_can_be_guessed(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_secrets(load({name: value}))
+    text = str(raised.value)
+    assert text.startswith(f"{name} is too easy to guess")
+    assert "deployer secrets set --generate" in text
+    assert value not in text
+    assert "\n" not in text
+
+
+def test_secrets_that_cannot_be_guessed_and_those_of_the_sandbox() -> None:
+    check_secrets(load({}))
+    names = ("DEPLOYER_API_TOKEN", "DEPLOYER_AWS_EVENT_KEY", "DEPLOYER_GITHUB_WEBHOOK_SECRET")
+    check_secrets(load(dict.fromkeys(names, "8c1e02bd1d4a70ab")))
+    check_secrets(load({**dict.fromkeys(names, "sandbox"), **SANDBOX}))
 
 
 def test_lists_and_references() -> None:

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -142,10 +143,14 @@ def test_metrics_tell_what_there_is(site: Site) -> None:
     assert 0 <= found["deployer_lane_oldest_wait_seconds", "acme/api"] < 60
 
 
-def test_metrics_tell_how_full_the_regions_are_without_asking_aws(site: Site) -> None:
-    assert ("deployer_stacks", "own", "us-east-1") not in metrics(site)
-    room = Room("us-east-1", 150, 2000, 140, 1000, counted_at=time.time(), account="own")
-    Survey(Shared(site.redis), "own", "us-east-1").remember(room)
+def test_metrics_tell_how_full_the_regions_are_without_knowing_the_targets(site: Site) -> None:
+    """The web process reads neither accounts nor external ids, so it need not be given them."""
+    assert ("deployer_stacks", "222222222222", "eu-west-1") not in metrics(site)
+    shared = Shared(site.redis)
+    room = Room("eu-west-1", 150, 2000, 140, 1000, counted_at=time.time(), account="222222222222")
+    Survey(shared, "222222222222", "eu-west-1").remember(room)
+    left = replace(room, region="eu-central-1", counted_at=time.time() - 3 * 86400)
+    Survey(shared, "222222222222", "eu-central-1").remember(left)
     found = metrics(site)
     for name, value in {
         "stacks": 150,
@@ -153,7 +158,8 @@ def test_metrics_tell_how_full_the_regions_are_without_asking_aws(site: Site) ->
         "pipelines": 140,
         "pipelines_limit": 1000,
     }.items():
-        assert found[f"deployer_{name}", "own", "us-east-1"] == value
+        assert found[f"deployer_{name}", "222222222222", "eu-west-1"] == value
+    assert not [each for each in found if "eu-central-1" in each], "it is no longer used"
 
 
 def test_dead_letters_are_warned_of_until_someone_decides(site: Site) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
+from deployer.fence import UNFENCED
 from deployer.ledger import DeadLetter, RepositoryRecord, Task, Work
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
@@ -593,6 +594,13 @@ def test_without_redis_the_page_says_so_and_tries_again(site: Site) -> None:
     assert answer.headers["Retry-After"]
     assert "Not available just now" in page.words
     assert page.refreshes
+
+
+def test_the_overview_warns_while_a_worker_runs_unfenced(site: Site) -> None:
+    assert "DEPLOYER_UNFENCED" not in site.client.get("/").text
+    site.lanes.beat(UNFENCED, 60)
+    page = Page(site.client.get("/"))
+    assert "Workers run with DEPLOYER_UNFENCED=yes: whoever may push a branch can use rights" in page.words
 
 
 def test_pages_hold_no_secret(site: Site) -> None:
