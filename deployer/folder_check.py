@@ -21,6 +21,7 @@ from deployer.targets import Target
 from deployer.template import FOLDER, SUFFIXES, Document, UnreadableError, pick, read
 from deployer.validation import (
     SECRET_PARAMETER,
+    SOURCE_REMEDY,
     VALUE_LIMIT,
     Finding,
     structure,
@@ -180,7 +181,9 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
         pseudo = _pseudo_parameters(question.name, target, question.region)
         resolver = Resolver(template.fields, values, pseudo, budget)
         found = [
-            _parameter_findings(template, values, ours, theirs, budget),
+            _parameter_findings(
+                template, values, ours, theirs, budget, gives_token=not target or target.gives_token
+            ),
             template_findings(template, environment.kind, question.name, values, resolver),
         ]
         if target:
@@ -346,6 +349,8 @@ def _parameter_findings(
     ours: Mapping[str, str],
     theirs: _Theirs,
     budget: EvaluationBudget,
+    *,
+    gives_token: bool,
 ) -> Iterator[Finding]:
     """What is declared and not given, given and not declared, and what CloudFormation would not take."""
     declared = mapping(template.fields.get("Parameters"))
@@ -356,6 +361,8 @@ def _parameter_findings(
         if name == SECRET_PARAMETER:
             if str(known.get("NoEcho")).lower() != "true":
                 yield Finding("error", *here, f"parameter {name} must say NoEcho: true")
+            elif not gives_token:
+                yield Finding("error", *here, f"parameter {name} is not given here: {SOURCE_REMEDY}")
         elif value is None and theirs.readable:
             text = f"parameter {name} has no default and no value in {FOLDER}/pipeline.parameters.json"
             yield Finding("error", *here, text)

@@ -18,6 +18,10 @@ from deployer.resource_names import NAMES
 from deployer.template import Document, at
 
 SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
+SOURCE_REMEDY = (
+    "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
+    " DEPLOYER_GIVE_TOKEN=yes, by which each branch gets its GitHub token"
+)
 VALUE_LIMIT = 4096  # bytes
 PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")

@@ -38,6 +38,7 @@ from deployer.ports import Execution, Room
 from deployer.release import SECRET_PARAMETER, Release
 from deployer.stacks import Failure, Resource, Stack
 from deployer.targets import Target
+from deployer.validation import SOURCE_REMEDY
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.literals import CapabilityType
@@ -438,10 +439,8 @@ class AwsCloud:
         """The parameters of a creation or update, and the secret among them."""
         secret, parameters = "", dict(release.parameters)
         if release.needs_token:
-            if self._repository_token is None:
-                raise PermanentError(
-                    f"the template declares {SECRET_PARAMETER}, which deployer cannot give here"
-                )
+            if self._repository_token is None or not self._target.gives_token:
+                raise PermanentError(f"the template declares {SECRET_PARAMETER}: {SOURCE_REMEDY}")
             owner, repo = parameters.get("RepoOwner"), parameters.get("RepoName")
             full_name = f"{owner}/{repo}" if owner and repo else release.tags["deployer:repository"]
             secret = parameters[SECRET_PARAMETER] = self._repository_token(full_name)

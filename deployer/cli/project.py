@@ -2,7 +2,7 @@
 
 import os
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from deployer.refs import Ref
 from deployer.release import has_pipeline, release_of
 from deployer.targets import Target
 from deployer.template import FOLDER, USABLE, UnreadableError, at, insist_on_sizes
-from deployer.validation import Finding
+from deployer.validation import SECRET_PARAMETER, SOURCE_REMEDY, Finding
 
 _EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -48,14 +48,14 @@ def validate(path: Path, *, json_: bool) -> None:
         raise PermanentError(f"{folder} is no folder; deployer init {path} writes one to start from")
     targets = _targets()
     files: dict[str, bytes] = {}
-    template = ""
+    template, asks_for_token = "", False
     try:
         files = _read(folder)
     except UnreadableError as error:
         found = [Finding("error", error.file, error.line, error.text, tuple(map(str, Kind)))]
     else:
         with closing(FolderProcess()) as evaluator:
-            found, template = _found(files, targets, evaluator)
+            found, template, asks_for_token = _found(files, targets, evaluator)
     notes = []
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, there is no template")
@@ -67,6 +67,8 @@ def validate(path: Path, *, json_: bool) -> None:
         linted = CfnLint(_LINT_SECONDS).findings(template, text, regions)
         notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
         found += [each for each in linted if each.level != "note"]
+    if asks_for_token:
+        notes.append(f"{SECRET_PARAMETER} is not given everywhere: {SOURCE_REMEDY}")
     found.sort(key=lambda each: (each.file, each.line or 0))
     problems = [each for each in found if each.level == "error"]
     warnings = [each for each in found if each.level == "warning"]
@@ -111,10 +113,13 @@ def _targets() -> dict[Kind, Target]:
 
 def _found(
     files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator
-) -> tuple[list[Finding], str]:
-    """What a worker would say, each thing once with the environments that have it; and the template, if it is sound."""
+) -> tuple[list[Finding], str, bool]:
+    """What a worker would say, each thing once with the environments that have it.
+
+    Also the template, if it is sound, and whether it asks for a GitHub token.
+    """
     found: dict[tuple[str, str, int | None, str], list[str]] = {}
-    template = ""
+    template, asks_for_token = "", False
     for kind, ref in {
         Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
         Kind.STAGING: Ref.of_branch("main"),
@@ -122,14 +127,18 @@ def _found(
     }.items():
         environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
         target = targets.get(kind)
+        if target:  # an installation's other settings are not those of whoever validates: a note says so
+            target = replace(target, gives_token=True)
         given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
         branch = "main" if ref.is_tag else ref.branch
         question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
-        checked = release_of(question, evaluator.examine(question))
+        answer = evaluator.examine(question)
+        checked = release_of(question, answer)
         for each in checked.findings:
             found.setdefault((each.level, each.file, each.line, each.text), []).append(str(kind))
         template = template or (checked.template if checked.sound else "")
-    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template
+        asks_for_token = asks_for_token or answer.needs_token
+    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template, asks_for_token
 
 
 def _told(finding: Finding) -> str:

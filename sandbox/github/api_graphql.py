@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from graphql import GraphQLError, build_schema, graphql_sync
 
-from sandbox.github import shapes
+from sandbox.github import shapes, tokens
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.responses import body, error
@@ -101,7 +101,7 @@ def _repository(hub: Hub) -> Callable[..., _Fields]:
     def resolve(_info: object, owner: str, name: str, **options: Any) -> _Fields:
         full_name = f"{owner}/{name}"
         repo = hub.get(full_name) or (hub.moved(full_name) if options["followRenames"] else None)
-        if repo is None or repo.uninstalled:
+        if repo is None or repo.uninstalled or not tokens.opened(repo):
             raise _RefusedError(
                 "NOT_FOUND", f"Could not resolve to a Repository with the name '{full_name}'."
             )

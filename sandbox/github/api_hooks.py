@@ -6,13 +6,12 @@ import json
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import payloads, shapes
+from sandbox.github import payloads, shapes, tokens
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import body, invalid, not_found, raw_path, refuse
@@ -122,11 +121,10 @@ def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
         _insist_on_app()
         return jsonify(payloads.installation(look.repository(owner, name), shapes.root()))
 
-    @pages.post("/app/installations/<int:_installation>/access_tokens")
-    def create_token(_installation: int) -> Response:
+    @pages.post("/app/installations/<int:installation>/access_tokens")
+    def create_token(installation: int) -> Response:
         _insist_on_app()
-        expires = datetime.now(UTC) + timedelta(hours=1)
-        answer = jsonify({"token": "ghs_sandbox", "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
+        answer = jsonify(tokens.issue(hub, installation, body()))
         answer.status_code = 201
         return answer
 

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sandbox.github import api, api_git, api_graphql, api_hooks, api_talk, payloads, shapes
+from sandbox.github import api, api_git, api_graphql, api_hooks, api_talk, payloads, shapes, tokens
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import error, raw_path
@@ -111,6 +111,10 @@ def install(app: Flask, hub: Hub) -> Calls:
             return error(403, spent) if resource() == "core" else api_graphql.errors(spent, "RATE_LIMITED")
         status = hub.faults.api_error()
         return error(status, f"A fault on order: {status}") if status else None
+
+    @app.before_request
+    def granted() -> Response | None:
+        return tokens.check(hub)
 
     @app.after_request
     def record(answer: Response) -> Response:

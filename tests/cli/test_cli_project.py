@@ -181,6 +181,16 @@ def test_validate_tells_warnings_and_still_takes_it(tmp_path: Path) -> None:
     assert last == f"{tmp_path}/deploy is good for development, staging, production"
 
 
+def test_validate_notes_a_token_that_not_every_installation_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOYER_TARGETS", "{development: {account: '111111111111'}}")
+    template = "Parameters: {RepoToken: {Type: String, NoEcho: true}}\n" + GOOD
+    result = run("validate", folder(tmp_path, pipeline_yml=template))
+    assert result.exit_code == 0, result.stdout
+    assert "RepoToken is not given everywhere: use ConnectionArn" in result.stderr
+
+
 def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD, deployer_yml="\nteardwon: {}\n"))
     assert result.exit_code == 1

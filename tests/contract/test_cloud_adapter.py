@@ -254,7 +254,7 @@ def test_the_repositorys_token_goes_to_cloudformation_alone(
         asked.append(full_name)
         return "ghp_verysecret"
 
-    knowing = cloud(aws.url, options={"repository_token": token_of})
+    knowing = cloud(aws.url, gives_token=True, options={"repository_token": token_of})
     template = {
         "Parameters": {
             **{key: {"Type": "String"} for key in ("RepoOwner", "RepoName")},

@@ -1,0 +1,172 @@
+"""Tokens of a GitHub App's installations: which repositories they open, and for what.
+
+https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
+
+A token says by itself what it is for, so that it outlives a restart of the simulator as GitHub's outlive theirs. It is
+signed with a key that everybody knows, as all secrets here are. A token that was asked for without limits may do
+everything in its owner's repositories; other credentials than these tokens are not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+from flask import Response, g, request
+
+from sandbox.github import payloads
+from sandbox.github.hub import Hub, Repository
+from sandbox.github.responses import error, not_found, refuse
+
+_PREFIX = "ghs_"
+_KEY = "the key of the sandbox, public on purpose"
+_SECONDS = 3600
+_LEVELS = {"read": 0, "write": 1, "admin": 2}
+_READS = {"GET", "HEAD"}
+# what follows a repository's name in a path -> the permission that it needs; the first that fits
+_RESOURCES = [
+    (re.compile(r"/hooks(/|$)"), "repository_hooks"),
+    (re.compile(r"/(pulls|issues)(/|$)"), "pull_requests"),
+    (re.compile(r"/statuses(/|$)|/commits/.+/status(es)?$"), "statuses"),
+    (re.compile(r"^$"), "metadata"),
+]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a token opens.
+
+    Attributes:
+        owner: whose repositories.
+        repositories: ids of those among them; None for all.
+        permissions: permission to level; None for all.
+    """
+
+    owner: str
+    repositories: tuple[int, ...] | None = None
+    permissions: Mapping[str, str] | None = None
+
+    def opens(self, repository: Repository) -> bool:
+        """Whether the repository is among them."""
+        mine = repository.owner.lower() == self.owner.lower()
+        return mine and (self.repositories is None or repository.id in self.repositories)
+
+    def allows(self, permission: str, level: str) -> bool:
+        """Whether it may do so much; the metadata of its repositories can always be read."""
+        if self.permissions is None or (permission, level) == ("metadata", "read"):
+            return True
+        held = self.permissions.get(permission)
+        return held is not None and _LEVELS[held] >= _LEVELS[level]
+
+
+def issue(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a token, limited as the request's body asks; ends the request where that cannot be."""
+    known = [each for each in hub.repositories() if payloads.user_id(each.owner) == installation]
+    if not known:
+        not_found()
+    installed = [each for each in known if not each.uninstalled]
+    chosen = None
+    if "repositories" in asked or "repository_ids" in asked:
+        names = {str(each).lower() for each in asked.get("repositories") or []}
+        ids = set(asked.get("repository_ids") or [])
+        chosen = [each for each in installed if each.name.lower() in names or each.id in ids]
+        if len(chosen) != len(names) + len(ids):
+            refuse(
+                422,
+                "There is at least one repository that does not exist or is not accessible to the parent"
+                " installation.",
+            )
+    permissions = asked.get("permissions")
+    if permissions is not None and (
+        not isinstance(permissions, dict) or set(permissions.values()) - set(_LEVELS)
+    ):
+        refuse(422, "The permissions requested are not granted to this installation.")
+    expires = int(time.time()) + _SECONDS
+    claims = {
+        "owner": known[0].owner,
+        "repositories": None if chosen is None else [each.id for each in chosen],
+        "permissions": permissions,
+        "exp": expires,
+    }
+    told: dict[str, Any] = {
+        "token": _PREFIX + jwt.encode(claims, _KEY, "HS256"),
+        "expires_at": datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "repository_selection": "all" if chosen is None else "selected",
+    }
+    return told | ({"permissions": permissions} if permissions is not None else {})
+
+
+def check(hub: Hub) -> Response | None:
+    """Refuse a request whose installation token does not open what it is about; None if it may go on."""
+    token = _sent()
+    if not token:
+        return None
+    grant = _read(token)
+    if grant is None:
+        return _refused(401, "Bad credentials")
+    g.grant = grant
+    named = request.view_args or {}
+    if not {"owner", "name"} <= named.keys():
+        return None
+    full_name = f"{named['owner']}/{str(named['name']).removesuffix('.git')}"
+    repository = hub.get(full_name) or hub.moved(full_name)
+    if repository is None:
+        return None  # whoever answers says so
+    if not grant.opens(repository):
+        return _refused(404, "Not Found")
+    permission, level = _needed()
+    if not grant.allows(permission, level):
+        answer = _refused(403, "Resource not accessible by integration")
+        answer.headers["X-Accepted-GitHub-Permissions"] = f"{permission}={level}"
+        return answer
+    return None
+
+
+def opened(repository: Repository) -> bool:
+    """Whether the token of this request, if it has one of these, opens the repository."""
+    grant: Grant | None = g.get("grant")
+    return grant is None or grant.opens(repository)
+
+
+def _sent() -> str:
+    """The installation token of this request: as `token`, `Bearer`, or either part of HTTP Basic; else nothing."""
+    given = request.authorization
+    if given is None:
+        return ""
+    found = (given.token, given.username, given.password)
+    return next((each for each in found if each and each.startswith(_PREFIX)), "")
+
+
+def _read(token: str) -> Grant | None:
+    try:
+        claims = jwt.decode(token.removeprefix(_PREFIX), _KEY, ["HS256"], options={"require": ["exp"]})
+        chosen = claims["repositories"]
+        return Grant(claims["owner"], None if chosen is None else tuple(chosen), claims["permissions"])
+    except (jwt.PyJWTError, KeyError, TypeError):
+        return None
+
+
+def _needed() -> tuple[str, str]:
+    """The permission and the level that this request needs."""
+    service = request.args.get("service") or request.path.rpartition("/")[2]
+    if service in {"git-upload-pack", "git-receive-pack"}:
+        return "contents", "read" if service == "git-upload-pack" else "write"
+    rest = request.path.partition("/repos/")[2].partition("/")[2].partition("/")
+    path = f"{rest[1]}{rest[2]}"
+    permission = next((name for pattern, name in _RESOURCES if pattern.match(path)), "contents")
+    if permission == "metadata" and request.method not in _READS:
+        return "administration", "write"
+    if permission == "contents" and path.endswith("/comments"):
+        return permission, "read"  # whoever reads a commit may comment on it
+    return permission, "read" if request.method in _READS else "write"
+
+
+def _refused(status: int, message: str) -> Response:
+    if request.path.startswith("/api/"):
+        return error(status, message)
+    return Response(f"{message}\n", status, mimetype="text/plain")
