@@ -207,18 +207,6 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     def listed(name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text(name).split(",") if part.strip())
 
-    def content(name: str) -> str:
-        """A text, or that of the file whose path is given."""
-        value = text(name)
-        if not value or "\n" in value or ":" in value:
-            return value
-        try:
-            return Path(value).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{name} names the file {value[:200]}, which cannot be read: {error}"
-            ) from error
-
     repositories = listed("DEPLOYER_REPOSITORIES")
     for pattern in repositories:
         if not _PATTERN.fullmatch(pattern):
@@ -242,7 +230,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         repositories=repositories,
         artifact_bucket=text("DEPLOYER_ARTIFACT_BUCKET"),
         connection_arn=text("DEPLOYER_CONNECTION_ARN"),
-        targets_text=content("DEPLOYER_TARGETS"),
+        targets_text=_content("DEPLOYER_TARGETS", text("DEPLOYER_TARGETS")),
         aws_rate=number("DEPLOYER_AWS_RATE", 1, 0.01, 1000),
         aws_event_key=text("DEPLOYER_AWS_EVENT_KEY"),
         api_token=text("DEPLOYER_API_TOKEN"),
@@ -271,6 +259,22 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         raise ConfigError("DEPLOYER_SANDBOX is yes, but DEPLOYER_GITHUB_API_URL is not on this machine")
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
     return config
+
+
+def _content(name: str, value: str) -> str:
+    """A text, or that of the file whose path is given.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if not value or "\n" in value or ":" in value:
+        return value
+    try:
+        return Path(value).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        # the value is not quoted: it may be a secret that was meant to be part of YAML
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{name} is the path of a file that cannot be read ({why})") from None
 
 
 def _resolved(name: str, reference: str, resolve: Callable[[str], str] | None) -> str:

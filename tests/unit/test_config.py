@@ -1,6 +1,7 @@
 """Settings: what is missing or malformed is named in one line, and secrets stay hidden."""
 
 import traceback
+from dataclasses import fields
 
 import pytest
 
@@ -157,21 +158,33 @@ def test_a_github_app_serves_as_well_as_a_token() -> None:
 
 
 def test_secrets_are_masked_where_people_look() -> None:
-    secrets = {
+    """Whatever is declared to be a secret, that of a setting yet to come too."""
+    secret = {str(each.metadata["variable"]) for each in fields(Config) if each.metadata["secret"]}
+    assert {"DEPLOYER_GITHUB_TOKEN", "DEPLOYER_TARGETS", "DEPLOYER_API_TOKEN"} <= secret
+    values = dict.fromkeys(secret, "s3cret") | {
+        "DEPLOYER_TARGETS": "staging: {role: 'arn:aws:iam::123456789012:role/x', external_id: s3cret}",
         "DEPLOYER_REDIS_URL": "rediss://user:s3cret@redis.example:6380/0",
-        "DEPLOYER_GITHUB_WEBHOOK_SECRET": "s3cret",
-        "DEPLOYER_GITHUB_TOKEN": "s3cret",
         "DEPLOYER_GITHUB_APP_ID": "7",
-        "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "s3cret",
-        "DEPLOYER_AWS_EVENT_KEY": "s3cret",
-        "DEPLOYER_API_TOKEN": "s3cret",
     }
-    config = load(secrets)
+    config = load(values)
     shown = config.shown()
-    assert "s3cret" not in str(shown)
+    assert {name: shown[name] for name in secret} == dict.fromkeys(secret, "********")
     assert shown["DEPLOYER_REDIS_URL"] == "rediss://user:********@redis.example:6380/0"
     assert shown["DEPLOYER_ARTIFACT_BUCKET"] == ""
-    assert "s3cret" not in repr(config)
+    for text in (str(shown), repr(config), str(config), repr(config.targets)):
+        assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("name", [each.metadata["variable"] for each in fields(Config) if not each.repr])
+def test_no_error_quotes_a_value_that_may_be_secret(name: str) -> None:
+    app = {"DEPLOYER_GITHUB_APP_ID": "7", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "k"}
+    for value in ("s3cret", "s3cret:1", "{s3cret", "https://s3cret:s3cret@[", "s3cret\n"):
+        said = ""
+        try:
+            check_secrets(load({**app, name: value}))
+        except ConfigError as error:
+            said = "".join(traceback.format_exception(error))
+        assert "s3cret" not in said
 
 
 @pytest.mark.parametrize(
