@@ -3,12 +3,13 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+AUDIT := .venv-audit
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test lint format bench scale chaos fuzz lock setup clean
+.PHONY: help run demo test lint format bench scale chaos fuzz audit lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,11 +46,15 @@ chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
 fuzz: $(READY) ## a coverage-guided fuzzer on all that reads others' input: SECONDS= for each of seven targets
 	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds=$(SECONDS))
 
+audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends with error 3 if they cannot be looked up
+	@$(AUDIT)/bin/python tools/audit.py
+
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 
 lock: ## resolve the dependencies anew (needs uv)
-	$(LOCK) --all-extras --output-file requirements.lock
-	$(LOCK) --constraint requirements.lock --output-file requirements-run.lock
+	$(LOCK) pyproject.toml --all-extras --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-run.lock
+	$(LOCK) --group audit --output-file requirements-audit.lock
 
 clean: ## remove the sandbox's state and all caches; .venv stays
 	rm -rf .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
@@ -57,4 +62,9 @@ clean: ## remove the sandbox's state and all caches; .venv stays
 
 $(READY): requirements.lock pyproject.toml tools/bootstrap.py
 	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(VENV)
+	@touch $@
+
+# apart from .venv: what looks for vulnerabilities is nothing that deployer or its tests need
+$(AUDIT)/.ready: requirements-audit.lock tools/bootstrap.py
+	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(AUDIT) requirements-audit.lock
 	@touch $@

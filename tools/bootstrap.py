@@ -1,4 +1,4 @@
-"""Makes the virtual environment from requirements.lock, with nothing but a bare Python 3.11 or later.
+"""Makes a virtual environment from a lock file, with nothing but a bare Python 3.11 or later.
 
 Debian's Python has `venv` but, without the package python3-venv, no `ensurepip` to put pip into it. Then pip's wheel
 is fetched from the package index that pip itself is configured to use, and installs itself: a wheel is a zip file
@@ -32,8 +32,13 @@ _NEEDS_PYTHON = re.compile(r"data-requires-python=[^>]*&gt;=\s*(\d+)\.(\d+)", re
 _SYSTEM_SETTINGS = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 
 
-def main(directory: Path) -> None:
-    """Make the environment, or bring it up to date."""
+def main(directory: Path, lock: str = "requirements.lock") -> None:
+    """Make the environment, or bring it up to date.
+
+    Args:
+        directory: where it is.
+        lock: what it holds. With the default one it holds deployer itself too.
+    """
     if sys.version_info < (3, 11):
         raise SystemExit(f"deployer needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}")
     python = make_environment(directory)
@@ -42,11 +47,12 @@ def main(directory: Path) -> None:
             wheel = fetch_pip(Path(folder))
             subprocess.run([python, f"{wheel}/pip", "install", "--quiet", wheel], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    print("Installing what requirements.lock names", flush=True)
+    print(f"Installing what {lock} names", flush=True)
     # a wish list of other versions would contradict the lock
     env = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
-    subprocess.run([*pip, "--require-hashes", "-r", "requirements.lock"], check=True, env=env)
-    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], check=True, env=env)
+    subprocess.run([*pip, "--require-hashes", "-r", lock], check=True, env=env)
+    if lock == "requirements.lock":
+        subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], check=True, env=env)
 
 
 def make_environment(directory: Path) -> Path:
@@ -143,7 +149,7 @@ def _read(url: str, context: ssl.SSLContext) -> bytes:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1] if len(sys.argv) > 1 else ".venv"))
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else ".venv"), *sys.argv[2:3])
     except subprocess.CalledProcessError:
         raise SystemExit("setting up ended early; the lines above say why") from None
     except OSError as error:

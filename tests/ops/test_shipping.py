@@ -349,6 +349,14 @@ def test_every_dependency_is_pinned() -> None:
     assert runtime | extra <= set(pins(ALL))
 
 
+def test_what_audits_is_pinned_and_apart() -> None:
+    """`make audit` has an environment of its own: neither the image nor the tests need what it installs."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    audit = set(pins((ROOT / "requirements-audit.lock").read_text()))
+    assert dependencies(groups["audit"]) == {"pip-audit"} <= audit
+    assert "pip-audit" not in pins(ALL)
+
+
 def test_the_image_runs_what_was_tested() -> None:
     assert pins(RUN).items() <= pins(ALL).items()
 
