@@ -94,6 +94,9 @@ def _product(config: Config, made: Mapping[str, str]) -> list[Program]:
 def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Program]:
     github, aws = (int(made[f"DEPLOYER_SANDBOX_{name}_PORT"]) for name in ("GITHUB", "AWS"))
     web = _web_url(config)
+    # as variables, since everybody on the machine can read command lines; as they are once references are resolved
+    os.environ["DEPLOYER_GITHUB_WEBHOOK_SECRET"] = ",".join(config.webhook_secrets)
+    os.environ["DEPLOYER_AWS_EVENT_KEY"] = config.aws_event_key
     aws_answers = _answers(sandboxed.HOST, aws, "/_sandbox/health")
     return [
         Program(
@@ -108,7 +111,6 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
                     "--no-sample",  # it is made when somebody listens
                 ),
                 f"--webhook-url={web}/webhooks/github",
-                f"--webhook-secret={config.webhook_secrets[0]}",
             ),
             _SIMULATORS,
             ready=_answers(sandboxed.HOST, github, "/_sandbox/health"),
@@ -119,7 +121,6 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
                 *(sys.executable, "-m", "sandbox.aws", f"--port={aws}"),
                 f"--github-url=http://{sandboxed.HOST}:{github}",
                 f"--events-url={web}/webhooks/aws",
-                f"--event-key={config.aws_event_key}",
             ),
             _SIMULATORS,
             # it starts empty, whatever Redis knows: the product, which starts after it, is to find that out

@@ -17,7 +17,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8082)
     parser.add_argument("--github-url", default="http://127.0.0.1:8081", help="what git clones from")
     parser.add_argument("--events-url", default="", help="where events are posted; empty: nowhere")
-    parser.add_argument("--event-key", default="sandbox", help="the key that the events bear")
+    key = os.environ.get("DEPLOYER_AWS_EVENT_KEY") or "sandbox"
+    parser.add_argument(
+        "--event-key", default=key, help="the key that the events bear; by default deployer's own"
+    )
     parser.add_argument("--speed", type=float, default=server.default_speed(), help="divides every wait")
     given = parser.parse_args()
     if given.speed <= 0:

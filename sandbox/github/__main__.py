@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from sandbox.github.hub import BadNameError, check_name
 from sandbox.github.seed import SAMPLE_NAME
-from sandbox.github.server import create
+from sandbox.github.server import PUBLIC, create
 
 
 def main() -> int:
@@ -52,7 +53,8 @@ def _options() -> argparse.Namespace:
         "--data-dir", type=Path, default=Path(".sandbox/github"), help="where its state lives"
     )
     parser.add_argument("--webhook-url", default="http://127.0.0.1:8080/webhooks/github")
-    parser.add_argument("--webhook-secret", default="sandbox")
+    given = os.environ.get("DEPLOYER_GITHUB_WEBHOOK_SECRET", "").partition(",")[0].strip()
+    parser.add_argument("--webhook-secret", default=given or PUBLIC, help="by default deployer's own")
     parser.add_argument("--sample", default=SAMPLE_NAME, metavar="OWNER/REPO", help="sample to have ready")
     parser.add_argument(
         "--no-sample", dest="sample", action="store_const", const=None, help="have none ready"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.installation import Installation, WorkingCopy
+from sandbox.installation import Installation, WorkingCopy, command_of, descendants
 
 SECRETS = {
     "DEPLOYER_GITHUB_TOKEN": "ghp-the-token-of-this-test",
@@ -43,6 +43,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     made = Installation(tmp_path_factory.mktemp("installation"), {**FAST, **SECRETS})
     with made.running():
         yield made
+        commands = "".join(command_of(pid) for pid in descendants(made.pid))
+        assert "--port=" in commands
+        assert not [name for name, value in SECRETS.items() if value in commands], (
+            "a secret is in a command line"
+        )
     log = made.output()
     assert not [name for name, value in SECRETS.items() if value in log], "a secret is in the log"
     # only dead letters, which tests make on purpose, come with one
