@@ -24,7 +24,7 @@ from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
-from deployer.config import REQUIRED_FOR_WORKER, Config, check_fence, load, require
+from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
 from deployer.deliveries import Deliveries
 from deployer.fence import REMEDY, unfenced_sentence
 from deployer.intake import Intake
@@ -34,6 +34,7 @@ from deployer.ports import Room
 from deployer.reconcile import Options, Reconciler
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
+from deployer.startup import check_fence
 from deployer.tally import note
 from deployer.validation import Linter
 

@@ -4,8 +4,8 @@ import sys
 
 from deployer.adapters.redis_client import Budget
 from deployer.bootstrap import build, setup_logging
-from deployer.config import check_secrets
 from deployer.errors import ConfigError
+from deployer.startup import check_secrets
 from web import REDIS_SECONDS, create_app
 
 # gunicorn starts a worker that ended with anything but 3 or 4 again, for ever; with 4 it stops as a whole

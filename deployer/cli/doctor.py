@@ -12,7 +12,7 @@ import click
 from deployer import dotfile
 from deployer.cli import output
 from deployer.cli.common import json_option, wired
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, check_secrets, require, unknown
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
@@ -21,6 +21,7 @@ from deployer.ledger import Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
 from deployer.shapes import age, deliveries_words, missed_lately, span
+from deployer.startup import check_secrets
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer

@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import click
 
-from deployer.config import REQUIRED_FOR_WEB, Config, check_secrets, require
+from deployer.config import REQUIRED_FOR_WEB, Config, require
 from deployer.errors import ConfigError
+from deployer.startup import check_secrets
 
 
 @click.command()

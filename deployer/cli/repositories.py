@@ -9,12 +9,12 @@ import click
 from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
-from deployer.config import check_secrets
 from deployer.deliveries import APP, EVENTS, PATH
 from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, PermanentError, RightsError
 from deployer.ledger import RepositoryRecord
 from deployer.refs import Ref
+from deployer.startup import check_secrets
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer

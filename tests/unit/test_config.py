@@ -5,9 +5,10 @@ from dataclasses import fields
 
 import pytest
 
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, check_secrets, load, require
+from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
 from deployer.environments import Repository
 from deployer.errors import ConfigError
+from deployer.startup import check_secrets
 
 SANDBOX = {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
 

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deployer.config import Config, check_fence, load
+from deployer.config import Config, load
 from deployer.environments import Kind
 from deployer.errors import ConfigError
 from deployer.fence import fence_gaps, fence_warnings
+from deployer.startup import check_fence
 
 IAM = "arn:aws:iam::222222222222"
 
