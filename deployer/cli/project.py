@@ -67,8 +67,7 @@ def validate(path: Path, *, json_: bool) -> None:
         linted = CfnLint(_LINT_SECONDS).findings(template, text, regions)
         notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
         found += [each for each in linted if each.level != "note"]
-    if asks_for_token:
-        notes.append(f"{SECRET_PARAMETER} is not given everywhere: {SOURCE_REMEDY}")
+    notes += [f"{SECRET_PARAMETER} is not given everywhere: {SOURCE_REMEDY}"] if asks_for_token else []
     found.sort(key=lambda each: (each.file, each.line or 0))
     problems = [each for each in found if each.level == "error"]
     warnings = [each for each in found if each.level == "warning"]
