@@ -19,6 +19,7 @@ from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.stacks import Phase
 from deployer.teardown import under_way
+from deployer.times import backoff
 
 _audit = logging.getLogger("deployer.audit")
 _LATE_SECONDS = 60  # GitHub delivers within some; what was sent again may be days old
@@ -242,7 +243,7 @@ class Production:
         work, before = run.work, run.record
         left = work.accepted_at + self._wait_seconds - self._now(run)
         if refusal.may_follow and work.cause == Cause.PUSH and left > 0:
-            raise Settled(run.snooze(seconds=min(run.poll_seconds * 1.5 ** min(work.polls, 20), left)))
+            raise Settled(run.snooze(seconds=backoff(run.poll_seconds, 1.5, work.polls, left)))
         reason = f"{refusal.reason}; production stays as it is"
         entry = RefusedTag(
             ref.name, head.object, sha, reason, f"{refusal.state} {refusal.text}", work.accepted_at, work.pushed_at,
