@@ -115,28 +115,54 @@ class CloudEvent:
     region: str = ""
 
 
+class BodySignature:
+    """Checks `X-Hub-Signature-256` over a body that comes in parts: nobody holds the body before it is verified.
+
+    Args:
+        secrets: every secret in force; several while one is being rotated.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._digests = [hmac.new(secret.encode(), digestmod=hashlib.sha256) for secret in secrets]
+
+    def update(self, part: bytes) -> None:
+        """Add the next part of the body, exactly as received."""
+        for digest in self._digests:
+            digest.update(part)
+
+    def verify(self, header: str | None) -> None:
+        """Compare in constant time.
+
+        Args:
+            header: the header's value, or None if it is missing.
+
+        Raises:
+            SignatureError: there is no such header, or no secret gives that signature.
+        """
+        if header is None:
+            raise SignatureError("the header X-Hub-Signature-256 is missing; set a secret for the webhook")
+        given = header.encode("utf-8", "replace")
+        matches = [
+            hmac.compare_digest(b"sha256=" + digest.hexdigest().encode(), given) for digest in self._digests
+        ]
+        if not any(matches):
+            raise SignatureError("X-Hub-Signature-256 does not match the body; compare the webhook's secret")
+
+
 def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) -> None:
-    """Check `X-Hub-Signature-256` over the raw bytes in constant time.
+    """Check `X-Hub-Signature-256` over the raw bytes of a whole body.
 
     Args:
         body: the body, exactly as received.
         header: the header's value, or None if it is missing.
-        secrets: every secret in force; several while one is being rotated.
+        secrets: every secret in force.
 
     Raises:
         SignatureError: there is no such header, or no secret gives that signature.
     """
-    if header is None:
-        raise SignatureError("the header X-Hub-Signature-256 is missing; set a secret for the webhook")
-    given = header.encode("utf-8", "replace")
-    matches = [
-        hmac.compare_digest(
-            b"sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode(), given
-        )
-        for secret in secrets
-    ]
-    if not any(matches):
-        raise SignatureError("X-Hub-Signature-256 does not match the body; compare the webhook's secret")
+    signature = BodySignature(secrets)
+    signature.update(body)
+    signature.verify(header)
 
 
 def verify_key(given: str | None, key: str) -> None:

@@ -66,6 +66,12 @@ class Metrics:
             ["source", "code"],
             registry=self._registry,
         )
+        self._refused = Counter(
+            "deployer_requests_refused",
+            "Requests refused before they were read to their end, by HTTP status, in this process",
+            ["code"],
+            registry=self._registry,
+        )
         for source in ("github", "aws"):  # a series that is there from the start shows its first increase
             self._seconds.labels(source)
         self._registry.register(_Ledger(deployer))
@@ -80,6 +86,14 @@ class Metrics:
         """
         self._seconds.labels(source).observe(seconds)
         self._answers.labels(source, str(code)).inc()
+
+    def refused(self, code: int) -> None:
+        """Count a request that was slow, too large or malformed, or that there was no room for.
+
+        Args:
+            code: the HTTP status.
+        """
+        self._refused.labels(str(code)).inc()
 
     def text(self) -> tuple[bytes, str]:
         """The exposition and its content type."""

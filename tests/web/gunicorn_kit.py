@@ -1,0 +1,74 @@
+"""The application as it is served: by gunicorn, in processes of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.installation import descendants
+from tests.web.site import AWS_KEY, ENV, SECRET, TOKEN
+
+
+@dataclass
+class Gunicorn:
+    """A running server."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer."""
+        return [pid for pid in descendants(self.process.pid) if pid != self.process.pid]
+
+
+@contextmanager
+def gunicorn(
+    redis_url: str, directory: Path, *options: str, files: int = 0, env: dict[str, str] | None = None
+) -> Iterator[Gunicorn]:
+    """Serve the application; the socket listens before the server starts, so nobody has to wait for it.
+
+    Args:
+        redis_url: its Redis.
+        directory: where its log goes.
+        options: of gunicorn.
+        files: how many open files it is given at first; as many as this process has if 0.
+        env: settings besides those of `Site`.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    log = directory / "log"
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--config",
+        "python:web.gunicorn_conf",
+        "--no-control-socket",
+    ]
+    command += ["--bind", f"fd://{listener.fileno()}", *options, "web.wsgi:app"]
+    if files:
+        command = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", *command]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | ENV | {"DEPLOYER_REDIS_URL": redis_url} | (env or {}),
+            pass_fds=[listener.fileno()],
+            stderr=output,
+            stdout=output,
+        )
+    with listener:
+        try:
+            yield Gunicorn(listener.getsockname()[1], process, log)
+        finally:
+            process.terminate()
+            code = process.wait(20)
+    written = log.read_text()
+    assert code == 0, written
+    assert "Traceback" not in written
+    for secret in (SECRET, AWS_KEY, TOKEN):
+        assert secret not in written

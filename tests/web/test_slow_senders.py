@@ -1,0 +1,176 @@
+"""Slow and large senders against the server as it runs, and its reload."""
+
+import http.client
+import itertools
+import json
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from sandbox.installation import wait_for
+from tests.web.gunicorn_kit import Gunicorn, gunicorn
+from tests.web.site import push_payload, signature
+
+MB = 1024 * 1024
+BEGUN = [
+    b"",
+    b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nX-Name: ",
+    b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n",
+    b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n",
+]
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A server that is given as few open files as most systems give."""
+    with gunicorn(redis_url, tmp_path_factory.mktemp("gunicorn"), files=1024) as running:
+        yield running
+
+
+def ask(
+    port: int, method: str = "GET", path: str = "/healthz", body: bytes = b"", **headers: str
+) -> tuple[int, float]:
+    """The status of an answer, and the seconds that it took, with a connection of its own."""
+    began = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, body=body or None, headers=headers)
+    with connection.getresponse() as answer:
+        answer.read()
+        code = answer.status
+    connection.close()
+    return code, time.monotonic() - began
+
+
+def push(port: int, delivery: str) -> int:
+    body = json.dumps(push_payload()).encode()
+    return post(port, body, signature(body), delivery)
+
+
+def post(port: int, body: bytes, signed: str, delivery: str = "d-1") -> int:
+    headers = {
+        "Content-Type": "application/json",
+        "X-GitHub-Event": "push",
+        "X-GitHub-Delivery": delivery,
+        "X-Hub-Signature-256": signed,
+    }
+    return ask(port, "POST", "/webhooks/github", body, **headers)[0]
+
+
+@contextmanager
+def slow_senders(port: int, number: int) -> Iterator[None]:
+    """Connections in the middle of a request, each of which sends a byte again and again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < number + 500:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(number + 500, hard), hard))
+    over = threading.Event()
+    with ExitStack() as open_:
+        senders = [
+            open_.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(number)
+        ]
+        for sender, begun in zip(senders, itertools.cycle(BEGUN)):
+            sender.sendall(begun)
+
+        def drip() -> None:
+            while not over.wait(0.2):
+                for sender, begun in zip(senders, itertools.cycle(BEGUN)):
+                    if begun:
+                        with suppress(OSError):
+                            sender.send(b"a")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_a_thousand_slow_senders_keep_nobody_out(server: Gunicorn) -> None:
+    assert ask(server.port)[0] == 200
+    with slow_senders(server.port, 1000):
+        answers = [ask(server.port) for _ in range(10)]
+        assert [code for code, _ in answers] == [200] * 10
+        assert max(seconds for _, seconds in answers) < 1
+        assert push(server.port, "d-amid-slow-ones") == 202
+
+
+def test_unsigned_bodies_cost_no_more_than_is_granted(server: Gunicorn) -> None:
+    """Sixteen large ones at once, and a thousand that are not finished."""
+    assert push(server.port, "d-first") == 202
+    [worker] = server.workers
+    before, most_disk, over = memory(worker, "VmRSS"), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most_disk
+        while not over.wait(0.01):
+            most_disk = max(most_disk, disk(worker))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    large = b" " * (25 * MB)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            codes = list(pool.map(lambda _: post(server.port, large, "sha256=0"), range(16)))
+        with ExitStack() as open_:
+            head = b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n"
+            for _ in range(1000):
+                sender = open_.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+                sender.sendall(head + b" " * 60_000)
+            assert push(server.port, "d-amid-unfinished-ones") == 202
+    finally:
+        over.set()
+        watcher.join()
+    assert set(codes) <= {401, 503}
+    assert most_disk > 25 * MB, "the watcher sees the files"
+    assert most_disk <= 256 * MB
+    assert memory(worker, "VmHWM") - before <= 64 * MB
+
+
+def memory(pid: int, name: str) -> int:
+    """Bytes that a process has, or (VmHWM) had at most."""
+    line = next(
+        each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith(name)
+    )
+    return int(line.split()[1]) * 1024
+
+
+def disk(pid: int) -> int:
+    """Bytes of a process's unlinked files."""
+    size = 0
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            if str(each.readlink()).endswith("(deleted)"):
+                size += each.stat().st_size
+    return size
+
+
+def test_a_reload_refuses_nobody(server: Gunicorn) -> None:
+    [before] = server.workers
+    over = threading.Event()
+
+    def deliver(number: int) -> list[int]:
+        codes = []
+        while not over.is_set():
+            codes.append(push(server.port, f"d-{number}-{len(codes)}"))
+        return codes
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(deliver, number) for number in range(4)]
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(
+            "another process answers",
+            lambda: server.workers not in ([before], []) and before not in server.workers,
+        )
+        over.set()
+        codes = [code for each in running for code in each.result()]
+    assert len(codes) > 10
+    assert set(codes) == {202}
