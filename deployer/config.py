@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from deployer.targets import Target, read_targets
 from deployer.times import duration
 
 _REFERENCE = ("ssm:", "secretsmanager:")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,99}")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]-]+/[A-Za-z0-9_.*?\[\]-]+")
 
 
@@ -64,7 +66,18 @@ class Config:
     aws_event_key: str = _setting(
         "DEPLOYER_AWS_EVENT_KEY", "key that AWS's event destination sends", secret=True
     )
-    api_token: str = _setting("DEPLOYER_API_TOKEN", "bearer token of the API", secret=True)
+    api_token: str = _setting(
+        "DEPLOYER_API_TOKEN",
+        "token of the API (Bearer), and of pages and metrics (password of HTTP Basic)",
+        secret=True,
+    )
+    trusted_proxy_header: str = _setting(
+        "DEPLOYER_TRUSTED_PROXY_HEADER", "header in which a proxy names the user that it has let in"
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        "DEPLOYER_TRUSTED_PROXIES",
+        "addresses or networks of the proxies whose header counts; several by comma",
+    )
     public_url: str = _setting("DEPLOYER_PUBLIC_URL", "where people reach the dashboard")
     lease_seconds: float = _setting("DEPLOYER_LEASE_SECONDS", "how long a lost worker keeps its lane")
     grace_seconds: float = _setting(
@@ -91,6 +104,9 @@ class Config:
     concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
     web_host: str = _setting("DEPLOYER_WEB_HOST", "address the web listens on")
     web_port: int = _setting("DEPLOYER_WEB_PORT", "port the web listens on")
+    webhook_port: int = _setting(
+        "DEPLOYER_WEBHOOK_PORT", "port on which webhooks are served alone; 0 for the web's own"
+    )
     data_dir: str = _setting("DEPLOYER_DATA_DIR", "where `deployer up` keeps the embedded Redis's data")
     log_level: str = _setting("DEPLOYER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR")
     sandbox: bool = _setting(
@@ -231,6 +247,8 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         aws_rate=number("DEPLOYER_AWS_RATE", 1, 0.01, 1000),
         aws_event_key=text("DEPLOYER_AWS_EVENT_KEY"),
         api_token=text("DEPLOYER_API_TOKEN"),
+        trusted_proxy_header=text("DEPLOYER_TRUSTED_PROXY_HEADER"),
+        trusted_proxies=listed("DEPLOYER_TRUSTED_PROXIES"),
         public_url=url("DEPLOYER_PUBLIC_URL", "", "http", "https"),
         lease_seconds=number("DEPLOYER_LEASE_SECONDS", 60, 1, 3600),
         grace_seconds=number("DEPLOYER_GRACE_SECONDS", 10, 0.5, 600),
@@ -245,17 +263,53 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256, whole=True)),
         web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),
         web_port=int(number("DEPLOYER_WEB_PORT", 8080, 1, 65535, whole=True)),
+        webhook_port=int(number("DEPLOYER_WEBHOOK_PORT", 0, 0, 65535, whole=True)),
         data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
         log_level=level,
         sandbox=flag("DEPLOYER_SANDBOX"),
         unfenced=flag("DEPLOYER_UNFENCED"),
         give_token=flag("DEPLOYER_GIVE_TOKEN"),
     )
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    """Check what several settings must be together.
+
+    Raises:
+        ConfigError: they contradict each other; one line that names one of them.
+    """
     if config.sandbox and urlsplit(config.github_api_url).hostname not in THIS_MACHINE:
         # the sandbox's secrets are public: nobody may get them together with the real GitHub
         raise ConfigError("DEPLOYER_SANDBOX is yes, but DEPLOYER_GITHUB_API_URL is not on this machine")
+    if config.webhook_port == config.web_port:
+        raise ConfigError("DEPLOYER_WEBHOOK_PORT is the port of DEPLOYER_WEB_PORT; set another one, or none")
+    _check_proxies(config.trusted_proxy_header, config.trusted_proxies)
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
-    return config
+
+
+def _check_proxies(header: str, proxies: tuple[str, ...]) -> None:
+    """Check the settings by which a proxy vouches for users.
+
+    Raises:
+        ConfigError: one is malformed, or is set without the other; one line that names it.
+    """
+    if bool(header) != bool(proxies):
+        raise ConfigError("DEPLOYER_TRUSTED_PROXY_HEADER and DEPLOYER_TRUSTED_PROXIES must be set together")
+    if header and (not _HEADER.fullmatch(header) or header.lower() in {"authorization", "host", "cookie"}):
+        raise ConfigError(
+            f"DEPLOYER_TRUSTED_PROXY_HEADER is {header[:40]!r}; it must be a header's name such as X-Forwarded-User"
+        )
+    for each in proxies:
+        try:
+            everyone = ip_network(each, strict=False).prefixlen == 0
+        except ValueError:
+            everyone = True
+        if everyone:
+            raise ConfigError(
+                f"DEPLOYER_TRUSTED_PROXIES has {each[:60]!r}; it must be an address or a network such as 10.0.0.0/24"
+            )
 
 
 def _content(name: str, value: str) -> str:

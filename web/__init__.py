@@ -1,4 +1,4 @@
-"""The web process: webhooks, API, dashboard and metrics. `gunicorn web.wsgi:app` serves it.
+"""The web process: webhooks, API, dashboard and metrics. `web.front` serves it under gunicorn.
 
 It holds nothing between requests: whatever must survive is in Redis, so any number of these processes may run.
 """
@@ -8,7 +8,7 @@ from flask import Flask
 from deployer.adapters.redis_client import Budget
 from deployer.bootstrap import Deployer, build
 from deployer.config import REQUIRED_FOR_WEB, require
-from web import answers, api, health, metrics, pages, receiver
+from web import access, answers, api, health, metrics, pages, receiver
 
 REDIS_SECONDS = 0.7  # a 503 is to be there within a second
 _SMALL_BODY = 64 * 1024  # of everything but a webhook, which reads its own body
@@ -32,6 +32,7 @@ def create_app(deployer: Deployer | None = None) -> Flask:
     app.extensions["deployer-metrics"] = metrics.Metrics(deployer)
     if deployer.budget:
         app.before_request(deployer.budget.begin)
+    access.register(app)
     answers.register(app)
     app.jinja_env.finalize = pages.shown
     for part in (receiver, api, health, pages):

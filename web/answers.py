@@ -17,6 +17,7 @@ from deployer.errors import (
     UnavailableError,
     one_line,
 )
+from web.context import deployer
 
 _log = logging.getLogger("deployer.web")
 BROKEN = (
@@ -44,7 +45,7 @@ _HEADERS = {
 }
 
 
-def _path() -> str:
+def log_path() -> str:
     """The request's path as the log may hold it: encoded again, so that nobody's `%0A` begins a line there."""
     return quote(request.path)[:200]
 
@@ -65,9 +66,15 @@ def refuse(code: int, reason: str) -> Response:
     response.status_code = code
     if code == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER)
-    if code == 401 and request.path.startswith("/api/"):
-        response.headers["WWW-Authenticate"] = "Bearer"
+    if code == 401 and not request.path.startswith("/webhooks/"):
+        response.headers["WWW-Authenticate"] = _challenge()
     return response
+
+
+def _challenge() -> str:
+    """What a 401 asks for; a browser shows its own form for Basic, of no use to programs or without a token."""
+    by_browser = deployer().config.api_token and not request.path.startswith("/api/")
+    return 'Basic realm="deployer", charset="UTF-8"' if by_browser else "Bearer"
 
 
 def register(app: Flask) -> None:
@@ -77,7 +84,7 @@ def register(app: Flask) -> None:
     def _ours(error: DeployerError) -> Response:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
         reason = str(error)
-        _log.warning("%s %s: %d %s", request.method, _path(), code, reason)
+        _log.warning("%s %s: %d %s", request.method, log_path(), code, reason)
         return refuse(code, reason)
 
     @app.errorhandler(HTTPException)
@@ -91,7 +98,7 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, _path(), exc_info=error)
+        _log.error("%s %s failed", request.method, log_path(), exc_info=error)
         return refuse(500, "something unexpected went wrong; the log of deployer's web process says what")
 
     @app.after_request

@@ -1,6 +1,8 @@
-"""`/api/v1`: the same that the command line does, for programs. `web/openapi.py` describes it."""
+"""`/api/v1`: the same that the command line does, for programs.
 
-import hmac
+`web/openapi.py` describes it; `web/access.py` decides who may call it.
+"""
+
 import json
 from typing import Any
 
@@ -10,7 +12,7 @@ from werkzeug.wrappers import Response
 from deployer import letters, shapes
 from deployer.deliveries import APP
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PayloadError, PermanentError, SignatureError
+from deployer.errors import NotFoundError, PayloadError, PermanentError
 from deployer.intake import Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
@@ -22,24 +24,6 @@ from web.openapi import DESCRIPTION
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 _ACTIVITY_LIMIT = 500  # as many lines as a repository's history keeps
-
-
-@blueprint.before_request
-def _authorize() -> None:
-    """Insist on the bearer token, for all but the description.
-
-    Raises:
-        SignatureError: it is missing, wrong, or none is configured.
-    """
-    if request.endpoint == "api.openapi":
-        return
-    token = deployer().config.api_token
-    if not token:
-        raise SignatureError("the API is off: DEPLOYER_API_TOKEN is not set")
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-    if scheme.lower() != "bearer" or not right:
-        raise SignatureError("the header Authorization must be: Bearer <the token in DEPLOYER_API_TOKEN>")
 
 
 @blueprint.get("/openapi.json")

@@ -1,8 +1,8 @@
-"""What a request handler needs of the application it runs in."""
+"""What a request handler needs of the application it runs in, and of whoever asks."""
 
 from typing import cast
 
-from flask import current_app
+from flask import current_app, g
 
 from deployer.bootstrap import Deployer
 
@@ -10,3 +10,8 @@ from deployer.bootstrap import Deployer
 def deployer() -> Deployer:
     """The wired parts that the application was made with."""
     return cast(Deployer, current_app.extensions["deployer"])
+
+
+def principal() -> str:
+    """Who asks: `token`, `NAME via proxy`, `sandbox`, or nothing where the address is open to strangers."""
+    return cast(str, g.get("principal", ""))

@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response
 from deployer.errors import UnavailableError
 from deployer.letters import warnings_of
 from web.answers import RETRY_AFTER
-from web.context import deployer
+from web.context import deployer, principal
 
 blueprint = Blueprint("health", __name__)
 
@@ -20,16 +20,24 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Whether deliveries can be accepted, and which part is away if not; with what awaits people's decision."""
+    """Whether deliveries can be accepted.
+
+    Those who may open the pages are told which part is away, and what awaits people's decision.
+    """
+    code, details = 200, dict[str, object]()
     try:
         deployer().lanes.ping()
+        if principal():
+            details = {"parts": {"redis": "ok"}, "warnings": _warnings()}
     except UnavailableError as error:
-        away: Response = jsonify(status="not ready", parts={"redis": str(error)})
-        away.status_code = 503
-        away.headers["Retry-After"] = str(RETRY_AFTER)
-        return away
-    ready: Response = jsonify(status="ready", parts={"redis": "ok"}, warnings=_warnings())
-    return ready
+        code = 503
+        if principal():
+            details = {"parts": {"redis": str(error)}}
+    response: Response = jsonify(status="ready" if code == 200 else "not ready", **details)
+    response.status_code = code
+    if code == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
 
 
 def _warnings() -> list[str]:

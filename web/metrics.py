@@ -72,6 +72,11 @@ class Metrics:
             ["code"],
             registry=self._registry,
         )
+        self._wrong_tokens = Counter(
+            "deployer_wrong_tokens",
+            "Requests with a wrong API token, in this process",
+            registry=self._registry,
+        )
         for source in ("github", "aws"):  # a series that is there from the start shows its first increase
             self._seconds.labels(source)
         self._registry.register(_Ledger(deployer))
@@ -94,6 +99,10 @@ class Metrics:
             code: the HTTP status.
         """
         self._refused.labels(str(code)).inc()
+
+    def wrong_token(self) -> None:
+        """Count a request with a wrong API token."""
+        self._wrong_tokens.inc()
 
     def text(self) -> tuple[bytes, str]:
         """The exposition and its content type."""

@@ -1,9 +1,8 @@
-"""The dashboard: four pages rendered here, readable without a token and without a script.
+"""The dashboard: pages rendered here, readable without a script. `web/access.py` says who may open them.
 
-Whoever reaches the port may read them, so they belong behind your proxy. They show reasons, which never hold
-secrets, and offer nothing to press: what changes something needs the API's token or the command line. Neither do they
-show a traceback, or the text of an error that deployer did not raise on purpose: such a text may quote anything, a
-token too. The command line and the API, behind theirs, tell all of it.
+They show reasons, which never hold secrets, and offer nothing to press: what changes something needs the API or the
+command line. Neither do they show a traceback, or the text of an error that deployer did not raise on purpose: such a
+text may quote anything, a token too. The command line and the API tell all of it.
 """
 
 import re

@@ -154,6 +154,8 @@ def _start() -> None:
 
 @blueprint.after_request
 def _measure(response: Response) -> Response:
+    if "started" not in g:  # refused before: this port serves no webhooks
+        return response
     metrics: Metrics = current_app.extensions["deployer-metrics"]
     source = (request.endpoint or "").rpartition(".")[2]
     metrics.received(source, response.status_code, time.perf_counter() - g.started)

@@ -29,6 +29,7 @@ from deployer.ports import Dispatch
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
+API = "the-api-token-of-this-test"
 CELERY = [sys.executable, "-m", "celery", "--app=workers"]
 TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App serves as well\n"
 SECRET = (
@@ -273,6 +274,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
         **WORKER,
         "DEPLOYER_REDIS_URL": away.prepared.url,
         "DEPLOYER_WEB_PORT": str(port),
+        "DEPLOYER_API_TOKEN": API,
     }
     web, worker, scheduler = (
         start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker", "scheduler")
@@ -285,7 +287,8 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
 
     wait_for("the web says that it is not ready", lambda: ready(503))
     assert call("GET", f"{web_at}/healthz").status == 200
-    parts = call("GET", f"{web_at}/readyz").json["parts"]
+    assert call("GET", f"{web_at}/readyz").json == {"status": "not ready"}, "strangers are told no more"
+    parts = call("GET", f"{web_at}/readyz", headers={"Authorization": f"Bearer {API}"}).json["parts"]
     assert parts["redis"].startswith("Redis does not answer (")
     found = push(web_at)
     assert (found.status, "Retry-After" in found.headers) == (503, True)

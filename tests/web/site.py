@@ -64,7 +64,9 @@ class Site:
         self.deployer = Deployer(load(ENV | (env or {})), budget)
         self.deployer.__dict__.update(lanes=self.lanes, queue=self.queue, client=self.redis)
         self.app = create_app(self.deployer)
-        self.client: FlaskClient = self.app.test_client()
+        self.client: FlaskClient = self.app.test_client()  # it has signed in
+        self.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+        self.stranger: FlaskClient = self.app.test_client()
 
     # --- GitHub ---------------------------------------------------------------------------------------------
 
@@ -109,7 +111,7 @@ class Site:
     def api(self, method: str, path: str, token: str | None = TOKEN, **options: Any) -> TestResponse:
         """Call the API with a token."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        return self.client.open(f"/api/v1{path}", method=method, headers=headers, **options)
+        return self.stranger.open(f"/api/v1{path}", method=method, headers=headers, **options)
 
     def finish(self, verdict: Verdict) -> None:
         """Be a worker: take what was sent last and end it."""

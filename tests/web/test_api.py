@@ -41,7 +41,7 @@ def test_no_call_is_answered_without_the_token(
 ) -> None:
     for wrong in (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "\u00fc"):
         headers = {} if wrong is None else {"Authorization": wrong}
-        answer = site.client.open(f"/api/v1{path}", method=method, headers=headers)
+        answer = site.stranger.open(f"/api/v1{path}", method=method, headers=headers)
         assert (answer.status_code, list(answer.json)) == (401, ["error"]), wrong
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert TOKEN not in caplog.text + answer.text
