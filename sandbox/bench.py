@@ -115,7 +115,7 @@ def webhooks(url: str, times: int) -> Iterator[Row]:
         DEPLOYER_LOG_LEVEL="ERROR",
     )  # fmt: skip
     from deployer.bootstrap import build
-    from web import create_app
+    from web.application import create_app
 
     client = create_app(build()).test_client()
     plain = timed(lambda _: client.get("/healthz"), times)

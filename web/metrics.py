@@ -1,15 +1,16 @@
 """What Prometheus scrapes.
 
 Deliveries, outcomes, lanes, dead letters and environments are read from Redis at the time of the scrape, so every web
-process tells the same of them. The receiver's latency and its answers by code are counted in the process that
-answered: run one process with threads (`web.gunicorn_conf`), or scrape each process by itself.
+process tells the same of them. The receiver's latency, its answers by code and what was refused are counted by the
+process that answered; processes that share a port share these counts too (`web.gunicorn_conf`).
 """
 
+import os
 import time
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -55,31 +56,35 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "deployer_webhook_seconds",
-            "Time from a delivery's headers to its answer, in this process",
+            "Time from a delivery's headers to its answer",
             ["source"],
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self._answers = Counter(
             "deployer_webhook_answers",
-            "Answers to deliveries by HTTP status, in this process",
+            "Answers to deliveries by HTTP status",
             ["source", "code"],
             registry=self._registry,
         )
         self._refused = Counter(
             "deployer_requests_refused",
-            "Requests refused before they were read to their end, by HTTP status, in this process",
+            "Requests refused before they were read to their end, by HTTP status",
             ["code"],
             registry=self._registry,
         )
         self._wrong_tokens = Counter(
             "deployer_wrong_tokens",
-            "Requests with a wrong API token, in this process",
+            "Requests with a wrong API token",
             registry=self._registry,
         )
         for source in ("github", "aws"):  # a series that is there from the start shows its first increase
             self._seconds.labels(source)
-        self._registry.register(_Ledger(deployer))
+        self._scraped = self._registry
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):  # the counters' values are in files, of all processes
+            self._scraped = CollectorRegistry()
+            multiprocess.MultiProcessCollector(self._scraped)  # type: ignore[no-untyped-call]
+        self._scraped.register(_Ledger(deployer))
 
     def received(self, source: str, code: int, seconds: float) -> None:
         """Count one answer.
@@ -106,7 +111,7 @@ class Metrics:
 
     def text(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self._scraped), CONTENT_TYPE_LATEST
 
 
 class _Ledger(Collector):

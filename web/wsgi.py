@@ -1,4 +1,8 @@
-"""What gunicorn serves: `gunicorn --config python:web.gunicorn_conf web.wsgi:app`."""
+"""What gunicorn serves: `gunicorn --config python:web.gunicorn_conf web.wsgi:app`, as `deployer web` has it do.
+
+Another WSGI server may serve it too. It must then do by itself what `web.front` does: read requests strictly and whole
+before a thread is theirs, end slow ones by the total time they take, and bound the memory and disk of all bodies.
+"""
 
 import sys
 
@@ -6,7 +10,7 @@ from deployer.adapters.redis_client import Budget
 from deployer.bootstrap import build, setup_logging
 from deployer.errors import ConfigError
 from deployer.startup import check_secrets
-from web import REDIS_SECONDS, create_app
+from web.application import REDIS_SECONDS, create_app
 
 # gunicorn starts a worker that ended with anything but 3 or 4 again, for ever; with 4 it stops as a whole
 _GUNICORN_GIVES_UP = 4

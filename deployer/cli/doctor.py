@@ -116,7 +116,11 @@ def _settings(deployer: "Deployer") -> Iterator[Check]:
             missing.append(Check("settings", FAIL, str(error), "set it; see the README"))
     yield from missing
     for value, variable, lack in (
-        (config.api_token, "DEPLOYER_API_TOKEN", "the API is off"),
+        (
+            config.api_token or config.trusted_proxy_header,
+            "DEPLOYER_API_TOKEN",
+            "the API is off, and pages and metrics are closed",
+        ),
         (
             config.aws_event_key,
             "DEPLOYER_AWS_EVENT_KEY",

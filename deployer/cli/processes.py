@@ -19,7 +19,7 @@ from deployer.startup import check_secrets
 
 @click.command()
 def web() -> None:
-    """Serve webhooks, API and dashboard (gunicorn)."""
+    """Serve webhooks, API and dashboard (under gunicorn)."""
     config = settings(web=True)
     _check_host(config.web_host)
     _become(web_command(config))
@@ -88,12 +88,19 @@ def _check_host(host: str) -> None:
             raise ConfigError(text) from error
 
 
+def web_ports(config: Config) -> dict[str, int]:
+    """The ports that the web listens on, by the setting that names each."""
+    ports = {"DEPLOYER_WEB_PORT": config.web_port}
+    return ports | ({"DEPLOYER_WEBHOOK_PORT": config.webhook_port} if config.webhook_port else {})
+
+
 def web_command(config: Config) -> list[str]:
     """What serves the web."""
     host = f"[{config.web_host}]" if ":" in config.web_host else config.web_host
     return [
         *(sys.executable, "-m", "gunicorn", "--config=python:web.gunicorn_conf"),
-        f"--bind={host}:{config.web_port}",
+        *(f"--bind={host}:{port}" for port in web_ports(config).values()),
+        f"--workers={config.web_processes}",
         f"--graceful-timeout={max(1, round(config.drain_seconds))}",
         "--log-level=warning",
         "--no-control-socket",  # it would be made in the home directory, which a container may not have

@@ -108,6 +108,8 @@ def install(repository: Repository) -> None:
         "unchanged": "there already; its secret was set once more",
     }
     output.line(f"webhook of {repository} to {url}: {words[done]}")
+    if config.webhook_port:
+        output.line(f"the proxy at that address must hand {PATH} to port {config.webhook_port} of the web")
 
 
 @webhook.command()

@@ -19,7 +19,7 @@ from redis.exceptions import BusyLoadingError
 from deployer.adapters.redis_client import connect, unavailable
 from deployer.cli import sandboxed
 from deployer.cli.common import REDIS
-from deployer.cli.processes import scheduler_command, settings, web_command, worker_command
+from deployer.cli.processes import scheduler_command, settings, web_command, web_ports, worker_command
 from deployer.config import Config
 from deployer.embedded_redis import prepare
 from deployer.errors import ConfigError
@@ -93,7 +93,7 @@ def _product(config: Config, made: Mapping[str, str]) -> list[Program]:
 
 def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Program]:
     github, aws = (int(made[f"DEPLOYER_SANDBOX_{name}_PORT"]) for name in ("GITHUB", "AWS"))
-    web = _web_url(config)
+    webhooks = _web_url(config, config.webhook_port or config.web_port)
     # as variables, since everybody on the machine can read command lines; as they are once references are resolved
     os.environ["DEPLOYER_GITHUB_WEBHOOK_SECRET"] = ",".join(config.webhook_secrets)
     os.environ["DEPLOYER_AWS_EVENT_KEY"] = config.aws_event_key
@@ -110,7 +110,7 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
                     f"--data-dir={data / 'github'}",
                     "--no-sample",  # it is made when somebody listens
                 ),
-                f"--webhook-url={web}/webhooks/github",
+                f"--webhook-url={webhooks}/webhooks/github",
             ),
             _SIMULATORS,
             ready=_answers(sandboxed.HOST, github, "/_sandbox/health"),
@@ -120,7 +120,7 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
             (
                 *(sys.executable, "-m", "sandbox.aws", f"--port={aws}"),
                 f"--github-url=http://{sandboxed.HOST}:{github}",
-                f"--events-url={web}/webhooks/aws",
+                f"--events-url={webhooks}/webhooks/aws",
             ),
             _SIMULATORS,
             # it starts empty, whatever Redis knows: the product, which starts after it, is to find that out
@@ -154,14 +154,14 @@ def _local(config: Config) -> str:
     return sandboxed.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  compared
 
 
-def _web_url(config: Config) -> str:
+def _web_url(config: Config, port: int) -> str:
     host = _local(config)
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.web_port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_ports(config: Config, made: Mapping[str, str]) -> None:
     """Say which port is taken before anything starts; each is held until all are known to be free."""
-    wanted = [(config.web_host, config.web_port, "DEPLOYER_WEB_PORT")]
+    wanted = [(config.web_host, port, name) for name, port in web_ports(config).items()]
     wanted += [
         (sandboxed.HOST, int(made[name]), name)
         for name in ("DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT")
@@ -230,7 +230,7 @@ def _shown(path: Path) -> str:
 
 
 def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
-    web = f"{_web_url(config)}/"
+    web = f"{_web_url(config, config.web_port)}/"
     rows = [("Dashboard", web)]
     if "DEPLOYER_SANDBOX_GITHUB_PORT" in made:
         github = f"http://{sandboxed.HOST}:{made['DEPLOYER_SANDBOX_GITHUB_PORT']}/"

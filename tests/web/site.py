@@ -21,7 +21,7 @@ from deployer.environments import Environment, Repository
 from deployer.ledger import EnvironmentRecord, Work
 from deployer.ports import Dispatch, Done, Verdict
 from deployer.refs import Ref
-from web import create_app
+from web.application import create_app
 
 SECRET = "It's a Secret to Everybody"
 TOKEN = "api-token"

@@ -18,7 +18,7 @@ from deployer.ledger import DeadLetter, Work
 from deployer.ports import Dead, Done, Room
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
-from web import REDIS_SECONDS
+from web.application import REDIS_SECONDS
 
 SOON = 1.5  # a second, and what a busy machine adds
 

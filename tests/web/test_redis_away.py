@@ -15,7 +15,7 @@ from sandbox.installation import wait_for
 from tests.redis_kit import Server
 from tests.stalls import Stopwatch
 from tests.web.site import Site, record
-from web import REDIS_SECONDS
+from web.application import REDIS_SECONDS
 
 SOON = 1.5  # a second, and what a busy machine adds
 STAGE_EVENT = {

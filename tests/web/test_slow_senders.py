@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import os
 import resource
 import signal
 import socket
@@ -17,7 +18,7 @@ import pytest
 
 from sandbox.installation import wait_for
 from tests.web.gunicorn_kit import Gunicorn, gunicorn
-from tests.web.site import push_payload, signature
+from tests.web.site import TOKEN, push_payload, signature
 
 MB = 1024 * 1024
 BEGUN = [
@@ -174,3 +175,27 @@ def test_a_reload_refuses_nobody(server: Gunicorn) -> None:
         codes = [code for each in running for code in each.result()]
     assert len(codes) > 10
     assert set(codes) == {202}
+
+
+def test_processes_that_share_a_port_count_together(redis_url: str, tmp_path: Path) -> None:
+    with gunicorn(redis_url, tmp_path, "--workers=2", env={"TMPDIR": str(tmp_path)}) as running:
+        assert push(running.port, "d-0") == 202
+        wait_for("both processes run", lambda: len(running.workers) == 2)
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda number: push(running.port, f"d-{number}"), range(1, 40))) == {202}
+        for worker in running.workers[:1]:
+            os.kill(worker, signal.SIGKILL)  # its counts stay
+        for _ in range(10):
+            assert scrape(running.port)['deployer_webhook_answers_total{code="202",source="github"}'] == 40
+    assert not list(tmp_path.glob("deployer-metrics-*"))
+
+
+def scrape(port: int) -> dict[str, float]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    with connection.getresponse() as answer:
+        lines = answer.read().decode().splitlines()
+    connection.close()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
