@@ -104,7 +104,9 @@ class Config:
     concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
     web_host: str = _setting("DEPLOYER_WEB_HOST", "address the web listens on")
     web_port: int = _setting("DEPLOYER_WEB_PORT", "port the web listens on")
-    web_processes: int = _setting("DEPLOYER_WEB_PROCESSES", "web processes that share the web's ports")
+    web_processes: int = _setting(
+        "DEPLOYER_WEB_PROCESSES", "web processes that share the web's ports; 8 at most"
+    )
     webhook_port: int = _setting(
         "DEPLOYER_WEBHOOK_PORT", "port on which webhooks are served alone; 0 for the web's own"
     )
@@ -264,7 +266,8 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         concurrency=int(number("DEPLOYER_CONCURRENCY", 4, 1, 256, whole=True)),
         web_host=text("DEPLOYER_WEB_HOST", "127.0.0.1"),
         web_port=int(number("DEPLOYER_WEB_PORT", 8080, 1, 65535, whole=True)),
-        web_processes=int(number("DEPLOYER_WEB_PROCESSES", 1, 1, 64, whole=True)),
+        # the memory and disk that all share must leave each room for a body of 25 MB
+        web_processes=int(number("DEPLOYER_WEB_PROCESSES", 1, 1, 8, whole=True)),
         webhook_port=int(number("DEPLOYER_WEBHOOK_PORT", 0, 0, 65535, whole=True)),
         data_dir=text("DEPLOYER_DATA_DIR", ".deployer"),
         log_level=level,

@@ -32,7 +32,7 @@ _OPEN = "/healthz"
 _OPEN_WITH_LESS = "/readyz"  # strangers are told less there
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _NAME = re.compile(r"[A-Za-z0-9@._+:|=/\\-][A-Za-z0-9@._+:|=/\\ -]{0,99}")
-_TOKEN, _SANDBOX = "token", "sandbox"
+_SANDBOX = "sandbox"
 
 
 def register(app: Flask) -> None:
@@ -71,7 +71,7 @@ def _check_principal() -> Response | None:
     scheme, given = _credentials()
     if given and config.api_token:
         if hmac.compare_digest(given, config.api_token.encode()):
-            g.principal = _TOKEN
+            g.principal = TOKEN
             return _foreign(config) if scheme == "basic" else None
         return _count_wrong() or refuse(401, _needed(config))
     if config.sandbox and (path == _DESCRIPTION or not path.startswith(_API)):
@@ -121,14 +121,14 @@ def _needed(config: Config) -> str:
     """What the sender must show."""
     if request.path.startswith(_API):
         if not config.api_token and not config.trusted_proxy_header:
-            return "the API is off: DEPLOYER_API_TOKEN is not set"
-        return "the header Authorization must be: Bearer <the token in DEPLOYER_API_TOKEN>"
+            return "the API is off: DEPLOYER_APITOKEN is not set"
+        return "the header Authorization must be: Bearer <the token in DEPLOYER_APITOKEN>"
     if config.api_token:
-        return "sign in with any user name, and the token in DEPLOYER_API_TOKEN as the password"
+        return "sign in with any user name, and the token in DEPLOYER_APITOKEN as the password"
     if config.trusted_proxy_header:
         return "sign in at the proxy in front of deployer, which must send the header in DEPLOYER_TRUSTED_PROXY_HEADER"
     return (
-        "pages and metrics are closed: set DEPLOYER_API_TOKEN, or DEPLOYER_TRUSTED_PROXY_HEADER"
+        "pages and metrics are closed: set DEPLOYER_APITOKEN, or DEPLOYER_TRUSTED_PROXY_HEADER"
         " with DEPLOYER_TRUSTED_PROXIES"
     )
 

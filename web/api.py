@@ -19,7 +19,7 @@ from deployer.ports import Accepted
 from deployer.refs import Ref, parse_sha
 from deployer.times import NEVER, duration
 from web.answers import BROKEN, CUT_OFF
-from web.context import deployer
+from web.context import TOKEN, deployer, principal
 from web.openapi import DESCRIPTION
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -162,13 +162,14 @@ def approve(identity: str) -> Response:
         raise PermanentError(
             f"{tag.short} is not among the tags that were refused; give the commit to approve"
         )
-    accepted = deployer().intake.approve(found.repository, tag, commit, _principal(fields.get("by", "")))
+    accepted = deployer().intake.approve(found.repository, tag, commit, _approver(fields.get("by", "")))
     return _queued(accepted, found.repository, found.stack_name)
 
 
-def _principal(name: str) -> str:
-    """Who calls, as it is recorded. All callers share one token, so the name is only what they say."""
-    return f"{name} (by the API token)" if name.strip() else "the API token"
+def _approver(name: str) -> str:
+    """Who calls, as it is recorded. All who have the token share it, so the name that they give is only what they say."""
+    caller = "the API token" if principal() == TOKEN else principal()
+    return f"{name} (by {caller})" if name.strip() else caller
 
 
 @blueprint.post("/environments/<identity>/keep")

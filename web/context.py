@@ -6,6 +6,7 @@ from flask import current_app, g
 
 from deployer.bootstrap import Deployer
 
+TOKEN = "token"  # the principal of whoever has the API token
 
 def deployer() -> Deployer:
     """The wired parts that the application was made with."""
@@ -13,5 +14,5 @@ def deployer() -> Deployer:
 
 
 def principal() -> str:
-    """Who asks: `token`, `NAME via proxy`, `sandbox`, or nothing where the address is open to strangers."""
+    """Who asks: `TOKEN`, `NAME via proxy`, `sandbox`, or nothing where the address is open to strangers."""
     return cast(str, g.get("principal", ""))

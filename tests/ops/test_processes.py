@@ -24,6 +24,7 @@ from redis.retry import Retry
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
 from deployer.cli import main, processes
+from deployer.config import load
 from deployer.embedded_redis import EmbeddedRedis, prepare
 from deployer.ports import Dispatch
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
@@ -202,6 +203,23 @@ def test_settings_kept_in_aws_are_read_before_they_are_checked(
     assert (result.output, result.exit_code) == ("", 0)
     assert "web.wsgi:app" in started[0]
     assert "kept.example" not in str(started)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        ({}, ["--bind=127.0.0.1:8080", "--workers=1"]),
+        (
+            {"DEPLOYER_WEB_HOST": "::1", "DEPLOYER_WEBHOOK_PORT": "8090", "DEPLOYER_WEB_PROCESSES": "2"},
+            ["--bind=[::1]:8080", "--bind=[::1]:8090", "--workers=2"],
+        ),
+    ],
+)
+def test_where_and_in_how_many_processes_the_web_is_served(
+    settings: dict[str, str], given: list[str]
+) -> None:
+    command = processes.web_command(load(settings))
+    assert [each for each in command if each.startswith(("--bind", "--workers"))] == given
 
 
 def test_a_setting_that_aws_does_not_give(refusal: Refusal) -> None:

@@ -68,7 +68,13 @@ def test_a_port_in_use_leaves_nothing_behind(start: Start, tmp_path: Path, taken
 
 
 @pytest.mark.parametrize(
-    "name", ["DEPLOYER_WEB_PORT", "DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT"]
+    "name",
+    [
+        "DEPLOYER_WEB_PORT",
+        "DEPLOYER_WEBHOOK_PORT",
+        "DEPLOYER_SANDBOX_GITHUB_PORT",
+        "DEPLOYER_SANDBOX_AWS_PORT",
+    ],
 )
 def test_a_port_in_use(refusal: Refusal, taken: int, name: str) -> None:
     assert refusal("--sandbox", **{name: str(taken)}) == (

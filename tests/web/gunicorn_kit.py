@@ -18,6 +18,7 @@ class Gunicorn:
     """A running server."""
 
     port: int
+    webhook_port: int
     process: "subprocess.Popen[bytes]"
     log: Path
 
@@ -29,7 +30,12 @@ class Gunicorn:
 
 @contextmanager
 def gunicorn(
-    redis_url: str, directory: Path, *options: str, files: int = 0, env: dict[str, str] | None = None
+    redis_url: str,
+    directory: Path,
+    *options: str,
+    files: int = 0,
+    env: dict[str, str] | None = None,
+    webhooks: bool = False,
 ) -> Iterator[Gunicorn]:
     """Serve the application; the socket listens before the server starts, so nobody has to wait for it.
 
@@ -39,8 +45,10 @@ def gunicorn(
         options: of gunicorn.
         files: how many open files it is given at first; as many as this process has if 0.
         env: settings besides those of `Site`.
+        webhooks: whether they have a port of their own.
     """
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    listener, other = (socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(2))
+    settings = dict(env or {})
     log = directory / "log"
     command = [
         sys.executable,
@@ -51,19 +59,22 @@ def gunicorn(
         "--no-control-socket",
     ]
     command += ["--bind", f"fd://{listener.fileno()}", *options, "web.wsgi:app"]
+    if webhooks:
+        command += ["--bind", f"fd://{other.fileno()}"]
+        settings["DEPLOYER_WEBHOOK_PORT"] = str(other.getsockname()[1])
     if files:
         command = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", *command]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=os.environ | ENV | {"DEPLOYER_REDIS_URL": redis_url} | (env or {}),
-            pass_fds=[listener.fileno()],
+            env=os.environ | ENV | {"DEPLOYER_REDIS_URL": redis_url} | settings,
+            pass_fds=[listener.fileno(), other.fileno()],
             stderr=output,
             stdout=output,
         )
-    with listener:
+    with listener, other:
         try:
-            yield Gunicorn(listener.getsockname()[1], process, log)
+            yield Gunicorn(listener.getsockname()[1], other.getsockname()[1], process, log)
         finally:
             process.terminate()
             code = process.wait(20)

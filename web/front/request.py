@@ -1,6 +1,7 @@
 """A request while it is read, and the WSGI environment that is made of it."""
 
 import io
+import os
 import sys
 import tempfile
 from typing import IO, Any
@@ -14,6 +15,7 @@ WEBHOOKS = b"/webhooks/"
 _FRAMING = {b"host", b"content-length", b"transfer-encoding", b"expect"}
 
 _HIDDEN = {"CONTENT-LENGTH", "TRANSFER-ENCODING", "CONNECTION", "EXPECT", "PROXY"}
+_ON_DISK = "/var/tmp"  # noqa: S108  files there have no name
 _names: dict[bytes, str] = {}  # headers as WSGI spells them
 _NAMES_LIMIT = 1000  # the senders choose the names
 
@@ -104,7 +106,7 @@ class Request:
             OSError: the disk is full, or there is no directory for temporary files.
         """
         if self.file is None:
-            self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  `discard` closes it
+            self.file = tempfile.TemporaryFile(buffering=0, dir=_directory())  # noqa: SIM115  `discard` closes it
         rest = memoryview(data)
         while rest:
             rest = rest[self.file.write(rest) :]
@@ -149,6 +151,13 @@ class Request:
                 text = value.decode("latin-1")
                 environ[key] = f"{environ[key]},{text}" if key in environ else text
         return environ
+
+
+def _directory() -> str | None:
+    """Where temporary files go. On many systems /tmp is memory, which large bodies must not fill; /var/tmp is not."""
+    if os.environ.get("TMPDIR") or not os.access(_ON_DISK, os.W_OK):
+        return None  # what tempfile chooses
+    return _ON_DISK
 
 
 def wsgi_name(name: bytes) -> str:
