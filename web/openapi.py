@@ -37,7 +37,7 @@ def _answer(schema: Json, description: str) -> Json:
 
 _ERRORS = {
     "400": "A parameter or the body cannot be read.",
-    "401": "The bearer token is missing or wrong, or none is configured.",
+    "401": "The token is missing or wrong, or none is configured. After many wrong ones it is 429, with Retry-After.",
     "404": "There is no such thing; the reason says where to look.",
     "409": "It is refused as things are; the reason says why.",
     "503": "Redis is away: nothing was recorded. Try again after the seconds in Retry-After.",
@@ -358,14 +358,16 @@ DESCRIPTION: Json = {
         "`/api/v1/activity?goal=` with that id tells its outcome.",
         "license": {"name": "MIT", "identifier": "MIT"},
     },
-    "security": [{"token": []}],
+    "security": [{"token": []}, {"password": []}],
     "paths": {
         "/api/v1/openapi.json": {
             "get": {
                 "operationId": "openapi",
                 "summary": "This description.",
-                "security": [],
-                "responses": {"200": _answer({"type": "object"}, "This description.")},
+                "responses": {
+                    "200": _answer({"type": "object"}, "This description."),
+                    "401": _answer(_named("Error"), _ERRORS["401"]),
+                },
             }
         },
         "/api/v1/environments": {
@@ -573,7 +575,12 @@ DESCRIPTION: Json = {
     "components": {
         "schemas": _SCHEMAS,
         "securitySchemes": {
-            "token": {"type": "http", "scheme": "bearer", "description": "The value of DEPLOYER_API_TOKEN."}
+            "token": {"type": "http", "scheme": "bearer", "description": "The value of DEPLOYER_API_TOKEN."},
+            "password": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "The same as password, of any user; no change may then come from another site's page.",
+            },
         },
     },
 }

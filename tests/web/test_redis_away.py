@@ -14,7 +14,7 @@ from deployer.adapters.redis_client import Budget, connect
 from sandbox.installation import wait_for
 from tests.redis_kit import Server
 from tests.stalls import Stopwatch
-from tests.web.site import Site, record
+from tests.web.site import TOKEN, Site, record
 from web.application import REDIS_SECONDS
 
 SOON = 1.5  # a second, and what a busy machine adds
@@ -213,7 +213,8 @@ def test_what_precedes_the_script_is_no_mark(place: Place) -> None:
 def test_a_request_that_finds_it_hanging_spares_the_others_the_wait(place: Place) -> None:
     def ask(number: int) -> tuple[int, float]:
         began = time.monotonic()
-        status = place.site.app.test_client().get(f"/environments/none-{number}").status_code
+        client, token = place.site.app.test_client(), {"Authorization": f"Bearer {TOKEN}"}
+        status = client.get(f"/environments/none-{number}", headers=token).status_code
         return status, time.monotonic() - began
 
     with place.hanging():

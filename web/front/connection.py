@@ -187,7 +187,8 @@ class Connection(asyncio.Protocol):
         request = self.reading
         if request is None:
             return
-        if not self._keeper.room.count(request):
+        room = self._keeper.room
+        if not room.count(request) or (request.file and not room.reserve(request, len(request.body))):
             self.refuse(503, FULL)
         if self.reading is None:  # refused, here or to make room
             return
