@@ -1,12 +1,15 @@
 """The front reads requests strictly, answers them in order, and keeps its limits of size and number."""
 
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.web.front_kit import Served, everything, one, serving
 from web.front.limits import Limits
@@ -242,6 +245,33 @@ def test_answers_without_a_body(front: Served) -> None:
     assert b"HTTP/1.1 204 No Content\r\nDate" in found
     assert b"ignored" not in found
     assert b"Server:" not in found
+
+
+PARTS = st.sampled_from(
+    [GET, POST, HOOK, CHUNKED, END, b"\r\n", b"\r\n\r\n", b"\n", b"3\r\nabc\r\n", b"Content-Length: 3\r\n\r\nabc",
+     b"Content-Length: 70000\r\n\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n",
+     b"Connection: close\r\n", b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"X: " + b"y" * 9000, b" " * 70_000]
+)  # fmt: skip
+
+
+@given(st.lists(PARTS | st.binary(max_size=30), max_size=12), st.booleans())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_comes_has_answers_and_an_end(
+    front: Served, caplog: pytest.LogCaptureFixture, parts: list[bytes], at_once: bool
+) -> None:
+    """Nothing stops the event loop, no answer is cut off, and all memory is given back (`serving` looks)."""
+    sent = [b"".join(parts)] if at_once else parts
+    try:
+        answer = front.exchange(*sent, end=True)
+    except (BrokenPipeError, ConnectionResetError):  # a sender that goes on long after a refusal
+        return
+    for code, rest in re.findall(rb"(?s)HTTP/1.1 (\d+) [^\r]*\r\n(.*?)(?=HTTP/1.1 |\Z)", answer):
+        head, _, content = rest.partition(b"\r\n\r\n")
+        assert code == b"100" or len(content) == int(
+            head.partition(b"Content-Length: ")[2].partition(b"\r")[0]
+        )
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+    assert not [each for each in caplog.records if each.levelname in {"ERROR", "CRITICAL"}], caplog.text
 
 
 # --- sizes
