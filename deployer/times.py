@@ -39,7 +39,7 @@ def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
     """
     if not 0 < first < longest:
         return min(max(first, 0), longest)
-    if repeats >= math.log(longest / first, growth):
+    if repeats >= (math.log(longest) - math.log(first)) / math.log(growth):
         return longest
     return float(first * growth**repeats)
 

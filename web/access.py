@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 
 from deployer.config import Config
 from web.answers import log_path, refuse
-from web.context import deployer, principal
+from web.context import TOKEN, deployer, principal
 from web.throttle import FROM_ADDRESS, WrongTokens, plain
 
 _log = logging.getLogger("deployer.web.access")
@@ -121,14 +121,14 @@ def _needed(config: Config) -> str:
     """What the sender must show."""
     if request.path.startswith(_API):
         if not config.api_token and not config.trusted_proxy_header:
-            return "the API is off: DEPLOYER_APITOKEN is not set"
-        return "the header Authorization must be: Bearer <the token in DEPLOYER_APITOKEN>"
+            return "the API is off: DEPLOYER_API_TOKEN is not set"
+        return "the header Authorization must be: Bearer <the token in DEPLOYER_API_TOKEN>"
     if config.api_token:
-        return "sign in with any user name, and the token in DEPLOYER_APITOKEN as the password"
+        return "sign in with any user name, and the token in DEPLOYER_API_TOKEN as the password"
     if config.trusted_proxy_header:
         return "sign in at the proxy in front of deployer, which must send the header in DEPLOYER_TRUSTED_PROXY_HEADER"
     return (
-        "pages and metrics are closed: set DEPLOYER_APITOKEN, or DEPLOYER_TRUSTED_PROXY_HEADER"
+        "pages and metrics are closed: set DEPLOYER_API_TOKEN, or DEPLOYER_TRUSTED_PROXY_HEADER"
         " with DEPLOYER_TRUSTED_PROXIES"
     )
 

@@ -167,7 +167,7 @@ def approve(identity: str) -> Response:
 
 
 def _approver(name: str) -> str:
-    """Who calls, as it is recorded. All who have the token share it, so the name that they give is only what they say."""
+    """Who calls, as it is recorded. All who have the token share it, so a name that they give is only a claim."""
     caller = "the API token" if principal() == TOKEN else principal()
     return f"{name} (by {caller})" if name.strip() else caller
 

@@ -6,7 +6,8 @@ from flask import current_app, g
 
 from deployer.bootstrap import Deployer
 
-TOKEN = "token"  # the principal of whoever has the API token
+TOKEN = "token"  # noqa: S105  the principal of whoever has the API token
+
 
 def deployer() -> Deployer:
     """The wired parts that the application was made with."""
