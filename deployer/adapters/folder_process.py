@@ -1,6 +1,6 @@
 """The port `FolderEvaluator`: a branch's files are evaluated in a process with limits, and never in this one.
 
-A small process that has imported the evaluation waits, and forks for each question (`folder_server`). It costs a few
+A small process that has imported the evaluation waits, and forks for each question (`folder_server`). It costs some
 milliseconds a question, and about 20 MB for each worker process. A process of multiprocessing would not do: the
 children of Celery's pool may have none.
 
@@ -42,7 +42,7 @@ from deployer.errors import TransientError
 from deployer.folder_check import FolderAnswer, FolderQuestion, templates
 from deployer.preferences import Preferences
 from deployer.template import FOLDER, UnreadableError, pick
-from deployer.validation import Finding
+from deployer.validation import Finding, refusal
 
 CPU_SECONDS = 2
 """Of one evaluation. The budget ends what is known in half of it; this ends what is not."""
@@ -137,7 +137,7 @@ class FolderProcess:
                 return self._known[key]
             outcome, told = self._outcome(question, WITH_ZONES if sleeps else b"")
         answer = self._judged(outcome, told)
-        if isinstance(answer, Answer) and len(told) <= _REMEMBERED_SIZE:
+        if isinstance(answer, Answer) and _is_good(answer) and len(told) <= _REMEMBERED_SIZE:
             with self._lock:
                 self._known[key] = answer
                 while len(self._known) > _REMEMBERED:
@@ -267,6 +267,11 @@ class FolderProcess:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with the evaluation that it may wait for
             process.wait()
+
+
+def _is_good(answer: Answer) -> bool:
+    """Whether the files have no error. An error is looked at again: a time zone may have been installed meanwhile."""
+    return not answer.unreadable and not (answer.examined and refusal(answer.examined.findings))
 
 
 def _refused(cause: str) -> str:

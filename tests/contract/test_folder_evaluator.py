@@ -118,7 +118,7 @@ def test_a_zone_that_was_installed_meanwhile_is_known(tmp_path: Path) -> None:
             (tmp_path / "Test").mkdir()
             utc = next(path for each in before if (path := Path(each, "UTC")).exists())
             (tmp_path / "Test" / "zone").write_bytes(utc.read_bytes())
-            found = process.preferences({"deployer.yml": b"sleep: 20:00-07:00 Test/zone\n"})
+            found = process.preferences({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
             assert found.sleep == "20:00-07:00 Test/zone"
     finally:
         zoneinfo.reset_tzpath(to=before)
