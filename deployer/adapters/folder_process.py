@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 import zoneinfo
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -82,6 +83,7 @@ class FolderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._answered = False
+        self._end: weakref.finalize[..., FolderProcess] | None = None
         self._known: OrderedDict[bytes, Answer] = OrderedDict()
 
     def examine(self, question: FolderQuestion) -> FolderAnswer:
@@ -256,17 +258,23 @@ class FolderProcess:
         finally:
             theirs.close()
         self._answered = False
+        self._end = weakref.finalize(self, _end, ours, self._process, os.getpid())
+        self._end.atexit = False  # it ends by itself with the process that it serves
         return ours
 
     def _stop(self) -> None:
-        channel, process, owner = self._channel, self._process, self._owner
         self._channel = self._process = None
-        if channel is not None:
-            channel.close()
-        if process is not None and owner == os.getpid():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with the evaluation that it may wait for
-            process.wait()
+        if self._end:
+            self._end()
+
+
+def _end(channel: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    """End the process that waits for questions, with the evaluation that it may wait for."""
+    channel.close()
+    if owner == os.getpid():  # in a fork it is another's
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _is_good(answer: Answer) -> bool:

@@ -16,7 +16,7 @@ from deployer.events import Push
 from deployer.ledger import EnvironmentRecord, Task, Work
 from deployer.ports import Dispatch, Done
 from deployer.refs import ZERO_SHA, Ref
-from tests.doubles import FakeCloud, FakeClouds, FakeHost, FakeRoles
+from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost, FakeRoles
 from workers.tasks import Runner
 
 SETTINGS = {
@@ -59,6 +59,7 @@ class World:
         # in the place of the parts that would be made when first asked for
         vars(self.deployer).update(
             linter=None,
+            evaluator=DirectEvaluator(),
             host=self.host,
             clouds=clouds,
             roles=self.roles,

@@ -326,6 +326,15 @@ def test_it_ends_with_whoever_asked_also_a_daemonic_process() -> None:
     assert _gone(pids.get())
 
 
+def test_it_ends_with_its_last_reference() -> None:
+    process = FolderProcess()
+    process.start()
+    assert process._process
+    pid = process._process.pid
+    del process
+    assert _gone(pid)
+
+
 def test_after_a_fork_it_is_another_ones() -> None:
     with closing(FolderProcess()) as process:
         process.start()
