@@ -129,12 +129,10 @@ TEMPLATES |= {
     ),
     "lists": (outputs(_GIVEN, "!Ref L,"), COMPLEX),
     "references": (outputs("", lambda number: f"!Ref A{number},"), COMPLEX),
-    "attributes": (outputs("", lambda number: f"!GetAtt A{number}.B,"), COMPLEX),
     "lists in texts": (outputs(_GIVEN, "!Sub '${L}${A}',"), COMPLEX),
     "choices": (outputs("", "!If [C, x, y],"), COMPLEX),
     "joins": (outputs(_GIVEN, "!Join [',', !Ref L],"), COMPLEX),
     "splits": (outputs(_GIVEN, "!Select [0, !Split [a, !Ref A]],"), COMPLEX),
-    "splits of lists": (outputs(_GIVEN, "!Split [v, !Join [',', !Ref L]],"), COMPLEX),
     "variables": (outputs("", f"!Sub '{'${A}' * 2000}',"), COMPLEX),
     "open variables": (outputs("", f"!Sub '{'${' * 4000}',"), "release"),
     "references to secrets": (outputs("", f"'{'{{resolve:' * 1000}',"), "release"),
@@ -193,10 +191,6 @@ TEMPLATES |= {
         lambda: filled(f"{PIPELINE}a: " + "{<<: " * 90 + "{", lambda number: f"key{number}: ,", "}" * 91 + "\n"),
         COMPLEX,
     ),
-    "a list of merges": (lambda: filled(f"{PIPELINE}a: {{<<: [", "{a: b},", "]}\n"), COMPLEX),
-    "floats": (lambda: filled(f"{PIPELINE}a: [", "1.5e+3,", "]\n"), COMPLEX),
-    "timestamps": (lambda: filled(f"{PIPELINE}a: [", "2001-01-01,", "]\n"), "release"),
-    "ordered maps": (lambda: filled(f"{PIPELINE}a: [", "!!omap [a: b],", "]\n"), COMPLEX),
 }  # fmt: skip
 
 
