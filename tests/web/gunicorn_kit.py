@@ -10,7 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.installation import descendants
-from tests.web.site import AWS_KEY, ENV, SECRET, TOKEN
+from tests.web.site import ENV, signature
+
+# a process of its own takes no secrets that are easy to guess or published, as those of `Site` are
+SECRET, AWS_KEY, TOKEN = (
+    f"the {name} of the served application 74193" for name in ("secret", "key", "token")
+)
+SECRETS = {
+    "DEPLOYER_GITHUB_WEBHOOK_SECRET": SECRET,
+    "DEPLOYER_AWS_EVENT_KEY": AWS_KEY,
+    "DEPLOYER_API_TOKEN": TOKEN,
+}
+
+
+def signed(body: bytes) -> str:
+    """`X-Hub-Signature-256` of a body for the served application."""
+    return signature(body, SECRET)
 
 
 @dataclass
@@ -67,7 +82,7 @@ def gunicorn(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=os.environ | ENV | {"DEPLOYER_REDIS_URL": redis_url} | settings,
+            env=os.environ | ENV | SECRETS | {"DEPLOYER_REDIS_URL": redis_url} | settings,
             pass_fds=[listener.fileno(), other.fileno()],
             stderr=output,
             stdout=output,

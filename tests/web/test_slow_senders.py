@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.installation import wait_for
-from tests.web.gunicorn_kit import Gunicorn, gunicorn
-from tests.web.site import TOKEN, push_payload, signature
+from tests.web.gunicorn_kit import TOKEN, Gunicorn, gunicorn, signed
+from tests.web.site import push_payload
 
 MB = 1024 * 1024
 BEGUN = [
@@ -52,15 +52,15 @@ def ask(
 
 def push(port: int, delivery: str) -> int:
     body = json.dumps(push_payload()).encode()
-    return post(port, body, signature(body), delivery)
+    return post(port, body, signed(body), delivery)
 
 
-def post(port: int, body: bytes, signed: str, delivery: str = "d-1") -> int:
+def post(port: int, body: bytes, signature: str, delivery: str = "d-1") -> int:
     headers = {
         "Content-Type": "application/json",
         "X-GitHub-Event": "push",
         "X-GitHub-Delivery": delivery,
-        "X-Hub-Signature-256": signed,
+        "X-Hub-Signature-256": signature,
     }
     return ask(port, "POST", "/webhooks/github", body, **headers)[0]
 

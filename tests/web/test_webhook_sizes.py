@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.events import BODY_LIMIT
-from tests.web.gunicorn_kit import gunicorn
+from tests.web.gunicorn_kit import gunicorn, signed
 from tests.web.site import TOKEN, Site, push_payload, signature
 
 MB = 1024 * 1024
@@ -217,16 +217,16 @@ def parts(body: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("chunked", [True, False])
 def test_gunicorn_delivers_a_push(port: int, lanes: RedisLanes, chunked: bool) -> None:
     body = padded(3 * MB)
-    code, answer = ask(port, parts(body) if chunked else body, **{"X-Hub-Signature-256": signature(body)})
+    code, answer = ask(port, parts(body) if chunked else body, **{"X-Hub-Signature-256": signed(body)})
     assert (code, answer["outcome"]) == (202, "queued")
     assert [work.deliveries for lane in lanes.lanes() for work in lane.waiting] == ["d-1"]
 
 
 def test_gunicorn_counts_a_delivery_once_that_comes_many_times_at_once(port: int, lanes: RedisLanes) -> None:
     body = padded(MB)
-    signed = {"X-Hub-Signature-256": signature(body)}
+    headers = {"X-Hub-Signature-256": signed(body)}
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ask(port, body, **signed), range(16)))
+        answers = list(pool.map(lambda _: ask(port, body, **headers), range(16)))
     assert {code for code, _ in answers} == {202}
     assert sorted(answer["outcome"] for _, answer in answers) == ["duplicate"] * 15 + ["queued"]
     assert [work.deliveries for lane in lanes.lanes() for work in lane.waiting] == ["d-1"]
