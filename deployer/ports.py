@@ -213,6 +213,19 @@ class Host(Protocol):
     def head(self, repository: Repository, ref: Ref) -> Head | None:
         """Where a ref stands now, or None if there is no such ref."""
 
+    def commit(self, repository: Repository, prefix: str) -> str:
+        """The full id of a commit.
+
+        Args:
+            repository: whose commit.
+            prefix: the full id or its first hexadecimal digits, in lower case. The name of a branch or tag that looks
+                like an id does not count.
+
+        Raises:
+            NotFoundError: no commit has this id, or several have; GitHub does not say which of the two.
+            PermanentError: the repository is not found.
+        """
+
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """Name to content of the files right in a folder at a commit; empty where there is no such folder."""
 

@@ -10,6 +10,7 @@ _HEADS = "refs/heads/"
 _TAGS = "refs/tags/"
 _LIMIT = 1024  # bytes: encoded in `deployer:ref.N` they are 12 tags at most, of the 50 that a stack may bear
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA_PREFIX = re.compile(r"[0-9a-f]{4,64}")  # git abbreviates to four digits at least
 # git-check-ref-format(1): what can never be part of a ref's name
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/\.|^\.|\.$|/$|^/|^@$")
 _SKIP_MESSAGE = re.compile(r"\[skip (?:deploy|ci)\]", re.IGNORECASE)
@@ -98,6 +99,25 @@ def parse_sha(text: str) -> str:
     if not _SHA.fullmatch(text):
         raise PayloadError(f"{text[:80]!r} is not a full commit id")
     return text
+
+
+def parse_sha_prefix(text: str) -> str:
+    """Read a commit's id or the beginning of one, in lower or upper case; returns it in lower case.
+
+    Raises:
+        PayloadError: it is not 4 to 64 hexadecimal digits.
+    """
+    lowered = text.lower()
+    if not _SHA_PREFIX.fullmatch(lowered):
+        raise PayloadError(
+            f"{text[:80]!r} is no commit id; give its first 7 digits or more, as git log shows"
+        )
+    return lowered
+
+
+def is_full_sha(text: str) -> bool:
+    """Whether this is a whole object id, of SHA-1 or SHA-256, in lower case."""
+    return bool(_SHA.fullmatch(text))
 
 
 def skip_reason(ref: Ref, message: str) -> str | None:

@@ -10,13 +10,14 @@ from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
 from deployer import letters, shapes
+from deployer.commits import resolve_commit
 from deployer.deliveries import APP
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PayloadError, PermanentError
+from deployer.errors import NotFoundError, PayloadError, PermanentError, TransientError, UnavailableError
 from deployer.intake import Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
-from deployer.refs import Ref, parse_sha
+from deployer.refs import Ref, parse_sha_prefix
 from deployer.times import NEVER, duration
 from web.answers import BROKEN, CUT_OFF
 from web.context import TOKEN, deployer, principal
@@ -136,8 +137,11 @@ def redeploy(identity: str) -> Response:
     if not isinstance(sha, str):
         raise PayloadError("field sha is not text")
     if sha:
-        parse_sha(sha)
+        sha = parse_sha_prefix(sha)
     found, record = known_environment(identity)
+    if sha:
+        deployer().intake.insist(found.repository)
+        sha = _full_sha(found.repository, sha)
     return _request(found, record, Cause.REDEPLOY, sha)
 
 
@@ -277,6 +281,19 @@ def _request(found: Environment, record: EnvironmentRecord | None, cause: Cause,
     ref = found.branch.name if found.branch else (record.ref if record else "")
     accepted = intake.request_environment(found, cause=cause, ref=ref, sha=sha)
     return _queued(accepted, found.repository, found.stack_name)
+
+
+def _full_sha(repository: Repository, prefix: str) -> str:
+    """The commit that a request names; GitHub is asked only about the beginning of an id.
+
+    Raises:
+        NotFoundError, PermanentError: see `resolve_commit`.
+        UnavailableError: GitHub is away.
+    """
+    try:
+        return resolve_commit(deployer().host, repository, prefix, check_full=False)
+    except TransientError as error:
+        raise UnavailableError(str(error)) from error
 
 
 def _queued(accepted: Accepted, repository: object, environment: str | None = None) -> Response:

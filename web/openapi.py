@@ -408,7 +408,11 @@ DESCRIPTION: Json = {
                 requestBody=_body(
                     {
                         "type": "object",
-                        "properties": {"sha": _told(_TEXT, "A full commit id.")},
+                        "properties": {
+                            "sha": _told(
+                                _TEXT, "A commit id or its first digits, 4 at least; the full id is queued."
+                            )
+                        },
                         "additionalProperties": False,
                     },
                     required=False,

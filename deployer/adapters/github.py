@@ -47,7 +47,7 @@ from deployer.errors import (
     TransientError,
 )
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
-from deployer.refs import Ref
+from deployer.refs import Ref, is_full_sha
 from deployer.tally import note, note_quota
 from deployer.template import USABLE, insist_on_sizes
 
@@ -270,6 +270,31 @@ class GitHubHost:
             made = made or (commit.get("committer") or {}).get("date")
             message = str(commit.get("message") or "")
             return Head(str(found["object"]["sha"]), str(target["sha"]), message, _seconds(made))
+
+    def commit(self, repository: Repository, prefix: str) -> str:
+        """The full id of a commit. One call; one more where it is not found.
+
+        `commits/{ref}` takes a branch's or tag's name before a short id, so what it finds must begin with the id:
+        https://docs.github.com/rest/commits/commits#get-a-commit
+        """
+        full = is_full_sha(prefix)
+        path = f"/git/commits/{prefix}" if full else f"/commits/{prefix}"
+        with _translated(f"reading commit {prefix} of {repository}", repository):
+            try:
+                # one file a page: the ids are all that is wanted of a commit that may have changed thousands
+                found = str(self._get(repository, path, None if full else {"per_page": 1})["sha"])
+            except GithubException as error:
+                if error.status != 422 and not (error.status == 404 and self._answers(repository)):
+                    raise
+                found = ""
+        if not found:
+            several = "" if full else ", or several begin so: give more digits"
+            raise NotFoundError(f"{repository} has no commit {prefix}{several}")
+        if not found.startswith(prefix):
+            raise NotFoundError(
+                f"{prefix} is the name of a branch or tag of {repository}; give more digits of the id"
+            )
+        return found
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """The usable files right in a folder at a commit (`USABLE`): one call, and one for each of at most nine files.

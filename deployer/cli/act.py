@@ -4,7 +4,6 @@ import getpass
 import shlex
 import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,13 +21,13 @@ from deployer.cli.common import (
     unknown_environment,
     wired,
 )
+from deployer.commits import resolve_commit
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, NotFoundError, PermanentError, TransientError
+from deployer.errors import DeployerError, NotFoundError, PermanentError
 from deployer.intake import delete_command, record_of
 from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
 from deployer.placement import find_stack
 from deployer.refs import Ref
-from deployer.template import FOLDER
 from deployer.times import NEVER
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def _ended(deployer: "Deployer", repository: Repository, goal: str, deadline: fl
 @click.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @click.argument("ref", metavar="REF", type=RefType())
-@click.option("--sha", type=ShaType(), help="Deploy this commit, not the ref's newest.")
+@click.option("--sha", type=ShaType(), help="Deploy this commit, not the ref's newest; its first digits do.")
 @json_option
 def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) -> None:
     """Deploy an environment once more.
@@ -185,8 +184,7 @@ def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) 
         environment = unknown_environment(deployer, repository, ref)
         _insist_on_ref(deployer, environment, named)
     if sha:
-        with suppress(TransientError):  # while GitHub is away, its task finds out
-            deployer.host.files(repository, sha, FOLDER)
+        sha = resolve_commit(deployer.host, repository, sha, check_full=True)
     accepted = deployer.intake.request_environment(
         environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )

@@ -9,7 +9,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PayloadError
 from deployer.ledger import RESYNC_KEY, EnvironmentRecord
 from deployer.ports import Lane
-from deployer.refs import Ref, parse_sha
+from deployer.refs import Ref, parse_sha_prefix
 from deployer.times import duration
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class TagType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
 
 
 class ShaType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
-    """A full commit id."""
+    """A commit id or the beginning of one, in lower case."""
 
     name = "sha"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See `click.ParamType.convert`."""
         try:
-            return parse_sha(str(value).lower())
+            return parse_sha_prefix(str(value))
         except PayloadError as error:
             self.fail(str(error), param, ctx)
 

@@ -113,6 +113,7 @@ def test_resync_waits_no_longer_than_told(world: World) -> None:
         ["resync", "acme/api", "--dry-run", "--wait"],
         ["resync", "no-owner"],
         ["redeploy", "acme/api", "x", "--sha", "abc"],
+        ["redeploy", "acme/api", "x", "--sha", "main"],
         ["redeploy", "acme/api", "two..dots"],
         ["delete", "acme/api"],
         ["status", "--bogus"],
@@ -147,6 +148,32 @@ def test_redeploy_of_a_known_environment_needs_no_github(world: World) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("redeploy of acme/API feature/x queued as ")
     assert _waiting(world) == ("development:refs/heads/feature/x", Cause.REDEPLOY, "", B)
+
+
+def test_redeploy_of_a_commit_by_the_beginning_of_its_id(world: World) -> None:
+    world.push("refs/heads/feature/x", A)
+    world.push("refs/heads/feature/x", B)
+    assert world.run("redeploy", "acme/api", "feature/x", "--sha", A[:7].upper()).exit_code == 0
+    assert _waiting(world) == ("development:refs/heads/feature/x", Cause.REDEPLOY, "", A)
+
+
+@pytest.mark.parametrize("prefix", ["aaaa", "cccc"])
+def test_redeploy_of_a_prefix_that_names_no_commit_or_several(world: World, prefix: str) -> None:
+    world.push("refs/heads/feature/x", A)
+    world.host.push(REPOSITORY, "refs/heads/other", "a" * 39 + "b")
+    result = world.run("redeploy", "acme/api", "feature/x", "--sha", prefix)
+    said = f"deployer: acme/API has no commit {prefix}, or several begin so: give more digits\n"
+    assert (result.exit_code, result.stderr) == (1, said)
+    assert world.lanes.lanes() == []
+
+
+def test_a_prefix_is_not_queued_while_github_is_away(world: World) -> None:
+    world.push("refs/heads/feature/x", A)
+    world.host.fail_next(TransientError("GitHub is away"))
+    result = world.run("redeploy", "acme/api", "feature/x", "--sha", A[:7])
+    said = "deployer: GitHub is away; a full commit id can be queued meanwhile\n"
+    assert (result.exit_code, result.stderr) == (1, said)
+    assert world.lanes.lanes() == []
 
 
 @pytest.mark.parametrize("ref", ["main", "refs/heads/main", "staging"])
@@ -195,9 +222,8 @@ def test_redeploy_of_the_unknown(world: World, ref: str, reason: str) -> None:
 
 def test_redeploy_of_a_commit_that_is_not_there(world: World) -> None:
     world.push("refs/heads/feature/x", A)
-    world.host.fail_next(PermanentError(f"acme/api has no commit {B}"), method="files")
     result = world.run("redeploy", "acme/api", "feature/x", "--sha", B)
-    assert (result.exit_code, result.stderr) == (1, f"deployer: acme/api has no commit {B}\n")
+    assert (result.exit_code, result.stderr) == (1, f"deployer: acme/API has no commit {B}\n")
     assert not any(lane.waiting and lane.waiting[0].sha == B for lane in world.lanes.lanes())
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -185,6 +186,18 @@ class SandboxKit:
         repo = self.server.hub.get(self.repository.full_name)
         assert repo is not None
         return repo.id
+
+    def chain(self, length: int) -> list[str]:
+        """Push a chain of empty commits; returns their ids."""
+        lines = [
+            f"commit refs/heads/chain\ncommitter T <t@example.com> {number} +0000\ndata 1\nc\n"
+            for number in range(length)
+        ]
+        subprocess.run(
+            ["git", "fast-import", "--quiet"], cwd=self._tree, input="".join(lines), text=True, check=True
+        )
+        self._git("push", "-q", "origin", "refs/heads/chain")
+        return self._git("rev-list", "refs/heads/chain").split()
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
@@ -770,6 +783,38 @@ def test_what_is_too_large_is_refused_by_name(kit: Kit, sizes: dict[str, int], t
     with pytest.raises(UnreadableError) as caught:
         kit.host.files(kit.repository, sha, "deploy")
     assert text in str(caught.value)
+
+
+def test_a_commit_is_found_by_its_id_or_the_beginning_of_it(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", TEMPLATE, "one")
+    assert kit.host.commit(kit.repository, sha) == sha
+    assert kit.host.commit(kit.repository, sha[:39]) == sha
+    for unknown in ("f" * 40, "f" * 12):
+        with pytest.raises(NotFoundError, match=f"^{kit.repository} has no commit {unknown}"):
+            kit.host.commit(kit.repository, unknown)
+    with pytest.raises(PermanentError):
+        kit.host.commit(Repository("acme", "nowhere"), sha[:12])
+
+
+def test_a_prefix_of_several_commits_names_none(kit: Kit) -> None:
+    commits = [kit.commit("refs/heads/main", TEMPLATE, str(number)) for number in range(2)]
+    if isinstance(kit, SandboxKit):
+        commits = kit.chain(2000)  # of so many ids, two begin with the same four digits
+    seen = Counter(sha[:4] for sha in commits)
+    (prefix, _), *_ = seen.most_common(1)
+    assert seen[prefix] > 1
+    with pytest.raises(
+        NotFoundError, match=f"has no commit {prefix}, or several begin so: give more digits$"
+    ):
+        kit.host.commit(kit.repository, prefix)
+
+
+def test_a_branch_that_is_called_like_an_id_is_not_taken_for_a_commit(kit: Kit) -> None:
+    sha = kit.commit("refs/heads/main", TEMPLATE, "one")
+    kit.commit("refs/heads/abcdef1", TEMPLATE, "two")
+    assert kit.host.commit(kit.repository, sha) == sha
+    with pytest.raises(NotFoundError):
+        kit.host.commit(kit.repository, "abcdef1")
 
 
 def test_no_folder_means_no_files_but_no_commit_is_an_error(kit: Kit) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, PermanentError, RightsError
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
-from deployer.refs import Ref, parse_sha
+from deployer.refs import Ref, is_full_sha, parse_sha
 from deployer.release import FOLDER
 from deployer.template import FILE_LIMIT, SUFFIXES, USABLE, UnreadableError, insist_on_sizes
 from tests.doubles.failing import Failing
@@ -269,6 +269,14 @@ class FakeHost(Failing):
         self._note("head", repository, ref)
         repo = self._repo(repository)
         return repo.lagging[ref] if ref in repo.lagging else self._head(repo, ref)
+
+    def commit(self, repository: Repository, prefix: str) -> str:
+        self._note("commit", repository, prefix)
+        found = [sha for sha in self._repo(repository).files if sha.startswith(prefix)]
+        if len(found) != 1:
+            several = "" if is_full_sha(prefix) else ", or several begin so: give more digits"
+            raise NotFoundError(f"{repository} has no commit {prefix}{several}")
+        return found[0]
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         self._note("files", repository, sha, folder)

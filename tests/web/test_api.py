@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from deployer.environments import Environment, Repository
+from deployer.errors import TransientError
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
 from deployer.ports import Dead, Done
 from deployer.refs import Ref
+from tests.doubles import FakeHost
 from tests.web.fill import fill, fill_odd, fill_production
 from tests.web.site import SHA, TOKEN, Site, record
 from web.openapi import DESCRIPTION
@@ -402,6 +404,51 @@ def test_a_redeploy_is_queued(
         "repository": "acme/api",
         "environment_id": made["failed"],
     }
+
+
+def _with_github(site: Site) -> FakeHost:
+    host = FakeHost()
+    for commit in ("b" * 40, "b" * 39 + "c", "ab" * 20):
+        host.push(Repository("acme", "api"), "refs/heads/fix/rate-limit", commit)
+    vars(site.deployer)["host"] = host
+    return host
+
+
+def test_a_redeploy_by_the_beginning_of_a_commit_queues_the_full_id(site: Site, made: dict[str, str]) -> None:
+    _with_github(site)
+    answer = site.api("POST", f"/environments/{made['failed']}/redeploy", json={"sha": "ABab"})
+    assert answer.status_code == 202
+    (work,) = [work for work in site.waiting if work.cause == Cause.REDEPLOY]
+    assert work.sha == "ab" * 20
+
+
+@pytest.mark.parametrize(
+    ("sha", "away", "code", "reason"),
+    [
+        ("bbbb", False, 404, "acme/api has no commit bbbb, or several begin so: give more digits"),
+        ("cccc", False, 404, "acme/api has no commit cccc, or several begin so: give more digits"),
+        ("abab", True, 503, "GitHub is away; a full commit id can be queued meanwhile"),
+    ],
+)
+def test_a_redeploy_of_a_prefix_that_names_no_one_commit(
+    site: Site, made: dict[str, str], sha: str, away: bool, code: int, reason: str
+) -> None:
+    host = _with_github(site)
+    if away:
+        host.fail_next(TransientError("GitHub is away"))
+    before = site.waiting
+    answer = site.api("POST", f"/environments/{made['failed']}/redeploy", json={"sha": sha})
+    assert (answer.status_code, answer.json) == (code, {"error": reason})
+    assert site.waiting == before
+
+
+def test_a_web_process_without_github_asks_for_the_full_id(site: Site, made: dict[str, str]) -> None:
+    answer = site.api("POST", f"/environments/{made['failed']}/redeploy", json={"sha": "abab"})
+    assert answer.status_code == 409
+    assert answer.json["error"].startswith(
+        "abab is not a full commit id, and DEPLOYER_GITHUB_TOKEN is not set"
+    )
+    assert answer.json["error"].endswith("; give the full id")
 
 
 def test_a_redeploy_of_staging_keeps_its_ref(site: Site, made: dict[str, str]) -> None:
