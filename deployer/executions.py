@@ -6,7 +6,7 @@ from deployer.drift import applied, drift
 from deployer.environments import Kind
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Done, Execution, Verdict
-from deployer.reporting import Reporter, failure_text
+from deployer.reporting import Reporter, failure_text, stages_of
 from deployer.run import Run, Settled
 from deployer.stacks import Phase, Stack
 from deployer.teardown import owed, paid
@@ -72,7 +72,7 @@ class Executions:
     def take(self, run: Run, execution: str, sha: str | None = None) -> Verdict:
         """Follow an execution; one whose commit is not told yet (`sha` is empty) may turn out not to be the one."""
         run.record = self._reporter.open(
-            run.environment, run.record, execution, run.work.sha if sha is None else sha
+            run.environment, run.record, execution, run.work.sha if sha is None else sha, run.cloud
         )
         run.note("running", execution=execution, commit=run.work.sha)
         run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
@@ -82,7 +82,7 @@ class Executions:
     def follow(self, run: Run) -> Verdict:
         """Post how the executions go; end when this goal's own has ended."""
         identity = run.work.execution
-        run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha)
+        run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha, run.cloud)
         untold = not run.record.open[identity]["sha"]
         run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
         execution = found.get(identity)
@@ -98,12 +98,17 @@ class Executions:
                 run.work = run.work.but(execution="")
                 return run.again(Task.TRIGGER)  # it builds another commit, or never tells which
             # it failed before it knew a commit; it was to build this one, which is told
-            run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha)
+            run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha, run.cloud)
             run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
             execution = found.get(identity, execution)
         if not execution.ended:
             return run.snooze()
-        ended = {"reported": identity, "execution": identity, "commit": run.work.sha}
+        ended = {
+            "reported": identity,
+            "execution": identity,
+            "commit": run.work.sha,
+            "stages": stages_of(execution, run.record),
+        }
         match execution.status:
             case "succeeded":
                 reason = f"{run.work.sha[:12]} went through every stage{_released(run)}"

@@ -215,7 +215,8 @@ class StageState:
     """One stage of an execution.
 
     Attributes:
-        status: `pending`, `running`, `succeeded`, `failed` or `stopped`.
+        status: `pending` (not reached yet), `running`, `succeeded`, `failed`, `stopped`, or `not-reached` where the
+            execution ended before this stage.
         reason: why it failed, in AWS's words.
     """
 

@@ -112,7 +112,7 @@ class Moves:
         if work.cause in {Cause.PUSH, Cause.REDEPLOY} or moved or not run.record.used_at:
             run.record = run.record.but(used_at=self._clock())
         if moved:
-            run.note("pending", outcome="", reason="", stages=[], execution="", warned_at=0)
+            run.note("pending", outcome="", reason="", execution="", warned_at=0)
         run.record = run.record.but(aged="")
         chosen = sha != head.sha or (ref.is_tag and (ref.name != run.record.ref or bool(run.record.held_at)))
         stays = held or (chosen and (work.cause == Cause.REDEPLOY or run.wakes))

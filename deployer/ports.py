@@ -420,6 +420,9 @@ class Cloud(Protocol):
     def deployed_stacks(self, pipeline: str) -> list[str]:
         """Names of the stacks that the pipeline's CloudFormation actions make; empty if it does not exist."""
 
+    def stage_names(self, pipeline: str) -> list[str]:
+        """The names of the pipeline's stages, in order; empty if it does not exist."""
+
     def executions(self, pipeline: str) -> list[Execution]:
         """The pipeline's newest executions, newest first, without stages; empty if it does not exist."""
 

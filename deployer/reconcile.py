@@ -220,7 +220,8 @@ class Reconciler:
             named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
             record = self._reporter.prepare(environment, record, named or record.commit, "error", text)
             ended = {"outcome": str(Outcome.DEAD_LETTERED), "reason": reason, "changed_at": self._clock()}
-            record = record.but(state="failed", **ended)
+            follows = bool(work.execution) and work.execution == record.execution
+            record = record.but(state="failed", stages=record.stages if follows else [], **ended)
         return record
 
     def _record(self, environment: Environment) -> EnvironmentRecord:

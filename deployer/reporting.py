@@ -8,7 +8,7 @@ from typing import Any
 from deployer import notice
 from deployer.environments import Environment, Kind
 from deployer.errors import DeployerError, PermanentError
-from deployer.ledger import EnvironmentRecord, Outcome
+from deployer.ledger import EnvironmentRecord, Outcome, StageState
 from deployer.ports import Cloud, Done, Execution, Host, Status
 from deployer.run import Run
 from deployer.tally import purpose
@@ -160,18 +160,22 @@ class Reporter:
         return record.but(notice=left)
 
     def open(
-        self, environment: Environment, record: EnvironmentRecord, execution: str, sha: str
+        self, environment: Environment, record: EnvironmentRecord, execution: str, sha: str, cloud: Cloud
     ) -> EnvironmentRecord:
         """Follow an execution from now on until its end; the oldest of many is followed no longer, and says so."""
         if execution in record.open:
             return record
+        with purpose("stages"):
+            names = cloud.stage_names(environment.stack_name)
         followed = list(record.open.items())
         kept = dict(followed[1 - _OPEN_LIMIT :])
         for identity, entry in followed:
             if identity not in kept:
                 self._leave(environment, entry, f"is followed no longer: {_OPEN_LIMIT} newer executions run")
         return record.but(
-            execution=execution, stages=[], open={**kept, execution: {"sha": sha, "posted": {}}}
+            execution=execution,
+            stages=[asdict(StageState(name, "pending")) for name in names],
+            open={**kept, execution: {"sha": sha, "posted": {}}},
         )
 
     def leave(self, environment: Environment, record: EnvironmentRecord, why: str) -> EnvironmentRecord:
@@ -210,8 +214,9 @@ class Reporter:
             posted = self._post_stages(environment, execution, sha, entry["posted"], page)
             if not execution.ended:
                 still_open[identity] = {"sha": entry["sha"] or execution.sha, "posted": posted}
-            if identity == record.execution:
-                record = record.but(stages=[asdict(stage) for stage in execution.stages])
+            # a record that shows no stages is about something newer than this execution
+            if identity == record.execution and (record.stages or record.state == "running"):
+                record = record.but(stages=stages_of(execution, record))
         return record.but(open=still_open), found
 
     def _post_stages(
@@ -244,6 +249,14 @@ class Reporter:
                 "posting status %s on %s of %s: %s", status.context, sha[:12], environment.repository, error
             )
             return False
+
+
+def stages_of(execution: Execution, record: EnvironmentRecord) -> list[dict[str, str]]:
+    """All stages of an execution as a record keeps them: those it reached, and the others that the record knows of."""
+    reached = {stage.name: stage for stage in execution.stages}
+    names = dict.fromkeys([*(stage["name"] for stage in record.stages), *reached])
+    rest = "not-reached" if execution.ended else "pending"
+    return [asdict(reached.get(name) or StageState(name, rest)) for name in names]
 
 
 def _context(stage: str) -> str:

@@ -57,7 +57,9 @@ class Run:
         return self.record.stack_name or self.environment.stack_name
 
     def note(self, state: str, **changes: object) -> None:
-        """Change the record's state, for people."""
+        """Change the record's state, for people. Stages of an execution are shown beside `running` and its end only."""
+        if state != "running":
+            changes.setdefault("stages", [])
         self._keep(self.record.but(state=state, **changes))
 
     def _keep(self, record: EnvironmentRecord) -> None:
@@ -156,6 +158,10 @@ class Run:
             state = _ENDS.get(outcome, self.record.state)
             if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
                 state = "skipped"
+            if outcome in _ENDS:
+                changes.setdefault(
+                    "stages", []
+                )  # it did not end with an execution: the stages are of an earlier one
             self._keep(self.record.but(outcome=str(outcome), reason=reason, state=state, **changes))
         return Done(str(outcome), reason, self.record)
 

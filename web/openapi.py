@@ -82,7 +82,10 @@ _SCHEMAS: Json = {
     "Error": _object(error=_told(_TEXT, "The reason, in one line.")),
     "Stage": _object(
         name=_TEXT,
-        status=_one_of("pending", "running", "succeeded", "failed", "stopped"),
+        status=_told(
+            _one_of("pending", "running", "succeeded", "failed", "stopped", "not-reached"),
+            "`pending` may still come; `not-reached` never will in this execution.",
+        ),
         reason=_told(_TEXT, "Why it failed, in AWS's words."),
         url=_TEXT,
     ),

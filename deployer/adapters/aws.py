@@ -89,6 +89,7 @@ class AwsCloud:
         self._repository_token = repository_token
         # what the same task may use once more: when it was read, and that
         self._read: dict[str, tuple[float, Any]] = {}  # definition by pipeline
+        self._names: dict[str, tuple[float, list[str]]] = {}  # of stages, by pipeline
         self._listed: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
 
     @property
@@ -330,6 +331,15 @@ class AwsCloud:
             definition = self._definition(pipeline)
             return pipelines.deployed_stacks(definition) if definition else []
 
+    def stage_names(self, pipeline: str) -> list[str]:
+        """The names of the pipeline's stages, in order. One call; none where the definition was just read."""
+        at, read = self._names.get(pipeline, (0.0, []))
+        if time.monotonic() - at < _JUST_READ_SECONDS:
+            return read
+        with translated(f"reading pipeline {pipeline}"):
+            definition = self._definition(pipeline)
+            return pipelines.stage_names(definition) if definition else []
+
     def executions(self, pipeline: str) -> list[Execution]:
         """The pipeline's newest executions, newest first, without stages. One call; one more with several sources."""
 
@@ -536,6 +546,7 @@ class AwsCloud:
                 return None
             raise
         self._read = {pipeline: (time.monotonic(), read)}
+        self._names = {pipeline: (time.monotonic(), pipelines.stage_names(read))}
         return read
 
     def _just_read(self, pipeline: str) -> Any | None:

@@ -77,6 +77,11 @@ def source_action(definition: Any) -> str | None:
     return str(source["name"]) if source else None
 
 
+def stage_names(definition: Any) -> list[str]:
+    """The names of the definition's stages, in their order."""
+    return [str(stage["name"]) for stage in definition["stages"]]
+
+
 def deployed_stacks(definition: Any) -> list[str]:
     """Names of the stacks that the definition's CloudFormation actions make, last deployed first."""
     found: dict[str, None] = {}

@@ -56,7 +56,8 @@ end
 local function superseded(work, by, ttl)
   local reason = 'replaced by ' .. by
   close(work, 'superseded', reason, ttl)
-  if (work.deliveries or '') ~= '' then
+  -- nobody waits for the end of what only looks; a person may wait for what was asked without a delivery
+  if (work.deliveries or '') ~= '' or REPLACES[work.cause] then
     remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
       goal = work.goal, outcome = 'superseded', reason = reason, commit = work.sha or '' }))
   end

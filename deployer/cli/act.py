@@ -1,7 +1,6 @@
 """Commands that ask for something: `resync`, `redeploy`, `approve`, `delete`, `keep`."""
 
 import getpass
-import shlex
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,20 +20,18 @@ from deployer.cli.common import (
     unknown_environment,
     wired,
 )
+from deployer.cli.wait import Wait, follow, wait_options
 from deployer.commits import resolve_commit
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, NotFoundError, PermanentError
 from deployer.intake import delete_command, record_of
-from deployer.ledger import RESYNC_KEY, RESYNCED, Activity, Cause
+from deployer.ledger import RESYNC_KEY, RESYNCED, Cause
 from deployer.placement import find_stack
 from deployer.refs import Ref
 from deployer.times import NEVER
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
-
-_POLL_SECONDS = 0.5
-_ACTIVITY_KEPT = 500
 
 
 @click.command()
@@ -135,8 +132,8 @@ def _queue_resyncs(
         entry = {"repository": each.full_name, "task": goal, "outcome": "queued", "reason": ""}
         line = None
         if timeout is not None:
-            line = _ended(deployer, each, goal, deadline)
-            entry["outcome"] = line.outcome if line else "unfinished"
+            line = Wait(deployer, each, RESYNC_KEY, goal).until(deadline)
+            entry["outcome"] = (line.outcome or "unknown") if line else "unfinished"
             entry["reason"] = line.reason if line else f"it has not ended after {timeout:g} s"
         told.append(entry)
         if not json_:
@@ -153,26 +150,19 @@ def _queue_resyncs(
         )
 
 
-def _ended(deployer: "Deployer", repository: Repository, goal: str, deadline: float) -> Activity | None:
-    """How a resync ended, or None if it has not by the deadline."""
-    while True:
-        for line in deployer.lanes.activity(repository, _ACTIVITY_KEPT):
-            if line.goal == goal and line.environment == RESYNC_KEY:
-                return line
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
-
-
 @click.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @click.argument("ref", metavar="REF", type=RefType())
 @click.option("--sha", type=ShaType(), help="Deploy this commit, not the ref's newest; its first digits do.")
+@wait_options
 @json_option
-def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) -> None:
+def redeploy(
+    repository: Repository, ref: str, sha: str | None, *, wait: bool, timeout: float, json_: bool
+) -> None:
     """Deploy an environment once more.
 
-    REF is a branch, a full ref (refs/tags/v1), staging or production.
+    REF is a branch, a full ref (refs/tags/v1), staging or production. With --wait it ends with 0 once the commit is
+    deployed, and with 1 if that failed.
     """
     deployer = wired()
     repository = deployer.intake.known(repository)
@@ -188,7 +178,7 @@ def redeploy(repository: Repository, ref: str, sha: str | None, *, json_: bool) 
     accepted = deployer.intake.request_environment(
         environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )
-    _tell_queued("redeploy", environment, accepted.goal, json_=json_)
+    follow(deployer, "redeploy", environment, accepted.goal, timeout=timeout if wait else None, json_=json_)
 
 
 @click.command()
@@ -207,17 +197,19 @@ def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -
     head = deployer.host.head(repository, tag)
     if head is None:
         raise NotFoundError(f"{repository} has no tag {tag.short}")
-    if sha and sha != head.sha:
+    if sha and not head.sha.startswith(sha):
         raise PermanentError(
             f"{tag.short} of {repository} is at {head.sha}, not at {sha}; nothing is approved"
         )
     accepted = deployer.intake.approve(
         repository, tag, head.sha, f"{getpass.getuser()}@{socket.gethostname()}"
     )
-    _tell_queued(
+    follow(
+        deployer,
         f"approval of {tag.short} at {head.sha[:12]}",
         Environment(repository, Kind.PRODUCTION),
         accepted.goal,
+        timeout=None,
         json_=json_,
     )
 
@@ -232,9 +224,17 @@ def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -
     help="Delete this one, instead of a branch's.",
 )
 @click.option("--yes-really", is_flag=True, help="Without it --environment only says what would be deleted.")
+@wait_options
 @json_option
 def delete(
-    repository: Repository, branch: str | None, *, kind: str | None, yes_really: bool, json_: bool
+    repository: Repository,
+    branch: str | None,
+    *,
+    kind: str | None,
+    yes_really: bool,
+    wait: bool,
+    timeout: float,
+    json_: bool,
 ) -> None:
     """Delete a branch's development environment and all that it deployed.
 
@@ -254,7 +254,7 @@ def delete(
     else:
         environment = _development(deployer, repository, str(branch))
     accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN, yes_really=yes_really)
-    _tell_queued("delete", environment, accepted.goal, json_=json_)
+    follow(deployer, "delete", environment, accepted.goal, timeout=timeout if wait else None, json_=json_)
 
 
 @click.command()
@@ -348,18 +348,3 @@ def _insist_on_ref(deployer: "Deployer", environment: Environment, named: Ref) -
 
 def _known_environment(deployer: "Deployer", repository: Repository, text: str) -> Environment:
     return Environment.from_key(repository, record_of(deployer.lanes, repository, text).environment)
-
-
-def _tell_queued(what: str, environment: Environment, goal: str, *, json_: bool) -> None:
-    if json_:
-        output.as_json(
-            {
-                "repository": environment.repository.full_name,
-                "environment": environment.key,
-                "task": goal,
-                "outcome": "queued",
-            }
-        )
-        return
-    output.line(f"{what} of {environment} queued as {goal}")
-    output.note(f"follow it: deployer why {environment.repository} {shlex.quote(environment.name)}")

@@ -213,7 +213,10 @@ def _tell_record(
         output.facts(
             {
                 stage["name"]: "\n".join(
-                    filter(None, [stage["status"], stage.get("reason", ""), stage.get("url", "")])
+                    filter(
+                        None,
+                        [stage["status"].replace("-", " "), stage.get("reason", ""), stage.get("url", "")],
+                    )
                 )
                 for stage in record.stages
             }

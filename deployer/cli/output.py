@@ -164,11 +164,13 @@ def ago(at: float) -> str:
 
 
 def compact(stages: Iterable[Mapping[str, Any]]) -> str:
-    """Stages in a few words, such as `2 ok, Test failed`: those that went well are only counted."""
-    words, passed = [], 0
+    """Stages in a few words, such as `2 ok, Test failed, 1 not reached`: only what is not as usual is named."""
+    words, counts = [], dict.fromkeys(("succeeded", "pending", "not-reached"), 0)
     for stage in stages:
-        if stage["status"] == "succeeded":
-            passed += 1
+        if stage["status"] in counts:
+            counts[stage["status"]] += 1
         else:
             words.append(f"{stage['name']} {stage['status']}")
-    return ", ".join([f"{passed} ok"] * bool(passed) + words)
+    passed = [f"{counts['succeeded']} ok"] if counts["succeeded"] else []
+    left = [f"{counts[name]} {name.replace('-', ' ')}" for name in ("pending", "not-reached") if counts[name]]
+    return ", ".join(passed + words + left)

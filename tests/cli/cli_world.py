@@ -114,6 +114,12 @@ class World:
         runner = Runner(self.deployer)
         runner.carry_out(Task(dispatch.task), dispatch.repository, dispatch.environment, dispatch.token)
 
+    def pass_time(self) -> None:
+        """Let AWS and the scheduler go on for a while."""
+        self.cloud.advance()
+        self.lanes.clock_offset_ms += 20_000
+        self.queue.sent += self.lanes.sweep()
+
     def work(self) -> None:
         """Let workers, scheduler and AWS go on until nothing is left to do."""
         for _ in range(60):
@@ -122,7 +128,5 @@ class World:
                 self.carry_out(dispatch)
             if not self.lanes.lanes():
                 return
-            self.cloud.advance()
-            self.lanes.clock_offset_ms += 20_000
-            self.queue.sent += self.lanes.sweep()
+            self.pass_time()
         raise AssertionError("there is still something to do")

@@ -330,7 +330,7 @@ class Lane:
     def _supersede(self, now: float, gone: Entry, by: Entry) -> None:
         reason = f"replaced by {by.goal}"
         self._close(gone.waiting_deliveries(), "superseded", reason)
-        if gone.deliveries:
+        if gone.deliveries or gone.cause in REPLACES:
             self._remember(now, gone, "superseded", reason, gone.sha)
 
     # --- places ---------------------------------------------------------------------------------------------

@@ -325,6 +325,8 @@ def test_a_new_pipeline_builds_the_branch_by_itself(kit: Kit, name: str) -> None
     assert whole is not None
     assert (whole.id, whole.sha, whole.status, whole.automatic) == (execution.id, sha, "succeeded", True)
     assert [(s.name, s.status) for s in whole.stages] == [("Source", "succeeded"), ("Deploy", "succeeded")]
+    assert kit.cloud.stage_names(name) == ["Source", "Deploy"]
+    assert kit.cloud.stage_names(f"{name}-not-there") == []
 
 
 def test_an_execution_is_pinned_to_its_commit(kit: Kit, name: str) -> None:

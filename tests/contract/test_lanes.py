@@ -149,6 +149,16 @@ def test_a_push_to_what_runs_waits_its_turn(lanes: RedisLanes) -> None:
     assert outcome(lanes, "d1") == "deployed"
 
 
+@pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
+def test_what_a_person_asked_for_is_in_the_history_when_a_push_replaces_it(
+    lanes: RedisLanes, cause: Cause
+) -> None:
+    asked = lanes.accept(HELLO, Work(X, cause=cause))
+    push(lanes, "d1")
+    (line,) = lanes.activity(HELLO)
+    assert (line.goal, line.outcome, line.reason) == (asked.goal, "superseded", "replaced by d1")
+
+
 def test_a_push_replaces_what_would_have_been_snoozed(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)

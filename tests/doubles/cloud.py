@@ -328,6 +328,10 @@ class FakeCloud(Failing):
         self._note("deployed_stacks", pipeline)
         return self._deployed(pipeline)[::-1] if pipeline in self.pipelines else []
 
+    def stage_names(self, pipeline: str) -> list[str]:
+        # no call is counted: the adapter has just read the definition wherever a deployment asks
+        return list(self.stages) if pipeline in self.pipelines else []
+
     def executions(self, pipeline: str) -> list[Execution]:
         self._note("executions", pipeline)
         return [replace(self._seen(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))]
