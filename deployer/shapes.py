@@ -32,6 +32,10 @@ _MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
 _NAMED = 3
 _WAITED_SECONDS = 600
 _GONE = {"deleted", "deleting", "skipped"}  # states in which nothing stands, or soon
+# states that lead to another one, and those in which an environment stays; no record has the state `queued`, which is
+# shown for an environment that no worker has looked at yet
+MOVING_STATES = ("queued", "pending", "waiting", "provisioning", "updating", "running", "deleting")
+RESTING_STATES = ("deployed", "failed", "skipped", "asleep", "deleted")
 UNDER_WAY = "under way"  # the outcome of a receipt that is still being written
 
 

@@ -19,6 +19,7 @@ from deployer.cli import (
     repositories,
     secrets,
     settings,
+    status,
 )
 from deployer.cli.common import REDIS
 from deployer.errors import DeployerError, UnavailableError
@@ -76,7 +77,7 @@ def _address(url: str) -> str:
 
 for _command in (
     *processes.PROCESS_COMMANDS,
-    look.status,
+    status.status,
     look.why,
     act.resync,
     act.redeploy,

@@ -1,4 +1,4 @@
-"""Commands that only look: `status`, `why`, `lanes`."""
+"""Commands that only look: `why` and `lanes`; `status` and `orphans` have modules of their own."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
-from deployer.letters import sentence, warnings_of
+from deployer.letters import sentence
 from deployer.ports import Lane
 from deployer.refs import Ref
 
@@ -29,78 +29,6 @@ if TYPE_CHECKING:
 
 _ACTIVITY_SHOWN = 8
 _ACTIVITY_KEPT = 500
-_REASONS_SHOWN = 5
-
-
-@click.command()
-@click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
-@click.option("--all", "all_", is_flag=True, help="Show deleted environments too.")
-@json_option
-def status(repository: Repository | None, *, all_: bool, json_: bool) -> None:
-    """Show every environment and how it is."""
-    deployer = wired()
-    if repository:
-        repository = deployer.intake.known(repository)
-    records = deployer.lanes.environments(repository)
-    lanes = deployer.lanes.lanes(repository)
-    records += in_lane_only(lanes, records)
-    shown = sorted(
-        (record for record in records if all_ or record.state != "deleted"),
-        key=lambda record: (record.repository.lower(), record.environment),
-    )
-    if json_:
-        config = deployer.config
-        output.as_json([shapes.environment(record, config.public_url, config.ttl) for record in shown])
-    else:
-        _status_table(deployer, repository, shown)
-    for warning in warnings_of(deployer.lanes.dead_letters(repository)):
-        output.note(warning)
-    whole = [
-        known
-        for known in deployer.lanes.repository_records()
-        if not repository or known.repository.lower() == repository.key
-    ]
-    reasons = [known.reason for known in whole if known.reason and not known.over]
-    for told in reasons if len(reasons) <= _REASONS_SHOWN else shapes.repository_warnings(whole):
-        output.note(told)
-    if len(reasons) > _REASONS_SHOWN:
-        output.note("see: deployer repositories list")
-
-
-def _status_table(
-    deployer: "Deployer", repository: Repository | None, shown: list[EnvironmentRecord]
-) -> None:
-    ttl = deployer.config.ttl
-    listed = [repository] if repository else deployer.lanes.repositories()
-    orphaned = deployer.lanes.orphaned(listed)
-    rows = [
-        _status_row(record, orphan=record.environment in orphaned.get(record.repository.lower(), ()))
-        for record in shown
-    ]
-    headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
-    ages = [shapes.age_words(record, ttl) for record in shown]
-    if any(ages):  # most installations let nothing age
-        headings, rows = [*headings, "Age"], [[*row, age] for row, age in zip(rows, ages, strict=True)]
-    if repository:  # it is known already, and room is scarce
-        headings, rows = headings[1:], [row[1:] for row in rows]
-    output.table(headings, rows, empty=f"no environments{f' of {repository}' if repository else ''}")
-
-
-def _status_row(record: EnvironmentRecord, *, orphan: bool) -> list[str]:
-    marks = [
-        mark
-        for mark, there in (("drift", record.drift), ("held", shapes.held_words(record)), ("orphan", orphan))
-        if there
-    ]
-    return [
-        record.repository,
-        short(Repository.parse(record.repository), record.environment),
-        f"{record.state} ({', '.join(marks)})" if marks else record.state,
-        record.commit[:8],
-        output.compact(record.stages),
-        record.outcome,
-        output.ago(shapes.changed_at(record)),
-    ]
 
 
 @click.command()

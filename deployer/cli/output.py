@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
+from deployer.cli.fitting import Shrink, fit
 from deployer.shapes import span
 from deployer.visible import visible, visible_json
 
@@ -63,21 +64,32 @@ def clean_lines(text: str) -> str:
     return visible(text.replace("\r\n", "\n").replace("\t", "    ").rstrip("\n"), keep="\n")
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    empty: str,
+    fitting: Mapping[str, Shrink] | None = None,
+) -> None:
     """Print a table.
 
     Args:
         headings: of the columns.
         rows: the cells; an empty one is shown as `-`.
         empty: said where there is no row.
+        fitting: how columns give way at a narrow terminal, so that each row is one line there; without it long cells
+            are broken into several lines. In a pipe nothing is cut in either case.
     """
     cells = [[clean(cell) or "-" for cell in row] for row in rows]
     if not cells:
         click.echo(empty)
-    elif sys.stdout.isatty():
+    elif not sys.stdout.isatty():
+        _plain_table(headings, cells)
+    elif fitting is None:
         _rich_table(headings, cells)
     else:
-        _plain_table(headings, cells)
+        fitted, short = fit(headings, cells, terminal_width(), fitting)
+        _rich_table(fitted, short, one_line=True)
 
 
 def _plain_table(headings: Sequence[str], cells: list[list[str]]) -> None:
@@ -87,7 +99,12 @@ def _plain_table(headings: Sequence[str], cells: list[list[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _rich_table(headings: Sequence[str], cells: list[list[str]]) -> None:
+def terminal_width() -> int:
+    """How many columns the terminal has."""
+    return shutil.get_terminal_size().columns
+
+
+def _rich_table(headings: Sequence[str], cells: list[list[str]], *, one_line: bool = False) -> None:
     # not at the top: `deployer --help` and pipes need none of it
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -98,10 +115,15 @@ def _rich_table(headings: Sequence[str], cells: list[list[str]]) -> None:
     for position, heading in enumerate(headings):
         # a short column that is folded cannot be read; the long ones give way
         longest = max(len(line[position]) for line in cells)
-        made.add_column(heading, overflow="fold", no_wrap=longest <= narrow)
+        made.add_column(heading, overflow="fold", no_wrap=one_line or longest <= narrow)
     for line in cells:
-        made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
+        made.add_row(*(Text(cell, style=_style(cell)) for cell in line))
     Console(highlight=False).print(made)
+
+
+def _style(cell: str) -> str:
+    """The colour of a state or outcome, also of one with marks, as in `deployed (drift)`."""
+    return _COLOURS.get(cell) or _COLOURS.get(cell.partition(" (")[0], "")
 
 
 def facts(pairs: Mapping[str, object], indent: int = 2) -> None:
