@@ -213,6 +213,16 @@ class Host(Protocol):
     def head(self, repository: Repository, ref: Ref) -> Head | None:
         """Where a ref stands now, or None if there is no such ref."""
 
+    def check_reachable(self, seconds: float) -> None:
+        """Ask GitHub once, without credentials, whether it is there.
+
+        Args:
+            seconds: how long to wait for a connection, and as long again for an answer.
+
+        Raises:
+            TransientError: it does not answer, or answers with a server error.
+        """
+
     def commit(self, repository: Repository, prefix: str) -> str:
         """The full id of a commit.
 
@@ -339,6 +349,16 @@ class Cloud(Protocol):
     @property
     def region(self) -> str:
         """The region's name."""
+
+    def check_reachable(self, seconds: float) -> None:
+        """Ask CloudFormation in this region once, without deployer's credentials, whether it is there.
+
+        Args:
+            seconds: how long to wait for a connection, and as long again for an answer.
+
+        Raises:
+            TransientError: it does not answer, or answers with a server error.
+        """
 
     def stack(self, name: str) -> Stack | None:
         """The stack of this name or ARN; a deleted one is found by its ARN only."""

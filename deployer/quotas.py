@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from deployer.environments import Kind
 from deployer.ports import Room
 from deployer.targets import Target
+from deployer.times import clock
 
 _DAY = 86400
 _DAYS = 14  # older counts say little of how it grows now
@@ -23,14 +24,15 @@ def admits(room: Room, target: Target, kind: Kind) -> str:
     Development leaves `target.reserve` of each free; staging and production may use all.
 
     Returns:
-        At most 100 characters, fit for a commit's status.
+        At most 110 characters, fit for a commit's status; it gives the time of the count, which the status may outlive.
     """
     reserve = target.reserve if kind is Kind.DEVELOPMENT else 0
     if room.free > reserve:
         return ""
     name, used, limit = min(_KINDS, key=lambda each: each[2](room) - each[1](room))
     kept = f", {reserve} kept for staging and production" if reserve else ""
-    return f"no room in {room.region}: {used(room)} of {limit(room)} {name} used{kept}"[:100]
+    counted = f" at {clock(room.counted_at)}" if room.counted_at else ""
+    return f"no room in {room.region}: {used(room)} of {limit(room)} {name} used{counted}{kept}"[:110]
 
 
 def fullest_last(rooms: Iterable[Room]) -> list[Room]:

@@ -29,7 +29,7 @@ from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
 from deployer.teardown import GONE, Teardown, paid, under_way
-from deployer.times import date
+from deployer.times import clock, date
 from deployer.validation import Linter
 from deployer.wanted import Wanted
 
@@ -410,7 +410,9 @@ class Reconciler:
         release = self._sources.checked(run, files)
         run.note("provisioning")
         room = run.cloud.known_room()
-        near = f"; {room.region} has room for {room.free} more" if room and room.nearly_full else ""
+        near = ""
+        if room and room.nearly_full:
+            near = f"; {room.region} had room for {room.free} more at {clock(room.counted_at)}"
         self._reporter.tell(run, "pending", f"creating the pipeline{near}")
         try:
             arn = run.create_stack(release)

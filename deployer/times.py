@@ -80,6 +80,11 @@ def date(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def clock(at: float) -> str:
+    """The time of day of an epoch time, with its zone."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M} UTC"
+
+
 @dataclass(frozen=True, slots=True)
 class Hours:
     """A part of some days or of the week, by the clocks of a time zone.

@@ -201,10 +201,18 @@ class _Ledger(Collector):
         for what in ("stacks", "stacks_limit", "pipelines", "pipelines_limit"):
             words = f"{what.partition('_')[0].capitalize()} that a region {'may hold' if 'limit' in what else 'holds'}"
             families[what] = GaugeMetricFamily(f"deployer_{what}", words, labels=["account", "region"])
-        for room in self._deployer.rooms():
+        newest = list(self._deployer.rooms())
+        for room in newest:
             for what, family in families.items():
                 family.add_metric([room.account, room.region], getattr(room, what))
-        return families.values()
+        counted = GaugeMetricFamily(
+            "deployer_room_counted_timestamp_seconds",
+            "When a region's stacks and pipelines were counted",
+            labels=["account", "region"],
+        )
+        for room in newest:
+            counted.add_metric([room.account, room.region], room.counted_at)
+        return [*families.values(), counted]
 
     def _environments(self) -> list[Metric]:
         records = self._deployer.lanes.environments()

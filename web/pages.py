@@ -6,6 +6,7 @@ text may quote anything, a token too. The command line and the API tell all of i
 """
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
@@ -41,6 +42,7 @@ from deployer.shapes import (
     snoozed_words,
     span,
 )
+from deployer.times import clock
 from deployer.visible import visible
 from web.api import known_environment
 from web.context import deployer
@@ -48,6 +50,7 @@ from web.context import deployer
 blueprint = Blueprint("pages", __name__)
 blueprint.app_template_filter("snoozed_words")(snoozed_words)
 blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
+blueprint.app_template_filter("clock")(clock)
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
@@ -109,6 +112,7 @@ def overview() -> str:
         pages=pages,
         deleted=deleted,
         state=state,
+        now=time.time(),
         refresh=_REFRESH_SECONDS if len(groups) <= _SHOWN_GROUPS else _SLOW_REFRESH_SECONDS,
         hidden=sum(group.hidden for group in groups),
         lanes=busy[:_SHOWN_LANES],

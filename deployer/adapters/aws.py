@@ -104,6 +104,10 @@ class AwsCloud:
 
     # --- stacks ------------------------------------------------------------------------------------------------
 
+    def check_reachable(self, seconds: float) -> None:
+        """See `Cloud.check_reachable`. One call, which is not repeated."""
+        self._aws.check_reachable(seconds)
+
     def stack(self, name: str) -> Stack | None:
         """The stack of this name or ARN; a deleted one is found by its ARN only. One call."""
         with translated(f"reading stack {name}"):

@@ -194,6 +194,39 @@ class AwsClients:
         """The token service."""
         return self._client("sts")
 
+    def check_reachable(self, seconds: float) -> None:
+        """Ask CloudFormation once, signed with a key that nobody has: that it refuses the call shows that it is there.
+
+        Args:
+            seconds: how long to wait for a connection, and as long again for an answer.
+
+        Raises:
+            TransientError: it does not answer, or answers with a server error.
+        """
+        config = Config(
+            connect_timeout=seconds,
+            read_timeout=seconds,
+            retries={"total_max_attempts": 1},
+        )
+        client = boto3.session.Session().client(
+            "cloudformation",
+            region_name=self.region,
+            endpoint_url=self._endpoint_url,
+            config=config,
+            aws_access_key_id="nobody",
+            aws_secret_access_key="nobody",  # noqa: S106  none
+        )
+        try:
+            client.describe_account_limits()
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+            if status >= 500:
+                raise TransientError(f"reaching {self.region}: AWS answers {status}") from error
+        except (botocore.BotoCoreError, ResponseParserError, OSError, KeyError, ValueError) as error:
+            # the last two: something else answers at this address
+            reason = type(error).__name__
+            raise TransientError(f"reaching {self.region}: AWS does not answer ({reason})") from error
+
     def _client(self, service: str) -> Any:
         if self._pid != os.getpid():
             # after a fork: sockets must not be shared, and another thread may have held the lock

@@ -271,6 +271,19 @@ class GitHubHost:
             message = str(commit.get("message") or "")
             return Head(str(found["object"]["sha"]), str(target["sha"]), message, _seconds(made))
 
+    def check_reachable(self, seconds: float) -> None:
+        """See `Host.check_reachable`. One call, which is not repeated."""
+        url = f"{self._api_url}/meta"
+        try:
+            answer = requests.get(url, timeout=seconds, headers={"User-Agent": "deployer"}, stream=True)
+            answer.close()
+        except requests.RequestException as error:
+            raise TransientError(
+                f"GitHub does not answer at {_shown(url)} ({type(error).__name__})"
+            ) from error
+        if answer.status_code >= 500:
+            raise TransientError(f"GitHub answers {answer.status_code} at {_shown(url)}")
+
     def commit(self, repository: Repository, prefix: str) -> str:
         """The full id of a commit. One call; one more where it is not found.
 
@@ -1060,6 +1073,12 @@ def _message(error: GithubException) -> str:
         return str(data or "")
     details = [str(item.get("message") or "") for item in data.get("errors") or [] if isinstance(item, dict)]
     return ": ".join(part for part in [str(data.get("message") or ""), *details] if part)
+
+
+def _shown(url: str) -> str:
+    """Scheme and host of an address, without what else a setting may hold."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _line(text: str) -> str:

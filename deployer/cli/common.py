@@ -90,16 +90,21 @@ def json_option(command: F) -> F:
     return click.option("--json", "json_", is_flag=True, help="Print JSON and nothing else.")(command)
 
 
-def wired() -> "Deployer":
+def wired(redis_seconds: float = 0) -> "Deployer":
     """Settings read and every part ready to be made.
+
+    Args:
+        redis_seconds: how long each thread may wait in vain for Redis, all its commands together; 0 for as long as
+            each command takes.
 
     Raises:
         ConfigError: a setting is malformed.
     """
     # not at the top: it brings boto3, PyGithub and Celery along, which `--help` must not wait for
+    from deployer.adapters.redis_client import Budget  # noqa: PLC0415
     from deployer.bootstrap import build  # noqa: PLC0415
 
-    deployer = build()
+    deployer = build(budget=Budget(redis_seconds) if redis_seconds else None)
     click.get_current_context().meta[REDIS] = deployer.config.shown()["DEPLOYER_REDIS_URL"]
     return deployer
 

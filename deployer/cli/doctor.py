@@ -1,21 +1,23 @@
 """`deployer doctor`: whether everything that deployer needs is there and works, with a remedy where it does not."""
 
+import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from deployer import dotfile
 from deployer.cli import output
+from deployer.cli.check_groups import FAIL, OK, PROBE_SECONDS, WARN, Check, Group, Look, guarded, run
 from deployer.cli.common import json_option, wired
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
-from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
+from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import Outcome
 from deployer.ports import Cloud, Lane, Room
@@ -26,30 +28,16 @@ from deployer.startup import check_secrets
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
 _MOST_REPOSITORIES = 10  # that GitHub is asked about
 _SOON_DAYS = 14
 _LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work
 _LATE_EVENT = 10 * 60.0  # seconds that an event may come after the end that it tells of
 _START_PROCESS = "start it: deployer {}"
+_REACH_GITHUB = "see that the network lets deployer reach GitHub, and that DEPLOYER_GITHUB_API_URL is right"
+_REACH_AWS = (
+    "see that the network lets deployer reach AWS, and AWS_REGION, AWS_ENDPOINT_URL or DEPLOYER_TARGETS"
+)
 _START_REDIS = "see that Redis runs, and that DEPLOYER_REDIS_URL is its address"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the table.
-
-    Attributes:
-        check: what was looked at.
-        state: `ok`, `warn` or `FAIL`.
-        told: what was found.
-        remedy: what to do about it, in one line; empty where all is well.
-    """
-
-    check: str
-    state: str
-    told: str
-    remedy: str = ""
 
 
 @click.command()
@@ -61,7 +49,8 @@ def doctor(*, json_: bool) -> None:
     """
     found = list(_checks())
     if json_:
-        output.as_json([asdict(each) for each in found])
+        names = ("check", "state", "told", "remedy")
+        output.as_json([{name: getattr(each, name) for name in names} for each in found])
     else:
         rows = [[each.check, each.state, each.told, each.remedy] for each in found]
         output.table(["Check", "State", "Found", "Remedy"], rows, empty="")
@@ -70,38 +59,101 @@ def doctor(*, json_: bool) -> None:
 
 
 def _checks() -> Iterator[Check]:
+    # what the parts would log about a system that is away is a row of the table
+    logging.getLogger("deployer").addHandler(logging.NullHandler())
     try:
-        deployer = wired()
+        deployer = wired(PROBE_SECONDS)
     except ConfigError as error:
         yield Check("settings", FAIL, str(error), "correct it; nothing else can be looked at before")
         return
     yield from _settings(deployer)
-    looks: list[tuple[str, Callable[[Deployer], Iterable[Check]], str]] = [
-        ("fence", _fence, "report it, with what the log says"),
-        ("Redis", _redis, _START_REDIS),
-        ("GitHub", _github, "see that the network and the setting let deployer reach GitHub"),
-        *((f"{kind}", _target(kind), "see its rights and DEPLOYER_TARGETS") for kind in Kind),
-        ("accounts", _accounts, "see deployer's own AWS credentials"),
-        ("room", _room, "see the rights of the targets' roles"),
-        ("processes", _processes, _START_REDIS),
-        ("dead letters", _dead_letters, _START_REDIS),
-        ("lanes", _lanes, _START_REDIS),
-        ("events", _events, _START_REDIS),
-        ("repositories", _repositories, _START_REDIS),
+    yield from guarded(Look("fence", lambda: _fence(deployer), "report it, with what the log says"))
+    # parts are made before threads share them
+    lanes, host, clouds = deployer.lanes, deployer.host, deployer.clouds
+    redis_answers = _Answer()
+    groups = [
+        Group(
+            "Redis",
+            lambda: redis_answers.of(lanes.ping),
+            [
+                Look("Redis", lambda: _redis(deployer), _START_REDIS),
+                Look("processes", lambda: _processes(deployer), _START_REDIS),
+                Look("dead letters", lambda: _dead_letters(deployer), _START_REDIS),
+                Look("lanes", lambda: _lanes(deployer), _START_REDIS),
+                Look("events", lambda: _events(deployer), _START_REDIS),
+                Look("repositories", lambda: _repositories(deployer), _START_REDIS),
+            ],
+            f"{_START_REDIS}; processes, dead letters, lanes, events and repositories are looked at then",
+            UnavailableError,
+        ),
+        Group(
+            "GitHub",
+            lambda: host.check_reachable(PROBE_SECONDS),
+            [Look("GitHub", lambda: _github(deployer, redis_answers), _REACH_GITHUB)],
+            _REACH_GITHUB,
+        ),
     ]
-    for name, look, remedy in looks:
-        yield from _guarded(name, remedy, lambda look=look: look(deployer))  # type: ignore[misc]
+
+    def aws() -> list[Check]:
+        regions = dict.fromkeys(region for kind in Kind for region in clouds.target(kind).regions)
+        groups.extend([_region(deployer, region) for region in regions])
+        return []
+
+    yield from guarded(Look("AWS", aws, _REACH_AWS))  # AWS's own variables may be unreadable
+    yield from run(groups)
 
 
-def _guarded(name: str, remedy: str, look: Callable[[], Iterable[Check]]) -> list[Check]:
-    """What a look finds; whatever it raises is a finding too, and the others go on."""
-    try:
-        return list(look())
-    except DeployerError as error:
-        again = "it may be away: try again, or " if isinstance(error, TransientError) else ""
-        return [Check(name, FAIL, str(error), again + remedy)]
-    except Exception as error:  # noqa: BLE001  one part that is broken must not hide the others
-        return [Check(name, FAIL, f"unexpected {type(error).__name__}", "report it, with what the log says")]
+class _Answer:
+    """Whether Redis is there, for the groups that know more with it."""
+
+    def __init__(self) -> None:
+        self._known = threading.Event()
+        self._yes = False
+
+    def of(self, ping: Callable[[], object]) -> None:
+        """Ask, and let the others know."""
+        try:
+            ping()
+            self._yes = True
+        finally:
+            self._known.set()
+
+    def __bool__(self) -> bool:
+        self._known.wait(PROBE_SECONDS)
+        return self._yes
+
+
+def _region(deployer: "Deployer", region: str) -> Group:
+    """The checks of one region of AWS: each kind's bucket and rights, and its room."""
+    kinds = [kind for kind in Kind if region in deployer.clouds.target(kind).regions]
+    looks = []
+    for kind in kinds:
+        name = f"{kind} {region}"
+        looks += [
+            Look(
+                name,
+                lambda kind=kind: _artifacts(deployer, kind, region),  # type: ignore[misc]
+                "see the artifact bucket of DEPLOYER_TARGETS or DEPLOYER_ARTIFACT_BUCKET, and the rights on it",
+            ),
+            Look(
+                name,
+                lambda kind=kind: _access(deployer, kind, region),  # type: ignore[misc]
+                "see its rights and DEPLOYER_TARGETS",
+            ),
+        ]
+    looks += [
+        Look(
+            f"room {region}",
+            lambda cloud=cloud: _room_of(deployer, cloud),  # type: ignore[misc]
+            "see the rights of the targets' roles",
+        )
+        for cloud in deployer.clouds.every()
+        if cloud.region == region
+    ]
+    if Kind.DEVELOPMENT in kinds and region == deployer.clouds.target(Kind.DEVELOPMENT).regions[0]:
+        looks.append(Look("accounts", lambda: _accounts(deployer), "see deployer's own AWS credentials"))
+    probe = deployer.clouds.at(kinds[0], region)
+    return Group(f"AWS {region}", lambda: probe.check_reachable(PROBE_SECONDS), looks, _REACH_AWS)
 
 
 # --- the installation -----------------------------------------------------------------------------------------------
@@ -162,7 +214,6 @@ def _fence(deployer: "Deployer") -> Iterator[Check]:
 
 
 def _redis(deployer: "Deployer") -> Iterator[Check]:
-    deployer.lanes.ping()
     told = deployer.lanes.server()
     if told.get("maxmemory", "0") != "0" and told.get("maxmemory_policy") != "noeviction":
         yield Check(
@@ -248,13 +299,16 @@ def _repositories(deployer: "Deployer") -> Iterator[Check]:
 # --- the far ends -------------------------------------------------------------------------------------------------
 
 
-def _github(deployer: "Deployer") -> Iterator[Check]:
+def _github(deployer: "Deployer", redis_answers: _Answer) -> Iterator[Check]:
     known = {each.key: each for each in deployer.config.named_repositories()}
-    with suppress(UnavailableError):  # told of Redis already
-        known |= {each.key: each for each in deployer.lanes.repositories() if deployer.config.allows(each)}
-        for record in deployer.lanes.repository_records():
-            if record.state:  # told among the repositories
-                known.pop(record.repository.lower(), None)
+    if redis_answers:
+        with suppress(UnavailableError):  # told of Redis
+            known |= {
+                each.key: each for each in deployer.lanes.repositories() if deployer.config.allows(each)
+            }
+            for record in deployer.lanes.repository_records():
+                if record.state:  # told among the repositories
+                    known.pop(record.repository.lower(), None)
     chosen = sorted(known.values(), key=lambda each: each.key)[:_MOST_REPOSITORIES]
     if not chosen:
         told = "no repository is known to ask about"
@@ -262,11 +316,13 @@ def _github(deployer: "Deployer") -> Iterator[Check]:
         return
     good = 0
     for each in chosen:
-        found = _guarded(f"GitHub {each}", _RIGHTS, lambda each=each: _rights(deployer, each))  # type: ignore[misc]
+        found = guarded(Look(f"GitHub {each}", lambda each=each: _rights(deployer, each), _RIGHTS))  # type: ignore[misc]
         good += not found
         yield from found
         if not found:
-            yield from _guarded(f"GitHub {each}", _RIGHTS, lambda each=each: _protection(deployer, each))  # type: ignore[misc]
+            yield from guarded(
+                Look(f"GitHub {each}", lambda each=each: _protection(deployer, each), _RIGHTS)  # type: ignore[misc]
+            )
     if good:
         yield Check("GitHub", OK, f"{good} of {len(chosen)} repositories can be read, and take statuses")
 
@@ -282,39 +338,25 @@ def _protection(deployer: "Deployer", repository: Repository) -> Iterator[Check]
     found, name = deployer.host.protection(repository), f"GitHub {repository}"
     if found.branch_protected is False:
         told = f"its default branch {found.branch} has no protection: who can push to it decides what production runs"
-        yield Check(name, WARN, told, _PROTECT)
+        yield Check(name, WARN, told, _PROTECT, told)
     if found.tags_protected is False:
         told = f"no active ruleset is about its tags: who can push one deploys any commit of {found.branch}"
-        yield Check(name, WARN, told, "add a ruleset for tags on GitHub: docs/security.md")
+        yield Check(name, WARN, told, "add a ruleset for tags on GitHub: docs/security.md", told)
     if found.unread:
         told = f"whether its default branch and tags are protected cannot be read ({found.unread})"
         yield Check(
-            name, WARN, told, "give the token or the App metadata: read and contents: read, or look yourself"
+            name,
+            WARN,
+            told,
+            "give the token or the App metadata: read and contents: read, or look yourself",
+            told,
         )
 
 
 def _rights(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
     if lacking := deployer.host.lacking(repository):
-        yield Check(f"GitHub {repository}", FAIL, f"deployer lacks {' and '.join(lacking)}", _RIGHTS)
-
-
-def _target(kind: Kind) -> Callable[["Deployer"], Iterator[Check]]:
-    def look(deployer: "Deployer") -> Iterator[Check]:
-        target = deployer.clouds.target(kind)
-        for region in target.regions or ("",):
-            name = f"{kind} {region}".strip()
-            yield from _guarded(
-                name,
-                "see the artifact bucket of DEPLOYER_TARGETS or DEPLOYER_ARTIFACT_BUCKET, and the rights on it",
-                lambda region=region: _artifacts(deployer, kind, region),  # type: ignore[misc]
-            )
-            yield from _guarded(
-                name,
-                "see its rights and DEPLOYER_TARGETS",
-                lambda region=region: _access(deployer, kind, region),  # type: ignore[misc]
-            )
-
-    return look
+        told = f"deployer lacks {' and '.join(lacking)}"
+        yield Check(f"GitHub {repository}", FAIL, told, _RIGHTS, told)
 
 
 def _artifacts(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
@@ -358,22 +400,12 @@ def _accounts(deployer: "Deployer") -> Iterator[Check]:
         )
 
 
-def _room(deployer: "Deployer") -> Iterator[Check]:
-    for cloud in deployer.clouds.every():
-        name = f"room {cloud.region}".strip()
-        yield from _guarded(
-            name,
-            "see the rights of the targets' roles",
-            lambda cloud=cloud: _room_of(deployer, cloud),  # type: ignore[misc]
-        )
-
-
 def _room_of(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
     room = cloud.room()
     days = forecast(history := cloud.history(), time.time())
     told = (
         f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
-        f"{_foretold(days, history)}"
+        f"{_foretold(days, history)}; counted {span(age(room.counted_at))} ago"
     )
     target = deployer.clouds.target(Kind.DEVELOPMENT)
     concerned = not target.regions or cloud.region in target.regions

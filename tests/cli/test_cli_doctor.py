@@ -1,7 +1,10 @@
 """`doctor`: what is wrong is found, told with a remedy, and never hides the rest."""
 
 import json
+import re
+import socket
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,11 @@ from typing import Any
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.environments import Kind
+from deployer.adapters.aws import AwsClouds
+from deployer.adapters.github import GitHubHost
+from deployer.adapters.redis_client import Budget, connect
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, TransientError, UnavailableError
 from deployer.ledger import Cause, RepositoryRecord, Task, Work
 from deployer.ports import Room
@@ -125,7 +132,7 @@ def test_settings_that_are_none(world: World, monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_settings_that_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def malformed() -> Any:
+    def malformed(**_: Any) -> Any:
         raise ConfigError("DEPLOYER_WEB_PORT is 'x'; it must be a number from 1 to 65535")
 
     monkeypatch.setattr("deployer.bootstrap.build", malformed)
@@ -143,7 +150,8 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     world.deployer.config = replace(world.deployer.config, repositories=("acme/API",))
     found = checks(world, 1)
     failed = {name for name, (state, _) in found.items() if state == "FAIL"}
-    assert failed == {"Redis", "processes", "dead letters", "lanes", "events", "repositories"}
+    assert failed == {"Redis"}
+    assert not {"processes", "worker", "dead letters", "lanes", "events", "repositories"} & set(found)
     assert found["GitHub"] == ("ok", "1 of 1 repositories can be read, and take statuses")
     assert found["room us-east-1"][0] == "ok"
 
@@ -168,7 +176,9 @@ def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> N
     world.host.rights_lacking = ["statuses: write"]
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "deployer lacks statuses: write")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
-    assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "GitHub cannot be reached")}
+    assert bad(world, 1) == {"GitHub": ("FAIL", "GitHub cannot be reached")}
+    world.host.fail_next(TransientError("reading it: GitHub answers 502"), method="lacking")
+    assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "reading it: GitHub answers 502")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
     assert "it may be away: try again" in world.run("doctor").stdout
 
@@ -177,10 +187,106 @@ def test_a_cloud_that_is_away(world: World) -> None:
     world.cloud.fail_next(TransientError("AWS refuses the credentials"), times=2, method="stacks")
     world.cloud.fail_next(TransientError("AWS is away"), method="room")
     assert bad(world, 1) == {
-        "development us-east-1": ("FAIL", "AWS refuses the credentials"),
-        "staging us-east-1": ("FAIL", "AWS refuses the credentials"),
+        "development us-east-1, staging us-east-1": ("FAIL", "AWS refuses the credentials"),
         "room us-east-1": ("FAIL", "AWS is away"),
     }
+
+
+def test_what_fails_everywhere_for_one_reason_is_one_row(world: World) -> None:
+    refused = [
+        f"{doing}: no usable credentials" for doing in ("reading a bucket", "listing stacks", "counting")
+    ]
+    for error, method in zip(refused, ("probe_artifacts", "stacks", "room"), strict=True):
+        world.cloud.fail_next(TransientError(error), times=3, method=method)
+    assert bad(world, 1) == {
+        "development us-east-1, staging us-east-1, production us-east-1 and 1 more": (
+            "FAIL",
+            "no usable credentials",
+        )
+    }
+
+
+def test_a_right_that_is_lacking_everywhere_is_one_row(world: World) -> None:
+    world.deployer.config = replace(
+        world.deployer.config, repositories=("acme/API", "acme/b", "acme/c", "acme/d")
+    )
+    for name in "bcd":
+        world.host.create(Repository("acme", name))
+    world.host.rights_lacking = ["statuses: write"]
+    assert bad(world, 1) == {
+        "GitHub acme/API, GitHub acme/b, GitHub acme/c and 1 more": ("FAIL", "deployer lacks statuses: write")
+    }
+
+
+def test_redis_that_goes_away_during_the_checks_is_one_row(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> Any:
+        raise UnavailableError("Redis does not answer")
+
+    for name in ("beats", "lanes", "dead_letters", "activity"):
+        monkeypatch.setattr(world.lanes, name, away)
+    assert bad(world, 1) == {"Redis": ("FAIL", "Redis does not answer")}
+
+
+class Silent:
+    """A server that accepts connections and never answers."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self.port = self._socket.getsockname()[1]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    server = Silent()
+    yield server.port
+    server.close()
+
+
+@pytest.fixture
+def closed() -> int:
+    """A port that refuses connections."""
+    server = Silent()
+    server.close()
+    return server.port
+
+
+@pytest.mark.parametrize("how", ["silent", "closed"])
+@pytest.mark.parametrize("away", [["Redis"], ["GitHub"], ["AWS"], ["Redis", "GitHub", "AWS"]])
+def test_what_is_away_is_told_within_three_seconds_in_one_row_each(
+    world: World, request: pytest.FixtureRequest, how: str, away: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = request.getfixturevalue(how)
+    for name in "bc":
+        world.host.create(Repository("acme", name))
+    world.deployer.config = replace(world.deployer.config, repositories=("acme/API", "acme/b", "acme/c"))
+    parts = vars(world.deployer)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    if "Redis" in away:
+        client = connect(f"redis://127.0.0.1:{port}/0", Budget(1.0))
+        parts.update(client=client, lanes=RedisLanes(client))
+    if "GitHub" in away:
+        parts["host"] = GitHubHost("token", api_url=f"http://127.0.0.1:{port}/api/v3")
+    if "AWS" in away:
+        url = f"http://127.0.0.1:{port}"
+        regions = ("us-east-1", "eu-west-1")
+        targets = {
+            kind: replace(target, regions=regions) for kind, target in world.deployer.clouds.targets.items()
+        }  # type: ignore[attr-defined]
+        parts["clouds"] = AwsClouds(targets, parts["client"], endpoint_url=url)
+    began = time.monotonic()
+    found = json.loads(world.run("doctor", "--json").stdout)
+    assert time.monotonic() - began < 3
+    failed = [each["check"] for each in found if each["state"] == "FAIL"]
+    assert [name.partition(" ")[0] for name in failed] == away
+    if away == ["Redis"]:
+        assert "acme" not in str(failed)
+        assert [each["state"] for each in found if each["check"] == "room us-east-1"] == ["ok"]
 
 
 def test_an_artifact_bucket_that_is_not_there(world: World) -> None:
@@ -286,7 +392,7 @@ def test_development_in_the_account_of_production_or_of_deployer(
         (270, (250, 260), "ok", "270 of 500 stacks, 7 of 1000 pipelines; full in about 23 days", 0),
         (270, (270, 270), "ok", "no growth", 0),
         (400, (380, 390), "warn", "full in about 10 days", 0),
-        (492, (492,), "warn", "492 of 500 stacks used, 10 kept for staging and production", 0),
+        (492, (492,), "warn", "7 of 1000 pipelines; no growth; counted 0 s ago", 0),
         (500, (), "FAIL", "500 of 500 stacks", 1),
     ],
 )
@@ -297,6 +403,19 @@ def test_room_and_its_forecast(
     found = checks(world, code)["room us-east-1"]
     assert found[0] == state
     assert words in found[1]
+    if stacks == 492:
+        assert re.search(
+            r"492 of 500 stacks used at \d\d:\d\d UTC, 10 kept for staging and production", found[1]
+        )
+
+
+def test_room_says_how_old_its_count_is(world: World) -> None:
+    cloud: Any = world.cloud
+    cloud.room_left = replace(cloud.room_left, counted_at=time.time() - 40 * 60)
+    assert (
+        "7 of 1000 pipelines; its growth is not known yet; counted 40 min ago"
+        in checks(world, 0)["room us-east-1"][1]
+    )
 
 
 def test_processes_that_are_gone(world: World) -> None:

@@ -574,3 +574,11 @@ def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(TransientError, match=r"no usable AWS credentials \(The config profile \(nobody\)"):
         own_region()
+
+
+def test_whether_a_region_is_there_is_asked_once(aws: SandboxKit) -> None:
+    aws.cloud.check_reachable(5)
+    aws.simulator.faults.add({"errors": {"operation": "DescribeAccountLimits", "status": 503, "count": 1}})
+    with pytest.raises(TransientError, match=r"^reaching us-east-1: AWS answers 503$"):
+        aws.cloud.check_reachable(5)
+    aws.cloud.check_reachable(5)

@@ -1490,3 +1490,12 @@ def test_an_app_gives_a_pipeline_a_new_token_that_reads_its_own_repository_only(
             host.clone_token("acme/shop")
         assert host.clone_token("acme/shop") == "ghs_8"
     assert sent == [{"repositories": ["shop"], "permissions": {"contents": "read"}}] * 3
+
+
+def test_whether_github_is_there_is_asked_once_and_without_credentials(sandbox: SandboxKit) -> None:
+    sandbox.host.check_reachable(5)
+    GitHubHost(api_url=f"{sandbox.server.url}/api/v3").check_reachable(5)
+    sandbox.server.hub.faults.merge({"api": {"status": 502, "count": 1}})
+    with pytest.raises(TransientError, match=r"^GitHub answers 502 at http://127\.0\.0\.1:\d+$"):
+        sandbox.host.check_reachable(5)
+    sandbox.host.check_reachable(5)

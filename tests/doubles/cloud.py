@@ -188,6 +188,9 @@ class FakeCloud(Failing):
 
     # the port: stacks
 
+    def check_reachable(self, seconds: float) -> None:
+        self._note("check_reachable", seconds)
+
     def stack(self, name: str) -> Stack | None:
         self._note("stack", name)
         found = self._find(name)

@@ -270,6 +270,9 @@ class FakeHost(Failing):
         repo = self._repo(repository)
         return repo.lagging[ref] if ref in repo.lagging else self._head(repo, ref)
 
+    def check_reachable(self, seconds: float) -> None:
+        self._note("check_reachable", seconds)
+
     def commit(self, repository: Repository, prefix: str) -> str:
         self._note("commit", repository, prefix)
         found = [sha for sha in self._repo(repository).files if sha.startswith(prefix)]

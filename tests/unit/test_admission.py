@@ -157,7 +157,10 @@ def test_without_room_a_push_waits_and_goes_on_once_there_is_some(world: World, 
     world.tasks()
     status = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
     assert status.state == "pending"
-    assert "waiting: no room in us-east-1: 995 of 1000 pipelines used, 10 kept" in status.description
+    assert (
+        "waiting: no room in us-east-1: 995 of 1000 pipelines used at 00:00 UTC, 10 kept"
+        in status.description
+    )
     assert world.outcome(delivery)[0] == "queued"
     assert world.record(environment(X)).state == "waiting"
     world.cloud.room_left = room(HOME, 900)

@@ -160,6 +160,8 @@ def test_metrics_tell_how_full_the_regions_are_without_knowing_the_targets(site:
     }.items():
         assert found[f"deployer_{name}", "222222222222", "eu-west-1"] == value
     assert not [each for each in found if "eu-central-1" in each], "it is no longer used"
+    counted = found["deployer_room_counted_timestamp_seconds", "222222222222", "eu-west-1"]
+    assert 0 < counted <= time.time()
 
 
 def test_dead_letters_are_warned_of_until_someone_decides(site: Site) -> None:

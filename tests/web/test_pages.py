@@ -111,7 +111,7 @@ def test_the_overview_shows_all_there_is(site: Site) -> None:
         "7 environments",
         "2 under way",
         "1 failed",
-        "1 dead letter acme/api",
+        "1 dead letter Counted at",
         "make test",
         made["letter"],
         "1 dead letter awaits a decision, for 0 s",
@@ -186,6 +186,12 @@ def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
 
 
 # --- what is not as usual ---
+
+
+def test_the_overview_says_when_its_numbers_were_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.pages.time.time", lambda: 1_800_000_000.0)
+    assert '<time datetime="2027-01-15T08:00:00.000Z">08:00 UTC</time>' in site.client.get("/").text
+    assert "Counted at 08:00 UTC" in look(site).words
 
 
 def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
