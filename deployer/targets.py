@@ -13,6 +13,7 @@ import yaml
 
 from deployer.environments import Kind
 from deployer.errors import ConfigError
+from deployer.template import TAB, is_indented_by_tab
 
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
@@ -144,9 +145,10 @@ def read_targets(text: str, default: Target) -> dict[Kind, Target]:
         told = yaml.safe_load(text)
     except yaml.YAMLError as error:
         # in yaml's own text stands the line, which may hold an external id
-        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"DEPLOYER_TARGETS is not YAML{where}") from None
+        marked = error if isinstance(error, yaml.MarkedYAMLError) else None
+        where = f" in line {marked.problem_mark.line + 1}" if marked and marked.problem_mark else ""
+        why = f": {TAB}" if marked and is_indented_by_tab(text, marked) else ""
+        raise ConfigError(f"DEPLOYER_TARGETS is not YAML{where}{why}") from None
     if not isinstance(told, dict):
         raise ConfigError("DEPLOYER_TARGETS is no mapping of development, staging and production")
     for name, values in told.items():

@@ -191,10 +191,10 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
         # libyaml may take the end of a file for a line of its own
         last = max(len(text.splitlines()), 1)
         line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
-        text = f"{error.problem or error.context}"
+        problem = TAB if is_indented_by_tab(text, error) else f"{error.problem or error.context}"
         if not isinstance(error.__cause__, TooComplexError):
-            text = f"not YAML: {text}"
-        raise UnreadableError(file, line, text) from error
+            problem = f"not YAML: {problem}"
+        raise UnreadableError(file, line, problem) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UnreadableError(file, None, f"it cannot be read: {_one_line(error)}") from error
     if not isinstance(value, dict):
@@ -204,6 +204,22 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
 
 def _too_large(size: int) -> str:
     return f"it has {size:,} bytes; at most {FILE_LIMIT:,} are allowed"
+
+
+TAB = "a tab is used for indentation; YAML allows only spaces"
+_TAB_INDENT = re.compile(r"[ ]*(?:-[ ]*)*\t")
+_LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+
+
+def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
+    """Whether a text is no YAML because the line of the error begins with a tab.
+
+    YAML's parsers complain in words that name no tab, or a character that nobody sees. See
+    https://yaml.org/spec/1.2.2/#61-indentation-spaces
+    """
+    lines = _LINE_BREAK.split(text)
+    at = error.problem_mark.line if error.problem_mark else len(lines)
+    return at < len(lines) and bool(_TAB_INDENT.match(lines[at]))
 
 
 def _decode(file: str, content: bytes) -> str:

@@ -114,6 +114,10 @@ def test_problems_of_some_environments(tmp_path: Path) -> None:
         ({}, "deploy/pipeline.yml: it is missing (.yaml or .json would do)"),
         ({"pipeline_json": "{"}, "deploy/pipeline.json:1: not JSON"),
         ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml:1: not YAML"),
+        (
+            {"deployer_yml": "branches:\n\t- main\n"},
+            "deploy/deployer.yml:2: not YAML: a tab is used for indentation; YAML allows only spaces",
+        ),
         ({"pipeline_yml": GOOD, "pipeline_json": "{}"}, "keep one of them"),
         ({"pipeline_yml": GOOD, "pipeline_parameters_json": "[]"}, "deploy/pipeline.parameters.json"),
     ],

@@ -211,6 +211,13 @@ def test_a_config_shows_every_variable_once() -> None:
     assert len(load({}).shown()) == len(Config.__dataclass_fields__)
 
 
+def test_targets_that_are_indented_by_a_tab_say_so() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"DEPLOYER_TARGETS": "staging:\n\trole: arn:aws:iam::123456789012:role/deployer\n"})
+    said = "DEPLOYER_TARGETS is not YAML in line 2: a tab is used for indentation; YAML allows only spaces"
+    assert str(caught.value) == said
+
+
 @pytest.mark.parametrize("value", ['"swordfish', "@swordfish", "{swordfish", "swordfish: : x"])
 def test_targets_that_are_no_yaml_are_not_quoted(value: str) -> None:
     """An external id may stand in the line that cannot be read."""

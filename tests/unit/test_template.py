@@ -99,6 +99,21 @@ def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
     [
         ("a.json", b'{"a":\n1,}', 2, "not JSON"),
         ("a.yml", b"a: 1\nb: [", 2, "not YAML"),
+        *(
+            ("a.yml", text, line, "not YAML: a tab is used for indentation; YAML allows only spaces")
+            for text, line in (
+                (b"\ta: 1\n", 1),
+                (b"a:\n\tb: 1\n", 2),
+                (b"a:\n  b: 1\n\tc: 2\n", 3),
+                (b"a:\n  b:\n  \tc: 2\n", 3),
+                (b"a:\n\t- 1\n", 2),
+                (b"a:\n  - x\n\t- y\n", 3),
+                (b"a:\n  -\tx: 1\n  -\ty: 2\n", 2),
+                (b"a:\n  b: |\n    x\n\ty\n", 4),
+                (b"a: x\r\n\tb: 2\r\n", 2),
+            )
+        ),
+        ("a.yml", b"a: |\n  all:\n  \techo\nb: [", 4, "did not find expected node content"),
         ("a.yml", b"a: 1\nb: \xff", 2, "not UTF-8 text (byte 8)"),
         ("a.yml", b"- a", 1, "it is not a mapping"),
         ("a.yml", b"a: &b 1\nc: *b", None, "aliases are not supported"),
