@@ -341,6 +341,8 @@ class Runner:
             )
         if task is not Task.RESYNC and not environment:
             raise PayloadError(f"it is of one environment; {_usage(task)}")
+        intake.insist(repository)
+        self._insist_on_repository(repository)
         if task is Task.RESYNC:
             return f"queued as {intake.resync(repository).goal}"
         try:
@@ -351,6 +353,17 @@ class Runner:
             )
         cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
         return f"queued as {intake.request_environment(target, cause=cause).goal}"
+
+    def _insist_on_repository(self, repository: Repository) -> None:
+        """Refuse a repository that neither deployer nor GitHub knows; while GitHub is away, the task finds out.
+
+        Raises:
+            PermanentError: there is no such repository, or deployer may not read it.
+        """
+        if any(each.key == repository.key for each in self._deployer.lanes.repositories()):
+            return
+        with suppress(TransientError):
+            self._deployer.host.default_branch(repository)
 
 
 def _given_up(task: Task, repository: Repository, error: UnavailableError) -> str:

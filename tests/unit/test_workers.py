@@ -343,6 +343,8 @@ def test_people_wait_for_no_turn_though_many_do(world: World) -> None:
         (["acme/hello"], {}, 'of one environment; give --args=\'["owner/repo", "branch"]\''),
         (["acme/hello", "y"], {}, "nothing is known of y in acme/hello; see: deployer status acme/hello"),
         (["acme/hello", "x..y"], {}, "x..y"),
+        (["acme/mistyped", "staging"], {}, "acme/mistyped"),
+        (["other/hello", "x"], {}, "other/hello matches none of the patterns in DEPLOYER_REPOSITORIES"),
     ],
 )
 def test_what_people_call_wrongly_is_refused_in_a_line(
@@ -371,6 +373,30 @@ def test_a_resync_of_one_branch_is_refused(world: World) -> None:
     told = resync.apply(["acme/hello", "x"]).result
     assert told == "refused: it is of the whole repository, not of 'x'; give --args='[\"owner/repo\"]'"
     assert not world.sent
+
+
+@pytest.mark.parametrize("name", ["acme/mistyped", "other/hello"])
+def test_a_resync_of_a_repository_that_nobody_knows_is_reported(
+    world: World, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    told = register(Celery("tests"), world.deployer)[Task.RESYNC].apply([name]).result
+    assert told.startswith("refused: ")
+    assert name in told
+    assert caplog.messages == [f"deployer.resync is {told}"]
+    assert not world.sent
+    assert world.lanes.repositories() == []
+
+
+def test_a_repository_that_only_github_knows_is_looked_at(world: World) -> None:
+    world.host.create(HELLO)
+    resync = register(Celery("tests"), world.deployer)[Task.RESYNC]
+    assert resync.apply(["acme/hello"]).result.startswith("queued as ")
+
+
+def test_a_call_while_github_is_away_is_queued(world: World) -> None:
+    world.host.fail_next(TransientError("GitHub is away"))
+    resync = register(Celery("tests"), world.deployer)[Task.RESYNC]
+    assert resync.apply(["acme/unknown"]).result.startswith("queued as ")
 
 
 def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
