@@ -54,7 +54,10 @@ def as_json(report: Report) -> dict[str, object]:
         **{name: dict(sorted(getattr(report, name).items())) for name in _COUNTS},
         "dead_letters": report.dead_letters,
         "quiet_seconds": round(report.quiet_seconds, 1),
-        "violations": [{"promise": each.promise, "what": each.what} for each in report.violations],
+        "violations": [
+            {"promise": each.promise, "what": each.what, "also": list(each.also)}
+            for each in report.violations
+        ],
     }
 
 
@@ -74,7 +77,13 @@ def told(report: Report) -> str:
         lines += ["", f"BROKEN (seed {report.plan.seed}): {each.promise}", f"  {each.what}"]
         start = min((at for at, _ in each.timeline), default=0)
         lines += [f"  {at - start:8.3f} s  {what}" for at, what in each.timeline]
-    verdict = f"{len(report.violations)} promises broken" if report.violations else "every promise held"
+        lines += [f"  so too: {also}" for also in each.also]
+    causes = len(report.violations)
+    verdict = (
+        f"promises broken for {causes} cause{'' if causes == 1 else 's'}"
+        if report.violations
+        else "every promise held"
+    )
     return "\n".join([*lines, "", verdict])
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -26,11 +26,21 @@ _NOTED_LATE = 1.0
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise, and the records that show it, in the order of time."""
+    """A broken promise, and the records that show it, in the order of time.
+
+    Attributes:
+        about: the environment or repository whose promise it is: what else is broken of the same most likely has the
+            same cause. Empty where nothing else can have it.
+        also: what else is broken of the same, in words.
+        promises: the promises that these break.
+    """
 
     promise: str
     what: str
     timeline: Sequence[tuple[float, str]] = ()
+    about: str = ""
+    also: Sequence[str] = ()
+    promises: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,15 @@ class Records:
         """What became of an environment's repository."""
         return self._lives[owner.repository.full_name]
 
+    @property
+    def known_names(self) -> frozenset[str]:
+        """Every name that a repository has or had."""
+        return frozenset(self._lives)
+
+    def life_names(self, name: str) -> Sequence[str]:
+        """All names of the repository that has or had this one, the present one last."""
+        return self._lives[name].names
+
     def former(self, owner: Environment) -> bool:
         """Whether its repository has another name now."""
         return owner.repository.full_name != self.life(owner).names[-1]
@@ -138,31 +157,66 @@ class Records:
 
 
 def violations(records: Records) -> list[Violation]:
-    """Every broken promise that the records show."""
+    """Every broken promise that the records show, one violation for each cause."""
+    return by_cause(
+        [
+            *one_outcome(records),
+            *no_overlap(records),
+            *nothing_twice_or_late(records),
+            *state_as_desired(records),
+            *nothing_left_or_lost(records),
+            *age_as_told(records),
+        ]
+    )
+
+
+def by_cause(found: Sequence[Violation]) -> list[Violation]:
+    """The violations with those about one environment or repository as one.
+
+    A push that is stuck breaks several promises at once: its delivery has no outcome, its pipeline is not there, its
+    commit is not deployed. The first of them, in the order of the checks, is nearest to the cause.
+    """
+    groups: dict[str, list[Violation]] = {}
+    for number, each in enumerate(found):
+        groups.setdefault(each.about or f"#{number}", []).append(each)
     return [
-        *one_outcome(records),
-        *no_overlap(records),
-        *nothing_twice_or_late(records),
-        *state_as_desired(records),
-        *nothing_left_or_lost(records),
-        *age_as_told(records),
+        replace(
+            first,
+            also=[f"{each.promise}: {each.what}" for each in rest],
+            promises=list(dict.fromkeys(each.promise for each in (first, *rest))),
+        )
+        for first, *rest in groups.values()
     ]
 
 
 def one_outcome(records: Records) -> Iterable[Violation]:
     """Every delivery that got 202 has exactly one outcome, AWS's events too."""
     acknowledged = [
-        (each["guid"], f"delivery {each['guid']} of {each['repository']} {each['ref']}", each["at"])
+        (
+            each["guid"],
+            f"delivery {each['guid']} of {each['repository']} {each['ref']}",
+            each["at"],
+            _about(records, each),
+        )
         for each in records.deliveries
         if each["code"] == 202 and each["at"] > records.wiped
     ]
     if not records.wiped:  # what the simulator keeps of them tells no time
-        acknowledged += [(id_, f"event {id_}, {kind}", 0.0) for id_, kind in records.events]
-    for identity, name, at in acknowledged:
+        acknowledged += [(id_, f"event {id_}, {kind}", 0.0, "events of AWS") for id_, kind in records.events]
+    for identity, name, at, about in acknowledged:
         outcome = records.ledger.get(identity, {}).get("outcome", "none")
         if outcome not in OUTCOMES:
             told = f"{name} was acknowledged; its outcome: {outcome}"
-            yield Violation("every acknowledged delivery has an outcome", told, [(at, "202")] if at else [])
+            timeline = [(at, "202")] if at else []
+            yield Violation("every acknowledged delivery has an outcome", told, timeline, about)
+
+
+def _about(records: Records, delivery: Mapping[str, Any]) -> str:
+    """The environment of a delivery, or its repository where it is of no ref."""
+    name, ref = str(delivery["repository"]), str(delivery["ref"] or "")
+    if name not in records.known_names or not ref.startswith("refs/"):
+        return name
+    return str(records.environment(records.life_names(name)[-1], ref))
 
 
 def no_overlap(records: Records) -> Iterable[Violation]:
@@ -185,7 +239,7 @@ def no_overlap(records: Records) -> Iterable[Violation]:
                 if not excused and not any(each.struck(earlier, *span) for each in records.wounds):
                     told = f"two calls of {name} at once"
                     timeline = [_told(earlier), _told(call), *_struck_near(records, earlier["time"], end)]
-                    yield Violation("the steps of a repository never overlap", told, sorted(timeline))
+                    yield Violation("the steps of a repository never overlap", told, sorted(timeline), name)
             under_way.append(call)
 
 
@@ -246,11 +300,13 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
         for each in executions:
             sha = each["pinned"] or each["sha"]
             if sha in seen and seen[sha]["status"] not in {"Stopped", "Cancelled", "Superseded", "Failed"}:
-                yield Violation("no commit runs twice", f"{owner} ran {sha} twice", timeline)
+                yield Violation("no commit runs twice", f"{owner} ran {sha} twice", timeline, str(owner))
             seen[sha] = each
         numbers = [known[sha] for each in executions if (sha := each["pinned"] or each["sha"]) in known]
         if numbers != sorted(numbers):
-            yield Violation("no older commit runs after a newer one", f"{owner} went backwards", timeline)
+            yield Violation(
+                "no older commit runs after a newer one", f"{owner} went backwards", timeline, str(owner)
+            )
 
 
 def _tags_in_order(
@@ -262,16 +318,19 @@ def _tags_in_order(
     timeline = sorted([*_tag_history(records, owner.repository.full_name), *map(_ran, runs)])
     for sha, times in Counter(each["pinned"] for each in runs).items():
         if times > len(pushed[sha]):
-            yield Violation("no tag is deployed twice", f"{owner} ran {sha} {times} times", timeline)
+            yield Violation(
+                "no tag is deployed twice", f"{owner} ran {sha} {times} times", timeline, str(owner)
+            )
     for first, second in pairwise(runs):
         if max(pushed[second["pinned"]].values()) < min(pushed[first["pinned"]].values()):
             told = f"{owner} went back to {second['pinned']}"
-            yield Violation("no older tag is deployed after a newer one", told, timeline)
+            yield Violation("no older tag is deployed after a newer one", told, timeline, str(owner))
     # the last one of all: what runs must be as new as the newest tag that was told of
     newest = max((max(times.values()) for times in pushed.values()), default=0)
     last = bool(runs) and not records.wiped and not records.former(owner)
     if last and max(pushed[runs[-1]["pinned"]].values()) < newest:
-        yield Violation("the newest tag is deployed", f"{owner} ended with {runs[-1]['pinned']}", timeline)
+        told = f"{owner} ended with {runs[-1]['pinned']}"
+        yield Violation("the newest tag is deployed", told, timeline, str(owner))
 
 
 def _tags(records: Records, repository: str) -> dict[str, dict[str, float]]:
@@ -325,12 +384,12 @@ def state_as_desired(records: Records) -> Iterable[Violation]:
                 continue  # nobody used it for long; `age_as_told` judges that
             if stack is None or not stack["status"].endswith("_COMPLETE") or "ROLLBACK" in stack["status"]:
                 state = stack["status"] if stack else "not there"
-                yield Violation(
-                    "every ref has its pipeline", f"{owner} ({owner.stack_name}) is {state}", told
-                )
+                what = f"{owner} ({owner.stack_name}) is {state}"
+                yield Violation("every ref has its pipeline", what, told, str(owner))
             elif ran is None or (ran["pinned"] or ran["sha"]) not in wanted or ran["status"] != "Succeeded":
                 found = f"{ran['status']} at {ran['pinned'] or ran['sha']}" if ran else "nothing ran"
-                yield Violation("every ref is deployed", f"{owner} should be at {sha}; {found}", told)
+                what = f"{owner} should be at {sha}; {found}"
+                yield Violation("every ref is deployed", what, told, str(owner))
 
 
 def nothing_left_or_lost(records: Records) -> Iterable[Violation]:
@@ -347,11 +406,12 @@ def nothing_left_or_lost(records: Records) -> Iterable[Violation]:
         if owner.kind is not Kind.DEVELOPMENT and records.former(owner):
             continue  # people delete it
         told = _history(records, owner.repository.full_name, owner.branch.name if owner.branch else "")
-        yield Violation("no stack is left without a ref", f"{owner} ({name}) is {stack['status']}", told)
+        what = f"{owner} ({name}) is {stack['status']}"
+        yield Violation("no stack is left without a ref", what, told, str(owner))
     for stack in records.gone:
         gone = records.names.get(stack["name"])
         if gone and gone.kind is not Kind.DEVELOPMENT:
-            yield Violation("only development is ever deleted", f"{gone} was deleted")
+            yield Violation("only development is ever deleted", f"{gone} was deleted", about=str(gone))
 
 
 def age_as_told(records: Records) -> Iterable[Violation]:
@@ -381,7 +441,7 @@ def age_as_told(records: Records) -> Iterable[Violation]:
                 *((warned[m.sha], "warned of") for m in before[-3:] if m.sha in warned),
                 _told(call),
             ]
-            yield Violation("nothing ends without a warning", str(owner_), sorted(timeline))
+            yield Violation("nothing ends without a warning", str(owner_), sorted(timeline), str(owner_))
     gone = {each["name"] for each in records.gone}
     for owner, mine in moves.items():
         name = owner.stack_name
@@ -396,7 +456,7 @@ def age_as_told(records: Records) -> Iterable[Violation]:
         used = max([_ran(runs[-1])[0], *pushed]) if runs else 0.0
         idle = bool(runs) and records.ended - used > _IDLE_LIMIT and not records.wiped
         if idle and name in records.stacks and name not in gone and not any(m.sha in warned for m in mine):
-            yield Violation("what is idle is warned of", str(owner), [_ran(runs[-1])])
+            yield Violation("what is idle is warned of", str(owner), [_ran(runs[-1])], str(owner))
 
 
 def _going(stack: Mapping[str, Any] | None) -> bool:

@@ -92,7 +92,7 @@ def _seen(directory: Path, breakage: str) -> list[str]:
     for seed in range(3, 8):
         how = {"seed": seed, "repositories": 5, "pace": 0.4, "patience": 30, "breakage": breakage}
         report = Chaos(Plan(**{**how, **BREAKAGES[breakage]}), directory / f"{breakage}-{seed}").run()
-        promises = [each.promise for each in report.violations]
+        promises = [promise for each in report.violations for promise in (each.promises or [each.promise])]
         if promises and PROMISES.get(breakage, promises[0]) in promises:
             return promises
     return []

@@ -7,7 +7,7 @@ import pytest
 
 from deployer.environments import Environment, Repository
 from deployer.refs import Ref
-from tests.chaos.checker import Life, Records, Wound, no_overlap
+from tests.chaos.checker import Life, Records, Wound, no_overlap, violations
 from tests.chaos.team import Move
 
 NAME, REF = "team/service", "refs/heads/b1"
@@ -52,3 +52,25 @@ def test_overlap(
         ledger={}, calls=calls, executions=[], stacks={}, gone=[], statuses=[], wounds=wounds, wakes=wakes,
     )  # fmt: skip
     assert bool(list(no_overlap(records))) is overlap
+
+
+def test_one_cause_is_one_violation() -> None:
+    """A push that is stuck breaks five promises, each of its calls overlaps with others; both are told once."""
+    deliveries = [
+        {"guid": f"d{number}", "repository": NAME, "event": "push", "ref": REF, "after": sha, "code": 202,
+         "outcome": "", "at": float(number), "pushed_at": float(number)}
+        for number, sha in enumerate(("a" * 40, "b" * 40), 1)
+    ]  # fmt: skip
+    overlapping = [sent(10.0 + number / 10, 5, name) for number, name in enumerate("abcd")]
+    records = Records(
+        moves=[Move(1.0, NAME, REF, "a" * 40), Move(2.0, NAME, REF, "b" * 40)], lives=[Life([NAME])],
+        refs={NAME: {REF: "b" * 40}}, deliveries=deliveries, events=[("e1", "stack"), ("e2", "stage")],
+        ledger={}, calls=overlapping, executions=[], stacks={}, gone=[], statuses=[],
+    )  # fmt: skip
+    stuck, events, overlap = violations(records)
+    assert (stuck.about, stuck.promise) == (f"{NAME} b1", "every acknowledged delivery has an outcome")
+    assert stuck.promises == ["every acknowledged delivery has an outcome", "every ref has its pipeline"]
+    assert len(stuck.also) == 2
+    assert (events.about, len(events.also)) == ("events of AWS", 1)
+    assert (overlap.about, len(overlap.also)) == (NAME, 5)
+    assert overlap.promises == ["the steps of a repository never overlap"]
