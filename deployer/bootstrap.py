@@ -31,6 +31,7 @@ from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
 from deployer.ports import Room
+from deployer.progress import LOG_FORMAT
 from deployer.reconcile import Options, Reconciler
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
@@ -245,7 +246,7 @@ def setup_logging(config: Config, process: str) -> None:
     logging.basicConfig(
         level=config.log_level,
         stream=sys.stderr,
-        format=f"%(asctime)s %(levelname)-7s {process} %(name)s: %(message)s",
+        format=LOG_FORMAT.format(process=process),
         force=True,
     )
     for noisy in ("botocore", "urllib3", "boto3", "github", "kombu", "amqp"):

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from deployer import progress
 from deployer.age import ASLEEP, FOREVER, due
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
@@ -70,9 +71,11 @@ class Intake:
             return self._ignore(event.delivery, reason, event.repository)
         # decided here, since in the lane it would take the place of a push that waits
         skipped = None if event.deleted else skip_reason(event.ref, event.message)
-        if skipped:
-            return self._ignore(event.delivery, skipped, event.repository, Outcome.SKIPPED)
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
+        if skipped:
+            answer = self._ignore(event.delivery, skipped, event.repository, Outcome.SKIPPED)
+            progress.ended(environment, Outcome.SKIPPED, skipped)
+            return answer
         work = Work(
             environment=environment.key,
             cause=Cause.DELETION if event.deleted else Cause.PUSH,
@@ -83,7 +86,10 @@ class Intake:
             pushed_at=event.pushed_at,
             repository_id=event.repository_id,
         )
-        return self._answer(event.delivery, self._accept(event.repository, work, event.delivery, "push"))
+        accepted = self._accept(event.repository, work, event.delivery, "push")
+        if accepted.outcome == "queued":
+            progress.pushed(environment, event.ref.short, "" if event.deleted else event.after)
+        return self._answer(event.delivery, accepted)
 
     def _look_at_all(self, event: RepositoryChange) -> Answer:
         """Have each repository of an event looked at; the delivery ends with the first of them.

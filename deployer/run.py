@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from deployer import progress
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
 from deployer.ports import Again, Cloud, Done, Snooze, Verdict
@@ -60,6 +61,8 @@ class Run:
         """Change the record's state, for people. Stages of an execution are shown beside `running` and its end only."""
         if state != "running":
             changes.setdefault("stages", [])
+        if state != self.record.state:
+            progress.changed(self.environment, state, self.work.sha or self.record.commit)
         self._keep(self.record.but(state=state, **changes))
 
     def _keep(self, record: EnvironmentRecord) -> None:

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
-from deployer import guard
+from deployer import guard, progress
+from deployer.program_logs import ProgramLog
 from deployer.times import backoff
 
 _COLOURS = ("36", "32", "33", "35", "34", "96", "92")
 _LOOK_SECONDS = 0.2
 _LAST_LINES_SECONDS = 2.0
+_LAST_LINES = 8  # of a program that does not come up
 _HURRIED_SECONDS = 1.0
 _ONE_REQUEST_SECONDS = 0.5  # one Ctrl-C may come twice: from the terminal and from make
 
@@ -92,10 +94,18 @@ class Supervisor:
         programs: what to run.
         pace: how patient to be.
         out: where the programs' lines and the supervisor's own go.
+        logs: a directory; with it every program's lines go to a file there, and only what `deployer.progress` makes
+            of them is shown. Before all programs are ready, warnings alone are shown, so that what is said then comes
+            last.
     """
 
     def __init__(
-        self, programs: Sequence[Program], *, pace: Pace | None = None, out: TextIO | None = None
+        self,
+        programs: Sequence[Program],
+        *,
+        pace: Pace | None = None,
+        out: TextIO | None = None,
+        logs: Path | None = None,
     ) -> None:
         self._children = [_Child(program) for program in programs]
         self._pace = pace or Pace()
@@ -105,6 +115,8 @@ class Supervisor:
         colourful = self._out.isatty() and not os.environ.get("NO_COLOR")
         colours = itertools.cycle(_COLOURS)
         self._colours = {program.name: next(colours) if colourful else "" for program in programs}
+        self._logs = {program.name: ProgramLog(logs / f"{program.name}.log") for program in programs if logs}
+        self._kept_back: list[str] | None = [] if logs else None  # until all programs are ready
         self._asked_at: list[float] = []  # when signals asked for an end
         self._stopping_at = float("inf")
         self._woken = -1
@@ -119,6 +131,8 @@ class Supervisor:
         Returns:
             An exit status: 0 if a signal ended it, 1 if a program did not come up.
         """
+        for log in self._logs.values():
+            log.begin()
         with self._signals():
             try:
                 for stage in sorted({child.program.stage for child in self._children}):
@@ -126,6 +140,7 @@ class Supervisor:
                         self._start_stage(stage)
                 if not self._asked_at:
                     when_ready()
+                    self._show_kept_back()
                 while not self._asked_at:
                     self._tend()
                     self._pause(_LOOK_SECONDS)
@@ -134,10 +149,15 @@ class Supervisor:
                 return 1
             finally:
                 self._stop_all()
+                for log in self._logs.values():
+                    log.close()
         return 0
 
     def say(self, text: str, name: str = "deployer") -> None:
         """Write a line under a name."""
+        if self._logs:
+            self.write(f"{time.strftime('%H:%M:%S')}  {name}: {text}\n")
+            return
         colour = self._colours.get(name, "")
         label = f"{name:<{self._width}} |"
         self.write(f"\x1b[{colour}m{label}\x1b[0m {text}\n" if colour else f"{label} {text}\n")
@@ -195,7 +215,28 @@ class Supervisor:
     def _copy(self, name: str, lines: IO[bytes]) -> None:
         with lines:
             for line in lines:
-                self.say(line.decode(errors="replace").rstrip("\r\n"), name)
+                text = line.decode(errors="replace").rstrip("\r\n")
+                if log := self._logs.get(name):
+                    log.write(line)
+                    self._show(progress.readable(text))
+                else:
+                    self.say(text, name)
+
+    def _show(self, shown: progress.Shown | None) -> None:
+        """Show people a line of a program; news wait until the programs are all ready."""
+        if shown is None:
+            return
+        with self._writing:
+            if self._kept_back is not None and not shown.warning:
+                self._kept_back.append(shown.text)
+                return
+        self.write(f"{shown.text}\n")
+
+    def _show_kept_back(self) -> None:
+        with self._writing:
+            kept, self._kept_back = self._kept_back or [], None
+        for text in kept:
+            self.write(f"{text}\n")
 
     def _tend(self) -> None:
         """Notice what ended, start again what is due, notice what became ready."""
@@ -223,11 +264,22 @@ class Supervisor:
             child.ends = 0
         child.ends += 1
         if not child.ever_ready and child.ends >= pace.early_ends:
-            where = f"{child.program.log} says" if child.program.log else "its lines above say"
-            raise StartError(f"{name} {how} {child.ends} times before it was ready; {where} why")
+            raise StartError(
+                f"{name} {how} {child.ends} times before it was ready; {self._where_it_says(child.program)} why"
+            )
         delay = backoff(pace.first_delay, 2, child.ends - 1, pace.longest_delay)
         child.start_at = time.monotonic() + delay
         self.say(f"{name} {how}; starting it again in {delay:g} s")
+
+    def _where_it_says(self, program: Program) -> str:
+        """Where people find why a program ended; the last lines of its log are shown at once."""
+        if program.log:
+            return f"{program.log} says"
+        if log := self._logs.get(program.name):
+            for line in log.last_lines(_LAST_LINES):
+                self.say(line, program.name)
+            return f"{log.path} says"
+        return "its lines above say"
 
     # --- stopping
 

@@ -199,7 +199,7 @@ class Installation:
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deployer", "up", "--sandbox"],
+                [sys.executable, "-m", "deployer", "up", "--sandbox", "--log-to=stdout"],
                 cwd=self.directory, env=self._env, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip

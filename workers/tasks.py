@@ -45,6 +45,7 @@ from deployer.tally import Tally, counting
 from deployer.times import backoff
 from workers.costs import MOST_CALLS, accounted, allowance_wait
 from workers.lease import NoTimer, TaskLease, Timer
+from workers.news import tell_people
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
@@ -193,6 +194,7 @@ class Runner:
         ):
             # a name that people mistyped must not be looked at for ever
             self._deployer.lanes.forget_if_empty(repository)
+        tell_people(repository, work, verdict, self._deployer.config.public_url)
         told = describe(verdict)
         _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, told,
                   time.monotonic() - started)  # fmt: skip

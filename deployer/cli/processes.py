@@ -40,7 +40,13 @@ def scheduler() -> None:
 
 @click.command()
 @click.option("--sandbox", is_flag=True, help="Simulate GitHub and AWS, with a sample repository.")
-def up(*, sandbox: bool) -> None:
+@click.option(
+    "--log-to",
+    type=click.Choice(["files", "stdout"]),
+    help="Where the programs' logs go. With files, people see a line for each push, state and result, and each "
+    "warning. By default files at a terminal and in the sandbox, else stdout, where systemd expects them.",
+)
+def up(*, sandbox: bool, log_to: str | None) -> None:
     """Run everything on this machine, with a Redis of its own unless DEPLOYER_REDIS_URL is set.
 
     \b
@@ -48,7 +54,8 @@ def up(*, sandbox: bool) -> None:
     """
     from deployer.cli.up import run  # noqa: PLC0415  # boto3 and redis, which `--help` must not wait for
 
-    sys.exit(run(sandbox=sandbox))
+    to_files = log_to == "files" if log_to else sandbox or sys.stdout.isatty()
+    sys.exit(run(sandbox=sandbox, to_files=to_files))
 
 
 def settings(*, web: bool = False, worker: bool = False, scheduler: bool = False) -> Config:

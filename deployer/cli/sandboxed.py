@@ -139,14 +139,19 @@ def make_bucket(name: str) -> bool:
 
 
 def make_sample(port: int) -> bool:
-    """Have the simulated GitHub make the sample if it is missing; whether it is there now.
+    """Have the simulated GitHub make the sample if it is missing; whether it is there now."""
+    return _told_github(port, "/_sandbox/repositories", {"full_name": SAMPLE, "sample": True})
 
-    Its first push is announced like any other, so the web must be there to hear of it.
-    """
+
+def release_webhooks(port: int) -> bool:
+    """Have the simulated GitHub deliver what it holds and all that comes; whether it does now."""
+    return _told_github(port, "/_sandbox/webhooks", {"hold": False})
+
+
+def _told_github(port: int, path: str, order: Mapping[str, object]) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
-        body = json.dumps({"full_name": SAMPLE, "sample": True})
-        connection.request("POST", "/_sandbox/repositories", body, {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(order), {"Content-Type": "application/json"})
         return connection.getresponse().status in {200, 201}
     except (OSError, http.client.HTTPException):
         return False

@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -31,8 +32,12 @@ _CHOSEN = "# What you have set yourself, or what stands in its place:\n"
 _MARGIN = 5.0  # seconds on top of the time in which a process ends by itself
 
 
-def run(*, sandbox: bool) -> int:
+def run(*, sandbox: bool, to_files: bool) -> int:
     """Run everything until a signal comes; returns the exit status.
+
+    Args:
+        sandbox: simulate GitHub and AWS.
+        to_files: write what the programs log to files, and show people what matters.
 
     Raises:
         ConfigError: a setting is missing or malformed, or a port or the data is in use.
@@ -67,36 +72,50 @@ def run(*, sandbox: bool) -> int:
             Program("redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log)
         )
     _write_env(data / "env", made, chosen)
+    listening = threading.Event()
     if sandbox:
-        programs += _simulators(config, made, data)
-    programs += _product(config, made)
-    supervisor = Supervisor(programs)
-    return supervisor.run(lambda: supervisor.write(_banner(config, made, data)))
+        programs += _simulators(config, made, data, listening)
+    programs += _product(config, made, listening)
+    logs = data / "logs" if to_files else None
+    supervisor = Supervisor(programs, logs=logs)
+    return supervisor.run(lambda: supervisor.write(_banner(config, made, data, logs)))
 
 
-def _product(config: Config, made: Mapping[str, str]) -> list[Program]:
+def _product(config: Config, made: Mapping[str, str], listening: threading.Event) -> list[Program]:
     drain = config.drain_seconds + _MARGIN
     answers = _answers(_local(config), config.web_port, "/readyz")
     github = int(made.get("DEPLOYER_SANDBOX_GITHUB_PORT", 0))
+
+    def ready() -> bool:
+        if not answers():
+            return False
+        listening.set()
+        return not github or sandboxed.release_webhooks(github)
+
     return [
-        Program(
-            "web",
-            web_command(config),
-            _PRODUCT,
-            drain,
-            ready=lambda: answers() and (not github or sandboxed.make_sample(github)),
-        ),
+        Program("web", web_command(config), _PRODUCT, drain, ready=ready),
         Program("worker", worker_command(config), _PRODUCT, drain),
         Program("scheduler", scheduler_command(), _PRODUCT, drain),
     ]
 
 
-def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Program]:
+def _simulators(
+    config: Config, made: Mapping[str, str], data: Path, listening: threading.Event
+) -> list[Program]:
+    """The simulated GitHub and AWS.
+
+    The sample can be cloned before the web answers, and so before anybody is told of an address. Its first push is
+    announced once the web listens, as is whatever else is pushed until then.
+
+    Args:
+        listening: set once the web has answered.
+    """
     github, aws = (int(made[f"DEPLOYER_SANDBOX_{name}_PORT"]) for name in ("GITHUB", "AWS"))
     webhooks = _web_url(config, config.webhook_port or config.web_port)
     # as variables, since everybody on the machine can read command lines; as they are once references are resolved
     os.environ["DEPLOYER_GITHUB_WEBHOOK_SECRET"] = ",".join(config.webhook_secrets)
     os.environ["DEPLOYER_AWS_EVENT_KEY"] = config.aws_event_key
+    github_answers = _answers(sandboxed.HOST, github, "/_sandbox/health")
     aws_answers = _answers(sandboxed.HOST, aws, "/_sandbox/health")
     return [
         Program(
@@ -108,12 +127,18 @@ def _simulators(config: Config, made: Mapping[str, str], data: Path) -> list[Pro
                     "sandbox.github",
                     f"--port={github}",
                     f"--data-dir={data / 'github'}",
-                    "--no-sample",  # it is made when somebody listens
+                    "--no-sample",  # made when the simulator answers, so that a slow disk delays no health check
+                    "--hold-webhooks",
                 ),
                 f"--webhook-url={webhooks}/webhooks/github",
             ),
             _SIMULATORS,
-            ready=_answers(sandboxed.HOST, github, "/_sandbox/health"),
+            ready=lambda: (
+                github_answers()
+                and sandboxed.make_sample(github)
+                # one that is started again finds the web listening
+                and (not listening.is_set() or sandboxed.release_webhooks(github))
+            ),
         ),
         Program(
             "aws",
@@ -229,7 +254,7 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
+def _banner(config: Config, made: Mapping[str, str], data: Path, logs: Path | None) -> str:
     web = f"{_web_url(config, config.web_port)}/"
     rows = [("Dashboard", web)]
     if "DEPLOYER_SANDBOX_GITHUB_PORT" in made:
@@ -255,6 +280,8 @@ def _banner(config: Config, made: Mapping[str, str], data: Path) -> str:
         )
     if gaps := config.fence_gaps:
         rows.append(("Not protected", f"{unfenced_sentence(gaps)}; see docs/aws.md"))
+    if logs:
+        rows.append(("Logs", f"{_shown(logs)}/*.log, anew at each start"))
     rows.append(("Stop", "Ctrl-C"))
     lines = "".join(f"  {name:<18} {value}".rstrip() + "\n" for name, value in rows)
     return f"\n  deployer is ready\n\n{lines}\n"

@@ -35,6 +35,7 @@ def main() -> int:
     try:
         if options.sample:
             server.ensure_sample(options.sample)
+        server.hub.sender.hold(options.hold_webhooks)
         server.start()  # last: whoever gets an answer finds the sample there
         if options.sample:
             sys.stdout.write(f"git clone {server.url}/{options.sample}.git\n")
@@ -58,6 +59,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", default=SAMPLE_NAME, metavar="OWNER/REPO", help="sample to have ready")
     parser.add_argument(
         "--no-sample", dest="sample", action="store_const", const=None, help="have none ready"
+    )
+    parser.add_argument(
+        "--hold-webhooks",
+        action="store_true",
+        help='deliver nothing until POST /_sandbox/webhooks {"hold": false}',
     )
     return parser.parse_args()
 

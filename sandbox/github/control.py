@@ -73,6 +73,14 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         hub.faults.clear()
         return Response(status=204)
 
+    @pages.post("/webhooks")
+    def hold_webhooks() -> Response:
+        data = _object()
+        if data is None or not isinstance(data.get("hold"), bool):
+            return _bad('the body must be JSON: {"hold": true} or {"hold": false}')
+        hub.sender.hold(data["hold"])
+        return jsonify(data)
+
     @pages.get("/deliveries")
     def deliveries() -> Response:
         rows = hub.store.deliveries(_repository_id(hub), since=request.args.get("since", 0, type=int))

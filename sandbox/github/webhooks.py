@@ -35,6 +35,7 @@ class Sender:
         self._held_until = 0.0
         self._sending = False
         self._stopped = False
+        self._on_hold = False
         self._thread = threading.Thread(target=self._run, name="github-webhooks", daemon=True)
 
     def start(self) -> None:
@@ -45,6 +46,12 @@ class Sender:
                 if row["id"] not in queued:
                     self._push(0.0, row["id"])
         self._thread.start()
+
+    def hold(self, on: bool) -> None:
+        """Keep deliveries until told otherwise: nobody listens yet who could take them."""
+        with self._ready:
+            self._on_hold = on
+            self._ready.notify_all()
 
     def stop(self) -> None:
         """End after the delivery under way; what is not sent stays pending for the next run."""
@@ -111,6 +118,9 @@ class Sender:
     def _next(self) -> int | None:
         with self._ready:
             while not self._stopped:
+                if self._on_hold:
+                    self._ready.wait()
+                    continue
                 current = time.monotonic()
                 if self._held is not None and self._held_until <= current:
                     self._release()

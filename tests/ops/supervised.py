@@ -12,5 +12,6 @@ for each in told["programs"]:
     file = each.pop("ready", None)
     programs.append(Program(**each, ready=Path(file).exists if file else None))
 sys.executable = told.get("python", sys.executable)  # what the guard is run by
-supervisor = Supervisor(programs, pace=Pace(**told["pace"]))
+logs = Path(told["logs"]) if "logs" in told else None
+supervisor = Supervisor(programs, pace=Pace(**told["pace"]), logs=logs)
 sys.exit(supervisor.run(lambda: supervisor.say("all are ready")))

@@ -27,9 +27,12 @@ class House:
         self.directory = directory
         self._start = start
 
-    def start(self, *programs: dict[str, Any], python: str = sys.executable, **pace: float) -> Process:
+    def start(
+        self, *programs: dict[str, Any], python: str = sys.executable, logs: str = "", **pace: float
+    ) -> Process:
         pace = {"start": 20, "first_delay": 0.05, "longest_delay": 0.2, "taken_ready": 0, **pace}
-        told = json.dumps({"programs": programs, "pace": pace, "python": python})
+        files = {"logs": logs} if logs else {}
+        told = json.dumps({"programs": programs, "pace": pace, "python": python, **files})
         script = str(Path(__file__).with_name("supervised.py"))
         return self._start([sys.executable, script, told], directory=self.directory)
 
@@ -296,3 +299,29 @@ def test_without_a_guard_it_still_stops_what_it_started(house: House, python: st
     supervisor.send(signal.SIGTERM)
     assert supervisor.ends() == 0
     assert house.lines("events") == ["a starts", "a stops"]
+
+
+NEWS = "2026-11-29 22:26:30,123 INFO    a deployer.progress: acme/hello x: running"
+WARNING = "2026-11-29 22:26:30,123 WARNING a deployer.tasks: Redis is away"
+
+
+def test_with_files_people_see_news_after_what_is_said_at_the_start(house: House) -> None:
+    script = f"echo noise; echo '{NEWS}'; echo '{WARNING}'; touch written; {IDLE}"
+    supervisor = house.start(sh("a", script, ready="may-go"), logs="logs")
+    supervisor.says("22:26:30  a: warning: Redis is away\n")
+    house.touch("may-go")
+    supervisor.says("acme/hello x: running\n")
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.ends() == 0
+    _, ready, news, *_ = supervisor.output.splitlines()
+    assert ready.endswith("  deployer: all are ready")
+    assert news == "22:26:30  acme/hello x: running"
+    assert house.lines("logs/a.log") == ["noise", NEWS, WARNING]
+
+
+def test_with_files_a_program_that_does_not_come_up_shows_its_last_lines(house: House) -> None:
+    supervisor = house.start(sh("a", "echo the reason; exit 3", ready="never"), logs="logs")
+    assert supervisor.ends() == 1
+    *_, reason, end = supervisor.output.splitlines()
+    assert reason.endswith("  a: the reason")
+    assert end.endswith("  deployer: a ended with status 3 3 times before it was ready; logs/a.log says why")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
@@ -252,3 +255,27 @@ def test_further_hooks_can_be_installed(
     assert call("GET", own).status == 404
     assert call("POST", f"{hooks}/1/pings").status == 204
     receiver.wait(2, "ping")[1].check()
+
+
+def test_deliveries_are_held_until_somebody_listens(
+    copy: WorkingCopy, receiver: Receiver, server: GitHubServer
+) -> None:
+    def order(body: object) -> int:
+        made = urllib.request.Request(  # noqa: S310  to this machine only
+            f"{server.url}/_sandbox/webhooks", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(made, timeout=5) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert order({"hold": True}) == 200
+    copy.commit("README.md", "hello\n", "first")
+    copy("push", "--quiet", "origin", "main")
+    assert not server.wait_idle(0.2)
+    assert receiver.received == []
+    assert [order(body) for body in ({}, {"hold": 1}, [])] == [400] * 3
+    assert order({"hold": False}) == 200
+    assert receiver.push()["ref"] == "refs/heads/main"
