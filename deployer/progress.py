@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from deployer.environments import Environment
+from deployer.visible import visible
 
 NAME = "deployer.progress"
 _log = logging.getLogger(NAME)
@@ -69,12 +70,15 @@ class Shown:
 
 
 def readable(line: str) -> Shown | None:
-    """What to show people of a line that a process has written; None where the line is for its log file only."""
+    """What to show people of a line that a process has written; None where the line is for its log file only.
+
+    A branch's name in it cannot move the cursor of the terminal.
+    """
     found = _LINE.fullmatch(line)
     if not found:
         return None
     if found["logger"] == NAME:
-        return Shown(f"{found['time']}  {found['text']}", warning=False)
+        return Shown(visible(f"{found['time']}  {found['text']}"), warning=False)
     if word := _SHOWN.get(found["level"]):
-        return Shown(f"{found['time']}  {found['process']}: {word}: {found['text']}", warning=True)
+        return Shown(visible(f"{found['time']}  {found['process']}: {word}: {found['text']}"), warning=True)
     return None

@@ -92,6 +92,10 @@ def test_without_a_terminal_the_logs_stay_on_stdout(start: Start, tmp_path: Path
             progress.Shown("22:26:30  worker: error: it is a dead letter: why", warning=True),
         ),
         ("2026-11-29 22:26:30,123 INFO    web deployer.web: delivery d-1 ignored", None),
+        (
+            "2026-11-29 22:26:30,123 INFO    web deployer.progress: acme/hello \x9b2J\u202ex: pushed 1a2b",
+            progress.Shown("22:26:30  acme/hello \\u009b2J\\u202ex: pushed 1a2b", warning=False),
+        ),
         ("Traceback (most recent call last):", None),
         ("", None),
     ],
