@@ -62,14 +62,14 @@ class Group:
         probe: asks whether it is there, within `PROBE_SECONDS`; raises `TransientError` where it is not.
         looks: what is done where it is there.
         remedy: what to do where it is not.
-        ends_with: an error of a look that shows that the system has gone meanwhile: the other looks are left out.
+        asks_again: probe once more after a look that failed; if the system has gone meanwhile, that is the only row.
     """
 
     name: str
     probe: Callable[[], object]
     looks: Sequence[Look]
     remedy: str
-    ends_with: type[Exception] | tuple[type[Exception], ...] = ()
+    asks_again: bool = False
 
 
 def run(groups: Sequence[Group]) -> Iterator[Check]:
@@ -134,21 +134,18 @@ class _Running:
 
     def _look(self) -> None:
         for look in self._group.looks:
-            gone = False
-
-            def rows(look: Look = look) -> Iterable[Check]:
-                nonlocal gone
-                try:
-                    return list(look.look())
-                except self._group.ends_with:
-                    gone = True
-                    raise
-
-            name = self._group.name if self._group.ends_with else look.name
-            for row in guarded(replace(look, look=rows)):
-                self._rows.put(replace(row, check=name) if gone else row)
-            if gone:
+            rows = guarded(look)
+            failed = any(row.state == FAIL for row in rows)
+            if (
+                failed
+                and self._group.asks_again
+                and (gone := guarded(Look(self._group.name, self._probe, look.remedy)))
+            ):
+                for row in gone:
+                    self._rows.put(row)
                 return
+            for row in rows:
+                self._rows.put(row)
 
 
 def guarded(look: Look) -> list[Check]:

@@ -84,7 +84,7 @@ def _checks() -> Iterator[Check]:
                 Look("repositories", lambda: _repositories(deployer), _START_REDIS),
             ],
             f"{_START_REDIS}; processes, dead letters, lanes, events and repositories are looked at then",
-            UnavailableError,
+            asks_again=True,
         ),
         Group(
             "GitHub",

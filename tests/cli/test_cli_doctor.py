@@ -20,6 +20,7 @@ from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, TransientError, UnavailableError
 from deployer.ledger import Cause, RepositoryRecord, Task, Work
 from deployer.ports import Room
+from tests.stalls import Stopwatch
 
 A = "a" * 40
 DAY = 86400
@@ -224,6 +225,13 @@ def test_redis_that_goes_away_during_the_checks_is_one_row(
     def away(*_: Any) -> Any:
         raise UnavailableError("Redis does not answer")
 
+    answers = iter([True])
+
+    def ping() -> None:
+        if not next(answers, False):
+            away()
+
+    monkeypatch.setattr(world.lanes, "ping", ping)
     for name in ("beats", "lanes", "dead_letters", "activity"):
         monkeypatch.setattr(world.lanes, name, away)
     assert bad(world, 1) == {"Redis": ("FAIL", "Redis does not answer")}
@@ -279,9 +287,9 @@ def test_what_is_away_is_told_within_three_seconds_in_one_row_each(
             kind: replace(target, regions=regions) for kind, target in world.deployer.clouds.targets.items()
         }  # type: ignore[attr-defined]
         parts["clouds"] = AwsClouds(targets, parts["client"], endpoint_url=url)
-    began = time.monotonic()
-    found = json.loads(world.run("doctor", "--json").stdout)
-    assert time.monotonic() - began < 3
+    with Stopwatch() as stopwatch:
+        found = json.loads(world.run("doctor", "--json").stdout)
+    assert stopwatch.seconds < 3
     failed = [each["check"] for each in found if each["state"] == "FAIL"]
     assert [name.partition(" ")[0] for name in failed] == away
     if away == ["Redis"]:

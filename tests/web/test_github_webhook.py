@@ -162,7 +162,8 @@ def test_each_delivery_is_one_line_in_the_log(site: Site, caplog: pytest.LogCapt
     caplog.set_level("INFO")
     site.push(delivery="d-1")
     site.deliver(push_payload(ref="refs/notes/a\nERROR forged\x1b[2J"), delivery="d-2")
-    queued, ignored = caplog.messages
+    news, queued, ignored = caplog.messages
+    assert news == f"acme/api feature/x: pushed {SHA[:8]}"  # for people, where `deployer up` shows it
     assert queued == "delivery d-1: queued"
     assert ignored.startswith("delivery d-2: ignored, refs/notes/a ERROR forged")
     assert ignored.isprintable()
