@@ -189,7 +189,7 @@ class Lane:
             self.environments[ran.environment] = verdict.record
         commit = verdict.commit if isinstance(verdict, Done) else ""
         if isinstance(verdict, Done | Dead) and verdict.record:
-            commit = verdict.record.commit
+            commit = commit or verdict.record.commit
         match verdict:
             case Done(outcome, reason):
                 self._end(now, ran, outcome, reason, commit)

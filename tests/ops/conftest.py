@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from ops_kit import Process, environment
 
+from sandbox.aws import server as aws_server
+
 Start = Callable[..., Process]
 
 
@@ -22,3 +24,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return process
 
         yield begin
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[str]:
+    """The address of a simulated AWS without any stack, which workers ask before they ask GitHub."""
+    running = aws_server.create(github_url="http://127.0.0.1:1").start()
+    yield running.url
+    running.stop()

@@ -20,6 +20,11 @@ WORKER = {
 }
 
 
+def aws_settings(url: str) -> dict[str, str]:
+    """What a process needs to use the simulated AWS at this address."""
+    return {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
 class Process:
     """A process of its own session, whose output goes to a file in its working directory."""
 

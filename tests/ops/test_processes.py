@@ -17,7 +17,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 from ops_kit import SECRET as HOOK
-from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
+from ops_kit import WEB, WORKER, Process, answer, aws_settings, deployer, environment, gone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -27,7 +27,6 @@ from deployer.cli import main, processes
 from deployer.config import load
 from deployer.embedded_redis import EmbeddedRedis, prepare
 from deployer.ports import Dispatch
-from sandbox.aws import server as aws_server
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
@@ -406,14 +405,6 @@ def github() -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.fixture
-def aws() -> Iterator[str]:
-    """The address of a simulated AWS without any stack, which is asked before GitHub is."""
-    running = aws_server.create(github_url="http://127.0.0.1:1").start()
-    yield running.url
-    running.stop()
-
-
 def test_a_worker_that_must_end_hands_its_task_to_the_next_one(
     start: Start, tmp_path: Path, away: Away, github: socket.socket, aws: str
 ) -> None:
@@ -429,9 +420,7 @@ def test_a_worker_that_must_end_hands_its_task_to_the_next_one(
         "DEPLOYER_GRACE_SECONDS": "600",
         "DEPLOYER_GITHUB_API_URL": f"http://127.0.0.1:{github.getsockname()[1]}",
         "DEPLOYER_GITHUB_TOKEN": "sandbox",
-        "AWS_ENDPOINT_URL": aws,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        **aws_settings(aws),
     }
     web, worker = (start(deployer(name), settings, directory=tmp_path / name) for name in ("web", "worker"))
     wait_for("the web is ready", lambda: answer(f"http://127.0.0.1:{web_at}/healthz"))

@@ -1,19 +1,19 @@
 """Web, worker and scheduler as real processes on a Redis that is killed, hangs, fails over and speaks TLS.
 
-A delivery's whole way is gone: POST, lane, Celery, worker, GitHub, outcome. Its repository is unknown to the
-simulated GitHub, so that the outcome comes at once and without AWS.
+A delivery goes the whole way: POST, lane, Celery, worker, AWS, GitHub, outcome. The simulated AWS has no stack and the
+simulated GitHub does not know the repository, so the outcome comes at once.
 """
 
 import hmac
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ops_kit import SECRET, WEB, WORKER, Process, answer, deployer, environment
+from ops_kit import SECRET, WEB, WORKER, Process, answer, aws_settings, deployer, environment
 
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
@@ -40,16 +40,22 @@ PROCESSES = ("web", "worker", "scheduler")
 
 
 class Product:
-    """Web, worker and scheduler."""
+    """Web, worker and scheduler.
 
-    def __init__(self, directory: Path, redis_url: str, github: str) -> None:
+    Args:
+        directory: of their output.
+        redis_url: the Redis of all three.
+        simulators: what they need to reach the simulated GitHub and AWS.
+    """
+
+    def __init__(self, directory: Path, redis_url: str, simulators: Mapping[str, str]) -> None:
         port = free_port()
         self.web = f"http://127.0.0.1:{port}"
         settings = {
             **SETTINGS,
             "DEPLOYER_REDIS_URL": redis_url,
             "DEPLOYER_WEB_PORT": str(port),
-            "DEPLOYER_GITHUB_API_URL": f"{github}/api/v3",
+            **simulators,
         }
         self.processes = {}
         for name in PROCESSES:
@@ -124,10 +130,10 @@ class Product:
 
 
 @pytest.fixture(scope="module")
-def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def simulators(tmp_path_factory: pytest.TempPathFactory, aws: str) -> Iterator[dict[str, str]]:
     started = github_server.create(data_dir=tmp_path_factory.mktemp("github"))
     started.start()
-    yield started.url
+    yield {"DEPLOYER_GITHUB_API_URL": f"{started.url}/api/v3", **aws_settings(aws)}
     started.stop()
 
 
@@ -139,8 +145,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory, redis_server: Server, github: str) -> Iterator[Product]:
-    made = Product(tmp_path_factory.mktemp("product"), redis_server.url, github)
+def product(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: Server, simulators: dict[str, str]
+) -> Iterator[Product]:
+    made = Product(tmp_path_factory.mktemp("product"), redis_server.url, simulators)
     try:
         made.at_work()
         yield made
@@ -306,8 +314,8 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
 
 
 @pytest.mark.timeout(240)
-def test_a_failover(sentinels: Sentinels, tmp_path: Path, github: str) -> None:
-    product = Product(tmp_path, sentinels.url, github)
+def test_a_failover(sentinels: Sentinels, tmp_path: Path, simulators: dict[str, str]) -> None:
+    product = Product(tmp_path, sentinels.url, simulators)
     try:
         product.at_work()
         _failover(product, sentinels)
@@ -378,9 +386,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory, ours: Authority) -> Iterat
     made.kill()
 
 
-def test_tls_from_post_to_outcome(secured: Server, ours: Authority, tmp_path: Path, github: str) -> None:
+def test_tls_from_post_to_outcome(
+    secured: Server, ours: Authority, tmp_path: Path, simulators: dict[str, str]
+) -> None:
     product = Product(
-        tmp_path, f"rediss://127.0.0.1:{secured.port}/0?ssl_ca_certs={ours.certificate}", github
+        tmp_path, f"rediss://127.0.0.1:{secured.port}/0?ssl_ca_certs={ours.certificate}", simulators
     )
     try:
         product.at_work()
@@ -390,10 +400,10 @@ def test_tls_from_post_to_outcome(secured: Server, ours: Authority, tmp_path: Pa
 
 
 def test_a_certificate_of_another_authority_is_refused(
-    secured: Server, foreign: Authority, tmp_path: Path, github: str
+    secured: Server, foreign: Authority, tmp_path: Path, simulators: dict[str, str]
 ) -> None:
     product = Product(
-        tmp_path, f"rediss://127.0.0.1:{secured.port}/0?ssl_ca_certs={foreign.certificate}", github
+        tmp_path, f"rediss://127.0.0.1:{secured.port}/0?ssl_ca_certs={foreign.certificate}", simulators
     )
     try:
         product.ready(503)
