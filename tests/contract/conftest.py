@@ -10,6 +10,16 @@ from cloud_kit import BUCKET, REPOSITORY, SandboxKit, commit
 from sandbox.aws import server
 
 
+@pytest.fixture(scope="module", autouse=True)
+def credentials() -> Iterator[None]:
+    """Credentials that the simulator takes, for every test: no test needs another one to set them first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxKit]:
     """A simulator with the artifact bucket."""
@@ -17,14 +27,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxKit]:
     repository = root / f"{REPOSITORY}.git"
     repository.parent.mkdir()
     commit(repository)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        started = server.create(github_url=f"file://{root}", speed=40).start()
-        boto3.client("s3", region_name="us-east-1", endpoint_url=started.url).create_bucket(Bucket=BUCKET)
-        yield SandboxKit(started, repository)
-        started.stop()
+    started = server.create(github_url=f"file://{root}", speed=40).start()
+    boto3.client("s3", region_name="us-east-1", endpoint_url=started.url).create_bucket(Bucket=BUCKET)
+    yield SandboxKit(started, repository)
+    started.stop()
 
 
 @pytest.fixture
