@@ -101,7 +101,7 @@ class Executions:
             run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha, run.cloud)
             run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
             execution = found.get(identity, execution)
-        if not execution.ended:
+        if not execution.ended or identity in run.record.open:  # some of its statuses wait for the next task
             return run.snooze()
         ended = {
             "reported": identity,

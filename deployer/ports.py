@@ -606,8 +606,8 @@ class Snooze:
     """Nothing to do until an event comes or the time is up. Costs no attempt.
 
     Attributes:
-        rests: whether it waits for a turn or an allowance: a resync that joins it meanwhile lets it sleep on, and this
-            hand-out counts neither as an attempt nor as the end of those before.
+        rests: whether it waits for a turn, an allowance or AWS's rate limits: a resync that joins it meanwhile lets it
+            sleep on, and this hand-out counts neither as an attempt nor as the end of those before.
     """
 
     work: Work
@@ -701,6 +701,9 @@ class Lanes(Protocol):
 
         The note goes when the environment is deleted.
         """
+
+    def index_names(self) -> None:
+        """Let `find` find every recorded environment by its present name: an earlier release gave it another one."""
 
     def find(self, stack_name: str) -> Environment | None:
         """The environment whose stack and pipeline may have this name; the record says which name is in use."""

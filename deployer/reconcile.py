@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from deployer.age import ASLEEP, NIGHT, expires_at, used_at
 from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError, QuotaError
+from deployer.errors import CallLimitError, PermanentError, QuotaError
 from deployer.executions import Executions, learn, note_drift
 from deployer.folder_check import FolderEvaluator
 from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
@@ -28,11 +28,15 @@ from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
+from deployer.tally import allow_more
 from deployer.teardown import GONE, Teardown, paid, under_way
 from deployer.times import clock, date
 from deployer.validation import Linter
 from deployer.wanted import Wanted
 
+_REPORT_CALLS = (
+    10  # to GitHub, for a task that has made as many as it may: statuses, comments and their repeats
+)
 _HEARD_SECONDS = 86400  # events that came within a day will come again
 # for so long what was decided stands without another look: a worker that is lost takes longer
 _FRESH_SECONDS = 60
@@ -142,7 +146,9 @@ class Reconciler:
             verdict = self._outdated(run) or tasks[work.task](run)
         except Settled as settled:
             verdict = settled.verdict
-        except PermanentError as error:
+        except (PermanentError, CallLimitError) as error:
+            if isinstance(error, CallLimitError):
+                allow_more(_REPORT_CALLS)
             if work.cause == Cause.AGE and work.task == Task.SYNC:
                 return Done(str(Outcome.FAILED), str(error), _unaged(record, str(error), run.now))
             if work.task == Task.PROVISION:  # what was refused has no place yet
@@ -244,8 +250,8 @@ class Reconciler:
         before = run.record
         try:
             wanted = self._wanted.find(run)
-        except PermanentError as error:
-            self._keep_as_it_was(run, before, str(error))
+        except (PermanentError, CallLimitError) as error:
+            self._keep_as_it_was(run, before, error)
             raise
         except Settled as settled:
             verdict = settled.verdict
@@ -263,15 +269,24 @@ class Reconciler:
         return self._act(run, decision, stack, wanted=wanted)
 
     @staticmethod
-    def _keep_as_it_was(run: Run, before: EnvironmentRecord, why: str) -> None:
+    def _keep_as_it_was(run: Run, before: EnvironmentRecord, error: PermanentError | CallLimitError) -> None:
         """End a goal of which GitHub does not tell what is wanted: what stands, or stood, has not failed for that.
 
         Raises:
-            Settled: with the record as it was; not where nothing was known, or its age asked.
+            Settled: with the record as it was; not where nothing was known, its age asked, or a push brought a new
+                commit whose files take too many calls to read.
         """
-        failed = str(Outcome.FAILED)
+        failed, why = str(Outcome.FAILED), str(error)
         if kept := put_off(before, run.work, why, run.now):
             raise Settled(Done(failed, why, kept))
+        pushed = (
+            run.work.after
+            if run.work.cause == Cause.PUSH and run.environment.kind is not Kind.PRODUCTION
+            else ""
+        )
+        if isinstance(error, CallLimitError) and (run.work.sha or pushed) not in {"", before.commit}:
+            run.work = run.work.but(sha=run.work.sha or pushed)
+            return
         if before.outcome and run.work.cause != Cause.AGE:
             raise Settled(Done(failed, why, commit=before.commit))
 

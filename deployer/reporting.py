@@ -7,11 +7,11 @@ from typing import Any
 
 from deployer import notice
 from deployer.environments import Environment, Kind
-from deployer.errors import DeployerError, PermanentError
+from deployer.errors import CallLimitError, DeployerError, PermanentError
 from deployer.ledger import EnvironmentRecord, Outcome, StageState
 from deployer.ports import Cloud, Done, Execution, Host, Status
 from deployer.run import Run
-from deployer.tally import purpose
+from deployer.tally import is_limit_reached, purpose
 
 _log = logging.getLogger(__name__)
 _STATES = {
@@ -166,7 +166,7 @@ class Reporter:
         if execution in record.open:
             return record
         with purpose("stages"):
-            names = cloud.stage_names(environment.stack_name)
+            names = cloud.stage_names(_pipeline(environment, record))
         followed = list(record.open.items())
         kept = dict(followed[1 - _OPEN_LIMIT :])
         for identity, entry in followed:
@@ -203,7 +203,7 @@ class Reporter:
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         found: dict[str, Execution] = {}
         still_open = {}
-        name = record.stack_name or environment.stack_name
+        name = _pipeline(environment, record)
         for identity, entry in record.open.items():
             execution = cloud.execution(name, identity)
             if execution is None:
@@ -211,8 +211,8 @@ class Reporter:
                 continue
             found[identity] = execution
             sha, page = entry["sha"] or execution.sha, cloud.execution_url(name, identity)
-            posted = self._post_stages(environment, execution, sha, entry["posted"], page)
-            if not execution.ended:
+            posted, all_posted = self._post_stages(environment, execution, sha, entry["posted"], page)
+            if not (execution.ended and all_posted):
                 still_open[identity] = {"sha": entry["sha"] or execution.sha, "posted": posted}
             # a record that shows no stages is about something newer than this execution
             if identity == record.execution and (record.stages or record.state == "running"):
@@ -221,7 +221,12 @@ class Reporter:
 
     def _post_stages(
         self, environment: Environment, execution: Execution, sha: str, posted: dict[str, str], page: str
-    ) -> dict[str, str]:
+    ) -> tuple[dict[str, str], bool]:
+        """Post what changed.
+
+        Returns:
+            The state of each stage that was posted, and whether none is left for the next task.
+        """
         posted = dict(posted)
         for stage in execution.stages:
             state, text = (
@@ -235,16 +240,18 @@ class Reporter:
                 )
             if not sha or posted.get(stage.name) == state:
                 continue
-            self._post(environment, sha, Status(_context(stage.name), state, text, stage.url or page))
+            status = Status(_context(stage.name), state, text, stage.url or page)
+            if not self._post(environment, sha, status) and is_limit_reached():
+                return posted, False
             posted[stage.name] = state
-        return posted
+        return posted, True
 
     def _post(self, environment: Environment, sha: str, status: Status) -> bool:
         try:
             self._host.post(environment.repository, sha, status)
             return True
-        except PermanentError as error:
-            # a status that GitHub will not take must not stop the deployment it tells of
+        except (PermanentError, CallLimitError) as error:
+            # A deployment goes on without a status that GitHub refuses, or for which this task has no calls left.
             _log.warning(
                 "posting status %s on %s of %s: %s", status.context, sha[:12], environment.repository, error
             )
@@ -257,6 +264,11 @@ def stages_of(execution: Execution, record: EnvironmentRecord) -> list[dict[str,
     names = dict.fromkeys([*(stage["name"] for stage in record.stages), *reached])
     rest = "not-reached" if execution.ended else "pending"
     return [asdict(reached.get(name) or StageState(name, rest)) for name in names]
+
+
+def _pipeline(environment: Environment, record: EnvironmentRecord) -> str:
+    """The name of an environment's pipeline: the one on record, which an earlier release may have given."""
+    return record.stack_name or environment.stack_name
 
 
 def _context(stage: str) -> str:

@@ -23,6 +23,10 @@ LONGEST_TASK = 180.0
 a large repository while GitHub and AWS are slow: 20 s for a listing of 10,000 stacks, 20 s of patience with AWS's rate
 limits (docs/scale.md), 50 s for 100 pages of refs and 30 s for a call that is repeated. That is two minutes, and half
 as much again is added."""
+LAST_CALL = 140.0
+"""Seconds after which a task begins no call to GitHub. A connection and an answer take 15 s each at most, so a
+task that is late only because GitHub is slow is not killed (`LONGEST_TASK`): it is tried again as after any passing
+fault."""
 _RENEWED_AT = 1 / 3  # of the lease
 _REPEATED_AT = 1 / 20  # of the lease, where Redis did not answer
 _KILLED_AT = 0.9  # of the lease: before Redis can take it for expired

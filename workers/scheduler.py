@@ -44,6 +44,7 @@ class Scheduler:
         self._stop = threading.Event()
         self._found: dict[str, Repository] = {}
         self._searched: int | None = None
+        self._has_indexed_names = False
         self._owed = False  # all is to be resynced, whatever the schedule says
         self._first: bool | None = None  # whether none ran when this one came; None until that is known
         self._next_look = 0.0
@@ -126,10 +127,17 @@ class Scheduler:
             UnavailableError: Redis is away.
         """
         try:
+            self._index_names()
             self._resync_due()
             self._age_due()
         finally:
             self._tended = time.monotonic()
+
+    def _index_names(self) -> None:
+        """Once at the start: after an upgrade, links must lead to environments that nobody has pushed to since."""
+        if not self._has_indexed_names:
+            self._deployer.lanes.index_names()
+            self._has_indexed_names = True
 
     def _resync_due(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.time()

@@ -44,7 +44,7 @@ from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 from deployer.times import backoff
 from workers.costs import MOST_CALLS, accounted, allowance_wait
-from workers.lease import NoTimer, TaskLease, Timer
+from workers.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from workers.news import tell_people
 
 _log = logging.getLogger("deployer.tasks")
@@ -149,7 +149,7 @@ class Runner:
         if work is None:
             _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
             return "stale: the lane was handed out again"
-        with counting(MOST_CALLS[work.environment == RESYNC_KEY]) as tally:
+        with counting(MOST_CALLS[work.environment == RESYNC_KEY], taken_at + LAST_CALL) as tally:
             try:
                 lease = TaskLease(
                     self._deployer.lanes,
@@ -242,9 +242,9 @@ class Runner:
         except LaneLostError:
             return None
         except ThrottledError as error:
-            # nothing was asked of AWS, and its turn comes: that is no attempt
+            # AWS was not asked, so this is no attempt. It is no success either: earlier attempts count on.
             seconds = max(error.retry_after or 0, self._deployer.config.poll_seconds)
-            return Snooze(decided_anew(work), seconds)
+            return Snooze(decided_anew(work), seconds, rests=True)
         except TransientError as error:
             if work.attempts < self._deployer.config.max_attempts:
                 seconds = self._backoff(work.attempts, error.retry_after)

@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib import resources
 from typing import Any
 
@@ -46,6 +46,7 @@ _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
 _IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
+_BATCH = 1000  # records whose names are written at a time
 _NO_COUNTS: Mapping[str, int] = {}
 
 # KEYS[1], now, every, at_once: all in ms. Turns that nobody took are kept, so many of them
@@ -99,11 +100,7 @@ class RedisLanes:
             pipe.zadd(_INDEX, {repository.key: 0})
             pipe.hset(_SPELLED, repository.key, repository.full_name)
             if work.environment != RESYNC_KEY:
-                environment = Environment.from_key(repository, work.environment)
-                told = f"{repository.full_name}\n{work.environment}"
-                pipe.hset(_NAMES, environment.stack_name, told)
-                # for old links; another branch may have the same former name, and must not take it over
-                pipe.hsetnx(_NAMES, environment.former_stack_name, told)
+                _index_names(pipe, Environment.from_key(repository, work.environment))
             if work.cause == Cause.EVENT:
                 pipe.set(_BEAT + "event", time.time(), ex=_DELIVERY_TTL)
             if delivery:
@@ -193,6 +190,18 @@ class RedisLanes:
         if record.stack_name != Environment.from_key(repository, record.environment).stack_name:
             with unavailable():
                 self._redis.hset(_NAMES, record.stack_name, f"{repository.full_name}\n{record.environment}")
+
+    def index_names(self) -> None:
+        """See `Lanes.index_names`."""
+        records = self.environments()
+        for start in range(0, len(records), _BATCH):
+            with unavailable():
+                pipe = self._redis.pipeline(transaction=False)
+                for record in records[start : start + _BATCH]:
+                    with suppress(PayloadError):  # such a record has no page
+                        repository = Repository.parse(record.repository)
+                        _index_names(pipe, Environment.from_key(repository, record.environment))
+                pipe.execute()
 
     def sweep(self, limit: int = 100) -> list[Dispatch]:
         """See `Lanes.sweep`."""
@@ -500,6 +509,14 @@ class RedisLanes:
             for each in [repository] if repository else self.repositories():
                 getattr(pipe, command)(f"{_prefix(each.full_name)}:{name}", *arguments)
             return list(pipe.execute())
+
+
+def _index_names(pipe: Any, environment: Environment) -> None:
+    """Let links and AWS's events find an environment by its present and its former name."""
+    value = f"{environment.repository.full_name}\n{environment.key}"
+    pipe.hset(_NAMES, environment.stack_name, value)
+    # Another branch may have the same former name, and must not take it over.
+    pipe.hsetnx(_NAMES, environment.former_stack_name, value)
 
 
 def letter_repository(letter: str) -> Repository:

@@ -147,3 +147,88 @@ def test_one_task_makes_no_more_calls_than_any_may(world: Costly) -> None:
     assert (outcome, world.calls) == ("failed", 200)
     assert reason.startswith("this needs more than 200 calls to GitHub")
     assert "\n" not in reason
+
+
+# --- the bounds of one task ---
+
+
+class Reading(World):
+    """Each look at a commit's files takes some calls to GitHub more."""
+
+    cost = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        files = self.host.files
+
+        def counted_files(*arguments: Any) -> Any:
+            for _ in range(self.cost):
+                note("github")
+            return files(*arguments)
+
+        self.host.files = counted_files  # type: ignore[method-assign]
+
+
+def bounded(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    monkeypatch.setattr("workers.tasks.MOST_CALLS", {False: calls, True: calls})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_task_at_the_limit_says_so_on_the_commit_and_in_the_record(
+    monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    world, of = Reading(), environment(BRANCH)
+    if known:
+        world.push(BRANCH, sha(1))
+        world.run()
+    bounded(monkeypatch, 20)
+    world.cost = 21
+    delivery = world.push(BRANCH, sha(2), sha(1) if known else ZERO_SHA)
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert (outcome, "more than 20 calls to GitHub" in reason) == ("failed", True)
+    record = world.record(of)
+    assert (record.state, record.reason) == ("failed", reason)
+    status = world.host.statuses[HELLO, sha(2)]["deployer/prepare"]
+    assert (status.state, "more than 20 calls to GitHub" in status.description) == ("failure", True)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_statuses_beyond_the_limit_are_posted_by_the_next_task(
+    monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    world, of = Reading(), environment(BRANCH)
+    world.cloud.stages = ("Source", "Build", *(f"Check{number}" for number in range(4)))
+    if fails:
+        world.cloud.fail_next_execution("2 tests failed")
+    world.push(BRANCH, sha(1))
+    while not (record := world.lanes.environment(of)) or not record.open:
+        world.tasks()
+        world.step()
+    bounded(monkeypatch, 1)
+    for _ in range(5):  # the next task sees the end of all stages
+        world.cloud.advance()
+    world.run()
+    stages = {
+        each["name"]: each["status"] for each in world.record(of).stages if each["status"] != "not-reached"
+    }
+    posted = {name: {"failed": "failure", "succeeded": "success"}[status] for name, status in stages.items()}
+    assert len(posted) >= 2
+    assert world.statuses(sha(1)) == {f"deployer/{name}": state for name, state in posted.items()} | {
+        "deployer/prepare": "success"
+    }
+    assert world.record(of).outcome == ("failed" if fails else "deployed")
+    assert not world.record(of).open
+
+
+def test_a_task_that_github_slows_down_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Reading()
+    monkeypatch.setattr("workers.tasks.LAST_CALL", -1.0)
+    delivery = world.push(BRANCH, sha(1))
+    world.tasks()
+    (lane,) = world.lanes.lanes(HELLO)
+    (attempt,) = lane.failing[environment(BRANCH).key].failed_attempts
+    assert "GitHub is slow" in attempt.error
+    monkeypatch.setattr("workers.tasks.LAST_CALL", 140.0)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"

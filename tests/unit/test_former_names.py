@@ -7,10 +7,12 @@ import pytest
 from deployer.environments import Kind
 from deployer.errors import TransientError
 from deployer.events import CloudEvent
+from deployer.shapes import environment_id
 from deployer.targets import Target
 from tests.doubles import FakeCloud
 from tests.unit.identities import TWINS, former_release
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
+from workers.scheduler import Scheduler
 
 X, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"
 ENV = environment(X)
@@ -294,3 +296,34 @@ def test_what_runs_in_a_pipeline_of_somebody_else_with_our_name_is_not_believed(
         (before.outcome, before.reported) if not ours else ("failed", after.execution)
     )
     assert bool(world.host.statuses.get((HELLO, sha(7)))) is ours
+
+
+# --- an upgrade -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ref", KINDS)
+def test_links_lead_to_environments_of_an_earlier_release(world: World, ref: str) -> None:
+    name, of = deploy_by_former_release(world, ref), environment(ref)
+    assert world.lanes.find(of.stack_name) is None
+    Scheduler(world.deployer).tend()
+    record = world.record(of)
+    assert world.lanes.find(environment_id(record.repository, record.environment)) == of
+    assert world.lanes.find(name) == of
+
+
+def test_an_upgrade_leaves_a_shared_former_name_to_whoever_has_it(world: World) -> None:
+    one, other = (environment(f"refs/heads/{each}") for each in TWINS)
+    name = deploy_by_former_release(world, one.branch.name)  # type: ignore[union-attr]
+    deploy(world, other.branch.name, 2)  # type: ignore[union-attr]
+    Scheduler(world.deployer).tend()
+    assert [world.lanes.find(each) for each in (name, one.stack_name, other.stack_name)] == [one, one, other]
+
+
+def test_the_stages_of_a_pipeline_with_a_former_name_are_shown_before_they_run(world: World) -> None:
+    name = deploy_by_former_release(world, X)
+    world.push(X, sha(2), sha(1))
+    world.tasks()
+    assert world.record(ENV).stack_name == name
+    assert [(each["name"], each["status"]) for each in world.record(ENV).stages][1:] == [
+        ("Build", "pending"), ("Deploy", "pending"),
+    ]  # fmt: skip

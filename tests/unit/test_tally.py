@@ -1,6 +1,11 @@
 """Calls are counted where somebody counts, each once, sorted by what they were for."""
 
-from deployer.tally import Tally, counting, note, purpose
+import time
+
+import pytest
+
+from deployer.errors import CallLimitError, TransientError
+from deployer.tally import Tally, allow_more, counting, is_limit_reached, note, purpose
 
 
 def test_calls_are_sorted_by_service_and_purpose() -> None:
@@ -24,3 +29,29 @@ def test_an_inner_count_is_its_own_and_ends_with_an_error() -> None:
         except ValueError:
             note("aws")
     assert (outer, inner) == (Tally(aws=1), Tally(aws_stages=1))
+
+
+def test_the_call_after_the_limit_is_not_made_until_more_are_allowed() -> None:
+    with counting(github_most=2) as tally:
+        note("github")
+        assert not is_limit_reached()
+        note("github")
+        assert is_limit_reached()
+        with pytest.raises(CallLimitError):
+            note("github")
+        allow_more(1)
+        note("github")
+        with pytest.raises(CallLimitError):
+            note("github")
+    assert tally.github_all == 3
+
+
+def test_no_call_to_github_begins_after_the_time() -> None:
+    with counting(github_until=time.monotonic() - 1) as tally:
+        with pytest.raises(TransientError, match="GitHub is slow"):
+            note("github")
+        note("aws")
+    assert tally == Tally(aws=1)
+    with counting(github_until=time.monotonic() + 60) as tally:
+        note("github")
+    assert tally.github == 1

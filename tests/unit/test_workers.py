@@ -177,6 +177,32 @@ def test_what_runs_out_of_time_once_is_tried_once_more(world: World) -> None:
     assert world.lanes.dead_letters() == []
 
 
+def test_a_wait_for_aws_between_two_kills_does_not_hide_the_first(world: World) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    killed_for_time(world)
+    world.cloud.fail_next(ThrottledError("AWS is asked as often as it bears", retry_after=6))
+    world.tasks()
+    (lane,) = world.lanes.lanes(HELLO)
+    assert lane.failing[environment(BRANCH).key].attempts == 1, "the wait itself is no attempt"
+    world.step()
+    killed_for_time(world)
+    world.tasks()
+    (letter,) = world.lanes.dead_letters()
+    assert letter.kind == TASK_TIMEOUT
+    assert world.outcome(delivery)[0] == "dead-lettered"
+
+
+def test_kills_with_a_success_between_them_are_not_in_a_row(world: World) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    killed_for_time(world)
+    world.tasks()  # it waits for AWS to create the stack
+    world.step()
+    killed_for_time(world)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
+
+
 def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "settings", {**World.settings, "DEPLOYER_LEASE_SECONDS": "3"})
     world = World()
