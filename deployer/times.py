@@ -29,7 +29,7 @@ SEVERAL = "; "  # between parts of a week where one text has several
 def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
     """The wait before a repeat, in seconds: `first * growth**repeats`, but at most `longest`.
 
-    The power is computed only where its result is below `longest`, so no number of repeats overflows.
+    The power is computed only where its result is below `longest`, so no number of repeats takes long to compute.
 
     Args:
         first: the wait before the first repeat, in seconds; not negative.
@@ -41,7 +41,10 @@ def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
         return min(max(first, 0), longest)
     if repeats >= (math.log(longest) - math.log(first)) / math.log(growth):
         return longest
-    return float(first * growth**repeats)
+    try:
+        return float(first * growth**repeats)
+    except OverflowError:  # the power overflows alone only for a first wait of less than a nanosecond
+        return longest
 
 
 def duration(text: str) -> float:

@@ -261,6 +261,7 @@ def test_a_time_to_come_is_told_as_it_is(seconds: float, words: str) -> None:
         (90, 2, 0, 60, 60),
         (0, 2, 5, 60, 0),
         (5e-324, 2, 10**9, 60, 60),
+        (5e-324, 10.0, 309, 1, 1),
     ],
 )
 def test_a_wait_grows_to_its_limit(
