@@ -17,6 +17,7 @@ from deployer.template import FILE_LIMIT, SUFFIXES, UnreadableError
 # one GET below the repository: path and query -> headers and body
 Ask = Callable[[str, dict[str, Any]], tuple[Mapping[str, Any], Any]]
 _PAGES = 5  # of a hundred protected branches each
+_MOST_LISTED = 1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
 _NO_ANCESTOR = "No common ancestor"  # https://github.com/github-changelog-generator/github-changelog-generator/issues/994
 
 
@@ -38,10 +39,10 @@ def ancestry(ask: Ask, base: str, commit: str) -> Relation:
     except GithubException as error:
         data = error.data if isinstance(error.data, dict) else {}
         message = str(data.get("message") or "")
-        if error.status >= 500 and "Sorry, this diff" in message:
-            return (
-                Relation.DIVERGED
-            )  # they differ in very much: a base that contains a commit differs in nothing
+        # they differ in very much: a base that contains a commit differs in nothing. That "this diff is temporarily
+        # unavailable due to heavy server load" is no answer
+        if error.status >= 500 and "Sorry, this diff is taking too long" in message:
+            return Relation.DIVERGED
         if error.status != 404:
             raise
         if message.startswith(_NO_ANCESTOR):
@@ -90,10 +91,15 @@ def regular_files(listed: Any, folder: str, stem: str) -> Iterator[dict[str, Any
         stem: the files' name without the suffix.
 
     Raises:
-        UnreadableError: one of them, or the folder, is something else, or is too large.
+        UnreadableError: one of them, or the folder, is something else, or is too large: what GitHub does not list could
+            be the file.
     """
     if not isinstance(listed, list):
         raise UnreadableError(f"{folder}/", None, "it is no folder")
+    if len(listed) >= _MOST_LISTED:
+        raise UnreadableError(
+            f"{folder}/", None, f"GitHub lists at most {_MOST_LISTED:,} of its entries; remove some"
+        )
     for entry in listed:
         name = str(entry.get("name", ""))
         if name not in {stem + suffix for suffix in SUFFIXES}:

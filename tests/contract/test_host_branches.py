@@ -106,6 +106,8 @@ def answer(status: str, base: str = A, middle: str = B) -> dict[str, Any]:
     [
         (502, {"message": "Bad Gateway"}),
         (500, {"message": "Server Error"}),
+        (503, {"message": "Sorry, this diff is temporarily unavailable due to heavy server load."}),
+        (500, {"message": "Server Error: Sorry, this diff is unavailable."}),
         (404, {"message": "Not Found"}),  # of a commit that GitHub named: it is not "unrelated"
         (403, {"message": "Resource not accessible by integration"}),
         (429, {"message": "Too many"}),
@@ -244,6 +246,18 @@ def test_a_symbolic_link_is_not_taken_for_no_rules(kit: Kit, path: str) -> None:
         sha = kit.commit("refs/heads/main", {}, "first")
         kit.fake.link(kit.repository, sha, path)
     with pytest.raises(UnreadableError):
+        kit.host.regular_files(kit.repository, sha, "deploy", "deployer")
+
+
+@pytest.mark.parametrize("count", [999, 1000])
+def test_a_folder_of_which_github_may_not_list_all_is_unreadable(kit: Kit, count: int) -> None:  # noqa: F811
+    files = {f"deploy/a{number}.txt": "" for number in range(count - 1)}
+    sha = kit.commit("refs/heads/main", {**files, **RULES}, "first")
+    if count < 1000:
+        found = kit.host.regular_files(kit.repository, sha, "deploy", "deployer")
+        assert found == {"deployer.yml": b"tags: v*\n"}
+        return
+    with pytest.raises(UnreadableError, match="at most 1,000"):
         kit.host.regular_files(kit.repository, sha, "deploy", "deployer")
 
 

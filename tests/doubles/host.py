@@ -300,6 +300,9 @@ class FakeHost(Failing):
         if sha not in repo.files:
             raise PermanentError(f"{repository} has no commit {sha}")
         found, links = {}, repo.links.get(sha, set())
+        listed = {path.split("/")[1] for path in repo.files[sha] if path.startswith(f"{folder}/")}
+        if len(listed) >= 1000:
+            raise UnreadableError(f"{folder}/", None, "GitHub lists at most 1,000 of its entries")
         for path in (folder, *(f"{folder}/{stem}{suffix}" for suffix in SUFFIXES)):
             content = repo.files[sha].get(path)
             if path in links or (path == folder and content is not None):
