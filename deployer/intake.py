@@ -27,7 +27,7 @@ from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
-_LONGEST_NAME = 100
+LONGEST_APPROVER = 100
 _AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
 
 
@@ -177,7 +177,7 @@ class Intake:
             PermanentError: the repository is not served here, it is no tag, or nobody says who approves.
         """
         self.insist(repository)
-        who = one_line(by).strip()[:_LONGEST_NAME]
+        who = one_line(by).strip()[:LONGEST_APPROVER]
         if not tag.is_tag:
             raise PermanentError(f"{tag} is no tag; production is only brought to tags")
         if not who:

@@ -196,7 +196,8 @@ def _named(known: Situation) -> str:
 
 
 def _release(known: Situation) -> str:
-    return f"deployer approve {known.repository} {shlex.quote(known.tag.short)}"
+    # with the commit that was judged: whoever copies the line approves nothing that the tag is moved to meanwhile
+    return f"deployer approve {known.repository} {shlex.quote(known.tag.short)} --sha {known.commit[:12]}"
 
 
 class Gate:

@@ -13,11 +13,18 @@ from deployer import letters, shapes
 from deployer.commits import resolve_commit
 from deployer.deliveries import APP
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PayloadError, PermanentError, TransientError, UnavailableError
-from deployer.intake import Intake
+from deployer.errors import (
+    NotFoundError,
+    PayloadError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
+    one_line,
+)
+from deployer.intake import LONGEST_APPROVER, Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
 from deployer.ports import Accepted
-from deployer.refs import Ref, parse_sha_prefix
+from deployer.refs import Ref, parse_sha, parse_sha_prefix
 from deployer.times import NEVER, duration
 from web.answers import BROKEN, CUT_OFF
 from web.context import TOKEN, deployer, principal
@@ -151,21 +158,21 @@ def approve(identity: str) -> Response:
 
     Raises:
         PayloadError: the body names no tag, or no commit id.
-        PermanentError: it is not production, or the commit is neither given nor known.
+        PermanentError: it is not production.
     """
     fields = _body("tag", "commit", "by")
     if not isinstance(fields.get("tag"), str) or not all(isinstance(each, str) for each in fields.values()):
-        raise PayloadError('the body must be {"tag": "v1"}, with commit and by if wanted')
+        raise PayloadError('the body must be {"tag": "v1", "commit": "<full id>"}, with by if wanted')
     tag = Ref.of_tag(fields["tag"])
-    found, record = known_environment(identity)
+    if not fields.get("commit"):
+        raise PayloadError(
+            f"field commit is missing: the full id of the commit that {tag.short} is approved at; the environment's "
+            "refused_tags tell it"
+        )
+    commit = parse_sha(fields["commit"])
+    found, _ = known_environment(identity)
     if found.kind is not Kind.PRODUCTION:
         raise PermanentError(f"{found} is not production; only tags for production are approved")
-    refused = next((each for each in record.refused_tags if each.ref == tag.name), None) if record else None
-    commit = fields.get("commit") or (refused.commit if refused else "")
-    if not commit:
-        raise PermanentError(
-            f"{tag.short} is not among the tags that were refused; give the commit to approve"
-        )
     accepted = deployer().intake.approve(found.repository, tag, commit, _approver(fields.get("by", "")))
     return _queued(accepted, found.repository, found.stack_name)
 
@@ -173,7 +180,10 @@ def approve(identity: str) -> Response:
 def _approver(name: str) -> str:
     """Who calls, as it is recorded. All who have the token share it, so a name that they give is only a claim."""
     caller = "the API token" if principal() == TOKEN else principal()
-    return f"{name} (by {caller})" if name.strip() else caller
+    # the name is cut, never who it was: whoever calls must not be able to push that out of the record
+    room = LONGEST_APPROVER - len(one_line(f" (by {caller})")) - 1
+    name = one_line(name).strip()[: max(room, 0)].strip()
+    return f"{name} (by {caller})" if name else caller
 
 
 @blueprint.post("/environments/<identity>/keep")

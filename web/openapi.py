@@ -439,14 +439,14 @@ DESCRIPTION: Json = {
                             "tag": _told(_TEXT, "Its name, or `refs/tags/<name>`."),
                             "commit": _told(
                                 _TEXT,
-                                "The full id of the commit that is approved; by default the one at which the tag was "
-                                "refused. Nothing is deployed if the tag has moved.",
+                                "The full id of the commit that is approved, as `refused_tags` tell it. Nothing is "
+                                "deployed if the tag is elsewhere.",
                             ),
                             "by": _told(
                                 _TEXT, "Who approves; it is recorded beside the API's own principal."
                             ),
                         },
-                        "required": ["tag"],
+                        "required": ["tag", "commit"],
                         "additionalProperties": False,
                     },
                     required=True,

@@ -462,7 +462,19 @@ def test_why_tells_which_tags_were_refused(refused: World) -> None:
     assert (told["ref"], told["commit"]) == ("refs/tags/v2", B)
     shown = " ".join(refused.run("why", "acme/api", "production").stdout.split())
     assert "is not on main" in shown
-    assert "deployer approve acme/API v2" in shown
+    assert f"deployer approve acme/API v2 --sha {B[:12]}" in shown
+
+
+def test_the_remedy_that_is_shown_approves_nothing_that_the_tag_is_moved_to(refused: World) -> None:
+    (told,) = refused.json("why", "acme/api", "production")["refused_tags"]
+    _, _, remedy = told["reason"].partition("deployer ")
+    command = remedy.partition(";")[0].split()
+    refused.host.push(REPOSITORY, "refs/tags/v2", A)
+    result = refused.run(*command)
+    assert result.exit_code == 1
+    assert "nothing is approved" in result.stderr
+    refused.host.push(REPOSITORY, "refs/tags/v2", B)
+    assert refused.run(*command).exit_code == 0
 
 
 def test_an_approval_of_what_is_not_there(refused: World) -> None:

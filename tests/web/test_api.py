@@ -675,7 +675,11 @@ def test_the_end_of_what_was_asked_for_is_found_by_its_id(site: Site) -> None:
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_without_redis_every_call_says_so(site: Site, method: str, path: str) -> None:
     with site.redis_away():
-        bodies = {"/resync": {"repository": "acme/api"}, "letters": {"all": True}, "approve": {"tag": "v1"}}
+        bodies = {
+            "/resync": {"repository": "acme/api"},
+            "letters": {"all": True},
+            "approve": {"tag": "v1", "commit": SHA},
+        }
         body = next((each for name, each in bodies.items() if name in path), {})
         answer = site.api(method, path, json=body)
     assert (answer.status_code, list(answer.json)) == (503, ["error"])
@@ -743,10 +747,11 @@ def production(site: Site) -> str:
     ("more", "by"),
     [({}, "the API token"), ({"by": "ada\n"}, "ada (by the API token)"), ({"by": " "}, "the API token")],
 )
-def test_a_refused_tag_is_approved_at_the_commit_where_it_was_refused(
+def test_a_refused_tag_is_approved_at_the_commit_that_the_caller_saw(
     site: Site, production: str, tag: str, more: dict[str, str], by: str
 ) -> None:
-    answer = site.api("POST", f"/environments/{production}/approve", json={"tag": tag, **more})
+    body = {"tag": tag, "commit": SHA, **more}
+    answer = site.api("POST", f"/environments/{production}/approve", json=body)
     assert answer.status_code == 202
     (work,) = site.waiting
     assert (work.cause, work.ref, work.sha, work.approved_by) == (Cause.REDEPLOY, "refs/tags/v2", SHA, by)
@@ -763,13 +768,14 @@ def test_an_approval_of_another_commit_names_it(site: Site, production: str) -> 
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"tag": "v3"}, 409),
+        ({"tag": "v2"}, 400),  # whatever it was refused at lately: nobody may have looked at that
+        ({"tag": "v2", "commit": ""}, 400),
         ({"tag": "two..dots"}, 400),
         ({"tag": 1}, 400),
         ({}, 400),
         ({"tag": "v2", "commit": "main"}, 400),
-        ({"tag": "v2", "by": 1}, 400),
-        ({"tag": "v2", "sha": SHA}, 400),
+        ({"tag": "v2", "commit": SHA, "by": 1}, 400),
+        ({"tag": "v2", "commit": SHA, "sha": SHA}, 400),
     ],
 )
 def test_an_approval_that_names_nothing_is_refused(
@@ -777,6 +783,21 @@ def test_an_approval_that_names_nothing_is_refused(
 ) -> None:
     assert site.api("POST", f"/environments/{production}/approve", json=body).status_code == code
     assert not site.waiting
+
+
+def test_an_approval_without_a_commit_is_told_where_to_look(site: Site, production: str) -> None:
+    answer = site.api("POST", f"/environments/{production}/approve", json={"tag": "v2"})
+    assert "field commit is missing" in answer.json["error"]
+    assert "refused_tags" in answer.json["error"]
+
+
+@pytest.mark.parametrize("name", ["x" * 500, "ada (by bob)" * 9, "\x1b[2J" * 40, "é" * 99, "a " * 60])
+def test_who_called_is_never_pushed_out_of_the_record(site: Site, production: str, name: str) -> None:
+    body = {"tag": "v2", "commit": SHA, "by": name}
+    assert site.api("POST", f"/environments/{production}/approve", json=body).status_code == 202
+    (work,) = site.waiting
+    assert work.approved_by.endswith(" (by the API token)")
+    assert len(work.approved_by) <= 100
 
 
 def test_only_production_is_approved_and_only_with_the_token(site: Site, made: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ ASKED: dict[str, list[Json]] = {
     "delete_environment": [{"identity": "deployed"}],
     "redeploy": [{"identity": "failed"}, {"identity": "staging", "json": {"sha": "b" * 40}}],
     "approve": [
-        {"identity": "production", "json": {"tag": "v2"}},
+        {"identity": "production", "json": {"tag": "v2", "commit": "b" * 40}},
         {"identity": "production", "json": {"tag": "v3", "commit": "b" * 40, "by": "ada"}},
     ],
     "keep": [{"identity": "deployed"}, {"identity": "deployed", "json": {"for": "2w"}}],
@@ -149,7 +149,7 @@ def test_an_error_is_as_described(site: Site, identity: str) -> None:
         bodies: Json = {
             "resync": {"repository": "acme/api"},
             "letters": {"all": True},
-            "approve": {"tag": "v1"},
+            "approve": {"tag": "v1", "commit": "b" * 40},
         }
         body = next((each for name, each in bodies.items() if name in path), {})
         found.append(site.api(method, place, json=body))
