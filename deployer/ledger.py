@@ -119,6 +119,9 @@ class Work(_Value):
         replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
         passed: of production, the pushes of other tags whose place this work took, one a line: when GitHub took it, a
             space and its ref; `passed_tags` reads them.
+        wish: of a push to production, the redeployment or teardown that a person wants and whose place it took, as
+            JSON; `wished` reads it.
+        requeued: whether deployer queued it once more, on behalf of what came before what waits by then.
         sha: the commit that this goal deploys, once known.
         chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
         attempts: how often it was handed out and not snoozed.
@@ -160,6 +163,8 @@ class Work(_Value):
     replaced_after: str = ""
     replaced_at: float = 0
     passed: str = ""
+    wish: str = ""
+    requeued: bool = False
     accepted_at: float = 0
     attempts: int = 0
     polls: int = 0
@@ -208,6 +213,19 @@ class Work(_Value):
         """The tags whose place it took and when GitHub took each, the latest first."""
         pairs = (line.partition(" ") for line in self.passed.split("\n") if line)
         return sorted(((float(at), ref) for at, _, ref in pairs), reverse=True)
+
+    @property
+    def wished(self) -> "Work | None":
+        """What a person wants of production, as far as it had come when this push took its place."""
+        if not self.wish:
+            return None
+        told = {
+            "attempts": 0,
+            "tries": "",
+            "deliveries": "",
+        }  # they ended, and their calls were added to the push's
+        calls = dict.fromkeys(["aws_calls", "github_calls", "aws_stage_calls", "github_stage_calls"], 0)
+        return Work.from_json(self.wish).but(requeued=True, **told, **calls)
 
 
 @dataclass(frozen=True, slots=True)

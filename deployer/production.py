@@ -53,6 +53,16 @@ def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> Envi
     return record.but(state="skipped", outcome="", reason=why, changed_at=now, **tag)
 
 
+def _keeps_others_waiting(run: Run) -> bool:
+    """Whether something waits for the end of a pushed tag, or has waited for it: such a tag is decided at once.
+
+    If its commit arrives later, the default branch's push has it judged again.
+    """
+    work, record = run.work, run.record
+    took_a_place = bool(work.passed_tags or work.wish)
+    return work.requeued or took_a_place or is_on_its_way(record) or under_way(record.receipt)
+
+
 class TagRefusedError(Settled):
     """The gate refused the tag.
 
@@ -111,7 +121,8 @@ class Production:
         if work.cause == Cause.RESYNC and not run.record.commit:
             self._adopt(run)
         if work.cause == Cause.PUSH:
-            ask_for(run, work.ref, *(ref for _, ref in work.passed_tags))
+            before = work.wished.passed_tags if work.wished else []
+            ask_for(run, work.ref, *(ref for _, ref in [*work.passed_tags, *before]))
         while True:
             record = run.record
             try:
@@ -123,9 +134,15 @@ class Production:
                 self._queue_rest(run, record, refused.commit)
                 raise
             except Settled as settled:
-                ended = run.work.cause == Cause.PUSH and isinstance(settled.verdict, Done)
-                if ended and self._fall_back(run, record):
-                    continue
+                verdict = settled.verdict
+                if run.work.cause == Cause.PUSH and isinstance(verdict, Done):
+                    if self._fall_back(run, record):
+                        continue
+                    if run.work.wished:
+                        self._requeue(run, run.work.wished)
+                        if is_on_its_way(record) or under_way(record.receipt):
+                            verdict = replace(verdict, record=record.but(asked_tags=run.record.asked_tags))
+                        raise Settled(verdict) from settled
                 if resumes(run, settled):
                     return False
                 raise
@@ -137,7 +154,7 @@ class Production:
         """
         left = [(at, ref) for at, ref in run.work.passed_tags if not 0 < at < record.pushed_at]
         if not left:
-            return self._go_on(run, record)
+            return not run.work.wish and self._go_on(run, record)
         (at, ref), *others = left
         passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
         run.work = run.work.but(ref=ref, pushed_at=at, passed=passed, before="", after="")
@@ -231,6 +248,7 @@ class Production:
         refused = record.refused_tags
         if (ref.name, sha) != (record.ref, record.commit):
             refused = after_admission(refused, ref.name, sha, work.pushed_at)
+        run.work = work.but(wish="")  # what a person wanted before this tag is superseded by it
         admission = Admission(ref.name, sha, answer.by, bool(approved), work.goal, self._now(run))
         run.record = record.but(admitted=admission, refused_tags=refused)
 
@@ -242,12 +260,14 @@ class Production:
         """
         work, before = run.work, run.record
         left = work.accepted_at + self._wait_seconds - self._now(run)
-        if refusal.may_follow and work.cause == Cause.PUSH and left > 0:
+        if refusal.may_follow and work.cause == Cause.PUSH and left > 0 and not _keeps_others_waiting(run):
             raise Settled(run.snooze(seconds=backoff(run.poll_seconds, 1.5, work.polls, left)))
         reason = f"{refusal.reason}; production stays as it is"
+        # a redeployment and a tag that no webhook told of have no time, so nothing tells whether they are the newest
+        recheck = refusal.recheck and work.cause == Cause.PUSH and work.pushed_at > 0
         entry = RefusedTag(
             ref.name, head.object, sha, reason, f"{refusal.state} {refusal.text}", work.accepted_at, work.pushed_at,
-            refusal.recheck,
+            recheck,
         )  # fmt: skip
         if not any((each.commit, each.status) == (sha, entry.status) for each in before.refused_tags):
             self._reporter.production(run.environment, sha, refusal.state, refusal.text)
@@ -258,7 +278,7 @@ class Production:
         raise TagRefusedError(replace(run.done(Outcome.SKIPPED, reason), commit=sha))
 
     def _queue_rest(self, run: Run, before: EnvironmentRecord, refused: str) -> None:
-        """Queue what the refused tag took the place of: a teardown, an older tag, or what was on its way.
+        """Queue what the refused tag took the place of: an older tag, what a person wanted, or what was on its way.
 
         As work of its own, so that the refused tag's delivery ends as skipped.
 
@@ -271,12 +291,21 @@ class Production:
         left = [(at, ref) for at, ref in work.passed_tags if not 0 < at < before.pushed_at]
         if work.cause not in {Cause.PUSH, Cause.REDEPLOY}:
             return
-        if under_way(before.receipt):
+        if under_way(before.receipt) and not work.wish:
             rest = Work(environment=environment, cause=Cause.TEARDOWN)
         elif left:
             (at, ref), *others = left
             passed = "\n".join(f"{at:.0f} {ref}" for at, ref in others)
-            rest = Work(environment=environment, cause=Cause.PUSH, ref=ref, pushed_at=at, passed=passed)
+            rest = Work(
+                environment=environment,
+                cause=Cause.PUSH,
+                ref=ref,
+                pushed_at=at,
+                passed=passed,
+                wish=work.wish,
+            )
+        elif work.wished:
+            rest = work.wished
         elif before.ref and before.commit not in {"", refused} and is_on_its_way(before):
             begun = before.execution
             runs = before.state == "running" and before.open.get(begun, {}).get("sha") == before.commit
@@ -286,7 +315,11 @@ class Production:
             )  # fmt: skip
         else:
             return
-        self._lanes.accept(run.repository, rest)  # this task holds the lane: nothing to dispatch
+        self._requeue(run, rest)
+
+    def _requeue(self, run: Run, rest: Work) -> None:
+        """Queue work that is older than what waits by now: this task holds the lane, so nothing is dispatched."""
+        self._lanes.accept(run.repository, rest.but(requeued=True))
         run.goes_on = True
 
     def check_again(self, staging: Run) -> None:
@@ -296,14 +329,16 @@ class Production:
             return
         environment = Environment(staging.repository, Kind.PRODUCTION)
         record = self._lanes.environment(environment)
-        refused = record.refused_tags[-1] if record and record.refused_tags else None
-        if not refused or not refused.recheck:
+        if record is None:
+            return
+        refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
+        if not refused or refused.pushed_at <= record.pushed_at:
             return
         if self._now(staging) - refused.accepted_at > _CHECKED_AGAIN_SECONDS:
             return  # after an hour nobody remembers pushing it: only a person may release it
         wish = Work(
             environment=environment.key, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
-            pushed_at=refused.pushed_at,
+            pushed_at=refused.pushed_at, requeued=True,
         )  # fmt: skip
         self._lanes.accept(staging.repository, wish)  # this task holds the lane: nothing to dispatch
 

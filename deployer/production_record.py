@@ -88,7 +88,8 @@ def with_approval(approvals: Iterable[Admission], new: Admission) -> tuple[Admis
 def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[RefusedTag, ...]:
     """The refused tags with a new one, ordered by their push; of a tag only the latest refusal is kept.
 
-    Only the newest of them may be checked again.
+    Only the newest of those that a push to the default branch may let in is checked again, and that one is kept
+    whatever comes after it.
     """
     others = list(refused)
     before = next((each for each in others if (each.ref, each.commit) == (new.ref, new.commit)), None)
@@ -97,7 +98,10 @@ def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[Refuse
     kept = [each for each in others if each.ref != new.ref]
     place = next((n for n, each in enumerate(kept) if new.pushed_at < each.pushed_at), len(kept))
     kept.insert(place, new)
-    return tuple(replace(each, recheck=each.recheck and each is kept[-1]) for each in kept)[-_MOST_REFUSED:]
+    newest = next((each for each in reversed(kept) if each.recheck), None)
+    while len(kept) > _MOST_REFUSED:
+        kept.remove(next(each for each in kept if each is not newest))
+    return tuple(replace(each, recheck=each is newest) for each in kept)
 
 
 def after_admission(

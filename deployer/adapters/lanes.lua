@@ -27,6 +27,8 @@ local LOST_ERROR = 'its worker was lost'
 local UNTRIED = { [LOST] = true, TaskTimeout = true }  -- who makes such a letter only tells of it
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
+-- of these, what a person wants: in production a push only puts it off until its tag is admitted
+local WISHES = { redeploy = true, teardown = true }
 -- fields of work that count what its goal has cost so far
 local CALLS = { 'aws_calls', 'github_calls', 'aws_stage_calls', 'github_stage_calls' }
 -- a delivery with such an outcome may come again, as GitHub's *Redeliver* sends it
@@ -81,6 +83,26 @@ local function pass(stays, goes)
   stays.passed = table.concat(lines, '\n')
 end
 
+-- what goes leaves to what stays in production: the tags that it knows of, and what a person wants there. A push comes to
+-- nothing if its tag is refused: then what the person wants goes on. What waits beneath a wish came before it
+local function inherit(stays, goes, stays_is_newer)
+  if stays.environment ~= 'production' then return end
+  local wish = (stays.wish or '') ~= '' and cjson.decode(stays.wish)
+  if stays.cause == 'push' and not wish then
+    if WISHES[goes.cause] then
+      stays.wish = cjson.encode(goes)
+    else
+      stays.wish = goes.wish
+      pass(stays, goes)
+    end
+    return
+  end
+  local to = stays_is_newer and wish or stays
+  pass(to, goes)
+  if (goes.wish or '') ~= '' then pass(to, cjson.decode(goes.wish)) end
+  if to == wish then stays.wish = cjson.encode(wish) end
+end
+
 -- more than a resync of all wants it, or its turn was taken
 local function wants_no_turn(work) return work.cause ~= 'resync' or work.turned == true end
 
@@ -90,7 +112,7 @@ local function one_of(older, newer, ttl)
     return older
   end
   if older.cause == 'push' and (newer.cause == 'push' or newer.cause == 'deletion') and (newer.pushed_at or 0) > 0
-      and newer.pushed_at < (older.pushed_at or 0) then  -- delivered out of order
+      and newer.pushed_at < (older.pushed_at or 0) and (newer.wish or '') == '' then  -- delivered out of order
     superseded(newer, older.goal, ttl)
     older.before = string.sub((older.before or '') .. ',' .. (newer.before or ''), 1, BEFORE_LIMIT)
     return older
@@ -124,7 +146,7 @@ end
 local function merged(older, newer, ttl)
   local stays = one_of(older, newer, ttl)
   charge(stays, older, newer)
-  pass(stays, stays == older and newer or older)
+  inherit(stays, stays == older and newer or older, stays == newer)
   return stays
 end
 
@@ -138,8 +160,8 @@ local function advance(work)
   if place_of(work) == queue and C('LREM', later, 1, work.environment) == 1 then C('RPUSH', queue, work.environment) end
 end
 
--- put work into the lane: 'new', or older than what may be there since it was 'running' meanwhile; what was 'dead' is
--- as old as its wish
+-- put work into the lane: 'new', or older than what may be there since it was 'running' meanwhile or is 'requeued'; what
+-- was 'dead' is as old as its wish
 local function put(work, was, ttl)
   local env = work.environment
   local text = C('HGET', items, env)
@@ -263,7 +285,7 @@ function ops.accept(text, delivery, event, ttl, grace)
       C('HDEL', P .. ':dead', letter)
       local died = cjson.decode(cjson.decode(dead).work)
       charge(work, work, died)
-      pass(work, died)
+      inherit(work, died, true)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       close(died, 'superseded', 'replaced by ' .. delivery, ttl)
     end
@@ -277,7 +299,7 @@ function ops.accept(text, delivery, event, ttl, grace)
     count('delivery:queued')
   end
   work.accepted_at = now / 1000
-  work = put(work, 'new', ttl)
+  work = put(work, work.requeued and 'requeued' or 'new', ttl)
   return answer('queued', work.goal, unpack(hand_out_after(work, grace)))
 end
 

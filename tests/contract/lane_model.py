@@ -6,7 +6,7 @@ Time is an argument, in seconds. A token is only known to be greater than all be
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deployer.ledger import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
@@ -16,6 +16,7 @@ REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}
 FINAL = {"deployed", "deleted", "superseded", "skipped", "failed", "dead-lettered", "ignored"}
 LOST = "lost"
+WISHES = {Cause.REDEPLOY, Cause.TEARDOWN}
 CALLS = ["aws_calls", "github_calls", "aws_stage_calls", "github_stage_calls"]
 LONGEST_RESEND = 60
 LONGEST_LOOK = 60
@@ -128,7 +129,7 @@ class Lane:
                 self.counters["delivery:duplicate"] += 1
                 return "duplicate", known.outcome, None
             if known and letter:
-                entry = _passing(_charged(entry, entry, letter.work), letter.work)
+                entry = _inheriting(_charged(entry, entry, letter.work), letter.work, newer=True)
                 del self.letters[known.letter]
                 others = [each for each in letter.work.waiting_deliveries() if each != delivery]
                 self._close(others, "superseded", f"replaced by {delivery}")
@@ -137,7 +138,7 @@ class Lane:
             entry = entry.but(goal=goal, deliveries=delivery)
             self.deliveries[delivery] = Delivery(work.environment, event, "queued", times=times)
             self.counters["delivery:queued"] += 1
-        entry = self._put(now, entry.but(accepted_at=now), "new")
+        entry = self._put(now, entry.but(accepted_at=now), "requeued" if work.requeued else "new")
         return "queued", entry.goal, self._hand_out_after(now, entry)
 
     def begin(self, now: float, token: int) -> Entry | None:
@@ -306,9 +307,10 @@ class Lane:
             return older
         # out of order
         told = newer.cause in {Cause.PUSH, Cause.DELETION}
-        if older.cause == Cause.PUSH and told and 0 < newer.pushed_at < older.pushed_at:
+        late = told and not newer.wish and 0 < newer.pushed_at < older.pushed_at
+        if older.cause == Cause.PUSH and late:
             self._supersede(now, newer, older)
-            return _passing(older, newer).but(before=f"{older.before},{newer.before}"[:400])
+            return _inheriting(older, newer, newer=False).but(before=f"{older.before},{newer.before}"[:400])
         # an event gives way
         if older.cause == Cause.EVENT != newer.cause:
             rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
@@ -316,7 +318,7 @@ class Lane:
         # superseding
         if newer.cause in REPLACES:
             self._supersede(now, older, newer)
-            newer = _passing(newer, older).but(before=f"{newer.before},{older.before}"[:400])
+            newer = _inheriting(newer, older, newer=True).but(before=f"{newer.before},{older.before}"[:400])
             if newer.replaced_at:
                 return newer
             if older.cause == Cause.PUSH:
@@ -350,7 +352,7 @@ class Lane:
         return None
 
     def _put(self, now: float, entry: Entry, was: str) -> Entry:
-        """Put an entry that is "new", or was "running" or "dead" while newer work may have come."""
+        """Put an entry that is "new", or was "running", "requeued" or "dead" while newer work may have come."""
         if there := self._take_out(entry.environment):
             newest = was == "new" or (was == "dead" and entry.accepted_at > there.entry.accepted_at)
             older, newer = (there.entry, entry) if newest else (entry, there.entry)
@@ -495,6 +497,28 @@ def _passing(stays: Entry, goes: Entry) -> Any:
         found.setdefault(line.partition(" ")[2], line)
     found.pop(stays.ref, None)
     return stays.but(passed="\n".join(list(found.values())[:20]))
+
+
+def _inheriting(stays: Entry, goes: Entry, *, newer: bool) -> Any:
+    """With the tags that the other knows of, and the latest wish of a person that a push only puts off."""
+    if stays.environment != "production":
+        return stays
+    if stays.cause == Cause.PUSH and not stays.wish:
+        if goes.cause in WISHES:
+            return stays.but(wish=written(goes))
+        return _passing(stays, goes).but(wish=goes.wish)
+    wish = Entry(**json.loads(stays.wish)) if newer and stays.wish else None
+    to = _passing(wish or stays, goes)
+    if goes.wish:
+        to = _passing(to, Entry(**json.loads(goes.wish)))
+    return stays.but(wish=written(to)) if wish else to
+
+
+def written(entry: Entry) -> str:
+    """An entry as text; numbers that are equal are written alike."""
+    values = asdict(entry).items()
+    numbers = {name: float(value) for name, value in values if isinstance(value, int | float)}
+    return json.dumps({**dict(values), **numbers}, sort_keys=True)
 
 
 def _joined(stays: Entry, joins: Entry) -> Any:

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from lane_model import CALLS, FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter
+from lane_model import CALLS, FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter, written
 
 from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes, letter_id
@@ -58,7 +58,7 @@ LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "passed", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "last_error", "not_before", "began_at", "tries", "looked_at", "turned", *CALLS,
+    "last_error", "not_before", "began_at", "tries", "looked_at", "turned", "wish", "requeued", *CALLS,
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
@@ -150,7 +150,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(
         target=messages,
-        environment=st.sampled_from([X, X, RESYNC_KEY]),
+        environment=st.sampled_from([X, X, RESYNC_KEY, PRODUCTION]),
         cause=st.sampled_from([Cause.RESYNC, Cause.RESYNC, Cause.REDEPLOY, Cause.TEARDOWN]),
         turned=st.booleans(),
         word=st.sampled_from(["", "deleted", "removed"]),
@@ -161,6 +161,17 @@ class LaneMachine(RuleBasedStateMachine):
         n = self.number()
         work = Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
         return self.accept_both(work.but(turned=turned, word=word))
+
+    @rule(
+        target=messages,
+        cause=st.sampled_from([Cause.PUSH, Cause.REDEPLOY]),
+        pushed_at=st.integers(0, 3),
+    )
+    def requeue(self, cause: Cause, pushed_at: int) -> Any:
+        """A task queues what a refused tag took the place of, when newer work may wait already."""
+        n = self.number()
+        work = Work(PRODUCTION, cause=cause, goal=f"g{n}", ref=f"refs/tags/v{n % 3}", pushed_at=pushed_at)
+        return self.accept_both(work.but(requeued=True))
 
     @precondition(lambda self: self.model.deliveries)
     @rule(target=messages, data=st.data())
@@ -448,9 +459,10 @@ class LaneMachine(RuleBasedStateMachine):
             json.dumps([since_start(line["at"]), since_start(line["until"]), line["task"], line["error"]])
             for line in lines
         ]
-        return Entry(
-            **{name: found[name] for name in FIELDS if name in found} | times | {"tries": "\n".join(tries)}
-        )
+        texts = {"tries": "\n".join(tries), "wish": found.get("wish", "")}
+        if texts["wish"]:
+            texts["wish"] = written(self.entry(json.loads(texts["wish"])))
+        return Entry(**{name: found[name] for name in FIELDS if name in found} | times | texts)
 
     def letter(self, found: dict[str, Any]) -> Letter:
         work = self.entry(json.loads(found["work"]))
@@ -483,7 +495,8 @@ def since_start(seconds: float) -> float:
 
 def known(entry: Entry) -> Entry:
     """An entry without the fields that the model does not know."""
-    return Entry(**{name: getattr(entry, name) for name in FIELDS})
+    found = Entry(**{name: getattr(entry, name) for name in FIELDS})
+    return found.but(wish=written(known(Entry(**json.loads(entry.wish))))) if entry.wish else found
 
 
 def drive(client: Any, change: tuple[str, str] = ("", ""), examples: int = 100, **options: Any) -> None:
@@ -540,6 +553,12 @@ BREAKAGES = {
         "work.polls, work.goal = 0,",
     ),
     "calls are counted twice": ("charge(stays, older, newer)", "charge(stays, stays, stays)"),
+    "a push ends what a person wants": ("if WISHES[goes.cause] then", "if false then"),
+    "what waits beneath a wish comes before it": (
+        "local to = stays_is_newer and wish or stays",
+        "local to = stays",
+    ),
+    "what is queued again takes the place of newer work": ("work.requeued and 'requeued' or 'new'", "'new'"),
     "calls are told by nobody": ("for name, by in pairs(cjson.decode(counts)) do count(name, by) end", ""),
     "a resync lets nothing pass": ("return work.cause == 'resync' and later or queue", "return queue"),
     "a push waits as a resync does": (

@@ -1,7 +1,7 @@
 """Every way to production passes the gate: what a stray tag can try, and what a person may release."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -469,6 +469,60 @@ def test_a_tag_that_only_the_pattern_left_out_is_not_judged_again(world: World) 
     assert unchanged(world)
 
 
+def test_strays_of_other_names_do_not_end_that_a_tag_is_judged_again(world: World) -> None:
+    early(world)
+    world.run()
+    for number in range(12):
+        early(world, f"refs/tags/x{number}", 20 + number, pushed_at=3000 + number)
+        world.run()
+    assert len(world.record(PRODUCTION).refused_tags) == 10
+    main_moves(world, 10, 2)
+    assert world.record(PRODUCTION).ref == V2
+
+
+def test_a_refused_redeployment_is_not_judged_again(world: World) -> None:
+    push_at(world, V2, world.push(V2, sha(2), at=2000) and sha(2), 2000)
+    world.run()
+    world.host.push(HELLO, "refs/tags/v0", sha(3), files=FILES, parent=sha(9), at=500)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
+    world.run()
+    assert world.record(PRODUCTION).refused_tags[-1].ref == "refs/tags/v0"
+    main_moves(world, 10, 3)
+    assert world.record(PRODUCTION).ref == V2
+    assert sha(3) not in [commit for commit, _ in world.built(PRODUCTION)]
+
+
+def test_a_tag_that_no_webhook_told_of_takes_no_newer_ones_place_when_it_may_be_judged_again(
+    world: World,
+) -> None:
+    world.host.push(HELLO, "refs/tags/v1.5", sha(3), files=FILES, parent=sha(9), at=1500)
+    world.resync(HELLO)
+    assert world.record(PRODUCTION).refused_tags[-1].commit == sha(3)
+    world.host.push(HELLO, MAIN, sha(10), files={**FILES, "deployer.yml": "tags: v*"})
+    world.host.merge(HELLO, sha(3))
+    world.deliver(MAIN, sha(10), sha(9))
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    good = push_at(world, V2, sha(2), 2000)
+    world.run()
+    assert world.outcome(good)[0] == "deployed"
+    world.resync(HELLO)
+    assert world.record(PRODUCTION).ref == V2
+
+
+def test_a_mended_file_and_a_new_tag_that_are_pushed_together_deploy_the_new_tag(world: World) -> None:
+    world.rules("tags: [")
+    world.host.push(HELLO, "refs/tags/v0", sha(3), files=FILES, at=500)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
+    world.run()
+    world.host.push(HELLO, MAIN, sha(10), files={**FILES, "deployer.yml": "tags: v*"})
+    world.deliver(MAIN, sha(10), sha(9))
+    world.host.push(HELLO, V2, sha(10), at=2000)
+    good = push_at(world, V2, sha(10), 2000)
+    world.run()
+    assert world.outcome(good)[0] == "deployed"
+    assert world.record(PRODUCTION).ref == V2
+
+
 def test_a_push_that_mends_the_rules_has_the_tag_judged_again(world: World) -> None:
     world.rules("tags: [")
     push_at(world, V2, world.push(V2, sha(2), at=2000) and sha(2), 2000)
@@ -476,6 +530,151 @@ def test_a_push_that_mends_the_rules_has_the_tag_judged_again(world: World) -> N
     assert unchanged(world)
     main_moves(world, 10, 2)
     assert world.record(PRODUCTION).commit == sha(2)
+
+
+# --- stray tags and what waits --------------------------------------------------------------------------------------
+
+
+def strays(world: World, count: int) -> Iterator[None]:
+    """Push stray tags that the names let in, one a minute, while tasks run."""
+    for number in range(count):
+        ref = f"refs/tags/v9.{number}"
+        world.host.push(HELLO, ref, STRAY, files=FILES, parent=sha(9), at=2001 + number)
+        push_at(world, ref, STRAY, 2001 + number)
+        yield
+        for _ in range(6):
+            world.tasks()
+            later(world, 10)
+            world.cloud.advance()
+            world.sent.extend(world.lanes.sweep())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_stray_tags_do_not_delay_a_good_one(world: World, begun: bool) -> None:
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    push_at(world, V2, sha(2), 2000)
+    if begun:
+        world.tasks()
+    for _ in strays(world, 4):
+        pass
+    assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
+    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).outcome) == (V2, "deployed")
+
+
+def test_many_stray_tags_at_once_do_not_delay_a_good_one(world: World) -> None:
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    push_at(world, V2, sha(2), 2000)
+    for number in range(10):
+        world.host.push(HELLO, f"refs/tags/v9.{number}", STRAY, files=FILES, parent=sha(9), at=2001 + number)
+        push_at(world, f"refs/tags/v9.{number}", STRAY, 2001 + number)
+    world.tasks()
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit) == (V2, sha(2))
+
+
+def stray_after(world: World, ref: str = "refs/tags/nightly", pushed_at: float = 3000) -> str:
+    """A stray tag that comes before the task runs that a person asked for."""
+    world.host.push(HELLO, ref, sha(77), files=FILES, parent=sha(9), at=pushed_at)
+    return push_at(world, ref, sha(77), pushed_at)
+
+
+STRAYS = ["refs/tags/nightly", "refs/tags/v9", "gone"]
+
+
+def _let_stray(world: World, kind: str) -> None:
+    if kind == "gone":  # it was deleted before anybody looked
+        push_at(world, "refs/tags/v9", sha(77), 3000)
+    else:
+        stray_after(world, kind)
+
+
+@pytest.mark.parametrize("kind", STRAYS)
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_approval_survives_a_stray_tag(world: World, kind: str, begun: bool) -> None:
+    stray(world)
+    world.run()
+    world.deployer.intake.approve(HELLO, Ref.parse(V2), STRAY, "ada@desk")
+    if begun:
+        world.tasks()
+    _let_stray(world, kind)
+    world.run()
+    record = world.record(PRODUCTION)
+    assert (record.ref, record.commit, record.outcome) == (V2, STRAY, "deployed")
+    assert record.admitted.by == "approved by ada@desk"
+    assert deployed(world) == [*GOOD, (STRAY, "succeeded")], "it ran once"
+
+
+@pytest.mark.parametrize("kind", STRAYS)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_rollback_survives_a_stray_tag(world: World, kind: str, begun: bool) -> None:
+    world.push(V2, sha(2), at=2000)
+    world.run()
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    if begun:
+        world.tasks()
+    _let_stray(world, kind)
+    world.run()
+    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == (V1, sha(1))
+    assert deployed(world) == [*GOOD, (sha(2), "succeeded"), *GOOD], "it ran once"
+
+
+@pytest.mark.parametrize("kind", STRAYS)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_teardown_survives_a_stray_tag(world: World, kind: str, begun: bool) -> None:
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+    if begun:
+        world.tasks()
+    _let_stray(world, kind)
+    world.run()
+    assert world.record(PRODUCTION).state == "deleted"
+    assert world.cloud.stack(PRODUCTION.stack_name) is None
+
+
+def test_of_several_tags_the_good_one_that_came_last_is_deployed_and_not_what_a_person_wanted_before(
+    world: World,
+) -> None:
+    world.push(V2, sha(2), at=2000)
+    world.run()
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=2500)
+    push_at(world, "refs/tags/v3", sha(3), 2500)
+    stray_after(world)
+    world.run()
+    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert deployed(world) == [*GOOD, (sha(2), "succeeded"), (sha(3), "succeeded")]
+
+
+def test_what_a_person_wants_comes_before_the_tags_before_it(world: World) -> None:
+    world.push(V2, sha(2), at=2000)
+    world.run()
+    world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=2500)
+    push_at(world, "refs/tags/v3", sha(3), 2500)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    for number in range(3):
+        stray_after(world, f"refs/tags/v9.{number}", 3000 + number)
+    world.run()
+    assert world.record(PRODUCTION).ref == V1
+    world.resync(HELLO)
+    assert world.record(PRODUCTION).ref == V1, "what came before was not missed"
+
+
+def test_a_good_tag_that_comes_while_a_stray_one_is_judged_is_not_lost_to_what_goes_on(world: World) -> None:
+    world.push(V2, sha(2), at=2000)
+    world.run()
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    stray_after(world, "refs/tags/v9")
+    real, good = world.host.ancestry, list[str]()
+
+    def meanwhile(*asked: Any) -> Any:
+        if not good:
+            world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=3500)
+            good.append(push_at(world, "refs/tags/v3", sha(3), 3500))
+        return real(*asked)
+
+    world.host.ancestry = meanwhile  # type: ignore[method-assign]
+    world.run()
+    assert world.outcome(good[0])[0] == "deployed"
+    assert world.record(PRODUCTION).ref == "refs/tags/v3"
 
 
 # --- a person's approval ----------------------------------------------------------------------------------------
