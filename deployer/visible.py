@@ -7,16 +7,27 @@ direction of all text after it, or that has no width and makes two names look al
 import json
 import unicodedata
 
-# control, format (direction, no width), half of a surrogate pair, line and paragraph separators
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# letters, marks and symbols by their category, and blank all the same
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# control, format (direction, no width), half of a surrogate pair, every space and separator, private use, not assigned
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Co", "Cn"})
+# Letters, marks and symbols by their category, and blank all the same: what has the property
+# Default_Ignorable_Code_Point (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt), then
+# characters whose glyph is empty
+_BLANK = frozenset(
+    chr(code)
+    for first, last in (
+        *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164)),
+        *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF)),
+        *((0x2800, 0x2800), (0x13441, 0x13442), (0x16FE4, 0x16FE4), (0x1D159, 0x1D159)),
+    )
+    for code in range(first, last + 1)
+)
 
 
 def visible(text: str, keep: str = "") -> str:
     r"""Text in which every character that cannot be seen stands as its escape, such as `\u202e`.
 
-    Spaces stay. Git allows no backslash in a name, so the escapes of a name can be told from its own characters.
+    Of all spaces only U+0020 stays, which git allows in no name. Git allows no backslash either, so the escapes of a
+    name can be told from its own characters. A character that Python's Unicode tables do not know yet is escaped too.
 
     Args:
         text: any text.
@@ -44,7 +55,7 @@ def visible_json(text: str) -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in _HIDDEN or character in _BLANK
+    return character != " " and (unicodedata.category(character) in _HIDDEN or character in _BLANK)
 
 
 def _escape(character: str) -> str:

@@ -12,8 +12,31 @@ ANY = st.text(st.characters(), max_size=40)  # halves of surrogate pairs too
 NAMES = st.text(st.characters(exclude_characters="\\"), max_size=40)
 
 
+# https://www.unicode.org/Public/16.0.0/ucd/DerivedCoreProperties.txt, Default_Ignorable_Code_Point: all of its ranges
+DEFAULT_IGNORABLE = [
+    *(
+        (0x00AD, 0x00AD),
+        (0x034F, 0x034F),
+        (0x061C, 0x061C),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+    ),
+    *(
+        (0x200B, 0x200F),
+        (0x202A, 0x202E),
+        (0x2060, 0x206F),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFEFF, 0xFEFF),
+    ),
+    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+]
+
+
 def hidden(text: str) -> set[str]:
-    return {each for each in text if unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
+    unseen = {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Co", "Cn"}
+    return {each for each in text if each != " " and unicodedata.category(each) in unseen}
 
 
 @pytest.mark.parametrize(
@@ -28,14 +51,33 @@ def hidden(text: str) -> set[str]:
         ("main\u3164", "main\\u3164"),
         ("x\U000e0001", "x\\U000e0001"),
         ("\ud800", "\\ud800"),
+        ("main\ufe0f", "main\\ufe0f"),
+        ("main\U000e0101", "main\\U000e0101"),
+        ("a\u00a0b\u2003c\u3000", "a\\u00a0b\\u2003c\\u3000"),
+        ("main\ue000", "main\\ue000"),
+        ("main\u2065\ufff0", "main\\u2065\\ufff0"),
+        ("main\u2800\U0001d159", "main\\u2800\\U0001d159"),
+        ("ein Wort", "ein Wort"),
     ],
 )
 def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
+def test_no_character_that_is_ignored_by_default_is_left() -> None:
+    ignored = [chr(code) for first, last in DEFAULT_IGNORABLE for code in range(first, last + 1)]
+    assert len(ignored) == 4174, "as the file counts them"
+    left = [
+        f"U+{ord(each):04X}"
+        for each in ignored
+        if visible(f"main{each}") != f"main{visible(each)}" or visible(each) == each
+    ]
+    assert not left
+
+
 @given(ANY)
 @example("\u202e")
+@example("\u00a0\ue000\u2065")
 def test_nothing_hidden_is_left(text: str) -> None:
     assert not hidden(visible(text))
     assert hidden(visible(text, keep="\n")) <= {"\n"}
