@@ -203,6 +203,32 @@ def test_a_sender_that_reads_no_answers_is_not_served_on(front: Served) -> None:
             assert len(body(one(connection))) == 8_000_000
 
 
+LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"  # its answer is larger than what the kernel takes at once
+
+
+def test_a_sender_that_has_ended_is_let_go_after_a_large_answer(front: Served) -> None:
+    front.held.clear()
+    with front.connect() as connection:
+        connection.sendall(LARGE)
+        connection.shutdown(socket.SHUT_WR)
+        wait_for("the application has it", lambda: len(front.seen) == 1)
+        front.held.set()
+        assert len(body(everything(connection))) == 8_000_000
+
+
+def test_what_came_in_parts_during_a_large_answer_is_answered_after_it(front: Served) -> None:
+    front.held.clear()
+    with front.connect() as connection:
+        connection.sendall(LARGE)
+        wait_for("the application has it", lambda: len(front.seen) == 1)
+        connection.sendall(GET[:-2])  # the front reads no further
+        wait_for("the front has read it", lambda: len(front.front.room.unfinished) == 1)
+        front.held.set()
+        assert len(body(one(connection))) == 8_000_000
+        connection.sendall(GET[-2:])
+        assert body(one(connection)) == b"/a 0"
+
+
 def test_other_protocols_are_not_spoken(front: Served) -> None:
     upgrade = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     answer = front.exchange(upgrade + b"PRI * HTTP/2.0\r\n\r\n")

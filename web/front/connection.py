@@ -115,9 +115,9 @@ class Connection(asyncio.Protocol):
         self._blocked = True
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Go on, as after an answer: what `answered` left undone while its answer did not fit is done now."""
         self._blocked = False
-        self._next()
+        self._go_on()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Give back everything but what the application and the disk have in hand."""
@@ -275,8 +275,12 @@ class Connection(asyncio.Protocol):
             self._wait(limits.idle_seconds)
         else:
             self._wait(limits.body_seconds if unfinished.head_done else limits.head_seconds)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up the next request; without one end the connection of a sender that has ended, or read on."""
         self._next()
-        if self._busy or self._blocked:
+        if self._busy or self._blocked or self._transport is None:
             return
         if self._ended:
             self._transport.close()
