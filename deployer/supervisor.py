@@ -354,8 +354,9 @@ class Supervisor:
         self._guard = None
         with suppress(OSError):  # out of processes, say: tried again at the next look
             self._guard = subprocess.Popen(  # noqa: S603  our own script
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-            )
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+                env={},  # it needs no setting, and so has no secret
+            )  # fmt: skip
         if self._guard is None:
             return
         for child in self._children:

@@ -15,6 +15,7 @@ from deployer.bootstrap import build, check_worker, setup_logging, warn_unfenced
 from deployer.environments import Repository
 from deployer.errors import ConfigError, TransientError, UnavailableError
 from deployer.ledger import OUT_OF_TIME
+from deployer.process_memory import hide_memory
 from workers.lease import KernelTimer
 from workers.tasks import register
 
@@ -29,7 +30,8 @@ _log = logging.getLogger("deployer.tasks")
 
 
 @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
-def _start_evaluator(**_: Any) -> None:
+def _begin_process(**_: Any) -> None:
+    hide_memory()  # before a branch's files are evaluated beside it
     with suppress(TransientError):  # the first task that needs it tries again, and says so
         deployer.evaluator.start()
 
@@ -37,6 +39,7 @@ def _start_evaluator(**_: Any) -> None:
 @signals.celeryd_init.connect(weak=False)  # type: ignore[untyped-decorator]
 def _check(**_: Any) -> None:
     """End a worker before it takes a task; Celery's signals let nothing but SystemExit through."""
+    hide_memory()
     try:
         check_worker(deployer)
     except ConfigError as error:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from deployer.bootstrap import Deployer, build, check_aws, setup_logging, warn_unfenced
 from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, UnavailableError
+from deployer.process_memory import hide_memory
 
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
@@ -239,6 +240,7 @@ def _offset(repository: Repository, period: float) -> float:
 
 def main() -> None:
     """Run a scheduler until SIGTERM or SIGINT."""
+    hide_memory()
     try:
         deployer = build()
         check_aws(deployer.config)

@@ -25,6 +25,7 @@ from deployer.config import Config
 from deployer.embedded_redis import prepare
 from deployer.errors import ConfigError
 from deployer.fence import unfenced_sentence
+from deployer.process_memory import hide_memory
 from deployer.supervisor import Program, Supervisor
 
 _REDIS, _SIMULATORS, _PRODUCT = range(3)
@@ -43,6 +44,7 @@ def run(*, sandbox: bool, to_files: bool) -> int:
         ConfigError: a setting is missing or malformed, or a port or the data is in use.
         UnavailableError: the Redis that is set does not answer.
     """
+    hide_memory()  # it has every program's settings
     made: dict[str, str] = {}
     chosen: Mapping[str, str] = {}
     if sandbox:
