@@ -78,6 +78,13 @@ def test_the_repositories_of_a_connection_have_an_owner(text: str) -> None:
         target("development", Repositories=text)
 
 
+@pytest.mark.parametrize("service", ["codeconnections", "codestar-connections"])
+def test_a_connections_token_cannot_be_allowed_by_a_parameter(service: str) -> None:
+    for action in ("*", "GetConnectionToken", "Get*"):
+        with pytest.raises(Exception, match="Services"):
+            target("development", Services=f"s3:*,{service}:{action}")
+
+
 @pytest.mark.parametrize("action", ["GitPush", "CreateCommit", "DeleteRepository", "*", "UpdatePullRequest"])
 def test_an_action_that_writes_cannot_be_added_by_a_parameter(action: str) -> None:
     with pytest.raises(Exception, match="ProviderActions"):
@@ -104,12 +111,35 @@ OWN_NAMES = [
         f"hello-{branch}-{HASH}d"
         for branch in (
             "x", "production", "staging", "production-fix", "fix-production", "production-0123456789abcdef",
-            f"production-{HASH}p", f"staging-{FORMER_HASH}", f"production-{FORMER_HASH}-x",
+            f"staging-{FORMER_HASH}", f"production-{FORMER_HASH}-x",
         )
     ),
     *(f"hello-production-fix-{letter * 16}d" for letter in "abcdefghijklmnopqrstuvwxyz234567"),
     f"hello-production-{HASH}d-app", f"hello-production-fix-{FORMER_HASH}",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_stack_is_made_that_is_called_after_another_kinds(kind: str) -> None:
+    """Its name could not be used by that kind any more: B11 keeps it off what bears another kind's tag."""
+    rows: list[Row] = []
+    for named, letter in (("staging", "s"), ("production", "p")):
+        for suffix in ("app", "app-1K2J", "x-y"):
+            action, stack = next(names(f"hello-{named}-{HASH}{letter}-{suffix}"))
+            rows += both(action, stack, tagging(kind), ALLOWED if kind == named else DENIED)
+    check(rows, kind)
+
+
+def test_a_branch_that_spells_the_form_shuts_out_only_stacks_of_its_own() -> None:
+    rows: list[Row] = []
+    for branch in (f"production-{HASH}p", "production-databases-cleanup", "staging-sixteen-letters-s"):
+        environment = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, Ref.of_branch(branch))
+        *stacks, (create, pipeline) = names(environment.stack_name)
+        rows += both(create, pipeline, tagging("development"), ALLOWED)
+        for action, stack in stacks:
+            rows += both(action, stack, tagging("development"), DENIED)
+            rows.append(("deployer", "cloudformation:DescribeStacks", stack, {}, ALLOWED))
+    check(rows, "development")
 
 
 def test_development_makes_nothing_under_the_name_of_staging_or_production() -> None:
@@ -138,7 +168,6 @@ def test_the_names_that_deployer_gives_are_the_ones_that_the_boundary_tells_apar
         "staging",
         "production-fix",
         "x/production",
-        f"production-{HASH}p",
         "a" * 200,
     ):
         environment = Environment(named, Kind.DEVELOPMENT, Ref.of_branch(branch))
@@ -159,6 +188,8 @@ def test_the_boundary_denies_every_form_of_another_kinds_names(kind: str) -> Non
     others = [each for each in (Kind.STAGING, Kind.PRODUCTION) if each != kind]
     patterns = [pattern for other in others for pattern in NAME_PATTERNS[other]]
     wanted = {f"arn:*:cloudformation:*:*:stack/{pattern}/*" for pattern in patterns}
+    # what is called after a stack with a present name, and whatever follows in its ARN
+    wanted |= {f"arn:*:cloudformation:*:*:stack/{NAME_PATTERNS[other][0]}-*" for other in others}
     assert named == wanted | {f"arn:*:codepipeline:*:*:{pattern}" for pattern in patterns}
 
 

@@ -91,6 +91,21 @@ def test_no_branch_is_denied_its_own_name_because_of_how_it_is_called(branch: st
 
 
 @given(environments())
+@example(_development("production-fix"))
+@example(_development("production-fix-the-lamp"))
+@example(_development("production-databases-cleanup"))
+def test_what_is_called_after_an_environment_has_another_kinds_form_only_if_a_branch_spells_it(
+    environment: Environment,
+) -> None:
+    for kind in {Kind.STAGING, Kind.PRODUCTION} - {environment.kind}:
+        letter = NAME_PATTERNS[kind][0][-1]
+        spelt = re.search(rf"-{kind}-.{{16}}{letter}-", environment.stack_name)
+        # the hash and what a template adds never complete the form
+        assert bool(spelt) == fnmatchcase(f"{environment.stack_name}-app", f"{NAME_PATTERNS[kind][0]}-*")
+        assert not spelt or spelt.end() <= len(environment.stack_name) - 17
+
+
+@given(environments())
 def test_the_pattern_of_the_present_form_matches_no_former_name_of_another_kind(
     environment: Environment,
 ) -> None:
