@@ -54,6 +54,11 @@ def test_our_services_share_one_image_and_the_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_no_process_of_a_service_gains_rights(name: str) -> None:
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_each_service_is_watched_and_started_again(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
     if name != "web":  # its check is the image's own
