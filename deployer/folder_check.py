@@ -5,9 +5,9 @@ The product runs these functions in a process with limits (`deployer.adapters.fo
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from deployer.environments import Environment, Kind
@@ -15,12 +15,11 @@ from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.preferences import Preferences, read_preferences
 from deployer.refs import Ref
-from deployer.resolving import Path, Resolver, mapping, path_to, plain
+from deployer.resolving import SECRET_PARAMETER, Path, Resolver, mapping, path_to, plain
 from deployer.rights import rights_findings
 from deployer.targets import Target
 from deployer.template import FOLDER, SUFFIXES, Document, UnreadableError, pick, read
 from deployer.validation import (
-    SECRET_PARAMETER,
     SOURCE_REMEDY,
     VALUE_LIMIT,
     Finding,
@@ -31,7 +30,7 @@ from deployer.validation import (
 
 TEARDOWN_TAG = "deployer:teardown"
 _T = TypeVar("_T")
-_MOST_FINDINGS = 100
+_MOST_FINDINGS = 100  # errors, and as many warnings: nobody reads more
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +200,7 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
                 )
             )
         for each in found:
-            findings += islice(each, _MOST_FINDINGS)  # nobody reads more
+            findings += _first_of_each_level(each)
     except TooComplexError as error:
         findings.append(_too_complex(template, error))
     return answer(sound=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
@@ -279,6 +278,17 @@ class _Theirs:
         """File and line of a parameter's value."""
         file = self.document.file if self.document else FOLDER
         return file, self.document.nearest_line(*self.paths[name]) if self.document else None
+
+
+def _first_of_each_level(found: Iterator[Finding]) -> Iterator[Finding]:
+    """The first findings of each level. Only errors end the search: warnings must not hide an error after them."""
+    seen = Counter[str]()
+    for each in found:
+        seen[each.level] += 1
+        if seen[each.level] <= _MOST_FINDINGS:
+            yield each
+        if seen["error"] == _MOST_FINDINGS:
+            return
 
 
 def _their_parameters(

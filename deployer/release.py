@@ -10,9 +10,10 @@ from deployer.errors import PermanentError
 from deployer.folder_check import TEARDOWN_TAG, FolderAnswer, FolderQuestion, examine, has_pipeline
 from deployer.preferences import Preferences
 from deployer.refs import Ref
+from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
 from deployer.template import FILE_LIMIT, FOLDER
-from deployer.validation import SECRET_PARAMETER, Finding, refusal
+from deployer.validation import Finding, refusal
 
 __all__ = [
     "FOLDER",

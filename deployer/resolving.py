@@ -15,6 +15,7 @@ from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.resource_names import NAMES
 
 UNKNOWN = "\ufffc"
+SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 Path = tuple[str | int, ...]
 _MOST = 256  # texts that one value may come to be
 _LONGEST = 100_000  # characters
@@ -22,6 +23,12 @@ _VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
 _LOOPED = re.compile(r"[$&]\{([^{}]*)\}")  # in loops a variable stands in any text, also without Fn::Sub
 # what they are made of says little
 _WHOLE = {"Ref", "Fn::GetAtt", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select", "Fn::Split"}
+# types whose attribute is the property of the same name; an attribute of another type may be anything
+_ATTRIBUTES = {
+    ("AWS::SNS::Topic", "TopicName"),
+    ("AWS::SQS::Queue", "QueueName"),
+    ("AWS::SSM::Parameter", "Value"),
+}
 _DYNAMIC = re.compile(r"\{\{resolve:[^{}]*\}\}")
 
 
@@ -88,12 +95,17 @@ class Resolver:
         self._loops: set[str] = set()
         self._named: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, bool | None] = {}
+        self._exact = False  # whether two texts are to be compared, so that each must be what AWS has
+        self._unsure: set[str] = set()  # parameters whose text AWS may spell otherwise
         for name, rules in mapping(fields.get("Parameters")).items():
             kind = str(mapping(rules).get("Type", ""))
             value = values.get(name, plain(mapping(rules).get("Default")))
             # a value may be the name under which AWS's parameter store holds the true one
             hidden = value is None or kind.startswith("AWS::SSM::Parameter::Value")
+            hidden = hidden or name == SECRET_PARAMETER  # AWS is given the token, whatever the default is
             self._values[name] = (UNKNOWN if hidden or value is None else value,)
+            if name not in values and type(mapping(rules).get("Default")) is not str:
+                self._unsure.add(name)
             if kind.startswith("List<") or kind == "CommaDelimitedList":
                 self._lists.add(name)
                 self.budget.spend(self._values[name][0].count(",") + 1, len(self._values[name][0]), rules)
@@ -115,6 +127,8 @@ class Resolver:
         if text is None:
             return ()
         self.budget.spend(1, len(text))
+        if self._misspelt(value):  # a number, or `yes`: only AWS knows how it writes it
+            return (UNKNOWN,)
         return self._looped(_DYNAMIC.sub(UNKNOWN, text) if "{{" in text else text)
 
     @contextmanager
@@ -257,11 +271,15 @@ class Resolver:
         end = 0
         for found in _LOOPED.finditer(text):
             if found.group(1) in self._loops:
+                if self._exact:  # a condition is in no loop, whatever the template has elsewhere
+                    return (UNKNOWN,)
                 parts += [(text[end : found.start()],), self._values[found.group(1)]]
                 end = found.end()
         return self._combined([*parts, (text[end:],)]) if parts else (text,)
 
     def _ref(self, name: str) -> tuple[str, ...]:
+        if self._exact and (name not in self._values or name in self._unsure or name in self._loops):
+            return (UNKNOWN,)
         if name in self._values:
             return self._values[name]
         if name not in self._named:
@@ -271,19 +289,23 @@ class Resolver:
         return self._named[name]
 
     def _attribute(self, name: str, attribute: str) -> tuple[str, ...]:
-        """An attribute is known where the template gives it as a property, such as a parameter's `Value`."""
+        """An attribute is known where it is a property that the template gives: see `_ATTRIBUTES`."""
+        if self._exact:
+            return (UNKNOWN,)
         key = f"{name}.{attribute}"
         if key not in self._named:
             self._named[key] = (UNKNOWN,)
-            properties = mapping(mapping(self._resources.get(name)).get("Properties"))
-            self._named[key] = self.texts(properties.get(attribute)) or (UNKNOWN,)
+            resource = mapping(self._resources.get(name))
+            if (plain(resource.get("Type")), attribute) in _ATTRIBUTES:
+                properties = mapping(resource.get("Properties"))
+                self._named[key] = self.texts(properties.get(attribute)) or (UNKNOWN,)
         return self._named[key]
 
     def _sub(self, given: Any) -> tuple[str, ...]:
         text, own = given, dict[str, Any]()
         if isinstance(given, list) and len(given) == 2:
             text, own = given[0], mapping(given[1])
-        if not isinstance(text, str):
+        if not isinstance(text, str) or self._misspelt(text):
             return (UNKNOWN,)
         return self._few(made for each in self._looped(text) for made in self._filled(each, own))
 
@@ -307,7 +329,7 @@ class Resolver:
         return self._combined(parts)
 
     def _join(self, separator: Any, items: Any) -> tuple[str, ...]:
-        between = plain(separator) or ""
+        between = UNKNOWN if self._misspelt(separator) else plain(separator) or ""
         found: list[str] = []
         for each in self._items(items):
             parts: list[tuple[str, ...]] = []
@@ -318,7 +340,8 @@ class Resolver:
         return self._few(found)
 
     def _select(self, index: Any, items: Any) -> tuple[str, ...]:
-        numbers = [int(each) for each in self.texts(index) if each.isdecimal() and len(each) < 6]
+        texts = (str(index),) if type(index) is int else self.texts(index)
+        numbers = [int(each) for each in texts if each.isdecimal() and len(each) < 6]
         lists = self._items(items)
         self.budget.spend(len(numbers) * len(lists))
         chosen = [each[n] for each in lists for n in numbers if n < len(each)]
@@ -348,12 +371,16 @@ class Resolver:
         if isinstance(value, dict) and len(value) == 1:
             ((name, given),) = value.items()
             if name == "Ref" and isinstance(given, str) and given in self._lists:
+                if self._exact and (given in self._unsure or given in self._loops):
+                    return [[UNKNOWN]]
                 self.budget.spend(len(self._values[given]))
                 return [list(self._values[given])]
             if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
                 return [items for each in self._branches(given) for items in self._items(each)]
             if name == "Fn::Split" and isinstance(given, list) and len(given) == 2:
                 separator, texts = plain(given[0]), self.texts(given[1])
+                if self._misspelt(given[0]) or (self._exact and any(UNKNOWN in text for text in texts)):
+                    return [[UNKNOWN]]  # what is not known may hold the separator
                 if not separator:
                     return [[text] for text in texts]
                 self.budget.spend(sum(text.count(separator) + 1 for text in texts), sum(map(len, texts)))
@@ -382,10 +409,7 @@ class Resolver:
         if not isinstance(given, list):
             return None
         if name == "Fn::Equals" and len(given) == 2:
-            left, right = self.texts(given[0]), self.texts(given[1])
-            if len(left) != 1 or len(right) != 1 or any(UNKNOWN in each for each in (left[0], right[0])):
-                return None
-            return left[0] == right[0]
+            return self._equal(*given)
         truths = [self._truth(each) for each in given]
         match name:
             case "Fn::Not" if len(truths) == 1:
@@ -395,6 +419,24 @@ class Resolver:
             case "Fn::Or":
                 return True if True in truths else None if None in truths else False
         return None
+
+    def _equal(self, left: Any, right: Any) -> bool | None:
+        """Whether two values are the same text; None where AWS may have another text for one of them.
+
+        A wrong answer would hide a resource from every check, so only what is surely known is compared.
+        """
+        before, self._exact = self._exact, True
+        try:
+            sides = self.texts(left), self.texts(right)
+        finally:
+            self._exact = before
+        if any(len(texts) != 1 or UNKNOWN in texts[0] or "{{resolve:" in texts[0] for texts in sides):
+            return None
+        return sides[0] == sides[1]
+
+    def _misspelt(self, value: Any) -> bool:
+        """Whether AWS may write a literal otherwise, where that counts."""
+        return self._exact and type(value) is not str
 
     def _combined(self, parts: list[tuple[str, ...]]) -> tuple[str, ...]:
         number = 1

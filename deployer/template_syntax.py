@@ -21,10 +21,17 @@ _DIRECTIVE_LIMIT = 100
 _DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
 _MERGE, _TEXT, _FLOAT, _MAP = (f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "float", "map"))
 _PLAIN = ("Ref", "Condition")  # short forms whose long form has no `Fn::`
+_LIKE_NUMBER = re.compile(r"[-+.]?[0-9]|[.~=<]|[yYnN]\Z")  # plain texts that YAML's readers take differently
 _LEADING_ZERO = re.compile(r"[-+]?0[0-7_]+")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 # a text without its end reaches to the end of the file, or each quotation mark in it would be searched from again
 _JSON_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
+
+
+class Unquoted(str):
+    """A text that was written without quotes and looks like a number: another reader may take it for one."""
+
+    __slots__ = ()
 
 
 class _Composer(Composer):
@@ -172,7 +179,7 @@ def integer(text: str, read: Callable[[], Any]) -> Any:
         value = read()
         str(value)
     except ValueError:
-        return text
+        return Unquoted(text)
     return value
 
 
@@ -180,15 +187,21 @@ def _number(loader: Any, node: yaml.Node) -> Any:
     text = loader.construct_scalar(node)  # which refuses a mapping or list that is tagged so
     # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
     if ":" in text:
-        return text
+        return Unquoted(text)
     if node.tag == _FLOAT:
         return loader.construct_yaml_float(node)
     if _LEADING_ZERO.fullmatch(text):  # an account's id is no octal number
-        return text
+        return Unquoted(text)
     return integer(text, lambda: loader.construct_yaml_int(node))
 
 
+def _plain_text(loader: Any, node: Any) -> str:
+    text: str = loader.construct_yaml_str(node)
+    return Unquoted(text) if not node.style and _LIKE_NUMBER.match(text) else text
+
+
 _TemplateLoader.add_multi_constructor("!", _long_form)
+_TemplateLoader.add_constructor(_TEXT, _plain_text)
 _TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
 _TemplateLoader.add_constructor(_FLOAT, _number)
 

@@ -17,7 +17,6 @@ from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.resource_names import NAMES
 from deployer.template import Document, at
 
-SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 SOURCE_REMEDY = (
     "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
     " DEPLOYER_GIVE_TOKEN=yes, by which each branch gets its GitHub token"

@@ -20,9 +20,10 @@ from deployer.errors import DeployerError, PermanentError
 from deployer.folder_check import FolderEvaluator, FolderQuestion
 from deployer.refs import Ref
 from deployer.release import has_pipeline, release_of
+from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
 from deployer.template import FOLDER, USABLE, UnreadableError, at, insist_on_sizes
-from deployer.validation import SECRET_PARAMETER, SOURCE_REMEDY, Finding
+from deployer.validation import SOURCE_REMEDY, Finding
 
 _EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"

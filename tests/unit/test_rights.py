@@ -515,6 +515,133 @@ def test_what_no_boundary_holds_is_refused_for_development(kind: str, level: str
 
 
 @pytest.mark.parametrize(
+    "thing",
+    [
+        role(Path="/"),
+        {"Key": {"Type": "AWS::IAM::AccessKey", "Properties": {"UserName": "admin"}}},
+        {"Transform": "Ours"},
+    ],
+)
+def test_warnings_hide_no_error(thing: dict[str, Any]) -> None:
+    stacks = {f"S{number}": {"Type": "AWS::CloudFormation::Stack", "Properties": {}} for number in range(150)}
+    said = found(stacks | thing, BOUNDED) if "Transform" not in thing else found(stacks, BOUNDED, **thing)
+    assert [each.partition(" ")[0] for each in said] == ["error", *["warning"] * 100]
+
+
+HIDES = [
+    # what AWS is given is the token, not the default
+    ({"Ref": "RepoToken"}, "x"),
+    ({"Fn::Sub": "${RepoToken}"}, "x"),
+    # numbers and truth values: AWS may have another text for them
+    (1.10, "1.1"),
+    (True, "true"),
+    (5, "5"),
+    ({"Ref": "Number"}, "1.1"),
+    ({"Fn::Join": ["", [1.5, ""]]}, "1.5"),
+    ({"Fn::Join": [1, ["a", "b"]]}, "a1b"),
+    ({"Fn::Sub": ["${V}", {"V": 1.5}]}, "1.5"),
+    ({"Fn::FindInMap": ["Map", "a", "b"]}, "1.1"),
+    ({"Fn::FindInMap": ["Map", 1.10, "b"]}, "x"),
+    ({"Fn::Select": [0, {"Ref": "Numbers"}]}, "1.1"),
+    ({"Fn::Select": [0, {"Fn::Split": [1, "a1b"]}]}, "a"),
+    # what is not known may hold the separator
+    ({"Fn::Select": [1, {"Fn::Split": [",", {"Fn::Sub": "${Stored},b"}]}]}, "b"),
+    # a reference to a secret, also in parts
+    ({"Ref": "Secret"}, "{{resolve:ssm:x}}"),
+    # conditions are in no loop
+    ("${V}", "v"),
+    ({"Ref": "V"}, "v"),
+    # attributes and names of resources
+    ({"Fn::GetAtt": ["Kept", "Value"]}, "y"),
+    ({"Ref": "Queue"}, "q"),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), HIDES)
+@pytest.mark.parametrize("negated", [True, False])
+def test_a_condition_that_only_aws_can_judge_hides_nothing(left: Any, right: str, *, negated: bool) -> None:
+    """Whichever of both deployer believes, the key is found, since AWS may believe the other."""
+    equal = {"Fn::Equals": [left, right]}
+    key = {"Type": "AWS::IAM::AccessKey", "Condition": "Hides", "Properties": {"UserName": "admin"}}
+    kept = {
+        "Kept": {"Type": "AWS::SSM::Parameter", "Properties": {"Value": "y"}},
+        "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "q"}},
+    }
+    said = found(
+        {"Key": key, **kept},
+        replace(TARGET, gives_token=True),
+        Parameters={
+            "RepoToken": {"Type": "String", "NoEcho": True, "Default": "x"},
+            "Number": {"Type": "Number", "Default": 1.10},
+            "Numbers": {"Type": "CommaDelimitedList", "Default": 1.10},
+            "Stored": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/x"},
+            "Secret": {"Type": "String", "Default": "{{resolve:ssm:x}}"},
+        },
+        Mappings={"Map": {"a": {"b": 1.10}, "1.1": {"b": "x"}}},
+        Metadata={"Fn::ForEach::X": ["V", ["v"], {}]},
+        Conditions={"Hides": {"Fn::Not": [equal]} if negated else equal},
+    )
+    assert [each for each in said if "Key is of type AWS::IAM::AccessKey" in each]
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        "1.10",
+        "yes",
+        "1e3",
+        "0x10",
+        "1_0",
+        "010",
+        "0o10",
+        "1:30",
+        "2020-01-01",
+        ".5",
+        "+1",
+        "y",
+        "~",
+        "9" * 5000,
+    ],
+)
+@pytest.mark.parametrize("negated", [True, False])
+def test_a_literal_without_quotes_is_not_compared(literal: str, *, negated: bool) -> None:
+    def condition(left: str) -> str:
+        equal = f"!Equals [{left}, '{literal}']"
+        return f"!Not [{equal}]" if negated else equal
+
+    text = f"""Parameters:
+  PipelineName: {{Type: String}}
+  P: {{Type: String, Default: {literal}}}
+Conditions:
+  Literal: {condition(literal)}
+  Default: {condition("!Ref P")}
+  Quoted: {condition(repr(literal))}
+Resources:
+  Pipeline: {{Type: AWS::CodePipeline::Pipeline, Properties: {{Name: !Ref PipelineName}}}}
+"""
+    for name in ("Literal", "Default", "Quoted"):
+        text += f"  {name}: {{Type: AWS::IAM::AccessKey, Condition: {name}, Properties: {{UserName: x}}}}\n"
+    files = {"pipeline.yml": text.encode()}
+    checked = check_release(ENVIRONMENT, BRANCH, "x", "a" * 40, files, {}, TARGET)
+    keys = [each.text.partition(" ")[0] for each in checked.findings if "AccessKey" in each.text]
+    assert keys == ["Literal", "Default", *["Quoted"] * (not negated)]
+
+
+@pytest.mark.parametrize(
+    "kind", ["Custom::X", "AWS::CloudFormation::CustomResource", "AWS::Lambda::Function"]
+)
+def test_an_attribute_is_not_the_property_of_its_name(kind: str) -> None:
+    made = {
+        "Made": {"Type": kind, "Properties": {"Boundary": BOUNDARY, "Path": "/deployer/development/"}},
+        **role(
+            PermissionsBoundary={"Fn::GetAtt": ["Made", "Boundary"]}, Path={"Fn::GetAtt": ["Made", "Path"]}
+        ),
+    }
+    said = found(made, replace(BOUNDED, role_path="/deployer/development/"))
+    assert ["has the boundary ?" in each or "needs Path" in each for each in said] == [True, True]
+
+
+@pytest.mark.parametrize(
     ("sections", "refused"),
     [
         ({"Transform": "AWS::Serverless-2016-10-31"}, 0),

@@ -196,6 +196,23 @@ def test_a_stack_that_every_branch_would_deploy_to(name: str, shared: bool) -> N
     assert found(template, Kind.STAGING) == []
 
 
+def test_warnings_hide_no_error() -> None:
+    queues = "".join(
+        f"  Q{number}: {{Type: AWS::SQS::Queue, Properties: {{QueueName: q{number}}}}}\n"
+        for number in range(150)
+    )
+    deploy = """        - Name: Deploy
+          Actions:
+            - ActionTypeId: {Category: Deploy, Owner: AWS, Provider: CloudFormation, Version: "1"}
+              Configuration: {StackName: app}
+"""
+    said = found(PIPELINE + deploy + queues)
+    assert "every branch would deploy to one stack" in said[0]
+    assert [each.partition(" ")[0] for each in said] == ["error", *["warning"] * 100]
+    users = queues.replace("AWS::SQS::Queue", "AWS::IAM::User").replace("QueueName", "UserName")
+    assert [each.partition(" ")[0] for each in found(PIPELINE + users)] == ["error"] * 100
+
+
 @pytest.mark.parametrize(
     ("rules", "value", "words"),
     [
