@@ -44,7 +44,7 @@ class FolderQuestion:
         sha: the commit.
         files: name to content of the usable files in `deploy/` at that commit.
         given: what the installation gives to every template: `ArtifactStore`, `ConnectionArn`.
-        target: where the environment is to live; None if rights are not to be looked at.
+        target: where the environment is to live, without its `external_id`; None if rights are not to be looked at.
         region: where the stack is to be; empty if that is not known.
         stack_name: the name of the stack and pipeline; empty for that of a new stack.
     """
@@ -58,6 +58,11 @@ class FolderQuestion:
     target: Target | None = None
     region: str = ""
     stack_name: str = ""
+
+    def __post_init__(self) -> None:
+        """Leave out what is secret: the question goes to the process that reads a branch's files."""
+        if self.target and self.target.external_id:
+            object.__setattr__(self, "target", replace(self.target, external_id=""))
 
     @property
     def name(self) -> str:
@@ -105,8 +110,12 @@ class FolderAnswer:
     needs_token: bool = False
 
 
+class EvaluationFaultError(RuntimeError):
+    """A fault of deployer's own was met while a folder was evaluated. It holds the traceback from that process."""
+
+
 class FolderEvaluator(Protocol):
-    """Evaluates the files of a branch."""
+    """Evaluates the files of a branch. Every method may raise EvaluationFaultError."""
 
     def examine(self, question: FolderQuestion) -> FolderAnswer:
         """See `examine`.

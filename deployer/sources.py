@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from deployer.errors import DeployerError, PermanentError
-from deployer.folder_check import FolderEvaluator, FolderQuestion
+from deployer.folder_check import EvaluationFaultError, FolderEvaluator, FolderQuestion
 from deployer.ledger import Cause, Outcome
 from deployer.ports import Clouds, Host
 from deployer.preferences import Preferences
@@ -96,8 +96,11 @@ class Sources:
 
     def place(self, run: Run, failure: Failure) -> dict[str, Any]:
         """Where in the template what failed stands, as far as that can be told."""
-        with suppress(DeployerError, Settled):
-            files = self.files(run)
-            if found := self._evaluator.resource_line(files, failure.resource):
-                return {"file": found[0], "line": found[1]}
+        try:
+            with suppress(DeployerError, Settled):
+                files = self.files(run)
+                if found := self._evaluator.resource_line(files, failure.resource):
+                    return {"file": found[0], "line": found[1]}
+        except EvaluationFaultError as error:  # the failure itself must be reported, with or without its line
+            _log.error("%s: the line of %s is not known: %s", run.environment, failure.resource, error)
         return {}

@@ -13,6 +13,8 @@ from deployer.preferences import Preferences
 ANSWER_LIMIT = 8_000_000  # bytes; parameters of a template of 1 MB, escaped, are 6 MB
 WITH_ZONES = b"zones"
 """Sent before a question that may need time zones; before others, an empty message is sent."""
+NOT_CONFINED = 3
+"""The exit code of a process that failed before it looked at the files; it writes the cause instead of an answer."""
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 20
 

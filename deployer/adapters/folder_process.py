@@ -7,9 +7,10 @@ children of Celery's pool may have none.
 How a question may end, other than by an answer:
 - The evaluation was killed, because it used more CPU or memory than it may, or crashed: that refuses the release. A
   template that could exhaust the check would otherwise be deployed unchecked.
-- It was killed by a clock, or for want of memory, before it had used half of the CPU that it may; or it could not be
-  started: the machine has no time, memory or process to spare. That is no fault of the folder: a TransientError, and
-  the task is tried again.
+- It was killed by a clock, or for want of memory, before it had used the CPU that it may; or it could not be started,
+  or not be confined: the machine has no time, memory or process to spare. That is no fault of the folder: a
+  TransientError. The task is tried again, and becomes a dead letter after its last attempt: a folder that only waits
+  cannot keep a worker for ever, and is never accepted.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ import msgspec
 
 from deployer.adapters.folder_messages import (
     ANSWER_LIMIT,
+    NOT_CONFINED,
     WITH_ZONES,
     Answer,
     Outcome,
@@ -40,7 +42,7 @@ from deployer.adapters.folder_messages import (
     send,
 )
 from deployer.errors import TransientError
-from deployer.folder_check import FolderAnswer, FolderQuestion, templates
+from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion, templates
 from deployer.preferences import Preferences
 from deployer.template import FOLDER, UnreadableError, pick
 from deployer.validation import Finding, refusal
@@ -51,14 +53,9 @@ WALL_SECONDS = 5.0
 """Of one evaluation, for one that waits rather than works: two seconds of CPU take longer on a busy machine."""
 MEMORY = 768_000_000
 """Bytes of addresses of one evaluation."""
-_OWN_FAULT_SHARE = 0.5  # of its CPU; whoever is killed by a clock before it has used so much was kept waiting
 _GRACE_SECONDS = 5.0  # for the process that waits to say how the evaluation ended
 _START_SECONDS = 30.0  # for its start, on a very busy machine
 _REMEMBERED, _REMEMBERED_SIZE = 256, 50_000  # answers, and bytes of each
-
-
-class EvaluationFaultError(RuntimeError):
-    """A fault of deployer's own was met while a folder was evaluated. It holds the traceback from that process."""
 
 
 class _LostError(Exception):
@@ -203,7 +200,7 @@ class FolderProcess:
         if killed_by == signal.SIGXCPU:
             return _refused(f"it took more than {self._limits[0]} s of CPU")
         if killed_by in {signal.SIGALRM, signal.SIGKILL}:  # by a clock, or where the machine's memory ran out
-            if outcome.cpu_seconds < self._limits[0] * _OWN_FAULT_SHARE:
+            if outcome.cpu_seconds < self._limits[0]:
                 raise TransientError(
                     "the machine is too busy to evaluate deploy/:"
                     f" it had {outcome.cpu_seconds:.2f} s of CPU when it was ended by {signal.Signals(killed_by).name}"
@@ -211,6 +208,9 @@ class FolderProcess:
             return _refused(f"it took {outcome.cpu_seconds:.1f} s of CPU and was not done")
         if killed_by:
             return _refused(f"it ended by signal {killed_by}")
+        if os.waitstatus_to_exitcode(outcome.status) == NOT_CONFINED:
+            cause = told[:200].decode(errors="replace")
+            raise TransientError(f"the process that evaluates deploy/ could not be prepared: {cause}")
         try:
             answer = msgspec.json.decode(told, type=Answer)
         except msgspec.MsgspecError:

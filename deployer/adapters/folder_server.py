@@ -24,6 +24,7 @@ import msgspec
 
 from deployer.adapters.folder_messages import (
     ANSWER_LIMIT,
+    NOT_CONFINED,
     WITH_ZONES,
     Answer,
     Outcome,
@@ -71,11 +72,10 @@ def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bo
         os.close(write_end)
         return Outcome(refused=error.strerror or "no process"), b""
     if not child:
-        code = 1
+        code = NOT_CONFINED
         try:
-            # a time zone is a file: what is loaded, and held, is found where no file can be opened
-            zones = [ZoneInfo(name) for name in available_timezones()] if with_zones else []
-            _confine(write_end, *limits)
+            zones = _prepared(write_end, limits, with_zones=with_zones)
+            code = 1
             _write(_evaluate(question))
             del zones
             code = 0
@@ -86,6 +86,21 @@ def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bo
         answer = pipe.read(ANSWER_LIMIT + 1)
     _, status, used = os.wait4(child, 0)
     return Outcome(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
+
+
+def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
+    """Load the time zones and take the limits; a failure is written into the pipe and raised."""
+    try:
+        # a time zone is a file: what is loaded, and held, is found where no file can be opened
+        zones = [ZoneInfo(name) for name in available_timezones()] if with_zones else []
+        _confine(write_end, *limits)
+    except Exception as error:
+        for pipe in (write_end, _ANSWER_FD):  # it has the first number until `_confine` gives it the second
+            with suppress(OSError):
+                os.write(pipe, one_line(f"{type(error).__name__}: {error}").encode())
+                break
+        raise
+    return zones
 
 
 def _confine(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int) -> None:

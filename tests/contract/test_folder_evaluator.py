@@ -1,5 +1,6 @@
 """The port `FolderEvaluator`: the same answers from the double and from the process with limits; and those limits."""
 
+import dataclasses
 import multiprocessing
 import os
 import shlex
@@ -11,13 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deployer.adapters import folder_process
-from deployer.adapters.folder_process import EvaluationFaultError, FolderProcess
+from deployer.adapters.folder_messages import Request
+from deployer.adapters.folder_process import FolderProcess
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import TransientError
-from deployer.folder_check import FolderAnswer, FolderEvaluator, FolderQuestion
+from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderEvaluator, FolderQuestion
 from deployer.preferences import Patterns, Teardown
 from deployer.refs import Ref
 from deployer.release import check_release, release_of
@@ -150,7 +153,7 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     made: list[FolderProcess] = []
     python = shlex.quote(sys.executable)
 
-    def put(code: str, **limits: float) -> FolderProcess:
+    def put(code: str, before: str = "", **limits: float) -> FolderProcess:
         script = tmp_path / "server.py"
         body = "\n".join(f"    {line}" for line in code.splitlines())
         script.write_text(
@@ -158,7 +161,7 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
             "from deployer.folder_check import FolderAnswer\nfrom deployer.validation import Finding\n"
             "def say(*texts): return FolderAnswer(tuple(Finding('error', 'x', None, str(t)) for t in texts))\n"
             f"def examine(asked):\n{body}\n"
-            "folder_server.examine = examine\nfolder_server.main()\n"
+            f"folder_server.examine = examine\n{before}\nfolder_server.main()\n"
         )
         shell = tmp_path / "python"
         # in place of `python -I -B -m MODULE limits`
@@ -186,7 +189,10 @@ ANY = question({"pipeline.yml": b"{}"})
         ("os.write(3, b'{\"examined\": 5}'); os._exit(0)", "it gave no readable answer"),
         ("os.write(3, b'garbage'); return say('x')", "it gave no readable answer"),
         ("while True: os.write(3, b'[' * 65536)", "it"),
-        ("while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 9)", "it took"),
+        (
+            "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+            "it took",
+        ),
     ],
 )
 def test_an_evaluation_that_is_killed_refuses_the_release(
@@ -201,12 +207,55 @@ def test_an_evaluation_that_is_killed_refuses_the_release(
         process.preferences({"deployer.yml": b"["})
 
 
-@pytest.mark.parametrize("code", ["time.sleep(60)", "os.kill(os.getpid(), 9)"])
-def test_one_that_had_no_cpu_is_the_machines_fault(instead: Callable[..., FolderProcess], code: str) -> None:
-    process = instead(code, wall_seconds=0.3)
+@pytest.mark.parametrize(
+    "code",
+    [
+        "time.sleep(60)",
+        "os.kill(os.getpid(), 9)",
+        # more than half of its CPU: an honest template on a machine that is short of it
+        "while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 9)",
+        "while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 14)",
+    ],
+)
+def test_one_that_had_not_all_its_cpu_is_the_machines_fault(
+    instead: Callable[..., FolderProcess], code: str
+) -> None:
+    process = instead(code, cpu_seconds=1, wall_seconds=20 if "kill" in code else 0.3)
     with pytest.raises(TransientError, match="the machine is too busy to evaluate deploy/"):
         process.examine(ANY)
     assert process.preferences({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("folder_server._confine = None", "'NoneType' object is not callable"),
+        ("folder_server.ZoneInfo = lambda name: int(name)", "ValueError: invalid literal for int"),
+        ("folder_server.os.dup2 = lambda *_: os.open('/nothing', 0)", "FileNotFoundError"),
+        (
+            "def no(*_): raise OSError(1, 'Operation not permitted')\nfolder_server.resource.setrlimit = no",
+            "PermissionError: [Errno 1] Operation not permitted",
+        ),
+    ],
+)
+def test_one_that_cannot_be_confined_is_the_machines_fault(
+    instead: Callable[..., FolderProcess], fault: str, cause: str
+) -> None:
+    process = instead("return say('not looked at')", before=fault)
+    with pytest.raises(TransientError, match="could not be prepared: ") as caught:
+        process.preferences({"deployer.yml": b"sleep: 20:00-07:00 UTC"})
+    assert cause in str(caught.value)
+
+
+def test_no_secret_of_a_target_is_sent_to_it() -> None:
+    """A field that must not be shown, `repr=False`, must not be where a branch's files are read either."""
+    secret = {each.name: "hush" for each in dataclasses.fields(Target) if not each.repr}
+    assert secret
+    asked = question(SAMPLE, dataclasses.replace(TARGET, **secret))
+    sent = msgspec.json.encode(Request(question=asked))
+    assert TARGET.account.encode() in sent
+    assert b"hush" not in sent
+    assert asked == question(SAMPLE)
 
 
 def test_a_fault_of_our_own_is_neither(instead: Callable[..., FolderProcess]) -> None:

@@ -12,7 +12,7 @@ from deployer.adapters.folder_process import FolderProcess
 from deployer.bootstrap import Deployer
 from deployer.config import load
 from deployer.errors import TransientError
-from deployer.folder_check import FolderAnswer, FolderQuestion
+from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
 from tests.doubles import DirectEvaluator
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +74,38 @@ def test_a_busy_machine_is_waited_for_and_nothing_is_deployed_unchecked(times: i
     world.run()
     assert world.outcome(delivery)[0] == outcome
     assert world.cloud.holds(environment(REF).stack_name) == (outcome == "deployed")
+
+
+@pytest.mark.parametrize("file", ["pipeline.yml", "deployer.yml"])
+def test_a_folder_whose_evaluation_never_ends_in_time_becomes_a_dead_letter(file: str) -> None:
+    """One that blocks, or a machine on which none is done in time: attempts are bounded, and none accepts."""
+    process = FolderProcess(wall_seconds=0.0001)
+    world = World.with_evaluator(process)
+    delivery = world.push(REF, sha(1), files={} if file == "pipeline.yml" else {file: "tags: [v1]"})
+    world.run()
+    process.close()
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "dead-lettered"
+    assert "SIGALRM" in reason
+    assert not list(world.cloud.stacks())
+
+
+class _Faulty(DirectEvaluator):
+    """It meets a fault of deployer's own."""
+
+    def resource_line(self, *_: object) -> tuple[str, int] | None:
+        raise EvaluationFaultError("Traceback")
+
+
+def test_a_fault_in_finding_a_line_hides_no_failure_of_a_stack() -> None:
+    world = World.with_evaluator(_Faulty())
+    world.cloud.fail_next_create("the role is not allowed")
+    delivery = world.push(REF, sha(1))
+    world.run()
+    outcome, reason = world.outcome(delivery)
+    assert outcome == "failed"
+    assert "Thing (AWS::Test::Thing): the role is not allowed" in reason
+    assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
 
 
 def test_workers_evaluate_in_a_process_of_its_own() -> None:
