@@ -2,6 +2,8 @@
 
 Each line has the kind and name of the input, how it ended, the seconds of CPU and the MB of memory it took, and the
 share of its budget: of steps or of characters, whichever is more.
+
+Most inputs are scaled down, since all of them at full size take half a minute of CPU: `--whole` reads them so.
 """
 
 import gc
@@ -9,7 +11,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError
@@ -22,7 +25,16 @@ from deployer.targets import Target
 from tests.fuzz import large
 
 _MB = 1024 * 1024
+SCALE = 4
+"""Most inputs, and the budget of their check, are a fourth of what they may be: steps are linear in the size."""
+WHOLE = {
+    *(("template", name) for name in ("1 MB", "1 MB and a byte", "small keys", "one long text", "policies")),
+    ("parameters", "long key"),
+    ("payload", "wide"),
+}
+"""Inputs of the full size: one that no budget ends, the slowest, and those that take the most memory."""
 SECONDS = {"template": 8, "parameters": 8, "payload": 20}  # of CPU
+SCALED_SECONDS = {"template": 1, "parameters": 1, "payload": 2}  # less than a fourth: work may be quadratic
 MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of addresses
 _TEMPLATE = b"Parameters: {a: {Default: 1}}\n" + large.PIPELINE.encode()
 _BRANCH = Ref.of_branch("feature/x")
@@ -34,50 +46,49 @@ _HEADERS = {"X-GitHub-Event": "push", "X-GitHub-Delivery": "d-1"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-def _release(**files: bytes) -> float:
-    budget = EvaluationBudget()
+def _release(scale: int, **files: bytes) -> float:
+    budget = EvaluationBudget(STEPS // scale, CHARACTERS // scale)
     question = FolderQuestion(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1")
     try:
         release_of(question, examine(question, budget)).accepted()
     except DeployerError as error:
-        error.share = _share(budget)  # type: ignore[attr-defined]
+        error.share = _share(budget) * scale  # type: ignore[attr-defined]
         raise
-    return _share(budget)
+    return _share(budget) * scale
 
 
 def _share(budget: EvaluationBudget) -> float:
     return max(budget.steps / STEPS, budget.characters / CHARACTERS)
 
 
-def _cases() -> list[tuple[str, str, Callable[[], object]]]:
-    return [
-        *(
-            ("template", name, lambda make=make: _release(**{"pipeline.yml": make()}))
-            for name, (make, _) in large.TEMPLATES.items()
-        ),
-        *(
-            (
-                "parameters",
-                name,
-                lambda make=make: _release(**{"pipeline.yml": _TEMPLATE, "pipeline.parameters.json": make()}),
-            )
-            for name, (make, _) in large.PARAMETERS.items()
-        ),
-        *(
-            (
-                "payload",
-                name,
-                lambda make=make, form=form: parse_github({**_HEADERS, **(_FORM if form else {})}, make()),
-            )
-            for name, (make, form, _) in large.PAYLOADS.items()
-        ),
-    ]
+def _cases() -> Iterator[tuple[str, str, int, Callable[[], object]]]:
+    """Kind, name and scale of each input, and how it is made and read."""
+    made = {
+        **{("template", name): make for name, (make, _) in large.TEMPLATES.items()},
+        **{("parameters", name): make for name, (make, _) in large.PARAMETERS.items()},
+        **{("payload", name): make for name, (make, _, _) in large.PAYLOADS.items()},
+    }
+    for (kind, name), make in made.items():
+        scale = 1 if (kind, name) in WHOLE or "--whole" in sys.argv else SCALE
+        yield kind, name, scale, partial(_read, kind, name, scale, make)
 
 
-def _limited(kind: str, name: str, read: Callable[[], object]) -> None:
+def _read(kind: str, name: str, scale: int, make: Callable[[], bytes]) -> object:
+    with large.scaled(scale):
+        content = make()
+    if kind == "template":
+        return _release(scale, **{"pipeline.yml": content})
+    if kind == "parameters":
+        return _release(scale, **{"pipeline.yml": _TEMPLATE, "pipeline.parameters.json": content})
+    _, is_form, _ = large.PAYLOADS[name]
+    return parse_github({**_HEADERS, **(_FORM if is_form else {})}, content)
+
+
+def _limited(kind: str, name: str, scale: int, read: Callable[[], object]) -> None:
     """Read one input and print what came of it; in a process that ends then."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY[kind] * _MB, MEMORY[kind] * _MB))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS[kind], SECONDS[kind]))
+    most = SECONDS[kind] if scale == 1 else SCALED_SECONDS[kind]
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     share = 0.0
     gc.disable()  # as it is where a branch's files are evaluated
     try:
@@ -95,11 +106,11 @@ def _limited(kind: str, name: str, read: Callable[[], object]) -> None:
 
 def main() -> None:
     """Read all of them, one after another."""
-    for kind, name, read in _cases():
+    for kind, name, scale, read in _cases():
         child = os.fork()
         if not child:
             try:
-                _limited(kind, name, read)
+                _limited(kind, name, scale, read)
             finally:
                 os._exit(0)
         _, status = os.waitpid(child, 0)

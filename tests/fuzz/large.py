@@ -1,6 +1,7 @@
 """Inputs too large to be files: the worst that fits into what deployer reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import quote_from_bytes
 
 from deployer.events import BODY_LIMIT
@@ -18,8 +19,23 @@ BRACKETS = {
 }
 
 
+_scale = 1
+
+
+@contextmanager
+def scaled(parts: int) -> Iterator[None]:
+    """Within it every input is made of this part of its size."""
+    global _scale  # noqa: PLW0603  the inputs are made without arguments
+    _scale = parts
+    try:
+        yield
+    finally:
+        _scale = 1
+
+
 def filled(head: str, unit: str | Callable[[int], str], tail: str = "", size: int = TEMPLATE_LIMIT) -> bytes:
     """As many units between head and tail as fit; a callable makes the unit of each number."""
+    size //= _scale
     parts = [head]
     left = size - len(head) - len(tail)
     number = 0
@@ -210,21 +226,26 @@ PARAMETERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "small": (lambda: filled('{"development":{"a":[', "{},", "{}]}}"), COMPLEX),
 }
 
+
+def _body() -> int:
+    return BODY_LIMIT // _scale
+
+
 # payloads of 25 MB: all of them end in a PayloadError that says this
 PAYLOADS: dict[str, tuple[Callable[[], bytes], bool, str]] = {
-    "deep lists": (lambda: b"[" * BODY_LIMIT, False, "not JSON"),
-    "deep objects": (lambda: b'{"a":' * (BODY_LIMIT // 5), False, "not JSON"),
-    "wide": (lambda: b'{"a":[' + b"{}," * (BODY_LIMIT // 3 - 10) + b"{}]}", False, "repository is missing"),
-    "one number": (lambda: b"9" * BODY_LIMIT, False, "not JSON"),
+    "deep lists": (lambda: b"[" * _body(), False, "not JSON"),
+    "deep objects": (lambda: b'{"a":' * (_body() // 5), False, "not JSON"),
+    "wide": (lambda: b'{"a":[' + b"{}," * (_body() // 3 - 10) + b"{}]}", False, "repository is missing"),
+    "one number": (lambda: b"9" * _body(), False, "not JSON"),
     "long field": (
-        lambda: b'{"repository":{"full_name":"' + b"x" * (BODY_LIMIT - 40) + b'"}}',
+        lambda: b'{"repository":{"full_name":"' + b"x" * (_body() - 40) + b'"}}',
         False,
         "longer than 1,024 characters",
     ),
     "form": (
-        lambda: b"payload=" + quote_from_bytes(b"{").encode() * (BODY_LIMIT // 3 - 10),
+        lambda: b"payload=" + quote_from_bytes(b"{").encode() * (_body() // 3 - 10),
         True,
         "not JSON",
     ),
-    "form of fields": (lambda: b"&" * BODY_LIMIT, True, "cannot be read"),
+    "form of fields": (lambda: b"&" * _body(), True, "cannot be read"),
 }

@@ -1,7 +1,8 @@
 """The worst inputs end as they should, within their budget and a bounded memory, each in a process of its own.
 
 All of the check of a `deploy/` folder is bounded by a count of steps, the same on every machine: what is not refused
-took less. The slowest takes 1.5 s of CPU here; the bound of seconds only finds work that is not counted. A file of 1 MB
+took less. Most inputs, and their budgets, are a fourth of what they may be (see `tests.fuzz.bounded`). At full size the
+slowest takes 1.5 s of CPU here; the bound of seconds only finds work that is not counted. A file of 1 MB
 may take 700 MB of addresses, of which it uses 250; a payload of 25 MB may take 1,400, since JSON of nothing but `{}`
 becomes 700 MB of Python's objects, and only who knows the webhook's secret can send it.
 """
