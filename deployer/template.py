@@ -17,6 +17,7 @@ from deployer.errors import PermanentError
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.template_syntax import (
     TOO_DEEP,
+    Unquoted,
     entries,
     json_nodes,
     long_name,
@@ -32,6 +33,7 @@ USABLE = frozenset(
     stem + suffix for stem in ("pipeline", "pipeline.parameters", "deployer") for suffix in SUFFIXES
 )
 """Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
+_TEMPLATES = {f"pipeline{suffix}" for suffix in SUFFIXES}
 FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 FOLDER_LIMIT = 2_000_000
@@ -169,16 +171,18 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
     file = f"{FOLDER}/{name}"
     text = _decode(file, content)
     budget = budget or EvaluationBudget()
+    # only of a template AWS reads the text itself; of the other files it is given what is read here
+    unquoted = Unquoted if name in _TEMPLATES else str
     try:
         budget.spend(0, len(text))
         if name.endswith(".json"):
             if line := measure_json(text, budget):
                 raise UnreadableError(file, line, TOO_DEEP)
-            value, root, repeated = read_json(text)
+            value, root, repeated = read_json(text, unquoted)
             if _SURROGATE.search(text):  # half of a pair is no text: nothing could be made of it later
                 json.dumps(value, ensure_ascii=False).encode()
         else:
-            value, root, repeated = read_yaml(text, budget)
+            value, root, repeated = read_yaml(text, budget, unquoted)
     except TooComplexError as error:
         raise UnreadableError(file, None, error.text) from error
     except json.JSONDecodeError as error:

@@ -65,10 +65,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser
 class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
     """YAML as CloudFormation writes it: `!Ref x` and its kin become their long forms."""
 
-    def __init__(self, stream: str, budget: EvaluationBudget) -> None:
+    def __init__(self, stream: str, budget: EvaluationBudget, unquoted: type[str]) -> None:
         _Loader.__init__(self, stream)
         _Composer.__init__(self)
-        self.budget = budget
+        self.budget, self.unquoted = budget, unquoted
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Make a node's value; one that is not what its tag says is told with its line."""
@@ -173,13 +173,13 @@ def measure_json(text: str, budget: EvaluationBudget) -> int | None:
     return None
 
 
-def integer(text: str, read: Callable[[], Any]) -> Any:
+def integer(text: str, read: Callable[[], Any], unquoted: type[str] = str) -> Any:
     """A whole number, or its text where Python could not write it again: beyond 4300 digits it refuses to."""
     try:
         value = read()
         str(value)
     except ValueError:
-        return Unquoted(text)
+        return unquoted(text)
     return value
 
 
@@ -187,17 +187,17 @@ def _number(loader: Any, node: yaml.Node) -> Any:
     text = loader.construct_scalar(node)  # which refuses a mapping or list that is tagged so
     # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
     if ":" in text:
-        return Unquoted(text)
+        return loader.unquoted(text)
     if node.tag == _FLOAT:
         return loader.construct_yaml_float(node)
     if _LEADING_ZERO.fullmatch(text):  # an account's id is no octal number
-        return Unquoted(text)
-    return integer(text, lambda: loader.construct_yaml_int(node))
+        return loader.unquoted(text)
+    return integer(text, lambda: loader.construct_yaml_int(node), loader.unquoted)
 
 
-def _plain_text(loader: Any, node: Any) -> str:
-    text: str = loader.construct_yaml_str(node)
-    return Unquoted(text) if not node.style and _LIKE_NUMBER.match(text) else text
+def _plain_text(loader: Any, node: Any) -> Any:
+    text = loader.construct_yaml_str(node)
+    return loader.unquoted(text) if not node.style and _LIKE_NUMBER.match(text) else text
 
 
 _TemplateLoader.add_multi_constructor("!", _long_form)
@@ -206,10 +206,12 @@ _TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
 _TemplateLoader.add_constructor(_FLOAT, _number)
 
 
-def read_yaml(text: str, budget: EvaluationBudget) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
+def read_yaml(
+    text: str, budget: EvaluationBudget, unquoted: type[str] = str
+) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
     if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each with all before it
         raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
-    loader = _TemplateLoader(text, budget)
+    loader = _TemplateLoader(text, budget, unquoted)
     try:
         root = loader.get_single_node()
         repeated = repeated_keys(root)  # before merge keys are merged, which may repeat
@@ -219,7 +221,7 @@ def read_yaml(text: str, budget: EvaluationBudget) -> tuple[Any, yaml.Node | Non
     return value, root, repeated
 
 
-def read_json(text: str) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
+def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
     """What `read_yaml` gives, of JSON. The nodes are made only where a key stands twice.
 
     Raises:
@@ -228,7 +230,7 @@ def read_json(text: str) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
     repeats: list[bool] = []
     value = json.loads(
         text,
-        parse_int=lambda digits: integer(digits, lambda: int(digits)),
+        parse_int=lambda digits: integer(digits, lambda: int(digits), unquoted),
         object_pairs_hook=lambda pairs: object_of(pairs, repeats),
     )
     root = json_nodes(text) if repeats else None

@@ -99,6 +99,25 @@ def test_preferences_come_with_all_their_types(evaluator: FolderEvaluator) -> No
     assert evaluator.examine(question({"deployer.yml": text.encode()})).preferences == found
 
 
+def test_what_looks_like_a_number_comes_as_the_text_that_it_is(evaluator: FolderEvaluator) -> None:
+    digits = "9" * 5000
+    files = {
+        "deployer.yml": b"tags: [1.x, 010, 2*]\nbranches: {include: [1.x, 1:30], exclude: [y]}\nttl: {1.x: 1h}\n",
+        "pipeline.parameters.yml": f"development: {{1x: 1e3, y: 010, z: {digits[:4000]}}}".encode(),
+        "pipeline.yml": (
+            "Parameters: {1x: {Type: String}, y: {Type: String}, z: {Type: String}, n: {Type: String, Default: 1e3}}\n"
+            f"Metadata: [{digits}, 1:30, 010]\n{TEMPLATE}"
+        ).encode(),
+    }
+    found = evaluator.examine(question(files, None))
+    assert found.parameters == {"1x": "1e3", "y": "010", "z": digits[:4000]}
+    for preferences in (found.preferences, evaluator.preferences(files)):
+        assert preferences.tags.include == ("1.x", "010", "2*")
+        assert preferences.branches == Patterns(("1.x", "1:30"), ("y",))
+        every = [*preferences.tags.include, *preferences.branches.include, *preferences.ttl[0]]
+        assert {type(each) for each in every} == {str}
+
+
 @pytest.mark.parametrize("zone", ["Europe/Belin", "posix/../../etc/passwd", "../zoneinfo/UTC"])
 def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: str) -> None:
     with pytest.raises(UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is no time zone") as caught:
