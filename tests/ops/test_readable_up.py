@@ -42,7 +42,7 @@ def test_a_clone_works_as_soon_as_the_web_is_ready_and_people_see_what_matters(
     copy.push()
     process.says("acme/hello my-branch: DEPLOYED: ", 60)
     process.send(signal.SIGINT)
-    assert process.ends() == 0
+    assert process.ends(90) == 0  # a task under way may take DEPLOYER_DRAIN_SECONDS
 
     before, banner, after = process.output.partition("\n  deployer is ready\n")
     assert banner, process.output

@@ -155,7 +155,8 @@ def disk(pid: int) -> int:
 
 
 def test_a_reload_refuses_nobody(server: Gunicorn) -> None:
-    [before] = server.workers
+    [before] = wait_for("a process runs", lambda: server.workers)
+    assert push(server.port, "d-before") == 202
     over = threading.Event()
 
     def deliver(number: int) -> list[int]:

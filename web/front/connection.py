@@ -50,11 +50,12 @@ class Connection(asyncio.Protocol):
     Attributes:
         reading: the request that is not complete yet.
         deadline: when the server calls `expire`, in the loop's seconds.
+        is_new: whether no request of it was answered yet.
     """
 
     __slots__ = (
         "_blocked", "_busy", "_deaf", "_ended", "_environ", "_fresh", "_keeper", "_parser", "_paused", "_ready",
-        "_refusal", "_transport", "_writing", "deadline", "reading",
+        "_refusal", "_transport", "_writing", "deadline", "is_new", "reading",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper) -> None:
@@ -73,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._refusal = b""  # to be sent after the answers to earlier requests
         self.reading: Request | None = None
         self.deadline = _FOR_EVER
+        self.is_new = True
 
     # --- the event loop
 
@@ -263,7 +265,7 @@ class Connection(asyncio.Protocol):
             last: whether the answer announces that the connection ends.
         """
         self._keeper.room.release(request)
-        self._busy = False
+        self._busy = self.is_new = False
         if self._transport is None:
             return
         if last:

@@ -19,7 +19,10 @@ from web.front.room import Room
 _log = logging.getLogger("deployer.web.front")
 _LOOK_SECONDS = 0.1  # a deadline is kept with this precision
 _TELL_SECONDS = 10.0  # between two lines of the log about refused requests
-_LAST_REQUEST_SECONDS = 0.5  # for a request that is on its way while the process ends
+_LAST_REQUEST_SECONDS = 0.5  # for a further request that is on its way while the process ends
+_FIRST_REQUEST_SECONDS = (
+    3.0  # for that of a connection that was made just before: its sender counts on an answer
+)
 _BACKLOG = 2048
 
 Job = Callable[[], None]
@@ -96,18 +99,32 @@ class Front:
 
     async def _end(self, seconds: float) -> None:
         self._ending = True
-        for server in self._servers:
-            server.close()
         over = self.now() + seconds
-        soon = min(over, self.now() + _LAST_REQUEST_SECONDS)
+        await self._stop_accepting()
+        soon, later = (
+            min(over, self.now() + each) for each in (_LAST_REQUEST_SECONDS, _FIRST_REQUEST_SECONDS)
+        )
         while self._connections and self.now() < over:
             for connection in self._waiting:
-                connection.hurry(soon if connection.idle else over)
+                connection.hurry(over if not connection.idle else later if connection.is_new else soon)
             self._look()
             await asyncio.sleep(_LOOK_SECONDS / 4)
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)  # the loop tells them so
+
+    async def _stop_accepting(self) -> None:
+        """Leave new connections to other processes, and serve those that the loop has accepted already.
+
+        asyncio's `Server.close` drops a connection that was accepted a moment ago and has no transport yet. So the loop
+        first stops looking at the sockets, and the servers are closed once every accepted connection has its transport.
+        """
+        for server in self._servers:
+            for each in server.sockets:
+                self._loop.remove_reader(each)
+        await asyncio.sleep(_LOOK_SECONDS)
+        for server in self._servers:
+            server.close()
 
     def _look(self) -> None:
         """End what has passed its deadline, and tell the log how many requests were refused."""
