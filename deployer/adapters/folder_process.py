@@ -134,9 +134,9 @@ class FolderProcess:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-            outcome, told = self._outcome(question, WITH_ZONES if sleeps else b"")
-        answer = self._judged(outcome, told)
-        if isinstance(answer, Answer) and _is_good(answer) and len(told) <= _REMEMBERED_SIZE:
+            outcome, answer_bytes = self._outcome(question, WITH_ZONES if sleeps else b"")
+        answer = self._judged(outcome, answer_bytes)
+        if isinstance(answer, Answer) and _is_good(answer) and len(answer_bytes) <= _REMEMBERED_SIZE:
             with self._lock:
                 self._known[key] = answer
                 while len(self._known) > _REMEMBERED:
@@ -179,13 +179,13 @@ class FolderProcess:
         except OSError as error:
             raise _LostError from error
         head = receive(channel, 10_000, deadline)
-        told = None if head is None else receive(channel, ANSWER_LIMIT + 1, deadline)
-        if head is None or told is None:
+        answer_bytes = None if head is None else receive(channel, ANSWER_LIMIT + 1, deadline)
+        if head is None or answer_bytes is None:
             raise _LostError
         self._answered = True
-        return msgspec.json.decode(head, type=Outcome), told
+        return msgspec.json.decode(head, type=Outcome), answer_bytes
 
-    def _judged(self, outcome: Outcome, told: bytes) -> Answer | str:
+    def _judged(self, outcome: Outcome, answer_bytes: bytes) -> Answer | str:
         """What an evaluation's end means.
 
         Raises:
@@ -209,10 +209,10 @@ class FolderProcess:
         if killed_by:
             return _refused(f"it ended by signal {killed_by}")
         if os.waitstatus_to_exitcode(outcome.status) == NOT_CONFINED:
-            cause = told[:200].decode(errors="replace")
+            cause = answer_bytes[:200].decode(errors="replace")
             raise TransientError(f"the process that evaluates deploy/ could not be prepared: {cause}")
         try:
-            answer = msgspec.json.decode(told, type=Answer)
+            answer = msgspec.json.decode(answer_bytes, type=Answer)
         except msgspec.MsgspecError:
             return _refused("it gave no readable answer")
         if answer.out_of_memory:
