@@ -10,6 +10,8 @@ import shutil
 import tempfile
 from typing import Any
 
+from web.front.reload import reload_state
+
 SHARED = (
     "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own; not imported, since it looks once, at its import
 )
@@ -25,6 +27,11 @@ def on_starting(server: Any) -> None:
     os.environ.pop(SHARED, None)  # of somebody else's
     if server.cfg.workers > 1:
         os.environ[SHARED] = tempfile.mkdtemp(prefix="deployer-metrics-")
+
+
+def on_reload(server: Any) -> None:
+    """Let the present processes accept connections until the new ones do."""
+    reload_state.reload_begins(server.worker_age)
 
 
 def on_exit(_server: Any) -> None:

@@ -563,7 +563,7 @@ class Chaos:
     def _records(self) -> Records:
         self._gather(now=True)
         deliveries = self._deliveries()
-        self.report.deliveries.update(str(each["code"] or "lost") for each in deliveries)
+        self.report.deliveries.update(str(each["code"] or f"lost: {each['status']}") for each in deliveries)
         events = [
             (e["id"], e["type"]) for e in call("GET", f"{self.here.aws}/_sandbox/events").json["events"]
         ]
@@ -644,6 +644,7 @@ def _delivery(row: Mapping[str, Any]) -> dict[str, Any]:
         "after": payload.get("head_commit", {}).get("id", "") if payload.get("head_commit") else "",
         "pushed_at": payload.get("repository", {}).get("pushed_at", 0),
         "code": row.get("status_code"),
+        "status": f"{row.get('status')} ({row.get('response')})",
         "outcome": answer.get("outcome", ""),
         "pending": row["state"] == "pending",
         "at": datetime.fromisoformat(row.get("delivered_at") or row["created_at"]).timestamp(),

@@ -178,6 +178,50 @@ def test_a_reload_refuses_nobody(server: Gunicorn) -> None:
     assert set(codes) == {202}
 
 
+SLOW_START = """
+from pathlib import Path
+import time
+from web.gunicorn_conf import *
+
+def post_fork(server, worker):
+    Path({started!r}).touch()
+    while not Path({gate!r}).exists():
+        time.sleep(0.01)
+"""
+
+
+def test_a_replaced_process_serves_until_the_new_one_does(redis_url: str, tmp_path: Path) -> None:
+    gate, started = tmp_path / "gate", tmp_path / "started"
+    gate.touch()
+    config = tmp_path / "slow_start.py"
+    config.write_text(SLOW_START.format(gate=str(gate), started=str(started)))
+    with gunicorn(redis_url, tmp_path, f"--config={config}") as running:
+        wait_for("a process answers", lambda: ask(running.port)[0] == 200)
+        [before] = running.workers
+        kept = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+        gate.unlink()
+        started.unlink()
+        running.process.send_signal(signal.SIGHUP)
+        wait_for("a new process starts", started.exists)
+        os.kill(before, signal.SIGTERM)  # as gunicorn does about now
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            assert push(running.port, "d-1") == 202
+            assert not is_last(kept)
+        assert before in running.workers
+        gate.touch()
+        wait_for("a connection that was kept is told to end", lambda: is_last(kept))
+        wait_for("the new process is alone", lambda: before not in running.workers)
+
+
+def is_last(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server ends a connection after one more request."""
+    connection.request("GET", "/healthz")
+    with connection.getresponse() as answer:
+        answer.read()
+        return answer.getheader("Connection") == "close"
+
+
 def test_processes_that_share_a_port_count_together(redis_url: str, tmp_path: Path) -> None:
     with gunicorn(redis_url, tmp_path, "--workers=2", env={"TMPDIR": str(tmp_path)}) as running:
         assert push(running.port, "d-0") == 202

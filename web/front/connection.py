@@ -50,12 +50,13 @@ class Connection(asyncio.Protocol):
     Attributes:
         reading: the request that is not complete yet.
         deadline: when the server calls `expire`, in the loop's seconds.
+        is_made: whether the event loop reads the connection, or has done so.
         is_new: whether no request of it was answered yet.
     """
 
     __slots__ = (
         "_blocked", "_busy", "_deaf", "_ended", "_environ", "_fresh", "_keeper", "_parser", "_paused", "_ready",
-        "_refusal", "_transport", "_writing", "deadline", "is_new", "reading",
+        "_refusal", "_transport", "_writing", "deadline", "is_made", "is_new", "reading",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper) -> None:
@@ -74,12 +75,14 @@ class Connection(asyncio.Protocol):
         self._refusal = b""  # to be sent after the answers to earlier requests
         self.reading: Request | None = None
         self.deadline = _FOR_EVER
+        self.is_made = False
         self.is_new = True
 
     # --- the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
+        self.is_made = True
         self._transport = cast(asyncio.Transport, transport)  # a stream has no other
         self._environ = self._keeper.environ(self._transport)
         self._wait(self._keeper.limits.head_seconds)

@@ -19,10 +19,11 @@ from web.front.room import Room
 _log = logging.getLogger("deployer.web.front")
 _LOOK_SECONDS = 0.1  # a deadline is kept with this precision
 _TELL_SECONDS = 10.0  # between two lines of the log about refused requests
-_LAST_REQUEST_SECONDS = 0.5  # for a further request that is on its way while the process ends
-_FIRST_REQUEST_SECONDS = (
-    3.0  # for that of a connection that was made just before: its sender counts on an answer
-)
+# For how long an idle connection is kept while the process ends. Its sender may be about to use it, and loses the
+# request if the connection ends at that moment; after a further request it is told to make a new connection.
+_IDLE_SECONDS = 0.5
+_IDLE_SECONDS_OF_REPLACED = 5.0  # another process serves already: nobody waits for this one to end
+_FIRST_REQUEST_SECONDS = 3.0  # the connection was made a moment ago, for a request that is on its way
 _BACKLOG = 2048
 
 Job = Callable[[], None]
@@ -81,28 +82,29 @@ class Front:
         """Accept connections on bound sockets."""
         for each in sockets:
             each.setblocking(False)
-            self._servers.append(
-                await self._loop.create_server(lambda: Connection(self), sock=each, backlog=_BACKLOG)
-            )
+            self._servers.append(await self._loop.create_server(self._accepted, sock=each, backlog=_BACKLOG))
 
-    async def run(self, alive: Callable[[], bool], drain_seconds: float) -> None:
+    async def run(
+        self, alive: Callable[[], bool], drain_seconds: float, is_replaced: Callable[[], bool] = lambda: False
+    ) -> None:
         """Serve until `alive` says no; then accept nothing more and answer what has begun.
 
         Args:
             alive: asked ten times a second.
             drain_seconds: how long requests that have begun may take then.
+            is_replaced: asked at the end: whether another process already serves in place of this one.
         """
         while alive():
             self._look()
             await asyncio.sleep(_LOOK_SECONDS)
-        await self._end(drain_seconds)
+        await self._end(drain_seconds, _IDLE_SECONDS_OF_REPLACED if is_replaced() else _IDLE_SECONDS)
 
-    async def _end(self, seconds: float) -> None:
+    async def _end(self, seconds: float, idle_seconds: float) -> None:
         self._ending = True
         over = self.now() + seconds
-        await self._stop_accepting()
+        await self._stop_accepting(over)
         soon, later = (
-            min(over, self.now() + each) for each in (_LAST_REQUEST_SECONDS, _FIRST_REQUEST_SECONDS)
+            min(over, self.now() + each) for each in (idle_seconds, max(idle_seconds, _FIRST_REQUEST_SECONDS))
         )
         while self._connections and self.now() < over:
             for connection in self._waiting:
@@ -113,7 +115,7 @@ class Front:
             connection.abort()
         await asyncio.sleep(0)  # the loop tells them so
 
-    async def _stop_accepting(self) -> None:
+    async def _stop_accepting(self, over: float) -> None:
         """Leave new connections to other processes, and serve those that the loop has accepted already.
 
         asyncio's `Server.close` drops a connection that was accepted a moment ago and has no transport yet. So the loop
@@ -122,7 +124,9 @@ class Front:
         for server in self._servers:
             for each in server.sockets:
                 self._loop.remove_reader(each)
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(0)  # the loop calls `_accepted` for what it has accepted
+        while not all(each.is_made for each in self._connections) and self.now() < over:  # noqa: ASYNC110  ended soon
+            await asyncio.sleep(_LOOK_SECONDS / 10)
         for server in self._servers:
             server.close()
 
@@ -136,6 +140,11 @@ class Front:
             _log.warning("requests refused before they were read to their end: %s", text)
             self._refusals.clear()
             self._told_at = now
+
+    def _accepted(self) -> Connection:
+        connection = Connection(self)
+        self._connections.add(connection)
+        return connection
 
     # --- what connections call (`connection.Keeper`)
 
@@ -161,12 +170,10 @@ class Front:
         """The connection waits for its sender; of too many, the one that has waited longest is closed."""
         self._waiting.pop(connection, None)
         self._waiting[connection] = None
-        if connection not in self._connections:
-            self._connections.add(connection)
-            if len(self._connections) > self.limits.connections:
-                oldest = next(iter(self._waiting))
-                self.gone(oldest)
-                oldest.abort()
+        if len(self._connections) > self.limits.connections:
+            oldest = next(iter(self._waiting))
+            self.gone(oldest)
+            oldest.abort()
 
     def works(self, connection: Connection, request: Request, environ: dict[str, Any]) -> bool:
         """Hand a request to a thread; False if too many wait for one."""

@@ -4,12 +4,15 @@ import asyncio
 import os
 import resource
 import signal
+import time
 
 from gunicorn.workers.base import Worker
 
 from web.front.limits import Limits
+from web.front.reload import reload_state
 from web.front.server import Front
 
+_SUCCESSOR_SECONDS = 15  # for the process that takes a replaced one's place; it starts in one or two
 _FILES = 16 * 1024  # descriptors: a connection has one, and its body in a temporary file another
 
 
@@ -40,11 +43,23 @@ class FrontWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             multiprocess=self.cfg.workers > 1,
         )
         await front.listen([each.sock for each in self.sockets])
-        await front.run(self._goes_on, self.cfg.graceful_timeout)
+        reload_state.accepts(self.age)
+        self._stops_at = float("inf")
+        await front.run(self._goes_on, self.cfg.graceful_timeout, lambda: reload_state.is_replaced(self.age))
 
     def _goes_on(self) -> bool:
         self.notify()
-        return bool(self.alive) and self.ppid == os.getppid()
+        if self.ppid != os.getppid():
+            return False
+        if self.alive:
+            return True
+        now = time.monotonic()
+        self._stops_at = min(self._stops_at, now + _SUCCESSOR_SECONDS)
+        return (
+            reload_state.is_replaced(self.age)
+            and not reload_state.successor_accepts()
+            and now < self._stops_at
+        )
 
 
 def _descriptors() -> int:
