@@ -9,7 +9,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test lint format bench scale chaos fuzz audit lock setup clean
+.PHONY: help run demo test lint format bench scale chaos mutants fuzz audit lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ scale: $(READY) ## 1,000 repositories with 10,000 environments on real processes
 
 chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+mutants: $(READY) ## break the product on purpose: the fault-injection run has to see each breakage; five minutes
+	@$(BIN)/python -m pytest -m mutants
 
 fuzz: $(READY) ## a coverage-guided fuzzer on all that reads others' input: SECONDS= for each of seven targets
 	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds=$(SECONDS))
