@@ -13,7 +13,14 @@ _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA_PREFIX = re.compile(r"[0-9a-f]{4,64}")  # git abbreviates to four digits at least
 # git-check-ref-format(1): what can never be part of a ref's name
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/\.|^\.|\.$|/$|^/|^@$")
-_SKIP_MESSAGE = re.compile(r"\[skip (?:deploy|ci)\]", re.IGNORECASE)
+_SKIP_DEPLOY = re.compile(r"\[skip deploy\]", re.IGNORECASE)
+# GitHub's markers: https://docs.github.com/actions/managing-workflow-runs/skipping-workflow-runs
+_SKIP_CI = re.compile(r"\[(?:skip ci|ci skip|no ci|skip actions|actions skip)\]", re.IGNORECASE)
+# GitHub asks for two empty lines before the trailers, but git joins empty lines unless it is told not to
+_SKIP_CHECKS = re.compile(
+    r"\n[ \t]*\n(?:[a-z0-9-]+:[^\n]*\n|[ \t]+[^\s][^\n]*\n)*skip-checks:[ \t]*true\Z", re.IGNORECASE
+)
+_TRAILERS_LIMIT = 4_000  # characters at the end of a message that are searched for the trailer
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +130,20 @@ def is_full_sha(text: str) -> bool:
 def skip_reason(ref: Ref, message: str) -> str | None:
     """Why a push to this ref with this head commit is not to be deployed, or None.
 
+    `NOBUILD` in the name and `[skip deploy]` in the message count for every ref. GitHub's markers count for branches
+    only: release tools tag a commit that has `[skip ci]`, and the tag is an explicit order for production
+    (docs/decisions/0026-tag-on-a-skipped-commit.md).
+
     Args:
         ref: the pushed ref.
         message: the head commit's message.
     """
     if "NOBUILD" in ref.name:
         return f"{ref.short} has NOBUILD in its name"
-    if found := _SKIP_MESSAGE.search(message):
-        return f"the head commit's message says {found.group(0)}"
+    found = _SKIP_DEPLOY.search(message) or (None if ref.is_tag else _SKIP_CI.search(message))
+    if found:
+        whose = f"{ref.short}: " if ref.is_tag else ""  # all tags share one environment
+        return f"{whose}the head commit's message says {found.group(0)}"
+    if not ref.is_tag and _SKIP_CHECKS.search(message[-_TRAILERS_LIMIT:].rstrip().replace("\r\n", "\n")):
+        return "the head commit's message ends with skip-checks: true"
     return None

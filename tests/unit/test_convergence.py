@@ -144,7 +144,7 @@ def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> 
     world.deployer.intake.github(push)
     world.run()
     resync(world)
-    world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=2100, message="x [skip ci]")
+    world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=2100, message="x [skip deploy]")
     resync(world)
     assert world.record(PRODUCTION).commit == sha(1)
     assert world.deployer.resyncer.plan(HELLO) == []
@@ -206,7 +206,7 @@ def test_a_missed_tag_is_not_forgotten_where_its_wish_joins_a_push(tagged: World
 
 
 def test_a_missed_tag_that_asks_to_be_skipped_hides_no_later_one(tagged: World) -> None:
-    make_tags(tagged, "v2", message="x [skip ci]")
+    make_tags(tagged, "v2", message="x [skip deploy]")
     resync(tagged)
     assert tagged.record(PRODUCTION).ref == "refs/tags/v1"
     make_tags(tagged, "v3")

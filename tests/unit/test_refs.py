@@ -58,20 +58,71 @@ def test_a_sha_is_full_and_hexadecimal(text: str) -> None:
         parse_sha(text)
 
 
+# what each text does to a branch and to a tag; a tag is an explicit order, so only deployer's own markers skip it
+MARKED = "marked for GitHub"
+FOR_ALL = "marked for deployer"
+
+
 @pytest.mark.parametrize(
-    ("ref", "message", "skipped"),
+    ("message", "kind"),
     [
-        ("refs/heads/x", "fix", False),
-        ("refs/heads/x-NOBUILD", "fix", True),
-        ("refs/heads/x-nobuild", "fix", False),
-        ("refs/tags/NOBUILD/1", "fix", True),
-        ("refs/heads/x", "docs [skip ci]", True),
-        ("refs/heads/x", "docs\n\n[Skip Deploy]", True),
-        ("refs/heads/x", "skip ci", False),
+        ("fix", ""),
+        ("skip ci", ""),
+        ("[skip-ci] [skip_ci] [ci-skip]", ""),
+        ("docs [skip ci]", MARKED),
+        ("docs [ci skip]", MARKED),
+        ("docs\n\nbecause of that [no ci]", MARKED),
+        ("[skip actions] docs", MARKED),
+        ("[actions skip]", MARKED),
+        ("chore(release): 1.2.0 [Skip CI]\n\n* a feature", MARKED),
+        ("docs\n\n[Skip Deploy]", FOR_ALL),
+        ("chore [skip ci] [skip deploy]", FOR_ALL),
+        # the trailer, as GitHub documents it: at the end, after two empty lines, the last one of several
+        ("docs\n\n\nskip-checks: true", MARKED),
+        ("docs\n\n\nskip-checks:true\n", MARKED),
+        ("docs\n\ntext\n\n\nCo-authored-by: A <a@b>\nskip-checks: true\n\n", MARKED),
+        ("docs\r\n\r\n\r\nSkip-Checks: True\r\n", MARKED),
+        # git joins empty lines unless it is told not to
+        ("docs\n\nskip-checks: true", MARKED),
+        ("docs\n\nSigned-off-by: A <a@b>\nskip-checks: true", MARKED),
+        ("skip-checks: true", ""),
+        ("docs\nskip-checks: true", ""),
+        ("docs\n\n\nskip-checks: true\nSigned-off-by: A <a@b>", ""),
+        ("docs\n\n\nskip-checks: true\n\nmore text", ""),
+        ("docs\n\n\nskip-checks: false", ""),
+        ("docs\n\n\nskip-checks: true story", ""),
+        ("docs\n\nthis text says\nskip-checks: true", ""),
     ],
 )
-def test_skip(ref: str, message: str, skipped: bool) -> None:
-    assert (skip_reason(Ref.parse(ref), message) is not None) is skipped
+def test_markers_in_the_message(message: str, kind: str) -> None:
+    branch, tag = Ref.parse("refs/heads/x"), Ref.parse("refs/tags/v1")
+    assert bool(skip_reason(branch, message)) is (kind in {MARKED, FOR_ALL})
+    assert bool(skip_reason(tag, message)) is (kind == FOR_ALL)
+
+
+@pytest.mark.parametrize(
+    ("ref", "skipped"),
+    [
+        ("refs/heads/x-NOBUILD", True),
+        ("refs/heads/x-nobuild", False),
+        ("refs/heads/NOBUILD/x", True),
+        ("refs/tags/NOBUILD/1", True),
+    ],
+)
+def test_nobuild_in_the_name(ref: str, skipped: bool) -> None:
+    assert bool(skip_reason(Ref.parse(ref), "fix")) is skipped
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("docs [Skip CI]", "the head commit's message says [Skip CI]"),
+        ("docs [skip ci] [skip deploy]", "the head commit's message says [skip deploy]"),
+        ("docs\n\n\nskip-checks:true", "the head commit's message ends with skip-checks: true"),
+    ],
+)
+def test_the_reason_quotes_the_marker(message: str, reason: str) -> None:
+    assert skip_reason(Ref.parse("refs/heads/x"), message) == reason
 
 
 @pytest.mark.parametrize("name", ["refs/heads/" + "\U0001f600" * 300, "refs/tags/" + "x" * 1015])
