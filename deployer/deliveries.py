@@ -163,13 +163,18 @@ class Deliveries:
                 push = self._push(repository, each)
                 if push and self._overtaken(push, newest):
                     reason = "it was missed, and a newer push to the same environment came"
+                    environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
                     self._lanes.ignore(
                         DeliveryRecord(
                             each.guid,
                             push.repository.full_name,
-                            outcome=str(Outcome.SUPERSEDED),
-                            reason=reason,
-                        )
+                            environment.key,
+                            "push",
+                            str(Outcome.SUPERSEDED),
+                            reason,
+                        ),
+                        ref=push.ref.name,
+                        commit=push.commit,
                     )
                     superseded += 1
                 else:

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from deployer.environments import Repository
 from deployer.errors import PayloadError, SignatureError
-from deployer.refs import Ref, parse_sha
+from deployer.refs import Ref, is_full_sha, parse_sha
 
 BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
 _DELIVERY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -44,6 +44,7 @@ class Push:
         message: the head commit's message, empty where it was not told.
         pushed_at: when GitHub took the push, in epoch seconds; 0 where it was not told.
         repository_id: GitHub's own number of the repository; 0 where it was not told.
+        commit: the commit that the ref points to: of an annotated tag not the tag object; empty if it was deleted.
     """
 
     delivery: str
@@ -55,6 +56,7 @@ class Push:
     message: str = ""
     pushed_at: float = 0
     repository_id: int = 0
+    commit: str = ""
 
     @property
     def deleted(self) -> bool:
@@ -89,11 +91,17 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A delivery that calls for nothing, and why. The repository is None where the event names none."""
+    """A delivery that calls for nothing, and why.
+
+    Attributes:
+        repository: None where the event names none.
+        ref: what was pushed, if that is neither a branch nor a tag.
+    """
 
     delivery: str
     reason: str
     repository: Repository | None = None
+    ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,17 +254,19 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
     repository = Repository.parse(_text(repository_fields, "full_name"))
     name = _text(payload, "ref")
     if not name.startswith(("refs/heads/", "refs/tags/")):
-        return Ignored(delivery, f"{name[:100]} is neither a branch nor a tag", repository)
+        return Ignored(delivery, f"{name[:100]} is neither a branch nor a tag", repository, name)
+    after, head_commit = parse_sha(_text(payload, "after")), payload.get("head_commit")
     return Push(
         delivery=delivery,
         repository=repository,
         ref=Ref.parse(name),
         before=parse_sha(_text(payload, "before")),
-        after=parse_sha(_text(payload, "after")),
+        after=after,
         default_branch=Ref.of_branch(_text(repository_fields, "default_branch")).branch,
-        message=_message(payload.get("head_commit")),
+        message=_message(head_commit),
         pushed_at=_seconds(repository_fields.get("pushed_at")),
         repository_id=identity if type(identity := repository_fields.get("id")) is int else 0,
+        commit=_commit(head_commit, after),
     )
 
 
@@ -305,6 +315,14 @@ def _installation_change(delivery: str, kind: str, payload: dict[str, Any]) -> R
 def _message(head_commit: object) -> str:
     """The head commit's message; empty where there is none, as in a deletion."""
     return str(head_commit.get("message") or "") if isinstance(head_commit, dict) else ""
+
+
+def _commit(head_commit: object, after: str) -> str:
+    """The head commit's id, or else the object that the ref was moved to; empty for a deletion."""
+    found = head_commit.get("id") if isinstance(head_commit, dict) else None
+    if isinstance(found, str) and is_full_sha(found):
+        return found
+    return after if after.strip("0") else ""
 
 
 def _seconds(value: object) -> float:

@@ -63,7 +63,8 @@ class Intake:
             UnavailableError: Redis is away; nothing was recorded.
         """
         if isinstance(event, Ignored):
-            return self._ignore(event.delivery, event.reason, event.repository)
+            served = event.repository is not None and self._config.allows(event.repository)
+            return self._ignore(event.delivery, event.reason, event.repository, event.ref if served else "")
         if isinstance(event, RepositoryChange):
             return self._look_at_all(event)
         if not self._config.allows(event.repository):
@@ -73,9 +74,7 @@ class Intake:
         skipped = None if event.deleted else skip_reason(event.ref, event.message)
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
         if skipped:
-            answer = self._ignore(event.delivery, skipped, event.repository, Outcome.SKIPPED)
-            progress.ended(environment, Outcome.SKIPPED, skipped)
-            return answer
+            return self._skip(event, environment, skipped)
         work = Work(
             environment=environment.key,
             cause=Cause.DELETION if event.deleted else Cause.PUSH,
@@ -90,6 +89,20 @@ class Intake:
         if accepted.outcome == "queued":
             progress.pushed(environment, event.ref.short, "" if event.deleted else event.after)
         return self._answer(event.delivery, accepted)
+
+    def _skip(self, event: Push, environment: Environment, reason: str) -> Answer:
+        """Record a push that asks to be skipped where people look for it: no task will tell of it."""
+        name, key, outcome = event.repository.full_name, environment.key, str(Outcome.SKIPPED)
+        first = None
+        if not event.ref.is_tag:  # production has no record before the first tag that is to be deployed
+            first = EnvironmentRecord(
+                name, key, "", event.ref.name, "skipped", event.after, outcome, reason, held_at=event.after,
+                changed_at=time.time(),
+            )  # fmt: skip
+        record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
+        self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)
+        progress.ended(environment, outcome, reason)
+        return Answer(event.delivery, "ignored", reason)
 
     def _look_at_all(self, event: RepositoryChange) -> Answer:
         """Have each repository of an event looked at; the delivery ends with the first of them.
@@ -295,13 +308,10 @@ class Intake:
             self._queue.send(accepted.dispatch)
         return accepted
 
-    def _ignore(
-        self, delivery: str, reason: str, repository: Repository | None, outcome: Outcome = Outcome.IGNORED
-    ) -> Answer:
+    def _ignore(self, delivery: str, reason: str, repository: Repository | None, ref: str = "") -> Answer:
+        """Record a delivery that calls for nothing; with a ref, which stands for its environment, it is listed."""
         name = repository.full_name if repository else ""
-        self._lanes.ignore(
-            DeliveryRecord(delivery=delivery, repository=name, outcome=str(outcome), reason=reason)
-        )
+        self._lanes.ignore(DeliveryRecord(delivery, name, environment=ref, reason=reason), ref=ref)
         return Answer(delivery, "ignored", reason)
 
     def _answer(self, delivery: str, accepted: Accepted) -> Answer:

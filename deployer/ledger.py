@@ -434,7 +434,11 @@ class DeliveryRecord(_Value):
 
 @dataclass(frozen=True, slots=True)
 class Activity(_Value):
-    """One line of a repository's history."""
+    """One line of a repository's history.
+
+    Attributes:
+        ref: the ref that was pushed or asked for; empty where it was none, or is not known.
+    """
 
     at: float
     repository: str
@@ -443,6 +447,7 @@ class Activity(_Value):
     outcome: str
     reason: str
     commit: str = ""
+    ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)

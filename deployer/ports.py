@@ -645,8 +645,25 @@ class Lanes(Protocol):
         and the deliveries replaced end as `superseded`.
         """
 
-    def ignore(self, record: DeliveryRecord) -> None:
-        """Record a delivery that calls for nothing; as `ignored` unless the record has another outcome."""
+    def ignore(
+        self,
+        record: DeliveryRecord,
+        *,
+        ref: str = "",
+        commit: str = "",
+        first: EnvironmentRecord | None = None,
+    ) -> None:
+        """Record a delivery that calls for nothing; as `ignored` unless the record has another outcome.
+
+        Args:
+            record: what is kept of the delivery. If it names an environment, people find it in the activity too.
+            ref: the ref that was pushed.
+            commit: the commit that it points to.
+            first: kept as the environment's record where nothing is known of the environment and no work waits for it.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
 
     def begin(self, repository: Repository, token: int) -> Work | None:
         """Take the work handed out under this token; None if the token is old."""

@@ -38,8 +38,11 @@ local function held(field) return C('HGET', state, field) or '' end
 
 local function count(name, by) C('HINCRBY', P .. ':counters', name, by or 1) end
 
-local function remember(line)
-  C('LPUSH', P .. ':activity', line)
+-- add the end of some work to the activity
+local function list_end(work, outcome, reason, commit)
+  C('LPUSH', P .. ':activity', cjson.encode({ at = now / 1000, repository = repository,
+    environment = work.environment, goal = work.goal, outcome = outcome, reason = reason, commit = commit or work.sha or '',
+    ref = work.ref or '' }))
   C('LTRIM', P .. ':activity', 0, ACTIVITY_LIMIT - 1)
 end
 
@@ -60,8 +63,7 @@ local function superseded(work, by, ttl)
   close(work, 'superseded', reason, ttl)
   -- nobody waits for the end of what only looks; a person may wait for what was asked without a delivery
   if (work.deliveries or '') ~= '' or REPLACES[work.cause] then
-    remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
-      goal = work.goal, outcome = 'superseded', reason = reason, commit = work.sha or '' }))
+    list_end(work, 'superseded', reason)
   end
 end
 
@@ -108,7 +110,9 @@ local function wants_no_turn(work) return work.cause ~= 'resync' or work.turned 
 
 local function one_of(older, newer, ttl)
   if newer.cause == 'deletion' and newer.environment == 'production' then  -- all tags share it, and it is never deleted
-    close(newer, 'skipped', newer.ref .. ' was deleted; production stays as it is', ttl)
+    local reason = newer.ref .. ' was deleted; production stays as it is'
+    close(newer, 'skipped', reason, ttl)
+    list_end(newer, 'skipped', reason)
     return older
   end
   if older.cause == 'push' and (newer.cause == 'push' or newer.cause == 'deletion') and (newer.pushed_at or 0) > 0
@@ -360,8 +364,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
   if kind == 'done' or kind == 'dead' then
     close(current, outcome, reason, ttl)
     if current.cause ~= 'event' or outcome ~= 'skipped' then  -- AWS's echo of what was done is no history
-      remember(cjson.encode({ at = now / 1000, repository = repository, environment = env, goal = current.goal,
-        outcome = outcome, reason = reason, commit = commit }))
+      list_end(current, outcome, reason, commit)
     end
     count('goal:' .. outcome)
     if kind == 'dead' then
@@ -427,8 +430,7 @@ function ops.sweep(grace, ttl, max_attempts)
       count('goal:dead-lettered')
       bury(work, { id = id, repository = repository, task = work.task, kind = LOST, reason = reason, traceback = '',
         at = now / 1000, work = cjson.encode(work) })
-      remember(cjson.encode({ at = now / 1000, repository = repository, environment = work.environment,
-        goal = work.goal, outcome = 'dead-lettered', reason = reason, commit = work.sha or '' }))
+      list_end(work, 'dead-lettered', reason)
     else
       count('lane:expired')
       put(work, 'running', ttl)

@@ -46,6 +46,7 @@ _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
 _IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
+_ACTIVITY_LIMIT = 500  # lines of a repository, as in lanes.lua
 _BATCH = 1000  # records whose names are written at a time
 _NO_COUNTS: Mapping[str, int] = {}
 
@@ -113,10 +114,18 @@ class RedisLanes:
             return Accepted("duplicate", f"this delivery was accepted before; it is {detail}")
         return Accepted("queued", "", goal=detail, dispatch=_dispatch(repository, rest))
 
-    def ignore(self, record: DeliveryRecord) -> None:
+    def ignore(
+        self,
+        record: DeliveryRecord,
+        *,
+        ref: str = "",
+        commit: str = "",
+        first: EnvironmentRecord | None = None,
+    ) -> None:
         """See `Lanes.ignore`."""
         repository = record.repository or "-/-"
         key = f"{_prefix(repository)}:delivery:{record.delivery}"
+        outcome = record.outcome or str(Outcome.IGNORED)
         with unavailable():
             if self._redis.hexists(
                 key, "outcome"
@@ -124,13 +133,32 @@ class RedisLanes:
                 return
             now = time.time()
             pipe = self._redis.pipeline(transaction=False)
+            if record.environment:
+                at = self._server_now() / 1000  # the other lines are written by a script, at Redis's time
+                line = Activity(
+                    at, repository, record.environment, record.delivery, outcome, whole(record.reason), commit, ref
+                )
+                self._list_ignored(pipe, line, first)
             pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
             fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
-            outcome = record.outcome or str(Outcome.IGNORED)
             pipe.hset(key, mapping=fields | {"outcome": outcome})
             pipe.expire(key, _IGNORED_TTL)
             pipe.hincrby(f"{_prefix(repository)}:counters", f"outcome:{outcome}", 1)
             pipe.execute()
+
+    def _list_ignored(self, pipe: Any, line: Activity, first: EnvironmentRecord | None) -> None:
+        """Add a push that is no work to the activity of its repository, which may have had none so far."""
+        repository = Repository.parse(line.repository)
+        prefix = _prefix(line.repository)
+        pipe.zadd(_INDEX, {repository.key: 0}, nx=True)
+        pipe.hset(_SPELLED, repository.key, repository.full_name)
+        with suppress(PayloadError):  # a ref that is neither a branch nor a tag has no environment
+            _index_names(pipe, Environment.from_key(repository, line.environment))
+        pipe.lpush(f"{prefix}:activity", line.to_json())
+        pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
+        if first and not self._redis.hexists(f"{prefix}:items", line.environment):
+            # never in the place of a record: a task that runs writes its own over this one
+            pipe.hsetnx(f"{prefix}:environments", line.environment, first.but(updated_at=line.at).to_json())
 
     def begin(self, repository: Repository, token: int) -> Work | None:
         """See `Lanes.begin`."""

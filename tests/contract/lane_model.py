@@ -304,6 +304,7 @@ class Lane:
         if newer.cause == Cause.DELETION and newer.environment == "production":
             reason = f"{newer.ref} was deleted; production stays as it is"
             self._close(newer.waiting_deliveries(), "skipped", reason)
+            self._remember(now, newer, "skipped", reason, newer.sha)
             return older
         # out of order
         told = newer.cause in {Cause.PUSH, Cause.DELETION}
@@ -433,7 +434,7 @@ class Lane:
             self.deliveries[delivery].letter = letter
 
     def _remember(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
-        line = Activity(now, self.repository, entry.environment, entry.goal, outcome, reason, commit)
+        line = Activity(now, self.repository, entry.environment, entry.goal, outcome, reason, commit, entry.ref)
         self.activity.insert(0, line)
 
     # --- what always holds, as numbered in docs/lanes.md ---------------------

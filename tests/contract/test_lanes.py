@@ -647,6 +647,49 @@ def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes
     assert outcome(lanes, "d1") == "deployed"
 
 
+def test_an_ignored_push_is_listed_once_and_describes_an_environment_of_which_nothing_is_known(
+    lanes: RedisLanes,
+) -> None:
+    record = DeliveryRecord("s1", "Acme/new", X, "push", str(Outcome.SKIPPED), "it says so")
+    first = EnvironmentRecord("Acme/new", X, "", "refs/heads/x", "skipped")
+    for _ in range(2):
+        lanes.ignore(record, ref="refs/heads/x", commit="c" * 40, first=first)
+    (line,) = lanes.activity()
+    assert (line.repository, line.environment, line.goal, line.outcome, line.reason, line.commit, line.ref) == (
+        "Acme/new", X, "s1", "skipped", "it says so", "c" * 40, "refs/heads/x",
+    )  # fmt: skip
+    new = Repository("Acme", "new")
+    assert lanes.activity(new) == [line]
+    assert lanes.repositories() == [new]
+    assert lanes.sweep() == []
+    (known,) = lanes.environments(new)
+    assert known.state == "skipped"
+    assert known.updated_at > 0
+    place = Environment.from_key(new, X)
+    assert lanes.find(place.stack_name) == place
+
+
+@pytest.mark.parametrize("there", ["waiting", "known"])
+def test_an_ignored_push_changes_no_record_and_describes_nothing_that_waits(
+    lanes: RedisLanes, there: str
+) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    if there == "known":
+        begin(lanes, dispatch)
+        lanes.finish(HELLO, dispatch.token, Done("deployed", "", EnvironmentRecord("acme/hello", X, "", state="deployed")))
+    first = EnvironmentRecord("acme/hello", X, "", state="skipped")
+    lanes.ignore(DeliveryRecord("s1", "acme/hello", X, "push", "skipped", "why"), first=first)
+    assert [each.state for each in lanes.environments(HELLO)] == ["deployed"] * (there == "known")
+    assert lanes.activity(HELLO)[0].goal == "s1"
+
+
+def test_an_ignored_ref_that_has_no_environment_is_listed(lanes: RedisLanes) -> None:
+    note = "refs/notes/commits"
+    lanes.ignore(DeliveryRecord("n1", "acme/hello", note, "push", reason="neither a branch nor a tag"), ref=note)
+    assert [(line.environment, line.outcome) for line in lanes.activity(HELLO)] == [(note, "ignored")]
+    assert lanes.environments(HELLO) == []
+
+
 def test_the_echo_of_what_was_done_is_no_history(lanes: RedisLanes) -> None:
     for delivery, outcome in (("e1", Outcome.SKIPPED), ("e2", Outcome.DEPLOYED)):
         dispatch = event(lanes, delivery).dispatch

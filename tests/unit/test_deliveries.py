@@ -122,6 +122,8 @@ def test_a_push_that_a_later_one_overtook_is_not_sent_again(world: World) -> Non
 
     assert world.deployer.deliveries.check(HELLO) == Missed(superseded=1)
     assert world.outcome("lost")[0] == "superseded"
+    (line,) = [line for line in world.lanes.activity(HELLO) if line.goal == "lost"]
+    assert (line.outcome, line.environment, line.ref) == ("superseded", environment(BRANCH).key, BRANCH)
 
 
 def test_a_push_that_asks_to_be_skipped_overtakes_none(world: World) -> None:
