@@ -3,7 +3,7 @@
 import math
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -317,7 +317,28 @@ def activity(line: Activity) -> Json:
         "outcome": line.outcome,
         "reason": line.reason,
         "commit": line.commit or None,
+        "ref": line.ref or None,
     }
+
+
+def not_deployed(record: EnvironmentRecord, history: Sequence[Activity]) -> Activity | None:
+    """The newest line of an environment's history if it tells of a push that was skipped, and the record does not.
+
+    A skipped push leaves the record of an environment as it was, since that tells what runs.
+
+    Args:
+        record: what is known of the environment.
+        history: its lines of the activity, the newest first.
+    """
+    newest = next(iter(history), None)
+    if newest is None or newest.outcome not in {Outcome.SKIPPED, Outcome.IGNORED} or not newest.commit:
+        return None
+    return None if newest.commit == record.commit else newest
+
+
+def not_deployed_words(line: Activity) -> str:
+    """A push that was skipped, in words."""
+    return f"{line.commit[:12]}, {span(age(line.at))} ago: {line.reason}"
 
 
 def work(item: Work) -> Json:

@@ -255,6 +255,9 @@ _SCHEMAS: Json = {
         outcome=_TEXT,
         reason=_TEXT,
         commit=_TEXT_OR_NULL,
+        ref=_told(
+            _TEXT_OR_NULL, "What was pushed or asked for, where that is known: of production, the tag."
+        ),
     ),
     "Work": _object(
         environment=_ENVIRONMENT_KEY,

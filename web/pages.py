@@ -35,6 +35,8 @@ from deployer.shapes import (
     environment_id,
     held_words,
     iso,
+    not_deployed,
+    not_deployed_words,
     orphan_words,
     place,
     receipt_words,
@@ -169,6 +171,8 @@ def environment(identity: str) -> str:
     record = record or EnvironmentRecord(found.repository.full_name, found.key, found.stack_name)
     lane = next(iter(lanes.lanes(found.repository)), None)
     known = lanes.repository(found.repository)
+    activity = [line for line in lanes.activity(found.repository, _HISTORY) if line.environment == found.key]
+    skipped = not_deployed(record, activity)
     return render_template(
         "environment.html",
         row=record,
@@ -190,9 +194,8 @@ def environment(identity: str) -> str:
             for letter in lanes.dead_letters(found.repository)
             if letter.arguments.environment == found.key
         ],
-        activity=[
-            line for line in lanes.activity(found.repository, _HISTORY) if line.environment == found.key
-        ],
+        activity=activity,
+        skipped=not_deployed_words(skipped) if skipped else "",
     )
 
 

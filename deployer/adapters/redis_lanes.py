@@ -136,7 +136,14 @@ class RedisLanes:
             if record.environment:
                 at = self._server_now() / 1000  # the other lines are written by a script, at Redis's time
                 line = Activity(
-                    at, repository, record.environment, record.delivery, outcome, whole(record.reason), commit, ref
+                    at,
+                    repository,
+                    record.environment,
+                    record.delivery,
+                    outcome,
+                    whole(record.reason),
+                    commit,
+                    ref,
                 )
                 self._list_ignored(pipe, line, first)
             pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)

@@ -1,5 +1,6 @@
 """Commands that only look: `why` and `lanes`; `status` and `orphans` have modules of their own."""
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,12 @@ from deployer.cli.common import (
     wired,
 )
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError
+from deployer.errors import DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence
 from deployer.ports import Lane
-from deployer.refs import Ref
+from deployer.refs import Ref, skip_reason
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -36,7 +37,7 @@ _ACTIVITY_KEPT = 500
 @click.argument("ref", metavar="REF", type=RefType())
 @json_option
 def why(repository: Repository, ref: str, *, json_: bool) -> None:
-    """Tell everything that is known of one environment.
+    """Tell everything that is known of one environment, and why a branch or tag has none.
 
     REF is a branch, a full ref (refs/tags/v1), staging or production.
     """
@@ -44,11 +45,10 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     repository = deployer.intake.known(repository)
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
-    record = _record(deployer, repository, ref, lane, letters)
+    history = deployer.lanes.activity(repository, _ACTIVITY_KEPT)
+    record = _record(deployer, repository, ref, lane, letters, history)
     key = record.environment
-    activity = [
-        line for line in deployer.lanes.activity(repository, _ACTIVITY_KEPT) if line.environment == key
-    ]
+    activity = [line for line in history if line.environment == key]
     letters = [letter for letter in letters if letter.arguments.environment == key]
     if json_:
         output.as_json(
@@ -60,7 +60,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
             }
         )
         return
-    _tell_record(record, deployer.config, deployer.lanes.orphaned([repository]))
+    _tell_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity)
     if (known := deployer.lanes.repository(repository)) and known.reason:
         output.note(known.reason)
     if record.receipt:
@@ -69,14 +69,26 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
         output.note(
             f"{named.short} is not what production was last brought to; that is {record.ref or 'unknown'}"
         )
+        if line := next((line for line in activity if line.ref == named.name), None):
+            reason = line.reason.removeprefix(f"{named.short}: ")
+            output.note(f"{named.short} was {line.outcome} {output.ago(line.at)}: {reason}")
     _tell_lane(lane, repository, key)
     _tell_past(activity[:_ACTIVITY_SHOWN], letters)
 
 
 def _record(
-    deployer: "Deployer", repository: Repository, text: str, lane: Lane | None, letters: list[DeadLetter]
+    deployer: "Deployer",
+    repository: Repository,
+    text: str,
+    lane: Lane | None,
+    letters: list[DeadLetter],
+    history: list[Activity],
 ) -> EnvironmentRecord:
-    """What is known of an environment, even if only that it waits or that its first task died."""
+    """What is known of an environment, even if only that it waits, that its first task died, or that it was skipped.
+
+    Raises:
+        NotFoundError: nothing is recorded of it, and why that is so.
+    """
     try:
         return record_of(deployer.lanes, repository, text)
     except NotFoundError:
@@ -95,16 +107,70 @@ def _record(
             branch = Environment.from_key(repository, record.environment).branch
             if record.environment == text or (branch == ref and text not in {Kind.STAGING, Kind.PRODUCTION}):
                 return record
-        raise
+        for line in history:
+            named = (
+                line.ref and line.ref == ref.name
+            ) or line.environment == f"{Kind.DEVELOPMENT}:{ref.name}"
+            if line.environment == text or (named and text not in {Kind.STAGING, Kind.PRODUCTION}):
+                return _of_line(repository, line)
+        raise _unrecorded(deployer, repository, text) from None
+
+
+def _of_line(repository: Repository, line: Activity) -> EnvironmentRecord:
+    """What one line of the activity tells of an environment that has no record."""
+    return EnvironmentRecord(
+        repository.full_name,
+        line.environment,
+        "",
+        ref=line.ref,
+        commit=line.commit,
+        outcome=line.outcome,
+        reason=line.reason,
+        changed_at=line.at,
+    )
+
+
+def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotFoundError:
+    """Why nothing is recorded of an environment, as far as the settings and GitHub can tell, and what to do."""
+    plain = NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")
+    if not deployer.config.allows(repository):
+        return NotFoundError(
+            f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
+        )
+    if text in {Kind.STAGING, Kind.PRODUCTION}:
+        return plain
+    ref = Ref.from_people(text)
+    try:
+        head = deployer.host.head(repository, ref)
+    except DeployerError:  # GitHub is away, or this process has no token for it
+        return plain
+    kind, typed = ("tag", ref.name) if ref.is_tag else ("branch", ref.short)
+    redeploy = f"deployer redeploy {repository} {shlex.quote(typed)}"
+    if head is None:
+        hint = "" if ref.is_tag else f"; a tag is named refs/tags/{ref.short}"
+        return NotFoundError(f"nothing is known of {text} in {repository}, which has no such {kind}{hint}")
+    if reason := skip_reason(ref, head.message):
+        reason = reason.removeprefix(f"{ref.short}: ")
+        return NotFoundError(f"{ref.short} is skipped: {reason}; to deploy it all the same: {redeploy}")
+    if ref.is_tag:
+        return NotFoundError(f"{ref.short} was never deployed; to deploy it: {redeploy}")
+    return NotFoundError(
+        f"nothing is recorded of {ref.short}, which is at {head.sha[:12]}; compare it with AWS: "
+        f"deployer resync {repository}"
+    )
 
 
 def _tell_record(
-    record: EnvironmentRecord, config: "Config", orphaned: Mapping[str, Mapping[str, float]]
+    record: EnvironmentRecord,
+    config: "Config",
+    orphaned: Mapping[str, Mapping[str, float]],
+    activity: list[Activity],
 ) -> None:
     since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.heading(f"{record.repository} {environment.name} ({environment.kind})")
     when = output.ago(shapes.changed_at(record))
+    skipped = shapes.not_deployed(record, activity)
     ahead, dates = shapes.age_words(record, config.ttl), shapes.age_sentence(record, config.ttl)
     output.facts(
         {
@@ -112,6 +178,7 @@ def _tell_record(
             "outcome": record.outcome,
             "reason": record.reason,
             "commit": record.commit,
+            "skipped": shapes.not_deployed_words(skipped) if skipped else "",
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.region,

@@ -434,7 +434,9 @@ class Lane:
             self.deliveries[delivery].letter = letter
 
     def _remember(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
-        line = Activity(now, self.repository, entry.environment, entry.goal, outcome, reason, commit, entry.ref)
+        line = Activity(
+            now, self.repository, entry.environment, entry.goal, outcome, reason, commit, entry.ref
+        )
         self.activity.insert(0, line)
 
     # --- what always holds, as numbered in docs/lanes.md ---------------------

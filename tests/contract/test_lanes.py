@@ -676,7 +676,11 @@ def test_an_ignored_push_changes_no_record_and_describes_nothing_that_waits(
     dispatch = push(lanes, "d1").dispatch
     if there == "known":
         begin(lanes, dispatch)
-        lanes.finish(HELLO, dispatch.token, Done("deployed", "", EnvironmentRecord("acme/hello", X, "", state="deployed")))
+        lanes.finish(
+            HELLO,
+            dispatch.token,
+            Done("deployed", "", EnvironmentRecord("acme/hello", X, "", state="deployed")),
+        )
     first = EnvironmentRecord("acme/hello", X, "", state="skipped")
     lanes.ignore(DeliveryRecord("s1", "acme/hello", X, "push", "skipped", "why"), first=first)
     assert [each.state for each in lanes.environments(HELLO)] == ["deployed"] * (there == "known")
@@ -685,7 +689,9 @@ def test_an_ignored_push_changes_no_record_and_describes_nothing_that_waits(
 
 def test_an_ignored_ref_that_has_no_environment_is_listed(lanes: RedisLanes) -> None:
     note = "refs/notes/commits"
-    lanes.ignore(DeliveryRecord("n1", "acme/hello", note, "push", reason="neither a branch nor a tag"), ref=note)
+    lanes.ignore(
+        DeliveryRecord("n1", "acme/hello", note, "push", reason="neither a branch nor a tag"), ref=note
+    )
     assert [(line.environment, line.outcome) for line in lanes.activity(HELLO)] == [(note, "ignored")]
     assert lanes.environments(HELLO) == []
 

@@ -234,9 +234,7 @@ def test_a_push_of_what_is_neither_a_branch_nor_a_tag_is_listed() -> None:
 def test_a_repository_that_is_not_served_gets_no_line() -> None:
     world = World()
     other = HELLO.__class__.parse("stranger/repo")
-    world.deployer.intake.github(
-        Push("d1", other, Ref.parse(X), ZERO_SHA, sha(1), "main", "docs [skip ci]")
-    )
+    world.deployer.intake.github(Push("d1", other, Ref.parse(X), ZERO_SHA, sha(1), "main", "docs [skip ci]"))
     assert world.lanes.repositories() == []
     assert world.outcome("d1")[0] == "ignored"
 
