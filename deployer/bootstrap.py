@@ -31,6 +31,7 @@ from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
 from deployer.ports import Room
+from deployer.production_gate import Gate
 from deployer.progress import LOG_FORMAT
 from deployer.reconcile import Options, Reconciler
 from deployer.repositories import Repositories
@@ -136,7 +137,8 @@ class Deployer:
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
-        return Resyncer(self.config, self.host, self.inventory, self.lanes)
+        gate = Gate(self.host, self.clouds, self.evaluator.preferences)
+        return Resyncer(self.config, self.host, self.inventory, self.lanes, gate)
 
     @cached_property
     def lifecycle(self) -> Lifecycle:

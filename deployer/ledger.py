@@ -370,11 +370,16 @@ class Seen(_Value):
         tags: the names of all tags; None before the first resync.
         accepted_at: when a person took the repository for that of the environments (epoch seconds): no move of a tag
             before that was missed.
+        never_deployed: the newest tag that the first resync found and that production was never brought to, by its full
+            name, until it or a newer one is deployed: only a person decides about it. Empty where there is none.
+        production: the tag that production was of when `never_deployed` was found; empty where it was of none.
     """
 
     orphans: dict[str, float] = field(default_factory=dict)
     tags: list[str] | None = None
     accepted_at: float = 0
+    never_deployed: str = ""
+    production: str = ""
 
 
 @dataclass(frozen=True, slots=True)

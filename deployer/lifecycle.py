@@ -174,7 +174,7 @@ class Lifecycle:
             return [
                 Planned(each, "delete", why) for each in self._resyncer.standing(repository, since)
             ], known.reason
-        return ([] if known.state else self._resyncer.plan(repository, since, facts)), known.reason
+        return ([], known.reason) if known.state else self._resyncer.report(repository, since, facts)
 
     # --- what each state has done -----------------------------------------------------------------------------------
 

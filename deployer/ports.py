@@ -790,6 +790,13 @@ class Lanes(Protocol):
         Only repositories that have any are among it.
         """
 
+    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, Seen]:
+        """What was seen of repositories that have a tag that was never deployed, by repository's key.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+
     def see(self, repository: Repository, seen: Seen) -> None:
         """Keep what a resync has seen."""
 

@@ -10,7 +10,7 @@ a tag may be called `main`.
 """
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -234,6 +234,22 @@ class Gate:
         while isinstance(answer := judge(known), Need):
             known = self._read(known, answer)
         return answer
+
+    def first_allowed(self, repository: Repository, tags: Sequence[Ref]) -> Ref | None:
+        """The first of some tags that may be deployed as far as their names tell; their commits are not looked at.
+
+        Args:
+            repository: whose production.
+            tags: one tag at least.
+
+        Raises:
+            TransientError: GitHub cannot be asked.
+            PermanentError: the repository is not found.
+        """
+        known = self._begin(repository, tags[0], "")
+        if known.unreadable or not known.default_head:
+            return None
+        return next((tag for tag in tags if _by_name(replace(known, tag=tag)) is None), None)
 
     def _begin(self, repository: Repository, tag: Ref, commit: str) -> Situation:
         branch = self._host.default_branch(repository)

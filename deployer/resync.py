@@ -67,6 +67,8 @@ class Known:
         regions: where the stacks of each kind were looked for; None for wherever there are any. Nothing is planned
             for a kind that is not among them.
         away: why that is so; empty where it is not.
+        never_deployed: see `Seen.never_deployed`.
+        production_tag: the tag that production is of; empty where it is of none.
     """
 
     repository: Repository
@@ -79,6 +81,8 @@ class Known:
     old_tags: Iterable[str] = ()
     regions: Mapping[Kind, Collection[str]] | None = None
     away: str = ""
+    never_deployed: str = ""
+    production_tag: str = ""
 
 
 def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) -> list[Planned]:

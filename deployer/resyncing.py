@@ -1,15 +1,18 @@
 """Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from deployer.config import Config
-from deployer.environments import Environment, Kind, Repository
+from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
 from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
-from deployer.refs import Ref
+from deployer.production_gate import Gate
+from deployer.refs import Ref, skip_reason
 from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan
+from deployer.shapes import never_deployed_words
+from deployer.stacks import Stack
 
 _SETTLED = {Outcome.DEPLOYED, Outcome.FAILED, Outcome.SKIPPED}
 
@@ -22,6 +25,7 @@ class Resyncer:
         host: GitHub.
         inventory: AWS's stacks.
         lanes: takes the work, and knows what was seen.
+        gate: says which tags production may be brought to.
         clock: epoch seconds.
     """
 
@@ -31,12 +35,14 @@ class Resyncer:
         host: Host,
         inventory: Inventory,
         lanes: Lanes,
+        gate: Gate,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._host = host
         self._inventory = inventory
         self._lanes = lanes
+        self._gate = gate
         self._clock = clock
 
     def repositories(self, told: Callable[[str], None], age: float = 0) -> list[Repository]:
@@ -63,7 +69,13 @@ class Resyncer:
         )
 
     def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
-        """What a resync would do now.
+        """What a resync would do now; see `report`."""
+        return self.report(repository, since, facts)[0]
+
+    def report(
+        self, repository: Repository, since: float = 0, facts: Facts | None = None
+    ) -> tuple[list[Planned], str]:
+        """What a resync would do now, and what it leaves to people, in a sentence or empty.
 
         Args:
             repository: which.
@@ -76,7 +88,8 @@ class Resyncer:
         """
         seen = self._lanes.seen(repository)
         known = self._known(repository, seen, since, patience=60, facts=facts)
-        return plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
+        planned = plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
+        return planned, never_deployed_words(repository, known.never_deployed)
 
     def standing(
         self, repository: Repository, since: float, patience: float = 60, *, left: bool = False
@@ -133,7 +146,10 @@ class Resyncer:
             raise TransientError(known.away)
         orphaned = [each.environment.key for each in planned if each.action == "delete"]
         orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
-        found = Seen(orphaned_at, sorted(known.old_tags), seen.accepted_at)
+        found = Seen(
+            orphaned_at, sorted(known.old_tags), seen.accepted_at, known.never_deployed,
+            known.production_tag if known.never_deployed else "",
+        )  # fmt: skip
         if found != seen:
             self._lanes.see(repository, found)
         self._lanes.forget(repository, bygone(known, now))
@@ -141,7 +157,8 @@ class Resyncer:
         words = [f"{count} to {action}" for action, count in counts.items() if count]
         if left := len(planned) - len(due):
             words.append(f"{left} to delete later")
-        return Done(RESYNCED, ", ".join(words) or "nothing to do")
+        told = [", ".join(words) or "nothing to do", never_deployed_words(repository, known.never_deployed)]
+        return Done(RESYNCED, "; ".join(filter(None, told)))
 
     def _known(
         self,
@@ -161,9 +178,13 @@ class Resyncer:
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
         missed, old = _tags(facts, seen, record)
+        never_deployed, own = "", _production_tag(record, listed.stacks)
+        if not listed.away and (tags := _never_deployed(facts, seen, record, own)):
+            first = tags[0] if seen.tags is not None else self._gate.first_allowed(repository, tags)
+            never_deployed = first.name if first else ""
         return Known(
             repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old,
-            listed.regions, listed.away,
+            listed.regions, listed.away, never_deployed, own,
         )  # fmt: skip
 
 
@@ -188,3 +209,29 @@ def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[R
     if newest is None and 0 < record.pushed_at < since > seen.accepted_at and record.moved_to:
         newest = own if facts.refs[own] not in {record.moved_to, record.commit} else None
     return newest, every - {ref.name for ref in newer}
+
+
+def _never_deployed(facts: Facts, seen: Seen, record: EnvironmentRecord | None, own: str) -> list[Ref]:
+    """Tags that are newer than production's own and that production was never asked for, the newest first.
+
+    The first resync looks at all tags: whatever stood before it is no news and is never deployed by itself. A later one
+    looks only at the tag that the first one chose.
+    """
+    candidates = [ref for ref in facts.refs if ref.is_tag and not skip_reason(ref, "")]
+    if seen.tags is not None:
+        candidates = [ref for ref in candidates if ref.name == seen.never_deployed]
+    asked = {own, *(record.asked_tags if record else ())}
+    since = facts.made.get(Ref.parse(own), 0.0) if own else -1.0
+    if since == 0:
+        return []  # which ones are newer cannot be told
+    ages = {ref: facts.made.get(ref, 0.0) for ref in candidates if ref.name not in asked}
+    newer = [ref for ref, at in ages.items() if at > since]
+    return sorted(newer, key=lambda ref: (ages[ref], ref.name), reverse=True)
+
+
+def _production_tag(record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:
+    """The tag that production is of, by its record, or else by its stack; empty where it is of none."""
+    if record and record.ref:
+        return record.ref
+    running = (each.tags for each in stacks if each.tags.get("deployer:environment") == Kind.PRODUCTION)
+    return next((name for tags in running if (name := ref_from_tags(tags))), "")

@@ -219,6 +219,44 @@ def refused_tag(found: RefusedTag) -> Json:
     return {"ref": found.ref, "commit": found.commit, "reason": found.reason, "at": iso(found.accepted_at)}
 
 
+def never_deployed(
+    lanes: Lanes, repositories: Sequence[Repository], records: Iterable[EnvironmentRecord]
+) -> dict[str, str]:
+    """The newest tag that was there before the first resync and was never deployed, by repository's key.
+
+    Args:
+        lanes: knows what the last resyncs have seen.
+        repositories: which.
+        records: what is known of their environments; production may have moved since the last resync.
+
+    Raises:
+        UnavailableError: Redis is away.
+    """
+    found = lanes.never_deployed(repositories)
+    now = {each.repository.lower(): each for each in records if each.environment == Kind.PRODUCTION}
+    return {
+        key: seen.never_deployed
+        for key, seen in found.items()
+        if key not in now
+        or (now[key].ref == seen.production and seen.never_deployed not in now[key].asked_tags)
+    }
+
+
+def never_deployed_words(repository: Repository, tag: str) -> str:
+    """What people are told of a tag that only they may deploy; empty where there is none.
+
+    Args:
+        repository: whose.
+        tag: its full name, or empty.
+    """
+    if not tag:
+        return ""
+    redeploy = f"deployer redeploy {repository} {shlex.quote(tag)}"
+    return (
+        f"the newest tag {Ref.parse(tag).short} of {repository} was never deployed; to deploy it: {redeploy}"
+    )
+
+
 def orphan_words(since: float, grace: float) -> str:
     """Since when an environment has stood without its ref, and when that ends."""
     due = since + grace
@@ -431,14 +469,19 @@ def repositories(lanes: Lanes, grace: float) -> list[Json]:
     found = lanes.repositories()
     known = {record.repository.lower(): record for record in lanes.repository_records()}
     orphaned = lanes.orphaned(found)
+    tags = never_deployed(lanes, found, lanes.environments())
     return [
-        repository(each, known.get(each.key), orphaned.get(each.key, {}), grace)
+        repository(each, known.get(each.key), orphaned.get(each.key, {}), grace, tags.get(each.key, ""))
         for each in sorted(found, key=lambda each: each.key)
     ]
 
 
 def repository(
-    whose: Repository, record: RepositoryRecord | None, orphaned: Mapping[str, float], grace: float
+    whose: Repository,
+    record: RepositoryRecord | None,
+    orphaned: Mapping[str, float],
+    grace: float,
+    tag: str = "",
 ) -> Json:
     """A repository as a whole.
 
@@ -447,6 +490,7 @@ def repository(
         record: what is known of it.
         orphaned: since when environments have been seen without a ref, by key (epoch seconds).
         grace: how long a resync leaves them, in seconds.
+        tag: its newest tag, if that was never deployed.
     """
     known = record or RepositoryRecord(whose.full_name)
     return {
@@ -457,6 +501,7 @@ def repository(
         "since": iso(known.since if known.state else 0),
         "name_now": known.name or None,
         "default_branch": known.default_branch or None,
+        "never_deployed_tag": tag or None,
         "deliveries": deliveries(known),
         "orphans": [
             {

@@ -196,6 +196,10 @@ _SCHEMAS: Json = {
         since=_told(_TIME, "When the state began."),
         name_now=_told(_TEXT_OR_NULL, "What it is called now, if it was renamed."),
         default_branch=_TEXT_OR_NULL,
+        never_deployed_tag=_told(
+            _TEXT_OR_NULL,
+            "The newest tag that was there before the first resync and that nobody has deployed; a redeploy does.",
+        ),
         deliveries=_named("Deliveries"),
         orphans=_told(
             _list(

@@ -35,6 +35,8 @@ from deployer.shapes import (
     environment_id,
     held_words,
     iso,
+    never_deployed,
+    never_deployed_words,
     not_deployed,
     not_deployed_words,
     orphan_words,
@@ -97,7 +99,8 @@ def overview() -> str:
     if state not in _CHOICES:
         state = ""
     letters, busy = lanes.dead_letters(), lanes.lanes()
-    groups = _grouped(lanes.environments(), deleted=deleted)
+    records = lanes.environments()
+    groups = _grouped(records, deleted=deleted)
     shown = [row for group in groups for row in group.rows]
     for group in groups:
         group.rows = [row for row in group.rows if not state or _CHOICES[state](row)]
@@ -131,6 +134,7 @@ def overview() -> str:
         repository_warnings=repository_warnings([*whole, *_app()]),
         states={record.repository.lower(): record for record in whole if record.state},
         orphaned=_orphan_words([Repository.parse(group.repository) for group in paged]),
+        never_deployed=_never_deployed(records, [Repository.parse(group.repository) for group in paged]),
     )
 
 
@@ -152,8 +156,10 @@ def repositories() -> str:
         [Repository.parse(each.repository) for each in shown]
     ).items():
         orphans.setdefault(repository, []).append((key, words))
+    tags = _never_deployed(lanes.environments(), [Repository.parse(each.repository) for each in shown])
     return render_template(
         "repositories.html",
+        never_deployed=tags,
         records=[(each, deliveries_words(each), orphans.get(each.repository.lower(), ())) for each in shown],
         count=len(records),
         odd_count=sum(bool(each.state) for each in records),
@@ -242,6 +248,14 @@ def _orphan_words(repositories: list[Repository]) -> dict[tuple[str, str], str]:
         (repository, key): orphan_words(since, grace)
         for repository, found in deployer().lanes.orphaned(repositories).items()
         for key, since in found.items()
+    }
+
+
+def _never_deployed(records: list[EnvironmentRecord], repositories: list[Repository]) -> dict[str, str]:
+    """What is to be said of tags that were never deployed, by repository's key."""
+    found = never_deployed(deployer().lanes, repositories, records)
+    return {
+        each.key: never_deployed_words(each, found[each.key]) for each in repositories if each.key in found
     }
 
 

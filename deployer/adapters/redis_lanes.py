@@ -436,13 +436,19 @@ class RedisLanes:
 
     def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
         """See `Lanes.orphaned`."""
+        return {key: seen.orphans for key, seen in self._all_seen(repositories) if seen.orphans}
+
+    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, Seen]:
+        """See `Lanes.never_deployed`."""
+        return {key: seen for key, seen in self._all_seen(repositories) if seen.never_deployed}
+
+    def _all_seen(self, repositories: Sequence[Repository]) -> list[tuple[str, Seen]]:
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for each in repositories:
                 pipe.get(f"{_prefix(each.full_name)}:seen")
             texts = zip(repositories, pipe.execute(), strict=True)
-        found = {each.key: Seen.from_json(text).orphans for each, text in texts if text}
-        return {key: orphans for key, orphans in found.items() if orphans}
+        return [(each.key, Seen.from_json(text)) for each, text in texts if text]
 
     def see(self, repository: Repository, seen: Seen) -> None:
         """See `Lanes.see`."""

@@ -138,6 +138,11 @@ def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotF
             f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
         )
     if text in {Kind.STAGING, Kind.PRODUCTION}:
+        tag = shapes.never_deployed(deployer.lanes, [repository], []).get(repository.key, "")
+        if tag and text == Kind.PRODUCTION:
+            return NotFoundError(
+                f"{repository} has no production; {shapes.never_deployed_words(repository, tag)}"
+            )
         return plain
     ref = Ref.from_people(text)
     try:

@@ -52,6 +52,10 @@ def list_(*, json_: bool) -> None:
     ]
     headings = ["Repository", "State", "Since", "Default branch", "Orphans", "Deliveries checked"]
     output.table(headings, rows, empty="no repository is known")
+    tags = shapes.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
+    for each in listed:
+        if each.key in tags:
+            output.line(shapes.never_deployed_words(each, tags[each.key]))
     for record in records:  # sentences, for which a column is too narrow
         if record.reason:
             output.line(record.reason)

@@ -118,7 +118,7 @@ class _Found:
             states,
             sorted(shown, key=lambda record: (record.repository.lower(), record.environment)),
             lanes.orphaned([repository] if repository else lanes.repositories()),
-            _notes(deployer, repository),
+            _notes(deployer, repository, records),
             deployer.config.ttl,
         )
 
@@ -159,7 +159,9 @@ class _Found:
         ]
 
 
-def _notes(deployer: "Deployer", repository: Repository | None) -> list[str]:
+def _notes(
+    deployer: "Deployer", repository: Repository | None, records: Sequence[EnvironmentRecord]
+) -> list[str]:
     whole = [
         known
         for known in deployer.lanes.repository_records()
@@ -168,7 +170,24 @@ def _notes(deployer: "Deployer", repository: Repository | None) -> list[str]:
     reasons = [known.reason for known in whole if known.reason and not known.over]
     if len(reasons) > _REASONS_SHOWN:
         reasons = [*shapes.repository_warnings(whole), "see: deployer repositories list"]
-    return [*warnings_of(deployer.lanes.dead_letters(repository)), *reasons]
+    return [
+        *warnings_of(deployer.lanes.dead_letters(repository)),
+        *reasons,
+        *_tags(deployer, repository, records),
+    ]
+
+
+def _tags(
+    deployer: "Deployer", repository: Repository | None, records: Sequence[EnvironmentRecord]
+) -> list[str]:
+    """Tags that were never deployed, which only a person decides about."""
+    listed = [repository] if repository else deployer.lanes.repositories()
+    found = shapes.never_deployed(deployer.lanes, listed, records)
+    if len(found) > _REASONS_SHOWN:
+        return [
+            f"{len(found)} repositories have a newest tag that was never deployed; see: deployer repositories list"
+        ]
+    return [shapes.never_deployed_words(each, found[each.key]) for each in listed if each.key in found]
 
 
 def _watch(deployer: "Deployer", repository: Repository | None, states: Sequence[str], *, all_: bool) -> None:

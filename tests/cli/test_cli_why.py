@@ -132,3 +132,25 @@ def test_what_nobody_knows(world: World) -> None:
         "deployer: other/api matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
     )
     assert error(world, "x", "other/api") == ignored
+
+
+def test_the_newest_tag_that_was_there_before_is_told_until_it_is_deployed(world: World) -> None:
+    world.host.push(REPOSITORY, "refs/heads/main", C, files=FILES)
+    for at, (ref, sha) in enumerate(((V1, A), (V2, B)), 1000):
+        world.host.push(REPOSITORY, ref, sha, files=FILES, at=at)
+    told = "the newest tag v2 of acme/API was never deployed; to deploy it: deployer redeploy acme/API refs/tags/v2"
+    dry = world.run("resync", "acme/api", "--dry-run")
+    assert (dry.exit_code, dry.stderr.strip()) == (0, told.replace("API", "api"))
+    assert world.run("resync", "acme/api").exit_code == 0
+    world.work()
+    assert world.lanes.activity(REPOSITORY, 500)[-1].reason.endswith(told)
+    assert world.run("status").stderr.strip() == told
+    assert world.run("status", "acme/api", "--json").stderr.strip() == told
+    assert told in world.run("repositories", "list").stdout
+    assert [each["never_deployed_tag"] for each in world.json("repositories", "list")] == [V2]
+    assert error(world, "production") == f"deployer: acme/API has no production; {told}"
+    assert world.run("redeploy", "acme/api", V2).exit_code == 0
+    world.work()
+    assert world.run("status").stderr == ""
+    assert [each["never_deployed_tag"] for each in world.json("repositories", "list")] == [None]
+    assert any(line.startswith("commit bbbb") for line in lines(world, "production"))

@@ -63,6 +63,7 @@ class World:
             "repositories": Repositories(self.host, self.lanes),
             "clouds": self.clouds,
             "queue": self,
+            "evaluator": self.evaluator,
             "allowance": RedisAllowance(self.redis, lambda: self.lanes.clock_offset_ms),
         }
         self.deployer.__dict__.update(parts)

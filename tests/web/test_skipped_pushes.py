@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from deployer.environments import Repository
+from deployer.ledger import Seen
 from tests.web.site import SHA, Site, push_payload, record
 from tests.web.test_pages import look
 
@@ -73,3 +75,14 @@ def test_a_tag_on_a_commit_that_github_skips_is_queued(site: Site, message: str)
     assert answer.json is not None
     assert answer.json["outcome"] == "queued"
     assert [each.ref for each in site.waiting] == ["refs/tags/v1.2"]
+
+
+def test_the_newest_tag_that_was_never_deployed_is_told_beside_its_repository(site: Site) -> None:
+    site.put(record(state="deployed", outcome="deployed"))
+    site.lanes.see(Repository("acme", "api"), Seen({}, ["refs/tags/v1"], never_deployed="refs/tags/v1"))
+    told = "the newest tag v1 of acme/api was never deployed; to deploy it: deployer redeploy acme/api refs/tags/v1"
+    for path in ("/", "/repositories"):
+        assert told in look(site, path).words
+    answer = site.api("GET", "/repositories").json
+    assert answer is not None
+    assert [each["never_deployed_tag"] for each in answer["repositories"]] == ["refs/tags/v1"]

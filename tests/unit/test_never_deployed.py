@@ -1,0 +1,130 @@
+"""The newest tag that was there before deployer was: a first resync names it, and leaves the decision to people."""
+
+from typing import Any
+
+import pytest
+
+from deployer.environments import Environment, Kind
+from deployer.ledger import Cause
+from deployer.shapes import never_deployed
+from tests.unit.world import HELLO, TEMPLATE, World, sha
+
+PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
+FILES = {"pipeline.yml": TEMPLATE}
+TOLD = "the newest tag {} of acme/hello was never deployed; to deploy it: deployer redeploy acme/hello refs/tags/{}"
+
+
+def tag(world: World, name: str, number: int, **how: Any) -> None:
+    """A tag that no webhook told of, made at this time."""
+    world.host.push(HELLO, f"refs/tags/{name}", sha(number), files=FILES, at=number, **how)
+
+
+def listed(world: World) -> str:
+    """The tag that people are told of, everywhere the same."""
+    found = never_deployed(world.lanes, [HELLO], world.lanes.environments())
+    return found.get(HELLO.key, "").removeprefix("refs/tags/")
+
+
+def report(world: World) -> str:
+    """What the last resync said of itself."""
+    return next(line.reason for line in world.lanes.activity(HELLO) if line.outcome == "resynced")
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.rules()
+    return made
+
+
+def test_the_first_resync_names_the_newest_tag_and_deploys_none(world: World) -> None:
+    for number, name in enumerate(("v1", "v3", "v2"), 1):
+        tag(world, name, number)
+    dry, told = world.deployer.lifecycle.plan(HELLO)
+    assert told == TOLD.format("v2", "v2")
+    assert [each for each in dry if each.environment == PRODUCTION] == []
+    assert listed(world) == "", "a dry run writes nothing"
+    world.resync(HELLO)
+    assert listed(world) == "v2"
+    assert report(world).endswith(TOLD.format("v2", "v2"))
+    assert world.lanes.environment(PRODUCTION) is None
+
+
+def test_it_is_named_until_it_is_deployed(world: World) -> None:
+    tag(world, "v1", 1)
+    for _ in range(2):
+        world.resync(HELLO)
+        assert listed(world) == "v1"
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1")
+    world.run()
+    assert world.record(PRODUCTION).commit == sha(1)
+    assert listed(world) == "", "before the next resync, too"
+    world.resync(HELLO)
+    assert listed(world) == ""
+    assert "never deployed" not in report(world)
+
+
+@pytest.mark.parametrize("how", ["a newer one is deployed", "it is removed"])
+def test_it_is_named_no_longer_once(world: World, how: str) -> None:
+    tag(world, "v1", 1)
+    world.resync(HELLO)
+    if how == "it is removed":
+        world.host.remove(HELLO, "refs/tags/v1")
+    else:
+        tag(world, "v2", 2)
+        world.deliver("refs/tags/v2", sha(2))
+        world.run()
+        assert listed(world) == "", "before the next resync, too"
+    world.run()
+    world.resync(HELLO)
+    assert listed(world) == ""
+
+
+def test_of_a_production_that_runs_only_newer_tags_are_named(world: World) -> None:
+    """Redis was lost: the stack tells which tag runs."""
+    for number in (1, 2):
+        tag(world, f"v{number}", number)
+    world.deliver("refs/tags/v2", sha(2))
+    world.run()
+    world.forget()
+    world.resync(HELLO)
+    assert listed(world) == ""
+    tag(world, "v3", 3)
+    world.forget()
+    world.resync(HELLO)
+    assert listed(world) == "v3"
+    assert world.record(PRODUCTION).commit == sha(2)
+
+
+@pytest.mark.parametrize("rules", ["tags: v*", ""])
+def test_only_a_tag_that_production_may_be_brought_to_is_named(world: World, rules: str) -> None:
+    world.rules(rules)
+    tag(world, "v1", 1)
+    tag(world, "nightly", 2)
+    tag(world, "NOBUILD", 3)
+    world.resync(HELLO)
+    assert listed(world) == ("v1" if rules else "nightly")
+
+
+def test_rules_that_cannot_be_read_stop_no_resync(world: World) -> None:
+    world.rules("tags: [")
+    tag(world, "v1", 1)
+    world.resync(HELLO)
+    assert listed(world) == ""
+    assert "never deployed" not in report(world)
+
+
+def test_a_tag_that_was_refused_was_no_forgotten_one(world: World) -> None:
+    world.rules("tags: v*")
+    tag(world, "v1", 1)
+    world.deliver("refs/tags/v1", sha(1))
+    world.run()
+    assert world.record(PRODUCTION).commit == sha(1)
+    world.resync(HELLO)
+    assert listed(world) == ""
+
+
+def test_a_repository_without_tags_has_none(world: World) -> None:
+    world.resync(HELLO)
+    assert listed(world) == ""
+    assert "never deployed" not in report(world)
