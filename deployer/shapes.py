@@ -360,7 +360,7 @@ def activity(line: Activity) -> Json:
 
 
 def not_deployed(record: EnvironmentRecord, history: Sequence[Activity]) -> Activity | None:
-    """The newest line of an environment's history if it tells of a push that was skipped, and the record does not.
+    """The last push of an environment if it was skipped, while the record tells of an earlier one.
 
     A skipped push leaves the record of an environment as it was, since that tells what runs.
 
@@ -368,10 +368,12 @@ def not_deployed(record: EnvironmentRecord, history: Sequence[Activity]) -> Acti
         record: what is known of the environment.
         history: its lines of the activity, the newest first.
     """
-    newest = next(iter(history), None)
-    if newest is None or newest.outcome not in {Outcome.SKIPPED, Outcome.IGNORED} or not newest.commit:
-        return None
-    return None if newest.commit == record.commit else newest
+    for line in history:
+        if line.at < record.moved_at:  # the last push that was not skipped; both are Redis's time
+            return None
+        if line.outcome == Outcome.SKIPPED and line.commit not in {"", record.commit}:
+            return line
+    return None
 
 
 def not_deployed_words(line: Activity) -> str:

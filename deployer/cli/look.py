@@ -17,7 +17,7 @@ from deployer.cli.common import (
     wired,
 )
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, NotFoundError
+from deployer.errors import ConfigError, DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence
@@ -147,8 +147,10 @@ def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotF
     ref = Ref.from_people(text)
     try:
         head = deployer.host.head(repository, ref)
-    except DeployerError:  # GitHub is away, or this process has no token for it
+    except ConfigError:  # this process has no token
         return plain
+    except DeployerError as error:
+        return NotFoundError(f"nothing is known of {text} in {repository}; GitHub was asked: {error}")
     kind, typed = ("tag", ref.name) if ref.is_tag else ("branch", ref.short)
     redeploy = f"deployer redeploy {repository} {shlex.quote(typed)}"
     if head is None:

@@ -57,6 +57,15 @@ def test_a_skipped_push_to_a_branch_that_runs(world: World) -> None:
     assert not [line for line in lines(world, "x") if line.startswith("skipped bbbb")]
 
 
+def test_a_push_that_was_skipped_while_the_one_before_it_was_deployed(world: World) -> None:
+    world.push("refs/heads/x", A, work=False)
+    world.carry_out(world.queue.sent.pop())
+    skip(world, "refs/heads/x", B, "typo [skip ci]")
+    world.work()
+    assert [line.outcome for line in world.lanes.activity(REPOSITORY)] == ["deployed", "skipped"]
+    assert any(line.startswith("skipped bbbbbbbbbbbb, ") for line in lines(world, "x"))
+
+
 def test_a_tag_that_was_skipped_before_there_is_a_production(world: World) -> None:
     skip(world, V1, A, "notes [skip deploy]")
     told = lines(world, V1)
@@ -127,6 +136,8 @@ def test_what_nobody_knows(world: World) -> None:
         "deployer: nothing is known of v1 in acme/api, which has no such branch; a tag is named refs/tags/v1"
     )
     assert "which has no such tag" in error(world, V1)
+    told = "deployer: nothing is known of x in acme/none; GitHub was asked: acme/none is not found"
+    assert error(world, "x", "acme/none").startswith(told)
     assert error(world, "staging").startswith("deployer: nothing is known of staging in acme/api")
     ignored = (
         "deployer: other/api matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
