@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from deployer.environments import Kind
 from deployer.errors import PermanentError
@@ -89,7 +90,8 @@ class Moves:
                 sha = run.record.commit  # what slept, as if nobody had pushed
             elif work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
                 run.record = run.record if ref.is_tag else run.record.but(held_at=head.object)
-                raise Settled(run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha))
+                ended = run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha)
+                raise Settled(replace(ended, commit=sha))
             else:
                 sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
         if work.chosen:
@@ -99,7 +101,7 @@ class Moves:
                 run.record = run.record.but(held_at=head.object, used_at=self._clock(), aged="")
             if run.wakes:
                 run.note("deleted", reason=reason)
-            raise Settled(run.done(Outcome.SKIPPED, reason))
+            raise Settled(replace(run.done(Outcome.SKIPPED, reason), commit=sha))
         if admit:
             admit(run, ref, head, sha)
         run.work = work.but(ref=ref.name, sha=sha)

@@ -369,7 +369,8 @@ def not_deployed(record: EnvironmentRecord, history: Sequence[Activity]) -> Acti
         history: its lines of the activity, the newest first.
     """
     for line in history:
-        if line.at < record.moved_at:  # the last push that was not skipped; both are Redis's time
+        # the last push that was not skipped is Redis's time, as the line is; the last redeployment is a worker's
+        if line.at < max(record.moved_at, record.used_at):
             return None
         if line.outcome == Outcome.SKIPPED and line.commit not in {"", record.commit}:
             return line

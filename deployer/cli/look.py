@@ -37,9 +37,10 @@ _ACTIVITY_KEPT = 500
 @click.argument("ref", metavar="REF", type=RefType())
 @json_option
 def why(repository: Repository, ref: str, *, json_: bool) -> None:
-    """Tell everything that is known of one environment, and why a branch or tag has none.
+    """Tell all that is known of one environment.
 
-    REF is a branch, a full ref (refs/tags/v1), staging or production.
+    REF is a branch, a full ref (refs/tags/v1), staging or production. Of a branch or tag that was never deployed it
+    tells why.
     """
     deployer = wired()
     repository = deployer.intake.known(repository)
@@ -260,7 +261,8 @@ def _tell_past(activity: list[Activity], letters: list[DeadLetter]) -> None:
         output.heading("Last activity")
         for line in activity:
             commit = f" {line.commit[:8]}" if line.commit else ""
-            output.facts({output.ago(line.at).rjust(10): f"{line.outcome}{commit}: {line.reason}"})
+            tag = f" {Ref.parse(line.ref).short}" if line.ref.startswith("refs/tags/") else ""
+            output.facts({output.ago(line.at).rjust(10): f"{line.outcome}{tag}{commit}: {line.reason}"})
     if letters:
         output.heading("Dead letters (deployer dead-letters show ID)")
         for letter in letters:

@@ -87,7 +87,9 @@ def test_a_tag_that_a_later_one_replaced(world: World) -> None:
     for tag, sha in ((V1, A), (V2, B)):
         world.push(tag, sha, work=False)
     world.work()
-    assert any(line.startswith("v1 was superseded") for line in lines(world, V1))
+    told = lines(world, V1)
+    assert any(line.startswith("v1 was superseded") for line in told)
+    assert "0 s ago superseded v1: replaced by push-bbbb-/v2" in told
 
 
 def test_an_archived_repository(world: World) -> None:

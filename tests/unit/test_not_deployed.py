@@ -262,3 +262,29 @@ def test_a_tag_on_a_release_commit_has_to_pass_the_gate() -> None:
     tagged = push(world, V1, sha(1), "chore(release): 1.0.0 [skip ci]")
     assert world.outcome(tagged)[0] == "skipped"
     assert world.cloud.called("create_stack") == []
+
+
+# --- the commit that a line names ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "why", ["a marker that a resync finds", "only other paths", "a branch that is left out"]
+)
+def test_the_line_of_a_skipped_push_names_its_commit_not_what_runs(why: str) -> None:
+    world, wishes = World(), ""
+    if why == "only other paths":
+        wishes = "paths: {exclude: docs/*}"
+    files = {"pipeline.yml": TEMPLATE, "deployer.yml": wishes}
+    world.push(X, sha(1), files=files)
+    world.run()
+    if why == "a marker that a resync finds":
+        world.host.push(HELLO, X, sha(2), files=files, message="docs [skip ci]")
+        world.resync(HELLO)
+    elif why == "only other paths":
+        world.push(X, sha(2), before=sha(1), files={**files, "docs/a": "1"})
+    else:
+        world.push(X, sha(2), before=sha(1), files={**files, "deployer.yml": "branches: main"})
+    world.run()
+    (line,) = [line for line in lines(world, X) if line.outcome == "skipped"]
+    assert line.commit == sha(2)
+    assert world.record(environment(X)).commit == sha(1)
