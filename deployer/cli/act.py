@@ -3,6 +3,7 @@
 import getpass
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,7 @@ from deployer.cli.common import (
 from deployer.cli.wait import Wait, follow, wait_options
 from deployer.commits import resolve_commit
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, NotFoundError, PermanentError
+from deployer.errors import ConfigError, DeployerError, NotFoundError, PermanentError, TransientError
 from deployer.intake import delete_command, record_of
 from deployer.ledger import RESYNC_KEY, RESYNCED, Cause
 from deployer.placement import find_stack
@@ -67,6 +68,8 @@ def resync(
         raise NotFoundError("no repository is known; name one: deployer resync OWNER/REPO")
     for each in chosen:
         deployer.intake.insist(each)
+    if repository and not dry_run:
+        _insist_on_repository(deployer, chosen[0])
     if dry_run:
         _dry_run(deployer, chosen, asked_at, json_=json_)
     else:
@@ -329,6 +332,20 @@ def _insist_on_yes(deployer: "Deployer", environment: Environment, *, yes_really
         f"this would delete {environment.kind} of {environment.repository} in {cloud.region}: {'; '.join(told)}. "
         f"Nothing was done; if it is meant: {delete_command(environment)} --yes-really"
     )
+
+
+def _insist_on_repository(deployer: "Deployer", repository: Repository) -> None:
+    """Refuse a repository that neither deployer nor GitHub knows: a mistyped name would be queued without a word.
+
+    While GitHub cannot be asked, the task finds out.
+
+    Raises:
+        PermanentError: there is no such repository, or deployer may not read it.
+    """
+    if any(each.key == repository.key for each in deployer.lanes.repositories()):
+        return
+    with suppress(TransientError, ConfigError):
+        deployer.host.default_branch(repository)
 
 
 def _insist_on_ref(deployer: "Deployer", environment: Environment, named: Ref) -> None:

@@ -486,3 +486,11 @@ def test_an_approval_of_what_is_not_there(refused: World) -> None:
     assert refused.run("approve", "acme/api", "two..dots").exit_code == 2
     assert refused.run("approve", "other/api", "v2").exit_code == 1
     assert not refused.lanes.lanes()
+
+
+def test_a_resync_of_a_repository_that_nobody_knows_is_refused(world: World) -> None:
+    result = world.run("resync", "acme/none")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("deployer: acme/none is not found")
+    assert world.queue.sent == []
+    assert world.lanes.repositories() == []
