@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
@@ -18,59 +19,102 @@ from sandbox.github.responses import body, invalid, not_found, raw_path, refuse
 from sandbox.github.responses import paged as numbered
 from sandbox.github.store import Row
 
-_HOOKS = "/repos/<owner>/<name>/hooks"
+_REPOSITORY = "/repos/<owner>/<name>/hooks"
+_ORGANIZATION = "/orgs/<org>/hooks"
 _APP = "/app/hook/deliveries"
 _CURSOR = re.compile(r"v1_(\d{1,12})")
-_Find = Callable[[str, str, int], tuple[Repository, Row]]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What has webhooks: a repository, or the organization with this login."""
+
+    hub: Hub
+    of: Repository | str
+
+    @property
+    def repository(self) -> Repository | None:
+        return None if isinstance(self.of, str) else self.of
+
+    def hooks(self) -> list[Row]:
+        store = self.hub.store
+        return store.organization_hooks(self.of) if isinstance(self.of, str) else store.hooks(self.of.id)
+
+    def hook(self, hook_id: int) -> Row:
+        """One of its webhooks; ends the request where it has none of this id."""
+        return next((each for each in self.hooks() if each["id"] == hook_id), None) or not_found()
+
+    def add(self, url: str, secret: str, events: list[str]) -> int:
+        if isinstance(self.of, str):
+            return self.hub.store.add_hook(0, url, secret, events, organization=self.of)
+        return self.hub.store.add_hook(self.of.id, url, secret, events)
+
+    def shown(self, row: Row) -> dict[str, Any]:
+        return shapes.hook(self.of, row)
+
+
+_Find = Callable[..., _Place]
 
 
 def add_routes(pages: Blueprint, hub: Hub, look: Lookup) -> None:
-    """Add `hooks/...` below `/repos/{owner}/{repo}`, and what an App asks about its own."""
+    """Add `hooks/...` of repositories and of organizations, and what an App asks about its own."""
 
-    def find(owner: str, name: str, hook_id: int) -> tuple[Repository, Row]:
-        repo = look.repository(owner, name)
-        return repo, hub.store.hook(repo.id, hook_id) or not_found()
+    def repository(owner: str, name: str) -> _Place:
+        return _Place(hub, look.repository(owner, name))
 
-    _add_hooks(pages, hub, look, find)
-    _add_deliveries(pages, hub, find)
+    def organization(org: str) -> _Place:
+        known = [each.owner for each in hub.repositories() if each.owner.lower() == org.lower()]
+        # a person has no webhooks, and GitHub says of one that it does not find the organization
+        return _Place(hub, known[0]) if known and payloads.is_organization(org) else not_found()
+
+    for path, find, kind in (
+        (_REPOSITORY, repository, "repository"),
+        (_ORGANIZATION, organization, "organization"),
+    ):
+        _add_hooks(pages, hub, path, find, kind)
+        _add_deliveries(pages, hub, path, find, kind)
     _add_app(pages, hub, look)
 
 
-def _add_hooks(pages: Blueprint, hub: Hub, look: Lookup, find: _Find) -> None:
+def _add_hooks(pages: Blueprint, hub: Hub, path: str, find: _Find, kind: str) -> None:
 
-    @pages.get(_HOOKS)
-    def list_hooks(owner: str, name: str) -> Response:
-        repo = look.repository(owner, name)
-        return numbered(hub.store.hooks(repo.id), lambda it: shapes.hook(repo, it))
+    @pages.get(path, endpoint=f"list_{kind}_hooks")
+    def list_hooks(**named: str) -> Response:
+        place = find(**named)
+        return numbered(place.hooks(), place.shown)
 
-    @pages.post(_HOOKS)
-    def create_hook(owner: str, name: str) -> Response:
-        repo = look.repository(owner, name)
+    @pages.post(path, endpoint=f"create_{kind}_hook")
+    def create_hook(**named: str) -> Response:
+        place = find(**named)
         data = body()
-        if repo.archived:
+        if place.repository and place.repository.archived:
             refuse(403, "Repository was archived so is read-only.")
         config = _config(data)
-        if any(it["url"] == config.get("url") for it in hub.store.hooks(repo.id)):
-            invalid("Hook", "config", "Hook already exists on this repository")
+        if any(it["url"] == config.get("url") for it in place.hooks()):
+            invalid("Hook", "config", f"Hook already exists on this {kind}")
         if not str(config.get("url", "")).startswith(("http://", "https://")):
             invalid("Hook", "url", "url is missing or not a http(s) address")
+        if kind == "organization" and data.get("name") != "web":
+            invalid("Hook", "name", 'name must be "web"')
         secret = str(config.get("secret") or "")
-        hook_id = hub.store.add_hook(repo.id, config["url"], secret, _events(data) or ["push"])
+        hook_id = place.add(config["url"], secret, _events(data) or ["push"])
         values = {"content_type": config.get("content_type", "form"), "active": int(data.get("active", True))}
         hub.store.update_hook(hook_id, **values)
-        row = hub.store.hook(repo.id, hook_id) or not_found()
-        _ping(hub, repo, row)
-        answer = jsonify(shapes.hook(repo, row))
+        row = place.hook(hook_id)
+        _ping(hub, place, row)
+        answer = jsonify(place.shown(row))
         answer.status_code = 201
         return answer
 
-    @pages.get(f"{_HOOKS}/<int:hook_id>")
-    def get_hook(owner: str, name: str, hook_id: int) -> Response:
-        return jsonify(shapes.hook(*find(owner, name, hook_id)))
+    @pages.get(f"{path}/<int:hook_id>", endpoint=f"get_{kind}_hook")
+    def get_hook(hook_id: int, **named: str) -> Response:
+        place = find(**named)
+        return jsonify(place.shown(place.hook(hook_id)))
 
-    @pages.patch(f"{_HOOKS}/<int:hook_id>")
-    def edit_hook(owner: str, name: str, hook_id: int) -> Response:
-        repo, row = find(owner, name, hook_id)
+    @pages.patch(f"{path}/<int:hook_id>", endpoint=f"edit_{kind}_hook")
+    def edit_hook(hook_id: int, **named: str) -> Response:
+        place = find(**named)
+        row = place.hook(hook_id)
         data = body()
         config = _config(data)
         changed: dict[str, Any] = {
@@ -82,35 +126,34 @@ def _add_hooks(pages: Blueprint, hub: Hub, look: Lookup, find: _Find) -> None:
         if "active" in data:
             changed["active"] = int(bool(data["active"]))
         hub.store.update_hook(hook_id, **changed)
-        return jsonify(shapes.hook(repo, hub.store.hook(repo.id, hook_id) or not_found()))
+        return jsonify(place.shown(place.hook(hook_id)))
 
-    @pages.delete(f"{_HOOKS}/<int:hook_id>")
-    def delete_hook(owner: str, name: str, hook_id: int) -> Response:
-        find(owner, name, hook_id)
+    @pages.delete(f"{path}/<int:hook_id>", endpoint=f"delete_{kind}_hook")
+    def delete_hook(hook_id: int, **named: str) -> Response:
+        find(**named).hook(hook_id)
         hub.store.delete_hook(hook_id)
         return Response(status=204)
 
-    @pages.post(f"{_HOOKS}/<int:hook_id>/pings")
-    def ping(owner: str, name: str, hook_id: int) -> Response:
-        _ping(hub, *find(owner, name, hook_id))
+    @pages.post(f"{path}/<int:hook_id>/pings", endpoint=f"ping_{kind}_hook")
+    def ping(hook_id: int, **named: str) -> Response:
+        place = find(**named)
+        _ping(hub, place, place.hook(hook_id))
         return Response(status=204)
 
 
-def _add_deliveries(pages: Blueprint, hub: Hub, find: _Find) -> None:
-    @pages.get(f"{_HOOKS}/<int:hook_id>/deliveries")
-    def list_deliveries(owner: str, name: str, hook_id: int) -> Response:
-        repo, hook = find(owner, name, hook_id)
-        return _by_cursor(hub.store.deliveries(repo.id, hook["id"]))
+def _add_deliveries(pages: Blueprint, hub: Hub, path: str, find: _Find, kind: str) -> None:
+    @pages.get(f"{path}/<int:hook_id>/deliveries", endpoint=f"list_{kind}_deliveries")
+    def list_deliveries(hook_id: int, **named: str) -> Response:
+        return _by_cursor(hub.store.deliveries(hook_id=find(**named).hook(hook_id)["id"]))
 
-    @pages.get(f"{_HOOKS}/<int:hook_id>/deliveries/<int:delivery_id>")
-    def get_delivery(owner: str, name: str, hook_id: int, delivery_id: int) -> Response:
-        _, hook = find(owner, name, hook_id)
+    @pages.get(f"{path}/<int:hook_id>/deliveries/<int:delivery_id>", endpoint=f"get_{kind}_delivery")
+    def get_delivery(hook_id: int, delivery_id: int, **named: str) -> Response:
+        hook = find(**named).hook(hook_id)
         return jsonify(_in_full(_of(hub, delivery_id, hook["id"]), hook))
 
-    @pages.post(f"{_HOOKS}/<int:hook_id>/deliveries/<int:delivery_id>/attempts")
-    def redeliver(owner: str, name: str, hook_id: int, delivery_id: int) -> Response:
-        _, hook = find(owner, name, hook_id)
-        return _redeliver(hub, _of(hub, delivery_id, hook["id"]))
+    @pages.post(f"{path}/<int:hook_id>/deliveries/<int:delivery_id>/attempts", endpoint=f"redeliver_{kind}")
+    def redeliver(hook_id: int, delivery_id: int, **named: str) -> Response:
+        return _redeliver(hub, _of(hub, delivery_id, find(**named).hook(hook_id)["id"]))
 
 
 def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
@@ -127,6 +170,13 @@ def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
         answer = jsonify(tokens.issue(hub, installation, body()))
         answer.status_code = 201
         return answer
+
+    @pages.get("/app/hook/config")
+    def get_app_hook() -> Response:
+        _insist_on_app()
+        return jsonify(
+            {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": hub.webhook_url}
+        )
 
     @pages.get(_APP)
     def list_app_deliveries() -> Response:
@@ -212,7 +262,7 @@ def delivery(row: Row) -> dict[str, Any]:
         "event": row["event"],
         "action": row["action"],
         "installation_id": None,
-        "repository_id": row["repository_id"],
+        "repository_id": row["repository_id"] or None,
         "throttled_at": None,
         "url": "",
     }
@@ -230,12 +280,15 @@ def _events(data: dict[str, Any]) -> list[str]:
     return [str(event) for event in events]
 
 
-def _ping(hub: Hub, repo: Repository, row: Row) -> None:
-    payload = {
+def _ping(hub: Hub, place: _Place, row: Row) -> None:
+    payload: dict[str, Any] = {
         "zen": "Design for failure.",
         "hook_id": row["id"],
-        "hook": shapes.hook(repo, row),
-        "repository": payloads.repository(repo, hub.url),
+        "hook": place.shown(row),
         "sender": payloads.user(payloads.LOGIN, hub.url),
     }
+    if place.repository:
+        payload["repository"] = payloads.repository(place.repository, hub.url)
+    else:
+        payload |= payloads.organization(row["organization"], hub.url)
     hub.sender.enqueue(row, "ping", payload)

@@ -90,6 +90,11 @@ class Hub:
         self._webhook = (url, secret)
         self.store.point_standard_hooks(url, secret)
 
+    @property
+    def webhook_url(self) -> str:
+        """Where the standard hooks deliver, and the webhook of the App that deployer would be."""
+        return self._webhook[0]
+
     def repositories(self) -> list[Repository]:
         """Every repository, by name."""
         with self._lock:
@@ -329,13 +334,17 @@ class Hub:
     def _send(
         self, repository: Repository, events: list[tuple[str, dict[str, Any]]], ref: str | None = None
     ) -> None:
-        for hook in self.store.hooks(repository.id):
+        more = payloads.organization(repository.owner, self.url)
+        hooks = self.store.hooks(repository.id)
+        if more:
+            hooks += self.store.organization_hooks(repository.owner)
+        for hook in hooks:
             if not hook["active"] or (hook["standard"] and repository.uninstalled):
                 continue
             for event, payload in events:
                 own = hook["standard"] and event in _APP_EVENTS | set(STANDARD_EVENTS)
                 if own or ({event, "*"} & set(hook["events"]) and event not in _APP_EVENTS):
-                    self.sender.enqueue(hook, event, payload, ref)
+                    self.sender.enqueue(hook, event, {**payload, **more}, ref, about=repository.id)
 
 
 def _sha(ref: Ref | None) -> str:

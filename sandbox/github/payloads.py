@@ -65,9 +65,23 @@ def user(login: str, root: str) -> dict[str, Any]:
         "url": api,
         "html_url": f"{root}/{login}",
         "repos_url": f"{api}/repos",
-        "type": "User",
+        "type": "Organization" if is_organization(login) else "User",
         "site_admin": False,
     }
+
+
+def is_organization(login: str) -> bool:
+    """Whether an account is an organization: all are, but for the one person who is here."""
+    return login.lower() != LOGIN
+
+
+def organization(login: str, root: str) -> dict[str, Any]:
+    """What a webhook's body has beside the repository where that is an organization's."""
+    if not is_organization(login):
+        return {}
+    api = f"{root}/api/v3/orgs/{login}"
+    shown = {"login": login, "id": user_id(login), "node_id": f"O_{user_id(login)}", "url": api}
+    return {"organization": {**shown, "hooks_url": f"{api}/hooks", "avatar_url": "", "description": None}}
 
 
 def user_id(login: str) -> int:

@@ -247,11 +247,14 @@ def tree_entry(repo: Repository, it: Entry) -> dict[str, Any]:
     return {"path": it.path, "mode": it.mode, "type": it.kind, "sha": it.sha, **size, "url": url}
 
 
-def hook(repo: Repository, it: Row) -> dict[str, Any]:
-    """A webhook."""
-    own = f"{api(repo)}/hooks/{it['id']}"
+def hook(owner: Repository | str, it: Row) -> dict[str, Any]:
+    """A webhook of a repository, or of the organization with this login."""
+    of_organization = isinstance(owner, str)
+    above = f"{root()}/api/v3/orgs/{owner}" if isinstance(owner, str) else api(owner)
+    own = f"{above}/hooks/{it['id']}"
+    response = {"code": None, "status": "unused", "message": None}
     return {
-        "type": "Repository",
+        "type": "Organization" if of_organization else "Repository",
         "id": it["id"],
         "name": "web",
         "active": it["active"],
@@ -265,8 +268,7 @@ def hook(repo: Repository, it: Row) -> dict[str, Any]:
         "created_at": it["created_at"],
         "updated_at": it["updated_at"],
         "url": own,
-        "test_url": f"{own}/test",
         "ping_url": f"{own}/pings",
         "deliveries_url": f"{own}/deliveries",
-        "last_response": {"code": None, "status": "unused", "message": None},
+        **({} if of_organization else {"test_url": f"{own}/test", "last_response": response}),
     }

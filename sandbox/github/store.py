@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS hooks (
   active INTEGER NOT NULL DEFAULT 1,
   standard INTEGER NOT NULL DEFAULT 0,
   created_at TEXT NOT NULL,
-  updated_at TEXT NOT NULL
+  updated_at TEXT NOT NULL,
+  organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE -- whose hook it is; repository_id is 0 then
 );
 CREATE TABLE IF NOT EXISTS statuses (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -119,6 +120,10 @@ class Store:
         there = {row["name"] for row in self._all("PRAGMA table_info(repositories)")}
         for flag in (each for each in _FLAGS if each not in there):
             self._db.execute(f"ALTER TABLE repositories ADD COLUMN {flag} INTEGER NOT NULL DEFAULT 0")
+        if "organization" not in {row["name"] for row in self._all("PRAGMA table_info(hooks)")}:
+            self._db.execute(
+                "ALTER TABLE hooks ADD COLUMN organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE"
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -212,14 +217,30 @@ class Store:
             for row in self._all("SELECT * FROM hooks WHERE repository_id = ? ORDER BY id", (repository_id,))
         ]
 
-    def hook(self, repository_id: int, hook_id: int) -> Row | None:
-        """One webhook of a repository."""
-        return next((h for h in self.hooks(repository_id) if h["id"] == hook_id), None)
+    def organization_hooks(self, organization: str) -> list[Row]:
+        """An organization's webhooks."""
+        sql = "SELECT * FROM hooks WHERE organization = ? AND organization != '' ORDER BY id"
+        return [_hook(row) for row in self._all(sql, (organization,))]
+
+    def hook(self, hook_id: int) -> Row | None:
+        """One webhook."""
+        row = self._one("SELECT * FROM hooks WHERE id = ?", (hook_id,))
+        return _hook(row) if row else None
 
     def add_hook(
-        self, repository_id: int, url: str, secret: str, events: list[str], *, standard: bool = False
+        self,
+        repository_id: int,
+        url: str,
+        secret: str,
+        events: list[str],
+        *,
+        standard: bool = False,
+        organization: str = "",
     ) -> int:
-        """Enter a webhook; returns its id. The standard one is the sandbox's own."""
+        """Enter a webhook of a repository or, with 0 for that, of an organization; returns its id.
+
+        The standard one is the sandbox's own.
+        """
         return self._insert(
             "hooks",
             repository_id=repository_id,
@@ -227,6 +248,7 @@ class Store:
             secret=secret,
             events=json.dumps(events),
             standard=int(standard),
+            organization=organization,
             created_at=now(),
             updated_at=now(),
         )
@@ -364,9 +386,9 @@ class Store:
 
 # An attempt is a row of its own, as GitHub has it: what they have in common is the guid.
 _DELIVERIES = (
-    "SELECT d.*, r.full_name AS repository, (SELECT count(*) FROM deliveries o WHERE o.guid = d.guid"
+    "SELECT d.*, coalesce(r.full_name, '') AS repository, (SELECT count(*) FROM deliveries o WHERE o.guid = d.guid"
     " AND o.hook_id = d.hook_id AND o.id <= d.id) AS attempt FROM deliveries d"
-    " JOIN repositories r ON r.id = d.repository_id WHERE {where} ORDER BY d.id"
+    " LEFT JOIN repositories r ON r.id = d.repository_id WHERE {where} ORDER BY d.id"
 )
 
 

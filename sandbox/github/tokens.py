@@ -111,6 +111,10 @@ def check(hub: Hub) -> Response | None:
         return _refused(401, "Bad credentials")
     g.grant = grant
     named = request.view_args or {}
+    if "org" in named:
+        if named["org"].lower() != grant.owner.lower():
+            return _refused(404, "Not Found")
+        return _insufficient(grant, "organization_hooks", "read" if request.method in _READS else "write")
     if not {"owner", "name"} <= named.keys():
         return None
     full_name = f"{named['owner']}/{str(named['name']).removesuffix('.git')}"
@@ -119,12 +123,15 @@ def check(hub: Hub) -> Response | None:
         return None  # whoever answers says so
     if not grant.opens(repository):
         return _refused(404, "Not Found")
-    permission, level = _needed()
-    if not grant.allows(permission, level):
-        answer = _refused(403, "Resource not accessible by integration")
-        answer.headers["X-Accepted-GitHub-Permissions"] = f"{permission}={level}"
-        return answer
-    return None
+    return _insufficient(grant, *_needed())
+
+
+def _insufficient(grant: Grant, permission: str, level: str) -> Response | None:
+    if grant.allows(permission, level):
+        return None
+    answer = _refused(403, "Resource not accessible by integration")
+    answer.headers["X-Accepted-GitHub-Permissions"] = f"{permission}={level}"
+    return answer
 
 
 def opened(repository: Repository) -> bool:

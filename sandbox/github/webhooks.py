@@ -14,6 +14,7 @@ from typing import Any
 
 import urllib3
 
+from sandbox.github import payloads
 from sandbox.github.faults import Faults
 from sandbox.github.store import Row, Store, now
 
@@ -62,12 +63,21 @@ class Sender:
             self._thread.join()
         self._pool.clear()
 
-    def enqueue(self, hook: Row, event: str, payload: dict[str, Any], ref: str | None = None) -> int:
-        """Make a delivery of an event to a hook; returns its id."""
+    def enqueue(
+        self, hook: Row, event: str, payload: dict[str, Any], ref: str | None = None, *, about: int = 0
+    ) -> int:
+        """Make a delivery of an event to a hook; returns its id.
+
+        Args:
+            hook: the hook.
+            event, payload: what happened.
+            ref: the ref that moved.
+            about: the id of the repository that the event is about, where the hook is an organization's.
+        """
         delivery_id = self._store.add_delivery(
             guid=str(uuid.uuid4()),
             hook_id=hook["id"],
-            repository_id=hook["repository_id"],
+            repository_id=about or hook["repository_id"],
             event=event,
             action=payload.get("action"),
             ref=ref,
@@ -141,7 +151,7 @@ class Sender:
         row = self._store.delivery(delivery_id)
         if row is None or row["state"] != "pending":
             return
-        hook = self._store.hook(row["repository_id"], row["hook_id"])
+        hook = self._store.hook(row["hook_id"])
         if hook is None:
             self._store.update_delivery(
                 delivery_id, state="failed", status="hook deleted", delivered_at=now()
@@ -200,6 +210,7 @@ def request(hook: Row, row: Row) -> tuple[bytes, dict[str, str]]:
     body = row["payload"].encode()
     if form:
         body = urllib.parse.urlencode({"payload": row["payload"]}).encode()
+    organization = hook["organization"]
     headers = {
         "Accept": "*/*",
         "Content-Type": "application/x-www-form-urlencoded" if form else "application/json",
@@ -207,8 +218,10 @@ def request(hook: Row, row: Row) -> tuple[bytes, dict[str, str]]:
         "X-GitHub-Delivery": row["guid"],
         "X-GitHub-Event": row["event"],
         "X-GitHub-Hook-ID": str(hook["id"]),
-        "X-GitHub-Hook-Installation-Target-ID": str(row["repository_id"]),
-        "X-GitHub-Hook-Installation-Target-Type": "repository",
+        "X-GitHub-Hook-Installation-Target-ID": str(
+            payloads.user_id(organization) if organization else row["repository_id"]
+        ),
+        "X-GitHub-Hook-Installation-Target-Type": "organization" if organization else "repository",
     }
     if hook["secret"]:
         secret = hook["secret"].encode()
