@@ -145,7 +145,8 @@ class Deliveries:
     def _missed(self, repository: Repository, since: float) -> dict[str, list[HookDelivery]]:
         """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""
         attempts: dict[str, list[HookDelivery]] = {}
-        log = self._host.deliveries(repository, self._config.public_url + PATH, since)
+        base = self._config.public_url
+        log = self._host.deliveries(repository, base + PATH if base else "", since)
         for each in sorted(log, key=lambda each: -each.delivered_at):
             if each.event in EVENTS + _APP_EVENTS:
                 attempts.setdefault(each.guid, []).append(each)

@@ -8,6 +8,8 @@ import re
 from deployer.visible import visible
 
 _SPACES = re.compile(r"[ \t\n\r]+")
+LONGEST_RETRY_AFTER = 3700.0
+"""The longest wait, in seconds, that a server is believed to ask for: GitHub's rate limits renew within an hour."""
 _LIMIT = 500  # an error may quote what was sent or pushed, which may be megabytes
 _TAIL = 150
 
@@ -39,12 +41,14 @@ class TransientError(DeployerError):
 
     Args:
         message: what was being done, on what, and what came back.
-        retry_after: seconds that the far end asked to wait, if it said so.
+        retry_after: seconds that the far end asked to wait, if it said so. At most `LONGEST_RETRY_AFTER` count, and a
+            negative number or `nan` is no answer: a header must neither end a task nor make it wait for days.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        asked = -1 if retry_after is None else retry_after
+        self.retry_after = min(asked, LONGEST_RETRY_AFTER) if asked >= 0 else None  # `nan` is not
 
 
 class PermanentError(DeployerError):

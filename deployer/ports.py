@@ -86,6 +86,7 @@ class HookDelivery:
         ok: whether it was answered with a 2xx.
         delivered_at: when, in epoch seconds.
         refused: whether it was answered with 401: the webhook's secret is not ours.
+        organization: the login of the organization whose webhook it is; empty for a repository's own and an App's.
     """
 
     id: int
@@ -95,6 +96,7 @@ class HookDelivery:
     ok: bool
     delivered_at: float
     refused: bool = False
+    organization: str = ""
 
 
 class Relation(StrEnum):
@@ -140,8 +142,8 @@ class Host(Protocol):
         """The attempts at delivering to the webhook with this address, newest first; an App's are of all repositories.
 
         Args:
-            repository: whose webhook.
-            url: the address, or the end of it where the rest is not known.
+            repository: whose webhook; or whose deliveries, where only its organization has such a webhook.
+            url: the webhook's address, which must be the same to the character; empty where it is not known.
             since: older attempts are left out; epoch seconds.
 
         Raises:

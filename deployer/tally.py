@@ -111,5 +111,6 @@ def allow_more(calls: int) -> None:
 def note_quota(limit: str | None) -> None:
     """Keep how many calls an hour GitHub grants, as its answer says (`x-ratelimit-limit`)."""
     tally = _tally.get()
-    if tally is not None and limit and limit.isascii() and limit.isdecimal():
+    # Python refuses to read thousands of digits as a number
+    if tally is not None and limit and len(limit) < 10 and limit.isascii() and limit.isdecimal():
         tally.github_quota = int(limit)

@@ -13,12 +13,13 @@ import redis
 from deployer.adapters.redis_client import unavailable
 from deployer.environments import Repository
 
-# KEYS[1], what is to be added (ms), an offset to the clock (ms, 0 but for tests) -> what is owed (ms)
+# KEYS[1], what is to be added, an offset to the clock (0 but for tests), the most that can be owed -> what is owed; in ms
 _OWED = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[2])
 local free = math.max(tonumber(redis.call('GET', KEYS[1])) or 0, now) + tonumber(ARGV[1])
 if tonumber(ARGV[1]) > 0 then
+  free = math.min(free, now + tonumber(ARGV[3]))
   redis.call('SET', KEYS[1], string.format('%.0f', free), 'PX', string.format('%.0f', free - now))
 end
 return string.format('%.0f', free - now)
@@ -30,6 +31,10 @@ ALLOWED_SECONDS = _HOUR / 2
 """What a repository may owe: half an hour's share at once, which is a tenth of the quota."""
 RESERVED_SECONDS = _HOUR / 4
 """What it may owe beyond that for production and for what people ask for."""
+
+
+MOST_OWED_SECONDS = ALLOWED_SECONDS + _HOUR
+"""No repository waits longer than the hour in which GitHub renews the quota, whatever quota an answer names."""
 
 
 class RedisAllowance:
@@ -56,4 +61,5 @@ class RedisAllowance:
     def _owed(self, repository: Repository, more: float = 0) -> float:
         with unavailable():
             key = f"deployer:{{{repository.key}}}:github"
-            return float(self._script(keys=[key], args=[round(more * 1000), self._clock_offset_ms()])) / 1000
+            args = [round(more * 1000), self._clock_offset_ms(), round(MOST_OWED_SECONDS * 1000)]
+            return float(self._script(keys=[key], args=args)) / 1000

@@ -1,4 +1,4 @@
-"""A simulated AWS for all contract tests."""
+"""A simulated AWS for all contract tests, and the key of a GitHub App."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import boto3
 import pytest
 from cloud_kit import BUCKET, REPOSITORY, SandboxKit, commit
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.aws import server
 
@@ -38,3 +40,11 @@ def aws(running: SandboxKit) -> Iterator[SandboxKit]:
     """The simulator without faults."""
     yield running
     running.simulator.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def app_key() -> str:
+    """The private key of a GitHub App."""
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return made.private_bytes(*form).decode()

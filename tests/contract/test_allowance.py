@@ -51,6 +51,15 @@ def test_one_repository_leaves_two_thirds_of_each_hour_to_the_others(kit: Kit, q
     assert kit.use(3, quota) == pytest.approx(quota * 0.6, abs=20), "a fifth of each later hour"
 
 
+@pytest.mark.parametrize("quota", [1, 2, 60])
+def test_an_absurd_quota_makes_nobody_wait_for_more_than_an_hour(kit: Kit, quota: int) -> None:
+    for _ in range(3):
+        kit.allowance.spend(HELLO, 200, quota)
+    assert 0 < kit.allowance.wait(HELLO) <= 3600
+    kit.advance(3600 + LATE)
+    assert kit.allowance.wait(HELLO) == 0
+
+
 def test_what_is_reserved_comes_on_top_and_is_bounded(kit: Kit) -> None:
     kit.use(1)
     assert kit.allowance.wait(HELLO) > 0

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deployer.adapters.github import GitHubHost
 from deployer.environments import Repository
@@ -243,19 +241,11 @@ def kit(request: pytest.FixtureRequest) -> Kit:
     return made
 
 
-@pytest.fixture(scope="module")
-def app_key() -> str:
-    """The private key of a GitHub App."""
-    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return made.private_bytes(*form).decode()
-
-
 @pytest.fixture
 def app_kit(kit: Kit, app_key: str) -> Kit:
     """The same, but deployer is a GitHub App."""
     if isinstance(kit, DoubleKit):
-        kit.fake.is_app = True
+        kit.fake.is_app, kit.fake.app_hook = True, HOOK
     elif isinstance(kit, SandboxKit):
         kit.host = GitHubHost(app_id="1", private_key=app_key, api_url=f"{kit.server.url}/api/v3")
     return kit
@@ -264,7 +254,7 @@ def app_kit(kit: Kit, app_key: str) -> Kit:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no repeat wait."""
-    monkeypatch.setattr("deployer.adapters.github._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
 
 
 def looked_at(kit: Kit) -> Facts:
@@ -428,7 +418,7 @@ def test_a_webhook_whose_making_was_not_answered_is_found() -> None:
     """A repeat at once would be refused: the hook exists already."""
     made, events = list[Any](), ["push"]
 
-    def answer(method: str, _path: str, _headers: dict[str, str]) -> Answer:
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
         if method == "POST":
             if made:
                 return (
@@ -438,6 +428,8 @@ def test_a_webhook_whose_making_was_not_answered_is_found() -> None:
                 )
             made.append({"id": 1, "active": True, "events": events, "config": {"url": "https://x/h"}})
             return 502, {}, {"message": "Server Error"}
+        if path.endswith("/shop"):
+            return 200, {}, {"id": 1, "owner": {"login": "acme", "type": "User"}}
         return 200, {}, {"id": 1} if method == "PATCH" else made
 
     with scripted(answer) as url:
@@ -468,13 +460,14 @@ def test_what_could_not_be_delivered_is_told_and_sent_again(kit: Kit) -> None:
 
 def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
     host, repository, began = app_kit.host, app_kit.repository, time.time() - 2
+    address = app_kit.server.hub.webhook_url if isinstance(app_kit, SandboxKit) else HOOK
     sha = app_kit.commit("refs/heads/main", {}, "first")
     app_kit.missed(sha)
 
     def told() -> HookDelivery | None:
         """The push of this repository, the newest of all most likely: the webhook tells of every repository."""
         name = repository.full_name
-        for each in host.deliveries(repository, HOOK, began):
+        for each in host.deliveries(repository, address, began):
             if each.event == "push" and host.payload(repository, each)["repository"]["full_name"] == name:
                 return each
         return None
@@ -486,9 +479,11 @@ def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
     host.redeliver(repository, first)
     wait_for(
         "it is sent again",
-        lambda: [each.guid for each in host.deliveries(repository, HOOK, began)].count(first.guid) == 2,
+        lambda: [each.guid for each in host.deliveries(repository, address, began)].count(first.guid) == 2,
     )
     assert looked_at(app_kit).refs == {MAIN: sha}
+    with pytest.raises(NotFoundError, match="leads to another address"):
+        host.deliveries(repository, "https://another.example/webhooks/github", began)
     app_kit.change(hidden=True)
     assert host.facts(repository) is None
 
@@ -658,17 +653,17 @@ def test_a_comment_whose_answer_was_lost_is_not_written_twice() -> None:
         if path == "/user":
             return 200, {}, {"login": "deployer"}
         if method == "POST" and path == place:
-            written.append({"id": len(written), "body": "x", "user": {"login": "deployer"}})
+            written.append({"id": 7, "body": "x", "user": {"login": "deployer"}})
             return 502, {}, {"message": "Server Error"}
         if method == "PATCH":
-            return 200, {}, {"id": 0}
+            return 200, {}, {"id": 7}
         return 200, {}, written if path.startswith(place) else []
 
     with scripted(answer) as url:
         host, shop, branch = GitHubHost("token", api_url=url), Repository("acme", "shop"), Ref.of_branch("x")
         with pytest.raises(TransientError, match="502"):
             host.comment(shop, branch, "a" * 40, "x")
-        assert host.comment(shop, branch, "a" * 40, "x") == ["comments/0"]
+        assert host.comment(shop, branch, "a" * 40, "x") == ["comments/7"]
     assert len(written) == 1
 
 
@@ -957,12 +952,13 @@ def test_only_so_much_is_kept(
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github._KEPT_BLOBS", blobs)
     monkeypatch.setattr("deployer.adapters.github._KEPT_SIZE", size)
+    host = GitHubHost("token", api_url=f"{sandbox.server.url}/api/v3")
     files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")
 
     for _ in range(2):
         with sandbox.calls() as calls:
-            found = sandbox.host.files(sandbox.repository, sha, "deploy")
+            found = host.files(sandbox.repository, sha, "deploy")
         assert {f"deploy/{name}": content.decode() for name, content in found.items()} == files
     assert len(calls) == cost
 
@@ -980,20 +976,26 @@ def test_what_is_too_large_or_of_no_use_is_not_fetched(sandbox: SandboxKit) -> N
     assert len([call for call in calls if "/blobs/" in call]) == 1
 
 
-def test_a_file_that_is_longer_than_its_listing_says_is_not_believed() -> None:
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("content", [b"abcd", b"ab", b""])
+def test_a_file_that_has_another_size_than_its_listing_says_is_not_believed(content: bytes) -> None:
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
         if "/contents/" in path:
             entry = {
                 "name": "pipeline.yml",
                 "type": "file",
                 "size": 3,
-                "sha": "1",
+                "sha": "1" * 40,
                 "url": "x?ref=" + "a" * 40,
+                "download_url": "https://x",
             }
             return 200, {}, [entry]
-        return 200, {}, {"content": base64.b64encode(b"abcd").decode()}
+        return 200, {}, {"content": base64.b64encode(content).decode(), "encoding": "base64"}
 
-    with scripted(answer) as url, pytest.raises(TransientError, match="longer than its listing says"):
+    with (
+        scripted(answer) as url,
+        pytest.raises(TransientError, match=rf"has {len(content)} bytes, and 3 in the list"),
+    ):
         GitHubHost("token", api_url=url).files(Repository("acme", "shop"), "a" * 40, "deploy")
 
 
@@ -1096,6 +1098,31 @@ def scripted(
         (403, {}, "You have triggered an abuse detection mechanism. Please wait", TransientError, 60),
         (429, {}, "Too many", TransientError, 60),
         (429, {"retry-after": "30"}, "Too many", TransientError, 30),
+        (429, {"retry-after": "nan"}, "Too many", TransientError, 60),
+        (429, {"retry-after": "inf"}, "Too many", TransientError, 60),
+        (429, {"retry-after": "-5"}, "Too many", TransientError, 60),
+        (429, {"retry-after": "soon"}, "Too many", TransientError, 60),
+        (429, {"retry-after": "1e9"}, "Too many", TransientError, 3700),
+        (429, {"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, "Too many", TransientError, 3700),
+        (429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, "Too many", TransientError, 1),
+        *(
+            (
+                403,
+                {"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset},
+                "API rate limit",
+                TransientError,
+                wait,
+            )
+            for reset, wait in {
+                "nan": 60,
+                "inf": 60,
+                "-inf": 60,
+                "": 60,
+                "-1": 1,
+                "9" * 400: 60,
+                "9" * 30: 3700,
+            }.items()
+        ),
         (404, {}, "Not Found", PermanentError, None),
         (409, {}, "Git Repository is empty.", PermanentError, None),
         (409, {}, "Git Repository is unavailable", TransientError, None),
@@ -1180,12 +1207,12 @@ NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
         ({**MISSING, "errors": [*MISSING["errors"], TIMEOUT]}, TransientError, "timeout"),
         ({"data": {"repository": repository_told(heads=None)}, "errors": [TIMEOUT]}, TransientError, "timeout"),
         ({"errors": [TIMEOUT]}, TransientError, "timeout"),
-        ({"data": {"repository": None}}, TransientError, "makes no sense"),
-        ({"data": {"repository": repository_told(heads=None)}}, TransientError, "makes no sense"),
-        ({"data": {"repository": repository_told(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "no sense"),
+        ({"data": {"repository": None}}, TransientError, "not what its API promises"),
+        ({"data": {"repository": repository_told(heads=None)}}, TransientError, "not what its API promises"),
+        ({"data": {"repository": repository_told(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "promises"),
         ({"data": {"repository": repository_told(heads=NO_REFS)}}, TransientError, "not empty"),
-        ({}, TransientError, "makes no sense"),
-        ([], TransientError, "cannot be reached"),
+        ({}, TransientError, "not what its API promises"),
+        ([], TransientError, "not what its API promises"),
     ],
 )  # fmt: skip
 def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
@@ -1200,11 +1227,11 @@ def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ({"data": {"repository": repository_told()}}, "makes no sense"),
+        ({"data": {"repository": repository_told()}}, "not what its API promises"),
         ({"data": {"repository": repository_told(only=None, heads=NO_REFS)}}, "not empty"),
         (
             {"data": {"repository": repository_told(only=None, heads={**NO_REFS, "nodes": [None]})}},
-            "no sense",
+            "not what its API promises",
         ),
         ({"data": {"repository": repository_told(only=None)}, "errors": [TIMEOUT]}, "timeout"),
         (
@@ -1233,6 +1260,41 @@ def test_a_page_that_fails_fails_the_whole_look() -> None:
     assert len(answers) == 5, "the first page once, the second four times"
 
 
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("nan", None),
+        ("inf", None),
+        ("-inf", None),
+        ("-1", None),
+        ("x", None),
+        ("1e308", 3700),
+        ("99999", 3700),
+    ],
+)
+def test_a_broken_github_that_asks_for_an_absurd_wait_is_not_obeyed(
+    asked: str, seconds: float | None
+) -> None:
+    began = time.monotonic()
+    refusal = (503, {"Retry-After": asked}, {"message": "Service Unavailable"})
+    with scripted(lambda *_: refusal) as url, pytest.raises(TransientError, match="503") as raised:
+        GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
+    assert raised.value.retry_after == seconds
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "", "x", "9" * 5000])
+def test_a_header_that_is_no_number_spoils_no_answer(name: str, value: str) -> None:
+    headers = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1"} | {
+        name: value
+    }
+    with scripted(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
+        assert GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop")) == "main"
+    assert 0 <= tally.github_quota <= 1_000_000
+
+
 def test_a_limit_that_is_used_up_says_when_it_is_renewed(sandbox: SandboxKit) -> None:
     sandbox.server.hub.faults.merge({"rate_limit": {"count": 2, "reset": 100}})
 
@@ -1257,7 +1319,11 @@ def test_an_empty_repository_may_have_no_list_of_refs() -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_a_query_that_meets_nobody_says_nothing_of_the_repository(*, there: bool) -> None:
     def answer(method: str, *_: object) -> Answer:
-        return (200, {}, {}) if method == "GET" and there else (404, {}, {"message": "Not Found"})
+        return (
+            (200, {}, {"full_name": "acme/shop"})
+            if method == "GET" and there
+            else (404, {}, {"message": "Not Found"})
+        )
 
     with scripted(answer) as url:
         host = GitHubHost("token", api_url=url)
@@ -1281,23 +1347,33 @@ def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses()
         if path == "/repositories/1":
             return 200, {}, {"full_name": "acme/new"}
         if "/contents/" in path:
-            ref = path.partition("?ref=")[2] or "main"
-            blob = {"name": "pipeline.yml", "type": "file", "size": 40, "sha": f"blob-{ref}"}
+            ref = path.partition("?ref=")[2] or "b" * 40  # of the default branch
+            blob = {
+                "name": "pipeline.yml",
+                "type": "file",
+                "size": 40,
+                "sha": ref,
+                "download_url": "https://x",
+            }
             return 200, {}, [{**blob, "url": f"{url}/repositories/1/contents/deploy/pipeline.yml?ref={ref}"}]
-        return 200, {}, {"content": base64.b64encode(path.rpartition("blob-")[2].encode()).decode()}
+        return (
+            200,
+            {},
+            {"content": base64.b64encode(path.rpartition("/")[2].encode()).decode(), "encoding": "base64"},
+        )
 
     with scripted(answer) as url:
         old = Repository("acme", "old")
         assert GitHubHost("token", api_url=url).files(old, sha, "deploy") == {"pipeline.yml": sha.encode()}
         GitHubHost("token", api_url=url).post(old, sha, Status("deployer", "success", "done"))
-    assert taken == [f"/repos/acme/new/statuses/{sha}"]
+    assert taken == [f"/repositories/1/statuses/{sha}"]
 
 
 def test_a_former_name_is_another_repository_s_as_soon_as_that_has_it() -> None:
     sha, made_anew, taken = "a" * 40, list[bool](), list[str]()
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
-        if method == "POST" and (made_anew or path.startswith("/repos/acme/new")):
+        if method == "POST" and (made_anew or path.startswith("/repositories/1/")):
             taken.append(path)
             return 201, {}, {"context": "deployer"}
         if method == "POST":
@@ -1313,7 +1389,7 @@ def test_a_former_name_is_another_repository_s_as_soon_as_that_has_it() -> None:
         made_anew.append(True)
         assert host.head(old, MAIN) == Head(sha, sha, "1")
         host.post(old, sha, Status("deployer", "success", "done"))
-    assert taken == [f"/repos/acme/{name}/statuses/{sha}" for name in ("new", "old")]
+    assert taken == [f"{place}/statuses/{sha}" for place in ("/repositories/1", "/repos/acme/old")]
 
 
 def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() -> None:
@@ -1325,7 +1401,11 @@ def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() ->
             moved = {"message": "Moved Permanently", "url": f"{url}{location}"}
             return (301 if method == "GET" else 307), {"Location": moved["url"]}, moved
         if method == "GET":
-            return 200, {}, hooks if "/hooks" in path else {"full_name": "acme/new"}
+            return (
+                200,
+                {},
+                hooks if "/hooks" in path else {"id": 1, "owner": {"login": "acme", "type": "User"}},
+            )
         taken.append(f"{method} {path}")
         if path.endswith("/hooks"):
             hooks.append({"id": 1, "active": True, "events": ["push"], "config": {"url": "https://x/h"}})
@@ -1336,7 +1416,7 @@ def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() ->
         assert GitHubHost("token", api_url=url).install_hook(old, "https://x/h", "s", ["push"]) == "created"
         GitHubHost("token", api_url=url).install_hook(old, "https://x/h", "s", ["push"])
         GitHubHost("token", api_url=url).redeliver(old, delivery)
-    new = "/repos/acme/new/hooks"
+    new = "/repositories/1/hooks"
     assert taken == [f"POST {new}", f"PATCH {new}/1", f"POST {new}/1/deliveries/9/attempts"]
 
 
@@ -1372,7 +1452,7 @@ def test_the_old_name_of_a_branch_is_gone() -> None:
 
     with scripted(answer) as url, counting() as tally:
         assert GitHubHost("token", api_url=url).head(Repository("acme", "shop"), Ref.of_branch("old")) is None
-    assert tally.github == 3, "redirects are calls"
+    assert tally.github == 2, "redirects are calls"
 
 
 def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
@@ -1392,11 +1472,11 @@ def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
     ("scopes", "told", "lacking"),
     [
         ("repo, workflow", {"private": True, "permissions": {"push": True}}, []),
-        ("repo:status", {"permissions": {"push": True}}, []),
+        ("repo:status", {"private": False, "permissions": {"push": True}}, []),
         ("repo:status", {"private": True, "permissions": {"push": True}}, ["contents: read (scope repo)"]),
-        ("gist", {}, ["statuses: write (scope repo:status)"]),
-        (None, {"permissions": {"push": False}}, ["statuses: write"]),
-        (None, {"permissions": {"push": True}}, []),
+        ("gist", {"private": False}, ["statuses: write (scope repo:status)"]),
+        (None, {"private": False, "permissions": {"push": False}}, ["statuses: write"]),
+        (None, {"private": False, "permissions": {"push": True}}, []),
     ],
 )
 def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: list[str]) -> None:
@@ -1406,7 +1486,7 @@ def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: l
 
 
 def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -> None:
-    installation, page = [7], {"nodes": [], "pageInfo": {"hasNextPage": False}}
+    installation, page = [7], {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
     shown = {
         "databaseId": 1,
         "nameWithOwner": "acme/shop",
@@ -1457,7 +1537,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: st
                 {"token": "ghs_7", "expires_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()},
             )
         if path == "/repos/acme/shop" and headers["Authorization"] == "token ghs_7":
-            return 200, {}, {"default_branch": "trunk"}
+            return 200, {}, {"default_branch": "trunk", "private": True}
         return 404, {}, {"message": "Not Found"}
 
     with scripted(answer) as url:

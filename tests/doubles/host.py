@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deployer.environments import Repository
@@ -57,6 +57,8 @@ class FakeHost(Failing):
         rights_lacking: what `lacking` answers.
         protections: what `protection` answers beside the branch.
         hooks: the webhook of each repository, by its key: its address, secret and events.
+        app_hook: where the App's webhook leads; None for wherever it is expected.
+        organization_hooks: the same of each organization, by its login in lower case.
         log: every attempt at a delivery and what it bears, oldest first.
         hook_rights: whether webhooks may be read and written.
         said: every comment's text, by (repository, its id), in the order of their coming.
@@ -73,10 +75,12 @@ class FakeHost(Failing):
         self._repos: dict[str, _Repo] = {}  # under former names, too
         self._identities = 0
         self.is_app = False
+        self.app_hook: str | None = None
         self.hook_rights = True
         self.said: dict[tuple[Repository, str], str] = {}
         self.comment_rights = self.edit_rights = True
         self.hooks: dict[str, tuple[str, str, list[str]]] = {}
+        self.organization_hooks: dict[str, tuple[str, str, list[str]]] = {}
         self.log: list[tuple[Repository, HookDelivery, dict[str, Any]]] = []
 
     def push(
@@ -199,10 +203,15 @@ class FakeHost(Failing):
     def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
         self._note("deliveries", repository, url, since)
         self._insist_on_hooks()
-        if not self.is_app and not self.hooks.get(repository.key, ("",))[0].endswith(url):
-            raise NotFoundError(f"{repository} has no webhook to {url}")
+        organization = ""
+        if self.is_app and self.app_hook not in {None, url}:
+            raise NotFoundError("the webhook of the GitHub App leads to another address")
+        if not self.is_app and (not url or self.hooks.get(repository.key, ("",))[0] != url):
+            organization = repository.owner
+            if not url or self.organization_hooks.get(organization.lower(), ("",))[0] != url:
+                raise NotFoundError(f"{repository} has no webhook to {url}")
         return [
-            each
+            replace(each, organization=organization)
             for owner, each, _ in reversed(self.log)
             if (self.is_app or owner.key == repository.key) and each.delivered_at >= since
         ]
@@ -241,9 +250,16 @@ class FakeHost(Failing):
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
         self._note("install_hook", repository, url, events)
         self._insist_on_hooks()
-        there = self.hooks.get(repository.key)
+        hooks, key = self.hooks, repository.key
+        if (
+            hooks.get(key, ("",))[0] != url
+            and self.organization_hooks.get(repository.owner.lower(), ("",))[0] == url
+        ):
+            hooks, key = self.organization_hooks, repository.owner.lower()
+        there = hooks.get(key)
+        there = there if there and there[0] == url else None
         wanted = sorted({*(there[2] if there else ()), *events})
-        self.hooks[repository.key] = (url, secret, wanted)
+        hooks[key] = (url, secret, wanted)
         return "created" if not there else "unchanged" if there[2] == wanted else "updated"
 
     def _insist_on_hooks(self) -> None:

@@ -21,6 +21,7 @@ HOUR, DAY = 3600.0, 86400.0
 @pytest.fixture
 def world() -> World:
     made = World()
+    made.deployer.config = replace(made.deployer.config, public_url="https://here")
     made.push("refs/heads/main", sha(1))
     made.run()
     made.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])

@@ -1,6 +1,17 @@
+import math
+
 import pytest
 
-from deployer.errors import DeployerError, PermanentError, TransientError, one_line
+from deployer.adapters.retry_after import seconds_asked, seconds_until
+from deployer.errors import (
+    LONGEST_RETRY_AFTER,
+    DeployerError,
+    PermanentError,
+    QuotaError,
+    ThrottledError,
+    TransientError,
+    one_line,
+)
 
 
 @pytest.mark.parametrize("kind", [DeployerError, PermanentError, TransientError])
@@ -14,3 +25,78 @@ def test_what_is_cut_out_is_the_middle() -> None:
     assert line.startswith("reading xxx")
     assert line.endswith("xxx failed; remedy")
     assert one_line("x" * 500) == "x" * 500
+
+
+@pytest.mark.parametrize("kind", [TransientError, QuotaError, ThrottledError])
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        (None, None),
+        (0, 0),
+        (42.5, 42.5),
+        (1e300, LONGEST_RETRY_AFTER),
+        (math.inf, LONGEST_RETRY_AFTER),
+        (math.nan, None),
+        (-1, None),
+        (-math.inf, None),
+    ],
+)
+def test_no_far_end_makes_a_task_wait_for_longer_than_its_limits_last(
+    kind: type[TransientError], asked: float | None, kept: float | None
+) -> None:
+    assert kind("away", retry_after=asked).retry_after == kept
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0),
+        ("30", 30),
+        (" 1.5 ", 1.5),
+        ("-1", None),
+        ("nan", None),
+        ("inf", None),
+        ("-inf", None),
+        ("1e400", None),
+        ("1e300", LONGEST_RETRY_AFTER),
+        ("9" * 5000, None),
+        ("0x10", None),
+        ("soon", None),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60),
+        ("Fri, 15 Jan 2027 07:59:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER),
+        ("Fri, 99 Jan 2027 08:01:00 GMT", None),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+    ],
+)
+def test_how_long_a_header_asks_to_wait(
+    header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.adapters.retry_after.time.time", lambda: NOW)
+    assert seconds_asked(header) == seconds
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (str(NOW + 90), 90),
+        (f"{NOW:.0f}", 1),
+        ("0", 1),
+        ("-5", 1),
+        ("1e300", LONGEST_RETRY_AFTER),
+        ("nan", None),
+        ("inf", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_how_long_a_limit_lasts(
+    header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.adapters.retry_after.time.time", lambda: NOW)
+    assert seconds_until(header) == seconds

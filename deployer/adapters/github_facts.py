@@ -1,0 +1,156 @@
+"""What a repository is and where its refs are, by GraphQL: everything in one call where REST takes three."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from deployer.adapters import github_answers as answers
+from deployer.adapters.github_client import GitHubClient, Headers, UnexpectedAnswerError, decoded
+from deployer.adapters.github_errors import query_error
+from deployer.environments import Repository
+from deployer.errors import PayloadError, PermanentError, TransientError
+from deployer.refs import Ref
+
+_log = logging.getLogger(__name__)
+_PAGES = 500
+# A page of each; the second page of one comes without the other. Where one ref is asked for, it comes beside the first
+# of each: that it is not there is believed only of a repository that shows its refs.
+_QUERY = """
+query(
+  $owner: String!, $name: String!, $one: Boolean!, $only: String!, $first: Int!
+  $heads: Boolean!, $tags: Boolean!, $afterHead: String, $afterTag: String
+) {
+  repository(owner: $owner, name: $name) {
+    databaseId
+    nameWithOwner
+    isArchived
+    isPrivate
+    isEmpty
+    defaultBranchRef { name }
+    only: ref(qualifiedName: $only) @include(if: $one) { ...shown }
+    heads: refs(refPrefix: "refs/heads/", first: $first, after: $afterHead) @include(if: $heads) {
+      nodes { prefix name target { oid } }
+      pageInfo { hasNextPage endCursor }
+    }
+    tags: refs(refPrefix: "refs/tags/", first: $first, after: $afterTag) @include(if: $tags) {
+      nodes { ...shown }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+fragment shown on Ref { prefix name target { oid ...made ... on Tag { tagger { date } target { ...made } } } }
+fragment made on GitObject { ... on Commit { committedDate } }
+"""
+
+
+def read_repository(
+    client: GitHubClient, repository: Repository, only: Ref | None
+) -> tuple[answers.QueryRepository, dict[Ref, str], dict[Ref, float]] | None:
+    """A repository, where its refs are, and when its tags were made (epoch seconds); None if it is not found.
+
+    One call for up to a hundred branches and a hundred tags, and one for each further hundred of either kind, or of
+    both; one for a single ref.
+
+    Raises:
+        ApiError, UnexpectedAnswerError, requests.RequestException: see `GitHubClient.call`.
+        PermanentError: there are too many refs.
+    """
+    nodes = list[answers.QueryRef]()
+    after: dict[str, str | None] = {"heads": None, "tags": None}
+    for _ in range(_PAGES):
+        found = _page(client, repository, after, only)
+        if found is None:
+            return None
+        for kind in list(after):
+            page = _refs_of(found, kind)
+            nodes += page.nodes
+            del after[kind]
+            if page.page_info.has_next_page and not only:
+                if not page.page_info.end_cursor:
+                    raise TransientError(
+                        f"GitHub does not say where the list of {kind} of {repository} goes on"
+                    )
+                after[kind] = page.page_info.end_cursor
+        if not after:
+            break
+    else:
+        raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
+    if not nodes and not found.is_empty:
+        raise TransientError(f"GitHub lists no refs of {repository}, and says that it is not empty")
+    if isinstance(found.only, answers.QueryRef):
+        nodes.append(found.only)
+    return found, *_listed(repository, nodes, only)
+
+
+def seconds(date: str) -> float:
+    """A date of GitHub's in epoch seconds; 0 where there is none, or git was given one that no calendar has."""
+    try:
+        return datetime.fromisoformat(date).timestamp()
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _page(
+    client: GitHubClient, repository: Repository, after: Mapping[str, str | None], only: Ref | None
+) -> answers.QueryRepository | None:
+    """One page of the refs of each kind that is named, and what the repository is; None if it is not found."""
+    given = {
+        "owner": repository.owner, "name": repository.name,
+        "one": bool(only), "only": only.name if only else "", "first": 1 if only else 100,
+        "heads": "heads" in after, "afterHead": after.get("heads"),
+        "tags": "tags" in after, "afterTag": after.get("tags"),
+    }  # fmt: skip
+
+    def read(headers: Headers, told: answers.QueryAnswer) -> answers.QueryRepository | None:
+        if not told.errors:
+            found = decoded(told.data, answers.QueryData).repository
+            for kind in after:
+                _refs_of(found, kind)
+            if only and found.only is msgspec.UNSET:
+                raise UnexpectedAnswerError("`only` is missing")
+            return found
+        data = decoded(told.data, object)  # of which errors may leave any part
+        is_found = isinstance(data, dict) and data.get("repository")
+        if not is_found and all(
+            each.type == "NOT_FOUND" and each.path == ["repository"] for each in told.errors
+        ):
+            return None
+        raise query_error(told.errors, headers)
+
+    return client.query(repository, _QUERY, given, read)
+
+
+def _refs_of(found: answers.QueryRepository, kind: str) -> answers.RefPage:
+    page = found.heads if kind == "heads" else found.tags
+    if isinstance(page, answers.RefPage):
+        return page
+    if page is None and found.is_empty:
+        return answers.RefPage([], answers.PageInfo(has_next_page=False, end_cursor=None))
+    raise UnexpectedAnswerError(f"`{kind}` is missing")
+
+
+def _listed(
+    repository: Repository, nodes: list[answers.QueryRef], only: Ref | None
+) -> tuple[dict[Ref, str], dict[Ref, float]]:
+    """What the refs point to, and when the tags among them were made; of all of them or of one only."""
+    refs, made = dict[Ref, str](), dict[Ref, float]()
+    for node in nodes:
+        try:
+            ref = Ref.parse(f"{node.prefix}{node.name}")
+        except PayloadError as error:
+            _log.warning("%s: skipped: %s", repository, error)
+            continue
+        if only not in {None, ref}:  # GitHub gives refs/heads/refs/heads/x where there is no refs/heads/x
+            continue
+        refs[ref] = node.target.oid
+        if ref.is_tag:
+            made[ref] = _made(node.target)
+    return refs, made
+
+
+def _made(target: answers.QueryObject) -> float:
+    """When a tag was made, by what it points to: its own object's time, or else its commit's."""
+    tagged = target.tagger.date if target.tagger else None
+    return seconds(tagged or target.committed_date or (target.target.committed_date if target.target else ""))

@@ -1,0 +1,392 @@
+"""Each call of the GitHub adapter, answered with another shape than GitHub's API promises: an error that is retried.
+
+No such answer may be believed: "no such branch", "no files" or "the repository is gone" would tear something down.
+"""
+
+import base64
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from deployer.adapters.github import GitHubHost
+from deployer.environments import Repository
+from deployer.errors import NotFoundError, TransientError
+from deployer.ports import HookDelivery, Status
+from deployer.refs import Ref
+from tests.contract.github_server import Answer, KeepAliveServer
+
+SHOP, SHA, OTHER = Repository("acme", "shop"), "a" * 40, "b" * 40
+R = "/repos/acme/shop"
+HOOK = "https://here.example/webhooks/github"
+MAIN, TAG = Ref("refs/heads/main"), Ref("refs/tags/v1")
+DELIVERY = HookDelivery(9, 1, "g", "push", ok=False, delivered_at=0)
+NOT_FOUND: Answer = (404, {}, {"message": "Not Found"})
+
+THERE = {"full_name": "acme/shop"}
+BRANCH = {"name": "main", "commit": {"sha": SHA, "commit": {"message": "1"}}}
+ENTRY = {
+    "name": "deployer.yml", "type": "file", "size": 1, "sha": OTHER, "url": f"{R}/contents/x?ref={SHA}",
+    "download_url": "https://x",
+}  # fmt: skip
+BLOB = {"content": base64.b64encode(b"a").decode(), "encoding": "base64"}
+COMPARED = {"status": "ahead", "base_commit": {"sha": SHA}, "merge_base_commit": {"sha": SHA}}
+HOOKED = {"id": 1, "active": True, "events": ["push"], "config": {"url": HOOK, "content_type": "json"}}
+ATTEMPT = {
+    "id": 9, "guid": "g", "event": "push", "status_code": 503, "delivered_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+COMMENT = {"id": 7, "body": "x", "user": {"login": "deployer"}}
+PULL = {"number": 3, "head": {"ref": "main", "repo": {"id": 1}}, "base": {"repo": {"id": 1}}}
+INSTALLED = {"id": 7, "permissions": {"contents": "read"}}
+TOKEN = {"token": "ghs_7", "expires_at": "2100-01-01T00:00:00Z"}
+LAST = {"hasNextPage": False, "endCursor": None}
+NODE = {"prefix": "refs/heads/", "name": "main", "target": {"oid": SHA}}
+QUERIED = {
+    "databaseId": 7, "nameWithOwner": "acme/shop", "isArchived": False, "isPrivate": False, "isEmpty": False,
+    "defaultBranchRef": {"name": "main"}, "only": NODE,
+    "heads": {"nodes": [NODE], "pageInfo": LAST}, "tags": {"nodes": [], "pageInfo": LAST},
+}  # fmt: skip
+EVERY = {name: value for name, value in QUERIED.items() if name != "only"}
+
+
+# what GitHub may answer to an order that it carries out later
+_LIKE_NOTHING = {"an object", "nothing", "no UTF-8"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the adapter and what GitHub answers while it is carried out.
+
+    Attributes:
+        make: makes the call.
+        answers: method and path -> body of a good answer, or the whole of another one. Every key in it is needed.
+        may_be: which of the answers may be an empty list, or an empty object.
+        optional: the keys that GitHub may leave out.
+    """
+
+    make: Callable[[GitHubHost], object]
+    answers: dict[str, Any]
+    may_be: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    app: bool = False
+
+
+CALLS = {
+    "default_branch": Call(lambda host: host.default_branch(SHOP), {f"GET {R}": {"default_branch": "main"}}),
+    "facts": Call(lambda host: host.facts(SHOP), {"POST /graphql": {"data": {"repository": EVERY}}}),
+    "facts of one ref": Call(
+        lambda host: host.facts(SHOP, MAIN), {"POST /graphql": {"data": {"repository": QUERIED}}}
+    ),
+    "head of a branch": Call(lambda host: host.head(SHOP, MAIN), {f"GET {R}/branches/main": BRANCH}),
+    "head of no branch": Call(
+        lambda host: host.head(SHOP, MAIN), {f"GET {R}/branches/main": NOT_FOUND, f"GET {R}": THERE}
+    ),
+    "head of a tag": Call(
+        lambda host: host.head(SHOP, TAG),
+        {
+            f"GET {R}/git/ref/tags/v1": {"ref": "refs/tags/v1", "object": {"sha": OTHER, "type": "tag"}},
+            f"GET {R}/git/tags/{OTHER}": {"object": {"sha": SHA, "type": "commit"}},
+            f"GET {R}/git/commits/{SHA}": {
+                "sha": SHA,
+                "message": "1",
+                "committer": {"date": "2026-01-01T00:00:00Z"},
+            },
+        },
+    ),
+    "head of no tag": Call(
+        lambda host: host.head(SHOP, TAG), {f"GET {R}/git/ref/tags/v1": NOT_FOUND, f"GET {R}": THERE}
+    ),
+    "commit": Call(lambda host: host.commit(SHOP, SHA), {f"GET {R}/git/commits/{SHA}": {"sha": SHA}}),
+    "commit by its beginning": Call(
+        lambda host: host.commit(SHOP, SHA[:7]), {f"GET {R}/commits/{SHA[:7]}": {"sha": SHA}}
+    ),
+    "files": Call(
+        lambda host: host.files(SHOP, SHA, "deploy"),
+        {
+            f"GET {R}/contents/deploy": [ENTRY],
+            f"GET {R}/git/blobs/{OTHER}": BLOB,
+        },
+    ),
+    "files of no folder": Call(
+        lambda host: host.files(SHOP, SHA, "deploy"),
+        {f"GET {R}/contents/deploy": NOT_FOUND, f"GET {R}/git/commits/{SHA}": {"sha": SHA}},
+    ),
+    "regular files": Call(
+        lambda host: host.regular_files(SHOP, SHA, "deploy", "deployer"),
+        {f"GET {R}/contents/deploy": [ENTRY], f"GET {R}/git/blobs/{OTHER}": BLOB},
+    ),
+    "ancestry": Call(
+        lambda host: host.ancestry(SHOP, SHA, OTHER), {f"GET {R}/compare/{SHA}...{OTHER}": COMPARED}
+    ),
+    "changed": Call(
+        lambda host: host.changed(SHOP, SHA, OTHER),
+        {f"GET {R}/compare/{SHA}...{OTHER}": {"status": "ahead", "files": [{"filename": "x"}]}},
+    ),
+    "changed since no commit": Call(
+        lambda host: host.changed(SHOP, SHA, OTHER),
+        {f"GET {R}/compare/{SHA}...{OTHER}": NOT_FOUND, f"GET {R}": THERE},
+    ),
+    "protected branches": Call(
+        lambda host: host.protected_branches(SHOP),
+        {f"GET {R}/branches": [{"name": "main", "commit": {"sha": SHA}, "protected": True}]},
+        (f"GET {R}/branches",),
+    ),
+    "protection": Call(
+        lambda host: host.protection(SHOP),
+        {
+            f"GET {R}": {"default_branch": "main"},
+            f"GET {R}/branches/main": {"protected": False},
+            f"GET {R}/rules/branches/main": [{"type": "deletion"}],
+            f"GET {R}/rulesets": [{"target": "tag", "enforcement": "active"}],
+        },
+        (f"GET {R}/rules/branches/main", f"GET {R}/rulesets"),
+    ),
+    "post": Call(
+        lambda host: host.post(SHOP, SHA, Status("deployer", "pending", "")),
+        {f"POST {R}/statuses/{SHA}": {"context": "deployer"}},
+    ),
+    "deliveries": Call(
+        lambda host: host.deliveries(SHOP, HOOK, 0),
+        {
+            f"GET {R}/hooks": [HOOKED],
+            f"GET {R}/hooks/1/deliveries": [ATTEMPT],
+            f"GET {R}": {"id": 1, "owner": {}},
+        },
+        (f"GET {R}/hooks/1/deliveries",),
+        ("config.content_type",),
+    ),
+    "payload": Call(
+        lambda host: host.payload(SHOP, DELIVERY),
+        {f"GET {R}/hooks/1/deliveries/9": {"request": {"payload": {}}}},
+    ),
+    "redeliver": Call(
+        lambda host: host.redeliver(SHOP, DELIVERY),
+        {f"POST {R}/hooks/1/deliveries/9/attempts": (202, {}, {})},
+        (f"POST {R}/hooks/1/deliveries/9/attempts",),
+    ),
+    "comment": Call(
+        lambda host: host.comment(SHOP, MAIN, SHA, "x"),
+        {
+            f"GET {R}/pulls": [PULL],
+            f"GET {R}/issues/3/comments": [COMMENT],
+            "GET /user": {"login": "deployer"},
+            f"PATCH {R}/issues/comments/7": {"id": 7},
+            f"POST {R}/issues/3/comments": {"id": 8},  # where there was none
+            f"GET {R}/commits/{SHA}/comments": [],  # where there was no pull request
+            f"POST {R}/commits/{SHA}/comments": {"id": 9},
+        },
+        (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
+    ),
+    "change_comment": Call(
+        lambda host: host.change_comment(SHOP, "comments/7", "x"), {f"PATCH {R}/comments/7": {"id": 7}}
+    ),
+    "install_hook": Call(
+        lambda host: host.install_hook(SHOP, HOOK, "s", ["push"]),
+        {f"GET {R}/hooks": [HOOKED], f"PATCH {R}/hooks/1": {"id": 1}, f"GET {R}": {"id": 1, "owner": {}}},
+        optional=("config.content_type",),
+    ),
+    "install_hook where there is none": Call(
+        lambda host: host.install_hook(SHOP, HOOK, "s", ["push"]),
+        {
+            f"GET {R}/hooks": [],
+            f"GET {R}": {"id": 1, "owner": {"login": "acme", "type": "User"}},
+            f"POST {R}/hooks": (201, {}, {"id": 1}),
+        },
+        (f"GET {R}/hooks",),
+    ),
+    "lacking": Call(lambda host: host.lacking(SHOP), {f"GET {R}": {"private": False}}),
+    "lacking, as an App": Call(
+        lambda host: host.lacking(SHOP),
+        {
+            f"GET {R}/installation": INSTALLED,
+            "POST /app/installations/7/access_tokens": (201, {}, TOKEN),
+            f"GET {R}": {"private": False},
+        },
+        optional=("permissions.contents",),
+        app=True,
+    ),
+    "deliveries of an App": Call(
+        lambda host: host.deliveries(SHOP, HOOK, 0),
+        {"GET /app/hook/config": {"url": HOOK}, "GET /app/hook/deliveries": [ATTEMPT]},
+        ("GET /app/hook/deliveries",),
+        app=True,
+    ),
+    "a token to clone with": Call(
+        lambda host: host.clone_token(SHOP.full_name),
+        {f"GET {R}/installation": INSTALLED, "POST /app/installations/7/access_tokens": (201, {}, TOKEN)},
+        optional=("permissions.contents",),
+        app=True,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[KeepAliveServer]:
+    with KeepAliveServer() as made:
+        yield made
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each call be repeated once, at once."""
+    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.adapters.github_client._ATTEMPTS", 2)
+    monkeypatch.setattr("deployer.adapters.github_app.jwt.encode", lambda *_: "signed")  # which takes 60 ms
+
+
+def answering(answers: dict[str, Any]) -> Callable[..., Answer]:
+    """Answers by method and path; a body alone is sent with 200, or 201."""
+
+    def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
+        found = answers.get(f"{method} {path.partition('?')[0]}", NOT_FOUND)
+        if isinstance(found, tuple):
+            return found
+        return (201 if method == "POST" and path != "/graphql" else 200), {}, found
+
+    return answer
+
+
+def host_of(server: KeepAliveServer, call: Call, app_key: str) -> GitHubHost:
+    if call.app:
+        return GitHubHost(app_id="1", private_key=app_key, api_url=server.url)
+    return GitHubHost("token", api_url=server.url)
+
+
+def other_shapes(body: Any) -> Iterator[tuple[str, Any]]:
+    """Bodies of other shapes, and what each is: first whole ones, then the good one without or with a wrong part."""
+    text = json.dumps(body).encode()
+    yield from {
+        "an object": {}, "a list": [], "null": None, "a text": "x", "a number": 5, "a page": b"<html>soon</html>",
+        "nothing": b"", "cut short": text[:-1], "no UTF-8": b'{"message": "\xff"}', "deep": b"[" * 5000,
+    }.items()  # fmt: skip
+    for path in paths_of(body):
+        for what, change in (("without", None), ("with a wrong", [[None]])):
+            changed = copy.deepcopy(body)
+            inner = changed
+            for step in path[:-1]:
+                inner = inner[step]
+            if change is None:
+                del inner[path[-1]]
+            else:
+                inner[path[-1]] = change
+            yield f"{what} {'.'.join(map(str, path))}", changed
+
+
+def paths_of(body: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to each key of the objects within."""
+    for key, value in (
+        body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    ):
+        if isinstance(body, dict):
+            yield (*above, key)
+        yield from paths_of(value, (*above, key))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", CALLS)
+def test_another_shape_is_an_error_that_passes(name: str, server: KeepAliveServer, app_key: str) -> None:
+    call, believed = CALLS[name], list[str]()
+    server.answer = answering(call.answers)
+    server.asked.clear()
+    call.make(host_of(server, call, app_key))
+    asked = {f"{method} {path.partition('?')[0]}" for method, path in server.asked}
+    for where in call.answers:
+        good = call.answers[where]
+        if where not in asked or good == NOT_FOUND:
+            continue
+        status, body = (good[0], good[2]) if isinstance(good, tuple) else (200, good)
+        for what, shape in other_shapes(body):
+            if where in call.may_be and (
+                shape == (body if not body else []) or (not body and what in _LIKE_NOTHING)
+            ):
+                continue
+            if what.startswith("without") and any(map(what.endswith, call.optional)):
+                continue
+            server.answer = answering({**call.answers, where: (status, {}, shape)})
+            host = host_of(server, call, app_key)
+            try:
+                found = call.make(host)
+            except TransientError:
+                continue
+            except Exception as error:  # noqa: BLE001
+                found = f"{type(error).__name__}: {error}"
+            believed.append(f"{where} answered {what}: {found}")
+    assert not believed, "\n".join(believed)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "body", [b"<html>no such page</html>", b"", b"{", {}, [], {"message": None}, {"message": 5}]
+)
+@pytest.mark.parametrize(
+    "name", ["facts", "head of a branch", "head of a tag", "files", "changed", "commit", "deliveries"]
+)
+def test_a_404_that_is_not_github_s_tells_nothing(
+    name: str, body: Any, server: KeepAliveServer, app_key: str
+) -> None:
+    """A proxy whose server is away answers 404 to everything."""
+    server.answer = lambda *_: (404, {}, body)
+    with pytest.raises(TransientError):
+        CALLS[name].make(host_of(server, CALLS[name], app_key))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("status", [202, 204, 206, 304, 300, 305])
+@pytest.mark.parametrize("name", ["default_branch", "facts", "head of a branch", "files", "deliveries"])
+def test_a_success_without_an_answer_tells_nothing(
+    name: str, status: int, server: KeepAliveServer, app_key: str
+) -> None:
+    server.answer = lambda *_: (status, {}, b"")
+    with pytest.raises(TransientError):
+        CALLS[name].make(host_of(server, CALLS[name], app_key))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "/repos/acme/shop",
+        "https://evil.example/repos/acme/shop",
+        "http://[",
+        "http://127.0.0.1:1/x",
+        "ftp://x/",
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_not_followed(location: str, server: KeepAliveServer) -> None:
+    server.answer = lambda *_: (301, {"Location": location}, {"message": "Moved"})
+    with pytest.raises(TransientError):
+        GitHubHost("token", api_url=server.url).default_branch(SHOP)
+
+
+def test_a_list_of_deliveries_that_is_empty_and_goes_on_ends(server: KeepAliveServer) -> None:
+    more = {"Link": f'<{server.url}/x?cursor=v1_1>; rel="next"'}
+    server.answer = answering({f"GET {R}/hooks": [HOOKED], f"GET {R}/hooks/1/deliveries": (200, more, [])})
+    assert GitHubHost("token", api_url=server.url).deliveries(SHOP, HOOK, 0) == []
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), TypeError("x"), ValueError("x"), RuntimeError("x"), AssertionError("x")]
+)
+def test_a_bug_of_our_own_is_not_taken_for_an_answer(
+    error: Exception, server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that meets it becomes a dead letter with its traceback; it is not retried as a fault of GitHub's."""
+
+    def broken(*_: object) -> None:
+        raise error
+
+    server.answer = answering(CALLS["ancestry"].answers)
+    monkeypatch.setattr("deployer.adapters.github_branches.parse_sha", broken)
+    with pytest.raises(type(error)):
+        GitHubHost("token", api_url=server.url).ancestry(SHOP, SHA, OTHER)
+
+
+def test_a_webhook_that_is_not_there_is_no_unexpected_answer(server: KeepAliveServer) -> None:
+    owner = {"id": 1, "owner": {"login": "acme", "type": "User"}}
+    server.answer = answering({f"GET {R}/hooks": [], f"GET {R}": owner})
+    with pytest.raises(NotFoundError):
+        GitHubHost("token", api_url=server.url).deliveries(SHOP, HOOK, 0)
