@@ -251,7 +251,7 @@ def setup_logging(config: Config, process: str) -> None:
         format=LOG_FORMAT.format(process=process),
         force=True,
     )
-    for noisy in ("botocore", "urllib3", "boto3", "github", "kombu", "amqp"):
+    for noisy in ("botocore", "urllib3", "boto3", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     # a role that cannot be assumed is told by the error that ends the task, in one line
     logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)

@@ -9,7 +9,10 @@ from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Generic, TypeVar
 
-import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from github.Auth import AppAuth
 
 from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import ApiError, GitHubClient, Headers
@@ -17,8 +20,7 @@ from deployer.environments import Repository
 from deployer.errors import ConfigError, PermanentError, TransientError
 
 _T = TypeVar("_T")
-_SIGNED_SECONDS = 300  # GitHub takes ten minutes at most
-_CLOCK_SECONDS = 60  # how far this machine's clock may be ahead of GitHub's
+_SIGNED_SECONDS = 300  # GitHub takes ten minutes at most; PyGithub allows for a clock that is a minute ahead
 _TOKEN_SECONDS = (
     3600.0  # https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 )
@@ -144,13 +146,8 @@ class AppCredentials:
         header, ends = self._signed
         if time.monotonic() < ends:  # signing takes as long as a call
             return header
-        now = int(time.time())
-        claims = {"iat": now - _CLOCK_SECONDS, "exp": now + _SIGNED_SECONDS, "iss": self._app_id}
-        try:
-            header = f"Bearer {jwt.encode(claims, self._private_key, 'RS256')}"
-        except (jwt.PyJWTError, ValueError, TypeError):  # its words are left out: they may quote the key
-            text = "DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App"
-            raise TransientError(text) from None
+        _insist_on_key(self._private_key)
+        header = f"Bearer {AppAuth(self._app_id, self._private_key).create_jwt(_SIGNED_SECONDS)}"
         self._signed = header, time.monotonic() + _SIGNED_SECONDS / 2
         return header
 
@@ -221,6 +218,15 @@ class AppCredentials:
         lifetime = min(_lifetime(headers, made.expires_at), _TOKEN_SECONDS)
         self._tokens.put(installation, (made.token, time.monotonic() + lifetime - _RENEWED_SECONDS))
         return made.token
+
+
+def _insist_on_key(text: str) -> None:
+    try:
+        key = load_pem_private_key(text.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # its words are left out: they may quote the key
+        key = None
+    if not isinstance(key, RSAPrivateKey):
+        raise TransientError("DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App")
 
 
 def _lifetime(headers: Headers, expires_at: datetime) -> float:

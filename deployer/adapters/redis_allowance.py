@@ -13,7 +13,8 @@ import redis
 from deployer.adapters.redis_client import unavailable
 from deployer.environments import Repository
 
-# KEYS[1], what is to be added, an offset to the clock (0 but for tests), the most that can be owed -> what is owed; in ms
+# KEYS[1], what is to be added, an offset to the clock (only tests have one), the most that can be owed -> what is owed;
+# all in ms
 _OWED = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[2])

@@ -100,7 +100,7 @@ def wired(redis_seconds: float = 0) -> "Deployer":
     Raises:
         ConfigError: a setting is malformed.
     """
-    # not at the top: it brings boto3, PyGithub and Celery along, which `--help` must not wait for
+    # not at the top: it brings boto3, requests and Celery along, which `--help` must not wait for
     from deployer.adapters.redis_client import Budget  # noqa: PLC0415
     from deployer.bootstrap import build  # noqa: PLC0415
 

@@ -178,7 +178,11 @@ def _settings(deployer: "Deployer") -> Iterator[Check]:
             "DEPLOYER_AWS_EVENT_KEY",
             "AWS's events are refused, so progress is polled for",
         ),
-        (config.public_url, "DEPLOYER_PUBLIC_URL", "commit statuses do not lead to the dashboard"),
+        (
+            config.public_url,
+            "DEPLOYER_PUBLIC_URL",
+            "commit statuses do not lead to the dashboard, and missed deliveries are not found",
+        ),
     ):
         if not value:
             yield Check("settings", WARN, f"{variable} is not set: {lack}", "set it if that is not meant")

@@ -70,7 +70,7 @@ def settings(*, web: bool = False, worker: bool = False, scheduler: bool = False
         ConfigError: one is missing or malformed, or must not be used.
     """
     from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis
-    from deployer.bootstrap import build, check_aws, check_worker  # noqa: PLC0415  # boto3, Celery and PyGithub
+    from deployer.bootstrap import build, check_aws, check_worker  # noqa: PLC0415  # boto3, Celery and requests
 
     deployer = build()
     config = deployer.config

@@ -1156,23 +1156,6 @@ def test_a_conflict_does_not_make_a_repository_empty(message: str) -> None:
                 ask()
 
 
-@pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("page", [b"<html>We are back soon</html>", b"", b'"soon"'])
-@pytest.mark.parametrize("ask", ["branch", "tag", "files", "changed", "facts"])
-def test_a_page_that_is_no_answer_never_tells_that_something_is_gone(page: bytes, ask: str) -> None:
-    with scripted(lambda *_: (200, {}, page)) as url:
-        host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
-        asks: dict[str, Callable[[], object]] = {
-            "branch": lambda: host.head(shop, MAIN),
-            "tag": lambda: host.head(shop, Ref("refs/tags/v1")),
-            "files": lambda: host.files(shop, "a" * 40, "deploy"),
-            "changed": lambda: host.changed(shop, "a" * 40, "b" * 40),
-            "facts": lambda: host.facts(shop),
-        }
-        with pytest.raises(TransientError):
-            asks[ask]()
-
-
 def repository_told(**fields: Any) -> dict[str, Any]:
     """What GitHub tells of a repository with one branch, but for some fields."""
     node = {"prefix": "refs/heads/", "name": "main", "target": {"oid": "a" * 40}}

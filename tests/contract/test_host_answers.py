@@ -231,9 +231,8 @@ def server() -> Iterator[KeepAliveServer]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each call be repeated once, at once."""
-    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
-    monkeypatch.setattr("deployer.adapters.github_client._ATTEMPTS", 2)
+    """Let no call be repeated."""
+    monkeypatch.setattr("deployer.adapters.github_client._ATTEMPTS", 1)
     monkeypatch.setattr("deployer.adapters.github_app.jwt.encode", lambda *_: "signed")  # which takes 60 ms
 
 
@@ -315,6 +314,30 @@ def test_another_shape_is_an_error_that_passes(name: str, server: KeepAliveServe
                 found = f"{type(error).__name__}: {error}"
             believed.append(f"{where} answered {what}: {found}")
     assert not believed, "\n".join(believed)
+
+
+def test_an_answer_of_another_shape_is_asked_for_again(
+    server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
+    bodies: list[Any] = [[], b"<html>", {}, BRANCH, BRANCH]
+    server.asked.clear()
+    server.answer = lambda *_: (200, {}, bodies.pop(0))
+    found = GitHubHost("token", api_url=server.url).head(SHOP, MAIN)
+    assert (found and found.sha, len(server.asked)) == (SHA, 4)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/html", ""])
+def test_a_page_that_is_not_github_s_does_not_show_that_github_is_there(
+    kind: str, server: KeepAliveServer
+) -> None:
+    server.answer = lambda *_: (200, {"Content-Type": kind} if kind else {}, b"{}")
+    host = GitHubHost("token", api_url=server.url)
+    if kind.startswith("application/json"):
+        host.check_reachable(5)
+        return
+    with pytest.raises(TransientError, match="is not GitHub's API; see DEPLOYER_GITHUB_API_URL"):
+        host.check_reachable(5)
 
 
 @pytest.mark.usefixtures("quick")

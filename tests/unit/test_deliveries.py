@@ -8,7 +8,7 @@ import pytest
 from world import HELLO, World, environment, sha
 
 from deployer import shapes
-from deployer.deliveries import APP, Missed
+from deployer.deliveries import APP, Deliveries, Missed
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.ledger import RepositoryRecord
@@ -192,6 +192,34 @@ def test_without_a_webhook_it_says_how_to_have_one(world: World) -> None:
     del world.host.hooks[HELLO.key]
     with pytest.raises(NotFoundError, match="no webhook"):
         world.deployer.deliveries.check(HELLO)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://other/webhooks/github", "https://here/x/webhooks/github", "https://here/webhooks/github/"],
+)
+def test_a_webhook_at_another_address_is_not_read(world: World, url: str) -> None:
+    world.host.hooks[HELLO.key] = (url, "", [])
+    miss(world, "lost", HOUR)
+    with pytest.raises(NotFoundError):
+        world.deployer.deliveries.check(HELLO)
+    assert sent_again(world) == []
+    assert "no webhook" in world.known(HELLO).unchecked
+
+
+def test_the_organization_s_webhook_does_where_the_repository_has_none(world: World) -> None:
+    world.host.organization_hooks[HELLO.owner] = world.host.hooks.pop(HELLO.key)
+    miss(world, "lost", HOUR)
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert sent_again(world) == ["lost"]
+
+
+def test_without_an_address_of_its_own_deployer_reads_no_log(world: World) -> None:
+    unset = replace(world.deployer.config, public_url="")
+    miss(world, "lost", HOUR)
+    with pytest.raises(NotFoundError):
+        Deliveries(unset, world.host, world.lanes).check(HELLO)
+    assert sent_again(world) == []
 
 
 def test_a_resync_looks_now_and_then(world: World) -> None:
