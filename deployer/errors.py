@@ -25,6 +25,22 @@ def _cut(line: str) -> str:
     return line if len(line) <= _LIMIT else f"{line[: _LIMIT - _TAIL - 3]} … {line[-_TAIL:]}"
 
 
+def raised_in(error: BaseException, *modules: str) -> bool:
+    """Whether the code that raised an error is in one of these modules, or in a module below one of them.
+
+    A library's KeyError says that it cannot read its input. The same error of deployer's own code is a bug, and must
+    not be reported as a fault of that input.
+
+    Args:
+        error: an exception that was caught.
+        modules: full names, such as `yaml` or `botocore.parsers`.
+    """
+    trace, name = error.__traceback__, ""
+    while trace:
+        name, trace = str(trace.tb_frame.f_globals.get("__name__", "")), trace.tb_next
+    return any(name == each or name.startswith(f"{each}.") for each in modules)
+
+
 class DeployerError(Exception):
     """Every error that deployer raises on purpose. Its text is one line, fit for people.
 
@@ -69,6 +85,21 @@ class ProtectedError(PermanentError):
 
 class QuotaError(TransientError):
     """The account has no room for another one: a repeat helps once there is."""
+
+
+class UnknownStatusError(DeployerError):
+    """AWS has a status that this version of deployer does not know. Any step would be a guess; an update knows more.
+
+    Args:
+        what: what has the status, such as `stack hello-main`.
+        status: AWS's word.
+    """
+
+    def __init__(self, what: str, status: str) -> None:
+        super().__init__(
+            f"{what} has the status {status}, which this version of deployer does not know;"
+            " update deployer, then replay"
+        )
 
 
 class ConfigError(DeployerError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from deployer.errors import PermanentError
+from deployer.errors import PermanentError, raised_in
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.template_syntax import (
     TOO_DEEP,
@@ -200,6 +200,8 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
             problem = f"not YAML: {problem}"
         raise UnreadableError(file, line, problem) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, ValueError) and not raised_in(error, "yaml", "json"):
+            raise
         raise UnreadableError(file, None, f"it cannot be read: {_one_line(error)}") from error
     if not isinstance(value, dict):
         raise UnreadableError(file, 1, "it is not a mapping at its top level")

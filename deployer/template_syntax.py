@@ -12,6 +12,7 @@ import yaml
 from yaml.composer import Composer, ComposerError
 from yaml.constructor import ConstructorError
 
+from deployer.errors import raised_in
 from deployer.evaluation_budget import NESTING, EvaluationBudget, TooComplexError
 
 _NODE_STEPS = 4  # of the budget, for each key and value of YAML: composed, constructed, searched for repeats
@@ -75,6 +76,8 @@ class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            if not raised_in(error, "yaml"):
+                raise
             shown = repr(node.value[:50]) if isinstance(node, yaml.ScalarNode) else "it"
             problem = f"{shown} is no {node.tag.rpartition(':')[2]}"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from deployer.adapters import aws_pipelines as pipelines
 from deployer.adapters import aws_stacks as stacks
+from deployer.adapters.aws_answers import needed
 from deployer.adapters.aws_client import (
     AwsClients,
     own_region,
@@ -117,7 +118,8 @@ class AwsCloud:
                 if says_missing(error):
                     return None
                 raise
-            return stacks.read(answer["Stacks"][0]) if answer["Stacks"] else None
+            found = needed(answer, "Stacks")
+            return stacks.read(found[0]) if found else None
 
     def stacks(self) -> Iterator[Stack]:
         """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well.
@@ -137,7 +139,8 @@ class AwsCloud:
         request, secret = self._request(name, release, token)
         with translated(f"creating stack {name}", secret):
             try:
-                arn = str(retried(lambda: self._aws.cloudformation.create_stack(**request))["StackId"])
+                answer = retried(lambda: self._aws.cloudformation.create_stack(**request))
+                arn = str(needed(answer, "StackId"))
                 self._survey.changed(+1)
                 return arn
             except ClientError as error:
@@ -244,7 +247,7 @@ class AwsCloud:
                 return [
                     stacks.resource(each)
                     for page in stacks.pages(self._aws.cloudformation.list_stack_resources, StackName=arn)
-                    for each in page["StackResourceSummaries"]
+                    for each in needed(page, "StackResourceSummaries")
                 ]
             except ClientError as error:
                 if says_missing(error):
@@ -362,8 +365,9 @@ class AwsCloud:
                 if says_missing(error):
                     return []
                 raise
-            listed = answer["pipelineExecutionSummaries"]
-            self._listed = {(pipeline, one["pipelineExecutionId"]): (time.monotonic(), one) for one in listed}
+            listed = needed(answer, "pipelineExecutionSummaries")
+            now = time.monotonic()
+            self._listed = {(pipeline, needed(one, "pipelineExecutionId")): (now, one) for one in listed}
             return [pipelines.summary(one, definition) for one in listed]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
@@ -375,23 +379,19 @@ class AwsCloud:
             found = self._just_listed(pipeline, execution) or self._execution(pipeline, execution)
             if found is None:
                 return None
-            details: list[Any] = []
-            query: dict[str, Any] = {
-                "pipelineName": pipeline,
-                "filter": {"pipelineExecutionId": execution},
-                "maxResults": 100,
-            }
-            while True:
-                try:
-                    page = retried(lambda: self._aws.codepipeline.list_action_executions(**query))
-                except ClientError as error:
-                    if says_missing(error):  # not listed yet, or gone meanwhile with its pipeline
-                        return None
-                    raise
-                details += page["actionExecutionDetails"]
-                if not page.get("nextToken"):
-                    break
-                query["nextToken"] = page["nextToken"]
+            listed = stacks.pages(
+                self._aws.codepipeline.list_action_executions,
+                cursor="nextToken",
+                pipelineName=pipeline,
+                filter={"pipelineExecutionId": execution},
+                maxResults=100,
+            )
+            try:
+                details = [each for page in listed for each in needed(page, "actionExecutionDetails")]
+            except ClientError as error:
+                if says_missing(error):  # not listed yet, or gone meanwhile with its pipeline
+                    return None
+                raise
             return pipelines.whole(found, details, lambda: self._definition(pipeline))
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
@@ -419,7 +419,7 @@ class AwsCloud:
                     ],
                 )
             )
-            return str(answer["pipelineExecutionId"])
+            return str(needed(answer, "pipelineExecutionId"))
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
         """Stop an execution at once; one that has ended or gone is left alone. One call."""
@@ -495,13 +495,13 @@ class AwsCloud:
             if says_missing(error):
                 return False
             raise
-        return any(event.get("ClientRequestToken") == token for event in page["StackEvents"])
+        return any(event.get("ClientRequestToken") == token for event in needed(page, "StackEvents"))
 
     def _events(self, arn: str) -> Iterator[Any]:
         """The stack's events, newest first; the latest thousand."""
         found = stacks.pages(self._aws.cloudformation.describe_stack_events, StackName=arn)
         for _, page in zip(range(_EVENT_PAGES), found, strict=False):
-            yield from page["StackEvents"]
+            yield from needed(page, "StackEvents")
 
     def _look(self) -> Iterator[Stack]:
         """Every stack that has not gone; once all are read, other workers know what was seen."""
@@ -509,7 +509,7 @@ class AwsCloud:
         with translated("listing the stacks"):
             listed = stacks.pages(self._aws.cloudformation.describe_stacks, _LOOK_PATIENCE)
             for number, page in enumerate(listed, 1):  # noqa: B007
-                for stack in map(stacks.read, page["Stacks"]):
+                for stack in map(stacks.read, needed(page, "Stacks")):
                     if stack.status == "DELETE_COMPLETE":
                         continue
                     count += 1
@@ -529,26 +529,21 @@ class AwsCloud:
 
     def _stacks_limit(self) -> int:
         answer = retried(self._aws.cloudformation.describe_account_limits)
-        told = {each["Name"]: int(each["Value"]) for each in answer["AccountLimits"]}
-        return told.get("StackLimit", _STACKS_LIMIT)
+        told = {each.get("Name"): each.get("Value") for each in answer.get("AccountLimits", [])}
+        return int(told.get("StackLimit") or _STACKS_LIMIT)
 
     def _count_pipelines(self) -> int:
-        query: dict[str, Any] = {"maxResults": 1000}
-        count = 0
-        while True:
-            page = retried(lambda: self._aws.codepipeline.list_pipelines(**query))
-            count += len(page["pipelines"])
-            if not page.get("nextToken"):
-                return count
-            query["nextToken"] = page["nextToken"]
+        listed = stacks.pages(self._aws.codepipeline.list_pipelines, cursor="nextToken", maxResults=1000)
+        return sum(len(needed(page, "pipelines")) for page in listed)
 
     def _definition(self, pipeline: str) -> Any | None:
         try:
-            read = retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))["pipeline"]
+            answer = retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))
         except ClientError as error:
             if says_missing(error):
                 return None
             raise
+        read = needed(answer, "pipeline")
         self._read = {pipeline: (time.monotonic(), read)}
         self._names = {pipeline: (time.monotonic(), pipelines.stage_names(read))}
         return read
@@ -574,7 +569,7 @@ class AwsCloud:
             if says_missing(error):
                 return None
             raise
-        return answer["pipelineExecution"]
+        return needed(answer, "pipelineExecution")
 
 
 class AwsClouds:
@@ -642,7 +637,7 @@ class AwsClouds:
         own = replace(self.target(Kind.DEVELOPMENT), role_arn="", external_id="")
         sts = self._clients_of(own, self._own_region).sts
         with translated("asking AWS which account deployer is in"):
-            return str(retried(sts.get_caller_identity)["Account"])
+            return str(needed(retried(sts.get_caller_identity), "Account"))
 
     @cached_property
     def _own_region(self) -> str:

@@ -4,6 +4,7 @@ Every error code and message of AWS is read in this file and nowhere else. Codes
 Errors", and botocore's models; messages where CloudFormation says everything as `ValidationError`.
 """
 
+import math
 import os
 import re
 import threading
@@ -22,6 +23,7 @@ from botocore.session import get_session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
+from deployer.adapters.aws_answers import AnswerError, is_unparsable
 from deployer.adapters.aws_throttle import Throttle
 from deployer.config import THIS_MACHINE
 from deployer.errors import ConfigError, DeployerError, PermanentError, QuotaError, TransientError
@@ -36,6 +38,7 @@ T = TypeVar("T")
 _ATTEMPTS = 4
 _SECONDS = 20.0
 _TEXT_LIMIT = 800
+_LONGEST_RETRY_AFTER = 600.0  # seconds: a header that asks for more is not believed
 _backoff = wait_random_exponential(multiplier=0.5, max=6)
 
 _THROTTLED = frozenset(
@@ -222,10 +225,13 @@ class AwsClients:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
             if status >= 500:
                 raise TransientError(f"reaching {self.region}: AWS answers {status}") from error
-        except (botocore.BotoCoreError, ResponseParserError, OSError, KeyError, ValueError) as error:
-            # the last two: something else answers at this address
+        except (BotoCoreError, ResponseParserError, OSError) as error:
             reason = type(error).__name__
             raise TransientError(f"reaching {self.region}: AWS does not answer ({reason})") from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            if not is_unparsable(error):
+                raise
+            raise TransientError(f"reaching {self.region}: the answer is not AWS's") from error
 
     def _client(self, service: str) -> Any:
         if self._pid != os.getpid():
@@ -367,6 +373,8 @@ def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iter
     """
     try:
         yield
+    except AnswerError as error:
+        raise TransientError(f"{doing}: {error}") from error
     except DeployerError:
         raise
     except ClientError as error:
@@ -380,9 +388,10 @@ def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iter
         raise fault(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
     except BotoCoreError as error:
         raise TransientError(f"{doing}: {_masked(_line(error), secret)}") from (None if secret else error)
-    except KeyError as error:
-        # a page with status 200, or JSON cut short: botocore takes both for an empty answer
-        raise TransientError(f"{doing}: AWS's answer makes no sense (no {_line(error)})") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if not is_unparsable(error):
+            raise  # a bug of deployer's own, which must not look like a fault of AWS
+        raise TransientError(f"{doing}: AWS's answer makes no sense ({type(error).__name__})") from error
 
 
 # --- what an error says -----------------------------------------------------------------------------------------
@@ -504,13 +513,18 @@ def _status(error: ClientError) -> int:
 
 
 def _retry_after(error: BaseException | None) -> float | None:
+    """The seconds that an answer asks to wait, within bounds; None if it names none.
+
+    The header also allows a date, which neither AWS nor this function uses.
+    """
     if not isinstance(error, ClientError):
         return None
     headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     try:
-        return max(float(headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
         return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
 
 
 def _wait(state: RetryCallState) -> float:

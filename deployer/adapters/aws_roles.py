@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 from deployer.adapters import aws_stacks as stacks
 from deployer.adapters.aws import AwsClouds
+from deployer.adapters.aws_answers import needed
 from deployer.adapters.aws_client import retried, says_missing, translated
 from deployer.environments import Kind
 from deployer.orphaned_roles import Role
@@ -33,16 +34,12 @@ class AwsRoles:
 
     def roles(self, kind: Kind, path: str) -> Iterator[Role]:
         """See the port. A call for each thousand roles."""
-        query: dict[str, Any] = {"PathPrefix": path, "MaxItems": 1000}
         iam = self._clouds.clients(kind).iam
         with translated(f"listing the roles under {path}"):
-            while True:
-                page = retried(lambda: iam.list_roles(**query))
-                for role in page["Roles"]:
-                    yield Role(str(role["RoleName"]), str(role["Arn"]), role["CreateDate"].timestamp(), {})
-                if not page.get("IsTruncated"):
-                    return
-                query["Marker"] = page["Marker"]
+            for page in stacks.pages(iam.list_roles, cursor="Marker", PathPrefix=path, MaxItems=1000):
+                for role in needed(page, "Roles"):
+                    created_at = needed(role, "CreateDate").timestamp()
+                    yield Role(str(needed(role, "RoleName")), str(needed(role, "Arn")), created_at, {})
 
     def stack_of_role(self, kind: Kind, region: str, name: str) -> str:
         """See the port. One call; one more for each hundred resources of a stack that has a hundred."""
@@ -50,33 +47,34 @@ class AwsRoles:
         with translated(f"asking which stack has role {name}"):
             try:
                 # of a resource of this id all resources of its stack are returned, the first hundred
-                found: list[Any] = retried(
-                    lambda: cloudformation.describe_stack_resources(PhysicalResourceId=name)
-                )["StackResources"]
+                answer = retried(lambda: cloudformation.describe_stack_resources(PhysicalResourceId=name))
             except ClientError as error:
                 if says_missing(error):
                     return ""
                 raise
+            found: list[Any] = needed(answer, "StackResources")
             if len(found) >= _DESCRIBED_AT_MOST:
-                arn = str(found[0]["StackId"])
+                arn = str(needed(found[0], "StackId"))
                 pages = stacks.pages(cloudformation.list_stack_resources, StackName=arn)
-                listed = [each for page in pages for each in page["StackResourceSummaries"]]
+                listed = [each for page in pages for each in needed(page, "StackResourceSummaries")]
                 found = [{**each, "StackId": arn} for each in listed]
-        # another resource may have the role's name
-        return next((str(each["StackId"]) for each in found if _is_role(each, name)), "")
+            # another resource may have the role's name
+            return next((str(needed(each, "StackId")) for each in found if _is_role(each, name)), "")
 
     def role_tags(self, kind: Kind, name: str) -> Mapping[str, str]:
         """See the port. One call."""
         iam = self._clouds.clients(kind).iam
         with translated(f"reading the tags of role {name}"):
             try:
-                tags = retried(lambda: iam.list_role_tags(RoleName=name, MaxItems=100))["Tags"]
+                tags = needed(retried(lambda: iam.list_role_tags(RoleName=name, MaxItems=100)), "Tags")
             except ClientError as error:
                 if says_missing(error):
                     return {}
                 raise
-        return {str(tag["Key"]): str(tag["Value"]) for tag in tags}
+            return {str(needed(tag, "Key")): str(needed(tag, "Value")) for tag in tags}
 
 
 def _is_role(resource: Any, name: str) -> bool:
-    return bool(resource["ResourceType"] == "AWS::IAM::Role" and resource.get("PhysicalResourceId") == name)
+    return bool(
+        needed(resource, "ResourceType") == "AWS::IAM::Role" and resource.get("PhysicalResourceId") == name
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from deployer.adapters.aws_answers import AnswerError, needed
 from deployer.config import is_reference
 from deployer.errors import ConfigError
 
@@ -26,8 +27,8 @@ def read_secret(reference: str) -> str:
     with _told(f"reading {reference}"):
         if kind == "ssm":
             answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
-            return str(answer["Parameter"]["Value"])
-        return str(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+            return str(needed(needed(answer, "Parameter"), "Value"))
+        return str(needed(boto3.client("secretsmanager").get_secret_value(SecretId=name), "SecretString"))
 
 
 def write_secret(reference: str, value: str) -> None:
@@ -70,7 +71,8 @@ def _key_of(name: str) -> str:
     same: list[Any] = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
     with _told(f"ssm:{name} was not written: finding its key by ssm:DescribeParameters"):
         pages = boto3.client("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=same)
-        return next((each["KeyId"] for page in pages for each in page["Parameters"] if "KeyId" in each), "")
+        listed = (each for page in pages for each in needed(page, "Parameters"))
+        return next((each["KeyId"] for each in listed if "KeyId" in each), "")
 
 
 def _parts(reference: str) -> tuple[str, str]:
@@ -84,7 +86,9 @@ def _parts(reference: str) -> tuple[str, str]:
 def _told(doing: str) -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError, KeyError) as error:
+    except AnswerError as error:  # such as a secret that holds bytes and no text
+        raise ConfigError(f"{doing}: {error}") from None
+    except (BotoCoreError, ClientError) as error:
         # its code only, and without its traceback: its words may repeat what was sent
         answer = error.response if isinstance(error, ClientError) else {}
         code = answer.get("Error", {}).get("Code") or type(error).__name__

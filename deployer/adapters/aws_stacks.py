@@ -5,15 +5,17 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from botocore.exceptions import ClientError
 
-from deployer.adapters.aws_client import passes, retried, says_missing
+from deployer.adapters.aws_answers import AnswerError, needed
+from deployer.adapters.aws_client import code, passes, retried, says_missing
 from deployer.errors import PermanentError, ThrottledError, TransientError
 from deployer.stacks import Failure, Resource, Stack
+from deployer.template import UnreadableError
+from deployer.template import read as read_document
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -35,10 +37,10 @@ def read(described: Any) -> Stack:
     """A stack from one entry of DescribeStacks."""
     changed = described.get("LastUpdatedTime") or described.get("CreationTime")
     return Stack(
-        arn=str(described["StackId"]),
-        name=str(described["StackName"]),
-        status=str(described["StackStatus"]),
-        tags={tag["Key"]: tag["Value"] for tag in described.get("Tags", [])},
+        arn=str(needed(described, "StackId")),
+        name=str(needed(described, "StackName")),
+        status=str(needed(described, "StackStatus")),
+        tags={needed(tag, "Key"): needed(tag, "Value") for tag in described.get("Tags", [])},
         reason=_line(described.get("StackStatusReason")),
         protected=bool(described.get("EnableTerminationProtection")),
         parent=str(described.get("ParentId") or ""),
@@ -49,44 +51,52 @@ def read(described: Any) -> Stack:
 
 def _hash_of(parameters: Iterable[Any]) -> str:
     """Tells whether parameters differ; of those with NoEcho AWS shows asterisks."""
-    values = sorted((each["ParameterKey"], each.get("ParameterValue", "")) for each in parameters)
+    values = sorted((needed(each, "ParameterKey"), each.get("ParameterValue", "")) for each in parameters)
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] if values else ""
 
 
 def resource(summary: Any) -> Resource:
     """A resource from one entry of ListStackResources."""
     return Resource(
-        name=str(summary["LogicalResourceId"]),
-        type=str(summary["ResourceType"]),
+        name=str(needed(summary, "LogicalResourceId")),
+        type=str(needed(summary, "ResourceType")),
         id=str(summary.get("PhysicalResourceId") or ""),
-        status=str(summary["ResourceStatus"]),
+        status=str(needed(summary, "ResourceStatus")),
         reason=_line(summary.get("ResourceStatusReason")),
     )
 
 
-def pages(operation: Callable[..., Any], patience: float = 0, **query: Any) -> Iterator[Any]:
-    """Every page of an answer that goes on by `NextToken`.
+def pages(
+    operation: Callable[..., Any], patience: float = 0, *, cursor: str = "NextToken", **query: Any
+) -> Iterator[Any]:
+    """Every page of an answer.
 
     Args:
         operation: the call.
         patience: how long it waits, in seconds and all in all, for the turns of further pages: else what was read
             would be read once more.
+        cursor: the member of an answer that names the next page, and the argument that asks for it.
         query: its arguments.
+
+    Raises:
+        AnswerError: a page names itself as the next one, so that there would be no end.
     """
     while True:
         try:
             page = retried(lambda: operation(**query))
         except ThrottledError as error:
             seconds = error.retry_after or 1.0
-            if "NextToken" not in query or seconds > patience:
+            if cursor not in query or seconds > patience:
                 raise
             patience -= seconds
             time.sleep(seconds)
             continue
         yield page
-        if not page.get("NextToken"):
+        if not page.get(cursor):
             return
-        query["NextToken"] = page["NextToken"]
+        if page[cursor] == query.get(cursor):
+            raise AnswerError(f"AWS's answer makes no sense: a page names itself as its {cursor}")
+        query[cursor] = page[cursor]
 
 
 def failure(events: Iterable[Any]) -> Failure | None:
@@ -101,34 +111,34 @@ def failure(events: Iterable[Any]) -> Failure | None:
         token = token or event.get("ClientRequestToken")
         if event.get("ClientRequestToken") not in (None, token):
             break  # an earlier operation's
-        status, reason = event["ResourceStatus"], _line(event.get("ResourceStatusReason"))
-        if event.get("PhysicalResourceId") == event["StackId"]:
-            told = Failure(event["StackName"], "", reason)
+        status, reason = str(event.get("ResourceStatus", "")), _line(event.get("ResourceStatusReason"))
+        if event.get("PhysicalResourceId") == needed(event, "StackId"):
+            told = Failure(needed(event, "StackName"), "", reason)
             own = own or (told if status.endswith("_FAILED") and reason else None)
             own_reason = told if "following resource(s) failed" in reason else own_reason
             if status.endswith("_IN_PROGRESS") and reason == "User Initiated":
                 break
         elif status.endswith("_FAILED") and not _CANCELLED.search(reason):
-            cause = Failure(event["LogicalResourceId"], event["ResourceType"], reason or status)
+            resource_type = str(event.get("ResourceType", ""))
+            cause = Failure(needed(event, "LogicalResourceId"), resource_type, reason or status)
     return cause or own or own_reason
 
 
 def buckets(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
     """The buckets that the stack has made and its deletion will delete, also those of stacks within it."""
     found = {
-        str(resource["LogicalResourceId"]): (
-            str(resource["ResourceType"]),
-            str(resource["PhysicalResourceId"]),
-        )
+        each.name: (each.type, each.id)
         for page in pages(cloudformation.list_stack_resources, StackName=arn)
-        for resource in page["StackResourceSummaries"]
-        if resource["ResourceType"] in {_BUCKET_TYPE, _STACK_TYPE}
-        and resource.get("PhysicalResourceId")
-        and resource["ResourceStatus"] in _MADE
+        for each in map(resource, needed(page, "StackResourceSummaries"))
+        if each.type in {_BUCKET_TYPE, _STACK_TYPE} and each.id and each.status in _MADE
     }
     if not found:
         return []
-    retained = _retained(retried(lambda: cloudformation.get_template(StackName=arn))["TemplateBody"])
+    try:
+        template = needed(retried(lambda: cloudformation.get_template(StackName=arn)), "TemplateBody")
+    except RecursionError:  # botocore reads a template in JSON, which may be nested without end
+        template = None
+    retained = _retained(template)
     if retained is None:
         log.warning("the buckets of stack %s are left as they are: its template cannot be read", arn)
         return []
@@ -139,28 +149,29 @@ def buckets(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
     return [id_ for kind, id_ in deleted if kind == _BUCKET_TYPE] + inner
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as CloudFormation writes it: `!Ref x` and its kin do not matter here."""
-
-
-_Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
-
-
 def _retained(template: Any) -> set[str] | None:
-    """Logical ids of the resources that are to outlive the stack; None if the template cannot be read."""
-    try:
-        if isinstance(template, str):
-            text = template.lstrip("\ufeff")
-            # tabs are whitespace in JSON but forbidden in YAML
-            template = json.loads(text) if text.lstrip()[:1] == "{" else yaml.load(text, Loader=_Loader)  # noqa: S506
-        return {
-            str(name)
-            for name, resource in template["Resources"].items()
-            # a policy that is computed (`!If`) is read as None: better spare one too many
-            if resource.get("DeletionPolicy", "Delete") != "Delete"
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    """Logical ids of the resources that are to outlive the stack; None if the template cannot be read.
+
+    A pipeline made the template from a branch's files, and nobody but CloudFormation has read it before. So reading it
+    takes no more than a check of `deploy/` may take.
+    """
+    if isinstance(template, str):
+        text = template.lstrip("\ufeff")
+        # tabs are whitespace in JSON but forbidden in YAML
+        suffix = "json" if text.lstrip()[:1] == "{" else "yml"
+        try:
+            template = read_document(f"pipeline.{suffix}", text.encode()).fields
+        except (UnreadableError, UnicodeEncodeError):
+            return None
+    resources = template.get("Resources") if isinstance(template, Mapping) else None
+    if not isinstance(resources, Mapping):
         return None
+    # a policy that is computed (`!If`) is no text: better spare one too many
+    policies = {
+        str(name): each.get("DeletionPolicy", "Delete") if isinstance(each, Mapping) else "Delete"
+        for name, each in resources.items()
+    }
+    return {name for name, policy in policies.items() if policy != "Delete"}
 
 
 def empty(s3: "S3Client", bucket: str, owner: str, deadline: float, guard: Callable[[], None]) -> bool:
@@ -199,13 +210,15 @@ def empty(s3: "S3Client", bucket: str, owner: str, deadline: float, guard: Calla
 
 def _uploads(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
     page = retried(lambda: s3.list_multipart_uploads(Bucket=bucket, ExpectedBucketOwner=owner))
+    needed(page, "Bucket")  # only an answer of S3 has it; another one must not pass for an empty list
     return list(page.get("Uploads", []))
 
 
 def _versions(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
     page = retried(lambda: s3.list_object_versions(Bucket=bucket, ExpectedBucketOwner=owner, MaxKeys=_BATCH))
+    needed(page, "Name")  # only an answer of S3 has it; another one must not pass for an empty list
     listed: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-    return [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]
+    return [{"Key": needed(each, "Key"), "VersionId": needed(each, "VersionId")} for each in listed]
 
 
 def _delete(s3: "S3Client", bucket: str, owner: str, objects: list[Any]) -> None:
@@ -231,11 +244,14 @@ def _abort(s3: "S3Client", bucket: str, owner: str, upload: Any) -> None:
     try:
         retried(
             lambda: s3.abort_multipart_upload(
-                Bucket=bucket, ExpectedBucketOwner=owner, Key=upload["Key"], UploadId=upload["UploadId"]
+                Bucket=bucket,
+                ExpectedBucketOwner=owner,
+                Key=needed(upload, "Key"),
+                UploadId=needed(upload, "UploadId"),
             )
         )
     except ClientError as error:
-        if error.response["Error"].get("Code") != "NoSuchUpload":
+        if code(error) != "NoSuchUpload":
             raise
 
 

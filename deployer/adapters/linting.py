@@ -114,7 +114,10 @@ class CfnLint:
         try:
             told: list[dict[str, Any]] | str = json.loads(ran.stdout)
         except ValueError:
-            return note("it died of the template" if ran.returncode else "it gave no answer")
+            if not ran.returncode:
+                return note("it gave no answer")
+            last = ran.stderr.strip().splitlines()[-1:]  # of a traceback, if there is one
+            return note(": ".join(["it died of the template", *(each[:200] for each in last)]))
         if isinstance(told, str):
             return note(f"it cannot read the template: {told}")
         return [
@@ -178,11 +181,10 @@ def main() -> None:
             _tame(template)
             regions = {"regions": asked["regions"]} if asked["regions"] else {}
             matches = list(Runner(ConfigMixIn([], **regions)).validate_template(template))
-        found = [_told(match) for match in _chosen(matches)[:_SHOWN]]
     except Exception as error:  # noqa: BLE001  whatever it is, it is cfn-lint's own
         print(json.dumps(f"{type(error).__name__} {error}"[:300]))
     else:
-        print(json.dumps(found))
+        print(json.dumps([_told(match) for match in _chosen(matches)[:_SHOWN]]))
 
 
 def _chosen(matches: list[Any]) -> list[Any]:

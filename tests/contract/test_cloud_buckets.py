@@ -76,12 +76,12 @@ def emptied(*refused: dict[str, str]) -> bool:
     with Stubber(client) as stub:
         for errors in (*refused, {}):
             versions = [{"Key": key, "VersionId": "1"} for key in left]
-            stub.add_response("list_object_versions", {"Versions": versions})
+            stub.add_response("list_object_versions", {"Name": "files", "Versions": versions})
             told = [{"Key": key, "VersionId": "1", "Code": code} for key, code in errors.items()]
             stub.add_response("delete_objects", {"Errors": told})
             left = list(errors)
-        stub.add_response("list_object_versions", {})
-        stub.add_response("list_multipart_uploads", {})
+        stub.add_response("list_object_versions", {"Name": "files"})
+        stub.add_response("list_multipart_uploads", {"Bucket": "files"})
         return aws_stacks.empty(client, "files", "123456789012", time.monotonic() + 60, lambda: None)
 
 
@@ -162,12 +162,16 @@ def test_every_call_that_deletes_says_whose_the_bucket_is() -> None:
         lambda params, model, **_: said.update({model.name: params["ExpectedBucketOwner"]}),
     )
     with Stubber(client) as stub:
-        stub.add_response("list_object_versions", {"Versions": [{"Key": "a", "VersionId": "1"}]})
+        stub.add_response(
+            "list_object_versions", {"Name": "files", "Versions": [{"Key": "a", "VersionId": "1"}]}
+        )
         stub.add_response("delete_objects", {})
-        stub.add_response("list_object_versions", {})
-        stub.add_response("list_multipart_uploads", {"Uploads": [{"Key": "b", "UploadId": "2"}]})
+        stub.add_response("list_object_versions", {"Name": "files"})
+        stub.add_response(
+            "list_multipart_uploads", {"Bucket": "files", "Uploads": [{"Key": "b", "UploadId": "2"}]}
+        )
         stub.add_response("abort_multipart_upload", {})
-        stub.add_response("list_multipart_uploads", {})
+        stub.add_response("list_multipart_uploads", {"Bucket": "files"})
         assert aws_stacks.empty(client, "files", OWN, time.monotonic() + 60, lambda: None)
     calls = ("ListObjectVersions", "DeleteObjects", "ListMultipartUploads", "AbortMultipartUpload")
     assert said == dict.fromkeys(calls, OWN)

@@ -61,6 +61,7 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     [
         ("exec /bin/sleep 60", "given up after 0.5 s"),
         ("kill -9 $$", "it died of the template"),
+        ("echo 'KeyError: 1' >&2; exit 1", "it died of the template: KeyError: 1"),
         ("exit 0", "it gave no answer"),
         ("echo '\"KeyError x\"'", "it cannot read the template: KeyError x"),
     ],

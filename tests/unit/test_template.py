@@ -169,3 +169,17 @@ def _order(document: Document, path: tuple[str | int, ...]) -> bool:
     before = document.line_of(*start, last - 1) if last else document.line_of(*start)
     here = document.line_of(*path)
     return before is not None and here is not None and before < here
+
+
+@pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), AttributeError("x")])
+@pytest.mark.parametrize("text", [b"a: !Ref b", b"a: 1"])
+def test_a_bug_in_the_reader_is_no_fault_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, bug: Exception, text: bytes
+) -> None:
+    def fail(*_: object) -> object:
+        raise bug
+
+    monkeypatch.setattr("deployer.template_syntax.integer", fail)
+    monkeypatch.setattr("deployer.template_syntax.long_name", fail)
+    with pytest.raises(type(bug)):
+        read("a.yml", text)
