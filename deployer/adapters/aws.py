@@ -505,7 +505,7 @@ class AwsCloud:
 
     def _look(self) -> Iterator[Stack]:
         """Every stack that has not gone; once all are read, other workers know what was seen."""
-        began, busy, count, number = time.time(), list[str](), 0, 0
+        began, busy, count, number = self._survey.now(), list[str](), 0, 0
         with translated("listing the stacks"):
             listed = stacks.pages(self._aws.cloudformation.describe_stacks, _LOOK_PATIENCE)
             for number, page in enumerate(listed, 1):  # noqa: B007
@@ -522,7 +522,7 @@ class AwsCloud:
         """A number, when it was counted, and whether that was just now."""
         if known := self._survey.count(what):
             return (*known, False)
-        began = time.time()
+        began = self._survey.now()
         number = count()
         self._survey.counted(what, number, began)
         return number, began, True

@@ -12,6 +12,7 @@ from deployer.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_CLOCK_SECONDS = 60.0  # for so long the difference between Redis's clock and this machine's is believed
 _PAUSE_SECONDS = 5.0  # a Redis that hangs would else cost every call to AWS its time-out
 
 
@@ -28,10 +29,21 @@ class Shared:
         self._away = False
         self._next_try = 0.0
         self.clock_offset_ms = clock_offset_ms
+        self._ahead = 0.0  # Redis's clock is so many seconds ahead of this machine's
+        self._compared = float("-inf")
 
     def script(self, source: str) -> Any:
         """A script, to be called within `ask`."""
         return self._redis.register_script(source)
+
+    def now(self) -> float:
+        """Epoch seconds by Redis's clock, so that workers compare times although their own clocks differ.
+
+        While Redis is away it is this machine's clock, as far ahead or behind as was found last.
+        """
+        if time.monotonic() - self._compared > _CLOCK_SECONDS and (told := self.ask(lambda r: r.time())):
+            self._ahead, self._compared = told[0] + told[1] / 1e6 - time.time(), time.monotonic()
+        return time.time() + self._ahead
 
     def ask(self, question: Callable[[Any], T]) -> T | None:
         """What Redis says; None while it is away, which the log tells once.

@@ -45,10 +45,14 @@ class Survey:
         self._place = account, region
         self._prefix = prefix(account, region)
 
+    def now(self) -> float:
+        """Epoch seconds by the clock that all times here are told by: Redis's, as far as it can be asked."""
+        return self._shared.now()
+
     # --- looks at all stacks -----------------------------------------------------------------------------------
 
     def busy(self, name: str, since: float, look: Callable[[], object]) -> bool:
-        """Whether a look that began after `since` (epoch seconds) found a stack at work.
+        """Whether a look that began after `since` (epoch seconds, by this machine's clock) found a stack at work.
 
         Where there is no such look and more environments wait than a look needs calls, one of those who ask makes it,
         and the others wait for it some seconds.
@@ -57,7 +61,8 @@ class Survey:
             name: the stack's name or ARN.
             look: looks at all stacks and calls `looked`.
         """
-        since = max(since, time.time() - _FRESH_SECONDS)
+        now = self.now()
+        since = max(since + now - time.time(), now - _FRESH_SECONDS)
         began, pages, waiting, found = self._asked(name)
         if began > since:
             return self._told(name, found)
@@ -76,7 +81,7 @@ class Survey:
         """Keep what a look at all stacks showed.
 
         Args:
-            began: when, in epoch seconds.
+            began: when, by `now`.
             pages: how many calls it took.
             stacks: how many there are.
             busy: names and ARNs of those at work.
@@ -105,7 +110,7 @@ class Survey:
         """When the last look began, its calls, how many wait, and whether it found this stack at work."""
 
         def question(client: Any) -> Any:
-            now = time.time()
+            now = self.now()
             pipe = client.pipeline()  # in one step, since a look may be written just now
             pipe.zadd(self._key("waiting"), {name: now})
             pipe.zremrangebyscore(self._key("waiting"), "-inf", now - _WAITS_SECONDS)
@@ -129,14 +134,14 @@ class Survey:
     # --- how full it is ----------------------------------------------------------------------------------------
 
     def count(self, what: str, within: float = _HOUR) -> tuple[int, float] | None:
-        """What was counted within so many seconds, and when (epoch seconds)."""
+        """What was counted within so many seconds, and when (by `now`)."""
         found = self._shared.ask(lambda r: r.hmget(self._key("room"), what, f"{what}.at"))
-        if not found or None in found or float(found[1]) < time.time() - within:
+        if not found or None in found or float(found[1]) < self.now() - within:
             return None
         return max(int(found[0]), 0), float(found[1])
 
     def counted(self, what: str, number: int, at: float) -> None:
-        """Keep a number for an hour."""
+        """Keep a number that was counted at a time by `now`. It counts for an hour."""
 
         def keep(client: Any) -> None:
             client.hset(self._key("room"), mapping={what: number, f"{what}.at": at})
@@ -176,7 +181,7 @@ class Survey:
 
     def history(self) -> list[Room]:
         """What was counted in the last sixty days, oldest first."""
-        oldest = time.time() - _HISTORY_DAYS * _DAY
+        oldest = self.now() - _HISTORY_DAYS * _DAY
         found = self._shared.ask(lambda r: r.lrange(self._key("history"), 0, -1)) or []
         rooms = [Room(**json.loads(each)) for each in reversed(found)]
         return [room for room in rooms if room.counted_at >= oldest]
@@ -193,7 +198,7 @@ def counted_rooms(shared: Shared) -> list[Room]:
     Args:
         shared: where the workers keep it.
     """
-    oldest = time.time() - _COUNTED_DAYS * _DAY
+    oldest = shared.now() - _COUNTED_DAYS * _DAY
     places = shared.ask(lambda r: r.zrange(_PLACES, oldest, "+inf", byscore=True)) or []
     found = (Survey(shared, *json.loads(place)).history() for place in sorted(places))
     return [history[-1] for history in found if history]

@@ -130,6 +130,26 @@ def test_an_old_look_is_none_whatever_is_asked_for(asked: AwsCloud, busy: list[s
     assert not asked.still_busy(busy[0], 0)
 
 
+def test_a_worker_whose_clock_is_ahead_makes_no_stack_busy_for_longer(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, on_time = (aws_survey.Survey(Shared(client), "own", "us-east-1") for _ in range(2))
+    true_time = time.time
+    with monkeypatch.context() as patch:
+        client.time = lambda: (int(true_time()), 0)
+        patch.setattr(time, "time", lambda: true_time() + 3600)
+        ahead.looked(ahead.now(), 1, 1, ["x"])
+        ahead.counted("stacks", 7, ahead.now())
+    assert on_time.busy("x", true_time() - 5, lambda: None)
+
+    monkeypatch.setattr(time, "time", lambda: true_time() + 40)  # and Redis's clock goes on alike
+    client.time = lambda: (int(true_time()) + 40, 0)
+    later = aws_survey.Survey(Shared(client), "own", "us-east-1")
+    assert not later.busy("x", 0, lambda: None)
+    assert later.count("stacks", within=60)
+    assert later.count("stacks", within=30) is None
+
+
 def test_who_is_no_more_at_work_waits_no_more(
     aws: SandboxKit, asked: AwsCloud, client: Any, name: str
 ) -> None:
