@@ -20,7 +20,6 @@ from deployer.refs import Ref
 from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import Planned, is_over
 from deployer.resyncing import Resyncer
-from deployer.stacks import Phase
 from deployer.times import backoff
 
 # what would bring something new, or end something because of a ref that is no longer there
@@ -216,9 +215,7 @@ class Lifecycle:
                 # the listing may be older, or its region be named no longer
                 stands = not is_over(record)
             else:
-                stands = any(
-                    each.phase is not Phase.GONE and environment.owns(each.tags) for each in listed.stacks
-                )
+                stands = any(not each.is_gone and environment.owns(each.tags) for each in listed.stacks)
             if stands:
                 return True
         return False
@@ -244,8 +241,9 @@ class Lifecycle:
         if record is not None and record.updated_at > listed.began:
             return False  # the listing may be older than its end
         left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
-        stands = (each for each in listed.stacks if each.phase is not Phase.GONE and each.arn not in left)
-        return any(environment.owns(each.tags) for each in stands)
+        own = [each for each in listed.stacks if environment.owns(each.tags) and each.arn not in left]
+        # of a status that this version does not know the resync has warned already
+        return any(not each.is_gone for each in own) and all(each.is_known for each in own)
 
     def _give_way(self, repository: Repository, work: Work, default_branch: str, done: Done) -> Verdict:
         """Have it taken down once staging has moved to that branch; until then come back."""

@@ -10,7 +10,7 @@ from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory, Snooze
 from deployer.quotas import admits, fullest_last
 from deployer.reporting import Reporter
 from deployer.run import Run, Settled
-from deployer.stacks import Phase, Stack
+from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
 _ROOM_SECONDS = 300.0  # between two looks for room in a region
@@ -59,7 +59,7 @@ class Placement:
         """
         listed = self._inventory.stacks(environment.repository, 0, LISTING_PATIENCE, environment.kind)
         former = environment.former_stack_name
-        own = (each for each in listed.stacks if each.name == former and each.phase is not Phase.GONE)
+        own = (each for each in listed.stacks if each.name == former and not each.is_gone)
         return former if any(environment.owns(each.tags) for each in own) else environment.stack_name
 
     def elsewhere(self, run: Run) -> Stack | None:

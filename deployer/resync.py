@@ -98,7 +98,7 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
         grace: how long such an environment is left, in seconds.
     """
     records = {record.environment: record for record in known.records}
-    standing = [stack for stack in known.stacks if stack.phase is not Phase.GONE]
+    standing, unknown = _standing(known), unclear(known)
     found: list[Planned] = []
     for ref in sorted(known.refs, key=lambda each: each.name):
         if ref.is_tag:
@@ -106,14 +106,38 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
         environment = Environment.of_ref(known.repository, ref, known.default_branch)
         record = records.get(environment.key)
         stack = _stack_of(environment, record, standing)
+        if environment in unknown or (stack and not stack.is_known):
+            continue
         if planned := _branch(known, environment, ref, record, stack):
             found.append(planned)
-    if planned := _production(known, records, standing):
+    if Environment(known.repository, Kind.PRODUCTION) not in unknown and (
+        planned := _production(known, records, standing)
+    ):
         found.append(planned)
     for orphan in doomed(known):
         due = orphaned.get(orphan.environment.key, now) + grace
         found.append(Planned(orphan.environment, "delete", orphan.reason, due=due if due > now else 0))
     return [each for each in found if known.regions is None or each.environment.kind in known.regions]
+
+
+def unclear(known: Known) -> dict[Environment, str]:
+    """The environments that are left out of every plan, and why.
+
+    One of their stacks has a status that this version of deployer does not know: whatever was planned could be wrong.
+    """
+    found: dict[Environment, str] = {}
+    for stack in known.stacks:
+        environment = None if stack.is_known else Environment.of_tags(known.repository, stack.tags)
+        if environment:
+            found[environment] = (
+                f"{environment} is left out: its stack {stack.name} has the status {stack.status}, which this version"
+                " of deployer does not know; update deployer"
+            )
+    return found
+
+
+def _standing(known: Known) -> list[Stack]:
+    return [stack for stack in known.stacks if not stack.is_gone]
 
 
 def doomed(known: Known) -> list[Orphan]:
@@ -135,7 +159,7 @@ def bygone(known: Known, now: float) -> list[EnvironmentRecord]:
         known: what is known of the repository.
         now: epoch seconds.
     """
-    tagged = {ref_from_tags(stack.tags) for stack in known.stacks if stack.phase is not Phase.GONE}
+    tagged = {ref_from_tags(stack.tags) for stack in _standing(known)}
     found = []
     for record in known.records:
         environment = Environment.from_key(known.repository, record.environment)
@@ -175,7 +199,7 @@ def orphans(known: Known) -> list[Orphan]:
     Staging is none: a default branch does not go without a person's doing, and another takes its place.
     """
     records = {record.environment: record for record in known.records}
-    standing = [stack for stack in known.stacks if stack.phase is not Phase.GONE]
+    standing, unknown = _standing(known), unclear(known)
     found: dict[str, Orphan] = {}
 
     def note(environment: Environment, reason: str, *stacks: Stack) -> None:
@@ -190,7 +214,11 @@ def orphans(known: Known) -> list[Orphan]:
             continue
         environment = _of_stack(known, stack, name)
         record = records.get(environment.key) if environment else None
-        if not environment or (record and record.updated_at > known.listed_at and record.state == "deleted"):
+        if (
+            not environment
+            or environment in unknown
+            or (record and record.updated_at > known.listed_at and record.state == "deleted")
+        ):
             continue
         if environment.kind is Kind.PRODUCTION and record and record.ref:
             # the stack's own is the tag that changed it last: later ones may only have started it
@@ -204,7 +232,8 @@ def orphans(known: Known) -> list[Orphan]:
             found[environment.key] = Orphan(environment, (stack,), twice, mine=False)
     for record in records.values():
         environment = Environment.from_key(known.repository, record.environment)
-        if environment.branch is None or is_over(record) or environment.key in found:
+        over = is_over(record) or environment in unknown
+        if environment.branch is None or over or environment.key in found:
             continue
         if reason := _without_ref(known, environment, environment.branch):
             note(environment, reason)
@@ -302,6 +331,8 @@ def _production(
     environment = Environment(known.repository, Kind.PRODUCTION)
     record = records.get(environment.key)
     stack = _stack_of(environment, record, standing)
+    if stack and not stack.is_known:
+        return None
     tag = ref_from_tags(stack.tags) if stack else None
     live = tag if tag and Ref.parse(tag) in known.refs else ""
     if record is None:

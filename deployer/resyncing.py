@@ -1,5 +1,6 @@
 """Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -10,9 +11,11 @@ from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, W
 from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
 from deployer.production_gate import Gate
 from deployer.refs import Ref, skip_reason
-from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan
+from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan, unclear
 from deployer.shapes import never_deployed_words
 from deployer.stacks import Stack
+
+_log = logging.getLogger(__name__)
 
 _SETTLED = {Outcome.DEPLOYED, Outcome.FAILED, Outcome.SKIPPED}
 
@@ -88,6 +91,7 @@ class Resyncer:
         """
         seen = self._lanes.seen(repository)
         known = self._known(repository, seen, since, patience=60, facts=facts)
+        _warned(known)
         planned = plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
         return planned, never_deployed_words(repository, known.never_deployed)
 
@@ -100,7 +104,8 @@ class Resyncer:
             repository: whose.
             since: how old a listing of all stacks will do (epoch seconds).
             patience: how long to wait for one that another worker makes, in seconds.
-            left: whether also those of which a teardown had to leave what stands.
+            left: whether also those of which a teardown had to leave what stands, and those whose stack has a status
+                that this version of deployer does not know.
 
         Raises:
             TransientError: AWS or Redis is away.
@@ -108,7 +113,9 @@ class Resyncer:
         listed = self._inventory.stacks(repository, since, patience, Kind.DEVELOPMENT)
         records = self._lanes.environments(repository)
         known = Known(repository, "", {}, listed.stacks, records, listed.began)
-        return [each.environment for each in (orphans(known) if left else doomed(known)) if each.mine]
+        found = [each.environment for each in (orphans(known) if left else doomed(known)) if each.mine]
+        unknown = [each for each in _warned(known) if each.kind is Kind.DEVELOPMENT]
+        return [*found, *unknown] if left else found
 
     def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
         """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).
@@ -117,7 +124,9 @@ class Resyncer:
             TransientError, PermanentError: as `plan`.
         """
         seen = self._lanes.seen(repository)
-        found = orphans(self._known(repository, seen, since, patience=60))
+        known = self._known(repository, seen, since, patience=60)
+        _warned(known)
+        found = orphans(known)
         now, grace = self._clock(), self._config.orphan_seconds
         return [
             (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
@@ -157,6 +166,8 @@ class Resyncer:
         words = [f"{count} to {action}" for action, count in counts.items() if count]
         if left := len(planned) - len(due):
             words.append(f"{left} to delete later")
+        if unknown := _warned(known):
+            words.append(f"{len(unknown)} left out: {next(iter(unknown.values()))}")
         told = [", ".join(words) or "nothing to do", never_deployed_words(repository, known.never_deployed)]
         return Done(RESYNCED, "; ".join(filter(None, told)))
 
@@ -186,6 +197,14 @@ class Resyncer:
             repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old,
             listed.regions, listed.away, never_deployed, own,
         )  # fmt: skip
+
+
+def _warned(known: Known) -> dict[Environment, str]:
+    """The environments that are left out of a plan, each with a warning in the log that says why."""
+    found = unclear(known)
+    for why in found.values():
+        _log.warning("%s", why)
+    return found
 
 
 def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[Ref | None, set[str]]:

@@ -7,6 +7,8 @@ a pattern: `UPDATE_COMPLETE_CLEANUP_IN_PROGRESS` ends neither well nor badly yet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from deployer.errors import UnknownStatusError
+
 
 class Phase(StrEnum):
     """What a stack in some status can be asked to do."""
@@ -144,13 +146,34 @@ class Stack:
         return self.arn.split(":")[4] if self.arn.count(":") > 4 else ""
 
     @property
+    def is_known(self) -> bool:
+        """Whether the table has its status. Whoever lists many stacks leaves out the others, with a warning."""
+        return self.status in TABLE
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is deleted. A status that the table lacks counts as that of a stack that exists."""
+        return self.status == "DELETE_COMPLETE"
+
+    @property
+    def row(self) -> Row:
+        """What its status calls for.
+
+        Raises:
+            UnknownStatusError: AWS has a status that the table lacks; guessing could delete what should live.
+        """
+        if not self.is_known:
+            raise UnknownStatusError(f"stack {self.name}", self.status)
+        return TABLE[self.status]
+
+    @property
     def phase(self) -> Phase:
         """What its status allows.
 
         Raises:
-            KeyError: AWS has a status that the table lacks; guessing could delete what should live.
+            UnknownStatusError: as `row`.
         """
-        return TABLE[self.status].phase
+        return self.row.phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +275,12 @@ def decide(desired: Desired, observed: Observed) -> Decision:
     """The next step that brings an environment from what is to what should be.
 
     It knows no time and asks nobody: the same arguments always give the same step.
+
+    Raises:
+        UnknownStatusError: the environment's own stack has a status that the table lacks.
     """
     stack = observed.stack
-    row = TABLE[stack.status] if stack else TABLE["DELETE_COMPLETE"]
-    if stack is None or row.phase is Phase.GONE:
+    if stack is None or stack.is_gone:
         return Decision(
             *((Step.PROVISION, "it has no stack yet") if desired.exists else (Step.NONE, "its stack is gone"))
         )
@@ -263,6 +288,7 @@ def decide(desired: Desired, observed: Observed) -> Decision:
         return Decision(Step.NONE, f"stack {stack.name} is not this environment's")
     if not observed.owned:
         return Decision(Step.FAIL, f"stack {stack.name} exists without deployer's tags for this environment")
+    row = stack.row
     step = row.deploy if desired.exists else row.delete
     reason, remedy = _refused(step, stack, observed)
     if reason:

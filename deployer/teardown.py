@@ -19,7 +19,7 @@ from deployer.preferences import Teardown as Preferences
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.run import Run
-from deployer.stacks import TABLE, Desired, Observed, Phase, Resource, Stack, Step, decide
+from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, decide
 
 GONE = "its pipeline and all that it deployed are gone"
 _BUCKET = "AWS::S3::Bucket"
@@ -105,7 +105,7 @@ class Teardown:
         since = max(run.work.accepted_at, run.now - _LISTING_AGE)
         kind = run.environment.kind
         listed = self._inventory.stacks(run.repository, since, LISTING_PATIENCE, kind).stacks
-        own = [each for each in listed if run.environment.owns(each.tags) and each.phase is not Phase.GONE]
+        own = [each for each in listed if run.environment.owns(each.tags) and not each.is_gone]
         arns = {each.arn for each in own}  # what is within one of them goes with it
         pipelines = {run.name, *run.environment.stack_names}
         own = sorted(
@@ -141,7 +141,9 @@ class Teardown:
             other = Environment.of_tags(run.repository, stack.tags)
             if other is None or other == run.environment or stack.name not in other.stack_names:
                 continue
-            if stack.phase in {Phase.GONE, Phase.WEDGED} or _is_learnt(records.get(other.key)):
+            # a stack of a status that this version does not know counts as one whose pipeline runs
+            unmade = stack.is_gone or (stack.is_known and stack.phase is Phase.WEDGED)
+            if unmade or _is_learnt(records.get(other.key)):
                 continue
             cloud = self._clouds.at(other.kind, stack.region)
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
@@ -182,7 +184,7 @@ class Teardown:
             stack
             for cloud in (self._clouds.at(kind, region) for region in regions)
             for stack in map(cloud.stack, names)
-            if stack and stack.phase is not Phase.GONE and run.environment.owns(stack.tags)
+            if stack and not stack.is_gone and run.environment.owns(stack.tags)
             if stack.arn not in known
         ]
         if not late:
@@ -351,7 +353,7 @@ class Teardown:
             return run.again(Task.PROVISION, created=True)
         if not run.environment.owns(stack.tags):
             return self._failed(run, f"stack {stack.name} is left: {_FOREIGN}")
-        if stack.phase is not Phase.DELETING and TABLE[stack.status].deploy is not Step.REPLACE:
+        if stack.phase is not Phase.DELETING and stack.row.deploy is not Step.REPLACE:
             run.work = run.work.but(replacing=False, stack_arn="")
             return run.again(Task.SYNC)  # it has come to be since that was decided
         run.work = run.work.but(stack_arn=stack.arn)

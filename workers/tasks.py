@@ -26,6 +26,7 @@ from deployer.errors import (
     ThrottledError,
     TransientError,
     UnavailableError,
+    UnknownStatusError,
 )
 from deployer.intake import record_of
 from deployer.ledger import (
@@ -249,6 +250,8 @@ class Runner:
             if work.attempts < self._deployer.config.max_attempts:
                 seconds = self._backoff(work.attempts, error.retry_after)
                 return Retry(decided_anew(work).but(last_error=str(error)), seconds)
+            return self._dead(repository, work, token, error)
+        except UnknownStatusError as error:
             return self._dead(repository, work, token, error)
         except DeployerError as error:
             # people must change something before it can work: nothing that a repeat or a dead letter could mend

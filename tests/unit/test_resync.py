@@ -5,7 +5,7 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord
 from deployer.refs import Ref
-from deployer.resync import Known, bygone, orphans, plan
+from deployer.resync import Known, bygone, orphans, plan, unclear
 from deployer.stacks import Stack
 
 REPOSITORY = Repository.parse("acme/hello")
@@ -170,3 +170,20 @@ def test_production_is_an_orphan_by_the_tag_that_it_runs(
     stack = _stack(PRODUCTION, **{"deployer:ref": "refs/tags/v1"})
     known = Known(REPOSITORY, "main", {Ref.parse(f"refs/tags/{standing}"): A}, [stack], records)
     assert bool(orphans(known)) is orphaned
+
+
+def test_what_has_a_stack_of_unknown_status_is_left_out_and_the_rest_is_planned() -> None:
+    """The pipeline's own stack, and one that it deployed."""
+    other = Ref.of_branch("y")
+    unheard_of = replace(_stack(DEV), status="REBUILD_COMPLETE")
+    deployed = replace(_stack(DEV), name="x-app", arn="arn:x-app", status="REBUILD_COMPLETE")
+    production = replace(_stack(PRODUCTION, **{"deployer:ref": TAG.name}), status="REBUILD_COMPLETE")
+    for stacks in ([unheard_of], [_stack(DEV), deployed], [production, unheard_of]):
+        for refs in ({X: B, other: A}, {other: A}):
+            known = Known(REPOSITORY, "main", refs, stacks, [_record(DEV), _record(PRODUCTION, ref=TAG.name)])
+            planned = plan(known, {}, 0, 0)
+            assert [(each.action, each.environment.branch) for each in planned] == [("provision", other)]
+            assert orphans(known) == []
+            assert bygone(known, 1e12) == []
+            assert all("REBUILD_COMPLETE" in why for why in unclear(known).values())
+            assert DEV in unclear(known)

@@ -3,6 +3,7 @@
 import botocore.session
 import pytest
 
+from deployer.errors import UnknownStatusError
 from deployer.stacks import MAX_DELETIONS, MAX_REFUSALS, Desired, Observed, Stack, Step, decide
 from deployer.stacks import TABLE as ROWS
 
@@ -110,6 +111,16 @@ def test_absent() -> None:
     assert decide(Desired(exists=False), Observed(None)).step is Step.NONE
 
 
-def test_an_unknown_status_raises_and_is_not_guessed() -> None:
-    with pytest.raises(KeyError):
-        decide(Desired(exists=False), Observed(_stack("SOMETHING_NEW_COMPLETE")))
+UNHEARD_OF = Stack(ARN, "x", "REBUILD_COMPLETE", {"deployer:digest": "d1"})
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_status_that_is_not_in_the_table_is_no_guess(exists: bool) -> None:
+    assert (UNHEARD_OF.is_known, UNHEARD_OF.is_gone) == (False, False)
+    with pytest.raises(
+        UnknownStatusError, match=r"^stack x has the status REBUILD_COMPLETE, .*update deployer"
+    ):
+        decide(Desired(exists, "d1"), Observed(UNHEARD_OF))
+    assert decide(Desired(exists, "d1"), Observed(UNHEARD_OF, owned=False)).step is (
+        Step.FAIL if exists else Step.NONE
+    )
