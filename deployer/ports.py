@@ -239,7 +239,12 @@ class Host(Protocol):
         """
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
-        """Name to content of the files right in a folder at a commit; empty where there is no such folder."""
+        """Name to content of the usable files right in a folder at a commit; empty where there is no such folder.
+
+        Raises:
+            UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
+            PermanentError: there is no such commit.
+        """
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
         """Name to content of the files in a folder at a commit whose name is the stem and a suffix.

@@ -6,7 +6,7 @@ takes is bounded by an `EvaluationBudget` and by `NESTING`.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,7 @@ USABLE = frozenset(
 """Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
 _TEMPLATES = {f"pipeline{suffix}" for suffix in SUFFIXES}
 FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
+_MOST_LISTED = 1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 FOLDER_LIMIT = 2_000_000
 """Bytes of all usable files of one `deploy/` folder together."""
@@ -137,6 +138,60 @@ def pick(files: Mapping[str, bytes], stem: str) -> str | None:
     if len(found) > 1:
         raise UnreadableError(f"{FOLDER}/", None, f"it has {' and '.join(found)}; keep one of them")
     return found[0] if found else None
+
+
+_INSTEAD = {
+    "dir": "a folder",
+    "submodule": "a submodule, which deployer does not read",
+    "symlink": "a symbolic link, which deployer does not follow",
+}
+
+
+def insist_on_folder(kind: str) -> None:
+    """Refuse a `deploy` that may hold the files of a pipeline where deployer does not look for them.
+
+    Args:
+        kind: what GitHub's listing calls it: `dir`, `file`, `symlink` or `submodule`.
+
+    Raises:
+        UnreadableError: it is a symbolic link or a submodule. A file of this name is no such thing.
+    """
+    if kind in {"symlink", "submodule"}:
+        text = f"it is {_INSTEAD[kind]}; nothing is deployed until a folder is committed in its place"
+        raise UnreadableError(f"{FOLDER}/", None, text)
+
+
+def insist_on_files(kinds: Mapping[str, str], names: Collection[str] = USABLE) -> None:
+    """Refuse whatever has the name of a file that deployer reads and is no regular file.
+
+    Taking it for "there is no such file" would leave out a branch's pipeline, or a limit in its settings, without a
+    word. Whether a file is executable does not matter.
+
+    Args:
+        kinds: what each entry right in `deploy/` is, as GitHub's listing calls it: `file`, `dir`, `symlink`,
+            `submodule`; all others are no regular files either.
+        names: the names that are looked at.
+
+    Raises:
+        UnreadableError: for the first of them; `others` has the rest. Or there are so many entries that GitHub may not
+            list all of them.
+    """
+    if len(kinds) >= _MOST_LISTED:
+        text = f"GitHub lists at most {_MOST_LISTED:,} of its entries; remove some"
+        raise UnreadableError(f"{FOLDER}/", None, text)
+    refused = [
+        UnreadableError(
+            f"{FOLDER}/{name}",
+            None,
+            f"it is {_INSTEAD.get(kind, 'no regular file')};"
+            " nothing is deployed until the file itself is committed in its place",
+        )
+        for name, kind in sorted(kinds.items())
+        if name in names and kind != "file"
+    ]
+    if refused:
+        refused[0].others = refused[1:]
+        raise refused[0]
 
 
 def insist_on_sizes(sizes: Mapping[str, int]) -> None:

@@ -41,7 +41,7 @@ from deployer.environments import Repository
 from deployer.errors import NoCommitError, NotFoundError, TransientError
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.refs import Ref, is_full_sha
-from deployer.template import USABLE, insist_on_sizes
+from deployer.template import insist_on_sizes
 
 _T = TypeVar("_T")
 _Contents = list[answers.Entry] | answers.Entry
@@ -222,12 +222,12 @@ class GitHubHost:
 
         Raises:
             PermanentError: there is no such commit.
-            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`).
+            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is
+                no regular file (`insist_on_files`).
         """
         with translated(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
             listed = self._contents(repository, sha, folder)
-            entries = listed if isinstance(listed, list) else []  # what is no folder holds no files
-            usable = {entry.name: entry for entry in entries if entry.type == "file" and entry.name in USABLE}
+            usable = github_branches.usable_files(listed)
             insist_on_sizes({name: entry.size for name, entry in usable.items()})
             return {name: self._blob(repository, folder, entry) for name, entry in usable.items()}
 

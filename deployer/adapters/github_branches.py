@@ -4,7 +4,7 @@ A wrong "yes" here would let anyone deploy to production, so every answer must n
 `GitHubHost` sends the requests and translates the errors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from deployer.adapters import github_answers as answers
@@ -12,13 +12,19 @@ from deployer.adapters.github_client import ApiError, Headers, UnexpectedAnswerE
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.ports import Protection, Relation
 from deployer.refs import Ref, parse_sha
-from deployer.template import FILE_LIMIT, SUFFIXES, UnreadableError
+from deployer.template import (
+    FILE_LIMIT,
+    SUFFIXES,
+    USABLE,
+    UnreadableError,
+    insist_on_files,
+    insist_on_folder,
+)
 
 Ask = Callable[[str, Any, dict[str, Any]], tuple[Headers, Any]]
 """One GET below the repository: path, type of the answer and query -> headers and body."""
 
 _PAGES = 5  # of a hundred protected branches each
-_MOST_LISTED = 1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
 _NO_ANCESTOR = "No common ancestor"  # https://github.com/github-changelog-generator/github-changelog-generator/issues/994
 
 
@@ -82,6 +88,25 @@ def protected_branches(ask: Ask, repository: object) -> dict[Ref, str]:
     raise PermanentError(f"{repository} has more than {_PAGES * 100} protected branches")
 
 
+def usable_files(
+    listed: list[answers.Entry] | answers.Entry, names: Collection[str] = USABLE
+) -> dict[str, answers.Entry]:
+    """The entries of the listing of `deploy/` that are files which deployer reads, by their names.
+
+    Args:
+        listed: what GitHub lists; something else than a list where the folder is a file, a link or a submodule.
+        names: the files that are asked for.
+
+    Raises:
+        UnreadableError: see `insist_on_folder` and `insist_on_files`.
+    """
+    if not isinstance(listed, list):
+        insist_on_folder(listed.type)
+        return {}
+    insist_on_files({each.name: _kind(each) for each in listed}, names)
+    return {each.name: each for each in listed if each.name in names}
+
+
 def regular_files(
     listed: list[answers.Entry] | answers.Entry, folder: str, stem: str
 ) -> Iterator[answers.Entry]:
@@ -96,22 +121,18 @@ def regular_files(
         UnreadableError: one of them, or the folder, is something else, or is too large: what GitHub does not list could
             be the file.
     """
+    found = usable_files(listed, {stem + suffix for suffix in SUFFIXES})
     if not isinstance(listed, list):
         raise UnreadableError(f"{folder}/", None, "it is no folder")
-    if len(listed) >= _MOST_LISTED:
-        raise UnreadableError(
-            f"{folder}/", None, f"GitHub lists at most {_MOST_LISTED:,} of its entries; remove some"
-        )
-    for entry in listed:
-        name = entry.name
-        if name not in {stem + suffix for suffix in SUFFIXES}:
-            continue
-        # GitHub lists a submodule as a file, with no address of its content
-        if entry.type != "file" or not entry.download_url:
-            raise UnreadableError(f"{folder}/{name}", None, "it is no regular file")
+    for name, entry in found.items():
         if entry.size > FILE_LIMIT:
             raise UnreadableError(f"{folder}/{name}", None, f"it has more than {FILE_LIMIT:,} bytes")
         yield entry
+
+
+def _kind(entry: answers.Entry) -> str:
+    """What an entry of a folder is. GitHub lists a submodule as a file that has no address of its content."""
+    return "submodule" if entry.type == "file" and not entry.download_url else entry.type
 
 
 def protection(ask: Ask, branch: str, quoted: str) -> Protection:

@@ -1,6 +1,7 @@
 """Commands for a working copy: `validate` and `init`. They need no settings, no Redis and no network."""
 
 import os
+import re
 from contextlib import closing
 from dataclasses import asdict, replace
 from importlib import resources
@@ -22,7 +23,15 @@ from deployer.refs import Ref
 from deployer.release import has_pipeline, release_of
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.template import FOLDER, USABLE, UnreadableError, at, insist_on_sizes
+from deployer.template import (
+    FOLDER,
+    USABLE,
+    UnreadableError,
+    at,
+    insist_on_files,
+    insist_on_folder,
+    insist_on_sizes,
+)
 from deployer.validation import SOURCE_REMEDY, Finding
 
 _EXAMPLE = Repository("owner", "repository")
@@ -32,6 +41,7 @@ _GIVEN = {
     "ConnectionArn": "arn:aws:codeconnections:us-east-1:123456789012:connection/example",
 }
 _LINT_SECONDS = 30.0  # it takes less than three over what people write
+_SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _STARTER = ("pipeline.yml", "pipeline.parameters.json")
 
 
@@ -45,7 +55,7 @@ def validate(path: Path, *, json_: bool) -> None:
     DEPLOYER_TARGETS is set, in the environment or in .env.
     """
     folder = path / FOLDER
-    if not folder.is_dir():
+    if not (folder.is_dir() or folder.is_symlink()):
         raise PermanentError(f"{folder} is no folder; deployer init {path} writes one to start from")
     targets = _targets()
     files: dict[str, bytes] = {}
@@ -53,7 +63,8 @@ def validate(path: Path, *, json_: bool) -> None:
     try:
         files = _read(folder)
     except UnreadableError as error:
-        found = [Finding("error", error.file, error.line, error.text, tuple(map(str, Kind)))]
+        every = (error, *error.others)
+        found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
     else:
         with closing(FolderProcess()) as evaluator:
             found, template, asks_for_token = _found(files, targets, evaluator)
@@ -96,11 +107,31 @@ def _read(folder: Path) -> dict[str, bytes]:
     """What a worker would read of the folder.
 
     Raises:
-        UnreadableError: it is too large.
+        UnreadableError: it is too large, or something of it is no regular file.
     """
-    usable = [path for path in sorted(folder.iterdir()) if path.name in USABLE and path.is_file()]
+    submodules = _submodules(folder.parent)
+    insist_on_folder(_kind(folder, submodules))
+    insist_on_files({path.name: _kind(path, submodules) for path in folder.iterdir()})
+    usable = [path for path in sorted(folder.iterdir()) if path.name in USABLE]
     insist_on_sizes({path.name: path.stat().st_size for path in usable})
     return {path.name: path.read_bytes() for path in usable}
+
+
+def _kind(path: Path, submodules: frozenset[Path]) -> str:
+    """What git records of a path in a working copy, as GitHub calls it."""
+    if path.is_symlink():
+        return "symlink"
+    if path.is_dir():
+        # git takes any folder that is a repository for a submodule, also one that nobody declared
+        return "submodule" if path in submodules or (path / ".git").exists() else "dir"
+    return "file" if path.is_file() else "other"
+
+
+def _submodules(top: Path) -> frozenset[Path]:
+    """The folders of declared submodules; those that are not checked out are empty."""
+    declared = top / ".gitmodules"
+    text = declared.read_text(errors="replace") if declared.is_file() else ""
+    return frozenset(top / found for found in _SUBMODULE_PATH.findall(text))
 
 
 def _targets() -> dict[Kind, Target]:

@@ -194,13 +194,13 @@ def _statuses(hub: Hub, repo: Repository, sha: str) -> Response:
 def _contents(repo: Repository, sha: str, path: str) -> Response:
     if not path:
         entries = repo.git.tree(sha)
-        return jsonify([shapes.content(repo, sha, it, it.path) for it in entries])
+        return jsonify([shapes.listed_content(repo, sha, it, it.path) for it in entries])
     found = repo.git.entry(sha, path)
     if found is None:
         not_found()
     if found.kind == "tree":
         entries = repo.git.tree(found.sha)
-        return jsonify([shapes.content(repo, sha, it, f"{path}/{it.path}") for it in entries])
+        return jsonify([shapes.listed_content(repo, sha, it, f"{path}/{it.path}") for it in entries])
     if found.kind != "blob":
         return jsonify(shapes.content(repo, sha, found, path))
     data = repo.git.blob(found.sha)

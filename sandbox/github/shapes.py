@@ -203,7 +203,7 @@ def combined_state(statuses: list[Row]) -> str:
 
 
 def content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
-    """A line of a directory as `contents` lists it; a file's own bytes are added by `with_bytes`."""
+    """What `contents` says of one path; a file's own bytes are added by `with_bytes`."""
     kinds = {"tree": "dir", "commit": "submodule", "blob": "symlink" if it.mode == "120000" else "file"}
     kind, quoted = kinds[it.kind], quote(path)
     links = {
@@ -223,6 +223,15 @@ def content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
         "download_url": f"{html(repo)}/raw/{sha}/{quoted}" if it.kind == "blob" else None,
         "_links": links,
     }
+
+
+def listed_content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
+    """An entry in the list of a directory, where GitHub calls a submodule a file for the sake of old clients.
+
+    See https://docs.github.com/rest/repos/contents#get-repository-content
+    """
+    shown = content(repo, sha, it, path)
+    return {**shown, "type": "file"} if shown["type"] == "submodule" else shown
 
 
 def with_bytes(shown: dict[str, Any], data: bytes) -> dict[str, Any]:

@@ -128,6 +128,59 @@ def test_what_cannot_be_read(tmp_path: Path, files: dict[str, str], words: str) 
     assert words in result.stdout
 
 
+LINK, MODULE = "a symbolic link, which deployer does not follow", "a submodule, which deployer does not read"
+FILE_IN_ITS_PLACE = "nothing is deployed until the file itself is committed in its place"
+FOLDER_IN_ITS_PLACE = "nothing is deployed until a folder is committed in its place"
+
+
+@pytest.mark.parametrize("target", ["../elsewhere.yml", "/etc/hostname", "nowhere"])
+def test_a_symbolic_link_is_a_problem_wherever_it_leads(tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere.yml").write_text(GOOD)
+    path = folder(tmp_path, pipeline_yml=GOOD)
+    (path / "deploy" / "deployer.yml").symlink_to(target)
+    (path / "deploy" / "pipeline.parameters.yml").mkdir()
+    (path / "deploy" / "scripts").symlink_to("..")
+    result = run("validate", path)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"deploy/deployer.yml: it is {LINK}; {FILE_IN_ITS_PLACE}",
+        f"deploy/pipeline.parameters.yml: it is a folder; {FILE_IN_ITS_PLACE}",
+    ]
+
+
+def test_a_submodule_is_a_problem_whether_checked_out_or_not(tmp_path: Path) -> None:
+    path = folder(tmp_path, pipeline_yml=GOOD)
+    (path / "deploy" / "deployer.yml").mkdir()
+    (path / ".gitmodules").write_text('[submodule "x"]\n\tpath = deploy/deployer.yml\n\turl = ../x\n')
+    (path / "deploy" / "pipeline.parameters.json" / ".git").mkdir(parents=True)
+    (path / "deploy" / "vendor" / ".git").mkdir(parents=True)
+    assert run("validate", path).stdout.splitlines() == [
+        f"deploy/deployer.yml: it is {MODULE}; {FILE_IN_ITS_PLACE}",
+        f"deploy/pipeline.parameters.json: it is {MODULE}; {FILE_IN_ITS_PLACE}",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "submodule"])
+def test_a_folder_that_is_none_is_a_problem(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "ops").mkdir()
+    (tmp_path / "ops" / "pipeline.yml").write_text(GOOD)
+    if kind == "submodule":
+        (tmp_path / "ops" / ".git").write_text("gitdir: elsewhere")
+        (tmp_path / "ops").rename(tmp_path / "deploy")
+    else:
+        (tmp_path / "deploy").symlink_to("nowhere" if kind == "dangling link" else "ops")
+    what = MODULE if kind == "submodule" else LINK
+    assert run("validate", tmp_path).stdout == f"deploy/: it is {what}; {FOLDER_IN_ITS_PLACE}\n"
+
+
+def test_an_executable_file_and_a_working_copy_behind_a_link_are_good(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    folder(tmp_path / "copy", pipeline_yml=GOOD)
+    (tmp_path / "copy" / "deploy" / "pipeline.yml").chmod(0o755)
+    (tmp_path / "link").symlink_to("copy")
+    assert run("validate", tmp_path / "link").exit_code == 0
+
+
 def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD), "--json")

@@ -59,6 +59,7 @@ class Kit(Protocol):
     def change(self, **fields: bool) -> None: ...
     def missed(self, sha: str) -> None: ...
     def open_pull(self, branch: str) -> None: ...
+    def commit_with(self, files: dict[str, str], path: str, kind: str) -> str: ...
     def said(self) -> list[str]: ...
 
 
@@ -108,6 +109,12 @@ class DoubleKit:
 
     def open_pull(self, branch: str) -> None:
         self.fake.open_pull(self.repository, branch)
+
+    def commit_with(self, files: dict[str, str], path: str, kind: str) -> str:
+        sha = self.commit("refs/heads/main", {**files, **({path: "x"} if kind == "executable" else {})}, "1")
+        if kind != "executable":
+            self.fake.link(self.repository, sha, path, kind)
+        return sha
 
     def said(self) -> list[str]:
         return list(self.fake.said.values())
@@ -173,6 +180,21 @@ class SandboxKit:
 
     def missed(self, sha: str) -> None:
         """The server's webhooks meet nobody at all."""
+
+    def commit_with(self, files: dict[str, str], path: str, kind: str) -> str:
+        """Push a commit with some files, and with one path that is something else than a file."""
+        head = self.commit("refs/heads/main", files, "before")
+        self._git("rm", "-r", "-q", "--cached", "--ignore-unmatch", path)
+        (self._tree.parent / f"{self._tree.name}.blob").write_text("x")
+        blob = self._git("hash-object", "-w", str(self._tree.parent / f"{self._tree.name}.blob"))
+        mode = {"symlink": "120000", "submodule": "160000", "executable": "100755", "dir": "100644"}[kind]
+        entry = f"{path}/within" if kind == "dir" else path
+        self._git(
+            "update-index", "--add", "--cacheinfo", f"{mode},{head if kind == 'submodule' else blob},{entry}"
+        )
+        self._git("commit", "-q", "-m", kind)
+        self._git("push", "-q", "--force", "origin", "HEAD:refs/heads/main")
+        return self._git("rev-parse", "HEAD")
 
     def open_pull(self, branch: str) -> None:
         self.server.hub.store.add_pull(self._row(), head=branch, base="main", title=branch)
@@ -689,6 +711,47 @@ def test_files_are_those_of_the_commit_not_of_the_branch(kit: Kit) -> None:
         "deployer.yml": b"",
     }
     assert kit.host.files(kit.repository, new, "deploy") == {"pipeline.yml": "new: ü\n".encode()}
+
+
+_NOTHING = "nothing is deployed until the file itself is committed in its place"
+_NO_FOLDER = "nothing is deployed until a folder is committed in its place"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "text"),
+    [
+        ("deploy/pipeline.yml", "symlink", f"a symbolic link, which deployer does not follow; {_NOTHING}"),
+        ("deploy/deployer.yaml", "submodule", f"a submodule, which deployer does not read; {_NOTHING}"),
+        ("deploy/pipeline.parameters.json", "dir", f"a folder; {_NOTHING}"),
+        ("deploy", "symlink", f"a symbolic link, which deployer does not follow; {_NO_FOLDER}"),
+        ("deploy", "submodule", f"a submodule, which deployer does not read; {_NO_FOLDER}"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_by_name(kit: Kit, path: str, kind: str, text: str) -> None:
+    files = {"README.md": "x"} if path == "deploy" else {"deploy/pipeline.json": "{}"}
+    sha = kit.commit_with(files, path, kind)
+    with pytest.raises(UnreadableError) as raised:
+        kit.host.files(kit.repository, sha, "deploy")
+    assert str(raised.value) == f"{path}{'/' if path == 'deploy' else ''}: it is {text}"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "found"),
+    [
+        ("deploy/scripts", "symlink", {"pipeline.json"}),
+        ("deploy/vendor", "submodule", {"pipeline.json"}),
+        ("deploy/pipeline.yml.d", "dir", {"pipeline.json"}),
+        ("deploy/deployer.yml", "executable", {"pipeline.json", "deployer.yml"}),
+    ],
+)
+def test_what_deployer_does_not_read_may_be_anything(kit: Kit, path: str, kind: str, found: set[str]) -> None:
+    sha = kit.commit_with({"deploy/pipeline.json": "{}"}, path, kind)
+    assert kit.host.files(kit.repository, sha, "deploy").keys() == found
+
+
+def test_a_file_called_deploy_is_no_folder(kit: Kit) -> None:
+    sha = kit.commit_with({"README.md": "x"}, "deploy", "executable")
+    assert kit.host.files(kit.repository, sha, "deploy") == {}
 
 
 def test_what_changed_between_two_commits(kit: Kit) -> None:

@@ -11,7 +11,15 @@ from deployer.errors import NotFoundError, PermanentError, RightsError
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.refs import Ref, is_full_sha, parse_sha
 from deployer.release import FOLDER
-from deployer.template import FILE_LIMIT, SUFFIXES, USABLE, UnreadableError, insist_on_sizes
+from deployer.template import (
+    FILE_LIMIT,
+    SUFFIXES,
+    USABLE,
+    UnreadableError,
+    insist_on_files,
+    insist_on_folder,
+    insist_on_sizes,
+)
 from tests.doubles.failing import Failing
 
 
@@ -35,7 +43,9 @@ class _Repo:
         default_factory=set
     )  # commits that the default branch contains, whatever its head
     protected: set[str] = field(default_factory=set)  # branches by their short name
-    links: dict[str, set[str]] = field(default_factory=dict)  # commit to the paths that are symbolic links
+    links: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # commit to paths that are no files, and what they are
 
     def history(self, sha: str) -> set[str]:
         """A commit and all that it was made from."""
@@ -134,9 +144,9 @@ class FakeHost(Failing):
         protected = self._repo(repository).protected
         protected.add(branch) if on else protected.discard(branch)
 
-    def link(self, repository: Repository, sha: str, path: str) -> None:
-        """Let a commit's file, or folder, be a symbolic link."""
-        self._repo(repository).links.setdefault(sha, set()).add(path)
+    def link(self, repository: Repository, sha: str, path: str, kind: str = "symlink") -> None:
+        """Let a commit's file, or folder, be a symbolic link, a `submodule` or a `dir`."""
+        self._repo(repository).links.setdefault(sha, {})[path] = kind
 
     def refs(self, repository: Repository) -> dict[Ref, str]:
         """Where every ref stands."""
@@ -303,6 +313,12 @@ class FakeHost(Failing):
         if sha not in repo.files:
             raise PermanentError(f"{repository} has no commit {sha}")
         found = {}
+        links = repo.links.get(sha, {})
+        insist_on_folder(links.get(folder, "dir"))
+        listed = {path.split("/")[1]: "file" for path in repo.files[sha] if path.startswith(f"{folder}/")}
+        insist_on_files(
+            listed | {path.rpartition("/")[2]: kind for path, kind in links.items() if "/" in path}
+        )
         for path, content in repo.files[sha].items():
             inside, _, name = path.rpartition("/")
             if inside == folder.strip("/") and name in USABLE:
@@ -315,7 +331,7 @@ class FakeHost(Failing):
         repo = self._repo(repository)
         if sha not in repo.files:
             raise PermanentError(f"{repository} has no commit {sha}")
-        found, links = {}, repo.links.get(sha, set())
+        found, links = {}, repo.links.get(sha, {})
         listed = {path.split("/")[1] for path in repo.files[sha] if path.startswith(f"{folder}/")}
         if len(listed) >= 1000:
             raise UnreadableError(f"{folder}/", None, "GitHub lists at most 1,000 of its entries")
