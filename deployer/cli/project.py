@@ -40,6 +40,10 @@ _GIVEN = {
     "ArtifactStore": "artifact-bucket",
     "ConnectionArn": "arn:aws:codeconnections:us-east-1:123456789012:connection/example",
 }
+_TARGET_SETTINGS = ("DEPLOYER_TARGETS", "DEPLOYER_UNFENCED")
+_EXAMPLE_BOUNDARY = (
+    "arn:aws:iam::123456789012:policy/deployer-own/deployer-{kind}-boundary"  # as infra/target.yml has it
+)
 _LINT_SECONDS = 30.0  # it takes less than three over what people write
 _SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _STARTER = ("pipeline.yml", "pipeline.parameters.json")
@@ -51,13 +55,14 @@ _STARTER = ("pipeline.yml", "pipeline.parameters.json")
 def validate(path: Path, *, json_: bool) -> None:
     """Check the deploy/ folder of a working copy, as a push of it would be.
 
-    PATH is the working copy's top folder, by default the current one. What a template may name is checked where
-    DEPLOYER_TARGETS is set, in the environment or in .env.
+    PATH is the working copy's top folder, by default the current one. What a template may name is checked by
+    DEPLOYER_TARGETS, from the environment or from .env. Without it example values are used, as an installation made
+    with infra/target.yml has them; DEPLOYER_UNFENCED=yes leaves that check out.
     """
     folder = path / FOLDER
     if not (folder.is_dir() or folder.is_symlink()):
         raise PermanentError(f"{folder} is no folder; deployer init {path} writes one to start from")
-    targets = _targets()
+    targets, examples = _targets()
     files: dict[str, bytes] = {}
     template, asks_for_token = "", False
     try:
@@ -68,7 +73,7 @@ def validate(path: Path, *, json_: bool) -> None:
     else:
         with closing(FolderProcess()) as evaluator:
             found, template, asks_for_token = _found(files, targets, evaluator)
-    notes = []
+    notes = examples if template else []  # what is not sound was not checked that far
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, there is no template")
     elif not template:  # what is refused here may be what it dies of
@@ -97,7 +102,7 @@ def validate(path: Path, *, json_: bool) -> None:
         for line in notes:
             output.note(line)
         if not problems:
-            click.echo(f"{folder} is good for {', '.join(Kind)}")
+            click.echo(f"{output.clean(str(folder))} is good for {', '.join(Kind)}")
     if problems:
         count = len(problems)
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
@@ -134,12 +139,40 @@ def _submodules(top: Path) -> frozenset[Path]:
     return frozenset(top / found for found in _SUBMODULE_PATH.findall(text))
 
 
-def _targets() -> dict[Kind, Target]:
-    """Where environments live, if the settings say so; else nothing is said of rights."""
-    told = (dotfile.read() | os.environ).get("DEPLOYER_TARGETS", "")
-    if not told.strip():
-        return {}
-    return load({"DEPLOYER_TARGETS": told, "DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}).targets
+def _targets() -> tuple[dict[Kind, Target], list[str]]:
+    """Where environments live, and a line for people about whatever of it is an example.
+
+    A kind of which DEPLOYER_TARGETS says nothing has the example's values, and so has development without a boundary:
+    workers do not start without one, so an installation that deploys this folder has other values than none.
+
+    Raises:
+        ConfigError: a setting is malformed.
+    """
+    settings = dotfile.read() | os.environ
+    given = {name: value for name in _TARGET_SETTINGS if (value := settings.get(name, ""))}
+    bucket = {"DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}
+    config, untold = load({**given, **bucket}), load(bucket).targets
+    targets = dict(config.targets)
+    if config.unfenced:
+        bounded = targets[Kind.DEVELOPMENT].bounded
+        return targets, [] if bounded else [
+            "what a template may name was not checked: DEPLOYER_UNFENCED is yes"
+        ]
+    for kind, target in targets.items():
+        if target == untold[kind] or (kind is Kind.DEVELOPMENT and not target.permissions_boundary):
+            path = target.role_path or f"/deployer/{kind}/"
+            boundary = _EXAMPLE_BOUNDARY.format(kind=kind)
+            targets[kind] = replace(target, permissions_boundary=boundary, role_path=path)
+    development = targets[Kind.DEVELOPMENT]
+    if config.targets[Kind.DEVELOPMENT].permissions_boundary:
+        return targets, []
+    lacks = "has no permissions_boundary of development" if given.get("DEPLOYER_TARGETS") else "is not set"
+    note = (
+        f"DEPLOYER_TARGETS {lacks}, so what a template may name was checked with example values:"
+        f" permissions_boundary {development.permissions_boundary}, role_path {development.role_path},"
+        f" allowed_roles {', '.join(development.allowed_roles) or 'none'}; set it to your installation's"
+    )
+    return targets, [note]
 
 
 def _found(

@@ -16,6 +16,15 @@ SAMPLE = Path(__file__).parents[2] / "sandbox" / "sample"
 GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 
 
+_BOUNDARY = "arn:aws:iam::123456789012:policy/deployer-own/deployer-development-boundary"
+EXAMPLES = (
+    "what a template may name was checked with example values:"
+    f" permissions_boundary {_BOUNDARY}, role_path /deployer/development/, allowed_roles none;"
+    " set it to your installation's\n"
+)
+UNSET = f"DEPLOYER_TARGETS is not set, so {EXAMPLES}"
+
+
 class _Silent:
     """The port `Linter`: has nothing to say."""
 
@@ -37,6 +46,7 @@ def unlinted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cfn-lint, which takes seconds; one test has it."""
     monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
     monkeypatch.delenv("DEPLOYER_TARGETS", raising=False)
+    monkeypatch.delenv("DEPLOYER_UNFENCED", raising=False)
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -56,7 +66,7 @@ def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     monkeypatch.undo()  # with cfn-lint
     checked = run("validate", tmp_path)
-    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert (checked.exit_code, checked.stderr) == (0, UNSET)
     assert checked.stdout == f"{tmp_path}/deploy is good for development, staging, production\n"
     boundary = "arn:aws:iam::111111111111:policy/boundary"
     targets = f"{{development: {{account: '111111111111', permissions_boundary: '{boundary}'}}}}"
@@ -79,7 +89,7 @@ def test_validate_takes_the_sample(tmp_path: Path) -> None:
     shutil.copytree(SAMPLE / "deploy", tmp_path / "deploy")
     result = run("validate", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == ""
+    assert result.stderr == UNSET
 
 
 def test_a_problem_of_every_environment_is_told_once(tmp_path: Path) -> None:
@@ -205,7 +215,80 @@ def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0.0)
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
-    assert (result.exit_code, result.stderr) == (0, "cfn-lint: given up after 0 s\n")
+    assert (result.exit_code, result.stderr) == (0, f"{UNSET}cfn-lint: given up after 0 s\n")
+
+
+ROLE = """
+  BuildRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {Statement: []}
+"""
+BOUNDED = f"""{ROLE}      Path: !Sub /deployer/${{Stage}}/
+      PermissionsBoundary: !Ref PermissionsBoundary
+"""
+WITH = "Parameters: {PermissionsBoundary: {Type: String}, Stage: {Type: String}}\nResources:"
+PIPELINE = "  Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}\n"
+FOREIGN = GOOD + "Outputs: {Other: {Value: 'arn:aws:iam::222222222222:role/Admin'}}\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "targets", "problems", "note"),
+    [
+        (f"{WITH}{BOUNDED}{PIPELINE}", "", [], UNSET),
+        (
+            f"{WITH}{ROLE}{PIPELINE}",
+            "",
+            ["BuildRole needs PermissionsBoundary: ", "BuildRole needs Path: "],
+            UNSET,
+        ),
+        (FOREIGN, "", ["arn:aws:iam::222222222222:role/Admin is no role of this template"], UNSET),
+        (
+            FOREIGN,
+            "development: {allowed_roles: ['arn:aws:iam::222222222222:role/*']}",
+            [],
+            "DEPLOYER_TARGETS has no permissions_boundary of development, so "
+            + EXAMPLES.replace("none", "arn:aws:iam::222222222222:role/*"),
+        ),
+        (
+            f"{WITH}{ROLE}{PIPELINE}",
+            f"development: {{permissions_boundary: '{_BOUNDARY}'}}",
+            ["BuildRole needs PermissionsBoundary: "],
+            "",
+        ),
+    ],
+)
+def test_without_targets_the_rules_of_rights_are_applied_with_examples(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    template: str,
+    targets: str,
+    problems: list[str],
+    note: str,
+) -> None:
+    monkeypatch.setenv("DEPLOYER_TARGETS", targets)
+    path = folder(tmp_path, pipeline_yml=template)
+    result = run("validate", path)
+    assert result.exit_code == bool(problems)
+    assert result.stderr.startswith(note or "deployer: ")
+    told = result.stdout.splitlines()
+    assert len(told) == max(len(problems), 1)
+    assert all(problem in line for problem, line in zip(problems, told, strict=False))
+    found = json.loads(run("validate", path, "--json").stdout)
+    assert found["notes"] == ([note.rstrip()] if note else [])
+
+
+def test_an_installation_without_a_fence_has_no_rules_of_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOYER_UNFENCED", "yes")
+    result = run("validate", folder(tmp_path, pipeline_yml=FOREIGN))
+    assert result.exit_code == 0
+    assert result.stderr == "what a template may name was not checked: DEPLOYER_UNFENCED is yes\n"
+    monkeypatch.setenv("DEPLOYER_UNFENCED", "perhaps")
+    result = run("validate", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("deployer: DEPLOYER_UNFENCED")
 
 
 @pytest.mark.parametrize("in_file", [False, True])
