@@ -5,6 +5,8 @@ The product runs these functions in a process with limits (`deployer.adapters.fo
 """
 
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,7 @@ from deployer.refs import Ref
 from deployer.resolving import SECRET_PARAMETER, Path, Resolver, mapping, path_to, plain
 from deployer.rights import rights_findings
 from deployer.targets import Target
-from deployer.template import FOLDER, SUFFIXES, Document, UnreadableError, pick, read
+from deployer.template import FOLDER, SUFFIXES, Document, UnreadableError, pick, read, twice
 from deployer.validation import (
     SOURCE_REMEDY,
     VALUE_LIMIT,
@@ -30,6 +32,8 @@ from deployer.validation import (
 
 TEARDOWN_TAG = "deployer:teardown"
 _T = TypeVar("_T")
+# CloudFormation answers in XML: https://www.w3.org/TR/xml/#charsets
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _MOST_FINDINGS = 100  # errors, and as many warnings: nobody reads more
 
 
@@ -314,14 +318,16 @@ def _their_parameters(
             line = document.nearest_line(*path)
             theirs.findings.append(Finding("error", document.file, line, text))
 
+    for key, line in document.repeated[:_MOST_FINDINGS]:
+        theirs.findings.append(Finding("error", document.file, line, twice(key)))
     kinds = set(Kind)
     for key in document.fields:
         if key not in kinds:
             refuse((key,), f"{str(key)[:80]!r} is no kind of environment: {', '.join(Kind)}")
     for path, key, value in _entries(document, str(environment.kind), refuse):
         problem, text = _text(key, value)
-        if problem:
-            refuse(path, problem)
+        if problem or key in theirs.values:
+            refuse(path, problem or f"{key[:100]} is given twice; keep one of them")
         theirs.values[key], theirs.paths[key] = text, path
     return theirs
 
@@ -353,6 +359,11 @@ def _text(key: str, value: Any) -> tuple[str, str]:
         text = plain(value) or ""
     else:
         return f"the value of {key} is neither text, number nor list", ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"the value of {key} is no finite number; put it in quotes", ""
+    if found := _NOT_XML.search(text):
+        shown = f"U+{ord(found.group()):04X}"
+        return f"the value of {key} has the control character {shown}, which AWS's answers cannot hold", ""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no UTF-8 holds

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from deployer.evaluation_budget import EvaluationBudget
 from deployer.refs import Ref
-from deployer.template import FOLDER, Document, UnreadableError, pick, read
+from deployer.template import FOLDER, Document, UnreadableError, pick, read, twice
 from deployer.times import NEVER, SEVERAL, Hours, duration
 
 RULES_STEM = "deployer"
@@ -151,14 +151,15 @@ def read_preferences(files: Mapping[str, bytes], budget: EvaluationBudget | None
         return Preferences()
     document = read(name, files[name], budget)
     changes: dict[str, Any] = {}
-    wrong: list[UnreadableError] = []
+    wrong = [UnreadableError(document.file, line, twice(key)) for key, line in document.repeated]
     for key, value in document.fields.items():
         try:
             changes[_FIELDS.get(key, key)] = _one_of(document, _KEYS, key)(document, value, (key,))
         except UnreadableError as error:
             wrong.append(error)
     if wrong:
-        wrong[0].others = wrong[1:_MOST_TOLD]
+        del wrong[_MOST_TOLD:]
+        wrong[0].others = wrong[1:]
         raise wrong[0]
     return Preferences(**changes)
 

@@ -12,11 +12,14 @@ from functools import cached_property
 from typing import Any
 
 import yaml
+from yaml.reader import Reader as ReadsYaml
+from yaml.reader import ReaderError
 
 from deployer.errors import PermanentError, raised_in
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.template_syntax import (
     TOO_DEEP,
+    RefusedError,
     Unquoted,
     entries,
     json_nodes,
@@ -57,6 +60,11 @@ class UnreadableError(PermanentError):
         super().__init__(f"{at(file, line)}: {text}")
         self.file, self.line, self.text = file, line, text
         self.others: list[UnreadableError] = []
+
+
+def twice(key: str) -> str:
+    """What is said of a key that stands in its mapping already: readers differ in which of the two they take."""
+    return f"{key} stands twice in one mapping; keep one of them"
 
 
 def at(file: str, line: int | None) -> str:
@@ -238,29 +246,44 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
                 json.dumps(value, ensure_ascii=False).encode()
         else:
             value, root, repeated = read_yaml(text, budget, unquoted)
-    except TooComplexError as error:
-        raise UnreadableError(file, None, error.text) from error
-    except json.JSONDecodeError as error:
-        raise UnreadableError(file, error.lineno, f"not JSON: {error.msg}") from error
-    except UnicodeEncodeError as error:
-        raise UnreadableError(
-            file, None, "it is not valid Unicode: it has half of a surrogate pair"
-        ) from error
-    except yaml.MarkedYAMLError as error:
-        # libyaml may take the end of a file for a line of its own
-        last = max(len(text.splitlines()), 1)
-        line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
-        problem = TAB if is_indented_by_tab(text, error) else f"{error.problem or error.context}"
-        if not isinstance(error.__cause__, TooComplexError):
-            problem = f"not YAML: {problem}"
-        raise UnreadableError(file, line, problem) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ValueError) and not raised_in(error, "yaml", "json"):
-            raise
-        raise UnreadableError(file, None, f"it cannot be read: {_one_line(error)}") from error
+    except (TooComplexError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _refusal(file, text, error) from error
+    if value is None:
+        raise UnreadableError(file, 1, "it is empty; remove it, or write a mapping")
     if not isinstance(value, dict):
         raise UnreadableError(file, 1, "it is not a mapping at its top level")
     return Document(file, text, value, tuple(repeated), root)
+
+
+def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
+    """Why a text cannot be read, with the line where that can be told.
+
+    Raises:
+        Exception: the same error, where it is a bug of deployer's own.
+    """
+    match error:
+        case TooComplexError():
+            return UnreadableError(file, None, error.text)
+        case json.JSONDecodeError():
+            return UnreadableError(file, error.lineno, f"not JSON: {error.msg}")
+        case UnicodeEncodeError():
+            return UnreadableError(file, None, "it is not valid Unicode: it has half of a surrogate pair")
+        case yaml.MarkedYAMLError():
+            # libyaml may take the end of a file for a line of its own
+            last = max(len(text.splitlines()), 1)
+            line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
+            problem = TAB if is_indented_by_tab(text, error) else f"{error.problem or error.context}"
+            if not isinstance(error, RefusedError):
+                problem = f"not YAML: {problem}"
+            return UnreadableError(file, line, problem)
+        case ReaderError() if found := ReadsYaml.NON_PRINTABLE.search(text):
+            # searched for here, since libyaml counts bytes
+            line = text.count("\n", 0, found.start()) + 1
+            problem = f"it has the control character U+{ord(found.group()):04X}, which YAML allows in no file"
+            return UnreadableError(file, line, problem)
+        case ValueError() if not raised_in(error, "yaml", "json"):
+            raise error
+    return UnreadableError(file, None, f"it cannot be read: {_one_line(error)}")
 
 
 def _too_large(size: int) -> str:
@@ -286,11 +309,14 @@ def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
 def _decode(file: str, content: bytes) -> str:
     if len(content) > FILE_LIMIT:
         raise UnreadableError(file, None, _too_large(len(content)))
+    if (at := content.find(b"\0")) >= 0:  # UTF-16 without a mark at its beginning is valid UTF-8, too
+        line = content.count(b"\n", 0, at) + 1
+        raise UnreadableError(file, line, f"it has a NUL character (byte {at}); save it as UTF-8 text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UnreadableError(file, line, f"not UTF-8 text (byte {error.start})") from error
+        raise UnreadableError(file, line, f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
 def _one_line(error: Exception) -> str:

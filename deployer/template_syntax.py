@@ -29,6 +29,10 @@ _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _JSON_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 
 
+class RefusedError(ComposerError):
+    """What is YAML, and is refused all the same."""
+
+
 class Unquoted(str):
     """A text that was written without quotes and looks like a number: another reader may take it for one."""
 
@@ -43,7 +47,11 @@ class _Composer(Composer):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
-            raise yaml.YAMLError("anchors and aliases are not supported by CloudFormation")
+            mark = self.peek_event().start_mark  # type: ignore[attr-defined]
+            # CloudFormation takes no alias in a template; in all files it would let a few lines be gigabytes
+            raise RefusedError(
+                problem="anchors and aliases are not supported; write it out", problem_mark=mark
+            )
         self.nesting += 1
         try:
             if self.nesting > NESTING:
@@ -51,7 +59,7 @@ class _Composer(Composer):
             self.budget.spend(_NODE_STEPS)
         except TooComplexError as error:
             mark = self.peek_event().start_mark  # type: ignore[attr-defined]
-            raise ComposerError(problem=error.text, problem_mark=mark) from error
+            raise RefusedError(problem=error.text, problem_mark=mark) from error
         node = super().compose_node(parent, index)
         self.nesting -= 1
         # a key is text, as in CloudFormation: `1`, `yes` and `0x10` stay what was written
@@ -204,7 +212,10 @@ def _plain_text(loader: Any, node: Any) -> Any:
 
 
 _TemplateLoader.add_multi_constructor("!", _long_form)
-_TemplateLoader.add_constructor(_TEXT, _plain_text)
+# Dates are text: JSON has none, so neither CloudFormation nor a setting of deployer has any. `=` and `<<` are types of
+# their own in YAML 1.1 that no reader makes anything of
+for _tag in (_TEXT, _MERGE, *(f"tag:yaml.org,2002:{name}" for name in ("timestamp", "value"))):
+    _TemplateLoader.add_constructor(_tag, _plain_text)
 _TemplateLoader.add_constructor("tag:yaml.org,2002:int", _number)
 _TemplateLoader.add_constructor(_FLOAT, _number)
 
@@ -231,8 +242,14 @@ def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | No
         ValueError: it is not JSON.
     """
     repeats: list[bool] = []
+
+    def refuse(constant: str) -> None:  # which Python reads, and JSON does not have
+        found = (each for each in _JSON_TOKEN.finditer(text) if each.group() == constant)
+        raise json.JSONDecodeError(f"{constant} is no number in JSON", text, next(found).start())
+
     value = json.loads(
         text,
+        parse_constant=refuse,
         parse_int=lambda digits: integer(digits, lambda: int(digits), unquoted),
         object_pairs_hook=lambda pairs: object_of(pairs, repeats),
     )

@@ -15,7 +15,7 @@ from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget
 from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.resource_names import NAMES
-from deployer.template import Document, at
+from deployer.template import Document, at, twice
 
 SOURCE_REMEDY = (
     "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
@@ -83,10 +83,7 @@ def refusal(findings: Sequence[Finding]) -> str:
 
 def structure(document: Document) -> list[Finding]:
     """What keeps a template from being looked at any further."""
-    found = [
-        Finding("error", document.file, line, f"{key} stands twice in one mapping; keep one of them")
-        for key, line in document.repeated[:100]
-    ]
+    found = [Finding("error", document.file, line, twice(key)) for key, line in document.repeated[:100]]
     for section in ("Resources", "Parameters", "Conditions", "Mappings", "Outputs"):
         value = document.fields.get(section)
         if value is not None and not isinstance(value, dict):

@@ -220,7 +220,7 @@ PARAMETERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "long list": (lambda: filled('{"development":{"a":[', "1,", "1]}}"), COMPLEX),
     "many entries": (
         lambda: filled('{"development":[', '{"ParameterKey":"a","ParameterValue":1},', "{}]}"),
-        "lacks ParameterKey",
+        "a is given twice",
     ),
     "deep": (lambda: filled('{"development":', "["), "nested more than 100 levels deep"),
     "small": (lambda: filled('{"development":{"a":[', "{},", "{}]}}"), COMPLEX),

@@ -219,13 +219,7 @@ def test_any_bytes_are_a_release_or_a_clear_refusal(content: bytes) -> None:
             check_release(environment, BRANCH, "x", SHA, {name: content}, {}).accepted()
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        '!!int ""', "!!float x", "!!int +", '!!float ""', "!!bool maybe", "!!timestamp x", "2001-02-30",
-        "!!timestamp 2001-12-14 21:59:43 +99:99",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("value", ['!!int ""', "!!float x", "!!int +", '!!float ""', "!!bool maybe"])
 def test_a_value_that_is_not_what_its_tag_says_has_its_line(value: str) -> None:
     with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml:2: not YAML: '.*' is no "):
         _build({"pipeline.yml": f"A: b\nC: {value}\n"})
