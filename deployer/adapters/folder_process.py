@@ -156,9 +156,9 @@ class FolderProcess:
             except TimeoutError:
                 self._stop()
                 raise TransientError("the process that evaluates deploy/ did not answer in time") from None
-            except (ValueError, msgspec.MsgspecError):
+            except (ValueError, msgspec.MsgspecError) as error:
                 self._stop()
-                raise EvaluationFaultError("no readable answer") from None
+                raise EvaluationFaultError("no readable answer") from error
             except (
                 BaseException
             ):  # such as a shutdown: the next question must not meet the answer to this one

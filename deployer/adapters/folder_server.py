@@ -18,7 +18,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from zoneinfo import ZoneInfo, available_timezones, reset_tzpath
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones, reset_tzpath
 
 import msgspec
 
@@ -39,6 +39,7 @@ from deployer.template import UnreadableError
 
 _ANSWER_FD = 3  # after standard input, output and error, which are /dev/null
 _OUT_OF_MEMORY = msgspec.json.encode(Answer(out_of_memory=True))  # there may be no memory to make it
+_OF_THE_MACHINE = (MemoryError, OSError, ValueError, ZoneInfoNotFoundError)  # what `_prepared` may meet there
 _WARM = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
 
 
@@ -89,16 +90,24 @@ def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bo
 
 
 def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
-    """Load the time zones and take the limits; a failure is written into the pipe and raised."""
+    """Load the time zones and take the limits.
+
+    A failure is written into the pipe. What the machine lacks is raised then. A bug of deployer's own is an answer, and
+    the process ends.
+    """
     try:
         # a time zone is a file: what is loaded, and held, is found where no file can be opened
         zones = [ZoneInfo(name) for name in available_timezones()] if with_zones else []
         _confine(write_end, *limits)
     except Exception as error:
+        lacking = isinstance(error, _OF_THE_MACHINE)
+        told = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault()
         for pipe in (write_end, _ANSWER_FD):  # it has the first number until `_confine` gives it the second
             with suppress(OSError):
-                os.write(pipe, one_line(f"{type(error).__name__}: {error}").encode())
+                os.write(pipe, told)
                 break
+        if not lacking:
+            os._exit(0)
         raise
     return zones
 
@@ -132,7 +141,12 @@ def _evaluate(question: bytes) -> bytes:
     except MemoryError:
         return _OUT_OF_MEMORY
     except Exception:  # noqa: BLE001  a fault of deployer's own: people read it in the dead letter
-        return msgspec.json.encode(Answer(fault=traceback.format_exc(limit=-5)[-4000:]))
+        return _fault()
+
+
+def _fault() -> bytes:
+    """The answer that tells of the exception that is being handled."""
+    return msgspec.json.encode(Answer(fault=traceback.format_exc(limit=-5)[-4000:]))
 
 
 def _answer(request: Request) -> Answer:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from cloud_kit import cloud, clouds
 
 from deployer.adapters import aws_client, aws_pipelines, aws_roles, aws_stacks
@@ -231,7 +231,10 @@ class _Service:
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         def call(**_: object) -> Any:
             left = self._left[operation]
-            return copy.deepcopy(left.pop(0) if len(left) > 1 else left[0])
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return copy.deepcopy(answer)
 
         return call
 
@@ -447,3 +450,116 @@ def test_an_action_of_unknown_status_is_shown_as_its_execution(execution: str, s
     details = [{**DETAIL, "status": "Skipped"}]
     found = aws_pipelines.whole({**EXECUTION, "status": execution}, details, lambda: {"stages": STAGES})
     assert [each.status for each in found.stages] == [stage]
+
+
+# --- an order whose answer was lost, and that is given once more --------------------------------------------------
+
+
+def refusal(code: str, message: str = "") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "Any")
+
+
+LOST = EndpointConnectionError(endpoint_url="https://x")
+KNOWN_TOKEN = refusal("TokenAlreadyExistsException")
+TAKEN = refusal("AlreadyExistsException", "Stack [x] already exists")
+AT_WORK = refusal("ValidationError", f"Stack:{ARN} is in UPDATE_IN_PROGRESS state and can not be updated.")
+ROLLED_BACK = refusal(
+    "ValidationError", f"Stack [{ARN}] is in UPDATE_ROLLBACK_COMPLETE state and cannot continue"
+)
+GONE = refusal("ValidationError", "Stack [x] does not exist")
+OURS = {"describe_stack_events": {"StackEvents": [EVENT]}}
+OTHERS = {"describe_stack_events": {"StackEvents": [{**EVENT, "ClientRequestToken": "another"}]}}
+TAGGED = {"describe_stacks": {"Stacks": [{**STACK, "Tags": []}]}}
+FOREIGN = {"describe_stacks": {"Stacks": [STACK]}}
+HALF_WAY = {"describe_stacks": {"Stacks": [{**STACK, "StackStatus": "UPDATE_ROLLBACK_FAILED"}]}}
+
+
+def create(aws: AwsCloud) -> object:
+    return aws.create_stack("x", RELEASE, "t")
+
+
+def update(aws: AwsCloud) -> object:
+    return aws.update_stack("x", RELEASE, "t")
+
+
+@pytest.mark.parametrize(
+    ("order", "operation", "second", "more", "result"),
+    [
+        (create, "create_stack", TAKEN, {**TAGGED, **OTHERS}, ARN),
+        (create, "create_stack", KNOWN_TOKEN, {**FOREIGN, **OURS}, ARN),
+        (create, "create_stack", TAKEN, {**FOREIGN, **OTHERS}, TransientError),
+        (create, "create_stack", TAKEN, {"describe_stacks": GONE}, TransientError),
+        (update, "update_stack", KNOWN_TOKEN, {}, True),
+        (update, "update_stack", AT_WORK, OURS, True),
+        (update, "update_stack", AT_WORK, OTHERS, TransientError),
+        (update, "update_stack", GONE, {}, TransientError),
+        (update, "update_stack", refusal("ValidationError", "No updates are to be performed."), {}, False),
+        (lambda aws: aws.delete_stack(ARN, "t"), "delete_stack", KNOWN_TOKEN, {}, None),
+        (lambda aws: aws.delete_stack(ARN, "t"), "delete_stack", GONE, {}, None),
+        (
+            lambda aws: aws.continue_rollback("x", "t"),
+            "continue_update_rollback",
+            KNOWN_TOKEN,
+            HALF_WAY,
+            None,
+        ),
+        (
+            lambda aws: aws.continue_rollback("x", "t"),
+            "continue_update_rollback",
+            ROLLED_BACK,
+            {**HALF_WAY, **OURS},
+            None,
+        ),
+        (
+            lambda aws: aws.continue_rollback("x", "t"),
+            "continue_update_rollback",
+            AT_WORK,
+            {**HALF_WAY, **OTHERS},
+            TransientError,
+        ),
+        (lambda aws: aws.protect(ARN, on=True), "update_termination_protection", {}, {}, None),
+        (
+            lambda aws: aws.start("x", SHA, "t"),
+            "start_pipeline_execution",
+            {"pipelineExecutionId": "1"},
+            SOURCES,
+            "1",
+        ),
+        (
+            lambda aws: aws.stop("x", "1", "why"),
+            "stop_pipeline_execution",
+            refusal("DuplicatedStopRequestException"),
+            {},
+            None,
+        ),
+        (
+            lambda aws: aws.stop("x", "1", "why"),
+            "stop_pipeline_execution",
+            refusal("PipelineExecutionNotStoppableException"),
+            {},
+            None,
+        ),
+    ],
+)
+def test_an_order_that_is_repeated_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+    order: Ask,
+    operation: str,
+    second: object,
+    more: dict[str, Any],
+    result: object,
+) -> None:
+    monkeypatch.setattr(aws_client, "_backoff", lambda _: 0)
+    aws = answered({operation: [LOST, second], **more})
+    if result is TransientError:
+        with pytest.raises(TransientError):
+            order(aws)
+    else:
+        assert order(aws) == result
+
+
+def test_a_wait_that_is_no_number_ends_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws_client, "_backoff", lambda _: 0)
+    throttled = refusal("Throttling")
+    throttled.response["ResponseMetadata"] = {"HTTPHeaders": {"retry-after": "nan"}}  # type: ignore[typeddict-item]
+    assert answered({"describe_stacks": [throttled, {"Stacks": []}]}).stack("x") is None

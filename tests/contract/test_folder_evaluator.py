@@ -248,7 +248,6 @@ def test_one_that_had_not_all_its_cpu_is_the_machines_fault(
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
-        ("folder_server._confine = None", "'NoneType' object is not callable"),
         ("folder_server.ZoneInfo = lambda name: int(name)", "ValueError: invalid literal for int"),
         ("folder_server.os.dup2 = lambda *_: os.open('/nothing', 0)", "FileNotFoundError"),
         (
@@ -280,6 +279,9 @@ def test_no_secret_of_a_target_is_sent_to_it() -> None:
 def test_a_fault_of_our_own_is_neither(instead: Callable[..., FolderProcess]) -> None:
     with pytest.raises(EvaluationFaultError, match="ZeroDivisionError"):
         instead("return 1 / 0").examine(ANY)
+    bug = "def no(*_): return {}['zones']\nfolder_server.resource.setrlimit = no"
+    with pytest.raises(EvaluationFaultError, match="KeyError: 'zones'"):
+        instead("return say('not looked at')", before=bug).preferences({"deployer.yml": b"ttl: 3d"})
 
 
 def test_what_it_may_touch(
