@@ -3,6 +3,7 @@
 Never a traceback, a retry or a dead letter: whoever may push a branch writes these files.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from world import HELLO, World, sha
 from deployer.adapters.folder_process import FolderProcess
 from deployer.cli import main
 from deployer.template import read
+from tests.doubles import DirectEvaluator
 
-X = "refs/heads/x"
+_NUMBERS = itertools.count(1)
 PIPELINE = (
     b"Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 )
@@ -222,30 +224,38 @@ def process() -> Iterator[FolderProcess]:
 
 
 @pytest.fixture
-def validate(process: FolderProcess, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """The command line with that evaluator and without cfn-lint, which take seconds."""
+def validate(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """The command line without processes of its own, which take long: it evaluates here, and has no cfn-lint."""
 
-    class Shared:
-        def __getattr__(self, name: str) -> object:
-            return (lambda: None) if name == "close" else getattr(process, name)
+    class Here(DirectEvaluator):
+        def close(self) -> None:
+            """Nothing is open."""
 
     class Silent:
         def findings(self, *_: object) -> list[object]:
             return []
 
-    monkeypatch.setattr("deployer.cli.project.FolderProcess", Shared)
+    monkeypatch.setattr("deployer.cli.project.FolderProcess", Here)
     monkeypatch.setattr("deployer.cli.project.CfnLint", lambda _: Silent())
     for name in ("DEPLOYER_TARGETS", "DEPLOYER_UNFENCED"):
         monkeypatch.delenv(name, raising=False)
     return CliRunner()
 
 
-def pushed(process: FolderProcess, files: dict[str, bytes]) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def world(process: FolderProcess) -> World:
+    """The product with that evaluator; each test pushes a branch of its own."""
+    made = World.with_evaluator(process)
+    made.rules()
+    return made
+
+
+def pushed(world: World, files: dict[str, bytes]) -> tuple[str, str]:
     """What becomes of a push of these files."""
-    world = World.with_evaluator(process)
-    world.rules()
-    world.host.push(HELLO, X, sha(1), files=files)
-    delivery = world.deliver(X, sha(1))
+    number = next(_NUMBERS)
+    ref = f"refs/heads/x{number}"
+    world.host.push(HELLO, ref, sha(number), files=files)
+    delivery = world.deliver(ref, sha(number))
     world.run()
     assert world.lanes.dead_letters() == []
     assert not any(told.startswith("again in") for told in world.told)
@@ -260,11 +270,9 @@ def written(path: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_in_one_line(
-    process: FolderProcess, validate: CliRunner, tmp_path: Path, name: str
-) -> None:
+def test_it_is_refused_in_one_line(world: World, validate: CliRunner, tmp_path: Path, name: str) -> None:
     files, line = REFUSED[name]
-    outcome, reason = pushed(process, files)
+    outcome, reason = pushed(world, files)
     assert outcome == "failed"
     assert line in reason
     assert reason.isprintable()
@@ -277,8 +285,8 @@ def test_it_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_it_is_taken(process: FolderProcess, validate: CliRunner, tmp_path: Path, name: str) -> None:
-    assert pushed(process, TAKEN[name])[0] == "deployed"
+def test_it_is_taken(world: World, validate: CliRunner, tmp_path: Path, name: str) -> None:
+    assert pushed(world, TAKEN[name])[0] == "deployed"
     result = validate.invoke(main, ["validate", str(written(tmp_path, TAKEN[name]))])
     assert result.exit_code == 0, result.stdout
 
