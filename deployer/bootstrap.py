@@ -117,7 +117,7 @@ class Deployer:
     @cached_property
     def inventory(self) -> RedisInventory:
         """All stacks, listed once for all repositories."""
-        return RedisInventory(self.clouds, self.client)
+        return RedisInventory(self.clouds, self.client, self.lanes.now)
 
     @cached_property
     def evaluator(self) -> FolderProcess:

@@ -6,7 +6,6 @@ be sent again, the resync covers what it told of (https://docs.github.com/webhoo
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -65,16 +64,16 @@ class Deliveries:
         config: says where the webhook leads.
         host: GitHub.
         lanes: knows which deliveries came.
-        clock: epoch seconds.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
-        self, config: Config, host: Host, lanes: Lanes, clock: Callable[[], float] = time.time
+        self, config: Config, host: Host, lanes: Lanes, clock: Callable[[], float] | None = None
     ) -> None:
         self._config = config
         self._host = host
         self._lanes = lanes
-        self._clock = clock
+        self._clock = clock or lanes.now
 
     def check_if_due(self, repository: Repository) -> None:
         """Look at the log now and then, as part of a resync; a failure is the next look's, which comes sooner."""

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,7 +221,7 @@ class Intake:
             PermanentError: the repository is not served here.
         """
         self.insist(repository)
-        return self._accept(repository, _look(looked_at=time.time() - age, turned=not in_turn))
+        return self._accept(repository, _look(looked_at=self._lanes.now() - age, turned=not in_turn))
 
     def age(self, now: float) -> None:
         """Queue a look at environments whose age asks for one, but not too many at a time.
@@ -276,7 +275,8 @@ class Intake:
         if record is None or record.state in {"deleting", "deleted", ASLEEP}:
             back = f"deployer redeploy {environment.repository} {shlex.quote(environment.name)}"
             raise PermanentError(f"{environment} does not stand; bring it back: {back}")
-        self._lanes.keep_environment(environment, min(time.time() + seconds, FOREVER) if seconds else 0)
+        until = min(self._lanes.now() + seconds, FOREVER) if seconds else 0
+        self._lanes.keep_environment(environment, until)
         return self._lanes.environment(environment) or record
 
     def replay(self, letter: str) -> Accepted:

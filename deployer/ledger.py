@@ -56,6 +56,7 @@ WORKER_LOST = "WorkerLost"
 TASK_TIMEOUT = "TaskTimeout"
 OUT_OF_TIME = "it ran out of time and was killed"
 TIMEOUTS = 2
+FAILING_JOB = "failing-job"  # the beat of a scheduler one of whose jobs failed when it was last tried
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
@@ -460,6 +461,7 @@ class DeadLetter(_Value):
     """Work that could not be done for a reason of our own, kept until a person decides.
 
     Attributes:
+        at: when its last attempt began, in epoch seconds by Redis's clock.
         kind: the class of the exception that it died of, `WORKER_LOST` or `TASK_TIMEOUT`. Only deployer's own errors
             have the plain name of a class in `deployer.errors`.
     """

@@ -96,9 +96,14 @@ def sentence(letter: DeadLetter, *, public: bool = False) -> str:
     return f"{task} was given up after {attempts}{took}: {why}"
 
 
-def oldest_seconds(letters: Iterable[DeadLetter]) -> float:
-    """The age of the oldest in seconds, 0 where there is none."""
-    return max((age(letter.at) for letter in letters), default=0.0)
+def oldest_seconds(letters: Iterable[DeadLetter], now: float | None = None) -> float:
+    """The age of the oldest in seconds, 0 where there is none.
+
+    Args:
+        letters: the dead letters.
+        now: by Redis's clock (epoch seconds), where a wrong clock of this machine matters.
+    """
+    return max((age(letter.at, now) for letter in letters), default=0.0)
 
 
 def warnings_of(letters: list[DeadLetter]) -> list[str]:

@@ -5,7 +5,6 @@ what no event told is found too. Staging and production are never touched by any
 (docs/decisions/0011-repository-life.md).
 """
 
-import time
 from collections.abc import Callable
 
 from deployer.config import Config
@@ -40,7 +39,7 @@ class Lifecycle:
         intake: queues the resync of another repository.
         resyncer: plans the environments of one that is as usual.
         deliveries: has sent again what GitHub could not deliver.
-        clock: epoch seconds.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Lifecycle:
         intake: Intake,
         resyncer: Resyncer,
         deliveries: Deliveries,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._config = config
         self._inventory = inventory
@@ -61,7 +60,7 @@ class Lifecycle:
         self._intake = intake
         self._resyncer = resyncer
         self._deliveries = deliveries
-        self._clock = clock
+        self._clock = clock or lanes.now
 
     def run(self, repository: Repository, work: Work) -> Verdict:
         """Carry out a resync of a repository.

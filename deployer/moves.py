@@ -1,6 +1,5 @@
 """A ref has moved: whether GitHub's answer is news already, and what follows of it for an environment."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -30,7 +29,7 @@ class Moves:
         clock: epoch seconds.
     """
 
-    def __init__(self, host: Host, sources: Sources, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, host: Host, sources: Sources, clock: Callable[[], float]) -> None:
         self._host = host
         self._sources = sources
         self._clock = clock

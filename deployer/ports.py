@@ -837,9 +837,19 @@ class Lanes(Protocol):
         """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""
 
     def beats(self) -> dict[str, float]:
-        """When a `worker`, a `scheduler`, an `event` of AWS and an `unfenced` worker were last heard of.
+        """When a `worker`, a `scheduler`, an `event` of AWS, an `unfenced` worker or a `failing-job` was last heard of.
 
-        In epoch seconds, without those that were not heard of lately.
+        In epoch seconds by Redis's clock, without those that were not heard of lately.
+        """
+
+    def now(self) -> float:
+        """The time by Redis's clock, in epoch seconds.
+
+        A time that is stored is read on other machines, whose clocks may differ. So every stored time, and whatever it
+        is compared with, is read from here.
+
+        Raises:
+            UnavailableError: Redis is away.
         """
 
     def ping(self) -> None:

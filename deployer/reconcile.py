@@ -4,7 +4,6 @@ Every method here may be repeated after a crash at any point: it looks before it
 token made of the goal, so that AWS itself recognises a repeat. None of them waits: they end in a `Verdict`.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -71,7 +70,7 @@ class Reconciler:
         options: what the installation decides.
         evaluator: reads and evaluates what a branch's `deploy/` folder holds.
         linter: looks at templates before AWS does; None for no such look.
-        clock: epoch seconds.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
@@ -84,13 +83,13 @@ class Reconciler:
         options: Options,
         evaluator: FolderEvaluator,
         linter: Linter | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._clouds = clouds
         self._lanes = lanes
         self._repositories = repositories
         self._options = options
-        self._clock = clock
+        self._clock = clock = clock or lanes.now
         self._reporter = Reporter(host, self._page)
         self._sources = Sources(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, self._reporter)
@@ -202,7 +201,7 @@ class Reconciler:
         return run.again(Task.SYNC, updated=False, recovered=False)
 
     def _heard(self) -> bool:
-        return self._lanes.beats().get("event", 0) > time.time() - _HEARD_SECONDS
+        return self._lanes.beats().get("event", 0) > self._lanes.now() - _HEARD_SECONDS
 
     # --- the task that decides ----------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """What is known of a repository as a whole, and the look at GitHub that keeps it true."""
 
 import logging
-import time
 from collections.abc import Callable
 
 from deployer.environments import Repository
@@ -22,13 +21,13 @@ class Repositories:
     Args:
         host: GitHub.
         lanes: keeps what is known of them.
-        clock: epoch seconds.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
-    def __init__(self, host: Host, lanes: Lanes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, host: Host, lanes: Lanes, clock: Callable[[], float] | None = None) -> None:
         self._host = host
         self._lanes = lanes
-        self._clock = clock
+        self._clock = clock or lanes.now
 
     def known(self, repository: Repository) -> RepositoryRecord:
         """What was known after the last look."""

@@ -1,7 +1,6 @@
 """Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 
 from deployer.config import Config
@@ -29,7 +28,7 @@ class Resyncer:
         inventory: AWS's stacks.
         lanes: takes the work, and knows what was seen.
         gate: says which tags production may be brought to.
-        clock: epoch seconds.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
@@ -39,14 +38,14 @@ class Resyncer:
         inventory: Inventory,
         lanes: Lanes,
         gate: Gate,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._config = config
         self._host = host
         self._inventory = inventory
         self._lanes = lanes
         self._gate = gate
-        self._clock = clock
+        self._clock = clock or lanes.now
 
     def repositories(self, told: Callable[[str], None], age: float = 0) -> list[Repository]:
         """Every repository that is served and can be found: in Redis, named in the settings, or by its stacks.
@@ -63,7 +62,7 @@ class Resyncer:
         found = {each.key: each for each in self._lanes.repositories()}
         found = {**{each.key: each for each in self._config.named_repositories()}, **found}
         try:
-            for each in self._inventory.repositories(time.time() - age):
+            for each in self._inventory.repositories(self._clock() - age):
                 found.setdefault(each.key, each)
         except DeployerError as error:
             told(f"only repositories known to Redis and the settings are looked at: {error}")

@@ -55,9 +55,14 @@ def span(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
-def age(at: float) -> float:
-    """How many seconds ago an epoch time was."""
-    return max(0.0, time.time() - at)
+def age(at: float, now: float | None = None) -> float:
+    """How many seconds ago an epoch time was.
+
+    Args:
+        at: epoch seconds.
+        now: by Redis's clock (epoch seconds), where a wrong clock of this machine matters.
+    """
+    return max(0.0, (time.time() if now is None else now) - at)
 
 
 def environment_id(repository: str, key: str) -> str | None:

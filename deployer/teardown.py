@@ -5,7 +5,6 @@ stack is watched by its ARN: by name a deleted stack cannot be told from one tha
 environment's record while it grows, so that a lost worker, or another goal in between, loses none of it.
 """
 
-import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -47,7 +46,7 @@ class Teardown:
         inventory: Inventory,
         lanes: Lanes,
         reporter: Reporter,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._clouds = clouds
         self._inventory = inventory

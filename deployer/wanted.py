@@ -4,7 +4,6 @@ What a goal asks for is compared with what GitHub says now. Nothing here changes
 """
 
 import shlex
-import time
 from collections.abc import Callable
 
 from deployer.age import IDLE, NIGHT, Act, due, expires_at, lead, why
@@ -43,7 +42,7 @@ class Wanted:
         production: Production,
         reporter: Reporter,
         ttl: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._host = host
         self._repositories = repositories

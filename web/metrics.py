@@ -6,7 +6,6 @@ process that answered; processes that share a port share these counts too (`web.
 """
 
 import os
-import time
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
 
@@ -168,10 +167,11 @@ class _Ledger(Collector):
         lanes = self._deployer.lanes.lanes()
         for name in ("idle", "sent", "running"):
             status.add_metric([name], sum(lane.status == name for lane in lanes))
+        now = self._deployer.lanes.now()
         for lane in lanes:
             waiting.add_metric([lane.repository], len(lane.waiting))
             snoozed.add_metric([lane.repository], len(lane.snoozed))
-            ages = [time.time() - work.accepted_at for work in lane.waiting if work.accepted_at]
+            ages = [now - work.accepted_at for work in lane.waiting if work.accepted_at]
             oldest.add_metric([lane.repository], max([0.0, *ages]))
         return [status, waiting, snoozed, oldest]
 
@@ -191,7 +191,7 @@ class _Ledger(Collector):
         oldest = GaugeMetricFamily(
             "deployer_dead_letter_oldest_seconds",
             "Age of the oldest dead letter, 0 where there is none",
-            value=oldest_seconds(letters),
+            value=oldest_seconds(letters, self._deployer.lanes.now()),
         )
         return [family, oldest]
 

@@ -5,6 +5,7 @@ turn of each repository was asked for last stands in Redis.
 """
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -15,7 +16,8 @@ from contextlib import suppress
 
 from deployer.bootstrap import Deployer, build, check_aws, setup_logging, warn_unfenced
 from deployer.environments import Repository
-from deployer.errors import ConfigError, DeployerError, UnavailableError
+from deployer.errors import ConfigError, DeployerError, UnavailableError, one_line
+from deployer.ledger import FAILING_JOB
 from deployer.process_memory import hide_memory
 
 _log = logging.getLogger("deployer.scheduler")
@@ -24,6 +26,7 @@ _LONGEST_PAUSE = 2.0
 _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
+_FAILED_SECONDS = 5.0  # after a job has failed unexpectedly, until it is tried again
 _AGE_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two looks at the ages of all environments: a minute
 _AGE_REST = 50  # or so many times as long as a look takes, where there are very many
 _CLAIM_SECONDS = 30.0  # of the one that asks for resyncs; if it takes longer some are asked for twice
@@ -48,37 +51,50 @@ class Scheduler:
         self._has_indexed_names = False
         self._owed = False  # all is to be resynced, whatever the schedule says
         self._first: bool | None = None  # whether none ran when this one came; None until that is known
-        self._next_look = 0.0
-        self._next_age = 0.0
-        self._next_beat = 0.0
+        # `time.monotonic()`: a step of this machine's clock must neither stop a job nor repeat it at once
+        self._next_look = -math.inf
+        self._next_age = -math.inf
+        self._next_beat = -math.inf
         self._tended = time.monotonic()
         self._hangs = False
-        self._broken: Exception | None = None
+        self._failed: dict[str, str] = {}  # the jobs that failed when last tried, and their errors
+        self._retry_at: dict[str, float] = {}
 
     def stop(self) -> None:
         """End `run` after the sweep under way; what goes on beside it may end in the middle."""
         self._stop.set()
 
     def run(self) -> None:
-        """Sweep until `stop`; Redis away only makes it slower.
-
-        Raises:
-            Exception: what nobody expected; whoever keeps this process running begins anew.
-        """
+        """Sweep until `stop`. While Redis is away the pauses are longer; a job that fails stops no other job."""
         with suppress(UnavailableError):
             self._is_first()  # before this one's own beat
-        beside = threading.Thread(target=self._tend_on, name="resyncs", daemon=True)
+        # the other thread says already that Redis is away
+        beside = threading.Thread(
+            target=self._repeat, args=(self.tend, _log.debug), name="resyncs", daemon=True
+        )
         beside.start()
-        self._repeat(self.sweep, _log.warning)
-        if self._broken:
-            raise self._broken
+        self._repeat(lambda: self._attempt("sweeping the lanes", self.sweep), _log.warning)
 
-    def _tend_on(self) -> None:
+    def _attempt(self, name: str, job: Callable[[], None]) -> None:
+        """Do a job. If it fails for a reason that nobody expected, log the error and try again after a pause.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        if time.monotonic() < self._retry_at.get(name, -math.inf):
+            return
         try:
-            self._repeat(self.tend, _log.debug)  # once told is enough
-        except Exception as error:  # noqa: BLE001  a thread that ends alone would be missed by nobody
-            self._broken = error
-            self._stop.set()
+            job()
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001  one record that cannot be read must not stop the other jobs
+            reason = f"{type(error).__name__}: {error}"
+            trace = error if self._failed.get(name) != reason else None
+            text = "%s failed: %s; tried again every %.0f s, the other jobs go on"
+            _log.error(text, name, one_line(reason), _FAILED_SECONDS, exc_info=trace)
+            self._failed[name], self._retry_at[name] = reason, time.monotonic() + _FAILED_SECONDS
+        else:
+            self._failed.pop(name, None)
 
     def _repeat(self, act: Callable[[], None], tell: Callable[..., None]) -> None:
         pause, away = _SWEEP_SECONDS, False
@@ -102,10 +118,12 @@ class Scheduler:
         """
         for dispatch in self._deployer.lanes.sweep():
             self._deployer.queue.send(dispatch)
-        if self._next_beat <= (now := time.time()):
+        if self._next_beat <= (now := time.monotonic()):
             self._next_beat = now + _DUE_SECONDS
             if self._is_whole():
                 self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
+            if self._failed:
+                self._deployer.lanes.beat(FAILING_JOB, _ALIVE_SECONDS)
 
     def _is_first(self) -> bool:
         if self._first is None:
@@ -128,26 +146,26 @@ class Scheduler:
             UnavailableError: Redis is away.
         """
         try:
-            self._index_names()
-            self._resync_due()
-            self._age_due()
+            if not self._has_indexed_names:
+                self._attempt("indexing the names of stacks", self._index_names)
+            if self._next_look <= time.monotonic():
+                self._attempt("asking for resyncs", self._resync_due)
+            if self._next_age <= time.monotonic():
+                self._attempt("looking at the ages of environments", self._age_due)
         finally:
             self._tended = time.monotonic()
 
     def _index_names(self) -> None:
         """Once at the start: after an upgrade, links must lead to environments that nobody has pushed to since."""
-        if not self._has_indexed_names:
-            self._deployer.lanes.index_names()
-            self._has_indexed_names = True
+        self._deployer.lanes.index_names()
+        self._has_indexed_names = True
 
     def _resync_due(self) -> None:
-        period, now = self._deployer.config.resync_seconds, time.time()
-        if self._next_look > now:
-            return
+        period, now = self._deployer.config.resync_seconds, time.monotonic()
         self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
         with self._deployer.lanes.claimed("resyncs", _CLAIM_SECONDS) as mine:
             if mine:
-                self._resync_all_due(period, now)
+                self._resync_all_due(period, self._deployer.lanes.now())
 
     def _resync_all_due(self, period: float, now: float) -> None:
         lanes, lost = self._deployer.lanes, False
@@ -167,7 +185,8 @@ class Scheduler:
             for repository in {**self._found, **known}.values():
                 turn = _turn(now + _offset(repository, period), period)
                 last = asked.get(repository.key)
-                if last is not None and turn in {last, last - 1}:  # another scheduler's clock may be ahead
+                # Redis may have failed over to a server whose clock is behind
+                if last is not None and turn in {last, last - 1}:
                     continue
                 # one that appears while this runs has just been told of by a webhook
                 if last is not None or self._owed or repository.key in self._found:
@@ -182,11 +201,10 @@ class Scheduler:
             self._owed = False
 
     def _age_due(self) -> None:
-        if self._next_age > (now := time.time()):
-            return
+        now = time.monotonic()
         self._next_age = now + _AGE_POLLS * self._deployer.config.poll_seconds
-        self._deployer.intake.age(now)
-        self._next_age = max(self._next_age, now + _AGE_REST * (time.time() - now))
+        self._deployer.intake.age(self._deployer.lanes.now())
+        self._next_age = max(self._next_age, now + _AGE_REST * (time.monotonic() - now))
 
     def _resync(self, repository: Repository) -> None:
         try:

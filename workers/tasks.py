@@ -302,7 +302,7 @@ class Runner:
             task=work.task,
             reason=reason,
             traceback=told,
-            at=time.time(),
+            at=work.began_at,  # by Redis's clock, as a person's machine reads it
             work=work.to_json(),
             kind=kind,
         )

@@ -61,8 +61,7 @@ class Survey:
             name: the stack's name or ARN.
             look: looks at all stacks and calls `looked`.
         """
-        now = self.now()
-        since = max(since + now - time.time(), now - _FRESH_SECONDS)
+        since = max(since, self.now() - _FRESH_SECONDS)
         began, pages, waiting, found = self._asked(name)
         if began > since:
             return self._told(name, found)
@@ -109,8 +108,9 @@ class Survey:
     def _asked(self, name: str) -> tuple[float, int, int, bool]:
         """When the last look began, its calls, how many wait, and whether it found this stack at work."""
 
+        now = self.now()
+
         def question(client: Any) -> Any:
-            now = self.now()
             pipe = client.pipeline()  # in one step, since a look may be written just now
             pipe.zadd(self._key("waiting"), {name: now})
             pipe.zremrangebyscore(self._key("waiting"), "-inf", now - _WAITS_SECONDS)

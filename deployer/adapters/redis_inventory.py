@@ -1,7 +1,7 @@
 """All stacks with deployer's tags, as a listing of each account and region showed them, by repository, in Redis.
 
 Keys, all in one slot of a cluster, each behind the prefix `deployer:{stacks}:` and before `:account:region`:
-  listed   HASH  repository's key -> its stacks (JSON, deflated, base64); `.began` -> when it began
+  listed   HASH  repository's key -> its stacks (JSON, deflated, base64); `.began` -> when it began (by Redis's clock)
   listing        who makes a listing holds it
 """
 
@@ -10,7 +10,7 @@ import json
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
@@ -39,10 +39,12 @@ class RedisInventory:
     Args:
         clouds: where the stacks are; each account and region is listed once.
         client: a connection with `decode_responses`.
+        clock: epoch seconds by Redis's clock, as in the records that a listing is compared with.
     """
 
-    def __init__(self, clouds: Clouds, client: redis.Redis) -> None:
+    def __init__(self, clouds: Clouds, client: redis.Redis, clock: Callable[[], float]) -> None:
         self._clouds = clouds
+        self._clock = clock
         self._redis: Any = client  # typed for bytes and text at once, of which only text comes back here
 
     def stacks(
@@ -129,7 +131,7 @@ class RedisInventory:
             time.sleep(_PAUSE_SECONDS)
 
     def _list(self, cloud: Cloud, claim: Lock) -> float:
-        began, renewed = time.time(), time.monotonic()
+        began, renewed = self._clock(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
         accounts = {str(kind): self._clouds.at(kind).account for kind in Kind}
         for stack in cloud.stacks():

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,6 +15,7 @@ from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, PayloadError
 from deployer.fence import UNFENCED
 from deployer.ledger import (
+    FAILING_JOB,
     RESYNC_KEY,
     Activity,
     Cause,
@@ -40,8 +40,8 @@ _PROBE = "deployer:probe"
 _TURN = "deployer:turn:"  # line -> when its next turn comes (ms)
 _ASKED = "deployer:asked"  # repository's key -> the period whose resync was asked for last
 _CLAIM = "deployer:claim:"  # what one process at a time does
-_BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds)
-_BEATS = ("worker", "scheduler", "event", UNFENCED)
+_BEAT = "deployer:beat:"  # who or what -> when it was last heard of (epoch seconds by Redis's clock)
+_BEATS = ("worker", "scheduler", "event", UNFENCED, FAILING_JOB)
 _LONGEST_LOOK_MS = 60_000
 _DAY = 86400
 _DELIVERY_TTL = 30 * _DAY
@@ -56,6 +56,12 @@ local now, every, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[
 local turn = math.max(tonumber(redis.call('GET', KEYS[1])) or 0, now - every * at_once)
 redis.call('SET', KEYS[1], string.format('%.0f', turn + every), 'PX', 86400000)
 return string.format('%.0f', math.max(turn + every - now, 0))
+"""
+
+# KEYS[1], how long the note is kept (s). It holds Redis's time: whoever reads it compares it with that
+_NOTE_TIME = """
+local time = redis.call('TIME')
+redis.call('SET', KEYS[1], time[1] .. '.' .. string.format('%06d', time[2]), 'EX', ARGV[1])
 """
 
 
@@ -94,8 +100,6 @@ class RedisLanes:
         """See `Lanes.accept`."""
         work = work.but(goal=delivery or work.goal or uuid.uuid4().hex[:12])
         with unavailable():
-            if work.looked_at:  # a clock that is ahead asks for no listing that is yet to come
-                work = work.but(looked_at=min(work.looked_at, self._server_now() / 1000))
             # before the script, so that a crash in between leaves a lane that is looked at, never one forgotten
             pipe = self._redis.pipeline(transaction=False)
             pipe.zadd(_INDEX, {repository.key: 0})
@@ -103,7 +107,7 @@ class RedisLanes:
             if work.environment != RESYNC_KEY:
                 _index_names(pipe, Environment.from_key(repository, work.environment))
             if work.cause == Cause.EVENT:
-                pipe.set(_BEAT + "event", time.time(), ex=_DELIVERY_TTL)
+                pipe.eval(_NOTE_TIME, 1, _BEAT + "event", _DELIVERY_TTL)
             if delivery:
                 pipe.set(_POINTER + delivery, repository.full_name, ex=_DELIVERY_TTL + _DAY)
             pipe.execute()
@@ -131,7 +135,7 @@ class RedisLanes:
                 key, "outcome"
             ):  # a redelivery must not overwrite what became of the first
                 return
-            now = time.time()
+            now = self.now()
             pipe = self._redis.pipeline(transaction=False)
             if record.environment:
                 at = self._server_now() / 1000  # the other lines are written by a script, at Redis's time
@@ -205,7 +209,7 @@ class RedisLanes:
                 letter = verdict.letter.to_json()
                 commit = verdict.record.commit if verdict.record else ""
         if not isinstance(verdict, Retry) and verdict.record:
-            record = verdict.record.but(updated_at=time.time()).to_json()
+            record = verdict.record.but(updated_at=self.now()).to_json()
             self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run(
@@ -303,7 +307,7 @@ class RedisLanes:
         # apart from the record, which a task that runs is going to write as it knew it
         with unavailable():
             key = f"{_prefix(environment.repository.full_name)}:kept"
-            self._redis.hset(key, environment.key, f"{time.time() + self.clock_offset_ms / 1000} {until}")
+            self._redis.hset(key, environment.key, f"{self.now()} {until}")
 
     def find(self, stack_name: str) -> Environment | None:
         """See `Lanes.find`."""
@@ -493,6 +497,11 @@ class RedisLanes:
                     totals[name] = totals.get(name, 0) + int(value)
         return totals
 
+    def now(self) -> float:
+        """See `Lanes.now`."""
+        with unavailable():
+            return self._server_now() / 1000
+
     def ping(self) -> None:
         """See `Lanes.ping`."""
         with unavailable():
@@ -506,7 +515,7 @@ class RedisLanes:
             seconds: longer than until the next time.
         """
         with unavailable():
-            self._redis.set(_BEAT + name, time.time(), ex=int(seconds))
+            self._redis.eval(_NOTE_TIME, 1, _BEAT + name, int(seconds))
 
     def beats(self) -> dict[str, float]:
         """See `Lanes.beats`."""

@@ -60,7 +60,8 @@ def resync(
         raise click.UsageError("give either a repository or --all")
     if dry_run and wait:
         raise click.UsageError("--dry-run queues nothing to wait for")
-    deployer, asked_at = wired(), time.time()
+    deployer = wired()
+    asked_at = deployer.lanes.now()
     chosen = (
         [deployer.intake.known(repository)] if repository else deployer.resyncer.repositories(output.note)
     )
@@ -128,7 +129,8 @@ def _queue_resyncs(
     many = len(chosen) > 1
     # the listing that found them was made for this very question, and does for all of them
     queued = [
-        (each, deployer.intake.resync(each, time.time() - asked_at, in_turn=many).goal) for each in chosen
+        (each, deployer.intake.resync(each, deployer.lanes.now() - asked_at, in_turn=many).goal)
+        for each in chosen
     ]
     told: list[dict[str, Any]] = []
     for each, goal in queued:

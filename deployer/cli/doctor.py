@@ -19,7 +19,7 @@ from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
-from deployer.ledger import Outcome
+from deployer.ledger import FAILING_JOB, Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
 from deployer.shapes import age, deliveries_words, missed_lately, span
@@ -240,6 +240,9 @@ def _processes(deployer: "Deployer") -> Iterator[Check]:
             yield Check(name, OK, f"told {span(age(beats[name]))} ago that it is alive")
         else:
             yield Check(name, FAIL, "none has told lately that it is alive", _START_PROCESS.format(name))
+    if FAILING_JOB in beats:
+        told = "one of its jobs fails: resyncs or the ends of environments may be late"
+        yield Check("scheduler", WARN, told, "see its log, which names the job and the error")
 
 
 def _dead_letters(deployer: "Deployer") -> Iterator[Check]:
@@ -253,7 +256,8 @@ def _dead_letters(deployer: "Deployer") -> Iterator[Check]:
 
 def _lanes(deployer: "Deployer") -> Iterator[Check]:
     lanes = deployer.lanes.lanes()
-    stuck = [lane for lane in lanes if _is_stuck(lane)]
+    now = deployer.lanes.now()
+    stuck = [lane for lane in lanes if _is_stuck(lane, now)]
     for lane in stuck:
         told = f"{lane.repository} stands still: {lane.status} for {lane.environment or 'nobody'}"
         yield Check("lanes", FAIL, told, "see that workers and scheduler run, then: deployer lanes")
@@ -261,11 +265,11 @@ def _lanes(deployer: "Deployer") -> Iterator[Check]:
         yield Check("lanes", OK, f"{len(lanes)} hold or await something, none stands still")
 
 
-def _is_stuck(lane: Lane) -> bool:
+def _is_stuck(lane: Lane, now: float) -> bool:
     """Whether work waits that nobody takes up, or a worker is lost and nobody has noticed."""
     if lane.status == "running":
         return lane.lease_seconds == 0
-    return any(work.accepted_at and age(work.accepted_at) > _LONG_WAIT for work in lane.waiting)
+    return any(work.accepted_at and age(work.accepted_at, now) > _LONG_WAIT for work in lane.waiting)
 
 
 def _events(deployer: "Deployer") -> Iterator[Check]:

@@ -44,7 +44,7 @@ def _orphaned_stacks(
     deployer: "Deployer", repository: Repository | None
 ) -> tuple[list[tuple[Orphan, float]], str]:
     """The stacks and when each is due (epoch seconds, 0 for never), and what could not be looked at."""
-    asked_at = time.time()
+    asked_at = deployer.lanes.now()
     looked_at = [repository] if repository else deployer.resyncer.repositories(output.note)
     found, failed = list[tuple[Orphan, float]](), 0
     states = {known.repository.lower(): known for known in deployer.lanes.repository_records() if known.state}
@@ -73,7 +73,7 @@ def _orphaned_roles(deployer: "Deployer", repository: Repository | None) -> tupl
         try:
             # of kinds that share a path in an account each role is listed once
             known = {each.role.arn for each in found}
-            listed = orphaned_roles(deployer.roles, kind, time.time())
+            listed = orphaned_roles(deployer.roles, kind, deployer.lanes.now())
             found += [each for each in listed if each.role.arn not in known]
         except DeployerError as error:
             output.note(f"roles of {kind}: {error}")

@@ -181,8 +181,6 @@ class SteppedWorld(World):
         self.stage = stage
         self.pace = pace
         super().__init__(stage.redis)
-        self.deployer.resyncer._clock = self._now
-        self.deployer.lifecycle._clock = self._now
         self.host.hooks[HELLO.key] = ("/webhooks/github", "", [])
         stage.check_out = self._check_out
 

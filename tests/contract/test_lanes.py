@@ -374,13 +374,6 @@ def test_a_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes, clie
     assert not client.exists("deployer:{acme/hello}:delivery:d1")
 
 
-def test_a_clock_ahead_asks_a_resync_for_no_listing_that_is_yet_to_come(lanes: RedisLanes) -> None:
-    for at in (time.time() + 3600, 1000.0):
-        lanes.accept(HELLO, Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, looked_at=at))
-    (lane,) = lanes.lanes()
-    assert lane.waiting[0].looked_at == pytest.approx(time.time(), abs=60)
-
-
 def test_a_resync_that_kills_its_workers_again_and_again_leaves_one_letter(lanes: RedisLanes) -> None:
     for _ in range(2):
         dispatch = lanes.accept(HELLO, Work("*", task=Task.RESYNC, cause=Cause.RESYNC)).dispatch

@@ -680,7 +680,7 @@ def test_where_a_look_at_all_ages_takes_long_there_are_few(
         looks.append(at)
         now[0] += 10
 
-    monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+    monkeypatch.setattr("workers.scheduler.time.monotonic", lambda: now[0])
     monkeypatch.setattr(life.deployer.intake, "age", slowly)
     scheduler = Scheduler(life.deployer)
     for _ in range(100):

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,9 +15,10 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
-from deployer.ledger import OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task
+from deployer.ledger import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task
 from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
+from sandbox.installation import wait_for
 from workers import scheduler
 from workers.scheduler import Scheduler
 from workers.tasks import register
@@ -461,7 +463,8 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1_000_000.0]
-    monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+    monkeypatch.setattr("workers.scheduler.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(world.lanes, "now", lambda: now[0])
 
     def looked() -> list[str]:
         now[0] += 10
@@ -506,7 +509,7 @@ def test_several_schedulers_ask_once_though_their_clocks_differ(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, period = [1_000_000.0], world.deployer.config.resync_seconds
-    monkeypatch.setattr("workers.scheduler.time.time", lambda: now[0])
+    monkeypatch.setattr(world.lanes, "now", lambda: now[0])  # Redis's clock
     world.push(BRANCH, sha(1))
     world.run()
     world.lanes.beat("scheduler", 90)  # one ran when they came
@@ -514,13 +517,33 @@ def test_several_schedulers_ask_once_though_their_clocks_differ(
     next_turn = period - (now[0] + scheduler._offset(HELLO, period)) % period
     for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
         now[0] += seconds
-        for each, ahead in zip(made, (0.0, 30.0), strict=True):
-            now[0] += ahead
+        for each, ahead in zip(made, (-86_400.0, 86_400.0), strict=True):
+            monkeypatch.setattr("workers.scheduler.time.time", lambda ahead=ahead: now[0] + ahead)
+            monkeypatch.setattr("workers.scheduler.time.monotonic", lambda: now[0])
             each.tend()
-            now[0] -= ahead
             count += sum(message.task == Task.RESYNC for message in world.sent)
             world.run()
     assert count == 3, "at first, and once in each period"
+
+
+@pytest.mark.parametrize("back", [86_400.0, -86_400.0])
+def test_a_step_of_a_schedulers_own_clock_stops_none_of_its_jobs(
+    world: World, monkeypatch: pytest.MonkeyPatch, back: float
+) -> None:
+    real, passed = (time.time, time.monotonic), [0.0]
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: real[1]() + passed[0])
+    looks: list[float] = []
+    monkeypatch.setattr(world.deployer.intake, "age", looks.append)
+    made = Scheduler(world.deployer)
+    made.sweep()
+    made.tend()
+    monkeypatch.setattr(scheduler.time, "time", lambda: real[0]() - back)
+    passed[0] += 120
+    world.redis.delete("deployer:beat:scheduler")
+    made.sweep()
+    made.tend()
+    assert "scheduler" in world.lanes.beats()
+    assert len(looks) == 2
 
 
 def test_who_asks_for_resyncs_is_one_at_a_time(world: World) -> None:
@@ -608,15 +631,41 @@ def test_no_lane_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: py
     assert {each.environment for each in world.sent} == {environment(BRANCH).key}
 
 
-def test_a_scheduler_that_cannot_go_on_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.scheduler._SWEEP_SECONDS", 0.005)
+@pytest.mark.parametrize(
+    "broken", ["sweeping the lanes", "indexing the names", "asking for resyncs", "looking at the ages"]
+)
+def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    jobs = {
+        "sweeping the lanes": (world.lanes, "sweep"),
+        "indexing the names": (world.lanes, "index_names"),
+        "asking for resyncs": (world.deployer.resyncer, "repositories"),
+        "looking at the ages": (world.deployer.intake, "age"),
+    }
+    ran = {name: threading.Event() for name in jobs}
 
-    def broken() -> None:
-        raise ZeroDivisionError("nobody expected this")
+    def job(name: str) -> Any:
+        def called(*_: object) -> list[object]:
+            ran[name].set()
+            if name == broken:
+                raise KeyError("a record that cannot be read")
+            return []
 
-    monkeypatch.setattr(world.lanes, "emptied", broken)
-    with pytest.raises(ZeroDivisionError, match="nobody expected this"):
-        Scheduler(world.deployer).run()
+        return called
+
+    for name, (owner, attribute) in jobs.items():
+        monkeypatch.setattr(owner, attribute, job(name))
+    monkeypatch.setattr(scheduler, "_DUE_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler, "_FAILED_SECONDS", 0.02)
+    monkeypatch.setattr(scheduler, "_AGE_POLLS", 0)
+    with running(world, monkeypatch):
+        assert all(each.wait(10) for each in ran.values())
+        # while sweeping fails, nobody says that the scheduler is alive
+        expected = set() if broken == "sweeping the lanes" else {"scheduler", FAILING_JOB}
+        wait_for("the beats", lambda: expected <= set(world.lanes.beats()), 10)
+        wait_for("a second attempt", lambda: caplog.text.count(f"{broken} ") > 1, 10)
+    assert caplog.text.count("Traceback") == 1, "the same error again is a line"
 
 
 def test_what_cannot_be_read_ends_no_scheduler(
@@ -644,7 +693,6 @@ def test_a_scheduler_whose_resyncs_hang_tells_no_more_that_it_is_alive(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(scheduler.time, "time", lambda: 1_000_000 + now[0])
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
     made, alive = Scheduler(world.deployer), []
     for seconds in (10, 595, 10, 10, 0):

@@ -1,6 +1,5 @@
 """The whole product but for processes and sockets: lanes on fakeredis, tasks run in turn, doubles at the far ends."""
 
-import time
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -76,7 +75,6 @@ class World:
             made.repositories,
             self.options,
             self.evaluator,
-            clock=self._now,
         )
         self.runner = Runner(self.deployer)
         self.told: list[str] = []
@@ -188,7 +186,7 @@ class World:
         self.redis.hset(key, environment.key, record.to_json())
 
     def _now(self) -> float:
-        return time.time() + self.lanes.clock_offset_ms / 1000
+        return self.lanes.now()
 
     # --- what people see ---
 

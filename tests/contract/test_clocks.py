@@ -1,0 +1,220 @@
+"""Every stored time is Redis's: a machine whose own clock is wrong stores the same times and decides the same."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_survey import Survey
+from deployer.adapters.redis_client import connect
+from deployer.cli import doctor
+from deployer.environments import Environment, Kind, Repository
+from deployer.events import Push
+from deployer.ledger import Cause, RepositoryRecord, Work
+from deployer.ports import Room
+from deployer.refs import ZERO_SHA, Ref
+from tests.unit.world import HELLO, World, environment, sha
+from web.metrics import Metrics
+from workers.scheduler import Scheduler
+
+BRANCH, DAY = "refs/heads/x", 86_400.0
+SKEW = 3000 * DAY
+NUMBER = re.compile(r"(?<![\w.-])\d{9,13}(?:\.\d+)?(?![\w-])")
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    made = connect(redis_url)
+    made.flushall()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(client: Any) -> World:
+    return World(client)
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let this machine's clock, as deployer's own modules read it, be ahead by so many seconds."""
+    wrong = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("_")})
+    wrong.time = lambda: time.time() + seconds
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in {"deployer", "workers", "web"} and getattr(module, "time", None) is time:
+            monkeypatch.setattr(module, "time", wrong)
+
+
+def stored(client: Any) -> dict[str, str]:
+    """Every key with all that it holds, as text."""
+    readers: dict[str, Any] = {
+        "string": client.get, "hash": client.hgetall, "set": client.smembers,
+        "list": lambda key: client.lrange(key, 0, -1),
+        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }  # fmt: skip
+    return {key: str(readers[client.type(key)](key)) for key in client.scan_iter()}
+
+
+@pytest.mark.parametrize("skew", [SKEW, -SKEW], ids=["ahead", "behind"])
+def test_no_stored_time_is_of_the_machine_that_wrote_it(
+    world: World, client: Any, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    set_clock(monkeypatch, skew)
+    world.rules("ttl: 1d")
+    world.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])
+    for number, ref in enumerate(("refs/heads/main", BRANCH, "refs/heads/gone", "refs/tags/v1"), 1):
+        world.push(ref, sha(number))
+    world.run()
+    world.event(environment(BRANCH))
+    world.deployer.intake.keep(environment(BRANCH), DAY)
+    world.deployer.intake.github(
+        Push("other", Repository("else", "where"), Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
+    )
+    world.host.remove(HELLO, "refs/heads/gone")
+    world.lanes_note(environment("refs/heads/gone"), used_at=time.time() - 2 * DAY)
+    scheduler = Scheduler(world.deployer)
+    scheduler.sweep()
+    scheduler.tend()
+    world.run()
+    world.host.change(HELLO, archived=True)
+    world.resync(HELLO)
+    world.push("refs/tags/v2", sha(9))  # refused, and kept for later
+    world.run()
+    world.lanes.remember(RepositoryRecord("acme/taken", 1, "replaced"))
+    world.deployer.lifecycle.accept(Repository("acme", "taken"))
+    world.deployer.intake.resync(HELLO)
+    monkeypatch.setattr(world.deployer.lifecycle, "run", dies := lambda *_: {}["a bug"])
+    world.run()
+    monkeypatch.undo()
+    assert dies
+    set_clock(monkeypatch, skew)
+    world.lanes.beat("worker", 90)
+    shared = Shared(client)
+    survey = Survey(shared, "own", "us-east-1")
+    survey.looked(survey.now(), 1, 1, ["busy"])
+    survey.busy("busy", shared.now(), lambda: None)
+    survey.remember(Room("us-east-1", 1, 2, 1, 2, shared.now(), "own"))
+
+    assert world.lanes.dead_letters()
+    wrong = time.time() + skew
+    found = {
+        key: [each for each in NUMBER.findall(text) if _is_near(float(each), wrong)]
+        for key, text in stored(client).items()
+    }
+    assert not {key: numbers for key, numbers in found.items() if numbers}
+
+
+def _is_near(number: float, at: float) -> bool:
+    return any(abs(number / unit - at) < 400 * DAY for unit in (1, 1000))
+
+
+@pytest.mark.parametrize("skew", [0, DAY, -DAY], ids=["right", "ahead", "behind"])
+class TestDecisions:
+    """One machine wrote at the right time; the one that reads has a clock that is a day ahead or behind."""
+
+    def test_what_a_person_keeps_is_not_taken_down(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        world.rules("ttl: 3h")
+        world.push(BRANCH, sha(1))
+        world.run()
+        world.lanes_note(environment(BRANCH), used_at=world.lanes.now() - DAY, warned_at=world.lanes.now())
+        set_clock(monkeypatch, skew)
+        world.deployer.intake.keep(environment(BRANCH), 3600)
+        world.lanes.clock_offset_ms += 1_800_000
+        monkeypatch.undo()
+        record = world.record(environment(BRANCH))
+        assert record.kept_at == pytest.approx(time.time(), abs=120)
+        assert record.kept_until == pytest.approx(time.time() + 3600, abs=120)
+        world.deployer.intake.age(world.lanes.now())
+        world.run()
+        assert world.record(environment(BRANCH)).state == "deployed"
+
+    def test_an_orphan_is_left_for_its_time(
+        self, client: Any, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        patient = type(
+            "Patient", (World,), {"settings": {**World.settings, "DEPLOYER_ORPHAN_SECONDS": "3600"}}
+        )
+        world = patient(client)
+        world.push(BRANCH, sha(1))
+        world.push("refs/heads/main", sha(2))
+        world.run()
+        world.host.remove(HELLO, BRANCH)
+        world.resync(HELLO)
+        set_clock(monkeypatch, skew)
+        world.resync(HELLO)
+        assert world.record(environment(BRANCH)).state == "deployed", "its time is not over"
+        world.lanes.clock_offset_ms += 3_600_000
+        world.resync(HELLO)
+        assert world.record(environment(BRANCH)).state == "deleted"
+
+    def test_events_are_believed_to_come(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        world.push(BRANCH, sha(1))
+        world.run()
+        world.event(environment(BRANCH))
+        set_clock(monkeypatch, skew)
+        assert world.deployer.reconciler._heard()
+
+    def test_a_resync_believes_what_was_recorded_after_its_listing(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        world.push(BRANCH, sha(1))
+        world.run()
+        listed = world.deployer.inventory.stacks(HELLO, world.lanes.now())
+        set_clock(monkeypatch, skew)
+        world.teardown(environment(BRANCH))
+        world.tasks()
+        world.run()
+        assert world.record(environment(BRANCH)).updated_at > listed.began
+        again = world.deployer.inventory.stacks(HELLO, world.lanes.now())
+        assert again.began > world.record(environment(BRANCH)).updated_at
+
+    def test_missed_deliveries_are_looked_for_every_six_hours(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        world.push("refs/heads/main", sha(1))
+        world.run()
+        world.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])
+        world.lanes.clock_offset_ms = 0
+        set_clock(monkeypatch, skew)
+        world.deployer.deliveries.check(HELLO)
+        monkeypatch.undo()
+        world.deployer.deliveries.check_if_due(HELLO)
+        assert len(world.host.called("deliveries")) == 1
+        world.lanes.clock_offset_ms = 6 * 3_600_000
+        world.deployer.deliveries.check_if_due(HELLO)
+        assert len(world.host.called("deliveries")) == 2
+
+    def test_a_shared_look_at_all_stacks_is_believed(
+        self, client: Any, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        shared = Shared(client)
+        survey, since = Survey(shared, "own", "us-east-1"), shared.now()
+        survey.looked(survey.now(), 1, 1, ["busy"])
+        set_clock(monkeypatch, skew)
+        other, looks = Survey(Shared(client), "own", "us-east-1"), list[str]()
+        assert other.busy("busy", since, lambda: looks.append("AWS"))
+        assert other.count("stacks") is not None
+        other._asked("another")
+        assert client.zscore("deployer:aws:{own:us-east-1}:waiting", "another") == pytest.approx(
+            time.time(), abs=60
+        )
+        assert not looks
+
+    def test_what_waits_is_as_old_as_it_is(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
+    ) -> None:
+        world.lanes.accept(HELLO, Work(Environment(HELLO, Kind.STAGING).key, cause=Cause.PUSH, ref=BRANCH))
+        set_clock(monkeypatch, skew)
+        families = text_string_to_metric_families(Metrics(world.deployer).text()[0].decode())
+        (oldest,) = (each for each in families if each.name == "deployer_lane_oldest_wait_seconds")
+        assert 0 <= oldest.samples[0].value < 60
+        assert [each.state for each in doctor._lanes(world.deployer)] == ["ok"]
