@@ -139,7 +139,7 @@ class Deliveries:
 
     def _note(self, repository: Repository, **changes: Any) -> None:
         """Change what is known of the webhook; what else became known while GitHub was asked stays."""
-        self._lanes.remember(self.known(repository).but(**changes))
+        self._lanes.change_repository(self._place(repository), lambda known: known.but(**changes))
 
     def _missed(self, repository: Repository, since: float) -> dict[str, list[HookDelivery]]:
         """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""

@@ -311,7 +311,8 @@ class Intake:
     def _ignore(self, delivery: str, reason: str, repository: Repository | None, ref: str = "") -> Answer:
         """Record a delivery that calls for nothing; with a ref, which stands for its environment, it is listed."""
         name = repository.full_name if repository else ""
-        self._lanes.ignore(DeliveryRecord(delivery, name, environment=ref, reason=reason), ref=ref)
+        record = DeliveryRecord(delivery, name, environment=ref, reason=reason)
+        self._lanes.ignore(record, ref=ref, served=repository is None or self._config.allows(repository))
         return Answer(delivery, "ignored", reason)
 
     def _answer(self, delivery: str, accepted: Accepted) -> Answer:

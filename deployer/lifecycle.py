@@ -146,12 +146,19 @@ class Lifecycle:
         Raises:
             PermanentError: it is not a matter of that.
         """
-        known = self._repositories.known(repository)
-        if known.state != REPLACED:
-            raise PermanentError(f"{repository} is {known.state or 'as usual'}; there is nothing to accept")
         now = self._clock()
-        self._lanes.see(repository, Seen(accepted_at=now))  # what was seen was the other one's
-        self._lanes.remember(known.but(id=0, state="", reason="", since=now))
+
+        def accepted(known: RepositoryRecord) -> RepositoryRecord:
+            if known.state != REPLACED:
+                raise PermanentError(
+                    f"{repository} is {known.state or 'as usual'}; there is nothing to accept"
+                )
+            return known.but(id=0, state="", reason="", since=now)
+
+        accepted(self._repositories.known(repository))
+        # what was seen was the other one's. First, since a resync may begin as soon as the repository is accepted
+        self._lanes.see(repository, Seen(accepted_at=now))
+        self._lanes.change_repository(repository, accepted)
 
     def plan(self, repository: Repository, since: float = 0) -> tuple[list[Planned], str]:
         """What a resync would do now, and what is to be said of the repository as a whole; nothing is changed.

@@ -656,6 +656,7 @@ class Lanes(Protocol):
         self,
         record: DeliveryRecord,
         *,
+        served: bool = True,
         ref: str = "",
         commit: str = "",
         first: EnvironmentRecord | None = None,
@@ -664,12 +665,20 @@ class Lanes(Protocol):
 
         Args:
             record: what is kept of the delivery. If it names an environment, people find it in the activity too.
+            served: whether the settings let deployer serve its repository. One of another repository is counted apart.
             ref: the ref that was pushed.
             commit: the commit that it points to.
             first: kept as the environment's record where nothing is known of the environment and no work waits for it.
 
         Raises:
             UnavailableError: Redis is away.
+        """
+
+    def unserved(self) -> dict[str, float]:
+        """The repositories that the settings leave out and that a delivery told of lately, the latest first.
+
+        Returns:
+            Of each, in lower case, when the last delivery came (epoch seconds); only the newest few.
         """
 
     def begin(self, repository: Repository, token: int) -> Work | None:
@@ -762,7 +771,7 @@ class Lanes(Protocol):
         """Every repository that ever had work or an environment."""
 
     def forget_if_empty(self, repository: Repository) -> None:
-        """Take a repository off the list if nothing is known of any environment of it."""
+        """Drop all that is known of a repository that has no environment, no work and no dead letter."""
 
     def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
         """Drop what is known of environments of which nothing is left.
@@ -776,8 +785,21 @@ class Lanes(Protocol):
     def repository_records(self) -> list[RepositoryRecord]:
         """What is known of each repository as a whole, by name."""
 
-    def remember(self, record: RepositoryRecord) -> None:
-        """Keep what is known of a repository as a whole."""
+    def change_repository(
+        self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
+    ) -> RepositoryRecord:
+        """Change what is known of a repository as a whole, and keep what other processes have changed meanwhile.
+
+        Resyncs, looks for missed deliveries and people change it at the same time.
+
+        Args:
+            repository: which.
+            edit: gets what is known now and returns what is to be known. It is called again where another process
+                comes in between, and what it raises is raised here.
+
+        Returns:
+            What is known afterwards.
+        """
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
         """Add to the counters."""
@@ -804,8 +826,15 @@ class Lanes(Protocol):
             UnavailableError: Redis is away.
         """
 
-    def see(self, repository: Repository, seen: Seen) -> None:
-        """Keep what a resync has seen."""
+    def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
+        """Keep what a resync has seen.
+
+        Args:
+            repository: whose resync.
+            seen: what to keep.
+            instead_of: what was kept when the resync began. If it is something else by now, that stays, and the next
+                resync looks again. None keeps `seen` in any case.
+        """
 
     def turn(self, line: str, every: float, at_once: int) -> float:
         """Take the next of the turns that all who stand in a line share: in how many seconds it comes.
@@ -819,8 +848,13 @@ class Lanes(Protocol):
     def resync_turns(self) -> dict[str, int]:
         """Which period's resync of each repository was asked for last, by its key."""
 
-    def note_resync_turns(self, turns: Mapping[str, int]) -> None:
-        """Keep which period's resync was asked for, by the repository's key."""
+    def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
+        """Keep which period's resync was asked for, by the repository's key, and drop those of other repositories.
+
+        Args:
+            turns: the periods.
+            repositories: the keys of all repositories that are resynced.
+        """
 
     def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
         """Hold a claim that one process at a time has; true within where it is this one, which gives it back.

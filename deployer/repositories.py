@@ -48,25 +48,31 @@ class Repositories:
             NotFoundError: it is not found, and nothing explains it.
             TransientError: GitHub or Redis is away.
         """
-        before, facts = self.known(repository), self._host.facts(repository, only)
-        known = judge(before, facts, word, self._clock())
-        if known is None:
-            raise NotFoundError(
-                f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
-            )
-        if keep and known != before:
-            self._lanes.remember(known)
-            if known.reason and known.reason != before.reason:
-                _log.warning("%s", known.reason)
+        facts, now = self._host.facts(repository, only), self._clock()
+        before = RepositoryRecord(repository.full_name)
+
+        def judged(stored: RepositoryRecord) -> RepositoryRecord:
+            nonlocal before
+            before, known = stored, judge(stored, facts, word, now)
+            if known is None:
+                raise NotFoundError(
+                    f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
+                )
+            return known
+
+        # judged by what is stored after GitHub has answered: others may have changed it meanwhile
+        known = self._lanes.change_repository(repository, judged) if keep else judged(self.known(repository))
+        if keep and known.reason and known.reason != before.reason:
+            _log.warning("%s", known.reason)
         return known, facts
 
     def note_over(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
         """Remember whether nothing stands any more of a name that is gone; what is known of it then."""
-        if over == known.over:
-            return known
-        noted = _told(known.but(over=over))
-        self._lanes.remember(noted)
-        return noted
+
+        def noted(stored: RepositoryRecord) -> RepositoryRecord:
+            return _told(stored.but(over=over)) if stored.state == known.state else stored
+
+        return self._lanes.change_repository(Repository.parse(known.repository), noted)
 
 
 def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:

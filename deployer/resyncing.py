@@ -159,7 +159,7 @@ class Resyncer:
             known.production_tag if known.never_deployed else "",
         )  # fmt: skip
         if found != seen:
-            self._lanes.see(repository, found)
+            self._lanes.see(repository, found, instead_of=seen)
         self._lanes.forget(repository, bygone(known, now))
         counts = {action: sum(each.action == action for each in due) for action in ACTIONS}
         words = [f"{count} to {action}" for action, count in counts.items() if count]

@@ -193,8 +193,7 @@ class Scheduler:
                     self._resync(repository)
                 came[repository.key] = turn
         finally:
-            if came:
-                lanes.note_resync_turns(came)
+            lanes.note_resync_turns(came, {*self._found, *known})
         self._first = False
         if self._owed and self._searched is not None:
             lanes.keep()

@@ -3,7 +3,7 @@
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from importlib import resources
 from typing import Any
@@ -11,6 +11,19 @@ from typing import Any
 import redis
 
 from deployer.adapters.redis_client import claimed, refuses_all, unavailable
+from deployer.adapters.redis_records import INDEX as _INDEX
+from deployer.adapters.redis_records import NAMES as _NAMES
+from deployer.adapters.redis_records import SPELLED as _SPELLED
+from deployer.adapters.redis_records import (
+    TOTALS,
+    UNSERVED,
+    change,
+    drop_environments,
+    drop_repository,
+    index_names,
+    note_unserved,
+)
+from deployer.adapters.redis_records import prefix as _prefix
 from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, PayloadError
 from deployer.fence import UNFENCED
@@ -31,9 +44,6 @@ from deployer.ledger import (
 from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Retry, Snooze, Verdict
 
 _log = logging.getLogger(__name__)
-_INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
-_SPELLED = "deployer:spelled"  # repository's key -> its name as it was last told: people type it in any case
-_NAMES = "deployer:names"  # stack name -> repository and environment key
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
 _POINTER = "deployer:delivery-of:"  # delivery -> repository
 _PROBE = "deployer:probe"
@@ -104,8 +114,6 @@ class RedisLanes:
             pipe = self._redis.pipeline(transaction=False)
             pipe.zadd(_INDEX, {repository.key: 0})
             pipe.hset(_SPELLED, repository.key, repository.full_name)
-            if work.environment != RESYNC_KEY:
-                _index_names(pipe, Environment.from_key(repository, work.environment))
             if work.cause == Cause.EVENT:
                 pipe.eval(_NOTE_TIME, 1, _BEAT + "event", _DELIVERY_TTL)
             if delivery:
@@ -122,6 +130,7 @@ class RedisLanes:
         self,
         record: DeliveryRecord,
         *,
+        served: bool = True,
         ref: str = "",
         commit: str = "",
         first: EnvironmentRecord | None = None,
@@ -130,32 +139,36 @@ class RedisLanes:
         repository = record.repository or "-/-"
         key = f"{_prefix(repository)}:delivery:{record.delivery}"
         outcome = record.outcome or str(Outcome.IGNORED)
-        with unavailable():
-            if self._redis.hexists(
-                key, "outcome"
-            ):  # a redelivery must not overwrite what became of the first
-                return
+        prefix = _prefix(repository)
+
+        def note(pipe: Any) -> None:
+            recorded = pipe.hexists(key, "outcome")
+            waits = pipe.hexists(f"{prefix}:items", record.environment)
             now = self.now()
-            pipe = self._redis.pipeline(transaction=False)
+            pipe.multi()
+            if recorded:  # a redelivery must not overwrite what became of the first
+                return
             if record.environment:
-                at = self._server_now() / 1000  # the other lines are written by a script, at Redis's time
                 line = Activity(
-                    at,
-                    repository,
-                    record.environment,
-                    record.delivery,
-                    outcome,
-                    whole(record.reason),
-                    commit,
-                    ref,
+                    now, repository, record.environment, record.delivery, outcome, whole(record.reason), commit, ref
                 )
-                self._list_ignored(pipe, line, first)
+                self._list_ignored(pipe, line, None if waits else first)
             pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
             fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
             pipe.hset(key, mapping=fields | {"outcome": outcome})
             pipe.expire(key, _IGNORED_TTL)
-            pipe.hincrby(f"{_prefix(repository)}:counters", f"outcome:{outcome}", 1)
-            pipe.execute()
+            # the repository may be none that is listed, of which nothing but the delivery's own record is kept
+            pipe.hincrby(TOTALS, f"outcome:{outcome}", 1)
+            if not served:
+                note_unserved(pipe, repository, now)
+
+        with unavailable():
+            self._redis.transaction(note, key, *([f"{prefix}:items"] if first else []))
+
+    def unserved(self) -> dict[str, float]:
+        """See `Lanes.unserved`."""
+        with unavailable():
+            return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
 
     def _list_ignored(self, pipe: Any, line: Activity, first: EnvironmentRecord | None) -> None:
         """Add a push that is no work to the activity of its repository, which may have had none so far."""
@@ -164,10 +177,10 @@ class RedisLanes:
         pipe.zadd(_INDEX, {repository.key: 0}, nx=True)
         pipe.hset(_SPELLED, repository.key, repository.full_name)
         with suppress(PayloadError):  # a ref that is neither a branch nor a tag has no environment
-            _index_names(pipe, Environment.from_key(repository, line.environment))
+            index_names(pipe, Environment.from_key(repository, line.environment))
         pipe.lpush(f"{prefix}:activity", line.to_json())
         pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
-        if first and not self._redis.hexists(f"{prefix}:items", line.environment):
+        if first:
             # never in the place of a record: a task that runs writes its own over this one
             pipe.hsetnx(f"{prefix}:environments", line.environment, first.but(updated_at=line.at).to_json())
 
@@ -210,7 +223,7 @@ class RedisLanes:
                 commit = verdict.record.commit if verdict.record else ""
         if not isinstance(verdict, Retry) and verdict.record:
             record = verdict.record.but(updated_at=self.now()).to_json()
-            self._index_former_name(repository, verdict.record)
+            self._index_names(repository, verdict.record)
         with unavailable():
             status, *rest = self._run(
                 repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
@@ -222,13 +235,14 @@ class RedisLanes:
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return _dispatch(repository, rest)
 
-    def _index_former_name(self, repository: Repository, record: EnvironmentRecord) -> None:
-        """Let AWS's events of a former name find the environment that has it in use, whoever had it indexed before."""
-        if record.environment == RESYNC_KEY or not record.stack_name:
-            return
-        if record.stack_name != Environment.from_key(repository, record.environment).stack_name:
+    def _index_names(self, repository: Repository, record: EnvironmentRecord) -> None:
+        """Before the record is written: a name is there as long as the record, and no longer."""
+        if record.environment != RESYNC_KEY:
+            environment = Environment.from_key(repository, record.environment)
             with unavailable():
-                self._redis.hset(_NAMES, record.stack_name, f"{repository.full_name}\n{record.environment}")
+                pipe = self._redis.pipeline(transaction=False)
+                index_names(pipe, environment, record.stack_name)
+                pipe.execute()
 
     def index_names(self) -> None:
         """See `Lanes.index_names`."""
@@ -239,7 +253,7 @@ class RedisLanes:
                 for record in records[start : start + _BATCH]:
                     with suppress(PayloadError):  # such a record has no page
                         repository = Repository.parse(record.repository)
-                        _index_names(pipe, Environment.from_key(repository, record.environment))
+                        index_names(pipe, Environment.from_key(repository, record.environment))
                 pipe.execute()
 
     def sweep(self, limit: int = 100) -> list[Dispatch]:
@@ -379,25 +393,17 @@ class RedisLanes:
         """See `Lanes.forget`."""
         if not records:
             return
-        # their names stay: whoever accepts work just now has written one before, and in another slot of a cluster;
-        # a hundred bytes each
+        seen = json.dumps({each.environment: each.updated_at for each in records})
         with unavailable():
-            self._run(
-                repository, "forget", json.dumps({each.environment: each.updated_at for each in records})
-            )
+            drop_environments(self._redis, repository, records, lambda: self._run(repository, "forget", seen))
 
     def forget_if_empty(self, repository: Repository) -> None:
         """See `Lanes.forget_if_empty`."""
         with unavailable():
-            prefix = _prefix(repository.full_name)
-            if not self._redis.exists(f"{prefix}:environments", f"{prefix}:items", f"{prefix}:dead"):
-                self._redis.zrem(_INDEX, repository.key)
-                self._redis.hdel(_SPELLED, repository.key)
-                self._redis.hdel(_ASKED, repository.key)
-                self._redis.delete(f"{prefix}:repository")
-                if self.lanes(repository):  # it was pushed to in between: no lane with work is forgotten
-                    self._redis.zadd(_INDEX, {repository.key: 0})
-                    self._redis.hset(_SPELLED, repository.key, repository.full_name)
+            # a push may have written the index before, and its work since: no lane with work is forgotten
+            if drop_repository(self._redis, repository) and self.lanes(repository):
+                self._redis.zadd(_INDEX, {repository.key: 0})
+                self._redis.hset(_SPELLED, repository.key, repository.full_name)
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
         """See `Lanes.repository`."""
@@ -409,10 +415,21 @@ class RedisLanes:
         """See `Lanes.repository_records`."""
         return [RepositoryRecord.from_json(text) for text in self._each("repository", "get", None) if text]
 
-    def remember(self, record: RepositoryRecord) -> None:
-        """See `Lanes.remember`."""
+    def change_repository(
+        self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
+    ) -> RepositoryRecord:
+        """See `Lanes.change_repository`."""
+        known = RepositoryRecord(repository.full_name)
+
+        def changed(text: str | None) -> str | None:
+            nonlocal known
+            before = RepositoryRecord.from_json(text) if text else RepositoryRecord(repository.full_name)
+            known = edit(before)
+            return None if known == before else known.to_json()
+
         with unavailable():
-            self._redis.set(f"{_prefix(record.repository)}:repository", record.to_json())
+            change(self._redis, f"{_prefix(repository.full_name)}:repository", changed)
+        return known
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
         """See `Lanes.count`."""
@@ -454,10 +471,15 @@ class RedisLanes:
             texts = zip(repositories, pipe.execute(), strict=True)
         return [(each.key, Seen.from_json(text)) for each, text in texts if text]
 
-    def see(self, repository: Repository, seen: Seen) -> None:
+    def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
         """See `Lanes.see`."""
+
+        def changed(text: str | None) -> str | None:
+            known = Seen.from_json(text) if text else Seen()
+            return seen.to_json() if instead_of is None or known == instead_of else None
+
         with unavailable():
-            self._redis.set(f"{_prefix(repository.full_name)}:seen", seen.to_json())
+            change(self._redis, f"{_prefix(repository.full_name)}:seen", changed)
 
     def turn(self, line: str, every: float, at_once: int) -> float:
         """See `Lanes.turn`."""
@@ -470,10 +492,13 @@ class RedisLanes:
         with unavailable():
             return {key: int(turn) for key, turn in self._redis.hgetall(_ASKED).items()}
 
-    def note_resync_turns(self, turns: Mapping[str, int]) -> None:
+    def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
         """See `Lanes.note_resync_turns`."""
         with unavailable():
-            self._redis.hset(_ASKED, mapping=dict(turns))
+            if turns:
+                self._redis.hset(_ASKED, mapping=dict(turns))
+            if gone := [key for key in self._redis.hkeys(_ASKED) if key not in repositories]:
+                self._redis.hdel(_ASKED, *gone)
 
     def forget_resync_turns(self) -> None:
         """Have every resync asked for anew: what AWS holds was lost, as the sandbox's is at its end."""
@@ -561,14 +586,6 @@ class RedisLanes:
             return list(pipe.execute())
 
 
-def _index_names(pipe: Any, environment: Environment) -> None:
-    """Let links and AWS's events find an environment by its present and its former name."""
-    value = f"{environment.repository.full_name}\n{environment.key}"
-    pipe.hset(_NAMES, environment.stack_name, value)
-    # Another branch may have the same former name, and must not take it over.
-    pipe.hsetnx(_NAMES, environment.former_stack_name, value)
-
-
 def letter_repository(letter: str) -> Repository:
     """The repository that a dead letter's id names: `owner~name-token`.
 
@@ -620,10 +637,6 @@ def _kept(text: str, kept: Mapping[str, str]) -> EnvironmentRecord:
         return record  # nearly all of them, and there may be thousands
     at, _, until = kept.get(record.environment, "0 0").partition(" ")
     return record.but(kept_at=float(at), kept_until=float(until))
-
-
-def _prefix(repository: str) -> str:
-    return f"deployer:{{{repository.lower()}}}"
 
 
 def _dispatch(repository: Repository, rest: list[str]) -> Dispatch | None:

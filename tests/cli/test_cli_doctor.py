@@ -20,6 +20,7 @@ from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, TransientError, UnavailableError
 from deployer.ledger import Cause, RepositoryRecord, Task, Work
 from deployer.ports import Room
+from tests.records import know_repository
 from tests.stalls import Stopwatch
 
 A = "a" * 40
@@ -463,7 +464,7 @@ def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> 
 def test_deliveries_that_were_missed(world: World, refused: int, remedy: str) -> None:
     missed = {"at": time.time(), "redelivered": 1, "superseded": 0, "left": 0}
     record = RepositoryRecord(REPOSITORY.full_name, checked_at=time.time(), missed=missed, refused=refused)
-    world.lanes.remember(record)
+    know_repository(world.lanes, record)
     (found,) = [each for each in world.json("doctor") if each["check"] == f"deliveries of {REPOSITORY}"]
     assert (found["state"], found["remedy"]) == ("warn", remedy)
     assert ("wrong signature" in found["told"]) == bool(refused)

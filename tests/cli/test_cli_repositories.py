@@ -10,6 +10,7 @@ from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 from deployer.config import load
 from deployer.environments import Repository
 from deployer.ledger import RepositoryRecord
+from tests.records import know_repository
 from tests.web.fill import UNCHECKED, fill_odd
 
 MAIN, URL = "refs/heads/main", "https://deployer.example/webhooks/github"
@@ -148,7 +149,9 @@ def test_of_many_repositories_that_are_not_as_usual_status_names_some(world: Wor
     for number in range(6):
         name = f"acme/r{number}"
         world.deployer.intake.resync(Repository.parse(name))
-        world.lanes.remember(RepositoryRecord(name, 1, "archived", f"{name} is archived: nothing new runs"))
+        know_repository(
+            world.lanes, RepositoryRecord(name, 1, "archived", f"{name} is archived: nothing new runs")
+        )
     told = world.run("status").stderr
     assert (
         "6 repositories are not as usual: acme/r0 archived, acme/r1 archived, acme/r2 archived and 3 more"
@@ -184,7 +187,7 @@ def test_orphans_of_a_repository_that_is_out_of_reach_cannot_be_told(world: Worl
     (found,) = world.json("orphans", "acme/api")
     assert found["due"]
     for state, listed in (("archived", [None]), ("replaced", [])):
-        world.lanes.remember(RepositoryRecord("acme/API", 1, state, f"it is {state}"))
+        know_repository(world.lanes, RepositoryRecord("acme/API", 1, state, f"it is {state}"))
         result = world.run("orphans", "acme/api", "--json")
         assert (result.exit_code, [each["due"] for each in json.loads(result.stdout)]) == (0, listed)
     assert "it is replaced" in result.stderr

@@ -19,6 +19,7 @@ from deployer.events import Push
 from deployer.ledger import Cause, RepositoryRecord, Work
 from deployer.ports import Room
 from deployer.refs import ZERO_SHA, Ref
+from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
 from web.metrics import Metrics
 from workers.scheduler import Scheduler
@@ -85,7 +86,7 @@ def test_no_stored_time_is_of_the_machine_that_wrote_it(
     world.resync(HELLO)
     world.push("refs/tags/v2", sha(9))  # refused, and kept for later
     world.run()
-    world.lanes.remember(RepositoryRecord("acme/taken", 1, "replaced"))
+    know_repository(world.lanes, RepositoryRecord("acme/taken", 1, "replaced"))
     world.deployer.lifecycle.accept(Repository("acme", "taken"))
     world.deployer.intake.resync(HELLO)
     monkeypatch.setattr(world.deployer.lifecycle, "run", dies := lambda *_: {}["a bug"])

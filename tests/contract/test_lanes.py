@@ -573,18 +573,16 @@ def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> Non
     assert begin(lanes, dispatch).replaced_after == "2"
 
 
-def test_a_push_just_when_its_repository_is_forgotten_is_handed_out_again(
-    lanes: RedisLanes, client: Any
-) -> None:
-    exists = client.exists
+def test_a_push_just_when_its_repository_is_forgotten_is_handed_out_again(lanes: RedisLanes) -> None:
+    run = lanes._run
 
-    def pushed_meanwhile(*keys: str) -> Any:
-        client.exists = exists
-        found = exists(*keys)
-        push(lanes, "d1")
-        return found
+    def forgotten_meanwhile(*arguments: Any) -> Any:
+        lanes._run = run  # type: ignore[method-assign]
+        lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its work
+        return run(*arguments)
 
-    client.exists = pushed_meanwhile
+    lanes._run = forgotten_meanwhile  # type: ignore[method-assign]
+    push(lanes, "d1")
     lanes.forget_if_empty(HELLO)
     assert lanes.repositories() == [HELLO]
     later(lanes, GRACE + 1)
@@ -757,23 +755,27 @@ def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: 
 
 def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
     environment = Environment.of_ref(HELLO, Ref.of_branch("feature/ü#1"), "main")
-    push(lanes, "d1", environment.key)
+    dispatch = push(lanes, "d1", environment.key).dispatch
+    begin(lanes, dispatch)
+    assert lanes.find(environment.stack_name) is None, "nothing is known of it yet"
+    lanes.finish(HELLO, dispatch.token, Done("deployed", "", record_of(environment)))
     assert lanes.find(environment.stack_name) == environment
     assert lanes.find("other") is None
 
 
 def test_a_former_name_finds_who_came_first_until_it_is_on_record(lanes: RedisLanes) -> None:
     one, other = (Environment.of_ref(HELLO, Ref.of_branch(each), "main") for each in TWINS)
-    dispatch = push(lanes, "d1", one.key).dispatch
-    push(lanes, "d2", other.key)
-    assert [lanes.find(each.stack_name) for each in (one, other)] == [one, other]
-    assert lanes.find(other.former_stack_name) == one
-    begin(lanes, dispatch)
-    dispatch = lanes.finish(HELLO, dispatch.token, Done("skipped", ""))
-    begin(lanes, dispatch)
-    record = EnvironmentRecord("acme/hello", other.key, other.former_stack_name)
-    lanes.finish(HELLO, dispatch.token, Done("deployed", "", record))
-    assert lanes.find(other.former_stack_name) == other
+    for number, each in enumerate((one, other, other)):
+        dispatch = push(lanes, f"d{number}", each.key).dispatch
+        begin(lanes, dispatch)
+        in_use = other.former_stack_name if number == 2 else each.stack_name
+        lanes.finish(HELLO, dispatch.token, Done("deployed", "", record_of(each, in_use)))
+        assert lanes.find(each.stack_name) == each
+        assert lanes.find(other.former_stack_name) == (other if number == 2 else one)
+
+
+def record_of(environment: Environment, stack_name: str = "") -> EnvironmentRecord:
+    return EnvironmentRecord("acme/hello", environment.key, stack_name or environment.stack_name)
 
 
 def test_counters_add_up(lanes: RedisLanes) -> None:
@@ -926,7 +928,8 @@ def test_an_environment_can_be_forgotten(lanes: RedisLanes) -> None:
     lanes.forget(HELLO, [each for each in lanes.environments(HELLO) if each.environment == X])
     assert lanes.environment(gone) is None
     assert lanes.environment(stays) is not None
-    assert {lanes.find(each.stack_name) for each in (gone, stays)} == {gone, stays}
+    assert [lanes.find(name) for name in gone.stack_names] == [None, None]
+    assert [lanes.find(name) for name in stays.stack_names] == [stays, stays]
 
 
 @pytest.mark.parametrize("what", ["waits", "sleeps", "runs", "has changed"])

@@ -13,6 +13,7 @@ from deployer.environments import Repository
 from deployer.errors import NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.ledger import RepositoryRecord
 from deployer.refs import ZERO_SHA
+from tests.records import know_repository
 
 BRANCH = "refs/heads/x"
 HOUR, DAY = 3600.0, 86400.0
@@ -26,7 +27,7 @@ def world() -> World:
     made.run()
     made.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])
     made.lanes.clock_offset_ms = 0  # the double of GitHub goes by this machine's clock
-    made.lanes.remember(made.known(HELLO).but(checked_at=0))
+    know_repository(made.lanes, made.known(HELLO).but(checked_at=0))
     return made
 
 
@@ -167,7 +168,7 @@ def hours_pass(world: World, hours: float) -> None:
     ]
     known = world.known(HELLO)
     ago = {name: getattr(known, name) - hours * HOUR for name in ("checked_at", "failed_at")}
-    world.lanes.remember(known.but(**ago))
+    know_repository(world.lanes, known.but(**ago))
 
 
 def test_of_too_many_the_rest_is_left_to_the_resync(world: World) -> None:
@@ -184,7 +185,7 @@ def test_without_the_right_it_is_noted_and_the_resync_goes_on(world: World) -> N
         world.deployer.deliveries.check(HELLO)
     assert "webhooks: read" in world.known(HELLO).unchecked
 
-    world.lanes.remember(world.known(HELLO).but(checked_at=0))
+    know_repository(world.lanes, world.known(HELLO).but(checked_at=0))
     world.resync(HELLO)
     assert world.told[-1] == "resynced: nothing to do"
 
@@ -292,7 +293,7 @@ def test_of_workers_that_look_at_once_one_does(world: World) -> None:
     world.host.deliveries = slow  # type: ignore[method-assign]
     world.host.fail_next(TransientError("GitHub is away"), method="deliveries")
     world.deployer.deliveries.check_if_due(HELLO)  # in vain
-    world.lanes.remember(RepositoryRecord(APP.full_name))  # some time passes
+    know_repository(world.lanes, RepositoryRecord(APP.full_name))  # some time passes
     for _ in range(2):
         world.deployer.deliveries.check_if_due(HELLO)
     assert sent_again(world) == ["lost"]

@@ -19,6 +19,7 @@ from deployer.ledger import (
 from deployer.ports import Dead, Dispatch, Done, Snooze
 from deployer.production_record import Admission, RefusedTag
 from deployer.refs import Ref
+from tests.records import know_repository
 
 API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")
 _LONG = (
@@ -122,14 +123,16 @@ def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
     lanes.keep_environment(Environment(odd, Kind.DEVELOPMENT, Ref.of_branch("kept")), now + 14 * day)
     lanes.see(odd, Seen({f"development:refs/heads/{known['orphan'][0]}": now - 1200}))
     missed = {"at": now - 2 * hour, "redelivered": 2.0, "superseded": 1.0, "left": 0.0}
-    lanes.remember(
-        RepositoryRecord(repository, 7, default_branch="main", checked_at=now - hour, missed=missed)
+    know_repository(
+        lanes, RepositoryRecord(repository, 7, default_branch="main", checked_at=now - hour, missed=missed)
     )
     for state, reason in _STATES.items():
         whole = Repository("acme", f"was-{state}")
         _deployed(lanes, whole, "main", ("Source", "Build"))
         told = RepositoryRecord(str(whole), 9, state, reason.format(whole), now - day, default_branch="main")
-        lanes.remember(told.but(unchecked=UNCHECKED if state == "archived" else "", checked_at=now - hour))
+        know_repository(
+            lanes, told.but(unchecked=UNCHECKED if state == "archived" else "", checked_at=now - hour)
+        )
     return made
 
 

@@ -7,6 +7,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from deployer.ledger import RepositoryRecord
+from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import Site, record
 from web.openapi import DESCRIPTION
@@ -114,7 +115,7 @@ def test_it_describes_every_call_and_no_other(site: Site) -> None:
 @pytest.mark.parametrize(("identity", "asked"), CASES)
 def test_an_answer_is_as_described(site: Site, identity: str, asked: Json) -> None:
     made = fill(site.lanes) | fill_odd(site.lanes) | {"production": fill_production(site.lanes)}
-    site.lanes.remember(RepositoryRecord("-/-", checked_at=1000.0))
+    know_repository(site.lanes, RepositoryRecord("-/-", checked_at=1000.0))
     answer = ask(site, identity, asked, made)
     _, _, operation = OPERATIONS[identity]
     (code,) = [int(code) for code in operation["responses"] if code < "300"]

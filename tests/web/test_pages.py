@@ -15,6 +15,7 @@ from deployer.ledger import DeadLetter, RepositoryRecord, Task, Work
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
 from deployer.visible import visible
+from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import SHA, Site, record
 
@@ -254,7 +255,7 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
     assert "No repository yet" in look(site, "/repositories").words
     fill(site.lanes)
     fill_odd(site.lanes)
-    site.lanes.remember(RepositoryRecord("-/-", unchecked="GitHub answers 403"))
+    know_repository(site.lanes, RepositoryRecord("-/-", unchecked="GitHub answers 403"))
     page = look(site, "/repositories")
     for words in (
         "acme/was-removedacme/was-removed was taken from the GitHub App: it is looked at no longer",
@@ -275,7 +276,7 @@ def test_of_many_repositories_there_are_pages(site: Site, monkeypatch: pytest.Mo
     monkeypatch.setattr("web.pages._SHOWN_REPOSITORIES", 2)
     for number in range(3):
         site.push("x", delivery=f"d-{number}", repository=f"acme/r{number}")
-    site.lanes.remember(RepositoryRecord("acme/r2", state="archived", reason=WILD))
+    know_repository(site.lanes, RepositoryRecord("acme/r2", state="archived", reason=WILD))
     first, last = look(site, "/repositories"), look(site, "/repositories?page=2")
     assert "Page 1 of 2, 3 repositories, 1 of them not as usual." in first.words
     assert " ".join(WILD.split()) in first.words
@@ -525,7 +526,9 @@ def test_what_cannot_be_seen_is_shown_and_no_name_turns_what_is_around_it(site: 
     identity = site.put(
         record(branch, reason=branch, stages=stages, failure=failure, receipt=receipt, drift=branch)
     )
-    site.lanes.remember(RepositoryRecord("acme/api", state="archived", reason=branch, default_branch=branch))
+    know_repository(
+        site.lanes, RepositoryRecord("acme/api", state="archived", reason=branch, default_branch=branch)
+    )
     site.push("dies", delivery="d-2")
     work = Work(environment=record(branch).environment)
     letter = DeadLetter(

@@ -1,0 +1,167 @@
+"""Stored records that several processes change at the same time, on a real server: each test says who comes between."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.environments import Repository
+from deployer.errors import PermanentError
+from deployer.events import Push
+from deployer.ledger import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
+from deployer.refs import ZERO_SHA, Ref
+from tests.records import know_repository
+from tests.unit.world import HELLO, World, environment, sha
+
+BRANCH = "refs/heads/x"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    made = connect(redis_url)
+    made.flushall()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(client: Any) -> World:
+    made = World(client)
+    made.push("refs/heads/main", sha(1))
+    made.run()
+    made.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])
+    return made
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]) -> None:
+    """Let another process act once, right after the first call of a method has its answer."""
+    method = getattr(owner, name)
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        answer = method(*arguments, **options)
+        monkeypatch.setattr(owner, name, method)
+        act()
+        return answer
+
+    monkeypatch.setattr(owner, name, called)
+
+
+def test_a_look_at_a_repository_keeps_what_a_check_of_deliveries_has_noted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_repository(world.lanes, RepositoryRecord("acme/hello", 1))
+    world.host.change(HELLO, archived=True)
+    meanwhile(monkeypatch, world.host, "facts", lambda: world.deployer.deliveries.check(HELLO))
+    world.deployer.repositories.look(HELLO)
+    known = world.known(HELLO)
+    assert known.state == "archived"
+    assert known.checked_at > 0, "else the next resync looks through three days of deliveries again"
+
+
+def test_a_check_of_deliveries_keeps_what_a_look_has_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.host.change(HELLO, archived=True)
+    meanwhile(monkeypatch, world.lanes, "repository", lambda: world.deployer.repositories.look(HELLO))
+    world.deployer.deliveries.check(HELLO)
+    assert world.known(HELLO).state == "archived"
+    assert world.known(HELLO).checked_at > 0
+
+
+def test_a_look_keeps_that_a_person_has_accepted_a_repository(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = RepositoryRecord("acme/hello")
+    know_repository(world.lanes, known.but(id=99, state="replaced", reason="another has its name"))
+    meanwhile(monkeypatch, world.host, "facts", lambda: world.deployer.lifecycle.accept(HELLO))
+    world.deployer.repositories.look(HELLO)
+    assert (world.known(HELLO).state, world.known(HELLO).id) == ("", 1), "its own number"
+
+
+def test_a_change_is_repeated_until_nobody_comes_in_between(world: World, client: Any) -> None:
+    know_repository(world.lanes, RepositoryRecord("acme/hello", 1))
+    other, others = RedisLanes(connect_like(client)), ["a", "b", "c"]
+
+    def edit(known: RepositoryRecord) -> RepositoryRecord:
+        if others:
+            name = others.pop()
+            other.change_repository(HELLO, lambda each: each.but(default_branch=each.default_branch + name))
+        return known.but(recent=known.recent + 1)
+
+    found = world.lanes.change_repository(HELLO, edit)
+    assert found == world.known(HELLO)
+    assert (found.default_branch, found.recent) == ("cba", 1)
+
+    def refuse(_: RepositoryRecord) -> RepositoryRecord:
+        raise PermanentError("no")
+
+    with pytest.raises(PermanentError):
+        world.lanes.change_repository(HELLO, refuse)
+    assert world.known(HELLO) == found
+
+
+def connect_like(client: Any) -> Any:
+    port = client.connection_pool.connection_kwargs["port"]
+    return connect(f"redis://127.0.0.1:{port}/0")
+
+
+def test_a_resync_that_was_overtaken_leaves_what_was_seen_since(world: World) -> None:
+    began = world.lanes.seen(HELLO)
+    world.lanes.see(HELLO, Seen({}, ["v1"], accepted_at=5.0))
+    world.lanes.see(HELLO, Seen({"development:refs/heads/x": 1.0}, []), instead_of=began)
+    assert world.lanes.seen(HELLO) == Seen({}, ["v1"], accepted_at=5.0)
+    world.lanes.see(HELLO, Seen({}, ["v2"]), instead_of=Seen({}, ["v1"], accepted_at=5.0))
+    assert world.lanes.seen(HELLO).tags == ["v2"]
+
+
+def test_a_delivery_that_is_accepted_meanwhile_is_not_recorded_as_ignored(
+    world: World, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = Work(environment(BRANCH).key, cause=Cause.PUSH, ref=BRANCH)
+    meanwhile(monkeypatch, world.lanes, "now", lambda: world.lanes.accept(HELLO, wish, "d-1", "push"))
+    world.lanes.ignore(DeliveryRecord("d-1", "acme/hello", outcome=str(Outcome.SUPERSEDED), reason="missed"))
+    assert world.outcome("d-1")[0] == "queued"
+    assert client.ttl("deployer:{acme/hello}:delivery:d-1") == -1, "it does not expire while it waits"
+
+
+def test_a_repository_with_work_is_not_dropped(world: World) -> None:
+    other = Repository.parse("acme/other")
+    wish = Work("staging", cause=Cause.PUSH, ref="refs/heads/main")
+    dispatch = world.lanes.accept(other, wish, "d-1", "push").dispatch
+    assert dispatch
+    assert world.lanes.begin(other, dispatch.token)
+    world.lanes.forget_if_empty(other)  # while it runs
+    assert other in world.lanes.repositories()
+    assert world.lanes.extend(other, dispatch.token)
+
+
+def test_totals_never_decrease(world: World) -> None:
+    other = Repository.parse("acme/mistyped")
+    world.deployer.intake.resync(other)
+    before = world.lanes.counters()
+    world.tasks()
+    assert other not in world.lanes.repositories()
+    assert {
+        name: number for name, number in before.items() if world.lanes.counters().get(name, 0) < number
+    } == {}
+    assert world.lanes.counters()["goal:failed"] == 1
+
+
+def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no_key_behind(
+    world: World, client: Any
+) -> None:
+    before = set(client.keys())
+    for number in range(50):
+        other = Repository("else", f"repo-{number % 30}")
+        push = Push(f"d-{number}", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
+        assert world.deployer.intake.github(push).outcome == "ignored"
+    world.deployer.intake.github(Push("d-49", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    counts = world.lanes.counters()
+    assert (counts["delivery:unserved"], counts["outcome:ignored"]) == (50, 50)
+    found = world.lanes.unserved()
+    assert len(found) == 20
+    assert next(iter(found)) == "else/repo-19"
+    new = set(client.keys()) - before
+    assert {key for key in new if client.ttl(key) == -1} == {"deployer:{-/-}:counters"}

@@ -1,0 +1,10 @@
+"""Sets stored records as a test wants them."""
+
+from deployer.environments import Repository
+from deployer.ledger import RepositoryRecord
+from deployer.ports import Lanes
+
+
+def know_repository(lanes: Lanes, record: RepositoryRecord) -> None:
+    """Let this be what is known of a repository as a whole."""
+    lanes.change_repository(Repository(*record.repository.split("/")), lambda _: record)
