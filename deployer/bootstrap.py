@@ -78,7 +78,7 @@ class Deployer:
     @cached_property
     def queue(self) -> CeleryQueue:
         """Carries dispatches."""
-        return CeleryQueue(self.celery)
+        return CeleryQueue(self.celery, self.client)
 
     @cached_property
     def host(self) -> GitHubHost:

@@ -17,7 +17,7 @@ from deployer.ports import LISTING_PATIENCE, Done, Facts, Inventory, Lanes, Snoo
 from deployer.production import put_off
 from deployer.refs import Ref
 from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
-from deployer.resync import Planned, is_over
+from deployer.resync import REMEMBERED_SECONDS, Planned, is_ended, is_over
 from deployer.resyncing import Resyncer
 from deployer.times import backoff
 
@@ -26,6 +26,7 @@ _NEWS = {Cause.PUSH, Cause.RESYNC, Cause.AGE}
 _OF_REFS = {Cause.DELETION, Cause.REDEPLOY}
 _LOOKS = 12  # how often to come back for a staging that is still on its way to the new default branch
 _LONGEST_WAIT = 60.0
+_ENDED = {RENAMED, *OUT_OF_REACH}
 
 
 class Lifecycle:
@@ -139,6 +140,29 @@ class Lifecycle:
     def dormant(self, repository: Repository) -> bool:
         """Whether the schedule leaves a repository alone: GitHub said that it is gone, or no longer ours to see."""
         return self._repositories.known(repository).state in OUT_OF_REACH
+
+    def forget_ended(self, repository: Repository) -> bool:
+        """Drop what is known of a repository that has ended here, once nothing is left of it for 30 days.
+
+        It has ended if it is renamed, deleted, taken from the App, or left out by the settings.
+
+        Returns:
+            Whether nothing is known of it any more.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        known = self._repositories.known(repository)
+        if self._config.allows(repository) and known.state not in _ENDED:
+            return False
+        latest = self._clock() - REMEMBERED_SECONDS
+        records = self._lanes.environments(repository)
+        ended = [each for each in records if is_ended(each, latest)]
+        self._lanes.forget(repository, ended)
+        if len(ended) < len(records) or known.since > latest:
+            return False
+        self._lanes.forget_if_empty(repository)
+        return all(each.key != repository.key for each in self._lanes.repositories())
 
     def accept(self, repository: Repository) -> None:
         """Take the repository that has this name now for the one whose environments stand here; a person says so.

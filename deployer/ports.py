@@ -920,3 +920,10 @@ class Queue(Protocol):
 
     def send(self, dispatch: Dispatch) -> None:
         """Send it. A failure is logged and left to the sweeper."""
+
+    def send_again(self, dispatch: Dispatch) -> None:
+        """Send what the sweeper hands out, which may wait already; not where very many messages wait for workers.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """

@@ -11,7 +11,7 @@ from deployer.stacks import Phase, Stack
 
 ACTIONS = ("provision", "update", "trigger", "check", "delete")
 _SETTLED = {str(Outcome.DEPLOYED), str(Outcome.FAILED), str(Outcome.SKIPPED)}
-_REMEMBERED_SECONDS = 30 * 86400.0  # as long as what became of a delivery
+REMEMBERED_SECONDS = 30 * 86400.0  # as long as what became of a delivery
 _MOVES = {Phase.BUSY, Phase.DELETING}
 # what a stack that nobody is to wait for needs, where the table says more than that it stands
 _MENDS = {Phase.WEDGED: "provision", Phase.UNDELETED: "provision", Phase.STUCK: "update"}
@@ -163,12 +163,17 @@ def bygone(known: Known, now: float) -> list[EnvironmentRecord]:
     found = []
     for record in known.records:
         environment = Environment.from_key(known.repository, record.environment)
-        branch, until = environment.branch, record.updated_at + _REMEMBERED_SECONDS
-        if branch is None or not is_over(record) or until > min(now, known.listed_at):
+        branch = environment.branch
+        if branch is None or not is_ended(record, min(now, known.listed_at) - REMEMBERED_SECONDS):
             continue
-        if branch not in known.refs and branch.name not in tagged and not record.receipt.get("retained"):
+        if branch not in known.refs and branch.name not in tagged:
             found.append(record)
     return found
+
+
+def is_ended(record: EnvironmentRecord, latest: float) -> bool:
+    """Whether an environment left nothing behind and nothing has happened to it since `latest` (epoch seconds)."""
+    return is_over(record) and record.updated_at <= latest and not record.receipt.get("retained")
 
 
 def is_over(record: EnvironmentRecord) -> bool:

@@ -117,7 +117,7 @@ class Scheduler:
             UnavailableError: Redis is away.
         """
         for dispatch in self._deployer.lanes.sweep():
-            self._deployer.queue.send(dispatch)
+            self._deployer.queue.send_again(dispatch)
         if self._next_beat <= (now := time.monotonic()):
             self._next_beat = now + _DUE_SECONDS
             if self._is_whole():
@@ -181,19 +181,23 @@ class Scheduler:
         # whatever was pushed while nothing ran, no webhook told of it
         asked = {} if lost or self._is_first() else lanes.resync_turns()
         came: dict[str, int] = {}
+        repositories = {**self._found, **known}
         try:
-            for repository in {**self._found, **known}.values():
+            for repository in list(repositories.values()):
                 turn = _turn(now + _offset(repository, period), period)
                 last = asked.get(repository.key)
                 # Redis may have failed over to a server whose clock is behind
                 if last is not None and turn in {last, last - 1}:
+                    continue
+                if self._forget_ended(repository):
+                    del repositories[repository.key]
                     continue
                 # one that appears while this runs has just been told of by a webhook
                 if last is not None or self._owed or repository.key in self._found:
                     self._resync(repository)
                 came[repository.key] = turn
         finally:
-            lanes.note_resync_turns(came, {*self._found, *known})
+            lanes.note_resync_turns(came, repositories)
         self._first = False
         if self._owed and self._searched is not None:
             lanes.keep()
@@ -204,6 +208,15 @@ class Scheduler:
         self._next_age = now + _AGE_POLLS * self._deployer.config.poll_seconds
         self._deployer.intake.age(self._deployer.lanes.now())
         self._next_age = max(self._next_age, now + _AGE_REST * (time.monotonic() - now))
+
+    def _forget_ended(self, repository: Repository) -> bool:
+        try:
+            return self._deployer.lifecycle.forget_ended(repository)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001  likewise
+            _log.exception("looking whether anything is left of %s; the others go on", repository)
+            return False
 
     def _resync(self, repository: Repository) -> None:
         try:

@@ -175,6 +175,8 @@ class Survey:
                 pipe.ltrim(self._key("history"), 0, _HISTORY_DAYS * 24 - 1)
                 pipe.expire(self._key("history"), _HISTORY_DAYS * _DAY)
                 pipe.zadd(_PLACES, {json.dumps(self._place): room.counted_at})
+                pipe.zremrangebyscore(_PLACES, "-inf", room.counted_at - _COUNTED_DAYS * _DAY)
+                pipe.expire(_PLACES, _HISTORY_DAYS * _DAY)
                 pipe.execute()
 
         self._shared.ask(keep)

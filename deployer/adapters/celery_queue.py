@@ -4,16 +4,25 @@ import logging
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from deployer.adapters.redis_client import tls
+from deployer.adapters.redis_client import tls, unavailable
 from deployer.ports import Dispatch
 
 _log = logging.getLogger(__name__)
 
 
+_NAME = "deployer"
 _LOW = 9  # kombu keeps a list in Redis for each of its steps of priority, and empties that of 0 first
+_LISTS = (
+    _NAME,
+    f"{_NAME}\x06\x16{_LOW}",
+)  # the keys of the two priorities that are used, as kombu names them
+# The scheduler repeats the message of each lane that nobody takes up, once a minute, because it may be lost. Without
+# workers such messages would fill Redis. More lanes than this do not wait for a worker at the same time
+_MOST_WAITING = 10_000
 _ANSWER_SECONDS = 2.0
 _IN_HASTE_SECONDS = 0.3  # connecting and publishing may each take it
 
@@ -48,7 +57,7 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # a Redis that takes no writes is away like any other
         broker_connection_max_retries=None,  # Redis may be away for hours: wait for it
-        task_default_queue="deployer",
+        task_default_queue=_NAME,
         task_ignore_result=True,  # outcomes live in the ledger
         task_store_errors_even_if_ignored=False,
         task_acks_late=False,  # the lane hands out again what a dead worker held; a second redelivery helps nobody
@@ -71,8 +80,23 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
 class CeleryQueue:
     """The real form of `Queue`."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, client: redis.Redis) -> None:
         self._app = app
+        self._redis: Any = client
+        self._has_room = True
+
+    def send_again(self, dispatch: Dispatch) -> None:
+        """See `Queue.send_again`."""
+        with unavailable():
+            waiting = sum(self._redis.llen(key) for key in _LISTS)
+        if (waiting < _MOST_WAITING) != self._has_room:
+            self._has_room = not self._has_room
+            if not self._has_room:
+                _log.warning(
+                    "%d messages wait for workers; no message is repeated until some are taken", waiting
+                )
+        if self._has_room:
+            self.send(dispatch)
 
     def send(self, dispatch: Dispatch) -> None:
         """See `Queue.send`."""

@@ -45,6 +45,9 @@ class Queue:
         """See `Queue.send`."""
         self.sent.append(dispatch)
 
+    def send_again(self, dispatch: Dispatch) -> None:
+        self.send(dispatch)
+
 
 class World:
     """Everything the commands can reach, and what a test may do to it."""

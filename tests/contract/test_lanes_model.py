@@ -404,12 +404,24 @@ class LaneMachine(RuleBasedStateMachine):
         pipe.lrange(f"{PREFIX}:activity", 0, -1)
         pipe.zrange(f"{PREFIX}:snoozed", 0, -1, withscores=True)
         pipe.zscore("deployer:lanes", HELLO.key)
+        pipe.hgetall("deployer:{-/-}:counters")  # what is ignored may be of no repository that is listed
         for delivery in self.model.deliveries:
             pipe.hgetall(f"{PREFIX}:delivery:{delivery}")
             pipe.ttl(f"{PREFIX}:delivery:{delivery}")
-        state, items, environments, dead, counters, queue, later, activity, snoozed, look, *records = (
-            pipe.execute()
-        )
+        (
+            state,
+            items,
+            environments,
+            dead,
+            counters,
+            queue,
+            later,
+            activity,
+            snoozed,
+            look,
+            totals,
+            *records,
+        ) = pipe.execute()
         places = {*queue, *later, *(name for name, _ in snoozed)}
         assert set(items) == places, "1: an environment is in one place"
         if items or state.get("status", "idle") != "idle":
@@ -448,7 +460,7 @@ class LaneMachine(RuleBasedStateMachine):
             },
             letters={name: self.letter(json.loads(text)) for name, text in dead.items()},
             activity=[replace(line, at=since_start(line.at)) for line in map(Activity.from_json, activity)],
-            counters=Counter({name: int(value) for name, value in counters.items()}),
+            counters=Counter({name: int(value) for held in (counters, totals) for name, value in held.items()}),
         )  # fmt: skip
 
     def entry(self, found: dict[str, Any]) -> Entry:

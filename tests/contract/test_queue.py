@@ -50,7 +50,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def queue(server: Server) -> Iterator[CeleryQueue]:
     app = make_celery(server.url)
-    yield CeleryQueue(app)
+    yield CeleryQueue(app, connect(server.url))
     app.close()
 
 

@@ -318,7 +318,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
     wait_for("the web is ready", lambda: ready(200))
     scheduler.says("Redis is back", 30)
     app = make_celery(away.prepared.url)
-    queue = CeleryQueue(app)
+    queue = CeleryQueue(app, away.client)
     queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 7))
     worker.says("deployer.sync of acme/hello: its token is no longer the current one", 40)
 

@@ -427,7 +427,7 @@ def test_a_certificate_of_another_name_is_refused(secured: Server, ours: Authori
     else:
         with pytest.raises(UnavailableError, match="certificate is refused: Hostname mismatch"):
             lanes.ping()
-    CeleryQueue(app).send(Dispatch("acme/nowhere", "staging", "deployer.sync", 1))
+    CeleryQueue(app, connect(url)).send(Dispatch("acme/nowhere", "staging", "deployer.sync", 1))
     app.close()
     with secured.client as client:
         client.select(1)

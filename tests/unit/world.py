@@ -92,6 +92,9 @@ class World:
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)
 
+    def send_again(self, dispatch: Dispatch) -> None:
+        self.send(dispatch)
+
     # --- what happens on GitHub ---
 
     def push(

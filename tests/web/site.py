@@ -47,6 +47,9 @@ class RecordingQueue:
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)
 
+    def send_again(self, dispatch: Dispatch) -> None:
+        self.send(dispatch)
+
 
 class Site:
     """The application and the parts behind it."""

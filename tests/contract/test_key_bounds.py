@@ -1,0 +1,188 @@
+"""Nothing in Redis grows for ever: every key expires, is of a bounded size, or belongs to something that lives."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deployer.adapters import celery_queue
+from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_survey import Survey
+from deployer.adapters.celery_queue import CeleryQueue, make_celery
+from deployer.adapters.redis_client import connect
+from deployer.environments import Environment, Kind, Repository
+from deployer.events import Push
+from deployer.ledger import Cause
+from deployer.ports import Dispatch, Room
+from deployer.refs import ZERO_SHA, Ref
+from tests.unit.world import HELLO, World, environment, sha
+from workers.scheduler import Scheduler
+
+MONTH_MS = 31 * 86_400_000
+GLOBAL = {"deployer:lanes", "deployer:spelled", "deployer:names", "deployer:kept", "deployer:asked"}
+LIVING = {"environments", "repository", "seen", "state", "counters", "activity", "github"}
+MAIN, LASTS = "refs/heads/main", "refs/heads/lasts"
+STAGING, PRODUCTION = Environment(HELLO, Kind.STAGING), Environment(HELLO, Kind.PRODUCTION)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    made = connect(redis_url)
+    made.flushall()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(client: Any) -> World:
+    made = World(client)
+    for number, ref in enumerate((MAIN, LASTS, "refs/tags/v1"), 1):
+        made.push(ref, sha(number))
+    made.run()
+    return made
+
+
+def months_pass(world: World) -> None:
+    """The scheduler does all that it does in two months."""
+    for _ in range(2):
+        world.lanes.clock_offset_ms += MONTH_MS
+        for _ in range(2):  # a resync finds, and what it queued ends
+            scheduler = Scheduler(world.deployer)
+            scheduler.sweep()
+            scheduler.tend()
+            world.run()
+
+
+def permanent(client: Any) -> set[str]:
+    return {key for key in client.scan_iter() if client.ttl(key) == -1}
+
+
+def of(repository: Repository, names: set[str]) -> set[str]:
+    return {f"deployer:{{{repository.key}}}:{name}" for name in names}
+
+
+def test_branches_that_come_and_go_leave_nothing(world: World, client: Any) -> None:
+    months_pass(world)
+    before = permanent(client)
+    assert before <= GLOBAL | of(HELLO, LIVING) | {"deployer:{-/-}:counters"}
+    names = client.hlen("deployer:names")
+    for number in range(5):
+        ref = f"refs/heads/x-{number}"
+        world.push(ref, sha(10 + number))
+        world.run()
+        world.deployer.intake.keep(environment(ref), 3600)
+        world.remove(ref, sha(10 + number))
+        world.run()
+        # a person may ask for it while it is deleted
+        world.lanes.keep_environment(environment(ref), 0)
+    world.push("refs/heads/NOBUILD-x", sha(20))
+    world.run()
+    world.host.remove(HELLO, "refs/heads/NOBUILD-x")
+    months_pass(world)
+    assert permanent(client) - {"deployer:{-/-}:counters"} == before
+    assert {each.environment for each in world.lanes.environments()} == {
+        environment(LASTS).key, STAGING.key, PRODUCTION.key,
+    }  # fmt: skip
+    assert client.hlen("deployer:names") == names
+    assert [world.lanes.find(each.stack_name) for each in (STAGING, environment(LASTS))] == [
+        STAGING, environment(LASTS),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["renamed", "deleted", "removed from the App", "left out by the settings"])
+def test_repositories_that_end_leave_nothing_once_nothing_is_left_of_them(
+    world: World, client: Any, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    if end == "left out by the settings":
+        for each in (STAGING, PRODUCTION, environment(LASTS)):
+            world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
+            world.run()
+        monkeypatch.setattr(type(world.deployer.config), "allows", lambda _, each: each.key != HELLO.key)
+    else:
+        if end == "renamed":
+            world.host.rename(HELLO, Repository("acme", "shop"))
+        elif end == "deleted":
+            world.host.delete(HELLO)
+        else:
+            world.host.change(HELLO, hidden=True)
+        word = {"renamed": "", "deleted": "deleted"}.get(end, "removed")
+        world.tell(f"repository {end}", HELLO, word=word)
+        for each in (STAGING, PRODUCTION, *([environment(LASTS)] if word == "removed" else [])):
+            world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
+            world.run()
+    counted = world.lanes.counters()
+    assert HELLO in world.lanes.repositories()
+    months_pass(world)
+    assert HELLO.key not in {each.key for each in world.lanes.repositories()}
+    assert not {key for key in permanent(client) if "acme/hello" in key}
+    for key in GLOBAL - {"deployer:kept"}:
+        held = client.zrange(key, 0, -1) if key == "deployer:lanes" else client.hgetall(key)
+        assert "acme/hello" not in json.dumps(held), key
+    after = world.lanes.counters()
+    assert {name: number for name, number in counted.items() if after.get(name, 0) < number} == {}
+
+
+def test_what_still_stands_of_a_repository_that_was_deleted_is_kept(world: World) -> None:
+    world.host.delete(HELLO)
+    world.tell("repository deleted", HELLO, word="deleted")
+    months_pass(world)
+    assert world.record(STAGING).state == "deployed"
+    assert world.known(HELLO).state == "deleted"
+
+
+@pytest.mark.parametrize("name", ["acme/mistyped", "acme/hello"])
+def test_a_repository_that_cannot_be_read_is_asked_for_once_in_a_period(client: Any, name: str) -> None:
+    named = type("Named", (World,), {"settings": {**World.settings, "DEPLOYER_REPOSITORIES": name}})
+    world = named(client)
+    scheduler = Scheduler(world.deployer)
+    for _ in range(3):
+        scheduler._next_look = 0.0
+        scheduler.tend()
+        world.run()
+    assert len(world.host.called("facts")) == 1
+
+
+def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_nothing(
+    world: World, client: Any
+) -> None:
+    before = permanent(client) | {"deployer:{-/-}:counters"}
+    for number in range(25):
+        foreign = Repository("else", f"repo-{number}")
+        world.deployer.intake.github(Push(f"f-{number}", foreign, Ref.parse(LASTS), ZERO_SHA, sha(1), "main"))
+        world.deployer.intake.resync(Repository("acme", f"mistyped-{number}"))
+        world.run()
+    assert permanent(client) <= before
+    assert client.zcard("deployer:unserved") == 20
+
+
+def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> None:
+    shared = Shared(client)
+    for region in ("us-east-1", "eu-west-1"):
+        survey = Survey(shared, "own", region)
+        survey.remember(Room(region, 1, 2, 1, 2, shared.now(), "own"))
+        shared.clock_offset_ms += MONTH_MS
+    assert client.zrange("deployer:aws:places", 0, -1) == ['["own", "eu-west-1"]']
+    assert permanent(client) == set()
+
+
+def test_messages_that_nobody_takes_are_repeated_up_to_a_bound(
+    client: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(celery_queue, "_MOST_WAITING", 5)
+    app = make_celery(redis_url)
+    queue = CeleryQueue(app, client)
+
+    def waiting() -> int:
+        return sum(client.llen(key) for key in client.scan_iter("deployer*") if client.type(key) == "list")
+
+    for number in range(20):
+        queue.send_again(Dispatch("acme/hello", "staging", "deployer.sync", 7, low=number % 2 == 0))
+    assert waiting() == 5
+    assert caplog.text.count("no message is repeated") == 1
+    queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 8))
+    assert waiting() == 6, "a first message is always sent"
+    client.delete("deployer")
+    queue.send_again(Dispatch("acme/hello", "staging", "deployer.sync", 7))
+    assert waiting() == 4
+    app.close()
