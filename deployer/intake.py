@@ -296,6 +296,15 @@ class Intake:
         if not self._config.allows(repository):
             raise PermanentError(f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES")
 
+    def unserved(self) -> dict[str, float]:
+        """The repositories of which deliveries came lately although the settings leave them out, the latest first.
+
+        Returns:
+            Of each, in lower case, when the last delivery came (epoch seconds).
+        """
+        found = self._lanes.unserved()
+        return {name: at for name, at in found.items() if not self._config.allows(Repository.parse(name))}
+
     def known(self, repository: Repository) -> Repository:
         """The repository as GitHub spells it, where that is known: people type it in any case."""
         return next((each for each in self._lanes.repositories() if each.key == repository.key), repository)

@@ -736,7 +736,10 @@ class Lanes(Protocol):
         """
 
     def index_names(self) -> None:
-        """Let `find` find every recorded environment by its present name: an earlier release gave it another one."""
+        """Let `find` find every recorded environment by its present name: an earlier release gave it another one.
+
+        Names of environments that have neither a record nor work are dropped.
+        """
 
     def find(self, stack_name: str) -> Environment | None:
         """The environment whose stack and pipeline may have this name; the record says which name is in use."""

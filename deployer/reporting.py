@@ -95,12 +95,14 @@ class Reporter:
         stacks = [each for each in removed if each["what"].startswith("stack ")]
         resources = sum(each["resources"] for each in stacks)
         words = f"removed {_count(len(stacks), 'stack')} with {_count(resources, 'resource')}"
-        if buckets := len(removed) - len(stacks):
+        unlisted = record.receipt.get("unlisted", {})
+        if buckets := len(removed) - len(stacks) + unlisted.get("removed", 0):
             words += (
                 f" and emptied {_count(buckets, 'bucket')}" if environment.kind is Kind.DEVELOPMENT else ""
             )
         if retained:
-            words += f"; left {', '.join(each['what'] for each in retained)}: {retained[0]['why']}"
+            more = f" and {unlisted['retained']} more" if unlisted.get("retained") else ""
+            words += f"; left {', '.join(each['what'] for each in retained)}{more}: {retained[0]['why']}"
         state = "failure" if retained else "success"
         text = f"{environment.kind}: {words}"
         mark = f"{record.commit} {state} {text}"[:_MARK_LIMIT]

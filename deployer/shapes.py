@@ -306,12 +306,25 @@ def receipt(told: Mapping[str, Any]) -> Json | None:
             {name: each.get(name, "") for name in ("what", "id", "why")}
             for each in told.get("retained") or ()
         ],
+        "unlisted": _unlisted(told),
     }
+
+
+def _unlisted(told: Mapping[str, Any]) -> dict[str, int]:
+    """How many buckets and other resources a receipt has counted and does not list."""
+    return {name: int((told.get("unlisted") or {}).get(name, 0)) for name in ("removed", "retained")}
+
+
+def unlisted_words(told: Mapping[str, Any], name: str) -> str:
+    """How many of the `removed` or `retained` resources a receipt does not list, in words; empty where it lists all."""
+    number = _unlisted(told)[name]
+    return f"{number} more {'is' if number == 1 else 'are'} not listed" if number else ""
 
 
 def receipt_words(told: Mapping[str, Any]) -> str:
     """A receipt in a few words, such as `2 removed, 1 retained`."""
-    removed, retained = len(told.get("removed") or ()), len(told.get("retained") or ())
+    unlisted = _unlisted(told)
+    removed, retained = (len(told.get(name) or ()) + unlisted[name] for name in ("removed", "retained"))
     if told and not told.get("outcome"):
         return f"{removed} removed so far" + (f", {retained} retained" if retained else "")
     return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
@@ -579,6 +592,24 @@ def repository_warnings(records: Iterable[RepositoryRecord]) -> list[str]:
             remedy = refused_words(refused)
         told.append(f"{missed_words(*counts)}; {remedy}")
     return told
+
+
+def unserved_words(unserved: Mapping[str, float], now: float) -> str:
+    """Which repositories send deliveries although the settings leave them out, in words; empty if none does.
+
+    Args:
+        unserved: the repositories, the latest first, and when the last delivery of each came (epoch seconds).
+        now: epoch seconds by Redis's clock.
+    """
+    if not unserved:
+        return ""
+    names = ", ".join(list(unserved)[:_NAMED])
+    more = f" and {len(unserved) - _NAMED} more" if len(unserved) > _NAMED else ""
+    told = _number(
+        len(unserved), "repository sends deliveries but matches", "repositories send deliveries but match"
+    )
+    ago = span(age(max(unserved.values()), now))
+    return f"{told} no pattern in DEPLOYER_REPOSITORIES: {names}{more}; the last delivery came {ago} ago"
 
 
 def refused_words(number: int) -> str:

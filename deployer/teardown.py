@@ -5,7 +5,7 @@ stack is watched by its ARN: by name a deleted stack cannot be told from one tha
 environment's record while it grows, so that a lost worker, or another goal in between, loses none of it.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +22,9 @@ from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, dec
 
 GONE = "its pipeline and all that it deployed are gone"
 _BUCKET = "AWS::S3::Bucket"
-_LISTED = 100  # resources in one list of a receipt: a record is no archive
+_LISTED = (
+    100  # resources and buckets in one list of a receipt, for people. Stacks are always listed: see `_list`
+)
 _REASON_LIMIT = 300
 _LISTING_AGE = 60.0  # seconds: teardowns that begin at about the same time share a listing
 _AGAIN_LIMIT = 3  # how often stacks that came to be during the teardown are gone after
@@ -123,7 +125,7 @@ class Teardown:
         names = {*applications, *(each.name for each in own)} - {run.name}
         shared = self._shared(run, listed, names) if names else {}
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "shared": shared}
-        receipt |= {"retained": list(self._elsewhere(run)), "word": run.work.word}
+        receipt |= {"retained": list(self._elsewhere(run)), "word": run.work.word, "unlisted": {}}
         receipt["told"] = run.record.receipt.get("told", "")
         run.note("deleting", receipt=receipt)
         self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
@@ -172,7 +174,7 @@ class Teardown:
         gone = [
             Stack(each["id"], each["what"].removeprefix("stack "), "")
             for each in receipt["removed"]
-            if each["what"].startswith("stack ")
+            if is_stack(each)
         ]
         deployed = [*run.record.applications, *run.record.earlier]
         names = dict.fromkeys([*deployed, *(each.name for each in gone), run.name])
@@ -383,13 +385,29 @@ class Teardown:
         run.record = run.record.but(receipt={**run.record.receipt, **changes})
 
     def _list(self, run: Run, where: str, entry: dict[str, Any]) -> None:
-        listed = [each for each in run.record.receipt[where] if each["id"] != entry["id"]]
-        self._write(run, **{where: [*listed, entry][-_LISTED:]})
+        """Add an entry to one list of the receipt, in place of what it said of the same thing.
+
+        Every stack stays, because later decisions read them: which may have come back, and which a resync leaves
+        alone. Of everything else only the newest entries are listed, and the number of the others is kept.
+        """
+        listed = [each for each in run.record.receipt[where] if each["id"] != entry["id"]] + [entry]
+        others = [each for each in listed if not is_stack(each)]
+        unlisted = dict(run.record.receipt.get("unlisted", {}))
+        if dropped := others[:-_LISTED]:
+            listed = [each for each in listed if each not in dropped]
+            unlisted[where] = unlisted.get(where, 0) + len(dropped)
+        self._write(run, **{where: listed, "unlisted": unlisted})
 
     def _closed(self, run: Run, outcome: str) -> dict[str, Any]:
         kept = {name: run.record.receipt[name] for name in ("began_at", "removed", "retained")}
         kept |= {name: run.record.receipt.get(name, "") for name in ("word", "told")}
+        kept["unlisted"] = run.record.receipt.get("unlisted", {})
         return {**kept, "at": self._clock(), "outcome": outcome}
+
+
+def is_stack(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a receipt is a stack; else it is a bucket or another resource."""
+    return str(entry["what"]).startswith("stack ")
 
 
 def under_way(receipt: dict[str, Any]) -> bool:

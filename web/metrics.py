@@ -31,7 +31,7 @@ _COUNTERS = {
     "delivery": (
         "deployer_deliveries",
         "result",
-        "Deliveries at the door; ignored ones are among the outcomes",
+        "Deliveries at the door; unserved: DEPLOYER_REPOSITORIES leaves their repository out; ignored: see outcomes",
     ),
     "outcome": ("deployer_outcomes", "outcome", "Deliveries by their recorded outcome"),
     "goal": ("deployer_goals", "outcome", "Goals of an environment by how they ended, whoever asked"),

@@ -177,6 +177,10 @@ _SCHEMAS: Json = {
             )
         ),
         retained=_list(_object(what=_TEXT, id=_TEXT, why=_TEXT)),
+        unlisted=_told(
+            _object(removed={"type": "integer"}, retained={"type": "integer"}),
+            "How many buckets and other resources are counted and not listed; every stack is listed.",
+        ),
     ),
     "Calls": _object(
         aws=_told(_WHOLE, "Calls to AWS, but for those for the stages' statuses."),

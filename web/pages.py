@@ -45,6 +45,8 @@ from deployer.shapes import (
     repository_warnings,
     snoozed_words,
     span,
+    unlisted_words,
+    unserved_words,
 )
 from deployer.times import clock
 from deployer.visible import visible
@@ -164,6 +166,7 @@ def repositories() -> str:
         count=len(records),
         odd_count=sum(bool(each.state) for each in records),
         app=next((deliveries_words(each) for each in _app()), ""),
+        unserved=unserved_words(deployer().intake.unserved(), lanes.now()),
         page=page,
         pages=pages,
     )
@@ -190,6 +193,7 @@ def environment(identity: str) -> str:
         kind=found.kind,
         calls=calls_words(record.calls),
         receipt_words=receipt_words(record.receipt),
+        unlisted={name: unlisted_words(record.receipt, name) for name in ("removed", "retained")},
         under_way=UNDER_WAY,
         failed_at=place(record.failure),
         failed_url=source_url(record),

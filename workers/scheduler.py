@@ -27,6 +27,7 @@ _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 _FAILED_SECONDS = 5.0  # after a job has failed unexpectedly, until it is tried again
+_INDEX_SECONDS = 86_400.0  # names of environments that are gone may stay for so long
 _AGE_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two looks at the ages of all environments: a minute
 _AGE_REST = 50  # or so many times as long as a look takes, where there are very many
 _CLAIM_SECONDS = 30.0  # of the one that asks for resyncs; if it takes longer some are asked for twice
@@ -48,10 +49,10 @@ class Scheduler:
         self._stop = threading.Event()
         self._found: dict[str, Repository] = {}
         self._searched: int | None = None
-        self._has_indexed_names = False
         self._owed = False  # all is to be resynced, whatever the schedule says
         self._first: bool | None = None  # whether none ran when this one came; None until that is known
         # `time.monotonic()`: a step of this machine's clock must neither stop a job nor repeat it at once
+        self._next_index = -math.inf
         self._next_look = -math.inf
         self._next_age = -math.inf
         self._next_beat = -math.inf
@@ -146,7 +147,7 @@ class Scheduler:
             UnavailableError: Redis is away.
         """
         try:
-            if not self._has_indexed_names:
+            if self._next_index <= time.monotonic():
                 self._attempt("indexing the names of stacks", self._index_names)
             if self._next_look <= time.monotonic():
                 self._attempt("asking for resyncs", self._resync_due)
@@ -156,9 +157,9 @@ class Scheduler:
             self._tended = time.monotonic()
 
     def _index_names(self) -> None:
-        """Once at the start: after an upgrade, links must lead to environments that nobody has pushed to since."""
+        """At the start, since links must lead to environments that nobody has pushed to since an upgrade; and daily."""
         self._deployer.lanes.index_names()
-        self._has_indexed_names = True
+        self._next_index = time.monotonic() + _INDEX_SECONDS
 
     def _resync_due(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.monotonic()

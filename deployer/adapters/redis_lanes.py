@@ -18,7 +18,8 @@ from deployer.adapters.redis_records import (
     TOTALS,
     UNSERVED,
     change,
-    drop_environments,
+    drop_kept,
+    drop_names,
     drop_repository,
     index_names,
     note_unserved,
@@ -114,6 +115,8 @@ class RedisLanes:
             pipe = self._redis.pipeline(transaction=False)
             pipe.zadd(_INDEX, {repository.key: 0})
             pipe.hset(_SPELLED, repository.key, repository.full_name)
+            if work.environment != RESYNC_KEY:
+                index_names(pipe, Environment.from_key(repository, work.environment))
             if work.cause == Cause.EVENT:
                 pipe.eval(_NOTE_TIME, 1, _BEAT + "event", _DELIVERY_TTL)
             if delivery:
@@ -223,7 +226,7 @@ class RedisLanes:
                 commit = verdict.record.commit if verdict.record else ""
         if not isinstance(verdict, Retry) and verdict.record:
             record = verdict.record.but(updated_at=self.now()).to_json()
-            self._index_names(repository, verdict.record)
+            self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run(
                 repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
@@ -235,14 +238,13 @@ class RedisLanes:
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return _dispatch(repository, rest)
 
-    def _index_names(self, repository: Repository, record: EnvironmentRecord) -> None:
-        """Before the record is written: a name is there as long as the record, and no longer."""
-        if record.environment != RESYNC_KEY:
-            environment = Environment.from_key(repository, record.environment)
+    def _index_former_name(self, repository: Repository, record: EnvironmentRecord) -> None:
+        """Let AWS's events of a former name find the environment that has it in use, whoever had it indexed before."""
+        if record.environment == RESYNC_KEY or not record.stack_name:
+            return
+        if record.stack_name != Environment.from_key(repository, record.environment).stack_name:
             with unavailable():
-                pipe = self._redis.pipeline(transaction=False)
-                index_names(pipe, environment, record.stack_name)
-                pipe.execute()
+                self._redis.hset(_NAMES, record.stack_name, f"{repository.full_name}\n{record.environment}")
 
     def index_names(self) -> None:
         """See `Lanes.index_names`."""
@@ -255,6 +257,8 @@ class RedisLanes:
                         repository = Repository.parse(record.repository)
                         index_names(pipe, Environment.from_key(repository, record.environment))
                 pipe.execute()
+        with unavailable():
+            drop_names(self._redis)
 
     def sweep(self, limit: int = 100) -> list[Dispatch]:
         """See `Lanes.sweep`."""
@@ -395,7 +399,8 @@ class RedisLanes:
             return
         seen = json.dumps({each.environment: each.updated_at for each in records})
         with unavailable():
-            drop_environments(self._redis, repository, records, lambda: self._run(repository, "forget", seen))
+            self._run(repository, "forget", seen)
+            drop_kept(self._redis, repository, records)
 
     def forget_if_empty(self, repository: Repository) -> None:
         """See `Lanes.forget_if_empty`."""

@@ -3,7 +3,7 @@
 docs/lanes.md lists every key, who writes it and what bounds it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from deployer.environments import Environment, Repository
@@ -22,14 +22,10 @@ _UNSERVED_SECONDS = 30 * _DAY
 _ACTIVITY_SECONDS = _DAY  # of a repository that is forgotten: whoever waits for a result still finds it
 _CHUNK = 500
 
-# KEYS[1], repository's key, then pairs of a name and an environment's key
+# KEYS[1], then pairs of a name and to what it leads: dropped unless it leads to something else by now
 _DROP_NAMES = """
-for i = 2, #ARGV, 2 do
-  local found = redis.call('HGET', KEYS[1], ARGV[i]) or ''
-  local repository, environment = string.match(found, '^(.-)\\n(.*)$')
-  if repository and string.lower(repository) == ARGV[1] and environment == ARGV[i + 1] then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  end
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
 end
 """
 
@@ -75,59 +71,62 @@ def note_unserved(pipe: Any, repository: str, now: float) -> None:
     pipe.hincrby(TOTALS, "delivery:unserved", 1)
 
 
-def index_names(pipe: Any, environment: Environment, in_use: str = "") -> None:
+def index_names(pipe: Any, environment: Environment) -> None:
     """Let links and AWS's events find an environment by its present and its former name.
 
     Args:
         pipe: the commands are added to it.
         environment: which.
-        in_use: the name that its record says is in use, if any: it is this environment's, whoever had it before.
     """
     value = f"{environment.repository.full_name}\n{environment.key}"
     pipe.hset(NAMES, environment.stack_name, value)
-    # another branch may have the same former name, and keeps it unless this one has it in use
-    if in_use in environment.stack_names[1:]:
-        pipe.hset(NAMES, in_use, value)
-    else:
-        pipe.hsetnx(NAMES, environment.former_stack_name, value)
+    # Another branch may have the same former name, and must not take it over.
+    pipe.hsetnx(NAMES, environment.former_stack_name, value)
 
 
-def drop_names(client: Any, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
-    """Let no name lead to these environments any more. A name that leads to another environment stays."""
-    pairs = [
-        text
-        for record in records
-        for name in Environment.from_key(repository, record.environment).stack_names
-        for text in (name, record.environment)
-    ]
-    for start in range(0, len(pairs), 2 * _CHUNK):
-        client.eval(_DROP_NAMES, 1, NAMES, repository.key, *pairs[start : start + 2 * _CHUNK])
+def drop_names(client: Any) -> None:
+    """Drop every name that leads to an environment without a record and without work.
 
-
-def drop_environments(
-    client: Any, repository: Repository, records: Sequence[EnvironmentRecord], forget: Callable[[], object]
-) -> None:
-    """Drop records of environments and all that is stored beside them.
-
-    Args:
-        client: a connection with `decode_responses`.
-        repository: whose.
-        records: of which environments.
-        forget: drops those of the records that may be dropped.
+    Work that comes meanwhile has written its names before, so what was dropped is looked at once more.
     """
-    start, keys = prefix(repository.full_name), [record.environment for record in records]
-    drop_names(
-        client, repository, records
-    )  # first, so that a crash in between leaves no name without its record
-    forget()
+    last = 0
+    while True:
+        last, found = client.hscan(NAMES, last, count=_CHUNK)
+        unknown = [
+            name for name, known in zip(found, _are_known(client, found.values()), strict=True) if not known
+        ]
+        pairs = [text for name in unknown for text in (name, found[name])]
+        if pairs:
+            client.eval(_DROP_NAMES, 1, NAMES, *pairs)
+        for name, known in zip(unknown, _are_known(client, [found[each] for each in unknown]), strict=True):
+            if known:
+                client.hsetnx(NAMES, name, found[name])
+        if not last:
+            return
+
+
+def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
+    """Whether each environment, as the names lead to it, has a record, waits or runs."""
     pipe = client.pipeline(transaction=False)
-    for record, text in zip(records, client.hmget(f"{start}:environments", keys), strict=True):
-        if text is None:  # somebody may have asked to keep it while it was deleted
-            pipe.hdel(f"{start}:kept", record.environment)
-        else:
-            environment = Environment.from_key(repository, record.environment)
-            index_names(pipe, environment, EnvironmentRecord.from_json(text).stack_name)
-    pipe.execute()
+    environments = []
+    for value in values:
+        repository, _, environment = value.partition("\n")
+        environments.append(environment)
+        pipe.hexists(f"{prefix(repository)}:environments", environment)
+        pipe.hexists(f"{prefix(repository)}:items", environment)
+        pipe.hget(f"{prefix(repository)}:state", "env")
+    found = pipe.execute()
+    rows = zip(environments, found[::3], found[1::3], found[2::3], strict=True)
+    return [bool(recorded or waits or runs == each) for each, recorded, waits, runs in rows]
+
+
+def drop_kept(client: Any, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
+    """Drop the wishes to keep environments that have no record any more: one may have come while they were deleted."""
+    start = prefix(repository.full_name)
+    keys = [record.environment for record in records]
+    found = client.hmget(f"{start}:environments", keys)
+    if gone := [key for key, text in zip(keys, found, strict=True) if text is None]:
+        client.hdel(f"{start}:kept", *gone)
 
 
 def drop_repository(client: Any, repository: Repository) -> bool:

@@ -22,7 +22,7 @@ from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import FAILING_JOB, Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
-from deployer.shapes import age, deliveries_words, missed_lately, span
+from deployer.shapes import age, deliveries_words, missed_lately, span, unserved_words
 from deployer.startup import check_secrets
 
 if TYPE_CHECKING:
@@ -288,7 +288,14 @@ def _events(deployer: "Deployer") -> Iterator[Check]:
         yield Check("events", OK, f"the last one of AWS came {span(age(heard))} ago")
 
 
+def _unserved(deployer: "Deployer") -> Iterator[Check]:
+    found = deployer.intake.unserved()
+    if words := unserved_words(found, deployer.lanes.now()):
+        yield Check("repositories", OK, words)
+
+
 def _repositories(deployer: "Deployer") -> Iterator[Check]:
+    yield from _unserved(deployer)
     app = deployer.lanes.repository(APP)
     for record in [*deployer.lanes.repository_records(), *([app] if app else [])]:
         if record.reason and not record.over:

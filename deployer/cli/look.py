@@ -235,6 +235,9 @@ def _tell_receipt(receipt: Mapping[str, Any]) -> None:
         output.facts({"removed ": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
     for each in receipt.get("retained") or ():
         output.facts({"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"})
+    for name in ("removed", "retained"):
+        if words := shapes.unlisted_words(receipt, name):
+            output.facts({f"{name:8}": words})
 
 
 def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:

@@ -63,6 +63,8 @@ def list_(*, json_: bool) -> None:
             output.line(f"{record.repository}: {shapes.deliveries_words(record)}")
     if (app := deployer.lanes.repository(APP)) and (words := shapes.deliveries_words(app)):
         output.line(f"deliveries of the GitHub App: {words}")
+    if words := shapes.unserved_words(deployer.intake.unserved(), deployer.lanes.now()):
+        output.line(words)
 
 
 @repositories.command()

@@ -18,7 +18,7 @@ from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, TransientError, UnavailableError
-from deployer.ledger import Cause, RepositoryRecord, Task, Work
+from deployer.ledger import Cause, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.ports import Room
 from tests.records import know_repository
 from tests.stalls import Stopwatch
@@ -452,6 +452,14 @@ def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert bad(world, 0)["events"][0] == "warn"
     world.redis.delete("deployer:beat:event")
     assert bad(world, 0) == {"events": ("warn", "no event of AWS came yet, so progress is polled for")}
+
+
+def test_deliveries_of_repositories_that_are_not_served(world: World) -> None:
+    world.lanes.ignore(DeliveryRecord("u-1", "else/where", reason="no"), served=False)
+    (found,) = [each for each in world.json("doctor") if each["check"] == "repositories"]
+    assert found["state"] == "ok"
+    assert "1 repository sends deliveries but matches no pattern" in found["told"]
+    assert "DEPLOYER_REPOSITORIES: else/where" in found["told"]
 
 
 @pytest.mark.parametrize(

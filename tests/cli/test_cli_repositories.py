@@ -9,7 +9,7 @@ from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 
 from deployer.config import load
 from deployer.environments import Repository
-from deployer.ledger import RepositoryRecord
+from deployer.ledger import DeliveryRecord, RepositoryRecord
 from tests.records import know_repository
 from tests.web.fill import UNCHECKED, fill_odd
 
@@ -143,6 +143,16 @@ def test_what_is_not_as_usual_is_shown(world: World) -> None:
     )
     gone = next(each for each in world.lanes.environments(REPOSITORY) if "is-gone" in each.environment)
     assert "its branch is gone since" in world.run("why", "acme/api", gone.ref).stdout
+
+
+def test_repositories_that_are_not_served_are_named(world: World) -> None:
+    words = (
+        "1 repository sends deliveries but matches no pattern in DEPLOYER_REPOSITORIES: else/where; the last"
+    )
+    assert "DEPLOYER_REPOSITORIES" not in world.run("repositories", "list").stdout
+    for number, name in enumerate(("else/where", "acme/api")):  # the other one is served since
+        world.lanes.ignore(DeliveryRecord(f"u-{number}", name, reason="no"), served=False)
+    assert words in world.run("repositories", "list").stdout
 
 
 def test_of_many_repositories_that_are_not_as_usual_status_names_some(world: World) -> None:

@@ -755,27 +755,23 @@ def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: 
 
 def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
     environment = Environment.of_ref(HELLO, Ref.of_branch("feature/ü#1"), "main")
-    dispatch = push(lanes, "d1", environment.key).dispatch
-    begin(lanes, dispatch)
-    assert lanes.find(environment.stack_name) is None, "nothing is known of it yet"
-    lanes.finish(HELLO, dispatch.token, Done("deployed", "", record_of(environment)))
+    push(lanes, "d1", environment.key)
     assert lanes.find(environment.stack_name) == environment
     assert lanes.find("other") is None
 
 
 def test_a_former_name_finds_who_came_first_until_it_is_on_record(lanes: RedisLanes) -> None:
     one, other = (Environment.of_ref(HELLO, Ref.of_branch(each), "main") for each in TWINS)
-    for number, each in enumerate((one, other, other)):
-        dispatch = push(lanes, f"d{number}", each.key).dispatch
-        begin(lanes, dispatch)
-        in_use = other.former_stack_name if number == 2 else each.stack_name
-        lanes.finish(HELLO, dispatch.token, Done("deployed", "", record_of(each, in_use)))
-        assert lanes.find(each.stack_name) == each
-        assert lanes.find(other.former_stack_name) == (other if number == 2 else one)
-
-
-def record_of(environment: Environment, stack_name: str = "") -> EnvironmentRecord:
-    return EnvironmentRecord("acme/hello", environment.key, stack_name or environment.stack_name)
+    dispatch = push(lanes, "d1", one.key).dispatch
+    push(lanes, "d2", other.key)
+    assert [lanes.find(each.stack_name) for each in (one, other)] == [one, other]
+    assert lanes.find(other.former_stack_name) == one
+    begin(lanes, dispatch)
+    dispatch = lanes.finish(HELLO, dispatch.token, Done("skipped", ""))
+    begin(lanes, dispatch)
+    record = EnvironmentRecord("acme/hello", other.key, other.former_stack_name)
+    lanes.finish(HELLO, dispatch.token, Done("deployed", "", record))
+    assert lanes.find(other.former_stack_name) == other
 
 
 def test_counters_add_up(lanes: RedisLanes) -> None:
@@ -928,8 +924,40 @@ def test_an_environment_can_be_forgotten(lanes: RedisLanes) -> None:
     lanes.forget(HELLO, [each for each in lanes.environments(HELLO) if each.environment == X])
     assert lanes.environment(gone) is None
     assert lanes.environment(stays) is not None
+    lanes.index_names()
     assert [lanes.find(name) for name in gone.stack_names] == [None, None]
     assert [lanes.find(name) for name in stays.stack_names] == [stays, stays]
+
+
+def test_names_lead_to_what_waits_or_runs_and_no_longer(lanes: RedisLanes) -> None:
+    first, second = (Environment.from_key(HELLO, each) for each in (X, Y))
+    dispatch = push(lanes, "d1", X).dispatch
+    push(lanes, "d2", Y)
+    begin(lanes, dispatch)
+    lanes.index_names()
+    assert [lanes.find(each.stack_name) for each in (first, second)] == [first, second]
+    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))  # it leaves no record
+    lanes.index_names()
+    assert [lanes.find(each.stack_name) for each in (first, second)] == [None, second]
+
+
+def test_a_name_that_is_wanted_just_when_it_is_dropped_stays(
+    lanes: RedisLanes, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = Environment.from_key(HELLO, X)
+    dispatch = push(lanes, "d1", X).dispatch
+    begin(lanes, dispatch)
+    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))
+    run = client.eval
+
+    def pushed_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(client, "eval", run)
+        push(lanes, "d2", X)
+        return run(*arguments)
+
+    monkeypatch.setattr(client, "eval", pushed_meanwhile)
+    lanes.index_names()
+    assert [lanes.find(name) for name in environment.stack_names] == [environment, environment]
 
 
 @pytest.mark.parametrize("what", ["waits", "sleeps", "runs", "has changed"])

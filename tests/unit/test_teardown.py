@@ -8,6 +8,8 @@ import pytest
 from deployer.environments import Environment, Kind
 from deployer.errors import LaneLostError, PermanentError, TransientError
 from deployer.ledger import Cause
+from deployer.shapes import receipt_words, unlisted_words
+from deployer.stacks import Resource
 from deployer.targets import Target
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
@@ -615,6 +617,40 @@ def test_a_stack_that_outlived_the_one_it_was_in_is_removed(world: World) -> Non
     world.run()
     assert names(world) == set()
     assert inner in [each["id"] for each in world.record(ENV).receipt["removed"]]
+
+
+@pytest.mark.parametrize("status", ["DELETE_SKIPPED", "DELETE_COMPLETE"])
+def test_a_receipt_keeps_every_stack_however_many_resources_there_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """A resync leaves alone what the receipt says was left, and looks for stacks that it says were removed."""
+    protect(world, APP)  # the first that is looked at
+    resources = world.cloud.resources
+
+    def many(arn: str) -> list[Resource]:
+        more = [Resource(f"B{n}", "AWS::S3::Bucket", f"bucket-{n}", status, "") for n in range(150)]
+        return resources(arn) + (more if f"/{OTHER}/" in arn else [])
+
+    monkeypatch.setattr(world.cloud, "resources", many)
+    world.push("refs/heads/main", sha(9))
+    world.remove(X, sha(1))
+    world.run(most=120)
+    receipt = world.record(ENV).receipt
+    assert retained(world)[f"stack {APP}"] == "it has termination protection"
+    assert {f"stack {OTHER}", f"stack {ENV.stack_name}"} <= set(removed(world))
+    many_of = "retained" if status == "DELETE_SKIPPED" else "removed"
+    assert len(receipt[many_of]) < 110
+    assert receipt["unlisted"] == {many_of: 50}
+    counts = {"removed": 2, "retained": 1}
+    counts[many_of] += 150
+    assert receipt_words(receipt) == f"{counts['removed']} removed, {counts['retained']} retained"
+    assert unlisted_words(receipt, many_of) == "50 more are not listed"
+
+    generation = world.record(ENV).generation
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+    assert world.record(ENV).generation == generation
+    assert names(world) >= {APP}
 
 
 def test_a_stack_that_something_makes_anew_without_end_is_told(world: World) -> None:

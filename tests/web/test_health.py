@@ -82,6 +82,7 @@ def test_metrics_tell_of_deliveries_and_their_outcomes(site: Site) -> None:
     site.push("new", delivery="d-new")
     site.push("new", delivery="d-new")
     site.deliver({}, event="star", delivery="d-star")
+    site.push("new", delivery="d-other", repository="else/where")
     site.deliver(b"", delivery="d-bad")
     site.aws({}, key="wrong")
     after = metrics(site)
@@ -91,11 +92,12 @@ def test_metrics_tell_of_deliveries_and_their_outcomes(site: Site) -> None:
 
     assert grown("deployer_deliveries_total", "queued") == 1
     assert grown("deployer_deliveries_total", "duplicate") == 1
-    assert grown("deployer_outcomes_total", "ignored") == 1
-    assert grown("deployer_webhook_answers_total", "202", "github") == 3
+    assert grown("deployer_deliveries_total", "unserved") == 1
+    assert grown("deployer_outcomes_total", "ignored") == 2
+    assert grown("deployer_webhook_answers_total", "202", "github") == 4
     assert grown("deployer_webhook_answers_total", "400", "github") == 1
     assert grown("deployer_webhook_answers_total", "401", "aws") == 1
-    assert grown("deployer_webhook_seconds_count", "github") == 4
+    assert grown("deployer_webhook_seconds_count", "github") == 5
     assert grown("deployer_lane_waiting", "acme/api") == 1
 
 

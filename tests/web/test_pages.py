@@ -11,7 +11,7 @@ import pytest
 from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
 from deployer.fence import UNFENCED
-from deployer.ledger import DeadLetter, RepositoryRecord, Task, Work
+from deployer.ledger import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
 from deployer.visible import visible
@@ -256,8 +256,12 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
     fill(site.lanes)
     fill_odd(site.lanes)
     know_repository(site.lanes, RepositoryRecord("-/-", unchecked="GitHub answers 403"))
+    for number in range(5):
+        site.lanes.ignore(DeliveryRecord(f"u-{number}", f"else/r{number}", reason="no"), served=False)
     page = look(site, "/repositories")
     for words in (
+        "5 repositories send deliveries but match no pattern in DEPLOYER_REPOSITORIES: else/r4, else/r3,",
+        "else/r2 and 2 more; the last delivery came 0 s ago",
         "acme/was-removedacme/was-removed was taken from the GitHub App: it is looked at no longer",
         "removed 1 d ago main none was missed; looked 1 h ago",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
@@ -343,11 +347,12 @@ def test_a_deleted_environment_shows_its_receipt_and_cost(site: Site) -> None:
 
 def test_an_environment_that_is_being_deleted_shows_how_far_it_is(site: Site) -> None:
     removed = {"what": "stack app", "id": "arn:app", "resources": 2}
-    receipt = {"began_at": 1, "at": 0, "removed": [removed], "retained": []}
+    receipt = {"began_at": 1, "at": 0, "removed": [removed], "retained": [], "unlisted": {"removed": 50}}
     identity = site.put(record(state="deleting", receipt=receipt))
     page = look(site, f"/environments/{identity}").words
     assert "Receipt of the teardown under way" in page
-    assert "1 removed so far." in page
+    assert "51 removed so far." in page
+    assert "50 more are not listed." in page
 
 
 @pytest.mark.parametrize(
