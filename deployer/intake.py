@@ -239,15 +239,13 @@ class Intake:
         # one after the other: all records at once would be as much memory as there are environments
         for repository in repositories:
             try:
-                found = self._due(repository, now)
+                for record in self._due(repository, now)[:left]:
+                    self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
+                    left -= 1
             except UnavailableError:
                 raise
             except Exception:  # noqa: BLE001  what one repository's records hold must not keep the others waiting
                 _log.exception("looking at the ages of %s; the others go on", repository)
-                continue
-            for record in found[:left]:
-                self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
-            left -= len(found[:left])
             if not left:
                 self._aged = repository.key
                 return

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
+from deployer.adapters.redis_client import refuses_one
 from deployer.bootstrap import Deployer, build, check_aws, setup_logging, warn_unfenced
 from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, UnavailableError, one_line
@@ -86,9 +87,9 @@ class Scheduler:
             return
         try:
             job()
-        except UnavailableError:
-            raise
-        except Exception as error:  # noqa: BLE001  one record that cannot be read must not stop the other jobs
+        except Exception as error:  # one record that cannot be read must not stop the other jobs
+            if isinstance(error, UnavailableError) and not refuses_one(error):
+                raise
             reason = f"{type(error).__name__}: {error}"
             trace = error if self._failed.get(name) != reason else None
             text = "%s failed: %s; tried again every %.0f s, the other jobs go on"

@@ -243,9 +243,14 @@ def tls(url: str) -> dict[str, Any]:
 
 def refuses_all(error: redis.ResponseError) -> bool:
     """Whether Redis refuses more than this one command: it is full, read-only, starting or in someone else's script."""
-    return isinstance(error, (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)) or str(
-        error
-    ).startswith(_REFUSALS)
+    answer = str(error).rpartition("of pipeline caused error: ")[2]  # redis-py names the command first
+    lasting = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+    return isinstance(error, lasting) or answer.startswith(_REFUSALS)
+
+
+def refuses_one(error: UnavailableError) -> bool:
+    """Whether Redis answers and has refused nothing but this command, such as one for a key of another type."""
+    return isinstance(error.__cause__, redis.ResponseError) and not refuses_all(error.__cause__)
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
-from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_client import connect, refuses_one, unavailable
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.environments import Repository
-from deployer.errors import PermanentError
+from deployer.errors import PermanentError, UnavailableError
 from deployer.events import Push
 from deployer.ledger import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
 from deployer.refs import ZERO_SHA, Ref
@@ -165,3 +166,26 @@ def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no
     assert next(iter(found)) == "else/repo-19"
     new = set(client.keys()) - before
     assert {key for key in new if client.ttl(key) == -1} == {"deployer:{-/-}:counters"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "one"),
+    [
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", True),
+        ("Command # 1 (HSET a b) of pipeline caused error: WRONGTYPE Operation", True),
+        ("MISCONF Redis is configured to save RDB snapshots", False),
+        ("Command # 1 (HSET a b) of pipeline caused error: MISCONF Redis is configured", False),
+        ("Command # 2 (SET MISCONF) of pipeline caused error: OOM command not allowed", False),
+        ("NOREPLICAS Not enough good replicas to write.", False),
+    ],
+)
+def test_what_redis_refuses_of_one_key_is_told_from_what_it_refuses_of_all(answer: str, one: bool) -> None:
+    with pytest.raises(UnavailableError) as caught, unavailable():
+        raise redis.ResponseError(answer)
+    assert refuses_one(caught.value) == one
+
+
+def test_a_redis_that_does_not_answer_refuses_not_only_one_key() -> None:
+    with pytest.raises(UnavailableError) as caught:
+        RedisLanes(connect("redis://127.0.0.1:1/0")).ping()
+    assert not refuses_one(caught.value)

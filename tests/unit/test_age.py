@@ -664,6 +664,19 @@ def test_a_tag_that_is_not_chosen_leaves_production_as_it_is() -> None:
     assert known.held_at == ""
 
 
+def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
+    life: Life, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Repository("acme", "first")  # comes before the other one
+    life.deployer.intake.resync(first)
+    record = EnvironmentRecord("acme/first", "development:", "", state="deployed", used_at=1, ttl="1d")
+    life.redis.hset("deployer:{acme/first}:environments", record.environment, record.to_json())
+    life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
+    life.deployer.intake.age(life._now())
+    assert "the others go on" in caplog.text
+    assert [each.environment for each in life.sent if each.repository == HELLO.full_name] == [DEV.key]
+
+
 def test_the_scheduler_sees_to_ages(life: Life) -> None:
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
     Scheduler(life.deployer).tend()

@@ -668,6 +668,22 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
     assert caplog.text.count("Traceback") == 1, "the same error again is a line"
 
 
+def test_a_key_of_another_type_stops_no_job_but_its_own(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.push(BRANCH, sha(1))
+    world.run()
+    world.redis.delete("deployer:names")
+    world.redis.set("deployer:names", "no hash")
+    Scheduler(world.deployer).tend()
+    assert [each.task for each in world.sent] == [Task.RESYNC]
+    (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert told.getMessage().startswith(
+        "indexing the names of stacks failed: UnavailableError: Redis refused"
+    )
+    assert "WRONGTYPE" in told.getMessage()
+
+
 def test_what_cannot_be_read_ends_no_scheduler(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
