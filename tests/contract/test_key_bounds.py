@@ -1,7 +1,9 @@
 """Nothing in Redis grows for ever: every key expires, is of a bounded size, or belongs to something that lives."""
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,12 +60,27 @@ def permanent(client: Any) -> set[str]:
     return {key for key in client.scan_iter() if client.ttl(key) == -1}
 
 
+def undocumented(client: Any) -> list[str]:
+    """Keys of which docs/lanes.md does not say what bounds them."""
+    text = (Path(__file__).parents[2] / "docs" / "lanes.md").read_text()
+    table = text[text.index("| key | holds |") :]
+    forms: list[str] = []
+    for line in table.splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        named = re.findall(r"`([^`]+)`", line.split("|")[1])
+        forms += [f"{named[0].rpartition(':')[0]}{each}" if each.startswith(":") else each for each in named]
+    patterns = [re.sub(r"owner/repo|ACCOUNT:REGION|[A-Z]{2,}|\\\*", ".+", re.escape(each)) for each in forms]
+    return [key for key in client.scan_iter() if not any(re.fullmatch(each, key) for each in patterns)]
+
+
 def of(repository: Repository, names: set[str]) -> set[str]:
     return {f"deployer:{{{repository.key}}}:{name}" for name in names}
 
 
 def test_branches_that_come_and_go_leave_nothing(world: World, client: Any) -> None:
     months_pass(world)
+    assert undocumented(client) == []
     before = permanent(client)
     assert before <= GLOBAL | of(HELLO, LIVING) | {"deployer:{-/-}:counters"}
     names = client.hlen("deployer:names")
@@ -154,6 +171,7 @@ def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_nothing(
         world.run()
     assert permanent(client) <= before
     assert client.zcard("deployer:unserved") == 20
+    assert undocumented(client) == []
 
 
 def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> None:
@@ -164,6 +182,7 @@ def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> No
         shared.clock_offset_ms += MONTH_MS
     assert client.zrange("deployer:aws:places", 0, -1) == ['["own", "eu-west-1"]']
     assert permanent(client) == set()
+    assert undocumented(client) == []
 
 
 def test_messages_that_nobody_takes_are_repeated_up_to_a_bound(
