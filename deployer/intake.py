@@ -96,7 +96,6 @@ class Intake:
         if not event.ref.is_tag:  # production has no record before the first tag that is to be deployed
             first = EnvironmentRecord(
                 name, key, "", event.ref.name, "skipped", event.after, outcome, reason, held_at=event.after,
-                changed_at=time.time(),
             )  # fmt: skip
         record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
         self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)

@@ -140,9 +140,9 @@ class RedisLanes:
     ) -> None:
         """See `Lanes.ignore`."""
         repository = record.repository or "-/-"
-        key = f"{_prefix(repository)}:delivery:{record.delivery}"
-        outcome = record.outcome or str(Outcome.IGNORED)
         prefix = _prefix(repository)
+        key = f"{prefix}:delivery:{record.delivery}"
+        outcome = record.outcome or str(Outcome.IGNORED)
 
         def note(pipe: Any) -> None:
             recorded = pipe.hexists(key, "outcome")
@@ -153,7 +153,14 @@ class RedisLanes:
                 return
             if record.environment:
                 line = Activity(
-                    now, repository, record.environment, record.delivery, outcome, whole(record.reason), commit, ref
+                    now,
+                    repository,
+                    record.environment,
+                    record.delivery,
+                    outcome,
+                    whole(record.reason),
+                    commit,
+                    ref,
                 )
                 self._list_ignored(pipe, line, None if waits else first)
             pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
@@ -185,7 +192,11 @@ class RedisLanes:
         pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
         if first:
             # never in the place of a record: a task that runs writes its own over this one
-            pipe.hsetnx(f"{prefix}:environments", line.environment, first.but(updated_at=line.at).to_json())
+            pipe.hsetnx(
+                f"{prefix}:environments",
+                line.environment,
+                first.but(changed_at=line.at, updated_at=line.at).to_json(),
+            )
 
     def begin(self, repository: Repository, token: int) -> Work | None:
         """See `Lanes.begin`."""
