@@ -191,6 +191,7 @@ def test_an_environment_in_full(site: Site) -> None:
             "outcome": "removed",
             "removed": [{"what": "bucket b", "id": "b", "resources": None}],
             "retained": [],
+            "unlisted": {"removed": 0, "retained": 0},
         },
         "calls": {"aws": 6, "github": 5, "aws_stages": 0, "github_stages": 0},
         "warned_at": None,
