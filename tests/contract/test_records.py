@@ -1,6 +1,7 @@
 """Stored records that several processes change at the same time, on a real server: each test says who comes between."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ def client(redis_url: str) -> Iterator[Any]:
 @pytest.fixture
 def world(client: Any) -> World:
     made = World(client)
+    made.deployer.config = replace(made.deployer.config, public_url="https://here")
     made.push("refs/heads/main", sha(1))
     made.run()
     made.host.hooks[HELLO.key] = ("https://here/webhooks/github", "", [])
