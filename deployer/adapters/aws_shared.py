@@ -32,13 +32,6 @@ class Shared:
         self._ahead = 0.0  # Redis's clock is so many seconds ahead of this machine's
         self._compared = float("-inf")
 
-    def now(self) -> float:
-        """Redis's clock in epoch seconds, which all workers share; this machine's while Redis is away."""
-        found = self.ask(lambda r: r.time())
-        if found is None:
-            return time.time()
-        return int(found[0]) + int(found[1]) / 1_000_000 + self.clock_offset_ms / 1000
-
     def script(self, source: str) -> Any:
         """A script, to be called within `ask`."""
         return self._redis.register_script(source)
@@ -50,7 +43,7 @@ class Shared:
         """
         if time.monotonic() - self._compared > _CLOCK_SECONDS and (told := self.ask(lambda r: r.time())):
             self._ahead, self._compared = told[0] + told[1] / 1e6 - time.time(), time.monotonic()
-        return time.time() + self._ahead
+        return time.time() + self._ahead + self.clock_offset_ms / 1000
 
     def ask(self, question: Callable[[Any], T]) -> T | None:
         """What Redis says; None while it is away, which the log tells once.
