@@ -122,6 +122,14 @@ class CallLimitError(DeployerError):
     """One task needs more calls to GitHub than any may make: a repeat needs as many."""
 
 
+class StoredValueError(DeployerError):
+    """A value in Redis is not of the form that this version writes: another version or a person wrote it."""
+
+
+class QueueItemError(StoredValueError):
+    """A queue item names a task or cause that this version does not know, or cannot be read at all."""
+
+
 class SignatureError(DeployerError):
     """A delivery's signature or key is missing or wrong."""
 

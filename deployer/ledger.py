@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
+import msgspec
+
 from deployer import errors
-from deployer.production_record import NOT_ADMITTED, Admission, RefusedTag, read_all
+from deployer.production_record import NOT_ADMITTED, Admission, RefusedTag
 
 
 class Outcome(StrEnum):
@@ -73,16 +75,25 @@ class _Value:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` wrote; fields of another version are dropped."""
-        found, known = json.loads(text), cls.__dataclass_fields__.keys()
-        if not found.keys() <= known:
-            found = {name: value for name, value in found.items() if name in known}
-        return cls(**cls._typed(found))
+        """Read what `to_json` wrote; fields of another version are dropped.
 
-    @classmethod
-    def _typed(cls, found: dict[str, Any]) -> dict[str, Any]:
-        """The fields with those that hold values of their own made into these."""
-        return found
+        Raises:
+            StoredValueError: it is no JSON, lacks a field that has no default, or a field has another type.
+        """
+        try:
+            # not strict, since Lua may write a whole number as 3.0
+            return msgspec.json.decode(text, type=cls, strict=False)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise errors.StoredValueError(f"it is no {cls.__name__}: {error}") from error
+
+
+class _AttemptLine(msgspec.Struct):
+    """An attempt as `lanes.lua` writes it."""
+
+    at: float
+    until: float
+    task: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +112,12 @@ class Attempt:
 
     @classmethod
     def from_line(cls, line: str) -> Self:
-        """Read one line of `Work.tries`."""
-        told = json.loads(line)
-        return cls(told["at"], told["until"], told["task"], told["error"])
+        """Read one line of `Work.tries`; one that cannot be read says so."""
+        try:
+            found = msgspec.json.decode(line, type=_AttemptLine)
+        except msgspec.MsgspecError:
+            return cls(0, 0, "", "this attempt's line cannot be read")
+        return cls(found.at, found.until, found.task, found.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +204,22 @@ class Work(_Value):
     def but(self, **changes: Any) -> "Work":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    @classmethod
+    def read_item(cls, text: str) -> "Work":
+        """Read a queue item, as a worker does that is to carry it out.
+
+        Raises:
+            QueueItemError: it cannot be read, or names something that this version does not know; says what.
+        """
+        try:
+            item = cls.from_json(text)
+        except errors.StoredValueError as error:
+            raise errors.QueueItemError(error) from error
+        for name, value, known in (("task", item.task, set(Task)), ("cause", item.cause, set(Cause))):
+            if value not in known:
+                raise errors.QueueItemError(f"this version knows no {name} {value[:100]!r}")
+        return item
 
     @property
     def failed_attempts(self) -> list[Attempt]:
@@ -346,16 +376,6 @@ class EnvironmentRecord(_Value):
         """A copy with some fields changed."""
         return replace(self, **changes)
 
-    @classmethod
-    def _typed(cls, found: dict[str, Any]) -> dict[str, Any]:
-        if found.keys().isdisjoint({"admitted", "approvals", "refused_tags"}):
-            return found  # it was written by a version that had none of them
-        return found | {
-            "admitted": Admission.read(found.get("admitted")),
-            "approvals": read_all(Admission, found.get("approvals")),
-            "refused_tags": read_all(RefusedTag, found.get("refused_tags")),
-        }
-
     @property
     def comes_back(self) -> bool:
         """Whether only what had become of its repository took it down: once that is over, it is to be as before."""
@@ -464,6 +484,7 @@ class DeadLetter(_Value):
         at: when its last attempt began, in epoch seconds by Redis's clock.
         kind: the class of the exception that it died of, `WORKER_LOST` or `TASK_TIMEOUT`. Only deployer's own errors
             have the plain name of a class in `deployer.errors`.
+        work: the arguments as the queue held them, which may be text that this version cannot read.
     """
 
     id: str
@@ -474,6 +495,7 @@ class DeadLetter(_Value):
     at: float
     work: str  # the lane's entry, as JSON: the arguments
     kind: str = "unknown"  # of a letter from before kinds were told
+    environment: str = ""  # of the arguments, where `lanes.lua` wrote it: they may be unreadable
 
     @property
     def expected(self) -> bool:
@@ -488,6 +510,18 @@ class DeadLetter(_Value):
         return self.reason if self.expected else self.kind
 
     @property
+    def readable(self) -> bool:
+        """Whether this version can read the arguments."""
+        try:
+            Work.from_json(self.work)
+        except errors.StoredValueError:
+            return False
+        return True
+
+    @property
     def arguments(self) -> Work:
-        """The work that died."""
-        return Work.from_json(self.work)
+        """The work that died; of one that cannot be read only its environment and task are known."""
+        try:
+            return Work.from_json(self.work)
+        except errors.StoredValueError:
+            return Work(environment=self.environment, task=self.task, cause="")

@@ -572,6 +572,8 @@ class Lane:
         failing: of what is snoozed, the work whose last attempt ended badly, by its environment: it does not wait for
             AWS but to be tried again.
         resting: of what is snoozed, why it may not run now, by its environment.
+        refused: of the items that no worker has understood yet, why, by their environment.
+        broken: why this queue cannot be used or shown at all; empty where it can.
     """
 
     repository: str
@@ -583,6 +585,23 @@ class Lane:
     lease_seconds: float = 0
     failing: Mapping[str, Work] = field(default_factory=dict)
     resting: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What became of a queue item that a worker did not understand.
+
+    Attributes:
+        dead: whether it is a dead letter now.
+        seconds: otherwise, after how many seconds it is handed out again.
+        dispatch: the queue's next task.
+    """
+
+    dead: bool
+    seconds: float
+    dispatch: Dispatch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -682,7 +701,26 @@ class Lanes(Protocol):
         """
 
     def begin(self, repository: Repository, token: int) -> Work | None:
-        """Take the work handed out under this token; None if the token is old."""
+        """Take the work handed out under this token; None if the token is old.
+
+        Raises:
+            QueueItemError: it was taken, but this version does not understand it: `refuse` it.
+        """
+
+    def refuse(self, repository: Repository, token: int, why: str) -> Refused:
+        """Return an item that this worker does not understand, since a newer worker may.
+
+        The item is handed out again after a pause that grows, and others of the queue go on meanwhile. The eighth
+        refusal, after a quarter of an hour, makes a dead letter of it.
+
+        Args:
+            repository: the queue's.
+            token: under which the item, or its message, was handed out.
+            why: what was not understood, in a line.
+
+        Raises:
+            LaneLostError: the token is old; nothing was changed.
+        """
 
     def extend(self, repository: Repository, token: int) -> bool:
         """Renew the lease; False if the lane is no longer held under this token."""
@@ -703,7 +741,12 @@ class Lanes(Protocol):
         """
 
     def finish(
-        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int] = ...
+        self,
+        repository: Repository,
+        token: int,
+        verdict: Verdict,
+        counts: Mapping[str, int] = ...,
+        request: str = ...,
     ) -> Dispatch | None:
         """Record the verdict and hand out what is next.
 
@@ -712,6 +755,8 @@ class Lanes(Protocol):
             token: under which it is held.
             verdict: how the task ended.
             counts: added to the counters in the same step, so that none is lost or counted twice.
+            request: an id of this call. A caller that got no answer repeats the call with the same id, and within five
+                minutes gets the answer to the first one.
 
         Raises:
             LaneLostError: the token is old; nothing was changed.

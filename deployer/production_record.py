@@ -3,27 +3,15 @@
 Plain values. `deployer.production_gate` decides, `deployer.production` writes them.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 _MOST_APPROVALS = 20
 _MOST_REFUSED = 10
-_T = TypeVar("_T", bound="_Stored")
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
-    @classmethod
-    def read(cls, found: Any) -> Self:
-        """Read what `asdict` wrote; fields of another version are dropped, missing ones have their default."""
-        known = {each.name for each in fields(cls)}
-        values = found if isinstance(found, Mapping) else {}
-        return cls(**{name: value for name, value in values.items() if name in known})
-
-
-@dataclass(frozen=True, slots=True)
-class Admission(_Stored):
+class Admission:
     """Permission for production to run one commit of one tag.
 
     Attributes:
@@ -51,7 +39,7 @@ NOT_ADMITTED = Admission()
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedTag(_Stored):
+class RefusedTag:
     """A tag that the rules for production refused.
 
     Attributes:
@@ -73,11 +61,6 @@ class RefusedTag(_Stored):
     accepted_at: float = 0
     pushed_at: float = 0
     recheck: bool = False
-
-
-def read_all(kind: type[_T], found: Any) -> tuple[_T, ...]:
-    """Read a stored list of values; anything else is an empty one."""
-    return tuple(kind.read(each) for each in found) if isinstance(found, list | tuple) else ()
 
 
 def with_approval(approvals: Iterable[Admission], new: Admission) -> tuple[Admission, ...]:

@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from deployer.adapters.aws_shared import Shared, prefix
 from deployer.adapters.redis_client import claimed
+from deployer.adapters.redis_values import readable, skip
 from deployer.ports import Room
 
 _FEW = 2  # so many may ask AWS themselves, whatever a look costs
@@ -136,9 +140,14 @@ class Survey:
     def count(self, what: str, within: float = _HOUR) -> tuple[int, float] | None:
         """What was counted within so many seconds, and when (by `now`)."""
         found = self._shared.ask(lambda r: r.hmget(self._key("room"), what, f"{what}.at"))
-        if not found or None in found or float(found[1]) < self.now() - within:
+        if not found or None in found:
             return None
-        return max(int(found[0]), 0), float(found[1])
+        try:
+            counted, at = int(found[0]), float(found[1])
+        except ValueError as error:
+            skip(f"{what} of {self._key('room')}", error)  # it is counted again
+            return None
+        return (max(counted, 0), at) if at >= self.now() - within else None
 
     def counted(self, what: str, number: int, at: float) -> None:
         """Keep a number that was counted at a time by `now`. It counts for an hour."""
@@ -185,7 +194,8 @@ class Survey:
         """What was counted in the last sixty days, oldest first."""
         oldest = self.now() - _HISTORY_DAYS * _DAY
         found = self._shared.ask(lambda r: r.lrange(self._key("history"), 0, -1)) or []
-        rooms = [Room(**json.loads(each)) for each in reversed(found)]
+        rows = ((self._key("history"), each) for each in reversed(found))
+        rooms = readable(rows, partial(msgspec.json.decode, type=Room, strict=False))
         return [room for room in rooms if room.counted_at >= oldest]
 
     def _key(self, name: str) -> str:
@@ -202,5 +212,7 @@ def counted_rooms(shared: Shared) -> list[Room]:
     """
     oldest = shared.now() - _COUNTED_DAYS * _DAY
     places = shared.ask(lambda r: r.zrange(_PLACES, oldest, "+inf", byscore=True)) or []
-    found = (Survey(shared, *json.loads(place)).history() for place in sorted(places))
+    rows = ((f"{place} of {_PLACES}", place) for place in sorted(places))
+    known = readable(rows, partial(msgspec.json.decode, type=tuple[str, str]))
+    found = (Survey(shared, *place).history() for place in known)
     return [history[-1] for history in found if history]

@@ -2,28 +2,36 @@
 -- docs/lanes.md describes the operations and what always holds.
 --
 -- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it, so that all of a lane is in one
--- slot of a Redis Cluster. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 but for tests).
+-- slot of a Redis Cluster. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 but for tests), ARGV[3] the
+-- id of the request, or empty where a repeat of the operation changes nothing.
 --   :queue, :later  LISTs of environment keys, next first       :items     HASH environment -> work (JSON)
 --   :snoozed       ZSET environment -> when it comes back (ms) :state     HASH who holds the lane
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
 --   :activity      LIST of JSON, newest first                  :counters  HASH
 --   :repository    JSON, what is known of it as a whole (no script reads it)
 --   :kept          HASH environment -> since and until when a person wants it kept
+--   :refused       HASH environment -> how often workers did not understand its item, that item's goal, and why
+--   :answer:<id>   what a request was answered, for as long as a client may repeat it
 -- An environment with work is in :items and in exactly one of :queue, :later and :snoozed. What a resync wants waits in
 -- :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state
 -- only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
+--
+-- lane_items.lua comes before this text. It reads and checks whatever can be of another form than expected; an operation
+-- reads all it needs in that way before its first write.
 
-local P, op = KEYS[1], ARGV[1]
-local C = redis.call
+local op = ARGV[1]
 local clock = C('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[2])
-local queue, later = P .. ':queue', P .. ':later'
-local items, snoozed, state = P .. ':items', P .. ':snoozed', P .. ':state'
 local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
 local TRIES_LIMIT, PASSED_LIMIT, ERROR_LIMIT = 20, 20, 300
 local LOST = 'WorkerLost'  -- the kind of dead letter of what ended with its worker each time: no exception tells of it
 local LOST_ERROR = 'its worker was lost'
+local UNKNOWN = 'QueueItemError'  -- the kind of dead letter of an item that no worker understood
+local REFUSALS, FIRST_PAUSE, LONGEST_PAUSE = 8, 10000, 300000  -- a quarter of an hour: a rolling update takes less
+local DELIVERIES_LIMIT = 50  -- that one item lists; an environment may get thousands of events while its lane waits
+local TRACED_LETTERS = 200  -- dead letters of a repository that have a traceback; those beyond do without
+local REPEATED_MS, FINISH_REPEATED_MS = 15000, 300000  -- a client repeats at once; a worker's verdict waits for Redis
 local UNTRIED = { [LOST] = true, TaskTimeout = true }  -- who makes such a letter only tells of it
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
@@ -34,9 +42,8 @@ local CALLS = { 'aws_calls', 'github_calls', 'aws_stage_calls', 'github_stage_ca
 -- a delivery with such an outcome may come again, as GitHub's *Redeliver* sends it
 local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
 
-local function held(field) return C('HGET', state, field) or '' end
-
-local function count(name, by) C('HINCRBY', P .. ':counters', name, by or 1) end
+-- a counter that holds no number stays as it is: nothing else is to fail because of it
+local function count(name, by) redis.pcall('HINCRBY', P .. ':counters', name, by or 1) end
 
 -- add the end of some work to the activity
 local function list_end(work, outcome, reason, commit)
@@ -49,8 +56,8 @@ end
 -- give every delivery that waits for this work its outcome
 local function close(work, outcome, reason, ttl)
   for id in string.gmatch(work.deliveries or '', '[^,]+') do
-    local key = P .. ':delivery:' .. id
-    if C('EXISTS', key) == 1 then  -- one that died long ago has no record any more
+    local key = delivery_record(id)
+    if key then
       C('HSET', key, 'outcome', outcome, 'reason', reason, 'finished_at', now / 1000)
       C('EXPIRE', key, ttl)
       count('outcome:' .. outcome)
@@ -65,6 +72,48 @@ local function superseded(work, by, ttl)
   if (work.deliveries or '') ~= '' or REPLACES[work.cause] then
     list_end(work, 'superseded', reason)
   end
+end
+
+-- an error in one line of bounded length; it is cut between characters, since half of one cannot be read back
+local function brief(text)
+  text = string.gsub(text, '%s+', ' ')
+  local seen = 0
+  for at = 1, #text do
+    local byte = string.byte(text, at)
+    if byte < 128 or byte >= 192 then seen = seen + 1 end
+    if seen > ERROR_LIMIT then return string.sub(text, 1, at - 1) end
+  end
+  return text
+end
+
+-- keep what died until a person decides; `ran` is the work as it was begun
+local function bury(ran, letter)
+  if C('HLEN', dead_letters) >= TRACED_LETTERS and letter.traceback ~= '' then
+    letter.traceback = 'left out, since ' .. repository .. ' has ' .. TRACED_LETTERS .. ' dead letters or more'
+  end
+  C('HSET', dead_letters, letter.id, cjson.encode(letter))
+  for delivery in string.gmatch(ran.deliveries or '', '[^,]+') do
+    local key = delivery_record(delivery)
+    if key then C('HSET', key, 'letter', letter.id) end
+  end
+end
+
+-- end work by a dead letter that no worker wrote
+local function die(work, kind, reason, suffix, ttl)
+  close(work, 'dead-lettered', reason, ttl)
+  count('goal:dead-lettered')
+  bury(work, { id = string.gsub(repository, '/', '~') .. '-' .. suffix, repository = repository,
+    environment = work.environment, task = work.task, kind = kind, reason = reason, traceback = '', at = now / 1000,
+    work = written(work) })
+  list_end(work, 'dead-lettered', reason)
+end
+
+-- end an item that cannot be read
+local function die_unread(work, reason, ttl)
+  local number = held_number('letters') + 1
+  C('HSET', state, 'letters', number)
+  C('HDEL', refused, work.environment)
+  die(work, UNKNOWN, reason, string.format('%.0f.%.0f', now, number), ttl)
 end
 
 -- `work` bears the calls of both: what was spent on the one that goes was spent on the way to the one that stays
@@ -89,7 +138,7 @@ end
 -- nothing if its tag is refused: then what the person wants goes on. What waits beneath a wish came before it
 local function inherit(stays, goes, stays_is_newer)
   if stays.environment ~= 'production' then return end
-  local wish = (stays.wish or '') ~= '' and cjson.decode(stays.wish)
+  local wish = (stays.wish or '') ~= '' and sound_work(stays.wish)
   if stays.cause == 'push' and not wish then
     if WISHES[goes.cause] then
       stays.wish = cjson.encode(goes)
@@ -101,12 +150,24 @@ local function inherit(stays, goes, stays_is_newer)
   end
   local to = stays_is_newer and wish or stays
   pass(to, goes)
-  if (goes.wish or '') ~= '' then pass(to, cjson.decode(goes.wish)) end
+  local beneath = (goes.wish or '') ~= '' and sound_work(goes.wish)
+  if beneath then pass(to, beneath) end
   if to == wish then stays.wish = cjson.encode(wish) end
 end
 
 -- more than a resync of all wants it, or its turn was taken
 local function wants_no_turn(work) return work.cause ~= 'resync' or work.turned == true end
+
+-- `stays` gets the deliveries of both; those beyond the limit end now, the task of `stays` covers them
+local function join(stays, joins, ttl)
+  local kept, over = {}, {}
+  for id in string.gmatch((stays.deliveries or '') .. ',' .. (joins.deliveries or ''), '[^,]+') do
+    local ids = #kept < DELIVERIES_LIMIT and kept or over
+    ids[#ids + 1] = id
+  end
+  stays.deliveries = table.concat(kept, ',')
+  close({ deliveries = table.concat(over, ',') }, 'superseded', 'covered by ' .. stays.goal, ttl)
+end
 
 local function one_of(older, newer, ttl)
   if newer.cause == 'deletion' and newer.environment == 'production' then  -- all tags share it, and it is never deleted
@@ -138,16 +199,20 @@ local function one_of(older, newer, ttl)
     older.not_before = nil  -- it only waits for its turn, and more than a resync of all wants it now
   end
   older.turned = older.turned or wants_no_turn(newer)
-  local waiting = (older.deliveries or '') ~= '' and older.deliveries .. ',' or ''
   -- of a deleted repository GitHub tells both words, in any order
   if older.word ~= 'deleted' and (newer.word or '') ~= '' then older.word = newer.word end
-  older.deliveries = string.gsub(waiting .. (newer.deliveries or ''), ',$', '')
+  join(older, newer, ttl)
   older.polls = 0
   older.looked_at = math.max(older.looked_at or 0, newer.looked_at or 0)
   return older
 end
 
 local function merged(older, newer, ttl)
+  if older.raw or newer.raw then  -- there is one place for both, and they cannot be compared
+    local goes = older.raw and older or newer
+    die_unread(goes, 'this queue item cannot be read, and other work of its environment took its place', ttl)
+    return goes == older and newer or older
+  end
   local stays = one_of(older, newer, ttl)
   charge(stays, older, newer)
   inherit(stays, stays == older and newer or older, stays == newer)
@@ -168,9 +233,8 @@ end
 -- was 'dead' is as old as its wish
 local function put(work, was, ttl)
   local env = work.environment
-  local text = C('HGET', items, env)
-  if text then
-    local there = cjson.decode(text)
+  local there = waiting(env)
+  if there then
     local newer = was == 'new' or (was == 'dead' and (work.accepted_at or 0) > (there.accepted_at or 0))
     work = newer and merged(there, work, ttl) or merged(work, there, ttl)
     -- what sleeps after a fault is left asleep by whatever only joins it: a rate limit is not to be knocked at
@@ -181,8 +245,40 @@ local function put(work, was, ttl)
   else
     C('RPUSH', place_of(work), env)
   end
-  C('HSET', items, env, cjson.encode(work))
+  C('HSET', items, env, written(work))
   return work
+end
+
+-- let work that ran sleep until it is due; where newer work came meanwhile, both are merged and may go on at once
+local function put_aside(work, due, ttl)
+  local env = work.environment
+  local newer = waiting(env)
+  if newer then work = merged(work, newer, ttl) end
+  C('HSET', items, env, written(work))
+  if not newer or resting(work) then  -- else it waits already
+    C('LREM', queue, 0, env)
+    C('LREM', later, 0, env)
+    C('ZADD', snoozed, work.not_before or due, env)
+  else
+    advance(work)
+  end
+end
+
+-- a worker did not understand this item: another one gets it later, and after so many of them it is a dead letter
+local function refuse(work, why, ttl)
+  local env, before = work.environment, C('HGET', refused, work.environment) or ''
+  local times, goal = string.match(before, '^(%d+) (%S*)')
+  times = (goal == work.goal and tonumber(times) or 0) + 1
+  why = brief(why)
+  if times >= REFUSALS then
+    die_unread(work, 'no worker understood this queue item, ' .. times .. ' were asked: ' .. why, ttl)
+    return 'dead', 0
+  end
+  C('HSET', refused, env, times .. ' ' .. work.goal .. ' ' .. why)
+  local pause = math.min(FIRST_PAUSE * 2 ^ (times - 1), LONGEST_PAUSE)
+  if not work.raw then work.not_before = now + pause end
+  put_aside(work, now + pause, ttl)
+  return 'refused', pause
 end
 
 -- the next that waits, at the head of the queue
@@ -201,11 +297,11 @@ local function hand_out(grace)
     C('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
     return {}
   end
-  local work = cjson.decode(C('HGET', items, env))
-  local task = work.task
+  local work = waiting(env)
+  local task = work.task ~= '' and work.task or FALLBACK
   local low = place_of(work) == later and C('LLEN', queue) == 1 and '1' or '0'
   -- only grows, even when Redis was wiped in between: no older holder can ever be taken for the current one
-  local token = string.format('%.0f', math.max((tonumber(held('token')) or 0) + 1, now))
+  local token = string.format('%.0f', math.max(held_number('token') + 1, now))
   C('HSET', state, 'status', 'sent', 'token', token, 'env', env, 'task', task, 'current', '',
     'until', now + grace, 'sends', 1, 'low', low)
   return { env, task, token, low }
@@ -217,13 +313,12 @@ local function hasten()
   return { held('env'), held('task'), held('token'), '0' }
 end
 
-local function is_low() return held('status') == 'sent' and held('low') == '1' end
+local function is_low() return status() == 'sent' and held('low') == '1' end
 
 -- hand out if nobody holds the lane, or if what was sent is no longer what is to be done; hasten it where that is urgent
 local function hand_out_after(work, grace)
-  local status = held('status')
-  if status == '' or status == 'idle'
-      or (status == 'sent' and held('env') == work.environment and held('task') ~= work.task) then
+  local now_is = status()
+  if now_is == 'idle' or (now_is == 'sent' and held('env') == work.environment and held('task') ~= work.task) then
     return hand_out(grace)
   end
   if is_low() and place_of(work) == queue and not resting(work) then return hasten() end
@@ -231,28 +326,16 @@ local function hand_out_after(work, grace)
 end
 
 local function look()
-  local status = held('status')
-  if status == 'sent' or status == 'running' then return tonumber(held('until')) end
+  if status() ~= 'idle' then return held_number('until') end
   local first = C('ZRANGE', snoozed, 0, 0, 'WITHSCORES')
-  return first[2] and tonumber(first[2]) or now + IDLE_LOOK
+  local due = first[2] and tonumber(first[2])
+  return due and is_finite(due) and due or now + IDLE_LOOK
 end
 
 local function answer(...)
   local out = { string.format('%.0f', look()) }
   for _, value in ipairs({ ... }) do out[#out + 1] = value end
   return out
-end
-
--- an error in one line of bounded length; it is cut between characters, since half of one cannot be read back
-local function brief(text)
-  text = string.gsub(text, '%s+', ' ')
-  local seen = 0
-  for at = 1, #text do
-    local byte = string.byte(text, at)
-    if byte < 128 or byte >= 192 then seen = seen + 1 end
-    if seen > ERROR_LIMIT then return string.sub(text, 1, at - 1) end
-  end
-  return text
 end
 
 -- note with `work` that the attempt at `ran` has ended badly; lines of JSON, since work holds no lists
@@ -263,40 +346,35 @@ local function note_try(work, ran, why)
   work.tries = table.concat(lines, '\n', math.max(#lines - TRIES_LIMIT, 0) + 1)
 end
 
--- keep what died until a person decides; `ran` is the work as it was begun
-local function bury(ran, letter)
-  C('HSET', P .. ':dead', letter.id, cjson.encode(letter))
-  for delivery in string.gmatch(ran.deliveries or '', '[^,]+') do
-    C('HSET', P .. ':delivery:' .. delivery, 'letter', letter.id)
-  end
-end
-
+local UNSOUND = redis.error_reply('ERR the work that was given has a field of another type or a number that is not finite')
 local ops = {}
 
 -- accept work, delivery, event, ttl, grace -> queued|duplicate, goal or outcome, dispatch
 function ops.accept(text, delivery, event, ttl, grace)
-  local work = cjson.decode(text)
+  local work = sound_work(text)
+  if not work then return UNSOUND end
   if delivery ~= '' then
     local key = P .. ':delivery:' .. delivery
     local outcome, letter = C('HGET', key, 'outcome'), C('HGET', key, 'letter') or ''
-    local dead = letter ~= '' and C('HGET', P .. ':dead', letter)
+    local dead = letter ~= '' and object(C('HGET', dead_letters, letter) or '')
+    dead = dead and type(dead.work) == 'string' and dead
     -- an event cannot stand for the push that died with it: that waits for a person
     if outcome and (not REPEATABLE[outcome] or (dead and not REPLACES[work.cause])) then
       count('delivery:duplicate')
       return answer('duplicate', outcome)
     end
     if dead then  -- it does what a replay would; others that died with it are done with it
-      C('HDEL', P .. ':dead', letter)
-      local died = cjson.decode(cjson.decode(dead).work)
+      C('HDEL', dead_letters, letter)
+      local died = read_work(dead.work)
       charge(work, work, died)
       inherit(work, died, true)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       close(died, 'superseded', 'replaced by ' .. delivery, ttl)
     end
-    local times = C('HINCRBY', key, 'times', 1)
+    local times = (tonumber(C('HGET', key, 'times') or '') or 0) + 1
     if times > 1 then work.goal = delivery .. '#' .. times end
     work.deliveries = delivery
-    C('HSET', key, 'delivery', delivery, 'repository', repository, 'environment', work.environment,
+    C('HSET', key, 'times', times, 'delivery', delivery, 'repository', repository, 'environment', work.environment,
       'event', event, 'outcome', 'queued', 'reason', '', 'letter', '', 'received_at', now / 1000)
     C('HDEL', key, 'finished_at')
     C('PERSIST', key)
@@ -309,57 +387,61 @@ end
 
 -- begin token, lease -> work
 function ops.begin(token, lease)
-  if held('token') ~= token or held('status') ~= 'sent' then return answer() end
+  if held('token') ~= token or status() ~= 'sent' then return answer() end
   local env = C('LPOP', queue)
-  local text = env and C('HGET', items, env)
-  if not text then
+  local work = env and waiting(env)
+  if not work then
     C('HSET', state, 'status', 'idle', 'until', 0)
     return answer()
   end
-  local work = cjson.decode(text)
   C('HDEL', items, env)
-  work.attempts, work.not_before, work.began_at = (work.attempts or 0) + 1, nil, now / 1000
-  text = cjson.encode(work)
+  work.attempts, work.not_before, work.began_at = work.attempts + 1, nil, now / 1000
+  local text = written(work)
   C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease, 'why', '')
   return answer(text)
 end
 
 -- extend token, lease -> 1 or 0
 function ops.extend(token, lease)
-  if held('token') ~= token or held('status') ~= 'running' then return answer(0) end
+  if held('token') ~= token or status() ~= 'running' then return answer(0) end
   C('HSET', state, 'until', now + lease)
   return answer(1)
 end
 
 -- expire token, env, why -> 1 or 0: the holder's process is known to have ended, so its lease ends now
 function ops.expire(token, env, why)
-  local running = held('status') == 'running'
+  local running = status() == 'running'
   if running and held('token') == token then
     C('HSET', state, 'until', now, 'why', why)
     return answer(1)
   end
   if held('lost') ~= token then return answer(0) end
   -- a sweep found the lease over before this was known: correct how it says that the attempt ended
-  local current = running and held('env') == env
-  local text = current and held('current') or C('HGET', items, env)
-  local work = text and cjson.decode(text)
-  local before, last = string.match(work and work.tries or '', '^(.-)([^\n]+)$')
-  local try = last and cjson.decode(last)
+  local runs = running and held('env') == env
+  local work = runs and current() or waiting(env)
+  local before, last = string.match(work and not work.raw and work.tries or '', '^(.-)([^\n]+)$')
+  local try = last and object(last)
   if not try or try.error ~= LOST_ERROR then return answer(0) end
   try.error = why
   work.tries = before .. cjson.encode(try)
-  if current then C('HSET', state, 'current', cjson.encode(work)) else C('HSET', items, env, cjson.encode(work)) end
+  if runs then C('HSET', state, 'current', written(work)) else C('HSET', items, env, written(work)) end
   return answer(1)
 end
 
 -- finish token, kind, work, record, seconds, outcome, reason, commit, letter, counts, ttl, grace
 -- -> lost|finished, dispatch
 function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, counts, ttl, grace)
-  if held('token') ~= token or held('status') ~= 'running' then return answer('lost') end
-  local current = cjson.decode(held('current'))
+  if held('token') ~= token or status() ~= 'running' then return answer('lost') end
+  local current = current()
   local env = current.environment
+  local work, dead = text ~= '' and sound_work(text), kind == 'dead' and cjson.decode(letter)
+  local died = dead and sound_work(dead.work)
+  if work == nil or died == nil then return UNSOUND end
+  seconds = tonumber(seconds)
+  if not is_finite(seconds) then seconds = LONGEST_PAUSE / 1000 end
   for name, by in pairs(cjson.decode(counts)) do count(name, by) end
-  if record ~= '' then C('HSET', P .. ':environments', env, record) end
+  C('HDEL', refused, env)
+  if record ~= '' then C('HSET', environments, env, record) end
   if outcome == 'deleted' then C('HDEL', P .. ':kept', env) end
   if kind == 'done' or kind == 'dead' then
     close(current, outcome, reason, ttl)
@@ -367,17 +449,14 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
       list_end(current, outcome, reason, commit)
     end
     count('goal:' .. outcome)
-    if kind == 'dead' then
-      local dead = cjson.decode(letter)
+    if dead then
       if not UNTRIED[dead.kind] then
-        local work = cjson.decode(dead.work)
-        note_try(work, current, dead.reason)
-        dead.work = cjson.encode(work)
+        note_try(died, current, dead.reason)
+        dead.work = cjson.encode(died)
       end
       bury(current, dead)
     end
   else
-    local work = cjson.decode(text)
     -- what went well is no attempt; those before it count on until something is ordered, since a step that failed
     -- comes back by way of the task that decides
     if kind == 'again' or kind == 'rest' then work.attempts = math.max(work.attempts - 1, 0) end
@@ -387,18 +466,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
       put(work, 'running', ttl)
     else
       if kind == 'retry' or kind == 'rest' then work.not_before = now + seconds * 1000 end
-      local newer = C('HGET', items, env)
-      if newer then  -- it came while this ran
-        work = merged(work, cjson.decode(newer), ttl)
-      end
-      C('HSET', items, env, cjson.encode(work))
-      if not newer or resting(work) then  -- else it waits already
-        C('LREM', queue, 0, env)
-        C('LREM', later, 0, env)
-        C('ZADD', snoozed, work.not_before or (now + seconds * 1000), env)
-      else
-        advance(work)
-      end
+      put_aside(work, now + seconds * 1000, ttl)
     end
   end
   return answer('finished', unpack(hand_out(grace)))
@@ -409,77 +477,85 @@ function ops.sweep(grace, ttl, max_attempts)
   local urgent = false
   for _, env in ipairs(C('ZRANGEBYSCORE', snoozed, '-inf', now)) do
     C('ZREM', snoozed, env)
-    local text = C('HGET', items, env)
-    local place = text and place_of(cjson.decode(text))
+    local work = waiting(env)
+    local place = work and place_of(work)
     if place then C('RPUSH', place, env) end
     urgent = urgent or place == queue
   end
-  local status, due = held('status'), (tonumber(held('until')) or 0) <= now
+  local now_is, due = status(), held_number('until') <= now
   local haste = urgent and is_low() and hasten()
-  if status == 'running' and due then
-    local work = cjson.decode(held('current'))
+  if now_is == 'running' and due then
+    local work = current()
     local why = held('why')
+    if work.raw then
+      refuse(work, LOST_ERROR, ttl)
+      return answer(unpack(hand_out(grace)))
+    end
     note_try(work, work, why ~= '' and why or LOST_ERROR)
     C('HSET', state, 'lost', held('token'))
     -- once more than it is tried: whoever gets it then makes a dead letter of it, and tells of that on its commit
     if work.attempts > tonumber(max_attempts) then
       local reason = 'its worker was lost ' .. work.attempts .. ' times while running ' .. work.task
       -- a resync comes back every hour: its last death is enough to keep
-      local id = string.gsub(repository, '/', '~') .. '-' .. (work.environment == '*' and 'resync' or held('token'))
-      close(work, 'dead-lettered', reason, ttl)
-      count('goal:dead-lettered')
-      bury(work, { id = id, repository = repository, task = work.task, kind = LOST, reason = reason, traceback = '',
-        at = now / 1000, work = cjson.encode(work) })
-      list_end(work, 'dead-lettered', reason)
+      die(work, LOST, reason, work.environment == '*' and 'resync' or held('token'), ttl)
     else
       count('lane:expired')
       put(work, 'running', ttl)
     end
     return answer(unpack(hand_out(grace)))
   end
-  if status == 'sent' and due then  -- the message was lost, or waits behind others: send it once more
-    local sends = C('HINCRBY', state, 'sends', 1)
-    C('HSET', state, 'until', now + math.min(grace * 2 ^ (sends - 1), 60000))
+  if now_is == 'sent' and due then  -- the message was lost, or waits behind others: send it once more
+    local sends = held_number('sends') + 1
+    C('HSET', state, 'sends', sends, 'until', now + math.min(grace * 2 ^ (sends - 1), 60000))
     return answer(held('env'), held('task'), held('token'), held('low'))
   end
   if haste then return answer(unpack(haste)) end
-  if status ~= 'sent' and status ~= 'running' then return answer(unpack(hand_out(grace))) end
+  if now_is == 'idle' then return answer(unpack(hand_out(grace))) end
   return answer()
 end
 
 -- forget seen: environment -> `updated_at` of the record to drop, which has not changed since. By what token the lane is
 -- held does not matter: of what is as it was seen, nothing came meanwhile
 function ops.forget(seen)
-  local records = P .. ':environments'
-  local runs = held('status') == 'running' and cjson.decode(held('current')).environment
+  local runs = status() == 'running' and current().environment
   for env, at in pairs(cjson.decode(seen)) do
-    local text = C('HGET', records, env)
-    local same = text and (cjson.decode(text).updated_at or 0) == at
-    if same and env ~= runs and C('HEXISTS', items, env) == 0 then C('HDEL', records, env) end
+    local record = object(C('HGET', environments, env) or '')
+    local same = record and (record.updated_at or 0) == at
+    if same and env ~= runs and C('HEXISTS', items, env) == 0 then C('HDEL', environments, env) end
   end
   return answer()
 end
 
--- replay id -> work put back, or nothing
-function ops.replay(id, goal, grace, ttl)
-  local letter = C('HGET', P .. ':dead', id)
-  if not letter then return answer() end
-  local work = cjson.decode(cjson.decode(letter).work)
-  C('HDEL', P .. ':dead', id)
-  local waiting = {}
+-- replay id, goal, grace, ttl, whether the caller can read the work -> goal, dispatch; or `unreadable`, or nothing where
+-- there is no such letter
+function ops.replay(id, goal, grace, ttl, readable)
+  local text = C('HGET', dead_letters, id)
+  if not text then return answer() end
+  local letter = object(text)
+  local env = letter and type(letter.environment) == 'string' and letter.environment ~= '' and letter.environment or nil
+  local read = readable == '1' and read_work or raw_work
+  local work = letter and type(letter.work) == 'string' and read(letter.work, env)
+  if not work or work.environment == '' then return answer('unreadable') end
+  if work.raw then  -- what it wanted is not known: its environment is looked at
+    work.raw, work.cause, work.turned = nil, 'resync', true
+  end
+  C('HDEL', dead_letters, id)
+  local deliveries = {}
   for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
-    local key = P .. ':delivery:' .. delivery
-    if C('EXISTS', key) == 1 then
+    local key = delivery_record(delivery)
+    if key then
       C('HSET', key, 'outcome', 'queued', 'reason', 'replayed', 'letter', '')
       C('HDEL', key, 'finished_at')
       C('PERSIST', key)
-      waiting[#waiting + 1] = delivery
+      deliveries[#deliveries + 1] = delivery
     end
   end
-  work.deliveries = table.concat(waiting, ',')
+  work.deliveries = table.concat(deliveries, ',')
   work.attempts, work.tries, work.polls, work.goal = 0, '', 0, goal
   -- the world has moved on since it died: all but the wish itself is decided anew
-  if work.environment ~= '*' then
+  if work.environment == '*' then
+    work.task = 'deployer.resync'
+  else
     work.task = work.cause == 'event' and 'deployer.notify' or 'deployer.sync'  -- what watched goes on watching only
   end
   if not work.chosen then work.sha = '' end
@@ -489,6 +565,39 @@ function ops.replay(id, goal, grace, ttl)
   return answer(work.goal, unpack(hand_out_after(work, grace)))
 end
 
+-- discard id -> 1 or 0
+function ops.discard(id) return answer(C('HDEL', dead_letters, id)) end
+
+-- refuse token, why, ttl, grace -> lost | refused|dead, the pause in ms, dispatch: the worker that holds this token does
+-- not understand what it was handed, or not even the message
+function ops.refuse(token, why, ttl, grace)
+  local now_is = status()
+  if held('token') ~= token or now_is == 'idle' then return answer('lost') end
+  local env = held('env')
+  local work = now_is == 'running' and current() or waiting(env)
+  if now_is == 'running' then
+    work.attempts = math.max(work.attempts - 1, 0)
+  else
+    C('HDEL', items, env)  -- it is still the first of the queue, which costs nothing without its item
+  end
+  local outcome, pause = 'refused', 0
+  if work then outcome, pause = refuse(work, why, ttl) end
+  return answer(outcome, string.format('%.0f', pause), unpack(hand_out(grace)))
+end
+
+local key, found, expected = misplaced(op)
+if key then
+  return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ' and has to be a ' .. expected)
+end
+-- a client that lost the answer repeats the request, and is answered the same
+local request = ARGV[3] ~= '' and P .. ':answer:' .. ARGV[3]
+local known = request and C('GET', request)
+if known then return cjson.decode(known) end
 local arguments = {}
-for i = 3, #ARGV do arguments[#arguments + 1] = ARGV[i] end
-return ops[op](unpack(arguments))
+for i = 4, #ARGV do arguments[#arguments + 1] = ARGV[i] end
+local result = ops[op](unpack(arguments))
+if result.err then return result end
+if request and #result > 1 then  -- else nothing was done that a repeat would do twice
+  C('SET', request, cjson.encode(result), 'PX', op == 'finish' and FINISH_REPEATED_MS or REPEATED_MS)
+end
+return result

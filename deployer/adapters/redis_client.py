@@ -4,6 +4,7 @@ import logging
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -187,6 +188,8 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
         # what had no answer in time may have been carried out
         "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         "decode_responses": True,
+        # a value that is no UTF-8 fails where it is read as JSON or a name, and no answer that holds others as well
+        "encoding_errors": "backslashreplace",
     }
     try:
         client = _client(url, options)
@@ -286,8 +289,12 @@ def claimed(client: Any, key: str, seconds: float) -> Iterator[Lock | None]:
         UnavailableError: Redis is away.
     """
     lock: Lock = client.lock(key, timeout=seconds, blocking=False, thread_local=False)
+    token = uuid.uuid4().hex
     with unavailable():
-        mine = lock.acquire()
+        mine = lock.acquire(token=token)
+        if not mine:  # or the answer was lost, and redis-py repeated a command that had been carried out
+            lock.local.token = token.encode()
+            mine = lock.owned()
     try:
         yield lock if mine else None
     finally:

@@ -12,9 +12,10 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
@@ -30,7 +31,6 @@ _KEPT_SECONDS = 3600
 _LISTING_SECONDS = 30.0  # a worker that dies while it lists must not end all listings; renewed on the way
 _PAUSE_SECONDS = 0.1
 _CHUNK = 500
-_FIELDS = frozenset(each.name for each in fields(Stack))
 
 
 class RedisInventory:
@@ -70,7 +70,14 @@ class RedisInventory:
             for each, account in accounts.items()
             if account not in away
         }
-        stacks = tuple(stack for text in texts if text for stack in _read(text))
+        try:
+            stacks = tuple(stack for text in texts if text for stack in _read(text))
+        except (msgspec.MsgspecError, zlib.error, ValueError) as error:
+            with unavailable():
+                self._redis.delete(*places)
+            raise TransientError(
+                f"the listing of stacks in Redis cannot be read, and is made anew: {error}"
+            ) from error
         return Listed(began, stacks, regions, "; ".join(away.values()))
 
     def repositories(self, since: float, patience: float = 60) -> list[Repository]:
@@ -175,6 +182,5 @@ def _written(stacks: list[Stack]) -> str:
 
 
 def _read(text: str) -> list[Stack]:
-    rows = json.loads(zlib.decompress(base64.b64decode(text)))
     # fields of another version are dropped
-    return [Stack(**{name: value for name, value in row.items() if name in _FIELDS}) for row in rows]
+    return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=list[Stack], strict=False)

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -25,8 +28,16 @@ from deployer.adapters.redis_records import (
     note_unserved,
 )
 from deployer.adapters.redis_records import prefix as _prefix
+from deployer.adapters.redis_values import (
+    answered,
+    environment_record,
+    is_environment,
+    number,
+    readable,
+    skip,
+)
 from deployer.environments import Environment, Repository
-from deployer.errors import LaneLostError, NotFoundError, PayloadError
+from deployer.errors import LaneLostError, NotFoundError, PayloadError, StoredValueError
 from deployer.fence import UNFENCED
 from deployer.ledger import (
     FAILING_JOB,
@@ -42,7 +53,7 @@ from deployer.ledger import (
     Work,
     whole,
 )
-from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Retry, Snooze, Verdict
+from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Refused, Retry, Snooze, Verdict
 
 _log = logging.getLogger(__name__)
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
@@ -60,6 +71,9 @@ _IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
 _ACTIVITY_LIMIT = 500  # lines of a repository, as in lanes.lua
 _BATCH = 1000  # records whose names are written at a time
 _NO_COUNTS: Mapping[str, int] = {}
+_NOBODY = Repository("-", "-")  # of deliveries that name no repository
+_LONGEST_REASON = 1000  # characters; the activity has 500 of them for each repository
+_LONGEST_SHOWN = 2000  # characters of a dead letter that cannot be read
 
 # KEYS[1], now, every, at_once: all in ms. Turns that nobody took are kept, so many of them
 _NEXT_TURN = """
@@ -101,8 +115,7 @@ class RedisLanes:
         self._grace = int(grace_seconds * 1000)
         self._max_attempts = max_attempts
         self.clock_offset_ms = clock_offset_ms
-        source = resources.files("deployer.adapters").joinpath("lanes.lua").read_text()
-        self._script: Any = client.register_script(source)
+        self._script: Any = client.register_script(lane_script())
         self._next_turn: Any = client.register_script(_NEXT_TURN)
 
     # --- the lane ---------------------------------------------------------------------------------------------
@@ -202,12 +215,20 @@ class RedisLanes:
         """See `Lanes.begin`."""
         with unavailable():
             found = self._run(repository, "begin", token, self._lease)
-        return Work.from_json(found[0]) if found else None
+        return Work.read_item(found[0]) if found else None
+
+    def refuse(self, repository: Repository, token: int, why: str) -> Refused:
+        """See `Lanes.refuse`."""
+        with unavailable():
+            outcome, *rest = self._run(repository, "refuse", token, whole(why), _DELIVERY_TTL, self._grace)
+        if outcome == "lost":
+            raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
+        return Refused(outcome == "dead", int(rest[0]) / 1000, _dispatch(repository, rest[1:]))
 
     def extend(self, repository: Repository, token: int) -> bool:
         """See `Lanes.extend`."""
         with unavailable():
-            return int(self._run(repository, "extend", token, self._lease)[0]) == 1
+            return int(self._run(repository, "extend", token, self._lease, request="")[0]) == 1
 
     def expire(self, repository: Repository, token: int, environment: str, why: str) -> bool:
         """See `Lanes.expire`."""
@@ -215,7 +236,12 @@ class RedisLanes:
             return int(self._run(repository, "expire", token, environment, why)[0]) == 1
 
     def finish(
-        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int] = _NO_COUNTS
+        self,
+        repository: Repository,
+        token: int,
+        verdict: Verdict,
+        counts: Mapping[str, int] = _NO_COUNTS,
+        request: str = "",
     ) -> Dispatch | None:
         """See `Lanes.finish`."""
         work = record = outcome = reason = commit = letter = ""
@@ -240,8 +266,9 @@ class RedisLanes:
             self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run(
-                repository, "finish", token, kind, work, record, seconds, outcome, whole(reason), commit, letter,
-                json.dumps(dict(counts)), _DELIVERY_TTL, self._grace,
+                repository, "finish", token, kind, work, record, seconds, outcome,
+                whole(reason)[:_LONGEST_REASON], commit, letter,
+                json.dumps(dict(counts)), _DELIVERY_TTL, self._grace, request=request or None,
             )  # fmt: skip
             if rest:  # its name may have been told otherwise meanwhile
                 (repository,) = self._spelled([repository.key])
@@ -277,19 +304,28 @@ class RedisLanes:
         with unavailable():
             now = self._server_now()
             due = self._redis.zrangebyscore(_INDEX, "-inf", now, start=0, num=limit)
-            for repository in self._spelled(due):
+            for key, repository in zip(due, self._named(due), strict=True):
                 # the next look, before this one: from here on the entry only comes nearer, whoever writes it
-                self._redis.zadd(_INDEX, {repository.key: now + _LONGEST_LOOK_MS})
+                self._redis.zadd(_INDEX, {key: now + _LONGEST_LOOK_MS})
+                if repository is None:
+                    continue
                 try:
-                    rest = self._run(repository, "sweep", self._grace, _DELIVERY_TTL, self._max_attempts)
+                    dispatch = self._sweep(repository)
                 except redis.ResponseError as error:
                     if refuses_all(error):
                         raise
+                    _log.error("sweeping the lane of %s: %s; the others go on", repository, error)
+                    continue
+                except (ValueError, TypeError):
                     _log.exception("sweeping the lane of %s; the others go on", repository)
                     continue
-                if dispatch := _dispatch(repository, rest):
+                if dispatch:
                     found.append(dispatch)
         return found
+
+    def _sweep(self, repository: Repository) -> Dispatch | None:
+        rest = self._run(repository, "sweep", self._grace, _DELIVERY_TTL, self._max_attempts)
+        return _dispatch(repository, rest)
 
     # --- what people ask ----------------------------------------------------------------------------------------
 
@@ -304,20 +340,19 @@ class RedisLanes:
                 pipe.lrange(f"{prefix}:later", 0, -1)
                 pipe.hgetall(f"{prefix}:items")
                 pipe.zrange(f"{prefix}:snoozed", 0, -1, withscores=True)
-            found, now = pipe.execute(), self._server_now()
-        lanes = (_lane(each, now, *found[5 * at : 5 * at + 5]) for at, each in enumerate(chosen))
+                pipe.hgetall(f"{prefix}:refused")
+            found, now = pipe.execute(raise_on_error=False), self._server_now()
+            lanes = [_shown(each, now, found[6 * at : 6 * at + 6]) for at, each in enumerate(chosen)]
         return [lane for lane in lanes if lane]
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
         """See `Lanes.environments`."""
-        with unavailable():
-            pipe = self._redis.pipeline(transaction=False)
-            for each in [repository] if repository else self.repositories():
-                pipe.hvals(f"{_prefix(each.full_name)}:environments")
-                pipe.hgetall(f"{_prefix(each.full_name)}:kept")
-            found = pipe.execute()
+        chosen = [repository] if repository else self.repositories()
+        kept = dict(self._each("kept", "hgetall", chosen, {}))
         records = [
-            _kept(text, kept) for texts, kept in zip(found[::2], found[1::2], strict=True) for text in texts
+            _kept(record, kept[each])
+            for each, texts in self._each("environments", "hgetall", chosen, {})
+            for record in readable(_rows(each, "environments", texts), partial(environment_record, each))
         ]
         return sorted(records, key=lambda record: (record.repository.lower(), record.environment))
 
@@ -329,7 +364,16 @@ class RedisLanes:
             pipe.hget(f"{prefix}:environments", environment.key)
             pipe.hget(f"{prefix}:kept", environment.key)
             text, kept = pipe.execute()
-        return _kept(text, {environment.key: kept} if kept else {}) if text else None
+        if not text:
+            return None
+        try:
+            record = environment_record(environment.repository, text)
+        except (StoredValueError, PayloadError) as error:
+            raise StoredValueError(
+                f"the record of {environment} in Redis cannot be read: {error}; correct it, or delete the field "
+                f"{environment.key} of {prefix}:environments: a resync finds out the rest"
+            ) from error
+        return _kept(record, {environment.key: kept} if kept else {})
 
     def keep_environment(self, environment: Environment, until: float) -> None:
         """See `Lanes.keep_environment`."""
@@ -345,7 +389,11 @@ class RedisLanes:
         if not text:
             return None
         repository, _, key = text.partition("\n")
-        return Environment.from_key(Repository.parse(repository), key)
+        try:
+            return Environment.from_key(Repository.parse(repository), key)
+        except PayloadError as error:
+            skip(f"{stack_name} of {_NAMES}", error)
+            return None
 
     def delivery(self, delivery: str) -> DeliveryRecord | None:
         """See `Lanes.delivery`."""
@@ -356,19 +404,26 @@ class RedisLanes:
             found = self._redis.hgetall(f"{_prefix(repository)}:delivery:{delivery}")
         if not found:
             return None
-        times = {name: float(found.pop(name, None) or 0) for name in ("received_at", "finished_at")}
+        times = {name: number(found.pop(name, None)) for name in ("received_at", "finished_at")}
         return DeliveryRecord.from_json(json.dumps(found | times))
 
     def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
         """See `Lanes.activity`."""
-        lines = self._each("activity", "lrange", repository, 0, limit - 1)
-        found = [Activity.from_json(line) for each in lines for line in each]
+        chosen = [repository] if repository else self.repositories()
+        found = [
+            line
+            for each, texts in self._each("activity", "lrange", chosen, [], 0, limit - 1)
+            for line in readable(((_key(each, "activity"), text) for text in texts), Activity.from_json)
+        ]
         return sorted(found, key=lambda line: -line.at)[:limit]
 
     def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
         """See `Lanes.dead_letters`."""
+        chosen = [repository] if repository else self.repositories()
         found = [
-            DeadLetter.from_json(text) for each in self._each("dead", "hvals", repository) for text in each
+            _letter(each, name, text)
+            for each, texts in self._each("dead", "hgetall", chosen, {})
+            for name, text in texts.items()
         ]
         return sorted(found, key=lambda letter: letter.at)
 
@@ -379,24 +434,30 @@ class RedisLanes:
         except NotFoundError:
             return None
         with unavailable():
-            text = self._redis.hget(f"{_prefix(repository.full_name)}:dead", letter)
-        return DeadLetter.from_json(text) if text else None
+            text = self._redis.hget(_key(repository, "dead"), letter)
+        return _letter(repository, letter, text) if text else None
 
     def replay(self, letter: str) -> Accepted:
         """See `Lanes.replay`."""
         repository = letter_repository(letter)
         goal = f"replay-{uuid.uuid4().hex[:12]}"
         with unavailable():
-            found = self._run(repository, "replay", letter, goal, self._grace, _DELIVERY_TTL)
+            text = self._redis.hget(_key(repository, "dead"), letter)
+            known = bool(text) and _letter(repository, letter, text).readable
+            found = self._run(repository, "replay", letter, goal, self._grace, _DELIVERY_TTL, str(int(known)))
         if not found:
             raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")
+        if found == ["unreadable"]:
+            raise StoredValueError(
+                f"dead letter {letter} does not say what to do; discard it: deployer dead-letters discard {letter}"
+            )
         return Accepted("queued", "", goal=found[0], dispatch=_dispatch(repository, found[1:]))
 
     def discard(self, letter: str) -> None:
         """See `Lanes.discard`."""
         repository = letter_repository(letter)
         with unavailable():
-            if not self._redis.hdel(f"{_prefix(repository.full_name)}:dead", letter):
+            if not int(self._run(repository, "discard", letter)[0]):
                 raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")
 
     def repositories(self) -> list[Repository]:
@@ -429,7 +490,9 @@ class RedisLanes:
 
     def repository_records(self) -> list[RepositoryRecord]:
         """See `Lanes.repository_records`."""
-        return [RepositoryRecord.from_json(text) for text in self._each("repository", "get", None) if text]
+        texts = self._each("repository", "get", self.repositories(), None)
+        rows = ((_key(each, "repository"), text) for each, text in texts if text)
+        return list(readable(rows, _repository_record))
 
     def change_repository(
         self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
@@ -469,7 +532,8 @@ class RedisLanes:
         """See `Lanes.seen`."""
         with unavailable():
             text = self._redis.get(f"{_prefix(repository.full_name)}:seen")
-        return Seen.from_json(text) if text else Seen()
+        rows = [(_key(repository, "seen"), text)] if text else []
+        return next(readable(rows, Seen.from_json), Seen())  # as if it was its first resync
 
     def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
         """See `Lanes.orphaned`."""
@@ -480,12 +544,11 @@ class RedisLanes:
         return {key: seen for key, seen in self._all_seen(repositories) if seen.never_deployed}
 
     def _all_seen(self, repositories: Sequence[Repository]) -> list[tuple[str, Seen]]:
-        with unavailable():
-            pipe = self._redis.pipeline(transaction=False)
-            for each in repositories:
-                pipe.get(f"{_prefix(each.full_name)}:seen")
-            texts = zip(repositories, pipe.execute(), strict=True)
-        return [(each.key, Seen.from_json(text)) for each, text in texts if text]
+        return [
+            (each.key, seen)
+            for each, text in self._each("seen", "get", repositories, None)
+            for seen in readable([(_key(each, "seen"), text)] if text else [], Seen.from_json)
+        ]
 
     def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
         """See `Lanes.see`."""
@@ -506,7 +569,7 @@ class RedisLanes:
     def resync_turns(self) -> dict[str, int]:
         """See `Lanes.resync_turns`."""
         with unavailable():
-            return {key: int(turn) for key, turn in self._redis.hgetall(_ASKED).items()}
+            return {key: int(number(turn)) for key, turn in self._redis.hgetall(_ASKED).items()}
 
     def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
         """See `Lanes.note_resync_turns`."""
@@ -528,14 +591,15 @@ class RedisLanes:
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""
         totals: dict[str, int] = {}
-        with unavailable():
-            prefixes = [_prefix(str(repository)) for repository in self.repositories()] + [_prefix("-/-")]
-            pipe = self._redis.pipeline(transaction=False)
-            for prefix in prefixes:
-                pipe.hgetall(f"{prefix}:counters")
-            for counts in pipe.execute():
-                for name, value in counts.items():
-                    totals[name] = totals.get(name, 0) + int(value)
+        for each, counts in self._each("counters", "hgetall", [*self.repositories(), _NOBODY], {}):
+            for name, value in readable(
+                (
+                    (f"{name} of {_key(each, 'counters')}", f"{name}\n{value}")
+                    for name, value in counts.items()
+                ),
+                _counter,
+            ):
+                totals[name] = totals.get(name, 0) + value
         return totals
 
     def now(self) -> float:
@@ -565,7 +629,7 @@ class RedisLanes:
             for name in _BEATS:
                 pipe.get(_BEAT + name)
             found = pipe.execute()
-        return {name: float(at) for name, at in zip(_BEATS, found, strict=True) if at}
+        return {name: number(at) for name, at in zip(_BEATS, found, strict=True) if at}
 
     def server(self) -> dict[str, str]:
         """What the server tells of its memory and persistence, by the names of `INFO`."""
@@ -575,16 +639,33 @@ class RedisLanes:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    def _named(self, keys: Sequence[str]) -> list[Repository | None]:
+        """The repositories of the index's keys; None for a key that is no repository's."""
+        if not keys:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(_SPELLED, keys)
+        names = answered(_SPELLED, pipe.execute(raise_on_error=False)[0], [None] * len(keys))
+        found: list[Repository | None] = []
+        for key, name in zip(keys, names, strict=True):
+            texts = [(f"{key} of {where}", text) for where, text in ((_SPELLED, name), (_INDEX, key)) if text]
+            named = (each for each in readable(texts, Repository.parse) if each.key == key)
+            found.append(next(named, None))
+        return found
+
     def _spelled(self, keys: Sequence[str]) -> list[Repository]:
-        names = self._redis.hmget(_SPELLED, keys) if keys else []
-        return [Repository.parse(name or key) for key, name in zip(keys, names, strict=True)]
+        return [each for each in self._named(keys) if each]
 
     def _server_now(self) -> int:
         seconds, micros = self._redis.time()
         return int(seconds) * 1000 + int(micros) // 1000 + self.clock_offset_ms
 
-    def _run(self, repository: Repository, op: str, *arguments: object) -> list[str]:
-        values = [op, self.clock_offset_ms, *arguments]
+    def _run(
+        self, repository: Repository, op: str, *arguments: object, request: str | None = None
+    ) -> list[str]:
+        # redis-py repeats a command whose answer was lost, and a script that was carried out has to know that
+        request = uuid.uuid4().hex if request is None else request
+        values = [op, self.clock_offset_ms, request, *arguments]
         look, *rest = self._script(keys=[_prefix(repository.full_name)], args=values)
         # the index lives in another slot of a cluster, so it is written after the script; `accept` and the sweeper
         # see to it that a crash in between costs at most a later look
@@ -593,13 +674,21 @@ class RedisLanes:
         return found
 
     def _each(
-        self, name: str, command: str, repository: Repository | None, *arguments: object
-    ) -> Iterable[Any]:
+        self, name: str, command: str, repositories: Sequence[Repository], empty: Any, *arguments: object
+    ) -> list[tuple[Repository, Any]]:
+        """What a command answers for the key of each repository; `empty` where the key is of another type."""
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
-            for each in [repository] if repository else self.repositories():
-                getattr(pipe, command)(f"{_prefix(each.full_name)}:{name}", *arguments)
-            return list(pipe.execute())
+            for each in repositories:
+                getattr(pipe, command)(_key(each, name), *arguments)
+            answers = zip(repositories, pipe.execute(raise_on_error=False), strict=True)
+            return [(each, answered(_key(each, name), answer, empty)) for each, answer in answers]
+
+
+def lane_script() -> str:
+    """The script that carries out every operation of a lane."""
+    files = resources.files("deployer.adapters")
+    return "\n".join(files.joinpath(name).read_text() for name in ("lane_items.lua", "lanes.lua"))
 
 
 def letter_repository(letter: str) -> Repository:
@@ -621,6 +710,15 @@ def letter_id(repository: Repository, token: int | str) -> str:
     return f"{repository.key.replace('/', '~')}-{token}"
 
 
+def _shown(repository: Repository, now: int, answers: Sequence[Any]) -> Lane | None:
+    """A lane as people see it; one with a key of another type is shown as broken."""
+    if wrong := next((each for each in answers if isinstance(each, Exception)), None):
+        if not isinstance(wrong, redis.ResponseError) or refuses_all(wrong):
+            raise wrong
+        return Lane(repository.full_name, "broken", "", "", [], {}, broken=str(wrong))
+    return _lane(repository, now, *answers)
+
+
 def _lane(
     repository: Repository,
     now: int,
@@ -629,30 +727,91 @@ def _lane(
     later: Sequence[str],
     items: Mapping[str, str],
     snoozed: Sequence[tuple[str, float]],
+    refused: Mapping[str, str],
 ) -> Lane | None:
     status = state.get("status", "idle")
     if status == "idle" and not items:
         return None
-    asleep = {key: Work.from_json(items[key]) for key, _ in snoozed if key in items}
+    works: dict[str, Work] = {}
+    whys = {key: f"workers did not understand its queue item: {_why(text)}" for key, text in refused.items()}
+    for key, text in items.items():
+        try:
+            works[key] = Work.from_json(text)
+        except StoredValueError as error:
+            works[key] = Work(environment=key, task="", cause="")
+            whys.setdefault(key, f"its queue item cannot be read: {error}")
+    known = {key: work for key, work in works.items() if is_environment(repository, key)}
+    for key in works.keys() - known.keys():
+        whys.setdefault(key, "no environment is called so")
+    asleep = {key: due for key, due in snoozed if key in known}
+    environment = state.get("env", "")
     return Lane(
         repository=repository.full_name,
         status=status,
-        environment=state.get("env", ""),
+        environment=environment if is_environment(repository, environment) else "",
         task=state.get("task", ""),
-        waiting=[Work.from_json(items[key]) for key in [*queue, *later] if key in items],
-        snoozed={key: max(0.0, (due - now) / 1000) for key, due in snoozed},
-        lease_seconds=max(0.0, (float(state.get("until", 0)) - now) / 1000) if status == "running" else 0,
-        failing={key: work for key, work in asleep.items() if work.tries},
-        resting={key: work.rests_for for key, work in asleep.items() if work.rests_for},
+        waiting=[known[key] for key in [*queue, *later] if key in known],
+        snoozed={key: max(0.0, (due - now) / 1000) for key, due in asleep.items()},
+        lease_seconds=max(0.0, (number(state.get("until")) - now) / 1000) if status == "running" else 0,
+        failing={key: known[key] for key in asleep if known[key].tries},
+        resting={key: known[key].rests_for for key in asleep if known[key].rests_for},
+        refused=whys,
     )
 
 
-def _kept(text: str, kept: Mapping[str, str]) -> EnvironmentRecord:
-    record = EnvironmentRecord.from_json(text)
+def _why(text: str) -> str:
+    """Why an item was refused last, of a value of `:refused`: how often, its goal, why."""
+    return text.split(" ", 2)[-1]
+
+
+def _letter(repository: Repository, name: str, text: str) -> DeadLetter:
+    """A dead letter; one that cannot be read is shown all the same, since it waits for a person."""
+    try:
+        letter = DeadLetter.from_json(text)
+        return (
+            letter
+            if letter.repository.lower() == repository.key
+            else replace(letter, repository=str(repository))
+        )
+    except StoredValueError as error:
+        at = number(name.rpartition("-")[2]) / 1000
+        return DeadLetter(
+            id=name,
+            repository=repository.full_name,
+            task="",
+            reason=f"this dead letter cannot be read: {error}",
+            traceback=text[:_LONGEST_SHOWN],
+            at=at if 0 < at < time.time() else time.time(),
+            work="",
+            kind=type(error).__name__,
+        )
+
+
+def _repository_record(text: str) -> RepositoryRecord:
+    record = RepositoryRecord.from_json(text)
+    Repository.parse(record.repository)
+    return record
+
+
+def _counter(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("\n")
+    return name, int(value)
+
+
+def _kept(record: EnvironmentRecord, kept: Mapping[str, str]) -> EnvironmentRecord:
     if not (record.kept_at or record.kept_until or record.environment in kept):
         return record  # nearly all of them, and there may be thousands
     at, _, until = kept.get(record.environment, "0 0").partition(" ")
-    return record.but(kept_at=float(at), kept_until=float(until))
+    return record.but(kept_at=number(at), kept_until=number(until))
+
+
+def _rows(repository: Repository, name: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The values of a hash, each with where it stands."""
+    return ((f"{field} of {_key(repository, name)}", text) for field, text in texts.items())
+
+
+def _key(repository: Repository, name: str) -> str:
+    return f"{_prefix(repository.full_name)}:{name}"
 
 
 def _dispatch(repository: Repository, rest: list[str]) -> Dispatch | None:

@@ -19,6 +19,8 @@ LOST = "lost"
 WISHES = {Cause.REDEPLOY, Cause.TEARDOWN}
 CALLS = ["aws_calls", "github_calls", "aws_stage_calls", "github_stage_calls"]
 LONGEST_RESEND = 60
+MOST_DELIVERIES = 50
+REFUSALS, FIRST_PAUSE, LONGEST_PAUSE = 8, 10, 300
 LONGEST_LOOK = 60
 
 # --- state --------------------------------------------------------------------------------------------------------
@@ -108,6 +110,11 @@ class Lane:
     lost: int = 0  # the last token whose lease ran out
     why: str = ""  # how the attempt that runs has ended, where that is known before its lease ran out
     sends: int = 0
+    refused: dict[str, tuple[int, str]] = field(
+        default_factory=dict
+    )  # environment: how often, its item's goal
+    refusals: int = REFUSALS
+    unread: int = 0  # how many dead letters of items that no worker understood there were
 
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     environments: dict[str, EnvironmentRecord] = field(default_factory=dict)
@@ -186,6 +193,7 @@ class Lane:
             return LOST
         self.counters.update(counts)
         ran, self.running = self.running, None
+        self.refused.pop(ran.environment, None)
         if not isinstance(verdict, Retry) and verdict.record:
             self.environments[ran.environment] = verdict.record
         commit = verdict.commit if isinstance(verdict, Done) else ""
@@ -246,6 +254,29 @@ class Lane:
             self._bury(lost, letter, Letter(lost.task, WORKER_LOST, reason, "", now, tried))
         return self._hand_out(now)
 
+    def refuse(self, now: float, clock: float, token: int, why: str) -> tuple[str, float, Handed | None]:
+        """LOST, `refused` or `dead`; the pause; and what goes out. `clock` is the time of Redis."""
+        if self.status == "idle" or token != self.token:
+            return LOST, 0, None
+        if self.running:
+            entry, self.running = self.running.but(attempts=self.running.attempts - 1), None
+        else:
+            entry = self.waiting.pop(0)
+        times, goal = self.refused.get(entry.environment, (0, ""))
+        times = times + 1 if goal == entry.goal else 1
+        if times >= self.refusals:
+            self.refused.pop(entry.environment, None)
+            self.unread += 1
+            reason = f"no worker understood this queue item, {times} were asked: {why}"
+            self._end(now, entry, "dead-lettered", reason, entry.sha)
+            letter = f"{self.repository.replace('/', '~')}-{clock * 1000:.0f}.{self.unread}"
+            self._bury(entry, letter, Letter(entry.task, "QueueItemError", reason, "", now, entry))
+            return "dead", 0, self._hand_out(now)
+        self.refused[entry.environment] = times, entry.goal
+        pause = min(FIRST_PAUSE * 2 ** (times - 1), LONGEST_PAUSE)
+        self._put_aside(now, entry.but(not_before=now + pause), now + pause)
+        return "refused", pause, self._hand_out(now)
+
     def replay(self, now: float, letter: str, goal: str) -> tuple[str, Handed | None] | None:
         """The goal that the work has now, and what goes out; None if there is no such letter."""
         if letter not in self.letters:
@@ -257,7 +288,7 @@ class Lane:
         first = Task.NOTIFY if dead.cause == Cause.EVENT else Task.SYNC
         entry = dead.but(
             goal=goal,
-            task=dead.task if dead.environment == "*" else first,
+            task=Task.RESYNC if dead.environment == "*" else first,
             sha=dead.sha if dead.chosen else "",
             **dict.fromkeys(["attempts", "polls", "deletions", "not_before"], 0),
             **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),
@@ -286,7 +317,14 @@ class Lane:
 
     def wiped(self) -> "Lane":
         """The lane after Redis lost everything: nothing is left but the order of tokens."""
-        return Lane(self.repository, self.lease, self.grace, self.max_attempts, token=self.token)
+        return Lane(
+            self.repository,
+            self.lease,
+            self.grace,
+            self.max_attempts,
+            token=self.token,
+            refusals=self.refusals,
+        )
 
     def look(self, now: float) -> float:
         """By when the sweeper has to look at this lane."""
@@ -315,7 +353,7 @@ class Lane:
         # an event gives way
         if older.cause == Cause.EVENT != newer.cause:
             rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
-            return _joined(newer, older).but(not_before=rest)  # what was watched takes no turn
+            return self._joined(newer, older).but(not_before=rest)  # what was watched takes no turn
         # superseding
         if newer.cause in REPLACES:
             self._supersede(now, older, newer)
@@ -328,7 +366,18 @@ class Lane:
         # joining
         if older.turned and not older.attempts and _wants_no_turn(newer):
             older = older.but(not_before=0)
-        return _joined(older, newer)
+        return self._joined(older, newer)
+
+    def _joined(self, stays: Entry, joins: Entry) -> Any:
+        deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
+        self._close(deliveries[MOST_DELIVERIES:], "superseded", f"covered by {stays.goal}")
+        return stays.but(
+            deliveries=",".join(deliveries[:MOST_DELIVERIES]),
+            polls=0,
+            looked_at=max(stays.looked_at, joins.looked_at),
+            turned=stays.turned or _wants_no_turn(joins),
+            word="deleted" if "deleted" in {stays.word, joins.word} else joins.word or stays.word,
+        )
 
     def _supersede(self, now: float, gone: Entry, by: Entry) -> None:
         reason = f"replaced by {by.goal}"
@@ -522,14 +571,6 @@ def written(entry: Entry) -> str:
     values = asdict(entry).items()
     numbers = {name: float(value) for name, value in values if isinstance(value, int | float)}
     return json.dumps({**dict(values), **numbers}, sort_keys=True)
-
-
-def _joined(stays: Entry, joins: Entry) -> Any:
-    deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
-    looked_at = max(stays.looked_at, joins.looked_at)
-    turned = stays.turned or _wants_no_turn(joins)
-    word = "deleted" if "deleted" in {stays.word, joins.word} else joins.word or stays.word
-    return stays.but(deliveries=",".join(deliveries), polls=0, looked_at=looked_at, turned=turned, word=word)
 
 
 def _wants_no_turn(entry: Entry) -> bool:

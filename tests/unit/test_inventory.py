@@ -37,6 +37,18 @@ def test_a_listing_of_a_newer_version_is_read(world: World) -> None:
     assert world.deployer.inventory.stacks(HELLO, 1).stacks == tuple(world.cloud.stacks())
 
 
+def test_a_listing_that_cannot_be_read_is_made_anew(world: World) -> None:
+    for text in (
+        "no base64!",
+        base64.b64encode(b"x").decode(),
+        base64.b64encode(zlib.compress(b"{}")).decode(),
+    ):
+        world.redis.hset(LISTED, mapping={HELLO.key: text, ".began": time.time()})
+        with pytest.raises(TransientError, match="cannot be read, and is made anew"):
+            world.deployer.inventory.stacks(HELLO, 1)
+        assert world.deployer.inventory.stacks(HELLO, 1).stacks == tuple(world.cloud.stacks())
+
+
 def test_who_lists_holds_it_to_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     stacks, room, left = world.cloud.stacks, world.cloud.room, list[int]()
 
