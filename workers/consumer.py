@@ -15,11 +15,14 @@ import redis
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from deployer.adapters.redis_client import connect
-from deployer.errors import UnavailableError
+from deployer.environments import Repository
+from deployer.errors import PayloadError, UnavailableError
 from deployer.fence import UNFENCED
 from workers.celery import deployer
+from workers.tasks import refuse_item
 
 _log = logging.getLogger("deployer.consumer")
 _PAUSE_SECONDS = 1.0
@@ -64,6 +67,18 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
         return received
 
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Give back the queue item of a task that only a newer version knows; Celery itself would drop the message."""
+        name = message.headers.get("task", "")
+        asked = _asked(message) if str(name).startswith("deployer.") else None
+        if asked is None:
+            super().on_unknown_task(body, message, exc)
+            return
+        with suppress(*self.connection_errors):
+            message.ack()
+        repository, _, token = asked
+        refuse_item(deployer, repository, token, f"this version knows no task {str(name)[:100]!r}")
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Without the advice about late acknowledgement that comes with each loss."""
         with warnings.catch_warnings():
@@ -90,6 +105,15 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             _log.warning("Redis is back")
         self.first_connection_attempt = False
         return conn
+
+
+def _asked(message: Any) -> tuple[Repository, str, int] | None:
+    """Repository, environment and token of a message that a queue sent; None if it is no such message."""
+    try:
+        (name, environment, token), *_ = message.decode()
+        return Repository.parse(name), str(environment), int(token)
+    except (ContentDisallowed, DecodeError, PayloadError, AttributeError, TypeError, ValueError):
+        return None
 
 
 def _tell_alive() -> None:

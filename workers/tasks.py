@@ -8,6 +8,7 @@ import logging
 import random
 import time
 import traceback
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
@@ -23,6 +24,8 @@ from deployer.errors import (
     DeployerError,
     LaneLostError,
     PayloadError,
+    QueueItemError,
+    StoredValueError,
     ThrottledError,
     TransientError,
     UnavailableError,
@@ -54,6 +57,7 @@ _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
 # a thousand repositories that are resynced at once must be no storm for GitHub or AWS: each look asks GitHub once,
 # what it finds to be done some five times; an App may ask 5,000 times an hour, and 900 to 2,000 times a minute
 _LINES = {True: ("resyncs", 0.2, 20), False: ("wishes", 4.0, 60)}  # of resyncs, and of what they want
+_LONGEST_TRACEBACK = 6000  # characters; its end says most
 _LONGEST_GIVEN = 150  # characters of what a person gave that a message repeats
 _FINISH_TRIES = (
     30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
@@ -145,6 +149,8 @@ class Runner:
         taken_at = time.monotonic()
         try:
             work = self._deployer.lanes.begin(repository, token)
+        except QueueItemError as error:
+            return refuse_item(self._deployer, repository, token, str(error))
         except UnavailableError as error:
             return _given_up(task, repository, error)
         if work is None:
@@ -251,8 +257,8 @@ class Runner:
                 seconds = self._backoff(work.attempts, error.retry_after)
                 return Retry(decided_anew(work).but(last_error=str(error)), seconds)
             return self._dead(repository, work, token, error)
-        except UnknownStatusError as error:
-            return self._dead(repository, work, token, error)
+        except (StoredValueError, UnknownStatusError) as error:
+            return self._dead(repository, work, token, error)  # only deployer's operators can correct it
         except DeployerError as error:
             # people must change something before it can work: nothing that a repeat or a dead letter could mend
             return Done("failed", str(error))
@@ -278,7 +284,7 @@ class Runner:
         # the letter has the traceback in any case; in the log it is of use for a bug only
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
                    exc_info=None if known else error)  # fmt: skip
-        told = "".join(traceback.format_exception(error))[-20_000:]
+        told = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
         return self._buried(repository, work, token, _kind_of(error), reason, told)
 
     def _lost(self, repository: Repository, work: Work, token: int) -> Dead:
@@ -305,6 +311,7 @@ class Runner:
             at=work.began_at,  # by Redis's clock, as a person's machine reads it
             work=work.to_json(),
             kind=kind,
+            environment=work.environment,
         )
         return Dead(letter, self._mourned(repository, work, letter))
 
@@ -326,9 +333,12 @@ class Runner:
     def _finish(
         self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int]
     ) -> Dispatch | None:
+        request = (
+            uuid.uuid4().hex
+        )  # of all tries: the first may have been carried out, and only its answer lost
         for left in range(_FINISH_TRIES, -1, -1):
             try:
-                return self._deployer.lanes.finish(repository, token, verdict, counts)
+                return self._deployer.lanes.finish(repository, token, verdict, counts, request)
             except UnavailableError as error:
                 if not left:
                     raise
@@ -369,6 +379,42 @@ class Runner:
             return
         with suppress(TransientError):
             self._deployer.host.default_branch(repository)
+
+
+def refuse_item(deployer: Deployer, repository: Repository, token: int, why: str) -> str:
+    """Return a queue item that this version does not understand: a newer worker may; see `Lanes.refuse`.
+
+    Args:
+        deployer: the wired parts.
+        repository: the queue's.
+        token: under which the item was handed out.
+        why: what was not understood.
+
+    Returns:
+        What became of it, in a line.
+    """
+    try:
+        refused = deployer.lanes.refuse(repository, token, why)
+    except LaneLostError:
+        return "stale: the lane was handed out again"
+    except UnavailableError as error:
+        _log.warning("refusing a queue item of %s: %s; it is handed out again", repository, error)
+        return f"given up: {error}"
+    if refused.dispatch:
+        deployer.queue.send(refused.dispatch)
+    if refused.dead:
+        _log.error(
+            "a queue item of %s is a dead letter, since no worker understood it: %s; update them, then replay it",
+            repository, why,
+        )  # fmt: skip
+        return f"dead-lettered: {why}"
+    _log.warning(
+        "a queue item of %s is refused: %s; another worker gets it in %.0f s",
+        repository,
+        why,
+        refused.seconds,
+    )
+    return f"refused: {why}"
 
 
 def _given_up(task: Task, repository: Repository, error: UnavailableError) -> str:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes
+from deployer.environments import Repository
+from deployer.ledger import Work
 from sandbox.installation import Installation, WorkingCopy, wait_for
 
 
@@ -34,6 +38,26 @@ def test_a_task_that_holds_the_interpreter_is_killed_tried_once_more_and_becomes
     assert [each["error"] for each in found["attempts"]] == ["it ran out of time and was killed"] * 2
     assert "signal 14 (SIGALRM)" in fragile.output(), "the kernel has ended the process"
     fragile.api(f"dead-letters/{letter['id']}", "DELETE")
+
+
+def test_the_task_of_a_newer_version_goes_back_to_its_queue_and_others_go_on(
+    fragile: Installation, copy: WorkingCopy
+) -> None:
+    newer = Work("development:refs/heads/newer", task="deployer.migrate")
+    with connect(fragile.env["DEPLOYER_REDIS_URL"]) as client:
+        RedisLanes(client).accept(Repository.parse("acme/hello"), newer)
+    copy.branch("understood")
+    sha = copy.write("A task that every version knows", {})
+    copy.push()
+
+    def refused() -> list[dict[str, str]]:
+        return [item for lane in fragile.api("lanes")["lanes"] for item in lane["refused"]]
+
+    (item,) = wait_for("a worker refuses it", refused, 30)
+    assert item["environment"] == newer.environment
+    assert item["reason"].endswith("this version knows no task 'deployer.migrate'")
+    assert fragile.settled("refs/heads/understood", sha)["outcome"] == "deployed"
+    assert "unregistered task" not in fragile.output()
 
 
 # a few kilobytes that take minutes to evaluate where nothing bounds it

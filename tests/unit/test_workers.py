@@ -15,7 +15,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
-from deployer.ledger import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task
+from deployer.ledger import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task, Work
 from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
 from sandbox.installation import wait_for
@@ -88,6 +88,71 @@ def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
+
+
+def test_a_verdict_whose_answer_was_lost_is_not_taken_for_a_lost_lane(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    finish, lost = world.lanes.finish, [True]
+
+    def answers_late(*arguments: Any) -> Any:
+        answer = finish(*arguments)
+        if lost:
+            lost.clear()
+            raise UnavailableError("the connection ended")
+        return answer
+
+    monkeypatch.setattr(world.lanes, "finish", answers_late)
+    monkeypatch.setattr("workers.tasks.time.sleep", lambda _seconds: None)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert not [line for line in world.told if line.startswith("lost")]
+
+
+def test_an_item_that_only_a_newer_version_understands_waits_for_it_and_others_go_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = Work(environment("refs/heads/newer").key, task="deployer.sync", cause="rollback")
+    accepted = world.lanes.accept(HELLO, newer, "newer", "push")
+    assert accepted.dispatch
+    world.send(accepted.dispatch)
+    delivery = world.push(BRANCH, sha(1))
+    world.tasks()
+    assert world.told[0] == "refused: this version knows no cause 'rollback'"
+    for _ in range(60):
+        world.step()
+        world.tasks()
+    assert world.outcome(delivery)[0] == "deployed"
+    (letter,) = world.lanes.dead_letters()
+    assert (letter.kind, letter.environment) == ("QueueItemError", newer.environment)
+    assert world.outcome("newer")[0] == "dead-lettered"
+    assert "update them, then replay it" in caplog.text
+
+
+def test_a_record_that_cannot_be_read_is_a_dead_letter_that_says_what_to_do(world: World) -> None:
+    world.redis.hset("deployer:{acme/hello}:environments", environment(BRANCH).key, "no JSON")
+    delivery = world.push(BRANCH, sha(1))
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    assert letter.kind == "StoredValueError"
+    assert "delete the field development:refs/heads/x of deployer:{acme/hello}:environments" in letter.reason
+    world.redis.hdel("deployer:{acme/hello}:environments", environment(BRANCH).key)
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+
+
+def test_a_dead_letter_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("x" * 50_000)
+
+    monkeypatch.setattr(world.deployer.reconciler, "run", fails)
+    world.push(BRANCH, sha(1))
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    assert len(letter.to_json()) < 10_000
+    assert letter.traceback.rstrip().endswith("xxx'")
 
 
 @pytest.mark.parametrize("read", [False, True])
