@@ -88,6 +88,8 @@ def sentence(letter: DeadLetter, *, public: bool = False) -> str:
     """
     task, work = letter.task.removeprefix(_PREFIX), letter.arguments
     why = letter.told if public else letter.reason
+    if letter.expected and not work.attempts:
+        return why  # nobody could begin it
     if not letter.expected:
         return f"{task} ended in an unexpected error at attempt {work.attempts}: {why}"
     attempts = f"{work.attempts} attempt{'' if work.attempts == 1 else 's'}"

@@ -435,7 +435,16 @@ def lane(value: Lane) -> Json:
             }
             for key, seconds in sorted(value.snoozed.items())
         ],
+        "refused": [{"environment": key, "reason": why} for key, why in sorted(value.refused.items())],
+        "broken": value.broken,
     }
+
+
+def lane_problems(value: Lane) -> list[str]:
+    """What people should know of a queue that no worker can carry out as it is, a line each."""
+    if value.broken:
+        return [f"the queue of {value.repository} cannot be used: {value.broken}"]
+    return [f"{value.repository} {key}: {why}" for key, why in sorted(value.refused.items())]
 
 
 def snoozed_words(value: Lane, key: str) -> str:

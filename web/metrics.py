@@ -20,12 +20,17 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from deployer.bootstrap import Deployer
-from deployer.errors import TransientError, UnavailableError
+from deployer.errors import QueueItemError, TransientError, UnavailableError
 from deployer.ledger import TASK_TIMEOUT, WORKER_LOST
 from deployer.letters import oldest_seconds
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-_KINDS = (TransientError.__name__, WORKER_LOST, TASK_TIMEOUT)  # of dead letters, that come without a bug
+_KINDS = (
+    TransientError.__name__,
+    QueueItemError.__name__,
+    WORKER_LOST,
+    TASK_TIMEOUT,
+)  # of dead letters, that come without a bug
 # counters of the ledger as `name:label` -> the metric's name, its label, and what it tells
 _COUNTERS = {
     "delivery": (
@@ -164,16 +169,22 @@ class _Ledger(Collector):
             "Age of the oldest work that waits for its turn",
             labels=["repository"],
         )
+        refused = GaugeMetricFamily(
+            "deployer_queue_items_refused",
+            "Queue items that no worker has understood yet; after eight refusals one becomes a dead letter",
+            labels=["repository"],
+        )
         lanes = self._deployer.lanes.lanes()
-        for name in ("idle", "sent", "running"):
+        for name in ("idle", "sent", "running", "broken"):
             status.add_metric([name], sum(lane.status == name for lane in lanes))
         now = self._deployer.lanes.now()
         for lane in lanes:
             waiting.add_metric([lane.repository], len(lane.waiting))
             snoozed.add_metric([lane.repository], len(lane.snoozed))
+            refused.add_metric([lane.repository], len(lane.refused))
             ages = [now - work.accepted_at for work in lane.waiting if work.accepted_at]
             oldest.add_metric([lane.repository], max([0.0, *ages]))
-        return [status, waiting, snoozed, oldest]
+        return [status, waiting, snoozed, oldest, refused]
 
     def _dead_letters(self) -> Iterable[Metric]:
         family = GaugeMetricFamily(

@@ -281,7 +281,9 @@ _SCHEMAS: Json = {
     ),
     "Lane": _object(
         repository=_TEXT,
-        status=_one_of("idle", "sent", "running"),
+        status=_told(
+            _one_of("idle", "sent", "running", "broken"), "`broken` where a key of it is of another type."
+        ),
         environment=_TEXT_OR_NULL,
         task=_TEXT_OR_NULL,
         lease_seconds=_told(_NUMBER, "For how long its worker holds it unless it renews."),
@@ -295,6 +297,11 @@ _SCHEMAS: Json = {
                 reason=_told(_TEXT, "Why it may not run now; empty where it waits for AWS or tries again."),
             )
         ),
+        refused=_told(
+            _list(_object(environment=_TEXT, reason=_TEXT)),
+            "Items that no worker has understood yet; after eight refusals one becomes a dead letter.",
+        ),
+        broken=_told(_TEXT, "Why the queue cannot be used; empty where it can."),
     ),
     "DeadLetter": _object(
         id=_TEXT,

@@ -35,6 +35,7 @@ from deployer.shapes import (
     environment_id,
     held_words,
     iso,
+    lane_problems,
     never_deployed,
     never_deployed_words,
     not_deployed,
@@ -55,6 +56,7 @@ from web.context import deployer
 
 blueprint = Blueprint("pages", __name__)
 blueprint.app_template_filter("snoozed_words")(snoozed_words)
+blueprint.app_template_filter("lane_problems")(lane_problems)
 blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
 blueprint.app_template_filter("clock")(clock)
 _HISTORY = 500

@@ -22,7 +22,7 @@ from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import FAILING_JOB, Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
-from deployer.shapes import age, deliveries_words, missed_lately, span, unserved_words
+from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, span, unserved_words
 from deployer.startup import check_secrets
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _START_PROCESS = "start it: deployer {}"
 _REACH_GITHUB = "see that the network lets deployer reach GitHub, and that DEPLOYER_GITHUB_API_URL is right"
 _REACH_AWS = (
     "see that the network lets deployer reach AWS, and AWS_REGION, AWS_ENDPOINT_URL or DEPLOYER_TARGETS"
+)
+_CORRECT_KEY = "delete that key; what was in it comes back with: deployer resync"
+_UPDATE_WORKERS = (
+    "update every worker to the newest version in use; what none understands becomes a dead letter"
 )
 _START_REDIS = "see that Redis runs, and that DEPLOYER_REDIS_URL is its address"
 
@@ -261,7 +265,11 @@ def _lanes(deployer: "Deployer") -> Iterator[Check]:
     for lane in stuck:
         told = f"{lane.repository} stands still: {lane.status} for {lane.environment or 'nobody'}"
         yield Check("lanes", FAIL, told, "see that workers and scheduler run, then: deployer lanes")
-    if not stuck:
+    for lane in lanes:
+        state, remedy = (FAIL, _CORRECT_KEY) if lane.broken else (WARN, _UPDATE_WORKERS)
+        for problem in lane_problems(lane):
+            yield Check("lanes", state, problem, remedy)
+    if not stuck and not any(lane.broken for lane in lanes):
         yield Check("lanes", OK, f"{len(lanes)} hold or await something, none stands still")
 
 

@@ -101,7 +101,7 @@ def _record(
                 Environment.from_key(repository, letter.arguments.environment).stack_name,
             )
             for letter in letters
-            if letter.arguments.environment != "*"
+            if shapes.environment_id(letter.repository, letter.arguments.environment)
         ]
         ref = Ref.from_people(text)
         for record in waiting + dead:
@@ -295,6 +295,8 @@ def lanes(*, json_: bool) -> None:
     output.table(headings, rows, empty="every lane is empty")
     for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
         output.note(reason)
+    for problem in (line for lane in found for line in shapes.lane_problems(lane)):
+        output.note(problem)
 
 
 def _waiting(lane: Lane) -> str:

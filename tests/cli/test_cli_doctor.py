@@ -432,6 +432,24 @@ def test_processes_that_are_gone(world: World) -> None:
     assert bad(world, 1) == {"worker": ("FAIL", "none has told lately that it is alive")}
 
 
+def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: World) -> None:
+    newer = Work("development:refs/heads/newer", task="deployer.migrate")
+    accepted = world.lanes.accept(REPOSITORY, newer)
+    assert accepted.dispatch
+    world.lanes.refuse(REPOSITORY, accepted.dispatch.token, "this version knows no task 'deployer.migrate'")
+    told = bad(world, 0)["lanes"]
+    why = "workers did not understand its queue item: this version knows no task 'deployer.migrate'"
+    assert told == ("warn", f"acme/API development:refs/heads/newer: {why}")
+    assert told[1] in world.run("lanes").stderr
+    (lane,) = world.json("lanes")
+    assert lane["refused"] == [{"environment": newer.environment, "reason": why}]
+    world.redis.delete("deployer:{acme/api}:queue")
+    world.redis.set("deployer:{acme/api}:queue", "x")
+    state, words = bad(world, 1)["lanes"]
+    assert state == "FAIL"
+    assert words.startswith("the queue of acme/API cannot be used: WRONGTYPE")
+
+
 def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/x", A, work=False)
     assert bad(world, 0) == {}

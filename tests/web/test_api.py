@@ -716,9 +716,13 @@ def test_no_answer_is_kept_or_guessed_at(site: Site, path: str) -> None:
     )
 
 
-def test_a_fault_of_our_own_is_told_without_a_traceback(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    site.put(record())
-    site.redis.hset("deployer:{acme/api}:environments", "staging", "no JSON")
+def test_a_fault_of_our_own_is_told_without_a_traceback(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(site.lanes, "environments", broken)
     answer = site.api("GET", "/environments")
     assert (answer.status_code, list(answer.json)) == (500, ["error"])
     assert "Traceback" not in answer.text

@@ -172,6 +172,17 @@ def test_of_many_lanes_the_first_are_shown(site: Site) -> None:
     assert "acme/r50" not in page.words
 
 
+def test_a_queue_item_that_no_worker_understands_is_shown(site: Site) -> None:
+    site.push("x", delivery="d-1")
+    site.lanes.refuse(
+        Repository.parse("acme/api"), site.queue.sent[-1].token, "this version knows no such task"
+    )
+    assert (
+        "acme/api development:refs/heads/x: workers did not understand its queue item: this version knows no such task"
+        in look(site).words
+    )
+
+
 def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
     repository = Repository.parse("acme/api")
     for number in range(12):
