@@ -435,8 +435,8 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
   local current = current()
   local env = current.environment
   local work, dead = text ~= '' and sound_work(text), kind == 'dead' and cjson.decode(letter)
-  local died = dead and sound_work(dead.work)
-  if work == nil or died == nil then return UNSOUND end
+  local died = dead and read_work(dead.work)
+  if work == nil then return UNSOUND end
   seconds = tonumber(seconds)
   if not is_finite(seconds) then seconds = LONGEST_PAUSE / 1000 end
   for name, by in pairs(cjson.decode(counts)) do count(name, by) end
@@ -450,7 +450,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     end
     count('goal:' .. outcome)
     if dead then
-      if not UNTRIED[dead.kind] then
+      if not UNTRIED[dead.kind] and not died.raw then
         note_try(died, current, dead.reason)
         dead.work = cjson.encode(died)
       end

@@ -425,13 +425,14 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
 
 
 def test_records_that_cannot_be_read_keep_no_others_waiting(
-    life: Life, caplog: pytest.LogCaptureFixture
+    life: Life, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("deployer.adapters.redis_values._warned", set())
     life.redis.hset("deployer:{acme/aaa}:environments", DEV.key, "what a newer version wrote")
     life.redis.zadd("deployer:lanes", {"acme/aaa": 0})
     life.pass_time(2.5 * DAY)
     assert "will be taken down" in life.age(sha(1))
-    assert "looking at the ages of acme/aaa" in caplog.text
+    assert f"{DEV.key} of deployer:{{acme/aaa}}:environments in Redis is left out" in caplog.text
 
 
 def test_one_that_cannot_be_looked_at_is_as_it_was_and_is_looked_at_now_and_then(life: Life) -> None:
