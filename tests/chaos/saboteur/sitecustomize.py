@@ -12,7 +12,7 @@ _COMMAND = " ".join(sys.orig_argv)
 _MINE = ("--app=workers worker", "workers.scheduler", "gunicorn")
 _LUA = {
     # the token is not looked at: a worker that was given up goes on as if nothing had been
-    "fencing": [("held('token') ~= token or held('status') ~= 'running'", "held('status') ~= 'running'")],
+    "fencing": [("held('token') ~= token or status() ~= 'running'", "status() ~= 'running'")],
     # what a worker takes is forgotten at once, and nobody else is given it
     "early-ack": [
         ("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12"),
