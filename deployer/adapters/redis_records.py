@@ -143,7 +143,9 @@ def drop_repository(client: Any, repository: Repository) -> bool:
     start = prefix(repository.full_name)
     holds = [f"{start}:{name}" for name in ("environments", "items", "dead")]
     state, counters = f"{start}:state", f"{start}:counters"
-    rest = [f"{start}:{name}" for name in ("repository", "seen", "kept", "queue", "later", "snoozed", "refused")]
+    rest = [
+        f"{start}:{name}" for name in ("repository", "seen", "kept", "queue", "later", "snoozed", "refused")
+    ]
 
     def drop(pipe: Any) -> bool:
         if pipe.exists(*holds) or pipe.hget(state, "status") not in {None, "idle"}:

@@ -233,7 +233,9 @@ def server() -> Iterator[KeepAliveServer]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no call be repeated."""
     monkeypatch.setattr("deployer.adapters.github_client._ATTEMPTS", 1)
-    monkeypatch.setattr("deployer.adapters.github_app.jwt.encode", lambda *_: "signed")  # which takes 60 ms
+    monkeypatch.setattr(
+        "deployer.adapters.github_app.AppAuth.create_jwt", lambda *_: "signed"
+    )  # which takes 60 ms
 
 
 def answering(answers: dict[str, Any]) -> Callable[..., Answer]:
