@@ -33,6 +33,7 @@ from deployer.ledger import (
     Work,
 )
 from deployer.ports import Again, Dead, Done, Retry, Snooze
+from tests.records import know_repository
 
 HELLO, OTHER = Repository.parse("acme/hello"), Repository.parse("acme/other")
 PREFIX = "deployer:{acme/hello}"
@@ -407,6 +408,7 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
                 patch.setattr("deployer.adapters.redis_lanes.uuid.uuid4", drawn.__next__)
                 patch.setattr("deployer.adapters.redis_lanes.time", SimpleNamespace(time=lambda: 5.0))
                 lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
+                patch.setattr(lanes, "_server_now", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(
                     lane_script().replace("C('TIME')", "{ 1800000000, 0 }")
                 )
@@ -526,7 +528,7 @@ def test_a_bad_value_is_left_out_of_a_listing_and_named_once(
         lanes.begin(repository, accepted.dispatch.token)
         record = EnvironmentRecord(repository.full_name, X, "stack", ref="refs/heads/x")
         lanes.finish(repository, accepted.dispatch.token, Done("deployed", "because", record))
-        lanes.remember(RepositoryRecord(repository.full_name))
+        know_repository(lanes, RepositoryRecord(repository.full_name))
         lanes.see(repository, Seen(orphans={X: 1.0}))
         lanes.accept(repository, Work(Y, goal="g"))
     key = f"{PREFIX}:{name}"

@@ -674,7 +674,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
     life.redis.hset("deployer:{acme/first}:environments", record.environment, record.to_json())
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
     life.deployer.intake.age(life._now())
-    assert "the others go on" in caplog.text
+    assert "of deployer:{acme/first}:environments in Redis is left out" in caplog.text
     assert [each.environment for each in life.sent if each.repository == HELLO.full_name] == [DEV.key]
 
 
