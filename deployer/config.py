@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError
 from deployer.fence import fence_gaps
+from deployer.redis_url import SETTING as REDIS_SETTING
+from deployer.redis_url import parse_redis_url
 from deployer.targets import Target, read_targets
 from deployer.times import duration
 
@@ -35,7 +37,7 @@ class Config:
     """Every setting in force. Durations are in seconds."""
 
     redis_url: str = _setting(
-        "DEPLOYER_REDIS_URL", "redis://, rediss:// or sentinel:// URL", in_repr=False
+        "DEPLOYER_REDIS_URL", "redis://, rediss://, unix:// or sentinel:// URL", in_repr=False
     )  # it may hold a password
     webhook_secrets: tuple[str, ...] = _setting(
         "DEPLOYER_GITHUB_WEBHOOK_SECRET", "secret of the GitHub webhook; several by comma", secret=True
@@ -235,9 +237,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
     if bool(app_id) != bool(app_key):
         raise ConfigError("DEPLOYER_GITHUB_APP_ID and DEPLOYER_GITHUB_APP_PRIVATE_KEY must be set together")
     config = Config(
-        redis_url=url(
-            "DEPLOYER_REDIS_URL", "redis://127.0.0.1:6379/0", "redis", "rediss", "unix", "sentinel"
-        ),
+        redis_url=_checked_redis_url(text(REDIS_SETTING, "redis://127.0.0.1:6379/0")),
         webhook_secrets=listed("DEPLOYER_GITHUB_WEBHOOK_SECRET"),
         github_token=text("DEPLOYER_GITHUB_TOKEN"),
         github_app_id=app_id,
@@ -350,17 +350,19 @@ def _resolved(name: str, reference: str, resolve: Callable[[str], str] | None) -
 def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(value)
-        if parts.scheme == "sentinel":  # its nodes stand between commas, and urlsplit knows no such ports
-            return parts.scheme in schemes
-        good = parts.scheme in schemes and parts.port != 0
+        return parts.scheme in schemes and parts.port != 0 and bool(parts.hostname)
     except ValueError:
         return False
-    if parts.scheme in {"http", "https"}:
-        return good and bool(parts.hostname)
-    if parts.scheme in {"redis", "rediss"}:
-        # redis-py takes any other text for database 0, and kombu dies of it
-        return good and (parts.path.strip("/") or "0").isdecimal()
-    return good
+
+
+def _checked_redis_url(url: str) -> str:
+    """An address of Redis that both clients accept.
+
+    Raises:
+        ConfigError: it is malformed; one line that names the setting and repeats no value.
+    """
+    parse_redis_url(url)
+    return url
 
 
 def is_reference(value: str) -> bool:

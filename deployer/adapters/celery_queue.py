@@ -2,14 +2,15 @@
 
 import logging
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from deployer.adapters.redis_client import tls, unavailable
+from deployer.adapters.redis_client import sentinel_options, unavailable
 from deployer.ports import Dispatch
+from deployer.redis_url import RedisUrl, parse_redis_url
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
 
     The reason for each setting stands beside it; docs/decisions/0003-celery.md tells the whole story.
     """
-    broker, options = _broker(redis_url)
+    address = parse_redis_url(redis_url)
+    broker, options = _broker(address, in_haste=in_haste)
     seconds = _IN_HASTE_SECONDS if in_haste else _ANSWER_SECONDS
     app = Celery("deployer", broker=broker, set_as_current=False)
     app.conf.update(
@@ -53,7 +55,7 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
             **options,
         },
         # without it kombu would take any certificate
-        broker_use_ssl=tls(redis_url) or None,
+        broker_use_ssl=None if address.tls is None else dict(address.tls),
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # a Redis that takes no writes is away like any other
         broker_connection_max_retries=None,  # Redis may be away for hours: wait for it
@@ -113,20 +115,16 @@ class CeleryQueue:
             )
 
 
-def _broker(redis_url: str) -> tuple[str, dict[str, Any]]:
-    if not redis_url.startswith("sentinel://"):
-        parts = urlsplit(redis_url)
-        # what the URL says of TLS is in `broker_use_ssl`; kombu would put its own reading of it in that one's place
-        query = {name: value for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")}
-        database = query.pop("db", "")  # redis-py's name for it, which kombu does not know
-        if parts.scheme == "unix":
-            query |= {"virtual_host": database} if database else {}
-            return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}", {}
-        path = f"/{database}" if database else parts.path
-        return parts._replace(path=path, query=urlencode(query)).geturl(), {}
-    hosts, _, path = redis_url.removeprefix("sentinel://").partition("/")
-    service, _, database = path.partition("?")[0].partition("/")
-    credentials, _, nodes = hosts.rpartition("@")
-    prefix = f"sentinel://{credentials}@" if credentials else "sentinel://"
-    urls = ";".join(f"{prefix}{node}/{database or 0}" for node in nodes.split(","))
-    return urls, {"master_name": service or "mymaster"}
+def _broker(address: RedisUrl, *, in_haste: bool) -> tuple[str, dict[str, Any]]:
+    """kombu's own form of an address, and what it takes as options of its transport instead."""
+    if address.scheme == "unix":
+        query = urlencode({"virtual_host": address.database})
+        return f"redis+socket://{address.credentials}{quote(address.path)}?{query}", {}
+    urls = []
+    for host, port in address.nodes:
+        node = f"[{host}]" if ":" in host else host
+        urls.append(f"{address.scheme}://{address.credentials}{node}:{port}/{address.database}")
+    if address.scheme != "sentinel":
+        return urls[0], {}
+    asking = sentinel_options(address, in_haste=in_haste)
+    return ";".join(urls), {"master_name": address.service, "sentinel_kwargs": asking}

@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.exceptions import LockError
 from redis.lock import Lock
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from deployer.errors import ConfigError, UnavailableError
+from deployer.errors import UnavailableError
+from deployer.redis_url import RedisUrl, parse_redis_url
 
 _log = logging.getLogger(__name__)
 # error codes at the start of a reply: https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
@@ -36,7 +35,8 @@ _REFUSALS = (
 )
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0  # a slow fsync is no reason to fail a task
-_SENTINEL_SECONDS = 0.2  # it answers from memory, and there are others to ask
+_SENTINEL_SECONDS = 1.0
+_HASTY_SENTINEL_SECONDS = 0.35  # half of what a web request waits for an answer
 _PROMPT_SECONDS = 0.02
 _PAUSE_SECONDS = 0.25
 
@@ -174,14 +174,17 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
     """Make a client; it connects with its first command.
 
     Args:
-        url: `redis://host:port/db`, `rediss://...`, `unix:///path`, or
-            `sentinel://[user:password@]host:port[,host:port...]/<service>[/<db>][?ssl=true]`.
+        url: an address of Redis; `deployer.redis_url` has its forms.
         budget: of each request; without one every command may take its own time.
 
     Raises:
-        ConfigError: the URL cannot be read; the text does not repeat it, since it may hold a password.
+        ConfigError: the URL is malformed; the text does not repeat it, since it may hold a password.
     """
+    address = parse_redis_url(url)
     options: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "socket_timeout": _ANSWER_SECONDS,
         # one quick repeat hides a connection that was closed while idle; longer waits are the caller's to decide, and
@@ -191,57 +194,38 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
         # a value that is no UTF-8 fails where it is read as JSON or a name, and no answer that holds others as well
         "encoding_errors": "backslashreplace",
     }
-    try:
-        client = _client(url, options)
-    except ValueError as error:
-        raise ConfigError(
-            "DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL"
-        ) from error
+    if address.tls is not None:
+        options.update(address.tls, ssl=True)
+    if address.scheme == "sentinel":
+        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            list(address.nodes), sentinel_kwargs=sentinel_options(address, in_haste=budget is not None)
+        )
+        client: redis.Redis = sentinel.master_for(address.service, **options)
+    elif address.scheme == "unix":
+        client = redis.Redis(unix_socket_path=address.path, **options)
+    else:
+        ((host, port),) = address.nodes
+        client = redis.Redis(host=host, port=port, **options)
     if budget:
         budget.bind(client)
     return client
 
 
-def _client(url: str, options: dict[str, Any]) -> redis.Redis:
-    if not url.startswith("sentinel://"):
-        return redis.Redis.from_url(url, **options)
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2]
-    service, _, database = parts.path.strip("/").partition("/")
-    # as redis-py and kombu read those of other URLs
-    username, password = (unquote(each) if each else None for each in (parts.username, parts.password))
-    nodes = [(host, int(port or 26379)) for host, _, port in (n.partition(":") for n in hosts.split(","))]
-    if secured := tls(url):
-        options.update(secured, ssl=True)
-    asking = {"socket_connect_timeout": _SENTINEL_SECONDS, "socket_timeout": _SENTINEL_SECONDS}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        nodes, sentinel_kwargs={**asking, "retry": Retry(NoBackoff(), 0)}
-    )
-    client: redis.Redis = sentinel.master_for(
-        service or "mymaster", db=int(database or 0), username=username, password=password, **options
-    )
-    return client
+def sentinel_options(address: RedisUrl, *, in_haste: bool) -> dict[str, Any]:
+    """redis-py's options for the connections to the Sentinels themselves.
 
-
-def tls(url: str) -> dict[str, Any]:
-    """redis-py's options for a `rediss://` URL, or a `sentinel://` one with `ssl=true`; empty without TLS.
-
-    Certificates are checked unless the URL itself says otherwise (`ssl_cert_reqs=none`).
-
-    Raises:
-        ConfigError: an option cannot be read.
+    Args:
+        address: has their user and password.
+        in_haste: for a web request; a Sentinel that hangs must leave it time to ask another one.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "rediss" and not (
-        parts.scheme == "sentinel" and parse_qs(parts.query).get("ssl") == ["true"]
-    ):
-        return {}
-    try:
-        said: dict[str, Any] = dict(parse_url(f"rediss://?{parts.query}"))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise ConfigError(f"DEPLOYER_REDIS_URL: {error}") from error
-    given = {name: value for name, value in said.items() if name.startswith("ssl_")}
-    return {"ssl_cert_reqs": "required", **given}
+    seconds = _HASTY_SENTINEL_SECONDS if in_haste else _SENTINEL_SECONDS
+    return {
+        "username": address.sentinel_username,
+        "password": address.sentinel_password,
+        "socket_connect_timeout": seconds,
+        "socket_timeout": seconds,
+        "retry": Retry(NoBackoff(), 0),  # redis-py's own waits for seconds before another Sentinel is asked
+    }
 
 
 def refuses_all(error: redis.ResponseError) -> bool:

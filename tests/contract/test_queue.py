@@ -7,9 +7,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import kombu
 import pytest
 import redis
 
@@ -18,6 +20,7 @@ from deployer.adapters.redis_client import connect
 from deployer.embedded_redis import EmbeddedRedis, prepare
 from deployer.errors import ConfigError
 from deployer.ports import Dispatch
+from deployer.redis_url import parse_redis_url
 
 DISPATCH = Dispatch("acme/hello", "staging", "deployer.sync", 7)
 
@@ -152,7 +155,61 @@ def test_both_clients_use_the_same_database(url: str) -> None:
         assert getattr(made, "path", "/run/redis.sock") == "/run/redis.sock"
 
 
-def test_an_option_that_cannot_be_read_is_a_setting_at_fault() -> None:
-    for use in (connect, make_celery):
-        with pytest.raises(ConfigError, match="DEPLOYER_REDIS_URL"):
-            use("rediss://:verysecret@db.example/0?socket_timeout=soon")
+def options_of_the_clients() -> list[str]:
+    """Every option that redis-py or kombu would read out of a URL, as far as their own code tells."""
+    makers = (
+        redis.connection.AbstractConnection,
+        redis.Connection,
+        redis.SSLConnection,
+        redis.UnixDomainSocketConnection,
+        kombu.Connection,
+    )
+    found = {name for maker in makers for name in signature(maker.__init__).parameters}
+    return sorted(found | set(redis.connection.URL_QUERY_ARGUMENT_PARSERS))
+
+
+def test_every_option_that_a_client_knows_is_taken_by_both_or_refused() -> None:
+    """A value that each of them can read: `1` is a number, a text and a yes."""
+    taken = set()
+    for scheme, more in (
+        ("redis://h", ""),
+        ("rediss://h", "ssl_certfile=1&"),
+        ("unix:///s", ""),
+        ("sentinel://a/m", "ssl=1&"),
+    ):
+        for option in {*options_of_the_clients(), "sentinel_username", "sentinel_password", "typing_error"}:
+            value = {"ssl_cert_reqs": "optional", "ssl_min_version": "771"}.get(option, "1")
+            url = f"{scheme}?{more if option not in more else ''}{option}={value}"
+            try:
+                parse_redis_url(url)
+            except ConfigError:
+                continue
+            taken.add(option)
+            for made in (connection(url), connect(url).connection_pool.make_connection()):
+                assert made.db == (1 if option == "db" else 0)
+    assert taken == {
+        "db", "username", "password", "ssl", "sentinel_password", "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs",
+        "ssl_certfile", "ssl_check_hostname", "ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "password"),
+    [
+        ("sentinel://:pw@a:1,b:2/service/3", "default", "pw"),
+        ("sentinel://u:pw@a:1,b:2/service/3?sentinel_password=p%3Bs", "default", "p;s"),
+        ("sentinel://u:pw@a:1,b:2/service/3?sentinel_username=s&sentinel_password=spw", "s", "spw"),
+        ("sentinel://u:pw@a:1,b:2/service/3?sentinel_password=", None, None),
+        ("sentinel://a:1,b:2/service/3", None, None),
+    ],
+)
+def test_both_clients_sign_in_to_the_sentinels_alike(
+    url: str, user: str | None, password: str | None
+) -> None:
+    for made in (connection(url), connect(url).connection_pool.make_connection()):
+        asked = made.connection_pool.sentinel_manager.sentinels
+        assert [each.connection_pool.connection_kwargs["port"] for each in asked] == [1, 2]
+        for each in asked:
+            options = each.connection_pool.connection_kwargs
+            assert (options["username"], options["password"]) == (user, password)
+            assert options["retry"].get_retries() == 0
