@@ -21,11 +21,12 @@ from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
 from deployer.adapters.redis_allowance import RedisAllowance
-from deployer.adapters.redis_client import Budget, connect
+from deployer.adapters.redis_client import Budget, check_certificates, connect, read_server
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
 from deployer.deliveries import Deliveries
+from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, unfenced_sentence
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
@@ -34,9 +35,10 @@ from deployer.ports import Room
 from deployer.production_gate import Gate
 from deployer.progress import LOG_FORMAT
 from deployer.reconcile import Options, Reconciler
+from deployer.redis_url import parse_redis_url
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
-from deployer.startup import check_fence
+from deployer.startup import CLUSTER_MODE, NO_EVICTION, check_fence, check_redis_mode, eviction_warning
 from deployer.tally import note
 from deployer.validation import Linter
 
@@ -214,6 +216,35 @@ def environment() -> dict[str, str]:
     return {**env, **os.environ}
 
 
+def check_redis(config: Config) -> str:
+    """Insist that this Redis can be used, as far as it answers now; a process waits for one that is away.
+
+    Every process passes here when it starts.
+
+    Returns:
+        A warning for the log, or an empty text.
+
+    Raises:
+        ConfigError: it runs in cluster mode, has no such database, or a certificate's file cannot be read; one line
+            with the remedy.
+    """
+    check_certificates(parse_redis_url(config.redis_url))
+    with connect(config.redis_url) as client:
+        try:
+            server = read_server(client)
+        except UnavailableError as error:
+            if "DB index is out of range" in str(error):  # no code precedes it, and no class is its own
+                raise ConfigError(
+                    "DEPLOYER_REDIS_URL names a database that Redis does not have; use 0"
+                ) from error
+            if "SELECT is not allowed in cluster mode" in str(error):
+                raise ConfigError(CLUSTER_MODE) from error
+            return ""
+    check_redis_mode(server)
+    warning = eviction_warning(server)
+    return f"{warning}; {NO_EVICTION}" if warning else ""
+
+
 def check_worker(deployer: Deployer) -> None:
     """Insist that a worker can do its work, and may: its settings, GitHub's and AWS's, and the fence in IAM.
 
@@ -237,8 +268,15 @@ def check_aws(config: Config) -> None:
     check_fence(config)
 
 
-def warn_unfenced(config: Config) -> None:
-    """Log at a process's start that it works without the fence; `DEPLOYER_UNFENCED` must not be forgotten."""
+def warn_at_start(config: Config, redis_warning: str) -> None:
+    """Log what operators should know of at a process's start.
+
+    Args:
+        config: may let it work without the fence; `DEPLOYER_UNFENCED` must not be forgotten.
+        redis_warning: as `check_redis` returned it.
+    """
+    if redis_warning:
+        _log.warning("%s", redis_warning)
     if gaps := config.fence_gaps:
         _log.warning("DEPLOYER_UNFENCED is yes. %s; to protect AWS, %s", unfenced_sentence(gaps), REMEDY)
 

@@ -98,11 +98,13 @@ def _server_url(parts: SplitResult) -> RedisUrl:
     tls = parts.scheme == "rediss"
     options = _options(parts, _COMMON_OPTIONS + (_TLS_OPTIONS if tls else ()))
     node = (unquote(parts.hostname or "localhost"), _port(parts.port, _REDIS_PORT))
+    username, password = _login(parts.username, parts.password, options)
     return RedisUrl(
         parts.scheme,
         (node,),
         database=_database(parts.path.removeprefix("/").removesuffix("/"), options),
-        **_login(parts.username, parts.password, options),
+        username=username,
+        password=password,
         tls=_tls(options) if tls else None,
     )
 
@@ -111,8 +113,14 @@ def _socket_url(parts: SplitResult) -> RedisUrl:
     options = _options(parts, _COMMON_OPTIONS)
     if parts.hostname or not parts.path.strip("/"):
         raise ConfigError(f"{SETTING} has no path of a socket; write unix:///path/to/redis.sock")
-    login = _login(parts.username, parts.password, options)
-    return RedisUrl("unix", path=unquote(parts.path), database=_database("", options), **login)
+    username, password = _login(parts.username, parts.password, options)
+    return RedisUrl(
+        "unix",
+        path=unquote(parts.path),
+        database=_database("", options),
+        username=username,
+        password=password,
+    )
 
 
 def _sentinel_url(parts: SplitResult) -> RedisUrl:
@@ -121,16 +129,18 @@ def _sentinel_url(parts: SplitResult) -> RedisUrl:
     if not secured and any(name in options for name in _TLS_OPTIONS):
         raise ConfigError(f"{SETTING} has options for TLS but not ssl=true; add it")
     credentials, _, hosts = parts.netloc.rpartition("@")
-    username, _, password = credentials.partition(":")
+    username, password = _login(*credentials.partition(":")[::2], options)
     service, _, database = parts.path.removeprefix("/").removesuffix("/").partition("/")
-    login = _login(username, password, options)
+    sentinel_username, sentinel_password = _sentinel_login(password, options)
     return RedisUrl(
         "sentinel",
         tuple(_node(each) for each in hosts.split(",")),
         service=unquote(service) or "mymaster",
         database=_database(database, options),
-        **login,
-        **_sentinel_login(login, options),
+        username=username,
+        password=password,
+        sentinel_username=sentinel_username,
+        sentinel_password=sentinel_password,
         tls=_tls(options) if secured else None,
     )
 
@@ -176,27 +186,32 @@ def _unknown(name: str, parts: SplitResult, known: tuple[str, ...]) -> str:
     return f"{SETTING} has {which}, which is not supported; remove it: only {', '.join(known)} are"
 
 
-def _login(username: str | None, password: str | None, options: Mapping[str, str]) -> dict[str, str | None]:
+def _login(
+    username: str | None, password: str | None, options: Mapping[str, str]
+) -> tuple[str | None, str | None]:
     """User and password for the servers that hold data: those before the host, or else the options."""
-    return {
-        "username": unquote(username or "") or options.get("username") or None,
-        "password": unquote(password or "") or options.get("password") or None,
-    }
+    return (
+        unquote(username or "") or options.get("username") or None,
+        unquote(password or "") or options.get("password") or None,
+    )
 
 
-def _sentinel_login(login: Mapping[str, str | None], options: Mapping[str, str]) -> dict[str, str | None]:
+def _sentinel_login(password: str | None, options: Mapping[str, str]) -> tuple[str | None, str | None]:
     """User and password for the Sentinels.
 
     Without options of their own they are given the password of the servers, since both are often the same. With the
     user `default` a Sentinel that has no password accepts any (https://redis.io/docs/latest/commands/auth/).
+
+    Raises:
+        ConfigError: there is a user without a password.
     """
-    password = options.get("sentinel_password", login["password"]) or None
+    password = options.get("sentinel_password", password) or None
     username = options.get("sentinel_username") or ("default" if password else None)
     if username and not password:
         raise ConfigError(
             f"{SETTING} has the option sentinel_username without a password; add sentinel_password"
         )
-    return {"sentinel_username": username, "sentinel_password": password}
+    return username, password
 
 
 def _database(in_path: str, options: Mapping[str, str]) -> int:

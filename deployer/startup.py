@@ -1,11 +1,17 @@
 """What must hold before a process may start, beyond settings that are there and well formed."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 from deployer.config import Config
 from deployer.errors import ConfigError
 from deployer.fence import REMEDY, unfenced_sentence
 
+CLUSTER_MODE_REMEDY = "use one with cluster mode disabled (replicas and Sentinel are fine)"
+CLUSTER_MODE = (
+    f"DEPLOYER_REDIS_URL leads to a Redis in cluster mode, which is not supported; {CLUSTER_MODE_REMEDY}"
+)
+NO_EVICTION = "set maxmemory-policy noeviction, of a managed Redis in its parameters"
 _SECRET_CHARACTERS = 16  # of a random hexadecimal text that is 64 bits, which nobody tries out over a network
 _DIFFERENT_CHARACTERS = 8
 _PUBLISHED = {"it's a secret to everybody", "0123456789abcdef", "1234567890123456", "abcdefghijklmnop"}
@@ -52,6 +58,36 @@ def check_secrets(config: Config) -> None:
                 f" {_DIFFERENT_CHARACTERS} of them different, and must not be a published example; make one by"
                 " `deployer secrets set --generate ssm:/PATH/NAME` or `openssl rand -hex 32`"
             )
+
+
+def check_redis_mode(server: Mapping[str, str]) -> None:
+    """Insist that Redis is one server, or a primary with replicas.
+
+    A script reads and writes the keys of its repository and the indexes of all of them, which a cluster spreads over
+    servers. Celery's broker does not work on a cluster either.
+
+    Args:
+        server: what Redis says of itself, by the names of `INFO`.
+
+    Raises:
+        ConfigError: it runs in cluster mode.
+    """
+    if server.get("cluster_enabled") == "1":
+        raise ConfigError(CLUSTER_MODE)
+
+
+def eviction_warning(server: Mapping[str, str]) -> str:
+    """What to tell operators whose Redis may evict keys; empty where it does not.
+
+    The policy is read from `INFO`, since a managed Redis often forbids `CONFIG GET`.
+
+    Args:
+        server: what Redis says of itself, by the names of `INFO`.
+    """
+    policy = server.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return ""
+    return f"Redis evicts keys when its memory is full (maxmemory-policy {policy}), and queued work with them"
 
 
 def _is_guessable(secret: str) -> bool:

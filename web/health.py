@@ -1,10 +1,13 @@
 """`/healthz`, `/readyz` and `/metrics`: for whoever watches over the process."""
 
+from contextlib import suppress
+
 from flask import Blueprint, current_app, jsonify
 from werkzeug.wrappers import Response
 
 from deployer.errors import UnavailableError
 from deployer.letters import warnings_of
+from deployer.startup import NO_EVICTION, eviction_warning
 from web.answers import RETRY_AFTER
 from web.context import deployer, principal
 
@@ -41,11 +44,14 @@ def readyz() -> Response:
 
 
 def _warnings() -> list[str]:
-    """What to tell whoever watches; nothing where that takes too long, since it makes no delivery unacceptable."""
-    try:
-        return warnings_of(deployer().lanes.dead_letters())
-    except UnavailableError:
-        return []
+    """What to tell whoever watches; none of it makes a delivery unacceptable, so nothing fails for want of it."""
+    lanes, found = deployer().lanes, list[str]()
+    with suppress(UnavailableError):  # also where Redis does not allow INFO
+        if eviction := eviction_warning(lanes.server()):
+            found.append(f"{eviction}; {NO_EVICTION}")
+    with suppress(UnavailableError):
+        found += warnings_of(lanes.dead_letters())
+    return found
 
 
 @blueprint.get("/metrics")

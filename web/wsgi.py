@@ -4,10 +4,11 @@ Another WSGI server may serve it too. It must then do by itself what `web.front`
 before a thread is theirs, end slow ones by the total time they take, and bound the memory and disk of all bodies.
 """
 
+import logging
 import sys
 
 from deployer.adapters.redis_client import Budget
-from deployer.bootstrap import build, setup_logging
+from deployer.bootstrap import build, check_redis, setup_logging
 from deployer.errors import ConfigError
 from deployer.startup import check_secrets
 from web.application import REDIS_SECONDS, create_app
@@ -18,7 +19,10 @@ _GUNICORN_GIVES_UP = 4
 try:
     _deployer = build(budget=Budget(REDIS_SECONDS))
     check_secrets(_deployer.config)
+    _redis_warning = check_redis(_deployer.config)
     setup_logging(_deployer.config, "web")
+    if _redis_warning:
+        logging.getLogger("deployer.start").warning("%s", _redis_warning)
     app = create_app(_deployer)
 except ConfigError as error:
     print(f"deployer: {error}", file=sys.stderr)

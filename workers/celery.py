@@ -11,9 +11,9 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
-from deployer.bootstrap import build, check_worker, setup_logging, warn_unfenced
+from deployer.bootstrap import build, check_redis, check_worker, setup_logging, warn_at_start
 from deployer.environments import Repository
-from deployer.errors import ConfigError, TransientError, UnavailableError
+from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
 from deployer.ledger import OUT_OF_TIME
 from deployer.process_memory import hide_memory
 from workers.lease import KernelTimer
@@ -27,6 +27,7 @@ app = deployer.celery
 app.conf.worker_consumer = "workers.consumer:Consumer"
 register(app, deployer, KernelTimer())
 _log = logging.getLogger("deployer.tasks")
+_start_warnings: list[str] = []  # found before the log is set up
 
 
 @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -38,12 +39,19 @@ def _begin_process(**_: Any) -> None:
 
 @signals.celeryd_init.connect(weak=False)  # type: ignore[untyped-decorator]
 def _check(**_: Any) -> None:
-    """End a worker before it takes a task; Celery's signals let nothing but SystemExit through."""
-    hide_memory()
+    """End a worker that cannot work before it takes a task.
+
+    Celery logs what a receiver of its signals raises and goes on as if nothing were wrong; only SystemExit ends it.
+    """
     try:
+        hide_memory()
         check_worker(deployer)
-    except ConfigError as error:
+        _start_warnings.append(check_redis(deployer.config))
+    except DeployerError as error:
         raise SystemExit(f"deployer: {error}") from None
+    except Exception as error:
+        logging.getLogger("deployer.start").exception("this worker cannot start")
+        raise SystemExit(1) from error
 
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -54,7 +62,7 @@ def _log_our_way(**_: Any) -> None:
 
 @signals.celeryd_after_setup.connect(weak=False)  # type: ignore[untyped-decorator]
 def _warn(**_: Any) -> None:
-    warn_unfenced(deployer.config)
+    warn_at_start(deployer.config, "".join(_start_warnings))
 
 
 @signals.task_failure.connect(weak=False)  # type: ignore[untyped-decorator]

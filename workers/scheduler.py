@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from deployer.adapters.redis_client import refuses_one
-from deployer.bootstrap import Deployer, build, check_aws, setup_logging, warn_unfenced
+from deployer.bootstrap import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
 from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, UnavailableError, one_line
 from deployer.ledger import FAILING_JOB
@@ -276,10 +276,11 @@ def main() -> None:
     try:
         deployer = build()
         check_aws(deployer.config)
+        redis_warning = check_redis(deployer.config)
     except ConfigError as error:
         raise SystemExit(f"deployer: {error}") from None
     setup_logging(deployer.config, "scheduler")
-    warn_unfenced(deployer.config)
+    warn_at_start(deployer.config, redis_warning)
     scheduler = Scheduler(deployer)
 
     def stop() -> None:

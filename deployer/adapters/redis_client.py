@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -17,8 +18,8 @@ from redis.lock import Lock
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from deployer.errors import UnavailableError
-from deployer.redis_url import RedisUrl, parse_redis_url
+from deployer.errors import ConfigError, UnavailableError
+from deployer.redis_url import SETTING, RedisUrl, parse_redis_url
 
 _log = logging.getLogger(__name__)
 # error codes at the start of a reply: https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
@@ -228,6 +229,33 @@ def sentinel_options(address: RedisUrl, *, in_haste: bool) -> dict[str, Any]:
     }
 
 
+def check_certificates(address: RedisUrl) -> None:
+    """Insist that the files which the URL names for TLS can be used; redis-py would take Redis for away.
+
+    Raises:
+        ConfigError: one cannot be read, or is not what it should be; one line that names its option.
+    """
+    given = address.tls or {}
+    context = ssl.create_default_context()
+    if (directory := given.get("ssl_ca_path")) and not Path(directory).is_dir():
+        raise ConfigError(f"{SETTING}: ssl_ca_path is not a directory; correct it")
+    option = "ssl_ca_certs"
+    try:
+        if file := given.get(option):
+            context.load_verify_locations(file)
+        option = "ssl_certfile"
+        if file := given.get(option):
+            # without a password OpenSSL would ask for one at the terminal
+            context.load_cert_chain(file, given.get("ssl_keyfile"), given.get("ssl_password", ""))
+    except OSError as error:  # ssl.SSLError is one
+        why = (
+            error.strerror
+            if isinstance(error, FileNotFoundError | PermissionError)
+            else "not a PEM file of it"
+        )
+        raise ConfigError(f"{SETTING}: the file of {option} cannot be used ({why}); correct it") from error
+
+
 def refuses_all(error: redis.ResponseError) -> bool:
     """Whether Redis refuses more than this one command: it is full, read-only, starting or in someone else's script."""
     answer = str(error).rpartition("of pipeline caused error: ")[2]  # redis-py names the command first
@@ -252,9 +280,28 @@ def unavailable() -> Iterator[None]:
             ) from error
         why = str(error) if isinstance(error, _SpentError) else type(error).__name__
         raise UnavailableError(f"Redis does not answer ({why})") from error
+    except (
+        redis.exceptions.AskError,
+        redis.exceptions.ClusterCrossSlotError,
+    ) as error:  # MOVED is an AskError
+        raise UnavailableError("Redis runs in cluster mode, which is not supported") from error
     except redis.ResponseError as error:
         # out of memory, a broken disk, a script killed: nothing was recorded, and Redis may recover
         raise UnavailableError(f"Redis refused a command: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_server(client: redis.Redis) -> dict[str, str]:
+    """What the server says of its memory, persistence and cluster mode, by the names of `INFO`.
+
+    Raises:
+        UnavailableError: Redis is away, or does not allow `INFO`.
+    """
+    pipe = client.pipeline(transaction=False)
+    for section in ("memory", "persistence", "cluster"):  # several at once need Redis 7
+        pipe.info(section)
+    with unavailable():
+        parts = pipe.execute()
+    return {name: str(value) for part in parts for name, value in part.items()}
 
 
 @contextmanager

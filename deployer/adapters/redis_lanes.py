@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from deployer.adapters.redis_client import claimed, refuses_all, unavailable
+from deployer.adapters.redis_client import claimed, read_server, refuses_all, unavailable
 from deployer.adapters.redis_records import INDEX as _INDEX
 from deployer.adapters.redis_records import NAMES as _NAMES
 from deployer.adapters.redis_records import SPELLED as _SPELLED
@@ -632,10 +632,8 @@ class RedisLanes:
         return {name: number(at) for name, at in zip(_BEATS, found, strict=True) if at}
 
     def server(self) -> dict[str, str]:
-        """What the server tells of its memory and persistence, by the names of `INFO`."""
-        with unavailable():
-            parts = [self._redis.info(section) for section in ("memory", "persistence")]
-        return {name: str(value) for part in parts for name, value in part.items()}
+        """See `redis_client.read_server`."""
+        return read_server(self._redis)
 
     # --- inside -------------------------------------------------------------------------------------------------
 

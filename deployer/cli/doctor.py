@@ -23,7 +23,7 @@ from deployer.ledger import FAILING_JOB, Outcome
 from deployer.ports import Cloud, Lane, Room
 from deployer.quotas import admits, forecast
 from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, span, unserved_words
-from deployer.startup import check_secrets
+from deployer.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -223,11 +223,11 @@ def _fence(deployer: "Deployer") -> Iterator[Check]:
 
 def _redis(deployer: "Deployer") -> Iterator[Check]:
     told = deployer.lanes.server()
-    if told.get("maxmemory", "0") != "0" and told.get("maxmemory_policy") != "noeviction":
-        yield Check(
-            "Redis", FAIL, f"it throws keys away when it is full ({told.get('maxmemory_policy')}): work would be lost",
-            "set maxmemory-policy noeviction",
-        )  # fmt: skip
+    if told.get("cluster_enabled") == "1":
+        yield Check("Redis", FAIL, "it runs in cluster mode, which is not supported", CLUSTER_MODE_REMEDY)
+        return
+    if eviction := eviction_warning(told):
+        yield Check("Redis", WARN, eviction, NO_EVICTION)
     if told.get("aof_enabled") != "1":
         yield Check(
             "Redis", WARN, "it answers, but keeps no append-only file: a restart may lose the last minutes",

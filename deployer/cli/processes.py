@@ -58,30 +58,34 @@ def up(*, sandbox: bool, log_to: str | None) -> None:
     sys.exit(run(sandbox=sandbox, to_files=to_files))
 
 
-def settings(*, web: bool = False, worker: bool = False, scheduler: bool = False) -> Config:
+def settings(
+    *, web: bool = False, worker: bool = False, scheduler: bool = False, asks_redis: bool = True
+) -> Config:
     """The settings, checked before any process is started on them.
 
     Args:
         web: whether the web is started, which needs its secrets.
         worker: whether a worker is, which needs GitHub, AWS and the fence in IAM.
         scheduler: whether a scheduler is, which lists AWS's stacks.
+        asks_redis: whether Redis is asked now if it can be used; `up` may have to start it first.
 
     Raises:
         ConfigError: one is missing or malformed, or must not be used.
     """
-    from deployer.adapters.redis_client import connect  # noqa: PLC0415  # redis
-    from deployer.bootstrap import build, check_aws, check_worker  # noqa: PLC0415  # boto3, Celery and requests
+    # boto3, Celery and requests
+    from deployer.bootstrap import build, check_aws, check_redis, check_worker  # noqa: PLC0415
 
     deployer = build()
     config = deployer.config
     if web:
         require(config, *REQUIRED_FOR_WEB)
         check_secrets(config)
-    connect(config.redis_url).close()  # reads the address; nothing is sent
     if worker:
         check_worker(deployer)
     elif scheduler:
         check_aws(config)
+    if asks_redis:
+        check_redis(config)
     return config
 
 

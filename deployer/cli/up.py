@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from redis.exceptions import BusyLoadingError
 
 from deployer.adapters.redis_client import connect, unavailable
+from deployer.bootstrap import check_redis
 from deployer.cli import sandboxed
 from deployer.cli.common import REDIS
 from deployer.cli.processes import scheduler_command, settings, web_command, web_ports, worker_command
@@ -52,7 +53,7 @@ def run(*, sandbox: bool, to_files: bool) -> int:
         chosen = _chosen(sandboxed.data_dir(os.environ))
         made = sandboxed.settings(chosen, dotenv)
         sandboxed.apply(made)
-    config = settings(web=True, worker=True)
+    config = settings(web=True, worker=True, asks_redis=False)
     _check_ports(config, made)
     data = Path(config.data_dir)
     if not (embedded := not _chosen(data).get("DEPLOYER_REDIS_URL")):
@@ -213,7 +214,8 @@ def _check_ports(config: Config, made: Mapping[str, str]) -> None:
 
 
 def _check_redis(config: Config) -> None:
-    """Say that a Redis that is not ours does not answer; what needs it would only never become ready."""
+    """Say that a Redis that is not ours cannot be used or does not answer; nothing would ever become ready."""
+    check_redis(config)
     click.get_current_context().meta[REDIS] = config.shown()["DEPLOYER_REDIS_URL"]
     with connect(config.redis_url) as client, unavailable(), suppress(BusyLoadingError):
         client.ping()

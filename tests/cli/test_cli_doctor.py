@@ -162,11 +162,13 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     ("told", "state", "words", "code"),
     [
         ({"aof_enabled": "0"}, "warn", "keeps no append-only file", 0),
-        ({"maxmemory": "1000", "maxmemory_policy": "allkeys-lru"}, "FAIL", "throws keys away", 1),
-        ({"maxmemory": "0", "maxmemory_policy": "allkeys-lru"}, "ok", "keeps each", 0),
+        ({"maxmemory": "1000", "maxmemory_policy": "allkeys-lru"}, "warn", "maxmemory-policy allkeys-lru", 0),
+        ({"maxmemory": "0", "maxmemory_policy": "volatile-ttl"}, "warn", "maxmemory-policy volatile-ttl", 0),
+        ({"maxmemory": "1000"}, "ok", "keeps each", 0),
+        ({"cluster_enabled": "1"}, "FAIL", "cluster mode", 1),
     ],
 )
-def test_a_redis_that_forgets(
+def test_a_redis_that_forgets_or_is_a_cluster(
     world: World, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], state: str, words: str, code: int
 ) -> None:
     monkeypatch.setattr(world.lanes, "server", lambda: GOOD | told)

@@ -1,10 +1,14 @@
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import boto3
 import pytest
-from ops_kit import Process, environment
+from click.testing import CliRunner
+from ops_kit import Process, Refusal, environment
 
+from deployer.cli import main, processes
 from sandbox.aws import server as aws_server
 
 Start = Callable[..., Process]
@@ -32,3 +36,19 @@ def aws() -> Iterator[str]:
     running = aws_server.create(github_url="http://127.0.0.1:1").start()
     yield running.url
     running.stop()
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    """What a command of `deployer` says when it ends before the process itself is started."""
+
+    def run(command: str, settings: Mapping[str, str]) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "environ", environment(settings))
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would go on with the former variables
+        monkeypatch.setattr(processes, "_become", lambda _: pytest.fail("it started"))
+        result = CliRunner().invoke(main, [command])
+        assert (result.exit_code, result.stdout) == (1, "")
+        return result.stderr
+
+    return run

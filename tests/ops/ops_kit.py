@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sandbox.installation import Answer, alive, call, descendants, wait_for
@@ -18,6 +18,8 @@ WORKER = {
     "DEPLOYER_UNFENCED": "yes",  # the AWS behind it is simulated, or never called
     "AWS_DEFAULT_REGION": "us-east-1",
 }
+CELERY = [sys.executable, "-m", "celery", "--app=workers"]
+Refusal = Callable[[str, Mapping[str, str]], str]
 
 
 def aws_settings(url: str) -> dict[str, str]:
@@ -105,3 +107,11 @@ def answer(url: str) -> Answer | None:
         return call("GET", url, seconds=5)
     except OSError:
         return None
+
+
+def ended(tmp_path: Path, command: list[str], settings: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run a command to its end; returns its exit status and what it said."""
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(settings), capture_output=True, text=True, check=False, timeout=30
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr

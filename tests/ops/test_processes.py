@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import boto3
 import pytest
 import redis
 from click.testing import CliRunner
+from ops_kit import CELERY, WEB, WORKER, Process, Refusal, answer, aws_settings, deployer, ended, gone
 from ops_kit import SECRET as HOOK
-from ops_kit import WEB, WORKER, Process, answer, aws_settings, deployer, environment, gone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -31,7 +30,6 @@ from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
 API = "the-api-token-of-this-test"
-CELERY = [sys.executable, "-m", "celery", "--app=workers"]
 TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App serves as well\n"
 SECRET = (
     "deployer: DEPLOYER_GITHUB_WEBHOOK_SECRET is not set;"
@@ -45,33 +43,14 @@ NO_FENCE = (
 )
 LEASE = "deployer: DEPLOYER_LEASE_SECONDS is 'soon'; it must be a number from 1 to 3600\n"
 KEY = "deployer: DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App\n"
-ADDRESS = "deployer: DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL\n"
-
-
-def ended(tmp_path: Path, command: list[str], settings: dict[str, str]) -> tuple[int, str, str]:
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(settings), capture_output=True, text=True, check=False, timeout=30
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-
-Refusal = Callable[[str, dict[str, str]], str]
-
-
-@pytest.fixture
-def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
-    """What a command of `deployer` says when it ends before the process itself is started."""
-
-    def run(command: str, settings: dict[str, str]) -> str:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(os, "environ", environment(settings))
-        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would go on with the former variables
-        monkeypatch.setattr(processes, "_become", lambda _: pytest.fail("it started"))
-        result = CliRunner().invoke(main, [command])
-        assert (result.exit_code, result.stdout) == (1, "")
-        return result.stderr
-
-    return run
+ADDRESS = (
+    "deployer: DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL;"
+    " write / ? # @ % : in a user or password encoded, as %2F\n"
+)
+OPTION = (
+    "deployer: DEPLOYER_REDIS_URL has the option protocol, which is not supported;"
+    " remove it: only db, username, password are\n"
+)
 
 
 @pytest.mark.parametrize(("command", "line"), [("web", SECRET), ("worker", TOKEN)])
@@ -98,12 +77,13 @@ def test_a_malformed_setting_ends_the_real_process(tmp_path: Path) -> None:
     assert ended(tmp_path, [*CELERY, "worker"], settings) == (1, "", LEASE)
 
 
-@pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:many/0", "redis://h/0?socket_timeout=soon"])
-@pytest.mark.parametrize(("command", "settings"), [("web", WEB), ("worker", WORKER), ("scheduler", WORKER)])
-def test_a_malformed_address_of_redis(
-    refusal: Refusal, command: str, settings: dict[str, str], url: str
-) -> None:
-    assert refusal(command, {**settings, "DEPLOYER_REDIS_URL": url}) == ADDRESS
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [("redis://:hunter2@127.0.0.1:many/0", ADDRESS), ("redis://h/0?protocol=3", OPTION)],
+)
+@pytest.mark.parametrize("command", ["web", "worker", "scheduler", "up", "status", "config"])
+def test_a_malformed_address_of_redis(refusal: Refusal, command: str, url: str, line: str) -> None:
+    assert refusal(command, {**WEB, **WORKER, "DEPLOYER_REDIS_URL": url}) == line
 
 
 @pytest.mark.parametrize(

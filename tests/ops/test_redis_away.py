@@ -256,11 +256,12 @@ def test_what_a_hung_redis_was_sent_has_its_outcome_all_the_same(
 
 # --- Sentinel -----------------------------------------------------------------------------------------------------
 
-PASSWORD = "the-password-of-this-test"
+PASSWORD, SENTINEL_PASSWORD = "the-password-of-this-test", "another-password-of-this-test"
+EVICTS = "Redis evicts keys when its memory is full (maxmemory-policy volatile-lru)"
 
 
 class Sentinels:
-    """A primary, a replica, and three sentinels that watch them."""
+    """A primary, a replica, and three sentinels that watch them; the sentinels have a password of their own."""
 
     def __init__(self, directory: Path) -> None:
         secured = (
@@ -268,6 +269,7 @@ class Sentinels:
             f"masterauth {PASSWORD}",
             "appendonly yes",
             "repl-diskless-sync-delay 0",
+            "maxmemory-policy volatile-lru",
         )
         client = {"password": PASSWORD}
         self.primary = Server(directory / "primary", *secured, client=client).start()
@@ -277,15 +279,21 @@ class Sentinels:
         watch = (
             f"sentinel monitor main 127.0.0.1 {self.primary.port} 2",
             f"sentinel auth-pass main {PASSWORD}",
+            f"requirepass {SENTINEL_PASSWORD}",
             "sentinel down-after-milliseconds main 500",
             "sentinel failover-timeout main 3000",
         )
         self.sentinels = [
-            Server(directory / f"sentinel-{number}", *watch, arguments=["--sentinel"]).start()
+            Server(
+                directory / f"sentinel-{number}",
+                *watch,
+                arguments=["--sentinel"],
+                client={"password": SENTINEL_PASSWORD},
+            ).start()
             for number in range(3)
         ]
         nodes = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
-        self.url = f"sentinel://:{PASSWORD}@{nodes}/main/0"
+        self.url = f"sentinel://:{PASSWORD}@{nodes}/main/0?sentinel_password={SENTINEL_PASSWORD}"
         wait_for("the sentinels know one another and the replica", self._complete)
 
     def _complete(self) -> bool:
@@ -323,6 +331,8 @@ def test_a_failover(sentinels: Sentinels, tmp_path: Path, simulators: dict[str, 
         product.stop()
     for process in product.processes.values():
         assert PASSWORD not in process.output
+        assert SENTINEL_PASSWORD not in process.output
+        assert process.output.count(EVICTS) == 1, "each warns once, at its start"
 
 
 def _failover(product: Product, sentinels: Sentinels) -> None:

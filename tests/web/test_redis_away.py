@@ -188,6 +188,20 @@ def test_what_a_redis_that_hung_carries_out_late_is_queued_and_marked_at_once(pl
     assert site.push("late", delivery="d-late").json["outcome"] == "duplicate"
 
 
+def test_a_redis_that_may_evict_keys_is_ready_with_a_warning(place: Place) -> None:
+    policy = "Redis evicts keys when its memory is full (maxmemory-policy volatile-lru)"
+    with place.server.client as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
+        try:
+            found = place.site.client.get("/readyz")
+            assert (found.status_code, found.json["status"]) == (200, "ready")
+            assert [each.startswith(policy) for each in found.json["warnings"]] == [True]
+            assert place.site.stranger.get("/readyz").json == {"status": "ready"}
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    assert place.site.client.get("/readyz").json["warnings"] == []
+
+
 def test_what_precedes_the_script_is_no_mark(place: Place) -> None:
     site = place.site
 
