@@ -2,8 +2,12 @@
 
 import shutil
 import signal
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_address
@@ -104,6 +108,45 @@ class Server:
     def _signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+
+
+class SlowNetwork:
+    """Stands between clients and a Redis, and delays what Redis sends. Closing it closes its connections.
+
+    Args:
+        port: of the Redis.
+        seconds: by which each answer comes late.
+    """
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self.seconds = seconds
+        self._server = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listening]
+        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for each in self._open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                self._open += [client, server]
+                for source, target, late in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._copy, args=(source, target, late), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, late: bool) -> None:
+        with suppress(OSError):
+            while part := source.recv(65536):
+                if late:
+                    time.sleep(self.seconds)
+                target.sendall(part)
 
 
 class Authority:

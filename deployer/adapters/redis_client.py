@@ -40,42 +40,50 @@ _SENTINEL_SECONDS = 1.0
 _HASTY_SENTINEL_SECONDS = 0.35  # half of what a web request waits for an answer
 _PROMPT_SECONDS = 0.02
 _PAUSE_SECONDS = 0.25
+_SLOW_SECONDS = 60.0  # for which an answer that came slowly makes others be awaited for longer
+
+
+_HANGS = (redis.TimeoutError, TimeoutError)  # redis-py raises both
 
 
 class _SpentError(redis.TimeoutError):
-    """A command that was not sent: the request has waited enough, or Redis hangs and another request tries it."""
+    """A command that was not sent: the request has waited enough, or Redis hangs, which a thread of its own watches."""
 
 
 class Budget:
     """Bounds how long a request waits for Redis, and is the circuit breaker of a Redis that hangs.
 
-    A request waits `seconds` in vain, all its commands together; what is answered slowly it may await for longer, and
-    prompt answers are free, so that a page may ask as much as it needs. Once a command had no answer in time, one
-    request at a time tries again and the others fail at once: else the threads that wait for Redis would soon be all
-    there are. The log says when Redis went away and when it is back.
+    A request waits `seconds` for answers that do not come, all its commands together, and `patience` for slow ones;
+    prompt answers are free, so that a page may ask as much as it needs. Once an answer did not come in time, or Redis
+    said that it loads its data, it is taken to hang: all requests fail at once, else the threads that wait for Redis
+    would soon be all there are. A thread of its own asks until Redis answers again, and measures how slow it is then:
+    requests wait for an answer twice as long as one is known to take. The log says when Redis went away and when it is
+    back.
 
     Args:
         seconds: what a request may wait for answers that do not come, or are refusals.
-        patience: what it may wait for slow answers, in seconds; a busy process of our own looks like a slow Redis.
+        patience: what it may wait in all, in seconds; a busy process of our own looks like a slow Redis.
     """
 
     def __init__(self, seconds: float, patience: float = 5.0) -> None:
         self._seconds, self._patience = seconds, patience
         self._spent: ContextVar[float] = ContextVar("spent", default=0.0)
         self._slow: ContextVar[float] = ContextVar("slow", default=0.0)
-        self._tries: ContextVar[bool] = ContextVar("tries", default=False)
+        self._probes: ContextVar[bool] = ContextVar("probes", default=False)
         self._lock = threading.Lock()
         self._away = self._hangs = False
-        self._next_try = 0.0
+        self._slow_answer = self._slow_until = 0.0
+        self._why = ""
+        self._client: redis.Redis | None = None
 
     def begin(self) -> None:
         """Give the request that begins in this thread its whole budget."""
         self._spent.set(0.0)
         self._slow.set(0.0)
-        self._tries.set(False)
 
     def bind(self, client: redis.Redis) -> None:
         """Have a client keep to it."""
+        self._client = client
         self._bind(client, decides=True)
         for sentinel in getattr(getattr(client.connection_pool, "sentinel_manager", None), "sentinels", ()):
             self._bind(sentinel, decides=False)
@@ -107,10 +115,11 @@ class Budget:
                     super().send_packed_command(*args, **kwargs)
 
             def read_response(self, *args: Any, **kwargs: Any) -> Any:
+                began = time.monotonic()
                 with self._bounded():
                     found = super().read_response(*args, **kwargs)
                 if decides:
-                    budget._answered()
+                    budget._answered(time.monotonic() - began)
                 return found
 
             @contextmanager
@@ -120,7 +129,7 @@ class Budget:
                         if self._sock:
                             self._sock.settimeout(min(left, self.socket_timeout))
                         yield left
-                except (redis.TimeoutError, TimeoutError) as error:
+                except (*_HANGS, redis.BusyLoadingError) as error:
                     self.disconnect()  # a late answer must not be taken for that to the next command
                     if decides and not isinstance(error, _SpentError):
                         budget._lost(error, hangs=True)
@@ -131,44 +140,84 @@ class Budget:
     @contextmanager
     def _waiting(self) -> Iterator[float]:
         """Charge what is slow; gives the seconds that are left for an answer."""
+        if self._probes.get():
+            yield self._patience
+            return
         began = time.monotonic()
-        # after slow answers the next one is awaited half as long at most: a Redis that loads gives such first
-        left = self._seconds - self._spent.get() - min(self._slow.get(), self._seconds / 2)
-        if left <= 0 or self._slow.get() > self._patience or not self._may_try(began):
+        left = min(self._longest_answer(began) - self._spent.get(), self._patience - self._slow.get())
+        if self._hangs:
+            raise _SpentError(f"{self._why}; it is asked in the background until it does")
+        if left <= 0:
             raise _SpentError("it was waited for long enough")
         charged = self._spent
         try:
             yield left
             charged = self._slow
+        except redis.ResponseError as error:
+            # a Redis that does not know a command of the client's handshake has answered all the same
+            charged = self._spent if refuses_all(error) else self._slow
+            raise
         finally:
             if (took := time.monotonic() - began) > _PROMPT_SECONDS:
                 charged.set(charged.get() + took)
 
-    def _may_try(self, now: float) -> bool:
+    def _longest_answer(self, now: float) -> float:
+        return max(self._seconds, 2 * self._slow_answer) if now < self._slow_until else self._seconds
+
+    def _answered(self, seconds: float) -> None:
+        """Learn from an answer that took so long."""
+        if self._probes.get():
+            return
+        if seconds > self._seconds / 2:
+            self._learn(seconds)
+        if self._away:
+            self._back()
+
+    def _learn(self, seconds: float) -> None:
         with self._lock:
-            if not self._hangs or self._tries.get():
-                return True
-            if now < self._next_try:
-                return False
-            self._next_try = now + self._seconds + _PAUSE_SECONDS
-            self._tries.set(True)
-            return True
+            self._slow_answer, self._slow_until = seconds, time.monotonic() + _SLOW_SECONDS
 
     def _lost(self, error: Exception, *, hangs: bool) -> None:
-        with self._lock:
-            if hangs and not self._hangs:
-                self._next_try = time.monotonic() + _PAUSE_SECONDS
-            self._hangs, told, self._away = hangs, self._away, True
-        if not told:
-            _log.warning("Redis does not answer (%s); what needs it gets 503", type(error).__name__)
-
-    def _answered(self) -> None:
-        if not self._away:
+        if self._probes.get():
             return
+        with self._lock:
+            probe = hangs and not self._hangs
+            self._hangs = self._hangs or hangs
+            self._why = type(error).__name__
+            told, self._away = self._away, True
+        if not told:
+            _log.warning("Redis does not answer (%s); what needs it gets 503", self._why)
+        if probe:
+            threading.Thread(target=self._probe, name="redis-probe", daemon=True).start()
+
+    def _back(self) -> None:
         with self._lock:
             told, self._away, self._hangs = self._away, False, False
         if told:
             _log.warning("Redis answers again")
+
+    def _probe(self) -> None:
+        """Ask a Redis that hangs until it answers, or is gone: then requests find that out by themselves at once."""
+        assert self._client is not None  # noqa: S101  for mypy: it was bound before anything could hang
+        self._probes.set(True)
+        while self._hangs:
+            try:
+                self._client.ping()
+                began = time.monotonic()
+                self._client.ping()  # the first answer came when Redis went on
+            except (*_HANGS, redis.BusyLoadingError):
+                time.sleep(_PAUSE_SECONDS)
+            except (
+                redis.RedisError,
+                OSError,
+                ValueError,
+            ):  # the last one where the client was closed meanwhile
+                with self._lock:
+                    self._hangs = False
+            else:
+                if (took := time.monotonic() - began) > self._seconds / 2:
+                    self._learn(took)
+                self._back()
 
 
 def connect(url: str, budget: Budget | None = None) -> redis.Redis:

@@ -11,6 +11,8 @@ from typing import Any
 from web.front.limits import Limits
 from web.front.server import Front
 
+WATCHED = "/watched"  # it has a thread of its own, and the application answers it at once
+
 
 @dataclass
 class Served:
@@ -87,7 +89,8 @@ def serving(limits: Limits | None = None, drain_seconds: float = 5) -> Iterator[
         body = environ["wsgi.input"].read()
         path = environ["PATH_INFO"]
         served.seen.append((environ["REQUEST_METHOD"], path, environ["QUERY_STRING"], body, environ))
-        served.held.wait(30)
+        if path != WATCHED:
+            served.held.wait(30)
         if path == "/bug":
             raise RuntimeError("planted")
         if path == "/split":
@@ -104,7 +107,7 @@ def serving(limits: Limits | None = None, drain_seconds: float = 5) -> Iterator[
 
     async def main() -> None:
         refused: list[int] = []
-        front = Front(application, limits or Limits(), on_refusal=refused.append)
+        front = Front(application, limits or Limits(), on_refusal=refused.append, watched=(WATCHED.encode(),))
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         port = listener.getsockname()[1]
         await front.listen([listener])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.web.front_kit import Served, everything, one, serving
+from tests.web.front_kit import WATCHED, Served, everything, one, serving
 from web.front.limits import Limits
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -406,6 +406,22 @@ def test_too_many_requests_for_the_application_are_refused() -> None:
         wait_for("they wait", lambda: served.front._queued == 3)
         answer = served.exchange(GET)
         assert (status(answer), b"Retry-After: 5\r\n" in answer) == (503, True)
+        served.held.set()
+        assert [status(one(connection)) for connection in waiting] == [200] * 3
+
+
+def test_whoever_watches_is_answered_while_all_threads_wait() -> None:
+    with serving(Limits(queued=3, threads=2)) as served:
+        served.held.clear()
+        waiting = [served.connect() for _ in range(3)]
+        for connection in waiting:
+            connection.sendall(GET)
+        wait_for("they wait", lambda: served.front._queued == 3)
+        with served.connect() as watching:
+            watching.settimeout(2)
+            for query in (b"", b"?from=probe"):
+                watching.sendall(GET.replace(b"/a", WATCHED.encode() + query))
+                assert status(one(watching)) == 200
         served.held.set()
         assert [status(one(connection)) for connection in waiting] == [200] * 3
 

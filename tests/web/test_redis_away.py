@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from deployer.adapters.redis_client import Budget, connect
 from sandbox.installation import wait_for
-from tests.redis_kit import Server
+from tests.redis_kit import Server, SlowNetwork
 from tests.stalls import Stopwatch
 from tests.web.site import TOKEN, Site, record
 from web.application import REDIS_SECONDS
@@ -240,23 +240,42 @@ def test_a_request_that_finds_it_hanging_spares_the_others_the_wait(place: Place
     place.recovered()
 
 
-def test_slow_answers_are_awaited_for_some_time_and_harm_nobody_else(place: Place) -> None:
-    """They add up to more than a request waits in vain."""
-    site, slow = place.site, threading.local()
-    base = site.redis.connection_pool.connection_class.__mro__[1]
-    prompt = base.read_response
+@contextmanager
+def slow_site(place: Place, seconds: float, budget: Budget) -> Iterator[Site]:
+    """A site whose Redis takes so many seconds for each answer."""
+    network = SlowNetwork(place.server.port, seconds)
+    site = Site(client=connect(network.url, budget), budget=budget)
+    try:
+        yield site
+    finally:
+        site.redis.close()
+        network.close()
 
-    def slowly(*arguments: object, **options: object) -> object:
-        if hasattr(slow, "ly"):
-            time.sleep(0.3)
-        return prompt(*arguments, **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "read_response", slowly)
-        slow.ly = True
-        assert site.push("slow", delivery="d-slow").status_code == 202
-        patch.setattr(place.budget, "_patience", 0.2)
-        refused(soon(lambda: site.push("slower", delivery="d-slower")))
-        del slow.ly
-        assert site.push("prompt", delivery="d-prompt").status_code == 202, "nothing was wrong with Redis"
-    place.recovered()
+def pushed(site: Site, name: str, number: int = 16) -> list[int]:
+    """The statuses of pushes that all come at once."""
+
+    def push(which: int) -> int:
+        return site.push(f"{name}-{which}", delivery=f"d-{name}-{which}").status_code
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(push, range(number)))
+
+
+def test_slow_answers_are_awaited(place: Place) -> None:
+    with slow_site(place, 0.3, Budget(REDIS_SECONDS)) as site:
+        assert pushed(site, "slow") == [202] * 16
+
+
+def test_answers_slower_than_a_hang_is_known_by_are_awaited_once_that_is_known(place: Place) -> None:
+    with slow_site(place, 0.15, Budget(0.1, patience=3)) as site:
+        refused(site.push("first", delivery="d-slower-first"))
+        wait_for("it is known how slow", lambda: site.push("slower", delivery="d-slower").status_code == 202)
+        assert pushed(site, "slower", 4) == [202] * 4
+
+
+def test_no_request_waits_longer_than_its_patience(place: Place) -> None:
+    budget = Budget(REDIS_SECONDS, patience=0.5)
+    with slow_site(place, 0.2, budget) as site:
+        refused(soon(lambda: site.push("late", delivery="d-impatient")))
+    assert place.site.push("prompt", delivery="d-prompt").status_code == 202, "nothing was wrong with Redis"

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from sandbox.installation import wait_for
+from tests.redis_kit import SlowNetwork
 from tests.web.gunicorn_kit import TOKEN, Gunicorn, gunicorn, signed
 from tests.web.site import push_payload
 
@@ -30,9 +32,17 @@ BEGUN = [
 
 
 @pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+def network(redis_url: str) -> Iterator[SlowNetwork]:
+    """Between the server and Redis; it is not slow at first."""
+    made = SlowNetwork(urlsplit(redis_url).port or 0, 0)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def server(network: SlowNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     """A server that is given as few open files as most systems give."""
-    with gunicorn(redis_url, tmp_path_factory.mktemp("gunicorn"), files=1024) as running:
+    with gunicorn(network.url, tmp_path_factory.mktemp("gunicorn"), files=1024) as running:
         yield running
 
 
@@ -102,6 +112,29 @@ def test_a_thousand_slow_senders_keep_nobody_out(server: Gunicorn) -> None:
         assert [code for code, _ in answers] == [200] * 5
         assert sorted(seconds for _, seconds in answers)[2] < 1, "one of them may meet a busy machine"
         assert push(server.port, "d-amid-slow-ones") == 202
+
+
+def test_a_slow_redis_loses_no_push_and_leaves_the_health_check_at_once(
+    server: Gunicorn, network: SlowNetwork
+) -> None:
+    pushes, most = 20, 10  # seconds that GitHub waits
+    assert ask(server.port)[0] == 200
+    network.seconds = 0.3
+    try:
+        with ThreadPoolExecutor(pushes) as pool:
+            began = time.monotonic()
+            asked = [pool.submit(push, server.port, f"d-slow-{number}") for number in range(pushes)]
+            checks = []
+            while not all(each.done() for each in asked):
+                checks.append(ask(server.port))
+            took = time.monotonic() - began
+        assert [each.result() for each in asked] == [202] * pushes
+    finally:
+        network.seconds = 0
+    assert took < most
+    assert {code for code, _ in checks} == {200}
+    assert max(seconds for _, seconds in checks) < 1
+    print(f"{pushes} pushes in {took:.1f} s, {len(checks)} checks")
 
 
 def test_unsigned_bodies_cost_no_more_than_is_granted(server: Gunicorn) -> None:

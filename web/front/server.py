@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from queue import SimpleQueue
 from socket import socket
 from typing import Any
@@ -51,6 +51,8 @@ class Front:
         limits: what senders may cost.
         on_refusal: called with the HTTP status of each request that the application never saw.
         multiprocess: whether other processes serve the same ports.
+        watched: paths that have a thread of their own: whoever watches over this process is answered although all
+            other threads wait for something else.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Front:
         *,
         on_refusal: Callable[[int], None] = lambda _: None,
         multiprocess: bool = False,
+        watched: Collection[bytes] = (),
     ) -> None:
         self.limits = limits
         self.room = Room(limits)
@@ -69,6 +72,7 @@ class Front:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._threads = Threads(limits.threads, "request")
+        self._watched, self._watched_thread = watched, Threads(1, "watched")
         self._disk = Threads(1, "disk")
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -177,11 +181,13 @@ class Front:
 
     def works(self, connection: Connection, request: Request, environ: dict[str, Any]) -> bool:
         """Hand a request to a thread; False if too many wait for one."""
-        if self._queued >= self.limits.queued:
+        watched = request.target.partition(b"?")[0] in self._watched
+        if self._queued >= self.limits.queued and not watched:
             return False
         self._queued += 1
         self._waiting.pop(connection, None)
-        self._threads.submit(lambda: self._answer(connection, request, environ))
+        threads = self._watched_thread if watched else self._threads
+        threads.submit(lambda: self._answer(connection, request, environ))
         return True
 
     def write(self, request: Request, data: bytes, then: Callable[[OSError | None], None]) -> None:

@@ -41,6 +41,7 @@ class FrontWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             Limits().on(_descriptors()).shared_by(self.cfg.workers),
             on_refusal=metrics.refused,
             multiprocess=self.cfg.workers > 1,
+            watched=(b"/healthz",),
         )
         await front.listen([each.sock for each in self.sockets])
         reload_state.accepts(self.age)
