@@ -3,6 +3,7 @@
 See docs/decisions/0004-errors-by-remedy.md for how a task maps each of them to queue behaviour.
 """
 
+import errno
 import re
 
 from deployer.visible import visible
@@ -12,6 +13,17 @@ LONGEST_RETRY_AFTER = 3700.0
 """The longest wait, in seconds, that a server is believed to ask for: GitHub's rate limits renew within an hour."""
 _LIMIT = 500  # an error may quote what was sent or pushed, which may be megabytes
 _TAIL = 150
+_SHORTAGES = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,  # no process can be started
+}
+_NO_DIRECTORY = "No usable temporary directory"  # Python's own words, which have the code of a missing file
+_DEEPEST = 10  # causes of a cause
 
 
 def one_line(text: object) -> str:
@@ -140,3 +152,28 @@ class PayloadError(DeployerError):
 
 class NotFoundError(DeployerError):
     """What was asked for is not known."""
+
+
+def shortage(error: BaseException) -> str:
+    """What this machine lacks, in one line, if an error comes from that; else an empty text.
+
+    A full disk or a lack of memory, processes or open files is nobody's mistake and passes, so the work is tried
+    again. A library may have put an error of its own around that of the operating system.
+
+    Args:
+        error: whatever a step raised.
+    """
+    cause: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if isinstance(cause, OSError):
+            text = cause.strerror or ""
+            if cause.errno in _SHORTAGES or text.startswith(_NO_DIRECTORY):
+                where = f" ({cause.filename})" if cause.filename else ""
+                return one_line(
+                    f"the worker's machine: {text}{where};"
+                    " see its disk and temporary directory, memory and limit of open files"
+                )
+        if cause is None:
+            break
+        cause = cause.__cause__ or cause.__context__
+    return ""

@@ -30,6 +30,7 @@ from deployer.errors import (
     TransientError,
     UnavailableError,
     UnknownStatusError,
+    shortage,
 )
 from deployer.intake import record_of
 from deployer.ledger import (
@@ -253,17 +254,23 @@ class Runner:
             seconds = max(error.retry_after or 0, self._deployer.config.poll_seconds)
             return Snooze(decided_anew(work), seconds, rests=True)
         except TransientError as error:
-            if work.attempts < self._deployer.config.max_attempts:
-                seconds = self._backoff(work.attempts, error.retry_after)
-                return Retry(decided_anew(work).but(last_error=str(error)), seconds)
-            return self._dead(repository, work, token, error)
+            return self._retry(repository, work, token, error)
         except (StoredValueError, UnknownStatusError) as error:
             return self._dead(repository, work, token, error)  # only deployer's operators can correct it
         except DeployerError as error:
             # people must change something before it can work: nothing that a repeat or a dead letter could mend
             return Done("failed", str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, it must not be lost
+            if lack := shortage(error):
+                return self._retry(repository, work, token, TransientError(lack))
             return self._dead(repository, work, token, error)
+
+    def _retry(self, repository: Repository, work: Work, token: int, error: TransientError) -> Retry | Dead:
+        """Try the work again later, or give it to people after its last attempt."""
+        if work.attempts < self._deployer.config.max_attempts:
+            seconds = self._backoff(work.attempts, error.retry_after)
+            return Retry(decided_anew(work).but(last_error=str(error)), seconds)
+        return self._dead(repository, work, token, error)
 
     def _rest(self, repository: Repository, work: Work) -> Snooze | None:
         """Whether the work has to wait before it begins: for its repository's share of GitHub's calls, or its turn."""

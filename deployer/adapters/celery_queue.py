@@ -25,7 +25,9 @@ _LISTS = (
 # workers such messages would fill Redis. More lanes than this do not wait for a worker at the same time
 _MOST_WAITING = 10_000
 _ANSWER_SECONDS = 2.0
-_IN_HASTE_SECONDS = 0.5  # connecting and each answer may take it: all of a first publishing, six seconds at most
+_IN_HASTE_SECONDS = (
+    0.5  # connecting and each answer may take it: all of a first publishing, six seconds at most
+)
 
 
 def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:

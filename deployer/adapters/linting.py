@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from threading import Lock
 from typing import Any
 
+from deployer.errors import TransientError, shortage
 from deployer.template import FOLDER
 from deployer.validation import Finding
 
@@ -69,7 +70,11 @@ class CfnLint:
         self._lock = Lock()
 
     def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
-        """See `Linter.findings`. What was found is remembered, in this process, for the next time."""
+        """See `Linter.findings`. What was found is remembered, in this process, for the next time.
+
+        Raises:
+            TransientError: the machine has no room for a temporary directory.
+        """
         key = hashlib.sha256(json.dumps([name, template, sorted(regions)]).encode()).hexdigest()
         with self._lock:
             if key in self._known:
@@ -92,7 +97,12 @@ class CfnLint:
         question = json.dumps(
             {"template": template, "regions": list(regions), "cpu_seconds": self._cpu_seconds}
         )
-        with tempfile.TemporaryDirectory(prefix="deployer-lint-") as home:
+        try:
+            # what cannot be removed again must not fail a template that was looked at
+            directory = tempfile.TemporaryDirectory(prefix="deployer-lint-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise TransientError(shortage(error) or f"no temporary directory can be made: {error}") from error
+        with directory as home:
             try:
                 ran = subprocess.run(
                     [sys.executable, "-I", "-m", "deployer.adapters.linting"],

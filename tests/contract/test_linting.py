@@ -1,8 +1,11 @@
 """The adapter of the port `Linter`: cfn-lint in its own process, in words for people, and never in the way."""
 
+import errno
 import json
 import multiprocessing
+import re
 import resource
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from deployer.adapters import linting
 from deployer.adapters.linting import CfnLint, in_words
+from deployer.errors import TransientError
 from deployer.validation import Finding
 
 BROKEN = """\
@@ -41,6 +45,30 @@ def test_a_template_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert linter.findings("pipeline.yml", BROKEN, []) == first != []
     (note,) = linter.findings("pipeline.yml", "Resources: {A: {}}\n", [])
     assert (note.level, note.text) == ("note", "it could not be started: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/t/x"),
+            "No space left on device (/t/x); see its disk",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            "No usable temporary",
+        ),
+    ],
+)
+def test_without_room_for_a_directory_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, line: str
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(TransientError, match=re.escape(f"the worker's machine: {line}")):
+        look(BROKEN)
 
 
 @pytest.fixture

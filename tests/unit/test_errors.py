@@ -1,3 +1,4 @@
+import errno
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from deployer.errors import (
     ThrottledError,
     TransientError,
     one_line,
+    shortage,
 )
 
 
@@ -100,3 +102,50 @@ def test_how_long_a_limit_lasts(
 ) -> None:
     monkeypatch.setattr("deployer.adapters.retry_after.time.time", lambda: NOW)
     assert seconds_until(header) == seconds
+
+
+def wrapped(error: Exception) -> Exception:
+    """An error of a library's own around another."""
+    outer = RuntimeError("upload failed")
+    outer.__cause__ = error
+    return outer
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/t/x")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FULL, "No space left on device (/t/x); "),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded; "),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system; "),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files; "),
+        (
+            BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+            "Resource temporarily unavailable; ",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/t']"),
+            "No usable temporary",
+        ),
+        (wrapped(FULL), "No space left on device (/t/x); "),
+        (wrapped(wrapped(FULL)), "No space left on device (/t/x); "),
+    ],
+    ids=str,
+)
+def test_what_a_machine_lacks(error: Exception, text: str) -> None:
+    assert shortage(error).startswith(f"the worker's machine: {text}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/t/x"),
+        ConnectionResetError(),
+        KeyError("x"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_lack_of_a_machine(error: Exception) -> None:
+    assert shortage(error) == shortage(wrapped(error)) == ""

@@ -1,5 +1,6 @@
 """The mapping from tasks to their lane, calls by people, and the scheduler."""
 
+import errno
 import logging
 import threading
 import time
@@ -359,6 +360,29 @@ def test_a_death_says_why_in_the_log_and_traces_bugs_only(
     (died,) = [record for record in caplog.records if "is a dead letter" in record.getMessage()]
     assert died.getMessage().endswith(f"development:{BRANCH} is a dead letter: {told}")
     assert bool(died.exc_info) == traced
+
+
+@pytest.mark.parametrize(("part", "method"), [("host", "files"), ("cloud", "create_stack")])
+def test_a_full_machine_is_waited_for(world: World, part: str, method: str) -> None:
+    getattr(world, part).fail_next(OSError(errno.ENOSPC, "No space left on device"), method=method)
+    delivery = world.push(BRANCH, sha(1))
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    (reason,) = {each.partition(": ")[2] for each in world.told if each.startswith("again in ")}
+    assert reason.startswith("the worker's machine: ")
+    assert world.lanes.dead_letters() == []
+
+
+def test_a_machine_that_stays_full_is_told_in_a_line(world: World) -> None:
+    world.cloud.fail_next(OSError(errno.ENOSPC, "No space left on device"), times=99, method="create_stack")
+    world.push(BRANCH, sha(1))
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    told = (
+        "the worker's machine: No space left on device;"
+        " see its disk and temporary directory, memory and limit of open files"
+    )
+    assert (letter.kind, letter.reason) == ("TransientError", told)
 
 
 @pytest.mark.parametrize("step", ["begin", "finish"])

@@ -119,7 +119,7 @@ def test_a_slow_redis_loses_no_push_and_leaves_the_health_check_at_once(
 ) -> None:
     pushes, most = 20, 10  # seconds that GitHub waits
     assert ask(server.port)[0] == 200
-    network.seconds = 0.3
+    network.seconds = 0.15
     try:
         with ThreadPoolExecutor(pushes) as pool:
             began = time.monotonic()
