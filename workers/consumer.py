@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from billiard.exceptions import RestartFreqExceeded
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
@@ -28,6 +29,7 @@ _log = logging.getLogger("deployer.consumer")
 _PAUSE_SECONDS = 1.0
 _ALIVE_SECONDS = 90.0
 _REAPED_SECONDS = 0.1
+_MOST_ENDS, _ENDS_SECONDS = 10, 60.0  # of each process of the pool, in which none of them took up a task
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -50,8 +52,24 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         self.timer.call_repeatedly(_ALIVE_SECONDS / 3, _tell_alive)
         # Celery sometimes misses the end of a pool's process, and looks for such only every 5 s. Until then the process
         # is not replaced, and what it ran is not handed out again
-        self.timer.call_repeatedly(_REAPED_SECONDS, self.pool.maintain_pool)
+        self._limit_restarts()
+        self.timer.call_repeatedly(_REAPED_SECONDS, self._maintain_pool)
         return connection
+
+    def _limit_restarts(self) -> None:
+        """Let billiard's own count of processes that ended have a limit; a task that is taken up resets it."""
+        if ends := getattr(
+            getattr(self.pool, "_pool", None), "restart_state", None
+        ):  # not so of a pool of threads
+            ends.maxR, ends.maxT = _MOST_ENDS * self.pool.num_processes, _ENDS_SECONDS
+
+    def _maintain_pool(self) -> None:
+        """Replace processes that ended; a worker whose processes all end at once is of no use, and ends too."""
+        try:
+            self.pool.maintain_pool()
+        except RestartFreqExceeded:
+            _log.critical("this worker's processes end before they take up a task; it ends")
+            raise SystemExit(1) from None
 
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
         """Without a traceback for each acknowledgement that a loss of Redis prevents."""
