@@ -5,12 +5,12 @@ from pathlib import Path
 from ops_kit import CELERY, WORKER, ended
 
 PLANTED = """
-import os
+import os, threading
 from celery import signals
 
 @signals.worker_process_init.connect(weak=False)
 def end(**_):
-    os._exit(7)
+    threading.Timer(0.2, os._exit, (7,)).start()  # Celery itself looks once, when all have just been started
 """
 
 
