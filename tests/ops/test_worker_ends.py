@@ -5,12 +5,24 @@ from pathlib import Path
 from ops_kit import CELERY, WORKER, ended
 
 PLANTED = """
-import os, threading
+import os, threading, time
+from pathlib import Path
 from celery import signals
 
+at_work = Path("at-work")
+
+@signals.worker_ready.connect(weak=False)
+def ready(sender, **_):
+    sender.timer.call_after(0.1, at_work.touch)  # Celery itself looks once, before its loop begins
+
+def end():
+    while not at_work.exists():
+        time.sleep(0.02)
+    os._exit(7)
+
 @signals.worker_process_init.connect(weak=False)
-def end(**_):
-    threading.Timer(0.2, os._exit, (7,)).start()  # Celery itself looks once, when all have just been started
+def begin(**_):
+    threading.Thread(target=end, daemon=True).start()
 """
 
 
