@@ -29,7 +29,7 @@ _log = logging.getLogger("deployer.consumer")
 _PAUSE_SECONDS = 1.0
 _ALIVE_SECONDS = 90.0
 _REAPED_SECONDS = 0.1
-_MOST_ENDS, _ENDS_SECONDS = 10, 60.0  # of each process of the pool, in which none of them took up a task
+_MOST_ENDS, _ENDS_SECONDS = 5, 60.0  # of each process of the pool, in which none of them took up a task
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]

@@ -8,7 +8,9 @@ PLANTED = """
 import os, threading, time
 from pathlib import Path
 from celery import signals
+import workers.celery
 
+workers.celery.deployer.evaluator.start = lambda: None
 at_work = Path("at-work")
 
 @signals.worker_ready.connect(weak=False)
