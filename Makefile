@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AUDIT := .venv-audit
+LOWEST := .venv-lowest
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test lint format bench scale chaos mutants fuzz audit lock setup clean
+.PHONY: help run demo test lint format bench scale chaos mutants fuzz audit lowest lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,12 +53,16 @@ fuzz: $(READY) ## a coverage-guided fuzzer on all that reads others' input: SECO
 audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends with error 3 if they cannot be looked up
 	@$(AUDIT)/bin/python tools/audit.py
 
+lowest: $(LOWEST)/.ready ## the unit and web tests with the oldest versions that pyproject.toml allows
+	@PYTHONPATH=. $(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web
+
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 
 lock: ## resolve the dependencies anew (needs uv)
 	$(LOCK) pyproject.toml --all-extras --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-run.lock
 	$(LOCK) --group audit --output-file requirements-audit.lock
+	$(LOCK) pyproject.toml --all-extras --resolution lowest-direct --output-file requirements-lowest.lock
 
 clean: ## remove the sandbox's state and all caches; .venv stays
 	rm -rf .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
@@ -70,4 +75,9 @@ $(READY): requirements.lock pyproject.toml tools/bootstrap.py
 # apart from .venv: what looks for vulnerabilities is nothing that deployer or its tests need
 $(AUDIT)/.ready: requirements-audit.lock tools/bootstrap.py
 	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(AUDIT) requirements-audit.lock
+	@touch $@
+
+# apart from .venv as well: whether the lower bounds in pyproject.toml are true
+$(LOWEST)/.ready: requirements-lowest.lock tools/bootstrap.py
+	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(LOWEST) requirements-lowest.lock
 	@touch $@
