@@ -58,23 +58,25 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     data = Path(config.data_dir)
     if not (embedded := not _chosen(data).get("DEPLOYER_REDIS_URL")):
         _check_redis(config)
+    programs = []
     try:
         data.mkdir(parents=True, exist_ok=True)
         if not (ignore := data / ".gitignore").exists():
             ignore.write_text("*\n")
+        if embedded:
+            redis = prepare(data / "redis", with_password=not sandbox)
+            os.environ["DEPLOYER_REDIS_URL"] = made["DEPLOYER_REDIS_URL"] = redis.url
+            config = replace(config, redis_url=redis.url)
+            programs.append(
+                Program(
+                    "redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log
+                )
+            )
+        _write_env(data / "env", made, chosen)
     except OSError as error:
         raise ConfigError(
             f"DEPLOYER_DATA_DIR is {data}, which cannot be written ({error.strerror})"
         ) from error
-    programs = []
-    if embedded:
-        redis = prepare(data / "redis", with_password=not sandbox)
-        os.environ["DEPLOYER_REDIS_URL"] = made["DEPLOYER_REDIS_URL"] = redis.url
-        config = replace(config, redis_url=redis.url)
-        programs.append(
-            Program("redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log)
-        )
-    _write_env(data / "env", made, chosen)
     listening = threading.Event()
     if sandbox:
         programs += _simulators(config, made, data, listening)

@@ -1,5 +1,6 @@
 """A Redis that deployer cannot use ends every process at its start, in a line with the remedy."""
 
+import errno
 import os
 import runpy
 from collections.abc import Iterator
@@ -96,3 +97,16 @@ def test_the_doctor_names_a_setting_that_cannot_be_read(
     result = CliRunner().invoke(main, ["doctor"], terminal_width=200)
     assert result.exit_code == 1
     assert "DEPLOYER_REDIS_URL has the option protocol" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("step", ["prepare", "_write_env"])
+def test_a_full_disk_ends_up_in_a_line(
+    refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"deployer.cli.up.{step}", full)
+    settings = {**EVERY, "DEPLOYER_DATA_DIR": str(tmp_path), "DEPLOYER_WEB_PORT": str(free_port())}
+    line = f"deployer: DEPLOYER_DATA_DIR is {tmp_path}, which cannot be written (No space left on device)\n"
+    assert refusal("up", settings) == line

@@ -1,8 +1,10 @@
 """`/healthz`, `/readyz` and `/metrics`."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -65,6 +67,28 @@ def test_it_is_ready_while_redis_answers(site: Site) -> None:
     with site.redis_away():
         assert site.client.get("/readyz").status_code == 503
     assert site.client.get("/readyz").status_code == 200
+
+
+def test_what_is_not_redis_is_told() -> None:
+    def greet(listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                with listening.accept()[0] as client:
+                    client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                    while client.recv(1024):
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=greet, args=(listening,), daemon=True).start()
+        budget = Budget(REDIS_SECONDS)
+        site = Site(
+            client=connect(f"redis://127.0.0.1:{listening.getsockname()[1]}/0", budget), budget=budget
+        )
+        answer = site.client.get("/readyz")
+        site.redis.close()
+        listening.shutdown(socket.SHUT_RDWR)
+    told = "what answers at the address of Redis is not Redis"
+    assert (answer.status_code, answer.json["parts"]) == (503, {"redis": told})
 
 
 def test_it_says_soon_that_it_is_not_ready(away: Site) -> None:
