@@ -54,7 +54,7 @@ audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends wit
 	@$(AUDIT)/bin/python tools/audit.py
 
 lowest: $(LOWEST)/.ready ## the unit and web tests with the oldest versions that pyproject.toml allows
-	@PYTHONPATH=. $(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web
+	@PYTHONPATH=$(CURDIR) $(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web
 
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 

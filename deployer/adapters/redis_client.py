@@ -44,6 +44,7 @@ _SLOW_SECONDS = 60.0  # for which an answer that came slowly makes others be awa
 
 
 _HANGS = (redis.TimeoutError, TimeoutError)  # redis-py raises both
+_CLUSTER = (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)  # MOVED is an AskError
 
 
 class _SpentError(redis.TimeoutError):
@@ -297,11 +298,8 @@ def check_certificates(address: RedisUrl) -> None:
             # without a password OpenSSL would ask for one at the terminal
             context.load_cert_chain(file, given.get("ssl_keyfile"), given.get("ssl_password", ""))
     except OSError as error:  # ssl.SSLError is one
-        why = (
-            error.strerror
-            if isinstance(error, FileNotFoundError | PermissionError)
-            else "not a PEM file of it"
-        )
+        readable = not isinstance(error, FileNotFoundError | PermissionError)
+        why = "not a valid PEM file" if readable else error.strerror
         raise ConfigError(f"{SETTING}: the file of {option} cannot be used ({why}); correct it") from error
 
 
@@ -329,10 +327,9 @@ def unavailable() -> Iterator[None]:
             ) from error
         why = str(error) if isinstance(error, _SpentError) else type(error).__name__
         raise UnavailableError(f"Redis does not answer ({why})") from error
-    except (
-        redis.exceptions.AskError,
-        redis.exceptions.ClusterCrossSlotError,
-    ) as error:  # MOVED is an AskError
+    except redis.InvalidResponse as error:
+        raise UnavailableError("what answers at the address of Redis is not Redis") from error
+    except _CLUSTER as error:
         raise UnavailableError("Redis runs in cluster mode, which is not supported") from error
     except redis.ResponseError as error:
         # out of memory, a broken disk, a script killed: nothing was recorded, and Redis may recover

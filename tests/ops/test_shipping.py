@@ -362,6 +362,19 @@ def test_what_audits_is_pinned_and_apart() -> None:
     assert "pip-audit" not in pins(ALL)
 
 
+def test_what_make_lowest_tests_are_the_lower_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = pins((ROOT / "requirements-lowest.lock").read_text())
+    bounds = [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]
+    bounds += project["optional-dependencies"]["dev"]
+    for each in bounds:
+        name, bound = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*])?(?:[>=]=([0-9.]+))?", each).groups()  # type: ignore[union-attr]
+        if bound:
+            found = oldest[plain(name)].split(".")[: len(bound.split("."))]
+            assert ".".join(found) == bound, f"run make lock: {each}"
+    assert ".venv-lowest/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_the_image_runs_what_was_tested() -> None:
     assert pins(RUN).items() <= pins(ALL).items()
 
