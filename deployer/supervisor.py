@@ -87,6 +87,14 @@ class _Child:
         self.started_at = self.start_at = 0.0
 
 
+def _ending(status: int) -> str:
+    """How a process ended, in words; most of the real-time signals have no name."""
+    if status >= 0:
+        return f"ended with status {status}"
+    named = -status in set(signal.Signals)
+    return f"was killed by {signal.Signals(-status).name if named else f'signal {-status}'}"
+
+
 class Supervisor:
     """Keeps programs running until SIGINT, SIGTERM or SIGHUP; must run in the main thread.
 
@@ -328,10 +336,7 @@ class Supervisor:
             child.reader.join(_LAST_LINES_SECONDS)
         self._tell_guard(f"gone {process.pid}")
         child.process, child.ready = None, False
-        status = process.returncode
-        return (
-            f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        )
+        return _ending(process.returncode)
 
     @staticmethod
     def _kill_group(pid: int) -> None:

@@ -124,11 +124,14 @@ def test_one_that_ran_long_is_started_again_at_the_first_delay(house: House) -> 
     assert set(re.findall(r"again in (\S+) s", supervisor.output)) == {"0.05"}
 
 
-def test_killed_ones_are_named_with_their_signal(house: House) -> None:
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 3, f"signal {signal.SIGRTMIN + 3}")]
+)
+def test_killed_ones_are_named_with_their_signal(house: House, number: int, name: str) -> None:
     supervisor = house.start(sh("a", f"echo $$ > pid; {IDLE}"))
     supervisor.says("all are ready")
-    os.kill(house.pid("pid"), signal.SIGKILL)
-    supervisor.says("a was killed by SIGKILL; starting it again in 0.05 s")
+    os.kill(house.pid("pid"), number)
+    supervisor.says(f"a was killed by {name}; starting it again in 0.05 s")
     supervisor.says("a is back")
 
 
