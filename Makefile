@@ -54,7 +54,7 @@ audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends wit
 	@$(AUDIT)/bin/python tools/audit.py
 
 lowest: $(LOWEST)/.ready ## the unit and web tests with the oldest versions that pyproject.toml allows
-	@PYTHONPATH=$(CURDIR) $(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web
+	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web
 
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 
@@ -78,6 +78,6 @@ $(AUDIT)/.ready: requirements-audit.lock tools/bootstrap.py
 	@touch $@
 
 # apart from .venv as well: whether the lower bounds in pyproject.toml are true
-$(LOWEST)/.ready: requirements-lowest.lock tools/bootstrap.py
+$(LOWEST)/.ready: requirements-lowest.lock pyproject.toml tools/bootstrap.py
 	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(LOWEST) requirements-lowest.lock
 	@touch $@

@@ -37,7 +37,7 @@ def main(directory: Path, lock: str = "requirements.lock") -> None:
 
     Args:
         directory: where it is.
-        lock: what it holds. With the default one it holds deployer itself too.
+        lock: what it holds. It holds deployer itself too, unless the lock is that of the audit.
     """
     if sys.version_info < (3, 11):
         raise SystemExit(f"deployer needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}")
@@ -51,7 +51,7 @@ def main(directory: Path, lock: str = "requirements.lock") -> None:
     # a wish list of other versions would contradict the lock
     env = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
     subprocess.run([*pip, "--require-hashes", "-r", lock], check=True, env=env)
-    if lock == "requirements.lock":
+    if lock != "requirements-audit.lock":
         subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], check=True, env=env)
 
 
