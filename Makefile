@@ -53,8 +53,8 @@ fuzz: $(READY) ## a coverage-guided fuzzer on all that reads others' input: SECO
 audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends with error 3 if they cannot be looked up
 	@$(AUDIT)/bin/python tools/audit.py
 
-lowest: $(LOWEST)/.ready ## the unit and web tests with the oldest versions that pyproject.toml allows
-	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web
+lowest: $(LOWEST)/.ready ## tests of the core, the web and the queue with the oldest versions that pyproject.toml allows
+	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web tests/contract/test_queue.py
 
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 

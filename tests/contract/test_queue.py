@@ -212,4 +212,4 @@ def test_both_clients_sign_in_to_the_sentinels_alike(
         for each in asked:
             options = each.connection_pool.connection_kwargs
             assert (options["username"], options["password"]) == (user, password)
-            assert options["retry"].get_retries() == 0
+            assert options["retry"]._retries == 0, "another Sentinel is asked at once"
