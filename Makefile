@@ -54,7 +54,8 @@ audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends wit
 	@$(AUDIT)/bin/python tools/audit.py
 
 lowest: $(LOWEST)/.ready ## tests of the core, the web and the queue with the oldest versions that pyproject.toml allows
-	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web tests/contract/test_queue.py
+	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web tests/contract/test_queue.py \
+		tests/ops/test_processes.py::test_redis_comes_late_and_goes_and_comes
 
 setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
 
