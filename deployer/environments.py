@@ -228,12 +228,17 @@ def ref_tags(ref: str) -> dict[str, str]:
 
 
 def ref_from_tags(tags: Mapping[str, str]) -> str | None:
-    """Read back what `ref_tags` wrote, or None where it is not whole or never ours."""
+    """Read back what `ref_tags` wrote, or None where it is not whole, no ref of a branch or tag, or never ours."""
     value, whole, number = tags.get("deployer:ref", ""), "", 1
     while piece := tags.get(f"deployer:ref.{number}"):
         whole, number = whole + piece, number + 1
     ref = from_tag_value(whole or value)
-    return ref if ref and tag_value(ref) == value else None
+    if not ref or tag_value(ref) != value:
+        return None
+    try:
+        return Ref.parse(ref).name
+    except PayloadError:  # anybody can write tags at a stack
+        return None
 
 
 def _encoded(text: str) -> str:

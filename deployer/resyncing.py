@@ -188,7 +188,7 @@ class Resyncer:
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
         missed, old = _tags(facts, seen, record)
-        never_deployed, own = "", _production_tag(record, listed.stacks)
+        never_deployed, own = "", _production_tag(repository, record, listed.stacks)
         if not listed.away and (tags := _never_deployed(facts, seen, record, own)):
             first = tags[0] if seen.tags is not None else self._gate.first_allowed(repository, tags)
             never_deployed = first.name if first else ""
@@ -247,9 +247,10 @@ def _never_deployed(facts: Facts, seen: Seen, record: EnvironmentRecord | None, 
     return sorted(newer, key=lambda ref: (ages[ref], ref.name), reverse=True)
 
 
-def _production_tag(record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:
+def _production_tag(repository: Repository, record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:
     """The tag that production is of, by its record, or else by its stack; empty where it is of none."""
     if record and record.ref:
         return record.ref
-    running = (each.tags for each in stacks if each.tags.get("deployer:environment") == Kind.PRODUCTION)
-    return next((name for tags in running if (name := ref_from_tags(tags))), "")
+    production = Environment(repository, Kind.PRODUCTION)
+    own = (ref_from_tags(stack.tags) for stack in stacks if production.owns(stack.tags))
+    return next((name for name in own if name and Ref.parse(name).is_tag), "")

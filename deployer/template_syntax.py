@@ -244,8 +244,9 @@ def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | No
     repeats: list[bool] = []
 
     def refuse(constant: str) -> None:  # which Python reads, and JSON does not have
-        found = (each for each in _JSON_TOKEN.finditer(text) if each.group() == constant)
-        raise json.JSONDecodeError(f"{constant} is no number in JSON", text, next(found).start())
+        # without a separator after it, as in `NaNx`, the constant is only the beginning of a token
+        found = (each.start() for each in _JSON_TOKEN.finditer(text) if each.group().startswith(constant))
+        raise json.JSONDecodeError(f"{constant} is no number in JSON", text, next(found, 0))
 
     value = json.loads(
         text,

@@ -90,11 +90,17 @@ def test_a_tag_value_is_one_that_aws_takes_and_reads_back(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=400))
 @example("中" * 340)
 def test_a_ref_of_any_length_reads_back_from_its_tags(text: str) -> None:
-    tags = ref_tags(text)
+    name = f"refs/heads/{text}"
+    tags = ref_tags(name)
     for value in tags.values():
         assert re.fullmatch(r"[A-Za-z0-9_.:/=+@-]{1,256}", value)
-    assert ref_from_tags(tags) == text
-    assert from_tag_value(tags["deployer:ref"]) == (text if len(tags) == 1 else None)
+    try:
+        Ref.parse(name)
+    except PayloadError:
+        assert ref_from_tags(tags) is None
+    else:
+        assert ref_from_tags(tags) == name
+    assert from_tag_value(tags["deployer:ref"]) == (name if len(tags) == 1 else None)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +109,8 @@ def test_a_ref_of_any_length_reads_back_from_its_tags(text: str) -> None:
         {},
         {"deployer:ref": ""},
         {"deployer:ref": "=FF"},
+        {"deployer:ref": "v1.2"},
+        {"deployer:ref": "refs/tags/"},
         {"deployer:ref": tag_value("x" * 300)},
         {"deployer:ref": tag_value("x" * 300), "deployer:ref.1": "x" * 256},
         {"deployer:ref": "refs/heads/x", "deployer:ref.1": "refs/heads/y"},

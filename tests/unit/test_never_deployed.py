@@ -128,3 +128,12 @@ def test_a_repository_without_tags_has_none(world: World) -> None:
     world.resync(HELLO)
     assert listed(world) == ""
     assert "never deployed" not in report(world)
+
+
+@pytest.mark.parametrize("ref", ["v1.2", "refs/heads/x", "refs/tags/", "refs/tags/a..b"])
+def test_a_stack_with_another_ref_than_a_tag_ends_no_resync(world: World, ref: str) -> None:
+    world.cloud.add_stack("shop", {**PRODUCTION.tags, "deployer:ref": ref}, "CREATE_COMPLETE")
+    tag(world, "v1", 1)
+    world.resync(HELLO)
+    assert report(world)
+    assert listed(world) == "v1"

@@ -87,6 +87,11 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
         value(b"\n-Infinity"),
         "pipeline.parameters.json:2: not JSON: -Infinity is no number in JSON",
     ),
+    "more than NaN": (value(b"NaNx"), "pipeline.parameters.json:1: not JSON: NaN is no number in JSON"),
+    "more than minus infinity": (
+        rules(b'{"ttl":\n-Infinity5}', "deployer.json"),
+        "deployer.json:2: not JSON: -Infinity is no number in JSON",
+    ),
     "NaN in a template": (
         template(IN_JSON + b',\n"Metadata": {"NaN": NaN}}', "pipeline.json"),
         "pipeline.json:2: not JSON: NaN is no number in JSON",
