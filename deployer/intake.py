@@ -21,6 +21,7 @@ from deployer.ledger import (
     Work,
 )
 from deployer.ports import Accepted, Lanes, Queue
+from deployer.production_gate import tag_to_judge_again
 from deployer.refs import Ref, parse_sha, skip_reason
 from deployer.stacks import Stack
 
@@ -98,9 +99,16 @@ class Intake:
                 name, key, "", event.ref.name, "skipped", event.after, outcome, reason, held_at=event.after,
             )  # fmt: skip
         record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
+        if environment.kind is Kind.STAGING:  # what no task of staging does now
+            self._judge_tag_again(event.repository)
         self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)
         progress.ended(environment, outcome, reason)
         return Answer(event.delivery, "ignored", reason)
+
+    def _judge_tag_again(self, repository: Repository) -> None:
+        record = self._lanes.environment(Environment(repository, Kind.PRODUCTION))
+        if record and (work := tag_to_judge_again(record, self._lanes.now())):
+            self._accept(repository, work)
 
     def _look_at_all(self, event: RepositoryChange) -> Answer:
         """Have each repository of an event looked at; the delivery ends with the first of them.

@@ -11,7 +11,7 @@ from deployer.executions import Executions, note_drift
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Work
 from deployer.moves import Moves, ask_for, is_on_its_way, resumes
 from deployer.ports import Done, Facts, Head, Host, Lanes
-from deployer.production_gate import Admitted, Gate, Refused
+from deployer.production_gate import Admitted, Gate, Refused, tag_to_judge_again
 from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
 from deployer.refs import Ref
 from deployer.reporting import Reporter
@@ -24,9 +24,6 @@ from deployer.times import backoff
 _audit = logging.getLogger("deployer.audit")
 _LATE_SECONDS = 60  # GitHub delivers within some; what was sent again may be days old
 _LOOKED_AT_TAGS = 5  # the latest: each is a call or two
-_CHECKED_AGAIN_SECONDS = (
-    3600  # for so long after it was pushed a push to the default branch has a refused tag judged
-)
 
 
 def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> EnvironmentRecord | None:
@@ -327,20 +324,9 @@ class Production:
         work = staging.work
         if work.cause != Cause.PUSH or work.polls or work.execution:
             return
-        environment = Environment(staging.repository, Kind.PRODUCTION)
-        record = self._lanes.environment(environment)
-        if record is None:
-            return
-        refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
-        if not refused or refused.pushed_at <= record.pushed_at:
-            return
-        if self._now(staging) - refused.accepted_at > _CHECKED_AGAIN_SECONDS:
-            return  # after an hour nobody remembers pushing it: only a person may release it
-        wish = Work(
-            environment=environment.key, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
-            pushed_at=refused.pushed_at, requeued=True,
-        )  # fmt: skip
-        self._lanes.accept(staging.repository, wish)  # this task holds the lane: nothing to dispatch
+        record = self._lanes.environment(Environment(staging.repository, Kind.PRODUCTION))
+        if record and (wish := tag_to_judge_again(record, self._now(staging))):
+            self._lanes.accept(staging.repository, wish)  # this task holds the lane: nothing to dispatch
 
     def _now(self, run: Run) -> float:
         """Redis's clock, as when the work was accepted."""

@@ -413,23 +413,25 @@ def later(world: World, seconds: float) -> None:
     world.lanes.clock_offset_ms += int(seconds * 1000)
 
 
-def main_moves(world: World, number: int, *merged: int) -> None:
-    world.host.push(HELLO, MAIN, sha(number), files={**FILES, "deployer.yml": "tags: v*"})
+def main_moves(world: World, number: int, *merged: int, message: str = "") -> None:
+    world.host.push(HELLO, MAIN, sha(number), files={**FILES, "deployer.yml": "tags: v*"}, message=message)
     for each in merged:
         world.host.merge(HELLO, sha(each))
-    world.deliver(MAIN, sha(number), sha(9))
+    push = Push(f"m{number}", HELLO, Ref.parse(MAIN), sha(9), sha(number), "main", message)
+    world.deployer.intake.github(push)
     world.run()
 
 
+@pytest.mark.parametrize("message", ["", "chore(release): 2.0.0 [skip ci]"])
 @pytest.mark.parametrize(("minutes", "outcome"), [(50, (V2, sha(2))), (70, (V1, sha(1)))])
 def test_a_push_to_the_default_branch_within_the_hour_has_it_judged_again(
-    world: World, minutes: int, outcome: tuple[str, str]
+    world: World, minutes: int, outcome: tuple[str, str], message: str
 ) -> None:
     early(world)
     world.run()
     assert world.statuses(sha(2))["deployer/production"] == "failure"
     later(world, minutes * 60)
-    main_moves(world, 10, 2)
+    main_moves(world, 10, 2, message=message)
     record = world.record(PRODUCTION)
     assert (record.ref, record.commit) == outcome
     assert deployed(world)[-1][0] == outcome[1]
