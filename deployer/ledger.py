@@ -377,6 +377,11 @@ class EnvironmentRecord(_Value):
         return replace(self, **changes)
 
     @property
+    def only_skipped(self) -> bool:
+        """Whether pushes were skipped and nothing was ever made: then the newest one says more than the first."""
+        return self.state == "skipped" and not self.stack_arn and not self.execution
+
+    @property
     def comes_back(self) -> bool:
         """Whether only what had become of its repository took it down: once that is over, it is to be as before."""
         return self.outcome == Outcome.DELETED and bool(self.receipt.get("word"))

@@ -100,7 +100,8 @@ class Moves:
                 run.record = run.record.but(held_at=head.object, used_at=self._clock(), aged="")
             if run.wakes:
                 run.note("deleted", reason=reason)
-            raise Settled(replace(run.done(Outcome.SKIPPED, reason), commit=sha))
+            of_branch = {} if ref.is_tag else {"ref": ref.name, "commit": sha}
+            raise Settled(replace(run.done(Outcome.SKIPPED, reason, **of_branch), commit=sha))
         if admit:
             admit(run, ref, head, sha)
         run.work = work.but(ref=ref.name, sha=sha)

@@ -687,7 +687,7 @@ class Lanes(Protocol):
             served: whether the settings let deployer serve its repository. One of another repository is counted apart.
             ref: the ref that was pushed.
             commit: the commit that it points to.
-            first: kept as the environment's record where nothing is known of the environment and no work waits for it.
+            first: becomes the environment's record where none but skipped pushes are known and no work waits for it.
 
         Raises:
             UnavailableError: Redis is away.

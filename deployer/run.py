@@ -155,9 +155,13 @@ class Run:
         return Snooze(work, seconds or self.poll_seconds * factor, self.record)
 
     def done(self, outcome: Outcome, reason: str, **changes: object) -> Done:
-        """End the goal. What changed nothing leaves the record as it is: that tells of the environment."""
+        """End the goal. What changed nothing leaves the record of what was ever deployed or tried as it is."""
         changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
-        if not (changed_nothing and self.record.outcome):
+        if (
+            not changed_nothing
+            or not self.record.outcome
+            or (outcome is Outcome.SKIPPED and self.record.only_skipped)
+        ):
             state = _ENDS.get(outcome, self.record.state)
             if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
                 state = "skipped"

@@ -333,7 +333,9 @@ class Scale:
 
     def _redis(self, what: str) -> int:
         client: Any = self.deployer.client
-        if what == "used_memory":  # without what expires within seconds: the answers kept for a repeated command
+        if (
+            what == "used_memory"
+        ):  # without what expires within seconds: the answers kept for a repeated command
             for key in client.scan_iter("*:answer:*", count=1000):
                 client.delete(key)
         return int(client.info("memory" if what == "used_memory" else "persistence")[what])

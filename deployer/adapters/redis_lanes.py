@@ -155,11 +155,13 @@ class RedisLanes:
         repository = record.repository or "-/-"
         prefix = _prefix(repository)
         key = f"{prefix}:delivery:{record.delivery}"
+        environments = f"{prefix}:environments"
         outcome = record.outcome or str(Outcome.IGNORED)
 
         def note(pipe: Any) -> None:
             recorded = pipe.hexists(key, "outcome")
             waits = pipe.hexists(f"{prefix}:items", record.environment)
+            known = pipe.hget(environments, record.environment) if first else None
             now = self.now()
             pipe.multi()
             if recorded:  # a redelivery must not overwrite what became of the first
@@ -175,7 +177,10 @@ class RedisLanes:
                     commit,
                     ref,
                 )
-                self._list_ignored(pipe, line, None if waits else first)
+                self._list_ignored(pipe, line)
+                if first and not waits and (shown := _skipped_record(known, first)):
+                    shown = shown.but(changed_at=now, updated_at=now)
+                    pipe.hset(environments, record.environment, shown.to_json())
             pipe.set(_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
             fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
             pipe.hset(key, mapping=fields | {"outcome": outcome})
@@ -186,14 +191,14 @@ class RedisLanes:
                 note_unserved(pipe, repository, now)
 
         with unavailable():
-            self._redis.transaction(note, key, *([f"{prefix}:items"] if first else []))
+            self._redis.transaction(note, key, *([f"{prefix}:items", environments] if first else []))
 
     def unserved(self) -> dict[str, float]:
         """See `Lanes.unserved`."""
         with unavailable():
             return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
 
-    def _list_ignored(self, pipe: Any, line: Activity, first: EnvironmentRecord | None) -> None:
+    def _list_ignored(self, pipe: Any, line: Activity) -> None:
         """Add a push that is no work to the activity of its repository, which may have had none so far."""
         repository = Repository.parse(line.repository)
         prefix = _prefix(line.repository)
@@ -203,13 +208,6 @@ class RedisLanes:
             index_names(pipe, Environment.from_key(repository, line.environment))
         pipe.lpush(f"{prefix}:activity", line.to_json())
         pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
-        if first:
-            # never in the place of a record: a task that runs writes its own over this one
-            pipe.hsetnx(
-                f"{prefix}:environments",
-                line.environment,
-                first.but(changed_at=line.at, updated_at=line.at).to_json(),
-            )
 
     def begin(self, repository: Repository, token: int) -> Work | None:
         """See `Lanes.begin`."""
@@ -783,6 +781,22 @@ def _letter(repository: Repository, name: str, text: str) -> DeadLetter:
             work="",
             kind=type(error).__name__,
         )
+
+
+def _skipped_record(text: str | None, first: EnvironmentRecord) -> EnvironmentRecord | None:
+    """The record of an environment of which none but skipped pushes are known; None where more is known.
+
+    Args:
+        text: the stored record; one that cannot be read is left as it is.
+        first: of the newest skipped push.
+    """
+    if text is None:
+        return first
+    try:
+        known = EnvironmentRecord.from_json(text)
+    except StoredValueError:
+        return None
+    return first.but(generation=known.generation) if known.only_skipped else None
 
 
 def _repository_record(text: str) -> RepositoryRecord:

@@ -148,6 +148,23 @@ def test_a_skipped_branch_that_never_had_an_environment_is_shown_as_skipped() ->
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
+def test_the_record_of_a_branch_that_never_ran_is_of_its_newest_push() -> None:
+    world, place = World(), environment(X)
+    push(world, X, sha(1), "docs [skip ci]")
+    push(world, X, sha(2), "docs [skip deploy]", sha(1))
+    record = world.record(place)
+    assert (record.state, record.commit, record.held_at) == ("skipped", sha(2), sha(2))
+    assert record.reason == "the head commit's message says [skip deploy]"
+    world.push(X, sha(3), before=sha(2), files={"deployer.yml": "branches: main"})
+    world.run()
+    record = world.record(place)
+    assert (record.state, record.commit) == ("skipped", sha(3))
+    assert "branches" in record.reason
+    push(world, X, sha(4), "docs [skip ci]", sha(3))
+    assert world.record(place).commit == sha(4)
+    assert world.deployer.resyncer.plan(HELLO) == []
+
+
 def test_a_skipped_push_leaves_what_runs_as_it_is() -> None:
     world, place = World(), environment(X)
     world.push(X, sha(1))
