@@ -419,6 +419,7 @@ class RepositoryRecord(_Value):
         since: when the state began, in epoch seconds.
         name: what it is called now, if it is `renamed`.
         over: of one that is `renamed` or `deleted`, whether nothing of it stands: that is no warning.
+        left_out_at: when a scheduler first saw that the settings leave it out (epoch seconds); 0 where they do not.
         default_branch, private: as last seen.
         checked_at: when GitHub was last asked for failed deliveries, in epoch seconds.
         failed_at: when asking it failed last, likewise.
@@ -435,6 +436,7 @@ class RepositoryRecord(_Value):
     since: float = 0
     name: str = ""
     over: bool = False
+    left_out_at: float = 0
     default_branch: str = ""
     private: bool = True
     checked_at: float = 0

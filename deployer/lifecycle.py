@@ -142,27 +142,40 @@ class Lifecycle:
         return self._repositories.known(repository).state in OUT_OF_REACH
 
     def forget_ended(self, repository: Repository) -> bool:
-        """Drop what is known of a repository that has ended here, once nothing is left of it for 30 days.
+        """Drop what is known of a repository that ended here 30 days ago, once nothing is left of it for as long.
 
-        It has ended if it is renamed, deleted, taken from the App, or left out by the settings.
+        It has ended if it is renamed, deleted, taken from the App, or left out by the settings. Until the 30 days are
+        over no record is dropped, because the repository may come back: the settings had a typo, or the App was removed
+        by mistake. The record of a staging that a person deleted is all that keeps a resync from making it again.
 
         Returns:
             Whether nothing is known of it any more.
 
         Raises:
+            StoredValueError: the repository's record cannot be read.
             UnavailableError: Redis is away.
         """
-        known = self._repositories.known(repository)
-        if self._config.allows(repository) and known.state not in _ENDED:
-            return False
+        known = self._note_left_out(repository)
+        ends = [known.since] if known.state in _ENDED else []
+        ends += [known.left_out_at] if known.left_out_at else []
         latest = self._clock() - REMEMBERED_SECONDS
+        if not ends or min(ends) > latest:
+            return False
         records = self._lanes.environments(repository)
         ended = [each for each in records if is_ended(each, latest)]
         self._lanes.forget(repository, ended)
-        if len(ended) < len(records) or known.since > latest:
+        if len(ended) < len(records):
             return False
         self._lanes.forget_if_empty(repository)
         return all(each.key != repository.key for each in self._lanes.repositories())
+
+    def _note_left_out(self, repository: Repository) -> RepositoryRecord:
+        """Note when the settings began to leave a repository out, or that they do not; what is known of it then."""
+        known, allowed = self._repositories.known(repository), self._config.allows(repository)
+        if allowed != bool(known.left_out_at):
+            return known
+        left_out_at = 0 if allowed else self._clock()
+        return self._lanes.change_repository(repository, lambda stored: stored.but(left_out_at=left_out_at))
 
     def accept(self, repository: Repository) -> None:
         """Take the repository that has this name now for the one whose environments stand here; a person says so.

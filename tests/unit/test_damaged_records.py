@@ -1,0 +1,87 @@
+"""Stored records that are damaged, or whose repository the settings leave out for a while: what tasks and jobs do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from world import HELLO, World, sha
+
+from deployer.environments import Environment, Kind
+from deployer.events import RepositoryChange
+from workers.scheduler import Scheduler
+
+MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
+STAGING = Environment(HELLO, Kind.STAGING)
+PREFIX = "deployer:{acme/hello}"
+DAY = 86_400
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    for number, ref in enumerate((MAIN, BRANCH), start=1):
+        made.push(ref, sha(number))
+    made.run()
+    made.resync(HELLO)
+    return made
+
+
+def pass_days(world: World, days: float) -> None:
+    """Let time pass, and the scheduler ask for what is due then."""
+    world.lanes.clock_offset_ms += int(days * DAY * 1000)
+    Scheduler(world.deployer).tend()
+    world.run()
+
+
+# --- a repository that is left out or removed, and comes back -----------------------------------------------------
+
+
+def leave_out(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    monkeypatch.setattr(type(world.deployer.config), "allows", lambda *_: False)
+    return monkeypatch.undo
+
+
+def remove_from_app(world: World, _: pytest.MonkeyPatch) -> Callable[[], None]:
+    def change(word: str, *, hidden: bool) -> None:
+        world.host.change(HELLO, hidden=hidden)
+        about = f"installation_repositories {word}"
+        world.deployer.intake.github(RepositoryChange(word, about, (HELLO,), word=word if hidden else ""))
+        world.run()
+
+    change("removed", hidden=True)
+    return lambda: change("added", hidden=False)
+
+
+@pytest.mark.parametrize("end", [leave_out, remove_from_app])
+def test_a_repository_that_ends_for_a_moment_keeps_its_deleted_environments_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    world.teardown(STAGING)
+    world.run()
+    pass_days(world, 40)
+    assert world.record(STAGING).state == "deleted"
+    undo = end(world, monkeypatch)
+    pass_days(world, 0.1)
+    undo()
+    pass_days(world, 0.1)
+    assert world.record(STAGING).state == "deleted"
+    assert STAGING not in world.standing(HELLO), "a person deleted it"
+
+
+def test_each_time_that_a_repository_is_left_out_counts_by_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.teardown(STAGING)
+    world.run()
+    for _ in range(3):
+        undo = leave_out(world, monkeypatch)
+        pass_days(world, 20)
+        undo()
+        pass_days(world, 20)
+    assert world.record(STAGING).state == "deleted"
+    assert STAGING not in world.standing(HELLO)
+    leave_out(world, monkeypatch)
+    pass_days(world, 1)
+    assert world.lanes.environment(STAGING) is not None
+    pass_days(world, 31)
+    assert world.lanes.environment(STAGING) is None
