@@ -13,7 +13,14 @@ from typing import Any
 
 from deployer.config import Config
 from deployer.environments import Environment, Repository
-from deployer.errors import DeployerError, NotFoundError, RightsError, TransientError, UnavailableError
+from deployer.errors import (
+    DeployerError,
+    NotFoundError,
+    RightsError,
+    StoredValueError,
+    TransientError,
+    UnavailableError,
+)
 from deployer.events import Push, parse_github
 from deployer.ledger import DeliveryRecord, Outcome, RepositoryRecord
 from deployer.ports import HookDelivery, Host, Lanes
@@ -77,16 +84,16 @@ class Deliveries:
 
     def check_if_due(self, repository: Repository) -> None:
         """Look at the log now and then, as part of a resync; a failure is the next look's, which comes sooner."""
-        if not self._is_due(repository):
-            return
         try:
+            if not self._is_due(repository):
+                return
             # an App has one log for all its repositories, whose resyncs may begin together
             with self._lanes.claimed(f"deliveries:{self._place(repository)}", _LOOK_SECONDS) as mine:
                 if mine and self._is_due(repository) and (found := self.check(repository)).all:
                     _log.warning("missed deliveries of %s: %s", repository, found)
         except DeployerError as error:
             _log.warning("looking for missed deliveries of %s: %s", repository, error)
-            with suppress(UnavailableError):
+            with suppress(UnavailableError, StoredValueError):
                 self._note(repository, failed_at=self._clock())
 
     def _is_due(self, repository: Repository) -> bool:

@@ -828,10 +828,18 @@ class Lanes(Protocol):
         """
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
-        """What is known of a repository as a whole."""
+        """What is known of a repository as a whole.
 
-    def repository_records(self) -> list[RepositoryRecord]:
-        """What is known of each repository as a whole, by name."""
+        Raises:
+            StoredValueError: its record cannot be read; the error names the key and the remedy.
+        """
+
+    def repository_records(self, repositories: Sequence[Repository] | None = None) -> list[RepositoryRecord]:
+        """What is known of repositories as a whole, without records that cannot be read: the log names those.
+
+        Args:
+            repositories: which; by default all, by name.
+        """
 
     def change_repository(
         self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
@@ -847,6 +855,9 @@ class Lanes(Protocol):
 
         Returns:
             What is known afterwards.
+
+        Raises:
+            StoredValueError: its record cannot be read; the error names the key and the remedy.
         """
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:

@@ -66,7 +66,7 @@ def environment(identity: str) -> Response:
 def repositories() -> Response:
     """Every repository as a whole, and what is known of the GitHub App's own webhook."""
     lanes = deployer().lanes
-    app = lanes.repository(APP)
+    app = next(iter(lanes.repository_records([APP])), None)
     return _json(
         {
             "repositories": shapes.repositories(lanes, deployer().config.orphan_seconds),

@@ -181,7 +181,7 @@ def environment(identity: str) -> str:
     lanes = deployer().lanes
     record = record or EnvironmentRecord(found.repository.full_name, found.key, found.stack_name)
     lane = next(iter(lanes.lanes(found.repository)), None)
-    known = lanes.repository(found.repository)
+    known = next(iter(lanes.repository_records([found.repository])), None)
     activity = [line for line in lanes.activity(found.repository, _HISTORY) if line.environment == found.key]
     skipped = not_deployed(record, activity)
     return render_template(
@@ -243,8 +243,7 @@ def nothing() -> str:
 
 def _app() -> list[RepositoryRecord]:
     """What is known of the GitHub App's own webhook, if anything."""
-    app = deployer().lanes.repository(APP)
-    return [app] if app else []
+    return deployer().lanes.repository_records([APP])
 
 
 def _orphan_words(repositories: list[Repository]) -> dict[tuple[str, str], str]:

@@ -34,6 +34,7 @@ from deployer.adapters.redis_values import (
     is_environment,
     number,
     readable,
+    repository_record,
     skip,
 )
 from deployer.environments import Environment, Repository
@@ -483,14 +484,19 @@ class RedisLanes:
     def repository(self, repository: Repository) -> RepositoryRecord | None:
         """See `Lanes.repository`."""
         with unavailable():
-            text = self._redis.get(f"{_prefix(repository.full_name)}:repository")
-        return RepositoryRecord.from_json(text) if text else None
+            text = self._redis.get(_key(repository, "repository"))
+        return _repository_record(repository, text) if text else None
 
-    def repository_records(self) -> list[RepositoryRecord]:
+    def repository_records(self, repositories: Sequence[Repository] | None = None) -> list[RepositoryRecord]:
         """See `Lanes.repository_records`."""
-        texts = self._each("repository", "get", self.repositories(), None)
-        rows = ((_key(each, "repository"), text) for each, text in texts if text)
-        return list(readable(rows, _repository_record))
+        chosen = self.repositories() if repositories is None else repositories
+        return [
+            record
+            for each, text in self._each("repository", "get", chosen, None)
+            for record in readable(
+                [(_key(each, "repository"), text)] if text else [], partial(repository_record, each)
+            )
+        ]
 
     def change_repository(
         self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
@@ -500,12 +506,12 @@ class RedisLanes:
 
         def changed(text: str | None) -> str | None:
             nonlocal known
-            before = RepositoryRecord.from_json(text) if text else RepositoryRecord(repository.full_name)
+            before = _repository_record(repository, text) if text else RepositoryRecord(repository.full_name)
             known = edit(before)
             return None if known == before else known.to_json()
 
         with unavailable():
-            change(self._redis, f"{_prefix(repository.full_name)}:repository", changed)
+            change(self._redis, _key(repository, "repository"), changed)
         return known
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
@@ -799,10 +805,19 @@ def _skipped_record(text: str | None, first: EnvironmentRecord) -> EnvironmentRe
     return first.but(generation=known.generation) if known.only_skipped else None
 
 
-def _repository_record(text: str) -> RepositoryRecord:
-    record = RepositoryRecord.from_json(text)
-    Repository.parse(record.repository)
-    return record
+def _repository_record(repository: Repository, text: str) -> RepositoryRecord:
+    """What is known of a repository.
+
+    Raises:
+        StoredValueError: the text cannot be read; the error names the key and the remedy.
+    """
+    try:
+        return repository_record(repository, text)
+    except (StoredValueError, PayloadError) as error:
+        raise StoredValueError(
+            f"the record of {repository} in Redis cannot be read: {error}; correct it, or delete the key "
+            f"{_key(repository, 'repository')}: a resync finds out the rest"
+        ) from error
 
 
 def _counter(text: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ import redis
 from deployer.adapters.redis_client import refuses_all
 from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, PayloadError
-from deployer.ledger import RESYNC_KEY, EnvironmentRecord
+from deployer.ledger import RESYNC_KEY, EnvironmentRecord, RepositoryRecord
 from deployer.refs import Ref
 
 _log = logging.getLogger(__name__)
@@ -85,6 +85,19 @@ def environment_record(repository: Repository, text: str) -> EnvironmentRecord:
         Environment.from_key(repository, record.environment)
     if record.ref:
         Ref.parse(record.ref)
+    return record
+
+
+def repository_record(repository: Repository, text: str) -> RepositoryRecord:
+    """Read the record of a repository as a whole.
+
+    Raises:
+        StoredValueError: it is no record.
+        PayloadError: it is of another repository.
+    """
+    record = RepositoryRecord.from_json(text)
+    if record.repository.lower() != repository.key:
+        raise PayloadError(f"it is of the repository {record.repository[:150]!r}")
     return record
 
 

@@ -17,7 +17,7 @@ from deployer.cli.common import json_option, wired
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
-from deployer.errors import ConfigError, UnavailableError
+from deployer.errors import ConfigError, StoredValueError, UnavailableError
 from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import FAILING_JOB, Outcome
 from deployer.ports import Cloud, Lane, Room
@@ -304,8 +304,17 @@ def _unserved(deployer: "Deployer") -> Iterator[Check]:
 
 def _repositories(deployer: "Deployer") -> Iterator[Check]:
     yield from _unserved(deployer)
-    app = deployer.lanes.repository(APP)
-    for record in [*deployer.lanes.repository_records(), *([app] if app else [])]:
+    listed = [*deployer.lanes.repositories(), APP]
+    records = deployer.lanes.repository_records(listed)
+    readable = {each.repository.lower() for each in records}
+    for each in listed:
+        try:
+            if each.key not in readable:  # it has no record, or a damaged one
+                deployer.lanes.repository(each)
+        except StoredValueError as error:
+            remedy = "correct the key, or delete it and run: deployer resync"
+            yield Check("repositories", FAIL, str(error), remedy)
+    for record in records:
         if record.reason and not record.over:
             remedy = "see: deployer repositories list"
             yield Check(f"repository {record.repository}", WARN, f"{record.state}: {record.reason}", remedy)

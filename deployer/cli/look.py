@@ -62,8 +62,9 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
         )
         return
     _tell_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity)
-    if (known := deployer.lanes.repository(repository)) and known.reason:
-        output.note(known.reason)
+    for known in deployer.lanes.repository_records([repository]):
+        if known.reason:
+            output.note(known.reason)
     if record.receipt:
         _tell_receipt(record.receipt)
     if (named := Ref.from_people(ref)).is_tag and named.name != record.ref:

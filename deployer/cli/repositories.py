@@ -61,8 +61,9 @@ def list_(*, json_: bool) -> None:
             output.line(record.reason)
         if record.unchecked or shapes.missed_lately(record):
             output.line(f"{record.repository}: {shapes.deliveries_words(record)}")
-    if (app := deployer.lanes.repository(APP)) and (words := shapes.deliveries_words(app)):
-        output.line(f"deliveries of the GitHub App: {words}")
+    for app in deployer.lanes.repository_records([APP]):
+        if words := shapes.deliveries_words(app):
+            output.line(f"deliveries of the GitHub App: {words}")
     if words := shapes.unserved_words(deployer.intake.unserved(), deployer.lanes.now()):
         output.line(words)
 

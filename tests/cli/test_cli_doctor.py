@@ -517,3 +517,17 @@ def test_what_production_follows_is_not_protected(
     state, told = bad(world, 0)[f"GitHub {REPOSITORY}"]
     assert state == "warn"
     assert words in told
+
+
+@pytest.mark.parametrize("whose", ["-/-", "acme/api"])
+def test_a_damaged_record_of_a_repository_or_the_app_is_named_and_hides_nothing_else(
+    world: World, whose: str
+) -> None:
+    other = Repository.parse("acme/other")
+    world.lanes.accept(other, Work("staging"))
+    know_repository(world.lanes, RepositoryRecord("acme/other", 1, "archived", reason="it is archived"))
+    world.lanes._redis.set(f"deployer:{{{whose}}}:repository", "no JSON")
+    found = bad(world, 1)
+    assert "it is archived" in found["repository acme/other"][1]
+    state, told = found["repositories"]
+    assert (state, f"delete the key deployer:{{{whose}}}:repository" in told) == ("FAIL", True)

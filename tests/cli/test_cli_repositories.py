@@ -221,3 +221,16 @@ def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     assert [name for name, _ in world.cloud.calls[before:]] == ["stacks", "room"]
     assert "3 of 6 repositories looked at …" in result.stderr
     assert "looked at" not in result.stdout
+
+
+@pytest.mark.parametrize("whose", ["-/-", "acme/api"])
+def test_commands_show_the_rest_although_the_record_of_a_repository_or_the_app_is_damaged(
+    world: World, whose: str
+) -> None:
+    world.push(MAIN, "a" * 40)
+    world.work()
+    world.lanes._redis.set(f"deployer:{{{whose}}}:repository", "no JSON")
+    for command in (["repositories", "list"], ["why", "acme/api", "main"]):
+        result = world.run(*command)
+        assert result.exit_code == 0, result.output
+        assert "acme/api" in result.stdout.lower()

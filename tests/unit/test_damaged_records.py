@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from world import HELLO, World, sha
 
+from deployer.deliveries import APP
 from deployer.environments import Environment, Kind
 from deployer.events import RepositoryChange
 from workers.scheduler import Scheduler
@@ -85,3 +86,33 @@ def test_each_time_that_a_repository_is_left_out_counts_by_itself(
     assert world.lanes.environment(STAGING) is not None
     pass_days(world, 31)
     assert world.lanes.environment(STAGING) is None
+
+
+# --- the record of a repository, or of the App's webhook ----------------------------------------------------------
+
+
+def test_a_resync_does_its_work_although_the_record_of_the_app_is_damaged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.host.is_app = True
+    world.redis.set("deployer:{-/-}:repository", "no JSON")
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+    assert world.lanes.dead_letters() == []
+    assert "delete the key deployer:{-/-}:repository" in caplog.text
+    assert world.lanes.repository_records([APP]) == []
+
+
+def test_a_dead_letter_names_the_record_of_the_repository_that_cannot_be_read(world: World) -> None:
+    world.redis.set(f"{PREFIX}:repository", "no JSON")
+    world.resync(HELLO)
+    (letter,) = world.lanes.dead_letters()
+    assert letter.kind == "StoredValueError"
+    assert letter.reason.startswith(
+        "the record of acme/hello in Redis cannot be read: it is no RepositoryRecord"
+    )
+    assert f"delete the key {PREFIX}:repository" in letter.reason
+    world.redis.delete(f"{PREFIX}:repository")
+    world.deployer.intake.replay(letter.id)
+    world.run()
+    assert world.known(HELLO).id

@@ -643,3 +643,18 @@ def test_the_style_sheet_loads_nothing(site: Site) -> None:
 
 def test_odd_names_are_names_that_git_allows() -> None:
     assert [Ref.of_branch(branch).short for branch in ODD] == ODD
+
+
+@pytest.mark.parametrize("whose", ["-/-", "acme/api"])
+def test_pages_are_shown_although_the_record_of_a_repository_or_the_app_is_damaged(
+    site: Site, whose: str
+) -> None:
+    site.push("feature/x")
+    site.finish(Done("deployed", "", record("feature/x", state="deployed", outcome="deployed")))
+    identity = record("feature/x").stack_name
+    site.redis.set(f"deployer:{{{whose}}}:repository", "no JSON")
+    for path in ("/", "/repositories", f"/environments/{identity}"):
+        assert site.client.get(path).status_code == 200, path
+    answer = site.api("GET", "/repositories")
+    assert (answer.status_code, answer.json["app"]) == (200, None)
+    assert [each["repository"] for each in answer.json["repositories"]] == ["acme/api"]
