@@ -535,9 +535,7 @@ class RedisLanes:
     def seen(self, repository: Repository) -> Seen:
         """See `Lanes.seen`."""
         with unavailable():
-            text = self._redis.get(f"{_prefix(repository.full_name)}:seen")
-        rows = [(_key(repository, "seen"), text)] if text else []
-        return next(readable(rows, Seen.from_json), Seen())  # as if it was its first resync
+            return _seen(repository, self._redis.get(_key(repository, "seen")))
 
     def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
         """See `Lanes.orphaned`."""
@@ -558,11 +556,12 @@ class RedisLanes:
         """See `Lanes.see`."""
 
         def changed(text: str | None) -> str | None:
-            known = Seen.from_json(text) if text else Seen()
-            return seen.to_json() if instead_of is None or known == instead_of else None
+            if instead_of is not None and _seen(repository, text) != instead_of:
+                return None
+            return seen.to_json()
 
         with unavailable():
-            change(self._redis, f"{_prefix(repository.full_name)}:seen", changed)
+            change(self._redis, _key(repository, "seen"), changed)
 
     def turn(self, line: str, every: float, at_once: int) -> float:
         """See `Lanes.turn`."""
@@ -823,6 +822,12 @@ def _repository_record(repository: Repository, text: str) -> RepositoryRecord:
 def _counter(text: str) -> tuple[str, int]:
     name, _, value = text.partition("\n")
     return name, int(value)
+
+
+def _seen(repository: Repository, text: str | None) -> Seen:
+    """What resyncs have seen; where that cannot be read, the same as before the first resync."""
+    rows = [(_key(repository, "seen"), text)] if text else []
+    return next(readable(rows, Seen.from_json), Seen())
 
 
 def _kept(record: EnvironmentRecord, kept: Mapping[str, str]) -> EnvironmentRecord:

@@ -605,6 +605,23 @@ def test_single_values_that_cannot_be_read(lanes: RedisLanes, client: Any) -> No
     assert outcome(lanes, "d1") == "queued"
     client.set(f"{PREFIX}:seen", "x")
     assert lanes.seen(HELLO) == Seen()
+    lanes.see(HELLO, Seen(tags=["v1"]), instead_of=Seen())
+    assert lanes.seen(HELLO) == Seen(tags=["v1"])
+    client.set(f"{PREFIX}:seen", "x")
+    lanes.see(HELLO, Seen(tags=["v2"]))
+    assert lanes.seen(HELLO) == Seen(tags=["v2"])
+    for text in ("no JSON", '{"repository":"acme/other"}'):
+        client.set(f"{PREFIX}:repository", text)
+        for act in (
+            lambda: lanes.repository(HELLO),
+            lambda: lanes.change_repository(HELLO, lambda each: each),
+        ):
+            with pytest.raises(
+                StoredValueError, match=r"the record of acme/hello .* delete the key deployer:"
+            ):
+                act()
+        assert client.get(f"{PREFIX}:repository") == text
+        assert lanes.repository_records([HELLO]) == []
     client.set("deployer:beat:worker", "x")
     assert lanes.beats()["worker"] == 0
     client.hset("deployer:asked", HELLO.key, "x")

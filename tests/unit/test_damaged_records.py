@@ -9,6 +9,7 @@ from world import HELLO, World, sha
 from deployer.deliveries import APP
 from deployer.environments import Environment, Kind
 from deployer.events import RepositoryChange
+from deployer.ledger import Seen
 from workers.scheduler import Scheduler
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
@@ -116,3 +117,11 @@ def test_a_dead_letter_names_the_record_of_the_repository_that_cannot_be_read(wo
     world.deployer.intake.replay(letter.id)
     world.run()
     assert world.known(HELLO).id
+
+
+def test_a_resync_replaces_what_resyncs_have_seen_where_that_cannot_be_read(world: World) -> None:
+    before = world.lanes.seen(HELLO)
+    world.redis.set(f"{PREFIX}:seen", "no JSON")
+    world.resync(HELLO)
+    assert world.lanes.dead_letters() == []
+    assert world.lanes.seen(HELLO) == before != Seen()
