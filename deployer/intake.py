@@ -9,7 +9,7 @@ from deployer import progress
 from deployer.age import ASLEEP, FOREVER, due
 from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PermanentError, UnavailableError, one_line
+from deployer.errors import NotFoundError, PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.events import CloudEvent, Ignored, Push, RepositoryChange
 from deployer.ledger import (
     RESYNC_KEY,
@@ -145,7 +145,10 @@ class Intake:
             return self._ignore(
                 event.delivery, f"{event.stack_name} is no environment's stack or pipeline", None
             )
-        record = self._lanes.environment(environment)
+        try:
+            record = self._lanes.environment(environment)
+        except StoredValueError:
+            record = None  # the task reads it again and becomes a dead letter, which says how to correct it
         if why := _of_another(event, environment, record, self._accounts[environment.kind]):
             return self._ignore(event.delivery, why, environment.repository)
         work = Work(environment=environment.key, task=Task.NOTIFY, cause=Cause.EVENT)

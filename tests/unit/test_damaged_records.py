@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from world import HELLO, World, sha
+from world import HELLO, World, environment, sha
 
 from deployer.deliveries import APP
 from deployer.environments import Environment, Kind
@@ -125,3 +125,18 @@ def test_a_resync_replaces_what_resyncs_have_seen_where_that_cannot_be_read(worl
     world.resync(HELLO)
     assert world.lanes.dead_letters() == []
     assert world.lanes.seen(HELLO) == before != Seen()
+
+
+# --- the record of an environment ---------------------------------------------------------------------------------
+
+
+def test_an_event_of_an_environment_whose_record_is_damaged_is_taken_and_the_task_says_so(
+    world: World,
+) -> None:
+    place = environment(BRANCH)
+    world.redis.hset(f"{PREFIX}:environments", place.key, "no JSON")
+    delivery = world.event(place)
+    world.run()
+    (letter,) = world.lanes.dead_letters()
+    assert f"the field {place.key} of {PREFIX}:environments" in letter.reason
+    assert world.outcome(delivery)[0] == "dead-lettered"

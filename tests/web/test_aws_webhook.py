@@ -222,3 +222,11 @@ def test_the_key_of_aws_opens_no_other_door(site: Site) -> None:
     headers = {"X-Deployer-Event-Key": AWS_KEY, "X-Hub-Signature-256": None}
     assert site.deliver({}, headers=headers).status_code == 401
     assert site.api("GET", "/environments", token=AWS_KEY).status_code == 401
+
+
+def test_an_event_is_taken_although_the_record_of_its_environment_is_damaged(known: Site) -> None:
+    known.redis.hset("deployer:{acme/api}:environments", "development:refs/heads/feature/x", "no JSON")
+    answer = known.aws(stage())
+    assert (answer.status_code, answer.json["outcome"]) == (202, "queued"), (
+        "else EventBridge repeats it for a day"
+    )
