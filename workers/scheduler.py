@@ -28,6 +28,7 @@ _DUE_SECONDS = 5.0  # between two looks at what is to be resynced
 _LONGEST_AGE = 900.0
 _AGAIN_SECONDS = 25.0  # more where AWS could not be asked
 _FAILED_SECONDS = 5.0  # after a job has failed unexpectedly, until it is tried again
+_INDEX_AGAIN_SECONDS = 300.0  # likewise, of the daily look at all names, which is long
 _INDEX_SECONDS = 86_400.0  # names of environments that are gone may stay for so long
 _AGE_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two looks at the ages of all environments: a minute
 _AGE_REST = 50  # or so many times as long as a look takes, where there are very many
@@ -77,8 +78,13 @@ class Scheduler:
         beside.start()
         self._repeat(lambda: self._attempt("sweeping the lanes", self.sweep), _log.warning)
 
-    def _attempt(self, name: str, job: Callable[[], None]) -> None:
+    def _attempt(self, name: str, job: Callable[[], None], pause: float | None = None) -> None:
         """Do a job. If it fails for a reason that nobody expected, log the error and try again after a pause.
+
+        Args:
+            name: of the job, for the log.
+            job: what to do.
+            pause: seconds until the job may be tried again.
 
         Raises:
             UnavailableError: Redis is away.
@@ -93,8 +99,9 @@ class Scheduler:
             reason = f"{type(error).__name__}: {error}"
             trace = error if self._failed.get(name) != reason else None
             text = "%s failed: %s; tried again every %.0f s, the other jobs go on"
-            _log.error(text, name, one_line(reason), _FAILED_SECONDS, exc_info=trace)
-            self._failed[name], self._retry_at[name] = reason, time.monotonic() + _FAILED_SECONDS
+            pause = _FAILED_SECONDS if pause is None else pause
+            _log.error(text, name, one_line(reason), pause, exc_info=trace)
+            self._failed[name], self._retry_at[name] = reason, time.monotonic() + pause
         else:
             self._failed.pop(name, None)
 
@@ -149,7 +156,7 @@ class Scheduler:
         """
         try:
             if self._next_index <= time.monotonic():
-                self._attempt("indexing the names of stacks", self._index_names)
+                self._attempt("indexing the names of stacks", self._index_names, _INDEX_AGAIN_SECONDS)
             if self._next_look <= time.monotonic():
                 self._attempt("asking for resyncs", self._resync_due)
             if self._next_age <= time.monotonic():

@@ -283,6 +283,13 @@ class RedisLanes:
             with unavailable():
                 self._redis.hset(_NAMES, record.stack_name, f"{repository.full_name}\n{record.environment}")
 
+    def _index_names_of(self, repository: Repository, key: str) -> None:
+        """Let `find` find the environment of a dead letter, whose names may be lost or dropped."""
+        with suppress(PayloadError):  # the letter is damaged, or of a whole repository
+            pipe = self._redis.pipeline(transaction=False)
+            index_names(pipe, Environment.from_key(repository, key))
+            pipe.execute()
+
     def index_names(self) -> None:
         """See `Lanes.index_names`."""
         records = self.environments()
@@ -442,7 +449,10 @@ class RedisLanes:
         goal = f"replay-{uuid.uuid4().hex[:12]}"
         with unavailable():
             text = self._redis.hget(_key(repository, "dead"), letter)
-            known = bool(text) and _letter(repository, letter, text).readable
+            dead = _letter(repository, letter, text) if text else None
+            if dead:
+                self._index_names_of(repository, dead.arguments.environment)
+            known = dead is not None and dead.readable
             found = self._run(repository, "replay", letter, goal, self._grace, _DELIVERY_TTL, str(int(known)))
         if not found:
             raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")

@@ -3,11 +3,17 @@
 docs/lanes.md lists every key, who writes it and what bounds it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
+import redis
+
+from deployer.adapters.redis_client import refuses_all
 from deployer.environments import Environment, Repository
-from deployer.ledger import EnvironmentRecord
+from deployer.errors import StoredValueError
+from deployer.ledger import DeadLetter, EnvironmentRecord
 
 INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
 SPELLED = "deployer:spelled"  # repository's key -> its name as it was last told: people type it in any case
@@ -21,6 +27,7 @@ _DAY = 86400
 _UNSERVED_SECONDS = 30 * _DAY
 _ACTIVITY_SECONDS = _DAY  # of a repository that is forgotten: whoever waits for a result still finds it
 _CHUNK = 500
+_COUNT = re.compile(r"-?[0-9]{1,18}")  # a number that `HINCRBY` takes; a counter may be damaged
 
 # KEYS[1], then pairs of a name and to what it leads: dropped unless it leads to something else by now
 _DROP_NAMES = """
@@ -85,7 +92,7 @@ def index_names(pipe: Any, environment: Environment) -> None:
 
 
 def drop_names(client: Any) -> None:
-    """Drop every name that leads to an environment without a record and without work.
+    """Drop every name that leads to an environment without a record, without work and without a dead letter.
 
     Work that comes meanwhile has written its names before, so what was dropped is looked at once more.
     """
@@ -106,18 +113,58 @@ def drop_names(client: Any) -> None:
 
 
 def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
-    """Whether each environment, as the names lead to it, has a record, waits or runs."""
+    """Whether each environment, as the names lead to it, has a record, waits, runs or has a dead letter.
+
+    One counts as known where a key has another type, because nobody can say what that key held.
+    """
+    pairs = []
     pipe = client.pipeline(transaction=False)
-    environments = []
     for value in values:
         repository, _, environment = value.partition("\n")
-        environments.append(environment)
-        pipe.hexists(f"{prefix(repository)}:environments", environment)
-        pipe.hexists(f"{prefix(repository)}:items", environment)
-        pipe.hget(f"{prefix(repository)}:state", "env")
-    found = pipe.execute()
-    rows = zip(environments, found[::3], found[1::3], found[2::3], strict=True)
-    return [bool(recorded or waits or runs == each) for each, recorded, waits, runs in rows]
+        start = prefix(repository)
+        pairs.append((start, environment))
+        pipe.hexists(f"{start}:environments", environment)
+        pipe.hexists(f"{start}:items", environment)
+        pipe.hget(f"{start}:state", "env")
+    found = pipe.execute(raise_on_error=False)
+    for each in found:
+        if isinstance(each, Exception):
+            _check_refusal(each)
+    rows = zip(pairs, found[::3], found[1::3], found[2::3], strict=True)
+    known = {
+        pair
+        for pair, recorded, waits, runs in rows
+        if recorded or waits or runs == pair[1] or isinstance(runs, Exception)
+    }
+    # after the rest, because a task may end as a dead letter meanwhile
+    known |= _with_dead_letters(client, {pair for pair in pairs if pair not in known})
+    return [pair in known for pair in pairs]
+
+
+def _with_dead_letters(client: Any, pairs: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Which of these environments, each with the beginning of its repository's keys, have a dead letter."""
+    found: set[tuple[str, str]] = set()
+    for start in {start for start, _ in pairs}:  # one by one, because dead letters are long
+        try:
+            texts = client.hvals(f"{start}:dead")
+        except redis.ResponseError as error:
+            _check_refusal(error)
+            found |= {pair for pair in pairs if pair[0] == start}
+            continue
+        for text in texts:
+            with suppress(StoredValueError):  # such a letter cannot be replayed
+                found.add((start, DeadLetter.from_json(text).arguments.environment))
+    return found
+
+
+def _check_refusal(error: Exception) -> None:
+    """Return if Redis has refused one command only, since its key has another type.
+
+    Raises:
+        Exception: the error, which is about more than that.
+    """
+    if not isinstance(error, redis.ResponseError) or refuses_all(error):
+        raise error
 
 
 def drop_kept(client: Any, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
@@ -153,7 +200,8 @@ def drop_repository(client: Any, repository: Repository) -> bool:
         counts = pipe.hgetall(counters)
         pipe.multi()
         for name, number in counts.items():
-            pipe.hincrby(TOTALS, name, int(number))
+            if _COUNT.fullmatch(number):
+                pipe.hincrby(TOTALS, name, number)
         pipe.delete(state, counters, *rest)
         pipe.expire(f"{start}:activity", _ACTIVITY_SECONDS)
         pipe.zrem(INDEX, repository.key)

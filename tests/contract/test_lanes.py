@@ -960,6 +960,26 @@ def test_a_name_that_is_wanted_just_when_it_is_dropped_stays(
     assert [lanes.find(name) for name in environment.stack_names] == [environment, environment]
 
 
+def test_names_lead_to_what_only_a_dead_letter_knows(lanes: RedisLanes, client: Any) -> None:
+    kept, other = Environment.from_key(HELLO, X), Environment.from_key(HELLO, Y)
+    letter = _bury(lanes)
+    push(lanes, "d2", Y)
+    client.hset("deployer:{acme/hello}:dead", "acme~hello-8", "no JSON")
+    client.delete("deployer:{acme/hello}:environments")
+    lanes.index_names()
+    assert [lanes.find(each.stack_name) for each in (kept, other)] == [kept, other]
+    lanes.discard(letter.id)
+    lanes.index_names()
+    assert [lanes.find(each.stack_name) for each in (kept, other)] == [None, other]
+
+
+def test_a_replay_writes_the_names_of_its_environment_again(lanes: RedisLanes, client: Any) -> None:
+    environment, letter = Environment.from_key(HELLO, X), _bury(lanes)
+    client.delete("deployer:names")
+    lanes.replay(letter.id)
+    assert [lanes.find(name) for name in environment.stack_names] == [environment, environment]
+
+
 @pytest.mark.parametrize("what", ["waits", "sleeps", "runs", "has changed"])
 def test_what_has_come_meanwhile_is_not_forgotten(lanes: RedisLanes, what: str) -> None:
     environment = delete(lanes, X)

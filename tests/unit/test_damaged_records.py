@@ -1,5 +1,7 @@
 """Stored records that are damaged, or whose repository the settings leave out for a while: what tasks and jobs do."""
 
+import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +9,10 @@ import pytest
 from world import HELLO, World, environment, sha
 
 from deployer.deliveries import APP
-from deployer.environments import Environment, Kind
+from deployer.environments import Environment, Kind, Repository
 from deployer.events import RepositoryChange
 from deployer.ledger import Seen
+from workers import scheduler
 from workers.scheduler import Scheduler
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
@@ -140,3 +143,50 @@ def test_an_event_of_an_environment_whose_record_is_damaged_is_taken_and_the_tas
     (letter,) = world.lanes.dead_letters()
     assert f"the field {place.key} of {PREFIX}:environments" in letter.reason
     assert world.outcome(delivery)[0] == "dead-lettered"
+
+
+# --- the scheduler's daily job ------------------------------------------------------------------------------------
+
+
+def test_names_are_indexed_although_a_key_of_one_repository_has_another_type(world: World) -> None:
+    other, place = Repository.parse("acme/other"), environment(BRANCH)
+    world.redis.hset("deployer:names", "gone", "acme/other\ndevelopment:refs/heads/gone")
+    world.redis.hset("deployer:names", "unsure", f"{HELLO}\ndevelopment:refs/heads/unsure")
+    world.redis.delete(f"{PREFIX}:items")
+    world.redis.set(f"{PREFIX}:items", "no hash")
+    world.lanes.index_names()
+    assert world.lanes.find(place.stack_name) == place
+    assert world.lanes.find("unsure"), "nobody knows whether work of it waits"
+    assert world.lanes.find("gone") is None, other
+
+
+def test_indexing_that_fails_is_tried_again_in_minutes(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, tried = [time.monotonic()], []
+
+    def fail() -> None:
+        tried.append(now[0])
+        raise KeyError("a record")
+
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(world.lanes, "index_names", fail)
+    made = Scheduler(world.deployer)
+    for _ in range(100):
+        made.tend()
+        now[0] += 6
+    assert len(tried) == 2
+    assert "tried again every 300 s" in caplog.text
+
+
+# --- the end of a repository --------------------------------------------------------------------------------------
+
+
+def test_a_repository_goes_although_one_of_its_counters_is_no_number(world: World) -> None:
+    counted = world.lanes.counters()
+    world.redis.hset(f"{PREFIX}:counters", mapping={"goal:odd": "x", "goal:huge": "9" * 30})
+    world.redis.delete(f"{PREFIX}:environments")
+    world.lanes.forget_if_empty(HELLO)
+    assert world.lanes.repositories() == []
+    totals = world.redis.hgetall("deployer:{-/-}:counters")
+    assert {name: int(number) for name, number in totals.items()} == counted, json.dumps(totals)
