@@ -27,12 +27,13 @@ end
 
 -- the keys of the lane that an operation writes, as far as a wrong type would make it fail: the type of each is checked
 -- first. A counter may fail alone
-local STATE, BEGUN = { state = 'hash' }, { state = 'hash', items = 'hash', queue = 'list' }
+local STATE = { state = 'hash' }
 local MOVED = { state = 'hash', items = 'hash', queue = 'list', later = 'list', snoozed = 'zset', refused = 'hash',
   dead = 'hash', activity = 'list' }
 local ENDED = { environments = 'hash', kept = 'hash' }
 for name, kind in pairs(MOVED) do ENDED[name] = kind end
-local WRITTEN = { extend = STATE, begin = BEGUN, finish = ENDED, forget = ENDED }
+-- `begin` checks what `finish` writes, because a task must not change anything in AWS if its end cannot be recorded
+local WRITTEN = { extend = STATE, begin = ENDED, finish = ENDED, forget = ENDED }
 
 -- the first key that is not of its type, with the type it has and the one that is expected; or nil
 local function misplaced(op)

@@ -74,6 +74,8 @@ _BATCH = 1000  # records whose names are written at a time
 _NO_COUNTS: Mapping[str, int] = {}
 _NOBODY = Repository("-", "-")  # of deliveries that name no repository
 _LONGEST_REASON = 1000  # characters; the activity has 500 of them for each repository
+# the keys of a lane that a task writes at its end and `lanes` does not read, with their types as in lane_items.lua
+_LEDGER_TYPES = {"environments": "hash", "kept": "hash", "dead": "hash", "activity": "list"}
 _LONGEST_SHOWN = 2000  # characters of a dead letter that cannot be read
 
 # KEYS[1], now, every, at_once: all in ms. Turns that nobody took are kept, so many of them
@@ -347,8 +349,14 @@ class RedisLanes:
                 pipe.hgetall(f"{prefix}:items")
                 pipe.zrange(f"{prefix}:snoozed", 0, -1, withscores=True)
                 pipe.hgetall(f"{prefix}:refused")
+                for name in _LEDGER_TYPES:
+                    pipe.type(f"{prefix}:{name}")
             found, now = pipe.execute(raise_on_error=False), self._server_now()
-            lanes = [_shown(each, now, found[6 * at : 6 * at + 6]) for at, each in enumerate(chosen)]
+            each_has = 6 + len(_LEDGER_TYPES)
+            lanes = [
+                _shown(each, now, found[each_has * at : each_has * (at + 1)])
+                for at, each in enumerate(chosen)
+            ]
         return [lane for lane in lanes if lane]
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
@@ -727,7 +735,11 @@ def _shown(repository: Repository, now: int, answers: Sequence[Any]) -> Lane | N
         if not isinstance(wrong, redis.ResponseError) or refuses_all(wrong):
             raise wrong
         return Lane(repository.full_name, "broken", "", "", [], {}, broken=str(wrong))
-    return _lane(repository, now, *answers)
+    for (name, expected), found in zip(_LEDGER_TYPES.items(), answers[6:], strict=True):
+        if found not in {"none", expected}:
+            told = f"WRONGTYPE {_key(repository, name)} is a {found} and has to be a {expected}"
+            return Lane(repository.full_name, "broken", "", "", [], {}, broken=told)
+    return _lane(repository, now, *answers[:6])
 
 
 def _lane(

@@ -219,6 +219,21 @@ def test_a_script_that_fails_has_changed_nothing(
     assert failed
 
 
+@pytest.mark.parametrize("name", ["environments", "kept", "dead", "activity"])
+def test_nothing_begins_that_could_not_be_finished(lanes: RedisLanes, client: Any, name: str) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    client.set(f"{PREFIX}:{name}", "x")
+    with pytest.raises(UnavailableError, match=f"WRONGTYPE {PREFIX}:{name} is a string and has to be a "):
+        lanes.begin(HELLO, dispatch.token)
+    (lane,) = lanes.lanes()
+    assert lane.broken.startswith(f"WRONGTYPE {PREFIX}:{name} is a string and has to be a ")
+    client.delete(f"{PREFIX}:{name}")
+    (lane,) = lanes.lanes()
+    assert (lane.broken, lane.status) == ("", "sent")
+    carry_out(lanes, dispatch)
+    assert lanes.lanes() == []
+
+
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), float("-inf")])
 def test_a_pause_that_is_no_number_of_seconds_is_a_short_one(
     lanes: RedisLanes, client: Any, seconds: float
