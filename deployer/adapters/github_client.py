@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import msgspec
 import requests
@@ -30,6 +30,7 @@ _ATTEMPTS = 4
 _SECONDS = 15.0
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _MOST_REDIRECTS = 3
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 # without a JSON message these are believed too: nothing is concluded from them but that it did not work
 _PLAIN_REFUSALS = frozenset({401, 403, 407, 429})
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
@@ -195,12 +196,14 @@ class GitHubClient:
     def _redirected(self, url: str, location: str) -> str:
         try:
             there, here = urlsplit(urljoin(url, location)), urlsplit(self.api_url)
+            same_origin = _origin(there) == _origin(here)
         except ValueError:
             raise UnexpectedAnswerError("a redirect to no address") from None
-        if not location or (there.scheme, there.netloc) != (here.scheme, here.netloc):
+        if not location or not same_origin:
             # the credentials are for this host alone
             raise UnexpectedAnswerError("a redirect to another host; see DEPLOYER_GITHUB_API_URL")
-        return urlunsplit(there)
+        # a proxy may spell the host in capitals or name the default port; the configured spelling is the one to use
+        return urlunsplit(there._replace(netloc=here.netloc))
 
     def _graphql_url(self) -> str:
         parts = urlsplit(self.api_url)
@@ -209,6 +212,15 @@ class GitHubClient:
     def _session(self) -> requests.Session:
         session = self._sessions.get(os.getpid())
         return session or self._sessions.setdefault(os.getpid(), _new_session())
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port. The host is in lower case, and the scheme's default port counts as named.
+
+    Raises:
+        ValueError: the port is no port.
+    """
+    return url.scheme, url.hostname, _DEFAULT_PORTS.get(url.scheme) if url.port is None else url.port
 
 
 class _Session(requests.Session):

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from deployer.adapters.github import GitHubHost
+from deployer.adapters.github_app import TokenCredentials
+from deployer.adapters.github_client import GitHubClient, UnexpectedAnswerError
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, TransientError
 from deployer.ports import HookDelivery, Status
@@ -385,6 +387,43 @@ def test_a_redirect_that_leads_nowhere_is_not_followed(location: str, server: Ke
     server.answer = lambda *_: (301, {"Location": location}, {"message": "Moved"})
     with pytest.raises(TransientError):
         GitHubHost("token", api_url=server.url).default_branch(SHOP)
+
+
+@pytest.mark.parametrize("host", ["LocalHost:{port}", "localhost:{port}", "x@localhost:{port}"])
+def test_a_redirect_to_the_same_host_in_another_spelling_is_followed(
+    host: str, server: KeepAliveServer
+) -> None:
+    port = server.url.rpartition(":")[2]
+    location = f"http://{host.format(port=port)}/repositories/1"
+    moved: Answer = (301, {"Location": location}, {"message": "Moved"})
+    server.answer = answering({f"GET {R}": moved, "GET /repositories/1": {"default_branch": "main"}})
+    assert GitHubHost("token", api_url=f"http://localhost:{port}").default_branch(SHOP) == "main"
+
+
+@pytest.mark.parametrize(
+    ("api_url", "location", "followed"),
+    [
+        (
+            "https://ghe.example/api/v3",
+            "https://GHE.example:443/api/v3/x?a=1",
+            "https://ghe.example/api/v3/x?a=1",
+        ),
+        ("https://ghe.example:443", "https://ghe.example/x", "https://ghe.example:443/x"),
+        ("http://ghe.example", "http://ghe.example:80/x", "http://ghe.example/x"),
+        ("https://ghe.example", "http://ghe.example:443/x", ""),
+        ("https://ghe.example", "https://ghe.example:8443/x", ""),
+        ("https://ghe.example", "https://ghe.example:99999/x", ""),
+        ("https://ghe.example", "https://ghe.example.evil.example/x", ""),
+        ("https://ghe.example", "https://ghe.example@evil.example/x", ""),
+    ],
+)
+def test_a_redirect_is_followed_by_scheme_host_and_port(api_url: str, location: str, followed: str) -> None:
+    client = GitHubClient(api_url, TokenCredentials("token"))
+    if followed:
+        assert client._redirected(f"{api_url}/repos/a/b", location) == followed
+    else:
+        with pytest.raises(UnexpectedAnswerError):
+            client._redirected(f"{api_url}/repos/a/b", location)
 
 
 def test_a_list_of_deliveries_that_is_empty_and_goes_on_ends(server: KeepAliveServer) -> None:
