@@ -9,6 +9,7 @@ from typing import Any
 
 from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import ApiError, Headers, UnexpectedAnswerError
+from deployer.adapters.github_errors import rate_limit
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.ports import Protection, Relation
 from deployer.refs import Ref, parse_sha
@@ -149,7 +150,7 @@ def protection(ask: Ask, branch: str, quoted: str) -> Protection:
         try:
             return look()
         except ApiError as error:
-            if error.status not in {403, 404}:
+            if error.status not in {403, 404} or rate_limit(error) is not None:
                 raise
             unread.append(f"{what}: GitHub answers {error.status}")
             return None

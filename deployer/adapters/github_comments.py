@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import ApiError
+from deployer.adapters.github_errors import rate_limit
 from deployer.adapters.github_hooks import Call, pages
 from deployer.environments import Repository
 from deployer.refs import Ref
@@ -34,7 +35,7 @@ def comment(
         try:
             said.append(_say(call, root, place, text, login))
         except ApiError as error:  # one that is locked keeps the others from nothing
-            if error.status not in {403, 404, 410, 422}:
+            if error.status not in {403, 404, 410, 422} or rate_limit(error) is not None:
                 raise
             refusal = error
     if refusal and not said:

@@ -50,7 +50,7 @@ def rights(needed: str) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        if error.status not in {403, 404} or _rate_limit(error) is not None or "archived" in error.message:
+        if error.status not in {403, 404} or rate_limit(error) is not None or "archived" in error.message:
             raise
         raise RightsError(
             f"GitHub answers {error.status} ({error.message}); give deployer's token or App the right {needed}"
@@ -82,7 +82,7 @@ def is_empty(error: ApiError) -> bool:
 
 def _error(doing: str, repository: Repository, error: ApiError) -> DeployerError:
     said = error.message
-    if (pause := _rate_limit(error)) is not None:
+    if (pause := rate_limit(error)) is not None:
         return TransientError(f"{doing}: GitHub's rate limit is used up ({said})", retry_after=pause)
     if error.status >= 500:
         return TransientError(
@@ -102,8 +102,8 @@ def _error(doing: str, repository: Repository, error: ApiError) -> DeployerError
     return TransientError(f"{doing}: GitHub answers {error.status}: {said}")
 
 
-def _rate_limit(error: ApiError) -> float | None:
-    """Seconds to wait if this is a rate limit, primary or secondary."""
+def rate_limit(error: ApiError) -> float | None:
+    """Seconds to wait if this is a rate limit, primary or secondary; GitHub answers both with 403 or 429."""
     if error.status not in {403, 429}:
         return None
     spent = error.headers.get("x-ratelimit-remaining") == "0"

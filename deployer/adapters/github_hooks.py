@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import ApiError, Headers
+from deployer.adapters.github_errors import rate_limit
 from deployer.environments import Repository
 from deployer.errors import NotFoundError
 from deployer.ports import HookDelivery
@@ -87,7 +88,7 @@ def find_webhook(call: Call, repository: Repository, url: str) -> tuple[Webhook 
             if url and hook.config.url == url:
                 return Webhook(f"/orgs/{login}/hooks/{hook.id}", hook, login, owned.id), ""
     except ApiError as error:
-        if error.status not in _UNREADABLE:
+        if error.status not in _UNREADABLE or rate_limit(error) is not None:
             raise
         needed = "organization webhooks: read, or the scope admin:org_hook"
         return (

@@ -454,3 +454,46 @@ def test_a_webhook_that_is_not_there_is_no_unexpected_answer(server: KeepAliveSe
     server.answer = answering({f"GET {R}/hooks": [], f"GET {R}": owner})
     with pytest.raises(NotFoundError):
         GitHubHost("token", api_url=server.url).deliveries(SHOP, HOOK, 0)
+
+
+LIMITED: Answer = (403, {"Retry-After": "7"}, {"message": "You have exceeded a secondary rate limit"})
+OWNED = {"id": 1, "owner": {"login": "acme", "type": "Organization"}}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("call", "answers"),
+    [
+        (
+            lambda host: host.install_hook(SHOP, HOOK, "s", ["push"]),
+            {f"GET {R}/hooks": [], f"GET {R}": OWNED, "GET /orgs/acme/hooks": LIMITED, f"POST {R}/hooks": {"id": 1}},
+        ),
+        (
+            lambda host: host.deliveries(SHOP, HOOK, 0),
+            {f"GET {R}/hooks": [], f"GET {R}": OWNED, "GET /orgs/acme/hooks": LIMITED},
+        ),
+        (
+            lambda host: host.comment(SHOP, MAIN, SHA, "x"),
+            {
+                f"GET {R}/pulls": [PULL, {**PULL, "number": 4}],
+                f"GET {R}/issues/3/comments": [],
+                f"POST {R}/issues/3/comments": {"id": 8},
+                f"GET {R}/issues/4/comments": LIMITED,
+                "GET /user": {"login": "deployer"},
+            },
+        ),
+        (
+            lambda host: host.protection(SHOP),
+            {f"GET {R}": {"default_branch": "main"}, f"GET {R}/branches/main": LIMITED, f"GET {R}/rulesets": []},
+        ),
+    ],
+    ids=["install_hook", "deliveries", "comment", "protection"],
+)  # fmt: skip
+def test_a_rate_limit_is_no_missing_right(
+    call: Callable[[GitHubHost], object], answers: dict[str, Any], server: KeepAliveServer
+) -> None:
+    server.answer = answering(answers)
+    with pytest.raises(TransientError, match="rate limit") as raised:
+        call(GitHubHost("token", api_url=server.url))
+    assert raised.value.retry_after == 7
+    assert ("POST", f"{R}/hooks") not in server.asked
