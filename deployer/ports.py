@@ -138,6 +138,21 @@ class Host(Protocol):
     def is_app(self) -> bool:
         """Whether one webhook, that of a GitHub App, tells of every repository."""
 
+    def webhook_organization(self, repository: Repository, url: str) -> str:
+        """The login of the organization whose webhook tells of a repository, where it has no webhook of its own.
+
+        Args:
+            repository: which one.
+            url: the webhook's address, which must be the same to the character.
+
+        Returns:
+            An empty text where the webhook is the repository's own, or a GitHub App's.
+
+        Raises:
+            RightsError: deployer may not see the webhooks.
+            NotFoundError: there is no such webhook.
+        """
+
     def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
         """The attempts at delivering to the webhook with this address, newest first; an App's are of all repositories.
 

@@ -291,6 +291,21 @@ class GitHubHost:
         """Whether it works as a GitHub App, whose one webhook tells of every repository."""
         return self._app is not None
 
+    def webhook_organization(self, repository: Repository, url: str) -> str:
+        """The organization whose webhook tells of a repository; empty where it is the repository's own, or the App's.
+
+        One call for the repository's webhooks. Where none of them has this address, one more for the owner and one for
+        the organization's. None for an App.
+
+        Raises:
+            RightsError: the token may not see them.
+            NotFoundError: no webhook has exactly this address.
+        """
+        if self.is_app:
+            return ""
+        with translated(f"looking for the webhook of {repository}", repository), rights("webhooks: read"):
+            return github_hooks.existing_webhook(self._call(repository), repository, url).organization
+
     def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
         """The attempts at delivering to the webhook with this address: the repository's own, else its organization's.
 
@@ -304,19 +319,15 @@ class GitHubHost:
             call = self._call(repository, of_app=self.is_app)
             if self.is_app:
                 return github_hooks.attempts(call, github_hooks.app_webhook(call, url), since)
-            webhook, unread = github_hooks.find_webhook(call, repository, url)
-            if webhook is None:
-                remedy = f"see: deployer webhook install {repository}" if url else "set DEPLOYER_PUBLIC_URL"
-                raise NotFoundError(
-                    f"{repository} has no webhook to {url or 'an unset address'}{unread}; {remedy}"
-                )
-            return github_hooks.attempts(call, webhook, since)
+            webhook = github_hooks.existing_webhook(call, repository, url)
+            with rights(github_hooks.right_to("read", webhook.organization)):
+                return github_hooks.attempts(call, webhook, since)
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
         """What was delivered. One call."""
         with (
             translated(f"reading delivery {delivery.guid} of {repository}", repository),
-            rights("webhooks: read"),
+            rights(github_hooks.right_to("read", delivery.organization)),
         ):
             call = self._call(repository, of_app=not delivery.hook)
             path = f"{github_hooks.webhook_path(repository, delivery)}/deliveries/{delivery.id}"
@@ -330,7 +341,7 @@ class GitHubHost:
         """
         with (
             translated(f"sending delivery {delivery.guid} of {repository} again", repository),
-            rights("organization webhooks: write" if delivery.organization else "webhooks: write"),
+            rights(github_hooks.right_to("write", delivery.organization)),
         ):
             call = self._call(repository, of_app=not delivery.hook)
             path = f"{github_hooks.webhook_path(repository, delivery)}/deliveries/{delivery.id}/attempts"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import ApiError, Headers
-from deployer.adapters.github_errors import rate_limit
+from deployer.adapters.github_errors import rate_limit, rights
 from deployer.environments import Repository
 from deployer.errors import NotFoundError
 from deployer.ports import HookDelivery
@@ -98,6 +98,29 @@ def find_webhook(call: Call, repository: Repository, url: str) -> tuple[Webhook 
     return None, ""
 
 
+def existing_webhook(call: Call, repository: Repository, url: str) -> Webhook:
+    """The webhook that `find_webhook` finds, at the same cost.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    webhook, unread = find_webhook(call, repository, url)
+    if webhook is None:
+        remedy = f"see: deployer webhook install {repository}" if url else "set DEPLOYER_PUBLIC_URL"
+        raise NotFoundError(f"{repository} has no webhook to {url or 'an unset address'}{unread}; {remedy}")
+    return webhook
+
+
+def right_to(access: str, organization: str) -> str:
+    """What GitHub calls the right to `read` or `write` a webhook.
+
+    Args:
+        access: one of the two.
+        organization: whose webhook it is; empty for a repository's or an App's.
+    """
+    return f"organization webhooks: {access}" if organization else f"webhooks: {access}"
+
+
 def attempts(call: Call, webhook: Webhook, since: float) -> list[HookDelivery]:
     """The attempts at deliveries to a webhook since a time (epoch seconds), newest first; a call for each hundred.
 
@@ -136,9 +159,9 @@ def install(call: Call, repository: Repository, url: str, secret: str, events: S
         return "created"
     there = webhook.found
     all_events = sorted({*there.events, *events})
-    call(
-        "PATCH", webhook.path, answers.Created, body={"active": True, "events": all_events, "config": config}
-    )
+    body = {"active": True, "events": all_events, "config": config}
+    with rights(right_to("write", webhook.organization)):
+        call("PATCH", webhook.path, answers.Created, body=body)
     same = there.active and sorted(there.events) == all_events and there.config.content_type == "json"
     return "unchanged" if same else "updated"
 

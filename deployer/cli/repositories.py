@@ -109,12 +109,14 @@ def install(repository: Repository) -> None:
         )
     with _named(deployer, repository):
         done = deployer.host.install_hook(repository, url, config.webhook_secrets[0], EVENTS)
+        organization = "" if done == "created" else deployer.host.webhook_organization(repository, url)
     words = {
         "created": "created",
         "updated": "set to deliver JSON of the events that deployer needs, and its secret set",
         "unchanged": "there already; its secret was set once more",
     }
-    output.line(f"webhook of {repository} to {url}: {words[done]}")
+    whose = f"{repository}, which is that of its organization {organization}," if organization else repository
+    output.line(f"webhook of {whose} to {url}: {words[done]}")
     if config.webhook_port:
         output.line(f"the proxy at that address must hand {PATH} to port {config.webhook_port} of the web")
 

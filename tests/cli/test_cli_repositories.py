@@ -35,6 +35,13 @@ def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
     assert "hush" not in first.output + again.output
 
 
+def test_install_says_that_the_webhook_is_the_organization_s(public: World) -> None:
+    public.host.organization_hooks["acme"] = (URL, "former", ["push"])
+    result = public.run("webhook", "install", "acme/api")
+    told = f"webhook of acme/api, which is that of its organization acme, to {URL}: set to deliver JSON"
+    assert result.stdout.startswith(told)
+
+
 def test_install_needs_an_address_and_the_right_to_it(world: World, public: World) -> None:
     public.host.hook_rights = False
     result = public.run("webhook", "install", "acme/api")

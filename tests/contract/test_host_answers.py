@@ -16,7 +16,7 @@ from deployer.adapters.github import GitHubHost
 from deployer.adapters.github_app import TokenCredentials
 from deployer.adapters.github_client import GitHubClient, UnexpectedAnswerError
 from deployer.environments import Repository
-from deployer.errors import NotFoundError, TransientError
+from deployer.errors import NotFoundError, RightsError, TransientError
 from deployer.ports import HookDelivery, Status
 from deployer.refs import Ref
 from tests.contract.github_server import Answer, KeepAliveServer
@@ -37,6 +37,7 @@ ENTRY = {
 BLOB = {"content": base64.b64encode(b"a").decode(), "encoding": "base64"}
 COMPARED = {"status": "ahead", "base_commit": {"sha": SHA}, "merge_base_commit": {"sha": SHA}}
 HOOKED = {"id": 1, "active": True, "events": ["push"], "config": {"url": HOOK, "content_type": "json"}}
+OWNED = {"id": 1, "owner": {"login": "acme", "type": "Organization"}}
 ATTEMPT = {
     "id": 9, "guid": "g", "event": "push", "status_code": 503, "delivered_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
@@ -184,6 +185,12 @@ CALLS = {
     ),
     "change_comment": Call(
         lambda host: host.change_comment(SHOP, "comments/7", "x"), {f"PATCH {R}/comments/7": {"id": 7}}
+    ),
+    "webhook_organization": Call(
+        lambda host: host.webhook_organization(SHOP, HOOK),
+        {f"GET {R}/hooks": [], f"GET {R}": OWNED, "GET /orgs/acme/hooks": [HOOKED]},
+        (f"GET {R}/hooks", "GET /orgs/acme/hooks"),
+        ("config.url", "config.content_type"),
     ),
     "install_hook": Call(
         lambda host: host.install_hook(SHOP, HOOK, "s", ["push"]),
@@ -457,7 +464,6 @@ def test_a_webhook_that_is_not_there_is_no_unexpected_answer(server: KeepAliveSe
 
 
 LIMITED: Answer = (403, {"Retry-After": "7"}, {"message": "You have exceeded a secondary rate limit"})
-OWNED = {"id": 1, "owner": {"login": "acme", "type": "Organization"}}
 
 
 @pytest.mark.usefixtures("quick")
@@ -497,3 +503,24 @@ def test_a_rate_limit_is_no_missing_right(
         call(GitHubHost("token", api_url=server.url))
     assert raised.value.retry_after == 7
     assert ("POST", f"{R}/hooks") not in server.asked
+
+
+ORGANIZATION_S = HookDelivery(9, 1, "g", "push", ok=False, delivered_at=0, organization="acme")
+
+
+@pytest.mark.parametrize(
+    ("call", "right"),
+    [
+        (lambda host: host.install_hook(SHOP, HOOK, "s", ["push"]), "organization webhooks: write"),
+        (lambda host: host.deliveries(SHOP, HOOK, 0), "organization webhooks: read"),
+        (lambda host: host.payload(SHOP, ORGANIZATION_S), "organization webhooks: read"),
+        (lambda host: host.redeliver(SHOP, ORGANIZATION_S), "organization webhooks: write"),
+    ],
+    ids=["install_hook", "deliveries", "payload", "redeliver"],
+)
+def test_the_right_that_an_organization_s_webhook_takes_is_named(
+    call: Callable[[GitHubHost], object], right: str, server: KeepAliveServer
+) -> None:
+    server.answer = answering({f"GET {R}/hooks": [], f"GET {R}": OWNED, "GET /orgs/acme/hooks": [HOOKED]})
+    with pytest.raises(RightsError, match=f"the right {right}"):
+        call(GitHubHost("token", api_url=server.url))

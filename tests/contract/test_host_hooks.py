@@ -90,8 +90,12 @@ def test_another_product_s_webhook_is_neither_read_nor_changed(sandbox: SandboxK
 
 def test_without_an_address_no_webhook_is_deployer_s(kit: Kit) -> None:  # noqa: F811
     kit.commit("refs/heads/main", {}, "1")
-    with pytest.raises(NotFoundError):
-        kit.host.deliveries(kit.repository, "", 0)
+    for ask in (
+        lambda: kit.host.deliveries(kit.repository, "", 0),
+        lambda: kit.host.webhook_organization(kit.repository, ""),
+    ):
+        with pytest.raises(NotFoundError):
+            ask()
 
 
 def test_the_webhook_of_an_organization_counts_where_the_repository_has_none(kit: Kit) -> None:  # noqa: F811
@@ -106,6 +110,7 @@ def test_the_webhook_of_an_organization_counts_where_the_repository_has_none(kit
     again = wait_for("it is sent again", lambda: len(found := pushes(kit)) == 2 and found)
     assert {each.guid for each in again} == {first.guid}
 
+    assert kit.host.webhook_organization(kit.repository, HOOK) == "acme"
     assert kit.host.install_hook(kit.repository, HOOK, "s", ["repository"]) == "updated"
     assert kit.host.install_hook(kit.repository, HOOK, "s", ["push", "repository"]) == "unchanged"
     if isinstance(kit, SandboxKit):
@@ -119,6 +124,7 @@ def test_the_repository_s_own_webhook_comes_first(kit: Kit) -> None:  # noqa: F8
     add_organization_hook(kit, HOOK)
     sha = kit.commit("refs/heads/main", {}, "1")
     kit.missed(sha)
+    assert kit.host.webhook_organization(kit.repository, HOOK) == ""
     assert wait_for("the delivery fails", lambda: pushes(kit))[0].organization == ""
 
 

@@ -210,16 +210,25 @@ class FakeHost(Failing):
 
     # the port
 
+    def webhook_organization(self, repository: Repository, url: str) -> str:
+        self._note("webhook_organization", repository, url)
+        if not self.is_app:
+            self._insist_on_hooks()
+        return self._organization(repository, url)
+
+    def _organization(self, repository: Repository, url: str) -> str:
+        if self.is_app or (url and self.hooks.get(repository.key, ("",))[0] == url):
+            return ""
+        if not url or self.organization_hooks.get(repository.owner.lower(), ("",))[0] != url:
+            raise NotFoundError(f"{repository} has no webhook to {url}")
+        return repository.owner
+
     def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
         self._note("deliveries", repository, url, since)
         self._insist_on_hooks()
-        organization = ""
         if self.is_app and self.app_hook not in {None, url}:
             raise NotFoundError("the webhook of the GitHub App leads to another address")
-        if not self.is_app and (not url or self.hooks.get(repository.key, ("",))[0] != url):
-            organization = repository.owner
-            if not url or self.organization_hooks.get(organization.lower(), ("",))[0] != url:
-                raise NotFoundError(f"{repository} has no webhook to {url}")
+        organization = self._organization(repository, url)
         return [
             replace(each, organization=organization)
             for owner, each, _ in reversed(self.log)
