@@ -163,12 +163,15 @@ class Deliveries:
         }
 
     def _send_again(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
-        redelivered = superseded = 0
+        """Redeliver what is not superseded. Pushes to repositories that the settings leave out are not counted."""
+        redelivered = superseded = unserved = 0
         newest: dict[tuple[str, str], float] = {}
         for each in missed[:_MOST]:
             try:
                 push = self._push(repository, each)
-                if push and self._overtaken(push, newest):
+                if push and not self._config.allows(push.repository):
+                    unserved += 1
+                elif push and self._overtaken(push, newest):
                     reason = "it was missed, and a newer push to the same environment came"
                     environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
                     self._lanes.ignore(
@@ -191,7 +194,7 @@ class Deliveries:
                 if isinstance(error, TransientError) and _concerns_all(error):
                     raise
                 _log.warning("sending delivery %s of %s again: %s", each.guid, repository, error)
-        return Missed(redelivered, superseded, len(missed) - redelivered - superseded)
+        return Missed(redelivered, superseded, len(missed) - redelivered - superseded - unserved)
 
     def _push(self, repository: Repository, delivery: HookDelivery) -> Push | None:
         if delivery.event != "push":

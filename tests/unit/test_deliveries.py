@@ -279,6 +279,19 @@ def test_an_app_has_one_webhook_for_all(world: World) -> None:
     assert known.missed["redelivered"] == 1
 
 
+def test_a_push_of_a_repository_that_is_not_served_is_left_alone(world: World) -> None:
+    world.host.is_app = True
+    foreign = {"full_name": "else/where", "default_branch": "main"}
+    for guid, ago in (("first", 3 * HOUR), ("second", 2 * HOUR)):
+        miss(world, guid, ago, repository=foreign | {"pushed_at": round(time.time() - ago)})
+    miss(world, "ours", HOUR)
+
+    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert sent_again(world) == ["ours"]
+    assert world.lanes.repositories() == [HELLO]
+    assert world.lanes.delivery("first") is None
+
+
 def test_of_workers_that_look_at_once_one_does(world: World) -> None:
     world.host.is_app = True
     miss(world, "lost", HOUR)
