@@ -124,7 +124,8 @@ class Deliveries:
                 tried = self._missed(repository, now - _KEPT_SECONDS)
                 log = {guid: tried[guid] for guid in log if guid in tried}
         except (RightsError, NotFoundError) as error:
-            self._note(repository, checked_at=now, unchecked=str(error))
+            no_webhook = isinstance(error, NotFoundError)
+            self._note(repository, checked_at=now, unchecked=str(error), no_webhook=no_webhook)
             raise
         refused = sum(tried[0].refused for tried in log.values())
         recent = [guid for guid, tried in log.items() if now - tried[0].delivered_at < _UNDER_WAY_SECONDS]
@@ -134,7 +135,7 @@ class Deliveries:
         missed = [tried[-1] for tried in log.values() if len(tried) <= _MOST_ATTEMPTS]
         found = self._send_again(repository, sorted(missed, key=lambda each: -each.delivered_at))
         found = replace(found, left=found.left + len(log) - len(missed), recent=len(recent), refused=refused)
-        noted: dict[str, Any] = {"checked_at": now, "unchecked": ""}
+        noted: dict[str, Any] = {"checked_at": now, "unchecked": "", "no_webhook": False}
         noted |= {"recent": found.recent, "refused": found.refused}
         if found.all:
             counts = asdict(found)

@@ -427,6 +427,7 @@ class RepositoryRecord(_Value):
         recent: how many had failed less than a minute before the last look, which left them to the next one.
         refused: of how many that had failed the last attempt was answered with 401, since the secrets differ.
         unchecked: why GitHub does not tell of deliveries, empty where it does.
+        no_webhook: whether that is because no webhook has deployer's address; otherwise a right is missing.
     """
 
     repository: str
@@ -445,6 +446,7 @@ class RepositoryRecord(_Value):
     recent: int = 0
     refused: int = 0
     unchecked: str = ""
+    no_webhook: bool = False
 
     def but(self, **changes: Any) -> "RepositoryRecord":
         """A copy with some fields changed."""

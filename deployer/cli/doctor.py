@@ -319,7 +319,13 @@ def _repositories(deployer: "Deployer") -> Iterator[Check]:
             remedy = "see: deployer repositories list"
             yield Check(f"repository {record.repository}", WARN, f"{record.state}: {record.reason}", remedy)
         of = "the GitHub App" if record.repository == APP.full_name else record.repository
-        if record.unchecked:
+        if record.unchecked and record.no_webhook:
+            other = "set the address in the App's settings"
+            if record.repository != APP.full_name:
+                other = f"run: deployer webhook install {record.repository}"
+            remedy = f"set DEPLOYER_PUBLIC_URL to the address that GitHub uses, or {other}"
+            yield Check(f"deliveries of {of}", WARN, deliveries_words(record), remedy)
+        elif record.unchecked:
             yield Check(f"deliveries of {of}", OK, deliveries_words(record))
         elif missed_lately(record):
             remedy = "see that GitHub reaches the web at all times"

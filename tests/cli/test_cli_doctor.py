@@ -17,7 +17,7 @@ from deployer.adapters.github import GitHubHost
 from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.environments import Kind, Repository
-from deployer.errors import ConfigError, TransientError, UnavailableError
+from deployer.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.ledger import Cause, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.ports import Room
 from tests.records import know_repository
@@ -496,6 +496,27 @@ def test_deliveries_that_were_missed(world: World, refused: int, remedy: str) ->
     (found,) = [each for each in world.json("doctor") if each["check"] == f"deliveries of {REPOSITORY}"]
     assert (found["state"], found["remedy"]) == ("warn", remedy)
     assert ("wrong signature" in found["told"]) == bool(refused)
+
+
+@pytest.mark.parametrize("app", [False, True])
+def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -> None:
+    world.push("refs/heads/main", "a" * 40)
+    world.host.is_app, world.host.app_hook = app, "https://former.example/webhooks/github"
+    world.host.hooks[REPOSITORY.key] = ("https://former.example/webhooks/github", "", [])
+    with pytest.raises(NotFoundError):
+        world.deployer.deliveries.check(REPOSITORY)
+
+    name = f"deliveries of {'the GitHub App' if app else REPOSITORY}"
+    (found,) = [each for each in world.json("doctor") if each["check"] == name]
+    assert found["state"] == "warn"
+    assert "set DEPLOYER_PUBLIC_URL to the address that GitHub uses" in found["remedy"]
+    assert ("deployer webhook install" in found["remedy"]) != app
+
+    world.host.hook_rights = False  # without the right deployer works as well, and nobody needs to act
+    with pytest.raises(RightsError):
+        world.deployer.deliveries.check(REPOSITORY)
+    (found,) = [each for each in world.json("doctor") if each["check"] == name]
+    assert found["state"] == "ok"
 
 
 @pytest.mark.parametrize(
