@@ -6,7 +6,7 @@ be sent again, the resync covers what it told of (https://docs.github.com/webhoo
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -84,48 +84,80 @@ class Deliveries:
 
     def check_if_due(self, repository: Repository) -> None:
         """Look at the log now and then, as part of a resync; a failure is the next look's, which comes sooner."""
+        own = self._place(repository)
+        places = {own}
         try:
-            if not self._is_due(repository):
+            if not self._is_due(own):
                 return
-            # an App has one log for all its repositories, whose resyncs may begin together
-            with self._lanes.claimed(f"deliveries:{self._place(repository)}", _LOOK_SECONDS) as mine:
-                if mine and self._is_due(repository) and (found := self.check(repository)).all:
+            log = self._log(repository)
+            places.add(log)
+            # an App or an organization has one log for all its repositories, whose resyncs may begin together
+            with self._lanes.claimed(f"deliveries:{log}", _LOOK_SECONDS) as mine:
+                if not mine or not self._is_due(log):
+                    self._note_shared_look(own, log)
+                elif (found := self._check(repository, log)).all:
                     _log.warning("missed deliveries of %s: %s", repository, found)
         except DeployerError as error:
             _log.warning("looking for missed deliveries of %s: %s", repository, error)
-            with suppress(UnavailableError, StoredValueError):
-                self._note(repository, failed_at=self._clock())
+            for place in places:
+                with suppress(UnavailableError, StoredValueError):
+                    self._note(place, failed_at=self._clock())
 
-    def _is_due(self, repository: Repository) -> bool:
-        known = self.known(repository)
+    def _is_due(self, place: Repository) -> bool:
+        known = self._known(place)
         return self._clock() >= max(known.checked_at + _DUE_SECONDS, known.failed_at + _PAUSE_SECONDS)
 
-    def known(self, repository: Repository) -> RepositoryRecord:
-        """What is known of the webhook that tells of a repository: its own, or the App's for all of them."""
-        place = self._place(repository)
+    def _known(self, place: Repository) -> RepositoryRecord:
         return self._lanes.repository(place) or RepositoryRecord(place.full_name)
 
     def _place(self, repository: Repository) -> Repository:
+        """Where people find what is known of the webhook: at the repository, or at the App for all repositories."""
         return APP if self._host.is_app else repository
+
+    def _log(self, repository: Repository) -> Repository:
+        """Where it is kept until when the log was read: `_place`, or one place for all repositories of an organization.
+
+        Raises:
+            RightsError: deployer may not see the webhooks; noted, too.
+            NotFoundError: no webhook leads here; noted, too.
+            TransientError: GitHub or Redis is away.
+        """
+        place = self._place(repository)
+        try:
+            organization = self._host.webhook_organization(repository, self._url())
+        except (RightsError, NotFoundError) as error:
+            self._note_unchecked(place, error)
+            raise
+        return Repository("-", organization) if organization else place  # no owner is called "-"
+
+    def _url(self) -> str:
+        base = self._config.public_url
+        return base + PATH if base else ""
 
     def check(self, repository: Repository) -> Missed:
         """Look at the log since the last look, and have sent again what never came.
+
+        The log of an App or of an organization is read for all its repositories.
 
         Raises:
             RightsError: deployer may not read the log; noted, too.
             NotFoundError: no webhook leads here; noted, too.
             TransientError: GitHub or Redis is away.
         """
-        known, now = self.known(repository), self._clock()
+        return self._check(repository, self._log(repository))
+
+    def _check(self, repository: Repository, log_place: Repository) -> Missed:
+        place = self._place(repository)
+        known, now = self._known(log_place), self._clock()
+        others = self._other_ids(repository) if log_place != place else set[int]()
         since = max(now - _KEPT_SECONDS, known.checked_at - _OVERLAP_SECONDS)
         try:
-            log = self._missed(repository, since)
+            log = self._missed(repository, since, others)
             if log and since > now - _KEPT_SECONDS:  # how often each was tried before stands further back
-                tried = self._missed(repository, now - _KEPT_SECONDS)
+                tried = self._missed(repository, now - _KEPT_SECONDS, others)
                 log = {guid: tried[guid] for guid in log if guid in tried}
         except (RightsError, NotFoundError) as error:
-            no_webhook = isinstance(error, NotFoundError)
-            self._note(repository, checked_at=now, unchecked=str(error), no_webhook=no_webhook)
+            self._note_unchecked(place, error)
             raise
         refused = sum(tried[0].refused for tried in log.values())
         recent = [guid for guid, tried in log.items() if now - tried[0].delivered_at < _UNDER_WAY_SECONDS]
@@ -142,18 +174,43 @@ class Deliveries:
             del counts["recent"], counts["refused"]
             self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
             noted["missed"] = {"at": now, **counts}
-        self._note(repository, **noted)
+        self._note(place, **noted)
+        if log_place != place:
+            self._note(log_place, checked_at=now)
         return found
 
-    def _note(self, repository: Repository, **changes: Any) -> None:
+    def _note(self, place: Repository, **changes: Any) -> None:
         """Change what is known of the webhook; what else became known while GitHub was asked stays."""
-        self._lanes.change_repository(self._place(repository), lambda known: known.but(**changes))
+        self._lanes.change_repository(place, lambda known: known.but(**changes))
 
-    def _missed(self, repository: Repository, since: float) -> dict[str, list[HookDelivery]]:
+    def _note_unchecked(self, place: Repository, error: DeployerError) -> None:
+        no_webhook = isinstance(error, NotFoundError)
+        self._note(place, checked_at=self._clock(), unchecked=str(error), no_webhook=no_webhook)
+
+    def _note_shared_look(self, place: Repository, log: Repository) -> None:
+        """Note that the resync of another repository has read the organization's log for this one, too."""
+        if (read_at := self._known(log).checked_at) > self._known(place).checked_at:
+            read = {"checked_at": read_at, "unchecked": "", "no_webhook": False, "recent": 0, "refused": 0}
+            self._note(place, **read)
+
+    def _other_ids(self, repository: Repository) -> set[int]:
+        """GitHub's ids of the repositories of the same owner that deployer serves, as far as it knows them."""
+        return {
+            each.id
+            for each in self._lanes.repository_records()
+            if each.id and not each.state and self._is_served(each.repository, repository.owner)
+        }
+
+    def _is_served(self, full_name: str, owner: str) -> bool:
+        repository = Repository.parse(full_name)
+        return repository.owner.lower() == owner.lower() and self._config.allows(repository)
+
+    def _missed(
+        self, repository: Repository, since: float, others: Collection[int]
+    ) -> dict[str, list[HookDelivery]]:
         """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""
         attempts: dict[str, list[HookDelivery]] = {}
-        base = self._config.public_url
-        log = self._host.deliveries(repository, base + PATH if base else "", since)
+        log = self._host.deliveries(repository, self._url(), since, others)
         for each in sorted(log, key=lambda each: -each.delivered_at):
             if each.event in EVENTS + _APP_EVENTS:
                 attempts.setdefault(each.guid, []).append(each)

@@ -153,13 +153,16 @@ class Host(Protocol):
             NotFoundError: there is no such webhook.
         """
 
-    def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
+    def deliveries(
+        self, repository: Repository, url: str, since: float, others: Collection[int] = ()
+    ) -> list[HookDelivery]:
         """The attempts at delivering to the webhook with this address, newest first; an App's are of all repositories.
 
         Args:
             repository: whose webhook; or whose deliveries, where only its organization has such a webhook.
             url: the webhook's address, which must be the same to the character; empty where it is not known.
             since: older attempts are left out; epoch seconds.
+            others: GitHub's ids of further repositories whose attempts count if the webhook is the organization's.
 
         Raises:
             RightsError: deployer may not see them.

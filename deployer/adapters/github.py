@@ -9,7 +9,7 @@ A whole repository is looked at by GraphQL, which tells everything in one call; 
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
@@ -306,7 +306,9 @@ class GitHubHost:
         with translated(f"looking for the webhook of {repository}", repository), rights("webhooks: read"):
             return github_hooks.existing_webhook(self._call(repository), repository, url).organization
 
-    def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
+    def deliveries(
+        self, repository: Repository, url: str, since: float, others: Collection[int] = ()
+    ) -> list[HookDelivery]:
         """The attempts at delivering to the webhook with this address: the repository's own, else its organization's.
 
         A call for each hundred, and one to three to find the webhook.
@@ -321,7 +323,7 @@ class GitHubHost:
                 return github_hooks.attempts(call, github_hooks.app_webhook(call, url), since)
             webhook = github_hooks.existing_webhook(call, repository, url)
             with rights(github_hooks.right_to("read", webhook.organization)):
-                return github_hooks.attempts(call, webhook, since)
+                return github_hooks.attempts(call, webhook, since, others)
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
         """What was delivered. One call."""

@@ -6,7 +6,7 @@ or port on the same host is another product's, or another installation of deploy
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -121,12 +121,14 @@ def right_to(access: str, organization: str) -> str:
     return f"organization webhooks: {access}" if organization else f"webhooks: {access}"
 
 
-def attempts(call: Call, webhook: Webhook, since: float) -> list[HookDelivery]:
+def attempts(call: Call, webhook: Webhook, since: float, others: Collection[int] = ()) -> list[HookDelivery]:
     """The attempts at deliveries to a webhook since a time (epoch seconds), newest first; a call for each hundred.
 
+    Of an organization's webhook those count that are about the webhook's `repository_id` or one of the `others`.
     They are not asked for by their outcome: GitHub's `failure` leaves out those that met nobody.
     """
     found: list[HookDelivery] = []
+    counted = {webhook.repository_id, *others} if webhook.repository_id else None
     query: dict[str, Any] = {"per_page": 100}
     for _ in range(_MOST_PAGES):
         headers, listed = call("GET", f"{webhook.path}/deliveries", list[answers.HookDelivery], query=query)
@@ -134,7 +136,7 @@ def attempts(call: Call, webhook: Webhook, since: float) -> list[HookDelivery]:
         found += (
             attempt
             for attempt, each in zip(made, listed, strict=True)
-            if attempt.delivered_at >= since and webhook.repository_id in {0, each.repository_id}
+            if attempt.delivered_at >= since and (counted is None or each.repository_id in counted)
         )
         cursor = _CURSOR.search(headers.get("link", ""))
         if not cursor or not made or made[-1].delivered_at < since:

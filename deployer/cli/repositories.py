@@ -127,7 +127,8 @@ def install(repository: Repository) -> None:
 def check(repository: Repository, *, json_: bool) -> None:
     """Find deliveries of the last three days that never came, and have GitHub send them again.
 
-    Those that failed less than a minute ago are only counted: GitHub may still be at them.
+    Those that failed less than a minute ago are only counted: GitHub may still be at them. The webhook of a GitHub App
+    or of an organization is checked for all its repositories.
     """
     deployer = wired()
     repository = deployer.intake.known(repository)

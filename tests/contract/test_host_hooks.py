@@ -140,8 +140,14 @@ def test_of_an_organization_s_deliveries_each_repository_sees_its_own(sandbox: S
 
     assert events(sandbox.repository) == {"push"}
     assert events(Repository.parse(other.full_name)) == set()
+    both = sandbox.host.deliveries(Repository.parse(other.full_name), HOOK, 0, {row_id(sandbox)})
+    assert {each.event for each in both} == {"push"}, "of another one that is named, too"
     log = asked(sandbox, "GET", f"/orgs/acme/hooks/{_hook_id(sandbox)}/deliveries")
     assert {each["event"] for each in log} >= {"ping", "push"}
+
+
+def row_id(sandbox: SandboxKit) -> int:  # noqa: F811
+    return int(asked(sandbox, "GET", f"/repos/{sandbox.repository}")["id"])
 
 
 def _hook_id(sandbox: SandboxKit) -> int:  # noqa: F811

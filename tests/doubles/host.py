@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -223,7 +223,9 @@ class FakeHost(Failing):
             raise NotFoundError(f"{repository} has no webhook to {url}")
         return repository.owner
 
-    def deliveries(self, repository: Repository, url: str, since: float) -> list[HookDelivery]:
+    def deliveries(
+        self, repository: Repository, url: str, since: float, others: Collection[int] = ()
+    ) -> list[HookDelivery]:
         self._note("deliveries", repository, url, since)
         self._insist_on_hooks()
         if self.is_app and self.app_hook not in {None, url}:
@@ -232,7 +234,12 @@ class FakeHost(Failing):
         return [
             replace(each, organization=organization)
             for owner, each, _ in reversed(self.log)
-            if (self.is_app or owner.key == repository.key) and each.delivered_at >= since
+            if each.delivered_at >= since
+            and (
+                self.is_app
+                or owner.key == repository.key
+                or (organization and self._repos[owner.key].id in others)
+            )
         ]
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:

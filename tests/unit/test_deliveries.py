@@ -11,8 +11,9 @@ from deployer import shapes
 from deployer.deliveries import APP, Deliveries, Missed
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, RightsError, TransientError, UnavailableError
+from deployer.events import Push
 from deployer.ledger import RepositoryRecord
-from deployer.refs import ZERO_SHA
+from deployer.refs import ZERO_SHA, Ref
 from tests.records import know_repository
 
 BRANCH = "refs/heads/x"
@@ -214,6 +215,55 @@ def test_the_organization_s_webhook_does_where_the_repository_has_none(world: Wo
     miss(world, "lost", HOUR)
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
     assert sent_again(world) == ["lost"]
+
+
+def organization_webhook(world: World) -> tuple[Repository, dict[str, Any]]:
+    """Let the organization have the only webhook; returns another repository that it tells of, and its payload."""
+    world.host.organization_hooks[HELLO.owner] = world.host.hooks.pop(HELLO.key)
+    other = Repository(HELLO.owner, "other")
+    identity = world.host.create(other).id
+    world.deployer.intake.github(Push("earlier", other, Ref("refs/heads/main"), ZERO_SHA, sha(1), "main"))
+    know_repository(world.lanes, RepositoryRecord(other.full_name, id=identity))
+    pushed = payload(3, round(time.time() - HOUR))
+    pushed["repository"] |= {"full_name": other.full_name}
+    return other, pushed
+
+
+def test_an_organization_s_log_is_read_once_for_all_its_repositories(world: World) -> None:
+    other, pushed = organization_webhook(world)
+    miss(world, "lost", HOUR)
+    world.host.note_delivery(other, "of-other", "push", pushed, time.time() - HOUR)
+    unknown = Repository(HELLO.owner, "never-deployed")
+    world.host.create(unknown)
+    world.host.note_delivery(unknown, "of-nobody", "push", pushed, time.time() - HOUR)
+
+    world.deployer.deliveries.check_if_due(HELLO)
+    assert sorted(sent_again(world)) == ["lost", "of-other"]
+    reads = len(world.host.called("deliveries"))
+    world.deployer.deliveries.check_if_due(other)
+    assert len(world.host.called("deliveries")) == reads
+    assert world.known(other).checked_at == world.known(HELLO).checked_at > 0
+
+    hours_pass(world, 7)  # of HELLO alone
+    world.deployer.deliveries.check_if_due(HELLO)
+    assert len(world.host.called("deliveries")) == reads, "the organization's log is not due"
+
+
+def test_a_log_of_an_organization_that_cannot_be_read_is_left_alone_for_a_while(world: World) -> None:
+    other, _ = organization_webhook(world)
+    world.host.fail_next(TransientError("GitHub answers 500"), method="deliveries")
+    for repository in (HELLO, other, HELLO):
+        world.deployer.deliveries.check_if_due(repository)
+    assert len(world.host.called("deliveries")) == 1
+    assert (world.known(HELLO).checked_at, world.known(other).checked_at) == (0, 0)
+
+
+def test_a_repository_with_a_webhook_of_its_own_has_its_own_log(world: World) -> None:
+    other, _ = organization_webhook(world)
+    world.host.hooks[other.key] = world.host.organization_hooks[HELLO.owner]
+    for repository in (HELLO, other):
+        world.deployer.deliveries.check_if_due(repository)
+    assert [each[0] for each in world.host.called("deliveries")] == [HELLO, other]
 
 
 def test_without_an_address_of_its_own_deployer_reads_no_log(world: World) -> None:
