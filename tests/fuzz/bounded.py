@@ -34,7 +34,7 @@ WHOLE = {
 }
 """Inputs of the full size: one that no budget ends, the slowest, and those that take the most memory."""
 SECONDS = {"template": 8, "parameters": 8, "payload": 20}  # of CPU
-SCALED_SECONDS = {"template": 1, "parameters": 1, "payload": 2}  # less than a fourth: work may be quadratic
+SCALED_SECONDS = {"template": 3, "parameters": 3, "payload": 5}  # less than the whole: work may be quadratic
 MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of addresses
 _TEMPLATE = b"Parameters: {a: {Default: 1}}\n" + large.PIPELINE.encode()
 _BRANCH = Ref.of_branch("feature/x")
