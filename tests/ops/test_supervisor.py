@@ -17,7 +17,7 @@ from sandbox.installation import alive, command_of, descendants, wait_for
 
 # a tick that ends with its shell, so that no program outlives a test for long
 IDLE = "while :; do sleep 0.02; done"
-DEAF = f"trap '' TERM; {IDLE}"
+DEAF = f"trap '' TERM; echo deaf from now on; {IDLE}"
 
 
 class House:
@@ -189,6 +189,7 @@ def test_one_that_does_not_end_is_killed_after_its_grace(house: House) -> None:
     supervisor = house.start(
         sh("deaf", f"echo $$ > pid; {DEAF}", grace=0.3, stage=1), sh("redis", told("redis"))
     )
+    supervisor.says("deaf from now on")
     supervisor.says("all are ready")
     pid = house.pid("pid")
     supervisor.send(signal.SIGTERM)
@@ -223,6 +224,7 @@ def test_what_a_crashed_program_started_is_ended_before_it_starts_again(house: H
 
 def test_a_second_signal_hurries(house: House) -> None:
     supervisor = house.start(sh("deaf", DEAF, grace=600))
+    supervisor.says("deaf from now on")
     supervisor.says("all are ready")
     supervisor.send(signal.SIGINT)
     supervisor.says("stopping; ask again to hurry")
@@ -238,8 +240,9 @@ def test_a_second_signal_hurries(house: House) -> None:
 
 def test_one_ctrl_c_that_comes_twice_does_not_hurry(house: House) -> None:
     """From the terminal and from make."""
-    slow = "trap 'sleep 1.4; echo a stops >> events; exit 0' TERM; "
+    slow = "trap 'sleep 1.4; echo a stops >> events; exit 0' TERM; echo listens; "
     supervisor = house.start(sh("a", slow + IDLE, grace=60))
+    supervisor.says("listens")
     supervisor.says("all are ready")
     supervisor.send(signal.SIGINT)
     supervisor.says("stopping")
