@@ -353,12 +353,20 @@ class Chaos:
         _signal(pids, signal.SIGTERM)
 
     def _wipe(self) -> None:
-        """Take all from Redis. A call under way goes on at AWS beside what the resync orders."""
+        """Take all from Redis. A call under way goes on at AWS beside what the resync orders.
+
+        Nothing but a stack leads to a repository then that the settings do not name, so each has one before.
+        """
+        wait_for("every repository has a stack", self._all_have_stacks, 60)
         self._note_wound("")
         self.report.faults["wipe Redis"] += 1
         with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:
             wait_for("Redis is wiped", lambda: _tried(client.flushall), 30)
         self._wiped = time.time()
+
+    def _all_have_stacks(self) -> bool:
+        found = {each["tags"].get("deployer:repository") for each in self.here.stacks().values()}
+        return all(found & {each.name, *each.names} for each in self._team.repositories if not each.archived)
 
     def _tend(self, now: float, *, wake: bool = False) -> None:
         """Look after the workers; wake those that have slept for long enough, or all of them."""
