@@ -529,8 +529,8 @@ class AwsCloud:
 
     def _stacks_limit(self) -> int:
         answer = retried(self._aws.cloudformation.describe_account_limits)
-        told = {each.get("Name"): each.get("Value") for each in answer.get("AccountLimits", [])}
-        return int(told.get("StackLimit") or _STACKS_LIMIT)
+        limits = {each.get("Name"): each.get("Value") for each in answer.get("AccountLimits", [])}
+        return int(limits.get("StackLimit") or _STACKS_LIMIT)
 
     def _count_pipelines(self) -> int:
         listed = stacks.pages(self._aws.codepipeline.list_pipelines, cursor="nextToken", maxResults=1000)

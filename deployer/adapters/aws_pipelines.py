@@ -57,9 +57,9 @@ def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | Non
     Raises:
         UnknownStatusError: the execution has a status that this version does not know.
     """
-    if (told := needed(found, "status")) not in _EXECUTION_STATUS:
-        raise UnknownStatusError(f"execution {needed(found, 'pipelineExecutionId')}", str(told))
-    status = _EXECUTION_STATUS[told]
+    if (reported := needed(found, "status")) not in _EXECUTION_STATUS:
+        raise UnknownStatusError(f"execution {needed(found, 'pipelineExecutionId')}", str(reported))
+    status = _EXECUTION_STATUS[reported]
     attempts: dict[tuple[str, str], Any] = {}
     for detail in details:
         key = (needed(detail, "stageName"), needed(detail, "actionName"))

@@ -50,7 +50,7 @@ class Survey:
         self._prefix = prefix(account, region)
 
     def now(self) -> float:
-        """Epoch seconds by the clock that all times here are told by: Redis's, as far as it can be asked."""
+        """The time in epoch seconds by Redis's clock, which every time here is compared with."""
         return self._shared.now()
 
     # --- looks at all stacks -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tells a far end that is away from a process that can open no socket itself."""
+"""Distinguishes a service that is away from a process that can open no socket itself."""
 
 import errno
 import os

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -9,6 +10,7 @@ from cloud_kit import BUCKET, REPOSITORY, SandboxKit, commit
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from deployer.adapters.redis_client import connect
 from sandbox.aws import server
 
 
@@ -48,3 +50,12 @@ def app_key() -> str:
     made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return made.private_bytes(*form).decode()
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    """An empty Redis, for files that have no `client` of their own."""
+    made = connect(redis_url)
+    made.flushall()
+    yield made
+    made.close()

@@ -3,7 +3,6 @@
 import re
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.adapters.aws_shared import Shared
 from deployer.adapters.aws_survey import Survey
-from deployer.adapters.redis_client import connect
 from deployer.cli import doctor
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
@@ -28,14 +26,6 @@ from workers.scheduler import Scheduler
 BRANCH, DAY = "refs/heads/x", 86_400.0
 SKEW = 3000 * DAY
 NUMBER = re.compile(r"(?<![\w.-])\d{9,13}(?:\.\d+)?(?![\w-])")
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Any]:
-    made = connect(redis_url)
-    made.flushall()
-    yield made
-    made.close()
 
 
 @pytest.fixture

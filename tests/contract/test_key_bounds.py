@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from deployer.adapters import celery_queue
 from deployer.adapters.aws_shared import Shared
 from deployer.adapters.aws_survey import Survey
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
-from deployer.adapters.redis_client import connect
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
 from deployer.ledger import Cause
@@ -26,14 +24,6 @@ GLOBAL = {"deployer:lanes", "deployer:spelled", "deployer:names", "deployer:kept
 LIVING = {"environments", "repository", "seen", "state", "counters", "activity", "github"}
 MAIN, LASTS = "refs/heads/main", "refs/heads/lasts"
 STAGING, PRODUCTION = Environment(HELLO, Kind.STAGING), Environment(HELLO, Kind.PRODUCTION)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Any]:
-    made = connect(redis_url)
-    made.flushall()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Stored records that several processes change at the same time, on a real server: each test says who comes between."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,6 @@ from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
 
 BRANCH = "refs/heads/x"
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Any]:
-    made = connect(redis_url)
-    made.flushall()
-    yield made
-    made.close()
 
 
 @pytest.fixture
