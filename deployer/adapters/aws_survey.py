@@ -56,7 +56,7 @@ class Survey:
     # --- looks at all stacks -----------------------------------------------------------------------------------
 
     def busy(self, name: str, since: float, look: Callable[[], object]) -> bool:
-        """Whether a look that began after `since` (epoch seconds, by this machine's clock) found a stack at work.
+        """Whether a look that began after `since` (epoch seconds, by Redis's clock) found a stack at work.
 
         Where there is no such look and more environments wait than a look needs calls, one of those who ask makes it,
         and the others wait for it some seconds.
