@@ -29,7 +29,8 @@ SETTINGS = {
     **WEB,
     **WORKER,
     "DEPLOYER_API_TOKEN": API,
-    "DEPLOYER_LEASE_SECONDS": "3",
+    # longer than Redis is away here: a task that cannot renew its lease ends with its process
+    "DEPLOYER_LEASE_SECONDS": "15",
     "DEPLOYER_GRACE_SECONDS": "1",
     "DEPLOYER_RETRY_SECONDS": "0.3",
     "DEPLOYER_RESYNC_SECONDS": "0",
@@ -98,7 +99,7 @@ class Product:
         found = call("GET", f"{self.web}/api/v1/deliveries/{delivery}", headers=headers)
         return str(found.json["outcome"]) if found.status == 200 else ""
 
-    def ended(self, delivery: str, seconds: float = 30) -> None:
+    def ended(self, delivery: str, seconds: float = 60) -> None:
         wait_for(
             f"{delivery} has its outcome", lambda: self.outcome(delivery) in {"failed", "superseded"}, seconds
         )
@@ -122,6 +123,7 @@ class Product:
         return len(re.findall(r"Redis is back|Redis answers again", self.processes[process].output))
 
     def pids(self) -> dict[str, list[int]]:
+        """Of all processes, those of the worker's pool included."""
         return {name: descendants(each.pid) for name, each in self.processes.items()}
 
     def stop(self) -> None:
