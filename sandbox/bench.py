@@ -181,7 +181,7 @@ def redis_server() -> Iterator[str]:
         server = prepare(Path(name), with_password=False)
         process = subprocess.Popen(server.command)
         try:
-            while not server.ready():
+            while not server.is_ready():
                 if process.poll() is not None:
                     raise RuntimeError(server.log.read_text())
                 time.sleep(0.02)

@@ -20,7 +20,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen(server.command)
     deadline = time.monotonic() + 60
     try:
-        while not server.ready():
+        while not server.is_ready():
             assert process.poll() is None, server.log.read_text()
             assert time.monotonic() < deadline, "the embedded Redis does not answer"
         yield server.url

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deployer.embedded_redis import binaries
+from deployer.embedded_redis import server_programs
 from sandbox.installation import free_port, wait_for
 
 
@@ -47,7 +47,7 @@ class Server:
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.port = directory, free_port()
-        self._binary = binary or next(binaries())
+        self._binary = binary or next(server_programs())
         self._options = client or {}
         self._config = directory / "redis.conf"
         port = [] if any(line.startswith("tls-port ") for line in settings) else [f"port {self.port}"]

@@ -69,7 +69,7 @@ def run(*, sandbox: bool, to_files: bool) -> int:
             config = replace(config, redis_url=redis.url)
             programs.append(
                 Program(
-                    "redis", redis.command, _REDIS, 15, redis.ready, keep_open=(redis.lock,), log=redis.log
+                    "redis", redis.command, _REDIS, 15, redis.is_ready, keep_open=(redis.lock,), log=redis.log
                 )
             )
         _write_env(data / "env", made, chosen)
@@ -83,7 +83,7 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     programs += _product(config, made, listening)
     logs = data / "logs" if to_files else None
     supervisor = Supervisor(programs, logs=logs)
-    return supervisor.run(lambda: supervisor.write(_banner(config, made, data, logs)))
+    return supervisor.run(lambda: supervisor.print_text(_banner(config, made, data, logs)))
 
 
 def _product(config: Config, made: Mapping[str, str], listening: threading.Event) -> list[Program]:

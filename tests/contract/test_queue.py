@@ -32,7 +32,7 @@ class Server:
         self.url = prepared.url
         self.process = subprocess.Popen(prepared.command)
         deadline = time.monotonic() + 60
-        while not prepared.ready():
+        while not prepared.is_ready():
             assert time.monotonic() < deadline, prepared.log.read_text()
 
     def waiting(self) -> int:

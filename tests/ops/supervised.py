@@ -1,17 +1,20 @@
-"""A supervisor over the programs that a JSON text on its command line describes; `ready` names a file to exist."""
+"""Runs a supervisor over the programs that the JSON text on its command line describes.
+
+The key `ready` of a program names a file: the program is ready when that file exists.
+"""
 
 import json
 import sys
 from pathlib import Path
 
-from deployer.supervisor import Pace, Program, Supervisor
+from deployer.supervisor import Program, Supervisor, Timing
 
-told = json.loads(sys.argv[1])
+settings = json.loads(sys.argv[1])
 programs = []
-for each in told["programs"]:
+for each in settings["programs"]:
     file = each.pop("ready", None)
     programs.append(Program(**each, ready=Path(file).exists if file else None))
-sys.executable = told.get("python", sys.executable)  # what the guard is run by
-logs = Path(told["logs"]) if "logs" in told else None
-supervisor = Supervisor(programs, pace=Pace(**told["pace"]), logs=logs)
-sys.exit(supervisor.run(lambda: supervisor.say("all are ready")))
+sys.executable = settings.get("python", sys.executable)  # the interpreter that runs the watchdog
+logs = Path(settings["logs"]) if "logs" in settings else None
+supervisor = Supervisor(programs, timing=Timing(**settings["timing"]), logs=logs)
+sys.exit(supervisor.run(lambda: supervisor.print_line("all are ready")))

@@ -113,7 +113,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
     aws = aws_server.create(github_url=github.url, speed=40).start()
     try:
         github.start()
-        wait_for("Redis is ready", kept.ready)
+        wait_for("Redis is ready", kept.is_ready)
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         boto3.client("s3", endpoint_url=aws.url, **keys).create_bucket(Bucket=BUCKET)
         dotenv = {

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from deployer import embedded_redis
-from deployer.embedded_redis import EmbeddedRedis, binaries, prepare
+from deployer.embedded_redis import EmbeddedRedis, prepare, server_programs
 from deployer.errors import ConfigError
 from sandbox.installation import wait_for
 
@@ -34,7 +34,7 @@ class Server:
 
     def ready(self) -> bool:
         assert self.process.poll() is None, self.prepared.log.read_text()
-        return self.prepared.ready()
+        return self.prepared.is_ready()
 
     def client(self, host: str = "127.0.0.1", password: str | None = None) -> redis.Redis:
         return redis.Redis(
@@ -216,21 +216,21 @@ def program(directory: Path, name: str, says: str) -> Path:
 
 
 def test_a_server_of_the_machine_is_preferred(on_path: Path) -> None:
-    [carried] = list(binaries())
+    [carried] = list(server_programs())
     valkey = program(on_path, "valkey-server", "echo 'Valkey server v=8.1.3 sha=00000000:0'")
-    assert list(binaries()) == [valkey, carried]
+    assert list(server_programs()) == [valkey, carried]
     redis_server = program(on_path, "redis-server", "echo 'Redis server v=7.0.15 sha=00000000:0'")
-    assert list(binaries()) == [redis_server, valkey, carried]
+    assert list(server_programs()) == [redis_server, valkey, carried]
 
 
 @pytest.mark.parametrize("says", ["echo 'Redis server v=6.0.16 sha=0'", "exit 1", "echo hello"])
 def test_a_server_that_is_too_old_or_none_is_passed_over(on_path: Path, says: str) -> None:
     program(on_path, "redis-server", says)
-    assert [path.name for path in binaries()] == ["valkey-server"]
+    assert [path.name for path in server_programs()] == ["valkey-server"]
 
 
 def test_no_server_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_redis, "binaries", lambda: iter(()))
+    monkeypatch.setattr(embedded_redis, "server_programs", lambda: iter(()))
     with pytest.raises(
         ConfigError, match="no redis-server is on the PATH; install one, or set DEPLOYER_REDIS"
     ):
@@ -243,5 +243,5 @@ def test_asking_one_that_does_not_run_takes_no_time(tmp_path: Path) -> None:
     prepared = prepare(tmp_path)
     os.close(prepared.lock)
     started = time.monotonic()
-    assert not prepared.ready()
+    assert not prepared.is_ready()
     assert time.monotonic() - started < 1

@@ -246,7 +246,7 @@ class Away:
 
     def comes(self) -> None:
         self.process = subprocess.Popen(self.prepared.command)
-        wait_for("Redis is ready", self.prepared.ready)
+        wait_for("Redis is ready", self.prepared.is_ready)
 
     def goes(self) -> None:
         if self.process:

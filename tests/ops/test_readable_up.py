@@ -140,7 +140,7 @@ def test_a_log_file_is_begun_anew_and_bounded(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "web.log"
     for _ in range(2):
         log = ProgramLog(path, limit=1000)
-        log.begin()
+        log.start_empty()
         for number in range(100):
             log.write(f"line {number:5}\n".encode() * 2)
         log.close()
@@ -155,6 +155,6 @@ def test_a_log_file_is_begun_anew_and_bounded(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()  # no directory can be made there
     log = ProgramLog(tmp_path / "logs" / "web.log")
-    log.begin()
+    log.start_empty()
     log.write(b"lost\n")
     assert log.last_lines(3) == []

@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, environment
 
 from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load
-from deployer.embedded_redis import binaries
+from deployer.embedded_redis import server_programs
 from sandbox.installation import call, free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,9 @@ def test_the_redis_of_compose_keeps_its_data(tmp_path: Path, start: Callable[...
     assert service["volumes"] == ["redis:/data"]
     assert "redis" in COMPOSE["volumes"]
     port = free_port()
-    start([str(next(binaries())), *service["command"][1:], "--port", str(port), "--dir", str(tmp_path)])
+    start(
+        [str(next(server_programs())), *service["command"][1:], "--port", str(port), "--dir", str(tmp_path)]
+    )
     with redis.Redis(port=port, decode_responses=True) as client:
         wait_for("Redis is ready", client.ping)
         wanted = {

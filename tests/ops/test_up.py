@@ -191,7 +191,7 @@ def test_it_embeds_a_redis_that_keeps_its_data(start: Start, tmp_path: Path) -> 
 def test_it_uses_the_redis_and_the_address_that_are_set(start: Start, tmp_path: Path) -> None:
     server = prepare(tmp_path / "elsewhere")
     start(server.command, directory=tmp_path / "elsewhere")
-    wait_for("Redis is ready", server.ready)
+    wait_for("Redis is ready", server.is_ready)
     (tmp_path / ".gitignore").write_text("build/\n")
     settings = {"DEPLOYER_REDIS_URL": server.url, "DEPLOYER_WEB_HOST": "::1", "DEPLOYER_DATA_DIR": "."}
     process = start(deployer("up"), ports(), WEB, WORKER, settings)

@@ -1,8 +1,8 @@
-"""Ends what a supervisor started when the supervisor itself was killed and could not.
+"""Ends the programs of a supervisor after the supervisor itself was killed.
 
-Run as a script in a session of its own, told on standard input which processes there are. The end of that input
-without `done` means that the supervisor is gone: even `kill -9` of it closes the pipe. Needs nothing but the
-standard library, so that it starts in milliseconds.
+It runs as a script in its own session. The supervisor writes to its standard input which processes exist. If that
+input ends without `done`, the supervisor was killed, because even `kill -9` closes the pipe. The script uses only the
+standard library, so that it starts within milliseconds.
 """
 
 import os
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_LOOK_SECONDS = 0.05
+_CHECK_SECONDS = 0.05
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and was not yet collected does not."""
+def is_alive(pid: int) -> bool:
+    """Whether the process runs. A zombie does not: it has ended, and its parent has not collected it yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -27,16 +27,18 @@ def alive(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return Path("/proc/self").exists() is False  # gone between the two looks, or a system without /proc
+        return (
+            Path("/proc/self").exists() is False
+        )  # it ended between the two checks, or the system has no /proc
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def end(groups: dict[int, tuple[int, float]], now: Callable[[], float] = time.monotonic) -> None:
-    """End process groups: the highest stage first, SIGTERM to each leader, SIGKILL to the group after its grace.
+def end_groups(groups: dict[int, tuple[int, float]], now: Callable[[], float] = time.monotonic) -> None:
+    """End process groups, the highest stage first: SIGTERM to each leader, and SIGKILL to the group after its grace.
 
     Args:
-        groups: leader's process id to (stage, grace in seconds).
-        now: the clock.
+        groups: maps the process id of each leader to (stage, grace in seconds).
+        now: returns the time in seconds.
     """
     for stage in sorted({stage for stage, _ in groups.values()}, reverse=True):
         members = {pid: grace for pid, (of, grace) in groups.items() if of == stage}
@@ -44,17 +46,17 @@ def end(groups: dict[int, tuple[int, float]], now: Callable[[], float] = time.mo
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGTERM)
         deadline = now() + max(members.values())
-        while any(alive(pid) for pid in members) and now() < deadline:
-            time.sleep(_LOOK_SECONDS)
+        while any(is_alive(pid) for pid in members) and now() < deadline:
+            time.sleep(_CHECK_SECONDS)
         for pid in members:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
 
 
 def main() -> int:
-    """Listen for `add <pid> <stage> <grace>`, `gone <pid>` and `done`."""
+    """Read the lines `add <pid> <stage> <grace>`, `gone <pid>` and `done` from standard input."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with its supervisor, never before
+        signal.signal(number, signal.SIG_IGN)  # it must outlive the supervisor
     groups: dict[int, tuple[int, float]] = {}
     for line in sys.stdin:
         match line.split():
@@ -64,7 +66,7 @@ def main() -> int:
                 groups.pop(int(pid), None)
             case ["done"]:
                 return 0
-    end(groups)
+    end_groups(groups)
     return 1
 
 
