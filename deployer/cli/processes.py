@@ -1,6 +1,6 @@
-"""Commands that run the processes: one each for production, `up` for all of them on one machine.
+"""Commands that run deployer's processes: one command for each process, and `up` for all of them on one machine.
 
-web and workers stand above this layer, so they are started as programs and never imported.
+The packages `web` and `workers` import this layer, so their processes are started as programs and never imported here.
 """
 
 import os
@@ -22,20 +22,20 @@ def web() -> None:
     """Serve webhooks, API and dashboard (under gunicorn)."""
     config = settings(web=True)
     _check_host(config.web_host)
-    _become(web_command(config))
+    _replace_process(web_command(config))
 
 
 @click.command()
 def worker() -> None:
     """Carry out tasks (Celery)."""
-    _become(worker_command(settings(worker=True)))
+    _replace_process(worker_command(settings(worker=True)))
 
 
 @click.command()
 def scheduler() -> None:
-    """Hand out again what was lost, wake what is due, resync now and then."""
+    """Dispatch lost work again, wake work that is due, and resync all repositories regularly."""
     settings(scheduler=True)
-    _become(scheduler_command())
+    _replace_process(scheduler_command())
 
 
 @click.command()
@@ -43,16 +43,16 @@ def scheduler() -> None:
 @click.option(
     "--log-to",
     type=click.Choice(["files", "stdout"]),
-    help="Where the programs' logs go. With files, people see a line for each push, state and result, and each "
-    "warning. By default files at a terminal and in the sandbox, else stdout, where systemd expects them.",
+    help="Where the programs write their logs. With files, the terminal shows each push, state, result and "
+    "warning in a line. The default is files at a terminal and in the sandbox, else stdout, as systemd expects it.",
 )
 def up(*, sandbox: bool, log_to: str | None) -> None:
-    """Run everything on this machine, with a Redis of its own unless DEPLOYER_REDIS_URL is set.
+    """Run all processes on this machine, with an embedded Redis unless DEPLOYER_REDIS_URL is set.
 
     \b
-    Ctrl-C stops it all; what was queued is kept for the next start.
+    Ctrl-C stops all of them; queued work is kept for the next start.
     """
-    from deployer.cli.up import run  # noqa: PLC0415  # boto3 and redis, which `--help` must not wait for
+    from deployer.cli.up import run  # noqa: PLC0415  # it imports boto3 and redis, which would delay `--help`
 
     to_files = log_to == "files" if log_to else sandbox or sys.stdout.isatty()
     sys.exit(run(sandbox=sandbox, to_files=to_files))
@@ -61,18 +61,18 @@ def up(*, sandbox: bool, log_to: str | None) -> None:
 def settings(
     *, web: bool = False, worker: bool = False, scheduler: bool = False, asks_redis: bool = True
 ) -> Config:
-    """The settings, checked before any process is started on them.
+    """Read the settings and check them before a process is started.
 
     Args:
-        web: whether the web is started, which needs its secrets.
-        worker: whether a worker is, which needs GitHub, AWS and the fence in IAM.
-        scheduler: whether a scheduler is, which lists AWS's stacks.
-        asks_redis: whether Redis is asked now if it can be used; `up` may have to start it first.
+        web: whether a web process will start; it needs its secrets.
+        worker: whether a worker will start; it needs GitHub, AWS and the limits in IAM.
+        scheduler: whether a scheduler will start; it lists the stacks in AWS.
+        asks_redis: whether to check Redis now; `up` may have to start it first.
 
     Raises:
-        ConfigError: one is missing or malformed, or must not be used.
+        ConfigError: a setting is missing, malformed or not allowed.
     """
-    # boto3, Celery and requests
+    # it imports boto3, Celery and requests
     from deployer.bootstrap import build, check_aws, check_redis, check_worker  # noqa: PLC0415
 
     deployer = build()
@@ -90,23 +90,23 @@ def settings(
 
 
 def _check_host(host: str) -> None:
-    """Name the setting where gunicorn would try in vain; the port may be that of a process that is about to end."""
+    """Refuse a host that gunicorn cannot bind. The port is not checked: a process that is ending may still have it."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         try:
             probe.bind((host, 0))
         except OSError as error:
-            text = f"{host} is no address to listen on ({error.strerror}); correct DEPLOYER_WEB_HOST"
+            text = f"{host} is not an address to listen on ({error.strerror}); correct DEPLOYER_WEB_HOST"
             raise ConfigError(text) from error
 
 
 def web_ports(config: Config) -> dict[str, int]:
-    """The ports that the web listens on, by the setting that names each."""
+    """The ports on which the web listens, by the setting that names each."""
     ports = {"DEPLOYER_WEB_PORT": config.web_port}
     return ports | ({"DEPLOYER_WEBHOOK_PORT": config.webhook_port} if config.webhook_port else {})
 
 
 def web_command(config: Config) -> list[str]:
-    """What serves the web."""
+    """The command line of the web process."""
     host = f"[{config.web_host}]" if ":" in config.web_host else config.web_host
     return [
         *(sys.executable, "-m", "gunicorn", "--config=python:web.gunicorn_conf"),
@@ -114,31 +114,31 @@ def web_command(config: Config) -> list[str]:
         f"--workers={config.web_processes}",
         f"--graceful-timeout={max(1, round(config.drain_seconds))}",
         "--log-level=warning",
-        "--no-control-socket",  # it would be made in the home directory, which a container may not have
+        "--no-control-socket",  # gunicorn would create it in the home directory, which a container may lack
         "web.wsgi:app",
     ]
 
 
 def worker_command(config: Config) -> list[str]:
-    """What carries out tasks."""
+    """The command line of a worker."""
     return [
         *(sys.executable, "-m", "celery", "--quiet", "--app=workers", "worker"),
         f"--concurrency={config.concurrency}",
-        f"--hostname=deployer-{uuid.uuid4().hex[:8]}@%h",  # two of one name confuse Flower and the broker
+        f"--hostname=deployer-{uuid.uuid4().hex[:8]}@%h",  # two workers of one name confuse Flower and the broker
         "--task-events",
-        # what they exchange is of no use here, and with them a worker may not survive a restart of Redis
+        # deployer needs none of these messages, and with them a worker may not survive a restart of Redis
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         "--include=workers.drain",
     ]
 
 
 def scheduler_command() -> list[str]:
-    """What sweeps the lanes."""
+    """The command line of the scheduler."""
     return [sys.executable, "-m", "workers.scheduler"]
 
 
-def _become(command: Sequence[str]) -> NoReturn:
-    """Replace this process, so that signals reach the program itself."""
+def _replace_process(command: Sequence[str]) -> NoReturn:
+    """Replace this process by the program, so that signals reach the program."""
     os.execv(command[0], list(command))  # noqa: S606  # no shell is wanted
 
 

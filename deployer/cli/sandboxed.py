@@ -1,7 +1,7 @@
-"""The environment that `deployer up --sandbox` makes: simulated GitHub and AWS, and secrets that everybody knows.
+"""The environment variables of `deployer up --sandbox`: addresses of the simulated GitHub and AWS, and public secrets.
 
-Nothing in it may reach a real account. So the settings that name other systems are never taken from `.env`, which
-is where a real installation has them, and AWS's own variables are replaced as a whole.
+No process of the sandbox may reach a real account. So settings that name other systems are never read from `.env`,
+where a real installation has them, and all variables of AWS are replaced.
 """
 
 import http.client
@@ -24,10 +24,10 @@ _PORTS = {_WEB: 8080, _GITHUB: 8081, _AWS: 8082}
 
 
 def ports(env: Mapping[str, str]) -> dict[str, int]:
-    """Variable to port of web, simulated GitHub and simulated AWS.
+    """The ports of the web, the simulated GitHub and the simulated AWS, by the variable that sets each.
 
     Raises:
-        ConfigError: one is no port.
+        ConfigError: a value is not a port.
     """
     found = {}
     for name, default in _PORTS.items():
@@ -39,7 +39,7 @@ def ports(env: Mapping[str, str]) -> dict[str, int]:
 
 
 def data_dir(env: Mapping[str, str]) -> Path:
-    """Where the sandbox keeps its data."""
+    """The directory in which the sandbox stores its data."""
     return Path(env.get("DEPLOYER_DATA_DIR") or ".sandbox").resolve()
 
 
@@ -56,11 +56,11 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
     """The variables that make processes use the sandbox.
 
     Args:
-        env: the process's own variables; what people set there wins.
-        dotenv: those of `.env`; they count for ports and pace, not for other systems.
+        env: the variables of this process; a value that people set there is kept.
+        dotenv: the variables of `.env`; they count for ports and speed, not for the addresses of other systems.
 
     Raises:
-        ConfigError: a port is malformed.
+        ConfigError: a port or the speed is malformed.
     """
     numbers = ports({**dotenv, **env})
     _check_speed(env.get(_SPEED, ""))
@@ -70,7 +70,7 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
         "DEPLOYER_API_TOKEN": SECRET,
         "DEPLOYER_ARTIFACT_BUCKET": BUCKET,
         "DEPLOYER_AWS_EVENT_KEY": SECRET,
-        "DEPLOYER_AWS_RATE": "100",  # its time runs faster than AWS's
+        "DEPLOYER_AWS_RATE": "100",  # simulated time runs faster than AWS's
         "DEPLOYER_CONNECTION_ARN": f"arn:aws:codeconnections:{_REGION}:123456789012:connection/sandbox",
         "DEPLOYER_DATA_DIR": str(data),
         "DEPLOYER_GITHUB_API_URL": f"{github}/api/v3",
@@ -92,42 +92,42 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
             "AWS_DEFAULT_REGION": _REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": aws,
-            # what `.env` has of these would win over the address above
+            # these variables in `.env` would override the address above
             **{name: aws for name in dotenv if name.startswith("AWS_ENDPOINT_URL_")},
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
             "AWS_PROFILE": "default",
             "AWS_REGION": _REGION,
-            # no more than a mark on each call
+            # only marks each call
             **({mark: env[mark]} if (mark := "AWS_SDK_UA_APP_ID") in env else {}),
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_SESSION_TOKEN": SECRET,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
     )
-    # a proxy cannot reach this machine's own address
-    around = ",".join(filter(None, [env.get("NO_PROXY") or env.get("no_proxy"), HOST, "localhost"]))
-    return {**made, "NO_PROXY": around, "no_proxy": around}
+    # a proxy cannot reach the loopback address of this machine
+    without_proxy = ",".join(filter(None, [env.get("NO_PROXY") or env.get("no_proxy"), HOST, "localhost"]))
+    return {**made, "NO_PROXY": without_proxy, "no_proxy": without_proxy}
 
 
 def apply(made: Mapping[str, str]) -> None:
-    """Put the sandbox's variables into this process, for it and its children, and remove AWS's other ones."""
+    """Set the sandbox's variables in this process, for itself and its children, and remove all other AWS variables."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(made)
     config = Path(made["AWS_CONFIG_FILE"])
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(f"[default]\nregion = {_REGION}\n")  # AWS_PROFILE must name something that exists
+    config.write_text(f"[default]\nregion = {_REGION}\n")  # the profile of AWS_PROFILE must exist
 
 
 def make_bucket(name: str) -> bool:
-    """Make the artifact bucket in the simulated AWS; whether it is there now."""
+    """Create the artifact bucket in the simulated AWS, and return whether it exists now."""
     import boto3  # noqa: PLC0415  # only the sandbox needs it here
     from botocore.config import Config as Botocore  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    quick = Botocore(connect_timeout=1, read_timeout=5, retries={"max_attempts": 1})
+    short_timeouts = Botocore(connect_timeout=1, read_timeout=5, retries={"max_attempts": 1})
     try:
-        boto3.client("s3", config=quick).create_bucket(Bucket=name)
+        boto3.client("s3", config=short_timeouts).create_bucket(Bucket=name)
     except ClientError as error:
         return str(error.response.get("Error", {}).get("Code")) in {
             "BucketAlreadyOwnedByYou",
@@ -139,19 +139,19 @@ def make_bucket(name: str) -> bool:
 
 
 def make_sample(port: int) -> bool:
-    """Have the simulated GitHub make the sample if it is missing; whether it is there now."""
-    return _told_github(port, "/_sandbox/repositories", {"full_name": SAMPLE, "sample": True})
+    """Ask the simulated GitHub to create the sample repository if it is missing, and return whether it exists now."""
+    return _post_to_github(port, "/_sandbox/repositories", {"full_name": SAMPLE, "sample": True})
 
 
 def release_webhooks(port: int) -> bool:
-    """Have the simulated GitHub deliver what it holds and all that comes; whether it does now."""
-    return _told_github(port, "/_sandbox/webhooks", {"hold": False})
+    """Ask the simulated GitHub to deliver the webhooks that it holds, and return whether it agreed."""
+    return _post_to_github(port, "/_sandbox/webhooks", {"hold": False})
 
 
-def _told_github(port: int, path: str, order: Mapping[str, object]) -> bool:
+def _post_to_github(port: int, path: str, body: Mapping[str, object]) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
-        connection.request("POST", path, json.dumps(order), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         return connection.getresponse().status in {200, 201}
     except (OSError, http.client.HTTPException):
         return False
@@ -160,7 +160,7 @@ def _told_github(port: int, path: str, order: Mapping[str, object]) -> bool:
 
 
 def make_resyncs_due(config: Config) -> bool:
-    """Have the scheduler ask for every resync at its start, by a new listing of the stacks; whether that is done."""
+    """Make every resync due at the scheduler's start, with a new listing of the stacks; return whether that worked."""
     from deployer.bootstrap import Deployer  # noqa: PLC0415
 
     deployer = Deployer(config)

@@ -1,4 +1,4 @@
-"""What `deployer up` runs, in which environment, and what it tells when it is ready."""
+"""`deployer up`: the programs that it runs, their environment variables, and the text printed when they are ready."""
 
 import errno
 import http.client
@@ -30,33 +30,33 @@ from deployer.process_memory import hide_memory
 from deployer.supervisor import Program, Supervisor
 
 _REDIS, _SIMULATORS, _PRODUCT = range(3)
-_CHOSEN = "# What you have set yourself, or what stands in its place:\n"
-_MARGIN = 5.0  # seconds on top of the time in which a process ends by itself
+_SET_BY_PEOPLE = "# Variables that you set yourself, or their defaults:\n"
+_MARGIN = 5.0  # seconds added to the time in which a process stops by itself
 
 
 def run(*, sandbox: bool, to_files: bool) -> int:
-    """Run everything until a signal comes; returns the exit status.
+    """Run all programs until a signal arrives, and return the exit status.
 
     Args:
-        sandbox: simulate GitHub and AWS.
-        to_files: write what the programs log to files, and show people what matters.
+        sandbox: whether to simulate GitHub and AWS.
+        to_files: whether to write the programs' logs to files and show people only progress and warnings.
 
     Raises:
-        ConfigError: a setting is missing or malformed, or a port or the data is in use.
-        UnavailableError: the Redis that is set does not answer.
+        ConfigError: a setting is missing or malformed, or another process uses a port or the data directory.
+        UnavailableError: the Redis of DEPLOYER_REDIS_URL does not answer.
     """
-    hide_memory()  # it has every program's settings
+    hide_memory()  # this process has the settings of all programs
     made: dict[str, str] = {}
-    chosen: Mapping[str, str] = {}
+    set_by_people: Mapping[str, str] = {}
     if sandbox:
         dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
-        chosen = _chosen(sandboxed.data_dir(os.environ))
-        made = sandboxed.settings(chosen, dotenv)
+        set_by_people = _set_by_people(sandboxed.data_dir(os.environ))
+        made = sandboxed.settings(set_by_people, dotenv)
         sandboxed.apply(made)
     config = settings(web=True, worker=True, asks_redis=False)
     _check_ports(config, made)
     data = Path(config.data_dir)
-    if not (embedded := not _chosen(data).get("DEPLOYER_REDIS_URL")):
+    if not (embedded := not _set_by_people(data).get("DEPLOYER_REDIS_URL")):
         _check_redis(config)
     programs = []
     try:
@@ -72,23 +72,23 @@ def run(*, sandbox: bool, to_files: bool) -> int:
                     "redis", redis.command, _REDIS, 15, redis.is_ready, keep_open=(redis.lock,), log=redis.log
                 )
             )
-        _write_env(data / "env", made, chosen)
+        _write_env(data / "env", made, set_by_people)
     except OSError as error:
         raise ConfigError(
             f"DEPLOYER_DATA_DIR is {data}, which cannot be written ({error.strerror})"
         ) from error
     listening = threading.Event()
     if sandbox:
-        programs += _simulators(config, made, data, listening)
-    programs += _product(config, made, listening)
+        programs += _simulator_programs(config, made, data, listening)
+    programs += _product_programs(config, made, listening)
     logs = data / "logs" if to_files else None
     supervisor = Supervisor(programs, logs=logs)
     return supervisor.run(lambda: supervisor.print_text(_banner(config, made, data, logs)))
 
 
-def _product(config: Config, made: Mapping[str, str], listening: threading.Event) -> list[Program]:
+def _product_programs(config: Config, made: Mapping[str, str], listening: threading.Event) -> list[Program]:
     drain = config.drain_seconds + _MARGIN
-    answers = _answers(_local(config), config.web_port, "/readyz")
+    answers = _health_check(_local_host(config), config.web_port, "/readyz")
     github = int(made.get("DEPLOYER_SANDBOX_GITHUB_PORT", 0))
 
     def ready() -> bool:
@@ -104,24 +104,24 @@ def _product(config: Config, made: Mapping[str, str], listening: threading.Event
     ]
 
 
-def _simulators(
+def _simulator_programs(
     config: Config, made: Mapping[str, str], data: Path, listening: threading.Event
 ) -> list[Program]:
-    """The simulated GitHub and AWS.
+    """The programs of the simulated GitHub and AWS.
 
-    The sample can be cloned before the web answers, and so before anybody is told of an address. Its first push is
-    announced once the web listens, as is whatever else is pushed until then.
+    The sample repository exists before the web answers, so that people can clone it as soon as they see its address.
+    The simulated GitHub holds the webhooks of all pushes until the web listens.
 
     Args:
-        listening: set once the web has answered.
+        listening: is set when the web has answered.
     """
     github, aws = (int(made[f"DEPLOYER_SANDBOX_{name}_PORT"]) for name in ("GITHUB", "AWS"))
     webhooks = _web_url(config, config.webhook_port or config.web_port)
-    # as variables, since everybody on the machine can read command lines; as they are once references are resolved
+    # as variables, because every user of the machine can read command lines; with references resolved
     os.environ["DEPLOYER_GITHUB_WEBHOOK_SECRET"] = ",".join(config.webhook_secrets)
     os.environ["DEPLOYER_AWS_EVENT_KEY"] = config.aws_event_key
-    github_answers = _answers(sandboxed.HOST, github, "/_sandbox/health")
-    aws_answers = _answers(sandboxed.HOST, aws, "/_sandbox/health")
+    github_answers = _health_check(sandboxed.HOST, github, "/_sandbox/health")
+    aws_answers = _health_check(sandboxed.HOST, aws, "/_sandbox/health")
     return [
         Program(
             "github",
@@ -132,7 +132,7 @@ def _simulators(
                     "sandbox.github",
                     f"--port={github}",
                     f"--data-dir={data / 'github'}",
-                    "--no-sample",  # made when the simulator answers, so that a slow disk delays no health check
+                    "--no-sample",  # created after the simulator answers, so that a slow disk delays no health check
                     "--hold-webhooks",
                 ),
                 f"--webhook-url={webhooks}/webhooks/github",
@@ -141,7 +141,7 @@ def _simulators(
             ready=lambda: (
                 github_answers()
                 and sandboxed.make_sample(github)
-                # one that is started again finds the web listening
+                # after a restart of the simulator the web listens already
                 and (not listening.is_set() or sandboxed.release_webhooks(github))
             ),
         ),
@@ -153,7 +153,7 @@ def _simulators(
                 f"--events-url={webhooks}/webhooks/aws",
             ),
             _SIMULATORS,
-            # it starts empty, whatever Redis knows: the product, which starts after it, is to find that out
+            # it starts empty, whatever Redis knows, so the product must compare all repositories when it starts
             ready=lambda: (
                 aws_answers()
                 and sandboxed.make_bucket(config.artifact_bucket)
@@ -163,10 +163,10 @@ def _simulators(
     ]
 
 
-def _answers(host: str, port: int, path: str) -> Callable[[], bool]:
-    """A question: does this address answer 200?"""
+def _health_check(host: str, port: int, path: str) -> Callable[[], bool]:
+    """Make a function that returns whether this address answers 200."""
 
-    def ask() -> bool:
+    def check() -> bool:
         connection = http.client.HTTPConnection(host, port, timeout=0.5)
         try:
             connection.request("GET", path)
@@ -176,85 +176,88 @@ def _answers(host: str, port: int, path: str) -> Callable[[], bool]:
         finally:
             connection.close()
 
-    return ask
+    return check
 
 
-def _local(config: Config) -> str:
-    """The host by which this machine reaches its own web."""
-    return sandboxed.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  compared
+def _local_host(config: Config) -> str:
+    """The host name under which this machine reaches its own web process."""
+    return sandboxed.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  only compared
 
 
 def _web_url(config: Config, port: int) -> str:
-    host = _local(config)
+    host = _local_host(config)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_ports(config: Config, made: Mapping[str, str]) -> None:
-    """Say which port is taken before anything starts; each is held until all are known to be free."""
-    wanted = [(config.web_host, port, name) for name, port in web_ports(config).items()]
-    wanted += [
+    """Refuse a port that is in use before any program starts. All ports are held until all of them are checked."""
+    addresses = [(config.web_host, port, name) for name, port in web_ports(config).items()]
+    addresses += [
         (sandboxed.HOST, int(made[name]), name)
         for name in ("DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT")
         if name in made
     ]
     with ExitStack() as held:
-        for host, port, name in wanted:
+        for host, port, name in addresses:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             probe = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-                probe.listen()  # what is only bound can be bound again
+                probe.listen()  # a port that is only bound can be bound a second time
             except OSError as error:
                 if error.errno in {errno.EADDRINUSE, errno.EACCES}:
                     text = (
-                        f"port {port} of {host} cannot be used ({error.strerror}); set {name} to a free one"
+                        f"port {port} of {host} cannot be used ({error.strerror}); set {name} to a free port"
                     )
                 else:
-                    text = f"{host} is no address to listen on ({error.strerror}); correct DEPLOYER_WEB_HOST"
+                    text = (
+                        f"{host} is not an address to listen on ({error.strerror}); correct DEPLOYER_WEB_HOST"
+                    )
                 raise ConfigError(text) from error
 
 
 def _check_redis(config: Config) -> None:
-    """Say that a Redis that is not ours cannot be used or does not answer; nothing would ever become ready."""
+    """Check the Redis of DEPLOYER_REDIS_URL, because without it no program would ever become ready."""
     check_redis(config)
     click.get_current_context().meta[REDIS] = config.shown()["DEPLOYER_REDIS_URL"]
     with connect(config.redis_url) as client, unavailable(), suppress(BusyLoadingError):
         client.ping()
 
 
-def _write_env(path: Path, made: Mapping[str, str], chosen: Mapping[str, str]) -> None:
-    """What another terminal needs to talk to these processes; what people chose stands last."""
+def _write_env(path: Path, made: Mapping[str, str], set_by_people: Mapping[str, str]) -> None:
+    """Write the variables that a command in another terminal needs. Those that people set themselves come last."""
     path.touch(mode=0o600, exist_ok=True)
     path.chmod(0o600)
     lines = {name: f"{name}={shlex.quote(value)}\n" for name, value in sorted(made.items())}
     path.write_text(
-        f"# Written at every start. To use it: set -a; . {shlex.quote(_shown(path))}\n"
-        + "".join(line for name, line in lines.items() if not chosen.get(name))
-        + _CHOSEN
-        + "".join(line for name, line in lines.items() if chosen.get(name))
+        f"# Written at every start. To use it: set -a; . {shlex.quote(_typed_path(path))}\n"
+        + "".join(line for name, line in lines.items() if not set_by_people.get(name))
+        + _SET_BY_PEOPLE
+        + "".join(line for name, line in lines.items() if set_by_people.get(name))
     )
 
 
-def _chosen(data: Path) -> dict[str, str]:
-    """This process's variables without those that a former start wrote down by itself, and people have sourced since.
+def _set_by_people(data: Path) -> dict[str, str]:
+    """This process's variables, without those that an earlier `deployer up` wrote into the file `env`.
 
-    They are nobody's wish: a Redis of ours, which has stopped since, would be taken for one of their own.
+    People source that file, so its variables come back as if they had set them. Without this rule the address of an
+    embedded Redis that has stopped would count as a Redis of their own.
     """
     text = ""
     with suppress(OSError):
         text = (data / "env").read_text()
-    written = dotenv_values(stream=StringIO(text.partition(_CHOSEN)[0]), interpolate=False)
+    written = dotenv_values(stream=StringIO(text.partition(_SET_BY_PEOPLE)[0]), interpolate=False)
     return {name: value for name, value in os.environ.items() if written.get(name) != value}
 
 
-def _program() -> str:
-    """This program as people would type it here."""
-    return shlex.quote(_shown(Path(sys.argv[0]))) if Path(sys.argv[0]).name == "deployer" else "deployer"
+def _typed_command() -> str:
+    """This program's name as people type it in this directory."""
+    return shlex.quote(_typed_path(Path(sys.argv[0]))) if Path(sys.argv[0]).name == "deployer" else "deployer"
 
 
-def _shown(path: Path) -> str:
-    """A path as people would type it here."""
+def _typed_path(path: Path) -> str:
+    """A path as people type it in this directory."""
     with suppress(ValueError):
         return str(path.resolve().relative_to(Path.cwd()))
     return str(path)
@@ -282,12 +285,15 @@ def _banner(config: Config, made: Mapping[str, str], data: Path, logs: Path | No
         rows.append(("Redis", config.shown()["DEPLOYER_REDIS_URL"]))
     if made:
         rows.append(
-            ("Command line", f"set -a; . {shlex.quote(_shown(data / 'env'))}; set +a; {_program()} status")
+            (
+                "Command line",
+                f"set -a; . {shlex.quote(_typed_path(data / 'env'))}; set +a; {_typed_command()} status",
+            )
         )
     if gaps := config.fence_gaps:
         rows.append(("Not protected", f"{unfenced_sentence(gaps)}; see docs/aws.md"))
     if logs:
-        rows.append(("Logs", f"{_shown(logs)}/*.log, anew at each start"))
+        rows.append(("Logs", f"{_typed_path(logs)}/*.log, emptied at each start"))
     rows.append(("Stop", "Ctrl-C"))
     lines = "".join(f"  {name:<18} {value}".rstrip() + "\n" for name, value in rows)
     return f"\n  deployer is ready\n\n{lines}\n"

@@ -46,7 +46,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(os, "environ", environment(settings))
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would go on with the former variables
-        monkeypatch.setattr(processes, "_become", lambda _: pytest.fail("it started"))
+        monkeypatch.setattr(processes, "_replace_process", lambda _: pytest.fail("it started"))
         result = CliRunner().invoke(main, [command])
         assert (result.exit_code, result.stdout) == (1, "")
         return result.stderr

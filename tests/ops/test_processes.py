@@ -106,7 +106,7 @@ def test_a_malformed_setting_of_aws(refusal: Refusal, name: str, value: str, lin
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> None:
     said = refusal("web", {**WEB, "DEPLOYER_WEB_HOST": host})
-    assert said.startswith(f"deployer: {host} is no address to listen on (")
+    assert said.startswith(f"deployer: {host} is not an address to listen on (")
     assert said.endswith("); correct DEPLOYER_WEB_HOST\n")
 
 
@@ -175,7 +175,7 @@ def test_settings_kept_in_aws_are_read_before_they_are_checked(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deployer.bootstrap.read_secret", kept.__getitem__)
     started: list[list[str]] = []
-    monkeypatch.setattr(processes, "_become", started.append)
+    monkeypatch.setattr(processes, "_replace_process", started.append)
     for name, value in {**WEB, "DEPLOYER_REDIS_URL": "ssm:/redis"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DEPLOYER_REPOSITORIES", "secretsmanager:allowed")

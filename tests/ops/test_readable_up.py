@@ -47,7 +47,7 @@ def test_a_clone_works_as_soon_as_the_web_is_ready_and_people_see_what_matters(
     before, banner, after = process.output.partition("\n  deployer is ready\n")
     assert banner, process.output
     assert f"  Dashboard          http://127.0.0.1:{web}/\n" in after
-    assert "  Logs               .sandbox/logs/*.log, anew at each start\n" in after
+    assert "  Logs               .sandbox/logs/*.log, emptied at each start\n" in after
     assert all("warning" in line for line in before.splitlines() if line)
     told = [line.partition("  ")[2] for line in after.partition("Ctrl-C\n")[2].splitlines() if line]
     mine = [line.partition(": ")[2] for line in told if line.startswith("acme/hello my-branch: ")]

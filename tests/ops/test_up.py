@@ -62,7 +62,7 @@ def test_a_port_in_use_leaves_nothing_behind(start: Start, tmp_path: Path, taken
     assert process.ends() == 1
     assert process.output == (
         f"deployer: port {taken} of 127.0.0.1 cannot be used (Address already in use);"
-        " set DEPLOYER_WEB_PORT to a free one\n"
+        " set DEPLOYER_WEB_PORT to a free port\n"
     )
     assert {path.name for path in tmp_path.rglob("*")} == {"output", ".sandbox", "aws-config"}
 
@@ -79,7 +79,7 @@ def test_a_port_in_use_leaves_nothing_behind(start: Start, tmp_path: Path, taken
 def test_a_port_in_use(refusal: Refusal, taken: int, name: str) -> None:
     assert refusal("--sandbox", **{name: str(taken)}) == (
         f"deployer: port {taken} of 127.0.0.1 cannot be used (Address already in use);"
-        f" set {name} to a free one\n"
+        f" set {name} to a free port\n"
     )
 
 
@@ -88,14 +88,14 @@ def test_one_port_for_two(refusal: Refusal) -> None:
     settings = {"DEPLOYER_SANDBOX_GITHUB_PORT": port, "DEPLOYER_SANDBOX_AWS_PORT": port}
     assert refusal("--sandbox", **settings) == (
         f"deployer: port {port} of 127.0.0.1 cannot be used (Address already in use);"
-        " set DEPLOYER_SANDBOX_AWS_PORT to a free one\n"
+        " set DEPLOYER_SANDBOX_AWS_PORT to a free port\n"
     )
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> None:
     said = refusal("--sandbox", DEPLOYER_WEB_HOST=host)
-    assert said.startswith(f"deployer: {host} is no address to listen on (")
+    assert said.startswith(f"deployer: {host} is not an address to listen on (")
     assert said.endswith("); correct DEPLOYER_WEB_HOST\n")
 
 
