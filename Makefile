@@ -10,7 +10,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test lint format bench scale chaos mutants fuzz audit lowest lock setup clean
+.PHONY: help run demo test check lint format bench scale chaos mutants fuzz audit lowest lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,6 +23,12 @@ demo: $(READY) ## the guided tour, unattended: ends 0 only if every result came 
 
 test: $(READY) ## the whole test suite
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+check: $(READY) ## what takes seconds: ruff, mypy, import-linter and the unit tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --quiet tests/unit
 
 lint: $(READY) ## ruff, mypy --strict, import-linter, cfn-lint
 	$(BIN)/ruff check .
