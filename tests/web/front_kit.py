@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from web.front.limits import Limits
-from web.front.server import Front
+from web.front.server import HttpServer
 
 WATCHED = "/watched"  # it has a thread of its own, and the application answers it at once
 
@@ -24,7 +24,7 @@ class Served:
     """
 
     port: int
-    front: Front
+    front: HttpServer
     loop: asyncio.AbstractEventLoop
     seen: list[tuple[str, str, str, bytes, dict[str, Any]]] = field(default_factory=list)
     held: threading.Event = field(default_factory=threading.Event)
@@ -107,7 +107,9 @@ def serving(limits: Limits | None = None, drain_seconds: float = 5) -> Iterator[
 
     async def main() -> None:
         refused: list[int] = []
-        front = Front(application, limits or Limits(), on_refusal=refused.append, watched=(WATCHED.encode(),))
+        front = HttpServer(
+            application, limits or Limits(), on_refusal=refused.append, health_paths=(WATCHED.encode(),)
+        )
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         port = listener.getsockname()[1]
         await front.listen([listener])
@@ -130,5 +132,5 @@ def serving(limits: Limits | None = None, drain_seconds: float = 5) -> Iterator[
         started[0].ending.set()
         thread.join(10)
     assert not thread.is_alive()
-    room = started[0].front.room
-    assert (room.memory, room.disk, room.unfinished) == (0, 0, {}), "everything was given back"
+    limiter = started[0].front.limiter
+    assert (limiter.memory, limiter.disk, limiter.unfinished) == (0, 0, {}), "everything was given back"

@@ -222,7 +222,7 @@ def test_what_came_in_parts_during_a_large_answer_is_answered_after_it(front: Se
         connection.sendall(LARGE)
         wait_for("the application has it", lambda: len(front.seen) == 1)
         connection.sendall(GET[:-2])  # the front reads no further
-        wait_for("the front has read it", lambda: len(front.front.room.unfinished) == 1)
+        wait_for("the front has read it", lambda: len(front.front.limiter.unfinished) == 1)
         front.held.set()
         assert len(body(one(connection))) == 8_000_000
         connection.sendall(GET[-2:])
@@ -334,8 +334,8 @@ def test_a_large_body_waits_on_the_disk(front: Served) -> None:
     size = 3_000_000
     with front.connect() as connection:
         connection.sendall(HOOK + f"Content-Length: {size}\r\n\r\n".encode() + b"x" * (size - 1))
-        wait_for("it is on the disk", lambda: front.front.room.disk > size - 400 * KB)
-        assert front.front.room.memory < 400 * KB
+        wait_for("it is on the disk", lambda: front.front.limiter.disk > size - 400 * KB)
+        assert front.front.limiter.memory < 400 * KB
         connection.sendall(b"y")
         wait_for("the application has it", lambda: bool(front.seen))
         front.held.set()
@@ -346,8 +346,8 @@ def test_a_large_body_waits_on_the_disk(front: Served) -> None:
 def test_a_sender_that_goes_leaves_nothing(front: Served) -> None:
     with front.connect() as connection:
         connection.sendall(HOOK + b"Content-Length: 9000000\r\n\r\n" + b"x" * 1_000_000)
-        wait_for("some is on the disk", lambda: front.front.room.disk > 0)
-    wait_for("it is given back", lambda: (front.front.room.disk, front.front.room.memory) == (0, 0))
+        wait_for("some is on the disk", lambda: front.front.limiter.disk > 0)
+    wait_for("it is given back", lambda: (front.front.limiter.disk, front.front.limiter.memory) == (0, 0))
 
 
 def test_a_full_disk_is_an_answer(front: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,12 +370,14 @@ def test_unfinished_bodies_cost_no_more_than_is_granted(memory: int, disk: int) 
     size = 50 * KB if memory < disk else 500 * KB
     with serving(Limits(memory=memory, disk=disk)) as served:
         connections = [served.connect() for _ in range(12)]
-        room, worst = served.front.room, 0
+        limiter, worst = served.front.limiter, 0
         for number, connection in enumerate(connections):
             connection.sendall(HOOK + b"Content-Length: 20000000\r\n\r\n" + b"x" * size)
-            wait_for("it is read", lambda n=number: len(served.refused) + len(room.unfinished) == n + 1)  # type: ignore[misc]
-            wait_for("it is on the disk", lambda n=number: memory < disk or room.memory < (n + 1) * 70 * KB)  # type: ignore[misc]
-            worst = max(worst, room.memory if memory < disk else room.disk)
+            wait_for("it is read", lambda n=number: len(served.refused) + len(limiter.unfinished) == n + 1)  # type: ignore[misc]
+            wait_for(
+                "it is on the disk", lambda n=number: memory < disk or limiter.memory < (n + 1) * 70 * KB
+            )  # type: ignore[misc]
+            worst = max(worst, limiter.memory if memory < disk else limiter.disk)
         assert worst <= min(memory, disk)
         assert set(served.refused) == {503}
         assert 6 <= len(served.refused) <= 10
@@ -495,7 +497,7 @@ def test_the_end_waits_for_what_has_begun() -> None:
         answered.sendall(GET)
         begun.sendall(POST + b"Content-Length: 3\r\n\r\na")
         wait_for("it is asked", lambda: bool(served.seen))
-        wait_for("it is read", lambda: bool(served.front.room.unfinished))
+        wait_for("it is read", lambda: bool(served.front.limiter.unfinished))
         served.ending.set()
         assert everything(idle) == b""
         with pytest.raises(ConnectionRefusedError):
@@ -513,6 +515,6 @@ def test_the_end_waits_for_what_has_begun() -> None:
 def test_the_end_does_not_wait_for_ever() -> None:
     with serving(drain_seconds=0.2) as served, served.connect() as connection:
         connection.sendall(POST + b"Content-Length: 3\r\n\r\na")
-        wait_for("it is read", lambda: bool(served.front.room.unfinished))
+        wait_for("it is read", lambda: bool(served.front.limiter.unfinished))
         served.ending.set()
         assert served.ended.wait(3)

@@ -1,8 +1,8 @@
-"""What gunicorn's processes know of each other during a reload.
+"""The state that gunicorn's processes share during a reload.
 
-gunicorn ends the old processes as soon as it has forked the new ones, which then need a second or more to start.
-Connections made in between would wait so long for an answer, and GitHub gives up after ten seconds. So a process that a
-reload replaces keeps accepting connections until a new process accepts them too.
+gunicorn stops the old processes as soon as it has forked the new ones, which then need a second or more to start.
+Connections made in between would wait that long for a response, and GitHub stops waiting after ten seconds. So a
+process that a reload replaces continues to accept connections until a new process accepts them.
 """
 
 import mmap
@@ -12,33 +12,33 @@ _TWO_NUMBERS = struct.Struct("QQ")
 
 
 class ReloadState:
-    """Two numbers in memory that gunicorn's main process shares with all processes it forks.
+    """Two numbers in memory that gunicorn's main process shares with the processes that it forks.
 
-    gunicorn numbers its worker processes from 1 in the order in which it starts them: `age`.
+    The `age` of a worker process is its number: gunicorn counts them from 1 in the order of their start.
     """
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _TWO_NUMBERS.size)
 
-    def reload_begins(self, newest_age: int) -> None:
-        """Called in the main process before it forks the new processes.
+    def begin_reload(self, newest_age: int) -> None:
+        """Record that a reload begins; the main process calls this before it forks the new processes.
 
         Args:
             newest_age: the age of the newest process that the reload replaces.
         """
         self._write(newest_age, self._read()[1])
 
-    def accepts(self, age: int) -> None:
-        """Called in a process when it accepts connections.
+    def mark_accepting(self, age: int) -> None:
+        """Record that this process accepts connections.
 
         Args:
-            age: the process's own.
+            age: the age of this process.
         """
         replaced, newest = self._read()
         self._write(replaced, max(newest, age))
 
     def is_replaced(self, age: int) -> bool:
-        """Whether a reload replaces the process of this age; otherwise gunicorn itself is about to end."""
+        """Whether a reload replaces the process of this age. If not, gunicorn itself is stopping."""
         return age <= self._read()[0]
 
     def successor_accepts(self) -> bool:

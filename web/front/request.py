@@ -1,4 +1,4 @@
-"""A request while it is read, and the WSGI environment that is made of it."""
+"""A request that is being received, and the WSGI variables for it."""
 
 import io
 import os
@@ -15,9 +15,9 @@ WEBHOOKS = b"/webhooks/"
 _FRAMING = {b"host", b"content-length", b"transfer-encoding", b"expect"}
 
 _HIDDEN = {"CONTENT-LENGTH", "TRANSFER-ENCODING", "CONNECTION", "EXPECT", "PROXY"}
-_ON_DISK = "/var/tmp"  # noqa: S108  files there have no name
-_names: dict[bytes, str] = {}  # headers as WSGI spells them
-_NAMES_LIMIT = 1000  # the senders choose the names
+_ON_DISK = "/var/tmp"  # noqa: S108  the files have no names
+_names: dict[bytes, str] = {}  # names of headers in WSGI, a cache
+_NAMES_LIMIT = 1000  # of the cache, because senders choose the names
 
 
 class Request:
@@ -25,17 +25,30 @@ class Request:
 
     Attributes:
         head_done: whether its headers are complete.
-        keep: whether the connection may serve another request after it.
-        limit: bytes that its body may have.
-        size: bytes that its body has so far.
-        raw: bytes that the network sent for it so far.
-        counted: bytes of memory that `Room` has counted for it.
-        spooled: bytes of its body for which `Room` has counted disk.
+        keep: whether the connection may serve another request after this one.
+        limit: the largest allowed body, in bytes.
+        size: bytes of the body received so far.
+        received_bytes: bytes received for this request so far, framing included.
+        counted_memory: bytes of memory that `ResourceLimiter` has counted for this request.
+        counted_disk: bytes of disk that `ResourceLimiter` has counted for its body.
     """
 
     __slots__ = (
-        "body", "counted", "expects_continue", "file", "head_bytes", "head_done", "headers", "keep", "limit",
-        "method", "raw", "size", "spooled", "target", "version",
+        "body",
+        "counted_disk",
+        "counted_memory",
+        "expects_continue",
+        "file",
+        "head_bytes",
+        "head_done",
+        "headers",
+        "keep",
+        "limit",
+        "method",
+        "received_bytes",
+        "size",
+        "target",
+        "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -45,18 +58,20 @@ class Request:
         self.body = bytearray()
         self.file: IO[bytes] | None = None
         self.head_done = self.keep = self.expects_continue = False
-        self.head_bytes = self.limit = self.size = self.raw = self.counted = self.spooled = 0
+        self.head_bytes = self.limit = self.size = self.received_bytes = self.counted_memory = (
+            self.counted_disk
+        ) = 0
 
     @property
-    def cost(self) -> int:
-        """Bytes of memory that it holds; each header is an object of its own, so its bytes count twice."""
-        return 2 * (self.head_bytes if self.head_done else self.raw) + len(self.body)
+    def memory_bytes(self) -> int:
+        """The memory that it uses, in bytes. Bytes of headers count twice, because each header is an object."""
+        return 2 * (self.head_bytes if self.head_done else self.received_bytes) + len(self.body)
 
-    def fault(self, limits: Limits) -> tuple[int, str] | None:
-        """What is wrong with the headers that the parser let pass, as status and reason; it also reads them.
+    def header_error(self, limits: Limits) -> tuple[int, str] | None:
+        """Read the headers and check the rules that the parser does not check; returns status and reason of an error.
 
-        The parser refuses what would let two programs see two different requests (RFC 9112, sections 5 and 6): two
-        lengths, a length beside chunks, folded headers, lines without CR.
+        The parser itself refuses input that two programs could read as two different requests (RFC 9112, sections 5
+        and 6): two lengths, a length together with chunks, folded headers, lines without CR.
         """
         found: dict[bytes, list[bytes]] = {}
         for name, value in self.headers:
@@ -68,26 +83,26 @@ class Request:
         if self.version not in {"1.0", "1.1"}:
             return 505, "the version must be HTTP/1.1 or HTTP/1.0"
         if len(hosts) > 1 or (not hosts and self.version == "1.1"):
-            return 400, "there must be one header Host"
+            return 400, "there must be exactly one Host header"
         if coding and (coding != b"chunked" or self.version != "1.1"):
-            return 501, "the only transfer coding that is understood is chunked, in HTTP/1.1"
+            return 501, "the only supported transfer coding is chunked, in HTTP/1.1"
         if not self._set_path():
             return 400, "the request's target must be a path"
         webhook = self.target.startswith(WEBHOOKS)
         self.limit = limits.webhook_body_bytes if webhook else limits.body_bytes
         if expects and expects != b"100-continue":
-            return 417, "the only expectation that is understood is 100-continue"
+            return 417, "the only supported expectation is 100-continue"
         if int(found.get(b"content-length", [b"0"])[0]) > self.limit:
-            return self.too_large()
+            return self.too_large_error()
         return None
 
-    def too_large(self) -> tuple[int, str]:
-        """The refusal of a body that is over its limit."""
+    def too_large_error(self) -> tuple[int, str]:
+        """Status and reason for a body above its limit."""
         size, unit = (self.limit // MB, "MB") if self.limit >= MB else (self.limit // 1024, "kB")
         return 413, f"the body is larger than {size} {unit}"
 
     def _set_path(self) -> bool:
-        """Leave path and query of an absolute address (RFC 9112, 3.2.2); False for what has none."""
+        """Reduce an absolute address to path and query (RFC 9112, 3.2.2); False if the target has no path."""
         if self.target.startswith(b"/"):
             return True
         try:
@@ -99,27 +114,27 @@ class Request:
         self.target = (url.path or b"/") + (b"?" + url.query if url.query else b"")
         return True
 
-    def spool(self, data: bytes | bytearray) -> None:
-        """Append to the temporary file, which has no name that could outlive the process.
+    def append_to_file(self, data: bytes | bytearray) -> None:
+        """Append to the temporary file. The file has no name, so it cannot outlive the process.
 
         Raises:
-            OSError: the disk is full, or there is no directory for temporary files.
+            OSError: the disk is full, or no directory for temporary files exists.
         """
         if self.file is None:
-            self.file = tempfile.TemporaryFile(buffering=0, dir=_directory())  # noqa: SIM115  `discard` closes it
+            self.file = tempfile.TemporaryFile(buffering=0, dir=_temporary_directory())  # noqa: SIM115  `release_body` closes it
         rest = memoryview(data)
         while rest:
             rest = rest[self.file.write(rest) :]
 
-    def discard(self) -> None:
-        """Give the memory and the file back."""
+    def release_body(self) -> None:
+        """Free the memory and the file of the body."""
         self.body = bytearray()
         if self.file is not None:
             self.file.close()
             self.file = None
 
     def environ(self, connection: dict[str, Any]) -> dict[str, Any]:
-        """The WSGI environment.
+        """The WSGI variables of this request.
 
         Args:
             connection: the variables that all requests of the connection share.
@@ -131,7 +146,7 @@ class Request:
         if self.file is None:
             source = io.BytesIO(self.body)
         else:
-            self.spool(self.body)
+            self.append_to_file(self.body)
             self.body = bytearray()
             self.file.seek(0)
             source = self.file
@@ -147,24 +162,24 @@ class Request:
             "wsgi.errors": sys.stderr,
         }
         for name, value in self.headers:
-            if key := _names.get(name) or wsgi_name(name):
+            if key := _names.get(name) or wsgi_header_name(name):
                 text = value.decode("latin-1")
                 environ[key] = f"{environ[key]},{text}" if key in environ else text
         return environ
 
 
-def _directory() -> str | None:
-    """Where temporary files go. On many systems /tmp is memory, which large bodies must not fill; /var/tmp is not."""
+def _temporary_directory() -> str | None:
+    """The directory for temporary files: /var/tmp, because /tmp is memory on many systems."""
     if os.environ.get("TMPDIR") or not os.access(_ON_DISK, os.W_OK):
-        return None  # what tempfile chooses
+        return None  # tempfile chooses
     return _ON_DISK
 
 
-def wsgi_name(name: bytes) -> str:
-    """A header's name as WSGI spells it, or nothing where the application must not see the header.
+def wsgi_header_name(name: bytes) -> str:
+    """The name of a header in WSGI, or nothing if the application must not see the header.
 
-    A name with `_` would become the same variable as its twin with `-`, and so pass a proxy that removes that twin.
-    The headers about the connection describe what the front has already undone.
+    A name with `_` would become the same variable as the name with `-`, so it could pass a proxy that removes only the
+    latter. Headers about the connection are hidden, because this server has already processed them.
     """
     text = name.decode("latin-1").upper()
     if "_" in text or text in _HIDDEN:

@@ -1,4 +1,4 @@
-"""The server of one process: an event loop that reads, threads that answer, deadlines, and an orderly end."""
+"""The HTTP server of one process: it accepts connections, enforces deadlines and runs the application in threads."""
 
 import asyncio
 import logging
@@ -10,27 +10,27 @@ from socket import socket
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from web.front.application import respond
-from web.front.connection import Connection, refusal
+from web.front.connection import Connection, error_response
 from web.front.limits import Limits
 from web.front.request import Request
-from web.front.room import Room
+from web.front.resource_limiter import ResourceLimiter
+from web.front.wsgi_call import run_application
 
 _log = logging.getLogger("deployer.web.front")
-_LOOK_SECONDS = 0.1  # a deadline is kept with this precision
-_TELL_SECONDS = 10.0  # between two lines of the log about refused requests
-# For how long an idle connection is kept while the process ends. Its sender may be about to use it, and loses the
-# request if the connection ends at that moment; after a further request it is told to make a new connection.
+_CHECK_SECONDS = 0.1  # the precision of deadlines
+_LOG_SECONDS = 10.0  # between two log lines about refused requests
+# How long an idle connection is kept while the process stops. If its sender uses it at the moment in which it closes,
+# the request is lost. A sender that sends a further request is told in the response to open a new connection.
 _IDLE_SECONDS = 0.5
-_IDLE_SECONDS_OF_REPLACED = 5.0  # another process serves already: nobody waits for this one to end
-_FIRST_REQUEST_SECONDS = 3.0  # the connection was made a moment ago, for a request that is on its way
+_IDLE_SECONDS_OF_REPLACED = 5.0  # another process already serves, so nobody waits until this one ends
+_FIRST_REQUEST_SECONDS = 3.0  # the connection was opened a moment ago for a request that is about to arrive
 _BACKLOG = 2048
 
 Job = Callable[[], None]
 
 
 class Threads:
-    """Threads that carry out jobs, the oldest first; they do not keep a process from ending."""
+    """Threads that run jobs, the oldest first. They do not prevent the process from ending."""
 
     def __init__(self, number: int, name: str) -> None:
         self._jobs: SimpleQueue[Job] = SimpleQueue()
@@ -43,16 +43,15 @@ class Threads:
             self._jobs.get()()
 
 
-class Front:
-    """Serves a WSGI application; must run in the event loop's thread.
+class HttpServer:
+    """Serves a WSGI application. It must run in the event loop's thread.
 
     Args:
         application: the WSGI application; several threads run it at once.
-        limits: what senders may cost.
-        on_refusal: called with the HTTP status of each request that the application never saw.
+        limits: the limits for each sender and for all of them.
+        on_refusal: called with the HTTP status of each request that never reached the application.
         multiprocess: whether other processes serve the same ports.
-        watched: paths that have a thread of their own: whoever watches over this process is answered although all
-            other threads wait for something else.
+        health_paths: paths with their own thread, so that a health check is answered while all other threads wait.
     """
 
     def __init__(
@@ -62,28 +61,28 @@ class Front:
         *,
         on_refusal: Callable[[int], None] = lambda _: None,
         multiprocess: bool = False,
-        watched: Collection[bytes] = (),
+        health_paths: Collection[bytes] = (),
     ) -> None:
         self.limits = limits
-        self.room = Room(limits)
+        self.limiter = ResourceLimiter(limits)
         self._application = application
         self._on_refusal = on_refusal
         self._multiprocess = multiprocess
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._threads = Threads(limits.threads, "request")
-        self._watched, self._watched_thread = watched, Threads(1, "watched")
+        self._health_paths, self._health_thread = health_paths, Threads(1, "health_paths")
         self._disk = Threads(1, "disk")
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}  # for their senders, the longest first
+        self._waiting: dict[Connection, None] = {}  # wait for their senders, the longest first
         self._queued = 0
         self._ending = False
         self._refusals: Counter[int] = Counter()
-        self._told_at = 0.0
+        self._logged_at = 0.0
 
     async def listen(self, sockets: Sequence[socket]) -> None:
-        """Accept connections on bound sockets."""
+        """Accept connections on sockets that are already bound."""
         for each in sockets:
             each.setblocking(False)
             self._servers.append(await self._loop.create_server(self._accepted, sock=each, backlog=_BACKLOG))
@@ -91,16 +90,16 @@ class Front:
     async def run(
         self, alive: Callable[[], bool], drain_seconds: float, is_replaced: Callable[[], bool] = lambda: False
     ) -> None:
-        """Serve until `alive` says no; then accept nothing more and answer what has begun.
+        """Serve until `alive` returns False. Then accept nothing more and answer the requests that have begun.
 
         Args:
-            alive: asked ten times a second.
+            alive: called ten times a second.
             drain_seconds: how long requests that have begun may take then.
-            is_replaced: asked at the end: whether another process already serves in place of this one.
+            is_replaced: called at the end; returns whether another process already serves instead of this one.
         """
         while alive():
-            self._look()
-            await asyncio.sleep(_LOOK_SECONDS)
+            self._expire_connections()
+            await asyncio.sleep(_CHECK_SECONDS)
         await self._end(drain_seconds, _IDLE_SECONDS_OF_REPLACED if is_replaced() else _IDLE_SECONDS)
 
     async def _end(self, seconds: float, idle_seconds: float) -> None:
@@ -112,45 +111,47 @@ class Front:
         )
         while self._connections and self.now() < over:
             for connection in self._waiting:
-                connection.hurry(over if not connection.idle else later if connection.is_new else soon)
-            self._look()
-            await asyncio.sleep(_LOOK_SECONDS / 4)
+                connection.shorten_deadline(
+                    over if not connection.is_idle else later if connection.is_new else soon
+                )
+            self._expire_connections()
+            await asyncio.sleep(_CHECK_SECONDS / 4)
         for connection in list(self._connections):
             connection.abort()
-        await asyncio.sleep(0)  # the loop tells them so
+        await asyncio.sleep(0)  # the event loop calls their `connection_lost`
 
     async def _stop_accepting(self, over: float) -> None:
-        """Leave new connections to other processes, and serve those that the loop has accepted already.
+        """Leave new connections to other processes, and serve those that the event loop has already accepted.
 
-        asyncio's `Server.close` drops a connection that was accepted a moment ago and has no transport yet. So the loop
-        first stops looking at the sockets, and the servers are closed once every accepted connection has its transport.
+        asyncio's `Server.close` drops a connection that was accepted a moment ago and has no transport yet. So the
+        event loop first stops watching the sockets, and the servers close when every accepted connection has its transport.
         """
         for server in self._servers:
             for each in server.sockets:
                 self._loop.remove_reader(each)
-        await asyncio.sleep(0)  # the loop calls `_accepted` for what it has accepted
-        while not all(each.is_made for each in self._connections) and self.now() < over:  # noqa: ASYNC110  ended soon
-            await asyncio.sleep(_LOOK_SECONDS / 10)
+        await asyncio.sleep(0)  # the event loop calls `_accepted` for the connections that it has accepted
+        while not all(each.is_made for each in self._connections) and self.now() < over:  # noqa: ASYNC110  it takes milliseconds
+            await asyncio.sleep(_CHECK_SECONDS / 10)
         for server in self._servers:
             server.close()
 
-    def _look(self) -> None:
-        """End what has passed its deadline, and tell the log how many requests were refused."""
+    def _expire_connections(self) -> None:
+        """End the connections whose deadline has passed, and log how many requests were refused."""
         now = self.now()
         for connection in [each for each in self._waiting if each.deadline <= now]:
             connection.expire()
-        if self._refusals and now >= self._told_at + _TELL_SECONDS:
+        if self._refusals and now >= self._logged_at + _LOG_SECONDS:
             text = ", ".join(f"{code}: {number}" for code, number in sorted(self._refusals.items()))
-            _log.warning("requests refused before they were read to their end: %s", text)
+            _log.warning("requests refused before they were complete: %s", text)
             self._refusals.clear()
-            self._told_at = now
+            self._logged_at = now
 
     def _accepted(self) -> Connection:
         connection = Connection(self)
         self._connections.add(connection)
         return connection
 
-    # --- what connections call (`connection.Keeper`)
+    # --- called by connections (`connection.ConnectionOwner`)
 
     def environ(self, transport: asyncio.Transport) -> dict[str, Any]:
         """The WSGI variables that all requests of a connection share."""
@@ -170,63 +171,68 @@ class Front:
             "wsgi.input_terminated": True,
         }
 
-    def waits(self, connection: Connection) -> None:
-        """The connection waits for its sender; of too many, the one that has waited longest is closed."""
+    def waits_for_sender(self, connection: Connection) -> None:
+        """Note that the connection waits for its sender. If too many do, close the one that has waited longest."""
         self._waiting.pop(connection, None)
         self._waiting[connection] = None
         if len(self._connections) > self.limits.connections:
             oldest = next(iter(self._waiting))
-            self.gone(oldest)
+            self.connection_ended(oldest)
             oldest.abort()
 
-    def works(self, connection: Connection, request: Request, environ: dict[str, Any]) -> bool:
-        """Hand a request to a thread; False if too many wait for one."""
-        watched = request.target.partition(b"?")[0] in self._watched
-        if self._queued >= self.limits.queued and not watched:
+    def submit_request(self, connection: Connection, request: Request, environ: dict[str, Any]) -> bool:
+        """Give a request to a thread; False if too many requests wait for one."""
+        health_paths = request.target.partition(b"?")[0] in self._health_paths
+        if self._queued >= self.limits.queued and not health_paths:
             return False
         self._queued += 1
         self._waiting.pop(connection, None)
-        threads = self._watched_thread if watched else self._threads
+        threads = self._health_thread if health_paths else self._threads
         threads.submit(lambda: self._answer(connection, request, environ))
         return True
 
-    def write(self, request: Request, data: bytes, then: Callable[[OSError | None], None]) -> None:
-        """Write a part of a body in the disk's thread; a slow disk then stops its sender and nobody else."""
+    def write(self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]) -> None:
+        """Write a part of a body in the disk thread, so that a slow disk delays only this sender."""
 
         def job() -> None:
             failure = None
             try:
-                request.spool(data)
+                request.append_to_file(data)
             except OSError as error:
                 failure = error
-            self._loop.call_soon_threadsafe(then, failure)
+            self._loop.call_soon_threadsafe(when_written, failure)
 
         self._disk.submit(job)
 
-    def gone(self, connection: Connection) -> None:
-        """The connection has ended."""
+    def connection_ended(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
         self._waiting.pop(connection, None)
         self._connections.discard(connection)
 
     def refused(self, code: int) -> None:
-        """Count a request that the application never saw."""
+        """Count a request that never reached the application."""
         self._refusals[code] += 1
         self._on_refusal(code)
 
     def _answer(self, connection: Connection, request: Request, environ: dict[str, Any]) -> None:
-        """Run the application; in one of the threads."""
+        """Run the application in one of the threads."""
         try:
             whole = request.environ(environ)
         except OSError as error:
-            answer, last = refusal(503, f"deployer cannot write temporary files ({error.strerror})"), True
+            answer, last = (
+                error_response(503, f"deployer cannot write temporary files ({error.strerror})"),
+                True,
+            )
         else:
             try:
-                answer, last = respond(self._application, whole, lambda: self._ending or not request.keep)
-            except Exception:  # noqa: BLE001  whatever it is, its sender gets an answer
+                answer, last = run_application(
+                    self._application, whole, lambda: self._ending or not request.keep
+                )
+            except Exception:  # noqa: BLE001  the sender gets a response after any error
                 _log.exception("the application failed")
-                answer, last = refusal(500, "something unexpected went wrong; the log says what"), True
+                answer, last = error_response(500, "an unexpected error occurred; see deployer's log"), True
         self._loop.call_soon_threadsafe(self._answered, connection, request, answer, last)
 
     def _answered(self, connection: Connection, request: Request, answer: bytes, last: bool) -> None:
         self._queued -= 1
-        connection.answered(request, answer, last=last)
+        connection.send_response(request, answer, last=last)

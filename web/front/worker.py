@@ -1,4 +1,4 @@
-"""gunicorn's worker class: gunicorn binds the ports, and starts, watches, reloads and ends the processes."""
+"""The worker class for gunicorn, which binds the ports, and starts, watches, reloads and stops the processes."""
 
 import asyncio
 import os
@@ -10,45 +10,49 @@ from gunicorn.workers.base import Worker
 
 from web.front.limits import Limits
 from web.front.reload import reload_state
-from web.front.server import Front
+from web.front.server import HttpServer
 
-_SUCCESSOR_SECONDS = 15  # for the process that takes a replaced one's place; it starts in one or two
-_FILES = 16 * 1024  # descriptors: a connection has one, and its body in a temporary file another
+_SUCCESSOR_SECONDS = (
+    15  # a replaced process waits so long for its successor, which needs one or two seconds to start
+)
+_FILES = 16 * 1024  # file descriptors: one for a connection, and one for its body in a temporary file
 
 
-class FrontWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
-    """Runs a `Front` in a process of gunicorn's.
+class HttpServerWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
+    """Runs an `HttpServer` in a process of gunicorn.
 
-    Of gunicorn's settings it obeys those about sockets, processes and `graceful_timeout`; `threads`, `keepalive`,
-    `worker_connections` and the limits of requests are those of `web.front.limits`.
+    It obeys gunicorn's settings for sockets, processes and `graceful_timeout`. `web.front.limits` takes the place of
+    `threads`, `keepalive`, `worker_connections` and gunicorn's limits for requests.
     """
 
     def init_signals(self) -> None:
-        """As gunicorn does, but for the pipe that wakes gunicorn's own loops: the event loop has its own."""
+        """Do what gunicorn does, without the pipe that wakes gunicorn's loops: the event loop has its own."""
         super().init_signals()
         signal.set_wakeup_fd(-1)
 
     def run(self) -> None:
-        """Serve until gunicorn ends the process or has ended itself."""
+        """Serve until gunicorn stops this process or has ended itself."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
         metrics = self.wsgi.extensions["deployer-metrics"]
-        front = Front(
+        server = HttpServer(
             self.wsgi,
-            Limits().on(_descriptors()).shared_by(self.cfg.workers),
+            Limits().with_descriptors(_raise_descriptor_limit()).shared_by(self.cfg.workers),
             on_refusal=metrics.refused,
             multiprocess=self.cfg.workers > 1,
-            watched=(b"/healthz",),
+            health_paths=(b"/healthz",),
         )
-        await front.listen([each.sock for each in self.sockets])
-        reload_state.accepts(self.age)
+        await server.listen([each.sock for each in self.sockets])
+        reload_state.mark_accepting(self.age)
         self._stops_at = float("inf")
-        await front.run(self._goes_on, self.cfg.graceful_timeout, lambda: reload_state.is_replaced(self.age))
+        await server.run(
+            self._keeps_running, self.cfg.graceful_timeout, lambda: reload_state.is_replaced(self.age)
+        )
 
-    def _goes_on(self) -> bool:
+    def _keeps_running(self) -> bool:
         self.notify()
         if self.ppid != os.getppid():
             return False
@@ -63,8 +67,8 @@ class FrontWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         )
 
 
-def _descriptors() -> int:
-    """How many descriptors the process may have; the usual 1,024 would end before the connections do."""
+def _raise_descriptor_limit() -> int:
+    """Raise the limit of file descriptors, because the usual 1,024 is below that of connections, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

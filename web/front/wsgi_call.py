@@ -1,4 +1,4 @@
-"""Runs the WSGI application for one request, and makes one response of what it answers."""
+"""Runs the WSGI application for one request and builds the complete response."""
 
 from collections.abc import Callable
 from email.utils import formatdate
@@ -11,8 +11,8 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "date", "server"
 _date = (0, "")
 
 
-class _Answer:
-    """What the application says of its response (`start_response` of PEP 3333)."""
+class _StartResponse:
+    """Records the status and headers that the application gives to `start_response` (PEP 3333)."""
 
     def __init__(self) -> None:
         self.status = ""
@@ -26,24 +26,24 @@ class _Answer:
         return self.parts.append
 
 
-def respond(
+def run_application(
     application: WSGIApplication, environ: dict[str, Any], last: Callable[[], bool]
 ) -> tuple[bytes, bool]:
-    """The whole response to a request.
+    """Run the application for a request.
 
     Args:
         application: the WSGI application.
-        environ: the request, as WSGI has it.
-        last: whether the connection ends with this response; asked when the application is done.
+        environ: the request as WSGI variables.
+        last: returns whether the connection closes after this response; called when the application has finished.
 
     Returns:
-        The response, and whether it announces the connection's end.
+        The complete response, and whether it announces that the connection closes.
 
     Raises:
-        Exception: whatever the application raises.
+        Exception: any error that the application raises.
         ValueError: the application's status or headers would break the response.
     """
-    answer = _Answer()
+    answer = _StartResponse()
     result = application(environ, answer.start)
     try:
         answer.parts.extend(result)
@@ -72,12 +72,12 @@ def respond(
         lines.append("Connection: close")
     head = "\r\n".join(lines)
     if not answer.status or head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
-        raise ValueError("the application answered with a malformed status or header")
+        raise ValueError("the application returned a malformed status or header")
     return head.encode("latin-1") + b"\r\n\r\n" + body, ends
 
 
 def _now() -> str:
-    global _date  # noqa: PLW0603  one text serves all responses of a second
+    global _date  # noqa: PLW0603  all responses within a second share one text
     second = int(time())
     if _date[0] != second:
         _date = (second, formatdate(second, usegmt=True))
