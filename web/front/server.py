@@ -124,7 +124,8 @@ class HttpServer:
         """Leave new connections to other processes, and serve those that the event loop has already accepted.
 
         asyncio's `Server.close` drops a connection that was accepted a moment ago and has no transport yet. So the
-        event loop first stops watching the sockets, and the servers close when every accepted connection has its transport.
+        event loop first stops watching the sockets, and the servers close when each accepted connection has its
+        transport.
         """
         for server in self._servers:
             for each in server.sockets:
