@@ -15,7 +15,7 @@ from web.front.reload import reload_state
 SHARED = (
     "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported, so it is not imported here
 )
-worker_class = "web.front.worker.FrontWorker"
+worker_class = "web.front.worker.HttpServerWorker"
 workers = 1
 timeout = 60  # gunicorn replaces a process whose event loop has not run for so many seconds
 graceful_timeout = 30  # seconds; a request that has begun is answered before the process ends
