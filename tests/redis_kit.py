@@ -123,21 +123,33 @@ class SlowNetwork:
         self._server = port
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = [self._listening]
+        self._closed = False
+        self._lock = threading.Lock()  # a client may connect at the moment in which the network is closed
         self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        for each in self._open:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        with self._lock:
+            self._closed = True
+            for each in self._open:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+                each.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._server))
-                self._open += [client, server]
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._server))
+                except OSError:  # no Redis listens at this moment
+                    client.close()
+                    continue
+                with self._lock:
+                    self._open += [client, server]
+                if self._closed:
+                    self.close()
+                    return
                 for source, target, late in ((client, server, False), (server, client, True)):
                     threading.Thread(target=self._copy, args=(source, target, late), daemon=True).start()
 
