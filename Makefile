@@ -10,7 +10,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 export PYTHONDONTWRITEBYTECODE ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help run demo test check lint format bench scale chaos mutants fuzz audit lowest lock setup clean
+.PHONY: help run demo test check lint format numbers bench scale chaos mutants fuzz audit lowest lock setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,16 +30,20 @@ check: $(READY) ## what takes seconds: ruff, mypy, import-linter and the unit te
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --quiet tests/unit
 
-lint: $(READY) ## ruff, mypy --strict, import-linter, cfn-lint
+lint: $(READY) ## ruff, mypy --strict, import-linter, the limits of make numbers, cfn-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.numbers --check
 	$(BIN)/cfn-lint $$(git grep -lI AWSTemplateFormatVersion -- '*.yml' '*.yaml' '*.json' '*.template' ':!tests')
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+numbers: $(READY) ## measure the code: sizes, complexity, layers, the path of a push; each beside its limit and target
+	@$(BIN)/python -m tools.numbers
 
 bench: $(READY) ## what the hot paths cost; of a whole organization: make scale
 	@$(BIN)/python -m sandbox.bench

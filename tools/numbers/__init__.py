@@ -1,0 +1,1 @@
+"""Measures the code: how much a reader has to hold in mind, in numbers with a target each."""
