@@ -1,4 +1,4 @@
-"""Where an environment lives: finds its stack's name and region, and chooses the region of a new one by its room."""
+"""Where an environment's stack is: its name and its region, which is chosen by room when the environment is new."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Placement:
 
     Args:
         clouds: AWS.
-        inventory: tells which name is in use where no record does.
+        inventory: tells the name and region of a stack that no record tells.
         reporter: tells who waits for room.
     """
 
@@ -30,47 +30,48 @@ class Placement:
         self._inventory = inventory
         self._reporter = reporter
 
-    def located(
-        self, environment: Environment, record: EnvironmentRecord, task: str
-    ) -> tuple[EnvironmentRecord, bool]:
-        """The record with the environment's region and its stack's name: once it has a stack these stay.
+    def locate(self, environment: Environment, record: EnvironmentRecord) -> tuple[EnvironmentRecord, Cloud]:
+        """The record with the name of the environment's stack, and the region of that stack.
 
-        Returns:
-            Also whether every region was looked at, and has no such stack. Before a creation nobody looks: where there
-            are several regions the chosen one is on record before anything is ordered.
+        Both are on record once the environment has a stack. Otherwise the environment is new, or Redis was lost, and
+        the listing of all stacks tells them. A listing of any age will do, so this costs calls once an hour at most:
+        a stack that was deleted since is not found by its name, and `find_elsewhere` finds one that was created since.
         """
-        if not record.stack_name:
-            record = record.but(stack_name=self._listed_name(environment))
-        regions = self._clouds.target(environment.kind).regions
-        if record.region or len(regions) < 2 or task == Task.PROVISION:
-            return record, False
-        for name in dict.fromkeys([record.stack_name, environment.stack_name]):
-            for region in regions:
-                stack = self._clouds.at(environment.kind, region).stack(name)
-                if stack and (name == environment.stack_name or environment.owns(stack.tags)):
-                    return record.but(region=region, stack_name=name), False
-        return record.but(stack_name=environment.stack_name), True
+        kind, name, region = environment.kind, record.stack_name, record.region
+        regions = self._clouds.target(kind).regions
+        if not region and len(regions) == 1:
+            region = regions[0]
+        if not (name and region):
+            stack = self._listed(environment, regions)
+            former = environment.former_stack_name
+            name = name or (former if stack and stack.name == former else environment.stack_name)
+            region = region or (stack.region if stack else regions[0])
+        return record.but(stack_name=name), self._clouds.at(kind, region)
 
-    def _listed_name(self, environment: Environment) -> str:
-        """The name in use of an environment without a record.
+    def _listed(self, environment: Environment, regions: Sequence[str]) -> Stack | None:
+        """A stack with deployer's tags for this environment: its pipeline's, or else one that its pipeline deployed."""
+        listed = self._inventory.stacks(environment.repository, 0, LISTING_PATIENCE, environment.kind).stacks
+        own = [
+            each
+            for each in listed
+            if each.region in regions and not each.is_gone and environment.owns(each.tags)
+        ]
+        names = (environment.former_stack_name, environment.stack_name)
+        pipelines = [each for name in names for each in own if each.name == name]
+        return next(iter([*pipelines, *own]), None)
 
-        A listing of any age will do, so this costs calls once an hour at most: no stack gets a former name any more.
-        One that has gone since is not found by its name, and the present name takes its place.
+    def find_elsewhere(self, run: Run) -> bool:
+        """Whether the environment has a stack in another region, which is then on record.
+
+        Asked before a stack is created, so that an outdated record or listing has no second one created.
         """
-        listed = self._inventory.stacks(environment.repository, 0, LISTING_PATIENCE, environment.kind)
-        former = environment.former_stack_name
-        own = (each for each in listed.stacks if each.name == former and not each.is_gone)
-        return former if any(environment.owns(each.tags) for each in own) else environment.stack_name
-
-    def elsewhere(self, run: Run) -> Stack | None:
-        """The environment's stack in another region than is on record, if so; then the run goes on there."""
         for region in self._clouds.target(run.environment.kind).regions:
             cloud = self._clouds.at(run.environment.kind, region)
             stack = cloud.stack(run.name) if region != run.cloud.region else None
             if stack and run.environment.owns(stack.tags):
                 run.cloud, run.record = cloud, run.record.but(region=region)
-                return stack
-        return None
+                return True
+        return False
 
     def settle(self, run: Run, regions: Sequence[str]) -> None:
         """Choose the region of a new environment, by room.

@@ -117,8 +117,7 @@ class Reconciler:
         """
         environment = Environment.from_key(repository, work.environment)
         known = self._record(environment)
-        record, absent = self._placement.located(environment, known, work.task)
-        cloud = self._clouds.at(environment.kind, record.region)
+        record, cloud = self._placement.locate(environment, known)
         run = Run(
             environment,
             work,
@@ -128,7 +127,6 @@ class Reconciler:
             self._options.poll_seconds,
             self._heard,
             self._clock(),
-            absent,
         )
         if work.word and work.cause == Cause.TEARDOWN and self._is_called_off(environment, work.word):
             # a resync that asked for the environment may have joined this
@@ -244,7 +242,6 @@ class Reconciler:
             self._production.check_again(run)
         production, resync = run.environment.kind is Kind.PRODUCTION, run.work.cause == Cause.RESYNC
         first = resync and (production or not run.record.stack_arn)
-        # what it runs is asked of the region where it stands
         stack = self._stack(run) if first else None
         before = run.record
         try:
@@ -305,13 +302,8 @@ class Reconciler:
         return self._executions.take(run, newest.id)
 
     def _stack(self, run: Run) -> Stack | None:
-        """The environment's stack, wherever it is; the run goes on there."""
-        if run.absent:
-            return None
+        """The environment's stack in its region."""
         stack = run.cloud.stack(run.name)
-        if stack and run.environment.owns(stack.tags):
-            return stack
-        stack = self._placement.elsewhere(run) or stack
         if run.name == run.environment.stack_name or (stack and run.environment.owns(stack.tags)):
             return stack
         # The stack with the former name is gone, and whoever has that name now must not be in the way.
@@ -322,6 +314,8 @@ class Reconciler:
         """Hand the decided step on to its task."""
         match decision.step:
             case Step.PROVISION:
+                if self._placement.find_elsewhere(run):
+                    return run.again(Task.SYNC)
                 regions = self._clouds.target(run.environment.kind).regions
                 if run.record.region not in regions:  # none is chosen, or the settings name it no longer
                     self._placement.settle(run, regions)

@@ -184,12 +184,12 @@ def is_over(record: EnvironmentRecord) -> bool:
 def _stack_of(
     environment: Environment, record: EnvironmentRecord | None, standing: Iterable[Stack]
 ) -> Stack | None:
-    """An environment's stack, by the rule of `deployer.placement`; the one on record where several regions have one."""
+    """An environment's stack, by the rule of `deployer.placement`; of several that in the region on record."""
     recorded = (record.stack_name if record else "") or environment.former_stack_name
     found = [each for each in standing if each.name in {recorded, environment.stack_name}]
     found = [each for each in found if each.name == environment.stack_name or environment.owns(each.tags)]
-    found.sort(key=lambda each: each.name != recorded)
-    return next((each for each in found if record and each.arn == record.stack_arn), next(iter(found), None))
+    region = record.region if record else ""
+    return min(found, key=lambda each: (each.region != region, each.name != recorded), default=None)
 
 
 def _was_left(orphan: Orphan, record: EnvironmentRecord | None) -> bool:

@@ -24,11 +24,10 @@ class Run:
     Attributes:
         work, record: changed as the task goes on; both are kept with the verdict.
         guard: called before anything is changed in AWS; raises `LaneLostError` where the lane is no longer held.
-        cloud: where the environment lives.
+        cloud: the environment's region.
         poll_seconds: the first wait where no event comes.
         heard: whether AWS's events come in, so that they will tell of what is waited for.
         now: epoch seconds.
-        absent: whether its stack was looked for in every region just now, and is in none.
         wakes: whether this task wakes it from its night.
         files: what was read of `deploy/`, by commit.
         goes_on: whether this task has queued other work of its environment, which goes on with what is under way.
@@ -42,7 +41,6 @@ class Run:
     poll_seconds: float
     heard: Callable[[], bool]
     now: float
-    absent: bool = False
     wakes: bool = False
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     goes_on: bool = False

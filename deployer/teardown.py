@@ -13,7 +13,7 @@ from deployer.age import ASLEEP
 from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError, ProtectedError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task
-from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory, Lanes, Verdict
+from deployer.ports import LISTING_PATIENCE, Clouds, Inventory, Lanes, Verdict
 from deployer.preferences import Teardown as Preferences
 from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
@@ -36,7 +36,7 @@ class Teardown:
 
     Args:
         clouds: AWS.
-        inventory: tells what stands in any region.
+        inventory: lists the stacks with the environment's tags.
         lanes: tells what other environments' pipelines deploy.
         reporter: posts the receipt.
         clock: epoch seconds.
@@ -70,7 +70,7 @@ class Teardown:
         if not under_way(run.record.receipt):
             self._begin(run)
             return run.again(Task.DELETE)  # what is to be deleted is on record before anything is
-        while todo := [*_away(run), *run.record.receipt["todo"]]:
+        while todo := run.record.receipt["todo"]:
             if waiting := self._remove(run, todo[0]):
                 return waiting
             self._left_to_do(run, *todo[1:])
@@ -83,8 +83,8 @@ class Teardown:
         What it had deleted already is gone; what is being deleted must be, before it can be made again. A pipeline that
         still stands has to run once more, whatever it ran before.
         """
-        arn = run.record.receipt.get("arn") or next(iter(_away(run)), "")
-        stack = self._cloud(run, arn).stack(arn) if arn else None
+        arn = run.record.receipt["arn"]
+        stack = run.cloud.stack(arn) if arn else None
         if stack and stack.phase is Phase.DELETING:
             return run.snooze(told=False)
         if stack and stack.phase is Phase.GONE:
@@ -106,29 +106,29 @@ class Teardown:
         since = max(run.work.accepted_at, run.now - _LISTING_AGE)
         kind = run.environment.kind
         listed = self._inventory.stacks(run.repository, since, LISTING_PATIENCE, kind).stacks
-        own = [each for each in listed if run.environment.owns(each.tags) and not each.is_gone]
-        arns = {each.arn for each in own}  # what is within one of them goes with it
+        every = [each for each in listed if run.environment.owns(each.tags) and not each.is_gone]
+        arns = {each.arn for each in every}  # what is within one of them goes with it
+        every = [each for each in every if each.parent not in arns]
         pipelines = {run.name, *run.environment.stack_names}
-        own = sorted(
-            (each for each in own if each.parent not in arns), key=lambda each: each.name in pipelines
+        own = [each for each in every if each.region == run.cloud.region and each.name != run.name]
+        own.sort(key=lambda each: each.name in pipelines)
+        for other in own:
+            if other.name in pipelines:
+                self._stop(run, other)
+        applications = list(
+            dict.fromkeys([*applications, *run.record.applications, *(each.name for each in own)])
         )
-        here = [each.name for each in own if each.region in {"", run.cloud.region} and each.name != run.name]
-        away = [each for each in own if each.region not in {"", run.cloud.region}]
-        for twin in own:
-            if twin.name in pipelines and (twin in away or twin.name != run.name):
-                self._stop(run, twin)
-        applications = list(dict.fromkeys([*applications, *run.record.applications, *here]))
         told = [each.tags.get(TEARDOWN_TAG, "") for each in ([stack] if stack and not foreign else []) + own]
         teardown = run.record.teardown or next(filter(None, told), "")
-        run.record = run.record.but(applications=applications, teardown=teardown)
+        run.record = run.record.but(applications=applications, teardown=teardown, region=run.cloud.region)
         applications = list(dict.fromkeys([*applications, *reversed(run.record.earlier)]))
-        names = {*applications, *(each.name for each in own)} - {run.name}
-        shared = self._shared(run, listed, names) if names else {}
+        shared = self._shared(run, listed, applications) if applications else {}
+        retained = [*self._in_former_account(run), *self._in_other_regions(run, every)]
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "shared": shared}
-        receipt |= {"retained": list(self._elsewhere(run)), "word": run.work.word, "unlisted": {}}
+        receipt |= {"retained": retained, "word": run.work.word, "unlisted": {}}
         receipt["told"] = run.record.receipt.get("told", "")
         run.note("deleting", receipt=receipt)
-        self._left_to_do(run, *(each.arn for each in away), *applications, run.name)
+        self._left_to_do(run, *applications, run.name)
 
     def _shared(self, run: Run, listed: Iterable[Stack], names: Container[str]) -> dict[str, str]:
         """Which of the stacks other pipelines deploy too, asked of AWS where the ledger, once lost, does not tell.
@@ -150,7 +150,7 @@ class Teardown:
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
         return found
 
-    def _elsewhere(self, run: Run) -> Iterator[dict[str, str]]:
+    def _in_former_account(self, run: Run) -> Iterator[dict[str, str]]:
         """The pipeline's stack, if the settings named another account when it was made: it is out of reach there."""
         arn, kind = run.record.stack_arn, run.environment.kind
         account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
@@ -158,41 +158,39 @@ class Teardown:
             why = f"it is in account {account}, where {kind} no longer lives, with all that its pipeline deployed"
             yield {"what": f"stack {run.name}", "id": arn, "why": why}
 
+    @staticmethod
+    def _in_other_regions(run: Run, stacks: Iterable[Stack]) -> Iterator[dict[str, str]]:
+        """The stacks of other regions than the environment's, which only a person deletes."""
+        for each in stacks:
+            if each.region != run.cloud.region:
+                why = f"it is in {each.region}, and a teardown deletes only what is in {run.cloud.region}"
+                yield {"what": f"stack {each.name}", "id": each.arn, "why": why}
+
     def _stop(self, run: Run, stack: Stack) -> None:
         """Stop what a pipeline runs, by its stack."""
         if stack.phase in {Phase.GONE, Phase.DELETING}:
             return
-        cloud = self._cloud(run, stack.arn)
-        for execution in cloud.executions(stack.name):
+        for execution in run.cloud.executions(stack.name):
             if not execution.ended:
                 run.guard()
-                cloud.stop(stack.name, execution.id, "the environment is being deleted")
+                run.cloud.stop(stack.name, execution.id, "the environment is being deleted")
 
     def _verify(self, run: Run) -> Verdict | None:
         """Go after stacks that came to be since: an execution that was stopped may have ordered one all the same."""
-        receipt, kind = run.record.receipt, run.environment.kind
-        gone = [
-            Stack(each["id"], each["what"].removeprefix("stack "), "")
-            for each in receipt["removed"]
-            if is_stack(each)
-        ]
-        deployed = [*run.record.applications, *run.record.earlier]
-        names = dict.fromkeys([*deployed, *(each.name for each in gone), run.name])
-        places = [*self._clouds.target(kind).regions, *(each.region for each in gone if each.region)]
-        regions = dict.fromkeys([run.cloud.region, *places])
+        receipt = run.record.receipt
+        gone = [each["what"].removeprefix("stack ") for each in receipt["removed"] if is_stack(each)]
+        names = dict.fromkeys([*run.record.applications, *run.record.earlier, *gone, run.name])
         known = {each["id"] for each in receipt["retained"]}
         late = [
             stack
-            for cloud in (self._clouds.at(kind, region) for region in regions)
-            for stack in map(cloud.stack, names)
+            for stack in map(run.cloud.stack, names)
             if stack and not stack.is_gone and run.environment.owns(stack.tags)
             if stack.arn not in known
         ]
         if not late:
             return None
         if receipt["again"] < _AGAIN_LIMIT:
-            here = {"", run.cloud.region}
-            self._left_to_do(run, *(each.name if each.region in here else each.arn for each in late))
+            self._left_to_do(run, *(each.name for each in late))
             self._write(run, again=receipt["again"] + 1)
             return run.again(Task.DELETE)
         for stack in late:
@@ -203,15 +201,11 @@ class Teardown:
     # --- one stack ---
 
     def _remove(self, run: Run, name: str) -> Verdict | None:
-        """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt.
-
-        Args:
-            name: the stack's name, or its ARN where it is in another region than the environment.
-        """
-        arn, cloud = name if _is_arn(name) else run.record.receipt["arn"], self._cloud(run, name)
-        if arn and run.work.polls and cloud.still_busy(name, run.work.looked_at):
+        """Bring one stack nearer to its end; None once it is gone, or is left for a reason on the receipt."""
+        arn = run.record.receipt["arn"]
+        if arn and run.work.polls and run.cloud.still_busy(name, run.work.looked_at):
             return run.snooze(told=False)
-        stack = cloud.stack(arn or name)
+        stack = run.cloud.stack(arn or name)
         if stack is None:
             return None
         if stack.phase is Phase.GONE:
@@ -225,7 +219,7 @@ class Teardown:
             return run.again(Task.DELETE)  # on record before the order: afterwards its name may find nothing
         if run.environment.kind is not Kind.DEVELOPMENT and stack.name == run.name and stack.protected:
             run.guard()
-            cloud.protect(stack.arn, on=False)  # a person said so, and deployer itself had put it on
+            run.cloud.protect(stack.arn, on=False)  # a person said so, and deployer itself had put it on
             return run.again(Task.DELETE)
         try:
             why = self._order(run, stack)
@@ -267,11 +261,10 @@ class Teardown:
 
     def _order(self, run: Run, stack: Stack) -> str:
         """Order a stack's deletion unless it runs; returns why that is given up, if so."""
-        cloud = self._cloud(run, stack.arn)
         decision = decide(Desired(exists=False), Observed(stack, deletions=run.work.deletions))
         if decision.step is Step.FAIL:
             # what failed in it before is not why a protected one stays
-            return str((None if stack.protected else cloud.failure(stack.arn)) or decision.reason)
+            return str((None if stack.protected else run.cloud.failure(stack.arn)) or decision.reason)
         if decision.step is not Step.DELETE:
             return ""
         wish = Preferences.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
@@ -280,15 +273,17 @@ class Teardown:
         # what could not be deleted a second time
         leave = run.work.deletions > 1 and wish.on_failure != "stop"
         stuck = [
-            each for each in (cloud.resources(stack.arn) if leave else []) if each.status == "DELETE_FAILED"
+            each
+            for each in (run.cloud.resources(stack.arn) if leave else [])
+            if each.status == "DELETE_FAILED"
         ]
         if wish.empty_buckets and run.environment.kind is Kind.DEVELOPMENT and not leave:
             run.guard()
             with suppress(PermanentError):  # an object under a lock: the deletion will fail and say so
-                if not cloud.empty_buckets(stack.arn, run.guard):
+                if not run.cloud.empty_buckets(stack.arn, run.guard):
                     return ""  # there is much in them, or something writes to them all the time
         run.guard()
-        cloud.delete_stack(
+        run.cloud.delete_stack(
             stack.arn,
             run.token(f"delete {stack.arn}"),
             retain=[each.name for each in stuck],
@@ -301,7 +296,7 @@ class Teardown:
     def _note_gone(self, run: Run, stack: Stack) -> None:
         """Put a deleted stack on the receipt, from what AWS tells of its resources."""
         left = run.record.receipt["left"]
-        resources = self._cloud(run, stack.arn).resources(stack.arn)
+        resources = run.cloud.resources(stack.arn)
         removed = [each for each in resources if each.status == "DELETE_COMPLETE"]
         self._list(
             run, "removed", {"what": f"stack {stack.name}", "id": stack.arn, "resources": len(removed)}
@@ -361,11 +356,6 @@ class Teardown:
         why = self._order(run, stack)
         return self._failed(run, f"its stack could not be deleted: {why}") if why else run.snooze(told=False)
 
-    def _cloud(self, run: Run, name: str) -> Cloud:
-        """Where a stack is: in the region of its ARN, or with the environment if only its name is known."""
-        region = Stack(name, "", "").region
-        return self._clouds.at(run.environment.kind, region) if region else run.cloud
-
     def _failed(self, run: Run, reason: str) -> Verdict:
         return self._reporter.failed(run, reason)
 
@@ -373,12 +363,8 @@ class Teardown:
 
     @classmethod
     def _left_to_do(cls, run: Run, *stacks: str) -> None:
-        """Note what is to be deleted, in this order but for other regions' stacks, by their ARNs, which come first.
-
-        Those have a key of their own: a worker of an older version would look for them where the environment is.
-        """
-        away, here = filter(_is_arn, stacks), (each for each in stacks if not _is_arn(each))
-        cls._write(run, away=list(away), todo=list(here), arn="", left={})
+        """Note what is to be deleted, by its names in this order."""
+        cls._write(run, todo=list(stacks), arn="", left={})
 
     @staticmethod
     def _write(run: Run, **changes: Any) -> None:
@@ -430,14 +416,6 @@ def _is_learnt(record: EnvironmentRecord | None) -> bool:
     if record is None:
         return False
     return record.state in {"deleted", ASLEEP} or bool(record.applications or record.applied)
-
-
-def _away(run: Run) -> list[str]:
-    return list(run.record.receipt.get("away", []))
-
-
-def _is_arn(name: str) -> bool:
-    return name.startswith("arn:")
 
 
 def _why_kept(resource: Resource) -> str:

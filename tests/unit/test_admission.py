@@ -85,6 +85,26 @@ def test_it_is_found_again_where_it_is_after_redis_was_lost(world: World, away: 
     assert away.stack(environment(X).stack_name) is None
 
 
+@pytest.mark.parametrize("outdated", ["the listing", "the region on record"])
+def test_redis_restored_from_an_old_snapshot_has_no_second_stack_created(
+    world: World, away: FakeCloud, outdated: str
+) -> None:
+    name, of = environment(X).stack_name, environment(X)
+    world.deployer.inventory.stacks(HELLO, 0)  # kept for an hour
+    world.push(X, sha(1))
+    settle(world)
+    away.room_left = room(AWAY, 999)
+    if outdated == "the listing":
+        world.redis.hdel(f"deployer:{{{HELLO.key}}}:environments", of.key)
+    else:
+        world.lanes_note(of, region=HOME)
+    world.push(X, sha(2), sha(1))
+    settle(world)
+    assert world.cloud.stack(name) is None
+    assert away.pipelines[name][-1].sha == sha(2)
+    assert world.record(of).region == AWAY
+
+
 def test_what_is_made_anew_goes_to_no_region_that_the_settings_name_no_longer(
     world: World, away: FakeCloud
 ) -> None:

@@ -51,9 +51,9 @@ CASES = [
      [replace(_record(DEV, outcome="skipped"), stack_arn="")], []),
     ("another stack than is known", {X: A}, [replace(_stack(DEV), arn="arn:new")], [_record(DEV)], [("check", DEV)]),
     (
-        "the known one of two",
+        "the one of two in the region on record",
         {X: A},
-        [replace(_stack(DEV), arn="arn:new", status="CREATE_FAILED"), _stack(DEV)],
+        [replace(_stack(DEV), arn=f"arn:aws:cloudformation:r2:1:stack/{DEV.stack_name}/1"), _stack(DEV)],
         [_record(DEV)],
         [],
     ),

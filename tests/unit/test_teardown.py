@@ -35,7 +35,7 @@ def world() -> World:
 
 @pytest.fixture
 def away(world: World) -> FakeCloud:
-    """The second region of development; an application of the branch is there too."""
+    """The second region of development; a stack with the branch's tags is there too."""
     cloud = FakeCloud(world.cloud.head)
     cloud.region = "eu-west-1"
     world.clouds.clouds[cloud.region] = cloud
@@ -796,76 +796,66 @@ def test_production_s_account_that_is_away_keeps_no_branch_from_going(world: Wor
     assert names(world) == set()
 
 
-def test_a_stack_that_comes_late_in_another_region_is_gone_after(world: World, away: FakeCloud) -> None:
-    late: list[str] = []
-    advance = world.cloud.advance
-
-    def meanwhile() -> None:
-        if not late and away.stack(FAR) is None:
-            late.append(away.add_stack(FAR, ENV.tags))
-        advance()
-
-    world.cloud.advance = meanwhile  # type: ignore[method-assign]
+def test_a_stack_in_another_region_is_left_and_reported(world: World, away: FakeCloud) -> None:
+    """Neither the teardown nor a resync deletes it, although its branch is gone."""
+    away.add_stack(ENV.stack_name, ENV.tags)
+    away.pipelines[ENV.stack_name] = []
+    away.start(ENV.stack_name, sha(1), "")
     delivery = world.remove(X, sha(1))
     world.run()
-    assert world.outcome(delivery) == GONE
-    assert late[0] in [each["id"] for each in world.record(ENV).receipt["removed"]]
-    assert list(away.stacks()) == []
+    for _ in range(2):
+        world.resync(HELLO)
+    assert names(world) == set()
+    assert {each.name for each in away.stacks()} == {ENV.stack_name, FAR}
+    assert away.called("stop") == away.called("delete_stack") == []
+    why = "it is in eu-west-1, and a teardown deletes only what is in us-east-1"
+    assert retained(world) == {f"stack {FAR}": why, f"stack {ENV.stack_name}": why}
+    assert world.outcome(delivery)[0] == "deleted"
+    assert why in world.outcome(delivery)[1]
+    assert world.statuses(sha(1))["deployer/teardown"] == "failure"
+    assert world.told[-1] == "resynced: nothing to do"
+    assert [orphan.stacks for orphan, _ in world.deployer.resyncer.orphans(HELLO)] == [(*away.stacks(),)]
 
 
-def test_a_listing_of_long_ago_does_not_do(world: World, away: FakeCloud) -> None:
+def test_a_branch_that_is_back_uses_the_stack_that_was_left_in_another_region(
+    world: World, away: FakeCloud
+) -> None:
+    away.add_stack(ENV.stack_name, ENV.tags)
+    away.pipelines[ENV.stack_name] = []
+    world.remove(X, sha(1))
+    world.run()
+    delivery = world.push(X, sha(2))
+    world.run()
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.record(ENV).region == away.region
+    assert names(world) == set()
+
+
+def test_a_listing_of_long_ago_does_not_do(world: World) -> None:
     """It waited in its lane for long, and somebody listed the stacks just after it was asked for."""
     world.lanes.clock_offset_ms = 0  # as the inventory's clock
     delivery = world.remove(X, sha(1))
     world.deployer.inventory.stacks(HELLO, time.time())
     world.lanes.clock_offset_ms += 120_000
-    away.add_stack("unheard-of", ENV.tags)
+    world.cloud.add_stack("unheard-of", ENV.tags)
     world.run()
     assert world.outcome(delivery) == GONE
+    assert names(world) == set()
+
+
+def test_a_teardown_that_an_earlier_release_began_in_two_regions_is_ended(
+    world: World, away: FakeCloud
+) -> None:
+    """Its record names what it was to delete in the other region under a key that is no longer read."""
+    (far,) = away.stacks()
+    world.remove(X, sha(1))
+    world.tasks()
+    begun = world.record(ENV).receipt | {"todo": [APP, OTHER, ENV.stack_name], "retained": []}
+    world.lanes_note(ENV, receipt={**begun, "away": [far.arn], "arn": far.arn})
+    world.run()
+    assert names(world) == set()
+    world.resync(HELLO)
     assert list(away.stacks()) == []
-
-
-def test_what_the_pipeline_of_a_twin_runs_is_stopped(world: World, away: FakeCloud) -> None:
-    """A branch that stands in two regions."""
-    away.add_stack(ENV.stack_name, ENV.tags)
-    away.pipelines[ENV.stack_name] = []
-    away.applications[ENV.stack_name] = ["unheard-of"]
-    away.start(ENV.stack_name, sha(1), "")
-    away.advance()
-    away.advance()  # in its next stage it deploys
-    delivery = world.remove(X, sha(1))
-    world.run()
-    assert world.outcome(delivery) == GONE
-    assert [*world.cloud.stacks(), *away.stacks()] == []
-
-
-def test_a_worker_of_an_older_version_is_told_of_no_stack_elsewhere(world: World, away: FakeCloud) -> None:
-    """It takes one that it does not find in the environment's region for gone."""
-    world.remove(X, sha(1))
-    world.tasks()
-    (stack,) = away.stacks()
-    assert stack.status == "DELETE_IN_PROGRESS"
-    receipt = world.record(ENV).receipt
-    assert (receipt["todo"], receipt["arn"]) == ([APP, OTHER, ENV.stack_name], "")
-    # it goes on with what it knows of
-    world.lanes_note(ENV, receipt={**receipt, "todo": [OTHER, ENV.stack_name]})
-    world.run()
-    assert stack.arn in [each["id"] for each in world.record(ENV).receipt["removed"]]
-    assert [*world.cloud.stacks(), *away.stacks()] == []
-
-
-@pytest.mark.usefixtures("away")
-def test_a_push_waits_for_what_is_being_deleted_elsewhere(world: World) -> None:
-    world.remove(X, sha(1))
-    world.tasks()
-    delivery = world.push(X, sha(2))
-    world.tasks()
-    assert world.outcome(delivery)[0] != "deployed"
-    world.run()
-    assert world.outcome(delivery)[0] == "deployed"
-    receipt = world.record(ENV).receipt
-    assert (receipt["outcome"], removed(world)) == ("cancelled", [f"stack {FAR}"])
-    assert names(world) == {APP, OTHER, ENV.stack_name}
 
 
 def test_what_stands_in_an_account_that_the_settings_no_longer_name_is_on_the_receipt(world: World) -> None:
