@@ -9,7 +9,6 @@ from deployer.ports import Done, Execution, Verdict
 from deployer.reporting import Reporter, failure_text, stages_of
 from deployer.run import Run, Settled
 from deployer.stacks import Phase, Stack
-from deployer.teardown import owed, paid
 
 _EARLIER = 20  # stacks that are remembered though the pipeline no longer names them; each costs its teardown two looks
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
@@ -43,13 +42,13 @@ class Executions:
         )
         if run.work.created or run.work.updated or run.work.recovered or not run.record.applied:
             run.record = run.record.but(applied=applied(stack), drift="")
-        if owed(run.record.receipt):
-            return run.again(Task.TRIGGER)
         executions = run.cloud.executions(run.name)
         begun, listed = run.record.execution, {each.id for each in executions}
         if begun not in listed and run.record.open.get(begun, {}).get("sha") == run.work.sha:
             return self.take(run, begun)  # another goal has just started it, and AWS does not list it yet
         newest = executions[0] if executions else None
+        if newest and newest.id == run.record.reported and not begun:
+            return run.again(Task.TRIGGER)  # it was an earlier goal's, or what it deployed was deleted since
         if newest and not newest.sha:  # unless it was started here, for a commit that is known
             newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
         if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
@@ -66,7 +65,6 @@ class Executions:
                 run.guard()
                 run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
         execution_id = run.start_execution()
-        run.record = run.record.but(receipt=paid(run.record.receipt))
         return self.take(run, execution_id)
 
     def take(self, run: Run, execution: str, sha: str | None = None) -> Verdict:

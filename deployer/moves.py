@@ -6,12 +6,11 @@ from dataclasses import replace
 from deployer.environments import Kind
 from deployer.errors import PermanentError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
-from deployer.ports import Done, Head, Host, Snooze
+from deployer.ports import Head, Host, Snooze
 from deployer.preferences import Patterns
 from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
-from deployer.teardown import owed, under_way
 from deployer.template import UnreadableError
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
@@ -140,9 +139,9 @@ class Moves:
             return ""  # told where all of the release is looked at
         if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.refuses(ref)):
             return why_not
-        # what it runs may be gone in part, or be under way to what this push took the place of
-        halved = under_way(record.receipt) or owed(record.receipt) or is_on_its_way(record)
-        runs = record.commit if record.outcome == Outcome.DEPLOYED and not halved else ""
+        # without an execution a part of what was deployed may be deleted
+        whole = record.outcome == Outcome.DEPLOYED and record.execution and not is_on_its_way(record)
+        runs = record.commit if whole else ""
         if wishes.paths == Patterns() or runs in {"", sha}:
             return ""
         files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too
@@ -169,15 +168,6 @@ def _is_held(run: Run, ref: Ref, head: Head) -> bool:
 def is_on_its_way(record: EnvironmentRecord) -> bool:
     """Whether a goal has begun to deploy the record's commit, and none has told the end of that."""
     return record.state in _ON_ITS_WAY and record.outcome in {"", Outcome.DEPLOYED, Outcome.FAILED}
-
-
-def resumes(run: Run, settled: Settled) -> bool:
-    """Let the teardown go on that this goal took the place of, if nothing comes of it: else that stays half done."""
-    asks = run.work.cause in {Cause.PUSH, Cause.DELETION} and isinstance(settled.verdict, Done)
-    if not asks or not under_way(run.record.receipt):
-        return False
-    run.work = run.work.but(cause=Cause.TEARDOWN)
-    return True
 
 
 def ask_for(run: Run, *tags: str) -> None:

@@ -9,7 +9,7 @@ from deployer.environments import Environment, Kind
 from deployer.errors import NoCommitError, PermanentError
 from deployer.executions import Executions, note_drift
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Work
-from deployer.moves import Moves, ask_for, is_on_its_way, resumes
+from deployer.moves import Moves, ask_for, is_on_its_way
 from deployer.ports import Done, Facts, Head, Host, Lanes
 from deployer.production_gate import Admitted, Gate, Refused, tag_to_judge_again
 from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
@@ -140,8 +140,6 @@ class Production:
                         if is_on_its_way(record) or under_way(record.receipt):
                             verdict = replace(verdict, record=record.but(asked_tags=run.record.asked_tags))
                         raise Settled(verdict) from settled
-                if resumes(run, settled):
-                    return False
                 raise
 
     def _fall_back(self, run: Run, record: EnvironmentRecord) -> bool:

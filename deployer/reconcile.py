@@ -28,7 +28,7 @@ from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
 from deployer.tally import allow_more
-from deployer.teardown import GONE, Teardown, paid, under_way
+from deployer.teardown import GONE, Teardown, under_way
 from deployer.times import clock, date
 from deployer.validation import Linter
 from deployer.wanted import Wanted
@@ -151,6 +151,8 @@ class Reconciler:
             if work.task == Task.PROVISION:  # what was refused has no place yet
                 run.record = run.record.but(region="")
             verdict = self._reporter.failed(run, str(error))
+        if _leaves_a_teardown(run, verdict):
+            return run.again(Task.DELETE, cause=Cause.TEARDOWN)
         if isinstance(verdict, Done) and verdict.record:
             record = verdict.record
             if not run.goes_on:
@@ -255,10 +257,10 @@ class Reconciler:
                 raise
             return self._adopt(run, stack if first else self._stack(run), verdict)
         stack = stack if first else self._stack(run)
-        taken_back = wanted and under_way(run.record.receipt)
-        deleting = stack is not None and stack.phase is Phase.DELETING
-        if taken_back and not deleting and (ending := self._teardown.cancelled(run, stack)):
-            return ending
+        deleting = stack is not None and stack.phase is Phase.DELETING  # which is waited for in any case
+        interrupts = wanted and under_way(run.record.receipt) and not deleting
+        if interrupts and (waiting := self._teardown.interrupt(run)):
+            return waiting
         note_drift(run, stack if wanted else None)
         digest = self._wanted_digest(run, stack) if wanted and stack else None
         decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
@@ -431,7 +433,6 @@ class Reconciler:
             stack_arn=arn,
             region=run.cloud.region,
             teardown=release.tags.get(TEARDOWN_TAG, ""),
-            receipt=paid(run.record.receipt),
         )
         return run.snooze(Task.SYNC)
 
@@ -498,6 +499,16 @@ def _ordered(record: EnvironmentRecord) -> EnvironmentRecord:
     Another goal may see it, which would take the change for somebody else's.
     """
     return record.but(applied={}, drift="")
+
+
+def _leaves_a_teardown(run: Run, verdict: Verdict) -> bool:
+    """Whether a goal that replaced a teardown in the queue ends without anything to deploy: the teardown goes on then.
+
+    Not if the goal itself has queued it again.
+    """
+    replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.goes_on
+    skipped = isinstance(verdict, Done) and verdict.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
+    return replaces and skipped and under_way(run.record.receipt)
 
 
 def _unaged(record: EnvironmentRecord, reason: str, now: float) -> EnvironmentRecord:

@@ -77,11 +77,10 @@ class Teardown:
             run.work = run.work.but(deletions=0)
         return self._verify(run) or self._end(run)
 
-    def cancelled(self, run: Run, pipeline: Stack | None) -> Verdict | None:
-        """See to it that a teardown that something newer replaced no longer runs; None once it does not.
+    def interrupt(self, run: Run) -> Verdict | None:
+        """End a teardown because the environment is wanted again; None once no deletion of it runs.
 
-        What it had deleted already is gone; what is being deleted must be, before it can be made again. A pipeline that
-        still stands has to run once more, whatever it ran before.
+        A stack that is being deleted must be gone before it can be created again.
         """
         arn = run.record.receipt["arn"]
         stack = run.cloud.stack(arn) if arn else None
@@ -89,18 +88,20 @@ class Teardown:
             return run.snooze(told=False)
         if stack and stack.phase is Phase.GONE:
             self._note_gone(run, stack)
-        receipt = self._closed(run, "cancelled")
-        run.record = run.record.but(receipt={**receipt, "owed": True} if pipeline else receipt)
+        run.record = run.record.but(receipt=self._closed(run, "cancelled"))
         return None
 
     # --- the plan ---
 
     def _begin(self, run: Run) -> None:
-        """Find out what there is to delete, and stop what would make more."""
+        """Find out what there is to delete, and stop what would make more.
+
+        The environment no longer has an execution, and the newest one counts as reported: whatever is wanted
+        afterwards starts a new one, because what the former one deployed may be gone.
+        """
         stack = run.cloud.stack(run.name)
         foreign = stack is not None and not run.environment.owns(stack.tags)
-        if stack and not foreign:
-            self._stop(run, stack)
+        newest = self._stop(run, stack) if stack and not foreign else ""
         applications = [] if foreign else run.cloud.deployed_stacks(run.name)
         # also what an earlier definition deployed, and what was known to a ledger that is lost
         since = max(run.work.accepted_at, run.now - _LISTING_AGE)
@@ -122,12 +123,13 @@ class Teardown:
         teardown = run.record.teardown or next(filter(None, told), "")
         run.record = run.record.but(applications=applications, teardown=teardown, region=run.cloud.region)
         applications = list(dict.fromkeys([*applications, *reversed(run.record.earlier)]))
-        shared = self._shared(run, listed, applications) if applications else {}
+        names = {*applications} - {run.name}  # a pipeline may deploy its own stack
+        shared = self._shared(run, listed, names) if names else {}
         retained = [*self._in_former_account(run), *self._in_other_regions(run, every)]
         receipt = {"began_at": self._clock(), "at": 0, "again": 0, "removed": [], "shared": shared}
         receipt |= {"retained": retained, "word": run.work.word, "unlisted": {}}
         receipt["told"] = run.record.receipt.get("told", "")
-        run.note("deleting", receipt=receipt)
+        run.note("deleting", receipt=receipt, execution="", reported=newest or run.record.reported)
         self._left_to_do(run, *applications, run.name)
 
     def _shared(self, run: Run, listed: Iterable[Stack], names: Container[str]) -> dict[str, str]:
@@ -166,14 +168,16 @@ class Teardown:
                 why = f"it is in {each.region}, and a teardown deletes only what is in {run.cloud.region}"
                 yield {"what": f"stack {each.name}", "id": each.arn, "why": why}
 
-    def _stop(self, run: Run, stack: Stack) -> None:
-        """Stop what a pipeline runs, by its stack."""
+    def _stop(self, run: Run, stack: Stack) -> str:
+        """Stop what a pipeline runs, by its stack; returns the id of its newest execution, if there is one."""
         if stack.phase in {Phase.GONE, Phase.DELETING}:
-            return
-        for execution in run.cloud.executions(stack.name):
+            return ""
+        executions = run.cloud.executions(stack.name)
+        for execution in executions:
             if not execution.ended:
                 run.guard()
                 run.cloud.stop(stack.name, execution.id, "the environment is being deleted")
+        return executions[0].id if executions else ""
 
     def _verify(self, run: Run) -> Verdict | None:
         """Go after stacks that came to be since: an execution that was stopped may have ordered one all the same."""
@@ -399,16 +403,6 @@ def is_stack(entry: Mapping[str, Any]) -> bool:
 def under_way(receipt: dict[str, Any]) -> bool:
     """Whether a teardown has begun that has not ended."""
     return bool(receipt) and not receipt.get("at")
-
-
-def owed(receipt: dict[str, Any]) -> bool:
-    """Whether a teardown was cancelled, and the pipeline has not run since: what it deployed may be gone."""
-    return bool(receipt.get("owed"))
-
-
-def paid(receipt: dict[str, Any]) -> dict[str, Any]:
-    """The receipt once the pipeline runs anew."""
-    return {name: value for name, value in receipt.items() if name != "owed"}
 
 
 def _is_learnt(record: EnvironmentRecord | None) -> bool:

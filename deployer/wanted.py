@@ -10,7 +10,7 @@ from deployer.age import IDLE, NIGHT, Act, due, expires_at, lead, why
 from deployer.environments import Kind
 from deployer.errors import NotFoundError, PermanentError
 from deployer.ledger import Cause, Outcome
-from deployer.moves import Moves, ask_for, resumes
+from deployer.moves import Moves, ask_for
 from deployer.ports import Facts, Head, Host
 from deployer.production import Production
 from deployer.refs import Ref
@@ -80,12 +80,7 @@ class Wanted:
             raise Settled(
                 run.done(Outcome.SKIPPED, f"{ref.short} is the default branch now: staging deploys it")
             )
-        try:
-            self._moves.take(run, ref, head)
-        except Settled as settled:
-            if resumes(run, settled):
-                return False
-            raise
+        self._moves.take(run, ref, head)
         return True
 
     def _default_branch(self, run: Run) -> str:

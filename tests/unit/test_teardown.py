@@ -7,7 +7,7 @@ import pytest
 
 from deployer.environments import Environment, Kind
 from deployer.errors import LaneLostError, PermanentError, TransientError
-from deployer.ledger import Cause
+from deployer.ledger import Cause, Work
 from deployer.shapes import receipt_words, unlisted_words
 from deployer.stacks import Resource
 from deployer.targets import Target
@@ -448,6 +448,70 @@ def test_a_tag_that_is_not_chosen_saves_no_production_that_a_person_has_deleted(
     world.resync(HELLO)
     assert names(world) == set()
     assert world.record(PRODUCTION).state == "deleted"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("ref", [X, MAIN, V1])
+@pytest.mark.parametrize("event", ["a redeployment of an unknown commit", "the deletion of its ref"])
+def test_a_teardown_goes_on_if_what_replaced_it_deploys_nothing(ref: str, event: str, steps: int) -> None:
+    """The two deletions of staging and production come to nothing: a webhook never deletes these."""
+    world, of = World(), environment(ref)
+    world.rules()
+    world.cloud.applications[of.stack_name] = [OTHER, APP]
+    world.push(ref, sha(1))
+    world.run()
+    world.teardown(of)
+    begin(world, steps)
+    if event == "the deletion of its ref":
+        world.remove(ref, sha(1))
+    else:
+        wish = Work(of.key, cause=Cause.REDEPLOY, ref=ref, sha=sha(9), chosen=True)
+        if dispatch := world.lanes.accept(HELLO, wish).dispatch:
+            world.send(dispatch)
+    world.run()
+    assert names(world) == set()
+    assert world.record(of).state == "deleted"
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_was_deleted_is_deployed_again_although_the_push_after_it_failed(
+    world: World, *, runs: bool
+) -> None:
+    """The pipeline has run this very commit before; what it deployed then is gone."""
+    if runs:
+        world.redeploy(ENV)
+        world.tasks()
+    world.remove(X, sha(1))
+    while APP in names(world):
+        world.tasks()
+        world.step()
+    refused = world.push(X, sha(2), template="Resources: [")
+    world.run()
+    assert world.outcome(refused)[0] == "failed"
+    assert ENV.stack_name in names(world)
+    world.push(X, sha(1), sha(2))
+    world.run()
+    assert {APP, OTHER, ENV.stack_name} == names(world)
+    assert world.built(ENV)[-1] == (sha(1), "succeeded")
+    assert len(world.built(ENV)) == 2 + runs
+
+
+def test_a_resync_after_a_teardown_that_died_starts_a_new_execution_for_the_one_it_stopped(
+    world: World,
+) -> None:
+    world.redeploy(ENV)
+    world.tasks()
+    deletion = world.remove(X, sha(1))
+    world.tasks()
+    world.host.push(HELLO, X, sha(1))
+    world.cloud.fail_next(TransientError("away"), method="stack", times=3)
+    while world.outcome(deletion)[0] == "queued":
+        world.step()
+        world.tasks()
+    world.deployer.intake.resync(HELLO)
+    world.run()
+    assert [end for _, end in world.built(ENV)] == ["succeeded", "stopped", "succeeded"]
+    assert {APP, OTHER, ENV.stack_name} == names(world)
 
 
 def begin(world: World, steps: int) -> None:
