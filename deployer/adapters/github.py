@@ -7,12 +7,10 @@ on a ref is believed only after the repository itself has answered.
 A whole repository is looked at by GraphQL, which tells everything in one call; all else is REST.
 """
 
-import base64
-import binascii
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -20,41 +18,21 @@ from deployer.adapters import (
     github_answers as answers,
 )
 from deployer.adapters import (
-    github_branches,
-    github_comments,
     github_facts,
+    github_feedback,
     github_hooks,
+    github_refs,
 )
-from deployer.adapters.descriptors import exhausted
-from deployer.adapters.github_app import AppCredentials, NotInstalledError, Recent, TokenCredentials
-from deployer.adapters.github_client import (
-    ApiError,
-    GitHubClient,
-    Headers,
-    UnexpectedAnswerError,
-    is_too_large_to_compare,
-    repeated,
-)
-from deployer.adapters.github_errors import is_empty, rights, translated
-from deployer.adapters.github_text import cut
+from deployer.adapters.github_app import AppCredentials, NotInstalledError, TokenCredentials
+from deployer.adapters.github_client import GitHubClient, RepositoryClient, repeated
+from deployer.adapters.github_errors import ApiError, Headers, exhausted, rights, translated
+from deployer.adapters.github_files import Files
 from deployer.environments import Repository
-from deployer.errors import NoCommitError, NotFoundError, TransientError
+from deployer.errors import TransientError
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
-from deployer.refs import Ref, is_full_sha
-from deployer.template import insist_on_sizes
-
-_T = TypeVar("_T")
-_Contents = list[answers.Entry] | answers.Entry
+from deployer.refs import Ref
 
 PUBLIC_API = "https://api.github.com"
-# https://docs.github.com/rest/commits/statuses
-DESCRIPTION_LIMIT = 140
-CONTEXT_LIMIT = 255
-_URL_LIMIT = 1024
-_KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was made from
-_KEPT_SIZE = 100_000
-_TAG_DEPTH = 10  # a tag of a tag of a tag
-_COMPARED = 300  # files: https://docs.github.com/rest/commits/commits#compare-two-commits
 
 
 class GitHubHost:
@@ -73,7 +51,7 @@ class GitHubHost:
         self._app = AppCredentials(app_id, private_key, self._api_url) if app_id else None
         self._credentials = self._app or TokenCredentials(token)
         self._client = self._app.client if self._app else GitHubClient(self._api_url, self._credentials)
-        self._blobs = Recent[bytes](_KEPT_BLOBS)
+        self._files = Files()
         self._own_login = ""
 
     def check(self) -> None:
@@ -115,7 +93,7 @@ class GitHubHost:
                 if error.status != 404:
                     raise
                 # an installation that is gone, or an address at which nobody speaks GraphQL?
-                if not self._is_there(repository):
+                if not self._api(repository).is_there():
                     return None
                 raise TransientError(
                     f"looking at {repository}: GitHub's REST API answers, its GraphQL API is not found; see "
@@ -138,7 +116,7 @@ class GitHubHost:
     def default_branch(self, repository: Repository) -> str:
         """The default branch's short name. One call."""
         with translated(f"reading repository {repository}", repository):
-            return self._get(repository, "", answers.DefaultBranch).default_branch
+            return github_refs.default_branch(self._api(repository))
 
     def head(self, repository: Repository, ref: Ref) -> Head | None:
         """Where a ref stands now, or None if there is no such ref.
@@ -149,23 +127,7 @@ class GitHubHost:
             PermanentError: the tag leads to no commit, or there is no such repository.
         """
         with translated(f"reading {ref} of {repository}", repository):
-            if not ref.is_tag:
-                return self._branch(repository, ref.short)
-            found = self._ref(repository, ref)
-            if found is None:
-                return None
-            target, made = found.object, ""
-            for _ in range(_TAG_DEPTH):
-                if target.type != "tag":
-                    break
-                tag = self._get(repository, f"/git/tags/{target.sha}", answers.GitTag)
-                made = made or (tag.tagger.date if tag.tagger else "")
-                target = tag.object
-            if target.type != "commit":
-                raise NoCommitError(f"{ref} of {repository} leads to a {target.type}, not to a commit")
-            commit = self._get(repository, f"/git/commits/{target.sha}", answers.GitCommit)
-            at = github_facts.seconds(made or commit.committer.date)
-            return Head(found.object.sha, target.sha, commit.message, at)
+            return github_refs.head(self._api(repository), ref)
 
     def check_reachable(self, seconds: float) -> None:
         """See `Host.check_reachable`. One call, which is not repeated."""
@@ -193,25 +155,8 @@ class GitHubHost:
         `commits/{ref}` takes a branch's or tag's name before a short id, so what it finds must begin with the id:
         https://docs.github.com/rest/commits/commits#get-a-commit
         """
-        full = is_full_sha(prefix)
-        path = f"/git/commits/{prefix}" if full else f"/commits/{prefix}"
         with translated(f"reading commit {prefix} of {repository}", repository):
-            try:
-                # one file a page: the ids are all that is wanted of a commit that may have changed thousands
-                query = None if full else {"per_page": 1}
-                found = self._get(repository, path, answers.CommitId, query).sha
-            except ApiError as error:
-                if error.status != 422 and not (error.status == 404 and self._is_there(repository)):
-                    raise
-                found = ""
-        if not found:
-            several = "" if full else ", or several begin so: give more digits"
-            raise NotFoundError(f"{repository} has no commit {prefix}{several}")
-        if not found.startswith(prefix):
-            raise NotFoundError(
-                f"{prefix} is the name of a branch or tag of {repository}; give more digits of the id"
-            )
-        return found
+            return github_refs.commit(self._api(repository), prefix)
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """The usable files right in a folder at a commit (`USABLE`): one call, and one for each of at most nine files.
@@ -226,10 +171,7 @@ class GitHubHost:
                 no regular file (`insist_on_files`).
         """
         with translated(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
-            listed = self._contents(repository, sha, folder)
-            usable = github_branches.usable_files(listed)
-            insist_on_sizes({name: entry.size for name, entry in usable.items()})
-            return {name: self._blob(repository, folder, entry) for name, entry in usable.items()}
+            return self._files.usable(self._api(repository), sha, folder)
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
         """The files of one stem in a folder at a commit: one call, and one for each of them that was not read lately.
@@ -239,9 +181,7 @@ class GitHubHost:
             PermanentError: there is no such commit.
         """
         with translated(f"reading {folder}/{stem}.* of {repository} at {sha[:12]}", repository):
-            listed = self._contents(repository, sha, folder)
-            found = list(github_branches.regular_files(listed, folder, stem))
-            return {entry.name: self._blob(repository, folder, entry) for entry in found}
+            return self._files.regular(self._api(repository), sha, folder, stem)
 
     def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
         """How a commit stands to a base. One call.
@@ -250,7 +190,7 @@ class GitHubHost:
             PayloadError: one of them is no full commit id.
         """
         with translated(f"comparing {base[:12]} with {commit[:12]} of {repository}", repository):
-            return github_branches.ancestry(self._asking(repository), base, commit)
+            return github_refs.ancestry(self._api(repository), base, commit)
 
     def protected_branches(self, repository: Repository) -> Mapping[Ref, str]:
         """The protected branches and where they stand. A call for each hundred.
@@ -259,32 +199,20 @@ class GitHubHost:
             PermanentError: there are too many.
         """
         with translated(f"listing the protected branches of {repository}", repository):
-            return github_branches.protected_branches(self._asking(repository), repository)
+            return github_refs.protected_branches(self._api(repository))
 
     def protection(self, repository: Repository) -> Protection:
         """What protects the default branch and the tags, as far as deployer may read it. Three calls, or four."""
         with translated(f"reading what protects {repository}", repository):
-            branch = self._get(repository, "", answers.DefaultBranch).default_branch
-            return github_branches.protection(self._asking(repository), branch, quote(branch, safe=""))
+            return github_refs.protection(self._api(repository))
 
-    def _asking(self, repository: Repository) -> github_branches.Ask:
-        root = f"/repos/{repository.full_name}"
-        return lambda path, answer, query: self._client.call(
-            repository, "GET", f"{root}{path}", answer, query=query
-        )
+    def _api(self, repository: Repository) -> RepositoryClient:
+        return RepositoryClient(self._client, repository)
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status, cut to GitHub's lengths. One call."""
-        body = {
-            "state": status.state,
-            "context": cut(status.context, CONTEXT_LIMIT) or "deployer",
-            "description": cut(" ".join(status.description.split()), DESCRIPTION_LIMIT),
-        }
-        if urlsplit(status.url).scheme in {"http", "https"} and len(status.url) <= _URL_LIMIT:
-            body["target_url"] = status.url
         with translated(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
-            path = f"/repos/{repository.full_name}/statuses/{sha}"
-            self._client.call(repository, "POST", path, answers.CommitStatus, body=body)
+            github_feedback.post(self._api(repository), sha, status)
 
     @property
     def is_app(self) -> bool:
@@ -371,7 +299,7 @@ class GitHubHost:
         doing = f"commenting on {branch} of {repository}"
         with translated(doing, repository), rights("pull requests: write"):
             login = partial(self._login, repository)
-            return github_comments.comment(self._call(repository), repository, branch, sha, text, login)
+            return github_feedback.comment(self._call(repository), repository, branch, sha, text, login)
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
         """Replace what a comment says. One call.
@@ -390,20 +318,7 @@ class GitHubHost:
         One call. GitHub compares with the common ancestor, and lists 300 files at most.
         """
         with translated(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
-            try:
-                path = f"/compare/{before}...{after}"
-                found = self._get(repository, path, answers.Comparison, {"per_page": 1})
-            except ApiError as error:
-                if is_too_large_to_compare(error):
-                    return None
-                if error.status != 404:
-                    raise
-                self._insist(repository)  # a commit that is gone, or a repository that is?
-                return None
-            if found.status not in {"ahead", "identical"} or len(found.files) >= _COMPARED:
-                return None
-            names = {name for each in found.files for name in (each.filename, each.previous_filename)}
-            return sorted(names - {""})
+            return github_refs.changed(self._api(repository), before, after)
 
     def lacking(self, repository: Repository) -> list[str]:
         """The rights that deployer needs there and has not, as far as GitHub tells; one call.
@@ -463,87 +378,6 @@ class GitHubHost:
             else:
                 self._own_login = self._client.call(repository, "GET", "/user", answers.User)[1].login
         return self._own_login
-
-    def _branch(self, repository: Repository, name: str) -> Head | None:
-        try:
-            # with its slashes escaped: branches/x/protection is another question about x
-            found = self._get(repository, f"/branches/{quote(name, safe='')}", answers.Branch)
-        except ApiError as error:
-            if error.status != 404 and not is_empty(error):
-                raise
-            self._insist(repository)  # no such branch, or no such repository?
-            return None
-        if found.name != name:  # GitHub redirects to a renamed branch's new name
-            return None
-        return Head(found.commit.sha, found.commit.sha, found.commit.commit.message)
-
-    def _ref(self, repository: Repository, ref: Ref) -> answers.GitRef | None:
-        # the singular git/ref/ matches whole names; git/refs/ would give feature/x for feature
-        path = f"/git/ref/{quote(ref.name.removeprefix('refs/'))}"
-        try:
-            found = self._get(repository, path, answers.GitRef)
-        except ApiError as error:
-            if is_empty(error):
-                return None
-            if error.status != 404:
-                raise
-            self._insist(repository)
-            return None
-        if found.ref != ref.name:
-            raise UnexpectedAnswerError(f"it is about {found.ref}")
-        return found
-
-    def _contents(self, repository: Repository, sha: str, folder: str) -> _Contents:
-        """What is at a path in a commit: a folder's entries, one entry of what is no folder, or an empty list."""
-        path, shape = f"/contents/{quote(folder.strip('/'))}", cast("type[_Contents]", answers.Contents)
-        try:
-            listed = self._get(repository, path, shape, {"ref": sha})
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            # no folder, or no commit, or no repository?
-            self._get(repository, f"/git/commits/{sha}", answers.CommitId)
-            return []
-        entries = listed if isinstance(listed, list) else [listed]
-        if not all(entry.url.endswith(f"ref={sha}") for entry in entries):  # a redirect may lose the query
-            raise UnexpectedAnswerError(f"it lists the files of another commit than {sha[:12]}")
-        return listed
-
-    def _blob(self, repository: Repository, folder: str, entry: answers.Entry) -> bytes:
-        key = repository.key, entry.sha
-        if (kept := self._blobs.get(key)) is not None:
-            return kept
-        blob = self._get(repository, f"/git/blobs/{entry.sha}", answers.Blob)
-        try:
-            content = base64.b64decode("".join(blob.content.split()), validate=True)
-        except binascii.Error:
-            raise UnexpectedAnswerError(f"{folder}/{entry.name} is not in base64") from None
-        if len(content) != entry.size:  # the sizes are what was judged
-            raise UnexpectedAnswerError(
-                f"{folder}/{entry.name} has {len(content):,} bytes, and {entry.size:,} in the list of files"
-            )
-        if len(content) <= _KEPT_SIZE:
-            self._blobs.put(key, content)
-        return content
-
-    def _is_there(self, repository: Repository) -> bool:
-        try:
-            self._insist(repository)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return False
-        return True
-
-    def _insist(self, repository: Repository) -> None:
-        """Ask for the repository itself: a 404 of anything in it says nothing where that is not there."""
-        self._get(repository, "", answers.Repository)
-
-    def _get(
-        self, repository: Repository, path: str, answer: type[_T], query: Mapping[str, Any] | None = None
-    ) -> _T:
-        root = f"/repos/{repository.full_name}"
-        return self._client.call(repository, "GET", f"{root}{path}", answer, query=query)[1]
 
 
 def _shown(url: str) -> str:

@@ -7,7 +7,7 @@ Reference: https://docs.github.com/rest and https://docs.github.com/graphql/refe
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
 
 Sha = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")]
 Id = Annotated[int, Meta(ge=1)]
@@ -340,75 +340,3 @@ class QueryAnswer(Struct, frozen=True):
 
     data: Raw = Raw(b"null")
     errors: list[QueryError] | None = None
-
-
-class QueryPerson(Struct, frozen=True):
-    """Who made a tag."""
-
-    date: str | None = None
-
-
-class QueryTarget(Struct, frozen=True, rename="camel"):
-    """The object that a tag object points to; only a commit has a date."""
-
-    committed_date: str = ""
-
-
-class QueryObject(Struct, frozen=True, rename="camel"):
-    """The object that a ref points to."""
-
-    oid: Sha
-    committed_date: str = ""
-    tagger: QueryPerson | None = None
-    target: QueryTarget | None = None
-
-
-class QueryRef(Struct, frozen=True):
-    """A ref."""
-
-    prefix: Name
-    name: Name
-    target: QueryObject
-
-
-class PageInfo(Struct, frozen=True, rename="camel"):
-    """Whether more refs follow, and where they begin."""
-
-    has_next_page: bool
-    end_cursor: str | None
-
-
-class RefPage(Struct, frozen=True, rename="camel"):
-    """A page of refs."""
-
-    nodes: list[QueryRef]
-    page_info: PageInfo
-
-
-class BranchName(Struct, frozen=True):
-    """The default branch."""
-
-    name: Name
-
-
-class QueryRepository(Struct, frozen=True, rename="camel"):
-    """A repository with a page of its refs; `heads`, `tags` and `only` are there where they were asked for.
-
-    GitHub may answer null for the refs of a repository that has none.
-    """
-
-    database_id: Id
-    name_with_owner: Name
-    is_archived: bool
-    is_private: bool
-    is_empty: bool
-    default_branch_ref: BranchName | None
-    only: QueryRef | UnsetType | None = UNSET
-    heads: RefPage | UnsetType | None = UNSET
-    tags: RefPage | UnsetType | None = UNSET
-
-
-class QueryData(Struct, frozen=True):
-    """A query's data without errors."""
-
-    repository: QueryRepository

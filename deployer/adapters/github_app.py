@@ -1,13 +1,10 @@
 """Credentials: one token for every repository, or those of a GitHub App, one of each installation."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from threading import Lock
-from typing import Generic, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -15,11 +12,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from github.Auth import AppAuth
 
 from deployer.adapters import github_answers as answers
-from deployer.adapters.github_client import ApiError, GitHubClient, Headers
+from deployer.adapters.github_cache import Recent
+from deployer.adapters.github_client import GitHubClient
+from deployer.adapters.github_errors import ApiError, Headers
 from deployer.environments import Repository
 from deployer.errors import ConfigError, PermanentError, TransientError
 
-_T = TypeVar("_T")
 _SIGNED_SECONDS = 300  # GitHub takes ten minutes at most; PyGithub allows for a clock that is a minute ahead
 _TOKEN_SECONDS = (
     3600.0  # https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
@@ -60,35 +58,6 @@ class TokenCredentials:
         if not self._token:
             raise ConfigError("DEPLOYER_GITHUB_TOKEN is not set; without it GitHub cannot be asked")
         return self._token
-
-
-class Recent(Generic[_T]):
-    """A dictionary of bounded size, which drops what was used longest ago. Threads may share it."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = Lock()
-        self._kept: OrderedDict[object, _T] = OrderedDict()
-
-    def get(self, key: object) -> _T | None:
-        """What is kept under a key."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: object, value: _T) -> None:
-        """Keep something."""
-        with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-
-    def drop(self, key: object) -> None:
-        """Keep it no longer."""
-        with self._lock:
-            self._kept.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)

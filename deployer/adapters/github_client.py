@@ -16,13 +16,18 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from deployer.adapters.github_answers import Accepted, QueryAnswer
-from deployer.adapters.retry_after import seconds_asked
+from deployer.adapters.github_answers import Repository as RepositoryAnswer
+from deployer.adapters.github_errors import (
+    ApiError,
+    Headers,
+    UnexpectedAnswerError,
+    is_too_large_to_compare,
+    seconds_asked,
+)
 from deployer.environments import Repository
 from deployer.tally import note, note_quota
 
 _T = TypeVar("_T")
-Headers = Mapping[str, str]
-"""An answer's headers; their names are compared without case."""
 
 _MOST_CONNECTIONS = 4  # of a process; one more request waits for another one's end
 _TIMEOUT = 15  # seconds to connect, and as long between two parts of an answer
@@ -44,26 +49,6 @@ class Credentials(Protocol):
 
     def forget(self, repository: Repository) -> None:
         """Sign in anew at the next request: GitHub refused these credentials, or does not show the repository."""
-
-
-class ApiError(Exception):
-    """GitHub answered with an error of its own.
-
-    Attributes:
-        status: the HTTP status.
-        message: GitHub's words; empty where there are none.
-        headers: the answer's headers.
-    """
-
-    def __init__(self, status: int, message: str, headers: Headers) -> None:
-        super().__init__(f"{status}: {message}")
-        self.status = status
-        self.message = message
-        self.headers = headers
-
-
-class UnexpectedAnswerError(Exception):
-    """The answer is not what GitHub's API promises: a proxy's page, a body that was cut short, another shape."""
 
 
 class GitHubClient:
@@ -214,6 +199,43 @@ class GitHubClient:
         return session or self._sessions.setdefault(os.getpid(), _new_session())
 
 
+class RepositoryClient:
+    """Asks about one repository, with the rights that deployer has on it.
+
+    Args:
+        client: sends the requests.
+        repository: which.
+    """
+
+    def __init__(self, client: GitHubClient, repository: Repository) -> None:
+        self._client = client
+        self.repository = repository
+
+    def call(self, verb: str, path: str, answer: type[_T], **more: Any) -> tuple[Headers, _T]:
+        """`GitHubClient.call` with a path below the repository."""
+        return self._client.call(
+            self.repository, verb, f"/repos/{self.repository.full_name}{path}", answer, **more
+        )
+
+    def get(self, path: str, answer: type[_T], query: Mapping[str, Any] | None = None) -> _T:
+        """The body of one GET below the repository."""
+        return self.call("GET", path, answer, query=query)[1]
+
+    def insist(self) -> None:
+        """Ask for the repository itself: a 404 of anything in it says nothing where that is not there."""
+        self.get("", RepositoryAnswer)
+
+    def is_there(self) -> bool:
+        """Whether GitHub shows the repository."""
+        try:
+            self.insist()
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+
 def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
     """Scheme, host and port. The host is in lower case, and the scheme's default port counts as named.
 
@@ -260,14 +282,6 @@ def decoded(content: bytes | msgspec.Raw, answer: type[_T]) -> _T:
         return msgspec.json.decode(content, type=answer)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UnexpectedAnswerError(str(error)) from None
-
-
-def is_too_large_to_compare(error: ApiError) -> bool:
-    """Whether two commits differ in more than GitHub can tell in time: it answers 500, however often it is asked.
-
-    See https://github.com/github-changelog-generator/github-changelog-generator/issues/920
-    """
-    return error.status >= 500 and "Sorry, this diff" in error.message
 
 
 def _read(verb: str, found: requests.Response, answer: type[_T]) -> _T:

@@ -4,24 +4,51 @@ Rules: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-
 https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api
 """
 
-from collections.abc import Iterator, Sequence
+import errno
+import math
+import os
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 
 import requests
 
-from deployer.adapters.descriptors import exhausted
 from deployer.adapters.github_answers import QueryError
-from deployer.adapters.github_client import ApiError, Headers, UnexpectedAnswerError
-from deployer.adapters.retry_after import seconds_asked, seconds_until
 from deployer.environments import Repository
-from deployer.errors import DeployerError, PermanentError, RightsError, TransientError
+from deployer.errors import LONGEST_RETRY_AFTER, DeployerError, PermanentError, RightsError, TransientError
 
+Headers = Mapping[str, str]
+"""An answer's headers; their names are compared without case."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 _RATE_LIMIT_PAUSE = 60.0  # what GitHub's best practices ask for where an answer names no time
 # Everything else (rights of our token, a broken GitHub) is no fault of the repository's people
 _THEIR_FAULT = frozenset({404, 410, 422, 451})
 # What GraphQL answers with 200 and calls by a name, as the status that REST has for it. Both names of a spent limit
 # are in use: https://github.com/yanyongyu/githubkit/issues/271
 _QUERY_ERRORS = {"RATE_LIMITED": 429, "RATE_LIMIT": 429, "FORBIDDEN": 403, "INSUFFICIENT_SCOPES": 403}
+
+
+class ApiError(Exception):
+    """GitHub answered with an error of its own.
+
+    Attributes:
+        status: the HTTP status.
+        message: GitHub's words; empty where there are none.
+        headers: the answer's headers.
+    """
+
+    def __init__(self, status: int, message: str, headers: Headers) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+
+class UnexpectedAnswerError(Exception):
+    """The answer is not what GitHub's API promises: a proxy's page, a body that was cut short, another shape."""
 
 
 @contextmanager
@@ -80,6 +107,14 @@ def is_empty(error: ApiError) -> bool:
     return error.status == 409 and error.message == "Git Repository is empty."
 
 
+def is_too_large_to_compare(error: ApiError) -> bool:
+    """Whether two commits differ in more than GitHub can tell in time: it answers 500, however often it is asked.
+
+    See https://github.com/github-changelog-generator/github-changelog-generator/issues/920
+    """
+    return error.status >= 500 and "Sorry, this diff" in error.message
+
+
 def _error(doing: str, repository: Repository, error: ApiError) -> DeployerError:
     said = error.message
     if (pause := rate_limit(error)) is not None:
@@ -115,3 +150,82 @@ def rate_limit(error: ApiError) -> float | None:
     if asked is None and spent:
         asked = seconds_until(error.headers.get("x-ratelimit-reset"))
     return _RATE_LIMIT_PAUSE if asked is None else max(asked, 1.0)
+
+
+def seconds_asked(value: str | None) -> float | None:
+    """The seconds that a `Retry-After` header asks for; None where it asks for nothing that can be waited for.
+
+    Args:
+        value: the header: a number of seconds or an HTTP date (RFC 9110, 10.2.3), or None.
+
+    Returns:
+        From 0 to `LONGEST_RETRY_AFTER`. None for a missing, negative or infinite number, `nan` and any other text.
+    """
+    if value is None:
+        return None
+    seconds = _number(value)
+    if seconds is None:
+        try:
+            seconds = max(parsedate_to_datetime(value).timestamp() - time.time(), 0)
+        except (ValueError, OverflowError):
+            return None
+    return min(seconds, LONGEST_RETRY_AFTER) if seconds >= 0 else None
+
+
+def seconds_until(value: str | None) -> float | None:
+    """The seconds until a time given as epoch seconds, such as `x-ratelimit-reset`; None where it is no time.
+
+    Returns:
+        From 1 to `LONGEST_RETRY_AFTER`: the server's clock may differ from this machine's.
+    """
+    at = _number(value or "")
+    return None if at is None else min(max(at - time.time(), 1.0), LONGEST_RETRY_AFTER)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def exhausted(error: BaseException) -> str:
+    """What is to be done where a connection failed because this process or machine has no file descriptor left.
+
+    A library may hide the cause: without a descriptor a host name cannot be looked up either, and that error says
+    nothing of descriptors. So the whole chain of causes is read, and then a file is opened.
+
+    Args:
+        error: what the attempt to connect raised.
+
+    Returns:
+        One sentence with the remedy; empty where descriptors are not the cause.
+    """
+    if not _is_caused_by_descriptors(error) and _can_open():
+        return ""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (
+        f"this process cannot open another file or socket (its limit is {limit:,}): raise the limit "
+        "(ulimit -n, LimitNOFILE of systemd, ulimits of Compose)"
+    )
+
+
+def _is_caused_by_descriptors(error: BaseException) -> bool:
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, OSError) and each.errno in _EXHAUSTED:
+            return True
+        seen.add(id(each))
+        causes = (each.__cause__, each.__context__, getattr(each, "reason", None), *each.args)
+        waiting += [cause for cause in causes if isinstance(cause, BaseException) and id(cause) not in seen]
+    return False
+
+
+def _can_open() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in _EXHAUSTED
+    return True

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime
 
-import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from deployer.adapters import github_answers as answers
-from deployer.adapters.github_client import GitHubClient, Headers, UnexpectedAnswerError, decoded
-from deployer.adapters.github_errors import query_error
+from deployer.adapters.github_answers import Id, Name, QueryAnswer, Sha
+from deployer.adapters.github_client import GitHubClient, decoded
+from deployer.adapters.github_errors import Headers, UnexpectedAnswerError, query_error
 from deployer.environments import Repository
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.refs import Ref
@@ -45,9 +45,81 @@ fragment made on GitObject { ... on Commit { committedDate } }
 """
 
 
+class QueryPerson(Struct, frozen=True):
+    """Who made a tag."""
+
+    date: str | None = None
+
+
+class QueryTarget(Struct, frozen=True, rename="camel"):
+    """The object that a tag object points to; only a commit has a date."""
+
+    committed_date: str = ""
+
+
+class QueryObject(Struct, frozen=True, rename="camel"):
+    """The object that a ref points to."""
+
+    oid: Sha
+    committed_date: str = ""
+    tagger: QueryPerson | None = None
+    target: QueryTarget | None = None
+
+
+class QueryRef(Struct, frozen=True):
+    """A ref."""
+
+    prefix: Name
+    name: Name
+    target: QueryObject
+
+
+class PageInfo(Struct, frozen=True, rename="camel"):
+    """Whether more refs follow, and where they begin."""
+
+    has_next_page: bool
+    end_cursor: str | None
+
+
+class RefPage(Struct, frozen=True, rename="camel"):
+    """A page of refs."""
+
+    nodes: list[QueryRef]
+    page_info: PageInfo
+
+
+class BranchName(Struct, frozen=True):
+    """The default branch."""
+
+    name: Name
+
+
+class QueryRepository(Struct, frozen=True, rename="camel"):
+    """A repository with a page of its refs; `heads`, `tags` and `only` are there where they were asked for.
+
+    GitHub may answer null for the refs of a repository that has none.
+    """
+
+    database_id: Id
+    name_with_owner: Name
+    is_archived: bool
+    is_private: bool
+    is_empty: bool
+    default_branch_ref: BranchName | None
+    only: QueryRef | UnsetType | None = UNSET
+    heads: RefPage | UnsetType | None = UNSET
+    tags: RefPage | UnsetType | None = UNSET
+
+
+class QueryData(Struct, frozen=True):
+    """A query's data without errors."""
+
+    repository: QueryRepository
+
+
 def read_repository(
     client: GitHubClient, repository: Repository, only: Ref | None
-) -> tuple[answers.QueryRepository, dict[Ref, str], dict[Ref, float]] | None:
+) -> tuple[QueryRepository, dict[Ref, str], dict[Ref, float]] | None:
     """A repository, where its refs are, and when its tags were made (epoch seconds); None if it is not found.
 
     One call for up to a hundred branches and a hundred tags, and one for each further hundred of either kind, or of
@@ -57,7 +129,7 @@ def read_repository(
         ApiError, UnexpectedAnswerError, requests.RequestException: see `GitHubClient.call`.
         PermanentError: there are too many refs.
     """
-    nodes = list[answers.QueryRef]()
+    nodes = list[QueryRef]()
     after: dict[str, str | None] = {"heads": None, "tags": None}
     for _ in range(_PAGES):
         found = _page(client, repository, after, only)
@@ -79,7 +151,7 @@ def read_repository(
         raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
     if not nodes and not found.is_empty:
         raise TransientError(f"GitHub lists no refs of {repository}, and says that it is not empty")
-    if isinstance(found.only, answers.QueryRef):
+    if isinstance(found.only, QueryRef):
         nodes.append(found.only)
     return found, *_listed(repository, nodes, only)
 
@@ -94,7 +166,7 @@ def seconds(date: str) -> float:
 
 def _page(
     client: GitHubClient, repository: Repository, after: Mapping[str, str | None], only: Ref | None
-) -> answers.QueryRepository | None:
+) -> QueryRepository | None:
     """One page of the refs of each kind that is named, and what the repository is; None if it is not found."""
     given = {
         "owner": repository.owner, "name": repository.name,
@@ -103,12 +175,12 @@ def _page(
         "tags": "tags" in after, "afterTag": after.get("tags"),
     }  # fmt: skip
 
-    def read(headers: Headers, told: answers.QueryAnswer) -> answers.QueryRepository | None:
+    def read(headers: Headers, told: QueryAnswer) -> QueryRepository | None:
         if not told.errors:
-            found = decoded(told.data, answers.QueryData).repository
+            found = decoded(told.data, QueryData).repository
             for kind in after:
                 _refs_of(found, kind)
-            if only and found.only is msgspec.UNSET:
+            if only and found.only is UNSET:
                 raise UnexpectedAnswerError("`only` is missing")
             return found
         data = decoded(told.data, object)  # of which errors may leave any part
@@ -122,17 +194,17 @@ def _page(
     return client.query(repository, _QUERY, given, read)
 
 
-def _refs_of(found: answers.QueryRepository, kind: str) -> answers.RefPage:
+def _refs_of(found: QueryRepository, kind: str) -> RefPage:
     page = found.heads if kind == "heads" else found.tags
-    if isinstance(page, answers.RefPage):
+    if isinstance(page, RefPage):
         return page
     if page is None and found.is_empty:
-        return answers.RefPage([], answers.PageInfo(has_next_page=False, end_cursor=None))
+        return RefPage([], PageInfo(has_next_page=False, end_cursor=None))
     raise UnexpectedAnswerError(f"`{kind}` is missing")
 
 
 def _listed(
-    repository: Repository, nodes: list[answers.QueryRef], only: Ref | None
+    repository: Repository, nodes: list[QueryRef], only: Ref | None
 ) -> tuple[dict[Ref, str], dict[Ref, float]]:
     """What the refs point to, and when the tags among them were made; of all of them or of one only."""
     refs, made = dict[Ref, str](), dict[Ref, float]()
@@ -150,7 +222,7 @@ def _listed(
     return refs, made
 
 
-def _made(target: answers.QueryObject) -> float:
+def _made(target: QueryObject) -> float:
     """When a tag was made, by what it points to: its own object's time, or else its commit's."""
     tagged = target.tagger.date if target.tagger else None
     return seconds(tagged or target.committed_date or (target.target.committed_date if target.target else ""))

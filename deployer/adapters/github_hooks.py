@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deployer.adapters import github_answers as answers
-from deployer.adapters.github_client import ApiError, Headers
-from deployer.adapters.github_errors import rate_limit, rights
+from deployer.adapters.github_errors import ApiError, Headers, rate_limit, rights
 from deployer.environments import Repository
 from deployer.errors import NotFoundError
 from deployer.ports import HookDelivery

@@ -1013,8 +1013,8 @@ def test_a_file_that_was_read_is_not_read_again(sandbox: SandboxKit) -> None:
 def test_only_so_much_is_kept(
     sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch, blobs: int, size: int, cost: int
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github._KEPT_BLOBS", blobs)
-    monkeypatch.setattr("deployer.adapters.github._KEPT_SIZE", size)
+    monkeypatch.setattr("deployer.adapters.github_files._KEPT_BLOBS", blobs)
+    monkeypatch.setattr("deployer.adapters.github_files._KEPT_SIZE", size)
     host = GitHubHost("token", api_url=f"{sandbox.server.url}/api/v3")
     files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")

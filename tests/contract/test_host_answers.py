@@ -14,7 +14,8 @@ import pytest
 
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.github_app import TokenCredentials
-from deployer.adapters.github_client import GitHubClient, UnexpectedAnswerError
+from deployer.adapters.github_client import GitHubClient
+from deployer.adapters.github_errors import UnexpectedAnswerError
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, RightsError, TransientError
 from deployer.ports import HookDelivery, Status
@@ -451,7 +452,7 @@ def test_a_bug_of_our_own_is_not_taken_for_an_answer(
         raise error
 
     server.answer = answering(CALLS["ancestry"].answers)
-    monkeypatch.setattr("deployer.adapters.github_branches.parse_sha", broken)
+    monkeypatch.setattr("deployer.adapters.github_refs.parse_sha", broken)
     with pytest.raises(type(error)):
         GitHubHost("token", api_url=server.url).ancestry(SHOP, SHA, OTHER)
 

@@ -10,7 +10,7 @@ from msgspec import convert
 
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.github_answers import Entry
-from deployer.adapters.github_branches import regular_files
+from deployer.adapters.github_files import regular_files
 from deployer.environments import Repository
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.ports import Protection, Relation

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from deployer.adapters.retry_after import seconds_asked, seconds_until
+from deployer.adapters.github_errors import seconds_asked, seconds_until
 from deployer.errors import (
     LONGEST_RETRY_AFTER,
     DeployerError,
@@ -79,7 +79,7 @@ NOW = 1_800_000_000.0
 def test_how_long_a_header_asks_to_wait(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.retry_after.time.time", lambda: NOW)
+    monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
     assert seconds_asked(header) == seconds
 
 
@@ -100,7 +100,7 @@ def test_how_long_a_header_asks_to_wait(
 def test_how_long_a_limit_lasts(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.retry_after.time.time", lambda: NOW)
+    monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
     assert seconds_until(header) == seconds
 
 

@@ -1,17 +1,37 @@
-"""Comments on pull requests and commits. What deployer said before under the same first line is replaced."""
+"""Writes what people see on GitHub: the status of a commit, or a comment."""
 
 import itertools
+import unicodedata
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from deployer.adapters import github_answers as answers
-from deployer.adapters.github_client import ApiError
-from deployer.adapters.github_errors import rate_limit
+from deployer.adapters.github_client import RepositoryClient
+from deployer.adapters.github_errors import ApiError, rate_limit
 from deployer.adapters.github_hooks import Call, pages
 from deployer.environments import Repository
+from deployer.ports import Status
 from deployer.refs import Ref
 
+# https://docs.github.com/rest/commits/statuses
+DESCRIPTION_LIMIT = 140
+CONTEXT_LIMIT = 255
+_URL_LIMIT = 1024
+_JOINER = "\u200d"
 _MOST_COMMENTS = 500  # of one place, among which ours is looked for: anybody may write thousands
 _MOST_PULLS = 10  # of one branch, that are told of its end
+
+
+def post(api: RepositoryClient, sha: str, status: Status) -> None:
+    """Set a commit status, cut to GitHub's lengths. One call."""
+    body = {
+        "state": status.state,
+        "context": cut(status.context, CONTEXT_LIMIT) or "deployer",
+        "description": cut(" ".join(status.description.split()), DESCRIPTION_LIMIT),
+    }
+    if urlsplit(status.url).scheme in {"http", "https"} and len(status.url) <= _URL_LIMIT:
+        body["target_url"] = status.url
+    api.call("POST", f"/statuses/{sha}", answers.CommitStatus, body=body)
 
 
 def comment(
@@ -74,3 +94,26 @@ def _say(call: Call, root: str, place: str, text: str, login: Callable[[], str])
 
 def _first_line(text: str | None) -> str:
     return (text or "").partition("\n")[0].rstrip()  # what people edit on its pages ends in CR LF
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, or its beginning and an ellipsis, at most `limit` characters.
+
+    A character that people see can be several of Python's: an emoji with a joiner, a letter with its accent.
+    """
+    if len(text) <= limit:
+        return text
+    end = limit - 1
+    while end > 0 and _continues(text, end):
+        end -= 1
+    return f"{text[: end or limit - 1].rstrip()}…"
+
+
+def _continues(text: str, at: int) -> bool:
+    """Whether the character at this place is drawn together with the one before it."""
+    here = text[at]
+    return (
+        _JOINER in (here, text[at - 1])
+        or unicodedata.category(here).startswith("M")
+        or "\U0001f3fb" <= here <= "\U0001f3ff"  # skin tones
+    )
