@@ -254,7 +254,7 @@ def check_worker(deployer: Deployer) -> None:
         ConfigError: a setting is missing or malformed, or branch code is not fenced in; one line with the remedy.
     """
     require(deployer.config, *REQUIRED_FOR_WORKER)
-    deployer.host.check()
+    deployer.host.check_private_key()
     check_aws(deployer.config)
 
 

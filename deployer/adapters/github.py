@@ -24,9 +24,15 @@ from deployer.adapters import (
     github_refs,
 )
 from deployer.adapters.github_app import AppCredentials, NotInstalledError, TokenCredentials
-from deployer.adapters.github_client import GitHubClient, RepositoryClient, repeated
-from deployer.adapters.github_errors import ApiError, Headers, exhausted, rights, translated
-from deployer.adapters.github_files import Files
+from deployer.adapters.github_client import GitHubClient, RepositoryClient, retry_transient_failures
+from deployer.adapters.github_errors import (
+    ApiError,
+    Headers,
+    descriptor_remedy,
+    requires_permission,
+    translate_errors,
+)
+from deployer.adapters.github_files import FolderReader
 from deployer.environments import Repository
 from deployer.errors import TransientError
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
@@ -51,17 +57,17 @@ class GitHubHost:
         self._app = AppCredentials(app_id, private_key, self._api_url) if app_id else None
         self._credentials = self._app or TokenCredentials(token)
         self._client = self._app.client if self._app else GitHubClient(self._api_url, self._credentials)
-        self._files = Files()
+        self._folders = FolderReader()
         self._own_login = ""
 
-    def check(self) -> None:
+    def check_private_key(self) -> None:
         """Insist that a GitHub App's key can be used; nothing is sent.
 
         Raises:
             ConfigError: it cannot.
         """
         if self._app:
-            self._app.check()
+            self._app.check_private_key()
 
     def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
         """What GitHub says of a repository, or None where it cannot be seen.
@@ -76,13 +82,15 @@ class GitHubHost:
         Raises:
             RightsError: the token or the App may not see all of it.
         """
-        found = self._looked_at(repository, only)
+        found = self._read_facts(repository, only)
         if found is None:
-            self._credentials.forget(repository)  # an App that is installed anew has another installation
+            self._credentials.discard_cached_credentials(
+                repository
+            )  # an App that is installed anew has another installation
         return found
 
-    def _looked_at(self, repository: Repository, only: Ref | None) -> Facts | None:
-        with translated(f"looking at {repository}", repository), rights("contents: read"):
+    def _read_facts(self, repository: Repository, only: Ref | None) -> Facts | None:
+        with translate_errors(f"looking at {repository}", repository), requires_permission("contents: read"):
             try:
                 found = github_facts.read_repository(self._client, repository, only)
             except NotInstalledError:
@@ -93,7 +101,7 @@ class GitHubHost:
                 if error.status != 404:
                     raise
                 # an installation that is gone, or an address at which nobody speaks GraphQL?
-                if not self._api(repository).is_there():
+                if not self._repository_client(repository).repository_exists():
                     return None
                 raise TransientError(
                     f"looking at {repository}: GitHub's REST API answers, its GraphQL API is not found; see "
@@ -101,22 +109,22 @@ class GitHubHost:
                 ) from error
             if found is None:
                 return None
-            told, refs, made = found
-            head = told.default_branch_ref
+            described, refs, made = found
+            head = described.default_branch_ref
             return Facts(
-                id=told.database_id,
-                full_name=told.name_with_owner,
+                id=described.database_id,
+                full_name=described.name_with_owner,
                 default_branch=head.name if head else self.default_branch(repository),
-                archived=told.is_archived,
-                private=told.is_private,
+                archived=described.is_archived,
+                private=described.is_private,
                 refs=refs,
                 made=made,
             )
 
     def default_branch(self, repository: Repository) -> str:
         """The default branch's short name. One call."""
-        with translated(f"reading repository {repository}", repository):
-            return github_refs.default_branch(self._api(repository))
+        with translate_errors(f"reading repository {repository}", repository):
+            return github_refs.default_branch(self._repository_client(repository))
 
     def head(self, repository: Repository, ref: Ref) -> Head | None:
         """Where a ref stands now, or None if there is no such ref.
@@ -126,8 +134,8 @@ class GitHubHost:
         Raises:
             PermanentError: the tag leads to no commit, or there is no such repository.
         """
-        with translated(f"reading {ref} of {repository}", repository):
-            return github_refs.head(self._api(repository), ref)
+        with translate_errors(f"reading {ref} of {repository}", repository):
+            return github_refs.read_head(self._repository_client(repository), ref)
 
     def check_reachable(self, seconds: float) -> None:
         """See `Host.check_reachable`. One call, which is not repeated."""
@@ -136,17 +144,17 @@ class GitHubHost:
             answer = requests.get(url, timeout=seconds, headers={"User-Agent": "deployer"}, stream=True)
             answer.close()
         except requests.RequestException as error:
-            if remedy := exhausted(error):
+            if remedy := descriptor_remedy(error):
                 raise TransientError(f"GitHub was not asked: {remedy}") from error
             raise TransientError(
-                f"GitHub does not answer at {_shown(url)} ({type(error).__name__})"
+                f"GitHub does not answer at {_origin_without_credentials(url)} ({type(error).__name__})"
             ) from error
         if answer.status_code >= 500:
-            raise TransientError(f"GitHub answers {answer.status_code} at {_shown(url)}")
+            raise TransientError(f"GitHub answers {answer.status_code} at {_origin_without_credentials(url)}")
         # its body is long and not read: that it is JSON tells it from the page of a proxy or provider
         if "json" not in answer.headers.get("content-type", ""):
             raise TransientError(
-                f"what answers at {_shown(url)} is not GitHub's API; see DEPLOYER_GITHUB_API_URL"
+                f"what answers at {_origin_without_credentials(url)} is not GitHub's API; see DEPLOYER_GITHUB_API_URL"
             )
 
     def commit(self, repository: Repository, prefix: str) -> str:
@@ -155,8 +163,8 @@ class GitHubHost:
         `commits/{ref}` takes a branch's or tag's name before a short id, so what it finds must begin with the id:
         https://docs.github.com/rest/commits/commits#get-a-commit
         """
-        with translated(f"reading commit {prefix} of {repository}", repository):
-            return github_refs.commit(self._api(repository), prefix)
+        with translate_errors(f"reading commit {prefix} of {repository}", repository):
+            return github_refs.full_commit_id(self._repository_client(repository), prefix)
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
         """The usable files right in a folder at a commit (`USABLE`): one call, and one for each of at most nine files.
@@ -170,8 +178,8 @@ class GitHubHost:
             UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is
                 no regular file (`insist_on_files`).
         """
-        with translated(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
-            return self._files.usable(self._api(repository), sha, folder)
+        with translate_errors(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
+            return self._folders.read_usable_files(self._repository_client(repository), sha, folder)
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
         """The files of one stem in a folder at a commit: one call, and one for each of them that was not read lately.
@@ -180,8 +188,8 @@ class GitHubHost:
             UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
             PermanentError: there is no such commit.
         """
-        with translated(f"reading {folder}/{stem}.* of {repository} at {sha[:12]}", repository):
-            return self._files.regular(self._api(repository), sha, folder, stem)
+        with translate_errors(f"reading {folder}/{stem}.* of {repository} at {sha[:12]}", repository):
+            return self._folders.read_regular_files(self._repository_client(repository), sha, folder, stem)
 
     def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
         """How a commit stands to a base. One call.
@@ -189,8 +197,8 @@ class GitHubHost:
         Raises:
             PayloadError: one of them is no full commit id.
         """
-        with translated(f"comparing {base[:12]} with {commit[:12]} of {repository}", repository):
-            return github_refs.ancestry(self._api(repository), base, commit)
+        with translate_errors(f"comparing {base[:12]} with {commit[:12]} of {repository}", repository):
+            return github_refs.compare_commits(self._repository_client(repository), base, commit)
 
     def protected_branches(self, repository: Repository) -> Mapping[Ref, str]:
         """The protected branches and where they stand. A call for each hundred.
@@ -198,21 +206,21 @@ class GitHubHost:
         Raises:
             PermanentError: there are too many.
         """
-        with translated(f"listing the protected branches of {repository}", repository):
-            return github_refs.protected_branches(self._api(repository))
+        with translate_errors(f"listing the protected branches of {repository}", repository):
+            return github_refs.protected_branches(self._repository_client(repository))
 
-    def protection(self, repository: Repository) -> Protection:
+    def read_protection(self, repository: Repository) -> Protection:
         """What protects the default branch and the tags, as far as deployer may read it. Three calls, or four."""
-        with translated(f"reading what protects {repository}", repository):
-            return github_refs.protection(self._api(repository))
+        with translate_errors(f"reading what protects {repository}", repository):
+            return github_refs.read_protection(self._repository_client(repository))
 
-    def _api(self, repository: Repository) -> RepositoryClient:
+    def _repository_client(self, repository: Repository) -> RepositoryClient:
         return RepositoryClient(self._client, repository)
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status, cut to GitHub's lengths. One call."""
-        with translated(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
-            github_feedback.post(self._api(repository), sha, status)
+        with translate_errors(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
+            github_feedback.post_status(self._repository_client(repository), sha, status)
 
     @property
     def is_app(self) -> bool:
@@ -231,8 +239,11 @@ class GitHubHost:
         """
         if self.is_app:
             return ""
-        with translated(f"looking for the webhook of {repository}", repository), rights("webhooks: read"):
-            return github_hooks.existing_webhook(self._call(repository), repository, url).organization
+        with (
+            translate_errors(f"looking for the webhook of {repository}", repository),
+            requires_permission("webhooks: read"),
+        ):
+            return github_hooks.require_webhook(self._api_call(repository), repository, url).organization
 
     def deliveries(
         self, repository: Repository, url: str, since: float, others: Collection[int] = ()
@@ -245,21 +256,26 @@ class GitHubHost:
             RightsError: the token or the App may not see them.
             NotFoundError: no webhook has exactly this address.
         """
-        with translated(f"reading the deliveries of {repository}", repository), rights("webhooks: read"):
-            call = self._call(repository, of_app=self.is_app)
+        with (
+            translate_errors(f"reading the deliveries of {repository}", repository),
+            requires_permission("webhooks: read"),
+        ):
+            call = self._api_call(repository, as_app=self.is_app)
             if self.is_app:
-                return github_hooks.attempts(call, github_hooks.app_webhook(call, url), since)
-            webhook = github_hooks.existing_webhook(call, repository, url)
-            with rights(github_hooks.right_to("read", webhook.organization)):
-                return github_hooks.attempts(call, webhook, since, others)
+                return github_hooks.delivery_attempts(
+                    call, github_hooks.require_app_webhook(call, url), since
+                )
+            webhook = github_hooks.require_webhook(call, repository, url)
+            with requires_permission(github_hooks.webhook_permission("read", webhook.organization)):
+                return github_hooks.delivery_attempts(call, webhook, since, others)
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
         """What was delivered. One call."""
         with (
-            translated(f"reading delivery {delivery.guid} of {repository}", repository),
-            rights(github_hooks.right_to("read", delivery.organization)),
+            translate_errors(f"reading delivery {delivery.guid} of {repository}", repository),
+            requires_permission(github_hooks.webhook_permission("read", delivery.organization)),
         ):
-            call = self._call(repository, of_app=not delivery.hook)
+            call = self._api_call(repository, as_app=not delivery.hook)
             path = f"{github_hooks.webhook_path(repository, delivery)}/deliveries/{delivery.id}"
             return dict(call("GET", path, answers.FullHookDelivery)[1].request.payload)
 
@@ -270,10 +286,10 @@ class GitHubHost:
             PermanentError: GitHub will not.
         """
         with (
-            translated(f"sending delivery {delivery.guid} of {repository} again", repository),
-            rights(github_hooks.right_to("write", delivery.organization)),
+            translate_errors(f"sending delivery {delivery.guid} of {repository} again", repository),
+            requires_permission(github_hooks.webhook_permission("write", delivery.organization)),
         ):
-            call = self._call(repository, of_app=not delivery.hook)
+            call = self._api_call(repository, as_app=not delivery.hook)
             path = f"{github_hooks.webhook_path(repository, delivery)}/deliveries/{delivery.id}/attempts"
             call("POST", path, answers.Accepted)
 
@@ -283,8 +299,11 @@ class GitHubHost:
         Raises:
             RightsError: deployer may not manage webhooks there.
         """
-        with translated(f"setting the webhook of {repository}", repository), rights("webhooks: write"):
-            return github_hooks.install(self._call(repository), repository, url, secret, events)
+        with (
+            translate_errors(f"setting the webhook of {repository}", repository),
+            requires_permission("webhooks: write"),
+        ):
+            return github_hooks.install_webhook(self._api_call(repository), repository, url, secret, events)
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
         """Say something on a branch's open pull requests, or on a commit where there is none.
@@ -297,9 +316,11 @@ class GitHubHost:
             RightsError: the token or the App may not.
         """
         doing = f"commenting on {branch} of {repository}"
-        with translated(doing, repository), rights("pull requests: write"):
-            login = partial(self._login, repository)
-            return github_feedback.comment(self._call(repository), repository, branch, sha, text, login)
+        with translate_errors(doing, repository), requires_permission("pull requests: write"):
+            login = partial(self._deployer_login, repository)
+            return github_feedback.post_comment(
+                self._api_call(repository), repository, branch, sha, text, login
+            )
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
         """Replace what a comment says. One call.
@@ -308,7 +329,7 @@ class GitHubHost:
             RightsError: the token or the App may not, or the comment is gone.
         """
         needed = "pull requests: write" if comment.startswith("issues/") else "contents: write"
-        with translated(f"changing {comment} of {repository}", repository), rights(needed):
+        with translate_errors(f"changing {comment} of {repository}", repository), requires_permission(needed):
             path = f"/repos/{repository.full_name}/{comment}"
             self._client.call(repository, "PATCH", path, answers.Created, body={"body": text})
 
@@ -317,20 +338,20 @@ class GitHubHost:
 
         One call. GitHub compares with the common ancestor, and lists 300 files at most.
         """
-        with translated(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
-            return github_refs.changed(self._api(repository), before, after)
+        with translate_errors(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
+            return github_refs.changed_files(self._repository_client(repository), before, after)
 
-    def lacking(self, repository: Repository) -> list[str]:
+    def missing_permissions(self, repository: Repository) -> list[str]:
         """The rights that deployer needs there and has not, as far as GitHub tells; one call.
 
         Raises:
             PermanentError: there is no such repository, or it cannot be seen.
         """
-        with translated(f"reading the rights on {repository}", repository):
+        with translate_errors(f"reading the rights on {repository}", repository):
             path = f"/repos/{repository.full_name}"
-            headers, told = self._client.call(repository, "GET", path, answers.RepositoryRights)
+            headers, described = self._client.call(repository, "GET", path, answers.RepositoryRights)
             if self._app:
-                held = self._app.installation(repository).permissions
+                held = self._app.installation_on(repository).permissions
                 needed = {"contents": ("read", "write"), "statuses": ("write",)}
                 return [
                     f"{name}: {values[0]}" for name, values in needed.items() if held.get(name) not in values
@@ -339,9 +360,9 @@ class GitHubHost:
             # a fine-grained token has no scopes, and tells of its owner's rights only
             if scopes and not scopes & {"repo", "repo:status"}:
                 return ["statuses: write (scope repo:status)"]
-            if told.private and scopes and "repo" not in scopes:
+            if described.private and scopes and "repo" not in scopes:
                 return ["contents: read (scope repo)"]
-            return [] if told.permissions.get("push", True) else ["statuses: write"]
+            return [] if described.permissions.get("push", True) else ["statuses: write"]
 
     def clone_token(self, full_name: str) -> str:
         """The token with which a pipeline may clone the repository.
@@ -350,37 +371,39 @@ class GitHubHost:
         a template should use a connection instead.
         """
         repository = Repository.parse(full_name)
-        with translated(f"getting a token for {repository}", repository):
+        with translate_errors(f"getting a token for {repository}", repository):
             if isinstance(self._credentials, TokenCredentials):
                 return self._credentials.token
             app = self._credentials
-            return repeated(lambda: app.clone_token(repository))
+            return retry_transient_failures(lambda: app.clone_token(repository))
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    def _call(self, repository: Repository, *, of_app: bool = False) -> github_hooks.Call:
+    def _api_call(self, repository: Repository, *, as_app: bool = False) -> github_hooks.ApiCall:
         """Asks for a repository; or as the App itself, not as one of its installations."""
-        if not (of_app and self._app):
+        if not (as_app and self._app):
             return partial(self._client.call, repository)
         app = self._app
 
         def call(verb: str, path: str, answer: Any, **more: Any) -> tuple[Headers, Any]:
-            return repeated(lambda: app.client.send(verb, path, answer, app.signed(), **more))
+            return retry_transient_failures(
+                lambda: app.client.send_once(verb, path, answer, app.app_authorization(), **more)
+            )
 
         return call
 
-    def _login(self, repository: Repository) -> str:
+    def _deployer_login(self, repository: Repository) -> str:
         """Who GitHub says has written what we write. One call, once."""
         if not self._own_login:
             if self._app:
-                call = self._call(repository, of_app=True)
+                call = self._api_call(repository, as_app=True)
                 self._own_login = f"{call('GET', '/app', answers.App)[1].slug}[bot]"
             else:
                 self._own_login = self._client.call(repository, "GET", "/user", answers.User)[1].login
         return self._own_login
 
 
-def _shown(url: str) -> str:
+def _origin_without_credentials(url: str) -> str:
     """Scheme and host of an address, without what else a setting may hold."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct
 Sha = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")]
 Id = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1)]
-Moment = Annotated[datetime, Meta(tz=True)]
+Timestamp = Annotated[datetime, Meta(tz=True)]
 
 
 # --- repositories -----------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class HookDelivery(Struct, frozen=True):
     guid: Name
     event: Name
     status_code: int | None
-    delivered_at: Moment
+    delivered_at: Timestamp
     repository_id: int | None = None
 
 
@@ -320,7 +320,7 @@ class Token(Struct, frozen=True):
     """`POST /app/installations/{id}/access_tokens`."""
 
     token: Name
-    expires_at: Moment
+    expires_at: Timestamp
 
 
 # --- GraphQL ----------------------------------------------------------------------------------------------------

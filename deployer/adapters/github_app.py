@@ -12,19 +12,21 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from github.Auth import AppAuth
 
 from deployer.adapters import github_answers as answers
-from deployer.adapters.github_cache import Recent
+from deployer.adapters.github_cache import BoundedCache
 from deployer.adapters.github_client import GitHubClient
 from deployer.adapters.github_errors import ApiError, Headers
 from deployer.environments import Repository
 from deployer.errors import ConfigError, PermanentError, TransientError
 
-_SIGNED_SECONDS = 300  # GitHub takes ten minutes at most; PyGithub allows for a clock that is a minute ahead
-_TOKEN_SECONDS = (
+_APP_TOKEN_SECONDS = (
+    300  # GitHub takes ten minutes at most; PyGithub allows for a clock that is a minute ahead
+)
+_INSTALLATION_TOKEN_SECONDS = (
     3600.0  # https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 )
-_RENEWED_SECONDS = 60.0  # before its end; a request takes less
-_MOST_INSTALLATIONS = 500  # whose tokens are kept
-_MOST_REPOSITORIES = 5000  # whose installations are kept
+_RENEWAL_MARGIN_SECONDS = 60.0  # before its end; a request takes less
+_MAX_CACHED_TOKENS = 500  # whose tokens are kept
+_MAX_CACHED_INSTALLATIONS = 5000  # whose installations are kept
 
 
 class NotInstalledError(PermanentError):
@@ -45,7 +47,7 @@ class TokenCredentials:
         """The header `Authorization`."""
         return f"token {self.token}"
 
-    def forget(self, repository: Repository) -> None:
+    def discard_cached_credentials(self, repository: Repository) -> None:
         """Nothing else can be tried."""
 
     @property
@@ -86,110 +88,112 @@ class AppCredentials:
         self._app_id = app_id
         self._private_key = private_key
         self.client = GitHubClient(api_url, self)
-        self._installations = Recent[Installation](_MOST_REPOSITORIES)
-        self._signed = (
+        self._installations = BoundedCache[Installation](_MAX_CACHED_INSTALLATIONS)
+        self._app_header = (
             "",
             0.0,
         )  # the header of the App itself, and until when it is used, by the monotonic clock
-        self._tokens = Recent[tuple[str, float]](
-            _MOST_INSTALLATIONS
+        self._tokens = BoundedCache[tuple[str, float]](
+            _MAX_CACHED_TOKENS
         )  # and when it ends, by the monotonic clock
 
-    def check(self) -> None:
+    def check_private_key(self) -> None:
         """Insist that the key can be used; nothing is sent.
 
         Raises:
             ConfigError: it cannot.
         """
         try:
-            self.signed()
+            self.app_authorization()
         except TransientError as error:
             raise ConfigError(str(error)) from None
 
-    def signed(self) -> str:
+    def app_authorization(self) -> str:
         """The header `Authorization` of a request by the App itself.
 
         Raises:
             TransientError: the key cannot be used.
         """
-        header, ends = self._signed
+        header, ends = self._app_header
         if time.monotonic() < ends:  # signing takes as long as a call
             return header
-        _insist_on_key(self._private_key)
-        header = f"Bearer {AppAuth(self._app_id, self._private_key).create_jwt(_SIGNED_SECONDS)}"
-        self._signed = header, time.monotonic() + _SIGNED_SECONDS / 2
+        _require_rsa_key(self._private_key)
+        header = f"Bearer {AppAuth(self._app_id, self._private_key).create_jwt(_APP_TOKEN_SECONDS)}"
+        self._app_header = header, time.monotonic() + _APP_TOKEN_SECONDS / 2
         return header
 
     def authorization(self, repository: Repository) -> str:
         """The header `Authorization` of a request about a repository.
 
-        Where the installation that is known has gone, another one is looked for: else its 404 would be taken for that
+        Where the installation that is cached has gone, another one is looked for: else its 404 would be taken for that
         of a repository or commit that is not there.
 
         Raises:
             NotInstalledError: the App is not installed there.
         """
-        known = self._installations.get(repository.key) is not None
+        cached = self._installations.get(repository.key) is not None
         try:
-            return f"token {self._token(repository)}"
+            return f"token {self._installation_token(repository)}"
         except ApiError as error:
-            if error.status != 404 or not known:
+            if error.status != 404 or not cached:
                 raise
-        self.forget(repository)
-        return f"token {self._token(repository)}"
+        self.discard_cached_credentials(repository)
+        return f"token {self._installation_token(repository)}"
 
-    def forget(self, repository: Repository) -> None:
+    def discard_cached_credentials(self, repository: Repository) -> None:
         """Look for the repository's installation anew, and make a new token."""
         if installation := self._installations.get(repository.key):
-            self._tokens.drop(installation.id)
-        self._installations.drop(repository.key)
+            self._tokens.remove(installation.id)
+        self._installations.remove(repository.key)
 
-    def installation(self, repository: Repository) -> Installation:
+    def installation_on(self, repository: Repository) -> Installation:
         """The installation on a repository. One call, once.
 
         Raises:
             NotInstalledError: there is none.
         """
-        if known := self._installations.get(repository.key):
-            return known
+        if cached := self._installations.get(repository.key):
+            return cached
         path = f"/repos/{repository.full_name}/installation"
         try:
-            _, told = self.client.send("GET", path, answers.Installation, self.signed())
+            _, answer = self.client.send_once("GET", path, answers.Installation, self.app_authorization())
         except ApiError as error:
             if error.status != 404:
                 raise
             raise NotInstalledError(f"the GitHub App is not installed on {repository}") from error
-        found = Installation(told.id, told.permissions)
+        found = Installation(answer.id, answer.permissions)
         self._installations.put(repository.key, found)
         return found
 
     def clone_token(self, repository: Repository) -> str:
         """A new token that reads one repository and nothing else. One call."""
         body = {"repositories": [repository.name], "permissions": {"contents": "read"}}
-        path = f"/app/installations/{self.installation(repository).id}/access_tokens"
+        path = f"/app/installations/{self.installation_on(repository).id}/access_tokens"
         try:
-            return self.client.send("POST", path, answers.Token, self.signed(), body=body)[1].token
+            return self.client.send_once("POST", path, answers.Token, self.app_authorization(), body=body)[
+                1
+            ].token
         except ApiError as error:
             if error.status != 404:
                 raise
-            self.forget(repository)  # that installation is gone; there may be another
+            self.discard_cached_credentials(repository)  # that installation is gone; there may be another
             raise TransientError(
                 f"the GitHub App's installation on {repository} has gone meanwhile"
             ) from error
 
-    def _token(self, repository: Repository) -> str:
-        installation = self.installation(repository).id
-        known = self._tokens.get(installation)
-        if known and time.monotonic() < known[1]:
-            return known[0]
+    def _installation_token(self, repository: Repository) -> str:
+        installation = self.installation_on(repository).id
+        cached = self._tokens.get(installation)
+        if cached and time.monotonic() < cached[1]:
+            return cached[0]
         path = f"/app/installations/{installation}/access_tokens"
-        headers, made = self.client.send("POST", path, answers.Token, self.signed())
-        lifetime = min(_lifetime(headers, made.expires_at), _TOKEN_SECONDS)
-        self._tokens.put(installation, (made.token, time.monotonic() + lifetime - _RENEWED_SECONDS))
+        headers, made = self.client.send_once("POST", path, answers.Token, self.app_authorization())
+        lifetime = min(_token_lifetime(headers, made.expires_at), _INSTALLATION_TOKEN_SECONDS)
+        self._tokens.put(installation, (made.token, time.monotonic() + lifetime - _RENEWAL_MARGIN_SECONDS))
         return made.token
 
 
-def _insist_on_key(text: str) -> None:
+def _require_rsa_key(text: str) -> None:
     try:
         key = load_pem_private_key(text.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # its words are left out: they may quote the key
@@ -198,7 +202,7 @@ def _insist_on_key(text: str) -> None:
         raise TransientError("DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App")
 
 
-def _lifetime(headers: Headers, expires_at: datetime) -> float:
+def _token_lifetime(headers: Headers, expires_at: datetime) -> float:
     """How many seconds a token lasts from now on, by GitHub's own clock where its answer tells the time."""
     try:
         now = parsedate_to_datetime(headers.get("date", "")).timestamp()

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class Recent(Generic[_T]):
+class BoundedCache(Generic[_T]):
     """A dictionary of bounded size, which drops what was used longest ago. Threads may share it."""
 
     def __init__(self, most: int) -> None:
@@ -30,7 +30,7 @@ class Recent(Generic[_T]):
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
-    def drop(self, key: object) -> None:
+    def remove(self, key: object) -> None:
         """Keep it no longer."""
         with self._lock:
             self._kept.pop(key, None)

@@ -22,22 +22,22 @@ from deployer.adapters.github_errors import (
     Headers,
     UnexpectedAnswerError,
     is_too_large_to_compare,
-    seconds_asked,
+    retry_after_seconds,
 )
 from deployer.environments import Repository
 from deployer.tally import note, note_quota
 
 _T = TypeVar("_T")
 
-_MOST_CONNECTIONS = 4  # of a process; one more request waits for another one's end
-_TIMEOUT = 15  # seconds to connect, and as long between two parts of an answer
-_ATTEMPTS = 4
-_SECONDS = 15.0
+_MAX_CONNECTIONS = 4  # of a process; one more request waits for another one's end
+_TIMEOUT_SECONDS = 15  # seconds to connect, and as long between two parts of an answer
+_MAX_ATTEMPTS = 4
+_RETRY_SECONDS = 15.0
 _REDIRECTS = frozenset({301, 302, 307, 308})
-_MOST_REDIRECTS = 3
+_MAX_REDIRECTS = 3
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 # without a JSON message these are believed too: nothing is concluded from them but that it did not work
-_PLAIN_REFUSALS = frozenset({401, 403, 407, 429})
+_STATUSES_BELIEVED_WITHOUT_JSON = frozenset({401, 403, 407, 429})
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
 
 
@@ -47,7 +47,7 @@ class Credentials(Protocol):
     def authorization(self, repository: Repository) -> str:
         """The header `Authorization` of a request about a repository."""
 
-    def forget(self, repository: Repository) -> None:
+    def discard_cached_credentials(self, repository: Repository) -> None:
         """Sign in anew at the next request: GitHub refused these credentials, or does not show the repository."""
 
 
@@ -102,13 +102,13 @@ class GitHubClient:
 
         def once() -> tuple[Headers, _T]:
             authorization = self._credentials.authorization(repository)
-            return self.send(verb, path, answer, authorization, query=query, body=body)
+            return self.send_once(verb, path, answer, authorization, query=query, body=body)
 
         try:
-            return once() if once_only else repeated(once)
+            return once() if once_only else retry_transient_failures(once)
         except ApiError as error:
             if error.status == 401:  # a GitHub App may have been installed anew
-                self._credentials.forget(repository)
+                self._credentials.discard_cached_credentials(repository)
             raise
 
     def query(
@@ -130,16 +130,16 @@ class GitHubClient:
 
         def once() -> _T:
             authorization = self._credentials.authorization(repository)
-            return read(*self.send("POST", self._graphql_url(), QueryAnswer, authorization, body=body))
+            return read(*self.send_once("POST", self._graphql_url(), QueryAnswer, authorization, body=body))
 
         try:
-            return repeated(once)
+            return retry_transient_failures(once)
         except ApiError as error:
             if error.status == 401:
-                self._credentials.forget(repository)
+                self._credentials.discard_cached_credentials(repository)
             raise
 
-    def send(
+    def send_once(
         self,
         verb: str,
         path: str,
@@ -161,27 +161,27 @@ class GitHubClient:
             "User-Agent": "deployer",
         }
         parameters = query
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             note("github")
-            found = self._session().request(
+            found = self._process_session().request(
                 verb,
                 url,
                 params=parameters,
                 json=body,
                 headers=headers,
-                timeout=_TIMEOUT,
+                timeout=_TIMEOUT_SECONDS,
                 allow_redirects=False,
             )
             note_quota(found.headers.get("x-ratelimit-limit"))
             if found.status_code not in _REDIRECTS:
-                return found.headers, _read(verb, found, answer)
-            url, parameters = self._redirected(url, found.headers.get("location", "")), None
-        raise UnexpectedAnswerError(f"more than {_MOST_REDIRECTS} redirects")
+                return found.headers, _read_response(verb, found, answer)
+            url, parameters = self._redirect_target(url, found.headers.get("location", "")), None
+        raise UnexpectedAnswerError(f"more than {_MAX_REDIRECTS} redirects")
 
-    def _redirected(self, url: str, location: str) -> str:
+    def _redirect_target(self, url: str, location: str) -> str:
         try:
             there, here = urlsplit(urljoin(url, location)), urlsplit(self.api_url)
-            same_origin = _origin(there) == _origin(here)
+            same_origin = _normalized_origin(there) == _normalized_origin(here)
         except ValueError:
             raise UnexpectedAnswerError("a redirect to no address") from None
         if not location or not same_origin:
@@ -194,9 +194,9 @@ class GitHubClient:
         parts = urlsplit(self.api_url)
         return urlunsplit(parts._replace(path=f"{parts.path.removesuffix('/v3')}/graphql"))
 
-    def _session(self) -> requests.Session:
+    def _process_session(self) -> requests.Session:
         session = self._sessions.get(os.getpid())
-        return session or self._sessions.setdefault(os.getpid(), _new_session())
+        return session or self._sessions.setdefault(os.getpid(), _unshared_session())
 
 
 class RepositoryClient:
@@ -221,14 +221,14 @@ class RepositoryClient:
         """The body of one GET below the repository."""
         return self.call("GET", path, answer, query=query)[1]
 
-    def insist(self) -> None:
+    def require_repository(self) -> None:
         """Ask for the repository itself: a 404 of anything in it says nothing where that is not there."""
         self.get("", RepositoryAnswer)
 
-    def is_there(self) -> bool:
+    def repository_exists(self) -> bool:
         """Whether GitHub shows the repository."""
         try:
-            self.insist()
+            self.require_repository()
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -236,7 +236,7 @@ class RepositoryClient:
         return True
 
 
-def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+def _normalized_origin(url: SplitResult) -> tuple[str, str | None, int | None]:
     """Scheme, host and port. The host is in lower case, and the scheme's default port counts as named.
 
     Raises:
@@ -250,29 +250,29 @@ class _Session(requests.Session):
         """None: requests would parse a redirect's address even where it is not to follow it, and fail on a bad one."""
 
 
-def _new_session() -> requests.Session:
+def _unshared_session() -> requests.Session:
     """A session that threads may share: it keeps no cookies, and its pool is bounded."""
     session = _Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.auth = lambda request: request  # else a .netrc file's password would replace the token
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_MOST_CONNECTIONS, pool_block=True)
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_MAX_CONNECTIONS, pool_block=True)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
     return session
 
 
-def repeated(once: Callable[[], _T]) -> _T:
+def retry_transient_failures(once: Callable[[], _T]) -> _T:
     """Do something, again for some seconds while that may help."""
     attempts = Retrying(
-        retry=retry_if_exception(_is_passing),
-        stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_SECONDS),
-        wait=_wait,
+        retry=retry_if_exception(_is_transient),
+        stop=stop_after_attempt(_MAX_ATTEMPTS) | stop_before_delay(_RETRY_SECONDS),
+        wait=_seconds_to_wait,
         reraise=True,
     )
     return attempts(once)
 
 
-def decoded(content: bytes | msgspec.Raw, answer: type[_T]) -> _T:
+def decode_json(content: bytes | msgspec.Raw, answer: type[_T]) -> _T:
     """A JSON text as a value of the type.
 
     Raises:
@@ -284,31 +284,31 @@ def decoded(content: bytes | msgspec.Raw, answer: type[_T]) -> _T:
         raise UnexpectedAnswerError(str(error)) from None
 
 
-def _read(verb: str, found: requests.Response, answer: type[_T]) -> _T:
+def _read_response(verb: str, found: requests.Response, answer: type[_T]) -> _T:
     status, content = found.status_code, found.content
     if 200 <= status < 300:
         if verb == "GET" and status == 202:
             raise UnexpectedAnswerError("HTTP 202: GitHub has no answer yet")
         if answer is Accepted and status == 202 and not content:
             content = b"{}"
-        return decoded(content, answer)
-    message = _message(content)
-    if status < 400 or (status < 500 and message is None and status not in _PLAIN_REFUSALS):
+        return decode_json(content, answer)
+    message = _github_message(content)
+    if status < 400 or (status < 500 and message is None and status not in _STATUSES_BELIEVED_WITHOUT_JSON):
         # a 404 of something else than GitHub must not tell that a branch or repository is gone
         raise UnexpectedAnswerError(f"HTTP {status} without GitHub's message")
     raise ApiError(status, message or "", found.headers)
 
 
-def _message(content: bytes) -> str | None:
+def _github_message(content: bytes) -> str | None:
     """GitHub's words in an error's body; None where it is not GitHub's."""
     try:
-        data = decoded(content, dict[str, Any])
+        data = decode_json(content, dict[str, Any])
     except UnexpectedAnswerError:
         return None
-    return words_of(data) if isinstance(data.get("message"), str) else None
+    return error_text(data) if isinstance(data.get("message"), str) else None
 
 
-def words_of(data: Mapping[str, Any]) -> str:
+def error_text(data: Mapping[str, Any]) -> str:
     """The message of an error and those of its details."""
     errors = data.get("errors")
     details = (
@@ -317,7 +317,7 @@ def words_of(data: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (data.get("message"), *details) if part and isinstance(part, str))
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Whether a repeat within seconds may help."""
     if isinstance(error, ApiError):
         return error.status >= 500 and not is_too_large_to_compare(error)
@@ -331,7 +331,7 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
-def _wait(state: RetryCallState) -> float:
+def _seconds_to_wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = seconds_asked(error.headers.get("retry-after")) if isinstance(error, ApiError) else None
+    asked = retry_after_seconds(error.headers.get("retry-after")) if isinstance(error, ApiError) else None
     return _backoff(state) if asked is None else asked

@@ -7,14 +7,14 @@ from datetime import datetime
 from msgspec import UNSET, Struct, UnsetType
 
 from deployer.adapters.github_answers import Id, Name, QueryAnswer, Sha
-from deployer.adapters.github_client import GitHubClient, decoded
-from deployer.adapters.github_errors import Headers, UnexpectedAnswerError, query_error
+from deployer.adapters.github_client import GitHubClient, decode_json
+from deployer.adapters.github_errors import Headers, UnexpectedAnswerError, graphql_error
 from deployer.environments import Repository
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.refs import Ref
 
 _log = logging.getLogger(__name__)
-_PAGES = 500
+_MAX_PAGES = 500
 # A page of each; the second page of one comes without the other. Where one ref is asked for, it comes beside the first
 # of each: that it is not there is believed only of a repository that shows its refs.
 _QUERY = """
@@ -131,12 +131,12 @@ def read_repository(
     """
     nodes = list[QueryRef]()
     after: dict[str, str | None] = {"heads": None, "tags": None}
-    for _ in range(_PAGES):
-        found = _page(client, repository, after, only)
+    for _ in range(_MAX_PAGES):
+        found = _read_page(client, repository, after, only)
         if found is None:
             return None
         for kind in list(after):
-            page = _refs_of(found, kind)
+            page = _ref_page(found, kind)
             nodes += page.nodes
             del after[kind]
             if page.page_info.has_next_page and not only:
@@ -148,15 +148,15 @@ def read_repository(
         if not after:
             break
     else:
-        raise PermanentError(f"{repository} has more than {_PAGES * 100:,} refs")
+        raise PermanentError(f"{repository} has more than {_MAX_PAGES * 100:,} refs")
     if not nodes and not found.is_empty:
         raise TransientError(f"GitHub lists no refs of {repository}, and says that it is not empty")
     if isinstance(found.only, QueryRef):
         nodes.append(found.only)
-    return found, *_listed(repository, nodes, only)
+    return found, *_refs_and_tag_times(repository, nodes, only)
 
 
-def seconds(date: str) -> float:
+def epoch_seconds(date: str) -> float:
     """A date of GitHub's in epoch seconds; 0 where there is none, or git was given one that no calendar has."""
     try:
         return datetime.fromisoformat(date).timestamp()
@@ -164,7 +164,7 @@ def seconds(date: str) -> float:
         return 0
 
 
-def _page(
+def _read_page(
     client: GitHubClient, repository: Repository, after: Mapping[str, str | None], only: Ref | None
 ) -> QueryRepository | None:
     """One page of the refs of each kind that is named, and what the repository is; None if it is not found."""
@@ -175,26 +175,26 @@ def _page(
         "tags": "tags" in after, "afterTag": after.get("tags"),
     }  # fmt: skip
 
-    def read(headers: Headers, told: QueryAnswer) -> QueryRepository | None:
-        if not told.errors:
-            found = decoded(told.data, QueryData).repository
+    def read(headers: Headers, answer: QueryAnswer) -> QueryRepository | None:
+        if not answer.errors:
+            found = decode_json(answer.data, QueryData).repository
             for kind in after:
-                _refs_of(found, kind)
+                _ref_page(found, kind)
             if only and found.only is UNSET:
                 raise UnexpectedAnswerError("`only` is missing")
             return found
-        data = decoded(told.data, object)  # of which errors may leave any part
+        data = decode_json(answer.data, object)  # of which errors may leave any part
         is_found = isinstance(data, dict) and data.get("repository")
         if not is_found and all(
-            each.type == "NOT_FOUND" and each.path == ["repository"] for each in told.errors
+            each.type == "NOT_FOUND" and each.path == ["repository"] for each in answer.errors
         ):
             return None
-        raise query_error(told.errors, headers)
+        raise graphql_error(answer.errors, headers)
 
     return client.query(repository, _QUERY, given, read)
 
 
-def _refs_of(found: QueryRepository, kind: str) -> RefPage:
+def _ref_page(found: QueryRepository, kind: str) -> RefPage:
     page = found.heads if kind == "heads" else found.tags
     if isinstance(page, RefPage):
         return page
@@ -203,7 +203,7 @@ def _refs_of(found: QueryRepository, kind: str) -> RefPage:
     raise UnexpectedAnswerError(f"`{kind}` is missing")
 
 
-def _listed(
+def _refs_and_tag_times(
     repository: Repository, nodes: list[QueryRef], only: Ref | None
 ) -> tuple[dict[Ref, str], dict[Ref, float]]:
     """What the refs point to, and when the tags among them were made; of all of them or of one only."""
@@ -218,11 +218,13 @@ def _listed(
             continue
         refs[ref] = node.target.oid
         if ref.is_tag:
-            made[ref] = _made(node.target)
+            made[ref] = _tag_time(node.target)
     return refs, made
 
 
-def _made(target: QueryObject) -> float:
+def _tag_time(target: QueryObject) -> float:
     """When a tag was made, by what it points to: its own object's time, or else its commit's."""
     tagged = target.tagger.date if target.tagger else None
-    return seconds(tagged or target.committed_date or (target.target.committed_date if target.target else ""))
+    return epoch_seconds(
+        tagged or target.committed_date or (target.target.committed_date if target.target else "")
+    )

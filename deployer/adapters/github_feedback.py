@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import RepositoryClient
-from deployer.adapters.github_errors import ApiError, rate_limit
-from deployer.adapters.github_hooks import Call, pages
+from deployer.adapters.github_errors import ApiError, rate_limit_seconds
+from deployer.adapters.github_hooks import ApiCall, list_all_pages
 from deployer.environments import Repository
 from deployer.ports import Status
 from deployer.refs import Ref
@@ -18,24 +18,24 @@ DESCRIPTION_LIMIT = 140
 CONTEXT_LIMIT = 255
 _URL_LIMIT = 1024
 _JOINER = "\u200d"
-_MOST_COMMENTS = 500  # of one place, among which ours is looked for: anybody may write thousands
-_MOST_PULLS = 10  # of one branch, that are told of its end
+_MAX_COMMENTS = 500  # of one path, among which ours is looked for: anybody may write thousands
+_MAX_PULL_REQUESTS = 10  # of one branch, that are told of its end
 
 
-def post(api: RepositoryClient, sha: str, status: Status) -> None:
+def post_status(api: RepositoryClient, sha: str, status: Status) -> None:
     """Set a commit status, cut to GitHub's lengths. One call."""
     body = {
         "state": status.state,
-        "context": cut(status.context, CONTEXT_LIMIT) or "deployer",
-        "description": cut(" ".join(status.description.split()), DESCRIPTION_LIMIT),
+        "context": truncate_text(status.context, CONTEXT_LIMIT) or "deployer",
+        "description": truncate_text(" ".join(status.description.split()), DESCRIPTION_LIMIT),
     }
     if urlsplit(status.url).scheme in {"http", "https"} and len(status.url) <= _URL_LIMIT:
         body["target_url"] = status.url
     api.call("POST", f"/statuses/{sha}", answers.CommitStatus, body=body)
 
 
-def comment(
-    call: Call, repository: Repository, branch: Ref, sha: str, text: str, login: Callable[[], str]
+def post_comment(
+    call: ApiCall, repository: Repository, branch: Ref, sha: str, text: str, login: Callable[[], str]
 ) -> list[str]:
     """Write to a branch's open pull requests, or to a commit where there is none.
 
@@ -49,22 +49,22 @@ def comment(
         What each comment is called below the repository.
     """
     root = f"/repos/{repository.full_name}"
-    places = [f"issues/{number}/comments" for number in _open_pulls(call, repository, branch)]
-    said, refusal = [], None
-    for place in places or [f"commits/{sha}/comments"]:
+    paths = [f"issues/{number}/comments" for number in _open_pull_requests(call, repository, branch)]
+    written, refusal = [], None
+    for path in paths or [f"commits/{sha}/comments"]:
         try:
-            said.append(_say(call, root, place, text, login))
+            written.append(_write_or_update_comment(call, root, path, text, login))
         except ApiError as error:  # one that is locked keeps the others from nothing
-            if error.status not in {403, 404, 410, 422} or rate_limit(error) is not None:
+            if error.status not in {403, 404, 410, 422} or rate_limit_seconds(error) is not None:
                 raise
             refusal = error
-    if refusal and not said:
+    if refusal and not written:
         raise refusal
-    return said
+    return written
 
 
-def _open_pulls(call: Call, repository: Repository, branch: Ref) -> list[int]:
-    query = {"state": "open", "head": f"{repository.owner}:{branch.short}", "per_page": _MOST_PULLS}
+def _open_pull_requests(call: ApiCall, repository: Repository, branch: Ref) -> list[int]:
+    query = {"state": "open", "head": f"{repository.owner}:{branch.short}", "per_page": _MAX_PULL_REQUESTS}
     listed = call("GET", f"/repos/{repository.full_name}/pulls", list[answers.Pull], query=query)[1]
     # a branch of a fork may bear the same name, and GitHub overlooks a head that it cannot read
     return [
@@ -74,21 +74,21 @@ def _open_pulls(call: Call, repository: Repository, branch: Ref) -> list[int]:
     ]
 
 
-def _say(call: Call, root: str, place: str, text: str, login: Callable[[], str]) -> str:
-    """Change our comment in a place, or write one.
+def _write_or_update_comment(call: ApiCall, root: str, path: str, text: str, login: Callable[[], str]) -> str:
+    """Change our comment in a path, or write one.
 
     Writing is not repeated here: the answer alone may be lost, and whoever repeats all finds the comment.
     """
-    kind = "issues/comments" if place.startswith("issues/") else "comments"
+    kind = "issues/comments" if path.startswith("issues/") else "comments"
     first = text.partition("\n")[0]
-    there = itertools.islice(pages(call, f"{root}/{place}", answers.Comment), _MOST_COMMENTS)
-    alike = [each for each in there if _first_line(each.body) == first]
+    existing = itertools.islice(list_all_pages(call, f"{root}/{path}", answers.Comment), _MAX_COMMENTS)
+    same_first_line = [each for each in existing if _first_line(each.body) == first]
     # anybody can write that line
-    ours = [each for each in alike if each.user and each.user.login == login()]
+    ours = [each for each in same_first_line if each.user and each.user.login == login()]
     if ours:
         call("PATCH", f"{root}/{kind}/{ours[0].id}", answers.Created, body={"body": text})
         return f"{kind}/{ours[0].id}"
-    made = call("POST", f"{root}/{place}", answers.Created, body={"body": text}, once_only=True)[1]
+    made = call("POST", f"{root}/{path}", answers.Created, body={"body": text}, once_only=True)[1]
     return f"{kind}/{made.id}"
 
 
@@ -96,7 +96,7 @@ def _first_line(text: str | None) -> str:
     return (text or "").partition("\n")[0].rstrip()  # what people edit on its pages ends in CR LF
 
 
-def cut(text: str, limit: int) -> str:
+def truncate_text(text: str, limit: int) -> str:
     """The text, or its beginning and an ellipsis, at most `limit` characters.
 
     A character that people see can be several of Python's: an emoji with a joiner, a letter with its accent.
@@ -104,12 +104,12 @@ def cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     end = limit - 1
-    while end > 0 and _continues(text, end):
+    while end > 0 and _is_drawn_with_previous(text, end):
         end -= 1
     return f"{text[: end or limit - 1].rstrip()}…"
 
 
-def _continues(text: str, at: int) -> bool:
+def _is_drawn_with_previous(text: str, at: int) -> bool:
     """Whether the character at this place is drawn together with the one before it."""
     here = text[at]
     return (

@@ -7,7 +7,7 @@ from typing import cast
 from urllib.parse import quote
 
 from deployer.adapters import github_answers as answers
-from deployer.adapters.github_cache import Recent
+from deployer.adapters.github_cache import BoundedCache
 from deployer.adapters.github_client import RepositoryClient
 from deployer.adapters.github_errors import ApiError, UnexpectedAnswerError
 from deployer.template import (
@@ -20,34 +20,34 @@ from deployer.template import (
     insist_on_sizes,
 )
 
-_Contents = list[answers.Entry] | answers.Entry
-_KEPT_BLOBS = 100  # a branch's files are mostly those of the branch that it was made from
-_KEPT_SIZE = 100_000
+_Listing = list[answers.Entry] | answers.Entry
+_MAX_CACHED_BLOBS = 100  # a branch's files are mostly those of the branch that it was made from
+_MAX_CACHED_BYTES = 100_000
 
 
-class Files:
+class FolderReader:
     """Reads files, and keeps those that were read lately. Threads may share it."""
 
     def __init__(self) -> None:
-        self._blobs = Recent[bytes](_KEPT_BLOBS)
+        self._blobs = BoundedCache[bytes](_MAX_CACHED_BLOBS)
 
-    def usable(self, api: RepositoryClient, sha: str, folder: str) -> dict[str, bytes]:
+    def read_usable_files(self, api: RepositoryClient, sha: str, folder: str) -> dict[str, bytes]:
         """The usable files right in a folder at a commit (`USABLE`)."""
-        listed = _contents(api, sha, folder)
-        usable = usable_files(listed)
+        listed = _list_folder(api, sha, folder)
+        usable = usable_entries(listed)
         insist_on_sizes({name: entry.size for name, entry in usable.items()})
-        return {name: self._blob(api, folder, entry) for name, entry in usable.items()}
+        return {name: self._read_blob(api, folder, entry) for name, entry in usable.items()}
 
-    def regular(self, api: RepositoryClient, sha: str, folder: str, stem: str) -> dict[str, bytes]:
+    def read_regular_files(self, api: RepositoryClient, sha: str, folder: str, stem: str) -> dict[str, bytes]:
         """The files of one stem in a folder at a commit."""
-        listed = _contents(api, sha, folder)
-        found = list(regular_files(listed, folder, stem))
-        return {entry.name: self._blob(api, folder, entry) for entry in found}
+        listed = _list_folder(api, sha, folder)
+        found = list(regular_entries(listed, folder, stem))
+        return {entry.name: self._read_blob(api, folder, entry) for entry in found}
 
-    def _blob(self, api: RepositoryClient, folder: str, entry: answers.Entry) -> bytes:
+    def _read_blob(self, api: RepositoryClient, folder: str, entry: answers.Entry) -> bytes:
         key = api.repository.key, entry.sha
-        if (kept := self._blobs.get(key)) is not None:
-            return kept
+        if (cached := self._blobs.get(key)) is not None:
+            return cached
         blob = api.get(f"/git/blobs/{entry.sha}", answers.Blob)
         try:
             content = base64.b64decode("".join(blob.content.split()), validate=True)
@@ -57,12 +57,12 @@ class Files:
             raise UnexpectedAnswerError(
                 f"{folder}/{entry.name} has {len(content):,} bytes, and {entry.size:,} in the list of files"
             )
-        if len(content) <= _KEPT_SIZE:
+        if len(content) <= _MAX_CACHED_BYTES:
             self._blobs.put(key, content)
         return content
 
 
-def usable_files(
+def usable_entries(
     listed: list[answers.Entry] | answers.Entry, names: Collection[str] = USABLE
 ) -> dict[str, answers.Entry]:
     """The entries of the listing of `deploy/` that are files which deployer reads, by their names.
@@ -77,11 +77,11 @@ def usable_files(
     if not isinstance(listed, list):
         insist_on_folder(listed.type)
         return {}
-    insist_on_files({each.name: _kind(each) for each in listed}, names)
+    insist_on_files({each.name: _entry_kind(each) for each in listed}, names)
     return {each.name: each for each in listed if each.name in names}
 
 
-def regular_files(
+def regular_entries(
     listed: list[answers.Entry] | answers.Entry, folder: str, stem: str
 ) -> Iterator[answers.Entry]:
     """The entries of a folder's listing that are files of this stem.
@@ -95,7 +95,7 @@ def regular_files(
         UnreadableError: one of them, or the folder, is something else, or is too large: what GitHub does not list could
             be the file.
     """
-    found = usable_files(listed, {stem + suffix for suffix in SUFFIXES})
+    found = usable_entries(listed, {stem + suffix for suffix in SUFFIXES})
     if not isinstance(listed, list):
         raise UnreadableError(f"{folder}/", None, "it is no folder")
     for name, entry in found.items():
@@ -104,14 +104,14 @@ def regular_files(
         yield entry
 
 
-def _kind(entry: answers.Entry) -> str:
+def _entry_kind(entry: answers.Entry) -> str:
     """What an entry of a folder is. GitHub lists a submodule as a file that has no address of its content."""
     return "submodule" if entry.type == "file" and not entry.download_url else entry.type
 
 
-def _contents(api: RepositoryClient, sha: str, folder: str) -> _Contents:
+def _list_folder(api: RepositoryClient, sha: str, folder: str) -> _Listing:
     """What is at a path in a commit: a folder's entries, one entry of what is no folder, or an empty list."""
-    path, shape = f"/contents/{quote(folder.strip('/'))}", cast("type[_Contents]", answers.Contents)
+    path, shape = f"/contents/{quote(folder.strip('/'))}", cast("type[_Listing]", answers.Contents)
     try:
         listed = api.get(path, shape, {"ref": sha})
     except ApiError as error:

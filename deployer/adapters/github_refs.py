@@ -12,19 +12,19 @@ from deployer.adapters.github_client import RepositoryClient
 from deployer.adapters.github_errors import (
     ApiError,
     UnexpectedAnswerError,
-    is_empty,
+    is_empty_repository,
     is_too_large_to_compare,
-    rate_limit,
+    rate_limit_seconds,
 )
-from deployer.adapters.github_facts import seconds
+from deployer.adapters.github_facts import epoch_seconds
 from deployer.errors import NoCommitError, NotFoundError, PayloadError, PermanentError, TransientError
 from deployer.ports import Head, Protection, Relation
 from deployer.refs import Ref, is_full_sha, parse_sha
 
-_PAGES = 5  # of a hundred protected branches each
-_TAG_DEPTH = 10  # a tag of a tag of a tag
-_COMPARED = 300  # files: https://docs.github.com/rest/commits/commits#compare-two-commits
-_NO_ANCESTOR = "No common ancestor"  # https://github.com/github-changelog-generator/github-changelog-generator/issues/994
+_MAX_PAGES = 5  # of a hundred protected branches each
+_MAX_NESTED_TAGS = 10  # a tag of a tag of a tag
+_MAX_COMPARED_FILES = 300  # files: https://docs.github.com/rest/commits/commits#compare-two-commits
+_NO_COMMON_ANCESTOR = "No common ancestor"  # https://github.com/github-changelog-generator/github-changelog-generator/issues/994
 
 
 def default_branch(api: RepositoryClient) -> str:
@@ -32,19 +32,19 @@ def default_branch(api: RepositoryClient) -> str:
     return api.get("", answers.DefaultBranch).default_branch
 
 
-def head(api: RepositoryClient, ref: Ref) -> Head | None:
+def read_head(api: RepositoryClient, ref: Ref) -> Head | None:
     """Where a ref stands now, or None if there is no such ref.
 
     Raises:
         PermanentError: the tag leads to no commit, or there is no such repository.
     """
     if not ref.is_tag:
-        return _branch(api, ref.short)
-    found = _ref(api, ref)
+        return _branch_head(api, ref.short)
+    found = _matching_ref(api, ref)
     if found is None:
         return None
     target, made = found.object, ""
-    for _ in range(_TAG_DEPTH):
+    for _ in range(_MAX_NESTED_TAGS):
         if target.type != "tag":
             break
         tag = api.get(f"/git/tags/{target.sha}", answers.GitTag)
@@ -53,28 +53,28 @@ def head(api: RepositoryClient, ref: Ref) -> Head | None:
     if target.type != "commit":
         raise NoCommitError(f"{ref} of {api.repository} leads to a {target.type}, not to a commit")
     commit = api.get(f"/git/commits/{target.sha}", answers.GitCommit)
-    at = seconds(made or commit.committer.date)
+    at = epoch_seconds(made or commit.committer.date)
     return Head(found.object.sha, target.sha, commit.message, at)
 
 
-def commit(api: RepositoryClient, prefix: str) -> str:
+def full_commit_id(api: RepositoryClient, prefix: str) -> str:
     """The full id of a commit. One call; one more where it is not found.
 
     `commits/{ref}` takes a branch's or tag's name before a short id, so what it finds must begin with the id:
     https://docs.github.com/rest/commits/commits#get-a-commit
     """
-    full = is_full_sha(prefix)
-    path = f"/git/commits/{prefix}" if full else f"/commits/{prefix}"
+    is_full = is_full_sha(prefix)
+    path = f"/git/commits/{prefix}" if is_full else f"/commits/{prefix}"
     try:
         # one file a page: the ids are all that is wanted of a commit that may have changed thousands
-        query = None if full else {"per_page": 1}
+        query = None if is_full else {"per_page": 1}
         found = api.get(path, answers.CommitId, query).sha
     except ApiError as error:
-        if error.status != 422 and not (error.status == 404 and api.is_there()):
+        if error.status != 422 and not (error.status == 404 and api.repository_exists()):
             raise
         found = ""
     if not found:
-        several = "" if full else ", or several begin so: give more digits"
+        several = "" if is_full else ", or several begin so: give more digits"
         raise NotFoundError(f"{api.repository} has no commit {prefix}{several}")
     if not found.startswith(prefix):
         raise NotFoundError(
@@ -83,7 +83,7 @@ def commit(api: RepositoryClient, prefix: str) -> str:
     return found
 
 
-def ancestry(api: RepositoryClient, base: str, commit: str) -> Relation:
+def compare_commits(api: RepositoryClient, base: str, commit: str) -> Relation:
     """How a commit stands to a base. One call.
 
     GitHub takes `owner:branch` here as well as names, so nothing but full commit ids is sent. The second page has no
@@ -106,16 +106,16 @@ def ancestry(api: RepositoryClient, base: str, commit: str) -> Relation:
             return Relation.DIVERGED
         if error.status != 404:
             raise
-        if error.message.startswith(_NO_ANCESTOR):
+        if error.message.startswith(_NO_COMMON_ANCESTOR):
             return Relation.UNRELATED
-        api.insist()  # the repository itself is not found?
+        api.require_repository()  # the repository itself is not found?
         raise TransientError(
             f"GitHub does not find {base[:12]} or {commit[:12]}, which it has just named"
         ) from error
     relation = Relation(found.status)
-    middle = found.merge_base_commit.sha
-    told = found.base_commit.sha, middle if relation.contained else commit
-    if told != (base, commit):
+    merge_base = found.merge_base_commit.sha
+    compared = found.base_commit.sha, merge_base if relation.contained else commit
+    if compared != (base, commit):
         raise UnexpectedAnswerError(f"it compares other commits than {base[:12]} and {commit[:12]}")
     return relation
 
@@ -129,7 +129,7 @@ def protected_branches(api: RepositoryClient) -> dict[Ref, str]:
         PermanentError: there are too many.
     """
     found = dict[Ref, str]()
-    for page in range(1, _PAGES + 1):
+    for page in range(1, _MAX_PAGES + 1):
         query = {"protected": "true", "per_page": 100, "page": page}
         headers, listed = api.call("GET", "/branches", list[answers.ListedBranch], query=query)
         for each in listed:
@@ -140,20 +140,20 @@ def protected_branches(api: RepositoryClient) -> dict[Ref, str]:
                     continue  # no branch that deployer could name
         if 'rel="next"' not in headers.get("link", ""):
             return found
-    raise PermanentError(f"{api.repository} has more than {_PAGES * 100} protected branches")
+    raise PermanentError(f"{api.repository} has more than {_MAX_PAGES * 100} protected branches")
 
 
-def protection(api: RepositoryClient) -> Protection:
+def read_protection(api: RepositoryClient) -> Protection:
     """What protects the default branch and the tags. Three calls, or four."""
     branch = default_branch(api)
     quoted = quote(branch, safe="")
     unread = list[str]()
 
-    def read(what: str, look: Callable[[], bool]) -> bool | None:
+    def read_or_record_refusal(what: str, read: Callable[[], bool]) -> bool | None:
         try:
-            return look()
+            return read()
         except ApiError as error:
-            if error.status not in {403, 404} or rate_limit(error) is not None:
+            if error.status not in {403, 404} or rate_limit_seconds(error) is not None:
                 raise
             unread.append(f"{what}: GitHub answers {error.status}")
             return None
@@ -168,11 +168,13 @@ def protection(api: RepositoryClient) -> Protection:
         listed = api.get("/rulesets", list[answers.Ruleset], query)
         return any(each.target == "tag" and each.enforcement == "active" for each in listed)
 
-    protected = read("its protection", branch_protected)
-    return Protection(branch, protected, read("its rulesets", tags_protected), "; ".join(unread))
+    protected = read_or_record_refusal("its protection", branch_protected)
+    return Protection(
+        branch, protected, read_or_record_refusal("its rulesets", tags_protected), "; ".join(unread)
+    )
 
 
-def changed(api: RepositoryClient, before: str, after: str) -> list[str] | None:
+def changed_files(api: RepositoryClient, before: str, after: str) -> list[str] | None:
     """The files in which a commit differs from an earlier one, renamed ones by both names; None where unknown.
 
     One call. GitHub compares with the common ancestor, and lists 300 files at most.
@@ -185,39 +187,39 @@ def changed(api: RepositoryClient, before: str, after: str) -> list[str] | None:
             return None
         if error.status != 404:
             raise
-        api.insist()  # a commit that is gone, or a repository that is?
+        api.require_repository()  # a commit that is gone, or a repository that is?
         return None
-    if found.status not in {"ahead", "identical"} or len(found.files) >= _COMPARED:
+    if found.status not in {"ahead", "identical"} or len(found.files) >= _MAX_COMPARED_FILES:
         return None
     names = {name for each in found.files for name in (each.filename, each.previous_filename)}
     return sorted(names - {""})
 
 
-def _branch(api: RepositoryClient, name: str) -> Head | None:
+def _branch_head(api: RepositoryClient, name: str) -> Head | None:
     try:
         # with its slashes escaped: branches/x/protection is another question about x
         found = api.get(f"/branches/{quote(name, safe='')}", answers.Branch)
     except ApiError as error:
-        if error.status != 404 and not is_empty(error):
+        if error.status != 404 and not is_empty_repository(error):
             raise
-        api.insist()  # no such branch, or no such repository?
+        api.require_repository()  # no such branch, or no such repository?
         return None
     if found.name != name:  # GitHub redirects to a renamed branch's new name
         return None
     return Head(found.commit.sha, found.commit.sha, found.commit.commit.message)
 
 
-def _ref(api: RepositoryClient, ref: Ref) -> answers.GitRef | None:
+def _matching_ref(api: RepositoryClient, ref: Ref) -> answers.GitRef | None:
     # the singular git/ref/ matches whole names; git/refs/ would give feature/x for feature
     path = f"/git/ref/{quote(ref.name.removeprefix('refs/'))}"
     try:
         found = api.get(path, answers.GitRef)
     except ApiError as error:
-        if is_empty(error):
+        if is_empty_repository(error):
             return None
         if error.status != 404:
             raise
-        api.insist()
+        api.require_repository()
         return None
     if found.ref != ref.name:
         raise UnexpectedAnswerError(f"it is about {found.ref}")

@@ -373,7 +373,7 @@ _PROTECT = "protect it on GitHub (branch protection or a ruleset): docs/security
 
 def _protection(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
     """Warn where anybody who can push may move what production follows."""
-    found, name = deployer.host.protection(repository), f"GitHub {repository}"
+    found, name = deployer.host.read_protection(repository), f"GitHub {repository}"
     if found.branch_protected is False:
         told = f"its default branch {found.branch} has no protection: who can push to it decides what production runs"
         yield Check(name, WARN, told, _PROTECT, told)
@@ -392,7 +392,7 @@ def _protection(deployer: "Deployer", repository: Repository) -> Iterator[Check]
 
 
 def _rights(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
-    if lacking := deployer.host.lacking(repository):
+    if lacking := deployer.host.missing_permissions(repository):
         told = f"deployer lacks {' and '.join(lacking)}"
         yield Check(f"GitHub {repository}", FAIL, told, _RIGHTS, told)
 

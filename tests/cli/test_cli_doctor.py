@@ -177,11 +177,11 @@ def test_a_redis_that_forgets_or_is_a_cluster(
 
 
 def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> None:
-    world.host.rights_lacking = ["statuses: write"]
+    world.host.permissions_missing = ["statuses: write"]
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "deployer lacks statuses: write")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
     assert bad(world, 1) == {"GitHub": ("FAIL", "GitHub cannot be reached")}
-    world.host.fail_next(TransientError("reading it: GitHub answers 502"), method="lacking")
+    world.host.fail_next(TransientError("reading it: GitHub answers 502"), method="missing_permissions")
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "reading it: GitHub answers 502")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
     assert "it may be away: try again" in world.run("doctor").stdout
@@ -216,7 +216,7 @@ def test_a_right_that_is_lacking_everywhere_is_one_row(world: World) -> None:
     )
     for name in "bcd":
         world.host.create(Repository("acme", name))
-    world.host.rights_lacking = ["statuses: write"]
+    world.host.permissions_missing = ["statuses: write"]
     assert bad(world, 1) == {
         "GitHub acme/API, GitHub acme/b, GitHub acme/c and 1 more": ("FAIL", "deployer lacks statuses: write")
     }

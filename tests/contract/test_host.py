@@ -902,9 +902,9 @@ def test_a_status_replaces_the_former_of_its_context(kit: Kit) -> None:
 def test_what_deployer_lacks_is_told_of_a_repository_that_is_there(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "1")
 
-    assert kit.host.lacking(kit.repository) == []
+    assert kit.host.missing_permissions(kit.repository) == []
     with pytest.raises(PermanentError):
-        kit.host.lacking(Repository("acme", "no-such-repository"))
+        kit.host.missing_permissions(Repository("acme", "no-such-repository"))
 
 
 def test_a_status_for_a_commit_that_is_not_there_is_an_error(kit: Kit) -> None:
@@ -1013,8 +1013,8 @@ def test_a_file_that_was_read_is_not_read_again(sandbox: SandboxKit) -> None:
 def test_only_so_much_is_kept(
     sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch, blobs: int, size: int, cost: int
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_files._KEPT_BLOBS", blobs)
-    monkeypatch.setattr("deployer.adapters.github_files._KEPT_SIZE", size)
+    monkeypatch.setattr("deployer.adapters.github_files._MAX_CACHED_BLOBS", blobs)
+    monkeypatch.setattr("deployer.adapters.github_files._MAX_CACHED_BYTES", size)
     host = GitHubHost("token", api_url=f"{sandbox.server.url}/api/v3")
     files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")
@@ -1528,7 +1528,7 @@ def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
 def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: list[str]) -> None:
     headers = {} if scopes is None else {"X-OAuth-Scopes": scopes}
     with scripted(lambda *_: (200, headers, told)) as url:
-        assert GitHubHost("token", api_url=url).lacking(Repository("acme", "shop")) == lacking
+        assert GitHubHost("token", api_url=url).missing_permissions(Repository("acme", "shop")) == lacking
 
 
 def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -> None:
@@ -1591,7 +1591,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: st
         shop = Repository("acme", "shop")
         assert [host.default_branch(shop), host.default_branch(shop)] == ["trunk", "trunk"]
         assert len(asked) == 4
-        assert host.lacking(shop) == ["statuses: write"]
+        assert host.missing_permissions(shop) == ["statuses: write"]
         with pytest.raises(PermanentError, match="not installed on acme/other"):
             host.default_branch(Repository("acme", "other"))
         with pytest.raises(TransientError, match="private key"):

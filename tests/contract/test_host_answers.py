@@ -139,7 +139,7 @@ CALLS = {
         (f"GET {R}/branches",),
     ),
     "protection": Call(
-        lambda host: host.protection(SHOP),
+        lambda host: host.read_protection(SHOP),
         {
             f"GET {R}": {"default_branch": "main"},
             f"GET {R}/branches/main": {"protected": False},
@@ -207,9 +207,9 @@ CALLS = {
         },
         (f"GET {R}/hooks",),
     ),
-    "lacking": Call(lambda host: host.lacking(SHOP), {f"GET {R}": {"private": False}}),
+    "lacking": Call(lambda host: host.missing_permissions(SHOP), {f"GET {R}": {"private": False}}),
     "lacking, as an App": Call(
-        lambda host: host.lacking(SHOP),
+        lambda host: host.missing_permissions(SHOP),
         {
             f"GET {R}/installation": INSTALLED,
             "POST /app/installations/7/access_tokens": (201, {}, TOKEN),
@@ -242,7 +242,7 @@ def server() -> Iterator[KeepAliveServer]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no call be repeated."""
-    monkeypatch.setattr("deployer.adapters.github_client._ATTEMPTS", 1)
+    monkeypatch.setattr("deployer.adapters.github_client._MAX_ATTEMPTS", 1)
     monkeypatch.setattr(
         "deployer.adapters.github_app.AppAuth.create_jwt", lambda *_: "signed"
     )  # which takes 60 ms
@@ -428,10 +428,10 @@ def test_a_redirect_to_the_same_host_in_another_spelling_is_followed(
 def test_a_redirect_is_followed_by_scheme_host_and_port(api_url: str, location: str, followed: str) -> None:
     client = GitHubClient(api_url, TokenCredentials("token"))
     if followed:
-        assert client._redirected(f"{api_url}/repos/a/b", location) == followed
+        assert client._redirect_target(f"{api_url}/repos/a/b", location) == followed
     else:
         with pytest.raises(UnexpectedAnswerError):
-            client._redirected(f"{api_url}/repos/a/b", location)
+            client._redirect_target(f"{api_url}/repos/a/b", location)
 
 
 def test_a_list_of_deliveries_that_is_empty_and_goes_on_ends(server: KeepAliveServer) -> None:
@@ -490,7 +490,7 @@ LIMITED: Answer = (403, {"Retry-After": "7"}, {"message": "You have exceeded a s
             },
         ),
         (
-            lambda host: host.protection(SHOP),
+            lambda host: host.read_protection(SHOP),
             {f"GET {R}": {"default_branch": "main"}, f"GET {R}/branches/main": LIMITED, f"GET {R}/rulesets": []},
         ),
     ],

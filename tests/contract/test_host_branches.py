@@ -10,7 +10,7 @@ from msgspec import convert
 
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.github_answers import Entry
-from deployer.adapters.github_files import regular_files
+from deployer.adapters.github_files import regular_entries
 from deployer.environments import Repository
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.ports import Protection, Relation
@@ -186,12 +186,12 @@ def test_what_protects_a_repository(sandbox: SandboxKit) -> None:  # noqa: F811
     sandbox.commit("refs/heads/main", TEMPLATE, "first")
     host = sandbox.host
     assert isinstance(host, GitHubHost)
-    assert host.protection(sandbox.repository) == Protection(
+    assert host.read_protection(sandbox.repository) == Protection(
         "main", branch_protected=False, tags_protected=False
     )
     protect(sandbox, "main")
     order(sandbox, "POST", "rulesets", {"name": "tags", "target": "tag", "enforcement": "active"})
-    assert host.protection(sandbox.repository) == Protection(
+    assert host.read_protection(sandbox.repository) == Protection(
         "main", branch_protected=True, tags_protected=True
     )
 
@@ -206,7 +206,7 @@ def test_what_may_not_be_read_of_protection_is_said(status: int) -> None:
         return status, {}, {"message": "Not Found"}
 
     with scripted(told) as url:
-        found = GitHubHost("token", api_url=url).protection(SHOP)
+        found = GitHubHost("token", api_url=url).read_protection(SHOP)
     assert (found.branch_protected, found.tags_protected) == (True, None)
     assert str(status) in found.unread
 
@@ -281,4 +281,4 @@ def test_a_file_that_is_too_large_is_unreadable(kit: Kit) -> None:  # noqa: F811
 def test_nothing_but_a_regular_file_is_read(entry: dict[str, Any]) -> None:
     found = convert({"name": "deployer.yml", "size": 1, "sha": A, "url": "https://x", **entry}, Entry)
     with pytest.raises(UnreadableError):
-        list(regular_files([found], "deploy", "deployer"))
+        list(regular_entries([found], "deploy", "deployer"))

@@ -183,7 +183,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
 def test_the_number_of_installations_that_are_kept_is_bounded(
     server: KeepAliveServer, app_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_app._MOST_INSTALLATIONS", 2)
+    monkeypatch.setattr("deployer.adapters.github_app._MAX_CACHED_TOKENS", 2)
     host = app(server, app_key)
     for number in (1, 2, 3, 3, 1):
         host.default_branch(Repository(f"owner-{number}", "shop"))

@@ -64,8 +64,8 @@ class FakeHost(Failing):
 
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
-        rights_lacking: what `lacking` answers.
-        protections: what `protection` answers beside the branch.
+        permissions_missing: what `missing_permissions` answers.
+        protections: what `read_protection` answers beside the branch.
         hooks: the webhook of each repository, by its key: its address, secret and events.
         app_hook: where the App's webhook leads; None for wherever it is expected.
         organization_hooks: the same of each organization, by its login in lower case.
@@ -80,7 +80,7 @@ class FakeHost(Failing):
         super().__init__(service="github")
         self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
         self.posted: list[tuple[Repository, str, Status]] = []
-        self.rights_lacking: list[str] = []
+        self.permissions_missing: list[str] = []
         self.protections: tuple[bool | None, bool | None, str] = (True, True, "")
         self._repos: dict[str, _Repo] = {}  # under former names, too
         self._identities = 0
@@ -383,9 +383,9 @@ class FakeHost(Failing):
             ref: target for ref, target in repo.refs.items() if not ref.is_tag and ref.short in repo.protected
         }
 
-    def protection(self, repository: Repository) -> Protection:
-        """What `GitHubHost.protection` gives."""
-        self._note("protection", repository)
+    def read_protection(self, repository: Repository) -> Protection:
+        """What `GitHubHost.read_protection` gives."""
+        self._note("read_protection", repository)
         branch = self._repo(repository).default_branch
         return Protection(branch, *self.protections)
 
@@ -408,11 +408,11 @@ class FakeHost(Failing):
         found = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
         return found if len(found) < 300 else None
 
-    def lacking(self, repository: Repository) -> list[str]:
-        """What `GitHubHost.lacking` gives."""
-        self._note("lacking", repository)
+    def missing_permissions(self, repository: Repository) -> list[str]:
+        """What `GitHubHost.missing_permissions` gives."""
+        self._note("missing_permissions", repository)
         self._repo(repository)
-        return self.rights_lacking
+        return self.permissions_missing
 
     def clone_token(self, full_name: str) -> str:
         """What `GitHubHost.clone_token` gives."""

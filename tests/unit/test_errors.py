@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from deployer.adapters.github_errors import seconds_asked, seconds_until
+from deployer.adapters.github_errors import retry_after_seconds, seconds_until_reset
 from deployer.errors import (
     LONGEST_RETRY_AFTER,
     DeployerError,
@@ -80,7 +80,7 @@ def test_how_long_a_header_asks_to_wait(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
-    assert seconds_asked(header) == seconds
+    assert retry_after_seconds(header) == seconds
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_how_long_a_limit_lasts(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
-    assert seconds_until(header) == seconds
+    assert seconds_until_reset(header) == seconds
 
 
 def wrapped(error: Exception) -> Exception:
