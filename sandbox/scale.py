@@ -154,7 +154,7 @@ class Scale:
         model.git.run("pack-refs", "--all", "--prune")
         model.git.update_ref("refs/heads/next", ZERO, second)
         for each in self.repositories[1:]:
-            hub.copy(model, each.full_name)
+            hub.copy_repository(model, each.full_name)
         hub.store.close()
         return first, second
 

@@ -16,7 +16,7 @@ from sandbox.github.server import PUBLIC, create
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT."""
-    options = _options()
+    options = _parse_options()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -47,7 +47,7 @@ def main() -> int:
     return 0
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.github", description="A simulated GitHub.")
     parser.add_argument("--port", type=int, default=8081, help="port of 127.0.0.1 (8081; 0: any free one)")
     parser.add_argument(

@@ -10,106 +10,123 @@ from sandbox.github import shapes
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
-from sandbox.github.responses import body, decoded, error, not_found, paged, raw_rest, string
+from sandbox.github.responses import (
+    decode_name,
+    error_answer,
+    json_body,
+    not_found,
+    page_answer,
+    raw_rest,
+    required_string,
+)
 
 _REPO = "/repos/<owner>/<name>"
 
 
-def add_routes(pages: Blueprint, hub: Hub, look: Lookup) -> None:
+def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     """Add `branches`, `rules` and `rulesets` below `/repos/{owner}/{repo}`."""
-    _add_branches(pages, hub, look)
-    _add_rules(pages, hub, look)
+    _add_branches(pages, hub, lookup)
+    _add_rules(pages, hub, lookup)
 
 
-def _add_branches(pages: Blueprint, hub: Hub, look: Lookup) -> None:
+def _add_branches(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     @pages.get(f"{_REPO}/branches")
     def list_branches(owner: str, name: str) -> Response:
-        repo = look.repository(owner, name)
-        protected = _protected(hub, repo)
+        repo = lookup.find_repository(owner, name)
+        protected = _protected_branches(hub, repo)
         wanted = {"true": True, "false": False}.get(request.args.get("protected", ""))
-        listed = [it for it in look.branches(repo) if wanted in {None, _short(it) in protected}]
-        return paged(listed, lambda it: shapes.branch(repo, it, protected=_short(it) in protected))
+        listed = [it for it in lookup.list_branches(repo) if wanted in {None, _short_name(it) in protected}]
+        return page_answer(
+            listed, lambda it: shapes.branch_json(repo, it, protected=_short_name(it) in protected)
+        )
 
     # By the raw path: branches/x/protection asks for the protection of x, branches/x%2Fprotection for that branch.
     @pages.get(f"{_REPO}/branches/<path:_branch>")
     def get_branch(owner: str, name: str, _branch: str) -> Response:
-        repo = look.repository(owner, name)
-        branch, asks = _named(raw_rest("/branches/"))
-        found = next((it for it in look.branches(repo) if _short(it) == branch), None)
+        repo = lookup.find_repository(owner, name)
+        branch, about_protection = _branch_and_endpoint(raw_rest("/branches/"))
+        found = next((it for it in lookup.list_branches(repo) if _short_name(it) == branch), None)
         if found is None:
-            return error(404, "Branch not found")
-        protected = branch in _protected(hub, repo)
-        if asks:
-            return jsonify(_protection(repo, branch)) if protected else error(404, "Branch not protected")
-        return jsonify(shapes.full_branch(repo, found, protected=protected))
+            return error_answer(404, "Branch not found")
+        protected = branch in _protected_branches(hub, repo)
+        if about_protection:
+            return (
+                jsonify(_protection_json(repo, branch))
+                if protected
+                else error_answer(404, "Branch not protected")
+            )
+        return jsonify(shapes.full_branch_json(repo, found, protected=protected))
 
     @pages.put(f"{_REPO}/branches/<path:_branch>")
-    def protect(owner: str, name: str, _branch: str) -> Response:
-        repo = look.repository(owner, name)
-        branch, asks = _named(raw_rest("/branches/"))
-        if not asks:
+    def protect_branch(owner: str, name: str, _branch: str) -> Response:
+        repo = lookup.find_repository(owner, name)
+        branch, about_protection = _branch_and_endpoint(raw_rest("/branches/"))
+        if not about_protection:
             not_found()
-        if all(_short(it) != branch for it in look.branches(repo)):
-            return error(404, "Branch not found")
+        if all(_short_name(it) != branch for it in lookup.list_branches(repo)):
+            return error_answer(404, "Branch not found")
         hub.store.protect(repo.id, "branch", branch)
-        return jsonify(_protection(repo, branch))
+        return jsonify(_protection_json(repo, branch))
 
     @pages.delete(f"{_REPO}/branches/<path:_branch>")
-    def unprotect(owner: str, name: str, _branch: str) -> Response:
-        repo = look.repository(owner, name)
-        branch, asks = _named(raw_rest("/branches/"))
-        if not asks:
+    def unprotect_branch(owner: str, name: str, _branch: str) -> Response:
+        repo = lookup.find_repository(owner, name)
+        branch, about_protection = _branch_and_endpoint(raw_rest("/branches/"))
+        if not about_protection:
             not_found()
-        if branch not in _protected(hub, repo):
-            return error(404, "Branch not protected")
+        if branch not in _protected_branches(hub, repo):
+            return error_answer(404, "Branch not protected")
         hub.store.protect(repo.id, "branch", branch, on=False)
         return Response(status=204)
 
 
-def _add_rules(pages: Blueprint, hub: Hub, look: Lookup) -> None:
+def _add_rules(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     @pages.get(f"{_REPO}/rules/branches/<path:_branch>")
-    def rules(owner: str, name: str, _branch: str) -> Response:
-        repo = look.repository(owner, name)
-        protected = decoded(raw_rest("/rules/branches/")) in _protected(hub, repo)
+    def list_rules(owner: str, name: str, _branch: str) -> Response:
+        repo = lookup.find_repository(owner, name)
+        protected = decode_name(raw_rest("/rules/branches/")) in _protected_branches(hub, repo)
         return jsonify([{"type": "deletion"}, {"type": "non_fast_forward"}] if protected else [])
 
     @pages.get(f"{_REPO}/rulesets")
-    def rulesets(owner: str, name: str) -> Response:
-        repo = look.repository(owner, name)
+    def list_rulesets(owner: str, name: str) -> Response:
+        repo = lookup.find_repository(owner, name)
         names = hub.store.protections(repo.id, "tag")
-        return paged(list(enumerate(names, 1)), lambda it: _ruleset(repo, *it))
+        return page_answer(list(enumerate(names, 1)), lambda it: _ruleset_json(repo, *it))
 
     @pages.post(f"{_REPO}/rulesets")
     def add_ruleset(owner: str, name: str) -> Response:
-        repo = look.repository(owner, name)
-        data = body()
+        repo = lookup.find_repository(owner, name)
+        data = json_body()
         if data.get("target") != "tag" or data.get("enforcement") != "active":
-            return error(422, "The sandbox knows active rulesets about tags only.")
-        hub.store.protect(repo.id, "tag", string(data, "name"))
-        answer = jsonify(_ruleset(repo, len(hub.store.protections(repo.id, "tag")), data["name"]))
+            return error_answer(422, "The sandbox knows active rulesets about tags only.")
+        hub.store.protect(repo.id, "tag", required_string(data, "name"))
+        answer = jsonify(_ruleset_json(repo, len(hub.store.protections(repo.id, "tag")), data["name"]))
         answer.status_code = 201
         return answer
 
 
-def _short(branch: Ref) -> str:
+def _short_name(branch: Ref) -> str:
     return branch.name.removeprefix("refs/heads/")
 
 
-def _protected(hub: Hub, repo: Repository) -> set[str]:
+def _protected_branches(hub: Hub, repo: Repository) -> set[str]:
     return set(hub.store.protections(repo.id, "branch"))
 
 
-def _named(rest: str) -> tuple[str, bool]:
+def _branch_and_endpoint(rest: str) -> tuple[str, bool]:
     """The branch of a path, and whether the path asks for its protection."""
     branch = rest.removesuffix("/protection")
-    return decoded(branch), branch != rest
+    return decode_name(branch), branch != rest
 
 
-def _protection(repo: Repository, branch: str) -> dict[str, Any]:
-    return {"url": f"{shapes.api(repo)}/branches/{branch}/protection", "enforce_admins": {"enabled": False}}
+def _protection_json(repo: Repository, branch: str) -> dict[str, Any]:
+    return {
+        "url": f"{shapes.api_url(repo)}/branches/{branch}/protection",
+        "enforce_admins": {"enabled": False},
+    }
 
 
-def _ruleset(repo: Repository, number: int, name: str) -> dict[str, Any]:
+def _ruleset_json(repo: Repository, number: int, name: str) -> dict[str, Any]:
     return {
         "id": number,
         "name": name,

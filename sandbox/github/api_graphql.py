@@ -18,7 +18,7 @@ from graphql import GraphQLError, build_schema, graphql_sync
 from sandbox.github import shapes, tokens
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
-from sandbox.github.responses import body, error
+from sandbox.github.responses import error_answer, json_body
 
 PATH = "/api/graphql"
 _MOST = 100
@@ -71,59 +71,59 @@ def add_routes(app: Flask, hub: Hub) -> None:
     """Add the one address of the API."""
 
     @app.post(PATH)
-    def query() -> Response:
+    def execute_query() -> Response:
         if not request.headers.get("Authorization"):
-            return error(401, "This endpoint requires you to be authenticated.")
-        data = body()
+            return error_answer(401, "This endpoint requires you to be authenticated.")
+        data = json_body()
         asked, given = data.get("query"), data.get("variables") or {}
         if not isinstance(asked, str) or not isinstance(given, dict):
-            return errors("A query attribute must be specified and must be a string.", status=400)
-        found = graphql_sync(_SCHEMA, asked, {"repository": _repository(hub)}, variable_values=given)
-        told: _Fields = {} if found.data is None and found.errors else {"data": found.data}
+            return errors_answer("A query attribute must be specified and must be a string.", status=400)
+        found = graphql_sync(_SCHEMA, asked, {"repository": _repository_resolver(hub)}, variable_values=given)
+        answer: _Fields = {} if found.data is None and found.errors else {"data": found.data}
         if found.errors:
-            told["errors"] = [_error(each) for each in found.errors]
-        return jsonify(told)
+            answer["errors"] = [_error_fields(each) for each in found.errors]
+        return jsonify(answer)
 
 
-def errors(message: str, kind: str = "", status: int = 200) -> Response:
+def errors_answer(message: str, kind: str = "", status: int = 200) -> Response:
     """Nothing but an error, which may well come with a 200."""
     answer = jsonify({"errors": [({"type": kind} if kind else {}) | {"message": message}]})
     answer.status_code = status
     return answer
 
 
-def _error(found: GraphQLError) -> _Fields:
+def _error_fields(found: GraphQLError) -> _Fields:
     cause = found.original_error
     return ({"type": cause.kind} if isinstance(cause, _RefusedError) else {}) | dict(found.formatted)
 
 
-def _repository(hub: Hub) -> Callable[..., _Fields]:
-    def resolve(_info: object, owner: str, name: str, **options: Any) -> _Fields:
+def _repository_resolver(hub: Hub) -> Callable[..., _Fields]:
+    def resolve_repository(_info: object, owner: str, name: str, **options: Any) -> _Fields:
         full_name = f"{owner}/{name}"
-        repo = hub.get(full_name) or (hub.moved(full_name) if options["followRenames"] else None)
-        if repo is None or repo.uninstalled or not tokens.opened(repo):
+        repo = hub.get(full_name) or (hub.find_renamed(full_name) if options["followRenames"] else None)
+        if repo is None or repo.uninstalled or not tokens.token_opens(repo):
             raise _RefusedError(
                 "NOT_FOUND", f"Could not resolve to a Repository with the name '{full_name}'."
             )
-        return _shown(hub, repo)
+        return _repository_fields(hub, repo)
 
-    return resolve
+    return resolve_repository
 
 
-def _shown(hub: Hub, repo: Repository) -> _Fields:
-    refs, target = hub.refs(repo), _objects(repo)
+def _repository_fields(hub: Hub, repo: Repository) -> _Fields:
+    refs, target = hub.refs(repo), _object_reader(repo)
 
-    def ref(it: Ref) -> _Fields:
+    def ref_fields(it: Ref) -> _Fields:
         prefix = "/".join(it.name.split("/")[:2]) + "/"
         return {"name": it.name.removeprefix(prefix), "prefix": prefix, "target": target(it.sha, it.kind)}
 
-    def one(_info: object, **asked: str) -> _Fields | None:
+    def find_ref(_info: object, **asked: str) -> _Fields | None:
         """A ref by its full name, or else by its short one."""
         names = (f"{prefix}{asked['qualifiedName']}" for prefix in ("", "refs/heads/", "refs/tags/"))
-        return next((ref(refs[name]) for name in names if name in refs), None)
+        return next((ref_fields(refs[name]) for name in names if name in refs), None)
 
-    def page(_info: object, **asked: Any) -> _Fields:
-        first, begin = asked.get("first"), _place(asked.get("after"))
+    def page_of_refs(_info: object, **asked: Any) -> _Fields:
+        first, begin = asked.get("first"), _decode_cursor(asked.get("after"))
         if first is None:
             raise _RefusedError(
                 "MISSING_PAGINATION_BOUNDARIES",
@@ -137,8 +137,11 @@ def _shown(hub: Hub, repo: Repository) -> _Fields:
         under = [it for name, it in refs.items() if name.startswith(asked["refPrefix"])]
         end = min(begin + first, len(under))
         return {
-            "nodes": [ref(it) for it in under[begin:end]],
-            "pageInfo": {"hasNextPage": end < len(under), "endCursor": _cursor(end) if end > begin else None},
+            "nodes": [ref_fields(it) for it in under[begin:end]],
+            "pageInfo": {
+                "hasNextPage": end < len(under),
+                "endCursor": _encode_cursor(end) if end > begin else None,
+            },
             "totalCount": len(under),
         }
 
@@ -149,47 +152,47 @@ def _shown(hub: Hub, repo: Repository) -> _Fields:
         "isArchived": repo.archived,
         "isPrivate": repo.private,
         "isEmpty": not refs,
-        "defaultBranchRef": ref(default) if default else None,
-        "ref": one,
-        "refs": page,
+        "defaultBranchRef": ref_fields(default) if default else None,
+        "ref": find_ref,
+        "refs": page_of_refs,
     }
 
 
-def _objects(repo: Repository) -> Callable[[str, str], _Fields]:
+def _object_reader(repo: Repository) -> Callable[[str, str], _Fields]:
     """Git's objects by their ids; one that many refs point to is read once."""
 
     @cache
-    def commit(sha: str) -> Any:
-        return repo.git.commit(sha)
+    def read_commit(sha: str) -> Any:
+        return repo.git.read_commit(sha)
 
     @cache
-    def tag(sha: str) -> Any:
-        return repo.git.tag(sha)
+    def read_tag(sha: str) -> Any:
+        return repo.git.read_tag(sha)
 
-    def shown(sha: str, kind: str) -> _Fields:
+    def object_fields(sha: str, kind: str) -> _Fields:
         # by functions: what is not asked for is not read
         fields: dict[str, _Fields] = {
             "commit": {
-                "message": lambda _: commit(sha).message,
-                "committedDate": lambda _: shapes.utc(commit(sha).committer.date),
+                "message": lambda _: read_commit(sha).message,
+                "committedDate": lambda _: shapes.utc_time(read_commit(sha).committer.date),
             },
             "tag": {
-                "name": lambda _: tag(sha).name,
-                "tagger": lambda _: vars(tag(sha).tagger),
-                "target": lambda _: shown(tag(sha).target, tag(sha).target_kind),
+                "name": lambda _: read_tag(sha).name,
+                "tagger": lambda _: vars(read_tag(sha).tagger),
+                "target": lambda _: object_fields(read_tag(sha).target, read_tag(sha).target_kind),
             },
         }
         return {"oid": sha, "__typename": kind.capitalize()} | fields.get(kind, {})
 
-    return shown
+    return object_fields
 
 
-def _cursor(place: int) -> str:
+def _encode_cursor(place: int) -> str:
     """Where the next page begins, in GitHub's own way: a ref that goes meanwhile hides another one."""
     return base64.b64encode(str(place).encode()).decode().rstrip("=")
 
 
-def _place(cursor: str | None) -> int:
+def _decode_cursor(cursor: str | None) -> int:
     if cursor is None:
         return 0
     try:

@@ -15,8 +15,7 @@ from flask import Blueprint, Response, jsonify, request
 from sandbox.github import payloads, shapes, tokens
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
-from sandbox.github.responses import body, invalid, not_found, raw_path, refuse
-from sandbox.github.responses import paged as numbered
+from sandbox.github.responses import json_body, not_found, page_answer, raw_path, refuse, refuse_field
 from sandbox.github.store import Row
 
 _REPOSITORY = "/repos/<owner>/<name>/hooks"
@@ -26,179 +25,187 @@ _CURSOR = re.compile(r"v1_(\d{1,12})")
 
 
 @dataclass(frozen=True)
-class _Place:
+class _HookOwner:
     """What has webhooks: a repository, or the organization with this login."""
 
     hub: Hub
-    of: Repository | str
+    owner: Repository | str
 
     @property
     def repository(self) -> Repository | None:
-        return None if isinstance(self.of, str) else self.of
+        return None if isinstance(self.owner, str) else self.owner
 
     def hooks(self) -> list[Row]:
         store = self.hub.store
-        return store.organization_hooks(self.of) if isinstance(self.of, str) else store.hooks(self.of.id)
+        return (
+            store.organization_hooks(self.owner)
+            if isinstance(self.owner, str)
+            else store.hooks(self.owner.id)
+        )
 
-    def hook(self, hook_id: int) -> Row:
+    def require_hook(self, hook_id: int) -> Row:
         """One of its webhooks; ends the request where it has none of this id."""
         return next((each for each in self.hooks() if each["id"] == hook_id), None) or not_found()
 
-    def add(self, url: str, secret: str, events: list[str]) -> int:
-        if isinstance(self.of, str):
-            return self.hub.store.add_hook(0, url, secret, events, organization=self.of)
-        return self.hub.store.add_hook(self.of.id, url, secret, events)
+    def add_hook(self, url: str, secret: str, events: list[str]) -> int:
+        if isinstance(self.owner, str):
+            return self.hub.store.add_hook(0, url, secret, events, organization=self.owner)
+        return self.hub.store.add_hook(self.owner.id, url, secret, events)
 
-    def shown(self, row: Row) -> dict[str, Any]:
-        return shapes.hook(self.of, row)
-
-
-_Find = Callable[..., _Place]
+    def hook_json(self, row: Row) -> dict[str, Any]:
+        return shapes.hook_json(self.owner, row)
 
 
-def add_routes(pages: Blueprint, hub: Hub, look: Lookup) -> None:
+_FindHookOwner = Callable[..., _HookOwner]
+
+
+def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     """Add `hooks/...` of repositories and of organizations, and what an App asks about its own."""
 
-    def repository(owner: str, name: str) -> _Place:
-        return _Place(hub, look.repository(owner, name))
+    def repository_owner(owner: str, name: str) -> _HookOwner:
+        return _HookOwner(hub, lookup.find_repository(owner, name))
 
-    def organization(org: str) -> _Place:
+    def organization_owner(org: str) -> _HookOwner:
         known = [each.owner for each in hub.repositories() if each.owner.lower() == org.lower()]
         # a person has no webhooks, and GitHub says of one that it does not find the organization
-        return _Place(hub, known[0]) if known and payloads.is_organization(org) else not_found()
+        return _HookOwner(hub, known[0]) if known and payloads.is_organization(org) else not_found()
 
-    for path, find, kind in (
-        (_REPOSITORY, repository, "repository"),
-        (_ORGANIZATION, organization, "organization"),
+    for path, find_hook_owner, kind in (
+        (_REPOSITORY, repository_owner, "repository"),
+        (_ORGANIZATION, organization_owner, "organization"),
     ):
-        _add_hooks(pages, hub, path, find, kind)
-        _add_deliveries(pages, hub, path, find, kind)
-    _add_app(pages, hub, look)
+        _add_hooks(pages, hub, path, find_hook_owner, kind)
+        _add_deliveries(pages, hub, path, find_hook_owner, kind)
+    _add_app(pages, hub, lookup)
 
 
-def _add_hooks(pages: Blueprint, hub: Hub, path: str, find: _Find, kind: str) -> None:
+def _add_hooks(pages: Blueprint, hub: Hub, path: str, find_hook_owner: _FindHookOwner, kind: str) -> None:
 
     @pages.get(path, endpoint=f"list_{kind}_hooks")
     def list_hooks(**named: str) -> Response:
-        place = find(**named)
-        return numbered(place.hooks(), place.shown)
+        hook_owner = find_hook_owner(**named)
+        return page_answer(hook_owner.hooks(), hook_owner.hook_json)
 
     @pages.post(path, endpoint=f"create_{kind}_hook")
     def create_hook(**named: str) -> Response:
-        place = find(**named)
-        data = body()
-        if place.repository and place.repository.archived:
+        hook_owner = find_hook_owner(**named)
+        data = json_body()
+        if hook_owner.repository and hook_owner.repository.archived:
             refuse(403, "Repository was archived so is read-only.")
-        config = _config(data)
-        if any(it["url"] == config.get("url") for it in place.hooks()):
-            invalid("Hook", "config", f"Hook already exists on this {kind}")
+        config = _hook_config(data)
+        if any(it["url"] == config.get("url") for it in hook_owner.hooks()):
+            refuse_field("Hook", "config", f"Hook already exists on this {kind}")
         if not str(config.get("url", "")).startswith(("http://", "https://")):
-            invalid("Hook", "url", "url is missing or not a http(s) address")
+            refuse_field("Hook", "url", "url is missing or not a http(s) address")
         if kind == "organization" and data.get("name") != "web":
-            invalid("Hook", "name", 'name must be "web"')
+            refuse_field("Hook", "name", 'name must be "web"')
         secret = str(config.get("secret") or "")
-        hook_id = place.add(config["url"], secret, _events(data) or ["push"])
+        hook_id = hook_owner.add_hook(config["url"], secret, _hook_events(data) or ["push"])
         values = {"content_type": config.get("content_type", "form"), "active": int(data.get("active", True))}
         hub.store.update_hook(hook_id, **values)
-        row = place.hook(hook_id)
-        _ping(hub, place, row)
-        answer = jsonify(place.shown(row))
+        row = hook_owner.require_hook(hook_id)
+        _send_ping(hub, hook_owner, row)
+        answer = jsonify(hook_owner.hook_json(row))
         answer.status_code = 201
         return answer
 
     @pages.get(f"{path}/<int:hook_id>", endpoint=f"get_{kind}_hook")
     def get_hook(hook_id: int, **named: str) -> Response:
-        place = find(**named)
-        return jsonify(place.shown(place.hook(hook_id)))
+        hook_owner = find_hook_owner(**named)
+        return jsonify(hook_owner.hook_json(hook_owner.require_hook(hook_id)))
 
     @pages.patch(f"{path}/<int:hook_id>", endpoint=f"edit_{kind}_hook")
     def edit_hook(hook_id: int, **named: str) -> Response:
-        place = find(**named)
-        row = place.hook(hook_id)
-        data = body()
-        config = _config(data)
+        hook_owner = find_hook_owner(**named)
+        row = hook_owner.require_hook(hook_id)
+        data = json_body()
+        config = _hook_config(data)
         changed: dict[str, Any] = {
             k: str(config[k]) for k in ("url", "secret", "content_type") if config.get(k)
         }
-        events = _events(data) or row["events"]
+        events = _hook_events(data) or row["events"]
         gone = data.get("remove_events") or []
         changed["events"] = [e for e in [*events, *(data.get("add_events") or [])] if e not in gone]
         if "active" in data:
             changed["active"] = int(bool(data["active"]))
         hub.store.update_hook(hook_id, **changed)
-        return jsonify(place.shown(place.hook(hook_id)))
+        return jsonify(hook_owner.hook_json(hook_owner.require_hook(hook_id)))
 
     @pages.delete(f"{path}/<int:hook_id>", endpoint=f"delete_{kind}_hook")
     def delete_hook(hook_id: int, **named: str) -> Response:
-        find(**named).hook(hook_id)
+        find_hook_owner(**named).require_hook(hook_id)
         hub.store.delete_hook(hook_id)
         return Response(status=204)
 
     @pages.post(f"{path}/<int:hook_id>/pings", endpoint=f"ping_{kind}_hook")
-    def ping(hook_id: int, **named: str) -> Response:
-        place = find(**named)
-        _ping(hub, place, place.hook(hook_id))
+    def ping_hook(hook_id: int, **named: str) -> Response:
+        hook_owner = find_hook_owner(**named)
+        _send_ping(hub, hook_owner, hook_owner.require_hook(hook_id))
         return Response(status=204)
 
 
-def _add_deliveries(pages: Blueprint, hub: Hub, path: str, find: _Find, kind: str) -> None:
+def _add_deliveries(
+    pages: Blueprint, hub: Hub, path: str, find_hook_owner: _FindHookOwner, kind: str
+) -> None:
     @pages.get(f"{path}/<int:hook_id>/deliveries", endpoint=f"list_{kind}_deliveries")
     def list_deliveries(hook_id: int, **named: str) -> Response:
-        return _by_cursor(hub.store.deliveries(hook_id=find(**named).hook(hook_id)["id"]))
+        return _by_cursor(hub.store.deliveries(hook_id=find_hook_owner(**named).require_hook(hook_id)["id"]))
 
     @pages.get(f"{path}/<int:hook_id>/deliveries/<int:delivery_id>", endpoint=f"get_{kind}_delivery")
     def get_delivery(hook_id: int, delivery_id: int, **named: str) -> Response:
-        hook = find(**named).hook(hook_id)
-        return jsonify(_in_full(_of(hub, delivery_id, hook["id"]), hook))
+        hook = find_hook_owner(**named).require_hook(hook_id)
+        return jsonify(_in_full(_require_delivery(hub, delivery_id, hook["id"]), hook))
 
     @pages.post(f"{path}/<int:hook_id>/deliveries/<int:delivery_id>/attempts", endpoint=f"redeliver_{kind}")
-    def redeliver(hook_id: int, delivery_id: int, **named: str) -> Response:
-        return _redeliver(hub, _of(hub, delivery_id, find(**named).hook(hook_id)["id"]))
+    def redeliver_delivery(hook_id: int, delivery_id: int, **named: str) -> Response:
+        return _redelivery_answer(
+            hub, _require_delivery(hub, delivery_id, find_hook_owner(**named).require_hook(hook_id)["id"])
+        )
 
 
-def _add_app(pages: Blueprint, hub: Hub, look: Lookup) -> None:
+def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     """What an App asks with a token that it signed; the standard hooks together stand for its one webhook."""
 
     @pages.get("/repos/<owner>/<name>/installation")
     def get_installation(owner: str, name: str) -> Response:
-        _insist_on_app()
-        return jsonify(payloads.installation(look.repository(owner, name), shapes.root()))
+        _require_app()
+        return jsonify(payloads.installation_json(lookup.find_repository(owner, name), shapes.root_url()))
 
     @pages.post("/app/installations/<int:installation>/access_tokens")
     def create_token(installation: int) -> Response:
-        _insist_on_app()
-        answer = jsonify(tokens.issue(hub, installation, body()))
+        _require_app()
+        answer = jsonify(tokens.issue_token(hub, installation, json_body()))
         answer.status_code = 201
         return answer
 
     @pages.get("/app/hook/config")
     def get_app_hook() -> Response:
-        _insist_on_app()
+        _require_app()
         return jsonify(
             {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": hub.webhook_url}
         )
 
     @pages.get(_APP)
     def list_app_deliveries() -> Response:
-        _insist_on_app()
+        _require_app()
         return _by_cursor(hub.store.app_deliveries())
 
     @pages.get(f"{_APP}/<int:delivery_id>")
     def get_app_delivery(delivery_id: int) -> Response:
-        _insist_on_app()
-        row = _of(hub, delivery_id)
+        _require_app()
+        row = _require_delivery(hub, delivery_id)
         return jsonify(_in_full(row, hub.store.standard_hook(row["hook_id"]) or not_found()))
 
     @pages.post(f"{_APP}/<int:delivery_id>/attempts")
     def redeliver_app(delivery_id: int) -> Response:
-        _insist_on_app()
-        row = _of(hub, delivery_id)
+        _require_app()
+        row = _require_delivery(hub, delivery_id)
         if hub.store.standard_hook(row["hook_id"]) is None:
             not_found()
-        return _redeliver(hub, row)
+        return _redelivery_answer(hub, row)
 
 
-def _insist_on_app() -> None:
+def _require_app() -> None:
     """End the request unless an App signs in: by a JSON web token, of ten minutes at most. Its key is not known here.
 
     https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app
@@ -212,12 +219,12 @@ def _insist_on_app() -> None:
         refuse(401, "'Expiration time' claim ('exp') is too far in the future")
 
 
-def _of(hub: Hub, delivery_id: int, hook_id: int = 0) -> Row:
+def _require_delivery(hub: Hub, delivery_id: int, hook_id: int = 0) -> Row:
     row = hub.store.delivery(delivery_id)
     return row if row and hook_id in {0, row["hook_id"]} else not_found()
 
 
-def _redeliver(hub: Hub, row: Row) -> Response:
+def _redelivery_answer(hub: Hub, row: Row) -> Response:
     hub.sender.redeliver(row["id"])
     answer = jsonify({})
     answer.status_code = 202
@@ -232,9 +239,9 @@ def _by_cursor(rows: list[Row]) -> Response:
         sent = [row for row in sent if row["id"] < int(cursor.group(1))]
     asked = request.args.get("per_page", "")
     shown = sent[: min(max(int(asked) if asked.isdecimal() else 30, 1), 100)]
-    answer = jsonify([delivery(row) for row in shown])
+    answer = jsonify([delivery_json(row) for row in shown])
     if len(sent) > len(shown):
-        url = f"{shapes.root()}{raw_path()}?per_page={len(shown)}&cursor=v1_{shown[-1]['id']}"
+        url = f"{shapes.root_url()}{raw_path()}?per_page={len(shown)}&cursor=v1_{shown[-1]['id']}"
         answer.headers["Link"] = f'<{url}>; rel="next"'
     return answer
 
@@ -242,14 +249,14 @@ def _by_cursor(rows: list[Row]) -> Response:
 def _in_full(row: Row, hook: Row) -> dict[str, Any]:
     """A delivery with what was sent and answered."""
     return {
-        **delivery(row),
+        **delivery_json(row),
         "url": hook["url"],
         "request": {"headers": json.loads(row["request_headers"]), "payload": json.loads(row["payload"])},
         "response": {"headers": json.loads(row["response_headers"]), "payload": row["response"]},
     }
 
 
-def delivery(row: Row) -> dict[str, Any]:
+def delivery_json(row: Row) -> dict[str, Any]:
     """A delivery as the list of them shows it."""
     return {
         "id": row["id"],
@@ -268,27 +275,27 @@ def delivery(row: Row) -> dict[str, Any]:
     }
 
 
-def _config(data: dict[str, Any]) -> dict[str, Any]:
+def _hook_config(data: dict[str, Any]) -> dict[str, Any]:
     config = data.get("config", {})
-    return config if isinstance(config, dict) else invalid("Hook", "config", "config must be an object")
+    return config if isinstance(config, dict) else refuse_field("Hook", "config", "config must be an object")
 
 
-def _events(data: dict[str, Any]) -> list[str]:
+def _hook_events(data: dict[str, Any]) -> list[str]:
     events = data.get("events", [])
     if not isinstance(events, list):
-        invalid("Hook", "events", "events must be an array")
+        refuse_field("Hook", "events", "events must be an array")
     return [str(event) for event in events]
 
 
-def _ping(hub: Hub, place: _Place, row: Row) -> None:
+def _send_ping(hub: Hub, hook_owner: _HookOwner, row: Row) -> None:
     payload: dict[str, Any] = {
         "zen": "Design for failure.",
         "hook_id": row["id"],
-        "hook": place.shown(row),
-        "sender": payloads.user(payloads.LOGIN, hub.url),
+        "hook": hook_owner.hook_json(row),
+        "sender": payloads.user_json(payloads.LOGIN, hub.url),
     }
-    if place.repository:
-        payload["repository"] = payloads.repository(place.repository, hub.url)
+    if hook_owner.repository:
+        payload["repository"] = payloads.repository_json(hook_owner.repository, hub.url)
     else:
-        payload |= payloads.organization(row["organization"], hub.url)
+        payload |= payloads.organization_fields(row["organization"], hub.url)
     hub.sender.enqueue(row, "ping", payload)

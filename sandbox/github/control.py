@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from sandbox.github import payloads
 from sandbox.github.hub import BadNameError, Hub
 from sandbox.github.rest import Calls
-from sandbox.github.seed import seed
+from sandbox.github.seed import push_sample
 
 
 def blueprint(hub: Hub, calls: Calls) -> Blueprint:
@@ -18,40 +18,40 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
     pages = Blueprint("control", __name__, url_prefix="/_sandbox")
 
     @pages.get("/health")
-    def health() -> Response:
+    def show_health() -> Response:
         return jsonify({"status": "ok", "repositories": len(hub.repositories())})
 
     @pages.get("/repositories")
-    def repositories() -> Response:
-        return jsonify([payloads.repository(repo, hub.url) for repo in hub.repositories()])
+    def list_repositories() -> Response:
+        return jsonify([payloads.repository_json(repo, hub.url) for repo in hub.repositories()])
 
     @pages.post("/repositories")
-    def create() -> Response:
-        data = _object()
+    def create_repository() -> Response:
+        data = _json_object()
         if data is None or not isinstance(data.get("full_name"), str):
-            return _bad('the body must be JSON like {"full_name": "owner/repo"}')
+            return _bad_request('the body must be JSON like {"full_name": "owner/repo"}')
         try:
             repo, new = hub.create(data["full_name"])
         except BadNameError as error:
-            return _bad(str(error))
+            return _bad_request(str(error))
         if data.get("sample") is True:
-            seed(hub, repo)
-        answer = jsonify(payloads.repository(repo, hub.url))
+            push_sample(hub, repo)
+        answer = jsonify(payloads.repository_json(repo, hub.url))
         answer.status_code = 201 if new else 200
         return answer
 
     @pages.post("/repositories/<owner>/<name>")
-    def change(owner: str, name: str) -> Response:
-        repo, data = hub.get(f"{owner}/{name}"), _object()
+    def change_repository(owner: str, name: str) -> Response:
+        repo, data = hub.get(f"{owner}/{name}"), _json_object()
         if repo is None or data is None or not isinstance(data.get("action"), str):
-            return _bad(
+            return _bad_request(
                 'the body must be JSON like {"action": "rename", "to": "name"}, the repository be there'
             )
         try:
-            hub.change(repo, data["action"], str(data.get("to") or ""))
+            hub.change_repository(repo, data["action"], str(data.get("to") or ""))
         except BadNameError as error:
-            return _bad(str(error))
-        return jsonify(payloads.repository(repo, hub.url) if data["action"] != "delete" else {})
+            return _bad_request(str(error))
+        return jsonify(payloads.repository_json(repo, hub.url) if data["action"] != "delete" else {})
 
     @pages.get("/faults")
     def get_faults() -> Response:
@@ -59,13 +59,13 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
 
     @pages.post("/faults")
     def set_faults() -> Response:
-        data = _object()
+        data = _json_object()
         if data is None:
-            return _bad("the body must be a JSON object")
+            return _bad_request("the body must be a JSON object")
         try:
             hub.faults.merge(data)
         except ValueError as error:
-            return _bad(str(error))
+            return _bad_request(str(error))
         return jsonify(hub.faults.orders())
 
     @pages.delete("/faults")
@@ -75,28 +75,28 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
 
     @pages.post("/webhooks")
     def hold_webhooks() -> Response:
-        data = _object()
+        data = _json_object()
         if data is None or not isinstance(data.get("hold"), bool):
-            return _bad('the body must be JSON: {"hold": true} or {"hold": false}')
+            return _bad_request('the body must be JSON: {"hold": true} or {"hold": false}')
         hub.sender.hold(data["hold"])
         return jsonify(data)
 
     @pages.get("/deliveries")
-    def deliveries() -> Response:
+    def list_deliveries() -> Response:
         rows = hub.store.deliveries(_repository_id(hub), since=request.args.get("since", 0, type=int))
-        return jsonify([_delivery(row) for row in rows])
+        return jsonify([_delivery_json(row) for row in rows])
 
     @pages.post("/repositories/<owner>/<name>/deliveries")
     def date_back(owner: str, name: str) -> Response:
-        repo, data = hub.get(f"{owner}/{name}"), _object()
+        repo, data = hub.get(f"{owner}/{name}"), _json_object()
         seconds = data.get("seconds_ago") if data else None
         if repo is None or isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-            return _bad('the body must be JSON like {"seconds_ago": 60}, the repository be there')
+            return _bad_request('the body must be JSON like {"seconds_ago": 60}, the repository be there')
         hub.store.date_back(repo.id, seconds)
         return jsonify({})
 
     @pages.get("/statuses")
-    def statuses() -> Response:
+    def list_statuses() -> Response:
         rows = hub.store.all_statuses(_repository_id(hub), request.args.get("sha"))
         hidden = {"repository_id"}
         return jsonify([{k: v for k, v in row.items() if k not in hidden} for row in rows])
@@ -108,12 +108,12 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
     return pages
 
 
-def _object() -> dict[str, Any] | None:
+def _json_object() -> dict[str, Any] | None:
     data = request.get_json(force=True, silent=True)
     return data if isinstance(data, dict) else None
 
 
-def _bad(reason: str) -> Response:
+def _bad_request(reason: str) -> Response:
     answer = jsonify({"message": reason})
     answer.status_code = 400
     return answer
@@ -127,6 +127,6 @@ def _repository_id(hub: Hub) -> int | None:
     return repo.id if repo else -1  # the id of no repository: nothing is found
 
 
-def _delivery(row: dict[str, Any]) -> dict[str, Any]:
+def _delivery_json(row: dict[str, Any]) -> dict[str, Any]:
     parsed = {name: json.loads(row[name]) for name in ("payload", "request_headers", "response_headers")}
     return {**row, **parsed, "redelivery": bool(row["redelivery"]), "attempts": row["attempt"]}

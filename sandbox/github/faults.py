@@ -50,9 +50,9 @@ class Faults:
         orders = {kind: None if order == [] else order for kind, order in orders.items()}
         for kind, order in orders.items():
             if order is not None:
-                _check(kind, order)
+                _check_order(kind, order)
             elif kind not in _CHECKS:
-                raise ValueError(_unknown(kind))
+                raise ValueError(_unknown_kind(kind))
         with self._lock:
             for kind, order in orders.items():
                 if order is None:
@@ -62,7 +62,7 @@ class Faults:
                 if kind == "seed":
                     self._random = random.Random(order)  # noqa: S311 - as above
 
-    def webhook(self, kind: str) -> bool:
+    def hits_webhook(self, kind: str) -> bool:
         """Whether this delivery meets the webhook fault `kind`."""
         with self._lock:
             return self._happens(self._orders.get("webhooks", {}).get(kind, 0))
@@ -81,26 +81,26 @@ class Faults:
             if order is None:
                 return None
             if "count" in order:
-                return int(order["status"]) if self._spend("api") else None
+                return int(order["status"]) if self._use_up("api") else None
             return int(order["status"]) if self._happens(order.get("probability", 1)) else None
 
     def used_up(self) -> float | None:
         """The seconds until the hour's calls begin anew, if this call meets their end."""
-        return self._limit("rate_limit", "reset")
+        return self._limit_seconds("rate_limit", "reset")
 
     def rate_limited(self) -> float | None:
         """The Retry-After of a secondary rate limit, if this call meets one."""
-        return self._limit("secondary_rate_limit", "retry_after")
+        return self._limit_seconds("secondary_rate_limit", "retry_after")
 
-    def _limit(self, kind: str, field: str) -> float | None:
+    def _limit_seconds(self, kind: str, field: str) -> float | None:
         with self._lock:
             order = self._orders.get(kind)
             if order is None:
                 return None
             seconds = float(order.get(field, 1))
-            return seconds if "count" not in order or self._spend(kind) else None
+            return seconds if "count" not in order or self._use_up(kind) else None
 
-    def seconds(self, kind: str) -> float:
+    def order_seconds(self, kind: str) -> float:
         """The value of `slow` or `stale_reads`."""
         with self._lock:
             return float(self._orders.get(kind, 0))
@@ -108,7 +108,7 @@ class Faults:
     def _happens(self, probability: float) -> bool:
         return probability > 0 and self._random.random() < probability
 
-    def _spend(self, kind: str) -> bool:
+    def _use_up(self, kind: str) -> bool:
         order = self._orders[kind]
         if order["count"] <= 0:
             return False
@@ -118,28 +118,28 @@ class Faults:
         return True
 
 
-def _number(name: str, value: Any, most: float | None = None) -> None:
+def _check_number(name: str, value: Any, most: float | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ValueError(f"{name} must be a number of 0 or more")
     if most is not None and value > most:
         raise ValueError(f"{name} must be at most {most:g}")
 
 
-def _fields(kind: str, order: Any, known: tuple[str, ...], chances: tuple[str, ...] = ()) -> None:
+def _check_fields(kind: str, order: Any, known: tuple[str, ...], chances: tuple[str, ...] = ()) -> None:
     if not isinstance(order, Mapping):
         raise ValueError(f"{kind} must be an object")
     for name, value in order.items():
         if name not in known:
             raise ValueError(f"unknown field {name!r} of {kind}; known are {', '.join(known)}")
-        _number(f"{kind}.{name}", value, 1 if name in chances else None)
+        _check_number(f"{kind}.{name}", value, 1 if name in chances else None)
 
 
 def _check_webhooks(order: Any) -> None:
-    _fields("webhooks", order, _WEBHOOKS, ("lose", "duplicate", "reorder", "delay_probability"))
+    _check_fields("webhooks", order, _WEBHOOKS, ("lose", "duplicate", "reorder", "delay_probability"))
 
 
 def _check_api(order: Any) -> None:
-    _fields("api", order, _API, ("probability",))
+    _check_fields("api", order, _API, ("probability",))
     if not 400 <= order.get("status", 0) <= 599:
         raise ValueError("api.status must be between 400 and 599")
 
@@ -152,19 +152,19 @@ def _check_seed(order: Any) -> None:
 _CHECKS = {
     "webhooks": _check_webhooks,
     "api": _check_api,
-    "rate_limit": lambda order: _fields("rate_limit", order, _LIMIT),
-    "secondary_rate_limit": lambda order: _fields("secondary_rate_limit", order, _SECONDARY_LIMIT),
-    "slow": lambda order: _number("slow", order),
-    "stale_reads": lambda order: _number("stale_reads", order),
+    "rate_limit": lambda order: _check_fields("rate_limit", order, _LIMIT),
+    "secondary_rate_limit": lambda order: _check_fields("secondary_rate_limit", order, _SECONDARY_LIMIT),
+    "slow": lambda order: _check_number("slow", order),
+    "stale_reads": lambda order: _check_number("stale_reads", order),
     "seed": _check_seed,
 }
 
 
-def _unknown(kind: str) -> str:
+def _unknown_kind(kind: str) -> str:
     return f"unknown kind of fault {kind!r}; known are {', '.join(_CHECKS)}"
 
 
-def _check(kind: str, order: Any) -> None:
+def _check_order(kind: str, order: Any) -> None:
     if kind not in _CHECKS:
-        raise ValueError(_unknown(kind))
+        raise ValueError(_unknown_kind(kind))
     _CHECKS[kind](order)

@@ -25,7 +25,7 @@ _CONFIG = {
 }
 
 
-def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+def git_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """The environment git runs in: nothing of the user's own configuration reaches the sandbox."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     identity = {
@@ -150,7 +150,7 @@ class GitRepository:
             [*self.command, f"--git-dir={self.path}", *args],
             input=data,
             capture_output=True,
-            env=environment(env),
+            env=git_environment(env),
             check=False,
         )
 
@@ -173,7 +173,7 @@ class GitRepository:
             ],
             check=True,
             capture_output=True,
-            env=environment(),
+            env=git_environment(),
         )
 
     # Refs
@@ -217,7 +217,7 @@ class GitRepository:
 
     # Objects
 
-    def kind(self, sha: str) -> str | None:
+    def object_kind(self, sha: str) -> str | None:
         """What sort of object a full SHA is; None if there is none."""
         if not _SHA.fullmatch(sha):
             return None
@@ -231,21 +231,21 @@ class GitRepository:
         result = self.try_run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         return None if result.returncode else result.stdout.decode().strip()
 
-    def commits(self, *args: str) -> list[Commit]:
+    def list_commits(self, *args: str) -> list[Commit]:
         """What `git log args` lists."""
         out = self.run("log", "-z", f"--format={'%x00'.join(_LOG)}", *args).decode(errors="replace")
         fields = out.split("\0")
-        return [_commit(fields[at : at + len(_LOG)]) for at in range(0, len(fields) - 1, len(_LOG))]
+        return [_parse_commit(fields[at : at + len(_LOG)]) for at in range(0, len(fields) - 1, len(_LOG))]
 
-    def commit(self, sha: str) -> Commit:
+    def read_commit(self, sha: str) -> Commit:
         """One commit by its SHA."""
-        return self.commits("--max-count=1", sha, "--")[0]
+        return self.list_commits("--max-count=1", sha, "--")[0]
 
-    def count(self, *args: str) -> int:
+    def count_commits(self, *args: str) -> int:
         """How many commits `git rev-list args` finds."""
         return int(self.text("rev-list", "--count", *args))
 
-    def changes(self, commits: Iterable[Commit]) -> dict[str, Changes]:
+    def changed_paths(self, commits: Iterable[Commit]) -> dict[str, Changes]:
         """The paths each commit touched, a merge compared with its first parent."""
         lines = "".join(" ".join((c.sha, *c.parents[:1])) + "\n" for c in commits)
         out = self.run(
@@ -271,7 +271,7 @@ class GitRepository:
         for letter, path, line in zip(letters[::2], letters[1::2], lines, strict=True):
             added, deleted, _ = line.split("\t", 2)
             status = {"A": "added", "D": "removed"}.get(letter, "modified")
-            found.append(FileChange(path, status, _lines(added), _lines(deleted)))
+            found.append(FileChange(path, status, _line_count(added), _line_count(deleted)))
         return found
 
     def merge_base(self, old: str, new: str) -> str | None:
@@ -283,24 +283,26 @@ class GitRepository:
         """Whether new contains old."""
         return self.try_run("merge-base", "--is-ancestor", old, new).returncode == 0
 
-    def tag(self, sha: str) -> Tag:
+    def read_tag(self, sha: str) -> Tag:
         """An annotated tag by the SHA of its own object."""
         head, _, message = self.run("cat-file", "tag", sha).decode(errors="replace").partition("\n\n")
         fields = dict(line.partition(" ")[::2] for line in head.split("\n"))
-        return Tag(sha, fields["tag"], fields["object"], fields["type"], _tagger(fields["tagger"]), message)
+        return Tag(
+            sha, fields["tag"], fields["object"], fields["type"], _parse_tagger(fields["tagger"]), message
+        )
 
     def make_tag(self, name: str, target: str, message: str) -> str:
         """Write an annotated tag's object, no ref; returns its SHA."""
-        kind = self.kind(target) or "commit"
+        kind = self.object_kind(target) or "commit"
         who = self.text("var", "GIT_COMMITTER_IDENT")
         body = f"object {target}\ntype {kind}\ntag {name}\ntagger {who}\n\n{message.rstrip()}\n"
         return self.run("mktag", data=body.encode()).decode().strip()
 
-    def tree(self, treeish: str, *, recursive: bool = False) -> list[Entry]:
+    def list_tree(self, treeish: str, *, recursive: bool = False) -> list[Entry]:
         """The lines of a tree; recursive, those of its directories as well."""
         return self._ls_tree(*(["-r", "-t"] if recursive else []), treeish)
 
-    def entry(self, commit: str, path: str) -> Entry | None:
+    def find_entry(self, commit: str, path: str) -> Entry | None:
         """The line of one path in a commit's tree; None if there is none."""
         if any(part in {"", ".", ".."} for part in path.split("/")):
             return None
@@ -308,9 +310,9 @@ class GitRepository:
 
     def _ls_tree(self, *args: str) -> list[Entry]:
         out = self.run("ls-tree", "-z", "--long", "--full-tree", *args).decode(errors="replace")
-        return [_entry(line) for line in out.split("\0") if line]
+        return [_parse_entry(line) for line in out.split("\0") if line]
 
-    def blob(self, sha: str) -> bytes:
+    def read_blob(self, sha: str) -> bytes:
         """A file's bytes."""
         return self.run("cat-file", "blob", sha)
 
@@ -320,7 +322,7 @@ class GitRepository:
         """Commit a directory as it is on disk, on no branch; returns the commit's SHA."""
         index = {"GIT_INDEX_FILE": str(self.path / "sandbox.index")}
         lines = []
-        for file in _files(directory):
+        for file in _files_below(directory):
             sha = self.run("hash-object", "-w", "--stdin", data=file.read_bytes()).decode().strip()
             mode = "100755" if os.access(file, os.X_OK) else "100644"
             lines.append(f"{mode} {sha}\t{file.relative_to(directory).as_posix()}\0")
@@ -347,14 +349,14 @@ class GitRepository:
         return None if result.returncode else result.stdout.decode().split()[0]
 
 
-def _files(directory: Path) -> Iterator[Path]:
+def _files_below(directory: Path) -> Iterator[Path]:
     for file in sorted(directory.rglob("*")):
         inside = file.relative_to(directory).parts
         if file.is_file() and not {"__pycache__", "dist", ".git"}.intersection(inside):
             yield file
 
 
-def _commit(fields: Sequence[str]) -> Commit:
+def _parse_commit(fields: Sequence[str]) -> Commit:
     sha, tree, parents, an, ae, ad, cn, ce, cd, message = fields
     return Commit(
         sha.strip(),
@@ -366,17 +368,17 @@ def _commit(fields: Sequence[str]) -> Commit:
     )
 
 
-def _lines(number: str) -> int:
+def _line_count(number: str) -> int:
     return 0 if number == "-" else int(number)  # git counts no lines in a binary file
 
 
-def _entry(line: str) -> Entry:
+def _parse_entry(line: str) -> Entry:
     meta, _, path = line.partition("\t")
     mode, kind, sha, size = meta.split()
     return Entry(mode, kind, sha, None if size == "-" else int(size), path)
 
 
-def _tagger(line: str) -> Person:
+def _parse_tagger(line: str) -> Person:
     name, _, rest = line.partition(" <")
     email, _, when = rest.partition("> ")
     return Person(name, email, datetime.fromtimestamp(int(when.split()[0]), UTC).isoformat())

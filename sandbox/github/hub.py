@@ -83,7 +83,7 @@ class Hub:
         self._webhook = (webhook_url, webhook_secret)
         self.store.point_standard_hooks(webhook_url, webhook_secret)
         for row in self.store.repositories():
-            self._open(row["full_name"])
+            self._load_repository(row["full_name"])
 
     def set_webhook(self, url: str, secret: str) -> None:
         """Let every repository's standard hook deliver there from now on."""
@@ -116,10 +116,10 @@ class Hub:
             existing = self.get(full_name)
             if existing is not None:
                 return existing, False
-            self._git(full_name).create()
-            return self._enter(full_name), True
+            self._git_repository(full_name).create()
+            return self._add_repository(full_name), True
 
-    def copy(self, original: Repository, full_name: str) -> Repository:
+    def copy_repository(self, original: Repository, full_name: str) -> Repository:
         """Make another repository with the same refs and commits, without a webhook's telling; it is made at once.
 
         Raises:
@@ -130,25 +130,25 @@ class Hub:
             if self.get(full_name):
                 raise BadNameError(f"{full_name} is taken")
             # links: git never writes into a file that is there, it puts another in its place
-            shutil.copytree(original.git.path, self._git(full_name).path, copy_function=os.link)
-            return self._enter(full_name)
+            shutil.copytree(original.git.path, self._git_repository(full_name).path, copy_function=os.link)
+            return self._add_repository(full_name)
 
-    def _enter(self, full_name: str) -> Repository:
+    def _add_repository(self, full_name: str) -> Repository:
         repository_id = self.store.add_repository(full_name)
         self.store.add_hook(repository_id, *self._webhook, STANDARD_EVENTS, standard=True)
-        return self._open(full_name)
+        return self._load_repository(full_name)
 
-    def _git(self, full_name: str) -> GitRepository:
+    def _git_repository(self, full_name: str) -> GitRepository:
         return GitRepository(self._data_dir / "repositories" / f"{full_name}.git")
 
-    def _open(self, full_name: str) -> Repository:
+    def _load_repository(self, full_name: str) -> Repository:
         row = self.store.repository(full_name)
         if row is None:
             raise KeyError(full_name)
         repository = Repository(
             row["id"],
             row["full_name"],
-            self._git(row["full_name"]),
+            self._git_repository(row["full_name"]),
             bool(row["archived"]),
             bool(row["private"]),
             bool(row["uninstalled"]),
@@ -158,12 +158,12 @@ class Hub:
         self._repositories[full_name.lower()] = repository
         return repository
 
-    def moved(self, full_name: str) -> Repository | None:
+    def find_renamed(self, full_name: str) -> Repository | None:
         """The repository that had this name before; None where another one has it now."""
-        name = None if self.get(full_name) else self.store.renamed(full_name)
+        name = None if self.get(full_name) else self.store.current_name(full_name)
         return self.get(name) if name else None
 
-    def change(self, repository: Repository, action: str, to: str = "") -> None:
+    def change_repository(self, repository: Repository, action: str, to: str = "") -> None:
         """Do what an owner does to a repository as a whole, and tell its webhook.
 
         Args:
@@ -178,7 +178,7 @@ class Hub:
         """
         with repository.lock, self._lock:
             if action in {"rename", "transfer"}:
-                self._rename(repository, action, to)
+                self._rename_repository(repository, action, to)
             elif action == "default_branch":
                 self._set_default_branch(repository, to)
             elif action in _ON + _OFF:
@@ -186,14 +186,14 @@ class Hub:
             elif action in {"uninstall_owner", "install_owner"}:
                 self._set_owner(repository, uninstalled=action == "uninstall_owner")
             elif action == "delete":
-                self._tell(repository, "repository", "deleted", {})
+                self._send_repository_event(repository, "repository", "deleted", {})
                 self._repositories.pop(repository.full_name.lower())
                 self.store.remove_repository(repository.id, repository.full_name)
                 shutil.rmtree(repository.git.path)
             else:
                 raise BadNameError(f"{action!r} is nothing that can be done to a repository")
 
-    def _rename(self, repository: Repository, action: str, to: str) -> None:
+    def _rename_repository(self, repository: Repository, action: str, to: str) -> None:
         former = repository.full_name
         name = f"{repository.owner}/{to}" if action == "rename" else f"{to}/{repository.name}"
         check_name(name)
@@ -201,7 +201,7 @@ class Hub:
             return
         if self.get(name) is not None:
             raise BadNameError(f"{name} is taken")
-        moved = self._git(name)
+        moved = self._git_repository(name)
         moved.path.parent.mkdir(parents=True, exist_ok=True)
         repository.git.path.rename(moved.path)
         del self._repositories[former.lower()]
@@ -212,16 +212,20 @@ class Hub:
         changes: dict[str, Any] = (
             {"repository": {"name": {"from": short}}}
             if action == "rename"
-            else {"owner": {"from": {"user": payloads.user(owner, self.url)}}}
+            else {"owner": {"from": {"user": payloads.user_json(owner, self.url)}}}
         )
-        self._tell(repository, "repository", f"{action}red" if action == "transfer" else "renamed", changes)
+        self._send_repository_event(
+            repository, "repository", f"{action}red" if action == "transfer" else "renamed", changes
+        )
 
     def _set_default_branch(self, repository: Repository, to: str) -> None:
         if f"refs/heads/{to}" not in repository.git.refs():
             raise BadNameError(f"The branch {to} was not found.")
         before, repository.git.head = repository.git.head, to
         if before != to:
-            self._tell(repository, "repository", "edited", {"default_branch": {"from": before}})
+            self._send_repository_event(
+                repository, "repository", "edited", {"default_branch": {"from": before}}
+            )
 
     def _set_flag(self, repository: Repository, action: str, value: bool) -> None:
         flag = {"archive": "archived", "privatize": "private", "uninstall": "uninstalled"}[
@@ -230,16 +234,16 @@ class Hub:
         if getattr(repository, flag) == value:
             return
         if value and flag == "uninstalled":  # told while the App still has a webhook
-            self._tell_app(repository, "removed")
+            self._send_app_event(repository, "removed")
         setattr(repository, flag, value)
         self.store.set_flag(repository.id, flag, value)
         if flag == "uninstalled":
             if not value:
-                self._tell_app(repository, "added")
+                self._send_app_event(repository, "added")
             return
         if action == "publicize":
-            self._tell(repository, "public", "", {})
-        self._tell(repository, "repository", f"{action.removesuffix('e')}ed", {})
+            self._send_repository_event(repository, "public", "", {})
+        self._send_repository_event(repository, "repository", f"{action.removesuffix('e')}ed", {})
 
     def _set_owner(self, repository: Repository, *, uninstalled: bool) -> None:
         theirs = [
@@ -251,25 +255,27 @@ class Hub:
             return
         payload = payloads.installation_event(theirs, "deleted" if uninstalled else "created", self.url)
         if uninstalled:  # told while the App still has a webhook
-            self._send(theirs[0], [("installation", payload)])
+            self._send_events(theirs[0], [("installation", payload)])
         for each in theirs:
             each.uninstalled = uninstalled
             self.store.set_flag(each.id, "uninstalled", uninstalled)
         if not uninstalled:
-            self._send(theirs[0], [("installation", payload)])
+            self._send_events(theirs[0], [("installation", payload)])
 
-    def _tell(self, repository: Repository, event: str, action: str, changes: dict[str, Any]) -> None:
+    def _send_repository_event(
+        self, repository: Repository, event: str, action: str, changes: dict[str, Any]
+    ) -> None:
         payload = payloads.repository_event(repository, action, changes, self.url)
-        self._send(repository, [(event, payload)])
+        self._send_events(repository, [(event, payload)])
 
-    def _tell_app(self, repository: Repository, action: str) -> None:
+    def _send_app_event(self, repository: Repository, action: str) -> None:
         payload = payloads.installation_repositories(repository, action, self.url)
-        self._send(repository, [("installation_repositories", payload)])
+        self._send_events(repository, [("installation_repositories", payload)])
 
     def refs(self, repository: Repository) -> dict[str, Ref]:
         """The refs as the API shows them: for a while as before their last move, if that fault is on."""
         refs = repository.git.refs()
-        lag = self.faults.seconds("stale_reads")
+        lag = self.faults.order_seconds("stale_reads")
         if not lag:
             return refs
         for name, (before, when) in list(repository.moved.items()):
@@ -281,7 +287,7 @@ class Hub:
         return dict(sorted(refs.items()))
 
     @contextmanager
-    def changing(self, repository: Repository, login: str = payloads.LOGIN) -> Iterator[None]:
+    def changing_refs(self, repository: Repository, login: str = payloads.LOGIN) -> Iterator[None]:
         """Around whatever may move refs: afterwards the webhooks of every ref that moved are on their way.
 
         One change of a repository at a time, so that before and after belong to it alone.
@@ -296,15 +302,15 @@ class Hub:
             try:
                 yield
             finally:
-                self._announce(repository, before, repository.git.refs(), login)
+                self._announce_moves(repository, before, repository.git.refs(), login)
 
-    def _announce(
+    def _announce_moves(
         self, repository: Repository, before: dict[str, Ref], after: dict[str, Ref], login: str
     ) -> None:
         moves = [
             (name, before.get(name), after.get(name))
             for name in sorted(before.keys() | after.keys())
-            if _sha(before.get(name)) != _sha(after.get(name))
+            if _sha_or_zero(before.get(name)) != _sha_or_zero(after.get(name))
         ]
         if not moves:
             return
@@ -317,24 +323,24 @@ class Hub:
         for name, old, new in moves:
             if len(tags) > 3 and name in tags:
                 continue  # GitHub makes no event at all then
-            self._emit(repository, payloads.Move(name, old, new, before, login))
+            self._send_ref_events(repository, payloads.Move(name, old, new, before, login))
 
     def _adopt_default_branch(self, repository: Repository, refs: dict[str, Ref]) -> None:
         branches = [name.removeprefix("refs/heads/") for name in refs if name.startswith("refs/heads/")]
         if branches and repository.default_branch not in branches:
             repository.git.head = branches[0]  # the first branch pushed to an empty repository
 
-    def _emit(self, repository: Repository, move: payloads.Move) -> None:
-        events = [("push", payloads.push(repository, move, self.url))]
+    def _send_ref_events(self, repository: Repository, move: payloads.Move) -> None:
+        events = [("push", payloads.push_event(repository, move, self.url))]
         if move.created or move.deleted:
             kind = "create" if move.created else "delete"
             events.insert(0, (kind, payloads.create_or_delete(repository, move, self.url)))
-        self._send(repository, events, move.name)
+        self._send_events(repository, events, move.name)
 
-    def _send(
+    def _send_events(
         self, repository: Repository, events: list[tuple[str, dict[str, Any]]], ref: str | None = None
     ) -> None:
-        more = payloads.organization(repository.owner, self.url)
+        more = payloads.organization_fields(repository.owner, self.url)
         hooks = self.store.hooks(repository.id)
         if more:
             hooks += self.store.organization_hooks(repository.owner)
@@ -347,7 +353,7 @@ class Hub:
                     self.sender.enqueue(hook, event, {**payload, **more}, ref, about=repository.id)
 
 
-def _sha(ref: Ref | None) -> str:
+def _sha_or_zero(ref: Ref | None) -> str:
     return ZERO if ref is None else ref.sha
 
 

@@ -19,11 +19,11 @@ class Lookup:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def repository(self, owner: str, name: str) -> Repository:
+    def find_repository(self, owner: str, name: str) -> Repository:
         """The repository of a call; a former name leads to the same call by the repository's id, as on GitHub."""
         full_name = f"{owner}/{name}"
         found = self._hub.get(full_name)
-        if found is None and (moved := self._hub.moved(full_name)) and not moved.uninstalled:
+        if found is None and (moved := self._hub.find_renamed(full_name)) and not moved.uninstalled:
             rest = raw_path().partition(f"/repos/{owner}/{name}")[2]
             query = f"?{request.query_string.decode()}" if request.query_string else ""
             url = f"{request.host_url}api/v3/repositories/{moved.id}{rest}{query}"
@@ -33,23 +33,23 @@ class Lookup:
             abort(answer)
         return found if found and not found.uninstalled else not_found()
 
-    def refs(self, repo: Repository) -> dict[str, Ref]:
+    def require_refs(self, repo: Repository) -> dict[str, Ref]:
         """The refs of a repository that has any; GitHub answers 409 for one that has none."""
         refs = self._hub.refs(repo)
         if not refs:
             refuse(409, "Git Repository is empty.")
         return refs
 
-    def branches(self, repo: Repository) -> list[Ref]:
+    def list_branches(self, repo: Repository) -> list[Ref]:
         """All branches, by name."""
         return [ref for name, ref in self._hub.refs(repo).items() if name.startswith("refs/heads/")]
 
-    def tags(self, repo: Repository) -> list[Ref]:
+    def list_tags(self, repo: Repository) -> list[Ref]:
         """All tags, the last name first, as GitHub lists them."""
         refs = [ref for name, ref in self._hub.refs(repo).items() if name.startswith("refs/tags/")]
         return refs[::-1]
 
-    def resolve(self, repo: Repository, name: str, refs: dict[str, Ref] | None = None) -> str | None:
+    def resolve_commit(self, repo: Repository, name: str, refs: dict[str, Ref] | None = None) -> str | None:
         """The SHA of the commit a branch, tag, SHA or HEAD leads to; `refs` to look in if not the shown ones.
 
         Of a tag and a branch with one name it is the tag, as in git: https://git-scm.com/docs/gitrevisions
@@ -65,8 +65,8 @@ class Lookup:
                 return refs[full].commit
         return repo.git.commit_sha(name)
 
-    def commit(self, repo: Repository, name: str) -> str:
+    def require_commit(self, repo: Repository, name: str) -> str:
         """The same, or the end of the request."""
         if not repo.git.refs():
             refuse(409, "Git Repository is empty.")
-        return self.resolve(repo, name) or refuse(422, f"No commit found for SHA: {name}")
+        return self.resolve_commit(repo, name) or refuse(422, f"No commit found for SHA: {name}")

@@ -52,7 +52,7 @@ class Move:
         return self.name.removeprefix("refs/heads/").removeprefix("refs/tags/")
 
 
-def user(login: str, root: str) -> dict[str, Any]:
+def user_json(login: str, root: str) -> dict[str, Any]:
     """A user as GitHub shows one."""
     login = login if _LOGIN.fullmatch(login) else LOGIN
     api = f"{root}/api/v3/users/{login}"
@@ -75,7 +75,7 @@ def is_organization(login: str) -> bool:
     return login.lower() != LOGIN
 
 
-def organization(login: str, root: str) -> dict[str, Any]:
+def organization_fields(login: str, root: str) -> dict[str, Any]:
     """What a webhook's body has beside the repository where that is an organization's."""
     if not is_organization(login):
         return {}
@@ -89,7 +89,7 @@ def user_id(login: str) -> int:
     return int(hashlib.sha256(login.lower().encode()).hexdigest()[:7], 16)
 
 
-def repository(repo: Repository, root: str) -> dict[str, Any]:
+def repository_json(repo: Repository, root: str) -> dict[str, Any]:
     """A repository as the REST API shows it."""
     api = f"{root}/api/v3/repos/{repo.full_name}"
     html = f"{root}/{repo.full_name}"
@@ -100,7 +100,7 @@ def repository(repo: Repository, root: str) -> dict[str, Any]:
         "name": repo.name,
         "full_name": repo.full_name,
         "private": repo.private,
-        "owner": user(repo.owner, root),
+        "owner": user_json(repo.owner, root),
         "html_url": html,
         "description": None,
         "fork": False,
@@ -142,15 +142,15 @@ def repository(repo: Repository, root: str) -> dict[str, Any]:
     }
 
 
-def push(repo: Repository, move: Move, root: str) -> dict[str, Any]:
+def push_event(repo: Repository, move: Move, root: str) -> dict[str, Any]:
     """The body of a push event."""
-    commits = _commits(repo, move)
-    changes = repo.git.changes(commits)
+    commits = _pushed_commits(repo, move)
+    changes = repo.git.changed_paths(commits)
     empty = Changes([], [], [])
     html = f"{root}/{repo.full_name}"
-    distinct = _distinct(repo, move, commits)
+    distinct = _new_commits(repo, move, commits)
     shown = [
-        {**_commit(commit, changes.get(commit.sha, empty), html), "distinct": commit.sha in distinct}
+        {**_commit_json(commit, changes.get(commit.sha, empty), html), "distinct": commit.sha in distinct}
         for commit in commits
     ]
     before, after = move.old.sha if move.old else ZERO, move.new.sha if move.new else ZERO
@@ -161,16 +161,16 @@ def push(repo: Repository, move: Move, root: str) -> dict[str, Any]:
         "base_ref": _base_ref(move),
         "created": move.created,
         "deleted": move.deleted,
-        "forced": _forced(repo, move),
-        "compare": f"{html}/compare/{_compare(move, before, after)}",
+        "forced": _is_forced(repo, move),
+        "compare": f"{html}/compare/{_comparison_range(move, before, after)}",
         "commits": shown,
         "head_commit": _head_commit(repo, move, shown, html),
         "repository": _pushed_repository(repo, root),
         "pusher": {
-            "name": user(move.login, root)["login"],
+            "name": user_json(move.login, root)["login"],
             "email": f"{move.login}@users.noreply.example.com",
         },
-        "sender": user(move.login, root),
+        "sender": user_json(move.login, root),
     }
 
 
@@ -182,8 +182,8 @@ def create_or_delete(repo: Repository, move: Move, root: str) -> dict[str, Any]:
         "ref_type": "branch" if move.is_branch else "tag",
         **more,
         "pusher_type": "user",
-        "repository": repository(repo, root),
-        "sender": user(move.login, root),
+        "repository": repository_json(repo, root),
+        "sender": user_json(move.login, root),
     }
 
 
@@ -192,22 +192,22 @@ def repository_event(repo: Repository, action: str, changes: dict[str, Any], roo
     return {
         **({"action": action} if action else {}),
         **({"changes": changes} if changes else {}),
-        "repository": repository(repo, root),
-        "sender": user(LOGIN, root),
+        "repository": repository_json(repo, root),
+        "sender": user_json(LOGIN, root),
     }
 
 
 def installation_repositories(repo: Repository, action: str, root: str) -> dict[str, Any]:
     """The body of an event that tells an App which repositories it may see, `added` or `removed`."""
-    shown = _installed(repo, root)
+    shown = _installed_repository(repo, root)
     return {
         "action": action,
-        "installation": installation(repo, root),
+        "installation": installation_json(repo, root),
         "repository_selection": "selected",
         "repositories_added": [shown] if action == "added" else [],
         "repositories_removed": [shown] if action == "removed" else [],
         "requester": None,
-        "sender": user(LOGIN, root),
+        "sender": user_json(LOGIN, root),
     }
 
 
@@ -215,23 +215,25 @@ def installation_event(repos: Sequence[Repository], action: str, root: str) -> d
     """The body of an event about an owner's whole installation of an App, `created` or `deleted`."""
     return {
         "action": action,
-        "installation": installation(repos[0], root),
-        "repositories": [_installed(repo, root) for repo in repos],
+        "installation": installation_json(repos[0], root),
+        "repositories": [_installed_repository(repo, root) for repo in repos],
         "requester": None,
-        "sender": user(LOGIN, root),
+        "sender": user_json(LOGIN, root),
     }
 
 
-def _installed(repo: Repository, root: str) -> dict[str, Any]:
-    return {name: repository(repo, root)[name] for name in ("id", "node_id", "name", "full_name", "private")}
+def _installed_repository(repo: Repository, root: str) -> dict[str, Any]:
+    return {
+        name: repository_json(repo, root)[name] for name in ("id", "node_id", "name", "full_name", "private")
+    }
 
 
-def installation(repo: Repository, root: str) -> dict[str, Any]:
+def installation_json(repo: Repository, root: str) -> dict[str, Any]:
     """The App's installation at the repository's owner."""
     identity = user_id(repo.owner)
     return {
         "id": identity,
-        "account": user(repo.owner, root),
+        "account": user_json(repo.owner, root),
         "repository_selection": "selected",
         "access_tokens_url": f"{root}/api/v3/app/installations/{identity}/access_tokens",
         "repositories_url": f"{root}/api/v3/installation/repositories",
@@ -248,7 +250,7 @@ def installation(repo: Repository, root: str) -> dict[str, Any]:
 
 def _pushed_repository(repo: Repository, root: str) -> dict[str, Any]:
     # In push events, and only there, owners have names and times are numbers.
-    shown = repository(repo, root)
+    shown = repository_json(repo, root)
     owner = {
         "name": repo.owner,
         "email": f"{repo.owner}@users.noreply.example.com",
@@ -260,11 +262,11 @@ def _pushed_repository(repo: Repository, root: str) -> dict[str, Any]:
     return {**shown, **times, "owner": owner, "master_branch": shown["default_branch"], "stargazers": 0}
 
 
-def _commits(repo: Repository, move: Move) -> list[Commit]:
+def _pushed_commits(repo: Repository, move: Move) -> list[Commit]:
     if move.new is None or not move.is_branch:
         return []
     known = [move.old.commit] if move.old else _branch_heads(move)
-    newest = repo.git.commits(
+    newest = repo.git.list_commits(
         f"--max-count={_MAX_COMMITS}", "--topo-order", move.new.commit, "--not", *known, "--"
     )
     return newest[::-1]
@@ -274,7 +276,7 @@ def _branch_heads(move: Move) -> list[str]:
     return sorted({ref.commit for name, ref in move.before.items() if name.startswith("refs/heads/")})
 
 
-def _distinct(repo: Repository, move: Move, commits: list[Commit]) -> set[str]:
+def _new_commits(repo: Repository, move: Move, commits: list[Commit]) -> set[str]:
     """Which of the commits no branch had before."""
     if not commits:
         return set()
@@ -285,15 +287,15 @@ def _distinct(repo: Repository, move: Move, commits: list[Commit]) -> set[str]:
 def _head_commit(
     repo: Repository, move: Move, shown: list[dict[str, Any]], html: str
 ) -> dict[str, Any] | None:
-    if move.new is None or repo.git.kind(move.new.commit) != "commit":
+    if move.new is None or repo.git.object_kind(move.new.commit) != "commit":
         return None
     if shown and shown[-1]["id"] == move.new.commit:
         return shown[-1]
-    commit = repo.git.commit(move.new.commit)
-    return _commit(commit, repo.git.changes([commit]).get(commit.sha, Changes([], [], [])), html)
+    commit = repo.git.read_commit(move.new.commit)
+    return _commit_json(commit, repo.git.changed_paths([commit]).get(commit.sha, Changes([], [], [])), html)
 
 
-def _commit(commit: Commit, changes: Changes, html: str) -> dict[str, Any]:
+def _commit_json(commit: Commit, changes: Changes, html: str) -> dict[str, Any]:
     return {
         "id": commit.sha,
         "tree_id": commit.tree,
@@ -301,15 +303,15 @@ def _commit(commit: Commit, changes: Changes, html: str) -> dict[str, Any]:
         "message": commit.message,
         "timestamp": commit.committer.date,
         "url": f"{html}/commit/{commit.sha}",
-        "author": _person(commit.author),
-        "committer": _person(commit.committer),
+        "author": _person_json(commit.author),
+        "committer": _person_json(commit.committer),
         "added": changes.added,
         "removed": changes.removed,
         "modified": changes.modified,
     }
 
 
-def _person(person: Person) -> dict[str, str]:
+def _person_json(person: Person) -> dict[str, str]:
     login = person.email.partition("@")[0]
     known = {"username": login} if _LOGIN.fullmatch(login) else {}
     return {"name": person.name, "email": person.email, "date": person.date, **known}
@@ -322,11 +324,11 @@ def _base_ref(move: Move) -> str | None:
     return same[0] if same else None
 
 
-def _forced(repo: Repository, move: Move) -> bool:
+def _is_forced(repo: Repository, move: Move) -> bool:
     if move.old is None or move.new is None:
         return False
     return not move.is_branch or not repo.git.is_ancestor(move.old.commit, move.new.commit)
 
 
-def _compare(move: Move, before: str, after: str) -> str:
+def _comparison_range(move: Move, before: str, after: str) -> str:
     return quote(move.short) if move.created else f"{before[:12]}...{after[:12]}"

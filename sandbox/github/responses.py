@@ -13,7 +13,7 @@ T = TypeVar("T")
 _DOCS = "https://docs.github.com/rest"
 
 
-def error(status: int, message: str, **more: Any) -> Response:
+def error_answer(status: int, message: str, **more: Any) -> Response:
     """An error as GitHub words it."""
     answer = jsonify({"message": message, **more, "documentation_url": _DOCS, "status": str(status)})
     answer.status_code = status
@@ -22,7 +22,7 @@ def error(status: int, message: str, **more: Any) -> Response:
 
 def refuse(status: int, message: str, **more: Any) -> NoReturn:
     """End the request with an error."""
-    abort(error(status, message, **more))
+    abort(error_answer(status, message, **more))
 
 
 def not_found() -> NoReturn:
@@ -30,7 +30,7 @@ def not_found() -> NoReturn:
     refuse(404, "Not Found")
 
 
-def invalid(resource: str, field: str, message: str, code: str = "custom") -> NoReturn:
+def refuse_field(resource: str, field: str, message: str, code: str = "custom") -> NoReturn:
     """End the request with GitHub's 422 for a bad field."""
     refuse(
         422,
@@ -39,7 +39,7 @@ def invalid(resource: str, field: str, message: str, code: str = "custom") -> No
     )
 
 
-def body() -> dict[str, Any]:
+def json_body() -> dict[str, Any]:
     """The request's JSON object; ends the request with 400 if it is none."""
     if not request.get_data():
         return {}
@@ -51,7 +51,7 @@ def body() -> dict[str, Any]:
     return data
 
 
-def string(data: dict[str, Any], name: str) -> str:
+def required_string(data: dict[str, Any], name: str) -> str:
     """A string field of the body; ends the request with 422 if it is missing."""
     value = data.get(name)
     if not isinstance(value, str) or not value:
@@ -69,17 +69,17 @@ def raw_rest(marker: str) -> str:
     return raw_path().partition(marker)[2]
 
 
-def decoded(name: str) -> str:
+def decode_name(name: str) -> str:
     """A percent-encoded part of a path in plain text."""
     return unquote(name, errors="replace")
 
 
-def paged(
+def page_answer(
     items: Sequence[T], shape: Callable[[T], Any], wrap: Callable[[list[Any]], Any] | None = None
 ) -> Response:
     """One page of items with GitHub's Link header, by `per_page` and `page`."""
-    per_page = min(max(_number("per_page", 30), 1), 100)
-    page = max(_number("page", 1), 1)
+    per_page = min(max(_query_number("per_page", 30), 1), 100)
+    page = max(_query_number("page", 1), 1)
     last = max(-(-len(items) // per_page), 1)
     shown = [shape(item) for item in items[(page - 1) * per_page : page * per_page]]
     answer = jsonify(wrap(shown) if wrap else shown)
@@ -92,7 +92,7 @@ def paged(
     return answer
 
 
-def _number(name: str, default: int) -> int:
+def _query_number(name: str, default: int) -> int:
     value = request.args.get(name, "")
     return int(value) if re.fullmatch(r"\d{1,9}", value) else default
 

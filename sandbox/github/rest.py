@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from sandbox.github import api, api_git, api_graphql, api_hooks, api_talk, payloads, shapes, tokens
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
-from sandbox.github.responses import error, raw_path
+from sandbox.github.responses import error_answer, raw_path
 
 _PREFIX = "/api/v3"
 _LIMIT = 5000
@@ -33,7 +33,7 @@ class Calls:
         self._used: Counter[str] = Counter()
         self._reset = int(time.time()) + _HOUR
 
-    def add(self, method: str, path: str, status: int) -> None:
+    def record_call(self, method: str, path: str, status: int) -> None:
         """Note a call."""
         with self._lock:
             self._seq += 1
@@ -58,16 +58,16 @@ class Calls:
             }  # fmt: skip
 
 
-def install(app: Flask, hub: Hub) -> Calls:
+def add_api(app: Flask, hub: Hub) -> Calls:
     """Add the API to the app; returns the record of its calls."""
     speed = float(os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1)  # as many calls come in an hour
     calls = Calls(round(_LIMIT * speed))
-    look = Lookup(hub)
+    lookup = Lookup(hub)
     pages = Blueprint("rest", __name__, url_prefix=_PREFIX)
-    api.add_routes(pages, hub, look)
-    api_git.add_routes(pages, hub, look)
-    api_hooks.add_routes(pages, hub, look)
-    api_talk.add_routes(pages, hub, look)
+    api.add_routes(pages, hub, lookup)
+    api_git.add_routes(pages, hub, lookup)
+    api_hooks.add_routes(pages, hub, lookup)
+    api_talk.add_routes(pages, hub, lookup)
 
     @pages.get("/rate_limit")
     def rate_limit() -> Response:
@@ -76,70 +76,74 @@ def install(app: Flask, hub: Hub) -> Calls:
         return jsonify({"resources": resources, "rate": core})
 
     @pages.get("/user")
-    def user() -> Response:
-        return jsonify(payloads.user(payloads.LOGIN, shapes.root()))
+    def get_user() -> Response:
+        return jsonify(payloads.user_json(payloads.LOGIN, shapes.root_url()))
 
     @pages.get("/meta")
-    def meta() -> Response:
+    def get_meta() -> Response:
         return jsonify({"verifiable_password_authentication": False, "installed_version": "3.14.0"})
 
     app.register_blueprint(pages)
     api_graphql.add_routes(app, hub)
 
-    def resource() -> str:
+    def counted_resource() -> str:
         """The limit that this request counts towards; none of a page or a push."""
         if request.path == api_graphql.PATH:
             return "graphql"
         return "core" if request.path.startswith(f"{_PREFIX}/") else ""
 
     @app.before_request
-    def faults() -> Response | None:
-        if not resource():
+    def apply_faults() -> Response | None:
+        if not counted_resource():
             return None
-        slow = hub.faults.seconds("slow")
+        slow = hub.faults.order_seconds("slow")
         if slow:
             time.sleep(slow)
         retry_after = hub.faults.rate_limited()
         if retry_after is not None:
-            answer = error(403, "You have exceeded a secondary rate limit. Please wait a few minutes.")
+            answer = error_answer(403, "You have exceeded a secondary rate limit. Please wait a few minutes.")
             answer.headers["Retry-After"] = f"{max(round(retry_after), 0)}"
             return answer
         reset = hub.faults.used_up()
         if reset is not None:
             g.reset = int(time.time() + reset)
             spent = "API rate limit exceeded for user ID 1."
-            return error(403, spent) if resource() == "core" else api_graphql.errors(spent, "RATE_LIMITED")
+            return (
+                error_answer(403, spent)
+                if counted_resource() == "core"
+                else api_graphql.errors_answer(spent, "RATE_LIMITED")
+            )
         status = hub.faults.api_error()
-        return error(status, f"A fault on order: {status}") if status else None
+        return error_answer(status, f"A fault on order: {status}") if status else None
 
     @app.before_request
-    def granted() -> Response | None:
-        return tokens.check(hub)
+    def check_token() -> Response | None:
+        return tokens.check_request_token(hub)
 
     @app.after_request
-    def record(answer: Response) -> Response:
-        if resource():
-            limit = calls.limit(resource(), 0 if request.path == f"{_PREFIX}/rate_limit" else 1)
+    def record_answer(answer: Response) -> Response:
+        if counted_resource():
+            limit = calls.limit(counted_resource(), 0 if request.path == f"{_PREFIX}/rate_limit" else 1)
             if "reset" in g:
                 limit |= {"remaining": 0, "reset": g.reset}
             for name, value in limit.items():
                 answer.headers[f"X-RateLimit-{name.capitalize()}"] = str(value)
             answer.headers["X-GitHub-Enterprise-Version"] = "3.14.0"
-            calls.add(request.method, raw_path(), answer.status_code)
+            calls.record_call(request.method, raw_path(), answer.status_code)
         return answer
 
     @app.errorhandler(HTTPException)
-    def in_json(problem: HTTPException) -> Response | HTTPException:
+    def answer_in_json(problem: HTTPException) -> Response | HTTPException:
         if problem.response is not None or not request.path.startswith("/api/"):
             return problem
         status = problem.code or 500
-        answer = error(status, "Not Found" if status == 404 else problem.name)
+        answer = error_answer(status, "Not Found" if status == 404 else problem.name)
         if status == 405:
             answer.headers["Allow"] = ", ".join(getattr(problem, "valid_methods", None) or ())
         return answer
 
     @app.errorhandler(ArchivedError)
-    def archived(_problem: ArchivedError) -> Response:
-        return error(403, "Repository was archived so is read-only.")
+    def refuse_archived(_problem: ArchivedError) -> Response:
+        return error_answer(403, "Repository was archived so is read-only.")
 
     return calls

@@ -21,15 +21,15 @@ def ensure_sample(hub: Hub, full_name: str = SAMPLE_NAME) -> bool:
     Its first push is announced by webhook like any other. Nobody need be listening.
     """
     repo, _ = hub.create(full_name)
-    return seed(hub, repo)
+    return push_sample(hub, repo)
 
 
-def seed(hub: Hub, repo: Repository) -> bool:
+def push_sample(hub: Hub, repo: Repository) -> bool:
     """Push the sample's files to main of an empty repository; whether it was empty."""
     with repo.lock:
         if repo.git.refs():
             return False
-        with hub.changing(repo, "ada"):
+        with hub.changing_refs(repo, "ada"):
             sha = repo.git.commit_directory(SAMPLE, _MESSAGE, _AUTHOR)
             repo.git.update_ref("refs/heads/main", sha, ZERO)
     return True

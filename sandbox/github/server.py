@@ -44,7 +44,7 @@ class GitHubServer:
         except BaseException:
             self._server.server_close()
             raise
-        self._server.app = application(self.hub)
+        self._server.app = build_application(self.hub)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="github", daemon=True
         )
@@ -91,7 +91,7 @@ def create(
     return GitHubServer(port, data_dir, webhook_url, webhook_secret)
 
 
-def application(hub: Hub) -> Flask:
+def build_application(hub: Hub) -> Flask:
     """The WSGI application."""
     app = Flask(
         "sandbox.github", template_folder=str(Path(__file__).parent / "templates"), static_folder=None
@@ -107,7 +107,7 @@ def application(hub: Hub) -> Flask:
         return None
 
     app.wsgi_app = _ById(app.wsgi_app, hub)  # type: ignore[method-assign]
-    calls = rest.install(app, hub)
+    calls = rest.add_api(app, hub)
     app.register_blueprint(control.blueprint(hub, calls))
     app.register_blueprint(smart_http.blueprint(hub))
     app.register_blueprint(pages.blueprint(hub))
@@ -123,7 +123,7 @@ class _ById:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         found = _BY_ID.match(environ.get("PATH_INFO", ""))
-        name = self._hub.store.named(int(found.group(1))) if found else None
+        name = self._hub.store.name_by_id(int(found.group(1))) if found else None
         if found and name:
             for key in ("PATH_INFO", "REQUEST_URI"):
                 if key in environ:

@@ -17,54 +17,54 @@ from sandbox.github.store import Row
 _ONE_MEGABYTE = 1024 * 1024
 
 
-def root() -> str:
+def root_url() -> str:
     """The server's address as this client knows it."""
     return request.host_url.rstrip("/")
 
 
-def api(repo: Repository) -> str:
+def api_url(repo: Repository) -> str:
     """The repository's address in the API."""
-    return f"{root()}/api/v3/repos/{repo.full_name}"
+    return f"{root_url()}/api/v3/repos/{repo.full_name}"
 
 
-def html(repo: Repository) -> str:
+def html_url(repo: Repository) -> str:
     """The repository's page."""
-    return f"{root()}/{repo.full_name}"
+    return f"{root_url()}/{repo.full_name}"
 
 
-def utc(when: str) -> str:
+def utc_time(when: str) -> str:
     """A time in the form of GitHub's API."""
     return datetime.fromisoformat(when).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def person(who: Person) -> dict[str, str]:
+def person_json(who: Person) -> dict[str, str]:
     """An author or committer."""
-    return {"name": who.name, "email": who.email, "date": utc(who.date)}
+    return {"name": who.name, "email": who.email, "date": utc_time(who.date)}
 
 
-def git_commit(repo: Repository, it: Commit) -> dict[str, Any]:
+def git_commit_json(repo: Repository, it: Commit) -> dict[str, Any]:
     """A commit as `git/commits` shows it."""
     return {
         "sha": it.sha,
         "node_id": f"C_{it.sha}",
-        "url": f"{api(repo)}/git/commits/{it.sha}",
-        "html_url": f"{html(repo)}/commit/{it.sha}",
-        "author": person(it.author),
-        "committer": person(it.committer),
+        "url": f"{api_url(repo)}/git/commits/{it.sha}",
+        "html_url": f"{html_url(repo)}/commit/{it.sha}",
+        "author": person_json(it.author),
+        "committer": person_json(it.committer),
         "message": it.message,
-        "tree": {"sha": it.tree, "url": f"{api(repo)}/git/trees/{it.tree}"},
-        "parents": [_parent(repo, sha) for sha in it.parents],
+        "tree": {"sha": it.tree, "url": f"{api_url(repo)}/git/trees/{it.tree}"},
+        "parents": [_parent_json(repo, sha) for sha in it.parents],
         "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
     }
 
 
-def _parent(repo: Repository, sha: str) -> dict[str, str]:
-    return {"sha": sha, "url": f"{api(repo)}/commits/{sha}", "html_url": f"{html(repo)}/commit/{sha}"}
+def _parent_json(repo: Repository, sha: str) -> dict[str, str]:
+    return {"sha": sha, "url": f"{api_url(repo)}/commits/{sha}", "html_url": f"{html_url(repo)}/commit/{sha}"}
 
 
-def commit(repo: Repository, it: Commit) -> dict[str, Any]:
+def commit_json(repo: Repository, it: Commit) -> dict[str, Any]:
     """A commit as `commits` lists it."""
-    inner = git_commit(repo, it)
+    inner = git_commit_json(repo, it)
     return {
         "sha": it.sha,
         "node_id": inner["node_id"],
@@ -75,24 +75,24 @@ def commit(repo: Repository, it: Commit) -> dict[str, Any]:
             },
             "comment_count": 0,
         },
-        "url": f"{api(repo)}/commits/{it.sha}",
+        "url": f"{api_url(repo)}/commits/{it.sha}",
         "html_url": inner["html_url"],
-        "comments_url": f"{api(repo)}/commits/{it.sha}/comments",
+        "comments_url": f"{api_url(repo)}/commits/{it.sha}/comments",
         "author": None,
         "committer": None,
         "parents": inner["parents"],
     }
 
 
-def full_commit(repo: Repository, it: Commit) -> dict[str, Any]:
+def full_commit_json(repo: Repository, it: Commit) -> dict[str, Any]:
     """A commit as `commits/{ref}` shows it, with its files."""
-    files = [file(repo, it.sha, f) for f in repo.git.diff(next(iter(it.parents), None), it.sha)]
+    files = [file_json(repo, it.sha, f) for f in repo.git.diff(next(iter(it.parents), None), it.sha)]
     added, deleted = (sum(f[name] for f in files) for name in ("additions", "deletions"))
     stats = {"additions": added, "deletions": deleted, "total": added + deleted}
-    return {**commit(repo, it), "stats": stats, "files": files}
+    return {**commit_json(repo, it), "stats": stats, "files": files}
 
 
-def file(repo: Repository, sha: str, it: FileChange) -> dict[str, Any]:
+def file_json(repo: Repository, sha: str, it: FileChange) -> dict[str, Any]:
     """A file of a commit or comparison."""
     return {
         "filename": it.path,
@@ -100,37 +100,37 @@ def file(repo: Repository, sha: str, it: FileChange) -> dict[str, Any]:
         "additions": it.additions,
         "deletions": it.deletions,
         "changes": it.additions + it.deletions,
-        "contents_url": f"{api(repo)}/contents/{quote(it.path)}?ref={sha}",
+        "contents_url": f"{api_url(repo)}/contents/{quote(it.path)}?ref={sha}",
     }
 
 
-def ref(repo: Repository, it: Ref) -> dict[str, Any]:
+def ref_json(repo: Repository, it: Ref) -> dict[str, Any]:
     """A ref as `git/ref` shows it."""
     return {
         "ref": it.name,
         "node_id": f"REF_{it.name}",
-        "url": f"{api(repo)}/git/{quote(it.name)}",
-        "object": {"sha": it.sha, "type": it.kind, "url": f"{api(repo)}/git/{it.kind}s/{it.sha}"},
+        "url": f"{api_url(repo)}/git/{quote(it.name)}",
+        "object": {"sha": it.sha, "type": it.kind, "url": f"{api_url(repo)}/git/{it.kind}s/{it.sha}"},
     }
 
 
-def branch(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
+def branch_json(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
     """A branch as `branches` lists it."""
     return {
         "name": it.name.removeprefix("refs/heads/"),
-        "commit": {"sha": it.commit, "url": f"{api(repo)}/commits/{it.commit}"},
+        "commit": {"sha": it.commit, "url": f"{api_url(repo)}/commits/{it.commit}"},
         "protected": protected,
     }
 
 
-def full_branch(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
+def full_branch_json(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
     """A branch as `branches/{branch}` shows it."""
     name = quote(it.name.removeprefix("refs/heads/"))
-    own = f"{api(repo)}/branches/{name}"
+    own = f"{api_url(repo)}/branches/{name}"
     return {
-        **branch(repo, it, protected=protected),
-        "commit": commit(repo, repo.git.commit(it.commit)),
-        "_links": {"self": own, "html": f"{html(repo)}/tree/{name}"},
+        **branch_json(repo, it, protected=protected),
+        "commit": commit_json(repo, repo.git.read_commit(it.commit)),
+        "_links": {"self": own, "html": f"{html_url(repo)}/tree/{name}"},
         "protection": {
             "enabled": protected,
             "required_status_checks": {"enforcement_level": "off", "contexts": []},
@@ -139,40 +139,40 @@ def full_branch(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]
     }
 
 
-def listed_tag(repo: Repository, it: Ref) -> dict[str, Any]:
+def listed_tag_json(repo: Repository, it: Ref) -> dict[str, Any]:
     """A tag as `tags` lists it."""
     name = it.name.removeprefix("refs/tags/")
     return {
         "name": name,
         "node_id": f"REF_{it.name}",
-        "commit": {"sha": it.commit, "url": f"{api(repo)}/commits/{it.commit}"},
-        "zipball_url": f"{api(repo)}/zipball/{quote(it.name)}",
-        "tarball_url": f"{api(repo)}/tarball/{quote(it.name)}",
+        "commit": {"sha": it.commit, "url": f"{api_url(repo)}/commits/{it.commit}"},
+        "zipball_url": f"{api_url(repo)}/zipball/{quote(it.name)}",
+        "tarball_url": f"{api_url(repo)}/tarball/{quote(it.name)}",
     }
 
 
-def tag(repo: Repository, it: Tag) -> dict[str, Any]:
+def tag_json(repo: Repository, it: Tag) -> dict[str, Any]:
     """An annotated tag as `git/tags/{sha}` shows it."""
     return {
         "node_id": f"TA_{it.sha}",
         "sha": it.sha,
-        "url": f"{api(repo)}/git/tags/{it.sha}",
+        "url": f"{api_url(repo)}/git/tags/{it.sha}",
         "tag": it.name,
         "message": it.message,
-        "tagger": person(it.tagger),
+        "tagger": person_json(it.tagger),
         "object": {
             "sha": it.target,
             "type": it.target_kind,
-            "url": f"{api(repo)}/git/{it.target_kind}s/{it.target}",
+            "url": f"{api_url(repo)}/git/{it.target_kind}s/{it.target}",
         },
         "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
     }
 
 
-def status(repo: Repository, it: Row) -> dict[str, Any]:
+def status_json(repo: Repository, it: Row) -> dict[str, Any]:
     """A commit status."""
     return {
-        "url": f"{api(repo)}/statuses/{it['sha']}",
+        "url": f"{api_url(repo)}/statuses/{it['sha']}",
         "avatar_url": "",
         "id": it["id"],
         "node_id": f"SC_{it['id']}",
@@ -182,11 +182,11 @@ def status(repo: Repository, it: Row) -> dict[str, Any]:
         "context": it["context"],
         "created_at": it["created_at"],
         "updated_at": it["created_at"],
-        "creator": payloads.user(payloads.LOGIN, root()),
+        "creator": payloads.user_json(payloads.LOGIN, root_url()),
     }
 
 
-def latest(statuses: list[Row]) -> list[Row]:
+def latest_statuses(statuses: list[Row]) -> list[Row]:
     """The last status of each context; contexts differ without regard to case. Newest come first."""
     found: dict[str, Row] = {}
     for row in statuses:
@@ -196,20 +196,20 @@ def latest(statuses: list[Row]) -> list[Row]:
 
 def combined_state(statuses: list[Row]) -> str:
     """One state out of many, by GitHub's rule."""
-    states = {row["state"] for row in latest(statuses)}
+    states = {row["state"] for row in latest_statuses(statuses)}
     if states & {"error", "failure"}:
         return "failure"
     return "pending" if not states or "pending" in states else "success"
 
 
-def content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
+def content_json(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
     """What `contents` says of one path; a file's own bytes are added by `with_bytes`."""
     kinds = {"tree": "dir", "commit": "submodule", "blob": "symlink" if it.mode == "120000" else "file"}
     kind, quoted = kinds[it.kind], quote(path)
     links = {
-        "self": f"{api(repo)}/contents/{quoted}?ref={sha}",
-        "git": f"{api(repo)}/git/{it.kind}s/{it.sha}",
-        "html": f"{html(repo)}/{it.kind}/{sha}/{quoted}",
+        "self": f"{api_url(repo)}/contents/{quoted}?ref={sha}",
+        "git": f"{api_url(repo)}/git/{it.kind}s/{it.sha}",
+        "html": f"{html_url(repo)}/{it.kind}/{sha}/{quoted}",
     }
     return {
         "type": kind,
@@ -220,17 +220,17 @@ def content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
         "url": links["self"],
         "git_url": links["git"],
         "html_url": links["html"],
-        "download_url": f"{html(repo)}/raw/{sha}/{quoted}" if it.kind == "blob" else None,
+        "download_url": f"{html_url(repo)}/raw/{sha}/{quoted}" if it.kind == "blob" else None,
         "_links": links,
     }
 
 
-def listed_content(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
+def listed_content_json(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
     """An entry in the list of a directory, where GitHub calls a submodule a file for the sake of old clients.
 
     See https://docs.github.com/rest/repos/contents#get-repository-content
     """
-    shown = content(repo, sha, it, path)
+    shown = content_json(repo, sha, it, path)
     return {**shown, "type": "file"} if shown["type"] == "submodule" else shown
 
 
@@ -249,17 +249,17 @@ def base64_lines(data: bytes) -> str:
     return "".join(f"{text[i : i + 60]}\n" for i in range(0, len(text), 60))
 
 
-def tree_entry(repo: Repository, it: Entry) -> dict[str, Any]:
+def tree_entry_json(repo: Repository, it: Entry) -> dict[str, Any]:
     """A line of a tree as `git/trees/{sha}` lists it."""
     size = {} if it.size is None else {"size": it.size}
-    url = f"{api(repo)}/git/{it.kind}s/{it.sha}"
+    url = f"{api_url(repo)}/git/{it.kind}s/{it.sha}"
     return {"path": it.path, "mode": it.mode, "type": it.kind, "sha": it.sha, **size, "url": url}
 
 
-def hook(owner: Repository | str, it: Row) -> dict[str, Any]:
+def hook_json(owner: Repository | str, it: Row) -> dict[str, Any]:
     """A webhook of a repository, or of the organization with this login."""
     of_organization = isinstance(owner, str)
-    above = f"{root()}/api/v3/orgs/{owner}" if isinstance(owner, str) else api(owner)
+    above = f"{root_url()}/api/v3/orgs/{owner}" if isinstance(owner, str) else api_url(owner)
     own = f"{above}/hooks/{it['id']}"
     response = {"code": None, "status": "unused", "message": None}
     return {

@@ -117,10 +117,10 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")  # it is a sandbox: a power cut may cost the last rows
         self._db.executescript(_SCHEMA)
-        there = {row["name"] for row in self._all("PRAGMA table_info(repositories)")}
+        there = {row["name"] for row in self._select_all("PRAGMA table_info(repositories)")}
         for flag in (each for each in _FLAGS if each not in there):
             self._db.execute(f"ALTER TABLE repositories ADD COLUMN {flag} INTEGER NOT NULL DEFAULT 0")
-        if "organization" not in {row["name"] for row in self._all("PRAGMA table_info(hooks)")}:
+        if "organization" not in {row["name"] for row in self._select_all("PRAGMA table_info(hooks)")}:
             self._db.execute(
                 "ALTER TABLE hooks ADD COLUMN organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE"
             )
@@ -130,20 +130,20 @@ class Store:
         with self._lock:
             self._db.close()
 
-    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+    def _select_all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         with self._lock:
             return [dict(row) for row in self._db.execute(sql, values)]
 
-    def _one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
-        return next(iter(self._all(sql, values)), None)
+    def _select_one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+        return next(iter(self._select_all(sql, values)), None)
 
-    def _insert(self, table: str, **values: Any) -> int:
+    def _insert_row(self, table: str, **values: Any) -> int:
         columns, marks = ", ".join(values), ", ".join("?" * len(values))
         sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - names from this file
         with self._lock:
             return self._db.execute(sql, tuple(values.values())).lastrowid or 0
 
-    def _update(self, table: str, row_id: int, **values: Any) -> None:
+    def _update_row(self, table: str, row_id: int, **values: Any) -> None:
         columns = ", ".join(f"{name} = ?" for name in values)
         sql = f"UPDATE {table} SET {columns} WHERE id = ?"  # noqa: S608 - names from this file
         with self._lock:
@@ -154,7 +154,7 @@ class Store:
     def protections(self, repository_id: int, target: str) -> list[str]:
         """The protected branches by short name, or the names of the rulesets about tags."""
         sql = "SELECT name FROM protections WHERE repository_id = ? AND target = ? ORDER BY name"
-        return [str(row["name"]) for row in self._all(sql, (repository_id, target))]
+        return [str(row["name"]) for row in self._select_all(sql, (repository_id, target))]
 
     def protect(self, repository_id: int, target: str, name: str, *, on: bool = True) -> None:
         """Protect a branch, or add a ruleset about tags; or take that away."""
@@ -167,45 +167,47 @@ class Store:
 
     def repositories(self) -> list[Row]:
         """Every repository, by name."""
-        return self._all("SELECT * FROM repositories WHERE NOT deleted ORDER BY full_name")
+        return self._select_all("SELECT * FROM repositories WHERE NOT deleted ORDER BY full_name")
 
     def repository(self, full_name: str) -> Row | None:
         """A repository by its name, in whatever case."""
-        return self._one("SELECT * FROM repositories WHERE full_name = ?", (full_name,))
+        return self._select_one("SELECT * FROM repositories WHERE full_name = ?", (full_name,))
 
     def add_repository(self, full_name: str) -> int:
         """Enter a repository; returns its id."""
-        return self._insert("repositories", full_name=full_name, created_at=now(), pushed_at=now())
+        return self._insert_row("repositories", full_name=full_name, created_at=now(), pushed_at=now())
 
     def set_flag(self, repository_id: int, flag: str, value: bool) -> None:
         """Note that a repository is `archived`, `private` or `uninstalled`, or is so no longer."""
-        self._update("repositories", repository_id, **{flag: int(value)})
+        self._update_row("repositories", repository_id, **{flag: int(value)})
 
     def rename(self, repository_id: int, former: str, full_name: str) -> None:
         """Give a repository another name; the former one leads to it until another repository takes it."""
-        self._update("repositories", repository_id, full_name=full_name)
-        self._all("DELETE FROM former_names WHERE full_name IN (?, ?)", (former, full_name))
-        self._insert("former_names", full_name=former, repository_id=repository_id)
+        self._update_row("repositories", repository_id, full_name=full_name)
+        self._select_all("DELETE FROM former_names WHERE full_name IN (?, ?)", (former, full_name))
+        self._insert_row("former_names", full_name=former, repository_id=repository_id)
 
-    def renamed(self, former: str) -> str | None:
+    def current_name(self, former: str) -> str | None:
         """The name now of the repository that had this one."""
         sql = "SELECT r.full_name FROM former_names f JOIN repositories r ON r.id = f.repository_id"
-        row = self._one(f"{sql} WHERE f.full_name = ? AND NOT r.deleted", (former,))
+        row = self._select_one(f"{sql} WHERE f.full_name = ? AND NOT r.deleted", (former,))
         return str(row["full_name"]) if row else None
 
-    def named(self, repository_id: int) -> str | None:
+    def name_by_id(self, repository_id: int) -> str | None:
         """A repository's name by its id."""
-        row = self._one("SELECT full_name FROM repositories WHERE id = ? AND NOT deleted", (repository_id,))
+        row = self._select_one(
+            "SELECT full_name FROM repositories WHERE id = ? AND NOT deleted", (repository_id,)
+        )
         return str(row["full_name"]) if row else None
 
     def remove_repository(self, repository_id: int, full_name: str) -> None:
         """Forget a repository but for its deliveries; its name is free, under a mark that no name can have."""
-        self._update("repositories", repository_id, full_name=f"{full_name}#{repository_id}", deleted=1)
+        self._update_row("repositories", repository_id, full_name=f"{full_name}#{repository_id}", deleted=1)
 
     def set_pushed(self, repository_id: int) -> str:
         """Note that refs moved just now; returns the time."""
         pushed_at = now()
-        self._update("repositories", repository_id, pushed_at=pushed_at)
+        self._update_row("repositories", repository_id, pushed_at=pushed_at)
         return pushed_at
 
     # Hooks
@@ -213,19 +215,21 @@ class Store:
     def hooks(self, repository_id: int) -> list[Row]:
         """A repository's webhooks."""
         return [
-            _hook(row)
-            for row in self._all("SELECT * FROM hooks WHERE repository_id = ? ORDER BY id", (repository_id,))
+            _decode_hook(row)
+            for row in self._select_all(
+                "SELECT * FROM hooks WHERE repository_id = ? ORDER BY id", (repository_id,)
+            )
         ]
 
     def organization_hooks(self, organization: str) -> list[Row]:
         """An organization's webhooks."""
         sql = "SELECT * FROM hooks WHERE organization = ? AND organization != '' ORDER BY id"
-        return [_hook(row) for row in self._all(sql, (organization,))]
+        return [_decode_hook(row) for row in self._select_all(sql, (organization,))]
 
     def hook(self, hook_id: int) -> Row | None:
         """One webhook."""
-        row = self._one("SELECT * FROM hooks WHERE id = ?", (hook_id,))
-        return _hook(row) if row else None
+        row = self._select_one("SELECT * FROM hooks WHERE id = ?", (hook_id,))
+        return _decode_hook(row) if row else None
 
     def add_hook(
         self,
@@ -241,7 +245,7 @@ class Store:
 
         The standard one is the sandbox's own.
         """
-        return self._insert(
+        return self._insert_row(
             "hooks",
             repository_id=repository_id,
             url=url,
@@ -257,27 +261,27 @@ class Store:
         """Change a webhook's url, secret, content_type, events or active."""
         if "events" in values:
             values["events"] = json.dumps(values["events"])
-        self._update("hooks", hook_id, **values, updated_at=now())
+        self._update_row("hooks", hook_id, **values, updated_at=now())
 
     def delete_hook(self, hook_id: int) -> None:
         """Remove a webhook; its deliveries stay."""
-        self._all("DELETE FROM hooks WHERE id = ?", (hook_id,))
+        self._select_all("DELETE FROM hooks WHERE id = ?", (hook_id,))
 
     def point_standard_hooks(self, url: str, secret: str) -> None:
         """Let the sandbox's own hooks of every repository deliver here: the port may differ each run."""
-        self._all("UPDATE hooks SET url = ?, secret = ? WHERE standard = 1", (url, secret))
+        self._select_all("UPDATE hooks SET url = ?, secret = ? WHERE standard = 1", (url, secret))
 
     def standard_hook(self, hook_id: int) -> Row | None:
         """One of the sandbox's own hooks: they stand for a GitHub App's, too."""
-        row = self._one("SELECT * FROM hooks WHERE id = ? AND standard = 1", (hook_id,))
-        return _hook(row) if row else None
+        row = self._select_one("SELECT * FROM hooks WHERE id = ? AND standard = 1", (hook_id,))
+        return _decode_hook(row) if row else None
 
     # Statuses
 
     def statuses(self, repository_id: int, sha: str) -> list[Row]:
         """A commit's statuses, newest first."""
         sql = "SELECT * FROM statuses WHERE repository_id = ? AND sha = ? ORDER BY id DESC"
-        return self._all(sql, (repository_id, sha))
+        return self._select_all(sql, (repository_id, sha))
 
     def all_statuses(self, repository_id: int | None, sha: str | None) -> list[Row]:
         """Statuses as they were posted, oldest first, of one repository and commit if given."""
@@ -286,80 +290,86 @@ class Store:
             " ON r.id = s.repository_id WHERE (?1 IS NULL OR s.repository_id = ?1)"
             " AND (?2 IS NULL OR s.sha = ?2) ORDER BY s.id"
         )
-        return self._all(sql, (repository_id, sha))
+        return self._select_all(sql, (repository_id, sha))
 
     def add_status(self, repository_id: int, sha: str, **values: Any) -> Row:
         """Enter a status of a commit."""
-        row_id = self._insert("statuses", repository_id=repository_id, sha=sha, created_at=now(), **values)
-        return self._all("SELECT * FROM statuses WHERE id = ?", (row_id,))[0]
+        row_id = self._insert_row(
+            "statuses", repository_id=repository_id, sha=sha, created_at=now(), **values
+        )
+        return self._select_all("SELECT * FROM statuses WHERE id = ?", (row_id,))[0]
 
     # Pull requests, and what people say
 
     def pulls(self, repository_id: int) -> list[Row]:
         """A repository's pull requests, oldest first."""
-        return self._all("SELECT * FROM pulls WHERE repository_id = ? ORDER BY number", (repository_id,))
+        return self._select_all(
+            "SELECT * FROM pulls WHERE repository_id = ? ORDER BY number", (repository_id,)
+        )
 
     def pull(self, repository_id: int, number: int) -> Row | None:
         """One pull request."""
         sql = "SELECT * FROM pulls WHERE repository_id = ? AND number = ?"
-        return self._one(sql, (repository_id, number))
+        return self._select_one(sql, (repository_id, number))
 
     def add_pull(self, repository_id: int, **values: Any) -> Row:
         """Enter a pull request."""
         with self._lock:
             number = len(self.pulls(repository_id)) + 1
-            row_id = self._insert(
+            row_id = self._insert_row(
                 "pulls", repository_id=repository_id, number=number, created_at=now(), **values
             )
-        return self._all("SELECT * FROM pulls WHERE id = ?", (row_id,))[0]
+        return self._select_all("SELECT * FROM pulls WHERE id = ?", (row_id,))[0]
 
     def update_pull(self, pull_id: int, **values: Any) -> None:
         """Change a pull request's state or title."""
         if values:
-            self._update("pulls", pull_id, **values)
+            self._update_row("pulls", pull_id, **values)
 
     def comments(self, repository_id: int, place: str | None = None) -> list[Row]:
         """Comments, oldest first; if given, of one place: a commit's SHA, or `pull` and the id of a pull request."""
         sql = "SELECT * FROM comments WHERE repository_id = ?1 AND (?2 IS NULL OR place = ?2) ORDER BY id"
-        return self._all(sql, (repository_id, place))
+        return self._select_all(sql, (repository_id, place))
 
     def comment(self, repository_id: int, comment_id: int) -> Row | None:
         """One comment."""
         sql = "SELECT * FROM comments WHERE repository_id = ? AND id = ?"
-        return self._one(sql, (repository_id, comment_id))
+        return self._select_one(sql, (repository_id, comment_id))
 
     def add_comment(self, repository_id: int, place: str, login: str, body: str) -> Row:
         """Enter a comment."""
         values = {"place": place, "login": login, "body": body, "created_at": now(), "updated_at": now()}
-        row_id = self._insert("comments", repository_id=repository_id, **values)
-        return self._all("SELECT * FROM comments WHERE id = ?", (row_id,))[0]
+        row_id = self._insert_row("comments", repository_id=repository_id, **values)
+        return self._select_all("SELECT * FROM comments WHERE id = ?", (row_id,))[0]
 
     def update_comment(self, comment_id: int, body: str) -> Row:
         """Change what a comment says."""
-        self._update("comments", comment_id, body=body, updated_at=now())
-        return self._all("SELECT * FROM comments WHERE id = ?", (comment_id,))[0]
+        self._update_row("comments", comment_id, body=body, updated_at=now())
+        return self._select_all("SELECT * FROM comments WHERE id = ?", (comment_id,))[0]
 
     # Deliveries
 
     def add_delivery(self, **values: Any) -> int:
         """Enter a delivery that is still to be sent; returns its id."""
-        return self._insert("deliveries", created_at=now(), **values)
+        return self._insert_row("deliveries", created_at=now(), **values)
 
     def update_delivery(self, delivery_id: int, **values: Any) -> None:
         """Note what became of a delivery."""
-        self._update("deliveries", delivery_id, **values)
+        self._update_row("deliveries", delivery_id, **values)
 
     def date_back(self, repository_id: int, seconds: float) -> None:
         """Make a repository's deliveries older."""
         for row in self.deliveries(repository_id):
             times = {
-                name: _earlier(row[name], seconds) for name in ("created_at", "delivered_at") if row[name]
+                name: _subtract_seconds(row[name], seconds)
+                for name in ("created_at", "delivered_at")
+                if row[name]
             }
-            self._update("deliveries", row["id"], **times)
+            self._update_row("deliveries", row["id"], **times)
 
     def delivery(self, delivery_id: int) -> Row | None:
         """One delivery by its id."""
-        return self._one(_DELIVERIES.format(where="d.id = ?"), (delivery_id,))
+        return self._select_one(_DELIVERIES.format(where="d.id = ?"), (delivery_id,))
 
     def deliveries(
         self, repository_id: int | None = None, hook_id: int | None = None, since: int = 0, newest: int = -1
@@ -372,16 +382,16 @@ class Store:
             "d.id IN (SELECT id FROM deliveries WHERE (?1 IS NULL OR repository_id = ?1)"
             " AND (?2 IS NULL OR hook_id = ?2) AND id > ?3 ORDER BY id DESC LIMIT ?4)"
         )
-        return self._all(_DELIVERIES.format(where=where), (repository_id, hook_id, since, newest))
+        return self._select_all(_DELIVERIES.format(where=where), (repository_id, hook_id, since, newest))
 
     def app_deliveries(self) -> list[Row]:
         """The deliveries of every repository's own hook, oldest first: those that a GitHub App would have sent."""
         where = "d.hook_id IN (SELECT id FROM hooks WHERE standard = 1)"
-        return self._all(_DELIVERIES.format(where=where))
+        return self._select_all(_DELIVERIES.format(where=where))
 
     def pending_deliveries(self) -> list[Row]:
         """The deliveries no attempt was made for yet."""
-        return self._all(_DELIVERIES.format(where="d.state = 'pending'"))
+        return self._select_all(_DELIVERIES.format(where="d.state = 'pending'"))
 
 
 # An attempt is a row of its own, as GitHub has it: what they have in common is the guid.
@@ -392,9 +402,9 @@ _DELIVERIES = (
 )
 
 
-def _earlier(at: str, seconds: float) -> str:
+def _subtract_seconds(at: str, seconds: float) -> str:
     return (datetime.fromisoformat(at) - timedelta(seconds=seconds)).strftime(_TIME)
 
 
-def _hook(row: Row) -> Row:
+def _decode_hook(row: Row) -> Row:
     return {**row, "events": json.loads(row["events"]), "active": bool(row["active"])}

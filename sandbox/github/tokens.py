@@ -21,7 +21,7 @@ from flask import Response, g, request
 
 from sandbox.github import payloads
 from sandbox.github.hub import Hub, Repository
-from sandbox.github.responses import error, not_found, refuse
+from sandbox.github.responses import error_answer, not_found, refuse
 
 _PREFIX = "ghs_"
 _KEY = "the key of the sandbox, public on purpose"
@@ -53,8 +53,8 @@ class Grant:
 
     def opens(self, repository: Repository) -> bool:
         """Whether the repository is among them."""
-        mine = repository.owner.lower() == self.owner.lower()
-        return mine and (self.repositories is None or repository.id in self.repositories)
+        is_owner = repository.owner.lower() == self.owner.lower()
+        return is_owner and (self.repositories is None or repository.id in self.repositories)
 
     def allows(self, permission: str, level: str) -> bool:
         """Whether it may do so much; the metadata of its repositories can always be read."""
@@ -64,18 +64,18 @@ class Grant:
         return held is not None and _LEVELS[held] >= _LEVELS[level]
 
 
-def issue(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Make a token, limited as the request's body asks; ends the request where that cannot be."""
     known = [each for each in hub.repositories() if payloads.user_id(each.owner) == installation]
     if not known:
         not_found()
     installed = [each for each in known if not each.uninstalled]
-    chosen = None
+    selected = None
     if "repositories" in asked or "repository_ids" in asked:
         names = {str(each).lower() for each in asked.get("repositories") or []}
         ids = set(asked.get("repository_ids") or [])
-        chosen = [each for each in installed if each.name.lower() in names or each.id in ids]
-        if len(chosen) != len(names) + len(ids):
+        selected = [each for each in installed if each.name.lower() in names or each.id in ids]
+        if len(selected) != len(names) + len(ids):
             refuse(
                 422,
                 "There is at least one repository that does not exist or is not accessible to the parent"
@@ -89,58 +89,60 @@ def issue(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[str, An
     expires = int(time.time()) + _SECONDS
     claims = {
         "owner": known[0].owner,
-        "repositories": None if chosen is None else [each.id for each in chosen],
+        "repositories": None if selected is None else [each.id for each in selected],
         "permissions": permissions,
         "exp": expires,
     }
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "token": _PREFIX + jwt.encode(claims, _KEY, "HS256"),
         "expires_at": datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "repository_selection": "all" if chosen is None else "selected",
+        "repository_selection": "all" if selected is None else "selected",
     }
-    return told | ({"permissions": permissions} if permissions is not None else {})
+    return answer | ({"permissions": permissions} if permissions is not None else {})
 
 
-def check(hub: Hub) -> Response | None:
+def check_request_token(hub: Hub) -> Response | None:
     """Refuse a request whose installation token does not open what it is about; None if it may go on."""
-    token = _sent()
+    token = _sent_token()
     if not token:
         return None
-    grant = _read(token)
+    grant = _decode_token(token)
     if grant is None:
-        return _refused(401, "Bad credentials")
+        return _refusal_answer(401, "Bad credentials")
     g.grant = grant
     named = request.view_args or {}
     if "org" in named:
         if named["org"].lower() != grant.owner.lower():
-            return _refused(404, "Not Found")
-        return _insufficient(grant, "organization_hooks", "read" if request.method in _READS else "write")
+            return _refusal_answer(404, "Not Found")
+        return _permission_refusal(
+            grant, "organization_hooks", "read" if request.method in _READS else "write"
+        )
     if not {"owner", "name"} <= named.keys():
         return None
     full_name = f"{named['owner']}/{str(named['name']).removesuffix('.git')}"
-    repository = hub.get(full_name) or hub.moved(full_name)
+    repository = hub.get(full_name) or hub.find_renamed(full_name)
     if repository is None:
         return None  # whoever answers says so
     if not grant.opens(repository):
-        return _refused(404, "Not Found")
-    return _insufficient(grant, *_needed())
+        return _refusal_answer(404, "Not Found")
+    return _permission_refusal(grant, *_needed_permission())
 
 
-def _insufficient(grant: Grant, permission: str, level: str) -> Response | None:
+def _permission_refusal(grant: Grant, permission: str, level: str) -> Response | None:
     if grant.allows(permission, level):
         return None
-    answer = _refused(403, "Resource not accessible by integration")
+    answer = _refusal_answer(403, "Resource not accessible by integration")
     answer.headers["X-Accepted-GitHub-Permissions"] = f"{permission}={level}"
     return answer
 
 
-def opened(repository: Repository) -> bool:
+def token_opens(repository: Repository) -> bool:
     """Whether the token of this request, if it has one of these, opens the repository."""
     grant: Grant | None = g.get("grant")
     return grant is None or grant.opens(repository)
 
 
-def _sent() -> str:
+def _sent_token() -> str:
     """The installation token of this request: as `token`, `Bearer`, or either part of HTTP Basic; else nothing."""
     given = request.authorization
     if given is None:
@@ -149,16 +151,16 @@ def _sent() -> str:
     return next((each for each in found if each and each.startswith(_PREFIX)), "")
 
 
-def _read(token: str) -> Grant | None:
+def _decode_token(token: str) -> Grant | None:
     try:
         claims = jwt.decode(token.removeprefix(_PREFIX), _KEY, ["HS256"], options={"require": ["exp"]})
-        chosen = claims["repositories"]
-        return Grant(claims["owner"], None if chosen is None else tuple(chosen), claims["permissions"])
+        selected = claims["repositories"]
+        return Grant(claims["owner"], None if selected is None else tuple(selected), claims["permissions"])
     except (jwt.PyJWTError, KeyError, TypeError):
         return None
 
 
-def _needed() -> tuple[str, str]:
+def _needed_permission() -> tuple[str, str]:
     """The permission and the level that this request needs."""
     service = request.args.get("service") or request.path.rpartition("/")[2]
     if service in {"git-upload-pack", "git-receive-pack"}:
@@ -173,7 +175,7 @@ def _needed() -> tuple[str, str]:
     return permission, "read" if request.method in _READS else "write"
 
 
-def _refused(status: int, message: str) -> Response:
+def _refusal_answer(status: int, message: str) -> Response:
     if request.path.startswith("/api/"):
-        return error(status, message)
+        return error_answer(status, message)
     return Response(f"{message}\n", status, mimetype="text/plain")

@@ -37,7 +37,7 @@ class Sender:
         self._sending = False
         self._stopped = False
         self._on_hold = False
-        self._thread = threading.Thread(target=self._run, name="github-webhooks", daemon=True)
+        self._thread = threading.Thread(target=self._send_until_stopped, name="github-webhooks", daemon=True)
 
     def start(self) -> None:
         """Start sending; what a former run left pending comes first."""
@@ -45,7 +45,7 @@ class Sender:
             queued = {self._held, *(delivery_id for _, delivery_id in self._queue)}
             for row in self._store.pending_deliveries():
                 if row["id"] not in queued:
-                    self._push(0.0, row["id"])
+                    self._schedule_delivery(0.0, row["id"])
         self._thread.start()
 
     def hold(self, on: bool) -> None:
@@ -85,11 +85,11 @@ class Sender:
         )
         delay = self._faults.webhook_delay()
         with self._ready:
-            if self._held is None and self._faults.webhook("reorder"):
+            if self._held is None and self._faults.hits_webhook("reorder"):
                 self._held, self._held_until = delivery_id, time.monotonic() + _REORDER_WINDOW
                 self._ready.notify_all()
             else:
-                self._push(time.monotonic() + delay, delivery_id)
+                self._schedule_delivery(time.monotonic() + delay, delivery_id)
         return delivery_id
 
     def redeliver(self, delivery_id: int) -> int | None:
@@ -100,7 +100,7 @@ class Sender:
         same = ("guid", "hook_id", "repository_id", "event", "action", "ref", "payload")
         attempt = self._store.add_delivery(**{name: row[name] for name in same}, redelivery=1)
         with self._ready:
-            self._push(0.0, attempt)
+            self._schedule_delivery(0.0, attempt)
         return attempt
 
     def wait_idle(self, timeout: float = 10.0) -> bool:
@@ -110,22 +110,22 @@ class Sender:
                 lambda: not self._queue and self._held is None and not self._sending, timeout
             )
 
-    def _push(self, due: float, delivery_id: int) -> None:
+    def _schedule_delivery(self, due: float, delivery_id: int) -> None:
         heapq.heappush(self._queue, (due, delivery_id))
         self._ready.notify_all()
 
-    def _run(self) -> None:
-        while (delivery_id := self._next()) is not None:
+    def _send_until_stopped(self) -> None:
+        while (delivery_id := self._next_delivery()) is not None:
             try:
-                self._deliver(delivery_id)
+                self._send_delivery(delivery_id)
             finally:
                 with self._ready:
                     self._sending = False
                     if self._held is not None:  # overtaken by the one just sent
-                        self._release()
+                        self._release_held()
                     self._ready.notify_all()
 
-    def _next(self) -> int | None:
+    def _next_delivery(self) -> int | None:
         with self._ready:
             while not self._stopped:
                 if self._on_hold:
@@ -133,7 +133,7 @@ class Sender:
                     continue
                 current = time.monotonic()
                 if self._held is not None and self._held_until <= current:
-                    self._release()
+                    self._release_held()
                 if self._queue and self._queue[0][0] <= current:
                     self._sending = True
                     return heapq.heappop(self._queue)[1]
@@ -142,12 +142,12 @@ class Sender:
                 self._ready.wait(min(due) - current if due else None)
         return None
 
-    def _release(self) -> None:
+    def _release_held(self) -> None:
         held, self._held = self._held, None
         if held is not None:
-            self._push(0.0, held)
+            self._schedule_delivery(0.0, held)
 
-    def _deliver(self, delivery_id: int) -> None:
+    def _send_delivery(self, delivery_id: int) -> None:
         row = self._store.delivery(delivery_id)
         if row is None or row["state"] != "pending":
             return
@@ -156,18 +156,20 @@ class Sender:
             self._store.update_delivery(
                 delivery_id, state="failed", status="hook deleted", delivered_at=now()
             )
-        elif self._faults.webhook("lose"):
+        elif self._faults.hits_webhook("lose"):
             self._store.update_delivery(
                 delivery_id, state="lost", status="failed to connect to host", delivered_at=now()
             )
         else:
-            twice = self._faults.webhook("duplicate")  # drawn first: the receiver may order faults itself
-            self._store.update_delivery(delivery_id, **self._attempt(hook, row))
+            twice = self._faults.hits_webhook(
+                "duplicate"
+            )  # drawn first: the receiver may order faults itself
+            self._store.update_delivery(delivery_id, **self._attempt_delivery(hook, row))
             if twice:
-                self._attempt(hook, row)
+                self._attempt_delivery(hook, row)
 
-    def _attempt(self, hook: Row, row: Row) -> dict[str, Any]:
-        body, headers = request(hook, row)
+    def _attempt_delivery(self, hook: Row, row: Row) -> dict[str, Any]:
+        body, headers = build_request(hook, row)
         started = time.monotonic()
         try:
             response = self._pool.request(
@@ -204,7 +206,7 @@ class Sender:
         }
 
 
-def request(hook: Row, row: Row) -> tuple[bytes, dict[str, str]]:
+def build_request(hook: Row, row: Row) -> tuple[bytes, dict[str, str]]:
     """The body and headers of a delivery."""
     form = hook["content_type"] == "form"
     body = row["payload"].encode()

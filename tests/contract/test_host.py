@@ -168,7 +168,7 @@ class SandboxKit:
         repo = self.server.hub.get(self.repository.full_name)
         assert repo is not None
         now = Repository("acme", f"{self.repository.name}-{name}")
-        self.server.hub.change(repo, "rename", now.name)
+        self.server.hub.change_repository(repo, "rename", now.name)
         return now
 
     def change(self, **fields: bool) -> None:
@@ -176,7 +176,7 @@ class SandboxKit:
         assert repo is not None
         actions = {"archived": "archive", "private": "privatize", "hidden": "uninstall"}
         for name in fields:
-            self.server.hub.change(repo, actions[name])
+            self.server.hub.change_repository(repo, actions[name])
 
     def missed(self, sha: str) -> None:
         """The server's webhooks meet nobody at all."""

@@ -132,7 +132,7 @@ def test_of_an_organization_s_deliveries_each_repository_sees_its_own(sandbox: S
     add_organization_hook(sandbox, HOOK)
     other, _ = sandbox.server.hub.create(f"{sandbox.repository}-other")
     sandbox.commit("refs/heads/main", {}, "1")
-    sandbox.server.hub.change(other, "privatize")
+    sandbox.server.hub.change_repository(other, "privatize")
     sandbox.server.wait_idle()
 
     def events(repository: Repository) -> set[str]:

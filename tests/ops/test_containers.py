@@ -180,7 +180,7 @@ def push(github: github_server.GitHubServer, folder: Path) -> None:
     repository, _ = github.hub.create(REPOSITORY)
     commit = repository.git.commit_directory(folder, "Deploy", Person("Ada", "ada@example.com", ""))
     repository.git.update_ref("refs/heads/main", commit, ZERO)
-    with github.hub.changing(repository):
+    with github.hub.changing_refs(repository):
         repository.git.update_ref("refs/heads/feature", commit, ZERO)
 
 

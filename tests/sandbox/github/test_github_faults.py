@@ -145,7 +145,7 @@ def test_a_seed_repeats_the_chances() -> None:
 
     def draws() -> list[bool]:
         faults.merge({"webhooks": {"lose": 0.5}, "seed": 7})
-        return [faults.webhook("lose") for _ in range(50)]
+        return [faults.hits_webhook("lose") for _ in range(50)]
 
     first = draws()
     assert first == draws()

@@ -103,7 +103,7 @@ def test_the_dumb_protocol_is_refused(pushed: WorkingCopy, call: Any) -> None:
 def test_an_archived_repository_takes_no_push(pushed: WorkingCopy, server: GitHubServer) -> None:
     repository = server.hub.get("acme/app")
     assert repository is not None
-    server.hub.change(repository, "archive")
+    server.hub.change_repository(repository, "archive")
     pushed.commit("a", "1")
     assert "403" in git_refused("-C", str(pushed.path), "push", "origin", "main")
     assert pushed("ls-remote", "origin", "main").split()[0] == pushed("rev-parse", "HEAD~1")

@@ -148,7 +148,7 @@ def test_a_copy_has_the_same_refs_and_goes_its_own_way(
     server.wait_idle()
     told = len(receiver.received)
 
-    made = server.hub.copy(original, "acme/twin")
+    made = server.hub.copy_repository(original, "acme/twin")
 
     assert made.git.refs() == original.git.refs()
     assert len(receiver.received) == told  # what is copied was never pushed
@@ -160,7 +160,7 @@ def test_a_copy_has_the_same_refs_and_goes_its_own_way(
     told_of = {each.payload["repository"]["full_name"] for each in receiver.received[told:]}
     assert told_of == {"acme/twin"}
     with pytest.raises(BadNameError, match="is taken"):
-        server.hub.copy(original, "acme/twin")
+        server.hub.copy_repository(original, "acme/twin")
 
 
 def test_deliveries_are_paged_by_cursor_newest_first(change: Any, call: Any) -> None:

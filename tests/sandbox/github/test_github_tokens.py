@@ -34,7 +34,7 @@ def mint(call: Call, pushed: WorkingCopy, server: GitHubServer) -> Callable[...,
     """Asks for a token as the App does; beside acme/app there are acme/other and elsewhere/app."""
     assert pushed.path.is_dir()
     for name in ("acme/other", "elsewhere/app"):
-        server.hub.copy(server.hub.get("acme/app"), name)  # type: ignore[arg-type]
+        server.hub.copy_repository(server.hub.get("acme/app"), name)  # type: ignore[arg-type]
     claims = {"iat": int(time.time()) - 1, "exp": int(time.time()) + 60, "iss": "1"}
     signed = jwt.encode(claims, "any key of the length that is asked for", "HS256")
 
