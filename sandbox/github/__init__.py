@@ -1,1 +1,1 @@
-"""A GitHub to try things on: real git repositories, signed webhooks, the REST calls deployer uses."""
+"""A simulated GitHub: real git repositories, signed webhooks, and the REST and GraphQL calls that deployer makes."""

@@ -1,4 +1,4 @@
-"""`python -m sandbox.github`: the simulated GitHub in the foreground."""
+"""Runs the simulated GitHub in the foreground: `python -m sandbox.github`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main() -> int:
         if options.sample:
             server.ensure_sample(options.sample)
         server.hub.sender.hold(options.hold_webhooks)
-        server.start()  # last: whoever gets an answer finds the sample there
+        server.start()  # started last, so that the sample exists before the first answer
         if options.sample:
             sys.stdout.write(f"git clone {server.url}/{options.sample}.git\n")
         sys.stdout.write(f"Simulated GitHub on {server.url}, webhooks to {options.webhook_url}\n")
@@ -49,21 +49,25 @@ def main() -> int:
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.github", description="A simulated GitHub.")
-    parser.add_argument("--port", type=int, default=8081, help="port of 127.0.0.1 (8081; 0: any free one)")
     parser.add_argument(
-        "--data-dir", type=Path, default=Path(".sandbox/github"), help="where its state lives"
+        "--port", type=int, default=8081, help="port on 127.0.0.1 (default 8081; 0: any free port)"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path(".sandbox/github"), help="directory of the stored state"
     )
     parser.add_argument("--webhook-url", default="http://127.0.0.1:8080/webhooks/github")
     given = os.environ.get("DEPLOYER_GITHUB_WEBHOOK_SECRET", "").partition(",")[0].strip()
-    parser.add_argument("--webhook-secret", default=given or PUBLIC, help="by default deployer's own")
-    parser.add_argument("--sample", default=SAMPLE_NAME, metavar="OWNER/REPO", help="sample to have ready")
+    parser.add_argument("--webhook-secret", default=given or PUBLIC, help="default: deployer's own secret")
     parser.add_argument(
-        "--no-sample", dest="sample", action="store_const", const=None, help="have none ready"
+        "--sample", default=SAMPLE_NAME, metavar="OWNER/REPO", help="sample repository to create"
+    )
+    parser.add_argument(
+        "--no-sample", dest="sample", action="store_const", const=None, help="create no sample repository"
     )
     parser.add_argument(
         "--hold-webhooks",
         action="store_true",
-        help='deliver nothing until POST /_sandbox/webhooks {"hold": false}',
+        help='send no webhooks until POST /_sandbox/webhooks {"hold": false}',
     )
     return parser.parse_args()
 

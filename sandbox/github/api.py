@@ -1,4 +1,4 @@
-"""The REST calls on repositories, branches, commits, statuses and contents."""
+"""The REST calls on a repository: its metadata, commits, statuses, contents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_STATUSES = 1000
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
-    """Add what lies directly below `/repos/{owner}/{repo}`."""
+    """Add the routes directly below `/repos/{owner}/{repo}`."""
     _add_repository(pages, hub, lookup)
     api_branches.add_routes(pages, hub, lookup)
     _add_commits(pages, hub, lookup)
@@ -92,7 +92,7 @@ def _add_commits(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
 
     @pages.get(f"{_REPO}/commits/<path:_ref>")
     def get_commit(owner: str, name: str, _ref: str) -> Response:
-        # By the raw path: commits/x/status asks for the status of x, commits/x%2Fstatus for that branch.
+        # The raw path is read: commits/x/status means the status of x, but commits/x%2Fstatus a branch of that name.
         repo = lookup.find_repository(owner, name)
         wanted = raw_rest("/commits/")
         if wanted.endswith("/status"):
@@ -229,7 +229,7 @@ def _comparison_answer(repo: Repository, base: str, head: str, names: tuple[str,
     middle = repo.git.merge_base(base, head)
     if middle is None:
         refuse(404, f"No common ancestor between {names[0]} and {names[1]}.")
-    first = request.args.get("page", "1") in {"", "0", "1"}  # the files are on the first page only
+    first = request.args.get("page", "1") in {"", "0", "1"}  # only the first page has the files
     ahead, behind = repo.git.count_commits(f"{base}..{head}"), repo.git.count_commits(f"{head}..{base}")
     status = {(False, False): "identical", (True, False): "ahead", (False, True): "behind"}
     commits = repo.git.list_commits("--max-count=250", "--reverse", f"{base}..{head}", "--")
@@ -255,7 +255,7 @@ def _merge_branches(
     hub: Hub, lookup: Lookup, repo: Repository, base: str, head: str, message: Any
 ) -> Response:
     with hub.changing_refs(repo):
-        refs = repo.git.refs()  # as they are: a write never works on a stale read
+        refs = repo.git.refs()  # without the fault `stale_reads`, because a write must not rely on old refs
         into = refs.get(f"refs/heads/{base}")
         if into is None:
             refuse(404, "Base does not exist")

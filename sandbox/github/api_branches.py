@@ -1,4 +1,4 @@
-"""The REST calls on branches, what protects them, and rulesets."""
+"""The REST calls on branches with their protections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPO = "/repos/<owner>/<name>"
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
-    """Add `branches`, `rules` and `rulesets` below `/repos/{owner}/{repo}`."""
+    """Add the routes `branches`, `rules` and `rulesets` below `/repos/{owner}/{repo}`."""
     _add_branches(pages, hub, lookup)
     _add_rules(pages, hub, lookup)
 
@@ -40,7 +40,7 @@ def _add_branches(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
             listed, lambda it: shapes.branch_json(repo, it, protected=_short_name(it) in protected)
         )
 
-    # By the raw path: branches/x/protection asks for the protection of x, branches/x%2Fprotection for that branch.
+    # The raw path is read: branches/x/protection means the protection of x, branches/x%2Fprotection a branch.
     @pages.get(f"{_REPO}/branches/<path:_branch>")
     def get_branch(owner: str, name: str, _branch: str) -> Response:
         repo = lookup.find_repository(owner, name)
@@ -98,7 +98,7 @@ def _add_rules(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         repo = lookup.find_repository(owner, name)
         data = json_body()
         if data.get("target") != "tag" or data.get("enforcement") != "active":
-            return error_answer(422, "The sandbox knows active rulesets about tags only.")
+            return error_answer(422, "The sandbox supports only active rulesets for tags.")
         hub.store.protect(repo.id, "tag", required_string(data, "name"))
         answer = jsonify(_ruleset_json(repo, len(hub.store.protections(repo.id, "tag")), data["name"]))
         answer.status_code = 201
@@ -114,7 +114,7 @@ def _protected_branches(hub: Hub, repo: Repository) -> set[str]:
 
 
 def _branch_and_endpoint(rest: str) -> tuple[str, bool]:
-    """The branch of a path, and whether the path asks for its protection."""
+    """The branch that a path names, and whether the path is about its protection."""
     branch = rest.removesuffix("/protection")
     return decode_name(branch), branch != rest
 

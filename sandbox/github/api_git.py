@@ -1,4 +1,4 @@
-"""The REST calls on git's own objects: refs, tags, trees, blobs, commits."""
+"""The REST calls on git's refs or objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REPO = "/repos/<owner>/<name>"
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
-    """Add `git/...` below `/repos/{owner}/{repo}`."""
+    """Add the routes `git/...` below `/repos/{owner}/{repo}`."""
     _add_reads(pages, lookup)
     _add_writes(pages, hub, lookup)
     _add_tags(pages, lookup)
@@ -141,7 +141,7 @@ def _add_objects(pages: Blueprint, lookup: Lookup) -> None:
         if sha is None:
             commit = lookup.resolve_commit(repo, wanted)
             sha = repo.git.read_commit(commit).tree if commit else not_found()
-        # GitHub takes any value of `recursive` for yes, "0" and "false" too.
+        # GitHub treats any value of `recursive` as true, even "0" and "false".
         lines = repo.git.list_tree(sha, recursive="recursive" in request.args)
         shown = [shapes.tree_entry_json(repo, it) for it in lines]
         return jsonify(
@@ -170,11 +170,11 @@ def _check_object(kind: str | None, ref: str) -> None:
     if kind is None:
         refuse(422, "Object does not exist")
     if kind != "commit" and ref.startswith("refs/heads/"):
-        refuse_field("Reference", "sha", "A branch must lead to a commit")
+        refuse_field("Reference", "sha", "A branch must point to a commit")
 
 
 def _existing_ref(refs: dict[str, Ref], name: str) -> Ref:
     found = refs.get(name)
     if found is None:
-        refuse(409, f"{name} was deleted meanwhile")
+        refuse(409, f"{name} was deleted in the meantime")
     return found

@@ -1,7 +1,7 @@
-"""The GraphQL API: what a client may ask about a repository, its refs and what they point to.
+"""The GraphQL API with the part of GitHub's schema that describes a repository.
 
-A query is executed by graphql-core against a part of GitHub's own schema, so that whatever is misspelt or not in that
-part is refused as GitHub refuses it. https://docs.github.com/graphql/reference
+graphql-core executes each query against this part of GitHub's own schema, so a misspelt or missing field is refused as
+GitHub refuses it. https://docs.github.com/graphql/reference
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _Fields = dict[str, Any]
 
 
 class _RefusedError(Exception):
-    """GitHub knows what is asked and does not tell it.
+    """GitHub refuses to answer a part of a query.
 
     Args:
-        kind: GitHub's name for why.
-        message: the same for people.
+        kind: GitHub's name of the reason.
+        message: the reason in words.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -68,7 +68,7 @@ class _RefusedError(Exception):
 
 
 def add_routes(app: Flask, hub: Hub) -> None:
-    """Add the one address of the API."""
+    """Add the one route of the API."""
 
     @app.post(PATH)
     def execute_query() -> Response:
@@ -86,7 +86,7 @@ def add_routes(app: Flask, hub: Hub) -> None:
 
 
 def errors_answer(message: str, kind: str = "", status: int = 200) -> Response:
-    """Nothing but an error, which may well come with a 200."""
+    """An answer that contains only an error; GraphQL sends most errors with status 200."""
     answer = jsonify({"errors": [({"type": kind} if kind else {}) | {"message": message}]})
     answer.status_code = status
     return answer
@@ -118,7 +118,7 @@ def _repository_fields(hub: Hub, repo: Repository) -> _Fields:
         return {"name": it.name.removeprefix(prefix), "prefix": prefix, "target": target(it.sha, it.kind)}
 
     def find_ref(_info: object, **asked: str) -> _Fields | None:
-        """A ref by its full name, or else by its short one."""
+        """A ref by its full name, or else by its short name."""
         names = (f"{prefix}{asked['qualifiedName']}" for prefix in ("", "refs/heads/", "refs/tags/"))
         return next((ref_fields(refs[name]) for name in names if name in refs), None)
 
@@ -159,7 +159,7 @@ def _repository_fields(hub: Hub, repo: Repository) -> _Fields:
 
 
 def _object_reader(repo: Repository) -> Callable[[str, str], _Fields]:
-    """Git's objects by their ids; one that many refs point to is read once."""
+    """A function that reads git objects by id. An object that several refs point to is read once."""
 
     @cache
     def read_commit(sha: str) -> Any:
@@ -170,7 +170,7 @@ def _object_reader(repo: Repository) -> Callable[[str, str], _Fields]:
         return repo.git.read_tag(sha)
 
     def object_fields(sha: str, kind: str) -> _Fields:
-        # by functions: what is not asked for is not read
+        # functions, so that fields which the query does not name are not read
         fields: dict[str, _Fields] = {
             "commit": {
                 "message": lambda _: read_commit(sha).message,
@@ -188,7 +188,7 @@ def _object_reader(repo: Repository) -> Callable[[str, str], _Fields]:
 
 
 def _encode_cursor(place: int) -> str:
-    """Where the next page begins, in GitHub's own way: a ref that goes meanwhile hides another one."""
+    """The cursor of the next page. It is a position, as on GitHub: a ref deleted between two pages hides another."""
     return base64.b64encode(str(place).encode()).decode().rstrip("=")
 
 

@@ -1,4 +1,4 @@
-"""The REST calls on webhooks and their deliveries."""
+"""The REST calls on webhooks with their deliveries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CURSOR = re.compile(r"v1_(\d{1,12})")
 
 @dataclass(frozen=True)
 class _HookOwner:
-    """What has webhooks: a repository, or the organization with this login."""
+    """The owner of webhooks: a repository, or the organization with this login."""
 
     hub: Hub
     owner: Repository | str
@@ -44,7 +44,7 @@ class _HookOwner:
         )
 
     def require_hook(self, hook_id: int) -> Row:
-        """One of its webhooks; ends the request where it has none of this id."""
+        """The owner's webhook with this id; ends the request with 404 if there is none."""
         return next((each for each in self.hooks() if each["id"] == hook_id), None) or not_found()
 
     def add_hook(self, url: str, secret: str, events: list[str]) -> int:
@@ -60,14 +60,14 @@ _FindHookOwner = Callable[..., _HookOwner]
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
-    """Add `hooks/...` of repositories and of organizations, and what an App asks about its own."""
+    """Add the routes `hooks/...` of repositories and organizations, and those of a GitHub App."""
 
     def repository_owner(owner: str, name: str) -> _HookOwner:
         return _HookOwner(hub, lookup.find_repository(owner, name))
 
     def organization_owner(org: str) -> _HookOwner:
         known = [each.owner for each in hub.repositories() if each.owner.lower() == org.lower()]
-        # a person has no webhooks, and GitHub says of one that it does not find the organization
+        # a person has no webhooks; GitHub answers that it does not find such an organization
         return _HookOwner(hub, known[0]) if known and payloads.is_organization(org) else not_found()
 
     for path, find_hook_owner, kind in (
@@ -164,7 +164,7 @@ def _add_deliveries(
 
 
 def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
-    """What an App asks with a token that it signed; the standard hooks together stand for its one webhook."""
+    """Add the routes that an App calls with a token that it signed; the standard hooks act as the App's one webhook."""
 
     @pages.get("/repos/<owner>/<name>/installation")
     def get_installation(owner: str, name: str) -> Response:
@@ -206,8 +206,9 @@ def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
 
 
 def _require_app() -> None:
-    """End the request unless an App signs in: by a JSON web token, of ten minutes at most. Its key is not known here.
+    """End the request unless it has an App's JSON web token that is valid for at most ten minutes.
 
+    The signature is not checked, because the simulator does not know the App's key.
     https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -232,7 +233,7 @@ def _redelivery_answer(hub: Hub, row: Row) -> Response:
 
 
 def _by_cursor(rows: list[Row]) -> Response:
-    """One page of those sent, newest first. GitHub numbers no pages here: a link leads to those before the last."""
+    """One page of the sent deliveries, newest first. GitHub's pages have a cursor here: the id of the last delivery."""
     cursor = _CURSOR.fullmatch(request.args.get("cursor", ""))
     sent = [row for row in rows[::-1] if row["state"] != "pending"]
     if cursor:
@@ -247,7 +248,7 @@ def _by_cursor(rows: list[Row]) -> Response:
 
 
 def _in_full(row: Row, hook: Row) -> dict[str, Any]:
-    """A delivery with what was sent and answered."""
+    """A delivery with its request and response."""
     return {
         **delivery_json(row),
         "url": hook["url"],
@@ -257,7 +258,7 @@ def _in_full(row: Row, hook: Row) -> dict[str, Any]:
 
 
 def delivery_json(row: Row) -> dict[str, Any]:
-    """A delivery as the list of them shows it."""
+    """A delivery as the list of deliveries shows it."""
     return {
         "id": row["id"],
         "guid": row["guid"],

@@ -1,4 +1,4 @@
-"""The REST calls on pull requests and on what people say: comments on pull requests and on commits."""
+"""The REST calls on pull requests or comments."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sandbox.github.store import Row
 
 _REPO = "/repos/<owner>/<name>"
 _LONGEST = 65_536
-APP_LOGIN = "deployer[bot]"  # whoever asks with an installation's token
+APP_LOGIN = "deployer[bot]"  # the author of comments that are written with an installation token
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
-    """Add `pulls`, `issues/.../comments` and `comments` below `/repos/{owner}/{repo}`."""
+    """Add the routes `pulls`, `issues/.../comments` and `comments` below `/repos/{owner}/{repo}`."""
     _add_pulls(pages, hub, lookup)
     _add_comments(pages, hub, lookup)
 
@@ -40,7 +40,7 @@ def _add_pulls(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         rows = [
             row
             for row in hub.store.pulls(repo.id)[::-1]
-            # as on GitHub, a head without its owner chooses nothing out
+            # as on GitHub, a head without an owner filters nothing
             if state in {row["state"], "all"} and (":" not in head or head == f"{repo.owner}:{row['head']}")
         ]
         return page_answer(rows, lambda it: pull_request_json(repo, lookup, it))
@@ -167,7 +167,7 @@ def pull_request_json(repo: Repository, lookup: Lookup, it: Row) -> dict[str, An
 
 
 def comment_json(repo: Repository, it: Row) -> dict[str, Any]:
-    """A comment, whatever it is on."""
+    """A comment on a pull request or commit."""
     kind = "issues/comments" if it["place"].startswith("pull ") else "comments"
     return {
         "url": f"{shapes.api_url(repo)}/{kind}/{it['id']}",

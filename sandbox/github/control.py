@@ -1,4 +1,4 @@
-"""The sandbox's own calls, under `/_sandbox`: repositories, faults, and a look at what happened."""
+"""The sandbox's own calls under `/_sandbox`, which create repositories, inject faults or show what happened."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
     def create_repository() -> Response:
         data = _json_object()
         if data is None or not isinstance(data.get("full_name"), str):
-            return _bad_request('the body must be JSON like {"full_name": "owner/repo"}')
+            return _bad_request('the body must be JSON such as {"full_name": "owner/repo"}')
         try:
             repo, new = hub.create(data["full_name"])
         except BadNameError as error:
@@ -45,7 +45,7 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         repo, data = hub.get(f"{owner}/{name}"), _json_object()
         if repo is None or data is None or not isinstance(data.get("action"), str):
             return _bad_request(
-                'the body must be JSON like {"action": "rename", "to": "name"}, the repository be there'
+                'the body must be JSON such as {"action": "rename", "to": "name"}, and the repository must exist'
             )
         try:
             hub.change_repository(repo, data["action"], str(data.get("to") or ""))
@@ -91,7 +91,9 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         repo, data = hub.get(f"{owner}/{name}"), _json_object()
         seconds = data.get("seconds_ago") if data else None
         if repo is None or isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-            return _bad_request('the body must be JSON like {"seconds_ago": 60}, the repository be there')
+            return _bad_request(
+                'the body must be JSON such as {"seconds_ago": 60}, and the repository must exist'
+            )
         hub.store.date_back(repo.id, seconds)
         return jsonify({})
 
@@ -124,7 +126,7 @@ def _repository_id(hub: Hub) -> int | None:
     if not name:
         return None
     repo = hub.get(name)
-    return repo.id if repo else -1  # the id of no repository: nothing is found
+    return repo.id if repo else -1  # no repository has this id, so nothing is found
 
 
 def _delivery_json(row: dict[str, Any]) -> dict[str, Any]:

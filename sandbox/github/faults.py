@@ -1,4 +1,4 @@
-"""Faults on order: webhooks that get lost or come twice, an API that fails, lags or lies."""
+"""Faults that tests inject: lost or duplicated webhooks, failing, slow or outdated API answers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SECONDARY_LIMIT = ("count", "retry_after")
 
 
 class Faults:
-    """What shall go wrong, as ordered by `POST /_sandbox/faults`.
+    """The faults that `POST /_sandbox/faults` injects.
 
     webhooks: {"lose": p, "duplicate": p, "reorder": p, "delay": seconds, "delay_probability": p (1)}
     api: {"status": 502, "count": n} or {"status": 502, "probability": p}
-    rate_limit: {"count": n, "reset": seconds}: the hour's calls are used up; GraphQL says so with a 200
+    rate_limit: {"count": n, "reset": seconds}: the hour's calls are spent; GraphQL reports this with status 200
     secondary_rate_limit: {"count": n, "retry_after": seconds}
-    slow: seconds before every API answer
-    stale_reads: seconds during which a ref moved by a push still reads as before
-    seed: makes the chances repeatable
+    slow: seconds of delay before every API answer
+    stale_reads: seconds for which the API still shows the old value of a ref after a push
+    seed: seed of the random numbers, so that a run can be repeated
     """
 
     def __init__(self) -> None:
@@ -31,21 +31,21 @@ class Faults:
         self._orders: dict[str, Any] = {}
 
     def clear(self) -> None:
-        """Forget every order."""
+        """Remove every fault."""
         with self._lock:
             self._orders = {}
             self._random = random.Random()  # noqa: S311 - as above
 
     def orders(self) -> dict[str, Any]:
-        """What is in force now; counts are what is left of them."""
+        """The faults in force; each count is the number that remains."""
         with self._lock:
             return {k: dict(v) if isinstance(v, dict) else v for k, v in self._orders.items()}
 
     def merge(self, orders: Mapping[str, Any]) -> None:
-        """Put orders in force; each replaces the former of its kind, null or an empty list removes it.
+        """Add faults. Each replaces the fault of the same kind; null or an empty list removes it.
 
         Raises:
-            ValueError: an order of an unknown kind or shape; then none is in force.
+            ValueError: a fault has an unknown kind or type; then none of them is added.
         """
         orders = {kind: None if order == [] else order for kind, order in orders.items()}
         for kind, order in orders.items():
@@ -63,19 +63,19 @@ class Faults:
                     self._random = random.Random(order)  # noqa: S311 - as above
 
     def hits_webhook(self, kind: str) -> bool:
-        """Whether this delivery meets the webhook fault `kind`."""
+        """Whether the webhook fault `kind` happens to this delivery."""
         with self._lock:
             return self._happens(self._orders.get("webhooks", {}).get(kind, 0))
 
     def webhook_delay(self) -> float:
-        """The seconds this delivery waits before it is sent."""
+        """The number of seconds that this delivery waits before it is sent."""
         with self._lock:
             order = self._orders.get("webhooks", {})
             seconds = float(order.get("delay", 0))
             return seconds if seconds and self._happens(order.get("delay_probability", 1)) else 0.0
 
     def api_error(self) -> int | None:
-        """The status this API call shall fail with, if it shall."""
+        """The status with which this API call fails, or None if it succeeds."""
         with self._lock:
             order = self._orders.get("api")
             if order is None:
@@ -85,11 +85,11 @@ class Faults:
             return int(order["status"]) if self._happens(order.get("probability", 1)) else None
 
     def used_up(self) -> float | None:
-        """The seconds until the hour's calls begin anew, if this call meets their end."""
+        """The number of seconds until the rate limit resets, or None if this call is not refused."""
         return self._limit_seconds("rate_limit", "reset")
 
     def rate_limited(self) -> float | None:
-        """The Retry-After of a secondary rate limit, if this call meets one."""
+        """The `Retry-After` of a secondary rate limit, or None if this call is not refused."""
         return self._limit_seconds("secondary_rate_limit", "retry_after")
 
     def _limit_seconds(self, kind: str, field: str) -> float | None:

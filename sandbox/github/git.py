@@ -1,4 +1,4 @@
-"""One bare git repository, read and written by git itself."""
+"""A bare git repository, read or written by the git command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORT_SHA = re.compile(r"[0-9a-f]{4,40}")
 _LOG = ("%H", "%T", "%P", "%an", "%ae", "%aI", "%cn", "%ce", "%cI", "%B")
 _CONFIG = {
     "core.quotePath": "false",
-    "gc.auto": "0",  # a collection in the background would race with the removal of the data directory
+    "gc.auto": "0",  # a background collection would race with the removal of the data directory
     "receive.autogc": "false",
     "uploadpack.allowAnySHA1InWant": "true",
     "uploadpack.allowFilter": "true",
@@ -26,7 +26,7 @@ _CONFIG = {
 
 
 def git_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment git runs in: nothing of the user's own configuration reaches the sandbox."""
+    """The environment variables for git, without anything of the user's own git configuration."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     identity = {
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -42,12 +42,12 @@ def git_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 class GitError(Exception):
-    """Git refused; the message is its last line."""
+    """Git failed; the message is the last line of its output."""
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A branch or tag: `sha` is what the ref holds, `commit` what it leads to in the end."""
+    """A branch or tag: `sha` is the object that it points to, `commit` is that object peeled to a commit."""
 
     name: str
     sha: str
@@ -57,7 +57,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Person:
-    """Who wrote or committed something, and when (ISO 8601)."""
+    """The author or committer of something, with the date (ISO 8601)."""
 
     name: str
     email: str
@@ -66,7 +66,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit as git log tells it."""
+    """A commit as git log prints it."""
 
     sha: str
     tree: str
@@ -78,7 +78,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Tag:
-    """An annotated tag's own object."""
+    """The object of an annotated tag."""
 
     sha: str
     name: str
@@ -90,7 +90,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a tree."""
+    """An entry of a tree."""
 
     mode: str
     kind: str
@@ -111,7 +111,7 @@ class FileChange:
 
 @dataclass
 class Changes:
-    """The paths one commit touched."""
+    """The paths that one commit changed."""
 
     added: list[str]
     removed: list[str]
@@ -126,7 +126,7 @@ class GitRepository:
 
     @cached_property
     def command(self) -> list[str]:
-        """The head of every git command line for this repository."""
+        """The beginning of every git command line for this repository."""
         settings = [a for k, v in _CONFIG.items() for a in ("-c", f"{k}={v}")]
         return ["git", "-c", "safe.directory=*", *settings]
 
@@ -134,7 +134,7 @@ class GitRepository:
         """Run git in the repository and return its output.
 
         Raises:
-            GitError: git ended with another status than 0.
+            GitError: git's exit status is not 0.
         """
         result = self.try_run(*args, data=data, env=env)
         if result.returncode:
@@ -159,7 +159,7 @@ class GitRepository:
         return self.run(*args).decode(errors="replace").strip()
 
     def create(self) -> None:
-        """Make the empty repository; its default branch is main."""
+        """Create the empty repository, with the default branch main."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
             [
@@ -185,20 +185,22 @@ class GitRepository:
             errors="replace"
         )
         found: dict[str, Ref] = {}
-        for line in filter(None, out.split("\n")):  # a name may hold what Python takes for the end of a line
+        for line in filter(
+            None, out.split("\n")
+        ):  # not splitlines(): a ref's name may contain a character that Python takes for a line end
             name, sha, kind, peeled = line.split("\0")
             found[name] = Ref(name, sha, kind, peeled or sha)
         return found
 
     def valid_ref(self, name: str) -> bool:
-        """Whether git would take this as the full name of a ref."""
+        """Whether git accepts this as the full name of a ref."""
         return self.try_run("check-ref-format", name).returncode == 0
 
     def update_ref(self, name: str, new: str, old: str) -> None:
-        """Move a ref from old to new; ZERO stands for a ref that is not there.
+        """Move a ref from an old to a new object; ZERO means that the ref does not exist.
 
         Raises:
-            GitError: the ref is elsewhere by now, or the name clashes with another's.
+            GitError: the ref no longer points to the old object, or its name conflicts with that of another ref.
         """
         if new == ZERO:
             self.run("update-ref", "-d", name, old)
@@ -208,7 +210,7 @@ class GitRepository:
     @property
     def head(self) -> str:
         """The default branch's short name."""
-        # Read without git, which would cost a process for every repository shown.
+        # Read without git, because git would cost a process for every repository of a list.
         return (self.path / "HEAD").read_text(encoding="utf-8").strip().removeprefix("ref: refs/heads/")
 
     @head.setter
@@ -218,21 +220,21 @@ class GitRepository:
     # Objects
 
     def object_kind(self, sha: str) -> str | None:
-        """What sort of object a full SHA is; None if there is none."""
+        """The type of the object with a full SHA; None if there is no such object."""
         if not _SHA.fullmatch(sha):
             return None
         result = self.try_run("cat-file", "-t", sha)
         return None if result.returncode else result.stdout.decode().strip()
 
     def commit_sha(self, name: str) -> str | None:
-        """The full SHA of the commit that a full or short SHA (also of a tag object) leads to."""
+        """The full SHA of the commit that a full or short SHA means; a tag object's SHA is peeled."""
         if not _SHORT_SHA.fullmatch(name):
             return None
         result = self.try_run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         return None if result.returncode else result.stdout.decode().strip()
 
     def list_commits(self, *args: str) -> list[Commit]:
-        """What `git log args` lists."""
+        """The commits that `git log args` lists."""
         out = self.run("log", "-z", f"--format={'%x00'.join(_LOG)}", *args).decode(errors="replace")
         fields = out.split("\0")
         return [_parse_commit(fields[at : at + len(_LOG)]) for at in range(0, len(fields) - 1, len(_LOG))]
@@ -242,11 +244,11 @@ class GitRepository:
         return self.list_commits("--max-count=1", sha, "--")[0]
 
     def count_commits(self, *args: str) -> int:
-        """How many commits `git rev-list args` finds."""
+        """The number of commits that `git rev-list args` finds."""
         return int(self.text("rev-list", "--count", *args))
 
     def changed_paths(self, commits: Iterable[Commit]) -> dict[str, Changes]:
-        """The paths each commit touched, a merge compared with its first parent."""
+        """The paths that each commit changed, where a merge is compared with its first parent."""
         lines = "".join(" ".join((c.sha, *c.parents[:1])) + "\n" for c in commits)
         out = self.run(
             "diff-tree", "--stdin", "-r", "--root", "--name-status", "-z", "--no-renames", data=lines.encode()
@@ -263,7 +265,7 @@ class GitRepository:
         return found
 
     def diff(self, old: str | None, new: str) -> list[FileChange]:
-        """What differs between two commits or trees, file by file; None stands for the empty tree."""
+        """The files that differ between two commits or trees; None stands for the empty tree."""
         args = ("--no-renames", "-z", "-r", old or _EMPTY_TREE, new)
         letters = self.run("diff-tree", "--name-status", *args).decode(errors="replace").split("\0")[:-1]
         lines = self.run("diff-tree", "--numstat", *args).decode(errors="replace").split("\0")[:-1]
@@ -275,7 +277,7 @@ class GitRepository:
         return found
 
     def merge_base(self, old: str, new: str) -> str | None:
-        """The best common ancestor of two commits, if they have one."""
+        """The best common ancestor of two commits; None if they have none."""
         result = self.try_run("merge-base", old, new)
         return None if result.returncode else result.stdout.decode().strip()
 
@@ -284,7 +286,7 @@ class GitRepository:
         return self.try_run("merge-base", "--is-ancestor", old, new).returncode == 0
 
     def read_tag(self, sha: str) -> Tag:
-        """An annotated tag by the SHA of its own object."""
+        """An annotated tag by the SHA of its tag object."""
         head, _, message = self.run("cat-file", "tag", sha).decode(errors="replace").partition("\n\n")
         fields = dict(line.partition(" ")[::2] for line in head.split("\n"))
         return Tag(
@@ -292,18 +294,18 @@ class GitRepository:
         )
 
     def make_tag(self, name: str, target: str, message: str) -> str:
-        """Write an annotated tag's object, no ref; returns its SHA."""
+        """Write the object of an annotated tag, without a ref; returns its SHA."""
         kind = self.object_kind(target) or "commit"
         who = self.text("var", "GIT_COMMITTER_IDENT")
         body = f"object {target}\ntype {kind}\ntag {name}\ntagger {who}\n\n{message.rstrip()}\n"
         return self.run("mktag", data=body.encode()).decode().strip()
 
     def list_tree(self, treeish: str, *, recursive: bool = False) -> list[Entry]:
-        """The lines of a tree; recursive, those of its directories as well."""
+        """The entries of a tree; if recursive, also those of its directories."""
         return self._ls_tree(*(["-r", "-t"] if recursive else []), treeish)
 
     def find_entry(self, commit: str, path: str) -> Entry | None:
-        """The line of one path in a commit's tree; None if there is none."""
+        """The entry of one path in a commit's tree; None if the path does not exist."""
         if any(part in {"", ".", ".."} for part in path.split("/")):
             return None
         return next(iter(self._ls_tree(commit, "--", path)), None)
@@ -319,7 +321,7 @@ class GitRepository:
     # Writing
 
     def commit_directory(self, directory: Path, message: str, person: Person) -> str:
-        """Commit a directory as it is on disk, on no branch; returns the commit's SHA."""
+        """Commit a directory from disk, without a branch; returns the commit's SHA."""
         index = {"GIT_INDEX_FILE": str(self.path / "sandbox.index")}
         lines = []
         for file in _files_below(directory):
@@ -332,7 +334,7 @@ class GitRepository:
         return self.commit_tree(tree, [], message, person)
 
     def commit_tree(self, tree: str, parents: list[str], message: str, person: Person | None = None) -> str:
-        """Write a commit, on no branch; returns its SHA."""
+        """Write a commit, without a branch; returns its SHA."""
         env: dict[str, str] = {}
         if person is not None:
             for role in ("AUTHOR", "COMMITTER"):

@@ -1,4 +1,4 @@
-"""The repositories and everything that happens when their refs move."""
+"""All repositories of the simulated GitHub, with the webhooks that changes to them send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sandbox.github.store import Store
 from sandbox.github.webhooks import Sender
 
 STANDARD_EVENTS = ["push", "create", "delete", "repository", "public"]
-# GitHub sends these to an App's own webhook only, whatever it subscribes to
+# GitHub sends these events only to an App's own webhook, whatever events the webhook subscribes to
 _APP_EVENTS = {"installation", "installation_repositories"}
 _ON, _OFF = ("archive", "privatize", "uninstall"), ("unarchive", "publicize", "install")
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}")
@@ -29,11 +29,11 @@ _RESERVED_OWNERS = {"api"}
 
 
 class BadNameError(ValueError):
-    """No name for a repository; the message says why."""
+    """GitHub does not allow this name; the message says why."""
 
 
 class ArchivedError(Exception):
-    """The repository is archived, so nothing in it may change."""
+    """The repository is archived and therefore read-only."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Repository:
     created_at: str
     pushed_at: str
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    # Each ref's value before its latest move and when that was; for the fault `stale_reads`.
+    # Each ref's value before its latest move, with the time of the move; for the fault `stale_reads`.
     moved: dict[str, tuple[Ref | None, float]] = field(default_factory=dict, repr=False)
 
     @property
@@ -86,13 +86,13 @@ class Hub:
             self._load_repository(row["full_name"])
 
     def set_webhook(self, url: str, secret: str) -> None:
-        """Let every repository's standard hook deliver there from now on."""
+        """Send the deliveries of every repository's standard hook to this address from now on."""
         self._webhook = (url, secret)
         self.store.point_standard_hooks(url, secret)
 
     @property
     def webhook_url(self) -> str:
-        """Where the standard hooks deliver, and the webhook of the App that deployer would be."""
+        """The address of the standard hooks, which is also that of the simulated App's webhook."""
         return self._webhook[0]
 
     def repositories(self) -> list[Repository]:
@@ -101,15 +101,15 @@ class Hub:
             return sorted(self._repositories.values(), key=lambda r: r.full_name.lower())
 
     def get(self, full_name: str) -> Repository | None:
-        """A repository by its name, in whatever case."""
+        """A repository by its name; the case of the name does not matter."""
         with self._lock:
             return self._repositories.get(full_name.lower())
 
     def create(self, full_name: str) -> tuple[Repository, bool]:
-        """Make an empty repository with its webhook; also whether it is new.
+        """Create an empty repository with its webhook, unless it exists; returns it and whether it is new.
 
         Raises:
-            BadNameError: the name is none GitHub would take.
+            BadNameError: GitHub does not allow the name.
         """
         check_name(full_name)
         with self._lock:
@@ -120,16 +120,16 @@ class Hub:
             return self._add_repository(full_name), True
 
     def copy_repository(self, original: Repository, full_name: str) -> Repository:
-        """Make another repository with the same refs and commits, without a webhook's telling; it is made at once.
+        """Create a repository with the same refs and commits, quickly and without sending webhooks.
 
         Raises:
-            BadNameError: the name is none GitHub would take, or is taken.
+            BadNameError: GitHub does not allow the name, or another repository has it.
         """
         check_name(full_name)
         with self._lock:
             if self.get(full_name):
                 raise BadNameError(f"{full_name} is taken")
-            # links: git never writes into a file that is there, it puts another in its place
+            # hard links are safe, because git never writes into an existing file but replaces it
             shutil.copytree(original.git.path, self._git_repository(full_name).path, copy_function=os.link)
             return self._add_repository(full_name)
 
@@ -159,22 +159,23 @@ class Hub:
         return repository
 
     def find_renamed(self, full_name: str) -> Repository | None:
-        """The repository that had this name before; None where another one has it now."""
+        """The repository that had this name before; None if another repository has the name now."""
         name = None if self.get(full_name) else self.store.current_name(full_name)
         return self.get(name) if name else None
 
     def change_repository(self, repository: Repository, action: str, to: str = "") -> None:
-        """Do what an owner does to a repository as a whole, and tell its webhook.
+        """Change a repository as its owner can, and send the webhooks of the change.
 
         Args:
-            repository: which.
-            action: `rename`, `transfer`, `default_branch` (each to a name), `archive`, `unarchive`, `privatize`,
-                `publicize`, `uninstall`, `install` (the App that deployer would be), the same with `_owner` for all
-                of its owner's, or `delete`.
-            to: the new name, owner or branch.
+            repository: the repository.
+            action: `rename`, `transfer`, `default_branch` (each needs `to`), `archive`, `unarchive`, `privatize`,
+                `publicize`, `uninstall` or `install` (of the simulated App; with the suffix `_owner` for all
+                repositories of the owner), or `delete`.
+            to: the new name, owner or default branch.
 
         Raises:
-            BadNameError: the name is none GitHub would take, is taken, or is no branch; or there is no such action.
+            BadNameError: GitHub does not allow the name, another repository has it, the branch does not exist, or the
+                action is unknown.
         """
         with repository.lock, self._lock:
             if action in {"rename", "transfer"}:
@@ -191,7 +192,7 @@ class Hub:
                 self.store.remove_repository(repository.id, repository.full_name)
                 shutil.rmtree(repository.git.path)
             else:
-                raise BadNameError(f"{action!r} is nothing that can be done to a repository")
+                raise BadNameError(f"{action!r} is not an action on a repository")
 
     def _rename_repository(self, repository: Repository, action: str, to: str) -> None:
         former = repository.full_name
@@ -233,7 +234,7 @@ class Hub:
         ]
         if getattr(repository, flag) == value:
             return
-        if value and flag == "uninstalled":  # told while the App still has a webhook
+        if value and flag == "uninstalled":  # sent while the App still has a webhook
             self._send_app_event(repository, "removed")
         setattr(repository, flag, value)
         self.store.set_flag(repository.id, flag, value)
@@ -254,7 +255,7 @@ class Hub:
         if not theirs:
             return
         payload = payloads.installation_event(theirs, "deleted" if uninstalled else "created", self.url)
-        if uninstalled:  # told while the App still has a webhook
+        if uninstalled:  # sent while the App still has a webhook
             self._send_events(theirs[0], [("installation", payload)])
         for each in theirs:
             each.uninstalled = uninstalled
@@ -273,7 +274,7 @@ class Hub:
         self._send_events(repository, [("installation_repositories", payload)])
 
     def refs(self, repository: Repository) -> dict[str, Ref]:
-        """The refs as the API shows them: for a while as before their last move, if that fault is on."""
+        """The refs that the API shows: for some time those before their last move, if the fault `stale_reads` is on."""
         refs = repository.git.refs()
         lag = self.faults.order_seconds("stale_reads")
         if not lag:
@@ -288,9 +289,9 @@ class Hub:
 
     @contextmanager
     def changing_refs(self, repository: Repository, login: str = payloads.LOGIN) -> Iterator[None]:
-        """Around whatever may move refs: afterwards the webhooks of every ref that moved are on their way.
+        """Run code that may move refs, and then send the webhooks of every ref that it moved.
 
-        One change of a repository at a time, so that before and after belong to it alone.
+        The repository is locked meanwhile, so that no other change is between the refs before and after.
 
         Raises:
             ArchivedError: the repository is archived.
@@ -322,13 +323,15 @@ class Hub:
         tags = [name for name, _, _ in moves if name.startswith("refs/tags/")]
         for name, old, new in moves:
             if len(tags) > 3 and name in tags:
-                continue  # GitHub makes no event at all then
+                continue  # GitHub creates no events if a push has more than three tags
             self._send_ref_events(repository, payloads.Move(name, old, new, before, login))
 
     def _adopt_default_branch(self, repository: Repository, refs: dict[str, Ref]) -> None:
         branches = [name.removeprefix("refs/heads/") for name in refs if name.startswith("refs/heads/")]
         if branches and repository.default_branch not in branches:
-            repository.git.head = branches[0]  # the first branch pushed to an empty repository
+            repository.git.head = branches[
+                0
+            ]  # the first branch that is pushed to an empty repository becomes the default branch
 
     def _send_ref_events(self, repository: Repository, move: payloads.Move) -> None:
         events = [("push", payloads.push_event(repository, move, self.url))]
@@ -358,15 +361,19 @@ def _sha_or_zero(ref: Ref | None) -> str:
 
 
 def check_name(full_name: str) -> None:
-    """Refuse what GitHub would not take as owner/repo.
+    """Refuse a name that GitHub does not allow as owner/repo.
 
     Raises:
-        BadNameError: says why.
+        BadNameError: GitHub does not allow the name.
     """
     owner, slash, name = full_name.partition("/")
     if not slash:
         raise BadNameError(f"{full_name!r} is not of the form owner/repo")
     if not _OWNER.fullmatch(owner) or owner.lower() in _RESERVED_OWNERS:
-        raise BadNameError(f"{owner!r} is no owner: letters, digits and single hyphens, at most 39")
+        raise BadNameError(
+            f"{owner!r} is not a valid owner: use letters, digits and single hyphens, at most 39 characters"
+        )
     if not _NAME.fullmatch(name) or name in {".", ".."} or name.lower().endswith((".git", ".wiki")):
-        raise BadNameError(f"{name!r} is no repository name: letters, digits, '.', '_' and '-', at most 100")
+        raise BadNameError(
+            f"{name!r} is not a valid repository name: use letters, digits, '.', '_' and '-', at most 100 characters"
+        )

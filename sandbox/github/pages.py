@@ -1,4 +1,4 @@
-"""Plain HTML pages: what the repositories hold, and what their commits and webhooks came to."""
+"""HTML pages that show repositories, commits or webhook deliveries."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def blueprint(hub: Hub) -> Blueprint:
         if row is None or row["repository_id"] != repo.id:
             abort(404)
         hub.sender.redeliver(delivery_id)
-        hub.sender.wait_idle(2)  # so that the page shows what came of it
+        hub.sender.wait_idle(2)  # wait, so that the page shows the result
         return redirect(url_for("pages.show_deliveries", owner=owner, name=name), 303)
 
     @pages.get("/<owner>/<name>/raw/<sha>/<path:path>")
@@ -90,7 +90,7 @@ def blueprint(hub: Hub) -> Blueprint:
         entry = repo.git.find_entry(full, path)
         if entry is None or entry.kind != "blob":
             abort(404)
-        # Never as a page: whatever somebody pushed must not run under this address.
+        # Never served as a page, because a pushed script must not run under this address.
         kind = mimetypes.guess_type(path)[0] or "text/plain"
         shown = kind if kind.startswith("image/") and kind != "image/svg+xml" else "text/plain"
         headers = {"X-Content-Type-Options": "nosniff"}

@@ -23,7 +23,7 @@ _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 
 @dataclass(frozen=True)
 class Move:
-    """One ref's move: what it was, what it is, every ref before, and who moved it."""
+    """The move of one ref: its old and new value, every ref before the move, and who moved it."""
 
     name: str
     old: Ref | None
@@ -33,12 +33,12 @@ class Move:
 
     @property
     def created(self) -> bool:
-        """Whether the ref is new."""
+        """Whether the move created the ref."""
         return self.old is None
 
     @property
     def deleted(self) -> bool:
-        """Whether the ref is gone."""
+        """Whether the move deleted the ref."""
         return self.new is None
 
     @property
@@ -48,7 +48,7 @@ class Move:
 
     @property
     def short(self) -> str:
-        """The branch's or tag's own name."""
+        """The branch's or tag's short name."""
         return self.name.removeprefix("refs/heads/").removeprefix("refs/tags/")
 
 
@@ -71,12 +71,12 @@ def user_json(login: str, root: str) -> dict[str, Any]:
 
 
 def is_organization(login: str) -> bool:
-    """Whether an account is an organization: all are, but for the one person who is here."""
+    """Whether an account is an organization: every account except the simulator's one person."""
     return login.lower() != LOGIN
 
 
 def organization_fields(login: str, root: str) -> dict[str, Any]:
-    """What a webhook's body has beside the repository where that is an organization's."""
+    """The additional field `organization` of a webhook's body; empty if the owner is a person."""
     if not is_organization(login):
         return {}
     api = f"{root}/api/v3/orgs/{login}"
@@ -85,7 +85,7 @@ def organization_fields(login: str, root: str) -> dict[str, Any]:
 
 
 def user_id(login: str) -> int:
-    """A number that belongs to a login and stays the same."""
+    """The id of an account, which is always the same for one login."""
     return int(hashlib.sha256(login.lower().encode()).hexdigest()[:7], 16)
 
 
@@ -188,7 +188,7 @@ def create_or_delete(repo: Repository, move: Move, root: str) -> dict[str, Any]:
 
 
 def repository_event(repo: Repository, action: str, changes: dict[str, Any], root: str) -> dict[str, Any]:
-    """The body of a repository event; without an action that of a public event."""
+    """The body of a repository event or, without an action, of a public event."""
     return {
         **({"action": action} if action else {}),
         **({"changes": changes} if changes else {}),
@@ -198,7 +198,7 @@ def repository_event(repo: Repository, action: str, changes: dict[str, Any], roo
 
 
 def installation_repositories(repo: Repository, action: str, root: str) -> dict[str, Any]:
-    """The body of an event that tells an App which repositories it may see, `added` or `removed`."""
+    """The body of the event that an App's installation got (`added`) or lost (`removed`) a repository."""
     shown = _installed_repository(repo, root)
     return {
         "action": action,
@@ -212,7 +212,7 @@ def installation_repositories(repo: Repository, action: str, root: str) -> dict[
 
 
 def installation_event(repos: Sequence[Repository], action: str, root: str) -> dict[str, Any]:
-    """The body of an event about an owner's whole installation of an App, `created` or `deleted`."""
+    """The body of the event that an owner's installation of an App was `created` or `deleted`."""
     return {
         "action": action,
         "installation": installation_json(repos[0], root),
@@ -229,7 +229,7 @@ def _installed_repository(repo: Repository, root: str) -> dict[str, Any]:
 
 
 def installation_json(repo: Repository, root: str) -> dict[str, Any]:
-    """The App's installation at the repository's owner."""
+    """The App's installation for the repository's owner."""
     identity = user_id(repo.owner)
     return {
         "id": identity,
@@ -249,7 +249,7 @@ def installation_json(repo: Repository, root: str) -> dict[str, Any]:
 
 
 def _pushed_repository(repo: Repository, root: str) -> dict[str, Any]:
-    # In push events, and only there, owners have names and times are numbers.
+    # Only in push events, owners have names and times are numbers.
     shown = repository_json(repo, root)
     owner = {
         "name": repo.owner,
@@ -277,7 +277,7 @@ def _branch_heads(move: Move) -> list[str]:
 
 
 def _new_commits(repo: Repository, move: Move, commits: list[Commit]) -> set[str]:
-    """Which of the commits no branch had before."""
+    """The SHAs of those commits that no branch contained before."""
     if not commits:
         return set()
     new = repo.git.text("rev-list", *(c.sha for c in commits), "--not", *_branch_heads(move), "--")

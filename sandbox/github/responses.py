@@ -1,4 +1,4 @@
-"""What all REST answers share: errors in GitHub's shape, paging, the raw path."""
+"""Parts of every REST call: errors in GitHub's format, pages, the raw path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DOCS = "https://docs.github.com/rest"
 
 
 def error_answer(status: int, message: str, **more: Any) -> Response:
-    """An error as GitHub words it."""
+    """An error in GitHub's format."""
     answer = jsonify({"message": message, **more, "documentation_url": _DOCS, "status": str(status)})
     answer.status_code = status
     return answer
@@ -31,7 +31,7 @@ def not_found() -> NoReturn:
 
 
 def refuse_field(resource: str, field: str, message: str, code: str = "custom") -> NoReturn:
-    """End the request with GitHub's 422 for a bad field."""
+    """End the request with GitHub's 422 for an invalid field."""
     refuse(
         422,
         "Validation Failed",
@@ -40,7 +40,7 @@ def refuse_field(resource: str, field: str, message: str, code: str = "custom") 
 
 
 def json_body() -> dict[str, Any]:
-    """The request's JSON object; ends the request with 400 if it is none."""
+    """The request's JSON object; ends the request with 400 if the body is not a JSON object."""
     if not request.get_data():
         return {}
     data = request.get_json(force=True, silent=True)
@@ -60,24 +60,24 @@ def required_string(data: dict[str, Any], name: str) -> str:
 
 
 def raw_path() -> str:
-    """The request's path still percent-encoded, so that a slash inside a name differs from one between."""
+    """The request's path in percent-encoding, in which a slash inside a name differs from a separator."""
     return str(request.environ.get("REQUEST_URI") or request.path).partition("?")[0]
 
 
 def raw_rest(marker: str) -> str:
-    """What follows `marker` in the raw path."""
+    """The part of the raw path after `marker`."""
     return raw_path().partition(marker)[2]
 
 
 def decode_name(name: str) -> str:
-    """A percent-encoded part of a path in plain text."""
+    """A part of a path without its percent-encoding."""
     return unquote(name, errors="replace")
 
 
 def page_answer(
     items: Sequence[T], shape: Callable[[T], Any], wrap: Callable[[list[Any]], Any] | None = None
 ) -> Response:
-    """One page of items with GitHub's Link header, by `per_page` and `page`."""
+    """One page of items with GitHub's Link header, as the query's `per_page` and `page` ask."""
     per_page = min(max(_query_number("per_page", 30), 1), 100)
     page = max(_query_number("page", 1), 1)
     last = max(-(-len(items) // per_page), 1)

@@ -1,4 +1,4 @@
-"""The REST API under `/api/v3` and GraphQL, as a GitHub Enterprise Server has them, with their limits and faults."""
+"""The REST and GraphQL APIs of a GitHub Enterprise Server, with their rate limits or injected faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEPT_CALLS = 20_000
 
 
 class Calls:
-    """The calls made so far, and the rate limits they count towards, one of each API (shown, never enforced)."""
+    """The calls so far, with the rate limit of each API, which is shown but never enforced."""
 
     def __init__(self, quota: int = _LIMIT) -> None:
         self._quota = quota
@@ -34,24 +34,24 @@ class Calls:
         self._reset = int(time.time()) + _HOUR
 
     def record_call(self, method: str, path: str, status: int) -> None:
-        """Note a call."""
+        """Record a call."""
         with self._lock:
             self._seq += 1
             self._calls.append({"seq": self._seq, "method": method, "path": path, "status": status})
 
     def since(self, seq: int) -> list[dict[str, Any]]:
-        """The calls after the one of this number."""
+        """The calls after the one with this number."""
         with self._lock:
             return [call for call in self._calls if call["seq"] > seq]
 
     def limit(self, resource: str, cost: int = 0) -> dict[str, int | str]:
-        """The limit of this hour of `core` or `graphql`, after so many more calls."""
+        """This hour's rate limit of `core` or `graphql`, after `cost` more calls."""
         with self._lock:
             if time.time() >= self._reset:
                 self._used, self._reset = Counter(), int(time.time()) + _HOUR
             self._used[resource] += cost
             used = self._used[resource]
-            # Nobody is turned away, so 1 is always left: clients may stop by themselves at 0.
+            # The limit is never enforced, so at least 1 call always remains: a client may stop by itself at 0.
             return {
                 "limit": self._quota, "used": used, "remaining": max(self._quota - used, 1), "reset": self._reset,
                 "resource": resource,
@@ -59,8 +59,10 @@ class Calls:
 
 
 def add_api(app: Flask, hub: Hub) -> Calls:
-    """Add the API to the app; returns the record of its calls."""
-    speed = float(os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1)  # as many calls come in an hour
+    """Add both APIs to the application; returns the record of their calls."""
+    speed = float(
+        os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1
+    )  # a faster sandbox gets as many more calls in an hour
     calls = Calls(round(_LIMIT * speed))
     lookup = Lookup(hub)
     pages = Blueprint("rest", __name__, url_prefix=_PREFIX)
@@ -87,7 +89,7 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     api_graphql.add_routes(app, hub)
 
     def counted_resource() -> str:
-        """The limit that this request counts towards; none of a page or a push."""
+        """The name of the rate limit that this request counts towards; empty for a page or a push."""
         if request.path == api_graphql.PATH:
             return "graphql"
         return "core" if request.path.startswith(f"{_PREFIX}/") else ""
@@ -114,7 +116,7 @@ def add_api(app: Flask, hub: Hub) -> Calls:
                 else api_graphql.errors_answer(spent, "RATE_LIMITED")
             )
         status = hub.faults.api_error()
-        return error_answer(status, f"A fault on order: {status}") if status else None
+        return error_answer(status, f"An injected fault: {status}") if status else None
 
     @app.before_request
     def check_token() -> Response | None:

@@ -1,4 +1,4 @@
-"""Puts the sample's files into a repository as its first push."""
+"""Pushes the sample's files as the first push of a repository."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _MESSAGE = (
 
 
 def ensure_sample(hub: Hub, full_name: str = SAMPLE_NAME) -> bool:
-    """Make the sample repository if it is missing; whether it was.
+    """Create the sample repository if it is missing; returns whether it was missing.
 
-    Its first push is announced by webhook like any other. Nobody need be listening.
+    Its first push sends webhooks like any other push. They may fail without harm.
     """
     repo, _ = hub.create(full_name)
     return push_sample(hub, repo)
 
 
 def push_sample(hub: Hub, repo: Repository) -> bool:
-    """Push the sample's files to main of an empty repository; whether it was empty."""
+    """Push the sample's files to main of an empty repository; returns whether it was empty."""
     with repo.lock:
         if repo.git.refs():
             return False

@@ -16,23 +16,23 @@ from sandbox.github import control, pages, rest, seed, smart_http
 from sandbox.github.hub import Hub
 
 HOST = "127.0.0.1"
-PUBLIC = "sandbox"  # the webhook secret everybody knows
+PUBLIC = "sandbox"  # the webhook secret, which is public
 _BY_ID = re.compile(r"/api/v3/repositories/(\d{1,12})(?=/|\?|$)")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Writes no line for every request; `/_sandbox/calls` has them."""
+    """Writes no log line per request, because `/_sandbox/calls` lists the requests."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Stay quiet."""
+        """Write nothing."""
 
 
 class GitHubServer:
-    """A simulated GitHub; its address is known from the start, it answers between start and stop."""
+    """A simulated GitHub. Its address is known at once; it answers between `start` and `stop`."""
 
     def __init__(self, port: int, data_dir: Path, webhook_url: str, webhook_secret: str) -> None:
-        # werkzeug would end the whole process when the port is taken; a socket of ours raises OSError.
+        # werkzeug would end the whole process if the port is in use; our own socket raises OSError instead.
         with socket.create_server((HOST, port), backlog=128) as bound:
             self.port = bound.getsockname()[1]
             self._server = make_server(
@@ -51,12 +51,12 @@ class GitHubServer:
         self._stopped = False
 
     def start(self) -> None:
-        """Answer requests and send webhooks, in threads of their own."""
+        """Start to answer requests and to send webhooks, in separate threads."""
         self.hub.sender.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End both, and close what is open. Deliveries not sent yet are sent by the next run."""
+        """Stop answering and sending, and close all files. The next run sends the remaining deliveries."""
         if self._stopped:
             return
         self._stopped = True
@@ -68,15 +68,15 @@ class GitHubServer:
         self.hub.store.close()
 
     def set_webhook(self, url: str, secret: str = PUBLIC) -> None:
-        """Deliver to this address from now on."""
+        """Send deliveries to this address from now on."""
         self.hub.set_webhook(url, secret)
 
     def ensure_sample(self, full_name: str = seed.SAMPLE_NAME) -> bool:
-        """Make the sample repository if it is missing; whether it was."""
+        """Create the sample repository if it is missing; returns whether it was missing."""
         return seed.ensure_sample(self.hub, full_name)
 
     def wait_idle(self, timeout: float = 10.0) -> bool:
-        """Wait until every webhook due was sent; whether that came to be in time."""
+        """Wait until every due webhook was sent; returns False after `timeout` seconds."""
         return self.hub.sender.wait_idle(timeout)
 
 
@@ -87,7 +87,7 @@ def create(
     webhook_url: str = "http://127.0.0.1:8080/webhooks/github",
     webhook_secret: str = PUBLIC,
 ) -> GitHubServer:
-    """Bind a simulated GitHub to a port of 127.0.0.1, a free one for 0. Start it with `.start()`."""
+    """Bind a simulated GitHub to a port of 127.0.0.1 (0 for a free port). `.start()` starts it."""
     return GitHubServer(port, data_dir, webhook_url, webhook_secret)
 
 
@@ -101,7 +101,7 @@ def build_application(hub: Hub) -> Flask:
 
     @app.before_request
     def same_site() -> Response | None:
-        # A page of another site, open in the same browser, must not push buttons here.
+        # A page of another site in the same browser must not send requests that change something here.
         if request.method not in _SAFE_METHODS and request.headers.get("Sec-Fetch-Site") == "cross-site":
             return Response("Not from another site.\n", 403, mimetype="text/plain")
         return None
@@ -115,7 +115,7 @@ def build_application(hub: Hub) -> Flask:
 
 
 class _ById:
-    """Answers `/repositories/{id}/...`, to which a renamed repository's former name leads, as `/repos/{name}/...`."""
+    """Answers `/repositories/{id}/...`, to which a former name is redirected, as `/repos/{name}/...`."""
 
     def __init__(self, inner: Callable[..., Any], hub: Hub) -> None:
         self._inner = inner
@@ -132,4 +132,4 @@ class _ById:
 
 
 def _placeholder(_environ: object, _start_response: object) -> list[bytes]:
-    raise RuntimeError("the server was not given its application yet")
+    raise RuntimeError("the server has no application yet")

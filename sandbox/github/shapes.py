@@ -1,4 +1,4 @@
-"""Git's objects in the shapes of GitHub's REST API."""
+"""The JSON of GitHub's REST API for repositories' contents."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _ONE_MEGABYTE = 1024 * 1024
 
 
 def root_url() -> str:
-    """The server's address as this client knows it."""
+    """The server's address in the form that the client used."""
     return request.host_url.rstrip("/")
 
 
 def api_url(repo: Repository) -> str:
-    """The repository's address in the API."""
+    """The repository's URL in the API."""
     return f"{root_url()}/api/v3/repos/{repo.full_name}"
 
 
 def html_url(repo: Repository) -> str:
-    """The repository's page."""
+    """The URL of the repository's page."""
     return f"{root_url()}/{repo.full_name}"
 
 
 def utc_time(when: str) -> str:
-    """A time in the form of GitHub's API."""
+    """A time in the format of GitHub's API."""
     return datetime.fromisoformat(when).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -187,7 +187,7 @@ def status_json(repo: Repository, it: Row) -> dict[str, Any]:
 
 
 def latest_statuses(statuses: list[Row]) -> list[Row]:
-    """The last status of each context; contexts differ without regard to case. Newest come first."""
+    """The last status of each context, newest first; the case of a context does not matter."""
     found: dict[str, Row] = {}
     for row in statuses:
         found.setdefault(row["context"].casefold(), row)
@@ -195,7 +195,7 @@ def latest_statuses(statuses: list[Row]) -> list[Row]:
 
 
 def combined_state(statuses: list[Row]) -> str:
-    """One state out of many, by GitHub's rule."""
+    """The combined state of a commit's statuses, by GitHub's rule."""
     states = {row["state"] for row in latest_statuses(statuses)}
     if states & {"error", "failure"}:
         return "failure"
@@ -203,7 +203,7 @@ def combined_state(statuses: list[Row]) -> str:
 
 
 def content_json(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
-    """What `contents` says of one path; a file's own bytes are added by `with_bytes`."""
+    """The entry of one path in `contents`; `with_bytes` adds a file's content."""
     kinds = {"tree": "dir", "commit": "submodule", "blob": "symlink" if it.mode == "120000" else "file"}
     kind, quoted = kinds[it.kind], quote(path)
     links = {
@@ -226,7 +226,7 @@ def content_json(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, 
 
 
 def listed_content_json(repo: Repository, sha: str, it: Entry, path: str) -> dict[str, Any]:
-    """An entry in the list of a directory, where GitHub calls a submodule a file for the sake of old clients.
+    """An entry in the list of a directory, where GitHub calls a submodule a file for compatibility with old clients.
 
     See https://docs.github.com/rest/repos/contents#get-repository-content
     """
@@ -235,7 +235,7 @@ def listed_content_json(repo: Repository, sha: str, it: Entry, path: str) -> dic
 
 
 def with_bytes(shown: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """A file's entry with its bytes, which GitHub leaves out above one megabyte."""
+    """A file's entry with its content, which GitHub omits above one megabyte."""
     if shown["type"] == "symlink":
         return {**shown, "target": data.decode(errors="replace")}
     if len(data) > _ONE_MEGABYTE:
@@ -244,13 +244,13 @@ def with_bytes(shown: dict[str, Any], data: bytes) -> dict[str, Any]:
 
 
 def base64_lines(data: bytes) -> str:
-    """Base64 in lines of 60, as GitHub breaks it."""
+    """Base64 in lines of 60 characters, as GitHub formats it."""
     text = base64.b64encode(data).decode()
     return "".join(f"{text[i : i + 60]}\n" for i in range(0, len(text), 60))
 
 
 def tree_entry_json(repo: Repository, it: Entry) -> dict[str, Any]:
-    """A line of a tree as `git/trees/{sha}` lists it."""
+    """An entry of a tree as `git/trees/{sha}` lists it."""
     size = {} if it.size is None else {"size": it.size}
     url = f"{api_url(repo)}/git/{it.kind}s/{it.sha}"
     return {"path": it.path, "mode": it.mode, "type": it.kind, "sha": it.sha, **size, "url": url}

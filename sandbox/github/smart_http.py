@@ -1,4 +1,4 @@
-"""Git's smart HTTP protocol: clone, fetch and push against the bare repositories."""
+"""Git's smart HTTP protocol, for clone, fetch or push."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sandbox.github.git import git_environment
 from sandbox.github.hub import Hub, Repository
 
 _SERVICES = ("git-upload-pack", "git-receive-pack")
-_IN_MEMORY = 1024 * 1024  # a longer request is kept on disk meanwhile
+_IN_MEMORY = 1024 * 1024  # bytes; a longer request is stored on disk
 _NO_CACHE = {
     "Cache-Control": "no-cache, max-age=0, must-revalidate",
     "Expires": "Fri, 01 Jan 1980 00:00:00 GMT",
@@ -26,7 +26,7 @@ _NO_CACHE = {
 
 
 def blueprint(hub: Hub) -> Blueprint:
-    """The routes below `/<owner>/<repo>.git`, and, as on GitHub, below `/<owner>/<repo>` too."""
+    """The routes below `/<owner>/<repo>.git` and, as on GitHub, also below `/<owner>/<repo>`."""
     pages = Blueprint("smart_http", __name__)
 
     def find_repository(owner: str, name: str) -> Repository:
@@ -41,7 +41,9 @@ def blueprint(hub: Hub) -> Blueprint:
         repository = find_repository(owner, name)
         service = request.args.get("service", "")
         if service not in _SERVICES:
-            return _plain_text(403, "Please upgrade your git client: only the smart protocol is spoken here.")
+            return _plain_text(
+                403, "Please upgrade your git client: this server supports only the smart protocol."
+            )
         if service == "git-receive-pack" and repository.archived:
             return _plain_text(403, "This repository was archived so it is read-only.")
         announced = f"# service={service}\n"
@@ -69,7 +71,7 @@ def blueprint(hub: Hub) -> Blueprint:
         if repository.archived:
             return _plain_text(403, "This repository was archived so it is read-only.")
         login = request.authorization.username if request.authorization else None
-        # The whole request is here before the repository is locked: a slow client blocks nobody.
+        # The whole request is read before the repository is locked, so that a slow client blocks nobody.
         with _request_body() as body, hub.changing_refs(repository, login or payloads.LOGIN):
             command = _service_command(repository, "git-receive-pack")
             result = subprocess.run(
@@ -95,7 +97,7 @@ def _service_environment() -> dict[str, str]:
 
 
 def _request_body() -> IO[bytes]:
-    """The request's body as a file git can read, unpacked."""
+    """The request's unpacked body, as a file that git can read."""
     source: IO[bytes] = request.stream
     if request.headers.get("Content-Encoding", "").lower() in {"gzip", "x-gzip"}:
         source = cast(IO[bytes], gzip.GzipFile(fileobj=io.BufferedReader(cast(io.RawIOBase, request.stream))))
@@ -118,6 +120,6 @@ def _stream_output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:
-    # A client that went away leaves git writing into a pipe nobody reads: closing it ends git.
+    # If the client disconnected, git writes into a pipe that nobody reads; closing the pipe ends git.
     cast(IO[bytes], process.stdout).close()
     process.wait()

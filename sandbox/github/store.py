@@ -1,4 +1,4 @@
-"""What the simulated GitHub remembers beside the git repositories: one SQLite file."""
+"""Stores everything but the git repositories in one SQLite file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-_TIME = "%Y-%m-%dT%H:%M:%SZ"  # GitHub's form
+_TIME = "%Y-%m-%dT%H:%M:%SZ"  # GitHub's format
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repositories (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS hooks (
   standard INTEGER NOT NULL DEFAULT 0,
   created_at TEXT NOT NULL,
   updated_at TEXT NOT NULL,
-  organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE -- whose hook it is; repository_id is 0 then
+  organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE -- the owner of an organization's hook; its repository_id is 0
 );
 CREATE TABLE IF NOT EXISTS statuses (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS comments (
 );
 CREATE TABLE IF NOT EXISTS protections (
   repository_id INTEGER NOT NULL REFERENCES repositories (id),
-  target TEXT NOT NULL, -- branch, or tag for a ruleset
+  target TEXT NOT NULL, -- `branch`, or `tag` for a ruleset
   name TEXT NOT NULL,
   PRIMARY KEY (repository_id, target, name)
 );
@@ -96,26 +96,26 @@ CREATE INDEX IF NOT EXISTS deliveries_by_guid ON deliveries (guid);
 CREATE INDEX IF NOT EXISTS deliveries_by_repository ON deliveries (repository_id);
 """
 
-# of repositories; a file of an earlier run may lack them
+# columns of repositories that a file of an earlier version may lack
 _FLAGS = ("private", "uninstalled", "deleted")
 
 Row = dict[str, Any]
 
 
 def now() -> str:
-    """The time in GitHub's form."""
+    """The current time in GitHub's format."""
     return datetime.now(UTC).strftime(_TIME)
 
 
 class Store:
-    """The SQLite file, behind one connection and one lock: its calls are short, its callers few."""
+    """The SQLite file. One connection and one lock suffice, because calls are short and callers are few."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")  # it is a sandbox: a power cut may cost the last rows
+        self._db.execute("PRAGMA synchronous=OFF")  # in a sandbox, a power failure may lose the last rows
         self._db.executescript(_SCHEMA)
         there = {row["name"] for row in self._select_all("PRAGMA table_info(repositories)")}
         for flag in (each for each in _FLAGS if each not in there):
@@ -152,12 +152,12 @@ class Store:
     # Protections
 
     def protections(self, repository_id: int, target: str) -> list[str]:
-        """The protected branches by short name, or the names of the rulesets about tags."""
+        """The short names of the protected branches, or the names of the rulesets for tags."""
         sql = "SELECT name FROM protections WHERE repository_id = ? AND target = ? ORDER BY name"
         return [str(row["name"]) for row in self._select_all(sql, (repository_id, target))]
 
     def protect(self, repository_id: int, target: str, name: str, *, on: bool = True) -> None:
-        """Protect a branch, or add a ruleset about tags; or take that away."""
+        """Protect a branch or add a ruleset for tags; with `on=False` remove it."""
         add = "INSERT OR IGNORE INTO protections (repository_id, target, name) VALUES (?, ?, ?)"
         drop = "DELETE FROM protections WHERE repository_id = ? AND target = ? AND name = ?"
         with self._lock:
@@ -166,29 +166,29 @@ class Store:
     # Repositories
 
     def repositories(self) -> list[Row]:
-        """Every repository, by name."""
+        """Every repository, sorted by name."""
         return self._select_all("SELECT * FROM repositories WHERE NOT deleted ORDER BY full_name")
 
     def repository(self, full_name: str) -> Row | None:
-        """A repository by its name, in whatever case."""
+        """A repository by its name; the case of the name does not matter."""
         return self._select_one("SELECT * FROM repositories WHERE full_name = ?", (full_name,))
 
     def add_repository(self, full_name: str) -> int:
-        """Enter a repository; returns its id."""
+        """Add a repository; returns its id."""
         return self._insert_row("repositories", full_name=full_name, created_at=now(), pushed_at=now())
 
     def set_flag(self, repository_id: int, flag: str, value: bool) -> None:
-        """Note that a repository is `archived`, `private` or `uninstalled`, or is so no longer."""
+        """Set whether a repository is `archived`, `private` or `uninstalled`."""
         self._update_row("repositories", repository_id, **{flag: int(value)})
 
     def rename(self, repository_id: int, former: str, full_name: str) -> None:
-        """Give a repository another name; the former one leads to it until another repository takes it."""
+        """Rename a repository; its former name refers to it until another repository gets that name."""
         self._update_row("repositories", repository_id, full_name=full_name)
         self._select_all("DELETE FROM former_names WHERE full_name IN (?, ?)", (former, full_name))
         self._insert_row("former_names", full_name=former, repository_id=repository_id)
 
     def current_name(self, former: str) -> str | None:
-        """The name now of the repository that had this one."""
+        """The current name of the repository that had this name before."""
         sql = "SELECT r.full_name FROM former_names f JOIN repositories r ON r.id = f.repository_id"
         row = self._select_one(f"{sql} WHERE f.full_name = ? AND NOT r.deleted", (former,))
         return str(row["full_name"]) if row else None
@@ -201,11 +201,11 @@ class Store:
         return str(row["full_name"]) if row else None
 
     def remove_repository(self, repository_id: int, full_name: str) -> None:
-        """Forget a repository but for its deliveries; its name is free, under a mark that no name can have."""
+        """Mark a repository as deleted and free its name. Its row stays for its deliveries, with an impossible name."""
         self._update_row("repositories", repository_id, full_name=f"{full_name}#{repository_id}", deleted=1)
 
     def set_pushed(self, repository_id: int) -> str:
-        """Note that refs moved just now; returns the time."""
+        """Set the time of the last push to now; returns the time."""
         pushed_at = now()
         self._update_row("repositories", repository_id, pushed_at=pushed_at)
         return pushed_at
@@ -241,9 +241,9 @@ class Store:
         standard: bool = False,
         organization: str = "",
     ) -> int:
-        """Enter a webhook of a repository or, with 0 for that, of an organization; returns its id.
+        """Add a webhook of a repository or, with 0 as its id, of an organization; returns the webhook's id.
 
-        The standard one is the sandbox's own.
+        A standard webhook is one that the sandbox itself adds to every repository.
         """
         return self._insert_row(
             "hooks",
@@ -264,15 +264,15 @@ class Store:
         self._update_row("hooks", hook_id, **values, updated_at=now())
 
     def delete_hook(self, hook_id: int) -> None:
-        """Remove a webhook; its deliveries stay."""
+        """Delete a webhook but keep its deliveries."""
         self._select_all("DELETE FROM hooks WHERE id = ?", (hook_id,))
 
     def point_standard_hooks(self, url: str, secret: str) -> None:
-        """Let the sandbox's own hooks of every repository deliver here: the port may differ each run."""
+        """Set the address of every standard webhook, because deployer's port may differ in each run."""
         self._select_all("UPDATE hooks SET url = ?, secret = ? WHERE standard = 1", (url, secret))
 
     def standard_hook(self, hook_id: int) -> Row | None:
-        """One of the sandbox's own hooks: they stand for a GitHub App's, too."""
+        """A standard webhook by its id; the standard webhooks also act as a GitHub App's webhook."""
         row = self._select_one("SELECT * FROM hooks WHERE id = ? AND standard = 1", (hook_id,))
         return _decode_hook(row) if row else None
 
@@ -284,7 +284,7 @@ class Store:
         return self._select_all(sql, (repository_id, sha))
 
     def all_statuses(self, repository_id: int | None, sha: str | None) -> list[Row]:
-        """Statuses as they were posted, oldest first, of one repository and commit if given."""
+        """All statuses, oldest first; only those of one repository or commit, if given."""
         sql = (
             "SELECT s.*, r.full_name AS repository FROM statuses s JOIN repositories r"
             " ON r.id = s.repository_id WHERE (?1 IS NULL OR s.repository_id = ?1)"
@@ -293,13 +293,13 @@ class Store:
         return self._select_all(sql, (repository_id, sha))
 
     def add_status(self, repository_id: int, sha: str, **values: Any) -> Row:
-        """Enter a status of a commit."""
+        """Add a status of a commit."""
         row_id = self._insert_row(
             "statuses", repository_id=repository_id, sha=sha, created_at=now(), **values
         )
         return self._select_all("SELECT * FROM statuses WHERE id = ?", (row_id,))[0]
 
-    # Pull requests, and what people say
+    # Pull requests and comments
 
     def pulls(self, repository_id: int) -> list[Row]:
         """A repository's pull requests, oldest first."""
@@ -313,7 +313,7 @@ class Store:
         return self._select_one(sql, (repository_id, number))
 
     def add_pull(self, repository_id: int, **values: Any) -> Row:
-        """Enter a pull request."""
+        """Add a pull request."""
         with self._lock:
             number = len(self.pulls(repository_id)) + 1
             row_id = self._insert_row(
@@ -327,7 +327,7 @@ class Store:
             self._update_row("pulls", pull_id, **values)
 
     def comments(self, repository_id: int, place: str | None = None) -> list[Row]:
-        """Comments, oldest first; if given, of one place: a commit's SHA, or `pull` and the id of a pull request."""
+        """Comments, oldest first; only those on `place`, if given: a commit's SHA, or `pull <id of a pull request>`."""
         sql = "SELECT * FROM comments WHERE repository_id = ?1 AND (?2 IS NULL OR place = ?2) ORDER BY id"
         return self._select_all(sql, (repository_id, place))
 
@@ -337,28 +337,28 @@ class Store:
         return self._select_one(sql, (repository_id, comment_id))
 
     def add_comment(self, repository_id: int, place: str, login: str, body: str) -> Row:
-        """Enter a comment."""
+        """Add a comment."""
         values = {"place": place, "login": login, "body": body, "created_at": now(), "updated_at": now()}
         row_id = self._insert_row("comments", repository_id=repository_id, **values)
         return self._select_all("SELECT * FROM comments WHERE id = ?", (row_id,))[0]
 
     def update_comment(self, comment_id: int, body: str) -> Row:
-        """Change what a comment says."""
+        """Replace the text of a comment."""
         self._update_row("comments", comment_id, body=body, updated_at=now())
         return self._select_all("SELECT * FROM comments WHERE id = ?", (comment_id,))[0]
 
     # Deliveries
 
     def add_delivery(self, **values: Any) -> int:
-        """Enter a delivery that is still to be sent; returns its id."""
+        """Add a delivery that is not sent yet; returns its id."""
         return self._insert_row("deliveries", created_at=now(), **values)
 
     def update_delivery(self, delivery_id: int, **values: Any) -> None:
-        """Note what became of a delivery."""
+        """Store the result of a delivery."""
         self._update_row("deliveries", delivery_id, **values)
 
     def date_back(self, repository_id: int, seconds: float) -> None:
-        """Make a repository's deliveries older."""
+        """Make a repository's deliveries older by some seconds."""
         for row in self.deliveries(repository_id):
             times = {
                 name: _subtract_seconds(row[name], seconds)
@@ -374,9 +374,13 @@ class Store:
     def deliveries(
         self, repository_id: int | None = None, hook_id: int | None = None, since: int = 0, newest: int = -1
     ) -> list[Row]:
-        """Deliveries, oldest first, of one repository or hook if given.
+        """Deliveries, oldest first.
 
-        Only those after the one with the id `since`, and of these only so many of the newest.
+        Args:
+            repository_id: only those of this repository, if given.
+            hook_id: only those of this webhook, if given.
+            since: only those with a greater id.
+            newest: of these, only so many of the newest; -1 for all.
         """
         where = (
             "d.id IN (SELECT id FROM deliveries WHERE (?1 IS NULL OR repository_id = ?1)"
@@ -385,16 +389,16 @@ class Store:
         return self._select_all(_DELIVERIES.format(where=where), (repository_id, hook_id, since, newest))
 
     def app_deliveries(self) -> list[Row]:
-        """The deliveries of every repository's own hook, oldest first: those that a GitHub App would have sent."""
+        """The deliveries of all standard webhooks, oldest first, which an App's webhook would have sent."""
         where = "d.hook_id IN (SELECT id FROM hooks WHERE standard = 1)"
         return self._select_all(_DELIVERIES.format(where=where))
 
     def pending_deliveries(self) -> list[Row]:
-        """The deliveries no attempt was made for yet."""
+        """The deliveries without any attempt."""
         return self._select_all(_DELIVERIES.format(where="d.state = 'pending'"))
 
 
-# An attempt is a row of its own, as GitHub has it: what they have in common is the guid.
+# Each attempt is a separate row, as on GitHub; the attempts of one delivery share the guid.
 _DELIVERIES = (
     "SELECT d.*, coalesce(r.full_name, '') AS repository, (SELECT count(*) FROM deliveries o WHERE o.guid = d.guid"
     " AND o.hook_id = d.hook_id AND o.id <= d.id) AS attempt FROM deliveries d"

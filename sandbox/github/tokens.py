@@ -1,10 +1,10 @@
-"""Tokens of a GitHub App's installations: which repositories they open, and for what.
+"""The installation tokens of a GitHub App, with the repositories or permissions that they grant.
 
 https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 
-A token says by itself what it is for, so that it outlives a restart of the simulator as GitHub's outlive theirs. It is
-signed with a key that everybody knows, as all secrets here are. A token that was asked for without limits may do
-everything in its owner's repositories; other credentials than these tokens are not looked at.
+A token contains its own grant, so that it stays valid after a restart of the simulator. It is signed with a public key,
+like all secrets here. A token that was requested without limits may do everything in its owner's repositories. The
+simulator accepts all other credentials without a check.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KEY = "the key of the sandbox, public on purpose"
 _SECONDS = 3600
 _LEVELS = {"read": 0, "write": 1, "admin": 2}
 _READS = {"GET", "HEAD"}
-# what follows a repository's name in a path -> the permission that it needs; the first that fits
+# The rest of a path after the repository's name -> the permission that it needs; the first match counts
 _RESOURCES = [
     (re.compile(r"/hooks(/|$)"), "repository_hooks"),
     (re.compile(r"/(pulls|issues)(/|$)"), "pull_requests"),
@@ -39,12 +39,12 @@ _RESOURCES = [
 
 @dataclass(frozen=True)
 class Grant:
-    """What a token opens.
+    """The repositories and permissions that a token grants.
 
     Attributes:
-        owner: whose repositories.
-        repositories: ids of those among them; None for all.
-        permissions: permission to level; None for all.
+        owner: the owner of the repositories.
+        repositories: the ids of the repositories; None for all of the owner's.
+        permissions: the level of each permission; None for all permissions.
     """
 
     owner: str
@@ -52,12 +52,12 @@ class Grant:
     permissions: Mapping[str, str] | None = None
 
     def opens(self, repository: Repository) -> bool:
-        """Whether the repository is among them."""
+        """Whether the token grants access to the repository."""
         is_owner = repository.owner.lower() == self.owner.lower()
         return is_owner and (self.repositories is None or repository.id in self.repositories)
 
     def allows(self, permission: str, level: str) -> bool:
-        """Whether it may do so much; the metadata of its repositories can always be read."""
+        """Whether the token grants the permission at this level; metadata can always be read."""
         if self.permissions is None or (permission, level) == ("metadata", "read"):
             return True
         held = self.permissions.get(permission)
@@ -65,7 +65,7 @@ class Grant:
 
 
 def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a token, limited as the request's body asks; ends the request where that cannot be."""
+    """Make a token with the limits of the request's body; ends the request if that is impossible."""
     known = [each for each in hub.repositories() if payloads.user_id(each.owner) == installation]
     if not known:
         not_found()
@@ -102,7 +102,7 @@ def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[s
 
 
 def check_request_token(hub: Hub) -> Response | None:
-    """Refuse a request whose installation token does not open what it is about; None if it may go on."""
+    """Refuse a request whose installation token does not grant it; None if the request is allowed."""
     token = _sent_token()
     if not token:
         return None
@@ -122,7 +122,7 @@ def check_request_token(hub: Hub) -> Response | None:
     full_name = f"{named['owner']}/{str(named['name']).removesuffix('.git')}"
     repository = hub.get(full_name) or hub.find_renamed(full_name)
     if repository is None:
-        return None  # whoever answers says so
+        return None  # the route itself answers 404
     if not grant.opens(repository):
         return _refusal_answer(404, "Not Found")
     return _permission_refusal(grant, *_needed_permission())
@@ -137,13 +137,13 @@ def _permission_refusal(grant: Grant, permission: str, level: str) -> Response |
 
 
 def token_opens(repository: Repository) -> bool:
-    """Whether the token of this request, if it has one of these, opens the repository."""
+    """Whether this request may see the repository: it has no installation token, or one that grants access."""
     grant: Grant | None = g.get("grant")
     return grant is None or grant.opens(repository)
 
 
 def _sent_token() -> str:
-    """The installation token of this request: as `token`, `Bearer`, or either part of HTTP Basic; else nothing."""
+    """The request's installation token, sent as `token`, `Bearer` or a part of HTTP Basic; empty if there is none."""
     given = request.authorization
     if given is None:
         return ""
@@ -161,7 +161,7 @@ def _decode_token(token: str) -> Grant | None:
 
 
 def _needed_permission() -> tuple[str, str]:
-    """The permission and the level that this request needs."""
+    """The permission with its level that this request needs."""
     service = request.args.get("service") or request.path.rpartition("/")[2]
     if service in {"git-upload-pack", "git-receive-pack"}:
         return "contents", "read" if service == "git-upload-pack" else "write"
@@ -171,7 +171,7 @@ def _needed_permission() -> tuple[str, str]:
     if permission == "metadata" and request.method not in _READS:
         return "administration", "write"
     if permission == "contents" and path.endswith("/comments"):
-        return permission, "read"  # whoever reads a commit may comment on it
+        return permission, "read"  # a comment on a commit needs only read access to the commit
     return permission, "read" if request.method in _READS else "write"
 
 

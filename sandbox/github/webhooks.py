@@ -1,4 +1,4 @@
-"""Sends webhooks as GitHub does: signed, one attempt, ten seconds, and then never again by itself."""
+"""Sends webhooks as GitHub does: signed, in one attempt of at most ten seconds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sandbox.github.faults import Faults
 from sandbox.github.store import Row, Store, now
 
 _TIMEOUT = 10.0
-_REORDER_WINDOW = 0.5  # how long a delivery is held back when no other comes to overtake it
+_REORDER_WINDOW = 0.5  # seconds for which a delivery is held back if no other delivery overtakes it
 _KEPT_RESPONSE = 64 * 1024
 
 
 class Sender:
-    """Sends deliveries one after the other in a thread of its own, in the order they were made."""
+    """Sends deliveries one after another, in the order of their creation, in a separate thread."""
 
     def __init__(self, store: Store, faults: Faults) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class Sender:
         self._thread = threading.Thread(target=self._send_until_stopped, name="github-webhooks", daemon=True)
 
     def start(self) -> None:
-        """Start sending; what a former run left pending comes first."""
+        """Start sending, first the deliveries that an earlier run left pending."""
         with self._ready:
             queued = {self._held, *(delivery_id for _, delivery_id in self._queue)}
             for row in self._store.pending_deliveries():
@@ -49,13 +49,13 @@ class Sender:
         self._thread.start()
 
     def hold(self, on: bool) -> None:
-        """Keep deliveries until told otherwise: nobody listens yet who could take them."""
+        """Hold deliveries back (`on`) or send them again, because the receiver may not be running yet."""
         with self._ready:
             self._on_hold = on
             self._ready.notify_all()
 
     def stop(self) -> None:
-        """End after the delivery under way; what is not sent stays pending for the next run."""
+        """Stop after the current delivery; the rest stays pending for the next run."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
@@ -66,13 +66,14 @@ class Sender:
     def enqueue(
         self, hook: Row, event: str, payload: dict[str, Any], ref: str | None = None, *, about: int = 0
     ) -> int:
-        """Make a delivery of an event to a hook; returns its id.
+        """Create a delivery of an event to a webhook; returns its id.
 
         Args:
-            hook: the hook.
-            event, payload: what happened.
+            hook: the webhook.
+            event: the event's name.
+            payload: the event's body.
             ref: the ref that moved.
-            about: the id of the repository that the event is about, where the hook is an organization's.
+            about: the id of the repository that the event is about, if the webhook is an organization's.
         """
         delivery_id = self._store.add_delivery(
             guid=str(uuid.uuid4()),
@@ -93,7 +94,7 @@ class Sender:
         return delivery_id
 
     def redeliver(self, delivery_id: int) -> int | None:
-        """Send a delivery once more under its own guid; returns the new attempt's id."""
+        """Send a delivery again with the same guid; returns the id of the new attempt."""
         row = self._store.delivery(delivery_id)
         if row is None:
             return None
@@ -104,7 +105,7 @@ class Sender:
         return attempt
 
     def wait_idle(self, timeout: float = 10.0) -> bool:
-        """Wait until everything was sent; whether that came to be in time."""
+        """Wait until everything was sent; returns False after `timeout` seconds."""
         with self._ready:
             return self._ready.wait_for(
                 lambda: not self._queue and self._held is None and not self._sending, timeout
@@ -121,7 +122,7 @@ class Sender:
             finally:
                 with self._ready:
                     self._sending = False
-                    if self._held is not None:  # overtaken by the one just sent
+                    if self._held is not None:  # the delivery just sent has overtaken it
                         self._release_held()
                     self._ready.notify_all()
 
@@ -163,7 +164,7 @@ class Sender:
         else:
             twice = self._faults.hits_webhook(
                 "duplicate"
-            )  # drawn first: the receiver may order faults itself
+            )  # decided before the delivery, because the receiver may inject faults itself
             self._store.update_delivery(delivery_id, **self._attempt_delivery(hook, row))
             if twice:
                 self._attempt_delivery(hook, row)
@@ -207,7 +208,7 @@ class Sender:
 
 
 def build_request(hook: Row, row: Row) -> tuple[bytes, dict[str, str]]:
-    """The body and headers of a delivery."""
+    """The body and headers of a delivery's request."""
     form = hook["content_type"] == "form"
     body = row["payload"].encode()
     if form:
