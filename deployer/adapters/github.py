@@ -1,10 +1,10 @@
-"""GitHub: refs, files at a commit, statuses, comments, webhooks. `github_client` sends what is asked here.
+"""Implements the core's port `Host` with GitHub's REST and GraphQL APIs.
 
-A ref or folder that is not there is an answer (`None`, `{}`); a repository that is not there, or that we cannot
-see, is an error. The two look alike (404), and taking one for the other would tear environments down: so a 404
-on a ref is believed only after the repository itself has answered.
+A missing ref or folder is an answer (`None`, `{}`); a missing or invisible repository is an error. GitHub answers both
+with 404, and mistaking the second for the first would delete environments. Therefore a 404 counts as a missing ref
+only after GitHub has shown the repository itself.
 
-A whole repository is looked at by GraphQL, which tells everything in one call; all else is REST.
+A whole repository is read by GraphQL, because one call is enough; everything else is read by REST.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -45,8 +45,9 @@ class GitHubHost:
     """The port `Host` on GitHub's REST and GraphQL APIs. Threads may share it.
 
     Args:
-        token: a token for every repository; or
-        app_id, private_key: a GitHub App's, installed on each repository.
+        token: a token that works for every repository; unused if `app_id` is set.
+        app_id: the id of a GitHub App that is installed on each repository.
+        private_key: the App's private key (PEM).
         api_url: `https://api.github.com`, or `https://<host>/api/v3` of an Enterprise Server.
     """
 
@@ -61,36 +62,36 @@ class GitHubHost:
         self._own_login = ""
 
     def check_private_key(self) -> None:
-        """Insist that a GitHub App's key can be used; nothing is sent.
+        """Check that the GitHub App's private key can sign. Sends nothing; without an App it does nothing.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: the private key cannot sign.
         """
         if self._app:
             self._app.check_private_key()
 
     def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
-        """What GitHub says of a repository, or None where it cannot be seen.
+        """GitHub's description of a repository with its refs, or None if deployer cannot see the repository.
 
-        One call for up to a hundred branches and a hundred tags, and one for each further hundred of either kind, or
-        of both; one for a single ref. One more tells the default branch of a repository without any commit.
+        One call reads up to a hundred branches with a hundred tags; each further call reads the next hundred of one
+        kind or of both. A single ref takes one call. A repository without commits takes one more, for its default
+        branch.
 
         Args:
-            repository: which.
-            only: the one ref that it is asked for; None for all.
+            repository: the repository.
+            only: the one ref to read; None for all.
 
         Raises:
-            RightsError: the token or the App may not see all of it.
+            RightsError: the token or the App may not read all of the repository.
         """
         found = self._read_facts(repository, only)
         if found is None:
-            self._credentials.discard_cached_credentials(
-                repository
-            )  # an App that is installed anew has another installation
+            # if the App is installed again, it has another installation
+            self._credentials.discard_cached_credentials(repository)
         return found
 
     def _read_facts(self, repository: Repository, only: Ref | None) -> Facts | None:
-        with translate_errors(f"looking at {repository}", repository), requires_permission("contents: read"):
+        with translate_errors(f"reading {repository}", repository), requires_permission("contents: read"):
             try:
                 found = github_facts.read_repository(self._client, repository, only)
             except NotInstalledError:
@@ -100,11 +101,11 @@ class GitHubHost:
                     return None
                 if error.status != 404:
                     raise
-                # an installation that is gone, or an address at which nobody speaks GraphQL?
+                # A 404 means that the installation was removed, or that this address has no GraphQL API
                 if not self._repository_client(repository).repository_exists():
                     return None
                 raise TransientError(
-                    f"looking at {repository}: GitHub's REST API answers, its GraphQL API is not found; see "
+                    f"reading {repository}: GitHub's REST API answers, but its GraphQL API is not found; check "
                     "DEPLOYER_GITHUB_API_URL"
                 ) from error
             if found is None:
@@ -127,84 +128,85 @@ class GitHubHost:
             return github_refs.default_branch(self._repository_client(repository))
 
     def head(self, repository: Repository, ref: Ref) -> Head | None:
-        """Where a ref stands now, or None if there is no such ref.
+        """What a ref points to now, or None if the ref does not exist.
 
         One call for a branch; two for a tag, and one more if it is annotated.
 
         Raises:
-            PermanentError: the tag leads to no commit, or there is no such repository.
+            PermanentError: the tag does not point to a commit, or GitHub does not show the repository.
         """
         with translate_errors(f"reading {ref} of {repository}", repository):
             return github_refs.read_head(self._repository_client(repository), ref)
 
     def check_reachable(self, seconds: float) -> None:
-        """See `Host.check_reachable`. One call, which is not repeated."""
+        """See `Host.check_reachable`. One call, which is never repeated."""
         url = f"{self._api_url}/meta"
         try:
             answer = requests.get(url, timeout=seconds, headers={"User-Agent": "deployer"}, stream=True)
             answer.close()
         except requests.RequestException as error:
             if remedy := descriptor_remedy(error):
-                raise TransientError(f"GitHub was not asked: {remedy}") from error
+                raise TransientError(f"deployer cannot connect to GitHub: {remedy}") from error
             raise TransientError(
                 f"GitHub does not answer at {_origin_without_credentials(url)} ({type(error).__name__})"
             ) from error
         if answer.status_code >= 500:
             raise TransientError(f"GitHub answers {answer.status_code} at {_origin_without_credentials(url)}")
-        # its body is long and not read: that it is JSON tells it from the page of a proxy or provider
+        # The body is not read because it is long. The content type JSON distinguishes it from a proxy's page
         if "json" not in answer.headers.get("content-type", ""):
             raise TransientError(
-                f"what answers at {_origin_without_credentials(url)} is not GitHub's API; see DEPLOYER_GITHUB_API_URL"
+                f"the server at {_origin_without_credentials(url)} is not GitHub's API; check DEPLOYER_GITHUB_API_URL"
             )
 
     def commit(self, repository: Repository, prefix: str) -> str:
-        """The full id of a commit. One call; one more where it is not found.
+        """The full id of a commit. One call; one more if GitHub does not find it.
 
-        `commits/{ref}` takes a branch's or tag's name before a short id, so what it finds must begin with the id:
-        https://docs.github.com/rest/commits/commits#get-a-commit
+        Raises:
+            NotFoundError: no commit has this id, several have it, or it is the name of a branch or tag.
+            PermanentError: GitHub does not show the repository.
         """
         with translate_errors(f"reading commit {prefix} of {repository}", repository):
             return github_refs.full_commit_id(self._repository_client(repository), prefix)
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
-        """The usable files right in a folder at a commit (`USABLE`): one call, and one for each of at most nine files.
+        """The files of a folder that deployer uses (`USABLE`) at a commit, as name to content.
 
-        A file that is too large is refused by the size in the listing, before it is fetched.
-        They are read as blobs, by the id that the listing at this very commit gave; one that was read lately is not
-        read again, since an id stands for its content.
+        One call, and one for each of at most nine files that is not cached.
 
         Raises:
-            PermanentError: there is no such commit.
-            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is
-                no regular file (`insist_on_files`).
+            PermanentError: the commit does not exist.
+            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is not a
+                regular file (`insist_on_files`).
         """
         with translate_errors(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
             return self._folders.read_usable_files(self._repository_client(repository), sha, folder)
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
-        """The files of one stem in a folder at a commit: one call, and one for each of them that was not read lately.
+        """The files of a folder at a commit whose name is the stem with a suffix, as name to content.
+
+        One call, and one for each file that is not cached.
 
         Raises:
-            UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
-            PermanentError: there is no such commit.
+            UnreadableError: one of them, or the folder, is not regular (such as a symbolic link), or is too large.
+            PermanentError: the commit does not exist.
         """
         with translate_errors(f"reading {folder}/{stem}.* of {repository} at {sha[:12]}", repository):
             return self._folders.read_regular_files(self._repository_client(repository), sha, folder, stem)
 
     def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
-        """How a commit stands to a base. One call.
+        """How a commit is related to a base commit. One call.
 
         Raises:
-            PayloadError: one of them is no full commit id.
+            PayloadError: `base` or `commit` is not a full commit id.
         """
         with translate_errors(f"comparing {base[:12]} with {commit[:12]} of {repository}", repository):
             return github_refs.compare_commits(self._repository_client(repository), base, commit)
 
     def protected_branches(self, repository: Repository) -> Mapping[Ref, str]:
-        """The protected branches and where they stand. A call for each hundred.
+        """The protected branches with the commits that they point to. One call per hundred branches.
 
         Raises:
-            PermanentError: there are too many.
+            PermanentError: the repository has more than 500 protected branches.
         """
         with translate_errors(f"listing the protected branches of {repository}", repository):
             return github_refs.protected_branches(self._repository_client(repository))
@@ -218,29 +220,24 @@ class GitHubHost:
         return RepositoryClient(self._client, repository)
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
-        """Set a commit status, cut to GitHub's lengths. One call."""
+        """Set a commit status, with texts shortened to GitHub's limits. One call."""
         with translate_errors(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
             github_feedback.post_status(self._repository_client(repository), sha, status)
 
     @property
     def is_app(self) -> bool:
-        """Whether it works as a GitHub App, whose one webhook tells of every repository."""
+        """Whether deployer works as a GitHub App, whose one webhook delivers the events of every repository."""
         return self._app is not None
 
     def webhook_organization(self, repository: Repository, url: str) -> str:
-        """The organization whose webhook tells of a repository; empty where it is the repository's own, or the App's.
+        """See `Host.webhook_organization`. No call for an App, otherwise one for the repository's webhooks.
 
-        One call for the repository's webhooks. Where none of them has this address, one more for the owner and one for
-        the organization's. None for an App.
-
-        Raises:
-            RightsError: the token may not see them.
-            NotFoundError: no webhook has exactly this address.
+        If none of them has this address, one more call for the owner and one for the organization's webhooks.
         """
         if self.is_app:
             return ""
         with (
-            translate_errors(f"looking for the webhook of {repository}", repository),
+            translate_errors(f"finding the webhook of {repository}", repository),
             requires_permission("webhooks: read"),
         ):
             return github_hooks.require_webhook(self._api_call(repository), repository, url).organization
@@ -248,14 +245,7 @@ class GitHubHost:
     def deliveries(
         self, repository: Repository, url: str, since: float, others: Collection[int] = ()
     ) -> list[HookDelivery]:
-        """The attempts at delivering to the webhook with this address: the repository's own, else its organization's.
-
-        A call for each hundred, and one to three to find the webhook.
-
-        Raises:
-            RightsError: the token or the App may not see them.
-            NotFoundError: no webhook has exactly this address.
-        """
+        """See `Host.deliveries`. One call per hundred attempts, and one to three to find the webhook."""
         with (
             translate_errors(f"reading the deliveries of {repository}", repository),
             requires_permission("webhooks: read"),
@@ -270,7 +260,7 @@ class GitHubHost:
                 return github_hooks.delivery_attempts(call, webhook, since, others)
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
-        """What was delivered. One call."""
+        """The payload of a delivery. One call."""
         with (
             translate_errors(f"reading delivery {delivery.guid} of {repository}", repository),
             requires_permission(github_hooks.webhook_permission("read", delivery.organization)),
@@ -280,10 +270,10 @@ class GitHubHost:
             return dict(call("GET", path, answers.FullHookDelivery)[1].request.payload)
 
     def redeliver(self, repository: Repository, delivery: HookDelivery) -> None:
-        """Have it delivered once more. One call.
+        """Ask GitHub to send a delivery again. One call.
 
         Raises:
-            PermanentError: GitHub will not.
+            PermanentError: GitHub refuses.
         """
         with (
             translate_errors(f"sending delivery {delivery.guid} of {repository} again", repository),
@@ -294,11 +284,7 @@ class GitHubHost:
             call("POST", path, answers.Accepted)
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
-        """See that a webhook delivers here: `created`, `updated` or `unchanged` but for the secret. Two calls or more.
-
-        Raises:
-            RightsError: deployer may not manage webhooks there.
-        """
+        """See `Host.install_hook`. Two calls or more."""
         with (
             translate_errors(f"setting the webhook of {repository}", repository),
             requires_permission("webhooks: write"),
@@ -306,14 +292,14 @@ class GitHubHost:
             return github_hooks.install_webhook(self._api_call(repository), repository, url, secret, events)
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
-        """Say something on a branch's open pull requests, or on a commit where there is none.
+        """Comment on a branch's open pull requests or, if it has none, on a commit.
 
-        A call for the pull requests, and two for each place; more where many comments are there already. For pull
-        requests that takes *pull requests: write*; a comment on a commit takes *contents: read* only, but to change
-        it later *contents: write*, which deployer has no other need of.
+        One call for the pull requests and two for each comment; more if there are over a hundred comments already. A
+        comment on a pull request needs the permission *pull requests: write*. A comment on a commit needs only
+        *contents: read*, but a later change of it needs *contents: write*, which deployer needs for nothing else.
 
         Raises:
-            RightsError: the token or the App may not.
+            RightsError: the token or the App may not comment.
         """
         doing = f"commenting on {branch} of {repository}"
         with translate_errors(doing, repository), requires_permission("pull requests: write"):
@@ -323,10 +309,10 @@ class GitHubHost:
             )
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
-        """Replace what a comment says. One call.
+        """Replace the text of a comment. One call.
 
         Raises:
-            RightsError: the token or the App may not, or the comment is gone.
+            RightsError: the token or the App may not change the comment, or the comment was deleted.
         """
         needed = "pull requests: write" if comment.startswith("issues/") else "contents: write"
         with translate_errors(f"changing {comment} of {repository}", repository), requires_permission(needed):
@@ -334,20 +320,17 @@ class GitHubHost:
             self._client.call(repository, "PATCH", path, answers.Created, body={"body": text})
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
-        """The files in which a commit differs from an earlier one, renamed ones by both names; None where unknown.
-
-        One call. GitHub compares with the common ancestor, and lists 300 files at most.
-        """
+        """See `Host.changed`. One call. A renamed file appears with both names; GitHub lists at most 300 files."""
         with translate_errors(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
             return github_refs.changed_files(self._repository_client(repository), before, after)
 
     def missing_permissions(self, repository: Repository) -> list[str]:
-        """The rights that deployer needs there and has not, as far as GitHub tells; one call.
+        """The permissions that deployer needs on a repository but lacks, as far as GitHub tells. One call.
 
         Raises:
-            PermanentError: there is no such repository, or it cannot be seen.
+            PermanentError: GitHub does not show the repository.
         """
-        with translate_errors(f"reading the rights on {repository}", repository):
+        with translate_errors(f"reading deployer's permissions on {repository}", repository):
             path = f"/repos/{repository.full_name}"
             headers, described = self._client.call(repository, "GET", path, answers.RepositoryRights)
             if self._app:
@@ -357,7 +340,7 @@ class GitHubHost:
                     f"{name}: {values[0]}" for name, values in needed.items() if held.get(name) not in values
                 ]
             scopes = {each.strip() for each in headers.get("x-oauth-scopes", "").split(",")} - {""}
-            # a fine-grained token has no scopes, and tells of its owner's rights only
+            # for a fine-grained token GitHub names no scopes, and `permissions` are those of the token's owner
             if scopes and not scopes & {"repo", "repo:status"}:
                 return ["statuses: write (scope repo:status)"]
             if described.private and scopes and "repo" not in scopes:
@@ -367,8 +350,11 @@ class GitHubHost:
     def clone_token(self, full_name: str) -> str:
         """The token with which a pipeline may clone the repository.
 
-        An App's is made for this: it reads this one repository and nothing else, for an hour from now on. With an App,
-        a template should use a connection instead.
+        For an App it is a new token that can only read this repository, for one hour. With an App, a template should
+        use a connection instead.
+
+        Args:
+            full_name: `owner/name` of the repository.
         """
         repository = Repository.parse(full_name)
         with translate_errors(f"getting a token for {repository}", repository):
@@ -380,7 +366,7 @@ class GitHubHost:
     # --- one request -------------------------------------------------------------------------------------------
 
     def _api_call(self, repository: Repository, *, as_app: bool = False) -> github_hooks.ApiCall:
-        """Asks for a repository; or as the App itself, not as one of its installations."""
+        """A function that sends requests: with the repository's credentials, or as the App itself."""
         if not (as_app and self._app):
             return partial(self._client.call, repository)
         app = self._app
@@ -393,7 +379,7 @@ class GitHubHost:
         return call
 
     def _deployer_login(self, repository: Repository) -> str:
-        """Who GitHub says has written what we write. One call, once."""
+        """The login of deployer's own account on GitHub. One call the first time, then none."""
         if not self._own_login:
             if self._app:
                 call = self._api_call(repository, as_app=True)
@@ -404,6 +390,6 @@ class GitHubHost:
 
 
 def _origin_without_credentials(url: str) -> str:
-    """Scheme and host of an address, without what else a setting may hold."""
+    """The scheme and host of an address, without the password that a setting may contain."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -1,6 +1,6 @@
-"""The type of every answer of GitHub's that deployer reads: the keys that it needs of each, and no others.
+"""The types of GitHub's answers, each with only the keys that deployer reads.
 
-A key without a default must be there. What GitHub documents as optional, or as null, has a default or is `| None`.
+A key without a default is required. A key that GitHub documents as optional or nullable has a default or is `| None`.
 Reference: https://docs.github.com/rest and https://docs.github.com/graphql/reference/objects
 """
 
@@ -19,13 +19,13 @@ Timestamp = Annotated[datetime, Meta(tz=True)]
 
 
 class Repository(Struct, frozen=True):
-    """`GET /repos/{owner}/{repo}`, where it matters only that the repository is there."""
+    """`GET /repos/{owner}/{repo}`, read only to learn whether the repository exists."""
 
     full_name: Name
 
 
 class DefaultBranch(Struct, frozen=True):
-    """The same, asked for its default branch."""
+    """`GET /repos/{owner}/{repo}`, read for the default branch."""
 
     default_branch: Name
 
@@ -38,14 +38,14 @@ class Owner(Struct, frozen=True):
 
 
 class OwnedRepository(Struct, frozen=True):
-    """The same, asked for its owner."""
+    """`GET /repos/{owner}/{repo}`, read for the owner."""
 
     id: Id
     owner: Owner
 
 
 class RepositoryRights(Struct, frozen=True):
-    """The same, asked for what the token may do. GitHub leaves `permissions` out for some kinds of tokens."""
+    """`GET /repos/{owner}/{repo}`, read for what the token may do; some kinds of tokens get no `permissions`."""
 
     private: bool
     permissions: dict[str, bool] = {}
@@ -55,7 +55,7 @@ class RepositoryRights(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """What a ref or tag points to."""
+    """The object that a ref or a tag object points to."""
 
     sha: Sha
     type: Name
@@ -69,7 +69,7 @@ class GitRef(Struct, frozen=True):
 
 
 class Person(Struct, frozen=True):
-    """Who made a commit or tag, and when; git allows dates that no calendar has."""
+    """Who made a commit or tag, with the date; git accepts dates that do not exist in any calendar."""
 
     date: str
 
@@ -82,7 +82,7 @@ class GitTag(Struct, frozen=True):
 
 
 class CommitId(Struct, frozen=True):
-    """A commit of which only the id matters."""
+    """A commit, read only for its id."""
 
     sha: Sha
 
@@ -96,7 +96,7 @@ class GitCommit(Struct, frozen=True):
 
 
 class CommitMessage(Struct, frozen=True):
-    """The part of a commit that git knows."""
+    """The git part of a commit, as opposed to what GitHub adds."""
 
     message: str
 
@@ -116,7 +116,7 @@ class Branch(Struct, frozen=True):
 
 
 class BranchProtection(Struct, frozen=True):
-    """The same, asked whether the branch is protected."""
+    """`GET branches/{branch}`, read for whether the branch is protected."""
 
     protected: bool
 
@@ -143,7 +143,7 @@ class Ruleset(Struct, frozen=True):
 
 
 class Relation(Struct, frozen=True):
-    """`GET compare/{base}...{head}`, asked how the two are related."""
+    """`GET compare/{base}...{head}`, read for how the two commits are related."""
 
     status: Literal["identical", "behind", "ahead", "diverged"]
     base_commit: CommitId
@@ -151,14 +151,14 @@ class Relation(Struct, frozen=True):
 
 
 class ChangedFile(Struct, frozen=True):
-    """A file of a comparison; `previous_filename` is there for a renamed one."""
+    """A file of a comparison; only a renamed file has `previous_filename`."""
 
     filename: Name
     previous_filename: str = ""
 
 
 class Comparison(Struct, frozen=True):
-    """The same, asked for the files."""
+    """`GET compare/{base}...{head}`, read for the files."""
 
     status: Literal["identical", "behind", "ahead", "diverged"]
     files: list[ChangedFile]
@@ -168,13 +168,13 @@ class Comparison(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """An entry of a folder, `GET contents/{path}`; also the answer itself where the path is no folder.
+    """An entry of a folder in `GET contents/{path}`. If the path is not a folder, the whole answer is one such entry.
 
     Attributes:
-        type: a submodule is listed as a `file` without `download_url`, and a symbolic link to a file as that file.
+        type: GitHub lists a submodule as a `file` without `download_url`, and a symbolic link to a file as that file.
         size: in bytes.
-        url: ends with the commit that was asked for.
-        download_url: null for what has no content of its own.
+        url: ends with the commit that the request named.
+        download_url: null for an entry without content of its own, such as a folder or submodule.
     """
 
     name: Name
@@ -185,7 +185,7 @@ class Entry(Struct, frozen=True):
     download_url: str | None
 
 
-Contents = Annotated[list[Entry], Meta(min_length=1)] | Entry  # git keeps no empty folders
+Contents = Annotated[list[Entry], Meta(min_length=1)] | Entry  # git does not store empty folders
 
 
 class Blob(Struct, frozen=True):
@@ -205,13 +205,13 @@ class CommitStatus(Struct, frozen=True):
 
 
 class Created(Struct, frozen=True):
-    """What was made or changed."""
+    """An object that GitHub created or changed."""
 
     id: Id
 
 
 class User(Struct, frozen=True):
-    """`GET /user`, and who wrote a comment."""
+    """`GET /user`; also the author of a comment."""
 
     login: Name
 
@@ -223,7 +223,7 @@ class App(Struct, frozen=True):
 
 
 class Comment(Struct, frozen=True):
-    """A comment; its user is null where the account is gone."""
+    """A comment; `user` is null if the account was deleted."""
 
     id: Id
     body: str | None
@@ -231,20 +231,20 @@ class Comment(Struct, frozen=True):
 
 
 class PullRepository(Struct, frozen=True):
-    """One side's repository."""
+    """The repository of one side of a pull request."""
 
     id: Id
 
 
 class PullHead(Struct, frozen=True):
-    """The side that is to be merged; its repository is null where a fork is gone."""
+    """The branch to be merged; `repo` is null if its fork was deleted."""
 
     ref: Name
     repo: PullRepository | None
 
 
 class PullBase(Struct, frozen=True):
-    """The side that it is to be merged into."""
+    """The branch that receives the merge."""
 
     repo: PullRepository
 
@@ -258,7 +258,7 @@ class Pull(Struct, frozen=True):
 
 
 class HookConfig(Struct, frozen=True):
-    """Where a webhook leads; services of former times have no address."""
+    """Where a webhook sends its deliveries; GitHub's old services have no address."""
 
     url: str = ""
     content_type: str = ""
@@ -280,7 +280,7 @@ class Hook(Struct, frozen=True):
 
 
 class HookDelivery(Struct, frozen=True):
-    """One attempt at a delivery; `repository_id` is null where the event is about no repository."""
+    """One attempt at a delivery; `repository_id` is null if the event is not about a repository."""
 
     id: Id
     guid: Name
@@ -291,19 +291,19 @@ class HookDelivery(Struct, frozen=True):
 
 
 class HookRequest(Struct, frozen=True):
-    """What was sent."""
+    """The request that GitHub sent to a webhook."""
 
     payload: dict[str, Any]
 
 
 class FullHookDelivery(Struct, frozen=True):
-    """A delivery with what was sent."""
+    """A delivery with the request that GitHub sent."""
 
     request: HookRequest
 
 
 class Accepted(Struct, frozen=True):
-    """202 of an order that GitHub carries out later: an object without any key."""
+    """The answer 202 to a request that GitHub carries out later: an object without keys."""
 
 
 # --- GitHub Apps ------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class Token(Struct, frozen=True):
 
 
 class QueryError(Struct, frozen=True):
-    """An error of a query; one of the server itself has neither a type nor a place."""
+    """An error of a GraphQL query; an error of GitHub's own server has no type, path or locations."""
 
     message: str = ""
     type: str = ""
@@ -336,7 +336,7 @@ class QueryError(Struct, frozen=True):
 
 
 class QueryAnswer(Struct, frozen=True):
-    """What GraphQL answers; an answer with errors may have a part of the data."""
+    """An answer of the GraphQL API; with errors it may still contain a part of the data."""
 
     data: Raw = Raw(b"null")
     errors: list[QueryError] | None = None

@@ -1,4 +1,4 @@
-"""Credentials: one token for every repository, or those of a GitHub App, one of each installation."""
+"""Credentials for GitHub's API: a personal access token, or a GitHub App's tokens for its installations."""
 
 import time
 from collections.abc import Mapping
@@ -18,15 +18,13 @@ from deployer.adapters.github_errors import ApiError, Headers
 from deployer.environments import Repository
 from deployer.errors import ConfigError, PermanentError, TransientError
 
-_APP_TOKEN_SECONDS = (
-    300  # GitHub takes ten minutes at most; PyGithub allows for a clock that is a minute ahead
-)
-_INSTALLATION_TOKEN_SECONDS = (
-    3600.0  # https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
-)
-_RENEWAL_MARGIN_SECONDS = 60.0  # before its end; a request takes less
-_MAX_CACHED_TOKENS = 500  # whose tokens are kept
-_MAX_CACHED_INSTALLATIONS = 5000  # whose installations are kept
+# GitHub accepts at most ten minutes; PyGithub dates the token back, so that a clock one minute ahead does no harm
+_APP_TOKEN_SECONDS = 300
+# https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
+_INSTALLATION_TOKEN_SECONDS = 3600.0
+_RENEWAL_MARGIN_SECONDS = 60.0  # a token is renewed this long before it expires, because a request takes less
+_MAX_CACHED_TOKENS = 500  # one per installation
+_MAX_CACHED_INSTALLATIONS = 5000  # one per repository
 
 
 class NotInstalledError(PermanentError):
@@ -44,21 +42,23 @@ class TokenCredentials:
         self._token = token
 
     def authorization(self, _repository: Repository) -> str:
-        """The header `Authorization`."""
+        """The value of the header `Authorization`."""
         return f"token {self.token}"
 
     def discard_cached_credentials(self, repository: Repository) -> None:
-        """Nothing else can be tried."""
+        """Do nothing: there is no other token to try."""
 
     @property
     def token(self) -> str:
         """The token.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: no token is configured.
         """
         if not self._token:
-            raise ConfigError("DEPLOYER_GITHUB_TOKEN is not set; without it GitHub cannot be asked")
+            raise ConfigError(
+                "DEPLOYER_GITHUB_TOKEN is not set, so deployer cannot sign in to GitHub; set it to a token"
+            )
         return self._token
 
 
@@ -67,8 +67,8 @@ class Installation:
     """A GitHub App's installation.
 
     Attributes:
-        id: GitHub's number of it; all repositories of one owner have the same.
-        permissions: what it may do: permission to level.
+        id: GitHub's number of the installation; all repositories of one owner share it.
+        permissions: the level that the installation has for each permission, such as `contents: read`.
     """
 
     id: int
@@ -76,7 +76,7 @@ class Installation:
 
 
 class AppCredentials:
-    """The credentials of a GitHub App. A token is made for each installation, for an hour, and not for each repository.
+    """The credentials of a GitHub App: one token per installation, not per repository, each valid for an hour.
 
     Args:
         app_id: the App's id.
@@ -89,19 +89,16 @@ class AppCredentials:
         self._private_key = private_key
         self.client = GitHubClient(api_url, self)
         self._installations = BoundedCache[Installation](_MAX_CACHED_INSTALLATIONS)
-        self._app_header = (
-            "",
-            0.0,
-        )  # the header of the App itself, and until when it is used, by the monotonic clock
-        self._tokens = BoundedCache[tuple[str, float]](
-            _MAX_CACHED_TOKENS
-        )  # and when it ends, by the monotonic clock
+        # the App's own header with the time (monotonic clock) until which it is reused
+        self._app_header = ("", 0.0)
+        # each token with the time (monotonic clock) at which it is renewed
+        self._tokens = BoundedCache[tuple[str, float]](_MAX_CACHED_TOKENS)
 
     def check_private_key(self) -> None:
-        """Insist that the key can be used; nothing is sent.
+        """Check that the private key can sign. Sends nothing.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: the private key cannot sign.
         """
         try:
             self.app_authorization()
@@ -109,13 +106,13 @@ class AppCredentials:
             raise ConfigError(str(error)) from None
 
     def app_authorization(self) -> str:
-        """The header `Authorization` of a request by the App itself.
+        """The header `Authorization` of a request that the App itself makes.
 
         Raises:
-            TransientError: the key cannot be used.
+            TransientError: the private key cannot sign.
         """
         header, ends = self._app_header
-        if time.monotonic() < ends:  # signing takes as long as a call
+        if time.monotonic() < ends:  # the header is reused because signing takes as long as a call
             return header
         _require_rsa_key(self._private_key)
         header = f"Bearer {AppAuth(self._app_id, self._private_key).create_jwt(_APP_TOKEN_SECONDS)}"
@@ -125,11 +122,11 @@ class AppCredentials:
     def authorization(self, repository: Repository) -> str:
         """The header `Authorization` of a request about a repository.
 
-        Where the installation that is cached has gone, another one is looked for: else its 404 would be taken for that
-        of a repository or commit that is not there.
+        If the cached installation was removed, GitHub answers 404. The App may have been installed again, so the
+        installation is read again: otherwise that 404 would be taken for one about the repository or commit.
 
         Raises:
-            NotInstalledError: the App is not installed there.
+            NotInstalledError: the App is not installed on the repository.
         """
         cached = self._installations.get(repository.key) is not None
         try:
@@ -141,16 +138,16 @@ class AppCredentials:
         return f"token {self._installation_token(repository)}"
 
     def discard_cached_credentials(self, repository: Repository) -> None:
-        """Look for the repository's installation anew, and make a new token."""
+        """Drop the repository's cached installation with its token, so that the next request reads both again."""
         if installation := self._installations.get(repository.key):
             self._tokens.remove(installation.id)
         self._installations.remove(repository.key)
 
     def installation_on(self, repository: Repository) -> Installation:
-        """The installation on a repository. One call, once.
+        """The installation on a repository. One call the first time, then none while it is cached.
 
         Raises:
-            NotInstalledError: there is none.
+            NotInstalledError: the App is not installed on the repository.
         """
         if cached := self._installations.get(repository.key):
             return cached
@@ -166,7 +163,12 @@ class AppCredentials:
         return found
 
     def clone_token(self, repository: Repository) -> str:
-        """A new token that reads one repository and nothing else. One call."""
+        """A new token that can only read one repository. One call.
+
+        Raises:
+            NotInstalledError: the App is not installed on the repository.
+            TransientError: the installation was removed since it was cached.
+        """
         body = {"repositories": [repository.name], "permissions": {"contents": "read"}}
         path = f"/app/installations/{self.installation_on(repository).id}/access_tokens"
         try:
@@ -176,10 +178,8 @@ class AppCredentials:
         except ApiError as error:
             if error.status != 404:
                 raise
-            self.discard_cached_credentials(repository)  # that installation is gone; there may be another
-            raise TransientError(
-                f"the GitHub App's installation on {repository} has gone meanwhile"
-            ) from error
+            self.discard_cached_credentials(repository)  # the App may have been installed again
+            raise TransientError(f"the GitHub App's installation on {repository} was removed") from error
 
     def _installation_token(self, repository: Repository) -> str:
         installation = self.installation_on(repository).id
@@ -196,14 +196,17 @@ class AppCredentials:
 def _require_rsa_key(text: str) -> None:
     try:
         key = load_pem_private_key(text.encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # its words are left out: they may quote the key
-        key = None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None  # the error's text is dropped because it may quote the key
     if not isinstance(key, RSAPrivateKey):
-        raise TransientError("DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App")
+        raise TransientError(
+            "DEPLOYER_GITHUB_APP_PRIVATE_KEY is not the private key (PEM) of a GitHub App; set it to the content of "
+            "the key file from the App's settings"
+        )
 
 
 def _token_lifetime(headers: Headers, expires_at: datetime) -> float:
-    """How many seconds a token lasts from now on, by GitHub's own clock where its answer tells the time."""
+    """How many seconds a token is still valid, by GitHub's clock if the answer has a `Date` header."""
     try:
         now = parsedate_to_datetime(headers.get("date", "")).timestamp()
     except ValueError:

@@ -1,6 +1,7 @@
-"""Sends requests to GitHub and checks each answer against the type that the call states.
+"""Sends requests to GitHub's API.
 
-Redirects, retries of seconds and the choice of the credentials are here; what the core is told is in `github_errors`.
+Each answer is checked against the type that the caller names. This module follows redirects, repeats failed requests
+for some seconds, and asks the credentials to sign each request. `github_errors` translates its errors for the core.
 """
 
 import os
@@ -29,14 +30,14 @@ from deployer.tally import note, note_quota
 
 _T = TypeVar("_T")
 
-_MAX_CONNECTIONS = 4  # of a process; one more request waits for another one's end
-_TIMEOUT_SECONDS = 15  # seconds to connect, and as long between two parts of an answer
+_MAX_CONNECTIONS = 4  # per process; a fifth request waits until one of the four has ended
+_TIMEOUT_SECONDS = 15  # to connect, and again between two parts of an answer
 _MAX_ATTEMPTS = 4
 _RETRY_SECONDS = 15.0
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _MAX_REDIRECTS = 3
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-# without a JSON message these are believed too: nothing is concluded from them but that it did not work
+# These statuses count as GitHub's even without a JSON message: nothing but the failure of the request follows from them
 _STATUSES_BELIEVED_WITHOUT_JSON = frozenset({401, 403, 407, 429})
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
 
@@ -48,26 +49,25 @@ class Credentials(Protocol):
         """The header `Authorization` of a request about a repository."""
 
     def discard_cached_credentials(self, repository: Repository) -> None:
-        """Sign in anew at the next request: GitHub refused these credentials, or does not show the repository."""
+        """Sign in again for the next request, because GitHub refused these credentials or hides the repository."""
 
 
 class GitHubClient:
-    """One API address.
+    """A client of one API address. Threads may share it.
 
-    All installations and threads share one pool of connections in each process: the number of repositories does not
-    change how many sockets are open.
+    All installations and threads of a process share one connection pool, so the number of open sockets does not grow
+    with the number of repositories.
 
     Args:
         api_url: `https://api.github.com`, or `https://<host>/api/v3` of an Enterprise Server.
-        credentials: sign the requests about repositories.
+        credentials: signs the requests about repositories.
     """
 
     def __init__(self, api_url: str, credentials: Credentials) -> None:
         self.api_url = api_url
         self._credentials = credentials
-        self._sessions: dict[
-            int, requests.Session
-        ] = {}  # by process: a socket must not be shared after a fork
+        # by process id, because two processes must not share a socket after a fork
+        self._sessions: dict[int, requests.Session] = {}
 
     def call(
         self,
@@ -80,24 +80,24 @@ class GitHubClient:
         body: Mapping[str, Any] | None = None,
         once_only: bool = False,
     ) -> tuple[Headers, _T]:
-        """Ask with the rights that deployer has on a repository, and again for some seconds where that may help.
+        """Send a request with the repository's credentials, and repeat it for some seconds if the failure is transient.
 
         Args:
-            repository: whose credentials are used.
+            repository: the repository whose credentials sign the request.
             verb: the HTTP method.
-            path: what is asked for, below the API's address.
-            answer: the type of a good answer's body; any other shape is an error.
+            path: the path below the API's address.
+            answer: the type of the body of a 2xx answer; any other body is an error.
             query: the URL's parameters.
-            body: sent as JSON.
-            once_only: whether a repeat could make a second of what was made although the answer was lost.
+            body: the request's body, sent as JSON.
+            once_only: do not repeat the request: if only the answer was lost, a repeat would create a second object.
 
         Returns:
-            The headers and the body.
+            The answer's headers and body.
 
         Raises:
-            ApiError: GitHub answers with an error.
-            UnexpectedAnswerError: the answer has another shape, however often it was asked for.
-            requests.RequestException: there is no answer.
+            ApiError: GitHub answered with an error.
+            UnexpectedAnswerError: no attempt got an answer of this type.
+            requests.RequestException: no attempt got an answer.
         """
 
         def once() -> tuple[Headers, _T]:
@@ -107,7 +107,7 @@ class GitHubClient:
         try:
             return once() if once_only else retry_transient_failures(once)
         except ApiError as error:
-            if error.status == 401:  # a GitHub App may have been installed anew
+            if error.status == 401:  # the GitHub App may have been installed again
                 self._credentials.discard_cached_credentials(repository)
             raise
 
@@ -118,13 +118,13 @@ class GitHubClient:
         variables: Mapping[str, Any],
         read: Callable[[Headers, QueryAnswer], _T],
     ) -> _T:
-        """Ask the GraphQL API, as `call` does.
+        """Send a query to the GraphQL API, with the credentials, repeats and errors of `call`.
 
         Args:
-            repository: whose credentials are used.
-            query: the query.
-            variables: what it is about.
-            read: makes the result of the headers and the body; may raise `ApiError` or `UnexpectedAnswerError`.
+            repository: the repository whose credentials sign the request.
+            query: the GraphQL query.
+            variables: the query's variables.
+            read: turns headers and body into the result; may raise `ApiError` or `UnexpectedAnswerError`.
         """
         body = {"query": query, "variables": variables}
 
@@ -149,9 +149,9 @@ class GitHubClient:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> tuple[Headers, _T]:
-        """Send one request, follow its redirects, and read its answer. Nothing is repeated.
+        """Send one request, follow its redirects, and read its answer, without repeating a failed request.
 
-        GitHub asks to repeat the same request at the new address, whatever its method:
+        GitHub asks clients to send the same request to the new address, whatever its method:
         https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects
         """
         url = path if path.startswith(("https://", "http://")) else f"{self.api_url}{path}"
@@ -183,11 +183,11 @@ class GitHubClient:
             there, here = urlsplit(urljoin(url, location)), urlsplit(self.api_url)
             same_origin = _normalized_origin(there) == _normalized_origin(here)
         except ValueError:
-            raise UnexpectedAnswerError("a redirect to no address") from None
+            raise UnexpectedAnswerError("a redirect to an invalid address") from None
         if not location or not same_origin:
-            # the credentials are for this host alone
+            # another host must not see the credentials
             raise UnexpectedAnswerError("a redirect to another host; see DEPLOYER_GITHUB_API_URL")
-        # a proxy may spell the host in capitals or name the default port; the configured spelling is the one to use
+        # A proxy may write the host in capitals or add the default port; the configured spelling is used instead
         return urlunsplit(there._replace(netloc=here.netloc))
 
     def _graphql_url(self) -> str:
@@ -200,11 +200,11 @@ class GitHubClient:
 
 
 class RepositoryClient:
-    """Asks about one repository, with the rights that deployer has on it.
+    """Sends requests about one repository, with deployer's credentials for it.
 
     Args:
         client: sends the requests.
-        repository: which.
+        repository: the repository.
     """
 
     def __init__(self, client: GitHubClient, repository: Repository) -> None:
@@ -212,17 +212,21 @@ class RepositoryClient:
         self.repository = repository
 
     def call(self, verb: str, path: str, answer: type[_T], **more: Any) -> tuple[Headers, _T]:
-        """`GitHubClient.call` with a path below the repository."""
+        """Send a request like `GitHubClient.call`, with a path below the repository."""
         return self._client.call(
             self.repository, verb, f"/repos/{self.repository.full_name}{path}", answer, **more
         )
 
     def get(self, path: str, answer: type[_T], query: Mapping[str, Any] | None = None) -> _T:
-        """The body of one GET below the repository."""
+        """Read a path below the repository: the body of a GET."""
         return self.call("GET", path, answer, query=query)[1]
 
     def require_repository(self) -> None:
-        """Ask for the repository itself: a 404 of anything in it says nothing where that is not there."""
+        """Read the repository itself, because a 404 of a path below it has no meaning if the repository is missing.
+
+        Raises:
+            ApiError: GitHub does not show the repository (404), or answered with another error.
+        """
         self.get("", RepositoryAnswer)
 
     def repository_exists(self) -> bool:
@@ -237,24 +241,24 @@ class RepositoryClient:
 
 
 def _normalized_origin(url: SplitResult) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port. The host is in lower case, and the scheme's default port counts as named.
+    """Scheme, host in lower case and port, where the scheme's default port stands for a missing one.
 
     Raises:
-        ValueError: the port is no port.
+        ValueError: the port is not a port number.
     """
     return url.scheme, url.hostname, _DEFAULT_PORTS.get(url.scheme) if url.port is None else url.port
 
 
 class _Session(requests.Session):
     def get_redirect_target(self, _response: requests.Response) -> None:
-        """None: requests would parse a redirect's address even where it is not to follow it, and fail on a bad one."""
+        """None, because requests parses a redirect's address even if it must not follow it, and fails on a bad one."""
 
 
 def _unshared_session() -> requests.Session:
-    """A session that threads may share: it keeps no cookies, and its pool is bounded."""
+    """A session without cookies and with a bounded connection pool, so that threads may share it."""
     session = _Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.auth = lambda request: request  # else a .netrc file's password would replace the token
+    session.auth = lambda request: request  # otherwise a password in a .netrc file would replace the token
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_MAX_CONNECTIONS, pool_block=True)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
@@ -262,7 +266,7 @@ def _unshared_session() -> requests.Session:
 
 
 def retry_transient_failures(once: Callable[[], _T]) -> _T:
-    """Do something, again for some seconds while that may help."""
+    """Call a function, and call it again for some seconds while its error is transient."""
     attempts = Retrying(
         retry=retry_if_exception(_is_transient),
         stop=stop_after_attempt(_MAX_ATTEMPTS) | stop_before_delay(_RETRY_SECONDS),
@@ -273,10 +277,10 @@ def retry_transient_failures(once: Callable[[], _T]) -> _T:
 
 
 def decode_json(content: bytes | msgspec.Raw, answer: type[_T]) -> _T:
-    """A JSON text as a value of the type.
+    """Decode a JSON text into a value of the type.
 
     Raises:
-        UnexpectedAnswerError: it is no JSON, or not of that type.
+        UnexpectedAnswerError: the text is not JSON, or not of this type.
     """
     try:
         return msgspec.json.decode(content, type=answer)
@@ -294,13 +298,13 @@ def _read_response(verb: str, found: requests.Response, answer: type[_T]) -> _T:
         return decode_json(content, answer)
     message = _github_message(content)
     if status < 400 or (status < 500 and message is None and status not in _STATUSES_BELIEVED_WITHOUT_JSON):
-        # a 404 of something else than GitHub must not tell that a branch or repository is gone
+        # A 404 that does not come from GitHub, but from a proxy, must not mean that a branch or repository is gone
         raise UnexpectedAnswerError(f"HTTP {status} without GitHub's message")
     raise ApiError(status, message or "", found.headers)
 
 
 def _github_message(content: bytes) -> str | None:
-    """GitHub's words in an error's body; None where it is not GitHub's."""
+    """GitHub's message in the body of an error; None if the body does not come from GitHub."""
     try:
         data = decode_json(content, dict[str, Any])
     except UnexpectedAnswerError:
@@ -309,7 +313,7 @@ def _github_message(content: bytes) -> str | None:
 
 
 def error_text(data: Mapping[str, Any]) -> str:
-    """The message of an error and those of its details."""
+    """The message of an error with the messages of its details."""
     errors = data.get("errors")
     details = (
         [each.get("message") for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
@@ -318,7 +322,7 @@ def error_text(data: Mapping[str, Any]) -> str:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Whether a repeat within seconds may help."""
+    """Whether the same request may succeed some seconds later."""
     if isinstance(error, ApiError):
         return error.status >= 500 and not is_too_large_to_compare(error)
     return isinstance(

@@ -1,6 +1,6 @@
-"""What GitHub's errors mean for the core: which remedy each of them has.
+"""Translates GitHub's errors into the core's errors, which differ by remedy.
 
-Rules: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api and
+Sources: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api and
 https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api
 """
 
@@ -20,23 +20,24 @@ from deployer.environments import Repository
 from deployer.errors import LONGEST_RETRY_AFTER, DeployerError, PermanentError, RightsError, TransientError
 
 Headers = Mapping[str, str]
-"""An answer's headers; their names are compared without case."""
+"""An answer's headers; the case of their names does not matter."""
 
 _NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
-_RATE_LIMIT_PAUSE = 60.0  # what GitHub's best practices ask for where an answer names no time
-# Everything else (rights of our token, a broken GitHub) is no fault of the repository's people
+_RATE_LIMIT_PAUSE = 60.0  # seconds; GitHub's best practices ask for them if an answer names no time
+# With these statuses the repository's people must change something. Every other error (deployer's permissions, an
+# outage of GitHub) is not their fault
 _PERMANENT_STATUSES = frozenset({404, 410, 422, 451})
-# What GraphQL answers with 200 and calls by a name, as the status that REST has for it. Both names of a spent limit
-# are in use: https://github.com/yanyongyu/githubkit/issues/271
+# GraphQL answers these errors with status 200 and a name. Each name is mapped to the status that REST uses. GitHub uses
+# two names for an exceeded rate limit: https://github.com/yanyongyu/githubkit/issues/271
 _GRAPHQL_STATUSES = {"RATE_LIMITED": 429, "RATE_LIMIT": 429, "FORBIDDEN": 403, "INSUFFICIENT_SCOPES": 403}
 
 
 class ApiError(Exception):
-    """GitHub answered with an error of its own.
+    """GitHub answered with an error.
 
     Attributes:
         status: the HTTP status.
-        message: GitHub's words; empty where there are none.
+        message: GitHub's message; empty if the answer has none.
         headers: the answer's headers.
     """
 
@@ -48,23 +49,27 @@ class ApiError(Exception):
 
 
 class UnexpectedAnswerError(Exception):
-    """The answer is not what GitHub's API promises: a proxy's page, a body that was cut short, another shape."""
+    """The answer is not what GitHub's API documents: a proxy's page, an incomplete body, or a body of another type."""
 
 
 @contextmanager
 def translate_errors(doing: str, repository: Repository) -> Iterator[None]:
-    """Turn the errors of `github_client` and of requests into the core's; any other is a bug and stays what it is.
+    """Translate the errors of `github_client` and of requests into the core's; any other error is a bug and passes.
 
     Args:
-        doing: what is being done, on what; the error's text begins with it.
-        repository: whose people may be at fault.
+        doing: the action with its object, such as `reading refs/heads/x of acme/shop`; the error's text begins with it.
+        repository: the repository that the action is about.
+
+    Raises:
+        TransientError: a later attempt may succeed, without any change by the repository's people.
+        PermanentError: the repository's people must change something.
     """
     try:
         yield
     except ApiError as error:
         raise _core_error(doing, repository, error) from error
     except UnexpectedAnswerError as error:
-        raise TransientError(f"{doing}: GitHub's answer is not what its API promises ({error})") from error
+        raise TransientError(f"{doing}: GitHub's answer is not what its API documents ({error})") from error
     except requests.RequestException as error:
         if remedy := descriptor_remedy(error):
             raise TransientError(f"{doing}: {remedy}") from error
@@ -73,7 +78,17 @@ def translate_errors(doing: str, repository: Repository) -> Iterator[None]:
 
 @contextmanager
 def requires_permission(needed: str) -> Iterator[None]:
-    """Take GitHub's refusal for what it is where deployer can do without: it answers 404 as well as 403."""
+    """Translate GitHub's refusal (403 or 404) of an optional action into `RightsError`.
+
+    Deployer works without the action, so the refusal must not count as a failure. GitHub answers 404 as well as 403
+    if a token lacks a permission.
+
+    Args:
+        needed: the permission, as GitHub names it in the settings of a token or App.
+
+    Raises:
+        RightsError: GitHub refuses the action, for another reason than a rate limit or an archived repository.
+    """
     try:
         yield
     except ApiError as error:
@@ -84,15 +99,15 @@ def requires_permission(needed: str) -> Iterator[None]:
         ):
             raise
         raise RightsError(
-            f"GitHub answers {error.status} ({error.message}); give deployer's token or App the right {needed}"
+            f"GitHub answers {error.status} ({error.message}); give deployer's token or App the permission {needed}"
         ) from error
 
 
 def graphql_error(errors: Sequence[QueryError], headers: Headers) -> ApiError:
-    """What REST would have answered in place of a query's errors.
+    """Translate the errors of a GraphQL query into the error that the REST API would have answered.
 
-    One that has no name is GitHub's own failure, such as a time-out. If it points into the query and nowhere else, the
-    query is not understood, which no repeat cures.
+    An error without a type is a failure of GitHub itself, such as a time-out (502). But if every error has no type and
+    points to a location in the query, GitHub does not understand the query, and a repeat cannot help (400).
     """
     names = {each.type for each in errors}
     message = ": ".join(each.message for each in errors if each.message)
@@ -104,15 +119,15 @@ def graphql_error(errors: Sequence[QueryError], headers: Headers) -> ApiError:
 
 
 def is_empty_repository(error: ApiError) -> bool:
-    """Whether the repository has no commit yet.
+    """Whether the error means that the repository has no commit yet.
 
-    Any other 409, such as that of a repository that is being restored, says nothing about its refs.
+    Any other 409, such as that of a repository that is being restored, says nothing about the repository's refs.
     """
     return error.status == 409 and error.message == "Git Repository is empty."
 
 
 def is_too_large_to_compare(error: ApiError) -> bool:
-    """Whether two commits differ in more than GitHub can tell in time: it answers 500, however often it is asked.
+    """Whether two commits differ in more than GitHub can compare in time; then every attempt gets a 500.
 
     See https://github.com/github-changelog-generator/github-changelog-generator/issues/920
     """
@@ -122,32 +137,41 @@ def is_too_large_to_compare(error: ApiError) -> bool:
 def _core_error(doing: str, repository: Repository, error: ApiError) -> DeployerError:
     message = error.message
     if (pause := rate_limit_seconds(error)) is not None:
-        return TransientError(f"{doing}: GitHub's rate limit is used up ({message})", retry_after=pause)
+        return TransientError(f"{doing}: GitHub's rate limit is exceeded ({message})", retry_after=pause)
     if error.status >= 500:
         return TransientError(
             f"{doing}: GitHub answers {error.status} ({message})",
             retry_after=retry_after_seconds(error.headers.get("retry-after")),
         )
     if error.status == 404:
-        return PermanentError(f"{doing}: {repository} or the commit is not found, or deployer has no access")
+        return PermanentError(
+            f"{doing}: GitHub does not find {repository} or the commit, or deployer has no access to the repository"
+        )
     if error.status in _PERMANENT_STATUSES or is_empty_repository(error) or "archived" in message.lower():
         return PermanentError(f"{doing}: GitHub answers {error.status}: {message}")
     if error.status == 401:
-        return TransientError(f"{doing}: GitHub refuses deployer's credentials ({message})")
+        return TransientError(
+            f"{doing}: GitHub refuses deployer's credentials ({message}); renew DEPLOYER_GITHUB_TOKEN or the App's key"
+        )
     if error.status == 403:
         needs = error.headers.get("x-accepted-github-permissions")
         lacking = f"; it needs {needs}" if needs else ""
-        return TransientError(f"{doing}: deployer's GitHub credentials lack the right ({message}{lacking})")
+        return TransientError(
+            f"{doing}: deployer's GitHub credentials lack a permission ({message}{lacking})"
+        )
     return TransientError(f"{doing}: GitHub answers {error.status}: {message}")
 
 
 def rate_limit_seconds(error: ApiError) -> float | None:
-    """Seconds to wait if this is a rate limit, primary or secondary; GitHub answers both with 403 or 429."""
+    """How many seconds to wait if the error is a rate limit; None for any other error.
+
+    GitHub answers a primary as well as a secondary rate limit with 403 or 429.
+    """
     if error.status not in {403, 429}:
         return None
     used_up = error.headers.get("x-ratelimit-remaining") == "0"
     message = error.message.lower()
-    named = "rate limit" in message or "abuse detection" in message  # the secondary one's former name
+    named = "rate limit" in message or "abuse detection" in message  # the former name of the secondary limit
     if not (error.status == 429 or used_up or "retry-after" in error.headers or named):
         return None
     asked = retry_after_seconds(error.headers.get("retry-after"))
@@ -157,7 +181,7 @@ def rate_limit_seconds(error: ApiError) -> float | None:
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """The seconds that a `Retry-After` header asks for; None where it asks for nothing that can be waited for.
+    """The number of seconds that a `Retry-After` header asks to wait; None if it names no usable number.
 
     Args:
         value: the header: a number of seconds or an HTTP date (RFC 9110, 10.2.3), or None.
@@ -177,10 +201,10 @@ def retry_after_seconds(value: str | None) -> float | None:
 
 
 def seconds_until_reset(value: str | None) -> float | None:
-    """The seconds until a time given as epoch seconds, such as `x-ratelimit-reset`; None where it is no time.
+    """The number of seconds until a time in epoch seconds, such as `x-ratelimit-reset`; None if the text is no number.
 
     Returns:
-        From 1 to `LONGEST_RETRY_AFTER`: the server's clock may differ from this machine's.
+        From 1 to `LONGEST_RETRY_AFTER`, because the server's clock may differ from this machine's.
     """
     at = _finite_number(value or "")
     return None if at is None else min(max(at - time.time(), 1.0), LONGEST_RETRY_AFTER)
@@ -195,16 +219,16 @@ def _finite_number(text: str) -> float | None:
 
 
 def descriptor_remedy(error: BaseException) -> str:
-    """What is to be done where a connection failed because this process or machine has no file descriptor left.
+    """The remedy if a connection failed because this process or machine has no file descriptor left.
 
-    A library may hide the cause: without a descriptor a host name cannot be looked up either, and that error says
-    nothing of descriptors. So the whole chain of causes is read, and then a file is opened.
+    A library may hide this cause: without a descriptor a host name cannot be resolved either, and the resolver's error
+    does not mention descriptors. Therefore the whole chain of causes is searched, and then a file is opened as a test.
 
     Args:
-        error: what the attempt to connect raised.
+        error: the error that the attempt to connect raised.
 
     Returns:
-        One sentence with the remedy; empty where descriptors are not the cause.
+        One sentence with the remedy; empty if descriptors are not the cause.
     """
     if not _is_caused_by_descriptors(error) and _can_open_a_file():
         return ""

@@ -1,4 +1,4 @@
-"""What a repository is and where its refs are, by GraphQL: everything in one call where REST takes three."""
+"""Reads a repository with all its refs by one GraphQL query, where the REST API needs three calls."""
 
 import logging
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.refs import Ref
 
 _log = logging.getLogger(__name__)
-_MAX_PAGES = 500
-# A page of each; the second page of one comes without the other. Where one ref is asked for, it comes beside the first
-# of each: that it is not there is believed only of a repository that shows its refs.
+_MAX_PAGES = 500  # each has a hundred refs of either kind
+# The query reads a page of branches and a page of tags, or further pages of one kind only. If one ref is asked for, the
+# query also reads the first branch and the first tag: a missing ref is believed only if GitHub shows other refs.
 _QUERY = """
 query(
   $owner: String!, $name: String!, $one: Boolean!, $only: String!, $first: Int!
@@ -46,7 +46,7 @@ fragment made on GitObject { ... on Commit { committedDate } }
 
 
 class QueryPerson(Struct, frozen=True):
-    """Who made a tag."""
+    """Who made a tag, read for the date."""
 
     date: str | None = None
 
@@ -75,7 +75,7 @@ class QueryRef(Struct, frozen=True):
 
 
 class PageInfo(Struct, frozen=True, rename="camel"):
-    """Whether more refs follow, and where they begin."""
+    """Whether more refs follow, with the cursor of the next page."""
 
     has_next_page: bool
     end_cursor: str | None
@@ -95,9 +95,9 @@ class BranchName(Struct, frozen=True):
 
 
 class QueryRepository(Struct, frozen=True, rename="camel"):
-    """A repository with a page of its refs; `heads`, `tags` and `only` are there where they were asked for.
+    """A repository with a page of its refs; `heads`, `tags` and `only` are set only if the query included them.
 
-    GitHub may answer null for the refs of a repository that has none.
+    GitHub may answer null for the refs of a repository without refs.
     """
 
     database_id: Id
@@ -112,7 +112,7 @@ class QueryRepository(Struct, frozen=True, rename="camel"):
 
 
 class QueryData(Struct, frozen=True):
-    """A query's data without errors."""
+    """The data of a query without errors."""
 
     repository: QueryRepository
 
@@ -120,14 +120,23 @@ class QueryData(Struct, frozen=True):
 def read_repository(
     client: GitHubClient, repository: Repository, only: Ref | None
 ) -> tuple[QueryRepository, dict[Ref, str], dict[Ref, float]] | None:
-    """A repository, where its refs are, and when its tags were made (epoch seconds); None if it is not found.
+    """A repository, the objects that its refs point to, and the times of its tags; None if GitHub does not find it.
 
-    One call for up to a hundred branches and a hundred tags, and one for each further hundred of either kind, or of
-    both; one for a single ref.
+    One call reads up to a hundred branches with a hundred tags; each further call reads the next hundred of one kind
+    or of both. A single ref takes one call.
+
+    Args:
+        client: sends the query.
+        repository: the repository.
+        only: the one ref to read; None for all.
+
+    Returns:
+        The repository; each ref with the id of its object; each tag with its time in epoch seconds.
 
     Raises:
         ApiError, UnexpectedAnswerError, requests.RequestException: see `GitHubClient.call`.
-        PermanentError: there are too many refs.
+        PermanentError: the repository has more than 50,000 refs.
+        TransientError: the answer contradicts itself, so the list of refs may be incomplete.
     """
     nodes = list[QueryRef]()
     after: dict[str, str | None] = {"heads": None, "tags": None}
@@ -142,7 +151,7 @@ def read_repository(
             if page.page_info.has_next_page and not only:
                 if not page.page_info.end_cursor:
                     raise TransientError(
-                        f"GitHub does not say where the list of {kind} of {repository} goes on"
+                        f"GitHub's list of the {kind} of {repository} goes on, but it names no next page"
                     )
                 after[kind] = page.page_info.end_cursor
         if not after:
@@ -150,14 +159,14 @@ def read_repository(
     else:
         raise PermanentError(f"{repository} has more than {_MAX_PAGES * 100:,} refs")
     if not nodes and not found.is_empty:
-        raise TransientError(f"GitHub lists no refs of {repository}, and says that it is not empty")
+        raise TransientError(f"GitHub lists no refs of {repository}, although the repository is not empty")
     if isinstance(found.only, QueryRef):
         nodes.append(found.only)
     return found, *_refs_and_tag_times(repository, nodes, only)
 
 
 def epoch_seconds(date: str) -> float:
-    """A date of GitHub's in epoch seconds; 0 where there is none, or git was given one that no calendar has."""
+    """A date of GitHub's API in epoch seconds; 0 if it is empty or not a real date, which git accepts too."""
     try:
         return datetime.fromisoformat(date).timestamp()
     except (ValueError, OverflowError):
@@ -167,7 +176,7 @@ def epoch_seconds(date: str) -> float:
 def _read_page(
     client: GitHubClient, repository: Repository, after: Mapping[str, str | None], only: Ref | None
 ) -> QueryRepository | None:
-    """One page of the refs of each kind that is named, and what the repository is; None if it is not found."""
+    """The repository with one page of refs of each kind in `after`; None if GitHub does not find the repository."""
     given = {
         "owner": repository.owner, "name": repository.name,
         "one": bool(only), "only": only.name if only else "", "first": 1 if only else 100,
@@ -183,7 +192,7 @@ def _read_page(
             if only and found.only is UNSET:
                 raise UnexpectedAnswerError("`only` is missing")
             return found
-        data = decode_json(answer.data, object)  # of which errors may leave any part
+        data = decode_json(answer.data, object)  # errors may leave any part of the data
         is_found = isinstance(data, dict) and data.get("repository")
         if not is_found and all(
             each.type == "NOT_FOUND" and each.path == ["repository"] for each in answer.errors
@@ -206,15 +215,15 @@ def _ref_page(found: QueryRepository, kind: str) -> RefPage:
 def _refs_and_tag_times(
     repository: Repository, nodes: list[QueryRef], only: Ref | None
 ) -> tuple[dict[Ref, str], dict[Ref, float]]:
-    """What the refs point to, and when the tags among them were made; of all of them or of one only."""
+    """The id that each ref points to, with the time of each tag; for all refs, or for one only."""
     refs, made = dict[Ref, str](), dict[Ref, float]()
     for node in nodes:
         try:
             ref = Ref.parse(f"{node.prefix}{node.name}")
         except PayloadError as error:
-            _log.warning("%s: skipped: %s", repository, error)
+            _log.warning("%s: deployer ignores a ref: %s", repository, error)
             continue
-        if only not in {None, ref}:  # GitHub gives refs/heads/refs/heads/x where there is no refs/heads/x
+        if only not in {None, ref}:  # if refs/heads/x is missing, GitHub answers with refs/heads/refs/heads/x
             continue
         refs[ref] = node.target.oid
         if ref.is_tag:
@@ -223,7 +232,7 @@ def _refs_and_tag_times(
 
 
 def _tag_time(target: QueryObject) -> float:
-    """When a tag was made, by what it points to: its own object's time, or else its commit's."""
+    """When a tag was made, in epoch seconds: the time of its tag object, or else of its commit."""
     tagged = target.tagger.date if target.tagger else None
     return epoch_seconds(
         tagged or target.committed_date or (target.target.committed_date if target.target else "")

@@ -1,4 +1,4 @@
-"""Writes what people see on GitHub: the status of a commit, or a comment."""
+"""Posts deployer's feedback on GitHub: commit statuses or comments."""
 
 import itertools
 import unicodedata
@@ -17,13 +17,13 @@ from deployer.refs import Ref
 DESCRIPTION_LIMIT = 140
 CONTEXT_LIMIT = 255
 _URL_LIMIT = 1024
-_JOINER = "\u200d"
-_MAX_COMMENTS = 500  # of one path, among which ours is looked for: anybody may write thousands
-_MAX_PULL_REQUESTS = 10  # of one branch, that are told of its end
+_JOINER = "\u200d"  # zero-width joiner, which makes one emoji of several
+_MAX_COMMENTS = 500  # read per pull request or commit to find deployer's own: anybody may write thousands
+_MAX_PULL_REQUESTS = 10  # of one branch, that get a comment
 
 
 def post_status(api: RepositoryClient, sha: str, status: Status) -> None:
-    """Set a commit status, cut to GitHub's lengths. One call."""
+    """Set a commit status, with texts shortened to GitHub's limits. One call."""
     body = {
         "state": status.state,
         "context": truncate_text(status.context, CONTEXT_LIMIT) or "deployer",
@@ -37,16 +37,23 @@ def post_status(api: RepositoryClient, sha: str, status: Status) -> None:
 def post_comment(
     call: ApiCall, repository: Repository, branch: Ref, sha: str, text: str, login: Callable[[], str]
 ) -> list[str]:
-    """Write to a branch's open pull requests, or to a commit where there is none.
+    """Comment on a branch's open pull requests or, if it has none, on a commit.
+
+    An earlier comment of deployer with the same first line is replaced.
 
     Args:
-        call: asks GitHub.
-        repository, branch, sha: where.
-        text: the comment.
-        login: says who has written what deployer writes.
+        call: sends a request.
+        repository: the repository.
+        branch: the branch whose pull requests get the comment.
+        sha: the commit that gets the comment if the branch has no open pull request.
+        text: the comment, as Markdown.
+        login: returns the login of deployer's own account.
 
     Returns:
-        What each comment is called below the repository.
+        Each comment's path below the repository.
+
+    Raises:
+        ApiError: GitHub refused every comment, or answered with another error.
     """
     root = f"/repos/{repository.full_name}"
     paths = [f"issues/{number}/comments" for number in _open_pull_requests(call, repository, branch)]
@@ -54,7 +61,7 @@ def post_comment(
     for path in paths or [f"commits/{sha}/comments"]:
         try:
             written.append(_write_or_update_comment(call, root, path, text, login))
-        except ApiError as error:  # one that is locked keeps the others from nothing
+        except ApiError as error:  # a locked pull request must not prevent the other comments
             if error.status not in {403, 404, 410, 422} or rate_limit_seconds(error) is not None:
                 raise
             refusal = error
@@ -66,7 +73,7 @@ def post_comment(
 def _open_pull_requests(call: ApiCall, repository: Repository, branch: Ref) -> list[int]:
     query = {"state": "open", "head": f"{repository.owner}:{branch.short}", "per_page": _MAX_PULL_REQUESTS}
     listed = call("GET", f"/repos/{repository.full_name}/pulls", list[answers.Pull], query=query)[1]
-    # a branch of a fork may bear the same name, and GitHub overlooks a head that it cannot read
+    # filtered again, because a fork's branch may have the same name, and GitHub ignores a `head` that it cannot parse
     return [
         each.number
         for each in listed
@@ -75,15 +82,16 @@ def _open_pull_requests(call: ApiCall, repository: Repository, branch: Ref) -> l
 
 
 def _write_or_update_comment(call: ApiCall, root: str, path: str, text: str, login: Callable[[], str]) -> str:
-    """Change our comment in a path, or write one.
+    """Replace deployer's comment below a path, or write a new one.
 
-    Writing is not repeated here: the answer alone may be lost, and whoever repeats all finds the comment.
+    A new comment is not sent twice, because perhaps only the answer was lost; the next attempt of the whole task finds
+    that comment.
     """
     kind = "issues/comments" if path.startswith("issues/") else "comments"
     first = text.partition("\n")[0]
     existing = itertools.islice(list_all_pages(call, f"{root}/{path}", answers.Comment), _MAX_COMMENTS)
     same_first_line = [each for each in existing if _first_line(each.body) == first]
-    # anybody can write that line
+    # anybody can write the same first line, so the author counts too
     ours = [each for each in same_first_line if each.user and each.user.login == login()]
     if ours:
         call("PATCH", f"{root}/{kind}/{ours[0].id}", answers.Created, body={"body": text})
@@ -93,13 +101,17 @@ def _write_or_update_comment(call: ApiCall, root: str, path: str, text: str, log
 
 
 def _first_line(text: str | None) -> str:
-    return (text or "").partition("\n")[0].rstrip()  # what people edit on its pages ends in CR LF
+    return (text or "").partition("\n")[0].rstrip()  # lines that people edit on GitHub's pages end in CR LF
 
 
 def truncate_text(text: str, limit: int) -> str:
-    """The text, or its beginning and an ellipsis, at most `limit` characters.
+    """The text or, if it is longer than the limit, its beginning with an ellipsis.
 
-    A character that people see can be several of Python's: an emoji with a joiner, a letter with its accent.
+    One visible character can be several code points, such as a letter with its accent. They are not separated.
+
+    Args:
+        text: the text.
+        limit: the largest number of code points, including the ellipsis.
     """
     if len(text) <= limit:
         return text
@@ -110,7 +122,7 @@ def truncate_text(text: str, limit: int) -> str:
 
 
 def _is_drawn_with_previous(text: str, at: int) -> bool:
-    """Whether the character at this place is drawn together with the one before it."""
+    """Whether the code point at this index belongs to the same visible character as the one before it."""
     here = text[at]
     return (
         _JOINER in (here, text[at - 1])

@@ -1,7 +1,7 @@
-"""Webhooks: which of them is deployer's, what GitHub could not deliver to it, and how it is delivered again.
+"""Manages deployer's webhook on GitHub.
 
-Only a webhook whose address is deployer's own, character by character, is read, changed or redelivered. Another path
-or port on the same host is another product's, or another installation of deployer's.
+Deployer reads, changes or redelivers only for a webhook whose address equals deployer's own, character by character.
+Another path or port on the same host belongs to another product, or to another installation of deployer.
 """
 
 import logging
@@ -19,11 +19,11 @@ from deployer.ports import HookDelivery
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 ApiCall = Callable[..., tuple[Headers, Any]]
-"""Verb, path, type of the answer, and `query`, `body` or `once_only` -> headers and body."""
+"""Sends a request: (verb, path, type of the answer, and `query`, `body` or `once_only`) -> (headers, body)."""
 
 _APP_WEBHOOK = "/app/hook"
 _CURSOR = re.compile(r'[?&]cursor=([^&>]+)[^>]*>; rel="next"')
-_MAX_PAGES = 50  # of a hundred attempts each; the resync covers what is older
+_MAX_PAGES = 50  # each has a hundred entries; a resync covers older deliveries
 _UNREADABLE = frozenset({403, 404})
 
 
@@ -32,10 +32,10 @@ class Webhook:
     """A webhook whose address is deployer's own.
 
     Attributes:
-        path: its address in the API.
-        hook: what GitHub says of it; None of a GitHub App's own.
-        organization: the login of the organization that has it; empty for a repository's own and for an App's.
-        repository_id: whose deliveries are meant; 0 where the webhook has no others, or those of all count.
+        path: the webhook's path in the API.
+        hook: GitHub's description of the webhook; None for a GitHub App's.
+        organization: the login of the organization that owns it; empty for a repository's or an App's webhook.
+        repository_id: GitHub's id of the repository whose deliveries count; 0 if all deliveries of the webhook count.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Webhook:
 
 
 def webhook_path(repository: Repository, delivery: HookDelivery) -> str:
-    """The address in the API of the webhook that a delivery was made to."""
+    """The API path of the webhook that a delivery was made to."""
     if not delivery.hook:
         return _APP_WEBHOOK
     owner = f"/orgs/{delivery.organization}" if delivery.organization else f"/repos/{repository.full_name}"
@@ -56,24 +56,27 @@ def require_app_webhook(call: ApiCall, url: str) -> Webhook:
     """The webhook of the GitHub App. One call.
 
     Raises:
-        NotFoundError: it leads elsewhere: another product shares the App, or the address is not that of the settings.
+        NotFoundError: the webhook has another address, because another product shares the App or DEPLOYER_PUBLIC_URL
+            differs.
     """
     config = call("GET", f"{_APP_WEBHOOK}/config", answers.AppHookConfig)[1]
     if config.url != url:
         raise NotFoundError(
-            f"the webhook of the GitHub App leads to another address than {url or 'deployer'}; set it in the App's "
-            "settings, or DEPLOYER_PUBLIC_URL to the address that it has"
+            f"the webhook of the GitHub App does not have the address {url or 'of deployer'}; change it in the App's "
+            "settings, or set DEPLOYER_PUBLIC_URL to the address that the webhook has"
         )
     return Webhook(_APP_WEBHOOK)
 
 
 def find_webhook(call: ApiCall, repository: Repository, url: str) -> tuple[Webhook | None, str]:
-    """The webhook of a repository or, where it has none, of its organization.
+    """The repository's webhook with deployer's address or, if it has none, its organization's.
 
-    One call for each hundred webhooks, one more for the owner, and one for each hundred of the organization's.
+    One call per hundred webhooks of the repository; if none matches, one for the owner and one per hundred webhooks of
+    the organization.
 
     Returns:
-        None where there is none; then also why the organization's are not known, or an empty text.
+        The webhook, or None if no webhook has this address; and why the organization's webhooks could not be read, as
+        a clause for an error text, or an empty text.
     """
     for hook in list_all_pages(call, f"/repos/{repository.full_name}/hooks", answers.Hook):
         if url and hook.config.url == url:
@@ -92,30 +95,30 @@ def find_webhook(call: ApiCall, repository: Repository, url: str) -> tuple[Webho
         needed = "organization webhooks: read, or the scope admin:org_hook"
         return (
             None,
-            f"; those of {login} cannot be read (GitHub answers {error.status}), which takes {needed}",
+            f"; the webhooks of {login} cannot be read (GitHub answers {error.status}) without {needed}",
         )
     return None, ""
 
 
 def require_webhook(call: ApiCall, repository: Repository, url: str) -> Webhook:
-    """The webhook that `find_webhook` finds, at the same cost.
+    """The webhook that `find_webhook` finds, with the same calls.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: no webhook has this address.
     """
     webhook, unread = find_webhook(call, repository, url)
     if webhook is None:
-        remedy = f"see: deployer webhook install {repository}" if url else "set DEPLOYER_PUBLIC_URL"
+        remedy = f"run: deployer webhook install {repository}" if url else "set DEPLOYER_PUBLIC_URL"
         raise NotFoundError(f"{repository} has no webhook to {url or 'an unset address'}{unread}; {remedy}")
     return webhook
 
 
 def webhook_permission(access: str, organization: str) -> str:
-    """What GitHub calls the right to `read` or `write` a webhook.
+    """GitHub's name of the permission to read or write a webhook.
 
     Args:
-        access: one of the two.
-        organization: whose webhook it is; empty for a repository's or an App's.
+        access: `read` or `write`.
+        organization: the login of the organization that owns the webhook; empty for a repository's or an App's.
     """
     return f"organization webhooks: {access}" if organization else f"webhooks: {access}"
 
@@ -123,10 +126,16 @@ def webhook_permission(access: str, organization: str) -> str:
 def delivery_attempts(
     call: ApiCall, webhook: Webhook, since: float, others: Collection[int] = ()
 ) -> list[HookDelivery]:
-    """The attempts at deliveries to a webhook since a time (epoch seconds), newest first; a call for each hundred.
+    """The attempts at deliveries to a webhook since a time, newest first. One call per hundred attempts.
 
-    Of an organization's webhook those count that are about the webhook's `repository_id` or one of the `others`.
-    They are not asked for by their outcome: GitHub's `failure` leaves out those that met nobody.
+    All outcomes are read, because GitHub's filter `failure` omits attempts that could not connect.
+
+    Args:
+        call: sends a request.
+        webhook: the webhook.
+        since: epoch seconds; older attempts are left out.
+        others: GitHub's ids of further repositories. Attempts of an organization's webhook count if they are about
+            one of these or about the webhook's `repository_id`.
     """
     found: list[HookDelivery] = []
     counted = {webhook.repository_id, *others} if webhook.repository_id else None
@@ -143,23 +152,25 @@ def delivery_attempts(
         if not cursor or not made or made[-1].delivered_at < since:
             return found
         query["cursor"] = cursor.group(1)
-    _log.warning("%s: only the newest %s attempts were read", webhook.path, f"{_MAX_PAGES * 100:,}")
+    _log.warning("%s: deployer reads only the newest %s attempts", webhook.path, f"{_MAX_PAGES * 100:,}")
     return found
 
 
 def install_webhook(
     call: ApiCall, repository: Repository, url: str, secret: str, events: Sequence[str]
 ) -> str:
-    """See that a webhook delivers here; two calls or more.
+    """Create or update the webhook, so that it delivers JSON to this address. Two calls or more.
+
+    The secret is set in any case, because GitHub does not show whether it is the same.
 
     Returns:
-        `created`, `updated`, or `unchanged` but for the secret.
+        `created`, `updated`, or `unchanged` if nothing but the secret was set.
     """
     config = {"url": url, "content_type": "json", "secret": secret, "insecure_ssl": "0"}
     webhook, _ = find_webhook(call, repository, url)
     if webhook is None or webhook.hook is None:
         body: Mapping[str, Any] = {"name": "web", "active": True, "events": list(events), "config": config}
-        # not repeated: GitHub would refuse the same webhook once more, if it was the answer that was lost
+        # not repeated, because GitHub would refuse a second webhook with this address if only the answer was lost
         call("POST", f"/repos/{repository.full_name}/hooks", answers.Created, body=body, once_only=True)
         return "created"
     existing = webhook.hook
@@ -174,13 +185,13 @@ def install_webhook(
 
 
 def list_all_pages(call: ApiCall, path: str, entry: type[_T]) -> Iterator[_T]:
-    """Every entry of a list that GitHub numbers the pages of; a call for each hundred."""
+    """Every entry of a list with numbered pages, up to 5,000. One call per hundred entries."""
     for page in range(1, _MAX_PAGES + 1):
         headers, listed = call("GET", path, list[entry], query={"per_page": 100, "page": page})  # type: ignore[valid-type]
         yield from listed
         if 'rel="next"' not in headers.get("link", ""):
             return
-    _log.warning("%s: only the first %s entries were read", path, f"{_MAX_PAGES * 100:,}")
+    _log.warning("%s: deployer reads only the first %s entries", path, f"{_MAX_PAGES * 100:,}")
 
 
 def _delivery_attempt(webhook: Webhook, listed: answers.HookDelivery) -> HookDelivery:

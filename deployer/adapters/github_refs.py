@@ -1,7 +1,9 @@
-"""How GitHub says where a commit is and which branches are protected: its answers, read strictly.
+"""Reads a repository's refs from GitHub: the commits that they point to, how commits are related, what is protected.
 
-A wrong "yes" here would let anyone deploy to production, so every answer must name the commits that were asked about.
-`GitHubHost` sends the requests and translates the errors.
+A wrong "yes" here would let anyone deploy to production, so every answer must name the commits of the request.
+A missing ref is an answer (None); a missing or invisible repository is an error. GitHub answers both with 404, and
+deployer deletes the stacks of a branch that is gone. Therefore a 404 counts as a missing ref only after GitHub has
+shown the repository itself. `GitHubHost` translates the errors of these functions for the core.
 """
 
 from collections.abc import Callable
@@ -21,9 +23,9 @@ from deployer.errors import NoCommitError, NotFoundError, PayloadError, Permanen
 from deployer.ports import Head, Protection, Relation
 from deployer.refs import Ref, is_full_sha, parse_sha
 
-_MAX_PAGES = 5  # of a hundred protected branches each
-_MAX_NESTED_TAGS = 10  # a tag of a tag of a tag
-_MAX_COMPARED_FILES = 300  # files: https://docs.github.com/rest/commits/commits#compare-two-commits
+_MAX_PAGES = 5  # each has a hundred protected branches
+_MAX_NESTED_TAGS = 10  # a tag object may point to another tag object
+_MAX_COMPARED_FILES = 300  # https://docs.github.com/rest/commits/commits#compare-two-commits
 _NO_COMMON_ANCESTOR = "No common ancestor"  # https://github.com/github-changelog-generator/github-changelog-generator/issues/994
 
 
@@ -33,10 +35,13 @@ def default_branch(api: RepositoryClient) -> str:
 
 
 def read_head(api: RepositoryClient, ref: Ref) -> Head | None:
-    """Where a ref stands now, or None if there is no such ref.
+    """What a ref points to now, or None if the ref does not exist.
+
+    One call for a branch; two for a tag, and one more for each tag object.
 
     Raises:
-        PermanentError: the tag leads to no commit, or there is no such repository.
+        NoCommitError: the tag does not point to a commit.
+        ApiError: GitHub does not show the repository (404), or answers with another error.
     """
     if not ref.is_tag:
         return _branch_head(api, ref.short)
@@ -51,22 +56,29 @@ def read_head(api: RepositoryClient, ref: Ref) -> Head | None:
         made = made or (tag.tagger.date if tag.tagger else "")
         target = tag.object
     if target.type != "commit":
-        raise NoCommitError(f"{ref} of {api.repository} leads to a {target.type}, not to a commit")
+        raise NoCommitError(f"{ref} of {api.repository} points to a {target.type}, not to a commit")
     commit = api.get(f"/git/commits/{target.sha}", answers.GitCommit)
     at = epoch_seconds(made or commit.committer.date)
     return Head(found.object.sha, target.sha, commit.message, at)
 
 
 def full_commit_id(api: RepositoryClient, prefix: str) -> str:
-    """The full id of a commit. One call; one more where it is not found.
+    """The full id of a commit. One call; one more if GitHub does not find it.
 
-    `commits/{ref}` takes a branch's or tag's name before a short id, so what it finds must begin with the id:
-    https://docs.github.com/rest/commits/commits#get-a-commit
+    `commits/{ref}` prefers the name of a branch or tag to a short id, so the id in the answer must begin with the
+    prefix: https://docs.github.com/rest/commits/commits#get-a-commit
+
+    Args:
+        api: sends the requests.
+        prefix: the full id, or its first hexadecimal digits in lower case.
+
+    Raises:
+        NotFoundError: no commit has this id, several have it, or it is the name of a branch or tag.
     """
     is_full = is_full_sha(prefix)
     path = f"/git/commits/{prefix}" if is_full else f"/commits/{prefix}"
     try:
-        # one file a page: the ids are all that is wanted of a commit that may have changed thousands
+        # one file per page, because only the id is read and the commit may have changed thousands of files
         query = None if is_full else {"per_page": 1}
         found = api.get(path, answers.CommitId, query).sha
     except ApiError as error:
@@ -74,41 +86,41 @@ def full_commit_id(api: RepositoryClient, prefix: str) -> str:
             raise
         found = ""
     if not found:
-        several = "" if is_full else ", or several begin so: give more digits"
+        several = "" if is_full else ", or several commits begin with these digits: give more digits"
         raise NotFoundError(f"{api.repository} has no commit {prefix}{several}")
     if not found.startswith(prefix):
         raise NotFoundError(
-            f"{prefix} is the name of a branch or tag of {api.repository}; give more digits of the id"
+            f"{prefix} is the name of a branch or tag of {api.repository}; give more digits of the commit id"
         )
     return found
 
 
 def compare_commits(api: RepositoryClient, base: str, commit: str) -> Relation:
-    """How a commit stands to a base. One call.
+    """How a commit is related to a base commit. One call.
 
-    GitHub takes `owner:branch` here as well as names, so nothing but full commit ids is sent. The second page has no
-    files: https://docs.github.com/rest/commits/commits#compare-two-commits
+    Only full commit ids are sent, because GitHub also accepts names and `owner:branch` here. The second page of the
+    answer is read because it has no files: https://docs.github.com/rest/commits/commits#compare-two-commits
 
     Raises:
-        PayloadError: one of them is no full commit id.
+        PayloadError: `base` or `commit` is not a full commit id.
         TransientError: GitHub does not find a commit that it has just named.
-        UnexpectedAnswerError: it answers about others.
-        ApiError: anything else.
+        UnexpectedAnswerError: GitHub compares other commits.
+        ApiError: GitHub answers with another error.
     """
     if parse_sha(base) == parse_sha(commit):
         return Relation.IDENTICAL
     try:
         found = api.get(f"/compare/{base}...{commit}", answers.Relation, {"per_page": 1, "page": 2})
     except ApiError as error:
-        # they differ in very much: a base that contains a commit differs in nothing. That "this diff is temporarily
-        # unavailable due to heavy server load" is no answer
+        # The commits differ in too many files, so the base does not contain the commit: that comparison has no files.
+        # The message "this diff is temporarily unavailable due to heavy server load" is not an answer
         if error.status >= 500 and "Sorry, this diff is taking too long" in error.message:
             return Relation.DIVERGED
         if error.status != 404:
             raise
         if error.message.startswith(_NO_COMMON_ANCESTOR):
             return Relation.UNRELATED
-        api.require_repository()  # the repository itself is not found?
+        api.require_repository()  # a missing repository is another error than a missing commit
         raise TransientError(
             f"GitHub does not find {base[:12]} or {commit[:12]}, which it has just named"
         ) from error
@@ -116,35 +128,35 @@ def compare_commits(api: RepositoryClient, base: str, commit: str) -> Relation:
     merge_base = found.merge_base_commit.sha
     compared = found.base_commit.sha, merge_base if relation.contained else commit
     if compared != (base, commit):
-        raise UnexpectedAnswerError(f"it compares other commits than {base[:12]} and {commit[:12]}")
+        raise UnexpectedAnswerError(f"it compares commits other than {base[:12]} and {commit[:12]}")
     return relation
 
 
 def protected_branches(api: RepositoryClient) -> dict[Ref, str]:
-    """The protected branches and where they stand; a call for each hundred.
+    """The protected branches with the commits that they point to. One call per hundred branches.
 
-    Rulesets count like branch protections: https://docs.github.com/rest/branches/branches#list-branches
+    A ruleset counts like a branch protection: https://docs.github.com/rest/branches/branches#list-branches
 
     Raises:
-        PermanentError: there are too many.
+        PermanentError: the repository has more than 500 protected branches.
     """
     found = dict[Ref, str]()
     for page in range(1, _MAX_PAGES + 1):
         query = {"protected": "true", "per_page": 100, "page": page}
         headers, listed = api.call("GET", "/branches", list[answers.ListedBranch], query=query)
         for each in listed:
-            if each.protected:  # whatever became of the query on the way, such as at a redirect
+            if each.protected:  # checked again, because a redirect may lose the query
                 try:
                     found[Ref.of_branch(each.name)] = each.commit.sha
                 except PayloadError:
-                    continue  # no branch that deployer could name
+                    continue  # deployer has no name for this branch
         if 'rel="next"' not in headers.get("link", ""):
             return found
     raise PermanentError(f"{api.repository} has more than {_MAX_PAGES * 100} protected branches")
 
 
 def read_protection(api: RepositoryClient) -> Protection:
-    """What protects the default branch and the tags. Three calls, or four."""
+    """What protects the default branch and the tags, as far as deployer may read it. Three calls, or four."""
     branch = default_branch(api)
     quoted = quote(branch, safe="")
     unread = list[str]()
@@ -175,9 +187,10 @@ def read_protection(api: RepositoryClient) -> Protection:
 
 
 def changed_files(api: RepositoryClient, before: str, after: str) -> list[str] | None:
-    """The files in which a commit differs from an earlier one, renamed ones by both names; None where unknown.
+    """The paths of the files in which a commit differs from an earlier one, or None if GitHub cannot tell.
 
-    One call. GitHub compares with the common ancestor, and lists 300 files at most.
+    A renamed file appears with both names. One call. GitHub compares with the common ancestor and lists at most 300
+    files, so the result is None if `after` does not descend from `before`, or 300 files or more differ.
     """
     try:
         path = f"/compare/{before}...{after}"
@@ -187,7 +200,7 @@ def changed_files(api: RepositoryClient, before: str, after: str) -> list[str] |
             return None
         if error.status != 404:
             raise
-        api.require_repository()  # a commit that is gone, or a repository that is?
+        api.require_repository()  # a missing commit is no error, but a missing repository is
         return None
     if found.status not in {"ahead", "identical"} or len(found.files) >= _MAX_COMPARED_FILES:
         return None
@@ -197,12 +210,12 @@ def changed_files(api: RepositoryClient, before: str, after: str) -> list[str] |
 
 def _branch_head(api: RepositoryClient, name: str) -> Head | None:
     try:
-        # with its slashes escaped: branches/x/protection is another question about x
+        # slashes in the name are escaped, because branches/x/protection is another endpoint of the branch x
         found = api.get(f"/branches/{quote(name, safe='')}", answers.Branch)
     except ApiError as error:
         if error.status != 404 and not is_empty_repository(error):
             raise
-        api.require_repository()  # no such branch, or no such repository?
+        api.require_repository()  # a missing branch is an answer, but a missing repository is an error
         return None
     if found.name != name:  # GitHub redirects to a renamed branch's new name
         return None
@@ -210,7 +223,7 @@ def _branch_head(api: RepositoryClient, name: str) -> Head | None:
 
 
 def _matching_ref(api: RepositoryClient, ref: Ref) -> answers.GitRef | None:
-    # the singular git/ref/ matches whole names; git/refs/ would give feature/x for feature
+    # git/ref/ matches whole names; git/refs/ would answer with feature/x if feature is asked for
     path = f"/git/ref/{quote(ref.name.removeprefix('refs/'))}"
     try:
         found = api.get(path, answers.GitRef)
@@ -222,5 +235,5 @@ def _matching_ref(api: RepositoryClient, ref: Ref) -> answers.GitRef | None:
         api.require_repository()
         return None
     if found.ref != ref.name:
-        raise UnexpectedAnswerError(f"it is about {found.ref}")
+        raise UnexpectedAnswerError(f"it is about {found.ref}, not {ref.name}")
     return found

@@ -162,7 +162,7 @@ def test_redeploy_of_a_prefix_that_names_no_commit_or_several(world: World, pref
     world.push("refs/heads/feature/x", A)
     world.host.push(REPOSITORY, "refs/heads/other", "a" * 39 + "b")
     result = world.run("redeploy", "acme/api", "feature/x", "--sha", prefix)
-    said = f"deployer: acme/API has no commit {prefix}, or several begin so: give more digits\n"
+    said = f"deployer: acme/API has no commit {prefix}, or several commits begin with these digits: give more digits\n"
     assert (result.exit_code, result.stderr) == (1, said)
     assert world.lanes.lanes() == []
 

@@ -504,7 +504,7 @@ def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
         lambda: [each.guid for each in host.deliveries(repository, address, began)].count(first.guid) == 2,
     )
     assert looked_at(app_kit).refs == {MAIN: sha}
-    with pytest.raises(NotFoundError, match="leads to another address"):
+    with pytest.raises(NotFoundError, match="does not have the address"):
         host.deliveries(repository, "https://another.example/webhooks/github", began)
     app_kit.change(hidden=True)
     assert host.facts(repository) is None
@@ -862,7 +862,7 @@ def test_a_prefix_of_several_commits_names_none(kit: Kit) -> None:
     (prefix, _), *_ = seen.most_common(1)
     assert seen[prefix] > 1
     with pytest.raises(
-        NotFoundError, match=f"has no commit {prefix}, or several begin so: give more digits$"
+        NotFoundError, match=f"has no commit {prefix}, or several commits begin with these digits: give more digits$"
     ):
         kit.host.commit(kit.repository, prefix)
 
@@ -949,7 +949,7 @@ def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
     sandbox.commit("refs/heads/main", {"README": "x"}, "1")
     sandbox.tag("odd", "HEAD:README", annotated=True)
 
-    with pytest.raises(NoCommitError, match="leads to a blob"):
+    with pytest.raises(NoCommitError, match="points to a blob"):
         sandbox.host.head(sandbox.repository, Ref("refs/tags/odd"))
 
 
@@ -1057,7 +1057,7 @@ def test_a_file_that_has_another_size_than_its_listing_says_is_not_believed(cont
 
     with (
         scripted(answer) as url,
-        pytest.raises(TransientError, match=rf"has {len(content)} bytes, and 3 in the list"),
+        pytest.raises(TransientError, match=rf"has {len(content)} bytes, but 3 in the list"),
     ):
         GitHubHost("token", api_url=url).files(Repository("acme", "shop"), "a" * 40, "deploy")
 
@@ -1243,9 +1243,9 @@ NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
-        (failure("No points left", type="RATE_LIMITED"), TransientError, "rate limit is used up"),
-        (failure("No points left", type="RATE_LIMIT"), TransientError, "rate limit is used up"),
-        (failure("You have exceeded a secondary rate limit"), TransientError, "rate limit is used up"),
+        (failure("No points left", type="RATE_LIMITED"), TransientError, "rate limit is exceeded"),
+        (failure("No points left", type="RATE_LIMIT"), TransientError, "rate limit is exceeded"),
+        (failure("You have exceeded a secondary rate limit"), TransientError, "rate limit is exceeded"),
         (failure("Protected by SAML", type="FORBIDDEN", path=["repository"]), RightsError, "SAML.*contents: read"),
         (failure("Your token lacks a scope", type="INSUFFICIENT_SCOPES"), RightsError, "contents: read"),
         (failure("Field 'x' doesn't exist", locations=[{"line": 1}]), TransientError, "400.*'x'"),
@@ -1253,12 +1253,12 @@ NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
         ({**MISSING, "errors": [*MISSING["errors"], TIMEOUT]}, TransientError, "timeout"),
         ({"data": {"repository": repository_told(heads=None)}, "errors": [TIMEOUT]}, TransientError, "timeout"),
         ({"errors": [TIMEOUT]}, TransientError, "timeout"),
-        ({"data": {"repository": None}}, TransientError, "not what its API promises"),
-        ({"data": {"repository": repository_told(heads=None)}}, TransientError, "not what its API promises"),
-        ({"data": {"repository": repository_told(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "promises"),
+        ({"data": {"repository": None}}, TransientError, "not what its API documents"),
+        ({"data": {"repository": repository_told(heads=None)}}, TransientError, "not what its API documents"),
+        ({"data": {"repository": repository_told(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "documents"),
         ({"data": {"repository": repository_told(heads=NO_REFS)}}, TransientError, "not empty"),
-        ({}, TransientError, "not what its API promises"),
-        ([], TransientError, "not what its API promises"),
+        ({}, TransientError, "not what its API documents"),
+        ([], TransientError, "not what its API documents"),
     ],
 )  # fmt: skip
 def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
@@ -1273,11 +1273,11 @@ def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ({"data": {"repository": repository_told()}}, "not what its API promises"),
+        ({"data": {"repository": repository_told()}}, "not what its API documents"),
         ({"data": {"repository": repository_told(only=None, heads=NO_REFS)}}, "not empty"),
         (
             {"data": {"repository": repository_told(only=None, heads={**NO_REFS, "nodes": [None]})}},
-            "not what its API promises",
+            "not what its API documents",
         ),
         ({"data": {"repository": repository_told(only=None)}, "errors": [TIMEOUT]}, "timeout"),
         (
@@ -1612,7 +1612,7 @@ def test_an_app_gives_a_pipeline_a_new_token_that_reads_its_own_repository_only(
     with scripted(answer, sent) as url:
         host = GitHubHost(app_id="1", private_key=app_key, api_url=url)
         assert host.clone_token("acme/shop") == "ghs_7"
-        with pytest.raises(TransientError, match="installation on acme/shop has gone"):
+        with pytest.raises(TransientError, match="installation on acme/shop was removed"):
             host.clone_token("acme/shop")
         assert host.clone_token("acme/shop") == "ghs_8"
     assert sent == [{"repositories": ["shop"], "permissions": {"contents": "read"}}] * 3

@@ -348,7 +348,7 @@ def test_a_page_that_is_not_github_s_does_not_show_that_github_is_there(
     if kind.startswith("application/json"):
         host.check_reachable(5)
         return
-    with pytest.raises(TransientError, match="is not GitHub's API; see DEPLOYER_GITHUB_API_URL"):
+    with pytest.raises(TransientError, match="is not GitHub's API; check DEPLOYER_GITHUB_API_URL"):
         host.check_reachable(5)
 
 
@@ -523,5 +523,5 @@ def test_the_right_that_an_organization_s_webhook_takes_is_named(
     call: Callable[[GitHubHost], object], right: str, server: KeepAliveServer
 ) -> None:
     server.answer = answering({f"GET {R}/hooks": [], f"GET {R}": OWNED, "GET /orgs/acme/hooks": [HOOKED]})
-    with pytest.raises(RightsError, match=f"the right {right}"):
+    with pytest.raises(RightsError, match=f"the permission {right}"):
         call(GitHubHost("token", api_url=server.url))

@@ -160,7 +160,7 @@ def test_a_person_has_no_webhooks_and_is_not_asked_for_them(sandbox: SandboxKit)
     sandbox.server.hub.create(name)
     with (
         sandbox.calls() as calls,
-        pytest.raises(NotFoundError, match=r"unset|has no webhook to .*; see: deployer"),
+        pytest.raises(NotFoundError, match=r"unset|has no webhook to .*; run: deployer"),
     ):
         sandbox.host.deliveries(Repository.parse(name), HOOK, 0)
     assert not [call for call in calls if "/orgs/" in call]
@@ -172,7 +172,7 @@ def test_an_organization_s_webhooks_that_may_not_be_read_are_unknown(
 ) -> None:
     host = GitHubHost(limited_token(sandbox, app_key), api_url=f"{sandbox.server.url}/api/v3")
     add_organization_hook(sandbox, HOOK)
-    with pytest.raises(NotFoundError, match=r"those of acme cannot be read.*organization webhooks: read"):
+    with pytest.raises(NotFoundError, match=r"the webhooks of acme cannot be read.*organization webhooks: read"):
         host.deliveries(sandbox.repository, HOOK, 0)
 
 

@@ -229,7 +229,7 @@ class FakeHost(Failing):
         self._note("deliveries", repository, url, since)
         self._insist_on_hooks()
         if self.is_app and self.app_hook not in {None, url}:
-            raise NotFoundError("the webhook of the GitHub App leads to another address")
+            raise NotFoundError("the webhook of the GitHub App does not have the address of deployer")
         organization = self._organization(repository, url)
         return [
             replace(each, organization=organization)
@@ -257,7 +257,7 @@ class FakeHost(Failing):
         pulls = self._repo(repository).pulls
         if not self.comment_rights:
             raise RightsError(
-                "GitHub answers 403; give deployer's token or App the right pull requests: write"
+                "GitHub answers 403; give deployer's token or App the permission pull requests: write"
             )
         numbers = [number for number, each in enumerate(pulls, 1) if each == branch]
         places = [f"issues/{number}" for number in numbers] or [f"commits/{sha}"]
@@ -269,7 +269,7 @@ class FakeHost(Failing):
         self._note("change_comment", repository, comment, text)
         if not self.edit_rights or (repository, comment) not in self.said:
             raise RightsError(
-                "GitHub answers 404; give deployer's token or App the right pull requests: write"
+                "GitHub answers 404; give deployer's token or App the permission pull requests: write"
             )
         self.said[repository, comment] = text
 
@@ -290,7 +290,9 @@ class FakeHost(Failing):
 
     def _insist_on_hooks(self) -> None:
         if not self.hook_rights:
-            raise RightsError("GitHub answers 404; give deployer's token or App the right webhooks: read")
+            raise RightsError(
+                "GitHub answers 404; give deployer's token or App the permission webhooks: read"
+            )
 
     def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
         self._note("facts", repository, only)
@@ -319,7 +321,11 @@ class FakeHost(Failing):
         self._note("commit", repository, prefix)
         found = [sha for sha in self._repo(repository).files if sha.startswith(prefix)]
         if len(found) != 1:
-            several = "" if is_full_sha(prefix) else ", or several begin so: give more digits"
+            several = (
+                ""
+                if is_full_sha(prefix)
+                else ", or several commits begin with these digits: give more digits"
+            )
             raise NotFoundError(f"{repository} has no commit {prefix}{several}")
         return found[0]
 

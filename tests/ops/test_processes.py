@@ -42,7 +42,10 @@ NO_FENCE = (
     " or set DEPLOYER_UNFENCED=yes to run without this protection\n"
 )
 LEASE = "deployer: DEPLOYER_LEASE_SECONDS is 'soon'; it must be a number from 1 to 3600\n"
-KEY = "deployer: DEPLOYER_GITHUB_APP_PRIVATE_KEY is no private key (PEM) of a GitHub App\n"
+KEY = (
+    "deployer: DEPLOYER_GITHUB_APP_PRIVATE_KEY is not the private key (PEM) of a GitHub App;"
+    " set it to the content of the key file from the App's settings\n"
+)
 ADDRESS = (
     "deployer: DEPLOYER_REDIS_URL is not a redis://, rediss://, unix:// or sentinel:// URL;"
     " write / ? # @ % : in a user or password encoded, as %2F\n"

@@ -59,7 +59,7 @@ FAILURE = {
     "line": 42,
 }
 _DRIFT = "its template was changed by an update at 2026-11-26 15:04 UTC that deployer did not order"
-UNCHECKED = "GitHub answers 404; give deployer's token or App the right webhooks: read"
+UNCHECKED = "GitHub answers 404; give deployer's token or App the permission webhooks: read"
 _STATES = {
     "archived": "{} is archived: nothing new runs; its environments stay until they are deleted",
     "renamed": "{} is acme/new now, which has environments of its own; staging and production of the former name stay",

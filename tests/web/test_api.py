@@ -86,7 +86,7 @@ def test_repositories_are_listed_with_their_states(site: Site) -> None:
     }
     odd, archived = found["acme/odd"], found["acme/was-archived"]
     assert (archived["since"][-1], odd["since"]) == ("Z", None)
-    assert "right webhooks: read" in archived["deliveries"]["unchecked"]
+    assert "permission webhooks: read" in archived["deliveries"]["unchecked"]
     missed = odd["deliveries"]["missed"]
     assert {name: missed[name] for name in ("redelivered", "superseded", "left")} == {
         "redelivered": 2,
@@ -426,8 +426,18 @@ def test_a_redeploy_by_the_beginning_of_a_commit_queues_the_full_id(site: Site, 
 @pytest.mark.parametrize(
     ("sha", "away", "code", "reason"),
     [
-        ("bbbb", False, 404, "acme/api has no commit bbbb, or several begin so: give more digits"),
-        ("cccc", False, 404, "acme/api has no commit cccc, or several begin so: give more digits"),
+        (
+            "bbbb",
+            False,
+            404,
+            "acme/api has no commit bbbb, or several commits begin with these digits: give more digits",
+        ),
+        (
+            "cccc",
+            False,
+            404,
+            "acme/api has no commit cccc, or several commits begin with these digits: give more digits",
+        ),
         ("abab", True, 503, "GitHub is away; a full commit id can be queued meanwhile"),
     ],
 )
