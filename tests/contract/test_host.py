@@ -57,10 +57,10 @@ class Kit(Protocol):
     def statuses(self, sha: str) -> dict[str, tuple[str, str]]: ...
     def rename(self, name: str) -> Repository: ...
     def change(self, **fields: bool) -> None: ...
-    def missed(self, sha: str) -> None: ...
+    def fail_delivery(self, sha: str) -> None: ...
     def open_pull(self, branch: str) -> None: ...
     def commit_with(self, files: dict[str, str], path: str, kind: str) -> str: ...
-    def said(self) -> list[str]: ...
+    def comments(self) -> list[str]: ...
 
 
 class DoubleKit:
@@ -75,14 +75,14 @@ class DoubleKit:
     def commit(
         self, ref: str, files: dict[str, str], message: str, *, at: int = 0, root: bool = False
     ) -> str:
-        sha = self._id()
+        sha = self._next_id()
         parent = "" if root else self._last
         self.fake.push(self.repository, ref, sha, files=files, message=message, at=at, parent=parent)
         self._last = sha
         return sha
 
     def tag(self, name: str, target: str, *, annotated: bool, at: int = 0) -> str:
-        made = self._id() if annotated else ""
+        made = self._next_id() if annotated else ""
         sha = self._peeled.get(target, target)
         self._peeled[made] = sha
         self.fake.push(self.repository, f"refs/tags/{name}", sha, annotated=made, at=at)
@@ -103,7 +103,7 @@ class DoubleKit:
     def change(self, **fields: bool) -> None:
         self.fake.change(self.repository, **fields)
 
-    def missed(self, sha: str) -> None:
+    def fail_delivery(self, sha: str) -> None:
         payload = {"after": sha, "repository": {"full_name": self.repository.full_name}}
         self.fake.note_delivery(self.repository, "g-1", "push", payload, time.time())
 
@@ -116,10 +116,10 @@ class DoubleKit:
             self.fake.link(self.repository, sha, path, kind)
         return sha
 
-    def said(self) -> list[str]:
+    def comments(self) -> list[str]:
         return list(self.fake.said.values())
 
-    def _id(self) -> str:
+    def _next_id(self) -> str:
         self._number += 1
         return f"{self._number:040x}"
 
@@ -178,7 +178,7 @@ class SandboxKit:
         for name in fields:
             self.server.hub.change_repository(repo, actions[name])
 
-    def missed(self, sha: str) -> None:
+    def fail_delivery(self, sha: str) -> None:
         """The server's webhooks meet nobody at all."""
 
     def commit_with(self, files: dict[str, str], path: str, kind: str) -> str:
@@ -197,17 +197,17 @@ class SandboxKit:
         return self._git("rev-parse", "HEAD")
 
     def open_pull(self, branch: str) -> None:
-        self.server.hub.store.add_pull(self._row(), head=branch, base="main", title=branch)
+        self.server.hub.store.add_pull(self._repository_id(), head=branch, base="main", title=branch)
 
-    def said(self) -> list[str]:
-        return [row["body"] for row in self.server.hub.store.comments(self._row())]
+    def comments(self) -> list[str]:
+        return [row["body"] for row in self.server.hub.store.comments(self._repository_id())]
 
-    def _row(self) -> int:
+    def _repository_id(self) -> int:
         repo = self.server.hub.get(self.repository.full_name)
         assert repo is not None
         return repo.id
 
-    def chain(self, length: int) -> list[str]:
+    def push_chain(self, length: int) -> list[str]:
         """Push a chain of empty commits; returns their ids."""
         lines = [
             f"commit refs/heads/chain\ncommitter T <t@example.com> {number} +0000\ndata 1\nc\n"
@@ -222,12 +222,14 @@ class SandboxKit:
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
         """The API calls made within, as `METHOD path` with the path below the repository."""
-        before, made = self._seen(), list[str]()
+        before, made = self._recorded_calls(), list[str]()
         yield made
         prefix = f"/api/v3/repos/{self.repository}"
-        made += [f"{c['method']} {c['path'].removeprefix(prefix)}" for c in self._seen()[len(before) :]]
+        made += [
+            f"{c['method']} {c['path'].removeprefix(prefix)}" for c in self._recorded_calls()[len(before) :]
+        ]
 
-    def _seen(self) -> list[Any]:
+    def _recorded_calls(self) -> list[Any]:
         with urllib.request.urlopen(f"{self.server.url}/_sandbox/calls", timeout=5) as answer:  # noqa: S310
             return list(json.load(answer))
 
@@ -274,12 +276,12 @@ def app_kit(kit: Kit, app_key: str) -> Kit:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no repeat wait."""
     monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
 
 
-def looked_at(kit: Kit) -> Facts:
+def facts_of(kit: Kit) -> Facts:
     found = kit.host.facts(kit.repository)
     assert found is not None
     return found
@@ -299,33 +301,33 @@ def test_a_branch_head_has_its_commit_and_message(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("name", ["feature/ü#1", "a+b%20c", "release/v1.2.3", "what'$this;&=", "x" * 200])
-def test_any_name_that_git_allows_is_found(kit: Kit, name: str) -> None:
+def test_a_branch_with_any_name_that_git_allows_is_found(kit: Kit, name: str) -> None:
     sha = kit.commit(f"refs/heads/{name}", {}, "first")
 
     head = kit.host.head(kit.repository, Ref.of_branch(name))
 
     assert head is not None
     assert head.sha == sha
-    assert Ref.of_branch(name) in looked_at(kit).refs
+    assert Ref.of_branch(name) in facts_of(kit).refs
 
 
 @pytest.mark.parametrize("missing", ["refs/heads/feature", "refs/heads/feature/xy", "refs/tags/feature/x"])
-def test_a_ref_that_only_looks_alike_is_not_there(kit: Kit, missing: str) -> None:
+def test_a_ref_with_a_similar_name_is_not_found(kit: Kit, missing: str) -> None:
     kit.commit("refs/heads/feature/x", {}, "first")
 
     assert kit.host.head(kit.repository, Ref(missing)) is None
 
 
-def test_a_ref_that_was_deleted_is_not_there(kit: Kit) -> None:
+def test_a_deleted_ref_is_not_found(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
     kit.commit("refs/heads/gone", {}, "second")
     kit.remove("refs/heads/gone")
 
     assert kit.host.head(kit.repository, Ref.of_branch("gone")) is None
-    assert set(looked_at(kit).refs) == {MAIN}
+    assert set(facts_of(kit).refs) == {MAIN}
 
 
-def test_tags_are_peeled_however_deep(kit: Kit) -> None:
+def test_nested_tags_are_peeled_to_their_commit(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "the release")
     light = kit.tag("light", sha, annotated=False)
     annotated = kit.tag("v1", sha, annotated=True)
@@ -335,7 +337,7 @@ def test_tags_are_peeled_however_deep(kit: Kit) -> None:
         head = kit.host.head(kit.repository, Ref(f"refs/tags/{name}"))
         assert head is not None
         assert (head.object, head.sha, head.message.strip()) == (target, sha, "the release")
-    assert looked_at(kit).refs == {
+    assert facts_of(kit).refs == {
         MAIN: sha,
         Ref("refs/tags/light"): sha,
         Ref("refs/tags/v1"): annotated,
@@ -343,18 +345,18 @@ def test_tags_are_peeled_however_deep(kit: Kit) -> None:
     }
 
 
-def test_a_tag_knows_when_it_was_made(kit: Kit) -> None:
+def test_a_tag_has_the_time_when_it_was_made(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "the release", at=1_700_000_000)
     kit.tag("light", sha, annotated=False)
     kit.tag("v1", sha, annotated=True, at=1_800_000_000)
     expected = {Ref("refs/tags/light"): 1_700_000_000, Ref("refs/tags/v1"): 1_800_000_000}
 
-    assert looked_at(kit).made == expected
+    assert facts_of(kit).made == expected
     heads = {ref: kit.host.head(kit.repository, ref) for ref in (MAIN, *expected)}
     assert {ref: head and head.at for ref, head in heads.items()} == {MAIN: 0, **expected}
 
 
-def test_a_repository_that_is_not_there_is_an_error_and_never_a_missing_branch(kit: Kit) -> None:
+def test_a_missing_repository_is_an_error_and_never_a_missing_branch(kit: Kit) -> None:
     nowhere = Repository("acme", "no-such-repository")
     asks: list[Callable[[], object]] = [
         lambda: kit.host.head(nowhere, MAIN),
@@ -376,31 +378,31 @@ def test_the_default_branch(kit: Kit) -> None:
 # --- the repository as a whole ---
 
 
-def test_what_a_repository_is(kit: Kit) -> None:
+def test_the_facts_of_a_repository(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
     sha = kit.commit("refs/heads/main", {}, "second")
-    found = looked_at(kit)
+    found = facts_of(kit)
 
     assert found == Facts(found.id, kit.repository.full_name, "main", refs={MAIN: sha})
     kit.change(archived=True, private=True)
-    assert looked_at(kit) == replace(found, archived=True, private=True)
+    assert facts_of(kit) == replace(found, archived=True, private=True)
 
 
-def test_a_former_name_tells_the_present_one_and_the_same_id(kit: Kit) -> None:
+def test_a_former_name_leads_to_the_current_name_and_the_same_id(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
-    before = looked_at(kit)
+    before = facts_of(kit)
     now = kit.rename("renamed")
 
     expected = replace(before, full_name=now.full_name)
     assert (kit.host.facts(kit.repository), kit.host.facts(now)) == (expected, expected)
 
 
-def test_asked_for_one_ref_it_tells_of_that_and_the_same_of_the_repository(kit: Kit) -> None:
+def test_facts_for_one_ref_have_that_ref_and_the_same_repository(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "first", at=1_700_000_000)
     kit.commit("refs/heads/refs/heads/x", {}, "not x", at=1_700_000_000)  # GitHub falls back on short names
     kit.tag("light", sha, annotated=False, at=1_700_000_000)
     kit.tag("v1", sha, annotated=True, at=1_800_000_000)
-    every = looked_at(kit)
+    every = facts_of(kit)
     assert len(every.refs) == 4
 
     missing = [Ref("refs/heads/x"), Ref("refs/heads/mai"), Ref("refs/heads/v1"), Ref("refs/tags/main")]
@@ -415,7 +417,7 @@ def test_asked_for_one_ref_it_tells_of_that_and_the_same_of_the_repository(kit: 
     assert (kit.host.facts(kit.repository, MAIN), kit.host.facts(now, MAIN)) == (expected, expected)
 
 
-def test_a_repository_that_cannot_be_seen_is_none_as_one_that_is_not_there(kit: Kit) -> None:
+def test_the_facts_of_an_invisible_or_missing_repository_are_none(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
     kit.change(hidden=True)
 
@@ -429,14 +431,14 @@ def test_a_repository_that_cannot_be_seen_is_none_as_one_that_is_not_there(kit: 
 HOOK = "http://127.0.0.1:9/webhooks/github"
 
 
-def test_a_webhook_is_made_once_and_kept_as_it_should_be(kit: Kit) -> None:
+def test_install_hook_creates_one_webhook_and_corrects_it(kit: Kit) -> None:
     made = [kit.host.install_hook(kit.repository, HOOK, "hush", ["push"]) for _ in range(2)]
     assert made == ["created", "unchanged"]
     assert kit.host.install_hook(kit.repository, HOOK, "hush", ["repository"]) == "updated"
     assert kit.host.install_hook(kit.repository, HOOK, "hush", ["push"]) == "unchanged"
 
 
-def test_a_webhook_whose_making_was_not_answered_is_found() -> None:
+def test_a_webhook_is_found_if_only_the_answer_to_its_creation_was_lost() -> None:
     """A repeat at once would be refused: the hook exists already."""
     made, events = list[Any](), ["push"]
 
@@ -454,18 +456,18 @@ def test_a_webhook_whose_making_was_not_answered_is_found() -> None:
             return 200, {}, {"id": 1, "owner": {"login": "acme", "type": "User"}}
         return 200, {}, {"id": 1} if method == "PATCH" else made
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
         with pytest.raises(TransientError, match="502"):
             host.install_hook(shop, "https://x/h", "secret", events)
         assert host.install_hook(shop, "https://x/h", "secret", events) == "updated"
 
 
-def test_what_could_not_be_delivered_is_told_and_sent_again(kit: Kit) -> None:
+def test_failed_deliveries_are_listed_and_redelivered(kit: Kit) -> None:
     began = time.time() - 5
     kit.host.install_hook(kit.repository, HOOK, "hush", ["push"])
     sha = kit.commit("refs/heads/main", {}, "first")
-    kit.missed(sha)
+    kit.fail_delivery(sha)
 
     def pushes() -> list[HookDelivery]:
         found = kit.host.deliveries(kit.repository, HOOK, began)
@@ -480,13 +482,13 @@ def test_what_could_not_be_delivered_is_told_and_sent_again(kit: Kit) -> None:
     assert kit.host.deliveries(kit.repository, HOOK, time.time() + 60) == []
 
 
-def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
+def test_an_app_signs_in_and_reads_its_own_webhook(app_kit: Kit) -> None:
     host, repository, began = app_kit.host, app_kit.repository, time.time() - 2
     address = app_kit.server.hub.webhook_url if isinstance(app_kit, SandboxKit) else HOOK
     sha = app_kit.commit("refs/heads/main", {}, "first")
-    app_kit.missed(sha)
+    app_kit.fail_delivery(sha)
 
-    def told() -> HookDelivery | None:
+    def newest_push() -> HookDelivery | None:
         """The push of this repository, the newest of all most likely: the webhook tells of every repository."""
         name = repository.full_name
         for each in host.deliveries(repository, address, began):
@@ -494,7 +496,7 @@ def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
                 return each
         return None
 
-    first = wait_for("the delivery fails", told)
+    first = wait_for("the delivery fails", newest_push)
     assert first is not None
     assert (host.is_app, first.ok, first.hook) == (True, False, 0)
     assert host.payload(repository, first)["after"] == sha
@@ -503,26 +505,26 @@ def test_an_app_signs_in_and_sees_to_its_own_webhook(app_kit: Kit) -> None:
         "it is sent again",
         lambda: [each.guid for each in host.deliveries(repository, address, began)].count(first.guid) == 2,
     )
-    assert looked_at(app_kit).refs == {MAIN: sha}
+    assert facts_of(app_kit).refs == {MAIN: sha}
     with pytest.raises(NotFoundError, match="does not have the address"):
         host.deliveries(repository, "https://another.example/webhooks/github", began)
     app_kit.change(hidden=True)
     assert host.facts(repository) is None
 
 
-def test_deliveries_of_a_webhook_that_is_not_there(kit: Kit) -> None:
+def test_the_deliveries_of_a_missing_webhook_are_an_error(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "first")
     with pytest.raises(NotFoundError, match="no webhook"):
         kit.host.deliveries(kit.repository, "/nowhere/else", 0)
 
 
-def test_a_refusal_about_webhooks_is_a_right_that_lacks(sandbox: SandboxKit) -> None:
+def test_a_refusal_to_read_webhooks_is_a_rights_error(sandbox: SandboxKit) -> None:
     sandbox.change(hidden=True)
     with pytest.raises(RightsError, match="webhooks: read"):
         sandbox.host.deliveries(sandbox.repository, HOOK, 0)
 
 
-def test_every_page_of_deliveries_is_read_as_far_back_as_asked(sandbox: SandboxKit) -> None:
+def test_every_page_of_deliveries_is_read_back_to_the_given_time(sandbox: SandboxKit) -> None:
     sandbox.host.install_hook(sandbox.repository, HOOK, "hush", ["push"])
     repo = sandbox.server.hub.get(sandbox.repository.full_name)
     assert repo is not None
@@ -549,7 +551,7 @@ FEATURE = Ref.of_branch("feature/ü#1")
 MARK = "<!-- deployer: x -->"
 
 
-def test_what_is_said_of_a_branch_stands_on_its_pull_requests_and_is_replaced(kit: Kit) -> None:
+def test_a_comment_on_a_branch_is_on_its_pull_requests_and_is_replaced(kit: Kit) -> None:
     sha = kit.commit(FEATURE.name, {}, "1")
     kit.commit("refs/heads/main", {}, "2")
     kit.open_pull("main")
@@ -559,39 +561,43 @@ def test_what_is_said_of_a_branch_stands_on_its_pull_requests_and_is_replaced(ki
     first = kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\n\nit ends")
     again = kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\n\nit ends soon")
     assert (len(first), first) == (2, again)
-    assert kit.said() == [f"{MARK}\n\nit ends soon"] * 2
+    assert kit.comments() == [f"{MARK}\n\nit ends soon"] * 2
     kit.host.change_comment(kit.repository, first[1], f"{MARK}\n\nit stays")
-    assert sorted(kit.said()) == [f"{MARK}\n\nit ends soon", f"{MARK}\n\nit stays"]
+    assert sorted(kit.comments()) == [f"{MARK}\n\nit ends soon", f"{MARK}\n\nit stays"]
 
 
-def test_without_a_pull_request_it_stands_on_the_commit(kit: Kit) -> None:
+def test_without_a_pull_request_the_comment_is_on_the_commit(kit: Kit) -> None:
     sha = kit.commit(FEATURE.name, {}, "1")
     (comment,) = kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\nit ends")
-    assert kit.said() == [f"{MARK}\nit ends"]
+    assert kit.comments() == [f"{MARK}\nit ends"]
     assert kit.host.comment(kit.repository, FEATURE, sha, f"{MARK}\nit ends soon") == [comment]
-    assert kit.said() == [f"{MARK}\nit ends soon"]
+    assert kit.comments() == [f"{MARK}\nit ends soon"]
     kit.host.change_comment(kit.repository, comment, f"{MARK}\nit stays")
-    assert kit.said() == [f"{MARK}\nit stays"]
+    assert kit.comments() == [f"{MARK}\nit stays"]
 
 
-def test_a_comment_that_is_not_there_cannot_be_changed(kit: Kit) -> None:
+def test_a_missing_comment_cannot_be_changed(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "1")
     for comment in ("issues/comments/999999", "comments/999999"):
         with pytest.raises(RightsError, match="write"):
             kit.host.change_comment(kit.repository, comment, "x")
 
 
-def test_a_repository_that_cannot_be_seen_takes_no_comment(sandbox: SandboxKit) -> None:
+def test_a_comment_on_an_invisible_repository_is_a_rights_error(sandbox: SandboxKit) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
     sandbox.change(hidden=True)
     with pytest.raises(RightsError, match="pull requests: write"):
         sandbox.host.comment(sandbox.repository, MAIN, sha, "x")
 
 
-def test_what_others_say_is_never_changed_and_a_closed_pull_request_is_left_alone(
+def test_comments_of_others_are_never_changed_and_closed_pull_requests_get_none(
     sandbox: SandboxKit,
 ) -> None:
-    sha, store, row = sandbox.commit(FEATURE.name, {}, "1"), sandbox.server.hub.store, sandbox._row()
+    sha, store, row = (
+        sandbox.commit(FEATURE.name, {}, "1"),
+        sandbox.server.hub.store,
+        sandbox._repository_id(),
+    )
     sandbox.open_pull(FEATURE.short)
     store.add_comment(row, sha, "mallory", f"{MARK}\nmine")
     store.add_comment(row, sha, "octocat", f"something else\n{MARK}")
@@ -600,40 +606,44 @@ def test_what_others_say_is_never_changed_and_a_closed_pull_request_is_left_alon
     with sandbox.calls() as calls:
         sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends")
     others = [f"{MARK}\nmine", f"something else\n{MARK}"]
-    assert sandbox.said() == [*others, f"{MARK}\nit ends"]
+    assert sandbox.comments() == [*others, f"{MARK}\nit ends"]
     commit = f"/commits/{sha}/comments"
     assert calls == ["GET /pulls", f"GET {commit}", "GET /api/v3/user", f"POST {commit}"]
     with sandbox.calls() as calls:
         sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends soon")
     assert [each.split("/")[1] for each in calls] == ["pulls", "commits", "comments"]
-    assert sandbox.said() == [*others, f"{MARK}\nit ends soon"]
+    assert sandbox.comments() == [*others, f"{MARK}\nit ends soon"]
 
 
-def test_thousands_of_comments_of_others_cost_a_few_calls(sandbox: SandboxKit) -> None:
-    sha, store, row = sandbox.commit(FEATURE.name, {}, "1"), sandbox.server.hub.store, sandbox._row()
+def test_thousands_of_comments_by_others_cost_a_few_calls(sandbox: SandboxKit) -> None:
+    sha, store, row = (
+        sandbox.commit(FEATURE.name, {}, "1"),
+        sandbox.server.hub.store,
+        sandbox._repository_id(),
+    )
     for number in range(700):
         store.add_comment(row, sha, "mallory", f"{number}")
     with sandbox.calls() as calls:
         sandbox.host.comment(sandbox.repository, FEATURE, sha, f"{MARK}\nit ends")
     assert len(calls) <= 8
-    assert sandbox.said()[-1] == f"{MARK}\nit ends"
+    assert sandbox.comments()[-1] == f"{MARK}\nit ends"
 
 
-def test_the_quota_is_what_github_s_answers_name(sandbox: SandboxKit) -> None:
+def test_the_quota_is_read_from_github_s_answers(sandbox: SandboxKit) -> None:
     with counting() as tally:
         sandbox.host.default_branch(sandbox.repository)
     assert tally.github_quota == 5000
 
 
 @pytest.mark.parametrize("limit", ["", "none", "-1", "1e3", "1.5"])
-def test_a_quota_that_is_no_number_is_none(limit: str) -> None:
+def test_a_quota_that_is_not_a_number_is_ignored(limit: str) -> None:
     headers = {"x-ratelimit-limit": limit} if limit else {}
-    with scripted(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
+    with scripted_server(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
         GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
     assert tally.github_quota == 0
 
 
-def test_no_call_is_made_beyond_what_one_task_may_make(sandbox: SandboxKit) -> None:
+def test_one_task_cannot_exceed_its_call_limit(sandbox: SandboxKit) -> None:
     with sandbox.calls() as calls, counting(github_most=3) as tally:
         for _ in range(3):
             sandbox.host.default_branch(sandbox.repository)
@@ -645,7 +655,7 @@ def test_no_call_is_made_beyond_what_one_task_may_make(sandbox: SandboxKit) -> N
     assert (len(calls), tally.github) == (3, 3)
 
 
-def test_a_fork_s_pull_request_is_another_branch_s() -> None:
+def test_a_pull_request_of_a_fork_gets_no_comment() -> None:
     def side(repository: int) -> dict[str, Any]:
         return {"ref": "x", "repo": {"id": repository}}
 
@@ -662,7 +672,7 @@ def test_a_fork_s_pull_request_is_another_branch_s() -> None:
             return 201, {}, {"id": 7}
         return 200, {}, []
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host = GitHubHost("token", api_url=url)
         assert host.comment(Repository("acme", "shop"), Ref.of_branch("x"), "a" * 40, "x") == ["comments/7"]
     assert wrote == [f"/repos/acme/shop/commits/{'a' * 40}/comments"]
@@ -681,7 +691,7 @@ def test_a_comment_whose_answer_was_lost_is_not_written_twice() -> None:
             return 200, {}, {"id": 7}
         return 200, {}, written if path.startswith(place) else []
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host, shop, branch = GitHubHost("token", api_url=url), Repository("acme", "shop"), Ref.of_branch("x")
         with pytest.raises(TransientError, match="502"):
             host.comment(shop, branch, "a" * 40, "x")
@@ -689,9 +699,9 @@ def test_a_comment_whose_answer_was_lost_is_not_written_twice() -> None:
     assert len(written) == 1
 
 
-def test_a_missing_right_to_comment_is_told_by_its_name() -> None:
+def test_the_error_names_the_permission_that_a_comment_needs() -> None:
     refusal = (403, {}, {"message": "Resource not accessible by integration"})
-    with scripted(lambda *_: refusal) as url:
+    with scripted_server(lambda *_: refusal) as url:
         host = GitHubHost("token", api_url=url)
         with pytest.raises(RightsError, match="pull requests: write"):
             host.comment(Repository("acme", "shop"), MAIN, "a" * 40, "x")
@@ -702,7 +712,7 @@ def test_a_missing_right_to_comment_is_told_by_its_name() -> None:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def test_files_are_those_of_the_commit_not_of_the_branch(kit: Kit) -> None:
+def test_files_are_read_at_the_commit_not_at_the_branch(kit: Kit) -> None:
     old = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "old: ü\n", "deploy/deployer.yml": ""}, "1")
     new = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "new: ü\n"}, "2")
 
@@ -727,7 +737,7 @@ _NO_FOLDER = "nothing is deployed until a folder is committed in its place"
         ("deploy", "submodule", f"a submodule, which deployer does not read; {_NO_FOLDER}"),
     ],
 )
-def test_what_is_no_regular_file_is_refused_by_name(kit: Kit, path: str, kind: str, text: str) -> None:
+def test_an_irregular_file_is_refused_by_name(kit: Kit, path: str, kind: str, text: str) -> None:
     files = {"README.md": "x"} if path == "deploy" else {"deploy/pipeline.json": "{}"}
     sha = kit.commit_with(files, path, kind)
     with pytest.raises(UnreadableError) as raised:
@@ -744,17 +754,19 @@ def test_what_is_no_regular_file_is_refused_by_name(kit: Kit, path: str, kind: s
         ("deploy/deployer.yml", "executable", {"pipeline.json", "deployer.yml"}),
     ],
 )
-def test_what_deployer_does_not_read_may_be_anything(kit: Kit, path: str, kind: str, found: set[str]) -> None:
+def test_irregular_files_that_deployer_does_not_read_are_ignored(
+    kit: Kit, path: str, kind: str, found: set[str]
+) -> None:
     sha = kit.commit_with({"deploy/pipeline.json": "{}"}, path, kind)
     assert kit.host.files(kit.repository, sha, "deploy").keys() == found
 
 
-def test_a_file_called_deploy_is_no_folder(kit: Kit) -> None:
+def test_a_file_called_deploy_is_refused(kit: Kit) -> None:
     sha = kit.commit_with({"README.md": "x"}, "deploy", "executable")
     assert kit.host.files(kit.repository, sha, "deploy") == {}
 
 
-def test_what_changed_between_two_commits(kit: Kit) -> None:
+def test_the_files_changed_between_two_commits(kit: Kit) -> None:
     first = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "a\n", "deploy/gone.txt": "x\n"}, "1")
     kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n", "deploy/gone.txt": "x\n"}, "2")
     last = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n", "deploy/ü new.txt": "y\n"}, "3")
@@ -766,7 +778,7 @@ def test_what_changed_between_two_commits(kit: Kit) -> None:
     assert kit.host.changed(kit.repository, "0" * 39 + "9", last) is None  # it was lost by a force push
 
 
-def test_what_changed_is_not_known_of_an_older_or_foreign_commit_nor_of_very_many_files(kit: Kit) -> None:
+def test_changed_files_are_unknown_for_older_or_unrelated_commits_and_for_many_files(kit: Kit) -> None:
     first = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "a\n"}, "1")
     second = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n"}, "2")
     many = kit.commit("refs/heads/main", {f"deploy/{number}": "" for number in range(301)}, "many")
@@ -777,21 +789,24 @@ def test_what_changed_is_not_known_of_an_older_or_foreign_commit_nor_of_very_man
         assert kit.host.changed(kit.repository, before, after) is None
 
 
-@pytest.mark.usefixtures("at_once")
-def test_what_changed_is_not_known_where_it_is_more_than_github_can_tell() -> None:
-    told = {
+@pytest.mark.usefixtures("without_waiting")
+def test_changed_files_are_unknown_if_the_diff_is_too_large_for_github() -> None:
+    described = {
         "message": "Server Error: Sorry, this diff is taking too long to generate.",
         "errors": [{"resource": "Comparison", "field": "diff", "code": "not_available"}],
     }
-    with scripted(lambda *_: (500, {}, told)) as url, counting() as tally:
+    with scripted_server(lambda *_: (500, {}, described)) as url, counting() as tally:
         host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
         assert host.changed(shop, "a" * 40, "b" * 40) is None
     assert tally.github == 1, "GitHub takes ten seconds for each"
-    with scripted(lambda *_: (500, {}, {"message": "Server Error"})) as url, pytest.raises(TransientError):
+    with (
+        scripted_server(lambda *_: (500, {}, {"message": "Server Error"})) as url,
+        pytest.raises(TransientError),
+    ):
         GitHubHost("token", api_url=url).changed(shop, "a" * 40, "b" * 40)
 
 
-def test_only_what_deployer_reads_is_read(kit: Kit) -> None:
+def test_only_files_that_deployer_uses_are_read(kit: Kit) -> None:
     names = [
         "deploy/pipeline.json",
         "deploy/pipeline.parameters.json",
@@ -816,7 +831,7 @@ def test_all_nine_usable_files_are_read(kit: Kit) -> None:
     assert kit.host.files(kit.repository, sha, "deploy") == {name: name.encode() for name in USABLE}
 
 
-def test_a_large_file_is_read_whole(kit: Kit) -> None:
+def test_a_large_file_is_read_completely(kit: Kit) -> None:
     content = "# four\n" * 142_857 + "#"
     assert len(content) == FILE_LIMIT
     sha = kit.commit("refs/heads/main", {"deploy/pipeline.yml": content}, "1")
@@ -834,7 +849,7 @@ def test_a_large_file_is_read_whole(kit: Kit) -> None:
         ),
     ],
 )
-def test_what_is_too_large_is_refused_by_name(kit: Kit, sizes: dict[str, int], text: str) -> None:
+def test_files_that_are_too_large_are_refused_by_name(kit: Kit, sizes: dict[str, int], text: str) -> None:
     files = {f"deploy/{name}": "#" * size for name, size in sizes.items()}
     sha = kit.commit("refs/heads/main", {**files, "deploy/pipeline.iso": "#" * 3_000_000}, "1")
 
@@ -843,7 +858,7 @@ def test_what_is_too_large_is_refused_by_name(kit: Kit, sizes: dict[str, int], t
     assert text in str(caught.value)
 
 
-def test_a_commit_is_found_by_its_id_or_the_beginning_of_it(kit: Kit) -> None:
+def test_a_commit_is_found_by_its_full_or_short_id(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", TEMPLATE, "one")
     assert kit.host.commit(kit.repository, sha) == sha
     assert kit.host.commit(kit.repository, sha[:39]) == sha
@@ -854,20 +869,21 @@ def test_a_commit_is_found_by_its_id_or_the_beginning_of_it(kit: Kit) -> None:
         kit.host.commit(Repository("acme", "nowhere"), sha[:12])
 
 
-def test_a_prefix_of_several_commits_names_none(kit: Kit) -> None:
+def test_a_prefix_of_several_commits_is_an_error(kit: Kit) -> None:
     commits = [kit.commit("refs/heads/main", TEMPLATE, str(number)) for number in range(2)]
     if isinstance(kit, SandboxKit):
-        commits = kit.chain(2000)  # of so many ids, two begin with the same four digits
+        commits = kit.push_chain(2000)  # of so many ids, two begin with the same four digits
     seen = Counter(sha[:4] for sha in commits)
     (prefix, _), *_ = seen.most_common(1)
     assert seen[prefix] > 1
     with pytest.raises(
-        NotFoundError, match=f"has no commit {prefix}, or several commits begin with these digits: give more digits$"
+        NotFoundError,
+        match=f"has no commit {prefix}, or several commits begin with these digits: give more digits$",
     ):
         kit.host.commit(kit.repository, prefix)
 
 
-def test_a_branch_that_is_called_like_an_id_is_not_taken_for_a_commit(kit: Kit) -> None:
+def test_a_branch_named_like_a_commit_id_is_not_taken_for_a_commit(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", TEMPLATE, "one")
     kit.commit("refs/heads/abcdef1", TEMPLATE, "two")
     assert kit.host.commit(kit.repository, sha) == sha
@@ -875,7 +891,7 @@ def test_a_branch_that_is_called_like_an_id_is_not_taken_for_a_commit(kit: Kit) 
         kit.host.commit(kit.repository, "abcdef1")
 
 
-def test_no_folder_means_no_files_but_no_commit_is_an_error(kit: Kit) -> None:
+def test_a_missing_folder_has_no_files_but_a_missing_commit_is_an_error(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {"README": "x"}, "1")
 
     assert kit.host.files(kit.repository, sha, "deploy") == {}
@@ -886,7 +902,7 @@ def test_no_folder_means_no_files_but_no_commit_is_an_error(kit: Kit) -> None:
 # --- statuses ---------------------------------------------------------------------------------------------------
 
 
-def test_a_status_replaces_the_former_of_its_context(kit: Kit) -> None:
+def test_a_status_replaces_the_earlier_one_of_its_context(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "1")
 
     kit.host.post(kit.repository, sha, Status("deployer/build", "pending", "building", "https://x.example/1"))
@@ -899,7 +915,7 @@ def test_a_status_replaces_the_former_of_its_context(kit: Kit) -> None:
     }
 
 
-def test_what_deployer_lacks_is_told_of_a_repository_that_is_there(kit: Kit) -> None:
+def test_missing_permissions_need_a_visible_repository(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "1")
 
     assert kit.host.missing_permissions(kit.repository) == []
@@ -907,7 +923,7 @@ def test_what_deployer_lacks_is_told_of_a_repository_that_is_there(kit: Kit) -> 
         kit.host.missing_permissions(Repository("acme", "no-such-repository"))
 
 
-def test_a_status_for_a_commit_that_is_not_there_is_an_error(kit: Kit) -> None:
+def test_a_status_for_a_missing_commit_is_an_error(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "1")
 
     with pytest.raises(PermanentError):
@@ -928,7 +944,9 @@ def test_a_status_for_a_commit_that_is_not_there_is_an_error(kit: Kit) -> None:
         ("🚒" * 141, "🚒" * 139 + "…"),
     ],
 )
-def test_descriptions_are_cut_between_characters(sandbox: SandboxKit, text: str, shown: str) -> None:
+def test_descriptions_are_shortened_between_visible_characters(
+    sandbox: SandboxKit, text: str, shown: str
+) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
 
     sandbox.host.post(sandbox.repository, sha, Status("c" * 300, "error", text, "ftp://not.allowed/"))
@@ -938,14 +956,14 @@ def test_descriptions_are_cut_between_characters(sandbox: SandboxKit, text: str,
     assert len(context) == 255
 
 
-def test_an_empty_repository_has_nothing(sandbox: SandboxKit) -> None:
+def test_an_empty_repository_has_no_refs(sandbox: SandboxKit) -> None:
     assert sandbox.host.head(sandbox.repository, MAIN) is None
-    found = looked_at(sandbox)
+    found = facts_of(sandbox)
     assert replace(found, id=0) == Facts(0, sandbox.repository.full_name, "main")
     assert sandbox.host.facts(sandbox.repository, MAIN) == found
 
 
-def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
+def test_a_tag_of_a_file_is_an_error(sandbox: SandboxKit) -> None:
     sandbox.commit("refs/heads/main", {"README": "x"}, "1")
     sandbox.tag("odd", "HEAD:README", annotated=True)
 
@@ -953,7 +971,7 @@ def test_a_tag_of_a_file_leads_to_no_commit(sandbox: SandboxKit) -> None:
         sandbox.host.head(sandbox.repository, Ref("refs/tags/odd"))
 
 
-def test_many_refs_are_listed_page_by_page_and_one_is_found_by_one_call(sandbox: SandboxKit) -> None:
+def test_many_refs_take_several_pages_and_one_ref_takes_one_call(sandbox: SandboxKit) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
     names = [f"refs/heads/b/{number}" for number in range(101)]
     repo = sandbox.server.hub.get(sandbox.repository.full_name)
@@ -962,7 +980,7 @@ def test_many_refs_are_listed_page_by_page_and_one_is_found_by_one_call(sandbox:
     repo.git.run("update-ref", "--stdin", data="".join(f"create {name} {sha}\n" for name in names).encode())
 
     with sandbox.calls() as calls, counting() as tally:
-        assert looked_at(sandbox).refs == dict.fromkeys([MAIN, *map(Ref, names)], sha)
+        assert facts_of(sandbox).refs == dict.fromkeys([MAIN, *map(Ref, names)], sha)
     assert calls == ["POST /api/graphql"] * 2
     assert tally == Tally(github=2)
     for ref, target in {Ref(names[-1]): {Ref(names[-1]): sha}, Ref("refs/heads/b"): {}}.items():
@@ -972,7 +990,7 @@ def test_many_refs_are_listed_page_by_page_and_one_is_found_by_one_call(sandbox:
         assert (found.refs, calls, tally) == (target, ["POST /api/graphql"], Tally(github=1))
 
 
-def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
+def test_the_number_of_calls_of_each_operation(sandbox: SandboxKit) -> None:
     host, repository = sandbox.host, sandbox.repository
     names = ["pipeline.yml", "pipeline.parameters.json", "README.md", "notes.txt"]
     sha = sandbox.commit("refs/heads/main", {f"deploy/{name}": name for name in names}, "1")
@@ -994,7 +1012,7 @@ def test_what_the_operations_cost(sandbox: SandboxKit) -> None:
     ]
 
 
-def test_a_file_that_was_read_is_not_read_again(sandbox: SandboxKit) -> None:
+def test_a_cached_file_is_not_read_again(sandbox: SandboxKit) -> None:
     host, repository = sandbox.host, sandbox.repository
     files = {"deploy/pipeline.yml": "a: 1\n", "deploy/pipeline.json": "{}"}
     old = sandbox.commit("refs/heads/main", files, "1")
@@ -1010,7 +1028,7 @@ def test_a_file_that_was_read_is_not_read_again(sandbox: SandboxKit) -> None:
 
 
 @pytest.mark.parametrize(("blobs", "size", "cost"), [(1, 100, 4), (100, 10, 2), (100, 100, 1)])
-def test_only_so_much_is_kept(
+def test_the_cache_of_files_is_bounded(
     sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch, blobs: int, size: int, cost: int
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_files._MAX_CACHED_BLOBS", blobs)
@@ -1026,7 +1044,7 @@ def test_only_so_much_is_kept(
     assert len(calls) == cost
 
 
-def test_what_is_too_large_or_of_no_use_is_not_fetched(sandbox: SandboxKit) -> None:
+def test_files_that_are_too_large_or_unused_are_not_fetched(sandbox: SandboxKit) -> None:
     large = {"deploy/deployer.yml": "a: 1\n", "deploy/pipeline.yml": "#" * 1_000_001}
     of_no_use = {f"deploy/pipeline.{number}": "#" for number in range(50)}
     sha = sandbox.commit("refs/heads/main", {**large, **of_no_use}, "1")
@@ -1039,9 +1057,9 @@ def test_what_is_too_large_or_of_no_use_is_not_fetched(sandbox: SandboxKit) -> N
     assert len([call for call in calls if "/blobs/" in call]) == 1
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("without_waiting")
 @pytest.mark.parametrize("content", [b"abcd", b"ab", b""])
-def test_a_file_that_has_another_size_than_its_listing_says_is_not_believed(content: bytes) -> None:
+def test_a_file_whose_size_differs_from_its_listing_is_an_error(content: bytes) -> None:
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
         if "/contents/" in path:
             entry = {
@@ -1056,13 +1074,13 @@ def test_a_file_that_has_another_size_than_its_listing_says_is_not_believed(cont
         return 200, {}, {"content": base64.b64encode(content).decode(), "encoding": "base64"}
 
     with (
-        scripted(answer) as url,
+        scripted_server(answer) as url,
         pytest.raises(TransientError, match=rf"has {len(content)} bytes, but 3 in the list"),
     ):
         GitHubHost("token", api_url=url).files(Repository("acme", "shop"), "a" * 40, "deploy")
 
 
-def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:
+def test_a_request_is_repeated_after_a_server_error(sandbox: SandboxKit) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
     sandbox.server.hub.faults.merge({"api": {"status": 502, "count": 2}})
 
@@ -1071,8 +1089,8 @@ def test_a_broken_github_is_asked_again(sandbox: SandboxKit) -> None:
     assert tally.github == 3, "each attempt is a call"
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> None:
+@pytest.mark.usefixtures("without_waiting")
+def test_repeated_server_errors_are_a_transient_error(sandbox: SandboxKit) -> None:
     sandbox.commit("refs/heads/main", {}, "1")
     sandbox.server.hub.faults.merge({"api": {"status": 503, "count": 50}})
 
@@ -1084,18 +1102,18 @@ def test_a_github_that_stays_broken_is_a_passing_fault(sandbox: SandboxKit) -> N
     assert len(calls) == 4
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_github_that_is_away_is_a_passing_fault() -> None:
+@pytest.mark.usefixtures("without_waiting")
+def test_an_unreachable_github_is_a_transient_error() -> None:
     with pytest.raises(TransientError, match="cannot be reached"):
         GitHubHost("token", api_url="http://127.0.0.1:9/api/v3").default_branch(Repository("acme", "shop"))
 
 
-def test_without_a_token_the_setting_is_named() -> None:
+def test_a_missing_token_is_an_error_that_names_the_setting() -> None:
     with pytest.raises(ConfigError, match=r"^DEPLOYER_GITHUB_TOKEN is not set"):
         GitHubHost(api_url="http://127.0.0.1:9/api/v3").default_branch(Repository("acme", "shop"))
 
 
-def test_a_secondary_rate_limit_is_not_argued_with(sandbox: SandboxKit) -> None:
+def test_a_secondary_rate_limit_is_not_retried_at_once(sandbox: SandboxKit) -> None:
     sandbox.commit("refs/heads/main", {}, "1")
     sandbox.server.hub.faults.merge({"secondary_rate_limit": {"count": 1, "retry_after": 42}})
 
@@ -1111,7 +1129,7 @@ Answer = tuple[int, dict[str, str], Any]
 
 
 @contextmanager
-def scripted(
+def scripted_server(
     answer: Callable[[str, str, dict[str, str]], Answer], sent: list[Any] | None = None
 ) -> Iterator[str]:
     """A server that answers (method, path with query, headers) as the function says, and notes what it is sent."""
@@ -1193,11 +1211,11 @@ def scripted(
         (451, {}, "Blocked", PermanentError, None),
     ],
 )
-def test_errors_are_told_apart_by_what_helps(
+def test_each_error_of_github_has_its_remedy(
     status: int, headers: dict[str, str], message: str, error: type[Exception], retry_after: float | None
 ) -> None:
     with (
-        scripted(lambda *_: (status, headers, {"message": message})) as url,
+        scripted_server(lambda *_: (status, headers, {"message": message})) as url,
         pytest.raises(error) as raised,
     ):
         GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
@@ -1206,8 +1224,8 @@ def test_errors_are_told_apart_by_what_helps(
 
 
 @pytest.mark.parametrize("message", ["Git Repository is unavailable", "Conflict", ""])
-def test_a_conflict_does_not_make_a_repository_empty(message: str) -> None:
-    with scripted(lambda *_: (409, {}, {"message": message})) as url:
+def test_another_conflict_does_not_mean_an_empty_repository(message: str) -> None:
+    with scripted_server(lambda *_: (409, {}, {"message": message})) as url:
         host, repository = GitHubHost("token", api_url=url), Repository("acme", "shop")
         asks: list[Callable[[], object]] = [
             lambda: host.head(repository, MAIN),
@@ -1219,7 +1237,7 @@ def test_a_conflict_does_not_make_a_repository_empty(message: str) -> None:
                 ask()
 
 
-def repository_told(**fields: Any) -> dict[str, Any]:
+def repository_answer(**fields: Any) -> dict[str, Any]:
     """What GitHub tells of a repository with one branch, but for some fields."""
     node = {"prefix": "refs/heads/", "name": "main", "target": {"oid": "a" * 40}}
     last = {"hasNextPage": False, "endCursor": "MQ"}
@@ -1239,7 +1257,7 @@ TIMEOUT = {"message": "Something went wrong while executing your query. This may
 NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("without_waiting")
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
@@ -1251,62 +1269,62 @@ NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
         (failure("Field 'x' doesn't exist", locations=[{"line": 1}]), TransientError, "400.*'x'"),
         (failure("no such node", type="NOT_FOUND", path=["repository", "heads"]), TransientError, "no such node"),
         ({**MISSING, "errors": [*MISSING["errors"], TIMEOUT]}, TransientError, "timeout"),
-        ({"data": {"repository": repository_told(heads=None)}, "errors": [TIMEOUT]}, TransientError, "timeout"),
+        ({"data": {"repository": repository_answer(heads=None)}, "errors": [TIMEOUT]}, TransientError, "timeout"),
         ({"errors": [TIMEOUT]}, TransientError, "timeout"),
         ({"data": {"repository": None}}, TransientError, "not what its API documents"),
-        ({"data": {"repository": repository_told(heads=None)}}, TransientError, "not what its API documents"),
-        ({"data": {"repository": repository_told(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "documents"),
-        ({"data": {"repository": repository_told(heads=NO_REFS)}}, TransientError, "not empty"),
+        ({"data": {"repository": repository_answer(heads=None)}}, TransientError, "not what its API documents"),
+        ({"data": {"repository": repository_answer(heads={**NO_REFS, "nodes": [None]})}}, TransientError, "documents"),
+        ({"data": {"repository": repository_answer(heads=NO_REFS)}}, TransientError, "not empty"),
         ({}, TransientError, "not what its API documents"),
         ([], TransientError, "not what its API documents"),
     ],
 )  # fmt: skip
-def test_what_a_query_does_not_tell_is_never_taken_for_no_refs(
+def test_an_incomplete_query_answer_never_means_no_refs(
     answer: Any, error: type[Exception], text: str
 ) -> None:
-    with scripted(lambda *_: (200, {}, answer)) as url, pytest.raises(error, match=text) as raised:
+    with scripted_server(lambda *_: (200, {}, answer)) as url, pytest.raises(error, match=text) as raised:
         GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
     assert type(raised.value) is error
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("without_waiting")
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ({"data": {"repository": repository_told()}}, "not what its API documents"),
-        ({"data": {"repository": repository_told(only=None, heads=NO_REFS)}}, "not empty"),
+        ({"data": {"repository": repository_answer()}}, "not what its API documents"),
+        ({"data": {"repository": repository_answer(only=None, heads=NO_REFS)}}, "not empty"),
         (
-            {"data": {"repository": repository_told(only=None, heads={**NO_REFS, "nodes": [None]})}},
+            {"data": {"repository": repository_answer(only=None, heads={**NO_REFS, "nodes": [None]})}},
             "not what its API documents",
         ),
-        ({"data": {"repository": repository_told(only=None)}, "errors": [TIMEOUT]}, "timeout"),
+        ({"data": {"repository": repository_answer(only=None)}, "errors": [TIMEOUT]}, "timeout"),
         (
             {
-                "data": {"repository": repository_told(only=None)},
+                "data": {"repository": repository_answer(only=None)},
                 "errors": [{"message": "no node", "type": "NOT_FOUND", "path": ["repository", "only"]}],
             },
             "no node",
         ),
     ],
 )
-def test_a_ref_that_a_query_does_not_tell_of_is_never_taken_for_gone(answer: Any, text: str) -> None:
-    with scripted(lambda *_: (200, {}, answer)) as url, pytest.raises(TransientError, match=text):
+def test_an_incomplete_query_answer_never_means_a_deleted_ref(answer: Any, text: str) -> None:
+    with scripted_server(lambda *_: (200, {}, answer)) as url, pytest.raises(TransientError, match=text):
         GitHubHost("token", api_url=url).facts(Repository("acme", "shop"), Ref.of_branch("x"))
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_page_that_fails_fails_the_whole_look() -> None:
+@pytest.mark.usefixtures("without_waiting")
+def test_one_failed_page_of_refs_fails_the_whole_query() -> None:
     more = {
-        "nodes": repository_told()["heads"]["nodes"],
+        "nodes": repository_answer()["heads"]["nodes"],
         "pageInfo": {"hasNextPage": True, "endCursor": "MQ"},
     }
-    answers = [{"data": {"repository": repository_told(heads=more)}}] + [{"errors": [TIMEOUT]}] * 9
-    with scripted(lambda *_: (200, {}, answers.pop(0))) as url, pytest.raises(TransientError):
+    answers = [{"data": {"repository": repository_answer(heads=more)}}] + [{"errors": [TIMEOUT]}] * 9
+    with scripted_server(lambda *_: (200, {}, answers.pop(0))) as url, pytest.raises(TransientError):
         GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
     assert len(answers) == 5, "the first page once, the second four times"
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("without_waiting")
 @pytest.mark.parametrize(
     ("asked", "seconds"),
     [
@@ -1319,12 +1337,10 @@ def test_a_page_that_fails_fails_the_whole_look() -> None:
         ("99999", 3700),
     ],
 )
-def test_a_broken_github_that_asks_for_an_absurd_wait_is_not_obeyed(
-    asked: str, seconds: float | None
-) -> None:
+def test_an_absurd_retry_after_is_ignored(asked: str, seconds: float | None) -> None:
     began = time.monotonic()
     refusal = (503, {"Retry-After": asked}, {"message": "Service Unavailable"})
-    with scripted(lambda *_: refusal) as url, pytest.raises(TransientError, match="503") as raised:
+    with scripted_server(lambda *_: refusal) as url, pytest.raises(TransientError, match="503") as raised:
         GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
     assert raised.value.retry_after == seconds
     assert time.monotonic() - began < 5
@@ -1332,16 +1348,16 @@ def test_a_broken_github_that_asks_for_an_absurd_wait_is_not_obeyed(
 
 @pytest.mark.parametrize("name", ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "", "x", "9" * 5000])
-def test_a_header_that_is_no_number_spoils_no_answer(name: str, value: str) -> None:
+def test_a_header_that_is_not_a_number_does_not_spoil_the_answer(name: str, value: str) -> None:
     headers = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1"} | {
         name: value
     }
-    with scripted(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
+    with scripted_server(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
         assert GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop")) == "main"
     assert 0 <= tally.github_quota <= 1_000_000
 
 
-def test_a_limit_that_is_used_up_says_when_it_is_renewed(sandbox: SandboxKit) -> None:
+def test_an_exceeded_rate_limit_waits_until_its_reset(sandbox: SandboxKit) -> None:
     sandbox.server.hub.faults.merge({"rate_limit": {"count": 2, "reset": 100}})
 
     for ask in (sandbox.host.facts, sandbox.host.default_branch):
@@ -1351,19 +1367,23 @@ def test_a_limit_that_is_used_up_says_when_it_is_renewed(sandbox: SandboxKit) ->
         assert len(calls) == 1
 
 
-def test_an_empty_repository_may_have_no_list_of_refs() -> None:
-    told = repository_told(isEmpty=True, defaultBranchRef=None, heads=None, tags=None)
+def test_github_may_answer_null_for_the_refs_of_an_empty_repository() -> None:
+    described = repository_answer(isEmpty=True, defaultBranchRef=None, heads=None, tags=None)
 
     def answer(method: str, *_: object) -> Answer:
-        return 200, {}, {"data": {"repository": told}} if method == "POST" else {"default_branch": "trunk"}
+        return (
+            200,
+            {},
+            {"data": {"repository": described}} if method == "POST" else {"default_branch": "trunk"},
+        )
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         found = GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
     assert found == Facts(7, "acme/shop", "trunk")
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_query_that_meets_nobody_says_nothing_of_the_repository(*, there: bool) -> None:
+def test_a_missing_graphql_api_says_nothing_about_the_repository(*, there: bool) -> None:
     def answer(method: str, *_: object) -> Answer:
         return (
             (200, {}, {"full_name": "acme/shop"})
@@ -1371,7 +1391,7 @@ def test_a_query_that_meets_nobody_says_nothing_of_the_repository(*, there: bool
             else (404, {}, {"message": "Not Found"})
         )
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host = GitHubHost("token", api_url=url)
         if there:
             with pytest.raises(TransientError, match="DEPLOYER_GITHUB_API_URL"):
@@ -1380,7 +1400,7 @@ def test_a_query_that_meets_nobody_says_nothing_of_the_repository(*, there: bool
             assert host.facts(Repository("acme", "shop")) is None
 
 
-def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses() -> None:
+def test_files_and_statuses_work_under_a_former_name() -> None:
     sha, taken = "a" * 40, list[str]()
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
@@ -1408,14 +1428,14 @@ def test_a_renamed_repository_gives_the_files_of_the_commit_and_takes_statuses()
             {"content": base64.b64encode(path.rpartition("/")[2].encode()).decode(), "encoding": "base64"},
         )
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         old = Repository("acme", "old")
         assert GitHubHost("token", api_url=url).files(old, sha, "deploy") == {"pipeline.yml": sha.encode()}
         GitHubHost("token", api_url=url).post(old, sha, Status("deployer", "success", "done"))
     assert taken == [f"/repositories/1/statuses/{sha}"]
 
 
-def test_a_former_name_is_another_repository_s_as_soon_as_that_has_it() -> None:
+def test_a_former_name_belongs_to_a_new_repository_that_gets_it() -> None:
     sha, made_anew, taken = "a" * 40, list[bool](), list[str]()
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
@@ -1429,7 +1449,7 @@ def test_a_former_name_is_another_repository_s_as_soon_as_that_has_it() -> None:
             return 200, {}, {"name": "main", "commit": {"sha": commit, "commit": {"message": "1"}}}
         return 200, {}, {"full_name": "acme/new"}
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host, old = GitHubHost("token", api_url=url), Repository("acme", "old")
         host.post(old, sha, Status("deployer", "success", "gone"))
         made_anew.append(True)
@@ -1438,7 +1458,7 @@ def test_a_former_name_is_another_repository_s_as_soon_as_that_has_it() -> None:
     assert taken == [f"{place}/statuses/{sha}" for place in ("/repositories/1", "/repos/acme/old")]
 
 
-def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() -> None:
+def test_webhook_calls_work_under_a_former_name() -> None:
     taken, hooks = list[str](), list[dict[str, Any]]()
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
@@ -1457,7 +1477,7 @@ def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() ->
             hooks.append({"id": 1, "active": True, "events": ["push"], "config": {"url": "https://x/h"}})
         return (202, {}, {}) if path.endswith("/attempts") else (200, {}, {"id": 1})
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         old, delivery = Repository("acme", "old"), HookDelivery(9, 1, "g", "push", ok=False, delivered_at=0)
         assert GitHubHost("token", api_url=url).install_hook(old, "https://x/h", "s", ["push"]) == "created"
         GitHubHost("token", api_url=url).install_hook(old, "https://x/h", "s", ["push"])
@@ -1466,7 +1486,7 @@ def test_a_renamed_repository_takes_its_webhook_and_orders_to_deliver_again() ->
     assert taken == [f"POST {new}", f"PATCH {new}/1", f"POST {new}/1/deliveries/9/attempts"]
 
 
-def test_what_became_of_each_attempt_at_a_delivery() -> None:
+def test_the_result_of_each_delivery_attempt() -> None:
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
         if "/deliveries" in path:
             common = {"guid": "g", "event": "push", "delivered_at": "2026-01-01T00:00:00Z"}
@@ -1477,7 +1497,7 @@ def test_what_became_of_each_attempt_at_a_delivery() -> None:
             )
         return 200, {}, [{"id": 1, "active": True, "events": ["push"], "config": {"url": "https://x/h"}}]
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         found = GitHubHost("token", api_url=url).deliveries(Repository("acme", "shop"), "https://x/h", 0)
     assert [(each.ok, each.refused) for each in found] == [
         (True, False),
@@ -1488,7 +1508,7 @@ def test_what_became_of_each_attempt_at_a_delivery() -> None:
     ]
 
 
-def test_the_old_name_of_a_branch_is_gone() -> None:
+def test_the_former_name_of_a_branch_is_not_found() -> None:
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
         if path.endswith("/branches/old"):
             return 301, {"Location": f"{url}/repos/acme/shop/branches/new"}, {"message": "Moved"}
@@ -1496,18 +1516,18 @@ def test_the_old_name_of_a_branch_is_gone() -> None:
             return 200, {}, {"name": "new", "commit": {"sha": "a" * 40, "commit": {"message": "1"}}}
         return 200, {}, {"full_name": "acme/shop"}
 
-    with scripted(answer) as url, counting() as tally:
+    with scripted_server(answer) as url, counting() as tally:
         assert GitHubHost("token", api_url=url).head(Repository("acme", "shop"), Ref.of_branch("old")) is None
     assert tally.github == 2, "redirects are calls"
 
 
-def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
+def test_slashes_in_a_branch_name_are_escaped() -> None:
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
         if path.endswith("/branches/x/protection"):
             return 200, {}, {"name": "x", "enabled": False}
         return 200, {}, {"name": "x/protection", "commit": {"sha": "a" * 40, "commit": {"message": "1"}}}
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         head = GitHubHost("token", api_url=url).head(
             Repository("acme", "shop"), Ref.of_branch("x/protection")
         )
@@ -1515,7 +1535,7 @@ def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scopes", "told", "lacking"),
+    ("scopes", "described", "lacking"),
     [
         ("repo, workflow", {"private": True, "permissions": {"push": True}}, []),
         ("repo:status", {"private": False, "permissions": {"push": True}}, []),
@@ -1525,13 +1545,15 @@ def test_a_branch_is_never_taken_for_a_question_about_another() -> None:
         (None, {"private": False, "permissions": {"push": True}}, []),
     ],
 )
-def test_what_a_token_lacks(scopes: str | None, told: dict[str, Any], lacking: list[str]) -> None:
+def test_the_missing_permissions_of_a_token(
+    scopes: str | None, described: dict[str, Any], lacking: list[str]
+) -> None:
     headers = {} if scopes is None else {"X-OAuth-Scopes": scopes}
-    with scripted(lambda *_: (200, headers, told)) as url:
+    with scripted_server(lambda *_: (200, headers, described)) as url:
         assert GitHubHost("token", api_url=url).missing_permissions(Repository("acme", "shop")) == lacking
 
 
-def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -> None:
+def test_an_app_that_is_installed_again_sees_its_repository(app_key: str) -> None:
     installation, page = [7], {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
     shown = {
         "databaseId": 1,
@@ -1541,7 +1563,12 @@ def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -
         "isEmpty": False,
     }
     main = {"prefix": "refs/heads/", "name": "main", "target": {"oid": "a" * 40}}
-    told = {**shown, "defaultBranchRef": {"name": "main"}, "heads": {**page, "nodes": [main]}, "tags": page}
+    described = {
+        **shown,
+        "defaultBranchRef": {"name": "main"},
+        "heads": {**page, "nodes": [main]},
+        "tags": page,
+    }
 
     def answer(_method: str, path: str, headers: dict[str, str]) -> Answer:
         number = installation[0]
@@ -1552,12 +1579,12 @@ def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -
             return 201, {}, {"token": f"ghs_{number}", "expires_at": soon.isoformat()}
         if headers["Authorization"] == f"token ghs_{number}":
             if path.endswith("/graphql"):
-                return 200, {}, {"data": {"repository": told}}
+                return 200, {}, {"data": {"repository": described}}
             commit = {"sha": "a" * 40, "commit": {"message": "1"}}
             return 200, {}, {"default_branch": "main", "name": "main", "commit": commit}
         return 404, {}, {"message": "Not Found"}
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host, shop = GitHubHost(app_id="1", private_key=app_key, api_url=url), Repository("acme", "shop")
         assert host.facts(shop) is not None
         for ask in (
@@ -1569,7 +1596,7 @@ def test_an_app_that_is_installed_anew_sees_its_repository_again(app_key: str) -
             assert ask() is not None
 
 
-def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: str) -> None:
+def test_an_app_uses_the_installation_token_of_each_repository(app_key: str) -> None:
     asked = list[tuple[str, str, str]]()
 
     def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
@@ -1586,7 +1613,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: st
             return 200, {}, {"default_branch": "trunk", "private": True}
         return 404, {}, {"message": "Not Found"}
 
-    with scripted(answer) as url:
+    with scripted_server(answer) as url:
         host = GitHubHost(app_id="1", private_key=app_key, api_url=url)
         shop = Repository("acme", "shop")
         assert [host.default_branch(shop), host.default_branch(shop)] == ["trunk", "trunk"]
@@ -1598,7 +1625,7 @@ def test_an_app_asks_for_each_repository_with_its_installation_token(app_key: st
             GitHubHost(app_id="1", private_key="no key", api_url=url).default_branch(shop)
 
 
-def test_an_app_gives_a_pipeline_a_new_token_that_reads_its_own_repository_only(app_key: str) -> None:
+def test_an_app_gives_a_pipeline_a_new_token_for_its_own_repository_only(app_key: str) -> None:
     sent, made, until = list[Any](), list[str](), (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
     def answer(_method: str, path: str, _headers: dict[str, str]) -> Answer:
@@ -1609,7 +1636,7 @@ def test_an_app_gives_a_pipeline_a_new_token_that_reads_its_own_repository_only(
             return 200, {}, {"id": 7 + len(made), "permissions": {}}
         return 404, {}, {"message": "Not Found"}
 
-    with scripted(answer, sent) as url:
+    with scripted_server(answer, sent) as url:
         host = GitHubHost(app_id="1", private_key=app_key, api_url=url)
         assert host.clone_token("acme/shop") == "ghs_7"
         with pytest.raises(TransientError, match="installation on acme/shop was removed"):
@@ -1618,7 +1645,7 @@ def test_an_app_gives_a_pipeline_a_new_token_that_reads_its_own_repository_only(
     assert sent == [{"repositories": ["shop"], "permissions": {"contents": "read"}}] * 3
 
 
-def test_whether_github_is_there_is_asked_once_and_without_credentials(sandbox: SandboxKit) -> None:
+def test_check_reachable_makes_one_call_without_credentials(sandbox: SandboxKit) -> None:
     sandbox.host.check_reachable(5)
     GitHubHost(api_url=f"{sandbox.server.url}/api/v3").check_reachable(5)
     sandbox.server.hub.faults.merge({"api": {"status": 502, "count": 1}})

@@ -240,7 +240,7 @@ def server() -> Iterator[KeepAliveServer]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no call be repeated."""
     monkeypatch.setattr("deployer.adapters.github_client._MAX_ATTEMPTS", 1)
     monkeypatch.setattr(
@@ -266,7 +266,7 @@ def host_of(server: KeepAliveServer, call: Call, app_key: str) -> GitHubHost:
     return GitHubHost("token", api_url=server.url)
 
 
-def other_shapes(body: Any) -> Iterator[tuple[str, Any]]:
+def bodies_of_other_types(body: Any) -> Iterator[tuple[str, Any]]:
     """Bodies of other shapes, and what each is: first whole ones, then the good one without or with a wrong part."""
     text = json.dumps(body).encode()
     yield from {
@@ -296,9 +296,11 @@ def paths_of(body: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield from paths_of(value, (*above, key))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("without_repeats")
 @pytest.mark.parametrize("name", CALLS)
-def test_another_shape_is_an_error_that_passes(name: str, server: KeepAliveServer, app_key: str) -> None:
+def test_an_answer_of_another_type_is_a_transient_error(
+    name: str, server: KeepAliveServer, app_key: str
+) -> None:
     call, believed = CALLS[name], list[str]()
     server.answer = answering(call.answers)
     server.asked.clear()
@@ -309,7 +311,7 @@ def test_another_shape_is_an_error_that_passes(name: str, server: KeepAliveServe
         if where not in asked or good == NOT_FOUND:
             continue
         status, body = (good[0], good[2]) if isinstance(good, tuple) else (200, good)
-        for what, shape in other_shapes(body):
+        for what, shape in bodies_of_other_types(body):
             if where in call.may_be and (
                 shape == (body if not body else []) or (not body and what in _LIKE_NOTHING)
             ):
@@ -328,7 +330,7 @@ def test_another_shape_is_an_error_that_passes(name: str, server: KeepAliveServe
     assert not believed, "\n".join(believed)
 
 
-def test_an_answer_of_another_shape_is_asked_for_again(
+def test_a_request_is_repeated_after_an_answer_of_another_type(
     server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
@@ -340,7 +342,7 @@ def test_an_answer_of_another_shape_is_asked_for_again(
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/html", ""])
-def test_a_page_that_is_not_github_s_does_not_show_that_github_is_there(
+def test_a_page_of_another_server_does_not_prove_that_github_is_reachable(
     kind: str, server: KeepAliveServer
 ) -> None:
     server.answer = lambda *_: (200, {"Content-Type": kind} if kind else {}, b"{}")
@@ -352,14 +354,14 @@ def test_a_page_that_is_not_github_s_does_not_show_that_github_is_there(
         host.check_reachable(5)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("without_repeats")
 @pytest.mark.parametrize(
     "body", [b"<html>no such page</html>", b"", b"{", {}, [], {"message": None}, {"message": 5}]
 )
 @pytest.mark.parametrize(
     "name", ["facts", "head of a branch", "head of a tag", "files", "changed", "commit", "deliveries"]
 )
-def test_a_404_that_is_not_github_s_tells_nothing(
+def test_a_404_that_does_not_come_from_github_has_no_meaning(
     name: str, body: Any, server: KeepAliveServer, app_key: str
 ) -> None:
     """A proxy whose server is away answers 404 to everything."""
@@ -368,10 +370,10 @@ def test_a_404_that_is_not_github_s_tells_nothing(
         CALLS[name].make(host_of(server, CALLS[name], app_key))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("without_repeats")
 @pytest.mark.parametrize("status", [202, 204, 206, 304, 300, 305])
 @pytest.mark.parametrize("name", ["default_branch", "facts", "head of a branch", "files", "deliveries"])
-def test_a_success_without_an_answer_tells_nothing(
+def test_a_success_without_a_body_has_no_meaning(
     name: str, status: int, server: KeepAliveServer, app_key: str
 ) -> None:
     server.answer = lambda *_: (status, {}, b"")
@@ -379,7 +381,7 @@ def test_a_success_without_an_answer_tells_nothing(
         CALLS[name].make(host_of(server, CALLS[name], app_key))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("without_repeats")
 @pytest.mark.parametrize(
     "location",
     [
@@ -391,7 +393,7 @@ def test_a_success_without_an_answer_tells_nothing(
         "ftp://x/",
     ],
 )
-def test_a_redirect_that_leads_nowhere_is_not_followed(location: str, server: KeepAliveServer) -> None:
+def test_a_redirect_to_an_invalid_address_is_not_followed(location: str, server: KeepAliveServer) -> None:
     server.answer = lambda *_: (301, {"Location": location}, {"message": "Moved"})
     with pytest.raises(TransientError):
         GitHubHost("token", api_url=server.url).default_branch(SHOP)
@@ -434,7 +436,7 @@ def test_a_redirect_is_followed_by_scheme_host_and_port(api_url: str, location: 
             client._redirect_target(f"{api_url}/repos/a/b", location)
 
 
-def test_a_list_of_deliveries_that_is_empty_and_goes_on_ends(server: KeepAliveServer) -> None:
+def test_an_empty_page_of_deliveries_ends_the_list(server: KeepAliveServer) -> None:
     more = {"Link": f'<{server.url}/x?cursor=v1_1>; rel="next"'}
     server.answer = answering({f"GET {R}/hooks": [HOOKED], f"GET {R}/hooks/1/deliveries": (200, more, [])})
     assert GitHubHost("token", api_url=server.url).deliveries(SHOP, HOOK, 0) == []
@@ -443,7 +445,7 @@ def test_a_list_of_deliveries_that_is_empty_and_goes_on_ends(server: KeepAliveSe
 @pytest.mark.parametrize(
     "error", [KeyError("x"), TypeError("x"), ValueError("x"), RuntimeError("x"), AssertionError("x")]
 )
-def test_a_bug_of_our_own_is_not_taken_for_an_answer(
+def test_a_bug_in_deployer_is_not_taken_for_a_fault_of_github(
     error: Exception, server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task that meets it becomes a dead letter with its traceback; it is not retried as a fault of GitHub's."""
@@ -457,7 +459,7 @@ def test_a_bug_of_our_own_is_not_taken_for_an_answer(
         GitHubHost("token", api_url=server.url).ancestry(SHOP, SHA, OTHER)
 
 
-def test_a_webhook_that_is_not_there_is_no_unexpected_answer(server: KeepAliveServer) -> None:
+def test_a_missing_webhook_is_not_an_unexpected_answer(server: KeepAliveServer) -> None:
     owner = {"id": 1, "owner": {"login": "acme", "type": "User"}}
     server.answer = answering({f"GET {R}/hooks": [], f"GET {R}": owner})
     with pytest.raises(NotFoundError):
@@ -467,7 +469,7 @@ def test_a_webhook_that_is_not_there_is_no_unexpected_answer(server: KeepAliveSe
 LIMITED: Answer = (403, {"Retry-After": "7"}, {"message": "You have exceeded a secondary rate limit"})
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("without_repeats")
 @pytest.mark.parametrize(
     ("call", "answers"),
     [
@@ -496,7 +498,7 @@ LIMITED: Answer = (403, {"Retry-After": "7"}, {"message": "You have exceeded a s
     ],
     ids=["install_hook", "deliveries", "comment", "protection"],
 )  # fmt: skip
-def test_a_rate_limit_is_no_missing_right(
+def test_a_rate_limit_is_not_a_missing_permission(
     call: Callable[[GitHubHost], object], answers: dict[str, Any], server: KeepAliveServer
 ) -> None:
     server.answer = answering(answers)
@@ -519,7 +521,7 @@ ORGANIZATION_S = HookDelivery(9, 1, "g", "push", ok=False, delivered_at=0, organ
     ],
     ids=["install_hook", "deliveries", "payload", "redeliver"],
 )
-def test_the_right_that_an_organization_s_webhook_takes_is_named(
+def test_the_error_names_the_permission_for_an_organization_s_webhook(
     call: Callable[[GitHubHost], object], right: str, server: KeepAliveServer
 ) -> None:
     server.answer = answering({f"GET {R}/hooks": [], f"GET {R}": OWNED, "GET /orgs/acme/hooks": [HOOKED]})

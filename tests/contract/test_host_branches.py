@@ -21,11 +21,11 @@ from tests.contract.test_host import (  # noqa: F401  fixtures
     DoubleKit,
     Kit,
     SandboxKit,
-    at_once,
     github,
     kit,
     sandbox,
-    scripted,
+    scripted_server,
+    without_waiting,
 )
 
 SHOP, A, B = Repository("acme", "shop"), "a" * 40, "b" * 40
@@ -36,10 +36,10 @@ def protect(kit: Kit, branch: str, *, on: bool = True) -> None:  # noqa: F811
     if isinstance(kit, DoubleKit):
         kit.fake.protect(kit.repository, branch, on=on)
     elif isinstance(kit, SandboxKit):
-        order(kit, "PUT" if on else "DELETE", f"branches/{branch.replace('/', '%2F')}/protection")
+        change_on_github(kit, "PUT" if on else "DELETE", f"branches/{branch.replace('/', '%2F')}/protection")
 
 
-def order(sandbox: SandboxKit, verb: str, path: str, body: dict[str, Any] | None = None) -> None:  # noqa: F811
+def change_on_github(sandbox: SandboxKit, verb: str, path: str, body: dict[str, Any] | None = None) -> None:  # noqa: F811
     url = f"{sandbox.server.url}/api/v3/repos/{sandbox.repository}/{path}"
     data = json.dumps(body or {}).encode()
     request = urllib.request.Request(url, data, {"Authorization": "token x"}, method=verb)  # noqa: S310
@@ -49,7 +49,7 @@ def order(sandbox: SandboxKit, verb: str, path: str, body: dict[str, Any] | None
 # --- history ----------------------------------------------------------------------------------------------------
 
 
-def test_how_a_commit_stands_to_a_base(kit: Kit) -> None:  # noqa: F811
+def test_how_a_commit_is_related_to_a_base(kit: Kit) -> None:  # noqa: F811
     first = kit.commit("refs/heads/main", TEMPLATE, "first")
     second = kit.commit("refs/heads/main", RULES, "second")
     kit.commit("refs/heads/main", TEMPLATE, "third", root=True)
@@ -65,7 +65,7 @@ def test_how_a_commit_stands_to_a_base(kit: Kit) -> None:  # noqa: F811
     assert [each for each in Relation if each.contained] == [Relation.IDENTICAL, Relation.BEHIND]
 
 
-def test_histories_that_parted_have_diverged(sandbox: SandboxKit) -> None:  # noqa: F811
+def test_branches_of_one_commit_have_diverged(sandbox: SandboxKit) -> None:  # noqa: F811
     sandbox.commit("refs/heads/main", TEMPLATE, "first")
     left = sandbox.commit("refs/heads/main", RULES, "left")
     sandbox._git("reset", "-q", "--hard", "HEAD~1")
@@ -82,7 +82,7 @@ def test_a_name_is_never_compared(kit: Kit, name: str) -> None:  # noqa: F811
             kit.host.ancestry(kit.repository, *pair)
 
 
-def test_a_comparison_is_small_and_survives_a_rename(sandbox: SandboxKit) -> None:  # noqa: F811
+def test_a_comparison_reads_no_files_and_works_after_a_rename(sandbox: SandboxKit) -> None:  # noqa: F811
     first = sandbox.commit("refs/heads/main", TEMPLATE, "first")
     second = sandbox.commit("refs/heads/main", RULES, "second")
     sandbox.rename("now")
@@ -91,20 +91,20 @@ def test_a_comparison_is_small_and_survives_a_rename(sandbox: SandboxKit) -> Non
     assert made[0] == f"GET /compare/{second}...{first}"
 
 
-def compared(status: int, answer: Any) -> Relation:
-    with scripted(
+def comparison_of(status: int, answer: Any) -> Relation:
+    with scripted_server(
         lambda _, path, *__: (status, {}, answer) if "compare" in path else (200, {}, {"id": 1})
     ) as url:
         return GitHubHost("token", api_url=url).ancestry(SHOP, A, B)
 
 
-def answer(status: str, base: str = A, middle: str = B) -> dict[str, Any]:
+def comparison_body(status: str, base: str = A, middle: str = B) -> dict[str, Any]:
     return {"status": status, "base_commit": {"sha": base}, "merge_base_commit": {"sha": middle}}
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("without_waiting")
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "body"),
     [
         (502, {"message": "Bad Gateway"}),
         (500, {"message": "Server Error"}),
@@ -116,27 +116,27 @@ def answer(status: str, base: str = A, middle: str = B) -> dict[str, Any]:
         (200, b"<html>soon</html>"),
         (200, {}),
         (200, {"status": "behind"}),
-        (200, answer("behind", base="c" * 40)),  # it compared something else
-        (200, answer("behind", middle=A)),  # a base that is behind its head does not contain it
-        (200, answer("identical", middle=A)),
-        (200, answer("contained")),
+        (200, comparison_body("behind", base="c" * 40)),  # it compared something else
+        (200, comparison_body("behind", middle=A)),  # a base that is behind its head does not contain it
+        (200, comparison_body("identical", middle=A)),
+        (200, comparison_body("contained")),
     ],
 )
-def test_what_is_no_answer_is_never_taken_for_one(status: int, told: Any) -> None:
+def test_an_unusable_comparison_is_never_taken_for_an_answer(status: int, body: Any) -> None:
     with pytest.raises(TransientError):
-        compared(status, told)
+        comparison_of(status, body)
 
 
-@pytest.mark.usefixtures("at_once")
-def test_what_github_says_in_words() -> None:
-    assert compared(404, {"message": f"No common ancestor between {A} and {B}."}) is Relation.UNRELATED
+@pytest.mark.usefixtures("without_waiting")
+def test_comparisons_that_github_answers_in_words() -> None:
+    assert comparison_of(404, {"message": f"No common ancestor between {A} and {B}."}) is Relation.UNRELATED
     too_large = "Server Error: Sorry, this diff is taking too long to generate."
-    assert compared(500, {"message": too_large}) is Relation.DIVERGED
-    assert compared(200, answer("behind")) is Relation.BEHIND
-    assert compared(200, answer("ahead", middle=A)) is Relation.AHEAD
+    assert comparison_of(500, {"message": too_large}) is Relation.DIVERGED
+    assert comparison_of(200, comparison_body("behind")) is Relation.BEHIND
+    assert comparison_of(200, comparison_body("ahead", middle=A)) is Relation.AHEAD
 
 
-def test_a_repository_that_is_not_there_is_an_error(kit: Kit) -> None:  # noqa: F811
+def test_a_missing_repository_is_an_error(kit: Kit) -> None:  # noqa: F811
     nowhere = Repository("acme", "nowhere")
     for ask in (
         lambda: kit.host.ancestry(nowhere, A, B),
@@ -150,7 +150,7 @@ def test_a_repository_that_is_not_there_is_an_error(kit: Kit) -> None:  # noqa: 
 # --- protection -------------------------------------------------------------------------------------------------
 
 
-def test_the_branches_that_are_protected_now(kit: Kit) -> None:  # noqa: F811
+def test_the_currently_protected_branches(kit: Kit) -> None:  # noqa: F811
     kit.commit("refs/heads/main", TEMPLATE, "first")
     kit.commit("refs/heads/release/1", TEMPLATE, "second")
     third = kit.commit("refs/heads/release/2", TEMPLATE, "third")
@@ -161,28 +161,28 @@ def test_the_branches_that_are_protected_now(kit: Kit) -> None:  # noqa: F811
     assert kit.host.protected_branches(kit.repository) == {Ref("refs/heads/release/2"): third}
 
 
-def test_an_unprotected_branch_is_not_listed_whatever_became_of_the_query() -> None:
+def test_an_unprotected_branch_is_not_listed_even_if_the_query_was_lost() -> None:
     """A redirect, or a proxy, may lose the query."""
     listed = [
         {"name": "release/pwn", "commit": {"sha": A}, "protected": False},
         {"name": "release/1", "commit": {"sha": B}, "protected": True},
         {"name": "release/2 ", "commit": {"sha": B}, "protected": True},  # no name that git allows
     ]
-    with scripted(lambda *_: (200, {}, listed)) as url:
+    with scripted_server(lambda *_: (200, {}, listed)) as url:
         found = GitHubHost("token", api_url=url).protected_branches(SHOP)
     assert found == {Ref("refs/heads/release/1"): B}
 
 
-def test_more_protected_branches_than_can_be_looked_at_are_an_error() -> None:
+def test_too_many_protected_branches_are_an_error() -> None:
     more = {"link": '<https://x/?page=2>; rel="next"'}
     with (
-        scripted(lambda *_: (200, more, [])) as url,
+        scripted_server(lambda *_: (200, more, [])) as url,
         pytest.raises(PermanentError, match="protected branches"),
     ):
         GitHubHost("token", api_url=url).protected_branches(SHOP)
 
 
-def test_what_protects_a_repository(sandbox: SandboxKit) -> None:  # noqa: F811
+def test_the_protection_of_a_repository(sandbox: SandboxKit) -> None:  # noqa: F811
     sandbox.commit("refs/heads/main", TEMPLATE, "first")
     host = sandbox.host
     assert isinstance(host, GitHubHost)
@@ -190,22 +190,22 @@ def test_what_protects_a_repository(sandbox: SandboxKit) -> None:  # noqa: F811
         "main", branch_protected=False, tags_protected=False
     )
     protect(sandbox, "main")
-    order(sandbox, "POST", "rulesets", {"name": "tags", "target": "tag", "enforcement": "active"})
+    change_on_github(sandbox, "POST", "rulesets", {"name": "tags", "target": "tag", "enforcement": "active"})
     assert host.read_protection(sandbox.repository) == Protection(
         "main", branch_protected=True, tags_protected=True
     )
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_what_may_not_be_read_of_protection_is_said(status: int) -> None:
-    def told(_method: str, path: str, *_: Any) -> tuple[int, dict[str, str], Any]:
+def test_a_protection_that_cannot_be_read_is_reported(status: int) -> None:
+    def answer_by_path(_method: str, path: str, *_: Any) -> tuple[int, dict[str, str], Any]:
         if path.endswith("/shop"):
             return 200, {}, {"default_branch": "main"}
         if "/branches/" in path:
             return 200, {}, {"protected": True}
         return status, {}, {"message": "Not Found"}
 
-    with scripted(told) as url:
+    with scripted_server(answer_by_path) as url:
         found = GitHubHost("token", api_url=url).read_protection(SHOP)
     assert (found.branch_protected, found.tags_protected) == (True, None)
     assert str(status) in found.unread
@@ -214,7 +214,7 @@ def test_what_may_not_be_read_of_protection_is_said(status: int) -> None:
 # --- the file of rules ------------------------------------------------------------------------------------------
 
 
-def test_the_files_of_a_stem_are_read_at_a_commit(kit: Kit) -> None:  # noqa: F811
+def test_files_with_a_stem_are_read_at_a_commit(kit: Kit) -> None:  # noqa: F811
     files = {**RULES, **TEMPLATE, "deploy/deployer.txt": "x", "deploy/deployers.yml": "y"}
     first = kit.commit("refs/heads/main", files, "first")
     second = kit.commit("refs/heads/main", {"deploy/deployer.json": "{}"}, "second")
@@ -231,7 +231,7 @@ def test_the_files_of_a_stem_are_read_at_a_commit(kit: Kit) -> None:  # noqa: F8
 
 
 @pytest.mark.parametrize("path", ["deploy/deployer.yml", "deploy"])
-def test_a_symbolic_link_is_not_taken_for_no_rules(kit: Kit, path: str) -> None:  # noqa: F811
+def test_a_symbolic_link_does_not_mean_that_there_are_no_rules(kit: Kit, path: str) -> None:  # noqa: F811
     if isinstance(kit, SandboxKit):
         kit.commit("refs/heads/main", {"elsewhere/deployer.yml": "tags: v*\n"}, "first")
         tree = kit._tree
@@ -251,7 +251,7 @@ def test_a_symbolic_link_is_not_taken_for_no_rules(kit: Kit, path: str) -> None:
 
 
 @pytest.mark.parametrize("count", [999, 1000])
-def test_a_folder_of_which_github_may_not_list_all_is_unreadable(kit: Kit, count: int) -> None:  # noqa: F811
+def test_a_folder_that_github_may_not_list_completely_is_unreadable(kit: Kit, count: int) -> None:  # noqa: F811
     files = {f"deploy/a{number}.txt": "" for number in range(count - 1)}
     sha = kit.commit("refs/heads/main", {**files, **RULES}, "first")
     if count < 1000:
@@ -278,7 +278,7 @@ def test_a_file_that_is_too_large_is_unreadable(kit: Kit) -> None:  # noqa: F811
         {"type": "file", "download_url": "https://x", "size": 1_000_001},
     ],
 )
-def test_nothing_but_a_regular_file_is_read(entry: dict[str, Any]) -> None:
+def test_only_a_regular_file_is_read(entry: dict[str, Any]) -> None:
     found = convert({"name": "deployer.yml", "size": 1, "sha": A, "url": "https://x", **entry}, Entry)
     with pytest.raises(UnreadableError):
         list(regular_entries([found], "deploy", "deployer"))

@@ -51,8 +51,8 @@ def test_hundreds_of_repositories_share_a_few_connections(server: KeepAliveServe
     host, wrong = app(server, app_key), list[str]()
     repositories = [Repository(f"owner-{number % 3 + 1}", f"shop-{number}") for number in range(300)]
 
-    def ask(mine: list[Repository]) -> None:
-        for each in mine:
+    def ask(repositories_of_thread: list[Repository]) -> None:
+        for each in repositories_of_thread:
             found = host.default_branch(each)
             if found != f"{each.owner}-{each.name}":
                 wrong.append(f"{each}: {found}")
@@ -94,8 +94,8 @@ def in_a_fork(what: Callable[[], str]) -> str:
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as told:
-        found = told.read()
+    with os.fdopen(reading) as pipe:
+        found = pipe.read()
     os.waitpid(child, 0)
     return found
 
@@ -139,7 +139,7 @@ def without_descriptors(what: Callable[[], str]) -> str:
 @pytest.mark.parametrize(
     "name", ["127.0.0.1", "localhost"]
 )  # a name is looked up first, which needs one as well
-def test_a_process_without_descriptors_says_so_and_does_not_blame_github(
+def test_a_process_without_descriptors_reports_that_and_not_github(
     name: str, server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
@@ -154,7 +154,7 @@ def test_a_process_without_descriptors_says_so_and_does_not_blame_github(
     assert then == "main"
 
 
-def test_github_is_blamed_where_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_github_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -180,7 +180,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
     assert sent == ["token token"] * 2
 
 
-def test_the_number_of_installations_that_are_kept_is_bounded(
+def test_the_number_of_cached_installation_tokens_is_bounded(
     server: KeepAliveServer, app_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_app._MAX_CACHED_TOKENS", 2)

@@ -19,10 +19,10 @@ from tests.contract.test_host import (  # noqa: F401  fixtures
     DoubleKit,
     Kit,
     SandboxKit,
-    at_once,
     github,
     kit,
     sandbox,
+    without_waiting,
 )
 
 # each differs from HOOK, http://127.0.0.1:9/webhooks/github
@@ -101,7 +101,7 @@ def test_without_an_address_no_webhook_is_deployer_s(kit: Kit) -> None:  # noqa:
 def test_the_webhook_of_an_organization_counts_where_the_repository_has_none(kit: Kit) -> None:  # noqa: F811
     add_organization_hook(kit, HOOK)
     sha = kit.commit("refs/heads/main", {}, "1")
-    kit.missed(sha)
+    kit.fail_delivery(sha)
 
     first = wait_for("the delivery fails", lambda: pushes(kit))[0]
     assert (first.ok, first.organization, first.hook > 0) == (False, "acme", True)
@@ -123,7 +123,7 @@ def test_the_repository_s_own_webhook_comes_first(kit: Kit) -> None:  # noqa: F8
     assert kit.host.install_hook(kit.repository, HOOK, "s", ["push"]) == "created"
     add_organization_hook(kit, HOOK)
     sha = kit.commit("refs/heads/main", {}, "1")
-    kit.missed(sha)
+    kit.fail_delivery(sha)
     assert kit.host.webhook_organization(kit.repository, HOOK) == ""
     assert wait_for("the delivery fails", lambda: pushes(kit))[0].organization == ""
 
@@ -155,7 +155,7 @@ def _hook_id(sandbox: SandboxKit) -> int:  # noqa: F811
     return int(hook["id"])
 
 
-def test_a_person_has_no_webhooks_and_is_not_asked_for_them(sandbox: SandboxKit) -> None:  # noqa: F811
+def test_the_webhooks_of_a_person_are_not_requested(sandbox: SandboxKit) -> None:  # noqa: F811
     name = f"octocat/{sandbox.repository.name}"
     sandbox.server.hub.create(name)
     with (
@@ -166,13 +166,15 @@ def test_a_person_has_no_webhooks_and_is_not_asked_for_them(sandbox: SandboxKit)
     assert not [call for call in calls if "/orgs/" in call]
 
 
-def test_an_organization_s_webhooks_that_may_not_be_read_are_unknown(
+def test_an_error_says_that_the_organization_s_webhooks_cannot_be_read(
     sandbox: SandboxKit,  # noqa: F811
     app_key: str,
 ) -> None:
     host = GitHubHost(limited_token(sandbox, app_key), api_url=f"{sandbox.server.url}/api/v3")
     add_organization_hook(sandbox, HOOK)
-    with pytest.raises(NotFoundError, match=r"the webhooks of acme cannot be read.*organization webhooks: read"):
+    with pytest.raises(
+        NotFoundError, match=r"the webhooks of acme cannot be read.*organization webhooks: read"
+    ):
         host.deliveries(sandbox.repository, HOOK, 0)
 
 

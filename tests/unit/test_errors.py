@@ -17,11 +17,11 @@ from deployer.errors import (
 
 
 @pytest.mark.parametrize("kind", [DeployerError, PermanentError, TransientError])
-def test_an_errors_text_is_one_printable_line_whatever_it_quotes(kind: type[DeployerError]) -> None:
+def test_the_text_of_an_error_is_one_printable_line(kind: type[DeployerError]) -> None:
     assert str(kind("a\r\n b\x1b[2J\u2028\ud800c")) == r"a b\u001b[2J\u2028\ud800c"
 
 
-def test_what_is_cut_out_is_the_middle() -> None:
+def test_a_long_text_loses_its_middle() -> None:
     line = one_line("reading " + "x" * 10_000 + " failed; remedy")
     assert len(line) == 500
     assert line.startswith("reading xxx")
@@ -43,7 +43,7 @@ def test_what_is_cut_out_is_the_middle() -> None:
         (-math.inf, None),
     ],
 )
-def test_no_far_end_makes_a_task_wait_for_longer_than_its_limits_last(
+def test_the_longest_retry_after_is_bounded(
     kind: type[TransientError], asked: float | None, kept: float | None
 ) -> None:
     assert kind("away", retry_after=asked).retry_after == kept
@@ -76,7 +76,7 @@ NOW = 1_800_000_000.0
         ("Fri, 31 Dec 99999 23:59:59 GMT", None),
     ],
 )
-def test_how_long_a_header_asks_to_wait(
+def test_the_seconds_of_a_retry_after_header(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
@@ -97,7 +97,7 @@ def test_how_long_a_header_asks_to_wait(
         (None, None),
     ],
 )
-def test_how_long_a_limit_lasts(
+def test_the_seconds_until_a_rate_limit_resets(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
@@ -134,7 +134,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/t/x")
     ],
     ids=str,
 )
-def test_what_a_machine_lacks(error: Exception, text: str) -> None:
+def test_the_remedy_names_missing_descriptors(error: Exception, text: str) -> None:
     assert shortage(error).startswith(f"the worker's machine: {text}")
 
 
@@ -147,5 +147,5 @@ def test_what_a_machine_lacks(error: Exception, text: str) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_lack_of_a_machine(error: Exception) -> None:
+def test_other_errors_have_no_descriptor_remedy(error: Exception) -> None:
     assert shortage(error) == shortage(wrapped(error)) == ""

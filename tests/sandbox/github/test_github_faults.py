@@ -35,7 +35,7 @@ def test_lost_webhooks_can_be_redelivered(
     assert receiver.wait(3)[2].guid == lost["guid"]
 
 
-def test_webhooks_that_come_twice_bear_one_guid(pushed: WorkingCopy, receiver: Receiver, call: Any) -> None:
+def test_duplicated_webhooks_have_the_same_guid(pushed: WorkingCopy, receiver: Receiver, call: Any) -> None:
     receiver.wait(2)
     call("POST", FAULTS, json={"webhooks": {"duplicate": 1}})
     push(pushed, "1")
@@ -61,7 +61,7 @@ def test_late_webhooks(pushed: WorkingCopy, receiver: Receiver, call: Any) -> No
     assert time.monotonic() - started >= 0.2
 
 
-def test_the_api_fails_as_often_as_told(pushed: WorkingCopy, call: Any) -> None:
+def test_the_api_fails_as_often_as_injected(pushed: WorkingCopy, call: Any) -> None:
     assert pushed.path.is_dir()
     call("POST", FAULTS, json={"api": {"status": 502, "count": 2}})
     assert [call("GET", API).status for _ in range(3)] == [502, 502, 200]
@@ -112,7 +112,7 @@ def test_stale_reads(pushed: WorkingCopy, call: Any) -> None:
     assert call("GET", f"{API}/git/ref/heads/topic").status == 200
 
 
-def test_stale_reads_end_by_themselves(pushed: WorkingCopy, call: Any) -> None:
+def test_stale_reads_end_after_their_time(pushed: WorkingCopy, call: Any) -> None:
     call("POST", FAULTS, json={"stale_reads": 0.2})
     new = push(pushed, "1")
     deadline = time.monotonic() + DEADLINE
@@ -120,7 +120,7 @@ def test_stale_reads_end_by_themselves(pushed: WorkingCopy, call: Any) -> None:
         assert time.monotonic() < deadline
 
 
-def test_bad_orders_are_refused_whole(server: GitHubServer, call: Any) -> None:
+def test_invalid_faults_are_refused_together(server: GitHubServer, call: Any) -> None:
     orders: list[dict[str, Any]] = [
         {"nothing": 1},
         {"webhooks": 1},
@@ -140,7 +140,7 @@ def test_bad_orders_are_refused_whole(server: GitHubServer, call: Any) -> None:
     assert server.hub.faults.orders() == {}
 
 
-def test_a_seed_repeats_the_chances() -> None:
+def test_a_seed_makes_faults_repeatable() -> None:
     faults = Faults()
 
     def draws() -> list[bool]:

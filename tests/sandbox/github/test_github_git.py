@@ -24,7 +24,7 @@ def test_a_clone_of_an_empty_repository_is_on_main(server: GitHubServer, tmp_pat
     assert WorkingCopy(tmp_path / "app")("symbolic-ref", "HEAD") == "refs/heads/main"
 
 
-def test_what_was_pushed_can_be_cloned_fetched_and_pulled(
+def test_pushed_commits_can_be_cloned_fetched_and_pulled(
     pushed: WorkingCopy, server: GitHubServer, tmp_path: Path
 ) -> None:
     other = WorkingCopy.clone(f"{server.url}/acme/app", tmp_path / "other")
@@ -42,7 +42,9 @@ def test_old_protocol_versions_work(pushed: WorkingCopy, server: GitHubServer, t
         assert WorkingCopy(path)("rev-parse", "HEAD") == pushed("rev-parse", "HEAD")
 
 
-def test_a_big_push_in_chunks_arrives_whole(copy: WorkingCopy, server: GitHubServer, tmp_path: Path) -> None:
+def test_a_large_push_in_chunks_arrives_completely(
+    copy: WorkingCopy, server: GitHubServer, tmp_path: Path
+) -> None:
     noise = os.urandom(4_000_000)
     (copy.path / "noise.bin").write_bytes(noise)
     copy("add", ".")
@@ -52,7 +54,7 @@ def test_a_big_push_in_chunks_arrives_whole(copy: WorkingCopy, server: GitHubSer
     assert (other.path / "noise.bin").read_bytes() == noise
 
 
-def test_a_packed_request_is_unpacked(pushed: WorkingCopy, call: Any) -> None:
+def test_a_compressed_request_is_unpacked(pushed: WorkingCopy, call: Any) -> None:
     lines = ["command=ls-refs\n", "0001", "peel\n", "ref-prefix refs/heads/\n", "0000"]
     body = "".join(x if x in {"0001", "0000"} else f"{len(x) + 4:04x}{x}" for x in lines).encode()
     headers = {"Content-Encoding": "gzip", "Git-Protocol": "version=2"}
@@ -76,7 +78,7 @@ def test_any_commit_can_be_fetched_by_its_sha(
     assert other("rev-parse", "FETCH_HEAD") == lost
 
 
-def test_any_password_will_do_and_its_user_is_the_pusher(
+def test_any_password_is_accepted_and_its_user_is_the_pusher(
     copy: WorkingCopy, server: GitHubServer, receiver: Receiver
 ) -> None:
     copy.commit("a", "1")
@@ -100,7 +102,7 @@ def test_the_dumb_protocol_is_refused(pushed: WorkingCopy, call: Any) -> None:
     assert call("GET", "/acme/app.git/info/refs?service=git-anything").status == 403
 
 
-def test_an_archived_repository_takes_no_push(pushed: WorkingCopy, server: GitHubServer) -> None:
+def test_an_archived_repository_refuses_a_push(pushed: WorkingCopy, server: GitHubServer) -> None:
     repository = server.hub.get("acme/app")
     assert repository is not None
     server.hub.change_repository(repository, "archive")
@@ -123,7 +125,7 @@ def test_the_first_branch_of_another_name_becomes_the_default(
     assert "refs/heads/trunk\tHEAD" in git("ls-remote", "--symref", f"{server.url}/acme/app.git")
 
 
-def test_pushes_at_the_same_time_all_arrive_once(
+def test_simultaneous_pushes_each_arrive_once(
     pushed: WorkingCopy, server: GitHubServer, receiver: Receiver
 ) -> None:
     url = f"{server.url}/acme/app.git"
@@ -144,7 +146,7 @@ _SEPARATORS = ["\x85", "\u2028", "\u2029", "\u202e"]
 
 
 @pytest.mark.parametrize("odd", _SEPARATORS)
-def test_a_name_with_what_is_no_line_of_git_arrives_whole(
+def test_a_ref_name_with_a_unicode_line_end_is_not_split(
     pushed: WorkingCopy, receiver: Receiver, call: Any, odd: str
 ) -> None:
     branch, tag, author = f"a{odd}b", f"v{odd}1", f"Ada{odd}\x1f\x1cL"

@@ -30,7 +30,7 @@ def ask(call: Any, pushed: WorkingCopy) -> Any:
     return do
 
 
-def test_every_page_of_refs_with_what_they_point_to(ask: Any, pushed: WorkingCopy) -> None:
+def test_every_page_of_refs_with_their_objects(ask: Any, pushed: WorkingCopy) -> None:
     first = pushed("rev-parse", "HEAD")
     pushed("tag", "light")
     pushed("tag", "-a", "-m", "made", "v1")
@@ -58,7 +58,7 @@ def test_every_page_of_refs_with_what_they_point_to(ask: Any, pushed: WorkingCop
     ]
 
 
-def test_one_ref_by_its_full_name_or_else_by_its_short_one(ask: Any, pushed: WorkingCopy) -> None:
+def test_one_ref_is_found_by_its_full_or_short_name(ask: Any, pushed: WorkingCopy) -> None:
     main, name = pushed("rev-parse", "HEAD"), "x/refs/heads/main"
     pushed("push", "-q", "origin", f"HEAD:refs/heads/{name}", "HEAD:refs/tags/x")
     asked = {"a": "refs/heads/main", "b": name, "c": "x", "d": f"refs/tags/{name}", "e": "refs/heads/x"}
@@ -86,7 +86,7 @@ def test_one_ref_by_its_full_name_or_else_by_its_short_one(ask: Any, pushed: Wor
         ("isEmpty", "NOT_FOUND", "'acme/none'"),
     ],
 )  # fmt: skip
-def test_what_is_refused(ask: Any, fields: str, kind: str | None, message: str) -> None:
+def test_invalid_queries_are_refused(ask: Any, fields: str, kind: str | None, message: str) -> None:
     answer = ask(fields, name="none" if kind == "NOT_FOUND" else "app")
 
     (error,) = answer["errors"]
@@ -95,7 +95,7 @@ def test_what_is_refused(ask: Any, fields: str, kind: str | None, message: str) 
     assert ("data" in answer) == (kind is not None), "a query that is not understood is not begun"
 
 
-def test_faults_and_limits_are_those_of_rest(
+def test_graphql_has_the_faults_and_limits_of_rest(
     ask: Any, call: Any, server: GitHubServer, pushed: WorkingCopy
 ) -> None:
     assert pushed.path.is_dir()

@@ -23,7 +23,9 @@ def change(call: Any, pushed: WorkingCopy, server: GitHubServer, receiver: Recei
     """Does something to acme/app, or the name given, and returns what its webhook was told, oldest first."""
     assert pushed.path.is_dir()
 
-    def do(action: str, to: str = "", name: str = "acme/app") -> list[tuple[str, dict[str, Any]]]:
+    def change_repository(
+        action: str, to: str = "", name: str = "acme/app"
+    ) -> list[tuple[str, dict[str, Any]]]:
         server.wait_idle()
         before = len(receiver.received)
         body = json.dumps({"action": action, "to": to})
@@ -32,7 +34,7 @@ def change(call: Any, pushed: WorkingCopy, server: GitHubServer, receiver: Recei
         server.wait_idle()
         return [(each.event, each.payload) for each in receiver.received[before:]]
 
-    return do
+    return change_repository
 
 
 def test_a_renamed_repository_is_found_under_both_names(
@@ -56,7 +58,7 @@ def test_a_renamed_repository_is_found_under_both_names(
     pushed("push", "--quiet", "origin", "main")  # to the former name
 
 
-def test_a_former_name_belongs_to_who_takes_it(change: Any, call: Any, client: Github) -> None:
+def test_a_former_name_belongs_to_the_repository_that_gets_it(change: Any, call: Any, client: Github) -> None:
     identity = client.get_repo("acme/app").id
     change("rename", "shop")
     call("POST", "/_sandbox/repositories", body=json.dumps({"full_name": "acme/app"}))
@@ -65,7 +67,7 @@ def test_a_former_name_belongs_to_who_takes_it(change: Any, call: Any, client: G
     assert (other.full_name, other.id == identity) == ("acme/app", False)
 
 
-def test_a_transfer_tells_the_former_owner(change: Any, client: Github) -> None:
+def test_the_event_of_a_transfer_names_the_former_owner(change: Any, client: Github) -> None:
     ((event, payload),) = change("transfer", "other")
 
     assert (event, payload["action"]) == ("repository", "transferred")
@@ -73,7 +75,7 @@ def test_a_transfer_tells_the_former_owner(change: Any, client: Github) -> None:
     assert client.get_repo("acme/app").full_name == "other/app"
 
 
-def test_renamed_back(change: Any, client: Github) -> None:
+def test_a_repository_can_be_renamed_back(change: Any, client: Github) -> None:
     change("rename", "shop")
     change("rename", "app", name="acme/shop")
 
@@ -81,7 +83,7 @@ def test_renamed_back(change: Any, client: Github) -> None:
     assert client.get_repo("acme/app").full_name == "acme/app"
 
 
-def test_another_default_branch(change: Any, pushed: WorkingCopy) -> None:
+def test_a_change_of_the_default_branch(change: Any, pushed: WorkingCopy) -> None:
     pushed("push", "--quiet", "origin", "main:trunk")
     ((event, payload),) = change("default_branch", "trunk")
 
@@ -90,7 +92,7 @@ def test_another_default_branch(change: Any, pushed: WorkingCopy) -> None:
     assert payload["repository"]["default_branch"] == "trunk"
 
 
-def test_archived_private_public(change: Any, call: Any) -> None:
+def test_archiving_and_visibility(change: Any, call: Any) -> None:
     ((_, payload),) = change("archive")
     assert (payload["action"], payload["repository"]["archived"]) == ("archived", True)
     assert call("POST", f"{API}/hooks", body="{}").status == 403
@@ -100,18 +102,18 @@ def test_archived_private_public(change: Any, call: Any) -> None:
     assert [event for event, _ in change("publicize")] == ["public", "repository"]
 
 
-def test_uninstalled_it_is_not_found_and_says_nothing_more(
+def test_a_repository_without_the_app_is_not_found_and_sends_nothing(
     change: Any, call: Any, pushed: WorkingCopy, server: GitHubServer, receiver: Receiver
 ) -> None:
     ((event, payload),) = change("uninstall")
     assert (event, payload["action"]) == ("installation_repositories", "removed")
     assert [each["full_name"] for each in payload["repositories_removed"]] == ["acme/app"]
     assert call("GET", API).status == 404
-    told = len(receiver.received)
+    before = len(receiver.received)
     pushed.commit("a", "a", "unseen")
     pushed("push", "--quiet", "origin", "main")
     server.wait_idle()
-    assert len(receiver.received) == told
+    assert len(receiver.received) == before
 
     ((_, payload),) = change("install")
     assert [each["full_name"] for each in payload["repositories_added"]] == ["acme/app"]
@@ -131,7 +133,7 @@ def test_an_app_is_uninstalled_by_an_owner(change: Any, call: Any) -> None:
     assert [call("GET", f"/api/v3/repos/{each}").status for each in repos] == [200, 200, 200]
 
 
-def test_deleted_it_is_gone_and_its_name_is_free(change: Any, call: Any) -> None:
+def test_a_deleted_repository_is_gone_and_its_name_is_free(change: Any, call: Any) -> None:
     ((event, payload),) = change("delete")
 
     assert (event, payload["action"]) == ("repository", "deleted")
@@ -139,26 +141,26 @@ def test_deleted_it_is_gone_and_its_name_is_free(change: Any, call: Any) -> None
     assert call("POST", "/_sandbox/repositories", body=json.dumps({"full_name": "acme/app"})).status == 201
 
 
-def test_a_copy_has_the_same_refs_and_goes_its_own_way(
+def test_a_copied_repository_has_the_same_refs_but_is_independent(
     pushed: WorkingCopy, server: GitHubServer, call: Any, receiver: Receiver
 ) -> None:
     original = server.hub.get("acme/app")
     assert original
     assert original.git.refs()["refs/heads/main"].sha == pushed("rev-parse", "HEAD").strip()
     server.wait_idle()
-    told = len(receiver.received)
+    before = len(receiver.received)
 
     made = server.hub.copy_repository(original, "acme/twin")
 
     assert made.git.refs() == original.git.refs()
-    assert len(receiver.received) == told  # what is copied was never pushed
+    assert len(receiver.received) == before  # what is copied was never pushed
     sha = original.git.refs()["refs/heads/main"].sha
     body = json.dumps({"ref": "refs/heads/more", "sha": sha})
     assert call("POST", "/api/v3/repos/acme/twin/git/refs", body=body).status == 201
     assert "refs/heads/more" not in original.git.refs()
     server.wait_idle()
-    told_of = {each.payload["repository"]["full_name"] for each in receiver.received[told:]}
-    assert told_of == {"acme/twin"}
+    repositories_in_events = {each.payload["repository"]["full_name"] for each in receiver.received[before:]}
+    assert repositories_in_events == {"acme/twin"}
     with pytest.raises(BadNameError, match="is taken"):
         server.hub.copy_repository(original, "acme/twin")
 
@@ -186,7 +188,7 @@ def test_deliveries_are_paged_by_cursor_newest_first(change: Any, call: Any) -> 
         assert detail["request"]["payload"]["action"] == "archived"
 
 
-def test_deliveries_are_made_older_on_order(change: Any, call: Any) -> None:
+def test_deliveries_can_be_dated_back(change: Any, call: Any) -> None:
     change("archive")
     hook = call("GET", f"{API}/hooks").json()[0]["id"]
 

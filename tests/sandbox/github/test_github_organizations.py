@@ -20,7 +20,7 @@ def body(url: str, **more: Any) -> dict[str, Any]:
     return {"name": "web", "active": True, "events": ["push"], "config": config, **more}
 
 
-def test_the_webhook_of_an_organization_tells_of_all_its_repositories(
+def test_an_organization_s_webhook_sends_events_of_all_its_repositories(
     pushed: WorkingCopy, receiver: Receiver, server: GitHubServer, call: Any
 ) -> None:
     server.wait_idle(DEADLINE)

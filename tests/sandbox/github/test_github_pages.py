@@ -20,7 +20,9 @@ from sandbox.github.seed import SAMPLE
 from sandbox.github.server import GitHubServer, create
 
 
-def test_pages_show_what_there_is(pushed: WorkingCopy, call: Any, server: GitHubServer) -> None:
+def test_pages_show_repositories_commits_and_deliveries(
+    pushed: WorkingCopy, call: Any, server: GitHubServer
+) -> None:
     pushed("tag", "v1")
     pushed("push", "-q", "origin", "v1", "HEAD:refs/heads/feature/ü#1")
     sha = pushed("rev-parse", "HEAD")
@@ -38,7 +40,7 @@ def test_pages_show_what_there_is(pushed: WorkingCopy, call: Any, server: GitHub
     assert call("GET", "/acme/app/commit/zzz").status == 404
 
 
-def test_pages_escape_everything(copy: WorkingCopy, call: Any) -> None:
+def test_pages_escape_all_text(copy: WorkingCopy, call: Any) -> None:
     evil = "<script>alert(1)</script>"
     copy.commit("x.html", evil, evil)
     copy("push", "-q", "origin", f"main:refs/heads/{evil.replace('(1)', '')}", "main")
@@ -65,7 +67,7 @@ def test_the_redeliver_button(pushed: WorkingCopy, call: Any, receiver: Receiver
     assert "attempt 2" in call("GET", "/acme/app/deliveries").data.decode()
 
 
-def test_repositories_are_made_on_demand(call: Any, receiver: Receiver, server: GitHubServer) -> None:
+def test_repositories_are_created_on_demand(call: Any, receiver: Receiver, server: GitHubServer) -> None:
     def make(**body: Any) -> tuple[int, Any]:
         answer = call("POST", "/_sandbox/repositories", json=body)
         return answer.status, answer.json()
@@ -85,7 +87,7 @@ def test_repositories_are_made_on_demand(call: Any, receiver: Receiver, server: 
     assert call("GET", "/_sandbox/health").json()["status"] == "ok"
 
 
-def test_bad_names_are_refused(call: Any, server: GitHubServer) -> None:
+def test_invalid_names_are_refused(call: Any, server: GitHubServer) -> None:
     names = (
         "",
         "acme",
@@ -108,7 +110,7 @@ def test_bad_names_are_refused(call: Any, server: GitHubServer) -> None:
     assert not server.hub.repositories()
 
 
-def test_the_sample_s_templates_are_sound() -> None:
+def test_the_sample_s_templates_are_valid() -> None:
     for name in ("deploy/pipeline.yml", "app.yml"):
         found = lint((SAMPLE / name).read_text(), config=ManualArgs(regions=["us-east-1"]))
         assert [str(match) for match in found] == []
@@ -116,7 +118,7 @@ def test_the_sample_s_templates_are_sound() -> None:
     assert set(given) == {"development", "staging", "production"}
 
 
-def test_the_sample_builds_and_its_tests_test_it(tmp_path: Path) -> None:
+def test_the_sample_can_be_built_and_tested(tmp_path: Path) -> None:
     root = tmp_path / "hello"
     shutil.copytree(SAMPLE, root)
     environment = {**ENVIRONMENT, "GREETING": "Hi <you>", "STAGE": "staging", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -139,7 +141,7 @@ def test_the_sample_builds_and_its_tests_test_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_the_sample_and_ends_when_told(
+def test_the_command_serves_the_sample_until_sigterm(
     tmp_path: Path, receiver: Receiver, number: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "sandbox.github", "--port", "0", "--data-dir", str(tmp_path / "data")]
@@ -164,12 +166,12 @@ def test_the_command_serves_the_sample_and_ends_when_told(
     assert (process.returncode, errors) == (0, "")
 
 
-def test_a_taken_port_is_an_error_of_the_caller(server: GitHubServer, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_of_the_caller(server: GitHubServer, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="in use"):
         create(server.port, data_dir=tmp_path / "other")
 
 
-def test_the_command_names_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_reports_invalid_arguments(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sandbox.github", "--port", "0", "--data-dir", str(tmp_path / "data")]
     result = subprocess.run([*command, "--sample", "x"], capture_output=True, text=True, check=False)
     assert result.returncode == 1

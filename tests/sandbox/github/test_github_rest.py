@@ -69,7 +69,7 @@ def test_a_branch_that_ends_in_status(repo: Repository, pushed: WorkingCopy) -> 
     assert repo.get_commit("x/status").sha == pushed("rev-parse", "HEAD")
 
 
-def test_refs_are_made_moved_and_deleted_with_webhooks(
+def test_creating_moving_and_deleting_refs_sends_webhooks(
     repo: Repository, pushed: WorkingCopy, receiver: Receiver
 ) -> None:
     first = pushed("rev-parse", "HEAD")
@@ -90,7 +90,7 @@ def test_refs_are_made_moved_and_deleted_with_webhooks(
     assert [r.ref for r in repo.get_git_refs()] == ["refs/heads/main"]
 
 
-def test_bad_refs_are_refused(repo: Repository, pushed: WorkingCopy) -> None:
+def test_invalid_refs_are_refused(repo: Repository, pushed: WorkingCopy) -> None:
     sha = pushed("rev-parse", "HEAD")
     for ref in ("refs/heads/main", "refs/heads/a..b", "refs/heads/main/below", "main", "refs/notes/x"):
         with refused(422):
@@ -99,12 +99,12 @@ def test_bad_refs_are_refused(repo: Repository, pushed: WorkingCopy) -> None:
         repo.create_git_ref("refs/heads/new", "1" * 40)
 
 
-def test_the_default_branch_stays(repo: Repository) -> None:
+def test_the_default_branch_cannot_be_deleted(repo: Repository) -> None:
     with refused(422):
         repo.get_git_ref("heads/main").delete()
 
 
-def test_tags_light_and_annotated(repo: Repository, pushed: WorkingCopy, receiver: Receiver) -> None:
+def test_lightweight_and_annotated_tags(repo: Repository, pushed: WorkingCopy, receiver: Receiver) -> None:
     pushed("tag", "light")
     pushed("tag", "-a", "rel/1.0", "-m", "The first\n\nof many")
     pushed("push", "-q", "origin", "light", "rel/1.0")
@@ -143,7 +143,7 @@ def test_commits(repo: Repository, pushed: WorkingCopy) -> None:
         repo.get_commit("nothing").sha  # noqa: B018 - PyGithub asks when the value is read
 
 
-def test_a_name_that_a_tag_and_a_branch_share_is_the_tag(repo: Repository, pushed: WorkingCopy) -> None:
+def test_a_name_of_both_a_tag_and_a_branch_means_the_tag(repo: Repository, pushed: WorkingCopy) -> None:
     """So whoever compares by a name compares with what anybody could tag."""
     first = pushed("rev-parse", "HEAD")
     pushed("tag", "main")
@@ -154,7 +154,7 @@ def test_a_name_that_a_tag_and_a_branch_share_is_the_tag(repo: Repository, pushe
     assert repo.compare("heads/main", second).status == "identical"
 
 
-def test_a_branch_is_protected_until_it_is_not(repo: Repository, pushed: WorkingCopy) -> None:
+def test_a_branch_can_be_protected_and_unprotected(repo: Repository, pushed: WorkingCopy) -> None:
     pushed("push", "-q", "origin", "HEAD:refs/heads/release/1")
     branch = repo.get_branch("release/1")
     assert not branch.protected
@@ -237,7 +237,7 @@ def test_statuses(repo: Repository, pushed: WorkingCopy, call: Any) -> None:
     assert call("GET", "/_sandbox/statuses?repository=acme/none").json() == []
 
 
-def test_bad_statuses_are_refused(pushed: WorkingCopy, call: Any) -> None:
+def test_invalid_statuses_are_refused(pushed: WorkingCopy, call: Any) -> None:
     sha = pushed("rev-parse", "HEAD")
     for field, value in (
         ("state", "fine"),
@@ -252,7 +252,7 @@ def test_bad_statuses_are_refused(pushed: WorkingCopy, call: Any) -> None:
     assert call("POST", f"{API}/statuses/{'1' * 40}", json={"state": "success"}).status == 422
 
 
-def test_a_context_takes_a_thousand_statuses(
+def test_a_context_has_at_most_a_thousand_statuses(
     repo: Repository, pushed: WorkingCopy, server: GitHubServer
 ) -> None:
     sha = pushed("rev-parse", "HEAD")
@@ -292,7 +292,7 @@ def test_merges(repo: Repository, pushed: WorkingCopy, receiver: Receiver) -> No
         repo.merge("main", "topic")
 
 
-def test_pages_and_their_links(repo: Repository, pushed: WorkingCopy, call: Any) -> None:
+def test_pages_have_links(repo: Repository, pushed: WorkingCopy, call: Any) -> None:
     for number in range(7):
         pushed("branch", f"b{number}")
     pushed("push", "-q", "origin", "--all")
@@ -323,7 +323,7 @@ def test_errors_and_limits_look_like_github_s(pushed: WorkingCopy, call: Any, cl
     assert client.get_rate_limit().rate.limit == 5000
 
 
-def test_every_call_is_on_record(repo: Repository, call: Any) -> None:
+def test_every_call_is_recorded(repo: Repository, call: Any) -> None:
     seq = call("GET", "/_sandbox/calls").json()[-1]["seq"]
     repo.get_branch("main")
     call("GET", f"{API}/branches/{quote('a/ü', safe='')}")

@@ -65,7 +65,7 @@ def basic(token: str) -> str:
 READ = {"repositories": ["app"], "permissions": {"contents": "read"}}
 
 
-def test_what_a_token_for_one_repository_opens(
+def test_the_access_of_a_token_for_one_repository(
     call: Call, mint: Callable[..., Any], pushed: WorkingCopy
 ) -> None:
     token, head = token_of(mint(READ)), pushed("rev-parse", "HEAD")
@@ -98,20 +98,20 @@ def test_what_a_token_for_one_repository_opens(
     assert refused.headers["X-Accepted-GitHub-Permissions"] == "repository_hooks=read"
 
 
-def test_graphql_sees_what_the_token_opens(call: Call, mint: Callable[..., Any]) -> None:
+def test_graphql_shows_only_repositories_of_the_token(call: Call, mint: Callable[..., Any]) -> None:
     headers = {"Authorization": f"bearer {token_of(mint(READ))}"}
 
     def seen(owner: str, name: str) -> bool:
         query = f'query {{ repository(owner: "{owner}", name: "{name}") {{ databaseId }} }}'
-        told = json.loads(
+        answer = json.loads(
             call("POST", "/api/graphql", body=json.dumps({"query": query}), headers=headers).data
         )
-        return bool((told.get("data") or {}).get("repository"))
+        return bool((answer.get("data") or {}).get("repository"))
 
     assert [seen("acme", "app"), seen("acme", "other"), seen("elsewhere", "app")] == [True, False, False]
 
 
-def test_a_token_without_limits_opens_all_of_its_owner_and_nothing_else(
+def test_a_token_without_limits_gives_access_to_its_owner_s_repositories_only(
     call: Call, mint: Callable[..., Any], pushed: WorkingCopy
 ) -> None:
     token, head = token_of(mint({})), pushed("rev-parse", "HEAD")
@@ -130,13 +130,13 @@ def test_a_token_without_limits_opens_all_of_its_owner_and_nothing_else(
         ({}, 1, 404),
     ],
 )
-def test_a_token_that_cannot_be(
+def test_an_impossible_token_is_refused(
     mint: Callable[..., Any], body: object, installation: int, status: int
 ) -> None:
     assert mint(body, installation).status == status
 
 
-def test_a_token_that_is_none_or_has_expired(
+def test_an_invalid_or_expired_token_is_refused(
     call: Call, mint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "_SECONDS", -1)
@@ -145,7 +145,7 @@ def test_a_token_that_is_none_or_has_expired(
             assert status_of(call, "GET", path, token) == 401
 
 
-def test_what_deployer_gives_to_a_template_reads_one_repository_only(
+def test_the_token_for_a_template_reads_one_repository_only(
     server: GitHubServer, mint: Callable[..., Any], app_key: str, tmp_path: Any
 ) -> None:
     assert mint  # the repositories are there

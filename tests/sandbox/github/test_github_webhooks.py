@@ -40,7 +40,7 @@ def test_a_first_push_of_a_branch(pushed: WorkingCopy, receiver: Receiver, serve
     assert "installation" not in payload
 
 
-def test_a_payload_tells_when_its_own_push_was_taken(
+def test_a_payload_has_the_time_of_its_own_push(
     pushed: WorkingCopy, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receiver.wait(2)
@@ -78,7 +78,7 @@ def test_a_further_push_lists_its_commits_oldest_first(pushed: WorkingCopy, rece
     assert len(receiver.wait(1, "create")) == 1
 
 
-def test_at_most_twenty_commits_the_newest(pushed: WorkingCopy, receiver: Receiver) -> None:
+def test_a_push_event_has_at_most_the_twenty_newest_commits(pushed: WorkingCopy, receiver: Receiver) -> None:
     for number in range(23):
         pushed("commit", "-q", "--allow-empty", "-m", f"number {number}")
     pushed("push", "-q", "origin", "main")
@@ -86,7 +86,7 @@ def test_at_most_twenty_commits_the_newest(pushed: WorkingCopy, receiver: Receiv
     assert [c["message"] for c in commits] == [f"number {n}" for n in range(3, 23)]
 
 
-def test_a_forced_push_says_so(pushed: WorkingCopy, receiver: Receiver) -> None:
+def test_a_forced_push_is_marked_as_forced(pushed: WorkingCopy, receiver: Receiver) -> None:
     pushed.commit("a", "1")
     pushed("push", "-q", "origin", "main")
     pushed("reset", "-q", "--hard", "HEAD~1")
@@ -117,7 +117,7 @@ def test_a_deleted_branch(pushed: WorkingCopy, receiver: Receiver) -> None:
     assert (deleted["ref"], deleted["ref_type"], deleted["pusher_type"]) == ("topic", "branch", "user")
 
 
-def test_an_annotated_tag_bears_its_own_object(pushed: WorkingCopy, receiver: Receiver) -> None:
+def test_the_event_of_an_annotated_tag_has_the_tag_object(pushed: WorkingCopy, receiver: Receiver) -> None:
     pushed("tag", "-a", "v1", "-m", "one")
     pushed("tag", "light")
     pushed("push", "-q", "origin", "v1", "light")
@@ -130,7 +130,7 @@ def test_an_annotated_tag_bears_its_own_object(pushed: WorkingCopy, receiver: Re
     assert [r.payload["ref_type"] for r in receiver.wait(3, "create")[1:]] == ["tag", "tag"]
 
 
-def test_more_than_three_tags_at_once_make_no_event(
+def test_a_push_of_more_than_three_tags_sends_no_event(
     pushed: WorkingCopy, receiver: Receiver, server: GitHubServer
 ) -> None:
     for number in range(4):
@@ -194,7 +194,7 @@ def test_a_failed_delivery_is_recorded_and_not_repeated(
     assert [d["id"] for d in newer] == [ours[2]["id"]]
 
 
-def test_a_receiver_that_is_away_fails_no_push(server: GitHubServer, copy: WorkingCopy, call: Any) -> None:
+def test_a_push_succeeds_without_a_receiver(server: GitHubServer, copy: WorkingCopy, call: Any) -> None:
     server.set_webhook("http://127.0.0.1:9/nobody")
     copy.commit("a", "1")
     copy("push", "-q", "origin", "main")
@@ -211,7 +211,7 @@ def test_a_redirect_is_not_followed(copy: WorkingCopy, receiver: Receiver, serve
     assert {row["status_code"] for row in server.hub.store.deliveries()} == {302}
 
 
-def test_state_outlives_the_server(tmp_path: Path, receiver: Receiver) -> None:
+def test_state_survives_a_restart(tmp_path: Path, receiver: Receiver) -> None:
     first = create(0, data_dir=tmp_path / "d", webhook_url="http://127.0.0.1:9/", webhook_secret="old")
     assert first.ensure_sample()  # never started, so its deliveries stay pending
     first.stop()
@@ -230,7 +230,7 @@ def test_state_outlives_the_server(tmp_path: Path, receiver: Receiver) -> None:
         second.stop()
 
 
-def test_further_hooks_can_be_installed(
+def test_more_webhooks_can_be_installed(
     pushed: WorkingCopy, receiver: Receiver, server: GitHubServer, call: Any
 ) -> None:
     hooks = "/api/v3/repos/acme/app/hooks"
@@ -257,7 +257,7 @@ def test_further_hooks_can_be_installed(
     receiver.wait(2, "ping")[1].check()
 
 
-def test_deliveries_are_held_until_somebody_listens(
+def test_held_deliveries_are_sent_after_their_release(
     copy: WorkingCopy, receiver: Receiver, server: GitHubServer
 ) -> None:
     def order(body: object) -> int:
