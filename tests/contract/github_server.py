@@ -1,4 +1,4 @@
-"""A server that answers as a test says, keeps connections open as GitHub does, and counts them."""
+"""An HTTP server whose answers a test decides, which keeps connections open as GitHub does."""
 
 import http.server
 import json
@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any, Self
 
 Answer = tuple[int, dict[str, str], Any]
-"""Status, headers and body; a body that is no bytes is sent as JSON."""
+"""Status, headers and body; a body other than bytes is sent as JSON."""
 
 
 class KeepAliveServer:
     """A server on this machine.
 
     Attributes:
-        answer: given method, path with query and headers, says what is answered.
+        answer: returns the answer to a method, a path with query, and headers.
         asked: method and path of each request.
-        connections: how many there were; `open` how many there are, `most` how many there were at once.
+        connections: the number of connections so far.
+        open: the number of open connections.
+        most: the largest number of connections at the same time.
     """
 
     def __init__(self) -> None:

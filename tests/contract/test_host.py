@@ -1,4 +1,4 @@
-"""What `Host` promises, asked of the double and of the adapter in front of the simulated GitHub."""
+"""The contract of the port `Host`, tested with the double and with the adapter against the simulated GitHub."""
 
 import base64
 import http.server
@@ -42,7 +42,7 @@ TEMPLATE = {"deploy/pipeline.yml": "Resources: {}\n"}
 
 
 class Kit(Protocol):
-    """A repository that a test can change from GitHub's side."""
+    """A repository that a test changes on GitHub's side."""
 
     host: Host
     repository: Repository
@@ -50,7 +50,7 @@ class Kit(Protocol):
     def commit(
         self, ref: str, files: dict[str, str], message: str, *, at: int = ..., root: bool = ...
     ) -> str:
-        """Commit on top of the commit before, or as a root of its own, and push that to a ref."""
+        """Commit on top of the previous commit, or as a new root, and push the commit to a ref."""
 
     def tag(self, name: str, target: str, *, annotated: bool, at: int = ...) -> str: ...
     def remove(self, ref: str) -> None: ...
@@ -179,10 +179,10 @@ class SandboxKit:
             self.server.hub.change_repository(repo, actions[name])
 
     def fail_delivery(self, sha: str) -> None:
-        """The server's webhooks meet nobody at all."""
+        """Do nothing: no receiver is running, so the server's webhooks fail anyway."""
 
     def commit_with(self, files: dict[str, str], path: str, kind: str) -> str:
-        """Push a commit with some files, and with one path that is something else than a file."""
+        """Push a commit with some files and with one path that is not a regular file."""
         head = self.commit("refs/heads/main", files, "before")
         self._git("rm", "-r", "-q", "--cached", "--ignore-unmatch", path)
         (self._tree.parent / f"{self._tree.name}.blob").write_text("x")
@@ -221,7 +221,7 @@ class SandboxKit:
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
-        """The API calls made within, as `METHOD path` with the path below the repository."""
+        """The API calls of the with block, as `METHOD path` with the path below the repository."""
         before, made = self._recorded_calls(), list[str]()
         yield made
         prefix = f"/api/v3/repos/{self.repository}"
@@ -267,7 +267,7 @@ def kit(request: pytest.FixtureRequest) -> Kit:
 
 @pytest.fixture
 def app_kit(kit: Kit, app_key: str) -> Kit:
-    """The same, but deployer is a GitHub App."""
+    """The kit of a deployer that is a GitHub App."""
     if isinstance(kit, DoubleKit):
         kit.fake.is_app, kit.fake.app_hook = True, HOOK
     elif isinstance(kit, SandboxKit):
@@ -277,7 +277,7 @@ def app_kit(kit: Kit, app_key: str) -> Kit:
 
 @pytest.fixture
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no repeat wait."""
+    """Make every repeat start without a pause."""
     monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
 
 
@@ -399,7 +399,9 @@ def test_a_former_name_leads_to_the_current_name_and_the_same_id(kit: Kit) -> No
 
 def test_facts_for_one_ref_have_that_ref_and_the_same_repository(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "first", at=1_700_000_000)
-    kit.commit("refs/heads/refs/heads/x", {}, "not x", at=1_700_000_000)  # GitHub falls back on short names
+    kit.commit(
+        "refs/heads/refs/heads/x", {}, "not x", at=1_700_000_000
+    )  # GitHub also searches for the short name
     kit.tag("light", sha, annotated=False, at=1_700_000_000)
     kit.tag("v1", sha, annotated=True, at=1_800_000_000)
     every = facts_of(kit)
@@ -439,7 +441,7 @@ def test_install_hook_creates_one_webhook_and_corrects_it(kit: Kit) -> None:
 
 
 def test_a_webhook_is_found_if_only_the_answer_to_its_creation_was_lost() -> None:
-    """A repeat at once would be refused: the hook exists already."""
+    """GitHub would refuse an immediate repeat, because the webhook already exists."""
     made, events = list[Any](), ["push"]
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
@@ -489,7 +491,7 @@ def test_an_app_signs_in_and_reads_its_own_webhook(app_kit: Kit) -> None:
     app_kit.fail_delivery(sha)
 
     def newest_push() -> HookDelivery | None:
-        """The push of this repository, the newest of all most likely: the webhook tells of every repository."""
+        """The newest push of this repository; an App's webhook has the deliveries of every repository."""
         name = repository.full_name
         for each in host.deliveries(repository, address, began):
             if each.event == "push" and host.payload(repository, each)["repository"]["full_name"] == name:
@@ -775,7 +777,7 @@ def test_the_files_changed_between_two_commits(kit: Kit) -> None:
 
     assert changed == ["deploy/gone.txt", "deploy/pipeline.yml", "deploy/ü new.txt"]
     assert kit.host.changed(kit.repository, last, last) == []
-    assert kit.host.changed(kit.repository, "0" * 39 + "9", last) is None  # it was lost by a force push
+    assert kit.host.changed(kit.repository, "0" * 39 + "9", last) is None  # a force push removed this commit
 
 
 def test_changed_files_are_unknown_for_older_or_unrelated_commits_and_for_many_files(kit: Kit) -> None:
@@ -872,7 +874,7 @@ def test_a_commit_is_found_by_its_full_or_short_id(kit: Kit) -> None:
 def test_a_prefix_of_several_commits_is_an_error(kit: Kit) -> None:
     commits = [kit.commit("refs/heads/main", TEMPLATE, str(number)) for number in range(2)]
     if isinstance(kit, SandboxKit):
-        commits = kit.push_chain(2000)  # of so many ids, two begin with the same four digits
+        commits = kit.push_chain(2000)  # with so many commits, two ids begin with the same four digits
     seen = Counter(sha[:4] for sha in commits)
     (prefix, _), *_ = seen.most_common(1)
     assert seen[prefix] > 1
@@ -976,7 +978,7 @@ def test_many_refs_take_several_pages_and_one_ref_takes_one_call(sandbox: Sandbo
     names = [f"refs/heads/b/{number}" for number in range(101)]
     repo = sandbox.server.hub.get(sandbox.repository.full_name)
     assert repo is not None
-    # no push: each of its webhooks would take time
+    # written directly, because the webhooks of a push would take time
     repo.git.run("update-ref", "--stdin", data="".join(f"create {name} {sha}\n" for name in names).encode())
 
     with sandbox.calls() as calls, counting() as tally:
@@ -1132,7 +1134,7 @@ Answer = tuple[int, dict[str, str], Any]
 def scripted_server(
     answer: Callable[[str, str, dict[str, str]], Answer], sent: list[Any] | None = None
 ) -> Iterator[str]:
-    """A server that answers (method, path with query, headers) as the function says, and notes what it is sent."""
+    """A server whose answers a function decides from method, path with query and headers; it records the bodies."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -1238,7 +1240,7 @@ def test_another_conflict_does_not_mean_an_empty_repository(message: str) -> Non
 
 
 def repository_answer(**fields: Any) -> dict[str, Any]:
-    """What GitHub tells of a repository with one branch, but for some fields."""
+    """GitHub's description of a repository with one branch, with some fields replaced."""
     node = {"prefix": "refs/heads/", "name": "main", "target": {"oid": "a" * 40}}
     last = {"hasNextPage": False, "endCursor": "MQ"}
     return {
@@ -1413,7 +1415,7 @@ def test_files_and_statuses_work_under_a_former_name() -> None:
         if path == "/repositories/1":
             return 200, {}, {"full_name": "acme/new"}
         if "/contents/" in path:
-            ref = path.partition("?ref=")[2] or "b" * 40  # of the default branch
+            ref = path.partition("?ref=")[2] or "b" * 40  # the default branch's commit
             blob = {
                 "name": "pipeline.yml",
                 "type": "file",
@@ -1575,7 +1577,7 @@ def test_an_app_that_is_installed_again_sees_its_repository(app_key: str) -> Non
         if path == "/repos/acme/shop/installation":
             return 200, {}, {"id": number, "permissions": {}}
         if path == f"/app/installations/{number}/access_tokens":
-            soon = datetime.now(UTC) + timedelta(seconds=1)  # so it is asked for anew each time
+            soon = datetime.now(UTC) + timedelta(seconds=1)  # so that each request needs a new token
             return 201, {}, {"token": f"ghs_{number}", "expires_at": soon.isoformat()}
         if headers["Authorization"] == f"token ghs_{number}":
             if path.endswith("/graphql"):

@@ -1,6 +1,6 @@
-"""Each call of the GitHub adapter, answered with another shape than GitHub's API promises: an error that is retried.
+"""An answer that is not of the type that GitHub's API documents is an error that deployer retries, for every call.
 
-No such answer may be believed: "no such branch", "no files" or "the repository is gone" would tear something down.
+Deployer must not believe such an answer: "no such branch", "no files" or "no repository" would delete a stack.
 """
 
 import base64
@@ -56,19 +56,19 @@ QUERIED = {
 EVERY = {name: value for name, value in QUERIED.items() if name != "only"}
 
 
-# what GitHub may answer to an order that it carries out later
+# possible answers of GitHub to a request that it carries out later
 _LIKE_NOTHING = {"an object", "nothing", "no UTF-8"}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of the adapter and what GitHub answers while it is carried out.
+    """A call of the adapter with GitHub's answers to it.
 
     Attributes:
         make: makes the call.
-        answers: method and path -> body of a good answer, or the whole of another one. Every key in it is needed.
-        may_be: which of the answers may be an empty list, or an empty object.
-        optional: the keys that GitHub may leave out.
+        answers: method and path -> the body of a 2xx answer, or another whole answer. Every key in it is required.
+        may_be: the answers that may be an empty list or an empty object.
+        optional: the keys that GitHub may omit.
     """
 
     make: Callable[[GitHubHost], object]
@@ -178,8 +178,8 @@ CALLS = {
             f"GET {R}/issues/3/comments": [COMMENT],
             "GET /user": {"login": "deployer"},
             f"PATCH {R}/issues/comments/7": {"id": 7},
-            f"POST {R}/issues/3/comments": {"id": 8},  # where there was none
-            f"GET {R}/commits/{SHA}/comments": [],  # where there was no pull request
+            f"POST {R}/issues/3/comments": {"id": 8},  # if there was no comment
+            f"GET {R}/commits/{SHA}/comments": [],  # if there was no pull request
             f"POST {R}/commits/{SHA}/comments": {"id": 9},
         },
         (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
@@ -241,7 +241,7 @@ def server() -> Iterator[KeepAliveServer]:
 
 @pytest.fixture
 def without_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no call be repeated."""
+    """Make every call without repeats."""
     monkeypatch.setattr("deployer.adapters.github_client._MAX_ATTEMPTS", 1)
     monkeypatch.setattr(
         "deployer.adapters.github_app.AppAuth.create_jwt", lambda *_: "signed"
@@ -249,7 +249,7 @@ def without_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answering(answers: dict[str, Any]) -> Callable[..., Answer]:
-    """Answers by method and path; a body alone is sent with 200, or 201."""
+    """A function that answers by method and path; a body without a status is sent with 200 or 201."""
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
         found = answers.get(f"{method} {path.partition('?')[0]}", NOT_FOUND)
@@ -267,7 +267,7 @@ def host_of(server: KeepAliveServer, call: Call, app_key: str) -> GitHubHost:
 
 
 def bodies_of_other_types(body: Any) -> Iterator[tuple[str, Any]]:
-    """Bodies of other shapes, and what each is: first whole ones, then the good one without or with a wrong part."""
+    """Bodies of other types with their description: wrong as a whole, or with a missing or wrong part."""
     text = json.dumps(body).encode()
     yield from {
         "an object": {}, "a list": [], "null": None, "a text": "x", "a number": 5, "a page": b"<html>soon</html>",
@@ -287,7 +287,7 @@ def bodies_of_other_types(body: Any) -> Iterator[tuple[str, Any]]:
 
 
 def paths_of(body: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path to each key of the objects within."""
+    """The path to each key of all objects in a body."""
     for key, value in (
         body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
     ):
@@ -364,7 +364,7 @@ def test_a_page_of_another_server_does_not_prove_that_github_is_reachable(
 def test_a_404_that_does_not_come_from_github_has_no_meaning(
     name: str, body: Any, server: KeepAliveServer, app_key: str
 ) -> None:
-    """A proxy whose server is away answers 404 to everything."""
+    """A proxy whose server is down answers 404 to every request."""
     server.answer = lambda *_: (404, {}, body)
     with pytest.raises(TransientError):
         CALLS[name].make(host_of(server, CALLS[name], app_key))
@@ -448,7 +448,7 @@ def test_an_empty_page_of_deliveries_ends_the_list(server: KeepAliveServer) -> N
 def test_a_bug_in_deployer_is_not_taken_for_a_fault_of_github(
     error: Exception, server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that meets it becomes a dead letter with its traceback; it is not retried as a fault of GitHub's."""
+    """The task becomes a dead letter with the traceback; it is not retried like a fault of GitHub."""
 
     def broken(*_: object) -> None:
         raise error

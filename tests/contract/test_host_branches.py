@@ -1,4 +1,4 @@
-"""What `Host` promises of history, protection and rules: the double, and the adapter before the simulator."""
+"""The contract of the port `Host` for history, protection and rules, with the double and with the simulated GitHub."""
 
 import json
 import subprocess
@@ -110,14 +110,20 @@ def comparison_body(status: str, base: str = A, middle: str = B) -> dict[str, An
         (500, {"message": "Server Error"}),
         (503, {"message": "Sorry, this diff is temporarily unavailable due to heavy server load."}),
         (500, {"message": "Server Error: Sorry, this diff is unavailable."}),
-        (404, {"message": "Not Found"}),  # of a commit that GitHub named: it is not "unrelated"
+        (
+            404,
+            {"message": "Not Found"},
+        ),  # about a commit that GitHub has named, so it does not mean "unrelated"
         (403, {"message": "Resource not accessible by integration"}),
         (429, {"message": "Too many"}),
         (200, b"<html>soon</html>"),
         (200, {}),
         (200, {"status": "behind"}),
-        (200, comparison_body("behind", base="c" * 40)),  # it compared something else
-        (200, comparison_body("behind", middle=A)),  # a base that is behind its head does not contain it
+        (200, comparison_body("behind", base="c" * 40)),  # GitHub compared other commits
+        (
+            200,
+            comparison_body("behind", middle=A),
+        ),  # if the base is the merge base, it does not contain the commit
         (200, comparison_body("identical", middle=A)),
         (200, comparison_body("contained")),
     ],
@@ -166,7 +172,7 @@ def test_an_unprotected_branch_is_not_listed_even_if_the_query_was_lost() -> Non
     listed = [
         {"name": "release/pwn", "commit": {"sha": A}, "protected": False},
         {"name": "release/1", "commit": {"sha": B}, "protected": True},
-        {"name": "release/2 ", "commit": {"sha": B}, "protected": True},  # no name that git allows
+        {"name": "release/2 ", "commit": {"sha": B}, "protected": True},  # git does not allow this name
     ]
     with scripted_server(lambda *_: (200, {}, listed)) as url:
         found = GitHubHost("token", api_url=url).protected_branches(SHOP)
@@ -274,7 +280,7 @@ def test_a_file_that_is_too_large_is_unreadable(kit: Kit) -> None:  # noqa: F811
         {"type": "dir", "download_url": None},
         {"type": "symlink", "download_url": "https://x"},
         {"type": "submodule", "download_url": None},
-        {"type": "file", "download_url": None},  # so GitHub lists a submodule
+        {"type": "file", "download_url": None},  # GitHub lists a submodule like this
         {"type": "file", "download_url": "https://x", "size": 1_000_001},
     ],
 )

@@ -1,4 +1,4 @@
-"""How many connections to GitHub a process holds, and what it says where it can open none."""
+"""The number of connections to GitHub that a process opens, and the error if it cannot open one."""
 
 import gc
 import os
@@ -29,7 +29,7 @@ def server() -> Iterator[KeepAliveServer]:
 
 
 def app(server: KeepAliveServer, app_key: str) -> GitHubHost:
-    """A host that is a GitHub App with one installation for each owner."""
+    """A host that is a GitHub App with one installation per owner."""
 
     def answer(_method: str, path: str, headers: dict[str, str]) -> Answer:
         _, kind, owner, *rest = path.split("/")
@@ -47,7 +47,7 @@ def app(server: KeepAliveServer, app_key: str) -> GitHubHost:
 
 
 def test_hundreds_of_repositories_share_a_few_connections(server: KeepAliveServer, app_key: str) -> None:
-    """Three installations with a hundred repositories each, asked about from eight threads at once."""
+    """Eight threads read three installations with a hundred repositories each."""
     host, wrong = app(server, app_key), list[str]()
     repositories = [Repository(f"owner-{number % 3 + 1}", f"shop-{number}") for number in range(300)]
 
@@ -79,12 +79,12 @@ def test_one_token_needs_one_connection(server: KeepAliveServer) -> None:
 
 
 def in_a_fork(what: Callable[[], str]) -> str:
-    """What a function returns in a process that is forked off, in which no other thread goes on."""
+    """The result of a function in a forked process, in which no other thread runs."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
-        )  # this process has threads; Celery's parent has none
+        )  # the warning is about this process's threads; Celery's parent process has none
         child = os.fork()
     if not child:
         try:
@@ -118,7 +118,7 @@ def test_a_connection_that_github_closed_is_replaced(server: KeepAliveServer) ->
 
 
 def without_descriptors(what: Callable[[], str]) -> str:
-    """What a function raises while its process can open nothing more, and what it returns when that is over."""
+    """The error of a function while its process cannot open a file, followed by its result afterwards."""
     gc.collect()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
@@ -138,7 +138,7 @@ def without_descriptors(what: Callable[[], str]) -> str:
 
 @pytest.mark.parametrize(
     "name", ["127.0.0.1", "localhost"]
-)  # a name is looked up first, which needs one as well
+)  # a host name is resolved first, which needs a descriptor too
 def test_a_process_without_descriptors_reports_that_and_not_github(
     name: str, server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Whose webhooks are read, changed and redelivered: deployer's own, of the repository or of its organization."""
+"""Deployer reads, changes and redelivers only for its own webhook, of the repository or of its organization."""
 
 import json
 import time
@@ -25,7 +25,7 @@ from tests.contract.test_host import (  # noqa: F401  fixtures
     without_waiting,
 )
 
-# each differs from HOOK, http://127.0.0.1:9/webhooks/github
+# each address differs from HOOK, http://127.0.0.1:9/webhooks/github
 OTHERS = [
     "http://127.0.0.1:9/another/webhooks/github",
     "http://127.0.0.1:9/webhooks/github/",
@@ -47,7 +47,7 @@ def _no_organization_hooks(github: GitHubServer) -> None:  # noqa: F811
 
 
 def asked(sandbox: SandboxKit, verb: str, path: str, body: Any = None) -> Any:  # noqa: F811
-    """What the simulated GitHub answers to a person."""
+    """The simulated GitHub's answer about a person."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": "token x"}
     request = urllib.request.Request(f"{sandbox.server.url}/api/v3{path}", data, headers, method=verb)  # noqa: S310
@@ -179,7 +179,7 @@ def test_an_error_says_that_the_organization_s_webhooks_cannot_be_read(
 
 
 def limited_token(sandbox: SandboxKit, app_key: str) -> str:  # noqa: F811
-    """A token that may read the webhooks of repositories, and nothing of organizations."""
+    """A token that may read the webhooks of repositories, but nothing of organizations."""
     app = AppCredentials("1", app_key, f"{sandbox.server.url}/api/v3")
     body = json.dumps({"permissions": {"repository_hooks": "read"}}).encode()
     url = f"{app.client.api_url}/app/installations/{app.installation_on(sandbox.repository).id}/access_tokens"

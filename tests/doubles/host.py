@@ -31,24 +31,24 @@ class _Repo:
     archived: bool = False
     private: bool = False
     hidden: bool = False
-    refs: dict[Ref, str] = field(default_factory=dict)  # to the object
-    peeled: dict[str, str] = field(default_factory=dict)  # tag object to commit
+    refs: dict[Ref, str] = field(default_factory=dict)  # ref -> object
+    peeled: dict[str, str] = field(default_factory=dict)  # tag object -> commit
     messages: dict[str, str] = field(default_factory=dict)
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit to path and content
-    made: dict[str, float] = field(default_factory=dict)  # object to when it was made
-    pulls: list[Ref] = field(default_factory=list)  # the branches that have an open pull request
-    parents: dict[str, str] = field(default_factory=dict)  # commit to the one that it was made from
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit -> path -> content
+    made: dict[str, float] = field(default_factory=dict)  # object -> time of its creation
+    pulls: list[Ref] = field(default_factory=list)  # branches with an open pull request
+    parents: dict[str, str] = field(default_factory=dict)  # commit -> its parent
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
     merged: set[str] = field(
         default_factory=set
-    )  # commits that the default branch contains, whatever its head
-    protected: set[str] = field(default_factory=set)  # branches by their short name
+    )  # commits that the default branch contains beside its own history
+    protected: set[str] = field(default_factory=set)  # short names of branches
     links: dict[str, dict[str, str]] = field(
         default_factory=dict
-    )  # commit to paths that are no files, and what they are
+    )  # commit -> path that is not a regular file -> its type
 
     def history(self, sha: str) -> set[str]:
-        """A commit and all that it was made from."""
+        """A commit with all its ancestors."""
         default = self.refs.get(Ref.of_branch(self.default_branch))
         found, waiting = set[str](), [sha]
         while waiting:
@@ -64,16 +64,17 @@ class FakeHost(Failing):
 
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
-        permissions_missing: what `missing_permissions` answers.
-        protections: what `read_protection` answers beside the branch.
-        hooks: the webhook of each repository, by its key: its address, secret and events.
-        app_hook: where the App's webhook leads; None for wherever it is expected.
-        organization_hooks: the same of each organization, by its login in lower case.
-        log: every attempt at a delivery and what it bears, oldest first.
-        hook_rights: whether webhooks may be read and written.
-        said: every comment's text, by (repository, its id), in the order of their coming.
-        comment_rights: whether comments may be written; `edit_rights` whether they may be changed.
-        posted: every status in the order of its coming, as (repository, commit, status).
+        permissions_missing: the answer of `missing_permissions`.
+        protections: the answer of `read_protection`, without the branch.
+        hooks: address, secret and events of each repository's webhook, by the repository's key.
+        app_hook: the address of the App's webhook; None for any address.
+        organization_hooks: the same for each organization's webhook, by the login in lower case.
+        log: every attempt at a delivery with its payload, oldest first.
+        hook_rights: whether deployer may read and write webhooks.
+        said: the text of every comment, by (repository, comment id), oldest first.
+        comment_rights: whether deployer may write comments.
+        edit_rights: whether deployer may change comments.
+        posted: every status as (repository, commit, status), oldest first.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class FakeHost(Failing):
         self.posted: list[tuple[Repository, str, Status]] = []
         self.permissions_missing: list[str] = []
         self.protections: tuple[bool | None, bool | None, str] = (True, True, "")
-        self._repos: dict[str, _Repo] = {}  # under former names, too
+        self._repos: dict[str, _Repo] = {}  # also under former names
         self._identities = 0
         self.is_app = False
         self.app_hook: str | None = None
@@ -105,18 +106,18 @@ class FakeHost(Failing):
         at: float = 0,
         parent: str | None = None,
     ) -> None:
-        """Move a ref to a commit; makes the repository, and the commit, where they are new.
+        """Move a ref to a commit; creates the repository and the commit if they do not exist.
 
         Args:
-            repository: where.
-            ref: the full name.
+            repository: the repository.
+            ref: the ref's full name.
             sha: the commit.
-            files: the commit's files; a name without a folder lies in `deploy/`. None for those it has.
-            message: the commit's message; empty for the one it has.
-            annotated: the id of a tag object that stands between the ref and the commit.
-            at: when the commit, or the tag object, was made.
-            parent: the commit that a new one was made from, empty for a root; None for where the ref was, and for the
-                commit of a new tag to be one that was merged to the default branch, as people's tags are.
+            files: the commit's files, where a name without a folder is in `deploy/`; None keeps its files.
+            message: the commit's message; empty keeps its message.
+            annotated: the id of a tag object between the ref and the commit.
+            at: the time of the commit or tag object, in epoch seconds.
+            parent: the parent of a new commit; empty for a root. None means the commit that the ref pointed to; the
+                commit of a new tag is then merged into the default branch, as people's tags usually are.
         """
         repo = self.create(repository)
         if parent is None:
@@ -136,20 +137,20 @@ class FakeHost(Failing):
             }
 
     def merge(self, repository: Repository, sha: str) -> None:
-        """Let the default branch contain a commit, from now on."""
+        """Merge a commit into the default branch."""
         self._repo(repository).merged.add(sha)
 
     def protect(self, repository: Repository, branch: str, *, on: bool = True) -> None:
-        """Protect a branch, or no longer."""
+        """Protect a branch; with `on=False` remove the protection."""
         protected = self._repo(repository).protected
         protected.add(branch) if on else protected.discard(branch)
 
     def link(self, repository: Repository, sha: str, path: str, kind: str = "symlink") -> None:
-        """Let a commit's file, or folder, be a symbolic link, a `submodule` or a `dir`."""
+        """Make a file or folder of a commit a symbolic link, a `submodule` or a `dir`."""
         self._repo(repository).links.setdefault(sha, {})[path] = kind
 
     def refs(self, repository: Repository) -> dict[Ref, str]:
-        """Where every ref stands."""
+        """The object that each ref points to."""
         return dict(self._repo(repository).refs)
 
     def remove(self, repository: Repository, ref: str) -> None:
@@ -157,16 +158,18 @@ class FakeHost(Failing):
         self._repos[repository.key].refs.pop(Ref.parse(ref), None)
 
     def create(self, repository: Repository, default_branch: str = "") -> _Repo:
-        """Make a repository, or set its default branch."""
+        """Create a repository if it does not exist, and set its default branch if one is given."""
         repo = self._repos.get(repository.key)
-        if repo is None or repo.full_name.lower() != repository.key:  # a former name is free for another one
+        if (
+            repo is None or repo.full_name.lower() != repository.key
+        ):  # another repository may take a former name
             self._identities += 1
             repo = self._repos[repository.key] = _Repo(self._identities, repository.full_name)
         repo.default_branch = default_branch or repo.default_branch
         return repo
 
     def lag(self, repository: Repository, ref: str) -> None:
-        """Let `head` tell where the ref stands now, whatever comes, until `catch_up`."""
+        """Make `head` answer with the ref's current commit until `catch_up`, even if the ref moves."""
         repo = self.create(repository)
         repo.lagging[Ref.parse(ref)] = self._head(repo, Ref.parse(ref))
 
@@ -176,7 +179,7 @@ class FakeHost(Failing):
             repo.lagging.clear()
 
     def rename(self, repository: Repository, now: Repository) -> None:
-        """Give a repository another name or owner; the former name goes on to lead to it."""
+        """Give a repository another name or owner; the former name still refers to it."""
         repo = self._repos[now.key] = self._repos[repository.key]
         repo.full_name = now.full_name
 
@@ -186,7 +189,7 @@ class FakeHost(Failing):
             setattr(self._repos[repository.key], name, value)
 
     def open_pull(self, repository: Repository, branch: str) -> None:
-        """Let a branch have an open pull request."""
+        """Open a pull request of a branch."""
         self._repos[repository.key].pulls.append(Ref.of_branch(branch))
 
     def delete(self, repository: Repository) -> None:
@@ -204,7 +207,7 @@ class FakeHost(Failing):
         ok: bool = False,
         refused: bool = False,
     ) -> None:
-        """Let GitHub's log have an attempt."""
+        """Add an attempt at a delivery to GitHub's log."""
         entry = HookDelivery(len(self.log) + 1, 0 if self.is_app else 1, guid, event, ok, at, refused)
         self.log.append((repository, entry, payload))
 
@@ -390,7 +393,7 @@ class FakeHost(Failing):
         }
 
     def read_protection(self, repository: Repository) -> Protection:
-        """What `GitHubHost.read_protection` gives."""
+        """See `GitHubHost.read_protection`."""
         self._note("read_protection", repository)
         branch = self._repo(repository).default_branch
         return Protection(branch, *self.protections)
@@ -415,13 +418,13 @@ class FakeHost(Failing):
         return found if len(found) < 300 else None
 
     def missing_permissions(self, repository: Repository) -> list[str]:
-        """What `GitHubHost.missing_permissions` gives."""
+        """See `GitHubHost.missing_permissions`."""
         self._note("missing_permissions", repository)
         self._repo(repository)
         return self.permissions_missing
 
     def clone_token(self, full_name: str) -> str:
-        """What `GitHubHost.clone_token` gives."""
+        """See `GitHubHost.clone_token`."""
         return f"token-of-{full_name}"
 
     def _repo(self, repository: Repository) -> _Repo:

@@ -105,7 +105,7 @@ def test_the_seconds_until_a_rate_limit_resets(
 
 
 def wrapped(error: Exception) -> Exception:
-    """An error of a library's own around another."""
+    """A library's own error that hides another error."""
     outer = RuntimeError("upload failed")
     outer.__cause__ = error
     return outer

@@ -1,4 +1,4 @@
-"""A simulated GitHub, a receiver for its webhooks, and a clone to push from."""
+"""Fixtures: a simulated GitHub, a receiver for its webhooks, and a clone that pushes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def server(tmp_path: Path, receiver: Receiver) -> Iterator[GitHubServer]:
 
 @pytest.fixture
 def copy(server: GitHubServer, tmp_path: Path) -> WorkingCopy:
-    """A working copy for the empty repository acme/app."""
+    """A working copy of the empty repository acme/app."""
     server.hub.create("acme/app")
     return WorkingCopy.start(f"{server.url}/acme/app.git", tmp_path / "app")
 
 
 @pytest.fixture
 def pushed(copy: WorkingCopy) -> WorkingCopy:
-    """The copy after a first push of main."""
+    """The working copy after a first push of main."""
     copy.commit("README.md", "hello\n", "first")
     copy("push", "--quiet", "origin", "main")
     return copy
@@ -68,7 +68,7 @@ def repo(client: Github, pushed: WorkingCopy) -> Repository:
 
 @pytest.fixture
 def call(server: GitHubServer) -> Iterator[Call]:
-    """Any HTTP call to the server: the answer, not following redirects."""
+    """A function that makes an HTTP call to the server and returns the answer; it does not follow redirects."""
     pool = urllib3.PoolManager(retries=False)
 
     def do(method: str, path: str, **more: Any) -> urllib3.BaseHTTPResponse:

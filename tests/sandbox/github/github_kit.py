@@ -1,4 +1,4 @@
-"""What these tests share: a receiver that records webhooks, and a working copy of a repository."""
+"""A receiver that records webhooks, and a working copy of a repository."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Received:
-    """One request a webhook made."""
+    """One request of a webhook."""
 
     headers: dict[str, str]
     body: bytes
@@ -58,7 +58,7 @@ class Received:
 
 
 class Receiver:
-    """A webhook's other end: records what comes and answers `status`."""
+    """The receiver of a webhook: it records each request and answers `status`."""
 
     def __init__(self) -> None:
         self.status = 202
@@ -91,7 +91,7 @@ class Receiver:
         self._thread.join()
 
     def wait(self, count: int, event: str | None = None) -> list[Received]:
-        """The requests so far once there are `count` of them, of that event if given."""
+        """Wait for `count` requests (of one event, if given) and return all of them."""
 
         def matching() -> list[Received]:
             return [r for r in self.received if event in {None, r.event}]
@@ -101,12 +101,12 @@ class Receiver:
         return matching()
 
     def push(self, count: int = 1) -> dict[str, Any]:
-        """The payload of the push event with that number."""
+        """The payload of the push event with this number."""
         return self.wait(count, "push")[count - 1].payload
 
 
 class WorkingCopy:
-    """A working copy, driven by the real git."""
+    """A working copy that the real git command changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,7 +118,7 @@ class WorkingCopy:
 
     @classmethod
     def start(cls, url: str, path: Path) -> WorkingCopy:
-        """An empty copy with `url` as its origin: cheaper than a clone of nothing."""
+        """An empty working copy with `url` as its origin, which is faster than a clone of an empty repository."""
         git("init", "--quiet", "--initial-branch=main", str(path))
         copy = cls(path)
         copy("remote", "add", "origin", url)
@@ -138,14 +138,14 @@ class WorkingCopy:
 
 
 def git(*args: str) -> str:
-    """What git prints; its errors fail the test."""
+    """The output of git; an error of git fails the test."""
     result = subprocess.run(["git", *args], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
 def git_refused(*args: str) -> str:
-    """What git complains of; its success fails the test."""
+    """The error output of git; a success of git fails the test."""
     result = subprocess.run(["git", *args], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert result.returncode != 0
     return result.stderr

@@ -1,4 +1,4 @@
-"""Faults come as ordered and go when told."""
+"""Injected faults happen as requested and end when they are removed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_webhooks_out_of_order(pushed: WorkingCopy, receiver: Receiver, call: An
     call("POST", FAULTS, json={"webhooks": {"reorder": 1}})
     shas = [push(pushed, str(number)) for number in range(2)]
     assert [r.payload["after"] for r in receiver.wait(4)[2:]] == shas[::-1]
-    alone = push(pushed, "alone")  # held back for a while, but not for ever
+    alone = push(pushed, "alone")  # held back for some time, but not forever
     assert receiver.push(4)["after"] == alone
 
 
@@ -102,7 +102,7 @@ def test_stale_reads(pushed: WorkingCopy, call: Any) -> None:
             call("GET", f"{API}/commits/main").json()["sha"],
         ]
 
-    # main was itself created only just now, so before its last move it was at the first commit
+    # main was created just now, so before its last move it pointed to the first commit
     assert seen() == [old] * 3
     assert call("GET", f"{API}/git/ref/heads/topic").status == 404
     assert call("GET", f"{API}/commits/{new}").json()["sha"] == new

@@ -19,7 +19,7 @@ from sandbox.github.server import GitHubServer
 
 def test_a_clone_of_an_empty_repository_is_on_main(server: GitHubServer, tmp_path: Path) -> None:
     server.hub.create("acme/app")
-    # the client's own default is another, so that main can only be the server's word
+    # the client's own default branch has another name, so main can only come from the server
     git("-c", "init.defaultBranch=other", "clone", "-q", f"{server.url}/acme/app.git", str(tmp_path / "app"))
     assert WorkingCopy(tmp_path / "app")("symbolic-ref", "HEAD") == "refs/heads/main"
 
@@ -83,7 +83,7 @@ def test_any_password_is_accepted_and_its_user_is_the_pusher(
 ) -> None:
     copy.commit("a", "1")
     copy("push", "-q", server.url.replace("//", "//bob:any@") + "/acme/app.git", "main")
-    # git sends a password only when asked for one, so ask on its behalf as CI tools do
+    # git sends a password only if the server asks for it, so the header is set directly, as CI tools do
     copy.commit("a", "2")
     header = "http.extraHeader=Authorization: Basic Ym9iOmFueQ=="
     copy("-c", header, "push", "-q", "origin", "main")
@@ -141,7 +141,7 @@ def test_simultaneous_pushes_each_arrive_once(
     assert sorted(pushes[1:]) == [f"refs/heads/{name}" for name in names]
 
 
-# characters that Python's splitlines takes for the end of a line, and git does not
+# characters that Python's splitlines takes for a line end, but git does not
 _SEPARATORS = ["\x85", "\u2028", "\u2029", "\u202e"]
 
 

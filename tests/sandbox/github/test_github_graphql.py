@@ -1,4 +1,4 @@
-"""GraphQL queries are executed for real, and refused in GitHub's words."""
+"""GraphQL queries are really executed, and refused with GitHub's messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a repository as a whole: told by webhook, and answered by the API as GitHub does."""
+"""Changes of a whole repository send webhooks and show in the API, as on GitHub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ API = "/api/v3/repos/acme/app"
 
 @pytest.fixture
 def change(call: Any, pushed: WorkingCopy, server: GitHubServer, receiver: Receiver) -> Any:
-    """Does something to acme/app, or the name given, and returns what its webhook was told, oldest first."""
+    """A function that changes acme/app, or another repository, and returns the events of its webhook, oldest first."""
     assert pushed.path.is_dir()
 
     def change_repository(
@@ -153,7 +153,7 @@ def test_a_copied_repository_has_the_same_refs_but_is_independent(
     made = server.hub.copy_repository(original, "acme/twin")
 
     assert made.git.refs() == original.git.refs()
-    assert len(receiver.received) == before  # what is copied was never pushed
+    assert len(receiver.received) == before  # a copy sends no events, because nothing is pushed
     sha = original.git.refs()["refs/heads/main"].sha
     body = json.dumps({"ref": "refs/heads/more", "sha": sha})
     assert call("POST", "/api/v3/repos/acme/twin/git/refs", body=body).status == 201

@@ -1,4 +1,4 @@
-"""Webhooks of organizations, as strictly as GitHub has them."""
+"""Webhooks of organizations, as strict as on GitHub."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_organization_s_webhook_sends_events_of_all_its_repositories(
 
 @pytest.mark.parametrize("owner", ["octocat", "nobody", "globex"])
 def test_only_an_organization_has_webhooks(owner: str, server: GitHubServer, call: Any) -> None:
-    """GitHub does not say that an account is a person's: it finds no such organization."""
+    """For a person's account GitHub answers that it finds no such organization."""
     server.hub.create("octocat/app")
     server.hub.create("acme/app")
     made = call("POST", HOOKS, json=body("http://127.0.0.1:9/x")).json()

@@ -1,4 +1,4 @@
-"""The pages, the sandbox's own calls, the sample, and the command."""
+"""The pages, the sandbox's own calls, the sample and the command of the simulated GitHub."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def test_pull_requests_and_comments(repo: Repository, pushed: WorkingCopy, call:
     assert (pull.number, pull.state, pull.head.ref, pull.base.ref) == (1, "open", name, "main")
     assert [each.number for each in repo.get_pulls(head=f"acme:{name}")] == [1]
     assert repo.get_pulls(head="acme:other").totalCount == 0
-    assert repo.get_pulls(head="other").totalCount == 1  # a head without its owner is overlooked
+    assert repo.get_pulls(head="other").totalCount == 1  # a head without an owner is ignored
 
     said = pull.create_issue_comment("soon")
     said.edit("**later** <script>")

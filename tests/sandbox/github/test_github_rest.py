@@ -140,11 +140,11 @@ def test_commits(repo: Repository, pushed: WorkingCopy) -> None:
     assert (compared.status, compared.ahead_by) == ("ahead", 1)
     assert [f.filename for f in compared.files] == ["a/b.txt"]
     with refused(422):
-        repo.get_commit("nothing").sha  # noqa: B018 - PyGithub asks when the value is read
+        repo.get_commit("nothing").sha  # noqa: B018 - PyGithub sends the request when the value is read
 
 
 def test_a_name_of_both_a_tag_and_a_branch_means_the_tag(repo: Repository, pushed: WorkingCopy) -> None:
-    """So whoever compares by a name compares with what anybody could tag."""
+    """Therefore a comparison by name compares with a commit that anybody could have tagged."""
     first = pushed("rev-parse", "HEAD")
     pushed("tag", "main")
     pushed("push", "-q", "origin", "refs/tags/main")

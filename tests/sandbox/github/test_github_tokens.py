@@ -1,4 +1,4 @@
-"""An installation's token opens the repositories that it was made for, for what it was made for, for an hour."""
+"""An installation token grants access to its repositories, with its permissions, for an hour."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def app_key() -> str:
 
 @pytest.fixture
 def mint(call: Call, pushed: WorkingCopy, server: GitHubServer) -> Callable[..., Any]:
-    """Asks for a token as the App does; beside acme/app there are acme/other and elsewhere/app."""
+    """A function that requests a token as the App does; acme/other and elsewhere/app exist beside acme/app."""
     assert pushed.path.is_dir()
     for name in ("acme/other", "elsewhere/app"):
         server.hub.copy_repository(server.hub.get("acme/app"), name)  # type: ignore[arg-type]
@@ -148,13 +148,15 @@ def test_an_invalid_or_expired_token_is_refused(
 def test_the_token_for_a_template_reads_one_repository_only(
     server: GitHubServer, mint: Callable[..., Any], app_key: str, tmp_path: Any
 ) -> None:
-    assert mint  # the repositories are there
+    assert mint  # the fixture creates the repositories
     host = GitHubHost(app_id="1", private_key=app_key, api_url=f"{server.url}/api/v3")
     token = host.clone_token("acme/app")
     assert token != host.clone_token("acme/other")
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        header = f"http.extraHeader=Authorization: Basic {basic(token)}"  # as CodePipeline and git send it
+        header = (
+            f"http.extraHeader=Authorization: Basic {basic(token)}"  # as CodePipeline and git send the token
+        )
         return subprocess.run(
             ["git", "-c", header, *arguments], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True,
             check=False,

@@ -1,4 +1,4 @@
-"""What a push sends, byte by byte where it matters."""
+"""The webhooks that a push sends."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_a_redirect_is_not_followed(copy: WorkingCopy, receiver: Receiver, serve
 
 def test_state_survives_a_restart(tmp_path: Path, receiver: Receiver) -> None:
     first = create(0, data_dir=tmp_path / "d", webhook_url="http://127.0.0.1:9/", webhook_secret="old")
-    assert first.ensure_sample()  # never started, so its deliveries stay pending
+    assert first.ensure_sample()  # the server is never started, so its deliveries stay pending
     first.stop()
     second = create(0, data_dir=tmp_path / "d", webhook_url=receiver.url, webhook_secret=SECRET)
     second.start()
