@@ -21,6 +21,14 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
     def show_health() -> Response:
         return jsonify({"status": "ok", "repositories": len(hub.repositories())})
 
+    _add_repositories(pages, hub)
+    _add_faults(pages, hub)
+    _add_webhooks(pages, hub)
+    _add_records(pages, hub, calls)
+    return pages
+
+
+def _add_repositories(pages: Blueprint, hub: Hub) -> None:
     @pages.get("/repositories")
     def list_repositories() -> Response:
         return jsonify([payloads.repository_json(repo, hub.url) for repo in hub.repositories()])
@@ -53,6 +61,8 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
             return _bad_request(str(error))
         return jsonify(payloads.repository_json(repo, hub.url) if data["action"] != "delete" else {})
 
+
+def _add_faults(pages: Blueprint, hub: Hub) -> None:
     @pages.get("/faults")
     def get_faults() -> Response:
         return jsonify(hub.faults.orders())
@@ -73,6 +83,8 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         hub.faults.clear()
         return Response(status=204)
 
+
+def _add_webhooks(pages: Blueprint, hub: Hub) -> None:
     @pages.post("/webhooks")
     def hold_webhooks() -> Response:
         data = _json_object()
@@ -97,6 +109,8 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
         hub.store.date_back(repo.id, seconds)
         return jsonify({})
 
+
+def _add_records(pages: Blueprint, hub: Hub, calls: Calls) -> None:
     @pages.get("/statuses")
     def list_statuses() -> Response:
         rows = hub.store.all_statuses(_repository_id(hub), request.args.get("sha"))
@@ -106,8 +120,6 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
     @pages.get("/calls")
     def list_calls() -> Response:
         return jsonify(calls.since(request.args.get("since", 0, type=int)))
-
-    return pages
 
 
 def _json_object() -> dict[str, Any] | None:

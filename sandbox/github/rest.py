@@ -60,9 +60,8 @@ class Calls:
 
 def add_api(app: Flask, hub: Hub) -> Calls:
     """Add both APIs to the application; returns the record of their calls."""
-    speed = float(
-        os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1
-    )  # a faster sandbox gets as many more calls in an hour
+    # a faster sandbox gets as many more calls in an hour
+    speed = float(os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1)
     calls = Calls(round(_LIMIT * speed))
     lookup = Lookup(hub)
     pages = Blueprint("rest", __name__, url_prefix=_PREFIX)
@@ -70,7 +69,16 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     api_git.add_routes(pages, hub, lookup)
     api_hooks.add_routes(pages, hub, lookup)
     api_talk.add_routes(pages, hub, lookup)
+    _add_general_calls(pages, calls)
+    app.register_blueprint(pages)
+    api_graphql.add_routes(app, hub)
+    _add_refusals(app, hub)
+    _add_recording(app, calls)
+    _add_error_handlers(app)
+    return calls
 
+
+def _add_general_calls(pages: Blueprint, calls: Calls) -> None:
     @pages.get("/rate_limit")
     def rate_limit() -> Response:
         core = calls.limit("core")
@@ -85,18 +93,20 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     def get_meta() -> Response:
         return jsonify({"verifiable_password_authentication": False, "installed_version": "3.14.0"})
 
-    app.register_blueprint(pages)
-    api_graphql.add_routes(app, hub)
 
-    def counted_resource() -> str:
-        """The name of the rate limit that this request counts towards; empty for a page or a push."""
-        if request.path == api_graphql.PATH:
-            return "graphql"
-        return "core" if request.path.startswith(f"{_PREFIX}/") else ""
+def _counted_resource() -> str:
+    """The name of the rate limit that this request counts towards; empty for a page or a push."""
+    if request.path == api_graphql.PATH:
+        return "graphql"
+    return "core" if request.path.startswith(f"{_PREFIX}/") else ""
+
+
+def _add_refusals(app: Flask, hub: Hub) -> None:
+    """Refuse requests because of an injected fault, or else because of their token."""
 
     @app.before_request
     def apply_faults() -> Response | None:
-        if not counted_resource():
+        if not _counted_resource():
             return None
         slow = hub.faults.order_seconds("slow")
         if slow:
@@ -112,7 +122,7 @@ def add_api(app: Flask, hub: Hub) -> Calls:
             spent = "API rate limit exceeded for user ID 1."
             return (
                 error_answer(403, spent)
-                if counted_resource() == "core"
+                if _counted_resource() == "core"
                 else api_graphql.errors_answer(spent, "RATE_LIMITED")
             )
         status = hub.faults.api_error()
@@ -122,10 +132,12 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     def check_token() -> Response | None:
         return tokens.check_request_token(hub)
 
+
+def _add_recording(app: Flask, calls: Calls) -> None:
     @app.after_request
     def record_answer(answer: Response) -> Response:
-        if counted_resource():
-            limit = calls.limit(counted_resource(), 0 if request.path == f"{_PREFIX}/rate_limit" else 1)
+        if _counted_resource():
+            limit = calls.limit(_counted_resource(), 0 if request.path == f"{_PREFIX}/rate_limit" else 1)
             if "reset" in g:
                 limit |= {"remaining": 0, "reset": g.reset}
             for name, value in limit.items():
@@ -134,6 +146,8 @@ def add_api(app: Flask, hub: Hub) -> Calls:
             calls.record_call(request.method, raw_path(), answer.status_code)
         return answer
 
+
+def _add_error_handlers(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def answer_in_json(problem: HTTPException) -> Response | HTTPException:
         if problem.response is not None or not request.path.startswith("/api/"):
@@ -147,5 +161,3 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     @app.errorhandler(ArchivedError)
     def refuse_archived(_problem: ArchivedError) -> Response:
         return error_answer(403, "Repository was archived so is read-only.")
-
-    return calls
