@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import api_branches, payloads, shapes
-from sandbox.github.api_talk import commit_comments
+from sandbox.github import api_branches, payloads, rest_json
+from sandbox.github.api_pulls import commit_comments
 from sandbox.github.git import GitError
 from sandbox.github.hub import BadNameError, Hub, Repository
 from sandbox.github.lookup import Lookup
@@ -41,7 +41,7 @@ def _add_repository(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
 
     @pages.get(_REPO)
     def get_repository(owner: str, name: str) -> Response:
-        return jsonify(payloads.repository_json(lookup.find_repository(owner, name), shapes.root_url()))
+        return jsonify(payloads.repository_json(lookup.find_repository(owner, name), rest_json.root_url()))
 
     @pages.patch(_REPO)
     def edit_repository(owner: str, name: str) -> Response:
@@ -59,12 +59,12 @@ def _add_repository(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         ):
             if field in data:
                 hub.change_repository(repo, on if data[field] else off)
-        return jsonify(payloads.repository_json(repo, shapes.root_url()))
+        return jsonify(payloads.repository_json(repo, rest_json.root_url()))
 
     @pages.get(f"{_REPO}/tags")
     def list_tags(owner: str, name: str) -> Response:
         repo = lookup.find_repository(owner, name)
-        return page_answer(lookup.list_tags(repo), lambda it: shapes.listed_tag_json(repo, it))
+        return page_answer(lookup.list_tags(repo), lambda it: rest_json.listed_tag_json(repo, it))
 
     @pages.get(f"{_REPO}/contents")
     @pages.get(f"{_REPO}/contents/")
@@ -88,7 +88,7 @@ def _add_commits(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         limits = [f"--{k}={v}" for k in ("since", "until", "author") if (v := request.args.get(k))]
         path = request.args.get("path")
         found = repo.git.list_commits(*limits, sha, "--", *([f":(literal){path}"] if path else []))
-        return page_answer(found, lambda it: shapes.commit_json(repo, it))
+        return page_answer(found, lambda it: rest_json.commit_json(repo, it))
 
     @pages.get(f"{_REPO}/commits/<path:_ref>")
     def get_commit(owner: str, name: str, _ref: str) -> Response:
@@ -108,7 +108,7 @@ def _add_commits(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         sha = lookup.require_commit(repo, decode_name(wanted))
         if request.accept_mimetypes.best in {"application/vnd.github.sha", "application/vnd.github.v3.sha"}:
             return Response(sha, mimetype="application/vnd.github.sha")
-        return jsonify(shapes.full_commit_json(repo, repo.git.read_commit(sha)))
+        return jsonify(rest_json.full_commit_json(repo, repo.git.read_commit(sha)))
 
     @pages.get(f"{_REPO}/compare/<path:_basehead>")
     def compare_commits(owner: str, name: str, _basehead: str) -> Response:
@@ -159,7 +159,7 @@ def _add_statuses(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
                 most = "This SHA and context has reached the maximum number of statuses."
                 refuse_field("Status", "context", most)
             row = hub.store.add_status(repo.id, sha, **values)
-        answer = jsonify(shapes.status_json(repo, row))
+        answer = jsonify(rest_json.status_json(repo, row))
         answer.status_code = 201
         return answer
 
@@ -187,42 +187,42 @@ def _status_values(data: dict[str, Any]) -> dict[str, Any]:
 
 def _combined_status(hub: Hub, repo: Repository, sha: str) -> Response:
     rows = hub.store.statuses(repo.id, sha)
-    latest = shapes.latest_statuses(rows)
+    latest = rest_json.latest_statuses(rows)
 
     def with_combined_state(shown: list[Any]) -> dict[str, Any]:
         return {
-            "state": shapes.combined_state(rows),
+            "state": rest_json.combined_state(rows),
             "statuses": shown,
             "sha": sha,
             "total_count": len(latest),
-            "repository": payloads.repository_json(repo, shapes.root_url()),
-            "commit_url": f"{shapes.api_url(repo)}/commits/{sha}",
-            "url": f"{shapes.api_url(repo)}/commits/{sha}/status",
+            "repository": payloads.repository_json(repo, rest_json.root_url()),
+            "commit_url": f"{rest_json.api_url(repo)}/commits/{sha}",
+            "url": f"{rest_json.api_url(repo)}/commits/{sha}/status",
         }
 
-    return page_answer(latest, lambda it: shapes.status_json(repo, it), with_combined_state)
+    return page_answer(latest, lambda it: rest_json.status_json(repo, it), with_combined_state)
 
 
 def _list_statuses(hub: Hub, repo: Repository, sha: str) -> Response:
-    return page_answer(hub.store.statuses(repo.id, sha), lambda it: shapes.status_json(repo, it))
+    return page_answer(hub.store.statuses(repo.id, sha), lambda it: rest_json.status_json(repo, it))
 
 
 def _contents_answer(repo: Repository, sha: str, path: str) -> Response:
     if not path:
         entries = repo.git.list_tree(sha)
-        return jsonify([shapes.listed_content_json(repo, sha, it, it.path) for it in entries])
+        return jsonify([rest_json.listed_content_json(repo, sha, it, it.path) for it in entries])
     found = repo.git.find_entry(sha, path)
     if found is None:
         not_found()
     if found.kind == "tree":
         entries = repo.git.list_tree(found.sha)
-        return jsonify([shapes.listed_content_json(repo, sha, it, f"{path}/{it.path}") for it in entries])
+        return jsonify([rest_json.listed_content_json(repo, sha, it, f"{path}/{it.path}") for it in entries])
     if found.kind != "blob":
-        return jsonify(shapes.content_json(repo, sha, found, path))
+        return jsonify(rest_json.content_json(repo, sha, found, path))
     data = repo.git.read_blob(found.sha)
     if "raw" in (request.accept_mimetypes.best or ""):
         return Response(data, mimetype="application/vnd.github.raw")
-    return jsonify(shapes.with_bytes(shapes.content_json(repo, sha, found, path), data))
+    return jsonify(rest_json.with_bytes(rest_json.content_json(repo, sha, found, path), data))
 
 
 def _comparison_answer(repo: Repository, base: str, head: str, names: tuple[str, str]) -> Response:
@@ -235,16 +235,16 @@ def _comparison_answer(repo: Repository, base: str, head: str, names: tuple[str,
     commits = repo.git.list_commits("--max-count=250", "--reverse", f"{base}..{head}", "--")
     return jsonify(
         {
-            "url": f"{shapes.api_url(repo)}/compare/{base}...{head}",
-            "html_url": f"{shapes.html_url(repo)}/compare/{base}...{head}",
-            "base_commit": shapes.commit_json(repo, repo.git.read_commit(base)),
-            "merge_base_commit": shapes.commit_json(repo, repo.git.read_commit(middle)),
+            "url": f"{rest_json.api_url(repo)}/compare/{base}...{head}",
+            "html_url": f"{rest_json.html_url(repo)}/compare/{base}...{head}",
+            "base_commit": rest_json.commit_json(repo, repo.git.read_commit(base)),
+            "merge_base_commit": rest_json.commit_json(repo, repo.git.read_commit(middle)),
             "status": status.get((ahead > 0, behind > 0), "diverged"),
             "ahead_by": ahead,
             "behind_by": behind,
             "total_commits": ahead,
-            "commits": [shapes.commit_json(repo, it) for it in commits],
-            "files": [shapes.file_json(repo, head, it) for it in repo.git.diff(middle, head)][:300]
+            "commits": [rest_json.commit_json(repo, it) for it in commits],
+            "files": [rest_json.file_json(repo, head, it) for it in repo.git.diff(middle, head)][:300]
             if first
             else [],
         }
@@ -271,6 +271,6 @@ def _merge_branches(
         text = message if isinstance(message, str) and message else f"Merge {head} into {base}"
         sha = repo.git.commit_tree(tree, [into.commit, source], text)
         repo.git.update_ref(into.name, sha, into.sha)
-    answer = jsonify(shapes.commit_json(repo, repo.git.read_commit(sha)))
+    answer = jsonify(rest_json.commit_json(repo, repo.git.read_commit(sha)))
     answer.status_code = 201
     return answer

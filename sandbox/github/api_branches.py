@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import shapes
+from sandbox.github import rest_json
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
@@ -37,7 +37,7 @@ def _add_branches(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         wanted = {"true": True, "false": False}.get(request.args.get("protected", ""))
         listed = [it for it in lookup.list_branches(repo) if wanted in {None, _short_name(it) in protected}]
         return page_answer(
-            listed, lambda it: shapes.branch_json(repo, it, protected=_short_name(it) in protected)
+            listed, lambda it: rest_json.branch_json(repo, it, protected=_short_name(it) in protected)
         )
 
     # The raw path is read: branches/x/protection means the protection of x, branches/x%2Fprotection a branch.
@@ -55,7 +55,7 @@ def _add_branches(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
                 if protected
                 else error_answer(404, "Branch not protected")
             )
-        return jsonify(shapes.full_branch_json(repo, found, protected=protected))
+        return jsonify(rest_json.full_branch_json(repo, found, protected=protected))
 
     @pages.put(f"{_REPO}/branches/<path:_branch>")
     def protect_branch(owner: str, name: str, _branch: str) -> Response:
@@ -121,7 +121,7 @@ def _branch_and_endpoint(rest: str) -> tuple[str, bool]:
 
 def _protection_json(repo: Repository, branch: str) -> dict[str, Any]:
     return {
-        "url": f"{shapes.api_url(repo)}/branches/{branch}/protection",
+        "url": f"{rest_json.api_url(repo)}/branches/{branch}/protection",
         "enforce_admins": {"enabled": False},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import shapes
+from sandbox.github import rest_json
 from sandbox.github.git import ZERO, GitError, Ref
 from sandbox.github.hub import Hub
 from sandbox.github.lookup import Lookup
@@ -36,19 +36,19 @@ def _add_reads(pages: Blueprint, lookup: Lookup) -> None:
     def get_ref(owner: str, name: str, ref: str) -> Response:
         repo = lookup.find_repository(owner, name)
         found = lookup.require_refs(repo).get(f"refs/{ref}")
-        return jsonify(shapes.ref_json(repo, found)) if found else not_found()
+        return jsonify(rest_json.ref_json(repo, found)) if found else not_found()
 
     @pages.get(f"{_REPO}/git/refs")
     def list_refs(owner: str, name: str) -> Response:
         repo = lookup.find_repository(owner, name)
-        return page_answer(list(lookup.require_refs(repo).values()), lambda it: shapes.ref_json(repo, it))
+        return page_answer(list(lookup.require_refs(repo).values()), lambda it: rest_json.ref_json(repo, it))
 
     @pages.get(f"{_REPO}/git/matching-refs/")
     @pages.get(f"{_REPO}/git/matching-refs/<path:prefix>")
     def matching_refs(owner: str, name: str, prefix: str = "") -> Response:
         repo = lookup.find_repository(owner, name)
         found = [it for full, it in lookup.require_refs(repo).items() if full.startswith(f"refs/{prefix}")]
-        return page_answer(found, lambda it: shapes.ref_json(repo, it))
+        return page_answer(found, lambda it: rest_json.ref_json(repo, it))
 
 
 def _add_writes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
@@ -67,9 +67,9 @@ def _add_writes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
                 repo.git.update_ref(ref, sha, ZERO)
             except GitError:
                 refuse(422, "Reference update failed")
-        answer = jsonify(shapes.ref_json(repo, _existing_ref(repo.git.refs(), ref)))
+        answer = jsonify(rest_json.ref_json(repo, _existing_ref(repo.git.refs(), ref)))
         answer.status_code = 201
-        answer.headers["Location"] = f"{shapes.api_url(repo)}/git/{ref}"
+        answer.headers["Location"] = f"{rest_json.api_url(repo)}/git/{ref}"
         return answer
 
     @pages.patch(f"{_REPO}/git/refs/<path:ref>")
@@ -85,7 +85,7 @@ def _add_writes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
             if not data.get("force") and not repo.git.is_ancestor(old.commit, sha):
                 refuse(422, "Update is not a fast forward")
             repo.git.update_ref(full, sha, old.sha)
-        return jsonify(shapes.ref_json(repo, _existing_ref(repo.git.refs(), full)))
+        return jsonify(rest_json.ref_json(repo, _existing_ref(repo.git.refs(), full)))
 
     @pages.delete(f"{_REPO}/git/refs/<path:ref>")
     def delete_ref(owner: str, name: str, ref: str) -> Response:
@@ -107,7 +107,7 @@ def _add_tags(pages: Blueprint, lookup: Lookup) -> None:
         repo = lookup.find_repository(owner, name)
         if repo.git.object_kind(sha) != "tag":
             not_found()
-        return jsonify(shapes.tag_json(repo, repo.git.read_tag(sha)))
+        return jsonify(rest_json.tag_json(repo, repo.git.read_tag(sha)))
 
     @pages.post(f"{_REPO}/git/tags")
     def create_tag(owner: str, name: str) -> Response:
@@ -120,7 +120,7 @@ def _add_tags(pages: Blueprint, lookup: Lookup) -> None:
             sha = repo.git.make_tag(required_string(data, "tag"), target, required_string(data, "message"))
         except GitError as error:
             refuse(422, str(error))
-        answer = jsonify(shapes.tag_json(repo, repo.git.read_tag(sha)))
+        answer = jsonify(rest_json.tag_json(repo, repo.git.read_tag(sha)))
         answer.status_code = 201
         return answer
 
@@ -131,7 +131,7 @@ def _add_objects(pages: Blueprint, lookup: Lookup) -> None:
         repo = lookup.find_repository(owner, name)
         if repo.git.object_kind(sha) != "commit":
             not_found()
-        return jsonify(shapes.git_commit_json(repo, repo.git.read_commit(sha)))
+        return jsonify(rest_json.git_commit_json(repo, repo.git.read_commit(sha)))
 
     @pages.get(f"{_REPO}/git/trees/<path:_tree>")
     def get_tree(owner: str, name: str, _tree: str) -> Response:
@@ -143,9 +143,14 @@ def _add_objects(pages: Blueprint, lookup: Lookup) -> None:
             sha = repo.git.read_commit(commit).tree if commit else not_found()
         # GitHub treats any value of `recursive` as true, even "0" and "false".
         lines = repo.git.list_tree(sha, recursive="recursive" in request.args)
-        shown = [shapes.tree_entry_json(repo, it) for it in lines]
+        shown = [rest_json.tree_entry_json(repo, it) for it in lines]
         return jsonify(
-            {"sha": sha, "url": f"{shapes.api_url(repo)}/git/trees/{sha}", "tree": shown, "truncated": False}
+            {
+                "sha": sha,
+                "url": f"{rest_json.api_url(repo)}/git/trees/{sha}",
+                "tree": shown,
+                "truncated": False,
+            }
         )
 
     @pages.get(f"{_REPO}/git/blobs/<sha>")
@@ -159,8 +164,8 @@ def _add_objects(pages: Blueprint, lookup: Lookup) -> None:
                 "sha": sha,
                 "node_id": f"B_{sha}",
                 "size": len(data),
-                "url": f"{shapes.api_url(repo)}/git/blobs/{sha}",
-                "content": shapes.base64_lines(data),
+                "url": f"{rest_json.api_url(repo)}/git/blobs/{sha}",
+                "content": rest_json.base64_lines(data),
                 "encoding": "base64",
             }
         )

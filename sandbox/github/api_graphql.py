@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from graphql import GraphQLError, build_schema, graphql_sync
 
-from sandbox.github import shapes, tokens
+from sandbox.github import rest_json, tokens
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.responses import error_answer, json_body
@@ -174,7 +174,7 @@ def _object_reader(repo: Repository) -> Callable[[str, str], _Fields]:
         fields: dict[str, _Fields] = {
             "commit": {
                 "message": lambda _: read_commit(sha).message,
-                "committedDate": lambda _: shapes.utc_time(read_commit(sha).committer.date),
+                "committedDate": lambda _: rest_json.utc_time(read_commit(sha).committer.date),
             },
             "tag": {
                 "name": lambda _: read_tag(sha).name,

@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import payloads, shapes, tokens
+from sandbox.github import payloads, rest_json, tokens
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import json_body, not_found, page_answer, raw_path, refuse, refuse_field
@@ -53,7 +53,7 @@ class _HookOwner:
         return self.hub.store.add_hook(self.owner.id, url, secret, events)
 
     def hook_json(self, row: Row) -> dict[str, Any]:
-        return shapes.hook_json(self.owner, row)
+        return rest_json.hook_json(self.owner, row)
 
 
 _FindHookOwner = Callable[..., _HookOwner]
@@ -169,7 +169,7 @@ def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     @pages.get("/repos/<owner>/<name>/installation")
     def get_installation(owner: str, name: str) -> Response:
         _require_app()
-        return jsonify(payloads.installation_json(lookup.find_repository(owner, name), shapes.root_url()))
+        return jsonify(payloads.installation_json(lookup.find_repository(owner, name), rest_json.root_url()))
 
     @pages.post("/app/installations/<int:installation>/access_tokens")
     def create_token(installation: int) -> Response:
@@ -242,7 +242,7 @@ def _by_cursor(rows: list[Row]) -> Response:
     shown = sent[: min(max(int(asked) if asked.isdecimal() else 30, 1), 100)]
     answer = jsonify([delivery_json(row) for row in shown])
     if len(sent) > len(shown):
-        url = f"{shapes.root_url()}{raw_path()}?per_page={len(shown)}&cursor=v1_{shown[-1]['id']}"
+        url = f"{rest_json.root_url()}{raw_path()}?per_page={len(shown)}&cursor=v1_{shown[-1]['id']}"
         answer.headers["Link"] = f'<{url}>; rel="next"'
     return answer
 

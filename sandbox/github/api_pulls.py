@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import payloads, shapes
+from sandbox.github import payloads, rest_json
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import (
@@ -148,18 +148,18 @@ def pull_request_json(repo: Repository, lookup: Lookup, it: Row) -> dict[str, An
             "label": f"{repo.owner}:{branch}",
             "ref": branch,
             "sha": heads.get(branch, ""),
-            "repo": payloads.repository_json(repo, shapes.root_url()),
+            "repo": payloads.repository_json(repo, rest_json.root_url()),
         }
 
     return {
-        "url": f"{shapes.api_url(repo)}/pulls/{it['number']}",
-        "issue_url": f"{shapes.api_url(repo)}/issues/{it['number']}",
+        "url": f"{rest_json.api_url(repo)}/pulls/{it['number']}",
+        "issue_url": f"{rest_json.api_url(repo)}/issues/{it['number']}",
         "id": it["id"],
         "number": it["number"],
-        "html_url": f"{shapes.html_url(repo)}/pull/{it['number']}",
+        "html_url": f"{rest_json.html_url(repo)}/pull/{it['number']}",
         "state": it["state"],
         "title": it["title"],
-        "user": payloads.user_json(payloads.LOGIN, shapes.root_url()),
+        "user": payloads.user_json(payloads.LOGIN, rest_json.root_url()),
         "head": branch_json(it["head"]),
         "base": branch_json(it["base"]),
         "created_at": it["created_at"],
@@ -170,10 +170,10 @@ def comment_json(repo: Repository, it: Row) -> dict[str, Any]:
     """A comment on a pull request or commit."""
     kind = "issues/comments" if it["place"].startswith("pull ") else "comments"
     return {
-        "url": f"{shapes.api_url(repo)}/{kind}/{it['id']}",
+        "url": f"{rest_json.api_url(repo)}/{kind}/{it['id']}",
         "id": it["id"],
         "body": it["body"],
-        "user": {**payloads.user_json(it["login"], shapes.root_url()), "login": it["login"]},
+        "user": {**payloads.user_json(it["login"], rest_json.root_url()), "login": it["login"]},
         "created_at": it["created_at"],
         "updated_at": it["updated_at"],
     }

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from sandbox.github import shapes
+from sandbox.github import rest_json
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
@@ -27,7 +27,7 @@ def blueprint(hub: Hub) -> Blueprint:
 
     @pages.get("/")
     def show_index() -> str:
-        return render_template("index.html", repositories=hub.repositories(), root=shapes.root_url())
+        return render_template("index.html", repositories=hub.repositories(), root=rest_json.root_url())
 
     @pages.get("/<owner>/<name>")
     def show_repository(owner: str, name: str) -> str:
@@ -37,7 +37,7 @@ def blueprint(hub: Hub) -> Blueprint:
         tags = [_ref_summary(hub, repo, ref) for ref in lookup.list_tags(repo)]
         pulls = hub.store.pulls(repo.id)[::-1]
         return render_template(
-            "repository.html", repo=repo, branches=heads, tags=tags, pulls=pulls, root=shapes.root_url()
+            "repository.html", repo=repo, branches=heads, tags=tags, pulls=pulls, root=rest_json.root_url()
         )
 
     @pages.get("/<owner>/<name>/pull/<int:number>")
@@ -59,7 +59,7 @@ def blueprint(hub: Hub) -> Blueprint:
             repo=repo,
             commit=shown,
             files=files,
-            latest=shapes.latest_statuses(rows),
+            latest=rest_json.latest_statuses(rows),
             history=rows,
             comments=hub.store.comments(repo.id, full),
             state=_combined_state(rows),
@@ -120,7 +120,7 @@ def _ref_summary(hub: Hub, repo: Repository, ref: Ref) -> dict[str, Any]:
 
 
 def _combined_state(rows: list[dict[str, Any]]) -> str:
-    return shapes.combined_state(rows) if rows else ""
+    return rest_json.combined_state(rows) if rows else ""
 
 
 def _shown_delivery(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sandbox.github import api, api_git, api_graphql, api_hooks, api_talk, payloads, shapes, tokens
+from sandbox.github import api, api_git, api_graphql, api_hooks, api_pulls, payloads, rest_json, tokens
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import error_answer, raw_path
@@ -68,7 +68,7 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     api.add_routes(pages, hub, lookup)
     api_git.add_routes(pages, hub, lookup)
     api_hooks.add_routes(pages, hub, lookup)
-    api_talk.add_routes(pages, hub, lookup)
+    api_pulls.add_routes(pages, hub, lookup)
     _add_general_calls(pages, calls)
     app.register_blueprint(pages)
     api_graphql.add_routes(app, hub)
@@ -87,7 +87,7 @@ def _add_general_calls(pages: Blueprint, calls: Calls) -> None:
 
     @pages.get("/user")
     def get_user() -> Response:
-        return jsonify(payloads.user_json(payloads.LOGIN, shapes.root_url()))
+        return jsonify(payloads.user_json(payloads.LOGIN, rest_json.root_url()))
 
     @pages.get("/meta")
     def get_meta() -> Response:
