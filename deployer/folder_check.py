@@ -15,12 +15,13 @@ from typing import Any, Protocol, TypeVar
 from deployer.environments import Environment, Kind
 from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
-from deployer.preferences import Preferences, read_preferences
+from deployer.folder_files import FOLDER, UnreadableError, pick
+from deployer.preferences import TEARDOWN_TAG, Preferences, read_preferences
 from deployer.refs import Ref
 from deployer.resolving import SECRET_PARAMETER, Path, Resolver, mapping, path_to, plain
 from deployer.rights import rights_findings
 from deployer.targets import Target
-from deployer.template import FOLDER, SUFFIXES, Document, UnreadableError, pick, read, twice
+from deployer.template import Document, read, twice
 from deployer.validation import (
     SOURCE_REMEDY,
     VALUE_LIMIT,
@@ -30,7 +31,6 @@ from deployer.validation import (
     value_problem,
 )
 
-TEARDOWN_TAG = "deployer:teardown"
 _T = TypeVar("_T")
 # CloudFormation answers in XML: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -235,16 +235,6 @@ def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] 
     template = read(name, files[name])
     line = template.line_of("Resources", resource)
     return (template.file, line) if line else None
-
-
-def templates(files: Mapping[str, bytes]) -> list[str]:
-    """Those of the files that may be the template, of which there may be one."""
-    return [name for suffix in SUFFIXES if (name := f"pipeline{suffix}") in files]
-
-
-def has_pipeline(files: Mapping[str, bytes]) -> bool:
-    """Whether the folder asks for a pipeline at all."""
-    return bool(templates(files))
 
 
 def _template(files: Mapping[str, bytes], budget: EvaluationBudget) -> Document:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from deployer.environments import Kind
 from deployer.errors import PermanentError
+from deployer.folder_files import UnreadableError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
 from deployer.ports import Done, Head, Host, Snooze
 from deployer.preferences import Patterns
@@ -12,7 +13,6 @@ from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.teardown import owed, under_way
-from deployer.template import UnreadableError
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2

@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from deployer.evaluation_budget import EvaluationBudget
+from deployer.folder_files import FOLDER, UnreadableError, pick
 from deployer.refs import Ref
-from deployer.template import FOLDER, Document, UnreadableError, pick, read, twice
+from deployer.template import Document, read, twice
 from deployer.times import NEVER, SEVERAL, Hours, duration
 
 RULES_STEM = "deployer"
 RULES_FILE = f"{FOLDER}/{RULES_STEM}.yml"
+TEARDOWN_TAG = "deployer:teardown"
 _BUCKETS = {True: "empty-buckets", False: "keep-buckets"}
 _FAILURES = ("retain", "force", "stop")
 _T = TypeVar("_T")

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from deployer.environments import Kind, Repository
+from deployer.folder_files import FOLDER, UnreadableError
 from deployer.ledger import Cause, EnvironmentRecord, Work
 from deployer.ports import Clouds, Host, Relation
 from deployer.preferences import RULES_FILE, RULES_STEM, Patterns, Preferences
 from deployer.refs import Ref
 from deployer.targets import Target
-from deployer.template import FOLDER, UnreadableError
 
 JUDGED_AGAIN_SECONDS = (
     3600  # after its push; then nobody remembers pushing it, and only a person may release it

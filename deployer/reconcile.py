@@ -18,9 +18,9 @@ from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task,
 from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
+from deployer.preferences import TEARDOWN_TAG
 from deployer.production import Production, put_off
 from deployer.production_gate import Gate
-from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.resync import is_over

@@ -7,27 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
-from deployer.folder_check import TEARDOWN_TAG, FolderAnswer, FolderQuestion, examine, has_pipeline
-from deployer.preferences import Preferences
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine
+from deployer.preferences import TEARDOWN_TAG, Preferences
 from deployer.refs import Ref
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.template import FILE_LIMIT, FOLDER
 from deployer.validation import Finding, refusal
 
-__all__ = [
-    "FOLDER",
-    "SECRET_PARAMETER",
-    "TEARDOWN_TAG",
-    "TEMPLATE_LIMIT",
-    "Checked",
-    "Release",
-    "check_release",
-    "has_pipeline",
-    "release_of",
-]
-
-TEMPLATE_LIMIT = FILE_LIMIT
 _ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from deployer.errors import DeployerError, PermanentError
 from deployer.folder_check import EvaluationFaultError, FolderEvaluator, FolderQuestion
+from deployer.folder_files import FOLDER, has_pipeline, pick
 from deployer.ledger import Cause, Outcome
 from deployer.ports import Clouds, Host
 from deployer.preferences import Preferences
 from deployer.refs import Ref
-from deployer.release import FOLDER, Release, has_pipeline, release_of
+from deployer.release import Release, release_of
 from deployer.run import Run, Settled
 from deployer.stacks import Failure
-from deployer.template import pick
 from deployer.validation import Linter, refusal
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError, ProtectedError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task
 from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory, Lanes, Verdict
+from deployer.preferences import TEARDOWN_TAG
 from deployer.preferences import Teardown as Preferences
-from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.run import Run
 from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, decide

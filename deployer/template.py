@@ -6,7 +6,7 @@ takes is bounded by an `EvaluationBudget` and by `NESTING`.
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,9 @@ import yaml
 from yaml.reader import Reader as ReadsYaml
 from yaml.reader import ReaderError
 
-from deployer.errors import PermanentError, raised_in
+from deployer.errors import raised_in
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.folder_files import FOLDER, SUFFIXES, UnreadableError, insist_on_size
 from deployer.template_syntax import (
     TOO_DEEP,
     RefusedError,
@@ -30,46 +31,13 @@ from deployer.template_syntax import (
     untagged,
 )
 
-FOLDER = "deploy"
-SUFFIXES = (".json", ".yml", ".yaml")
-USABLE = frozenset(
-    stem + suffix for stem in ("pipeline", "pipeline.parameters", "deployer") for suffix in SUFFIXES
-)
-"""Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
 _TEMPLATES = {f"pipeline{suffix}" for suffix in SUFFIXES}
-FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
-_MOST_LISTED = 1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-FOLDER_LIMIT = 2_000_000
-"""Bytes of all usable files of one `deploy/` folder together."""
-
-
-class UnreadableError(PermanentError):
-    """A file cannot be read, or is not what it should be.
-
-    Args:
-        file: its path in the repository.
-        line: where, counted from 1; None where that cannot be told.
-        text: what is wrong.
-
-    Attributes:
-        others: what else is wrong in the same file.
-    """
-
-    def __init__(self, file: str, line: int | None, text: str) -> None:
-        super().__init__(f"{at(file, line)}: {text}")
-        self.file, self.line, self.text = file, line, text
-        self.others: list[UnreadableError] = []
 
 
 def twice(key: str) -> str:
     """What is said of a key that stands in its mapping already: readers differ in which of the two they take."""
     return f"{key} stands twice in one mapping; keep one of them"
-
-
-def at(file: str, line: int | None) -> str:
-    """A place as editors and terminals link it: `file:line`."""
-    return f"{file}:{line}" if line else file
 
 
 @dataclass(frozen=True)
@@ -134,90 +102,6 @@ class Document:
     @cached_property
     def _positions(self) -> yaml.Node | None:
         return self._root or json_nodes(self.text)
-
-
-def pick(files: Mapping[str, bytes], stem: str) -> str | None:
-    """The name of the file of this stem: `pipeline` is `pipeline.json`, `.yml` or `.yaml`; None if there is none.
-
-    Raises:
-        UnreadableError: there are several.
-    """
-    found = [stem + suffix for suffix in SUFFIXES if stem + suffix in files]
-    if len(found) > 1:
-        raise UnreadableError(f"{FOLDER}/", None, f"it has {' and '.join(found)}; keep one of them")
-    return found[0] if found else None
-
-
-_INSTEAD = {
-    "dir": "a folder",
-    "submodule": "a submodule, which deployer does not read",
-    "symlink": "a symbolic link, which deployer does not follow",
-}
-
-
-def insist_on_folder(kind: str) -> None:
-    """Refuse a `deploy` that may hold the files of a pipeline where deployer does not look for them.
-
-    Args:
-        kind: what GitHub's listing calls it: `dir`, `file`, `symlink` or `submodule`.
-
-    Raises:
-        UnreadableError: it is a symbolic link or a submodule. A file of this name is no such thing.
-    """
-    if kind in {"symlink", "submodule"}:
-        text = f"it is {_INSTEAD[kind]}; nothing is deployed until a folder is committed in its place"
-        raise UnreadableError(f"{FOLDER}/", None, text)
-
-
-def insist_on_files(kinds: Mapping[str, str], names: Collection[str] = USABLE) -> None:
-    """Refuse whatever has the name of a file that deployer reads and is no regular file.
-
-    Taking it for "there is no such file" would leave out a branch's pipeline, or a limit in its settings, without a
-    word. Whether a file is executable does not matter.
-
-    Args:
-        kinds: what each entry right in `deploy/` is, as GitHub's listing calls it: `file`, `dir`, `symlink`,
-            `submodule`; all others are no regular files either.
-        names: the names that are looked at.
-
-    Raises:
-        UnreadableError: for the first of them; `others` has the rest. Or there are so many entries that GitHub may not
-            list all of them.
-    """
-    if len(kinds) >= _MOST_LISTED:
-        text = f"GitHub lists at most {_MOST_LISTED:,} of its entries; remove some"
-        raise UnreadableError(f"{FOLDER}/", None, text)
-    refused = [
-        UnreadableError(
-            f"{FOLDER}/{name}",
-            None,
-            f"it is {_INSTEAD.get(kind, 'no regular file')};"
-            " nothing is deployed until the file itself is committed in its place",
-        )
-        for name, kind in sorted(kinds.items())
-        if name in names and kind != "file"
-    ]
-    if refused:
-        refused[0].others = refused[1:]
-        raise refused[0]
-
-
-def insist_on_sizes(sizes: Mapping[str, int]) -> None:
-    """Refuse files that are too large, before they are fetched or opened.
-
-    Args:
-        sizes: bytes of each usable file in `deploy/`, by its name.
-
-    Raises:
-        UnreadableError: one has more than `FILE_LIMIT`, or all together have more than `FOLDER_LIMIT`.
-    """
-    for name, size in sorted(sizes.items()):
-        if size > FILE_LIMIT:
-            raise UnreadableError(f"{FOLDER}/{name}", None, _too_large(size))
-    if (total := sum(sizes.values())) > FOLDER_LIMIT:
-        largest = max(sorted(sizes), key=lambda name: sizes[name])
-        text = f"it has {sizes[largest]:,} bytes, and the files that deployer reads have {total:,} together;"
-        raise UnreadableError(f"{FOLDER}/{largest}", None, f"{text} at most {FOLDER_LIMIT:,} are allowed")
 
 
 def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
@@ -286,10 +170,6 @@ def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
     return UnreadableError(file, None, f"it cannot be read: {_one_line(error)}")
 
 
-def _too_large(size: int) -> str:
-    return f"it has {size:,} bytes; at most {FILE_LIMIT:,} are allowed"
-
-
 TAB = "a tab is used for indentation; YAML allows only spaces"
 _TAB_INDENT = re.compile(r"[ ]*(?:-[ ]*)*\t")
 _LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
@@ -307,8 +187,7 @@ def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
 
 
 def _decode(file: str, content: bytes) -> str:
-    if len(content) > FILE_LIMIT:
-        raise UnreadableError(file, None, _too_large(len(content)))
+    insist_on_size(file, len(content))
     if (at := content.find(b"\0")) >= 0:  # UTF-16 without a mark at its beginning is valid UTF-8, too
         line = content.count(b"\n", 0, at) + 1
         raise UnreadableError(file, line, f"it has a NUL character (byte {at}); save it as UTF-8 text")

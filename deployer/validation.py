@@ -13,9 +13,10 @@ import re2
 from deployer.environments import Kind
 from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget
+from deployer.folder_files import at
 from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.resource_names import NAMES
-from deployer.template import Document, at, twice
+from deployer.template import Document, twice
 
 SOURCE_REMEDY = (
     "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"

@@ -42,9 +42,9 @@ from deployer.adapters.folder_messages import (
     send,
 )
 from deployer.errors import TransientError
-from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion, templates
+from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
+from deployer.folder_files import FOLDER, UnreadableError, pick, templates
 from deployer.preferences import Preferences
-from deployer.template import FOLDER, UnreadableError, pick
 from deployer.validation import Finding, refusal
 
 CPU_SECONDS = 2

@@ -34,8 +34,8 @@ from deployer.adapters.folder_messages import (
 )
 from deployer.errors import one_line
 from deployer.folder_check import examine, resource_line
+from deployer.folder_files import UnreadableError
 from deployer.preferences import read_preferences
-from deployer.template import UnreadableError
 
 _ANSWER_FD = 3  # after standard input, output and error, which are /dev/null
 _OUT_OF_MEMORY = msgspec.json.encode(Answer(out_of_memory=True))  # there may be no memory to make it

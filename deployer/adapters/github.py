@@ -39,9 +39,9 @@ from deployer.adapters.github_errors import is_empty, rights, translated
 from deployer.adapters.github_text import cut
 from deployer.environments import Repository
 from deployer.errors import NoCommitError, NotFoundError, TransientError
+from deployer.folder_files import insist_on_sizes
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.refs import Ref, is_full_sha
-from deployer.template import insist_on_sizes
 
 _T = TypeVar("_T")
 _Contents = list[answers.Entry] | answers.Entry

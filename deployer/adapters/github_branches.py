@@ -11,9 +11,7 @@ from deployer.adapters import github_answers as answers
 from deployer.adapters.github_client import ApiError, Headers, UnexpectedAnswerError
 from deployer.adapters.github_errors import rate_limit
 from deployer.errors import PayloadError, PermanentError, TransientError
-from deployer.ports import Protection, Relation
-from deployer.refs import Ref, parse_sha
-from deployer.template import (
+from deployer.folder_files import (
     FILE_LIMIT,
     SUFFIXES,
     USABLE,
@@ -21,6 +19,8 @@ from deployer.template import (
     insist_on_files,
     insist_on_folder,
 )
+from deployer.ports import Protection, Relation
+from deployer.refs import Ref, parse_sha
 
 Ask = Callable[[str, Any, dict[str, Any]], tuple[Headers, Any]]
 """One GET below the repository: path, type of the answer and query -> headers and body."""

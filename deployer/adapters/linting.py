@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any
 
 from deployer.errors import TransientError, shortage
-from deployer.template import FOLDER
+from deployer.folder_files import FOLDER
 from deployer.validation import Finding
 
 # Processor time for one template. People's templates of up to 25 kB take 1.2 s; a worker spends no more on one, since

@@ -19,19 +19,20 @@ from deployer.config import load
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
 from deployer.folder_check import FolderEvaluator, FolderQuestion
-from deployer.refs import Ref
-from deployer.release import has_pipeline, release_of
-from deployer.resolving import SECRET_PARAMETER
-from deployer.targets import Target
-from deployer.template import (
+from deployer.folder_files import (
     FOLDER,
     USABLE,
     UnreadableError,
     at,
+    has_pipeline,
     insist_on_files,
     insist_on_folder,
     insist_on_sizes,
 )
+from deployer.refs import Ref
+from deployer.release import release_of
+from deployer.resolving import SECRET_PARAMETER
+from deployer.targets import Target
 from deployer.validation import SOURCE_REMEDY, Finding
 
 _EXAMPLE = Repository("owner", "repository")

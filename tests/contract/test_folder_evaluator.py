@@ -21,11 +21,11 @@ from deployer.adapters.folder_process import FolderProcess
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import TransientError
 from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderEvaluator, FolderQuestion
+from deployer.folder_files import UnreadableError
 from deployer.preferences import Patterns, Teardown
 from deployer.refs import Ref
 from deployer.release import check_release, release_of
 from deployer.targets import Target
-from deployer.template import UnreadableError
 from tests.doubles import DirectEvaluator
 
 ROOT = Path(__file__).parents[2]

@@ -29,10 +29,10 @@ from deployer.errors import (
     RightsError,
     TransientError,
 )
+from deployer.folder_files import FILE_LIMIT, USABLE, UnreadableError
 from deployer.ports import Facts, Head, HookDelivery, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
-from deployer.template import FILE_LIMIT, USABLE, UnreadableError
 from sandbox.github.server import GitHubServer, create
 from sandbox.installation import wait_for
 from tests.doubles import FakeHost

@@ -8,11 +8,9 @@ from typing import Any
 
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, PermanentError, RightsError
-from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
-from deployer.refs import Ref, is_full_sha, parse_sha
-from deployer.release import FOLDER
-from deployer.template import (
+from deployer.folder_files import (
     FILE_LIMIT,
+    FOLDER,
     SUFFIXES,
     USABLE,
     UnreadableError,
@@ -20,6 +18,8 @@ from deployer.template import (
     insist_on_folder,
     insist_on_sizes,
 )
+from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.refs import Ref, is_full_sha, parse_sha
 from tests.doubles.failing import Failing
 
 

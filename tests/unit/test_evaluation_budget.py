@@ -10,9 +10,10 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.evaluation_budget import CHARACTERS, EVALUATION_NESTING, NESTING, STEPS, EvaluationBudget
 from deployer.folder_check import FolderAnswer, FolderQuestion, examine
+from deployer.folder_files import UnreadableError
 from deployer.refs import Ref
 from deployer.targets import Target
-from deployer.template import UnreadableError, read
+from deployer.template import read
 
 ROOT = Path(__file__).parents[2]
 BRANCH = Ref.of_branch("feature/x")

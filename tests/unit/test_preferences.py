@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
+from deployer.folder_files import UnreadableError
 from deployer.preferences import Patterns, Preferences, Teardown, read_preferences
 from deployer.refs import Ref
 from deployer.release import Release, check_release
 from deployer.targets import Target
-from deployer.template import UnreadableError
 
 TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 BRANCH = Ref.of_branch("x")

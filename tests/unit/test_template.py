@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.template import Document, UnreadableError, read
+from deployer.folder_files import UnreadableError
+from deployer.template import Document, read
 
 YAML = """\
 # a comment
