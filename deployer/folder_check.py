@@ -5,36 +5,30 @@ The product runs these functions in a process with limits (`deployer.adapters.fo
 """
 
 import json
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from deployer.environments import Environment, Kind
 from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.findings import Finding, first_of_each_level
 from deployer.folder_files import FOLDER, UnreadableError, pick
+from deployer.parameters import (
+    RepositoryParameters,
+    parameter_findings,
+    pseudo_parameters,
+    repository_parameters,
+)
 from deployer.preferences import TEARDOWN_TAG, Preferences, read_preferences
 from deployer.refs import Ref
-from deployer.resolving import SECRET_PARAMETER, Path, Resolver, mapping, path_to, plain
+from deployer.resolving import SECRET_PARAMETER, Resolver, mapping, path_to
 from deployer.rights import rights_findings
 from deployer.targets import Target
-from deployer.template import Document, read, twice
-from deployer.validation import (
-    SOURCE_REMEDY,
-    VALUE_LIMIT,
-    Finding,
-    structure,
-    template_findings,
-    value_problem,
-)
+from deployer.template import Document, read
+from deployer.validation import structure, template_findings
 
 _T = TypeVar("_T")
-# CloudFormation answers in XML: https://www.w3.org/TR/xml/#charsets
-_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_MOST_FINDINGS = 100  # errors, and as many warnings: nobody reads more
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +166,9 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
     preferences = _reading(findings, lambda: read_preferences(files, budget)) or Preferences()
     if target and environment.kind is Kind.DEVELOPMENT:
         _reading(findings, lambda: preferences.narrowed(target.regions))
-    theirs = _reading(findings, lambda: _their_parameters(files, environment, budget)) or _Theirs(
-        readable=False
-    )
+    theirs = _reading(
+        findings, lambda: repository_parameters(files, environment, budget)
+    ) or RepositoryParameters(readable=False)
     findings += theirs.findings
     if template is None or budget.exhausted:
         return answer()
@@ -190,10 +184,10 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
         if each != SECRET_PARAMETER and (each in ours or each in theirs.values)
     }
     try:
-        pseudo = _pseudo_parameters(question.name, target, question.region)
+        pseudo = pseudo_parameters(question.name, target, question.region)
         resolver = Resolver(template.fields, values, pseudo, budget)
         found = [
-            _parameter_findings(
+            parameter_findings(
                 template, values, ours, theirs, budget, gives_token=not target or target.gives_token
             ),
             template_findings(template, environment.kind, question.name, values, resolver),
@@ -213,7 +207,7 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
                 )
             )
         for each in found:
-            findings += _first_of_each_level(each)
+            findings += first_of_each_level(each)
     except TooComplexError as error:
         findings.append(_too_complex(template, error))
     return answer(sound=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
@@ -265,157 +259,3 @@ def _too_complex(template: Document, error: TooComplexError) -> Finding:
         template.nearest_line(*path),
         f"{where[:200]}: {error.text}" if where else error.text,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Theirs:
-    """Parameters that the repository gives, where each of them stands, and what is wrong with them."""
-
-    document: Document | None = None
-    values: dict[str, str] = field(default_factory=dict)
-    paths: dict[str, Path] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    readable: bool = True
-
-    def place(self, name: str) -> tuple[str, int | None]:
-        """File and line of a parameter's value."""
-        file = self.document.file if self.document else FOLDER
-        return file, self.document.nearest_line(*self.paths[name]) if self.document else None
-
-
-def _first_of_each_level(found: Iterator[Finding]) -> Iterator[Finding]:
-    """The first findings of each level. Only errors end the search: warnings must not hide an error after them."""
-    seen = Counter[str]()
-    for each in found:
-        seen[each.level] += 1
-        if seen[each.level] <= _MOST_FINDINGS:
-            yield each
-        if seen["error"] == _MOST_FINDINGS:
-            return
-
-
-def _their_parameters(
-    files: Mapping[str, bytes], environment: Environment, budget: EvaluationBudget
-) -> _Theirs:
-    name = pick(files, "pipeline.parameters")
-    if name is None:
-        return _Theirs()
-    document = read(name, files[name], budget)
-    theirs = _Theirs(document)
-
-    def refuse(path: Path, text: str) -> None:
-        if len(theirs.findings) < _MOST_FINDINGS:
-            line = document.nearest_line(*path)
-            theirs.findings.append(Finding("error", document.file, line, text))
-
-    for key, line in document.repeated[:_MOST_FINDINGS]:
-        theirs.findings.append(Finding("error", document.file, line, twice(key)))
-    kinds = set(Kind)
-    for key in document.fields:
-        if key not in kinds:
-            refuse((key,), f"{str(key)[:80]!r} is no kind of environment: {', '.join(Kind)}")
-    for path, key, value in _entries(document, str(environment.kind), refuse):
-        problem, text = _text(key, value)
-        if problem or key in theirs.values:
-            refuse(path, problem or f"{key[:100]} is given twice; keep one of them")
-        theirs.values[key], theirs.paths[key] = text, path
-    return theirs
-
-
-def _entries(
-    document: Document, kind: str, refuse: Callable[[Path, str], None]
-) -> Iterator[tuple[Path, str, Any]]:
-    """Path, name and value of each parameter of a kind of environment; either form of the file."""
-    listed = document.fields.get(kind)
-    if isinstance(listed, dict):
-        yield from (((kind, key), str(key), value) for key, value in listed.items())
-    elif isinstance(listed, list):
-        for position, entry in enumerate(listed):
-            if not isinstance(entry, dict) or not {"ParameterKey", "ParameterValue"} <= entry.keys():
-                text = f"entry {position + 1} of {kind} lacks ParameterKey or ParameterValue"
-                refuse((kind, position), text)
-            else:
-                path = (kind, position, "ParameterValue")
-                yield path, str(entry["ParameterKey"]), entry["ParameterValue"]
-    elif listed is not None:
-        refuse((kind,), f"{kind} is neither a list nor a mapping")
-
-
-def _text(key: str, value: Any) -> tuple[str, str]:
-    """What is wrong with a value, or else its text."""
-    if isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
-        text = ",".join(str(item) for item in value)
-    elif isinstance(value, (str, int, float)):
-        text = plain(value) or ""
-    else:
-        return f"the value of {key} is neither text, number nor list", ""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"the value of {key} is no finite number; put it in quotes", ""
-    if found := _NOT_XML.search(text):
-        shown = f"U+{ord(found.group()):04X}"
-        return f"the value of {key} has the control character {shown}, which AWS's answers cannot hold", ""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
-        return f"the value of {key} is not valid Unicode", ""
-    if size > VALUE_LIMIT:
-        return f"the value of {key} is longer than {VALUE_LIMIT:,} bytes, which CloudFormation refuses", ""
-    return "", text
-
-
-def _parameter_findings(
-    template: Document,
-    values: Mapping[str, str],
-    ours: Mapping[str, str],
-    theirs: _Theirs,
-    budget: EvaluationBudget,
-    *,
-    gives_token: bool,
-) -> Iterator[Finding]:
-    """What is declared and not given, given and not declared, and what CloudFormation would not take."""
-    declared = mapping(template.fields.get("Parameters"))
-    for name, rules in declared.items():
-        here = (template.file, template.line_of("Parameters", name))
-        known = mapping(rules)
-        value = values.get(name, plain(known.get("Default")))
-        if name == SECRET_PARAMETER:
-            if str(known.get("NoEcho")).lower() != "true":
-                yield Finding("error", *here, f"parameter {name} must say NoEcho: true")
-            elif not gives_token:
-                yield Finding("error", *here, f"parameter {name} is not given here: {SOURCE_REMEDY}")
-        elif value is None and theirs.readable:
-            text = f"parameter {name} has no default and no value in {FOLDER}/pipeline.parameters.json"
-            yield Finding("error", *here, text)
-        elif value is not None and (problem := _problem(name, known, value, budget)):
-            # what a branch may choose is told where it stands; all else where it is declared
-            where = theirs.place(name) if name in theirs.paths and name not in ours else here
-            yield Finding("error", *where, f"{name} {problem}")
-    for name in theirs.values:
-        if name not in declared and name not in ours:
-            text = f"{name[:100]} is given here, and {template.file} does not declare it"
-            yield Finding("error", *theirs.place(name), text)
-
-
-def _problem(name: str, rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
-    try:
-        return value_problem(rules, value, budget)
-    except TooComplexError as error:
-        error.path = ("Parameters", name)
-        raise
-
-
-def _pseudo_parameters(stack_name: str, target: Target | None, region: str) -> dict[str, str]:
-    """Those that AWS gives, as far as they are known."""
-    account = target.account if target else ""
-    if target and not region and len(target.regions) == 1:
-        region = target.regions[0]
-    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(
-        region.rpartition("-")[0].rpartition("-")[0], "aws"
-    )
-    known = {
-        "AWS::AccountId": account,
-        "AWS::Region": region,
-        "AWS::Partition": partition if region else "",
-        "AWS::StackName": stack_name,
-    }
-    return {name: value for name, value in known.items() if value}

@@ -13,6 +13,7 @@ from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import CallLimitError, PermanentError, QuotaError
 from deployer.executions import Executions, learn, note_drift
+from deployer.findings import Linter
 from deployer.folder_check import FolderEvaluator
 from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.moves import Moves
@@ -30,7 +31,6 @@ from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase
 from deployer.tally import allow_more
 from deployer.teardown import GONE, Teardown, paid, under_way
 from deployer.times import clock, date
-from deployer.validation import Linter
 from deployer.wanted import Wanted
 
 _REPORT_CALLS = (

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
+from deployer.findings import Finding, refusal
 from deployer.folder_check import FolderAnswer, FolderQuestion, examine
 from deployer.preferences import TEARDOWN_TAG, Preferences
 from deployer.refs import Ref
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.validation import Finding, refusal
 
 _ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from deployer.environments import Kind
 from deployer.evaluation_budget import TooComplexError
+from deployer.findings import Finding
 from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
 from deployer.targets import Target
 from deployer.template import Document
 from deployer.template_syntax import TOO_DEEP, measure_json
-from deployer.validation import Finding
 
 # overlapping and of bounded length: an ARN may hide behind the beginning of another, and a text of them is long
 _PART = r"[^:\s\"',\\]{0,100}"

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from deployer.errors import DeployerError, PermanentError
+from deployer.findings import Linter, refusal
 from deployer.folder_check import EvaluationFaultError, FolderEvaluator, FolderQuestion
 from deployer.folder_files import FOLDER, has_pipeline, pick
 from deployer.ledger import Cause, Outcome
@@ -15,7 +16,6 @@ from deployer.refs import Ref
 from deployer.release import Release, release_of
 from deployer.run import Run, Settled
 from deployer.stacks import Failure
-from deployer.validation import Linter, refusal
 
 _log = logging.getLogger(__name__)
 

@@ -5,81 +5,23 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-li
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import re2
+from typing import Any
 
 from deployer.environments import Kind
-from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget
-from deployer.folder_files import at
-from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
+from deployer.findings import Finding
+from deployer.resolving import UNKNOWN, Path, Resolver, mapping
 from deployer.resource_names import NAMES
 from deployer.template import Document, twice
 
-SOURCE_REMEDY = (
-    "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
-    " DEPLOYER_GIVE_TOKEN=yes, by which each branch gets its GitHub token"
-)
-VALUE_LIMIT = 4096  # bytes
 PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 _LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-_PATTERN_LIMIT = 1000  # characters
-_PATTERN_OPTIONS = re2.Options()
-_PATTERN_OPTIONS.log_errors = False
-_PATTERN_OPTIONS.max_mem = 1 << 20  # bytes; a pattern that needs more is not judged
 _OWN = "\ufff9"  # stands for what no two branches share
 _NAMES_A_STACK = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
 _NAMES_A_BRANCH = (*_NAMES_A_STACK, "RepoBranch", "RefName", "StackConfiguration")
 # names that a whole account, or all of AWS, has but once: the second branch could never be made
 _ONCE = {"AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::ManagedPolicy", "AWS::S3::Bucket", PIPELINE_TYPE}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something to be said of a file.
-
-    Attributes:
-        level: `error` refuses the deployment, `warning` does not, `note` is of deployer itself.
-        file: its path in the repository.
-        line: where, counted from 1; None for the file as a whole.
-        text: what is wrong and what to do, in one line.
-        environments: the kinds of environment that have it; empty for the one that was looked at.
-    """
-
-    level: str
-    file: str
-    line: int | None
-    text: str
-    environments: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return one_line(f"{at(self.file, self.line)}: {self.text}")
-
-
-class Linter(Protocol):
-    """Something that knows the properties of every type of resource."""
-
-    def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
-        """Look at one template. It never raises: where it cannot look, it says so in a note.
-
-        Args:
-            name: of the file in `deploy/`.
-            template: its text.
-            regions: where it is to be deployed; empty for any.
-        """
-        ...
-
-
-def refusal(findings: Sequence[Finding]) -> str:
-    """One line for all errors among some findings: the first one, and how many more; empty if there is none."""
-    errors = [each for each in findings if each.level == "error"]
-    if not errors:
-        return ""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{errors[0]}{more}"
 
 
 def structure(document: Document) -> list[Finding]:
@@ -263,97 +205,3 @@ def _actions(value: Any, path: Path, budget: EvaluationBudget) -> Iterator[tuple
     elif isinstance(value, list):
         for position, inner in enumerate(value):
             yield from _actions(inner, (*path, position), budget)
-
-
-def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget | None = None) -> str:
-    """Why CloudFormation would refuse a value of a parameter; empty if it would not.
-
-    Args:
-        rules: the parameter as its template declares it.
-        value: what it is given.
-        budget: what the work is taken from; by default one of its own.
-
-    Raises:
-        TooComplexError: the budget has not enough left.
-    """
-    budget = budget or EvaluationBudget()
-    kind = str(rules.get("Type", "String"))
-    if kind.startswith("AWS::SSM::Parameter::"):
-        return ""  # it is but the name of the value
-    if len(value.encode(errors="replace")) > VALUE_LIMIT:
-        return f"is longer than {VALUE_LIMIT:,} bytes"
-    listed = kind.startswith("List<") or kind == "CommaDelimitedList"
-    items = [each.strip() for each in value.split(",")] if listed else [value]
-    if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _number(each) is None]):
-        return f"is {_shown(wrong[0])}, which is no number"
-    allowed = rules.get("AllowedValues")
-    if isinstance(allowed, list):
-        budget.spend(len(items) * len(allowed) + len(allowed))
-        wrong = [each for each in items if not any(_same(one, each) for one in allowed)]
-        if wrong:
-            return f"is {_shown(wrong[0])}, which is none of {_listed(allowed)}"
-    if kind == "Number":
-        return _out_of_range(_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_shown(value)}")
-    if kind == "String":
-        length = f"is {_shown(value)} of {len(value)} characters"
-        return _out_of_range(len(value), rules, "MinLength", "MaxLength", length) or _unlike(
-            rules, value, budget
-        )
-    return ""
-
-
-def _out_of_range(number: float, rules: Mapping[str, Any], low: str, high: str, told: str) -> str:
-    least, most = _number(plain(rules.get(low))), _number(plain(rules.get(high)))
-    if least is not None and number < least:
-        return f"{told}; {low} is {least:g}"
-    if most is not None and number > most:
-        return f"{told}; {high} is {most:g}"
-    return ""
-
-
-def _unlike(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
-    """Whether a value matches a pattern, by RE2, whose time is linear in pattern and value.
-
-    A pattern that RE2 does not take (lookahead, what only Java knows, one that is too large) is not judged here, on any
-    machine; CloudFormation judges it.
-    """
-    pattern = plain(rules.get("AllowedPattern"))
-    if (
-        not pattern or len(pattern) > _PATTERN_LIMIT or "&&" in pattern
-    ):  # `&&` intersects classes in Java only
-        return ""
-    budget.spend(10 * len(pattern), len(value))
-    try:
-        compiled = re2.compile(pattern, _PATTERN_OPTIONS)
-        budget.spend(compiled.programsize * (100 + len(value)) // 100)
-        if compiled.fullmatch(value):
-            return ""
-    except (re2.error, UnicodeError):
-        return ""
-    told = plain(rules.get("ConstraintDescription"))
-    return f"is {_shown(value)}, which does not match {pattern}" + (f": {told}" if told else "")
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
-
-
-def _same(allowed: Any, value: str) -> bool:
-    if isinstance(
-        allowed, bool
-    ):  # YAML has many words for it, and only CloudFormation knows which was written
-        return value.lower() in ({"true", "yes", "on"} if allowed else {"false", "no", "off"})
-    text = plain(allowed)
-    return text == value or (not isinstance(allowed, str) and _number(text) == _number(value) is not None)
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 60 else f"{value[:57]}...")
-
-
-def _listed(allowed: Sequence[Any]) -> str:
-    words = [plain(each) or "?" for each in allowed]
-    return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")

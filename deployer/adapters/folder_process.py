@@ -42,10 +42,10 @@ from deployer.adapters.folder_messages import (
     send,
 )
 from deployer.errors import TransientError
+from deployer.findings import Finding, refusal
 from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
 from deployer.folder_files import FOLDER, UnreadableError, pick, templates
 from deployer.preferences import Preferences
-from deployer.validation import Finding, refusal
 
 CPU_SECONDS = 2
 """Of one evaluation. The budget ends what is known in half of it; this ends what is not."""

@@ -18,6 +18,7 @@ from deployer.cli.common import json_option
 from deployer.config import load
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
+from deployer.findings import Finding
 from deployer.folder_check import FolderEvaluator, FolderQuestion
 from deployer.folder_files import (
     FOLDER,
@@ -29,11 +30,11 @@ from deployer.folder_files import (
     insist_on_folder,
     insist_on_sizes,
 )
+from deployer.parameters import SOURCE_REMEDY
 from deployer.refs import Ref
 from deployer.release import release_of
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.validation import SOURCE_REMEDY, Finding
 
 _EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from deployer.cli import main
 from deployer.environments import Kind
-from deployer.validation import Finding
+from deployer.findings import Finding
 
 SAMPLE = Path(__file__).parents[2] / "sandbox" / "sample"
 GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"

@@ -7,9 +7,9 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.parameters import value_problem
 from deployer.refs import Ref
 from deployer.release import Checked, check_release
-from deployer.validation import value_problem
 
 REPOSITORY = Repository.parse("acme/hello")
 BRANCH = Ref.of_branch("feature/x")
