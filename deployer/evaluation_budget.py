@@ -5,6 +5,9 @@ any size. Everything that reads or evaluates the files takes what it does from o
 decides a finding; it only ends the process that checks (`deployer.adapters.folder_process`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 STEPS = 1_000_000
 """Of one check. A step is about a microsecond of work; a dense template of 1 MB takes nine tenths."""
 CHARACTERS = 20_000_000
@@ -80,21 +83,25 @@ class EvaluationBudget:
         if self.characters_left < 0:
             raise TooComplexError(_text(f"{self._characters:,} characters"), expression)
 
-    def enter(self, expression: object) -> None:
-        """Begin to evaluate an expression; each `enter` has its `leave`.
+    @contextmanager
+    def evaluating(self, expression: object) -> Iterator[None]:
+        """Name an expression in the error, after those within it, if its evaluation is too much.
 
         Raises:
-            TooComplexError: it is one of too many within one another, or nothing is left.
+            TooComplexError: it is one of too many within one another, or not enough is left.
         """
         self._nesting += 1
-        if self._nesting > EVALUATION_NESTING:
-            text = f"it leads through more than {EVALUATION_NESTING} functions or names; write it plainly"
-            raise TooComplexError(text, expression)
-        self.spend(1, 0, expression)
-
-    def leave(self) -> None:
-        """End what `enter` began."""
-        self._nesting -= 1
+        try:
+            if self._nesting > EVALUATION_NESTING:
+                text = f"it leads through more than {EVALUATION_NESTING} functions or names; write it plainly"
+                raise TooComplexError(text, expression)
+            self.spend(1, 0, expression)
+            yield
+        except TooComplexError as error:
+            error.expressions.append(expression)
+            raise
+        finally:
+            self._nesting -= 1
 
 
 def _text(limit: str) -> str:

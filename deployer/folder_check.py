@@ -22,10 +22,11 @@ from deployer.parameters import (
 )
 from deployer.preferences import TEARDOWN_TAG, Preferences, read_preferences
 from deployer.refs import Ref
-from deployer.resolving import SECRET_PARAMETER, Resolver, mapping, path_to
+from deployer.resolving import SECRET_PARAMETER, Resolver
 from deployer.rights import rights_findings
 from deployer.targets import Target
 from deployer.template import Document, read
+from deployer.template_values import mapping, path_to
 from deployer.validation import structure, template_findings
 
 _T = TypeVar("_T")

@@ -12,9 +12,10 @@ from deployer.environments import Environment, Kind
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.findings import MOST_FINDINGS, Finding
 from deployer.folder_files import FOLDER, pick
-from deployer.resolving import SECRET_PARAMETER, Path, mapping, plain
+from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
 from deployer.template import Document, read, twice
+from deployer.template_values import Path, mapping, plain
 
 SOURCE_REMEDY = (
     "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"

@@ -6,19 +6,16 @@ resource, an import, a parameter in its parameter store) stands in a text as `UN
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import product
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deployer.conditions import Conditions
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.resource_names import NAMES
+from deployer.template_values import Path, mapping, plain
+from deployer.text_sets import UNKNOWN, combined, few
 
-UNKNOWN = "\ufffc"
 SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
-Path = tuple[str | int, ...]
-_MOST = 256  # texts that one value may come to be
-_LONGEST = 100_000  # characters
 _VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
 _LOOPED = re.compile(r"[$&]\{([^{}]*)\}")  # in loops a variable stands in any text, also without Fn::Sub
 # what they are made of says little
@@ -30,39 +27,6 @@ _ATTRIBUTES = {
     ("AWS::SSM::Parameter", "Value"),
 }
 _DYNAMIC = re.compile(r"\{\{resolve:[^{}]*\}\}")
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a mapping, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def path_to(wanted: Any, value: Any) -> Path:
-    """Where in a value this very object stands, the first of those that are the same object."""
-    left: list[tuple[Path, Any]] = [((), value)]
-    while left:
-        path, each = left.pop()
-        if each is wanted:
-            return path
-        if isinstance(each, dict):
-            left += [((*path, key), inner) for key, inner in each.items()]
-        elif isinstance(each, list):
-            left += [((*path, position), inner) for position, inner in enumerate(each)]
-    return ()
-
-
-def plain(value: Any) -> str | None:
-    """Text, a number or a truth value as CloudFormation writes it; None for all else."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None if isinstance(value, (dict, list, tuple, set, bytes)) or value is None else str(value)
-
-
-class TooManyError(TooComplexError):
-    """A value may come to be more texts, or longer ones, than anybody would want to look at."""
-
-    def __init__(self) -> None:
-        super().__init__("a text here may come to be hundreds of texts, or a very long one; write it plainly")
 
 
 class Resolver:
@@ -87,14 +51,13 @@ class Resolver:
     ) -> None:
         self.budget = budget or EvaluationBudget()
         self._resources = mapping(fields.get("Resources"))
-        self._conditions = mapping(fields.get("Conditions"))
+        self.conditions = Conditions(mapping(fields.get("Conditions")), self._exact_texts, self.budget)
         self._mappings = mapping(fields.get("Mappings"))
         self._values: dict[str, tuple[str, ...]] = {name: (value,) for name, value in pseudo.items()}
         self._values["AWS::NoValue"] = ()
         self._lists: set[str] = set()
         self._loops: set[str] = set()
         self._named: dict[str, tuple[str, ...]] = {}
-        self._held: dict[str, bool | None] = {}
         self._exact = False  # whether two texts are to be compared, so that each must be what AWS has
         self._unsure: set[str] = set()  # parameters whose text AWS may spell otherwise
         for name, rules in mapping(fields.get("Parameters")).items():
@@ -119,10 +82,10 @@ class Resolver:
             TooManyError: there are hundreds, or one is very long.
         """
         if isinstance(value, (dict, list)):
-            with self._evaluating(value):
+            with self.budget.evaluating(value):
                 if isinstance(value, dict):
                     return self._call(value)
-                return self._few(text for item in value for text in self.texts(item))
+                return few((text for item in value for text in self.texts(item)), self.budget)
         text = plain(value)
         if text is None:
             return ()
@@ -130,18 +93,6 @@ class Resolver:
         if self._misspelt(value):  # a number, or `yes`: only AWS knows how it writes it
             return (UNKNOWN,)
         return self._looped(_DYNAMIC.sub(UNKNOWN, text) if "{{" in text else text)
-
-    @contextmanager
-    def _evaluating(self, value: Any) -> Iterator[None]:
-        """Name this value in the error, after those within it, if its evaluation is too much."""
-        try:
-            self.budget.enter(value)
-            yield
-        except TooComplexError as error:
-            error.expressions.append(value)
-            raise
-        finally:
-            self.budget.leave()
 
     def perhaps_nothing(self, value: Any) -> bool:
         """Whether a property of this value may be left out: it is not given, or may come to be `AWS::NoValue`."""
@@ -153,15 +104,6 @@ class Resolver:
             if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
                 return any(map(self.perhaps_nothing, self._branches(given)))
         return value is None
-
-    def holds(self, name: Any) -> bool | None:
-        """Whether a condition holds; None where that cannot be told."""
-        if not isinstance(name, str) or name not in self._conditions:
-            return None
-        if name not in self._held:
-            self._held[name] = None  # also what one that names itself comes to
-            self._held[name] = self._truth(self._conditions[name])
-        return self._held[name]
 
     def made(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Path and content of each resource that is not known to be left out by its condition; also within loops."""
@@ -207,7 +149,7 @@ class Resolver:
             for position, part in enumerate(resource):
                 for name, inner in mapping(part).items():
                     yield from self._made((*path, position, name), inner)
-        elif isinstance(resource, dict) and self.holds(resource.get("Condition")) is not False:
+        elif isinstance(resource, dict) and self.conditions.holds(resource.get("Condition")) is not False:
             yield path, resource
 
     def _learn_loops(self, value: dict[str, Any] | list[Any]) -> None:
@@ -236,26 +178,27 @@ class Resolver:
         ((name, given),) = value.items()
         match name:
             case "Ref":
-                return self._few(
-                    text for each in self._looped(plain(given) or "") for text in self._ref(each)
+                return few(
+                    (text for each in self._looped(plain(given) or "") for text in self._ref(each)),
+                    self.budget,
                 )
             case "Fn::GetAtt" if isinstance(given, str) and "." in given:
                 return self._attribute(*given.split(".", 1))
             case "Fn::GetAtt" if isinstance(given, list) and len(given) == 2:
                 names, attribute = self._looped(plain(given[0]) or ""), plain(given[1]) or ""
-                return self._few(text for each in names for text in self._attribute(each, attribute))
+                return few((text for each in names for text in self._attribute(each, attribute)), self.budget)
             case "Fn::Split" if isinstance(given, list) and len(given) == 2:
-                return self._few(text for items in self._items(value) for text in self.texts(items))
+                return few((text for items in self._items(value) for text in self.texts(items)), self.budget)
             case "Fn::Sub":
                 return self._sub(given)
             case "Fn::Join" if isinstance(given, list) and len(given) == 2:
                 return self._join(given[0], given[1])
             case "Fn::If" if isinstance(given, list) and len(given) == 3:
-                return self._few(text for each in self._branches(given) for text in self.texts(each))
+                return few((text for each in self._branches(given) for text in self.texts(each)), self.budget)
             case "Fn::FindInMap" if isinstance(given, list) and len(given) >= 3:
-                return self._few(text for each in self._found(given) for text in self.texts(each)) or (
-                    UNKNOWN,
-                )
+                return few(
+                    (text for each in self._found(given) for text in self.texts(each)), self.budget
+                ) or (UNKNOWN,)
             case "Fn::Select" if isinstance(given, list) and len(given) == 2:
                 return self._select(given[0], given[1])
             case _ if name.startswith("Fn::"):
@@ -275,7 +218,7 @@ class Resolver:
                     return (UNKNOWN,)
                 parts += [(text[end : found.start()],), self._values[found.group(1)]]
                 end = found.end()
-        return self._combined([*parts, (text[end:],)]) if parts else (text,)
+        return combined([*parts, (text[end:],)], self.budget) if parts else (text,)
 
     def _ref(self, name: str) -> tuple[str, ...]:
         if self._exact and (name not in self._values or name in self._unsure or name in self._loops):
@@ -307,7 +250,7 @@ class Resolver:
             text, own = given[0], mapping(given[1])
         if not isinstance(text, str) or self._misspelt(text):
             return (UNKNOWN,)
-        return self._few(made for each in self._looped(text) for made in self._filled(each, own))
+        return few((made for each in self._looped(text) for made in self._filled(each, own)), self.budget)
 
     def _filled(self, text: str, own: Mapping[str, Any]) -> tuple[str, ...]:
         """What a text of Fn::Sub comes to be."""
@@ -326,7 +269,7 @@ class Resolver:
                 resource, dot, attribute = name.partition(".")
                 parts.append(self._attribute(resource, attribute) if dot else self._ref(name))
         parts.append(self.texts(text[end:]))
-        return self._combined(parts)
+        return combined(parts, self.budget)
 
     def _join(self, separator: Any, items: Any) -> tuple[str, ...]:
         between = UNKNOWN if self._misspelt(separator) else plain(separator) or ""
@@ -336,8 +279,8 @@ class Resolver:
             for item in each:
                 if texts := self.texts(item):  # AWS::NoValue is no item
                     parts += [(between,), texts] if parts else [texts]
-            found += self._combined(parts)
-        return self._few(found)
+            found += combined(parts, self.budget)
+        return few(found, self.budget)
 
     def _select(self, index: Any, items: Any) -> tuple[str, ...]:
         texts = (str(index),) if type(index) is int else self.texts(index)
@@ -345,7 +288,7 @@ class Resolver:
         lists = self._items(items)
         self.budget.spend(len(numbers) * len(lists))
         chosen = [each[n] for each in lists for n in numbers if n < len(each)]
-        return self._few(text for each in chosen for text in self.texts(each)) or (UNKNOWN,)
+        return few((text for each in chosen for text in self.texts(each)), self.budget) or (UNKNOWN,)
 
     def _found(self, given: list[Any]) -> list[Any]:
         """What a mapping may hold at its two keys."""
@@ -393,71 +336,17 @@ class Resolver:
         return [given[position] for position in self._branch_positions(given)]
 
     def _branch_positions(self, given: list[Any]) -> tuple[int, ...]:
-        held = self.holds(given[0])
+        held = self.conditions.holds(given[0])
         return (1, 2) if held is None else (1,) if held else (2,)
 
-    def _truth(self, value: Any) -> bool | None:
-        if not isinstance(value, dict) or len(value) != 1:
-            return None
-        with self._evaluating(value):
-            return self._judged(value)
-
-    def _judged(self, value: dict[str, Any]) -> bool | None:
-        ((name, given),) = value.items()
-        if name == "Condition":
-            return self.holds(given)
-        if not isinstance(given, list):
-            return None
-        if name == "Fn::Equals" and len(given) == 2:
-            return self._equal(*given)
-        truths = [self._truth(each) for each in given]
-        match name:
-            case "Fn::Not" if len(truths) == 1:
-                return None if truths[0] is None else not truths[0]
-            case "Fn::And":
-                return False if False in truths else None if None in truths else True
-            case "Fn::Or":
-                return True if True in truths else None if None in truths else False
-        return None
-
-    def _equal(self, left: Any, right: Any) -> bool | None:
-        """Whether two values are the same text; None where AWS may have another text for one of them.
-
-        A wrong answer would hide a resource from every check, so only what is surely known is compared.
-        """
+    def _exact_texts(self, value: Any) -> tuple[str, ...]:
+        """The same as `texts`, where each must be what AWS has: two of them are to be compared."""
         before, self._exact = self._exact, True
         try:
-            sides = self.texts(left), self.texts(right)
+            return self.texts(value)
         finally:
             self._exact = before
-        if any(len(texts) != 1 or UNKNOWN in texts[0] or "{{resolve:" in texts[0] for texts in sides):
-            return None
-        return sides[0] == sides[1]
 
     def _misspelt(self, value: Any) -> bool:
         """Whether AWS may write a literal otherwise, where that counts."""
         return self._exact and type(value) is not str
-
-    def _combined(self, parts: list[tuple[str, ...]]) -> tuple[str, ...]:
-        number = 1
-        for each in parts:
-            number *= max(len(each), 1)
-            if number > _MOST:
-                raise TooManyError
-        lengths = [sum(map(len, each)) for each in parts]
-        if sum(max(map(len, each), default=0) for each in parts) > _LONGEST:
-            raise TooManyError
-        made = sum(length * number // max(len(each), 1) for length, each in zip(lengths, parts, strict=True))
-        self.budget.spend(len(parts) + number * (1 + len(parts) // 16), made)
-        return self._few("".join(each) for each in product(*(each or ("",) for each in parts)))
-
-    def _few(self, texts: Iterable[str]) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        number = 0
-        for text in texts:
-            found[text] = None
-            number += 1
-            if len(found) > _MOST:
-                raise TooManyError
-        self.budget.spend(1 + number // 4)
-        return tuple(found)

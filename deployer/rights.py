@@ -14,10 +14,12 @@ from typing import Any
 from deployer.environments import Kind
 from deployer.evaluation_budget import TooComplexError
 from deployer.findings import Finding
-from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
+from deployer.resolving import Resolver
 from deployer.targets import Target
 from deployer.template import Document
 from deployer.template_syntax import TOO_DEEP, measure_json
+from deployer.template_values import Path, mapping, plain
+from deployer.text_sets import UNKNOWN
 
 # overlapping and of bounded length: an ARN may hide behind the beginning of another, and a text of them is long
 _PART = r"[^:\s\"',\\]{0,100}"
@@ -126,7 +128,7 @@ class _Look:
             texts[0]
             for _, each in self._resources
             if str(each.get("Type")) in _BOUNDED
-            and ("Condition" not in each or resolver.holds(each["Condition"]))
+            and ("Condition" not in each or resolver.conditions.holds(each["Condition"]))
             and len(texts := resolver.name(each)) == 1
             and UNKNOWN not in texts[0]
         }

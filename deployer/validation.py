@@ -10,9 +10,11 @@ from typing import Any
 from deployer.environments import Kind
 from deployer.evaluation_budget import EvaluationBudget
 from deployer.findings import Finding
-from deployer.resolving import UNKNOWN, Path, Resolver, mapping
+from deployer.resolving import Resolver
 from deployer.resource_names import NAMES
 from deployer.template import Document, twice
+from deployer.template_values import Path, mapping
+from deployer.text_sets import UNKNOWN
 
 PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
@@ -133,7 +135,7 @@ def _twins(document: Document, resolver: Resolver) -> Iterator[Finding]:
     for path, resource in resolver.made():
         kind = str(resource.get("Type"))
         texts = resolver.name(resource)
-        perhaps = "Condition" in resource and resolver.holds(resource["Condition"]) is None
+        perhaps = "Condition" in resource and resolver.conditions.holds(resource["Condition"]) is None
         if perhaps or len(texts) != 1 or UNKNOWN in texts[0]:
             continue
         other = seen.setdefault((kind, texts[0]), str(path[-1]))
