@@ -139,7 +139,7 @@ class Deployer:
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
-        gate = Gate(self.host, self.clouds, self.evaluator.preferences)
+        gate = Gate(self.host, self.clouds, self.evaluator.read_repository_config)
         return Resyncer(self.config, self.host, self.inventory, self.lanes, gate)
 
     @cached_property

@@ -26,32 +26,32 @@ class Conditions:
         budget: EvaluationBudget,
     ) -> None:
         self._definitions, self._exact_texts, self._budget = definitions, exact_texts, budget
-        self._held: dict[str, bool | None] = {}
+        self._known_truths: dict[str, bool | None] = {}
 
-    def holds(self, name: Any) -> bool | None:
+    def truth_of(self, name: Any) -> bool | None:
         """Whether a condition holds; None where that cannot be told."""
         if not isinstance(name, str) or name not in self._definitions:
             return None
-        if name not in self._held:
-            self._held[name] = None  # also what one that names itself comes to
-            self._held[name] = self._truth(self._definitions[name])
-        return self._held[name]
+        if name not in self._known_truths:
+            self._known_truths[name] = None  # also what one that names itself comes to
+            self._known_truths[name] = self._evaluate_expression(self._definitions[name])
+        return self._known_truths[name]
 
-    def _truth(self, value: Any) -> bool | None:
+    def _evaluate_expression(self, value: Any) -> bool | None:
         if not isinstance(value, dict) or len(value) != 1:
             return None
         with self._budget.evaluating(value):
-            return self._judged(value)
+            return self._evaluate_function(value)
 
-    def _judged(self, value: dict[str, Any]) -> bool | None:
+    def _evaluate_function(self, value: dict[str, Any]) -> bool | None:
         ((name, given),) = value.items()
         if name == "Condition":
-            return self.holds(given)
+            return self.truth_of(given)
         if not isinstance(given, list):
             return None
         if name == "Fn::Equals" and len(given) == 2:
-            return self._equal(*given)
-        truths = [self._truth(each) for each in given]
+            return self._texts_are_equal(*given)
+        truths = [self._evaluate_expression(each) for each in given]
         match name:
             case "Fn::Not" if len(truths) == 1:
                 return None if truths[0] is None else not truths[0]
@@ -61,7 +61,7 @@ class Conditions:
                 return True if True in truths else None if None in truths else False
         return None
 
-    def _equal(self, left: Any, right: Any) -> bool | None:
+    def _texts_are_equal(self, left: Any, right: Any) -> bool | None:
         """Whether two values are the same text; None where AWS may have another text for one of them.
 
         A wrong answer would hide a resource from every check, so only what is surely known is compared.

@@ -46,8 +46,8 @@ class EvaluationBudget:
     """
 
     def __init__(self, steps: int = STEPS, characters: int = CHARACTERS) -> None:
-        self._steps = self.steps_left = steps
-        self._characters = self.characters_left = characters
+        self._steps_limit = self.steps_left = steps
+        self._characters_limit = self.characters_left = characters
         self._nesting = 0
 
     @property
@@ -56,14 +56,14 @@ class EvaluationBudget:
         return self.steps_left < 0 or self.characters_left < 0
 
     @property
-    def steps(self) -> int:
+    def steps_spent(self) -> int:
         """Those that were taken."""
-        return self._steps - self.steps_left
+        return self._steps_limit - self.steps_left
 
     @property
-    def characters(self) -> int:
+    def characters_spent(self) -> int:
         """Those that were taken."""
-        return self._characters - self.characters_left
+        return self._characters_limit - self.characters_left
 
     def spend(self, steps: int = 1, characters: int = 0, expression: object = None) -> None:
         """Take work from the budget, before it is done.
@@ -79,9 +79,9 @@ class EvaluationBudget:
         self.steps_left -= steps
         self.characters_left -= characters
         if self.steps_left < 0:
-            raise TooComplexError(_text(f"{self._steps:,} steps"), expression)
+            raise TooComplexError(_limit_text(f"{self._steps_limit:,} steps"), expression)
         if self.characters_left < 0:
-            raise TooComplexError(_text(f"{self._characters:,} characters"), expression)
+            raise TooComplexError(_limit_text(f"{self._characters_limit:,} characters"), expression)
 
     @contextmanager
     def evaluating(self, expression: object) -> Iterator[None]:
@@ -104,7 +104,7 @@ class EvaluationBudget:
             self._nesting -= 1
 
 
-def _text(limit: str) -> str:
+def _limit_text(limit: str) -> str:
     return (
         f"deploy/ is too complex to check: up to here it takes more than {limit};"
         " write long or repeated texts plainly"

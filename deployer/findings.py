@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deployer.errors import one_line
-from deployer.folder_files import at
+from deployer.folder_files import file_and_line
 
 MOST_FINDINGS = 100  # errors, and as many warnings: nobody reads more
 
@@ -30,7 +30,7 @@ class Finding:
     environments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return one_line(f"{at(self.file, self.line)}: {self.text}")
+        return one_line(f"{file_and_line(self.file, self.line)}: {self.text}")
 
 
 class Linter(Protocol):
@@ -47,7 +47,7 @@ class Linter(Protocol):
         ...
 
 
-def refusal(findings: Sequence[Finding]) -> str:
+def refusal_text(findings: Sequence[Finding]) -> str:
     """One line for all errors among some findings: the first one, and how many more; empty if there is none."""
     errors = [each for each in findings if each.level == "error"]
     if not errors:

@@ -13,21 +13,21 @@ from deployer.environments import Environment, Kind
 from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.findings import Finding, first_of_each_level
-from deployer.folder_files import FOLDER, UnreadableError, pick
+from deployer.folder_files import FOLDER, UnreadableError, file_with_stem
 from deployer.parameters import (
     RepositoryParameters,
+    known_pseudo_parameters,
     parameter_findings,
-    pseudo_parameters,
-    repository_parameters,
+    read_repository_parameters,
 )
-from deployer.preferences import TEARDOWN_TAG, Preferences, read_preferences
+from deployer.preferences import TEARDOWN_TAG, RepositoryConfig, read_repository_config
 from deployer.refs import Ref
-from deployer.resolving import SECRET_PARAMETER, Resolver
-from deployer.rights import rights_findings
+from deployer.resolving import SECRET_PARAMETER, TemplateEvaluator
+from deployer.rights import permission_findings
 from deployer.targets import Target
-from deployer.template import Document, read
-from deployer.template_values import mapping, path_to
-from deployer.validation import structure, template_findings
+from deployer.template import Document, read_document
+from deployer.template_values import as_mapping, path_of_object
+from deployer.validation import structure_findings, template_findings
 
 _T = TypeVar("_T")
 
@@ -64,22 +64,26 @@ class FolderQuestion:
             object.__setattr__(self, "target", replace(self.target, external_id=""))
 
     @property
-    def name(self) -> str:
+    def effective_stack_name(self) -> str:
         """The name of the stack and pipeline."""
         return self.stack_name or self.environment.stack_name
 
-    def supplied(self, preferences: Preferences) -> dict[str, str]:
+    def supplied_parameters(self, repository_config: RepositoryConfig) -> dict[str, str]:
         """The parameters that deployer gives, whatever the repository says: a branch must not pose as production."""
         environment = self.environment
         # what the pipeline deploys is to be taken down likewise, though the pipeline's own stack be lost
-        teardown = {TEARDOWN_TAG: preferences.own_teardown} if preferences.own_teardown else {}
+        teardown = (
+            {TEARDOWN_TAG: repository_config.custom_teardown_text}
+            if repository_config.custom_teardown_text
+            else {}
+        )
         return {
             **self.given,
             "RepoOwner": environment.repository.owner,
             "RepoName": environment.repository.name,
             "RepoBranch": self.branch,
             "Stage": str(environment.kind),
-            "PipelineName": self.name,
+            "PipelineName": self.effective_stack_name,
             "CommitId": self.sha,
             "RefName": self.ref.name,
             "StackConfiguration": json.dumps(
@@ -94,17 +98,17 @@ class FolderAnswer:
 
     Attributes:
         findings: everything there is to be said, errors first.
-        preferences: what the repository decides of its environments.
+        repository_config: what the repository decides of its environments.
         template: name of the template in `deploy/`; empty if there is none.
-        sound: whether the template can be looked at further, by a linter.
+        lintable: whether the template can be looked at further, by a linter.
         parameters: each declared parameter that has a value, without the secret one.
         needs_token: whether the template declares the secret one.
     """
 
     findings: tuple[Finding, ...]
-    preferences: Preferences = field(default_factory=Preferences)
+    repository_config: RepositoryConfig = field(default_factory=RepositoryConfig)
     template: str = ""
-    sound: bool = False
+    lintable: bool = False
     parameters: dict[str, str] = field(default_factory=dict)
     needs_token: bool = False
 
@@ -116,16 +120,16 @@ class EvaluationFaultError(RuntimeError):
 class FolderEvaluator(Protocol):
     """Evaluates the files of a branch. Every method may raise EvaluationFaultError."""
 
-    def examine(self, question: FolderQuestion) -> FolderAnswer:
-        """See `examine`.
+    def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
+        """See `examine_folder`.
 
         Raises:
             TransientError: the machine could not do it now.
         """
         ...
 
-    def preferences(self, files: Mapping[str, bytes]) -> Preferences:
-        """See `read_preferences`.
+    def read_repository_config(self, files: Mapping[str, bytes]) -> RepositoryConfig:
+        """See `read_repository_config`.
 
         Raises:
             UnreadableError: they are malformed, or too complex to be read.
@@ -143,7 +147,7 @@ class FolderEvaluator(Protocol):
         ...
 
 
-def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) -> FolderAnswer:
+def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = None) -> FolderAnswer:
     """Look at the files of one commit. Whatever they hold, this takes no more than the budget.
 
     Args:
@@ -154,55 +158,62 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
     files, environment, target = question.files, question.environment, question.target
     findings: list[Finding] = []
 
-    def answer(**more: object) -> FolderAnswer:
+    def build_answer(**more: object) -> FolderAnswer:
         findings.sort(key=lambda each: each.level != "error")
         # a text may quote what is a megabyte long
-        told = tuple(replace(each, text=one_line(each.text)) for each in findings)
-        return FolderAnswer(told, preferences, name, **more)  # type: ignore[arg-type]
+        shortened = tuple(replace(each, text=one_line(each.text)) for each in findings)
+        return FolderAnswer(shortened, repository_config, name, **more)  # type: ignore[arg-type]
 
-    preferences, name = Preferences(), ""
-    template = _reading(findings, lambda: _template(files, budget))
+    repository_config, name = RepositoryConfig(), ""
+    template = _read_or_report(findings, lambda: _read_template(files, budget))
     if budget.exhausted:  # whatever else there is would be said to be too complex, too
-        return answer()
-    preferences = _reading(findings, lambda: read_preferences(files, budget)) or Preferences()
+        return build_answer()
+    repository_config = (
+        _read_or_report(findings, lambda: read_repository_config(files, budget)) or RepositoryConfig()
+    )
     if target and environment.kind is Kind.DEVELOPMENT:
-        _reading(findings, lambda: preferences.narrowed(target.regions))
-    theirs = _reading(
-        findings, lambda: repository_parameters(files, environment, budget)
+        _read_or_report(findings, lambda: repository_config.allowed_regions(target.regions))
+    from_repository = _read_or_report(
+        findings, lambda: read_repository_parameters(files, environment, budget)
     ) or RepositoryParameters(readable=False)
-    findings += theirs.findings
+    findings += from_repository.findings
     if template is None or budget.exhausted:
-        return answer()
+        return build_answer()
     name = template.file.removeprefix(f"{FOLDER}/")
-    findings += structure(template)
+    findings += structure_findings(template)
     if any(each.file == template.file for each in findings):  # what is no template has nothing to look at
-        return answer()
-    ours = question.supplied(preferences)
-    declared = mapping(template.fields.get("Parameters"))
+        return build_answer()
+    supplied = question.supplied_parameters(repository_config)
+    declared = as_mapping(template.fields.get("Parameters"))
     values = {
-        each: ours[each] if each in ours else theirs.values[each]
+        each: supplied[each] if each in supplied else from_repository.values[each]
         for each in declared
-        if each != SECRET_PARAMETER and (each in ours or each in theirs.values)
+        if each != SECRET_PARAMETER and (each in supplied or each in from_repository.values)
     }
     try:
-        pseudo = pseudo_parameters(question.name, target, question.region)
-        resolver = Resolver(template.fields, values, pseudo, budget)
+        pseudo = known_pseudo_parameters(question.effective_stack_name, target, question.region)
+        evaluator = TemplateEvaluator(template.fields, values, pseudo, budget)
         found = [
             parameter_findings(
-                template, values, ours, theirs, budget, gives_token=not target or target.gives_token
+                template,
+                values,
+                supplied,
+                from_repository,
+                budget,
+                gives_token=not target or target.gives_token,
             ),
-            template_findings(template, environment.kind, question.name, values, resolver),
+            template_findings(template, environment.kind, question.effective_stack_name, values, evaluator),
         ]
         if target:
-            places = {each: theirs.place(each) for each in values if each not in ours}
+            places = {each: from_repository.location_of(each) for each in values if each not in supplied}
             found.append(
-                rights_findings(
+                permission_findings(
                     template,
                     environment.kind,
-                    question.name,
+                    question.effective_stack_name,
                     values,
                     places,
-                    resolver,
+                    evaluator,
                     target,
                     question.given,
                 )
@@ -210,8 +221,8 @@ def examine(question: FolderQuestion, budget: EvaluationBudget | None = None) ->
         for each in found:
             findings += first_of_each_level(each)
     except TooComplexError as error:
-        findings.append(_too_complex(template, error))
-    return answer(sound=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
+        findings.append(_complexity_finding(template, error))
+    return build_answer(lintable=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
 
 
 def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
@@ -224,22 +235,22 @@ def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] 
     Raises:
         UnreadableError: the template cannot be read.
     """
-    name = pick(files, "pipeline")
+    name = file_with_stem(files, "pipeline")
     if name is None:
         return None
-    template = read(name, files[name])
+    template = read_document(name, files[name])
     line = template.line_of("Resources", resource)
     return (template.file, line) if line else None
 
 
-def _template(files: Mapping[str, bytes], budget: EvaluationBudget) -> Document:
-    name = pick(files, "pipeline")
+def _read_template(files: Mapping[str, bytes], budget: EvaluationBudget) -> Document:
+    name = file_with_stem(files, "pipeline")
     if name is None:
         raise UnreadableError(f"{FOLDER}/pipeline.yml", None, "it is missing (.yaml or .json would do)")
-    return read(name, files[name], budget)
+    return read_document(name, files[name], budget)
 
 
-def _reading(findings: list[Finding], look: Callable[[], _T]) -> _T | None:
+def _read_or_report(findings: list[Finding], look: Callable[[], _T]) -> _T | None:
     """What is read, or None and a finding why it cannot be."""
     try:
         return look()
@@ -249,9 +260,9 @@ def _reading(findings: list[Finding], look: Callable[[], _T]) -> _T | None:
     return None
 
 
-def _too_complex(template: Document, error: TooComplexError) -> Finding:
+def _complexity_finding(template: Document, error: TooComplexError) -> Finding:
     """The finding that names the expression, by its line and its path."""
-    paths = (path_to(each, template.fields) for each in error.expressions)
+    paths = (path_of_object(each, template.fields) for each in error.expressions)
     path = next(filter(None, paths), error.path)
     where = ".".join(str(step) for step in path)
     return Finding(

@@ -6,12 +6,14 @@ from deployer.errors import PermanentError
 
 FOLDER = "deploy"
 SUFFIXES = (".json", ".yml", ".yaml")
-USABLE = frozenset(
+RECOGNIZED_FILES = frozenset(
     stem + suffix for stem in ("pipeline", "pipeline.parameters", "deployer") for suffix in SUFFIXES
 )
 """Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
 FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
-_MOST_LISTED = 1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
+_LISTING_LIMIT = (
+    1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
+)
 FOLDER_LIMIT = 2_000_000
 """Bytes of all usable files of one `deploy/` folder together."""
 
@@ -29,17 +31,17 @@ class UnreadableError(PermanentError):
     """
 
     def __init__(self, file: str, line: int | None, text: str) -> None:
-        super().__init__(f"{at(file, line)}: {text}")
+        super().__init__(f"{file_and_line(file, line)}: {text}")
         self.file, self.line, self.text = file, line, text
         self.others: list[UnreadableError] = []
 
 
-def at(file: str, line: int | None) -> str:
+def file_and_line(file: str, line: int | None) -> str:
     """A place as editors and terminals link it: `file:line`."""
     return f"{file}:{line}" if line else file
 
 
-def pick(files: Mapping[str, bytes], stem: str) -> str | None:
+def file_with_stem(files: Mapping[str, bytes], stem: str) -> str | None:
     """The name of the file of this stem: `pipeline` is `pipeline.json`, `.yml` or `.yaml`; None if there is none.
 
     Raises:
@@ -51,24 +53,24 @@ def pick(files: Mapping[str, bytes], stem: str) -> str | None:
     return found[0] if found else None
 
 
-def templates(files: Mapping[str, bytes]) -> list[str]:
+def template_names(files: Mapping[str, bytes]) -> list[str]:
     """Those of the files that may be the template, of which there may be one."""
     return [name for suffix in SUFFIXES if (name := f"pipeline{suffix}") in files]
 
 
 def has_pipeline(files: Mapping[str, bytes]) -> bool:
     """Whether the folder asks for a pipeline at all."""
-    return bool(templates(files))
+    return bool(template_names(files))
 
 
-_INSTEAD = {
+_KIND_DESCRIPTIONS = {
     "dir": "a folder",
     "submodule": "a submodule, which deployer does not read",
     "symlink": "a symbolic link, which deployer does not follow",
 }
 
 
-def insist_on_folder(kind: str) -> None:
+def reject_linked_folder(kind: str) -> None:
     """Refuse a `deploy` that may hold the files of a pipeline where deployer does not look for them.
 
     Args:
@@ -78,11 +80,13 @@ def insist_on_folder(kind: str) -> None:
         UnreadableError: it is a symbolic link or a submodule. A file of this name is no such thing.
     """
     if kind in {"symlink", "submodule"}:
-        text = f"it is {_INSTEAD[kind]}; nothing is deployed until a folder is committed in its place"
+        text = (
+            f"it is {_KIND_DESCRIPTIONS[kind]}; nothing is deployed until a folder is committed in its place"
+        )
         raise UnreadableError(f"{FOLDER}/", None, text)
 
 
-def insist_on_files(kinds: Mapping[str, str], names: Collection[str] = USABLE) -> None:
+def reject_irregular_files(kinds: Mapping[str, str], names: Collection[str] = RECOGNIZED_FILES) -> None:
     """Refuse whatever has the name of a file that deployer reads and is no regular file.
 
     Taking it for "there is no such file" would leave out a branch's pipeline, or a limit in its settings, without a
@@ -97,14 +101,14 @@ def insist_on_files(kinds: Mapping[str, str], names: Collection[str] = USABLE) -
         UnreadableError: for the first of them; `others` has the rest. Or there are so many entries that GitHub may not
             list all of them.
     """
-    if len(kinds) >= _MOST_LISTED:
-        text = f"GitHub lists at most {_MOST_LISTED:,} of its entries; remove some"
+    if len(kinds) >= _LISTING_LIMIT:
+        text = f"GitHub lists at most {_LISTING_LIMIT:,} of its entries; remove some"
         raise UnreadableError(f"{FOLDER}/", None, text)
     refused = [
         UnreadableError(
             f"{FOLDER}/{name}",
             None,
-            f"it is {_INSTEAD.get(kind, 'no regular file')};"
+            f"it is {_KIND_DESCRIPTIONS.get(kind, 'no regular file')};"
             " nothing is deployed until the file itself is committed in its place",
         )
         for name, kind in sorted(kinds.items())
@@ -115,7 +119,7 @@ def insist_on_files(kinds: Mapping[str, str], names: Collection[str] = USABLE) -
         raise refused[0]
 
 
-def insist_on_size(file: str, size: int) -> None:
+def reject_large_file(file: str, size: int) -> None:
     """Refuse a file of more than `FILE_LIMIT` bytes.
 
     Args:
@@ -129,7 +133,7 @@ def insist_on_size(file: str, size: int) -> None:
         raise UnreadableError(file, None, f"it has {size:,} bytes; at most {FILE_LIMIT:,} are allowed")
 
 
-def insist_on_sizes(sizes: Mapping[str, int]) -> None:
+def reject_large_files(sizes: Mapping[str, int]) -> None:
     """Refuse files that are too large, before they are fetched or opened.
 
     Args:
@@ -139,7 +143,7 @@ def insist_on_sizes(sizes: Mapping[str, int]) -> None:
         UnreadableError: one has more than `FILE_LIMIT`, or all together have more than `FOLDER_LIMIT`.
     """
     for name, size in sorted(sizes.items()):
-        insist_on_size(f"{FOLDER}/{name}", size)
+        reject_large_file(f"{FOLDER}/{name}", size)
     if (total := sum(sizes.values())) > FOLDER_LIMIT:
         largest = max(sorted(sizes), key=lambda name: sizes[name])
         text = f"it has {sizes[largest]:,} bytes, and the files that deployer reads have {total:,} together;"

@@ -8,7 +8,7 @@ from deployer.errors import PermanentError
 from deployer.folder_files import UnreadableError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
 from deployer.ports import Done, Head, Host, Snooze
-from deployer.preferences import Patterns
+from deployer.preferences import NamePatterns
 from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
@@ -138,15 +138,15 @@ class Moves:
             wishes = self._sources.preferences(self._sources.read(run, sha))
         except UnreadableError:
             return ""  # told where all of the release is looked at
-        if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.refuses(ref)):
+        if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.branch_refusal(ref)):
             return why_not
         # what it runs may be gone in part, or be under way to what this push took the place of
         halved = under_way(record.receipt) or owed(record.receipt) or is_on_its_way(record)
         runs = record.commit if record.outcome == Outcome.DEPLOYED and not halved else ""
-        if wishes.paths == Patterns() or runs in {"", sha}:
+        if wishes.paths == NamePatterns() or runs in {"", sha}:
             return ""
         files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too
-        if files is None or wishes.concerns(files):
+        if files is None or wishes.concerns_files(files):
             return ""
         return f"nothing among the paths of deploy/deployer.yml has changed since {runs[:12]}"
 

@@ -11,11 +11,11 @@ import re2
 from deployer.environments import Environment, Kind
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.findings import MOST_FINDINGS, Finding
-from deployer.folder_files import FOLDER, pick
+from deployer.folder_files import FOLDER, file_with_stem
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.template import Document, read, twice
-from deployer.template_values import Path, mapping, plain
+from deployer.template import Document, duplicate_key_text, read_document
+from deployer.template_values import KeyPath, as_mapping, as_text
 
 SOURCE_REMEDY = (
     "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
@@ -27,7 +27,7 @@ _PATTERN_OPTIONS = re2.Options()
 _PATTERN_OPTIONS.log_errors = False
 _PATTERN_OPTIONS.max_mem = 1 << 20  # bytes; a pattern that needs more is not judged
 # CloudFormation answers in XML: https://www.w3.org/TR/xml/#charsets
-_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_NOT_ALLOWED_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,47 +36,47 @@ class RepositoryParameters:
 
     document: Document | None = None
     values: dict[str, str] = field(default_factory=dict)
-    paths: dict[str, Path] = field(default_factory=dict)
+    paths: dict[str, KeyPath] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     readable: bool = True
 
-    def place(self, name: str) -> tuple[str, int | None]:
+    def location_of(self, name: str) -> tuple[str, int | None]:
         """File and line of a parameter's value."""
         file = self.document.file if self.document else FOLDER
         return file, self.document.nearest_line(*self.paths[name]) if self.document else None
 
 
-def repository_parameters(
+def read_repository_parameters(
     files: Mapping[str, bytes], environment: Environment, budget: EvaluationBudget
 ) -> RepositoryParameters:
-    name = pick(files, "pipeline.parameters")
+    name = file_with_stem(files, "pipeline.parameters")
     if name is None:
         return RepositoryParameters()
-    document = read(name, files[name], budget)
-    theirs = RepositoryParameters(document)
+    document = read_document(name, files[name], budget)
+    from_repository = RepositoryParameters(document)
 
-    def refuse(path: Path, text: str) -> None:
-        if len(theirs.findings) < MOST_FINDINGS:
+    def add_error(path: KeyPath, text: str) -> None:
+        if len(from_repository.findings) < MOST_FINDINGS:
             line = document.nearest_line(*path)
-            theirs.findings.append(Finding("error", document.file, line, text))
+            from_repository.findings.append(Finding("error", document.file, line, text))
 
     for key, line in document.repeated[:MOST_FINDINGS]:
-        theirs.findings.append(Finding("error", document.file, line, twice(key)))
+        from_repository.findings.append(Finding("error", document.file, line, duplicate_key_text(key)))
     kinds = set(Kind)
     for key in document.fields:
         if key not in kinds:
-            refuse((key,), f"{str(key)[:80]!r} is no kind of environment: {', '.join(Kind)}")
-    for path, key, value in _entries(document, str(environment.kind), refuse):
-        problem, text = _text(key, value)
-        if problem or key in theirs.values:
-            refuse(path, problem or f"{key[:100]} is given twice; keep one of them")
-        theirs.values[key], theirs.paths[key] = text, path
-    return theirs
+            add_error((key,), f"{str(key)[:80]!r} is no kind of environment: {', '.join(Kind)}")
+    for path, key, value in _parameter_entries(document, str(environment.kind), add_error):
+        problem, text = _value_text(key, value)
+        if problem or key in from_repository.values:
+            add_error(path, problem or f"{key[:100]} is given twice; keep one of them")
+        from_repository.values[key], from_repository.paths[key] = text, path
+    return from_repository
 
 
-def _entries(
-    document: Document, kind: str, refuse: Callable[[Path, str], None]
-) -> Iterator[tuple[Path, str, Any]]:
+def _parameter_entries(
+    document: Document, kind: str, add_error: Callable[[KeyPath, str], None]
+) -> Iterator[tuple[KeyPath, str, Any]]:
     """Path, name and value of each parameter of a kind of environment; either form of the file."""
     listed = document.fields.get(kind)
     if isinstance(listed, dict):
@@ -85,25 +85,25 @@ def _entries(
         for position, entry in enumerate(listed):
             if not isinstance(entry, dict) or not {"ParameterKey", "ParameterValue"} <= entry.keys():
                 text = f"entry {position + 1} of {kind} lacks ParameterKey or ParameterValue"
-                refuse((kind, position), text)
+                add_error((kind, position), text)
             else:
                 path = (kind, position, "ParameterValue")
                 yield path, str(entry["ParameterKey"]), entry["ParameterValue"]
     elif listed is not None:
-        refuse((kind,), f"{kind} is neither a list nor a mapping")
+        add_error((kind,), f"{kind} is neither a list nor a mapping")
 
 
-def _text(key: str, value: Any) -> tuple[str, str]:
+def _value_text(key: str, value: Any) -> tuple[str, str]:
     """What is wrong with a value, or else its text."""
     if isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
         text = ",".join(str(item) for item in value)
     elif isinstance(value, (str, int, float)):
-        text = plain(value) or ""
+        text = as_text(value) or ""
     else:
         return f"the value of {key} is neither text, number nor list", ""
     if isinstance(value, float) and not math.isfinite(value):
         return f"the value of {key} is no finite number; put it in quotes", ""
-    if found := _NOT_XML.search(text):
+    if found := _NOT_ALLOWED_IN_XML.search(text):
         shown = f"U+{ord(found.group()):04X}"
         return f"the value of {key} has the control character {shown}, which AWS's answers cannot hold", ""
     try:
@@ -118,37 +118,41 @@ def _text(key: str, value: Any) -> tuple[str, str]:
 def parameter_findings(
     template: Document,
     values: Mapping[str, str],
-    ours: Mapping[str, str],
-    theirs: RepositoryParameters,
+    supplied: Mapping[str, str],
+    from_repository: RepositoryParameters,
     budget: EvaluationBudget,
     *,
     gives_token: bool,
 ) -> Iterator[Finding]:
     """What is declared and not given, given and not declared, and what CloudFormation would not take."""
-    declared = mapping(template.fields.get("Parameters"))
+    declared = as_mapping(template.fields.get("Parameters"))
     for name, rules in declared.items():
         here = (template.file, template.line_of("Parameters", name))
-        known = mapping(rules)
-        value = values.get(name, plain(known.get("Default")))
+        known = as_mapping(rules)
+        value = values.get(name, as_text(known.get("Default")))
         if name == SECRET_PARAMETER:
             if str(known.get("NoEcho")).lower() != "true":
                 yield Finding("error", *here, f"parameter {name} must say NoEcho: true")
             elif not gives_token:
                 yield Finding("error", *here, f"parameter {name} is not given here: {SOURCE_REMEDY}")
-        elif value is None and theirs.readable:
+        elif value is None and from_repository.readable:
             text = f"parameter {name} has no default and no value in {FOLDER}/pipeline.parameters.json"
             yield Finding("error", *here, text)
-        elif value is not None and (problem := _problem(name, known, value, budget)):
+        elif value is not None and (problem := _declared_value_problem(name, known, value, budget)):
             # what a branch may choose is told where it stands; all else where it is declared
-            where = theirs.place(name) if name in theirs.paths and name not in ours else here
+            where = (
+                from_repository.location_of(name)
+                if name in from_repository.paths and name not in supplied
+                else here
+            )
             yield Finding("error", *where, f"{name} {problem}")
-    for name in theirs.values:
-        if name not in declared and name not in ours:
+    for name in from_repository.values:
+        if name not in declared and name not in supplied:
             text = f"{name[:100]} is given here, and {template.file} does not declare it"
-            yield Finding("error", *theirs.place(name), text)
+            yield Finding("error", *from_repository.location_of(name), text)
 
 
-def _problem(name: str, rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
+def _declared_value_problem(name: str, rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
     try:
         return value_problem(rules, value, budget)
     except TooComplexError as error:
@@ -156,7 +160,7 @@ def _problem(name: str, rules: Mapping[str, Any], value: str, budget: Evaluation
         raise
 
 
-def pseudo_parameters(stack_name: str, target: Target | None, region: str) -> dict[str, str]:
+def known_pseudo_parameters(stack_name: str, target: Target | None, region: str) -> dict[str, str]:
     """Those that AWS gives, as far as they are known."""
     account = target.account if target else ""
     if target and not region and len(target.regions) == 1:
@@ -192,40 +196,42 @@ def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget
         return f"is longer than {VALUE_LIMIT:,} bytes"
     listed = kind.startswith("List<") or kind == "CommaDelimitedList"
     items = [each.strip() for each in value.split(",")] if listed else [value]
-    if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _number(each) is None]):
-        return f"is {_shown(wrong[0])}, which is no number"
+    if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _as_number(each) is None]):
+        return f"is {_quoted_briefly(wrong[0])}, which is no number"
     allowed = rules.get("AllowedValues")
     if isinstance(allowed, list):
         budget.spend(len(items) * len(allowed) + len(allowed))
-        wrong = [each for each in items if not any(_same(one, each) for one in allowed)]
+        wrong = [each for each in items if not any(_equals_allowed_value(one, each) for one in allowed)]
         if wrong:
-            return f"is {_shown(wrong[0])}, which is none of {_listed(allowed)}"
+            return f"is {_quoted_briefly(wrong[0])}, which is none of {_allowed_values_text(allowed)}"
     if kind == "Number":
-        return _out_of_range(_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_shown(value)}")
+        return _range_problem(
+            _as_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_quoted_briefly(value)}"
+        )
     if kind == "String":
-        length = f"is {_shown(value)} of {len(value)} characters"
-        return _out_of_range(len(value), rules, "MinLength", "MaxLength", length) or _unlike(
+        length = f"is {_quoted_briefly(value)} of {len(value)} characters"
+        return _range_problem(len(value), rules, "MinLength", "MaxLength", length) or _pattern_problem(
             rules, value, budget
         )
     return ""
 
 
-def _out_of_range(number: float, rules: Mapping[str, Any], low: str, high: str, told: str) -> str:
-    least, most = _number(plain(rules.get(low))), _number(plain(rules.get(high)))
+def _range_problem(number: float, rules: Mapping[str, Any], low: str, high: str, description: str) -> str:
+    least, most = _as_number(as_text(rules.get(low))), _as_number(as_text(rules.get(high)))
     if least is not None and number < least:
-        return f"{told}; {low} is {least:g}"
+        return f"{description}; {low} is {least:g}"
     if most is not None and number > most:
-        return f"{told}; {high} is {most:g}"
+        return f"{description}; {high} is {most:g}"
     return ""
 
 
-def _unlike(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
+def _pattern_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
     """Whether a value matches a pattern, by RE2, whose time is linear in pattern and value.
 
     A pattern that RE2 does not take (lookahead, what only Java knows, one that is too large) is not judged here, on any
     machine; CloudFormation judges it.
     """
-    pattern = plain(rules.get("AllowedPattern"))
+    pattern = as_text(rules.get("AllowedPattern"))
     if (
         not pattern or len(pattern) > _PATTERN_LIMIT or "&&" in pattern
     ):  # `&&` intersects classes in Java only
@@ -238,30 +244,34 @@ def _unlike(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> s
             return ""
     except (re2.error, UnicodeError):
         return ""
-    told = plain(rules.get("ConstraintDescription"))
-    return f"is {_shown(value)}, which does not match {pattern}" + (f": {told}" if told else "")
+    description = as_text(rules.get("ConstraintDescription"))
+    return f"is {_quoted_briefly(value)}, which does not match {pattern}" + (
+        f": {description}" if description else ""
+    )
 
 
-def _number(text: str | None) -> float | None:
+def _as_number(text: str | None) -> float | None:
     try:
         return float(text or "")
     except ValueError:
         return None
 
 
-def _same(allowed: Any, value: str) -> bool:
+def _equals_allowed_value(allowed: Any, value: str) -> bool:
     if isinstance(
         allowed, bool
     ):  # YAML has many words for it, and only CloudFormation knows which was written
         return value.lower() in ({"true", "yes", "on"} if allowed else {"false", "no", "off"})
-    text = plain(allowed)
-    return text == value or (not isinstance(allowed, str) and _number(text) == _number(value) is not None)
+    text = as_text(allowed)
+    return text == value or (
+        not isinstance(allowed, str) and _as_number(text) == _as_number(value) is not None
+    )
 
 
-def _shown(value: str) -> str:
+def _quoted_briefly(value: str) -> str:
     return repr(value if len(value) <= 60 else f"{value[:57]}...")
 
 
-def _listed(allowed: Sequence[Any]) -> str:
-    words = [plain(each) or "?" for each in allowed]
+def _allowed_values_text(allowed: Sequence[Any]) -> str:
+    words = [as_text(each) or "?" for each in allowed]
     return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")

@@ -95,7 +95,7 @@ class Reconciler:
         self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
         moves = Moves(host, self._sources, clock)
-        gate = Gate(host, clouds, evaluator.preferences)
+        gate = Gate(host, clouds, evaluator.read_repository_config)
         self._production = Production(
             host, moves, self._executions, self._reporter, gate, lanes, options.tag_wait_seconds, clock
         )
@@ -417,7 +417,7 @@ class Reconciler:
         files = self._sources.files(run)
         regions = self._clouds.target(run.environment.kind).regions
         if run.environment.kind is Kind.DEVELOPMENT and run.cloud.region in regions:
-            allowed = self._sources.preferences(files).narrowed(regions)
+            allowed = self._sources.preferences(files).allowed_regions(regions)
             if run.cloud.region not in allowed:
                 self._placement.settle(run, allowed)
                 return run.again(Task.PROVISION)

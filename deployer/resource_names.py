@@ -1,6 +1,6 @@
 """Which property of a type of resource holds the name that people may choose."""
 
-NAMES = {
+NAME_PROPERTIES = {
     "AWS::ApiGateway::RestApi": "Name",
     "AWS::ApiGatewayV2::Api": "Name",
     "AWS::Athena::WorkGroup": "Name",

@@ -17,25 +17,25 @@ from yaml.reader import ReaderError
 
 from deployer.errors import raised_in
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
-from deployer.folder_files import FOLDER, SUFFIXES, UnreadableError, insist_on_size
+from deployer.folder_files import FOLDER, SUFFIXES, UnreadableError, reject_large_file
 from deployer.template_syntax import (
     TOO_DEEP,
-    RefusedError,
-    Unquoted,
-    entries,
-    json_nodes,
-    long_name,
-    measure_json,
+    UnquotedText,
+    UnsupportedYamlError,
+    child_entries,
+    long_form_name,
+    long_form_node,
+    parse_json_nodes,
     read_json,
     read_yaml,
-    untagged,
+    spend_for_json,
 )
 
-_TEMPLATES = {f"pipeline{suffix}" for suffix in SUFFIXES}
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_TEMPLATE_FILES = {f"pipeline{suffix}" for suffix in SUFFIXES}
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def twice(key: str) -> str:
+def duplicate_key_text(key: str) -> str:
     """What is said of a key that stands in its mapping already: readers differ in which of the two they take."""
     return f"{key} stands twice in one mapping; keep one of them"
 
@@ -59,52 +59,52 @@ class Document:
 
     def line_of(self, *path: str | int) -> int | None:
         """The line where the key or list entry at this path stands, counted from 1, or None if there is no such."""
-        found = self._walk(path)
+        found = self._lines_of_path(path)
         return found[-1] if len(found) == len(path) + 1 else None
 
     def nearest_line(self, *path: str | int) -> int | None:
         """The line of the last step of this path that is there; None where the path has no step that is."""
-        found = self._walk(path)
+        found = self._lines_of_path(path)
         return found[-1] if len(found) > 1 else None
 
-    def _walk(self, path: tuple[str | int, ...]) -> list[int]:
-        node, lines = self._positions, [1]
+    def _lines_of_path(self, path: tuple[str | int, ...]) -> list[int]:
+        node, lines = self._root_node, [1]
         for step in path:
             if node is None:
                 break
-            if long_name(node) == step:  # `!Ref x` stands where its long form would
+            if long_form_name(node) == step:  # `!Ref x` stands where its long form would
                 lines.append(lines[-1])
-                node = None if isinstance(node, yaml.ScalarNode) else untagged(node)
+                node = None if isinstance(node, yaml.ScalarNode) else long_form_node(node)
                 continue
-            found = self._entries_of(node).get(step)
+            found = self._child_entries(node).get(step)
             if found is None:
                 break
             mark, node = found
             lines.append(mark.line + 1)
-        return [min(line, self._lines) for line in lines]
+        return [min(line, self._line_count) for line in lines]
 
-    def _entries_of(self, node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
+    def _child_entries(self, node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
         """Where each entry of a mapping or list begins, and its value; made once, since lines are asked for often."""
-        known = self._indexes.get(id(node.value))
+        known = self._entries_by_node.get(id(node.value))
         if known is None:
-            known = self._indexes[id(node.value)] = entries(node)
+            known = self._entries_by_node[id(node.value)] = child_entries(node)
         return known
 
     @cached_property
-    def _indexes(self) -> dict[int, Mapping[str | int, tuple[Any, yaml.Node]]]:
+    def _entries_by_node(self) -> dict[int, Mapping[str | int, tuple[Any, yaml.Node]]]:
         return {}  # by the identity of a list that lives as long as the nodes do
 
     @cached_property
-    def _lines(self) -> int:
+    def _line_count(self) -> int:
         # libyaml may take the end of a file for a line of its own
         return max(self.text.count("\n") + (not self.text.endswith("\n")), 1)
 
     @cached_property
-    def _positions(self) -> yaml.Node | None:
-        return self._root or json_nodes(self.text)
+    def _root_node(self) -> yaml.Node | None:
+        return self._root or parse_json_nodes(self.text)
 
 
-def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
+def read_document(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
     """Read one file.
 
     Args:
@@ -116,22 +116,22 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
         UnreadableError: it is too large or too complex, not UTF-8, not JSON or YAML, or no mapping.
     """
     file = f"{FOLDER}/{name}"
-    text = _decode(file, content)
+    text = _decode_utf8(file, content)
     budget = budget or EvaluationBudget()
     # only of a template AWS reads the text itself; of the other files it is given what is read here
-    unquoted = Unquoted if name in _TEMPLATES else str
+    unquoted = UnquotedText if name in _TEMPLATE_FILES else str
     try:
         budget.spend(0, len(text))
         if name.endswith(".json"):
-            if line := measure_json(text, budget):
+            if line := spend_for_json(text, budget):
                 raise UnreadableError(file, line, TOO_DEEP)
             value, root, repeated = read_json(text, unquoted)
-            if _SURROGATE.search(text):  # half of a pair is no text: nothing could be made of it later
+            if _SURROGATE_ESCAPE.search(text):  # half of a pair is no text: nothing could be made of it later
                 json.dumps(value, ensure_ascii=False).encode()
         else:
             value, root, repeated = read_yaml(text, budget, unquoted)
     except (TooComplexError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _refusal(file, text, error) from error
+        raise _unreadable_error(file, text, error) from error
     if value is None:
         raise UnreadableError(file, 1, "it is empty; remove it, or write a mapping")
     if not isinstance(value, dict):
@@ -139,7 +139,7 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
     return Document(file, text, value, tuple(repeated), root)
 
 
-def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
+def _unreadable_error(file: str, text: str, error: Exception) -> UnreadableError:
     """Why a text cannot be read, with the line where that can be told.
 
     Raises:
@@ -157,7 +157,7 @@ def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
             last = max(len(text.splitlines()), 1)
             line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
             problem = TAB if is_indented_by_tab(text, error) else f"{error.problem or error.context}"
-            if not isinstance(error, RefusedError):
+            if not isinstance(error, UnsupportedYamlError):
                 problem = f"not YAML: {problem}"
             return UnreadableError(file, line, problem)
         case ReaderError() if found := ReadsYaml.NON_PRINTABLE.search(text):
@@ -167,7 +167,7 @@ def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
             return UnreadableError(file, line, problem)
         case ValueError() if not raised_in(error, "yaml", "json"):
             raise error
-    return UnreadableError(file, None, f"it cannot be read: {_one_line(error)}")
+    return UnreadableError(file, None, f"it cannot be read: {_first_line(error)}")
 
 
 TAB = "a tab is used for indentation; YAML allows only spaces"
@@ -186,8 +186,8 @@ def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
     return at < len(lines) and bool(_TAB_INDENT.match(lines[at]))
 
 
-def _decode(file: str, content: bytes) -> str:
-    insist_on_size(file, len(content))
+def _decode_utf8(file: str, content: bytes) -> str:
+    reject_large_file(file, len(content))
     if (at := content.find(b"\0")) >= 0:  # UTF-16 without a mark at its beginning is valid UTF-8, too
         line = content.count(b"\n", 0, at) + 1
         raise UnreadableError(file, line, f"it has a NUL character (byte {at}); save it as UTF-8 text")
@@ -198,5 +198,5 @@ def _decode(file: str, content: bytes) -> str:
         raise UnreadableError(file, line, f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def _one_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def as_mapping(value: Any) -> dict[str, Any]:
     """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def path_to(wanted: Any, value: Any) -> Path:
+def path_of_object(wanted: Any, value: Any) -> KeyPath:
     """Where in a value this very object stands, the first of those that are the same object."""
-    left: list[tuple[Path, Any]] = [((), value)]
+    left: list[tuple[KeyPath, Any]] = [((), value)]
     while left:
         path, each = left.pop()
         if each is wanted:
@@ -24,7 +24,7 @@ def path_to(wanted: Any, value: Any) -> Path:
     return ()
 
 
-def plain(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """Text, a number or a truth value as CloudFormation writes it; None for all else."""
     if isinstance(value, bool):
         return "true" if value else "false"

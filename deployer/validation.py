@@ -10,47 +10,58 @@ from typing import Any
 from deployer.environments import Kind
 from deployer.evaluation_budget import EvaluationBudget
 from deployer.findings import Finding
-from deployer.resolving import Resolver
-from deployer.resource_names import NAMES
-from deployer.template import Document, twice
-from deployer.template_values import Path, mapping
+from deployer.resolving import TemplateEvaluator
+from deployer.resource_names import NAME_PROPERTIES
+from deployer.template import Document, duplicate_key_text
+from deployer.template_values import KeyPath, as_mapping
 from deployer.text_sets import UNKNOWN
 
 PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
-_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-_OWN = "\ufff9"  # stands for what no two branches share
-_NAMES_A_STACK = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
-_NAMES_A_BRANCH = (*_NAMES_A_STACK, "RepoBranch", "RefName", "StackConfiguration")
+_SECTION_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
+_BRANCH_MARK = "\ufff9"  # stands for what no two branches share
+_STACK_SPECIFIC = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
+_BRANCH_SPECIFIC = (*_STACK_SPECIFIC, "RepoBranch", "RefName", "StackConfiguration")
 # names that a whole account, or all of AWS, has but once: the second branch could never be made
-_ONCE = {"AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::ManagedPolicy", "AWS::S3::Bucket", PIPELINE_TYPE}
+_UNIQUE_IN_ACCOUNT = {
+    "AWS::IAM::Role",
+    "AWS::IAM::User",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::S3::Bucket",
+    PIPELINE_TYPE,
+}
 
 
-def structure(document: Document) -> list[Finding]:
+def structure_findings(document: Document) -> list[Finding]:
     """What keeps a template from being looked at any further."""
-    found = [Finding("error", document.file, line, twice(key)) for key, line in document.repeated[:100]]
+    found = [
+        Finding("error", document.file, line, duplicate_key_text(key))
+        for key, line in document.repeated[:100]
+    ]
     for section in ("Resources", "Parameters", "Conditions", "Mappings", "Outputs"):
         value = document.fields.get(section)
         if value is not None and not isinstance(value, dict):
             line = document.line_of(section)
             found.append(Finding("error", document.file, line, f"{section} is not a mapping"))
-        elif isinstance(value, dict) and len(value) > _LIMITS.get(section, len(value)):
-            text = f"{len(value)} {section}; CloudFormation takes at most {_LIMITS[section]}"
+        elif isinstance(value, dict) and len(value) > _SECTION_LIMITS.get(section, len(value)):
+            text = f"{len(value)} {section}; CloudFormation takes at most {_SECTION_LIMITS[section]}"
             found.append(Finding("error", document.file, document.line_of(section), text))
     resources = document.fields.get("Resources")
-    if resources is None or (isinstance(resources, dict) and not any(map(_is_pipeline, _all(resources)))):
+    if resources is None or (
+        isinstance(resources, dict) and not any(map(_is_pipeline, _resources_with_loops(resources)))
+    ):
         line = document.line_of("Resources") or 1
         text = f"no resource of type {PIPELINE_TYPE}: each environment needs its pipeline"
         found.append(Finding("error", document.file, line, text))
     return found
 
 
-def _all(resources: Any) -> Iterator[Any]:
+def _resources_with_loops(resources: Any) -> Iterator[Any]:
     for name, resource in resources.items():
         yield resource
         if name.startswith("Fn::ForEach::") and isinstance(resource, list):
             for part in resource:
-                yield from mapping(part).values()
+                yield from as_mapping(part).values()
 
 
 def _is_pipeline(resource: Any) -> bool:
@@ -58,7 +69,7 @@ def _is_pipeline(resource: Any) -> bool:
 
 
 def template_findings(
-    document: Document, kind: Kind, stack_name: str, values: Mapping[str, str], resolver: Resolver
+    document: Document, kind: Kind, stack_name: str, values: Mapping[str, str], evaluator: TemplateEvaluator
 ) -> Iterator[Finding]:
     """What is wrong with the pipeline and the names in a template of sound structure.
 
@@ -67,33 +78,35 @@ def template_findings(
         kind: the kind of environment that it is for.
         stack_name: the name of the stack and pipeline.
         values: what each of its parameters is given.
-        resolver: of this template with these values.
+        evaluator: of this template with these values.
 
     Raises:
-        TooComplexError: a text in it may come to be hundreds, or the resolver's budget has not enough left.
+        TooComplexError: a text in it may come to be hundreds, or the evaluator's budget has not enough left.
     """
-    misnamed = list(_misnamed(document, stack_name, resolver))
+    misnamed = list(_pipeline_name_findings(document, stack_name, evaluator))
     yield from misnamed
-    yield from _sourceless(document, stack_name, resolver)
-    yield from _twins(document, resolver)
+    yield from _source_findings(document, stack_name, evaluator)
+    yield from _duplicate_name_findings(document, evaluator)
 
-    def apart(own: Sequence[str]) -> Resolver:
+    def evaluator_with_mark(own: Sequence[str]) -> TemplateEvaluator:
         """Works texts out so that what no two branches share shows in them."""
-        known = {name: _OWN if name in own else value for name, value in values.items()}
-        pseudo = {name: _OWN for name in own if name.startswith("AWS::")}
-        return Resolver(document.fields, known, pseudo, resolver.budget)
+        known = {name: _BRANCH_MARK if name in own else value for name, value in values.items()}
+        pseudo = {name: _BRANCH_MARK for name in own if name.startswith("AWS::")}
+        return TemplateEvaluator(document.fields, known, pseudo, evaluator.budget)
 
     if kind is Kind.DEVELOPMENT:
-        for shared, finding in _shared_names(document, apart(_NAMES_A_BRANCH)):
+        for shared, finding in _shared_name_findings(document, evaluator_with_mark(_BRANCH_SPECIFIC)):
             if not (misnamed and shared == PIPELINE_TYPE):  # one word on its name is enough
                 yield finding
-        yield from _shared_stacks(document, apart(_NAMES_A_STACK))
+        yield from _shared_stack_findings(document, evaluator_with_mark(_STACK_SPECIFIC))
 
 
-def _misnamed(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
+def _pipeline_name_findings(
+    document: Document, stack_name: str, evaluator: TemplateEvaluator
+) -> Iterator[Finding]:
     """A pipeline that deployer would not find."""
-    made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
-    names = [(path, resolver.name(each)) for path, each in made]
+    made = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
+    names = [(path, evaluator.resource_names(each)) for path, each in made]
     ours = [path for path, texts in names if stack_name in texts]
     if made and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
         path, texts = names[0]
@@ -107,18 +120,18 @@ def _misnamed(document: Document, stack_name: str, resolver: Resolver) -> Iterat
         )
 
 
-def _sourceless(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
+def _source_findings(document: Document, stack_name: str, evaluator: TemplateEvaluator) -> Iterator[Finding]:
     """A pipeline that deployer could not start with a commit."""
-    made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
-    ours = [each for each in made if stack_name in resolver.name(each[1])]
+    made = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
+    ours = [each for each in made if stack_name in evaluator.resource_names(each[1])]
     for path, resource in ours or made:  # others are not started by deployer
-        stages = mapping(resource.get("Properties")).get("Stages")
+        stages = as_mapping(resource.get("Properties")).get("Stages")
         first = stages[0] if isinstance(stages, list) and stages else None
-        actions = mapping(first).get("Actions")
-        if not isinstance(actions, list) or any("Fn::If" in mapping(each) for each in actions):
+        actions = as_mapping(first).get("Actions")
+        if not isinstance(actions, list) or any("Fn::If" in as_mapping(each) for each in actions):
             continue
-        kinds = [mapping(mapping(each).get("ActionTypeId")) for each in actions]
-        providers = [text for kind in kinds for text in resolver.texts(kind.get("Provider"))]
+        kinds = [as_mapping(as_mapping(each).get("ActionTypeId")) for each in actions]
+        providers = [text for kind in kinds for text in evaluator.possible_texts(kind.get("Provider"))]
         if not any(text in GIT_PROVIDERS or UNKNOWN in text for text in providers):
             yield Finding(
                 "error",
@@ -129,23 +142,23 @@ def _sourceless(document: Document, stack_name: str, resolver: Resolver) -> Iter
             )
 
 
-def _twins(document: Document, resolver: Resolver) -> Iterator[Finding]:
+def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
     """Two resources of one type and name in one template."""
     seen: dict[tuple[str, str], str] = {}
-    for path, resource in resolver.made():
+    for path, resource in evaluator.possible_resources():
         kind = str(resource.get("Type"))
-        texts = resolver.name(resource)
-        perhaps = "Condition" in resource and resolver.conditions.holds(resource["Condition"]) is None
+        texts = evaluator.resource_names(resource)
+        perhaps = "Condition" in resource and evaluator.conditions.truth_of(resource["Condition"]) is None
         if perhaps or len(texts) != 1 or UNKNOWN in texts[0]:
             continue
         other = seen.setdefault((kind, texts[0]), str(path[-1]))
         if other != str(path[-1]):
-            line = document.nearest_line(*path, "Properties", NAMES[kind])
+            line = document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind])
             text = f"{path[-1]} has the name {texts[0]!r} that {other} has already; {kind} needs names that differ"
             yield Finding("error", document.file, line, text)
 
 
-def _shared_names(document: Document, resolver: Resolver) -> Iterator[tuple[str, Finding]]:
+def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[tuple[str, Finding]]:
     """Types and names that every branch's stack would give to a resource of its own.
 
     AWS refuses the second of them whatever we say, so this widens nobody's rights; it is told early because the branch
@@ -153,57 +166,60 @@ def _shared_names(document: Document, resolver: Resolver) -> Iterator[tuple[str,
     can never stand side by side, which is what a pipeline per branch is for: an error. Names of a region or of a
     service's own scope are a warning: a template may mean to have one branch only.
     """
-    for path, resource in resolver.made():
+    for path, resource in evaluator.possible_resources():
         kind = str(resource.get("Type"))
-        for text in resolver.name(resource):
-            if _OWN in text or UNKNOWN in text:
+        for text in evaluator.resource_names(resource):
+            if _BRANCH_MARK in text or UNKNOWN in text:
                 continue
             finding = Finding(
-                "error" if kind in _ONCE else "warning",
+                "error" if kind in _UNIQUE_IN_ACCOUNT else "warning",
                 document.file,
-                document.nearest_line(*path, "Properties", NAMES[kind]),
+                document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind]),
                 f"{path[-1]} is named {text!r} on every branch, and AWS takes a name but once; write"
-                f" !Sub ${{PipelineName}}-{_tail(text)}, or leave {NAMES[kind]} out",
+                f" !Sub ${{PipelineName}}-{_name_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
             )
             yield kind, finding
             break
 
 
-def _tail(text: str) -> str:
+def _name_suffix(text: str) -> str:
     return text.rpartition("/")[2][:40] or "name"
 
 
-def _shared_stacks(document: Document, resolver: Resolver) -> Iterator[Finding]:
+def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
     """Stacks that every branch's pipeline would deploy to."""
-    for path, resource in resolver.made():
+    for path, resource in evaluator.possible_resources():
         if not _is_pipeline(resource):
             continue
-        stages = mapping(resource.get("Properties")).get("Stages")
-        for inner, action in _actions(stages, (*path, "Properties", "Stages"), resolver.budget):
-            configuration = mapping(action.get("Configuration"))
-            kind = mapping(action.get("ActionTypeId"))
-            if "CloudFormation" not in resolver.texts(kind.get("Provider")):
+        stages = as_mapping(resource.get("Properties")).get("Stages")
+        for inner, action in _pipeline_actions(stages, (*path, "Properties", "Stages"), evaluator.budget):
+            configuration = as_mapping(action.get("Configuration"))
+            kind = as_mapping(action.get("ActionTypeId"))
+            if "CloudFormation" not in evaluator.possible_texts(kind.get("Provider")):
                 continue
-            for text in resolver.texts(configuration.get("StackName")):
-                if _OWN in text or UNKNOWN in text or "#{" in text:
+            for text in evaluator.possible_texts(configuration.get("StackName")):
+                if _BRANCH_MARK in text or UNKNOWN in text or "#{" in text:
                     continue
                 yield Finding(
                     "error",
                     document.file,
                     document.nearest_line(*inner, "Configuration", "StackName"),
-                    f"every branch would deploy to one stack, {text!r}; write !Sub ${{PipelineName}}-{_tail(text)}",
+                    f"every branch would deploy to one stack, {text!r};"
+                    f" write !Sub ${{PipelineName}}-{_name_suffix(text)}",
                 )
                 break
 
 
-def _actions(value: Any, path: Path, budget: EvaluationBudget) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _pipeline_actions(
+    value: Any, path: KeyPath, budget: EvaluationBudget
+) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     if isinstance(value, (dict, list)):
         budget.spend(1 + len(value), 0, value)
     if isinstance(value, dict):
         if "ActionTypeId" in value:
             yield path, value
         for key, inner in value.items():
-            yield from _actions(inner, (*path, key), budget)
+            yield from _pipeline_actions(inner, (*path, key), budget)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            yield from _actions(inner, (*path, position), budget)
+            yield from _pipeline_actions(inner, (*path, position), budget)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from deployer.folder_check import FolderAnswer, FolderQuestion
-from deployer.preferences import Preferences
+from deployer.preferences import RepositoryConfig
 
 ANSWER_LIMIT = 8_000_000  # bytes; parameters of a template of 1 MB, escaped, are 6 MB
 WITH_ZONES = b"zones"
@@ -19,7 +19,7 @@ _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 20
 
 
-class Request(msgspec.Struct, forbid_unknown_fields=True):
+class EvaluationRequest(msgspec.Struct, forbid_unknown_fields=True):
     """One of three questions.
 
     Attributes:
@@ -33,39 +33,39 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     resource: str | None = None
 
 
-class Answer(msgspec.Struct, forbid_unknown_fields=True):
+class EvaluationAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """What the evaluation came to. A branch may have had a hand in it: it is believed as far as it fits its types.
 
     Attributes:
-        examined, preferences, line: what was asked for.
+        examined, repository_config, line: what was asked for.
         unreadable: else: file, line and text of each thing that makes the files unreadable.
         out_of_memory: else: the limit of memory was met.
         fault: else: the traceback of a fault of deployer's own.
     """
 
     examined: FolderAnswer | None = None
-    preferences: Preferences | None = None
+    repository_config: RepositoryConfig | None = None
     line: tuple[str, int] | None = None
     unreadable: list[tuple[str, int | None, str]] = []
     out_of_memory: bool = False
     fault: str = ""
 
 
-class Outcome(msgspec.Struct, forbid_unknown_fields=True):
+class ProcessEnd(msgspec.Struct, forbid_unknown_fields=True):
     """How the process that evaluated ended.
 
     Attributes:
         status: as `os.waitpid` has it.
         cpu_seconds: what it used.
-        refused: why there was none; a cause of the machine.
+        start_error: why there was none; a cause of the machine.
     """
 
     status: int = 0
     cpu_seconds: float = 0
-    refused: str = ""
+    start_error: str = ""
 
 
-def send(channel: socket.socket, message: bytes) -> None:
+def send_message(channel: socket.socket, message: bytes) -> None:
     """Send one message.
 
     Raises:
@@ -75,7 +75,9 @@ def send(channel: socket.socket, message: bytes) -> None:
     channel.sendall(message)
 
 
-def receive(channel: socket.socket, most: int = 1 << 30, deadline: float | None = None) -> bytes | None:
+def receive_message(
+    channel: socket.socket, most: int = 1 << 30, deadline: float | None = None
+) -> bytes | None:
     """Receive one message; None if the other side is gone.
 
     Args:
@@ -87,16 +89,16 @@ def receive(channel: socket.socket, most: int = 1 << 30, deadline: float | None 
         TimeoutError: the deadline is over.
         ValueError: the message is longer than `most`.
     """
-    head = _exactly(channel, _LENGTH.size, deadline)
+    head = _receive_exactly(channel, _LENGTH.size, deadline)
     if head is None:
         return None
     (length,) = _LENGTH.unpack(head)
     if length > most:
         raise ValueError(f"a message of {length} bytes")
-    return _exactly(channel, length, deadline)
+    return _receive_exactly(channel, length, deadline)
 
 
-def _exactly(channel: socket.socket, length: int, deadline: float | None) -> bytes | None:
+def _receive_exactly(channel: socket.socket, length: int, deadline: float | None) -> bytes | None:
     parts = bytearray()
     while len(parts) < length:
         if deadline is not None:

@@ -26,21 +26,28 @@ from deployer.adapters.folder_messages import (
     ANSWER_LIMIT,
     NOT_CONFINED,
     WITH_ZONES,
-    Answer,
-    Outcome,
-    Request,
-    receive,
-    send,
+    EvaluationAnswer,
+    EvaluationRequest,
+    ProcessEnd,
+    receive_message,
+    send_message,
 )
 from deployer.errors import one_line
-from deployer.folder_check import examine, resource_line
+from deployer.folder_check import examine_folder, resource_line
 from deployer.folder_files import UnreadableError
-from deployer.preferences import read_preferences
+from deployer.preferences import read_repository_config
 
 _ANSWER_FD = 3  # after standard input, output and error, which are /dev/null
-_OUT_OF_MEMORY = msgspec.json.encode(Answer(out_of_memory=True))  # there may be no memory to make it
-_OF_THE_MACHINE = (MemoryError, OSError, ValueError, ZoneInfoNotFoundError)  # what `_prepared` may meet there
-_WARM = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
+_OUT_OF_MEMORY = msgspec.json.encode(
+    EvaluationAnswer(out_of_memory=True)
+)  # there may be no memory to make it
+_MACHINE_ERRORS = (
+    MemoryError,
+    OSError,
+    ValueError,
+    ZoneInfoNotFoundError,
+)  # what `_prepare_fork` may meet there
+_WARM_UP_TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
 
 
 def main() -> None:
@@ -50,34 +57,38 @@ def main() -> None:
     channel = socket.socket(fileno=0)
     # what is imported only when it is first needed: a fork could not
     with suppress(UnreadableError):
-        read_preferences({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
-    resource_line({"pipeline.yml": _WARM}, "P")
+        read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
+    resource_line({"pipeline.yml": _WARM_UP_TEMPLATE}, "P")
     gc.disable()  # no fork lives long enough to need it
     gc.freeze()
-    while (zones := receive(channel)) is not None and (question := receive(channel)) is not None:
-        outcome, answer = _answered(question, limits, with_zones=zones == WITH_ZONES)
-        send(channel, msgspec.json.encode(outcome))
-        send(channel, answer)
+    while (zones := receive_message(channel)) is not None and (
+        question := receive_message(channel)
+    ) is not None:
+        process_end, answer = _evaluate_in_fork(question, limits, with_zones=zones == WITH_ZONES)
+        send_message(channel, msgspec.json.encode(process_end))
+        send_message(channel, answer)
 
 
-def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bool) -> tuple[Outcome, bytes]:
+def _evaluate_in_fork(
+    question: bytes, limits: tuple[int, float, int], *, with_zones: bool
+) -> tuple[ProcessEnd, bytes]:
     """How the fork ended, and what it wrote."""
     try:
         read_end, write_end = os.pipe()
     except OSError as error:
-        return Outcome(refused=error.strerror or "no pipe"), b""
+        return ProcessEnd(start_error=error.strerror or "no pipe"), b""
     try:
         child = os.fork()
     except OSError as error:
         os.close(read_end)
         os.close(write_end)
-        return Outcome(refused=error.strerror or "no process"), b""
+        return ProcessEnd(start_error=error.strerror or "no process"), b""
     if not child:
         code = NOT_CONFINED
         try:
-            zones = _prepared(write_end, limits, with_zones=with_zones)
+            zones = _prepare_fork(write_end, limits, with_zones=with_zones)
             code = 1
-            _write(_evaluate(question))
+            _write_answer(_evaluate_question(question))
             del zones
             code = 0
         finally:
@@ -86,10 +97,10 @@ def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bo
     with open(read_end, "rb") as pipe:  # noqa: PTH123  a descriptor has no path
         answer = pipe.read(ANSWER_LIMIT + 1)
     _, status, used = os.wait4(child, 0)
-    return Outcome(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
+    return ProcessEnd(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
 
 
-def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
+def _prepare_fork(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
     """Load the time zones and take the limits.
 
     A failure is written into the pipe. What the machine lacks is raised then. A bug of deployer's own is an answer, and
@@ -98,11 +109,14 @@ def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: boo
     try:
         # a time zone is a file: what is loaded, and held, is found where no file can be opened
         zones = [ZoneInfo(name) for name in available_timezones()] if with_zones else []
-        _confine(write_end, *limits)
+        _confine_process(write_end, *limits)
     except Exception as error:
-        lacking = isinstance(error, _OF_THE_MACHINE)
-        told = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault()
-        for pipe in (write_end, _ANSWER_FD):  # it has the first number until `_confine` gives it the second
+        lacking = isinstance(error, _MACHINE_ERRORS)
+        told = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault_answer()
+        for pipe in (
+            write_end,
+            _ANSWER_FD,
+        ):  # it has the first number until `_confine_process` gives it the second
             with suppress(OSError):
                 os.write(pipe, told)
                 break
@@ -112,7 +126,7 @@ def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: boo
     return zones
 
 
-def _confine(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int) -> None:
+def _confine_process(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int) -> None:
     """Take every limit upon this process that it does not need to be without."""
     with suppress(OSError):  # where memory runs out, the kernel is to end this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -134,34 +148,34 @@ def _confine(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
-def _evaluate(question: bytes) -> bytes:
+def _evaluate_question(question: bytes) -> bytes:
     try:
-        request = msgspec.json.decode(question, type=Request)
-        return msgspec.json.encode(_answer(request))
+        request = msgspec.json.decode(question, type=EvaluationRequest)
+        return msgspec.json.encode(_answer_request(request))
     except MemoryError:
         return _OUT_OF_MEMORY
     except Exception:  # noqa: BLE001  a fault of deployer's own: people read it in the dead letter
-        return _fault()
+        return _fault_answer()
 
 
-def _fault() -> bytes:
+def _fault_answer() -> bytes:
     """The answer that tells of the exception that is being handled."""
-    return msgspec.json.encode(Answer(fault=traceback.format_exc(limit=-5)[-4000:]))
+    return msgspec.json.encode(EvaluationAnswer(fault=traceback.format_exc(limit=-5)[-4000:]))
 
 
-def _answer(request: Request) -> Answer:
+def _answer_request(request: EvaluationRequest) -> EvaluationAnswer:
     try:
         if request.question is not None:
-            return Answer(examined=examine(request.question))
+            return EvaluationAnswer(examined=examine_folder(request.question))
         if request.resource is not None:
-            return Answer(line=resource_line(request.files, request.resource))
-        return Answer(preferences=read_preferences(request.files))
+            return EvaluationAnswer(line=resource_line(request.files, request.resource))
+        return EvaluationAnswer(repository_config=read_repository_config(request.files))
     except UnreadableError as error:
         every = [(each.file, each.line, one_line(each.text)) for each in (error, *error.others)]
-        return Answer(unreadable=every)
+        return EvaluationAnswer(unreadable=every)
 
 
-def _write(answer: bytes) -> None:
+def _write_answer(answer: bytes) -> None:
     while answer:
         answer = answer[os.write(_ANSWER_FD, answer) :]
 

@@ -39,7 +39,7 @@ from deployer.adapters.github_errors import is_empty, rights, translated
 from deployer.adapters.github_text import cut
 from deployer.environments import Repository
 from deployer.errors import NoCommitError, NotFoundError, TransientError
-from deployer.folder_files import insist_on_sizes
+from deployer.folder_files import reject_large_files
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.refs import Ref, is_full_sha
 
@@ -222,13 +222,13 @@ class GitHubHost:
 
         Raises:
             PermanentError: there is no such commit.
-            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is
+            UnreadableError: a file, or all of them together, are too large (`reject_large_files`), or one is
                 no regular file (`insist_on_files`).
         """
         with translated(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
             listed = self._contents(repository, sha, folder)
             usable = github_branches.usable_files(listed)
-            insist_on_sizes({name: entry.size for name, entry in usable.items()})
+            reject_large_files({name: entry.size for name, entry in usable.items()})
             return {name: self._blob(repository, folder, entry) for name, entry in usable.items()}
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:

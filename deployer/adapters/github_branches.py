@@ -13,11 +13,11 @@ from deployer.adapters.github_errors import rate_limit
 from deployer.errors import PayloadError, PermanentError, TransientError
 from deployer.folder_files import (
     FILE_LIMIT,
+    RECOGNIZED_FILES,
     SUFFIXES,
-    USABLE,
     UnreadableError,
-    insist_on_files,
-    insist_on_folder,
+    reject_irregular_files,
+    reject_linked_folder,
 )
 from deployer.ports import Protection, Relation
 from deployer.refs import Ref, parse_sha
@@ -90,7 +90,7 @@ def protected_branches(ask: Ask, repository: object) -> dict[Ref, str]:
 
 
 def usable_files(
-    listed: list[answers.Entry] | answers.Entry, names: Collection[str] = USABLE
+    listed: list[answers.Entry] | answers.Entry, names: Collection[str] = RECOGNIZED_FILES
 ) -> dict[str, answers.Entry]:
     """The entries of the listing of `deploy/` that are files which deployer reads, by their names.
 
@@ -99,12 +99,12 @@ def usable_files(
         names: the files that are asked for.
 
     Raises:
-        UnreadableError: see `insist_on_folder` and `insist_on_files`.
+        UnreadableError: see `reject_linked_folder` and `reject_irregular_files`.
     """
     if not isinstance(listed, list):
-        insist_on_folder(listed.type)
+        reject_linked_folder(listed.type)
         return {}
-    insist_on_files({each.name: _kind(each) for each in listed}, names)
+    reject_irregular_files({each.name: _kind(each) for each in listed}, names)
     return {each.name: each for each in listed if each.name in names}
 
 

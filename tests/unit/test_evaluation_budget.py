@@ -9,11 +9,11 @@ import pytest
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.evaluation_budget import CHARACTERS, EVALUATION_NESTING, NESTING, STEPS, EvaluationBudget
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder
 from deployer.folder_files import UnreadableError
 from deployer.refs import Ref
 from deployer.targets import Target
-from deployer.template import read
+from deployer.template import read_document
 
 ROOT = Path(__file__).parents[2]
 BRANCH = Ref.of_branch("feature/x")
@@ -59,7 +59,7 @@ def check(template: str, budget: EvaluationBudget | None = None, **files: str) -
         ENVIRONMENT, BRANCH, "feature/x", "a" * 40,
         {name: text.encode() for name, text in content.items()}, GIVEN, TARGET, "us-east-1",
     )  # fmt: skip
-    return examine(question, budget)
+    return examine_folder(question, budget)
 
 
 def parameters(**declared: str) -> str:
@@ -130,7 +130,7 @@ def test_what_takes_too_much_is_refused_and_named(name: str) -> None:
     # the same everywhere: what is done is a count
     again = EvaluationBudget()
     assert check(template, again).findings == check(template).findings
-    assert (again.steps, again.characters) == (budget.steps, budget.characters)
+    assert (again.steps_spent, again.characters_spent) == (budget.steps_spent, budget.characters_spent)
 
 
 def test_a_text_is_searched_for_arns_once() -> None:
@@ -141,8 +141,8 @@ def test_a_text_is_searched_for_arns_once() -> None:
         return budget
 
     once, often = cost(1), cost(50)
-    assert often.characters - once.characters < 50 * 3 * 3700  # read, and looked for variables
-    assert often.steps - once.steps < 49 * 50  # the ARNs of one of them cost 1,200
+    assert often.characters_spent - once.characters_spent < 50 * 3 * 3700  # read, and looked for variables
+    assert often.steps_spent - once.steps_spent < 49 * 50  # the ARNs of one of them cost 1,200
 
 
 def test_all_files_share_one_budget() -> None:
@@ -162,8 +162,8 @@ def test_what_people_write_takes_a_twentieth_at_most(folder: str) -> None:
         files.pop("pipeline.yml"), budget, **{name.replace(".", "_"): files[name] for name in files}
     )
     assert not [each for each in answer.findings if "too complex" in each.text]
-    assert budget.steps * 20 < STEPS
-    assert budget.characters * 20 < CHARACTERS
+    assert budget.steps_spent * 20 < STEPS
+    assert budget.characters_spent * 20 < CHARACTERS
 
 
 def test_a_dense_template_of_a_megabyte_passes() -> None:
@@ -175,7 +175,7 @@ def test_a_dense_template_of_a_megabyte_passes() -> None:
     assert 950_000 < len(template) <= 1_000_000, len(template)
     budget = EvaluationBudget()
     assert [str(each) for each in check(template, budget).findings if each.level == "error"] == []
-    assert budget.steps < STEPS * 0.9
+    assert budget.steps_spent < STEPS * 0.9
 
 
 def chain(length: int) -> Iterator[str]:
@@ -200,10 +200,10 @@ def nested(levels: int, *, json_: bool) -> bytes:
 def test_nesting_is_bounded_by_count(name: str) -> None:
     json_ = name.endswith("json")
     # a scalar is a level of its own in YAML
-    assert read(name, nested(NESTING - 1, json_=json_)).fields
+    assert read_document(name, nested(NESTING - 1, json_=json_)).fields
     for levels in (NESTING + 1, 400, 5_000):  # the same text at every depth: Python's own limit has no say
         with pytest.raises(UnreadableError, match="it is nested more than 100 levels deep") as caught:
-            read(name, nested(levels, json_=json_))
+            read_document(name, nested(levels, json_=json_))
         assert caught.value.line == 1
 
 
@@ -212,7 +212,7 @@ def test_nesting_is_bounded_by_count(name: str) -> None:
 )
 def test_what_is_no_json_is_measured_in_linear_time(content: str) -> None:
     with pytest.raises(UnreadableError):
-        read("a.json", content.encode())
+        read_document("a.json", content.encode())
 
 
 @pytest.mark.parametrize(
@@ -232,5 +232,5 @@ def test_a_policy_given_as_a_text_cannot_be_too_odd_to_be_looked_at(policy: str)
     question = FolderQuestion(
         ENVIRONMENT, BRANCH, "x", "a" * 40, {"pipeline.json": json.dumps(template).encode()}, GIVEN, TARGET
     )
-    (finding,) = [each for each in examine(question).findings if each.level == "error"]
+    (finding,) = [each for each in examine_folder(question).findings if each.level == "error"]
     assert "account 222222222222 is a principal" in finding.text or "nested more than 100" in finding.text

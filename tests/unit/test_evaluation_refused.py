@@ -60,11 +60,11 @@ class _Busy(DirectEvaluator):
     def __init__(self, times: int) -> None:
         self.times = times
 
-    def examine(self, question: FolderQuestion) -> FolderAnswer:
+    def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
         self.times -= 1
         if self.times >= 0:
             raise TransientError("the process that evaluates deploy/ cannot be started: no memory")
-        return super().examine(question)
+        return super().examine_folder(question)
 
 
 @pytest.mark.parametrize(("times", "outcome"), [(2, "deployed"), (1000, "dead-lettered")])
@@ -112,7 +112,7 @@ def test_workers_evaluate_in_a_process_of_its_own() -> None:
     assert isinstance(Deployer(load({})).evaluator, FolderProcess)
 
 
-EVALUATING = {"check_release", "examine", "read_preferences", "resource_line"}
+EVALUATING = {"check_release", "examine_folder", "read_repository_config", "resource_line"}
 MAY = {"deployer/adapters/folder_server.py", "deployer/folder_check.py", "deployer/preferences.py"}
 
 
@@ -133,4 +133,4 @@ def test_no_other_module_of_the_product_evaluates_a_branchs_files_itself() -> No
         if name in EVALUATING
     }
     # made in this process for tests and measurements; nothing in the product calls it
-    assert found == {"deployer/release.py: examine"}
+    assert found == {"deployer/release.py: examine_folder"}

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.folder_files import UnreadableError
-from deployer.preferences import Patterns, Preferences, Teardown, read_preferences
+from deployer.preferences import NamePatterns, RepositoryConfig, TeardownPolicy, read_repository_config
 from deployer.refs import Ref
 from deployer.release import Release, check_release
 from deployer.targets import Target
@@ -15,15 +15,17 @@ BRANCH = Ref.of_branch("x")
 
 
 def test_without_a_file_all_is_by_default() -> None:
-    preferences = read_preferences({"pipeline.yml": b""})
-    assert preferences == Preferences(Teardown(empty_buckets=True, on_failure="retain"), ())
+    preferences = read_repository_config({"pipeline.yml": b""})
+    assert preferences == RepositoryConfig(TeardownPolicy(empty_buckets=True, on_failure="retain"), ())
     assert preferences.teardown_text == "empty-buckets retain"
 
 
 @pytest.mark.parametrize("name", ["deployer.yml", "deployer.yaml", "deployer.json"])
 def test_a_file_is_read(name: str) -> None:
     content = b'{"teardown": {"empty_buckets": false, "on_failure": "force"}, "regions": ["eu-west-1"]}'
-    assert read_preferences({name: content}) == Preferences(Teardown(False, "force"), ("eu-west-1",))
+    assert read_repository_config({name: content}) == RepositoryConfig(
+        TeardownPolicy(False, "force"), ("eu-west-1",)
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_a_file_is_read(name: str) -> None:
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(UnreadableError) as caught:
-        read_preferences({"deployer.yml": text.encode()})
+        read_repository_config({"deployer.yml": text.encode()})
     assert str(caught.value).startswith(f"deploy/deployer.yml:{line}: ")
     assert words in str(caught.value)
 
@@ -83,13 +85,13 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, words: str) -
 @pytest.mark.parametrize("empty", [True, False])
 @pytest.mark.parametrize("failure", ["retain", "force", "stop"])
 def test_the_tag_tells_what_was_written(empty: bool, failure: str) -> None:
-    teardown = Teardown(empty, failure)
-    assert Teardown.parse(teardown.text) == teardown
+    teardown = TeardownPolicy(empty, failure)
+    assert TeardownPolicy.parse(teardown.text) == teardown
 
 
 @pytest.mark.parametrize("text", ["", "what ever", "empty-buckets"])
 def test_a_tag_of_another_version_or_none_is_the_default(text: str) -> None:
-    assert Teardown.parse(text) == Teardown()
+    assert TeardownPolicy.parse(text) == TeardownPolicy()
 
 
 AGEING = b"""
@@ -112,19 +114,19 @@ paths: {exclude: ["docs/*", "*.md"]}
     ],
 )
 def test_the_first_pattern_that_matches_says_how_long_a_branch_may_be_idle(branch: str, ttl: str) -> None:
-    assert read_preferences({"deployer.yml": AGEING}).ttl_of(branch) == ttl
+    assert read_repository_config({"deployer.yml": AGEING}).ttl_of(branch) == ttl
 
 
 def test_a_single_ttl_is_for_all_and_none_is_no_wish() -> None:
-    assert read_preferences({"deployer.yml": b"ttl: 3d"}).ttl_of("x") == "3d"
-    assert read_preferences({"deployer.yml": b"ttl: {a*: 3d}"}).ttl_of("x") == ""
+    assert read_repository_config({"deployer.yml": b"ttl: 3d"}).ttl_of("x") == "3d"
+    assert read_repository_config({"deployer.yml": b"ttl: {a*: 3d}"}).ttl_of("x") == ""
 
 
 def test_a_warning_may_come_sooner_for_some_branches() -> None:
-    wishes = read_preferences({"deployer.yml": b"warn: {default: 12h, 'release/*': 3d}"})
+    wishes = read_repository_config({"deployer.yml": b"warn: {default: 12h, 'release/*': 3d}"})
     assert (wishes.warn_of("release/1"), wishes.warn_of("x")) == ("3d", "12h")
-    assert read_preferences({"deployer.yml": b"warn: 2d"}).warn_of("x") == "2d"
-    assert read_preferences({}).warn_of("x") == ""
+    assert read_repository_config({"deployer.yml": b"warn: 2d"}).warn_of("x") == "2d"
+    assert read_repository_config({}).warn_of("x") == ""
 
 
 @pytest.mark.parametrize(
@@ -141,16 +143,16 @@ def test_a_warning_may_come_sooner_for_some_branches() -> None:
     ],
 )
 def test_sleep_is_read(text: str, sleep: str) -> None:
-    assert read_preferences({"deployer.yml": f"sleep: {text}".encode()}).sleep == sleep
+    assert read_repository_config({"deployer.yml": f"sleep: {text}".encode()}).sleep == sleep
 
 
 @pytest.mark.parametrize(
     ("branch", "refused"), [("feature/a/b", False), ("feature/wip-1", True), ("other", True)]
 )
 def test_branches_are_chosen(branch: str, *, refused: bool) -> None:
-    why = read_preferences({"deployer.yml": AGEING}).refuses(Ref.of_branch(branch))
+    why = read_repository_config({"deployer.yml": AGEING}).branch_refusal(Ref.of_branch(branch))
     assert bool(why) == refused
-    assert Preferences().refuses(Ref.of_branch(branch)) == ""
+    assert RepositoryConfig().branch_refusal(Ref.of_branch(branch)) == ""
 
 
 @pytest.mark.parametrize(
@@ -163,23 +165,23 @@ def test_branches_are_chosen(branch: str, *, refused: bool) -> None:
     ],
 )
 def test_paths_are_chosen(files: list[str], concerns: bool) -> None:
-    assert read_preferences({"deployer.yml": AGEING}).concerns(files) == concerns
+    assert read_repository_config({"deployer.yml": AGEING}).concerns_files(files) == concerns
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), max_size=4), st.text(max_size=30))
 def test_any_pattern_gives_an_answer(patterns: list[str], name: str) -> None:
-    chosen = Patterns(include=tuple(patterns))
-    assert chosen.match(name) is (not patterns or any(Patterns((each,)).match(name) for each in patterns))
-    assert not Patterns(exclude=(*patterns, "*")).match(name)
+    chosen = NamePatterns(include=tuple(patterns))
+    assert chosen.match(name) is (not patterns or any(NamePatterns((each,)).match(name) for each in patterns))
+    assert not NamePatterns(exclude=(*patterns, "*")).match(name)
 
 
 def test_regions_only_narrow() -> None:
-    preferences = Preferences(regions=("eu-west-1", "xx-nowhere-1"))
-    assert preferences.narrowed(("us-east-1", "eu-west-1")) == ("eu-west-1",)
-    assert Preferences().narrowed(("us-east-1", "eu-west-1")) == ("us-east-1", "eu-west-1")
-    assert preferences.narrowed(()) == ()
+    preferences = RepositoryConfig(regions=("eu-west-1", "xx-nowhere-1"))
+    assert preferences.allowed_regions(("us-east-1", "eu-west-1")) == ("eu-west-1",)
+    assert RepositoryConfig().allowed_regions(("us-east-1", "eu-west-1")) == ("us-east-1", "eu-west-1")
+    assert preferences.allowed_regions(()) == ()
     with pytest.raises(PermanentError, match="regions has eu-west-1, xx-nowhere-1; there are us-east-1"):
-        preferences.narrowed(("us-east-1",))
+        preferences.allowed_regions(("us-east-1",))
 
 
 def test_a_region_outside_the_target_is_told_at_the_check() -> None:
@@ -197,7 +199,7 @@ def test_a_region_outside_the_target_is_told_at_the_check() -> None:
 def _release(preferences: bytes) -> Release:
     environment = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, BRANCH)
     files = {"pipeline.yml": TEMPLATE, "deployer.yml": preferences}
-    return check_release(environment, BRANCH, "x", "a" * 40, files, {}).accepted()
+    return check_release(environment, BRANCH, "x", "a" * 40, files, {}).accepted_release()
 
 
 def test_the_stack_bears_them_and_the_digest_tells_a_change() -> None:

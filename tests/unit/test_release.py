@@ -34,7 +34,9 @@ PARAMETERS = json.dumps({"development": [{"ParameterKey": "Greeting", "Parameter
 def _build(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT, ref: Ref = BRANCH) -> Release:
     environment = Environment(REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
     content = {name: text.encode() for name, text in files.items()}
-    return check_release(environment, ref, "feature/x", SHA, content, {"ArtifactStore": "bucket"}).accepted()
+    return check_release(
+        environment, ref, "feature/x", SHA, content, {"ArtifactStore": "bucket"}
+    ).accepted_release()
 
 
 def test_a_release_has_template_parameters_and_tags() -> None:
@@ -194,7 +196,7 @@ def test_a_large_template_is_parsed_by_libyaml() -> None:
 def test_a_file_that_is_not_text_is_named() -> None:
     environment = Environment(REPOSITORY, Kind.STAGING)
     with pytest.raises(PermanentError, match="not UTF-8"):
-        check_release(environment, BRANCH, "main", SHA, {"pipeline.yml": b"\xff\xfe"}, {}).accepted()
+        check_release(environment, BRANCH, "main", SHA, {"pipeline.yml": b"\xff\xfe"}, {}).accepted_release()
 
 
 def test_the_token_is_never_among_the_parameters() -> None:
@@ -216,7 +218,7 @@ def test_any_bytes_are_a_release_or_a_clear_refusal(content: bytes) -> None:
     for name in ("pipeline.yml", "pipeline.json"):
         environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
         with pytest.raises(PermanentError):
-            check_release(environment, BRANCH, "x", SHA, {name: content}, {}).accepted()
+            check_release(environment, BRANCH, "x", SHA, {name: content}, {}).accepted_release()
 
 
 @pytest.mark.parametrize("value", ['!!int ""', "!!float x", "!!int +", '!!float ""', "!!bool maybe"])

@@ -13,7 +13,7 @@ from world import HELLO, World, sha
 
 from deployer.adapters.folder_process import FolderProcess
 from deployer.cli import main
-from deployer.template import read
+from deployer.template import read_document
 from tests.doubles import DirectEvaluator
 
 _NUMBERS = itertools.count(1)
@@ -298,7 +298,7 @@ def test_it_is_taken(world: World, validate: CliRunner, tmp_path: Path, name: st
 
 @pytest.mark.parametrize("text", VALUES)
 def test_a_value_is_what_people_wrote(text: bytes) -> None:
-    found = read("pipeline.parameters.yml", b"a: " + text + b"\n").fields["a"]
+    found = read_document("pipeline.parameters.yml", b"a: " + text + b"\n").fields["a"]
     assert (str(found).lower() if isinstance(found, bool) else found) == VALUES[text]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.folder_files import UnreadableError
-from deployer.template import Document, read
+from deployer.template import Document, read_document
 
 YAML = """\
 # a comment
@@ -38,10 +38,10 @@ JSON = """\
 
 
 def test_short_forms_become_long_ones() -> None:
-    properties = read("pipeline.yml", YAML.encode()).fields["Resources"]["Bucket"]["Properties"]
+    properties = read_document("pipeline.yml", YAML.encode()).fields["Resources"]["Bucket"]["Properties"]
     assert properties["BucketName"] == {"Fn::Sub": ["${Name}-x", {"Name": {"Ref": "PipelineName"}}]}
     assert properties["Tags"][0]["Value"] == {"Fn::GetAtt": ["Other", "Arn.More"]}
-    fields = read("pipeline.yml", YAML.encode()).fields
+    fields = read_document("pipeline.yml", YAML.encode()).fields
     assert fields["Resources"]["two words"] == {"Fn::If": ["Made", {"A": {"Ref": "B"}}, {"Condition": "C"}]}
 
 
@@ -62,7 +62,7 @@ def test_short_forms_become_long_ones() -> None:
     ],
 )
 def test_lines_of_yaml(path: tuple[str | int, ...], line: int | None) -> None:
-    assert read("pipeline.yml", YAML.encode()).line_of(*path) == line
+    assert read_document("pipeline.yml", YAML.encode()).line_of(*path) == line
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,27 @@ def test_lines_of_yaml(path: tuple[str | int, ...], line: int | None) -> None:
     ],
 )
 def test_lines_of_json(path: tuple[str | int, ...], line: int | None) -> None:
-    assert read("pipeline.json", JSON.encode()).line_of(*path) == line
+    assert read_document("pipeline.json", JSON.encode()).line_of(*path) == line
 
 
 def test_the_nearest_line_is_that_of_the_last_step_that_is_there() -> None:
-    document = read("pipeline.yml", YAML.encode())
+    document = read_document("pipeline.yml", YAML.encode())
     assert document.nearest_line("Resources", "Bucket", "Properties", "Nothing", "More") == 5
     assert document.nearest_line("Outputs", "X") is None
 
 
 def test_what_stands_twice_is_known_with_its_line() -> None:
-    assert read("a.yml", b"a: {b: 1,\n b: 2}\na: 3\n").repeated == (("b", 2), ("a", 3))
-    assert read("a.json", b'{"a": [{"b": 1,\n "b": 2}]}').repeated == (("b", 2),)
-    assert read("a.yml", b"a: {<<: {b: 1}, b: 2}\n").repeated == ()
+    assert read_document("a.yml", b"a: {b: 1,\n b: 2}\na: 3\n").repeated == (("b", 2), ("a", 3))
+    assert read_document("a.json", b'{"a": [{"b": 1,\n "b": 2}]}').repeated == (("b", 2),)
+    assert read_document("a.yml", b"a: {<<: {b: 1}, b: 2}\n").repeated == ()
 
 
 def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
-    assert read("a.yml", b"a: 012345670123\nb: 0\nc: 17\n").fields == {"a": "012345670123", "b": 0, "c": 17}
+    assert read_document("a.yml", b"a: 012345670123\nb: 0\nc: 17\n").fields == {
+        "a": "012345670123",
+        "b": 0,
+        "c": 17,
+    }
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
 )
 def test_what_cannot_be_read_says_where(name: str, content: bytes, line: int | None, text: str) -> None:
     with pytest.raises(UnreadableError) as caught:
-        read(name, content)
+        read_document(name, content)
     assert (caught.value.file, caught.value.line) == (f"deploy/{name}", line)
     assert text in caught.value.text
 
@@ -142,7 +146,7 @@ def test_every_path_of_any_json_has_the_line_where_it_stands(
     fields: dict[str, Any], indent: int | None
 ) -> None:
     text = json.dumps(fields, indent=indent)
-    document = read("a.json", text.encode())
+    document = read_document("a.json", text.encode())
     lines = text.split("\n")
     for path in _paths(fields):
         line = document.line_of(*path)
@@ -180,7 +184,7 @@ def test_a_bug_in_the_reader_is_no_fault_of_the_file(
     def fail(*_: object) -> object:
         raise bug
 
-    monkeypatch.setattr("deployer.template_syntax.integer", fail)
-    monkeypatch.setattr("deployer.template_syntax.long_name", fail)
+    monkeypatch.setattr("deployer.template_syntax.read_integer", fail)
+    monkeypatch.setattr("deployer.template_syntax.long_form_name", fail)
     with pytest.raises(type(bug)):
-        read("a.yml", text)
+        read_document("a.yml", text)

@@ -9,7 +9,7 @@ from deployer.errors import PermanentError
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 from deployer.parameters import value_problem
 from deployer.refs import Ref
-from deployer.release import Checked, check_release
+from deployer.release import CheckedRelease, check_release
 
 REPOSITORY = Repository.parse("acme/hello")
 BRANCH = Ref.of_branch("feature/x")
@@ -34,7 +34,7 @@ Resources:
 LAST = PIPELINE.count("\n")
 
 
-def check(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT) -> Checked:
+def check(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT) -> CheckedRelease:
     """Look at a folder."""
     environment = Environment(REPOSITORY, kind, BRANCH if kind is Kind.DEVELOPMENT else None)
     content = {name: text.encode() for name, text in files.items()}
@@ -81,7 +81,7 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
     environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
     content = {name: text.encode() for name, text in files.items()}
     with pytest.raises(PermanentError) as caught:
-        check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted()
+        check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted_release()
     assert str(caught.value) == (
         "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 5 more)"
     )
@@ -274,7 +274,7 @@ def test_a_pattern_is_judged_the_same_on_every_machine(pattern: str, words: str)
     told = value_problem({"Type": "String", "AllowedPattern": pattern}, "a" * 4000 + "!", budget)
     assert words in told
     assert bool(words) == bool(told)
-    assert budget.steps < 10_000
+    assert budget.steps_spent < 10_000
 
 
 def test_a_large_pattern_takes_its_steps_from_the_budget() -> None:
