@@ -1,4 +1,4 @@
-"""Whether the conditions of a template hold, as far as that can be told before AWS is asked."""
+"""Values of a template's conditions, as far as they are known before a deployment."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +11,12 @@ class Conditions:
     """The section `Conditions` of one template.
 
     Args:
-        definitions: that section.
-        exact_texts: every text that a value may come to be, each exactly as AWS has it.
-        budget: what all of its work is taken from.
+        definitions: the content of that section.
+        exact_texts: returns every text that a value may have, each exactly as AWS writes it.
+        budget: all work is spent from this budget.
 
     Raises:
-        TooComplexError: by every method: the budget has not enough left, or an expression leads too deep.
+        TooComplexError: from every method: the budget is not sufficient, or an expression is nested too deeply.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Conditions:
         self._known_truths: dict[str, bool | None] = {}
 
     def truth_of(self, name: Any) -> bool | None:
-        """Whether a condition holds; None where that cannot be told."""
+        """Whether a condition is true; None if only AWS can tell."""
         if not isinstance(name, str) or name not in self._definitions:
             return None
         if name not in self._known_truths:
-            self._known_truths[name] = None  # also what one that names itself comes to
+            self._known_truths[name] = None  # also the result for a condition that refers to itself
             self._known_truths[name] = self._evaluate_expression(self._definitions[name])
         return self._known_truths[name]
 
@@ -62,9 +62,9 @@ class Conditions:
         return None
 
     def _texts_are_equal(self, left: Any, right: Any) -> bool | None:
-        """Whether two values are the same text; None where AWS may have another text for one of them.
+        """Whether two values are the same text; None if AWS may have another text for one of them.
 
-        A wrong answer would hide a resource from every check, so only what is surely known is compared.
+        A wrong result would hide a resource from every check, so only texts that are certain are compared.
         """
         sides = self._exact_texts(left), self._exact_texts(right)
         if any(len(texts) != 1 or UNKNOWN in texts[0] or "{{resolve:" in texts[0] for texts in sides):

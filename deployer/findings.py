@@ -1,4 +1,4 @@
-"""What is found in the files of a `deploy/` folder, each with file and line."""
+"""Findings about the files of a `deploy/` folder."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,19 +8,19 @@ from typing import Protocol
 from deployer.errors import one_line
 from deployer.folder_files import file_and_line
 
-MOST_FINDINGS = 100  # errors, and as many warnings: nobody reads more
+MOST_FINDINGS = 100  # errors, and the same number of warnings: nobody reads more
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to be said of a file.
+    """A message about one place in a file.
 
     Attributes:
-        level: `error` refuses the deployment, `warning` does not, `note` is of deployer itself.
-        file: its path in the repository.
-        line: where, counted from 1; None for the file as a whole.
-        text: what is wrong and what to do, in one line.
-        environments: the kinds of environment that have it; empty for the one that was looked at.
+        level: `error` prevents the deployment, `warning` does not, `note` is about deployer itself.
+        file: the file's path in the repository.
+        line: the line, counted from 1; None for the whole file.
+        text: what is wrong, then the remedy, in one line.
+        environments: the kinds of environment that have this finding; empty for the kind that was checked.
     """
 
     level: str
@@ -34,21 +34,21 @@ class Finding:
 
 
 class Linter(Protocol):
-    """Something that knows the properties of every type of resource."""
+    """A checker that knows the properties of every resource type."""
 
     def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
-        """Look at one template. It never raises: where it cannot look, it says so in a note.
+        """Check one template. If the check is not possible, the result is a note, never an exception.
 
         Args:
-            name: of the file in `deploy/`.
-            template: its text.
-            regions: where it is to be deployed; empty for any.
+            name: the template's file name in `deploy/`.
+            template: the template's text.
+            regions: the regions of the deployment; empty for any region.
         """
         ...
 
 
 def refusal_text(findings: Sequence[Finding]) -> str:
-    """One line for all errors among some findings: the first one, and how many more; empty if there is none."""
+    """Summarize the errors among some findings in one line: the first error and the number of others; empty if none."""
     errors = [each for each in findings if each.level == "error"]
     if not errors:
         return ""
@@ -57,7 +57,7 @@ def refusal_text(findings: Sequence[Finding]) -> str:
 
 
 def first_of_each_level(found: Iterator[Finding]) -> Iterator[Finding]:
-    """The first findings of each level. Only errors end the search: warnings must not hide an error after them."""
+    """The first findings of each level. Only errors stop the iteration: warnings must not hide a later error."""
     seen = Counter[str]()
     for each in found:
         seen[each.level] += 1

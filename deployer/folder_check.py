@@ -1,7 +1,8 @@
-"""What evaluates the files of a `deploy/` folder: everything that a branch's own text can steer.
+"""The check of a `deploy/` folder, which contains all code that a branch's own text can influence.
 
-The product runs these functions in a process with limits (`deployer.adapters.folder_process`), through the port
-`FolderEvaluator`. What identifies an environment is added afterwards, outside that process (`deployer.release`).
+The product runs these functions through the port `FolderEvaluator` in a process with limits
+(`deployer.adapters.folder_process`). Values that identify an environment are added afterwards, outside that process
+(`deployer.release`).
 """
 
 import json
@@ -34,18 +35,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class FolderQuestion:
-    """What is asked of a `deploy/` folder.
+    """The input for the check of a `deploy/` folder.
 
     Attributes:
-        environment: whose stack it is.
+        environment: the environment to which the stack belongs.
         ref: the branch or tag that is deployed.
-        branch: the branch that the pipeline's source names: the ref's own, or the default one for a tag.
+        branch: the branch in the pipeline's source: the branch of the ref, or the default branch for a tag.
         sha: the commit.
-        files: name to content of the usable files in `deploy/` at that commit.
-        given: what the installation gives to every template: `ArtifactStore`, `ConnectionArn`.
-        target: where the environment is to live, without its `external_id`; None if rights are not to be looked at.
-        region: where the stack is to be; empty if that is not known.
-        stack_name: the name of the stack and pipeline; empty for that of a new stack.
+        files: name to content of the recognized files in `deploy/` at that commit.
+        given: the parameters that the installation supplies to every template: `ArtifactStore`, `ConnectionArn`.
+        target: the target of the environment, without its `external_id`; None to skip the check of permissions.
+        region: the region of the stack; empty if it is unknown.
+        stack_name: the name of the stack and of the pipeline; empty for the name of a new stack.
     """
 
     environment: Environment
@@ -59,19 +60,19 @@ class FolderQuestion:
     stack_name: str = ""
 
     def __post_init__(self) -> None:
-        """Leave out what is secret: the question goes to the process that reads a branch's files."""
+        """Remove the secret, because the question goes to the process that reads a branch's files."""
         if self.target and self.target.external_id:
             object.__setattr__(self, "target", replace(self.target, external_id=""))
 
     @property
     def effective_stack_name(self) -> str:
-        """The name of the stack and pipeline."""
+        """The name of the stack and of the pipeline, also for a new stack."""
         return self.stack_name or self.environment.stack_name
 
     def supplied_parameters(self, repository_config: RepositoryConfig) -> dict[str, str]:
-        """The parameters that deployer gives, whatever the repository says: a branch must not pose as production."""
+        """The parameters that deployer supplies. No repository can change them, so no branch can pose as production."""
         environment = self.environment
-        # what the pipeline deploys is to be taken down likewise, though the pipeline's own stack be lost
+        # The stacks that the pipeline deploys get the same teardown policy, even if the pipeline's own stack is lost.
         teardown = (
             {TEARDOWN_TAG: repository_config.custom_teardown_text}
             if repository_config.custom_teardown_text
@@ -94,15 +95,15 @@ class FolderQuestion:
 
 @dataclass(frozen=True, slots=True)
 class FolderAnswer:
-    """What was found in a `deploy/` folder.
+    """The result of the check of a `deploy/` folder.
 
     Attributes:
-        findings: everything there is to be said, errors first.
-        repository_config: what the repository decides of its environments.
+        findings: all findings, errors first.
+        repository_config: the repository's settings.
         template: name of the template in `deploy/`; empty if there is none.
-        lintable: whether the template can be looked at further, by a linter.
-        parameters: each declared parameter that has a value, without the secret one.
-        needs_token: whether the template declares the secret one.
+        lintable: whether the template is valid enough for a linter.
+        parameters: each declared parameter that has a value, except the secret one.
+        needs_token: whether the template declares the secret parameter.
     """
 
     findings: tuple[Finding, ...]
@@ -114,17 +115,17 @@ class FolderAnswer:
 
 
 class EvaluationFaultError(RuntimeError):
-    """A fault of deployer's own was met while a folder was evaluated. It holds the traceback from that process."""
+    """A bug of deployer occurred while a folder was evaluated. The text contains the traceback from that process."""
 
 
 class FolderEvaluator(Protocol):
-    """Evaluates the files of a branch. Every method may raise EvaluationFaultError."""
+    """Evaluates the files of a branch. Every method may raise `EvaluationFaultError`."""
 
     def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
         """See `examine_folder`.
 
         Raises:
-            TransientError: the machine could not do it now.
+            TransientError: the machine has no capacity for the evaluation now.
         """
         ...
 
@@ -132,8 +133,8 @@ class FolderEvaluator(Protocol):
         """See `read_repository_config`.
 
         Raises:
-            UnreadableError: they are malformed, or too complex to be read.
-            TransientError: the machine could not do it now.
+            UnreadableError: the file is malformed or too complex.
+            TransientError: the machine has no capacity for the evaluation now.
         """
         ...
 
@@ -141,18 +142,18 @@ class FolderEvaluator(Protocol):
         """See `resource_line`.
 
         Raises:
-            UnreadableError: the template cannot be read, or is too complex to be read.
-            TransientError: the machine could not do it now.
+            UnreadableError: the template cannot be read or is too complex.
+            TransientError: the machine has no capacity for the evaluation now.
         """
         ...
 
 
 def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = None) -> FolderAnswer:
-    """Look at the files of one commit. Whatever they hold, this takes no more than the budget.
+    """Check the files of one commit. The check never exceeds the budget, whatever the files contain.
 
     Args:
-        question: the files, and what they are for.
-        budget: of all of it; by default a new one.
+        question: the files and their environment.
+        budget: the budget of the whole check; by default a new one.
     """
     budget = budget or EvaluationBudget()
     files, environment, target = question.files, question.environment, question.target
@@ -160,13 +161,13 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
 
     def build_answer(**more: object) -> FolderAnswer:
         findings.sort(key=lambda each: each.level != "error")
-        # a text may quote what is a megabyte long
+        # a text may quote a value of a megabyte
         shortened = tuple(replace(each, text=one_line(each.text)) for each in findings)
         return FolderAnswer(shortened, repository_config, name, **more)  # type: ignore[arg-type]
 
     repository_config, name = RepositoryConfig(), ""
     template = _read_or_report(findings, lambda: _read_template(files, budget))
-    if budget.exhausted:  # whatever else there is would be said to be too complex, too
+    if budget.exhausted:  # otherwise every other file would be reported as too complex too
         return build_answer()
     repository_config = (
         _read_or_report(findings, lambda: read_repository_config(files, budget)) or RepositoryConfig()
@@ -181,7 +182,9 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
         return build_answer()
     name = template.file.removeprefix(f"{FOLDER}/")
     findings += structure_findings(template)
-    if any(each.file == template.file for each in findings):  # what is no template has nothing to look at
+    if any(
+        each.file == template.file for each in findings
+    ):  # a file that is not a template cannot be checked further
         return build_answer()
     supplied = question.supplied_parameters(repository_config)
     declared = as_mapping(template.fields.get("Parameters"))
@@ -226,11 +229,11 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
 
 
 def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
-    """File and line where a template declares a resource; None if there is no such.
+    """File and line where a template declares a resource; None if it declares no such resource.
 
     Args:
-        files: name to content of the usable files in `deploy/`.
-        resource: its logical id.
+        files: name to content of the recognized files in `deploy/`.
+        resource: the logical ID of the resource.
 
     Raises:
         UnreadableError: the template cannot be read.
@@ -246,12 +249,14 @@ def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] 
 def _read_template(files: Mapping[str, bytes], budget: EvaluationBudget) -> Document:
     name = file_with_stem(files, "pipeline")
     if name is None:
-        raise UnreadableError(f"{FOLDER}/pipeline.yml", None, "it is missing (.yaml or .json would do)")
+        raise UnreadableError(
+            f"{FOLDER}/pipeline.yml", None, "it is missing; create it (.yaml and .json work too)"
+        )
     return read_document(name, files[name], budget)
 
 
 def _read_or_report(findings: list[Finding], look: Callable[[], _T]) -> _T | None:
-    """What is read, or None and a finding why it cannot be."""
+    """Return the result of a read. If the file is unreadable, add its errors to the findings and return None."""
     try:
         return look()
     except UnreadableError as error:
@@ -261,7 +266,7 @@ def _read_or_report(findings: list[Finding], look: Callable[[], _T]) -> _T | Non
 
 
 def _complexity_finding(template: Document, error: TooComplexError) -> Finding:
-    """The finding that names the expression, by its line and its path."""
+    """The error finding with the line and the path of the expression that is too complex."""
     paths = (path_of_object(each, template.fields) for each in error.expressions)
     path = next(filter(None, paths), error.path)
     where = ".".join(str(step) for step in path)

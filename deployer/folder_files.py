@@ -1,4 +1,4 @@
-"""Which files of a `deploy/` folder deployer reads, within which limits."""
+"""Rules for which files of a `deploy/` folder deployer reads."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,24 +10,23 @@ RECOGNIZED_FILES = frozenset(
     stem + suffix for stem in ("pipeline", "pipeline.parameters", "deployer") for suffix in SUFFIXES
 )
 """Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
-FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
-_LISTING_LIMIT = (
-    1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
-)
+FILE_LIMIT = 1_000_000  # bytes; the most that CloudFormation accepts for a template from S3
+# entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
+_LISTING_LIMIT = 1000
 FOLDER_LIMIT = 2_000_000
-"""Bytes of all usable files of one `deploy/` folder together."""
+"""Total bytes of all recognized files in one `deploy/` folder."""
 
 
 class UnreadableError(PermanentError):
-    """A file cannot be read, or is not what it should be.
+    """A file cannot be read, or its content is not valid.
 
     Args:
-        file: its path in the repository.
-        line: where, counted from 1; None where that cannot be told.
+        file: the file's path in the repository.
+        line: the line of the error, counted from 1; None if it is unknown.
         text: what is wrong.
 
     Attributes:
-        others: what else is wrong in the same file.
+        others: the other errors in the same file.
     """
 
     def __init__(self, file: str, line: int | None, text: str) -> None:
@@ -37,15 +36,17 @@ class UnreadableError(PermanentError):
 
 
 def file_and_line(file: str, line: int | None) -> str:
-    """A place as editors and terminals link it: `file:line`."""
+    """Format a location as `file:line`, which editors and terminals turn into a link."""
     return f"{file}:{line}" if line else file
 
 
 def file_with_stem(files: Mapping[str, bytes], stem: str) -> str | None:
-    """The name of the file of this stem: `pipeline` is `pipeline.json`, `.yml` or `.yaml`; None if there is none.
+    """Return the name of the file with this stem, or None if the folder has no such file.
+
+    For `pipeline` this is `pipeline.json`, `pipeline.yml` or `pipeline.yaml`.
 
     Raises:
-        UnreadableError: there are several.
+        UnreadableError: the folder has more than one of them.
     """
     found = [stem + suffix for suffix in SUFFIXES if stem + suffix in files]
     if len(found) > 1:
@@ -54,12 +55,12 @@ def file_with_stem(files: Mapping[str, bytes], stem: str) -> str | None:
 
 
 def template_names(files: Mapping[str, bytes]) -> list[str]:
-    """Those of the files that may be the template, of which there may be one."""
+    """Names of the files that could be the template. Only one of them may exist."""
     return [name for suffix in SUFFIXES if (name := f"pipeline{suffix}") in files]
 
 
 def has_pipeline(files: Mapping[str, bytes]) -> bool:
-    """Whether the folder asks for a pipeline at all."""
+    """Whether the folder contains a template."""
     return bool(template_names(files))
 
 
@@ -71,13 +72,14 @@ _KIND_DESCRIPTIONS = {
 
 
 def reject_linked_folder(kind: str) -> None:
-    """Refuse a `deploy` that may hold the files of a pipeline where deployer does not look for them.
+    """Reject a `deploy` entry that may contain pipeline files which deployer cannot read.
 
     Args:
-        kind: what GitHub's listing calls it: `dir`, `file`, `symlink` or `submodule`.
+        kind: the type of the entry in GitHub's listing: `dir`, `file`, `symlink` or `submodule`.
 
     Raises:
-        UnreadableError: it is a symbolic link or a submodule. A file of this name is no such thing.
+        UnreadableError: the entry is a symbolic link or a submodule. A regular file named `deploy` is accepted, because
+            it contains no pipeline files.
     """
     if kind in {"symlink", "submodule"}:
         text = (
@@ -87,19 +89,19 @@ def reject_linked_folder(kind: str) -> None:
 
 
 def reject_irregular_files(kinds: Mapping[str, str], names: Collection[str] = RECOGNIZED_FILES) -> None:
-    """Refuse whatever has the name of a file that deployer reads and is no regular file.
+    """Reject every entry that has the name of a recognized file but is not a regular file.
 
-    Taking it for "there is no such file" would leave out a branch's pipeline, or a limit in its settings, without a
-    word. Whether a file is executable does not matter.
+    If deployer treated such an entry as a missing file, it would silently ignore a branch's pipeline, or a limit in
+    its settings. Whether a file is executable does not matter.
 
     Args:
-        kinds: what each entry right in `deploy/` is, as GitHub's listing calls it: `file`, `dir`, `symlink`,
-            `submodule`; all others are no regular files either.
-        names: the names that are looked at.
+        kinds: the type of each direct entry of `deploy/` in GitHub's listing: `file`, `dir`, `symlink` or `submodule`.
+            Any other type is not a regular file either.
+        names: the file names to check.
 
     Raises:
-        UnreadableError: for the first of them; `others` has the rest. Or there are so many entries that GitHub may not
-            list all of them.
+        UnreadableError: an entry is not a regular file. The error names the first one; `others` contains the rest.
+            Also raised if the folder has so many entries that GitHub may not list all of them.
     """
     if len(kinds) >= _LISTING_LIMIT:
         text = f"GitHub lists at most {_LISTING_LIMIT:,} of its entries; remove some"
@@ -108,7 +110,7 @@ def reject_irregular_files(kinds: Mapping[str, str], names: Collection[str] = RE
         UnreadableError(
             f"{FOLDER}/{name}",
             None,
-            f"it is {_KIND_DESCRIPTIONS.get(kind, 'no regular file')};"
+            f"it is {_KIND_DESCRIPTIONS.get(kind, 'not a regular file')};"
             " nothing is deployed until the file itself is committed in its place",
         )
         for name, kind in sorted(kinds.items())
@@ -120,27 +122,27 @@ def reject_irregular_files(kinds: Mapping[str, str], names: Collection[str] = RE
 
 
 def reject_large_file(file: str, size: int) -> None:
-    """Refuse a file of more than `FILE_LIMIT` bytes.
+    """Reject a file that is larger than `FILE_LIMIT`.
 
     Args:
-        file: its path in the repository.
-        size: its bytes.
+        file: the file's path in the repository.
+        size: its size in bytes.
 
     Raises:
-        UnreadableError: it is too large.
+        UnreadableError: the file is too large.
     """
     if size > FILE_LIMIT:
         raise UnreadableError(file, None, f"it has {size:,} bytes; at most {FILE_LIMIT:,} are allowed")
 
 
 def reject_large_files(sizes: Mapping[str, int]) -> None:
-    """Refuse files that are too large, before they are fetched or opened.
+    """Reject files that are too large, before they are fetched or opened.
 
     Args:
-        sizes: bytes of each usable file in `deploy/`, by its name.
+        sizes: the size in bytes of each recognized file in `deploy/`, by file name.
 
     Raises:
-        UnreadableError: one has more than `FILE_LIMIT`, or all together have more than `FOLDER_LIMIT`.
+        UnreadableError: one file is larger than `FILE_LIMIT`, or all files together are larger than `FOLDER_LIMIT`.
     """
     for name, size in sorted(sizes.items()):
         reject_large_file(f"{FOLDER}/{name}", size)

@@ -1,4 +1,4 @@
-"""The values of a template's parameters: where a repository gives them, whether CloudFormation would take them."""
+"""The values of a template's parameters."""
 
 import math
 import re
@@ -18,21 +18,21 @@ from deployer.template import Document, duplicate_key_text, read_document
 from deployer.template_values import KeyPath, as_mapping, as_text
 
 SOURCE_REMEDY = (
-    "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
-    " DEPLOYER_GIVE_TOKEN=yes, by which each branch gets its GitHub token"
+    "use ConnectionArn in the pipeline's source action; or run deployer as a GitHub App, or with"
+    " DEPLOYER_GIVE_TOKEN=yes, which gives its GitHub token to every branch"
 )
 VALUE_LIMIT = 4096  # bytes
 _PATTERN_LIMIT = 1000  # characters
 _PATTERN_OPTIONS = re2.Options()
 _PATTERN_OPTIONS.log_errors = False
-_PATTERN_OPTIONS.max_mem = 1 << 20  # bytes; a pattern that needs more is not judged
+_PATTERN_OPTIONS.max_mem = 1 << 20  # bytes; a pattern that needs more memory is not checked
 # CloudFormation answers in XML: https://www.w3.org/TR/xml/#charsets
 _NOT_ALLOWED_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryParameters:
-    """Parameters that the repository gives, where each of them stands, and what is wrong with them."""
+    """Parameter values from a repository, their locations, and the errors in them."""
 
     document: Document | None = None
     values: dict[str, str] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def read_repository_parameters(
     kinds = set(Kind)
     for key in document.fields:
         if key not in kinds:
-            add_error((key,), f"{str(key)[:80]!r} is no kind of environment: {', '.join(Kind)}")
+            add_error((key,), f"{str(key)[:80]!r} is not a kind of environment; use {', '.join(Kind)}")
     for path, key, value in _parameter_entries(document, str(environment.kind), add_error):
         problem, text = _value_text(key, value)
         if problem or key in from_repository.values:
@@ -77,7 +77,7 @@ def read_repository_parameters(
 def _parameter_entries(
     document: Document, kind: str, add_error: Callable[[KeyPath, str], None]
 ) -> Iterator[tuple[KeyPath, str, Any]]:
-    """Path, name and value of each parameter of a kind of environment; either form of the file."""
+    """Path, name and value of each parameter for one kind of environment, from either form of the file."""
     listed = document.fields.get(kind)
     if isinstance(listed, dict):
         yield from (((kind, key), str(key), value) for key, value in listed.items())
@@ -94,7 +94,7 @@ def _parameter_entries(
 
 
 def _value_text(key: str, value: Any) -> tuple[str, str]:
-    """What is wrong with a value, or else its text."""
+    """Return a problem with a value and an empty text, or no problem and the value's text."""
     if isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
         text = ",".join(str(item) for item in value)
     elif isinstance(value, (str, int, float)):
@@ -102,13 +102,16 @@ def _value_text(key: str, value: Any) -> tuple[str, str]:
     else:
         return f"the value of {key} is neither text, number nor list", ""
     if isinstance(value, float) and not math.isfinite(value):
-        return f"the value of {key} is no finite number; put it in quotes", ""
+        return f"the value of {key} is not a finite number; put it in quotes", ""
     if found := _NOT_ALLOWED_IN_XML.search(text):
         shown = f"U+{ord(found.group()):04X}"
-        return f"the value of {key} has the control character {shown}, which AWS's answers cannot hold", ""
+        return (
+            f"the value of {key} has the control character {shown}, which CloudFormation cannot return; remove it",
+            "",
+        )
     try:
         size = len(text.encode())
-    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no UTF-8 holds
+    except UnicodeEncodeError:  # JSON can express half of a surrogate pair, which UTF-8 cannot
         return f"the value of {key} is not valid Unicode", ""
     if size > VALUE_LIMIT:
         return f"the value of {key} is longer than {VALUE_LIMIT:,} bytes, which CloudFormation refuses", ""
@@ -124,7 +127,7 @@ def parameter_findings(
     *,
     gives_token: bool,
 ) -> Iterator[Finding]:
-    """What is declared and not given, given and not declared, and what CloudFormation would not take."""
+    """Parameters with a declaration but no value, or a value but no declaration; values that are not allowed."""
     declared = as_mapping(template.fields.get("Parameters"))
     for name, rules in declared.items():
         here = (template.file, template.line_of("Parameters", name))
@@ -132,14 +135,16 @@ def parameter_findings(
         value = values.get(name, as_text(known.get("Default")))
         if name == SECRET_PARAMETER:
             if str(known.get("NoEcho")).lower() != "true":
-                yield Finding("error", *here, f"parameter {name} must say NoEcho: true")
+                yield Finding("error", *here, f"parameter {name} must have NoEcho: true")
             elif not gives_token:
-                yield Finding("error", *here, f"parameter {name} is not given here: {SOURCE_REMEDY}")
+                yield Finding(
+                    "error", *here, f"parameter {name} has no value in this installation: {SOURCE_REMEDY}"
+                )
         elif value is None and from_repository.readable:
             text = f"parameter {name} has no default and no value in {FOLDER}/pipeline.parameters.json"
             yield Finding("error", *here, text)
         elif value is not None and (problem := _declared_value_problem(name, known, value, budget)):
-            # what a branch may choose is told where it stands; all else where it is declared
+            # a value from the repository is reported at its own line, any other at the parameter's declaration
             where = (
                 from_repository.location_of(name)
                 if name in from_repository.paths and name not in supplied
@@ -148,7 +153,7 @@ def parameter_findings(
             yield Finding("error", *where, f"{name} {problem}")
     for name in from_repository.values:
         if name not in declared and name not in supplied:
-            text = f"{name[:100]} is given here, and {template.file} does not declare it"
+            text = f"{name[:100]} has a value here, but {template.file} does not declare it"
             yield Finding("error", *from_repository.location_of(name), text)
 
 
@@ -161,7 +166,7 @@ def _declared_value_problem(name: str, rules: Mapping[str, Any], value: str, bud
 
 
 def known_pseudo_parameters(stack_name: str, target: Target | None, region: str) -> dict[str, str]:
-    """Those that AWS gives, as far as they are known."""
+    """The known values of AWS's pseudo parameters."""
     account = target.account if target else ""
     if target and not region and len(target.regions) == 1:
         region = target.regions[0]
@@ -178,32 +183,32 @@ def known_pseudo_parameters(stack_name: str, target: Target | None, region: str)
 
 
 def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget | None = None) -> str:
-    """Why CloudFormation would refuse a value of a parameter; empty if it would not.
+    """Why CloudFormation would reject a parameter's value; empty if it would accept the value.
 
     Args:
-        rules: the parameter as its template declares it.
-        value: what it is given.
-        budget: what the work is taken from; by default one of its own.
+        rules: the parameter's declaration in the template.
+        value: the value.
+        budget: the work is spent from this budget; by default a new one.
 
     Raises:
-        TooComplexError: the budget has not enough left.
+        TooComplexError: the budget is not sufficient.
     """
     budget = budget or EvaluationBudget()
     kind = str(rules.get("Type", "String"))
     if kind.startswith("AWS::SSM::Parameter::"):
-        return ""  # it is but the name of the value
+        return ""  # the text is only the name of the value in AWS's parameter store
     if len(value.encode(errors="replace")) > VALUE_LIMIT:
         return f"is longer than {VALUE_LIMIT:,} bytes"
     listed = kind.startswith("List<") or kind == "CommaDelimitedList"
     items = [each.strip() for each in value.split(",")] if listed else [value]
     if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _as_number(each) is None]):
-        return f"is {_quoted_briefly(wrong[0])}, which is no number"
+        return f"is {_quoted_briefly(wrong[0])}, which is not a number"
     allowed = rules.get("AllowedValues")
     if isinstance(allowed, list):
         budget.spend(len(items) * len(allowed) + len(allowed))
         wrong = [each for each in items if not any(_equals_allowed_value(one, each) for one in allowed)]
         if wrong:
-            return f"is {_quoted_briefly(wrong[0])}, which is none of {_allowed_values_text(allowed)}"
+            return f"is {_quoted_briefly(wrong[0])}, which is not one of {_allowed_values_text(allowed)}"
     if kind == "Number":
         return _range_problem(
             _as_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_quoted_briefly(value)}"
@@ -226,15 +231,15 @@ def _range_problem(number: float, rules: Mapping[str, Any], low: str, high: str,
 
 
 def _pattern_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
-    """Whether a value matches a pattern, by RE2, whose time is linear in pattern and value.
+    """Why a value does not match its pattern; empty if it matches. RE2 needs time linear in the pattern and the value.
 
-    A pattern that RE2 does not take (lookahead, what only Java knows, one that is too large) is not judged here, on any
-    machine; CloudFormation judges it.
+    A pattern that RE2 does not support (a lookahead, syntax that only Java has, a pattern that is too large) is not
+    checked here, on any machine; CloudFormation checks it.
     """
     pattern = as_text(rules.get("AllowedPattern"))
     if (
         not pattern or len(pattern) > _PATTERN_LIMIT or "&&" in pattern
-    ):  # `&&` intersects classes in Java only
+    ):  # only in Java does `&&` intersect character classes
         return ""
     budget.spend(10 * len(pattern), len(value))
     try:
@@ -260,7 +265,7 @@ def _as_number(text: str | None) -> float | None:
 def _equals_allowed_value(allowed: Any, value: str) -> bool:
     if isinstance(
         allowed, bool
-    ):  # YAML has many words for it, and only CloudFormation knows which was written
+    ):  # YAML has many words for a boolean, and only CloudFormation sees which one was written
         return value.lower() in ({"true", "yes", "on"} if allowed else {"false", "no", "off"})
     text = as_text(allowed)
     return text == value or (

@@ -1,4 +1,4 @@
-"""What a repository may decide of its own environments: `deploy/deployer.yml`, which need not be there."""
+"""The settings that a repository makes for its own environments in the optional file `deploy/deployer.yml`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +25,13 @@ _ERRORS_LIMIT = 20
 
 @dataclass(frozen=True, slots=True)
 class TeardownPolicy:
-    """How an environment is taken down.
+    """How an environment is deleted.
 
     Attributes:
-        empty_buckets: whether the buckets of its stacks are emptied first; AWS deletes no bucket that holds anything.
-        on_failure: what is done with a resource that AWS cannot delete: `retain` leaves it behind and reports it,
-            `force` lets CloudFormation delete the stack whatever becomes of it, `stop` leaves the stack to people.
+        empty_buckets: whether the buckets of its stacks are emptied first; AWS deletes only empty buckets.
+        on_failure: what happens to a resource that AWS cannot delete. `retain` keeps the resource and reports it,
+            `force` makes CloudFormation delete the stack without regard to the resource, `stop` leaves the stack to
+            people.
     """
 
     empty_buckets: bool = True
@@ -38,12 +39,12 @@ class TeardownPolicy:
 
     @property
     def text(self) -> str:
-        """Short text for the stack's tag `deployer:teardown`: the file may be gone when it is needed."""
+        """Short text for the stack's tag `deployer:teardown`, because the file may no longer exist at the teardown."""
         return f"{_BUCKET_WORDS[self.empty_buckets]} {self.on_failure}"
 
     @classmethod
     def parse(cls, text: str) -> "TeardownPolicy":
-        """Read what `text` wrote. A word that is not known changes nothing: a newer deployer may have written it."""
+        """Parse a value of `text`. An unknown word has no effect, because a newer deployer may have written it."""
         words = text.split()
         failure = next((word for word in words if word in _FAILURE_WORDS), cls().on_failure)
         return cls(_BUCKET_WORDS[False] not in words, failure)
@@ -51,35 +52,36 @@ class TeardownPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NamePatterns:
-    """Names that are chosen: those that one of `include` matches, or all if it is empty, but none of `exclude`.
+    """A selection of names: those that match a pattern of `include`, but no pattern of `exclude`.
 
-    In a pattern `*` stands for any characters, slashes too, `?` for one, `[ab]` for one of these.
+    An empty `include` matches every name. In a pattern `*` matches any characters, also slashes, `?` matches one
+    character and `[ab]` matches one of these characters.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def match(self, name: str) -> bool:
-        """Whether the name is chosen."""
+        """Whether the selection contains the name."""
         included = not self.include or _matches_any(name, self.include)
         return included and not _matches_any(name, self.exclude)
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryConfig:
-    """What a repository decides.
+    """A repository's settings.
 
     Attributes:
-        teardown: how its environments are taken down.
-        regions: development environments go only there; empty for every region of the target.
-        ttl: patterns of branches, each with how long their environments may be idle; the first that matches counts.
-        warn: likewise, how long before its end people are warned.
-        sleep: when development environments sleep, each part as `Hours` reads it; empty for never.
-        branches: which of them have a development environment. The default branch always is staging.
-        tags: which of them are deployed to production. It counts on the default branch only.
-        production_branches: further branches that a tag's commit may be on, if GitHub protects them; None for none. It
-            counts on the default branch only.
-        paths: a push that changes none of these files is not deployed; `deploy/` always counts.
+        teardown: how its environments are deleted.
+        regions: the only regions for development environments; empty for every region of the target.
+        ttl: pairs of a branch pattern and the time that its environments may be idle; the first match counts.
+        warn: pairs of a branch pattern and how long before its expiry an environment gets a warning.
+        sleep: when development environments sleep, each part in the format of `Hours`; empty for never.
+        branches: the branches that have a development environment. The default branch always is staging.
+        tags: the tags that are deployed to production. Only the default branch's value counts.
+        production_branches: further branches that may contain a tag's commit, if GitHub protects them; None for none.
+            Only the default branch's value counts.
+        paths: a push that changes none of these files is not deployed; files in `deploy/` always count.
     """
 
     teardown: TeardownPolicy = TeardownPolicy()
@@ -93,25 +95,25 @@ class RepositoryConfig:
     paths: NamePatterns = NamePatterns()
 
     def ttl_of(self, branch: str) -> str:
-        """How long this branch's environment may be idle, as `duration` reads it; empty for no wish."""
+        """The time that this branch's environment may be idle, in the format of `duration`; empty if not set."""
         return _first_match(self.ttl, branch)
 
     def warn_of(self, branch: str) -> str:
-        """How long before the end of this branch's environment people are warned; empty for no wish."""
+        """How long before its expiry this branch's environment gets a warning; empty if not set."""
         return _first_match(self.warn, branch)
 
     def branch_refusal(self, branch: Ref) -> str:
-        """Why a branch has no development environment, in words; empty if it has.
+        """Why a branch has no development environment, for people; empty if it has one.
 
         Args:
-            branch: a branch by its full name.
+            branch: the branch.
         """
         if not self.branches.match(branch.short):
             return f"{branch.short} is not among the branches of {CONFIG_FILE}"
         return ""
 
     def concerns_files(self, files: Iterable[str]) -> bool:
-        """Whether a change of these files is to be deployed."""
+        """Whether a push that changes these files must be deployed."""
         return any(file.startswith(f"{FOLDER}/") or self.paths.match(file) for file in files)
 
     @property
@@ -121,18 +123,21 @@ class RepositoryConfig:
 
     @property
     def custom_teardown_text(self) -> str:
-        """The same where the repository wants it otherwise than by default, else empty."""
+        """`teardown_text` if the repository changes the default, otherwise empty."""
         return "" if self.teardown == TeardownPolicy() else self.teardown_text
 
     def allowed_regions(self, regions: Sequence[str]) -> tuple[str, ...]:
-        """Those regions of a target that a development environment may go to.
+        """The regions of a target that a development environment may use.
+
+        Args:
+            regions: the target's regions.
 
         Raises:
-            UnreadableError: none is left.
+            UnreadableError: no region remains.
         """
         left = tuple(each for each in regions if not self.regions or each in self.regions)
         if regions and not left:
-            text = f"regions has {', '.join(self.regions)}; there are {', '.join(regions)}"
+            text = f"regions has {', '.join(self.regions)}; use some of {', '.join(regions)}"
             raise UnreadableError(CONFIG_FILE, None, text)
         return left
 
@@ -140,15 +145,15 @@ class RepositoryConfig:
 def read_repository_config(
     files: Mapping[str, bytes], budget: EvaluationBudget | None = None
 ) -> RepositoryConfig:
-    """Read `deploy/deployer.yml` (or .yaml, .json); without it all is by default.
+    """Read `deploy/deployer.yml` (or .yaml, .json). Without the file every setting has its default.
 
     Args:
         files: name to content of the files in `deploy/`.
-        budget: of the check that this is part of; by default one for this file alone.
+        budget: the budget of the check that this file belongs to; by default a new budget for this file alone.
 
     Raises:
-        UnreadableError: it is malformed or too complex; its text names file, line and what there is. Of each key the
-            first that is wrong is told.
+        UnreadableError: the file is malformed or too complex. The text names file, line and the allowed values. Each
+            key contributes at most one error.
     """
     name = file_with_stem(files, CONFIG_STEM)
     if name is None:
@@ -172,7 +177,7 @@ def read_repository_config(
 
 def _lookup_key(document: Document, known: Mapping[str, Any], *path: str) -> Any:
     if path[-1] not in known:
-        raise _error_at(document, path, f"{'.'.join(path)[:80]} is not known; there are {', '.join(known)}")
+        raise _error_at(document, path, f"{'.'.join(path)[:80]} is unknown; use one of {', '.join(known)}")
     return known[path[-1]]
 
 
@@ -182,43 +187,43 @@ def _error_at(document: Document, path: tuple[str, ...], text: str) -> Unreadabl
 
 def _read_teardown(document: Document, value: Any, path: tuple[str, ...]) -> TeardownPolicy:
     if not isinstance(value, dict):
-        raise _error_at(document, path, "teardown is no mapping, such as {empty_buckets: false}")
+        raise _error_at(document, path, "teardown is not a mapping, such as {empty_buckets: false}")
     made = TeardownPolicy()
     for key, given in value.items():
         allowed = _lookup_key(document, _TEARDOWN_VALUES, *path, key)
-        # `1` equals True
+        # the types must be equal too, because `1` equals True
         if not any(given == each and type(given) is type(each) for each in allowed):
             words = ", ".join(str(each).lower() for each in allowed)
-            raise _error_at(document, (*path, key), f"{'.'.join((*path, key))} is none of {words}")
+            raise _error_at(document, (*path, key), f"{'.'.join((*path, key))} is not one of {words}")
         made = replace(made, **{key: given})
     return made
 
 
 def _read_regions(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
-        raise _error_at(document, path, "regions is no list, such as [eu-west-1, us-east-1]")
+        raise _error_at(document, path, "regions is not a list, such as [eu-west-1, us-east-1]")
     return tuple(dict.fromkeys(value))
 
 
 def _read_durations(document: Document, value: Any, path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Lengths of time by patterns of branches, or one for all."""
+    """Read durations by branch pattern, or one duration for all branches."""
     given = value if isinstance(value, dict) else {"default": value}
     found = []
     for pattern, text in given.items():
         place = (*path, pattern) if isinstance(value, dict) else path
         if not isinstance(text, str) or len(text) > _PATTERN_LENGTH_LIMIT:
             never = " or never" if path[0] == "ttl" else ""
-            raise _error_at(
-                document, place, f"{path[0]} is no length of time, such as 90m, 12h, 3d, 2w{never}"
-            )
+            raise _error_at(document, place, f"{path[0]} is not a duration, such as 90m, 12h, 3d, 2w{never}")
         seconds = _parse_or_error(document, place, partial(duration, text))
         if seconds == NEVER and path[0] == "warn":
-            raise _error_at(document, place, "warn is never; no environment ends without a warning")
+            raise _error_at(
+                document, place, "warn is never, but every environment must get a warning before it expires"
+            )
         _read_pattern_list(document, [pattern], place)
         found.append((pattern, text.strip()))
     if len(found) > _PATTERNS_LIMIT:
         raise _error_at(document, path, f"{path[0]} has more than {_PATTERNS_LIMIT} patterns")
-    # `default` is for those that no pattern matches, wherever it stands
+    # `default` applies if no pattern matches, wherever it appears in the mapping
     return tuple(
         (("*" if pattern == "default" else pattern), text) for pattern, text in sorted(found, key=_is_default)
     )
@@ -242,14 +247,12 @@ def _read_sleep(document: Document, value: Any, path: tuple[str, ...]) -> str:
     texts = [*listed[: _SLEEP_HOURS_LIMIT + 1], zone]
     good = all(isinstance(each, str) and len(each) <= _PATTERN_LENGTH_LIMIT for each in texts)
     if not 0 < len(listed) <= _SLEEP_HOURS_LIMIT or not good:
-        text = (
-            'sleep is no text or list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: "20:00-07:00"}'
-        )
+        text = 'sleep is not a text or a list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: "20:00-07:00"}'
         raise _error_at(document, path, text)
     if zone:
-        for each in listed:  # apart from the zone, so that the error names the line that is wrong
+        for each in listed:  # without the zone, so that the error names the right line
             if _parse_or_error(document, where, partial(Hours.parse, each)).zone != "UTC":
-                raise _error_at(document, where, "sleep.hours has a time zone; it belongs to sleep.timezone")
+                raise _error_at(document, where, "sleep.hours has a time zone; write it in sleep.timezone")
     place = (*path, "timezone") if isinstance(value, dict) and "timezone" in value else where
     return SEVERAL.join(
         _parse_or_error(document, place, partial(Hours.parse, f"{each} {zone}".strip())).text
@@ -269,7 +272,7 @@ def _read_name_patterns(document: Document, value: Any, path: tuple[str, ...]) -
 
 def _read_production(document: Document, value: Any, path: tuple[str, ...]) -> NamePatterns | None:
     if not isinstance(value, dict):
-        raise _error_at(document, path, 'production is no mapping, such as {branches: "release/*"}')
+        raise _error_at(document, path, 'production is not a mapping, such as {branches: "release/*"}')
     for key in value:
         _lookup_key(document, _PRODUCTION_KEYS, *path, key)
     return _read_name_patterns(document, value["branches"], (*path, "branches")) if value else None
@@ -281,7 +284,7 @@ def _read_pattern_list(document: Document, value: Any, path: tuple[str, ...]) ->
     if not good or not all(
         isinstance(each, str) and 0 < len(each) <= _PATTERN_LENGTH_LIMIT for each in listed
     ):
-        text = f"{'.'.join(path)[:80]} is no pattern or list of patterns, such as [main, feature/*]"
+        text = f"{'.'.join(path)[:80]} is not a pattern or a list of patterns, such as [main, feature/*]"
         raise _error_at(document, path, text)
     return tuple(listed)
 

@@ -1,4 +1,4 @@
-"""What a commit's `deploy/` folder asks for: the template and parameters of one environment's stack."""
+"""The release of a commit: template, parameters and tags of one environment's stack."""
 
 import hashlib
 import json
@@ -14,19 +14,22 @@ from deployer.refs import Ref
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
 
-_CASE_INSENSITIVE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
+_CASE_INSENSITIVE = {
+    "RepoOwner",
+    "RepoName",
+}  # GitHub ignores case in them, and people write them in either case
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A stack to be: what is handed to CloudFormation.
+    """The input for one CloudFormation stack.
 
     Attributes:
-        template: the template's text as it stands in the repository.
-        parameters: every declared parameter that has a value, without the secret one.
-        needs_token: whether the template declares `RepoToken`, which only the adapter fills in.
-        tags: the tags that the stack is to bear.
-        teardown: how the stack is taken down, where the repository wants it otherwise than by default.
+        template: the template's text, unchanged from the repository.
+        parameters: every declared parameter that has a value, except the secret one.
+        needs_token: whether the template declares `RepoToken`, whose value only the AWS adapter adds.
+        tags: the tags of the stack.
+        teardown: the teardown policy as text if it differs from the default, otherwise empty.
     """
 
     template: str
@@ -37,7 +40,7 @@ class Release:
 
     @property
     def digest(self) -> str:
-        """Tells whether two releases make the same stack. Secrets and the commit's own tags are no part."""
+        """Hash that is equal for releases of the same stack. It excludes secrets and the tags of the commit."""
         values = sorted(
             (name, value.lower() if name in _CASE_INSENSITIVE else value)
             for name, value in self.parameters.items()
@@ -48,14 +51,14 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRelease:
-    """What was found in a `deploy/` folder.
+    """The result of checking a `deploy/` folder.
 
     Attributes:
-        release: what is to be deployed; None where an error keeps it from being.
-        findings: everything there is to be said, errors first.
-        template: name of the template in `deploy/`; empty if there is none that can be read.
-        lintable: whether the template can be looked at further, by a linter.
-        repository_config: what the repository decides of its environments.
+        release: the release to deploy; None if the folder has an error.
+        findings: all findings, errors first.
+        template: name of the template in `deploy/`; empty if it cannot be read.
+        lintable: whether the template is valid enough for a linter.
+        repository_config: the repository's settings.
     """
 
     release: Release | None
@@ -65,10 +68,11 @@ class CheckedRelease:
     repository_config: RepositoryConfig = field(default_factory=RepositoryConfig)
 
     def accepted_release(self) -> Release:
-        """What is to be deployed.
+        """The release to deploy.
 
         Raises:
-            PermanentError: there is an error; it tells the first one with file and line, and how many more there are.
+            PermanentError: the folder has an error. The text contains the first error with file and line, and the
+                number of others.
         """
         if self.release is None:
             raise PermanentError(refusal_text(self.findings))
@@ -86,9 +90,9 @@ def check_release(
     region: str = "",
     stack_name: str = "",
 ) -> CheckedRelease:
-    """Look at the files of one commit in this process, and make a release of them if nothing is wrong.
+    """Check the files of one commit in this process, and build the release if they have no error.
 
-    This is for files that nobody else wrote, and for tests: those of a branch go through a `FolderEvaluator`.
+    Use this only for trusted files and in tests. The files of a branch go through a `FolderEvaluator`.
 
     Args:
         environment, ref, branch, sha, files, given, target, region, stack_name: see `FolderQuestion`.
@@ -98,10 +102,10 @@ def check_release(
 
 
 def build_release(question: FolderQuestion, answer: FolderAnswer) -> CheckedRelease:
-    """Make a release of what an evaluator found, if nothing is wrong.
+    """Build the release from an evaluator's answer, if the answer has no error.
 
-    Everything that says which environment this is comes from the question, not from the answer, which a branch's files
-    may have had a hand in.
+    Every value that identifies the environment comes from the question. The answer is not trusted, because a branch's
+    files may have influenced it.
     """
     if refusal_text(answer.findings):
         return CheckedRelease(

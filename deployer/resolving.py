@@ -1,8 +1,8 @@
-"""What the texts of a template come to be, as far as it can be told before AWS is asked.
+"""Evaluation of CloudFormation's functions before a deployment.
 
-CloudFormation's functions are worked out over the values that will be given. What only AWS knows (an attribute of a
-resource, an import, a parameter in its parameter store) stands in a text as `UNKNOWN`. All work is taken from an
-`EvaluationBudget` before it is done.
+The evaluator uses the parameter values that the stack will receive. What only AWS knows (an attribute of a resource, an
+import, a value in AWS's parameter store) appears in a text as `UNKNOWN`. All work is spent from an `EvaluationBudget`
+before it is done.
 """
 
 import re
@@ -19,10 +19,10 @@ SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 _VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
 _LOOP_VARIABLE = re.compile(
     r"[$&]\{([^{}]*)\}"
-)  # in loops a variable stands in any text, also without Fn::Sub
-# what they are made of says little
+)  # inside a loop its variable may appear in any text, also without Fn::Sub
+# functions that produce one text; their arguments alone are not texts of the template
 _TEXT_FUNCTIONS = {"Ref", "Fn::GetAtt", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select", "Fn::Split"}
-# types whose attribute is the property of the same name; an attribute of another type may be anything
+# types and attributes whose value is the property of the same name; any other attribute may have any value
 _ATTRIBUTES_THAT_ARE_PROPERTIES = {
     ("AWS::SNS::Topic", "TopicName"),
     ("AWS::SQS::Queue", "QueueName"),
@@ -32,16 +32,16 @@ _DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:[^{}]*\}\}")
 
 
 class TemplateEvaluator:
-    """Works values of one template out.
+    """Evaluates the values of one template.
 
     Args:
         fields: the template.
-        values: what each parameter will be given; its default counts where there is none.
-        pseudo: of the parameters that AWS gives, such as `AWS::AccountId`, those that are known.
-        budget: what all of its work is taken from; by default one of its own.
+        values: the value of each parameter; a parameter without a value has its default.
+        pseudo: the known values of AWS's pseudo parameters, such as `AWS::AccountId`.
+        budget: all work is spent from this budget; by default a new one.
 
     Raises:
-        TooComplexError: by every method, too: the budget has not enough left, or an expression leads too deep.
+        TooComplexError: also from every method: the budget is not sufficient, or an expression is nested too deeply.
     """
 
     def __init__(
@@ -60,14 +60,18 @@ class TemplateEvaluator:
         self._list_parameters: set[str] = set()
         self._loop_variables: set[str] = set()
         self._known_references: dict[str, tuple[str, ...]] = {}
-        self._comparing = False  # whether two texts are to be compared, so that each must be what AWS has
-        self._inexact_parameters: set[str] = set()  # parameters whose text AWS may spell otherwise
+        self._comparing = (
+            False  # true while two texts are compared, so that each must be exactly what AWS has
+        )
+        self._inexact_parameters: set[str] = set()  # parameters whose text AWS may write differently
         for name, rules in as_mapping(fields.get("Parameters")).items():
             kind = str(as_mapping(rules).get("Type", ""))
             value = values.get(name, as_text(as_mapping(rules).get("Default")))
-            # a value may be the name under which AWS's parameter store holds the true one
+            # the value may be a name in AWS's parameter store, which contains the real value
             hidden = value is None or kind.startswith("AWS::SSM::Parameter::Value")
-            hidden = hidden or name == SECRET_PARAMETER  # AWS is given the token, whatever the default is
+            hidden = (
+                hidden or name == SECRET_PARAMETER
+            )  # deployer gives AWS the token, whatever the default is
             self._variable_texts[name] = (UNKNOWN if hidden or value is None else value,)
             if name not in values and type(as_mapping(rules).get("Default")) is not str:
                 self._inexact_parameters.add(name)
@@ -82,10 +86,10 @@ class TemplateEvaluator:
         self._record_loop_variables(dict(fields))
 
     def possible_texts(self, value: Any) -> tuple[str, ...]:
-        """Every text that a value may come to be; none for what is no text.
+        """Every text that a value may have; an empty tuple for a value that is not a text.
 
         Raises:
-            TooManyError: there are hundreds, or one is very long.
+            TooManyTextsError: there are hundreds of texts, or one is very long.
         """
         if isinstance(value, (dict, list)):
             with self.budget.evaluating(value):
@@ -98,12 +102,14 @@ class TemplateEvaluator:
         if text is None:
             return ()
         self.budget.spend(1, len(text))
-        if self._may_be_spelled_otherwise(value):  # a number, or `yes`: only AWS knows how it writes it
+        if self._may_be_spelled_otherwise(
+            value
+        ):  # a number, or `yes`: only AWS knows how it writes this value
             return (UNKNOWN,)
         return self._fill_loop_variables(_DYNAMIC_REFERENCE.sub(UNKNOWN, text) if "{{" in text else text)
 
     def may_be_omitted(self, value: Any) -> bool:
-        """Whether a property of this value may be left out: it is not given, or may come to be `AWS::NoValue`."""
+        """Whether a property with this value may be absent: the value is missing, or may be `AWS::NoValue`."""
         self.budget.spend()
         if isinstance(value, dict) and len(value) == 1:
             ((name, given),) = value.items()
@@ -114,17 +120,17 @@ class TemplateEvaluator:
         return value is None
 
     def possible_resources(self) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-        """Path and content of each resource that is not known to be left out by its condition; also within loops."""
+        """Path and content of each resource, except those whose condition is known to be false; includes loops."""
         for name, resource in self._resources.items():
             yield from self._resources_within(("Resources", name), resource)
 
     def resource_names(self, resource: Mapping[str, Any]) -> tuple[str, ...]:
-        """The names that a resource is given by its template; none if AWS chooses it."""
+        """The names that the template may give to a resource; empty if AWS chooses the name."""
         key = NAME_PROPERTIES.get(as_text(resource.get("Type")) or "")
         return self.possible_texts(as_mapping(resource.get("Properties")).get(key)) if key else ()
 
     def text_leaves(self, value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-        """Path and value of each text within a value, and of each function that makes one."""
+        """Path and value of each text within a value, and of each function that produces a text."""
         left = [(path, value)]
         while left:
             path, value = left.pop()
@@ -171,7 +177,8 @@ class TemplateEvaluator:
                 if str(key).startswith("Fn::ForEach::") and isinstance(inner, list) and len(inner) == 3:
                     items = [each for listed in self._possible_lists(inner[1]) for each in listed]
                     known = tuple(text for item in items for text in self.possible_texts(item)) or (UNKNOWN,)
-                    # several loops may have one variable, and what only looks like a loop that of a parameter
+                    # Several loops may share a variable, and a key that only looks like a loop may use a
+                    # parameter's name.
                     name = as_text(inner[0]) or ""
                     before = self._variable_texts.get(name, ())
                     self.budget.spend(len(before) + len(known), 0, inner)
@@ -227,7 +234,7 @@ class TemplateEvaluator:
         return ()
 
     def _fill_loop_variables(self, text: str) -> tuple[str, ...]:
-        """A text with each value of the variables of loops in it."""
+        """Every text that results when the loop variables in a text have each of their values."""
         if not self._loop_variables or not ("${" in text or "&{" in text):
             return (text,)
         self.budget.spend(text.count("{"), len(text))
@@ -235,7 +242,9 @@ class TemplateEvaluator:
         end = 0
         for found in _LOOP_VARIABLE.finditer(text):
             if found.group(1) in self._loop_variables:
-                if self._comparing:  # a condition is in no loop, whatever the template has elsewhere
+                if (
+                    self._comparing
+                ):  # a condition is never inside a loop, whatever the rest of the template contains
                     return (UNKNOWN,)
                 parts += [(text[end : found.start()],), self._variable_texts[found.group(1)]]
                 end = found.end()
@@ -251,13 +260,13 @@ class TemplateEvaluator:
         if name in self._variable_texts:
             return self._variable_texts[name]
         if name not in self._known_references:
-            self._known_references[name] = (UNKNOWN,)  # also what a name made of itself comes to
+            self._known_references[name] = (UNKNOWN,)  # also the result for a name that refers to itself
             resource = as_mapping(self._resources.get(name))
             self._known_references[name] = self.resource_names(resource) or (UNKNOWN,)
         return self._known_references[name]
 
     def _attribute_texts(self, name: str, attribute: str) -> tuple[str, ...]:
-        """An attribute is known where it is a property that the template gives."""
+        """Texts of a resource's attribute, known only if the attribute is a property that the template sets."""
         if self._comparing:
             return (UNKNOWN,)
         key = f"{name}.{attribute}"
@@ -281,7 +290,7 @@ class TemplateEvaluator:
         )
 
     def _fill_variables(self, text: str, own: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a text of Fn::Sub comes to be."""
+        """Every text that results when the variables of an Fn::Sub text are replaced."""
         parts: list[tuple[str, ...]] = []
         end = 0
         self.budget.spend(text.count("{"), len(text))
@@ -307,7 +316,7 @@ class TemplateEvaluator:
         for each in self._possible_lists(items):
             parts: list[tuple[str, ...]] = []
             for item in each:
-                if texts := self.possible_texts(item):  # AWS::NoValue is no item
+                if texts := self.possible_texts(item):  # AWS::NoValue is not an item
                     parts += [(between,), texts] if parts else [texts]
             found += concatenations(parts, self.budget)
         return distinct_texts(found, self.budget)
@@ -323,7 +332,7 @@ class TemplateEvaluator:
         ) or (UNKNOWN,)
 
     def _mapping_values(self, given: list[Any]) -> list[Any]:
-        """What a mapping may hold at its two keys."""
+        """Every value that Fn::FindInMap may find."""
         level: list[Any] = [self._mappings]
         for step, key in enumerate(given[:3]):
             names = self.possible_texts(key)
@@ -341,7 +350,7 @@ class TemplateEvaluator:
         return [*level, *default]
 
     def _possible_lists(self, value: Any) -> list[list[Any]]:
-        """The lists that a value may come to be."""
+        """Every list that a value may be."""
         self.budget.spend()
         if isinstance(value, list):
             return [value]
@@ -361,7 +370,7 @@ class TemplateEvaluator:
                 if self._may_be_spelled_otherwise(given[0]) or (
                     self._comparing and any(UNKNOWN in text for text in texts)
                 ):
-                    return [[UNKNOWN]]  # what is not known may hold the separator
+                    return [[UNKNOWN]]  # an unknown part may contain the separator
                 if not separator:
                     return [[text] for text in texts]
                 self.budget.spend(sum(text.count(separator) + 1 for text in texts), sum(map(len, texts)))
@@ -378,7 +387,7 @@ class TemplateEvaluator:
         return (1, 2) if held is None else (1,) if held else (2,)
 
     def _exact_texts(self, value: Any) -> tuple[str, ...]:
-        """The same as `texts`, where each must be what AWS has: two of them are to be compared."""
+        """Like `possible_texts`, but each text is exactly what AWS has, so that two texts can be compared."""
         before, self._comparing = self._comparing, True
         try:
             return self.possible_texts(value)
@@ -386,5 +395,5 @@ class TemplateEvaluator:
             self._comparing = before
 
     def _may_be_spelled_otherwise(self, value: Any) -> bool:
-        """Whether AWS may write a literal otherwise, where that counts."""
+        """Whether AWS may write a literal differently, which matters only in a comparison."""
         return self._comparing and type(value) is not str

@@ -1,8 +1,9 @@
-"""What a branch's template may not name, by the target of its kind of environment: found before AWS sees it.
+"""Permission rules for a branch's template, checked before AWS receives it.
 
-This is the first of two fences, and the one that explains itself. The second is IAM: CloudFormation works with the
-target's service role, which can make roles only under the permissions boundary and pass only its own. What only AWS
-can work out (an import, a value in its parameter store, a nested template) passes here and stops there.
+The target of the environment's kind sets the rules. This check is the first of two barriers, and the one that explains
+its refusals. The second barrier is IAM: CloudFormation works with the target's service role, which can create roles
+only under the permissions boundary and can pass only those roles. What only AWS can evaluate (an import, a value in its
+parameter store, a nested template) passes this check, and IAM stops it.
 """
 
 import json
@@ -21,7 +22,8 @@ from deployer.template_syntax import TOO_DEEP, spend_for_json
 from deployer.template_values import KeyPath, as_mapping, as_text
 from deployer.text_sets import UNKNOWN
 
-# overlapping and of bounded length: an ARN may hide behind the beginning of another, and a text of them is long
+# Matches overlap and have a bounded length, because the beginning of one ARN may hide another, and a text of many ARNs
+# is long.
 _ARN_PART = r"[^:\s\"',\\]{0,100}"
 _ARN = re.compile(rf"(?=(arn:{_ARN_PART}:({_ARN_PART}):{_ARN_PART}:({_ARN_PART}):([^\s\"',;\\]{{0,300}})))")
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
@@ -45,8 +47,8 @@ _ROLE_NAME_PROPERTIES = {
     "AWS::IAM::UserPolicy": ("UserName",),
 }
 _TYPES_OF_PERMISSIONS = {*_TYPES_WITH_BOUNDARY, *_TYPES_WITH_PATH, *_ROLE_NAME_PROPERTIES}
-_STEPS_PER_ARN = 4  # of the budget, for each beginning of an ARN and each pattern that it is compared with
-_LOOP_VARIABLE = re.compile(r"[$&]\{")  # what a loop fills in
+_STEPS_PER_ARN = 4  # for each beginning of an ARN, and for each pattern that an ARN is compared with
+_LOOP_VARIABLE = re.compile(r"[$&]\{")  # a variable that a loop replaces
 _KNOWN_TRANSFORMS = {
     "AWS::CodeDeployBlueGreen",
     "AWS::LanguageExtensions",
@@ -54,16 +56,16 @@ _KNOWN_TRANSFORMS = {
     "AWS::SecretsManager-2024-09-16",
     "AWS::Serverless-2016-10-31",
 }
-# what no boundary holds, whatever it says
+# types that no permissions boundary can restrict
 _FORBIDDEN_TYPES = {
-    "AWS::CloudFormation::Macro": "it rewrites other templates of the account",
-    "AWS::CloudFormation::StackSet": "it makes stacks in other accounts and regions, with other rights",
+    "AWS::CloudFormation::Macro": "it changes other templates of the account",
+    "AWS::CloudFormation::StackSet": "it creates stacks in other accounts and regions, with other permissions",
     "AWS::IAM::AccessKey": "its keys work outside AWS",
     "AWS::IAM::OIDCProvider": "it lets others sign in to the account",
     "AWS::IAM::SAMLProvider": "it lets others sign in to the account",
     "AWS::IAM::ServiceLinkedRole": "its role belongs to the whole account",
-    "AWS::Organizations::Account": "it makes accounts",
-    "AWS::Organizations::Policy": "it changes the rights of accounts",
+    "AWS::Organizations::Account": "it creates accounts",
+    "AWS::Organizations::Policy": "it changes the permissions of accounts",
 }
 
 
@@ -77,33 +79,33 @@ def permission_findings(
     target: Target,
     given: Mapping[str, str],
 ) -> Iterator[Finding]:
-    """What a template names outside its target.
+    """Everything in a template that its target does not permit.
 
-    For every kind of environment: an ARN, or an account in a policy's `Principal`, of another account than the
-    target's. For development, if the target says anything of rights (`Target.bounded`), also:
+    For every kind of environment this is an ARN of another account than the target's, or such an account in a policy's
+    `Principal`. For development, if the target restricts permissions (`Target.bounded`), it is also:
 
-    - the ARN of a role, or a role's or user's name to attach a policy to, that is not made in this template, does not
-      begin with the environment's own name (roles of the stacks that its pipeline deploys do), is no service-linked
-      role and is not among `allowed_roles`;
-    - a role or user without the target's permissions boundary, or with another one, if the target has one;
-    - what no boundary holds: access keys, identity providers, stack sets, macros (also `AWS::Include`: what they put
-      into the template is not seen here);
-    - as a warning, a nested stack, whose template is not seen here.
+    - the ARN of a role, or the name of a role or user to which a policy is attached, unless this template creates it,
+      its name begins with the environment's own name (as for roles of the stacks that the pipeline deploys), it is a
+      service-linked role, or it matches `allowed_roles`;
+    - a role or user without the target's permissions boundary, or with another one, if the target has a boundary;
+    - a resource that no boundary restricts: access keys, identity providers, stack sets, macros (also `AWS::Include`,
+      because this check does not see what a macro adds to the template);
+    - as a warning, a nested stack, because this check does not see its template.
 
-    A group is not refused: it gives rights to users alone, and those bear the boundary.
+    A group is permitted: it gives permissions only to users, and every user has the boundary.
 
     Args:
         document: the template.
-        kind: the kind of environment that it is for.
-        stack_name: the name of the stack and pipeline.
-        values: what each parameter is given.
-        origins: file and line where a parameter's value stands, for those that come from a file.
-        evaluator: of this template with these values.
-        target: of the environment's kind.
-        given: what the installation gives to every template; these values may be named wherever they are.
+        kind: the kind of the environment.
+        stack_name: the name of the stack and of the pipeline.
+        values: the value of each parameter.
+        origins: file and line of each parameter value that comes from a file.
+        evaluator: evaluates this template with these values.
+        target: the target of the environment's kind.
+        given: the parameters that the installation supplies to every template; their values are always permitted.
 
     Raises:
-        TooComplexError: a text may come to be hundreds, or the evaluator's budget has not enough left.
+        TooComplexError: a value has too many possible texts, or the evaluator's budget is not sufficient.
     """
     check = _PermissionCheck(document, kind, stack_name, evaluator, target, frozenset(given.values()))
     seen: set[Finding] = set()
@@ -136,7 +138,7 @@ class _PermissionCheck:
         self._problems_by_text: dict[str, tuple[str, ...]] = {}
         self._problems_by_policy: dict[str, tuple[str, ...]] = {}
         self._resources = list(evaluator.possible_resources())
-        # a name that it may bear, or may not, could be that of a role of elsewhere
+        # Only certain names count: a name that the resource may or may not have could belong to a role elsewhere.
         self._own_role_names = {
             texts[0]
             for _, each in self._resources
@@ -149,7 +151,7 @@ class _PermissionCheck:
     def all_findings(
         self, values: Mapping[str, str], origins: Mapping[str, tuple[str, int | None]]
     ) -> Iterator[Finding]:
-        """Everything that is to be said; a thing may come twice."""
+        """All findings. The same finding may occur twice."""
         yield from self._text_findings(values, origins)
         if self._checks_permissions:
             yield from self._resource_findings()
@@ -158,7 +160,7 @@ class _PermissionCheck:
     def _text_findings(
         self, values: Mapping[str, str], origins: Mapping[str, tuple[str, int | None]]
     ) -> Iterator[Finding]:
-        """What any text of the template, or a parameter's value, names."""
+        """Findings in every text of the template and in the values of its parameters."""
         file = self._document.file
         for name, rules in as_mapping(self._document.fields.get("Parameters")).items():
             default = as_text(as_mapping(rules).get("Default"))
@@ -184,7 +186,7 @@ class _PermissionCheck:
                     yield Finding("error", file, self._document.nearest_line(*inner), problem)
 
     def _leaf_problems(self, path: KeyPath, leaf: Any) -> list[str]:
-        """What is wrong with the texts that a leaf of the template may come to be."""
+        """Problems in the texts that a leaf of the template may have."""
         texts = self._evaluator.possible_texts(leaf)
         self._budget.spend(2 * len(texts))
         principal = bool(texts) and self._is_principal(path)
@@ -195,7 +197,7 @@ class _PermissionCheck:
         ]
 
     def _arn_problems(self, text: str) -> tuple[str, ...]:
-        """What is wrong with the ARNs in a text. A text is searched once, wherever it is named again."""
+        """Problems with the ARNs in a text. Each text is searched only once."""
         if text not in self._problems_by_text:
             self._budget.spend(1, len(text))
             self._problems_by_text[text] = tuple(self._find_arn_problems(text))
@@ -223,8 +225,8 @@ class _PermissionCheck:
                 and self._is_foreign_role(resource)
             ):
                 yield (
-                    f"{shown} is no role of this template; make the role here, name it"
-                    f" !Sub ${{PipelineName}}-..., or {self._allow_remedy('have it allowed')}"
+                    f"{shown} is not a role of this template; create the role here, name it"
+                    f" !Sub ${{PipelineName}}-..., or {self._allow_remedy('allow it')}"
                 )
 
     def _allow_remedy(self, words: str) -> str:
@@ -243,7 +245,7 @@ class _PermissionCheck:
         return not (name in self._own_role_names or name.startswith((self._own_prefix, UNKNOWN)) or not name)
 
     def _is_principal(self, path: KeyPath) -> bool:
-        """Whether what is at this path says who a policy is for; a key of a loop may come to be several."""
+        """Whether the value at this path is a policy's principal. A key with a loop variable may have several texts."""
         return "Principal" in path or any(
             "Principal" in self._evaluator.possible_texts(step)
             for step in path
@@ -259,16 +261,14 @@ class _PermissionCheck:
             return ()
         if "Principal" not in text or text.lstrip()[:1] != "{":
             return ()
-        if text not in self._problems_by_policy:  # a policy may be given as a text
+        if text not in self._problems_by_policy:  # a policy may be written as one JSON text
             self._problems_by_policy[text] = tuple(self._policy_problems(text))
         return self._problems_by_policy[text]
 
     def _policy_problems(self, text: str) -> Iterator[str]:
         self._budget.spend(1, len(text))
-        if spend_for_json(
-            text, self._budget
-        ):  # it is not left out: whoever nests so deeply may hide something
-            raise TooComplexError(f"a policy here is given as a text, and {TOO_DEEP}")
+        if spend_for_json(text, self._budget):  # it is an error, because such deep nesting may hide something
+            raise TooComplexError(f"a policy here is written as a text, and {TOO_DEEP}")
         policy = None
         with suppress(ValueError):
             policy = json.loads(text, parse_int=str)  # `int` refuses thousands of digits
@@ -276,29 +276,27 @@ class _PermissionCheck:
             yield from self._principal_problems(as_text(leaf) or "", principal=self._is_principal(path))
 
     def _resource_findings(self) -> Iterator[Finding]:
-        """What a development template may not make, and roles without their boundary."""
+        """Resources that a development template may not create, and roles without their boundary or path."""
         for path, resource in self._resources:
             kind = str(resource.get("Type"))
             name = path[-1]
             properties = as_mapping(resource.get("Properties"))
             self._budget.spend(1 + len(properties), 0, resource)
             if not isinstance(resource.get("Type"), str) or _LOOP_VARIABLE.search(kind):
-                text = (
-                    f"the Type of {name} is not written out; a development template may not make it in a loop"
-                )
+                text = f"the Type of {name} is generated; write it out: a development template may not loop over it"
                 yield self._finding_at("error", text, *path)
                 continue
             if kind in _TYPES_OF_PERMISSIONS and any(
                 key.startswith("Fn::") or _LOOP_VARIABLE.search(key) for key in properties
             ):
-                text = f"properties of {name} are not written out, and may give any rights; write each by its name"
+                text = f"properties of {name} are generated and may give any permission; write out the name of each one"
                 yield self._finding_at("error", text, *path, "Properties")
                 continue
             if kind in _FORBIDDEN_TYPES:
                 text = f"{name} is of type {kind}, which a development template may not have: {_FORBIDDEN_TYPES[kind]}"
                 yield self._finding_at("error", text, *path, "Type")
             elif kind == "AWS::CloudFormation::Stack":
-                text = f"the template of {name} is not looked at; the service role alone bounds what it makes"
+                text = f"the template of {name} is not checked; only the service role limits what it creates"
                 yield self._finding_at("warning", text, *path, "Type")
             if self._target.permissions_boundary:
                 yield from self._boundary_findings(path, kind, properties)
@@ -308,7 +306,9 @@ class _PermissionCheck:
                 for text in self._evaluator.possible_texts(properties.get(key)):
                     if self._is_foreign_role_name(text):
                         shown = text.replace(UNKNOWN, "?")[:120]
-                        problem = f"{name} gives rights to {shown!r}, which is not made in this template"
+                        problem = (
+                            f"{name} gives permissions to {shown!r}, which this template does not create"
+                        )
                         yield self._finding_at("error", problem, *path, "Properties", key)
 
     def _boundary_findings(
@@ -325,7 +325,8 @@ class _PermissionCheck:
         elif kind not in _TYPES_WITH_BOUNDARY and given is None:
             return
         remedy = (
-            "PermissionsBoundary: !Ref PermissionsBoundary (deployer gives that parameter if it is declared)"
+            "PermissionsBoundary: !Ref PermissionsBoundary"
+            " (deployer supplies that parameter if the template declares it)"
         )
         texts = self._evaluator.possible_texts(given) if given is not None else ()
         if not texts or self._evaluator.may_be_omitted(given):
@@ -334,16 +335,18 @@ class _PermissionCheck:
         for text in texts:
             if text != self._target.permissions_boundary:
                 shown = text.replace(UNKNOWN, "?")[:120]
-                problem = f"{path[-1]} has the boundary {shown}, which is not its target's; write {remedy}"
+                problem = (
+                    f"{path[-1]} has the boundary {shown}, but its target has another one; write {remedy}"
+                )
                 yield self._finding_at("error", problem, *path, "Properties", "PermissionsBoundary")
                 return
 
     def _has_role(self, properties: Mapping[str, Any], common: Mapping[str, Any]) -> bool:
-        """Whether a function is surely given a role, so that none is made for it."""
+        """Whether a function certainly has a role of its own, so that SAM creates no role for it."""
         return not self._evaluator.may_be_omitted(properties.get("Role", common.get("Role")))
 
     def _path_findings(self, path: KeyPath, kind: str, properties: Mapping[str, Any]) -> Iterator[Finding]:
-        """IAM tells kinds of environments apart by the paths of their roles."""
+        """Findings about IAM paths: IAM distinguishes the kinds of environment by the paths of their roles."""
         key = "RolePath" if kind in _SAM_TYPES_WITH_ROLE else "Path"
         common = as_mapping(
             as_mapping(self._document.fields.get("Globals")).get(_SAM_TYPES_WITH_ROLE.get(kind, ""))
@@ -362,10 +365,10 @@ class _PermissionCheck:
             yield self._finding_at("error", f"{path[-1]} needs {remedy}", *where)
 
     def _macro_findings(self) -> Iterator[Finding]:
-        """Macros: what they make of the template is not seen here."""
+        """Findings about macros, because this check does not see how a macro changes the template."""
         for path, name in self._find_macros(self._document.fields):
             if name not in _KNOWN_TRANSFORMS:
-                text = f"the macro {name} may make anything of this template; a development template may not use it"
+                text = f"the macro {name} can change anything in this template; a development template may not use it"
                 yield self._finding_at("error", text, *path)
 
     def _finding_at(self, level: str, text: str, *path: str | int) -> Finding:
@@ -393,7 +396,7 @@ class _PermissionCheck:
 
 @contextmanager
 def _at_path(path: KeyPath) -> Iterator[None]:
-    """Name this path in the error if what is done is too much."""
+    """Add this path to a TooComplexError that has none yet."""
     try:
         yield
     except TooComplexError as error:

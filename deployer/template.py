@@ -1,7 +1,8 @@
-"""Reads the files of a `deploy/` folder: JSON, or YAML as CloudFormation writes it, and where in them something stands.
+"""A file of a `deploy/` folder as a mapping whose entries know their lines.
 
-Anybody who can push a branch writes these files: whatever they hold ends in a value or in one clear line. What reading
-takes is bounded by an `EvaluationBudget` and by `NESTING`.
+The file is JSON, or YAML with the short forms of CloudFormation. Anybody who can push a branch writes these files, so
+every content must end in a value or in one clear error line. An `EvaluationBudget` and `NESTING` limit the work of
+reading.
 """
 
 import json
@@ -36,19 +37,19 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def duplicate_key_text(key: str) -> str:
-    """What is said of a key that stands in its mapping already: readers differ in which of the two they take."""
-    return f"{key} stands twice in one mapping; keep one of them"
+    """Error text for a key that appears twice in one mapping: parsers disagree about which of the two values counts."""
+    return f"{key} appears twice in one mapping; keep one of them"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file that was read.
+    """A file that was parsed.
 
     Attributes:
-        file: its path in the repository, such as `deploy/pipeline.yml`.
-        text: what stands in it.
-        fields: its mapping; a short form such as `!Ref x` is there as its long form, `{"Ref": "x"}`.
-        repeated: key and line of what stands twice in one mapping: nobody can say which of them AWS would take.
+        file: the file's path in the repository, such as `deploy/pipeline.yml`.
+        text: the file's content.
+        fields: the top-level mapping. A short form such as `!Ref x` appears as its long form, `{"Ref": "x"}`.
+        repeated: key and line of each key that appears twice in one mapping; which of them AWS uses is unknown.
     """
 
     file: str
@@ -58,12 +59,12 @@ class Document:
     _root: yaml.Node | None = field(default=None, repr=False, compare=False)
 
     def line_of(self, *path: str | int) -> int | None:
-        """The line where the key or list entry at this path stands, counted from 1, or None if there is no such."""
+        """The line of the key or list entry at this path, counted from 1; None if the path does not exist."""
         found = self._lines_of_path(path)
         return found[-1] if len(found) == len(path) + 1 else None
 
     def nearest_line(self, *path: str | int) -> int | None:
-        """The line of the last step of this path that is there; None where the path has no step that is."""
+        """The line of the deepest step of this path that exists, counted from 1; None if no step exists."""
         found = self._lines_of_path(path)
         return found[-1] if len(found) > 1 else None
 
@@ -72,7 +73,7 @@ class Document:
         for step in path:
             if node is None:
                 break
-            if long_form_name(node) == step:  # `!Ref x` stands where its long form would
+            if long_form_name(node) == step:  # `!Ref x` has the position of its long form
                 lines.append(lines[-1])
                 node = None if isinstance(node, yaml.ScalarNode) else long_form_node(node)
                 continue
@@ -84,7 +85,7 @@ class Document:
         return [min(line, self._line_count) for line in lines]
 
     def _child_entries(self, node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
-        """Where each entry of a mapping or list begins, and its value; made once, since lines are asked for often."""
+        """Start position and value of each entry of a node. The index is built once, because lookups are frequent."""
         known = self._entries_by_node.get(id(node.value))
         if known is None:
             known = self._entries_by_node[id(node.value)] = child_entries(node)
@@ -92,11 +93,11 @@ class Document:
 
     @cached_property
     def _entries_by_node(self) -> dict[int, Mapping[str | int, tuple[Any, yaml.Node]]]:
-        return {}  # by the identity of a list that lives as long as the nodes do
+        return {}  # keys are the identities of lists that live as long as the nodes
 
     @cached_property
     def _line_count(self) -> int:
-        # libyaml may take the end of a file for a line of its own
+        # libyaml may count the end of the file as a line of its own
         return max(self.text.count("\n") + (not self.text.endswith("\n")), 1)
 
     @cached_property
@@ -105,20 +106,21 @@ class Document:
 
 
 def read_document(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
-    """Read one file.
+    """Parse one file.
 
     Args:
-        name: in `deploy/`; how it ends tells JSON from YAML.
-        content: its bytes.
-        budget: of the check that this is part of; by default one for this file alone.
+        name: the file's name in `deploy/`. Its suffix selects JSON or YAML.
+        content: the file's bytes.
+        budget: the budget of the check that this file belongs to; by default a new budget for this file alone.
 
     Raises:
-        UnreadableError: it is too large or too complex, not UTF-8, not JSON or YAML, or no mapping.
+        UnreadableError: the file is too large or too complex, is not UTF-8, is neither JSON nor YAML, or is not a
+            mapping.
     """
     file = f"{FOLDER}/{name}"
     text = _decode_utf8(file, content)
     budget = budget or EvaluationBudget()
-    # only of a template AWS reads the text itself; of the other files it is given what is read here
+    # AWS parses a template's text itself; from the other files it receives the values that are parsed here
     unquoted = UnquotedText if name in _TEMPLATE_FILES else str
     try:
         budget.spend(0, len(text))
@@ -126,7 +128,7 @@ def read_document(name: str, content: bytes, budget: EvaluationBudget | None = N
             if line := spend_for_json(text, budget):
                 raise UnreadableError(file, line, TOO_DEEP)
             value, root, repeated = read_json(text, unquoted)
-            if _SURROGATE_ESCAPE.search(text):  # half of a pair is no text: nothing could be made of it later
+            if _SURROGATE_ESCAPE.search(text):  # half of a surrogate pair cannot be encoded as UTF-8 later
                 json.dumps(value, ensure_ascii=False).encode()
         else:
             value, root, repeated = read_yaml(text, budget, unquoted)
@@ -140,10 +142,10 @@ def read_document(name: str, content: bytes, budget: EvaluationBudget | None = N
 
 
 def _unreadable_error(file: str, text: str, error: Exception) -> UnreadableError:
-    """Why a text cannot be read, with the line where that can be told.
+    """Translate an error of a parser: why the text cannot be read, with the line if it is known.
 
     Raises:
-        Exception: the same error, where it is a bug of deployer's own.
+        Exception: the same error, if it is a bug of deployer.
     """
     match error:
         case TooComplexError():
@@ -151,9 +153,11 @@ def _unreadable_error(file: str, text: str, error: Exception) -> UnreadableError
         case json.JSONDecodeError():
             return UnreadableError(file, error.lineno, f"not JSON: {error.msg}")
         case UnicodeEncodeError():
-            return UnreadableError(file, None, "it is not valid Unicode: it has half of a surrogate pair")
+            return UnreadableError(
+                file, None, "it is not valid Unicode: it contains half of a surrogate pair"
+            )
         case yaml.MarkedYAMLError():
-            # libyaml may take the end of a file for a line of its own
+            # libyaml may count the end of the file as a line of its own
             last = max(len(text.splitlines()), 1)
             line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
             problem = TAB if is_indented_by_tab(text, error) else f"{error.problem or error.context}"
@@ -161,9 +165,9 @@ def _unreadable_error(file: str, text: str, error: Exception) -> UnreadableError
                 problem = f"not YAML: {problem}"
             return UnreadableError(file, line, problem)
         case ReaderError() if found := ReadsYaml.NON_PRINTABLE.search(text):
-            # searched for here, since libyaml counts bytes
+            # searched again here, because libyaml reports a position in bytes
             line = text.count("\n", 0, found.start()) + 1
-            problem = f"it has the control character U+{ord(found.group()):04X}, which YAML allows in no file"
+            problem = f"it has the control character U+{ord(found.group()):04X}, which YAML does not allow; remove it"
             return UnreadableError(file, line, problem)
         case ValueError() if not raised_in(error, "yaml", "json"):
             raise error
@@ -176,9 +180,9 @@ _LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 
 def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
-    """Whether a text is no YAML because the line of the error begins with a tab.
+    """Whether a text is invalid YAML because the line of the error begins with a tab.
 
-    YAML's parsers complain in words that name no tab, or a character that nobody sees. See
+    The messages of YAML parsers do not mention the tab, or they show a character that is invisible. See
     https://yaml.org/spec/1.2.2/#61-indentation-spaces
     """
     lines = _LINE_BREAK.split(text)
@@ -188,7 +192,7 @@ def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
 
 def _decode_utf8(file: str, content: bytes) -> str:
     reject_large_file(file, len(content))
-    if (at := content.find(b"\0")) >= 0:  # UTF-16 without a mark at its beginning is valid UTF-8, too
+    if (at := content.find(b"\0")) >= 0:  # UTF-16 without a byte order mark is valid UTF-8 too
         line = content.count(b"\n", 0, at) + 1
         raise UnreadableError(file, line, f"it has a NUL character (byte {at}); save it as UTF-8 text")
     try:

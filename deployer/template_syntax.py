@@ -1,6 +1,6 @@
-"""The syntax of the files in `deploy/`: JSON and CloudFormation's YAML as values, and as nodes that know their lines.
+"""Parsers for JSON and CloudFormation's YAML that produce values with the lines they come from.
 
-All of it is bounded: by an `EvaluationBudget`, which counts keys and values, and by `NESTING`.
+An `EvaluationBudget`, which counts keys and values, and `NESTING` limit the work.
 """
 
 import json
@@ -15,38 +15,37 @@ from yaml.constructor import ConstructorError
 from deployer.errors import raised_in
 from deployer.evaluation_budget import NESTING, EvaluationBudget, TooComplexError
 
-_STEPS_PER_YAML_NODE = (
-    4  # of the budget, for each key and value of YAML: composed, constructed, searched for repeats
-)
-_STEPS_PER_JSON_TOKEN = 2  # likewise, for each bracket, comma and colon of JSON
+_STEPS_PER_YAML_NODE = 4  # for each key and value of YAML: composed, constructed, searched for repeated keys
+_STEPS_PER_JSON_TOKEN = 2  # for each bracket, comma and colon of JSON
 TOO_DEEP = f"it is nested more than {NESTING} levels deep"
 _DIRECTIVE_LIMIT = 100
 _DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
 _MERGE_TAG, _TEXT_TAG, _FLOAT_TAG, _MAP_TAG = (
     f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "float", "map")
 )
-_NAMES_WITHOUT_FN = ("Ref", "Condition")  # short forms whose long form has no `Fn::`
+_NAMES_WITHOUT_FN = ("Ref", "Condition")  # long forms that do not begin with `Fn::`
 _LOOKS_LIKE_NUMBER = re.compile(
     r"[-+.]?[0-9]|[.~=<]|[yYnN]\Z"
-)  # plain texts that YAML's readers take differently
+)  # unquoted texts that YAML parsers read differently
 _LEADING_ZERO = re.compile(r"[-+]?0[0-7_]+")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
-# a text without its end reaches to the end of the file, or each quotation mark in it would be searched from again
+# A string without its end extends to the end of the file. Otherwise the search would start again at each quotation
+# mark in it.
 _JSON_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 
 
 class UnsupportedYamlError(ComposerError):
-    """What is YAML, and is refused all the same."""
+    """Valid YAML that deployer does not accept."""
 
 
 class UnquotedText(str):
-    """A text that was written without quotes and looks like a number: another reader may take it for one."""
+    """A text without quotes that looks like a number. Another parser may read it as a number."""
 
     __slots__ = ()
 
 
 class _Composer(Composer):
-    """PyYAML's own composer, also over libyaml's parser: libyaml's composer dies of deep nesting, with its process."""
+    """PyYAML's own composer, also on top of libyaml's parser, because deep nesting crashes libyaml's composer."""
 
     budget: EvaluationBudget
     nesting = 0
@@ -54,9 +53,9 @@ class _Composer(Composer):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
             mark = self.peek_event().start_mark  # type: ignore[attr-defined]
-            # CloudFormation takes no alias in a template; in all files it would let a few lines be gigabytes
+            # CloudFormation accepts no alias in a template. In any file, a few aliases could become gigabytes.
             raise UnsupportedYamlError(
-                problem="anchors and aliases are not supported; write it out", problem_mark=mark
+                problem="anchors and aliases are not supported; write the value out", problem_mark=mark
             )
         self.nesting += 1
         try:
@@ -68,17 +67,17 @@ class _Composer(Composer):
             raise UnsupportedYamlError(problem=error.text, problem_mark=mark) from error
         node = super().compose_node(parent, index)
         self.nesting -= 1
-        # a key is text, as in CloudFormation: `1`, `yes` and `0x10` stay what was written
+        # A key is text, as in CloudFormation: `1`, `yes` and `0x10` stay as they were written.
         if isinstance(parent, yaml.MappingNode) and index is None and isinstance(node, yaml.ScalarNode):
             node.tag = node.tag if node.tag == _MERGE_TAG else _TEXT_TAG
         return node
 
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser takes a third of the time
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser needs a third of the time
 
 
 class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
-    """YAML as CloudFormation writes it: `!Ref x` and its kin become their long forms."""
+    """Loader for CloudFormation's YAML: short forms such as `!Ref x` become their long forms."""
 
     def __init__(self, stream: str, budget: EvaluationBudget, unquoted: type[str]) -> None:
         _Loader.__init__(self, stream)
@@ -86,14 +85,14 @@ class _TemplateLoader(_Composer, _Loader):  # type: ignore[misc]
         self.budget, self.unquoted = budget, unquoted
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Make a node's value; one that is not what its tag says is told with its line."""
+        """Construct a node's value. A value that does not fit its tag is an error with its line."""
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
             if not raised_in(error, "yaml"):
                 raise
             shown = repr(node.value[:50]) if isinstance(node, yaml.ScalarNode) else "it"
-            problem = f"{shown} is no {node.tag.rpartition(':')[2]}"
+            problem = f"{shown} is not a valid {node.tag.rpartition(':')[2]}"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
 
 
@@ -111,7 +110,7 @@ def _construct_long_form(loader: Any, _suffix: str, node: yaml.Node) -> Any:
 
 
 def long_form_name(node: yaml.Node) -> str | None:
-    """`Ref` of `!Ref`, `Fn::Sub` of `!Sub`; None where there is no short form."""
+    """The long form's name: `Ref` for `!Ref`, `Fn::Sub` for `!Sub`; None if the node is not a short form."""
     if not node.tag.startswith("!") or node.tag == "!":
         return None
     name = node.tag[1:]
@@ -119,12 +118,12 @@ def long_form_name(node: yaml.Node) -> str | None:
 
 
 def long_form_node(node: Any) -> yaml.Node:
-    """The same node as it stands within its long form."""
+    """The node as the value inside its long form, without the tag."""
     return type(node)(_MAP_TAG, node.value, node.start_mark)  # type: ignore[no-any-return]
 
 
 def child_entries(node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):  # of two of one name the last counts, as in the values
+    if isinstance(node, yaml.MappingNode):  # the last of two equal keys counts, as in the values
         keyed = ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
         return {key.value: (key.start_mark, value) for key, value in keyed}
     if isinstance(node, yaml.SequenceNode):
@@ -133,10 +132,10 @@ def child_entries(node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
 
 
 def parse_json_nodes(text: str) -> yaml.Node | None:
-    """The nodes of a text that is known to be JSON. It goes in a loop: no nesting is too deep for it."""
+    """Build the nodes of a text that is known to be JSON. A loop replaces recursion, so nesting has no limit here."""
     root: yaml.Node | None = None
     open_nodes: list[Any] = []
-    keys: list[yaml.ScalarNode | None] = []  # of each open node: the key that waits for its value
+    keys: list[yaml.ScalarNode | None] = []  # for each open node: the key whose value comes next
     line, position = 0, 0
     for token in _JSON_TOKEN.finditer(text):
         line += text.count("\n", position, token.start())
@@ -172,12 +171,12 @@ def parse_json_nodes(text: str) -> yaml.Node | None:
 
 
 def spend_for_json(text: str, budget: EvaluationBudget) -> int | None:
-    """Take from a budget what it will cost to read a text as JSON; give the line where it is nested too deeply, if any.
+    """Spend the budget that parsing a text as JSON needs; return the line where it is nested too deeply, else None.
 
-    Python's reader raises RecursionError at a depth that depends on who calls it; this bound is the same everywhere.
+    Python's parser raises RecursionError at a depth that depends on its caller. This limit is the same everywhere.
 
     Raises:
-        TooComplexError: it has too many values.
+        TooComplexError: the text contains too many values.
     """
     nesting = 0
     if text.count("{") + text.count("[") > NESTING:
@@ -191,7 +190,7 @@ def spend_for_json(text: str, budget: EvaluationBudget) -> int | None:
 
 
 def read_integer(text: str, read: Callable[[], Any], unquoted: type[str] = str) -> Any:
-    """A whole number, or its text where Python could not write it again: beyond 4300 digits it refuses to."""
+    """Read a whole number. Beyond 4300 digits, which Python refuses to print, return its text instead."""
     try:
         value = read()
         str(value)
@@ -201,13 +200,13 @@ def read_integer(text: str, read: Callable[[], Any], unquoted: type[str] = str) 
 
 
 def _construct_number(loader: Any, node: yaml.Node) -> Any:
-    text = loader.construct_scalar(node)  # which refuses a mapping or list that is tagged so
-    # numbers to the base of 60 are no JSON, so no CloudFormation; a long one takes minutes
+    text = loader.construct_scalar(node)  # raises an error for a mapping or a list with this tag
+    # JSON, and so CloudFormation, has no base-60 numbers; converting a long one would take minutes
     if ":" in text:
         return loader.unquoted(text)
     if node.tag == _FLOAT_TAG:
         return loader.construct_yaml_float(node)
-    if _LEADING_ZERO.fullmatch(text):  # an account's id is no octal number
+    if _LEADING_ZERO.fullmatch(text):  # an account ID is not an octal number
         return loader.unquoted(text)
     return read_integer(text, lambda: loader.construct_yaml_int(node), loader.unquoted)
 
@@ -218,8 +217,8 @@ def _construct_text(loader: Any, node: Any) -> Any:
 
 
 _TemplateLoader.add_multi_constructor("!", _construct_long_form)
-# Dates are text: JSON has none, so neither CloudFormation nor a setting of deployer has any. `=` and `<<` are types of
-# their own in YAML 1.1 that no reader makes anything of
+# Dates stay text: JSON has no dates, so neither CloudFormation nor deployer's settings have any. `=` and `<<` have
+# types of their own in YAML 1.1, to which no parser gives a meaning.
 for _tag in (_TEXT_TAG, _MERGE_TAG, *(f"tag:yaml.org,2002:{name}" for name in ("timestamp", "value"))):
     _TemplateLoader.add_constructor(_tag, _construct_text)
 _TemplateLoader.add_constructor("tag:yaml.org,2002:int", _construct_number)
@@ -229,12 +228,12 @@ _TemplateLoader.add_constructor(_FLOAT_TAG, _construct_number)
 def read_yaml(
     text: str, budget: EvaluationBudget, unquoted: type[str] = str
 ) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
-    if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each with all before it
+    if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each one with all before it
         raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
     loader = _TemplateLoader(text, budget, unquoted)
     try:
         root = loader.get_single_node()
-        repeated = repeated_keys(root)  # before merge keys are merged, which may repeat
+        repeated = repeated_keys(root)  # before merge keys are applied, because they may repeat keys
         value = None if root is None else loader.construct_document(root)
     finally:
         loader.dispose()
@@ -242,17 +241,17 @@ def read_yaml(
 
 
 def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
-    """What `read_yaml` gives, of JSON. The nodes are made only where a key stands twice.
+    """Parse JSON into the same three results as `read_yaml`. Nodes are built only if a key appears twice.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: the text is not JSON.
     """
     repeats: list[bool] = []
 
-    def refuse(constant: str) -> None:  # which Python reads, and JSON does not have
-        # without a separator after it, as in `NaNx`, the constant is only the beginning of a token
+    def refuse(constant: str) -> None:  # Python accepts NaN and Infinity, JSON does not
+        # Without a separator, as in `NaNx`, the constant is only the beginning of a token.
         found = (each.start() for each in _JSON_TOKEN.finditer(text) if each.group().startswith(constant))
-        raise json.JSONDecodeError(f"{constant} is no number in JSON", text, next(found, 0))
+        raise json.JSONDecodeError(f"{constant} is not a number in JSON", text, next(found, 0))
 
     value = json.loads(
         text,
@@ -272,7 +271,7 @@ def build_object(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str,
 
 
 def repeated_keys(root: yaml.Node | None) -> list[tuple[str, int]]:
-    """Each key that stands in its mapping already, with its line."""
+    """Each key that appears again in the same mapping, with its line."""
     found, left = [], [root]
     while left:
         node = left.pop()

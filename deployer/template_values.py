@@ -1,4 +1,4 @@
-"""The plain values that a template is made of."""
+"""The plain values of a template: mappings, lists and texts."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ KeyPath = tuple[str | int, ...]
 
 
 def as_mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a mapping, else an empty one."""
+    """Return the value if it is a mapping, otherwise an empty mapping."""
     return value if isinstance(value, dict) else {}
 
 
 def path_of_object(wanted: Any, value: Any) -> KeyPath:
-    """Where in a value this very object stands, the first of those that are the same object."""
+    """Path to the first place in a value that contains this same object; empty if there is none."""
     left: list[tuple[KeyPath, Any]] = [((), value)]
     while left:
         path, each = left.pop()
@@ -25,7 +25,7 @@ def path_of_object(wanted: Any, value: Any) -> KeyPath:
 
 
 def as_text(value: Any) -> str | None:
-    """Text, a number or a truth value as CloudFormation writes it; None for all else."""
+    """Format a text, a number or a boolean as CloudFormation does; return None for any other value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if isinstance(value, (dict, list, tuple, set, bytes)) or value is None else str(value)

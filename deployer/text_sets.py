@@ -1,4 +1,4 @@
-"""The texts that one value may come to be, within limits."""
+"""Sets of the texts that one value may have, limited in number and length."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -6,18 +6,25 @@ from itertools import product
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
 
 UNKNOWN = "\ufffc"
-_TEXTS_LIMIT = 256  # texts that one value may come to be
+"""Stands in a text for a part that only AWS knows."""
+_TEXTS_LIMIT = 256  # texts that one value may have
 _LENGTH_LIMIT = 100_000  # characters
 
 
 class TooManyTextsError(TooComplexError):
-    """A value may come to be more texts, or longer ones, than anybody would want to look at."""
+    """A value has too many possible texts, or too long ones, to check them all."""
 
     def __init__(self) -> None:
-        super().__init__("a text here may come to be hundreds of texts, or a very long one; write it plainly")
+        super().__init__("a value here has hundreds of possible texts, or a very long one; simplify it")
 
 
 def concatenations(parts: list[tuple[str, ...]], budget: EvaluationBudget) -> tuple[str, ...]:
+    """Every text that consists of one text of each part. An empty part contributes nothing.
+
+    Raises:
+        TooManyTextsError: there would be too many texts, or too long ones.
+        TooComplexError: the budget is not sufficient.
+    """
     number = 1
     for each in parts:
         number *= max(len(each), 1)
@@ -32,6 +39,12 @@ def concatenations(parts: list[tuple[str, ...]], budget: EvaluationBudget) -> tu
 
 
 def distinct_texts(texts: Iterable[str], budget: EvaluationBudget) -> tuple[str, ...]:
+    """The distinct texts, in the order of their first occurrence.
+
+    Raises:
+        TooManyTextsError: there are too many.
+        TooComplexError: the budget is not sufficient.
+    """
     found: dict[str, None] = {}
     number = 0
     for text in texts:

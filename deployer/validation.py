@@ -1,6 +1,6 @@
-"""What is wrong with a template and its parameters, told before AWS is asked: all of it, each with file and line.
+"""Checks of a template that need no call to AWS.
 
-Nothing here knows AWS; what only AWS knows is not judged. The limits are those of
+What only AWS knows is not judged. The limits come from
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 """
 
@@ -19,10 +19,10 @@ from deployer.text_sets import UNKNOWN
 PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 _SECTION_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-_BRANCH_MARK = "\ufff9"  # stands for what no two branches share
-_STACK_SPECIFIC = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
+_BRANCH_MARK = "\ufff9"  # replaces every value that differs between branches
+_STACK_SPECIFIC = ("PipelineName", "AWS::StackName", "AWS::StackId")  # different for every environment
 _BRANCH_SPECIFIC = (*_STACK_SPECIFIC, "RepoBranch", "RefName", "StackConfiguration")
-# names that a whole account, or all of AWS, has but once: the second branch could never be made
+# Their names are unique in an account or in all of AWS, so the stack of a second branch could never be created.
 _UNIQUE_IN_ACCOUNT = {
     "AWS::IAM::Role",
     "AWS::IAM::User",
@@ -33,7 +33,7 @@ _UNIQUE_IN_ACCOUNT = {
 
 
 def structure_findings(document: Document) -> list[Finding]:
-    """What keeps a template from being looked at any further."""
+    """Errors in the structure of a template that prevent any further check."""
     found = [
         Finding("error", document.file, line, duplicate_key_text(key))
         for key, line in document.repeated[:100]
@@ -44,7 +44,7 @@ def structure_findings(document: Document) -> list[Finding]:
             line = document.line_of(section)
             found.append(Finding("error", document.file, line, f"{section} is not a mapping"))
         elif isinstance(value, dict) and len(value) > _SECTION_LIMITS.get(section, len(value)):
-            text = f"{len(value)} {section}; CloudFormation takes at most {_SECTION_LIMITS[section]}"
+            text = f"{len(value)} {section}; CloudFormation accepts at most {_SECTION_LIMITS[section]}"
             found.append(Finding("error", document.file, document.line_of(section), text))
     resources = document.fields.get("Resources")
     if resources is None or (
@@ -71,17 +71,17 @@ def _is_pipeline(resource: Any) -> bool:
 def template_findings(
     document: Document, kind: Kind, stack_name: str, values: Mapping[str, str], evaluator: TemplateEvaluator
 ) -> Iterator[Finding]:
-    """What is wrong with the pipeline and the names in a template of sound structure.
+    """Errors in the pipeline and in the resource names of a template whose structure is valid.
 
     Args:
         document: the template.
-        kind: the kind of environment that it is for.
-        stack_name: the name of the stack and pipeline.
-        values: what each of its parameters is given.
-        evaluator: of this template with these values.
+        kind: the kind of the environment.
+        stack_name: the name of the stack and of the pipeline.
+        values: the value of each parameter.
+        evaluator: evaluates this template with these values.
 
     Raises:
-        TooComplexError: a text in it may come to be hundreds, or the evaluator's budget has not enough left.
+        TooComplexError: a value has too many possible texts, or the evaluator's budget is not sufficient.
     """
     misnamed = list(_pipeline_name_findings(document, stack_name, evaluator))
     yield from misnamed
@@ -89,14 +89,14 @@ def template_findings(
     yield from _duplicate_name_findings(document, evaluator)
 
     def evaluator_with_mark(own: Sequence[str]) -> TemplateEvaluator:
-        """Works texts out so that what no two branches share shows in them."""
+        """An evaluator in which these parameters have the value `_BRANCH_MARK`, so that it shows in each text."""
         known = {name: _BRANCH_MARK if name in own else value for name, value in values.items()}
         pseudo = {name: _BRANCH_MARK for name in own if name.startswith("AWS::")}
         return TemplateEvaluator(document.fields, known, pseudo, evaluator.budget)
 
     if kind is Kind.DEVELOPMENT:
         for shared, finding in _shared_name_findings(document, evaluator_with_mark(_BRANCH_SPECIFIC)):
-            if not (misnamed and shared == PIPELINE_TYPE):  # one word on its name is enough
+            if not (misnamed and shared == PIPELINE_TYPE):  # its name was already reported
                 yield finding
         yield from _shared_stack_findings(document, evaluator_with_mark(_STACK_SPECIFIC))
 
@@ -104,7 +104,7 @@ def template_findings(
 def _pipeline_name_findings(
     document: Document, stack_name: str, evaluator: TemplateEvaluator
 ) -> Iterator[Finding]:
-    """A pipeline that deployer would not find."""
+    """A pipeline that deployer could not find by its name."""
     made = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
     names = [(path, evaluator.resource_names(each)) for path, each in made]
     ours = [path for path, texts in names if stack_name in texts]
@@ -115,16 +115,16 @@ def _pipeline_name_findings(
             "error",
             document.file,
             document.nearest_line(*path, "Properties", "Name"),
-            f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), by which"
-            " deployer finds it",
+            f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), because"
+            " deployer finds the pipeline by that name",
         )
 
 
 def _source_findings(document: Document, stack_name: str, evaluator: TemplateEvaluator) -> Iterator[Finding]:
-    """A pipeline that deployer could not start with a commit."""
+    """A pipeline that deployer could not start with a commit, because it has no git source."""
     made = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
     ours = [each for each in made if stack_name in evaluator.resource_names(each[1])]
-    for path, resource in ours or made:  # others are not started by deployer
+    for path, resource in ours or made:  # deployer does not start other pipelines
         stages = as_mapping(resource.get("Properties")).get("Stages")
         first = stages[0] if isinstance(stages, list) and stages else None
         actions = as_mapping(first).get("Actions")
@@ -137,13 +137,13 @@ def _source_findings(document: Document, stack_name: str, evaluator: TemplateEva
                 "error",
                 document.file,
                 document.nearest_line(*path, "Properties", "Stages", 0, "Actions"),
-                "the pipeline's first stage has no source action that reads a git repository; its Provider is"
-                " CodeStarSourceConnection",
+                "the pipeline's first stage has no source action that reads a git repository; add one with"
+                " Provider CodeStarSourceConnection",
             )
 
 
 def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
-    """Two resources of one type and name in one template."""
+    """Two resources with the same type and name in one template."""
     seen: dict[tuple[str, str], str] = {}
     for path, resource in evaluator.possible_resources():
         kind = str(resource.get("Type"))
@@ -154,17 +154,18 @@ def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -
         other = seen.setdefault((kind, texts[0]), str(path[-1]))
         if other != str(path[-1]):
             line = document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind])
-            text = f"{path[-1]} has the name {texts[0]!r} that {other} has already; {kind} needs names that differ"
+            text = f"{path[-1]} has the name {texts[0]!r}, which {other} already has; give one of them another name"
             yield Finding("error", document.file, line, text)
 
 
 def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[tuple[str, Finding]]:
-    """Types and names that every branch's stack would give to a resource of its own.
+    """Resource types and names that the stack of every branch would use.
 
-    AWS refuses the second of them whatever we say, so this widens nobody's rights; it is told early because the branch
-    that meets it is not the one that wrote it. Where a whole account or all of AWS has one name but once, two branches
-    can never stand side by side, which is what a pipeline per branch is for: an error. Names of a region or of a
-    service's own scope are a warning: a template may mean to have one branch only.
+    AWS refuses the second resource with such a name, so this check protects nothing. It reports the problem early,
+    because the error would otherwise appear on another branch than the one that caused it. If the name is unique in an
+    account or in all of AWS, two branches could never exist side by side, which is the purpose of a pipeline for every
+    branch: this is an error. If the name is unique in a region or in a service, it is a warning, because a template may
+    be meant for a single branch.
     """
     for path, resource in evaluator.possible_resources():
         kind = str(resource.get("Type"))
@@ -175,7 +176,7 @@ def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> I
                 "error" if kind in _UNIQUE_IN_ACCOUNT else "warning",
                 document.file,
                 document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind]),
-                f"{path[-1]} is named {text!r} on every branch, and AWS takes a name but once; write"
+                f"{path[-1]} is named {text!r} on every branch, but AWS allows a name only once; write"
                 f" !Sub ${{PipelineName}}-{_name_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
             )
             yield kind, finding
@@ -187,7 +188,7 @@ def _name_suffix(text: str) -> str:
 
 
 def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
-    """Stacks that every branch's pipeline would deploy to."""
+    """Stacks to which the pipeline of every branch would deploy."""
     for path, resource in evaluator.possible_resources():
         if not _is_pipeline(resource):
             continue
@@ -204,7 +205,7 @@ def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> 
                     "error",
                     document.file,
                     document.nearest_line(*inner, "Configuration", "StackName"),
-                    f"every branch would deploy to one stack, {text!r};"
+                    f"every branch would deploy to the same stack, {text!r};"
                     f" write !Sub ${{PipelineName}}-{_name_suffix(text)}",
                 )
                 break

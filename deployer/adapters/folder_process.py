@@ -1,16 +1,17 @@
-"""The port `FolderEvaluator`: a branch's files are evaluated in a process with limits, and never in this one.
+"""Implementation of the port `FolderEvaluator` that evaluates a branch's files in a process with limits.
 
-A small process that has imported the evaluation waits, and forks for each question (`folder_server`). It costs some
-milliseconds a question, and about 20 MB for each worker process. A process of multiprocessing would not do: the
-children of Celery's pool may have none.
+The worker's own process never evaluates them. A small server process that has imported the evaluation waits for
+questions and forks for each one (`folder_server`). A question costs some milliseconds; the server needs about 20 MB for
+each worker process. The server is not a process of multiprocessing, because the children of Celery's pool may not start
+one.
 
-How a question may end, other than by an answer:
-- The evaluation was killed, because it used more CPU or memory than it may, or crashed: that refuses the release. A
-  template that could exhaust the check would otherwise be deployed unchecked.
-- It was killed by a clock, or for want of memory, before it had used the CPU that it may; or it could not be started,
-  or not be confined: the machine has no time, memory or process to spare. That is no fault of the folder: a
-  TransientError. The task is tried again, and becomes a dead letter after its last attempt: a folder that only waits
-  cannot keep a worker for ever, and is never accepted.
+A question may end without an answer:
+- The evaluation crashed, or the kernel killed it because it exceeded its CPU or memory: the release is refused.
+  Otherwise a template that exhausts the check would be deployed unchecked.
+- The evaluation could not be started or confined, or it was killed by a timer or for lack of memory before it had used
+  its CPU time: the machine lacks time, memory or processes. This is not an error in the folder, so it is a
+  TransientError. The task is retried and becomes a dead letter after its last attempt, so that a folder that only waits
+  cannot occupy a worker for ever, and is never accepted.
 """
 
 import hashlib
@@ -48,27 +49,27 @@ from deployer.folder_files import FOLDER, UnreadableError, file_with_stem, templ
 from deployer.preferences import RepositoryConfig
 
 CPU_SECONDS = 2
-"""Of one evaluation. The budget ends what is known in half of it; this ends what is not."""
+"""CPU time of one evaluation. The budget stops known work in half of this time; this limit stops any other work."""
 WALL_SECONDS = 5.0
-"""Of one evaluation, for one that waits rather than works: two seconds of CPU take longer on a busy machine."""
+"""Elapsed time of one evaluation. It stops one that waits. On a busy machine two seconds of CPU take longer."""
 MEMORY = 768_000_000
-"""Bytes of addresses of one evaluation."""
-_GRACE_SECONDS = 5.0  # for the process that waits to say how the evaluation ended
-_START_SECONDS = 30.0  # for its start, on a very busy machine
-_CACHE_SIZE, _CACHED_ANSWER_LIMIT = 256, 50_000  # answers, and bytes of each
+"""Address space of one evaluation in bytes."""
+_GRACE_SECONDS = 5.0  # for the server to report how the evaluation ended
+_START_SECONDS = 30.0  # for the start of the server on a very busy machine
+_CACHE_SIZE, _CACHED_ANSWER_LIMIT = 256, 50_000  # cached answers, and maximum bytes of each
 
 
 class _ServerLostError(Exception):
-    """The process that waits for questions is gone."""
+    """The server process has ended."""
 
 
 class FolderProcess:
-    """See the module. It may be used by several threads; after a fork it starts a process of its own.
+    """Evaluates folders in a server process. Several threads may share it; after a fork it starts its own server.
 
     Args:
-        cpu_seconds: of one evaluation, whole ones.
-        wall_seconds: of one evaluation.
-        memory: bytes of addresses of one evaluation.
+        cpu_seconds: CPU time of one evaluation, in whole seconds.
+        wall_seconds: elapsed time of one evaluation, in seconds.
+        memory: address space of one evaluation, in bytes.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class FolderProcess:
         self._answer_cache: OrderedDict[bytes, EvaluationAnswer] = OrderedDict()
 
     def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
-        """See `FolderEvaluator.examine_folder`. An evaluation that was killed is a finding that refuses the release."""
+        """See `FolderEvaluator.examine_folder`. An evaluation that was killed is an error finding."""
         answer = self._request_answer(EvaluationRequest(question=question))
         if isinstance(answer, str):
             return FolderAnswer((Finding("error", f"{FOLDER}/", None, answer),))
@@ -113,21 +114,21 @@ class FolderProcess:
         ).line
 
     def start(self) -> None:
-        """Start the process that waits for questions, so that the first one need not wait for it.
+        """Start the server process, so that the first question does not wait for it.
 
         Raises:
-            TransientError: the machine could not do it now.
+            TransientError: the machine cannot start the process now.
         """
         with self._lock:
             self._open_channel()
 
     def close(self) -> None:
-        """End that process; the next question starts another."""
+        """End the server process. The next question starts another one."""
         with self._lock:
             self._stop_server()
 
     def _request_answer(self, request: EvaluationRequest) -> EvaluationAnswer | str:
-        """The answer to a question, or in one line why its evaluation was killed."""
+        """Return the answer to a question, or one line that says why its evaluation was killed."""
         question = msgspec.json.encode(request)
         files = request.question.files if request.question else request.files
         sleeps = any(b"sleep" in content for name, content in files.items() if name.startswith("deployer."))
@@ -157,7 +158,7 @@ class FolderProcess:
                 self._stop_server()
                 if not again:
                     raise TransientError(
-                        "the process that evaluates deploy/ ends as soon as it is asked"
+                        "the process that evaluates deploy/ ends at every question"
                     ) from None
             except TimeoutError:
                 self._stop_server()
@@ -167,7 +168,7 @@ class FolderProcess:
                 raise EvaluationFaultError("no readable answer") from error
             except (
                 BaseException
-            ):  # such as a shutdown: the next question must not meet the answer to this one
+            ):  # for example a shutdown: the next question must not receive the answer to this one
                 self._stop_server()
                 raise
         raise AssertionError
@@ -192,11 +193,11 @@ class FolderProcess:
         return msgspec.json.decode(head, type=ProcessEnd), answer_bytes
 
     def _interpret_end(self, process_end: ProcessEnd, answer_bytes: bytes) -> EvaluationAnswer | str:
-        """What an evaluation's end means.
+        """Interpret the end of an evaluation: its answer, or one line that says why it was killed.
 
         Raises:
-            TransientError: it is the machine's fault.
-            EvaluationFaultError: it is a fault of deployer's own.
+            TransientError: the machine caused the end.
+            EvaluationFaultError: a bug of deployer caused the end.
         """
         if process_end.start_error:
             raise TransientError(
@@ -205,7 +206,10 @@ class FolderProcess:
         killed_by = os.WTERMSIG(process_end.status) if os.WIFSIGNALED(process_end.status) else 0
         if killed_by == signal.SIGXCPU:
             return _too_complex_text(f"it took more than {self._limits[0]} s of CPU")
-        if killed_by in {signal.SIGALRM, signal.SIGKILL}:  # by a clock, or where the machine's memory ran out
+        if killed_by in {
+            signal.SIGALRM,
+            signal.SIGKILL,
+        }:  # by a timer, or because the machine had no memory left
             if process_end.cpu_seconds < self._limits[0]:
                 raise TransientError(
                     "the machine is too busy to evaluate deploy/:"
@@ -229,8 +233,8 @@ class FolderProcess:
         return answer
 
     def _open_channel(self) -> socket.socket:
-        """The channel to the process that waits for questions, which is started if there is none."""
-        if self._owner != os.getpid():  # after a fork it is another's
+        """The channel to the server process, which is started if it does not run."""
+        if self._owner != os.getpid():  # after a fork the server belongs to the parent
             self._process = self._channel = None
             self._owner = os.getpid()
         if self._channel is None:
@@ -256,7 +260,7 @@ class FolderProcess:
                     start_new_session=True,
                 )
             finally:
-                home.rmdir()  # the process stays there, in a folder that is empty for ever
+                home.rmdir()  # the process keeps this deleted folder, in which nothing can be created
         except OSError as error:
             ours.close()
             raise TransientError(
@@ -266,7 +270,7 @@ class FolderProcess:
             theirs.close()
         self._answered = False
         self._finalizer = weakref.finalize(self, _end_server, ours, self._process, os.getpid())
-        self._finalizer.atexit = False  # it ends by itself with the process that it serves
+        self._finalizer.atexit = False  # the server ends by itself with the process that it serves
         return ours
 
     def _stop_server(self) -> None:
@@ -276,21 +280,21 @@ class FolderProcess:
 
 
 def _end_server(channel: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
-    """End the process that waits for questions, with the evaluation that it may wait for."""
+    """End the server process with a running evaluation."""
     channel.close()
-    if owner == os.getpid():  # in a fork it is another's
+    if owner == os.getpid():  # in a fork the process belongs to the parent
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def _has_no_errors(answer: EvaluationAnswer) -> bool:
-    """Whether the files have no error. An error is looked at again: a time zone may have been installed meanwhile."""
+    """Whether the files have no error. Errors are not cached, because a missing time zone may be installed later."""
     return not answer.unreadable and not (answer.examined and refusal_text(answer.examined.findings))
 
 
 def _too_complex_text(cause: str) -> str:
-    return f"it is too complex to check: {cause}; make the template smaller and plainer"
+    return f"it is too complex to check: {cause}; make the template smaller and simpler"
 
 
 def _raise_if_unreadable(answer: EvaluationAnswer | str) -> EvaluationAnswer:

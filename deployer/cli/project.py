@@ -79,7 +79,7 @@ def validate(path: Path, *, json_: bool) -> None:
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, there is no template")
     elif not template:  # what is refused here may be what it dies of
-        notes.append("cfn-lint: skipped until this is mended")
+        notes.append("cfn-lint: skipped until this is fixed")
     else:
         regions = sorted({region for target in targets.values() for region in target.regions})
         text = files[template].decode("utf-8-sig")

@@ -81,7 +81,8 @@ def test_findings_have_file_line_and_text(evaluator: FolderEvaluator) -> None:
         for each in texts(answer)
     )
     assert (
-        evaluator.examine_folder(question({})).findings[0].text == "it is missing (.yaml or .json would do)"
+        evaluator.examine_folder(question({})).findings[0].text
+        == "it is missing; create it (.yaml and .json work too)"
     )
 
 
@@ -125,7 +126,7 @@ def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: st
     with pytest.raises(UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is no time zone") as caught:
         evaluator.read_repository_config({"deployer.yml": f"sleep: 20:00-07:00 {zone}\ntags: 5\n".encode()})
     assert [str(each) for each in caught.value.others] == [
-        "deploy/deployer.yml:2: tags is no pattern or list of patterns, such as [main, feature/*]"
+        "deploy/deployer.yml:2: tags is not a pattern or a list of patterns, such as [main, feature/*]"
     ]
     assert caught.value.others[0].line == 2
     with pytest.raises(UnreadableError, match="keep one of them"):
@@ -341,7 +342,7 @@ def test_no_temporary_folder_or_interpreter_is_transient(
     with pytest.raises(TransientError, match="cannot be started: No such file or directory"):
         FolderProcess().examine_folder(ANY)
     monkeypatch.setattr(folder_process.sys, "executable", "/bin/false")
-    with pytest.raises(TransientError, match="ends as soon as it is asked"):
+    with pytest.raises(TransientError, match="ends at every question"):
         FolderProcess().examine_folder(ANY)
     monkeypatch.setattr(folder_process.tempfile, "tempdir", str(tmp_path / "full"))
     with pytest.raises(TransientError, match="cannot be started"):

@@ -77,7 +77,7 @@ TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "declared": (
         lambda: filled(f"{PIPELINE}Parameters:\n", lambda number: f"  p{number}:\n"),
-        "CloudFormation takes at most 200",
+        "CloudFormation accepts at most 200",
     ),
 }
 
@@ -105,7 +105,7 @@ TEMPLATES |= {
             "${A}",
             "'}}\n",
         ),
-        "a text here may come to be hundreds",
+        "a value here has hundreds of possible texts",
     ),
     "nested joins": (
         lambda: filled(

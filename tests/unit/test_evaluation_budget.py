@@ -187,7 +187,7 @@ def test_a_chain_of_names_is_followed_so_far_and_no_further() -> None:
     short = parameters() + "".join(chain(EVALUATION_NESTING - 2))
     assert not [each for each in check(short).findings if each.level == "error"]
     (finding,) = check(parameters() + "".join(chain(EVALUATION_NESTING + 10))).findings
-    assert "it leads through more than 64 functions or names" in finding.text
+    assert "it passes through more than 64 functions or references" in finding.text
     assert (finding.file, finding.level) == ("deploy/pipeline.yml", "error")
     assert finding.line
 

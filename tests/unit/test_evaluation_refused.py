@@ -44,7 +44,7 @@ def test_a_template_that_exhausts_its_check_and_names_a_production_role_is_refus
     assert outcome == "failed"
     assert reason == (
         "deploy/: it is too complex to check: it took more than 64 MB of memory;"
-        " make the template smaller and plainer"
+        " make the template smaller and simpler"
     )
     assert not list(world.cloud.stacks())
     assert "failure" in world.statuses(sha(1)).values()

@@ -34,43 +34,47 @@ def test_a_file_is_read(name: str) -> None:
         (
             "\nteardwon: {}",
             2,
-            "teardwon is not known; there are teardown, regions, ttl, warn, sleep, branches",
+            "teardwon is unknown; use one of teardown, regions, ttl, warn, sleep, branches",
         ),
-        ("teardown:\n  bucket: 1", 2, "teardown.bucket is not known; there are empty_buckets, on_failure"),
-        ("teardown: yes", 1, "no mapping"),
-        ("teardown:\n  empty_buckets: 1", 2, "none of true, false"),
-        ("teardown:\n  on_failure: x", 2, "none of retain, force, stop"),
-        ("regions: eu-west-1", 1, "no list"),
-        ("regions: []", 1, "no list"),
-        ("ttl: 90", 1, "ttl is no length of time, such as 90m, 12h, 3d, 2w or never"),
+        ("teardown:\n  bucket: 1", 2, "teardown.bucket is unknown; use one of empty_buckets, on_failure"),
+        ("teardown: yes", 1, "not a mapping"),
+        ("teardown:\n  empty_buckets: 1", 2, "not one of true, false"),
+        ("teardown:\n  on_failure: x", 2, "not one of retain, force, stop"),
+        ("regions: eu-west-1", 1, "not a list"),
+        ("regions: []", 1, "not a list"),
+        ("ttl: 90", 1, "ttl is not a duration, such as 90m, 12h, 3d, 2w or never"),
         ("ttl: soon", 1, "ttl: 'soon' is no length of time"),
         ("ttl:\n  default: 3d\n  release/*: 1y", 3, "ttl.release/*: '1y' is no length of time"),
-        ("ttl: [3d]", 1, "ttl is no length of time"),
-        ("warn: 2", 1, "warn is no length of time, such as 90m, 12h, 3d, 2w"),
-        ("warn:\n  default: 1d\n  x: never", 3, "warn is never; no environment ends without a warning"),
+        ("ttl: [3d]", 1, "ttl is not a duration"),
+        ("warn: 2", 1, "warn is not a duration, such as 90m, 12h, 3d, 2w"),
+        (
+            "warn:\n  default: 1d\n  x: never",
+            3,
+            "warn is never, but every environment must get a warning",
+        ),
         ("warn:\n  x: soon", 2, "warn.x: 'soon' is no length of time"),
         (
             "sleep: 20",
             1,
-            'sleep is no text or list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: ',
+            'sleep is not a text or a list, such as "Mon-Fri 20:00-07:00 Europe/Berlin", or {hours: ',
         ),
-        ("sleep: []", 1, "sleep is no text or list"),
-        ("sleep: ['20:00-07:00', 3]", 1, "sleep is no text or list"),
-        ("sleep:\n  timezone: UTC", 1, "sleep is no text or list"),
+        ("sleep: []", 1, "sleep is not a text or a list"),
+        ("sleep: ['20:00-07:00', 3]", 1, "sleep is not a text or a list"),
+        ("sleep:\n  timezone: UTC", 1, "sleep is not a text or a list"),
         ("sleep: Mo-Fr 20:00-07:00", 1, "sleep: 'Mo-Fr 20:00-07:00' is no part of a day or week"),
         ("sleep: 20:00-07:00 Mars", 1, "sleep: 'Mars' is no time zone"),
         ("sleep:\n  hours: 8-6", 2, "sleep.hours: '8-6' is no part of a day or week, such as 20:00-07:00"),
         (
             "sleep:\n  hours: 8:00-6:00 Asia/Tokyo",
             2,
-            "sleep.hours has a time zone; it belongs to sleep.timezone",
+            "sleep.hours has a time zone; write it in sleep.timezone",
         ),
         ("sleep:\n  hours: 8:00-6:00\n  timezone: Mars", 3, "sleep.timezone: 'Mars' is no time zone"),
-        ("sleep:\n  hours: 8:00-6:00\n  days: 3", 3, "sleep.days is not known; there are hours, timezone"),
-        ("branches:\n  only: x", 2, "branches.only is not known; there are include, exclude"),
-        ("branches:\n  include: []", 2, "branches.include is no pattern or list of patterns"),
-        ("tags: 1", 1, "tags is no pattern or list of patterns"),
-        ("paths: ['']", 1, "paths is no pattern or list of patterns"),
+        ("sleep:\n  hours: 8:00-6:00\n  days: 3", 3, "sleep.days is unknown; use one of hours, timezone"),
+        ("branches:\n  only: x", 2, "branches.only is unknown; use one of include, exclude"),
+        ("branches:\n  include: []", 2, "branches.include is not a pattern or a list of patterns"),
+        ("tags: 1", 1, "tags is not a pattern or a list of patterns"),
+        ("paths: ['']", 1, "paths is not a pattern or a list of patterns"),
         ("- a", 1, "not a mapping"),
         ("a: [", 1, "not YAML"),
     ],
@@ -180,7 +184,7 @@ def test_regions_only_narrow() -> None:
     assert preferences.allowed_regions(("us-east-1", "eu-west-1")) == ("eu-west-1",)
     assert RepositoryConfig().allowed_regions(("us-east-1", "eu-west-1")) == ("us-east-1", "eu-west-1")
     assert preferences.allowed_regions(()) == ()
-    with pytest.raises(PermanentError, match="regions has eu-west-1, xx-nowhere-1; there are us-east-1"):
+    with pytest.raises(PermanentError, match="regions has eu-west-1, xx-nowhere-1; use some of us-east-1"):
         preferences.allowed_regions(("us-east-1",))
 
 
@@ -192,7 +196,7 @@ def test_a_region_outside_the_target_is_told_at_the_check() -> None:
         files = {"pipeline.yml": TEMPLATE, "deployer.yml": b"regions: [us-east-1]"}
         target = Target(kind, regions=("eu-west-1",))
         checked = check_release(environment, BRANCH, "x", "a" * 40, files, {}, target)
-        told = ["deploy/deployer.yml: regions has us-east-1; there are eu-west-1"]
+        told = ["deploy/deployer.yml: regions has us-east-1; use some of eu-west-1"]
         assert [str(each) for each in checked.findings] == told * (kind is Kind.DEVELOPMENT)
 
 

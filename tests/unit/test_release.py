@@ -89,7 +89,7 @@ def test_a_branch_cannot_pose_as_production() -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "deploy/pipeline.yml: it is missing (.yaml or .json would do)"),
+        ({}, "deploy/pipeline.yml: it is missing; create it (.yaml and .json work too)"),
         ({"pipeline.yml": TEMPLATE, "pipeline.json": "{}"}, "keep one of them"),
         ({"pipeline.yml": "a: [1"}, "deploy/pipeline.yml:1: not YAML"),
         ({"pipeline.json": "{"}, "deploy/pipeline.json:1: not JSON"),
@@ -104,19 +104,19 @@ def test_a_branch_cannot_pose_as_production() -> None:
         ({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": '{"development": [{}]}'}, "entry 1"),
         (
             {"pipeline.yml": TEMPLATE, "pipeline.parameters.json": '{"staging": {},\n"dev": {}}'},
-            "parameters.json:2: 'dev' is no kind of environment: development, staging, production",
+            "parameters.json:2: 'dev' is not a kind of environment; use development, staging, production",
         ),
         (
             {
                 "pipeline.yml": TEMPLATE,
                 "pipeline.parameters.json": '{"development": {"Greeting": "x", "Gretting": "y"}}',
             },
-            "deploy/pipeline.parameters.json:1: Gretting is given here, and",
+            "deploy/pipeline.parameters.json:1: Gretting has a value here, but",
         ),
         ({"pipeline.yml": "a: &x 1\nb: *x"}, "aliases"),
         (
             {"pipeline.yml": TEMPLATE.replace("Greeting: {Type: String}", "RepoToken: {Type: String}")},
-            "must say NoEcho",
+            "must have NoEcho",
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_any_bytes_are_a_release_or_a_clear_refusal(content: bytes) -> None:
 
 @pytest.mark.parametrize("value", ['!!int ""', "!!float x", "!!int +", '!!float ""', "!!bool maybe"])
 def test_a_value_that_is_not_what_its_tag_says_has_its_line(value: str) -> None:
-    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml:2: not YAML: '.*' is no "):
+    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml:2: not YAML: '.*' is not a valid "):
         _build({"pipeline.yml": f"A: b\nC: {value}\n"})
 
 

@@ -121,7 +121,7 @@ def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
         ("a.yml", b"a: |\n  all:\n  \techo\nb: [", 4, "did not find expected node content"),
         ("a.yml", b"a: 1\nb: \xff", 2, "not UTF-8 text (byte 8)"),
         ("a.yml", b"- a", 1, "it is not a mapping"),
-        ("a.yml", b"a: &b 1\nc: *b", 2, "anchors and aliases are not supported; write it out"),
+        ("a.yml", b"a: &b 1\nc: *b", 2, "anchors and aliases are not supported; write the value out"),
         ("a.yml", b"a: 1\nb: !!int {c: 1}", 2, "not YAML: expected a scalar node, but found mapping"),
         ("a.yml", b"a: 1\nb: !!float [1]", 2, "not YAML: expected a scalar node, but found sequence"),
     ],

@@ -83,7 +83,7 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
     with pytest.raises(PermanentError) as caught:
         check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted_release()
     assert str(caught.value) == (
-        "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 5 more)"
+        "deploy/deployer.yml:2: teardown.on_failure is not one of retain, force, stop (and 5 more)"
     )
 
 
@@ -96,7 +96,7 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
         ("CodeStarSourceConnection", "S3", "error pipeline.yml:16: the pipeline's first stage has no source action"),
         ("    Type: AWS::CodePipeline::Pipeline\n", "    Type: AWS::SNS::Topic\n", "error pipeline.yml:9: no resource"),
         ("Conditions:", "Outputs: 5\nConditions:", "error pipeline.yml:6: Outputs is not a mapping"),
-        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:6: Stage stands twice in one mapping"),
+        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:6: Stage appears twice in one mapping"),
     ],
 )  # fmt: skip
 def test_the_pipeline_must_be_one_that_deployer_finds_and_starts(old: str, new: str, beginning: str) -> None:
@@ -129,7 +129,7 @@ def test_what_only_aws_knows_is_not_judged() -> None:
 
 def test_too_much_of_anything_is_told() -> None:
     many = "".join(f"  T{number}: {{Type: AWS::SNS::Topic}}\n" for number in range(500))
-    starts(found(PIPELINE + many), "error pipeline.yml:9: 501 Resources; CloudFormation takes at most 500")
+    starts(found(PIPELINE + many), "error pipeline.yml:9: 501 Resources; CloudFormation accepts at most 500")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_stack_that_every_branch_would_deploy_to(name: str, shared: bool) -> N
                 StackName: {name}
 """
     )
-    told = [f"error pipeline.yml:{LAST + 5}: every branch would deploy to one stack"]
+    told = [f"error pipeline.yml:{LAST + 5}: every branch would deploy to the same stack"]
     starts(found(template), *told * shared)
     assert found(template, Kind.STAGING) == []
 
@@ -207,7 +207,7 @@ def test_warnings_hide_no_error() -> None:
               Configuration: {StackName: app}
 """
     said = found(PIPELINE + deploy + queues)
-    assert "every branch would deploy to one stack" in said[0]
+    assert "every branch would deploy to the same stack" in said[0]
     assert [each.partition(" ")[0] for each in said] == ["error", *["warning"] * 100]
     users = queues.replace("AWS::SQS::Queue", "AWS::IAM::User").replace("QueueName", "UserName")
     assert [each.partition(" ")[0] for each in found(PIPELINE + users)] == ["error"] * 100
@@ -216,18 +216,18 @@ def test_warnings_hide_no_error() -> None:
 @pytest.mark.parametrize(
     ("rules", "value", "words"),
     [
-        ({"Type": "Number"}, "x", "no number"),
+        ({"Type": "Number"}, "x", "not a number"),
         ({"Type": "Number"}, "1.5", ""),
         ({"Type": "Number", "MinValue": 2}, "1", "MinValue is 2"),
         ({"Type": "Number", "MaxValue": "2"}, "3", "MaxValue is 2"),
-        ({"Type": "List<Number>"}, "1, 2,x", "'x', which is no number"),
+        ({"Type": "List<Number>"}, "1, 2,x", "'x', which is not a number"),
         ({"Type": "String", "MinLength": 2}, "a", "MinLength is 2"),
         ({"Type": "String", "MaxLength": 2}, "abc", "of 3 characters; MaxLength is 2"),
-        ({"Type": "String", "AllowedValues": ["a", "b"]}, "c", "none of a, b"),
+        ({"Type": "String", "AllowedValues": ["a", "b"]}, "c", "not one of a, b"),
         ({"Type": "String", "AllowedValues": [1, True]}, "1", ""),
         ({"Type": "String", "AllowedValues": [1, True]}, "true", ""),
-        ({"Type": "String", "AllowedValues": ["1.0"]}, "1", "none of 1.0"),
-        ({"Type": "CommaDelimitedList", "AllowedValues": ["a", "b"]}, "a,c", "'c', which is none of a, b"),
+        ({"Type": "String", "AllowedValues": ["1.0"]}, "1", "not one of 1.0"),
+        ({"Type": "CommaDelimitedList", "AllowedValues": ["a", "b"]}, "a,c", "'c', which is not one of a, b"),
         ({"Type": "String", "AllowedPattern": "[a-z]+"}, "ab1", "does not match [a-z]+"),
         ({"Type": "String", "AllowedPattern": "[a-z]+"}, "ab", ""),
         ({"Type": "String", "AllowedPattern": "[a", "ConstraintDescription": "x"}, "ab", ""),
@@ -250,7 +250,7 @@ def test_a_value_is_told_where_it_stands_and_a_default_where_it_is_declared() ->
     said = found(template)
     starts(
         said,
-        "error pipeline.yml:5: Size is 'big', which is no",
+        "error pipeline.yml:5: Size is 'big', which is not a number",
         "error pipeline.yml:6: Stage is 'development', which",
     )
     values = json.dumps({"development": [{"ParameterKey": "Size", "ParameterValue": "huge"}]}, indent=1)
@@ -293,7 +293,7 @@ def test_a_text_that_may_be_hundreds_is_refused_with_its_line() -> None:
     )
     starts(
         found(template),
-        f"error pipeline.yml:{LAST + 3}: Resources.Queue.Properties.QueueName: a text here may come to be hundreds",
+        f"error pipeline.yml:{LAST + 3}: Resources.Queue.Properties.QueueName: a value here has hundreds",
     )
 
 
