@@ -1,4 +1,4 @@
-"""The port `FolderEvaluator`: the same answers from the double and from the process with limits; and those limits."""
+"""The port `FolderEvaluator`: the double and the process answer the same, and the process enforces its limits."""
 
 import dataclasses
 import multiprocessing
@@ -62,7 +62,7 @@ def evaluator(request: pytest.FixtureRequest) -> Iterator[FolderEvaluator]:
             yield process
 
 
-# --- what both do -----------------------------------------------------------------------------------------------
+# --- behaviour of both ------------------------------------------------------------------------------------------
 
 
 def test_the_sample_becomes_the_same_release_everywhere(evaluator: FolderEvaluator) -> None:
@@ -86,7 +86,7 @@ def test_findings_have_file_line_and_text(evaluator: FolderEvaluator) -> None:
     )
 
 
-def test_preferences_come_with_all_their_types(evaluator: FolderEvaluator) -> None:
+def test_repository_settings_keep_all_their_types(evaluator: FolderEvaluator) -> None:
     text = (
         "tags: [v*]\nbranches: {include: [a, 'b/*'], exclude: [b/c]}\nttl: {'hot*': 1h, default: 3d}\n"
         "sleep: Mon-Fri 20:00-07:00 Europe/Berlin\nregions: [us-east-1]\n"
@@ -102,7 +102,7 @@ def test_preferences_come_with_all_their_types(evaluator: FolderEvaluator) -> No
     assert evaluator.examine_folder(question({"deployer.yml": text.encode()})).repository_config == found
 
 
-def test_what_looks_like_a_number_comes_as_the_text_that_it_is(evaluator: FolderEvaluator) -> None:
+def test_a_text_that_looks_like_a_number_stays_text(evaluator: FolderEvaluator) -> None:
     digits = "9" * 5000
     files = {
         "deployer.yml": b"tags: [1.x, 010, 2*]\nbranches: {include: [1.x, 1:30], exclude: [y]}\nttl: {1.x: 1h}\n",
@@ -122,7 +122,7 @@ def test_what_looks_like_a_number_comes_as_the_text_that_it_is(evaluator: Folder
 
 
 @pytest.mark.parametrize("zone", ["Europe/Belin", "posix/../../etc/passwd", "../zoneinfo/UTC"])
-def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: str) -> None:
+def test_an_unreadable_file_reports_all_its_errors(evaluator: FolderEvaluator, zone: str) -> None:
     with pytest.raises(UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is no time zone") as caught:
         evaluator.read_repository_config({"deployer.yml": f"sleep: 20:00-07:00 {zone}\ntags: 5\n".encode()})
     assert [str(each) for each in caught.value.others] == [
@@ -133,7 +133,7 @@ def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: st
         evaluator.read_repository_config({"deployer.yml": b"", "deployer.json": b"{}"})
 
 
-def test_a_zone_that_was_installed_meanwhile_is_known(tmp_path: Path) -> None:
+def test_a_time_zone_that_is_installed_later_is_known(tmp_path: Path) -> None:
     before = zoneinfo.TZPATH
     zoneinfo.reset_tzpath(to=[str(tmp_path), *before])
     try:
@@ -171,7 +171,7 @@ def test_one_folder_leaves_nothing_for_the_next(evaluator: FolderEvaluator) -> N
 
 @pytest.fixture
 def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FolderProcess]:
-    """Lets Python code run where the files are evaluated: `examine` of the question `asked`."""
+    """Run Python code in place of the evaluation: the body of `examine_folder`, with the question in `asked`."""
     made: list[FolderProcess] = []
     python = shlex.quote(sys.executable)
 
@@ -225,7 +225,7 @@ def test_an_evaluation_that_is_killed_refuses_the_release(
     (told,) = texts(answer)
     assert told.startswith(f"deploy/: it is too complex to check: {why}")
     assert build_release(ANY, answer).release is None
-    with pytest.raises(UnreadableError, match="not YAML"):  # the next one meets nothing of it
+    with pytest.raises(UnreadableError, match="not YAML"):  # the next question is not affected
         process.read_repository_config({"deployer.yml": b"["})
 
 
@@ -234,12 +234,12 @@ def test_an_evaluation_that_is_killed_refuses_the_release(
     [
         "time.sleep(60)",
         "os.kill(os.getpid(), 9)",
-        # more than half of its CPU: an honest template on a machine that is short of it
+        # more than half of its CPU: a valid template on a machine with little CPU
         "while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 9)",
         "while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 14)",
     ],
 )
-def test_one_that_had_not_all_its_cpu_is_the_machines_fault(
+def test_an_evaluation_killed_before_it_used_its_cpu_is_retried(
     instead: Callable[..., FolderProcess], code: str
 ) -> None:
     process = instead(code, cpu_seconds=1, wall_seconds=20 if "kill" in code else 0.3)
@@ -259,7 +259,7 @@ def test_one_that_had_not_all_its_cpu_is_the_machines_fault(
         ),
     ],
 )
-def test_one_that_cannot_be_confined_is_the_machines_fault(
+def test_an_evaluation_that_cannot_be_confined_is_retried(
     instead: Callable[..., FolderProcess], fault: str, cause: str
 ) -> None:
     process = instead("return say('not looked at')", before=fault)
@@ -269,7 +269,7 @@ def test_one_that_cannot_be_confined_is_the_machines_fault(
 
 
 def test_no_secret_of_a_target_is_sent_to_it() -> None:
-    """A field that must not be shown, `repr=False`, must not be where a branch's files are read either."""
+    """A field with `repr=False` is secret, so the process that reads a branch's files must not receive it."""
     secret = {each.name: "hush" for each in dataclasses.fields(Target) if not each.repr}
     assert secret
     asked = question(SAMPLE, dataclasses.replace(TARGET, **secret))
@@ -279,7 +279,7 @@ def test_no_secret_of_a_target_is_sent_to_it() -> None:
     assert asked == question(SAMPLE)
 
 
-def test_a_fault_of_our_own_is_neither(instead: Callable[..., FolderProcess]) -> None:
+def test_a_bug_of_deployer_is_neither_refused_nor_retried(instead: Callable[..., FolderProcess]) -> None:
     with pytest.raises(EvaluationFaultError, match="ZeroDivisionError"):
         instead("return 1 / 0").examine_folder(ANY)
     bug = "def no(*_): return {}['zones']\nfolder_server.resource.setrlimit = no"
@@ -289,7 +289,7 @@ def test_a_fault_of_our_own_is_neither(instead: Callable[..., FolderProcess]) ->
         )
 
 
-def test_what_it_may_touch(
+def test_what_an_evaluation_can_access(
     instead: Callable[..., FolderProcess], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DEPLOYER_GITHUB_TOKEN", "hush")
@@ -349,7 +349,7 @@ def test_no_temporary_folder_or_interpreter_is_transient(
         FolderProcess().examine_folder(ANY)
 
 
-def test_one_that_died_meanwhile_is_replaced() -> None:
+def test_a_server_that_died_is_replaced() -> None:
     with closing(FolderProcess()) as process:
         assert process.read_repository_config({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
         assert process._process
@@ -357,11 +357,11 @@ def test_one_that_died_meanwhile_is_replaced() -> None:
         assert process.read_repository_config({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
 
 
-def test_a_question_that_was_broken_off_leaves_no_answer_for_the_next(
+def test_an_interrupted_question_leaves_no_answer_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken_off(*_: object) -> None:
-        raise SystemExit  # as at the end of a worker, once its question is sent
+        raise SystemExit  # as at the end of a worker, after it has sent its question
 
     with closing(FolderProcess()) as process:
         with monkeypatch.context() as patch:
@@ -392,8 +392,8 @@ def _evaluate(pids: "multiprocessing.SimpleQueue[int]") -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_it_ends_with_whoever_asked_also_a_daemonic_process() -> None:
-    context = multiprocessing.get_context("fork")  # the children of Celery's pool are such
+def test_the_server_ends_with_its_client_even_a_daemonic_process() -> None:
+    context = multiprocessing.get_context("fork")  # Celery's pool starts its children in this way
     pids: multiprocessing.SimpleQueue[int] = context.SimpleQueue()
     child = context.Process(target=_evaluate, args=(pids,), daemon=True)
     child.start()
@@ -401,7 +401,7 @@ def test_it_ends_with_whoever_asked_also_a_daemonic_process() -> None:
     assert _gone(pids.get())
 
 
-def test_it_ends_with_its_last_reference() -> None:
+def test_the_server_ends_with_its_last_reference() -> None:
     process = FolderProcess()
     process.start()
     assert process._process
@@ -410,7 +410,7 @@ def test_it_ends_with_its_last_reference() -> None:
     assert _gone(pid)
 
 
-def test_after_a_fork_it_is_another_ones() -> None:
+def test_a_forked_process_starts_its_own_server() -> None:
     with closing(FolderProcess()) as process:
         process.start()
         context = multiprocessing.get_context("fork")

@@ -1,4 +1,4 @@
-"""A check of a `deploy/` folder takes a counted amount of work, and says which expression would take more."""
+"""A check of a `deploy/` folder counts its work, and names the expression that exceeds the limit."""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def parameters(**declared: str) -> str:
     return f"Parameters:\n{''.join(listed)}Resources:\n  P: {PIPELINE}\n"
 
 
-# Each took from seconds to minutes, and ended with a release, before there was a budget.
+# Before the budget existed, each of these took seconds to minutes and produced a release.
 ATTACKS = {
     "a name of 200 values of 97,200 characters": (
         parameters(
@@ -120,14 +120,14 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_takes_too_much_is_refused_and_named(name: str) -> None:
+def test_an_expression_that_exceeds_the_budget_is_refused_and_named(name: str) -> None:
     template, words = ATTACKS[name]
     budget = EvaluationBudget()
     (finding,) = [each for each in check(template, budget).findings if "too complex" in each.text]
     assert finding.level == "error"
     assert f"deploy/{words}" in str(finding)
     assert finding.line
-    # the same everywhere: what is done is a count
+    # the result is the same on every machine, because the work is counted
     again = EvaluationBudget()
     assert check(template, again).findings == check(template).findings
     assert (again.steps_spent, again.characters_spent) == (budget.steps_spent, budget.characters_spent)
@@ -141,7 +141,9 @@ def test_a_text_is_searched_for_arns_once() -> None:
         return budget
 
     once, often = cost(1), cost(50)
-    assert often.characters_spent - once.characters_spent < 50 * 3 * 3700  # read, and looked for variables
+    assert (
+        often.characters_spent - once.characters_spent < 50 * 3 * 3700
+    )  # parsed, and searched for variables
     assert often.steps_spent - once.steps_spent < 49 * 50  # the ARNs of one of them cost 1,200
 
 
@@ -155,7 +157,7 @@ def test_all_files_share_one_budget() -> None:
 
 
 @pytest.mark.parametrize("folder", ["sandbox/sample/deploy", "deployer/cli/starter"])
-def test_what_people_write_takes_a_twentieth_at_most(folder: str) -> None:
+def test_the_sample_folders_use_at_most_a_twentieth_of_the_budget(folder: str) -> None:
     budget = EvaluationBudget()
     files = {path.name: path.read_text() for path in (ROOT / folder).iterdir() if path.suffix != ".py"}
     answer = check(
@@ -183,7 +185,7 @@ def chain(length: int) -> Iterator[str]:
         yield f"  R{number}: {{Type: AWS::SQS::Queue, Properties: {{QueueName: !Sub '${{R{number + 1}}}x'}}}}\n"
 
 
-def test_a_chain_of_names_is_followed_so_far_and_no_further() -> None:
+def test_a_chain_of_names_is_followed_up_to_a_limit() -> None:
     short = parameters() + "".join(chain(EVALUATION_NESTING - 2))
     assert not [each for each in check(short).findings if each.level == "error"]
     (finding,) = check(parameters() + "".join(chain(EVALUATION_NESTING + 10))).findings
@@ -197,11 +199,15 @@ def nested(levels: int, *, json_: bool) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yml"])
-def test_nesting_is_bounded_by_count(name: str) -> None:
+def test_nesting_is_limited_by_a_count(name: str) -> None:
     json_ = name.endswith("json")
-    # a scalar is a level of its own in YAML
+    # in YAML a scalar counts as a level
     assert read_document(name, nested(NESTING - 1, json_=json_)).fields
-    for levels in (NESTING + 1, 400, 5_000):  # the same text at every depth: Python's own limit has no say
+    for levels in (
+        NESTING + 1,
+        400,
+        5_000,
+    ):  # the text is the same at every depth, so Python's own limit has no effect
         with pytest.raises(UnreadableError, match="it is nested more than 100 levels deep") as caught:
             read_document(name, nested(levels, json_=json_))
         assert caught.value.line == 1
@@ -210,7 +216,7 @@ def test_nesting_is_bounded_by_count(name: str) -> None:
 @pytest.mark.parametrize(
     "content", ['{"a": "' + '\\"' * 300_000, '{"a": ' + '"[{' * 100_000, "[" * 400 + "1"]
 )
-def test_what_is_no_json_is_measured_in_linear_time(content: str) -> None:
+def test_invalid_json_is_measured_in_linear_time(content: str) -> None:
     with pytest.raises(UnreadableError):
         read_document("a.json", content.encode())
 
@@ -222,7 +228,7 @@ def test_what_is_no_json_is_measured_in_linear_time(content: str) -> None:
         '{"Principal": {"AWS": "222222222222"}, "Sid": ' + "9" * 5000 + "}",
     ],
 )
-def test_a_policy_given_as_a_text_cannot_be_too_odd_to_be_looked_at(policy: str) -> None:
+def test_no_policy_in_a_text_escapes_the_check(policy: str) -> None:
     template: dict[str, Any] = {
         "Resources": {
             "P": {"Type": "AWS::CodePipeline::Pipeline", "Properties": {"Name": {"Ref": "AWS::StackName"}}},

@@ -14,14 +14,14 @@ TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Nam
 BRANCH = Ref.of_branch("x")
 
 
-def test_without_a_file_all_is_by_default() -> None:
+def test_without_a_file_every_setting_has_its_default() -> None:
     preferences = read_repository_config({"pipeline.yml": b""})
     assert preferences == RepositoryConfig(TeardownPolicy(empty_buckets=True, on_failure="retain"), ())
     assert preferences.teardown_text == "empty-buckets retain"
 
 
 @pytest.mark.parametrize("name", ["deployer.yml", "deployer.yaml", "deployer.json"])
-def test_a_file_is_read(name: str) -> None:
+def test_every_file_format_is_read(name: str) -> None:
     content = b'{"teardown": {"empty_buckets": false, "on_failure": "force"}, "regions": ["eu-west-1"]}'
     assert read_repository_config({name: content}) == RepositoryConfig(
         TeardownPolicy(False, "force"), ("eu-west-1",)
@@ -79,7 +79,7 @@ def test_a_file_is_read(name: str) -> None:
         ("a: [", 1, "not YAML"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str, line: int, words: str) -> None:
+def test_an_invalid_setting_is_reported_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(UnreadableError) as caught:
         read_repository_config({"deployer.yml": text.encode()})
     assert str(caught.value).startswith(f"deploy/deployer.yml:{line}: ")
@@ -88,13 +88,13 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, words: str) -
 
 @pytest.mark.parametrize("empty", [True, False])
 @pytest.mark.parametrize("failure", ["retain", "force", "stop"])
-def test_the_tag_tells_what_was_written(empty: bool, failure: str) -> None:
+def test_the_tag_contains_the_teardown_policy(empty: bool, failure: str) -> None:
     teardown = TeardownPolicy(empty, failure)
     assert TeardownPolicy.parse(teardown.text) == teardown
 
 
 @pytest.mark.parametrize("text", ["", "what ever", "empty-buckets"])
-def test_a_tag_of_another_version_or_none_is_the_default(text: str) -> None:
+def test_an_unknown_or_missing_tag_means_the_default_policy(text: str) -> None:
     assert TeardownPolicy.parse(text) == TeardownPolicy()
 
 
@@ -117,16 +117,16 @@ paths: {exclude: ["docs/*", "*.md"]}
         ("Release/1", "7d"),
     ],
 )
-def test_the_first_pattern_that_matches_says_how_long_a_branch_may_be_idle(branch: str, ttl: str) -> None:
+def test_the_first_matching_pattern_sets_the_time_to_live(branch: str, ttl: str) -> None:
     assert read_repository_config({"deployer.yml": AGEING}).ttl_of(branch) == ttl
 
 
-def test_a_single_ttl_is_for_all_and_none_is_no_wish() -> None:
+def test_a_single_ttl_applies_to_all_branches_and_none_is_unset() -> None:
     assert read_repository_config({"deployer.yml": b"ttl: 3d"}).ttl_of("x") == "3d"
     assert read_repository_config({"deployer.yml": b"ttl: {a*: 3d}"}).ttl_of("x") == ""
 
 
-def test_a_warning_may_come_sooner_for_some_branches() -> None:
+def test_the_warning_time_may_differ_between_branches() -> None:
     wishes = read_repository_config({"deployer.yml": b"warn: {default: 12h, 'release/*': 3d}"})
     assert (wishes.warn_of("release/1"), wishes.warn_of("x")) == ("3d", "12h")
     assert read_repository_config({"deployer.yml": b"warn: 2d"}).warn_of("x") == "2d"
@@ -153,7 +153,7 @@ def test_sleep_is_read(text: str, sleep: str) -> None:
 @pytest.mark.parametrize(
     ("branch", "refused"), [("feature/a/b", False), ("feature/wip-1", True), ("other", True)]
 )
-def test_branches_are_chosen(branch: str, *, refused: bool) -> None:
+def test_patterns_select_branches(branch: str, *, refused: bool) -> None:
     why = read_repository_config({"deployer.yml": AGEING}).branch_refusal(Ref.of_branch(branch))
     assert bool(why) == refused
     assert RepositoryConfig().branch_refusal(Ref.of_branch(branch)) == ""
@@ -168,7 +168,7 @@ def test_branches_are_chosen(branch: str, *, refused: bool) -> None:
         ([], False),
     ],
 )
-def test_paths_are_chosen(files: list[str], concerns: bool) -> None:
+def test_patterns_select_paths(files: list[str], concerns: bool) -> None:
     assert read_repository_config({"deployer.yml": AGEING}).concerns_files(files) == concerns
 
 
@@ -179,7 +179,7 @@ def test_any_pattern_gives_an_answer(patterns: list[str], name: str) -> None:
     assert not NamePatterns(exclude=(*patterns, "*")).match(name)
 
 
-def test_regions_only_narrow() -> None:
+def test_regions_only_narrow_the_regions_of_the_target() -> None:
     preferences = RepositoryConfig(regions=("eu-west-1", "xx-nowhere-1"))
     assert preferences.allowed_regions(("us-east-1", "eu-west-1")) == ("eu-west-1",)
     assert RepositoryConfig().allowed_regions(("us-east-1", "eu-west-1")) == ("us-east-1", "eu-west-1")
@@ -188,7 +188,7 @@ def test_regions_only_narrow() -> None:
         preferences.allowed_regions(("us-east-1",))
 
 
-def test_a_region_outside_the_target_is_told_at_the_check() -> None:
+def test_a_region_outside_the_target_is_reported_at_the_check() -> None:
     for kind in Kind:
         environment = Environment(
             Repository.parse("acme/hello"), kind, BRANCH if kind is Kind.DEVELOPMENT else None
@@ -206,10 +206,12 @@ def _release(preferences: bytes) -> Release:
     return check_release(environment, BRANCH, "x", "a" * 40, files, {}).accepted_release()
 
 
-def test_the_stack_bears_them_and_the_digest_tells_a_change() -> None:
+def test_the_stack_has_the_policy_as_a_tag_and_the_digest_depends_on_it() -> None:
     default = _release(b"teardown: {empty_buckets: true}")
     kept = _release(b"teardown: {empty_buckets: false}")
     assert default.tags["deployer:teardown"] == "empty-buckets retain"
     assert kept.tags["deployer:teardown"] == "keep-buckets retain"
-    assert default.digest == "6387b419fd67e382d3b2feb96803e29c"  # as before there were preferences
+    assert (
+        default.digest == "6387b419fd67e382d3b2feb96803e29c"
+    )  # the same value as before repository settings existed
     assert kept.digest != default.digest

@@ -1,4 +1,4 @@
-"""Files of `deploy/` with their long forms, and where in them something stands."""
+"""Files of `deploy/` are parsed with long forms and with the line of every entry."""
 
 import json
 from typing import Any
@@ -79,19 +79,19 @@ def test_lines_of_json(path: tuple[str | int, ...], line: int | None) -> None:
     assert read_document("pipeline.json", JSON.encode()).line_of(*path) == line
 
 
-def test_the_nearest_line_is_that_of_the_last_step_that_is_there() -> None:
+def test_the_nearest_line_is_that_of_the_deepest_existing_step() -> None:
     document = read_document("pipeline.yml", YAML.encode())
     assert document.nearest_line("Resources", "Bucket", "Properties", "Nothing", "More") == 5
     assert document.nearest_line("Outputs", "X") is None
 
 
-def test_what_stands_twice_is_known_with_its_line() -> None:
+def test_a_repeated_key_is_reported_with_its_line() -> None:
     assert read_document("a.yml", b"a: {b: 1,\n b: 2}\na: 3\n").repeated == (("b", 2), ("a", 3))
     assert read_document("a.json", b'{"a": [{"b": 1,\n "b": 2}]}').repeated == (("b", 2),)
     assert read_document("a.yml", b"a: {<<: {b: 1}, b: 2}\n").repeated == ()
 
 
-def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
+def test_a_number_with_a_leading_zero_stays_text() -> None:
     assert read_document("a.yml", b"a: 012345670123\nb: 0\nc: 17\n").fields == {
         "a": "012345670123",
         "b": 0,
@@ -126,7 +126,9 @@ def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
         ("a.yml", b"a: 1\nb: !!float [1]", 2, "not YAML: expected a scalar node, but found sequence"),
     ],
 )
-def test_what_cannot_be_read_says_where(name: str, content: bytes, line: int | None, text: str) -> None:
+def test_an_unreadable_file_is_reported_with_its_line(
+    name: str, content: bytes, line: int | None, text: str
+) -> None:
     with pytest.raises(UnreadableError) as caught:
         read_document(name, content)
     assert (caught.value.file, caught.value.line) == (f"deploy/{name}", line)
@@ -142,9 +144,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.sampled_from([None, 0, 2]))
-def test_every_path_of_any_json_has_the_line_where_it_stands(
-    fields: dict[str, Any], indent: int | None
-) -> None:
+def test_every_path_of_any_json_has_its_own_line(fields: dict[str, Any], indent: int | None) -> None:
     text = json.dumps(fields, indent=indent)
     document = read_document("a.json", text.encode())
     lines = text.split("\n")
@@ -168,7 +168,7 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 
 def _order(document: Document, path: tuple[str | int, ...]) -> bool:
-    """Whether a list's entry stands on a line of its own, after the one before it."""
+    """Whether each entry of a list is on its own line, after the previous entry."""
     *start, last = path
     assert isinstance(last, int)
     before = document.line_of(*start, last - 1) if last else document.line_of(*start)
@@ -178,7 +178,7 @@ def _order(document: Document, path: tuple[str | int, ...]) -> bool:
 
 @pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), AttributeError("x")])
 @pytest.mark.parametrize("text", [b"a: !Ref b", b"a: 1"])
-def test_a_bug_in_the_reader_is_no_fault_of_the_file(
+def test_a_bug_in_the_parser_is_not_reported_as_an_error_in_the_file(
     monkeypatch: pytest.MonkeyPatch, bug: Exception, text: bytes
 ) -> None:
     def fail(*_: object) -> object:
