@@ -188,15 +188,15 @@ def _error_at(document: Document, path: tuple[str, ...], text: str) -> Unreadabl
 def _read_teardown(document: Document, value: Any, path: tuple[str, ...]) -> TeardownPolicy:
     if not isinstance(value, dict):
         raise _error_at(document, path, "teardown is not a mapping, such as {empty_buckets: false}")
-    made = TeardownPolicy()
+    result = TeardownPolicy()
     for key, given in value.items():
         allowed = _lookup_key(document, _TEARDOWN_VALUES, *path, key)
         # the types must be equal too, because `1` equals True
         if not any(given == each and type(given) is type(each) for each in allowed):
             words = ", ".join(str(each).lower() for each in allowed)
             raise _error_at(document, (*path, key), f"{'.'.join((*path, key))} is not one of {words}")
-        made = replace(made, **{key: given})
-    return made
+        result = replace(result, **{key: given})
+    return result
 
 
 def _read_regions(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
@@ -263,11 +263,11 @@ def _read_sleep(document: Document, value: Any, path: tuple[str, ...]) -> str:
 def _read_name_patterns(document: Document, value: Any, path: tuple[str, ...]) -> NamePatterns:
     if not isinstance(value, dict):
         return NamePatterns(include=_read_pattern_list(document, value, path))
-    made = NamePatterns()
+    result = NamePatterns()
     for key, given in value.items():
         _lookup_key(document, _PATTERN_KEYS, *path, key)
-        made = replace(made, **{key: _read_pattern_list(document, given, (*path, key))})
-    return made
+        result = replace(result, **{key: _read_pattern_list(document, given, (*path, key))})
+    return result
 
 
 def _read_production(document: Document, value: Any, path: tuple[str, ...]) -> NamePatterns | None:

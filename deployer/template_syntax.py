@@ -140,21 +140,21 @@ def parse_json_nodes(text: str) -> yaml.Node | None:
     for token in _JSON_TOKEN.finditer(text):
         line += text.count("\n", position, token.start())
         position = token.start()
-        word = token.group()
-        if word in ",:":
+        symbol = token.group()
+        if symbol in ",:":
             continue
-        if word in "}]":
+        if symbol in "}]":
             open_nodes.pop()
             keys.pop()
             continue
         mark = yaml.Mark("", position, line, 0, None, 0)
         node: Any
-        if word == "{":
+        if symbol == "{":
             node = yaml.MappingNode(_MAP_TAG, [], mark)
-        elif word == "[":
+        elif symbol == "[":
             node = yaml.SequenceNode("", [], mark)
         else:
-            node = yaml.ScalarNode(_TEXT_TAG, json.loads(word) if word.startswith('"') else word, mark)
+            node = yaml.ScalarNode(_TEXT_TAG, json.loads(symbol) if symbol.startswith('"') else symbol, mark)
         if not open_nodes:
             root = root or node
         elif isinstance(open_nodes[-1], yaml.SequenceNode):
@@ -164,7 +164,7 @@ def parse_json_nodes(text: str) -> yaml.Node | None:
         else:
             open_nodes[-1].value.append((keys[-1], node))
             keys[-1] = None
-        if word in "{[":
+        if symbol in "{[":
             open_nodes.append(node)
             keys.append(None)
     return root
@@ -264,10 +264,10 @@ def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | No
 
 
 def build_object(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    built = dict(pairs)
+    if len(built) < len(pairs):
         repeats.append(True)
-    return made
+    return built
 
 
 def repeated_keys(root: yaml.Node | None) -> list[tuple[str, int]]:

@@ -105,10 +105,10 @@ def _pipeline_name_findings(
     document: Document, stack_name: str, evaluator: TemplateEvaluator
 ) -> Iterator[Finding]:
     """A pipeline that deployer could not find by its name."""
-    made = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
-    names = [(path, evaluator.resource_names(each)) for path, each in made]
+    pipelines = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
+    names = [(path, evaluator.resource_names(each)) for path, each in pipelines]
     ours = [path for path, texts in names if stack_name in texts]
-    if made and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
+    if pipelines and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
         path, texts = names[0]
         shown = f"{texts[0]!r}" if texts else "chosen by AWS"
         yield Finding(
@@ -122,9 +122,9 @@ def _pipeline_name_findings(
 
 def _source_findings(document: Document, stack_name: str, evaluator: TemplateEvaluator) -> Iterator[Finding]:
     """A pipeline that deployer could not start with a commit, because it has no git source."""
-    made = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
-    ours = [each for each in made if stack_name in evaluator.resource_names(each[1])]
-    for path, resource in ours or made:  # deployer does not start other pipelines
+    pipelines = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
+    ours = [each for each in pipelines if stack_name in evaluator.resource_names(each[1])]
+    for path, resource in ours or pipelines:  # deployer does not start other pipelines
         stages = as_mapping(resource.get("Properties")).get("Stages")
         first = stages[0] if isinstance(stages, list) and stages else None
         actions = as_mapping(first).get("Actions")

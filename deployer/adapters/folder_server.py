@@ -113,13 +113,13 @@ def _prepare_fork(write_end: int, limits: tuple[int, float, int], *, with_zones:
         _confine_process(write_end, *limits)
     except Exception as error:
         lacking = isinstance(error, _MACHINE_ERRORS)
-        told = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault_answer()
+        report = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault_answer()
         for pipe in (
             write_end,
             _ANSWER_FD,
         ):  # `_confine_process` may or may not have moved the pipe to the second number
             with suppress(OSError):
-                os.write(pipe, told)
+                os.write(pipe, report)
                 break
         if not lacking:
             os._exit(0)
