@@ -49,6 +49,16 @@ class RepositoryParameters:
 def read_repository_parameters(
     files: Mapping[str, bytes], environment: Environment, budget: EvaluationBudget
 ) -> RepositoryParameters:
+    """Read the parameter values for one kind of environment from `deploy/pipeline.parameters.json` (or .yml, .yaml).
+
+    Args:
+        files: name to content of the recognized files in `deploy/`.
+        environment: the environment whose kind selects the values.
+        budget: the work is spent from this budget.
+
+    Raises:
+        UnreadableError: the file cannot be read or is too complex.
+    """
     name = file_with_stem(files, "pipeline.parameters")
     if name is None:
         return RepositoryParameters()

@@ -123,6 +123,7 @@ def long_form_node(node: Any) -> yaml.Node:
 
 
 def child_entries(node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
+    """Start position and value of each entry of a mapping or list, by key or list position; empty for a scalar."""
     if isinstance(node, yaml.MappingNode):  # the last of two equal keys counts, as in the values
         keyed = ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
         return {key.value: (key.start_mark, value) for key, value in keyed}
@@ -228,6 +229,17 @@ _TemplateLoader.add_constructor(_FLOAT_TAG, _construct_number)
 def read_yaml(
     text: str, budget: EvaluationBudget, unquoted: type[str] = str
 ) -> tuple[Any, yaml.Node | None, list[tuple[str, int]]]:
+    """Parse YAML into its value, its root node and the repeated keys with their lines.
+
+    Args:
+        text: the YAML.
+        budget: the work is spent from this budget.
+        unquoted: the type of a text without quotes that looks like a number.
+
+    Raises:
+        YAMLError: the text is not YAML, or deployer does not accept it.
+        TooComplexError: the budget is not sufficient.
+    """
     if len(_DIRECTIVE.findall(text)) > _DIRECTIVE_LIMIT:  # libyaml compares each one with all before it
         raise yaml.YAMLError(f"it has more than {_DIRECTIVE_LIMIT} lines that begin with %TAG")
     loader = _TemplateLoader(text, budget, unquoted)
@@ -264,6 +276,7 @@ def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | No
 
 
 def build_object(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str, Any]:
+    """Build a JSON object from its pairs, and add an entry to `repeats` if a key appears twice."""
     built = dict(pairs)
     if len(built) < len(pairs):
         repeats.append(True)
