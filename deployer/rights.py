@@ -125,12 +125,8 @@ class _PermissionCheck:
         target: Target,
         given: frozenset[str],
     ) -> None:
-        self._document, self._evaluator, self._target, self._installation_values = (
-            document,
-            evaluator,
-            target,
-            given,
-        )
+        self._document, self._evaluator = document, evaluator
+        self._target, self._installation_values = target, given
         self._checks_permissions = kind is Kind.DEVELOPMENT and target.bounded
         self._environment_kind = kind
         self._own_prefix = f"{stack_name}-"
