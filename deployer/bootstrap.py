@@ -28,6 +28,7 @@ from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
 from deployer.deliveries import Deliveries
 from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, unfenced_sentence
+from deployer.findings import Linter
 from deployer.intake import Intake
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
@@ -40,7 +41,6 @@ from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
 from deployer.startup import CLUSTER_MODE, NO_EVICTION, check_fence, check_redis_mode, eviction_warning
 from deployer.tally import note
-from deployer.validation import Linter
 
 _log = logging.getLogger("deployer.start")
 
@@ -139,7 +139,7 @@ class Deployer:
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
-        gate = Gate(self.host, self.clouds, self.evaluator.preferences)
+        gate = Gate(self.host, self.clouds, self.evaluator.read_repository_config)
         return Resyncer(self.config, self.host, self.inventory, self.lanes, gate)
 
     @cached_property

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from deployer.environments import Kind
 from deployer.errors import PermanentError
+from deployer.folder_files import UnreadableError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
 from deployer.ports import Head, Host, Snooze
-from deployer.preferences import Patterns
+from deployer.preferences import NamePatterns
 from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
-from deployer.template import UnreadableError
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
@@ -137,15 +137,15 @@ class Moves:
             wishes = self._sources.preferences(self._sources.read(run, sha))
         except UnreadableError:
             return ""  # told where all of the release is looked at
-        if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.refuses(ref)):
+        if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.branch_refusal(ref)):
             return why_not
         # without an execution a part of what was deployed may be deleted
         whole = record.outcome == Outcome.DEPLOYED and record.execution and not is_on_its_way(record)
         runs = record.commit if whole else ""
-        if wishes.paths == Patterns() or runs in {"", sha}:
+        if wishes.paths == NamePatterns() or runs in {"", sha}:
             return ""
         files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too
-        if files is None or wishes.concerns(files):
+        if files is None or wishes.concerns_files(files):
             return ""
         return f"nothing among the paths of deploy/deployer.yml has changed since {runs[:12]}"
 

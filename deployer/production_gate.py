@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from deployer.environments import Kind, Repository
+from deployer.folder_files import FOLDER, UnreadableError
 from deployer.ledger import Cause, EnvironmentRecord, Work
 from deployer.ports import Clouds, Host, Relation
-from deployer.preferences import RULES_FILE, RULES_STEM, Patterns, Preferences
+from deployer.preferences import CONFIG_FILE, CONFIG_STEM, NamePatterns, RepositoryConfig
 from deployer.refs import Ref
 from deployer.targets import Target
-from deployer.template import FOLDER, UnreadableError
 
 JUDGED_AGAIN_SECONDS = (
     3600  # after its push; then nobody remembers pushing it, and only a person may release it
@@ -90,20 +90,20 @@ class Situation:
     target: Target
     default_branch: str
     default_head: str
-    wishes: Preferences | None = None
+    wishes: RepositoryConfig | None = None
     unreadable: str = ""
     default_relation: Relation | None = None
     protected: Mapping[Ref, str] | None = None
     relations: Mapping[str, Relation] = field(default_factory=dict)
 
     @property
-    def allowed_branches(self) -> tuple[Patterns, ...]:
+    def allowed_branches(self) -> tuple[NamePatterns, ...]:
         """The patterns that a further branch must match, all of them; empty where no further branch counts.
 
         Without a file on the default branch only the installation limits; with one, the file names the branches and the
         installation narrows that.
         """
-        narrowed = (Patterns(self.target.branches),) if self.target.branches else ()
+        narrowed = (NamePatterns(self.target.branches),) if self.target.branches else ()
         if self.wishes is None:
             return narrowed
         named = self.wishes.production_branches
@@ -167,9 +167,9 @@ def _by_branches(known: Situation) -> Admitted | Refused | Need:
 
 
 def _by_name(known: Situation) -> Refused | None:
-    lists = [("production.tags in DEPLOYER_TARGETS", Patterns(known.target.tags))]
+    lists = [("production.tags in DEPLOYER_TARGETS", NamePatterns(known.target.tags))]
     if known.wishes:
-        lists.append((f"the tags of {RULES_FILE} on {known.default_branch}", known.wishes.tags))
+        lists.append((f"the tags of {CONFIG_FILE} on {known.default_branch}", known.wishes.tags))
     for what, patterns in lists:
         if not patterns.match(known.tag.short):
             text = f"{known.tag.short} is not among {what}"
@@ -179,8 +179,8 @@ def _by_name(known: Situation) -> Refused | None:
 
 def _unreadable(known: Situation) -> Refused:
     branch = known.default_branch
-    reason = f"{RULES_FILE} on {branch} cannot be read, so no tag is deployed ({known.unreadable})"
-    text = f"{RULES_FILE} on {branch} cannot be read; correct it, or {_release(known)}"
+    reason = f"{CONFIG_FILE} on {branch} cannot be read, so no tag is deployed ({known.unreadable})"
+    text = f"{CONFIG_FILE} on {branch} cannot be read; correct it, or {_release(known)}"
     return Refused(f"{reason}; correct it, or {_release(known)}", text, recheck=True)
 
 
@@ -214,7 +214,7 @@ class Gate:
     """
 
     def __init__(
-        self, host: Host, clouds: Clouds, read: Callable[[Mapping[str, bytes]], Preferences]
+        self, host: Host, clouds: Clouds, read: Callable[[Mapping[str, bytes]], RepositoryConfig]
     ) -> None:
         self._host = host
         self._clouds = clouds
@@ -264,7 +264,7 @@ class Gate:
         if not head:
             return known
         try:
-            files = self._host.regular_files(repository, head.sha, FOLDER, RULES_STEM)
+            files = self._host.regular_files(repository, head.sha, FOLDER, CONFIG_STEM)
             return replace(known, wishes=self._read_file(files) if files else None)
         except UnreadableError as error:
             return replace(known, unreadable=str(error))

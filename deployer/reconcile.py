@@ -13,14 +13,15 @@ from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import CallLimitError, PermanentError, QuotaError
 from deployer.executions import Executions, learn, note_drift
+from deployer.findings import Linter
 from deployer.folder_check import FolderEvaluator
 from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
+from deployer.preferences import TEARDOWN_TAG
 from deployer.production import Production, put_off
 from deployer.production_gate import Gate
-from deployer.release import TEARDOWN_TAG
 from deployer.reporting import Reporter
 from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.resync import is_over
@@ -30,7 +31,6 @@ from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase
 from deployer.tally import allow_more
 from deployer.teardown import GONE, Teardown, under_way
 from deployer.times import clock, date
-from deployer.validation import Linter
 from deployer.wanted import Wanted
 
 _REPORT_CALLS = (
@@ -95,7 +95,7 @@ class Reconciler:
         self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
         moves = Moves(host, self._sources, clock)
-        gate = Gate(host, clouds, evaluator.preferences)
+        gate = Gate(host, clouds, evaluator.read_repository_config)
         self._production = Production(
             host, moves, self._executions, self._reporter, gate, lanes, options.tag_wait_seconds, clock
         )
@@ -413,7 +413,7 @@ class Reconciler:
         files = self._sources.files(run)
         regions = self._clouds.target(run.environment.kind).regions
         if run.environment.kind is Kind.DEVELOPMENT and run.cloud.region in regions:
-            allowed = self._sources.preferences(files).narrowed(regions)
+            allowed = self._sources.preferences(files).allowed_regions(regions)
             if run.cloud.region not in allowed:
                 self._placement.settle(run, allowed)
                 return run.again(Task.PROVISION)

@@ -1,4 +1,4 @@
-"""What a commit's `deploy/` folder asks for: the template and parameters of one environment's stack."""
+"""The release of a commit: template, parameters and tags of one environment's stack."""
 
 import hashlib
 import json
@@ -7,40 +7,29 @@ from dataclasses import dataclass, field, replace
 
 from deployer.environments import Environment, ref_tags
 from deployer.errors import PermanentError
-from deployer.folder_check import TEARDOWN_TAG, FolderAnswer, FolderQuestion, examine, has_pipeline
-from deployer.preferences import Preferences
+from deployer.findings import Finding, refusal_text
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder
+from deployer.preferences import TEARDOWN_TAG, RepositoryConfig
 from deployer.refs import Ref
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.template import FILE_LIMIT, FOLDER
-from deployer.validation import Finding, refusal
 
-__all__ = [
-    "FOLDER",
-    "SECRET_PARAMETER",
-    "TEARDOWN_TAG",
-    "TEMPLATE_LIMIT",
-    "Checked",
-    "Release",
-    "check_release",
-    "has_pipeline",
-    "release_of",
-]
-
-TEMPLATE_LIMIT = FILE_LIMIT
-_ANY_CASE = {"RepoOwner", "RepoName"}  # GitHub compares them so, and people spell them so
+_CASE_INSENSITIVE = {
+    "RepoOwner",
+    "RepoName",
+}  # GitHub ignores case in them, and people write them in either case
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A stack to be: what is handed to CloudFormation.
+    """The input for one CloudFormation stack.
 
     Attributes:
-        template: the template's text as it stands in the repository.
-        parameters: every declared parameter that has a value, without the secret one.
-        needs_token: whether the template declares `RepoToken`, which only the adapter fills in.
-        tags: the tags that the stack is to bear.
-        teardown: how the stack is taken down, where the repository wants it otherwise than by default.
+        template: the template's text, unchanged from the repository.
+        parameters: every declared parameter that has a value, except the secret one.
+        needs_token: whether the template declares `RepoToken`, whose value only the AWS adapter adds.
+        tags: the tags of the stack.
+        teardown: the teardown policy as text if it differs from the default, otherwise empty.
     """
 
     template: str
@@ -51,40 +40,42 @@ class Release:
 
     @property
     def digest(self) -> str:
-        """Tells whether two releases make the same stack. Secrets and the commit's own tags are no part."""
+        """Hash that is equal for releases of the same stack. It excludes secrets and the tags of the commit."""
         values = sorted(
-            (name, value.lower() if name in _ANY_CASE else value) for name, value in self.parameters.items()
+            (name, value.lower() if name in _CASE_INSENSITIVE else value)
+            for name, value in self.parameters.items()
         )
         parts = [self.template, values, self.needs_token, *([self.teardown] if self.teardown else [])]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What was found in a `deploy/` folder.
+class CheckedRelease:
+    """The result of checking a `deploy/` folder.
 
     Attributes:
-        release: what is to be deployed; None where an error keeps it from being.
-        findings: everything there is to be said, errors first.
-        template: name of the template in `deploy/`; empty if there is none that can be read.
-        sound: whether the template can be looked at further, by a linter.
-        preferences: what the repository decides of its environments.
+        release: the release to deploy; None if the folder has an error.
+        findings: all findings, errors first.
+        template: name of the template in `deploy/`; empty if it cannot be read.
+        lintable: whether the template is valid enough for a linter.
+        repository_config: the repository's settings.
     """
 
     release: Release | None
     findings: tuple[Finding, ...]
     template: str = ""
-    sound: bool = False
-    preferences: Preferences = field(default_factory=Preferences)
+    lintable: bool = False
+    repository_config: RepositoryConfig = field(default_factory=RepositoryConfig)
 
-    def accepted(self) -> Release:
-        """What is to be deployed.
+    def accepted_release(self) -> Release:
+        """The release to deploy.
 
         Raises:
-            PermanentError: there is an error; it tells the first one with file and line, and how many more there are.
+            PermanentError: the folder has an error. The text contains the first error with file and line, and the
+                number of others.
         """
         if self.release is None:
-            raise PermanentError(refusal(self.findings))
+            raise PermanentError(refusal_text(self.findings))
         return self.release
 
 
@@ -98,41 +89,45 @@ def check_release(
     target: Target | None = None,
     region: str = "",
     stack_name: str = "",
-) -> Checked:
-    """Look at the files of one commit in this process, and make a release of them if nothing is wrong.
+) -> CheckedRelease:
+    """Check the files of one commit in this process, and build the release if they have no error.
 
-    This is for files that nobody else wrote, and for tests: those of a branch go through a `FolderEvaluator`.
+    Use this only for trusted files and in tests. The files of a branch go through a `FolderEvaluator`.
 
     Args:
         environment, ref, branch, sha, files, given, target, region, stack_name: see `FolderQuestion`.
     """
     question = FolderQuestion(environment, ref, branch, sha, files, given, target, region, stack_name)
-    return release_of(question, examine(question))
+    return build_release(question, examine_folder(question))
 
 
-def release_of(question: FolderQuestion, answer: FolderAnswer) -> Checked:
-    """Make a release of what an evaluator found, if nothing is wrong.
+def build_release(question: FolderQuestion, answer: FolderAnswer) -> CheckedRelease:
+    """Build the release from an evaluator's answer, if the answer has no error.
 
-    Everything that says which environment this is comes from the question, not from the answer, which a branch's files
-    may have had a hand in.
+    Every value that identifies the environment comes from the question. The answer is not trusted, because a branch's
+    files may have influenced it.
     """
-    if refusal(answer.findings):
-        return Checked(None, answer.findings, answer.template, answer.sound, answer.preferences)
-    supplied = question.supplied(answer.preferences)
+    if refusal_text(answer.findings):
+        return CheckedRelease(
+            None, answer.findings, answer.template, answer.lintable, answer.repository_config
+        )
+    supplied = question.supplied_parameters(answer.repository_config)
     parameters = {
         name: supplied.get(name, value)
         for name, value in answer.parameters.items()
         if name != SECRET_PARAMETER
     }
     template = question.files[answer.template].decode("utf-8-sig")
-    own_teardown = answer.preferences.own_teardown
+    own_teardown = answer.repository_config.custom_teardown_text
     release = Release(template, parameters, answer.needs_token, teardown=own_teardown)
     tags = {
         **ref_tags(question.ref.name),
         "deployer:commit": question.sha,
         "deployer:digest": release.digest,
-        TEARDOWN_TAG: answer.preferences.teardown_text,
+        TEARDOWN_TAG: answer.repository_config.teardown_text,
         **question.environment.tags,
     }
     release = replace(release, tags=tags)
-    return Checked(release, answer.findings, answer.template, answer.sound, answer.preferences)
+    return CheckedRelease(
+        release, answer.findings, answer.template, answer.lintable, answer.repository_config
+    )

@@ -1,6 +1,6 @@
-"""Which property of a type of resource holds the name that people may choose."""
+"""The property of each resource type that contains the name of the resource."""
 
-NAMES = {
+NAME_PROPERTIES = {
     "AWS::ApiGateway::RestApi": "Name",
     "AWS::ApiGatewayV2::Api": "Name",
     "AWS::Athena::WorkGroup": "Name",
@@ -43,4 +43,4 @@ NAMES = {
     "AWS::Serverless::Function": "FunctionName",
     "AWS::StepFunctions::StateMachine": "StateMachineName",
 }
-"""Types of resources and the property that holds the name that people may choose."""
+"""Resource type to the property in which a template may set the resource's name."""

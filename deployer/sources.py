@@ -6,16 +6,16 @@ from contextlib import suppress
 from typing import Any
 
 from deployer.errors import DeployerError, PermanentError
+from deployer.findings import Linter, refusal_text
 from deployer.folder_check import EvaluationFaultError, FolderEvaluator, FolderQuestion
+from deployer.folder_files import FOLDER, file_with_stem, has_pipeline
 from deployer.ledger import Cause, Outcome
 from deployer.ports import Clouds, Host
-from deployer.preferences import Preferences
+from deployer.preferences import RepositoryConfig
 from deployer.refs import Ref
-from deployer.release import FOLDER, Release, has_pipeline, release_of
+from deployer.release import Release, build_release
 from deployer.run import Run, Settled
 from deployer.stacks import Failure
-from deployer.template import pick
-from deployer.validation import Linter, refusal
 
 _log = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class Sources:
             run.files[sha] = self._host.files(run.repository, sha, FOLDER)
         return run.files[sha]
 
-    def preferences(self, files: Mapping[str, bytes]) -> Preferences:
+    def preferences(self, files: Mapping[str, bytes]) -> RepositoryConfig:
         """What `deploy/deployer.yml` decides.
 
         Raises:
             UnreadableError: it is malformed, or too complex to be read.
             TransientError: the machine could not read it now.
         """
-        return self._evaluator.preferences(files)
+        return self._evaluator.read_repository_config(files)
 
     def files(self, run: Run) -> dict[str, bytes]:
         """The commit's files, and heed what they decide of the environment's being and age."""
@@ -58,7 +58,7 @@ class Sources:
             raise Settled(run.done(Outcome.SKIPPED, f"there is no {where}"))
         if branch := run.environment.branch:
             wishes = self.preferences(files)
-            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.refuses(branch)):
+            if run.work.cause != Cause.REDEPLOY and (why_not := wishes.branch_refusal(branch)):
                 raise Settled(run.done(Outcome.SKIPPED, why_not))
             run.record = run.record.but(
                 ttl=wishes.ttl_of(branch.short), warn=wishes.warn_of(branch.short), sleep=wishes.sleep
@@ -80,17 +80,17 @@ class Sources:
         question = FolderQuestion(
             run.environment, ref, branch, run.work.sha, files, given, target, region, run.name
         )
-        return release_of(question, self._evaluator.examine(question)).accepted()
+        return build_release(question, self._evaluator.examine_folder(question)).accepted_release()
 
     def checked(self, run: Run, files: Mapping[str, bytes]) -> Release:
         """The same, looked at by the linter too: before AWS is asked, but not where nothing is to change."""
         release = self.release(run, files)
-        if self._linter and (name := pick(files, "pipeline")):
+        if self._linter and (name := file_with_stem(files, "pipeline")):
             found = self._linter.findings(name, release.template, [run.cloud.region])
             for each in found:
                 if each.level == "note":
                     _log.warning("%s at %s: %s", run.environment, run.work.sha[:12], each)
-            if why := refusal(found):
+            if why := refusal_text(found):
                 raise PermanentError(why)
         return release
 

@@ -14,8 +14,7 @@ from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError, ProtectedError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task
 from deployer.ports import LISTING_PATIENCE, Clouds, Inventory, Lanes, Verdict
-from deployer.preferences import Teardown as Preferences
-from deployer.release import TEARDOWN_TAG
+from deployer.preferences import TEARDOWN_TAG, TeardownPolicy
 from deployer.reporting import Reporter
 from deployer.run import Run
 from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, decide
@@ -256,7 +255,7 @@ class Teardown:
         """Leave a stack and say why; the teardown goes on without it, if it can and may."""
         why = " ".join(why.split())[:_REASON_LIMIT]
         self._list(run, "retained", {"what": f"stack {stack.name}", "id": stack.arn, "why": why})
-        stops = ordered and Preferences.parse(run.record.teardown).on_failure == "stop"
+        stops = ordered and TeardownPolicy.parse(run.record.teardown).on_failure == "stop"
         if not stops and not (stack.name == run.name and run.environment.owns(stack.tags)):
             return None
         run.record = run.record.but(receipt=self._closed(run, "partly"))
@@ -271,7 +270,7 @@ class Teardown:
             return str((None if stack.protected else run.cloud.failure(stack.arn)) or decision.reason)
         if decision.step is not Step.DELETE:
             return ""
-        wish = Preferences.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
+        wish = TeardownPolicy.parse(run.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
         if stack.phase is Phase.UNDELETED:
             run.work = run.work.but(deletions=run.work.deletions + 1)
         # what could not be deleted a second time

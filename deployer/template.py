@@ -1,12 +1,13 @@
-"""Reads the files of a `deploy/` folder: JSON, or YAML as CloudFormation writes it, and where in them something stands.
+"""A file of a `deploy/` folder as a mapping whose entries know their lines.
 
-Anybody who can push a branch writes these files: whatever they hold ends in a value or in one clear line. What reading
-takes is bounded by an `EvaluationBudget` and by `NESTING`.
+The file is JSON, or YAML with the short forms of CloudFormation. Anybody who can push a branch writes these files, so
+every content must end in a value or in one clear error line. An `EvaluationBudget` and `NESTING` limit the work of
+reading.
 """
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,72 +16,40 @@ import yaml
 from yaml.reader import Reader as ReadsYaml
 from yaml.reader import ReaderError
 
-from deployer.errors import PermanentError, raised_in
+from deployer.errors import raised_in
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.folder_files import FOLDER, SUFFIXES, UnreadableError, reject_large_file
 from deployer.template_syntax import (
     TOO_DEEP,
-    RefusedError,
-    Unquoted,
-    entries,
-    json_nodes,
-    long_name,
-    measure_json,
+    UnquotedText,
+    UnsupportedYamlError,
+    child_entries,
+    long_form_name,
+    long_form_node,
+    parse_json_nodes,
     read_json,
     read_yaml,
-    untagged,
+    spend_for_json,
 )
 
-FOLDER = "deploy"
-SUFFIXES = (".json", ".yml", ".yaml")
-USABLE = frozenset(
-    stem + suffix for stem in ("pipeline", "pipeline.parameters", "deployer") for suffix in SUFFIXES
-)
-"""Names of the files in `deploy/` that deployer reads. No other file there is fetched or opened."""
-_TEMPLATES = {f"pipeline{suffix}" for suffix in SUFFIXES}
-FILE_LIMIT = 1_000_000  # bytes; what CloudFormation takes of a template by S3
-_MOST_LISTED = 1000  # entries of a folder: https://docs.github.com/rest/repos/contents#get-repository-content
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-FOLDER_LIMIT = 2_000_000
-"""Bytes of all usable files of one `deploy/` folder together."""
+_TEMPLATE_FILES = {f"pipeline{suffix}" for suffix in SUFFIXES}
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class UnreadableError(PermanentError):
-    """A file cannot be read, or is not what it should be.
-
-    Args:
-        file: its path in the repository.
-        line: where, counted from 1; None where that cannot be told.
-        text: what is wrong.
-
-    Attributes:
-        others: what else is wrong in the same file.
-    """
-
-    def __init__(self, file: str, line: int | None, text: str) -> None:
-        super().__init__(f"{at(file, line)}: {text}")
-        self.file, self.line, self.text = file, line, text
-        self.others: list[UnreadableError] = []
-
-
-def twice(key: str) -> str:
-    """What is said of a key that stands in its mapping already: readers differ in which of the two they take."""
-    return f"{key} stands twice in one mapping; keep one of them"
-
-
-def at(file: str, line: int | None) -> str:
-    """A place as editors and terminals link it: `file:line`."""
-    return f"{file}:{line}" if line else file
+def duplicate_key_text(key: str) -> str:
+    """Error text for a key that appears twice in one mapping: parsers disagree about which of the two values counts."""
+    return f"{key} appears twice in one mapping; keep one of them"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file that was read.
+    """A file that was parsed.
 
     Attributes:
-        file: its path in the repository, such as `deploy/pipeline.yml`.
-        text: what stands in it.
-        fields: its mapping; a short form such as `!Ref x` is there as its long form, `{"Ref": "x"}`.
-        repeated: key and line of what stands twice in one mapping: nobody can say which of them AWS would take.
+        file: the file's path in the repository, such as `deploy/pipeline.yml`.
+        text: the file's content.
+        fields: the top-level mapping. A short form such as `!Ref x` appears as its long form, `{"Ref": "x"}`.
+        repeated: key and line of each key that appears twice in one mapping; which of them AWS uses is unknown.
     """
 
     file: str
@@ -90,164 +59,81 @@ class Document:
     _root: yaml.Node | None = field(default=None, repr=False, compare=False)
 
     def line_of(self, *path: str | int) -> int | None:
-        """The line where the key or list entry at this path stands, counted from 1, or None if there is no such."""
-        found = self._walk(path)
+        """The line of the key or list entry at this path, counted from 1; None if the path does not exist."""
+        found = self._lines_of_path(path)
         return found[-1] if len(found) == len(path) + 1 else None
 
     def nearest_line(self, *path: str | int) -> int | None:
-        """The line of the last step of this path that is there; None where the path has no step that is."""
-        found = self._walk(path)
+        """The line of the deepest step of this path that exists, counted from 1; None if no step exists."""
+        found = self._lines_of_path(path)
         return found[-1] if len(found) > 1 else None
 
-    def _walk(self, path: tuple[str | int, ...]) -> list[int]:
-        node, lines = self._positions, [1]
+    def _lines_of_path(self, path: tuple[str | int, ...]) -> list[int]:
+        node, lines = self._root_node, [1]
         for step in path:
             if node is None:
                 break
-            if long_name(node) == step:  # `!Ref x` stands where its long form would
+            if long_form_name(node) == step:  # `!Ref x` has the position of its long form
                 lines.append(lines[-1])
-                node = None if isinstance(node, yaml.ScalarNode) else untagged(node)
+                node = None if isinstance(node, yaml.ScalarNode) else long_form_node(node)
                 continue
-            found = self._entries_of(node).get(step)
+            found = self._child_entries(node).get(step)
             if found is None:
                 break
             mark, node = found
             lines.append(mark.line + 1)
-        return [min(line, self._lines) for line in lines]
+        return [min(line, self._line_count) for line in lines]
 
-    def _entries_of(self, node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
-        """Where each entry of a mapping or list begins, and its value; made once, since lines are asked for often."""
-        known = self._indexes.get(id(node.value))
+    def _child_entries(self, node: yaml.Node) -> Mapping[str | int, tuple[Any, yaml.Node]]:
+        """Start position and value of each entry of a node. The index is built once, because lookups are frequent."""
+        known = self._entries_by_node.get(id(node.value))
         if known is None:
-            known = self._indexes[id(node.value)] = entries(node)
+            known = self._entries_by_node[id(node.value)] = child_entries(node)
         return known
 
     @cached_property
-    def _indexes(self) -> dict[int, Mapping[str | int, tuple[Any, yaml.Node]]]:
-        return {}  # by the identity of a list that lives as long as the nodes do
+    def _entries_by_node(self) -> dict[int, Mapping[str | int, tuple[Any, yaml.Node]]]:
+        return {}  # keys are the identities of lists that live as long as the nodes
 
     @cached_property
-    def _lines(self) -> int:
-        # libyaml may take the end of a file for a line of its own
+    def _line_count(self) -> int:
+        # libyaml may count the end of the file as a line of its own
         return max(self.text.count("\n") + (not self.text.endswith("\n")), 1)
 
     @cached_property
-    def _positions(self) -> yaml.Node | None:
-        return self._root or json_nodes(self.text)
+    def _root_node(self) -> yaml.Node | None:
+        return self._root or parse_json_nodes(self.text)
 
 
-def pick(files: Mapping[str, bytes], stem: str) -> str | None:
-    """The name of the file of this stem: `pipeline` is `pipeline.json`, `.yml` or `.yaml`; None if there is none.
-
-    Raises:
-        UnreadableError: there are several.
-    """
-    found = [stem + suffix for suffix in SUFFIXES if stem + suffix in files]
-    if len(found) > 1:
-        raise UnreadableError(f"{FOLDER}/", None, f"it has {' and '.join(found)}; keep one of them")
-    return found[0] if found else None
-
-
-_INSTEAD = {
-    "dir": "a folder",
-    "submodule": "a submodule, which deployer does not read",
-    "symlink": "a symbolic link, which deployer does not follow",
-}
-
-
-def insist_on_folder(kind: str) -> None:
-    """Refuse a `deploy` that may hold the files of a pipeline where deployer does not look for them.
+def read_document(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
+    """Parse one file.
 
     Args:
-        kind: what GitHub's listing calls it: `dir`, `file`, `symlink` or `submodule`.
+        name: the file's name in `deploy/`. Its suffix selects JSON or YAML.
+        content: the file's bytes.
+        budget: the budget of the check that this file belongs to; by default a new budget for this file alone.
 
     Raises:
-        UnreadableError: it is a symbolic link or a submodule. A file of this name is no such thing.
-    """
-    if kind in {"symlink", "submodule"}:
-        text = f"it is {_INSTEAD[kind]}; nothing is deployed until a folder is committed in its place"
-        raise UnreadableError(f"{FOLDER}/", None, text)
-
-
-def insist_on_files(kinds: Mapping[str, str], names: Collection[str] = USABLE) -> None:
-    """Refuse whatever has the name of a file that deployer reads and is no regular file.
-
-    Taking it for "there is no such file" would leave out a branch's pipeline, or a limit in its settings, without a
-    word. Whether a file is executable does not matter.
-
-    Args:
-        kinds: what each entry right in `deploy/` is, as GitHub's listing calls it: `file`, `dir`, `symlink`,
-            `submodule`; all others are no regular files either.
-        names: the names that are looked at.
-
-    Raises:
-        UnreadableError: for the first of them; `others` has the rest. Or there are so many entries that GitHub may not
-            list all of them.
-    """
-    if len(kinds) >= _MOST_LISTED:
-        text = f"GitHub lists at most {_MOST_LISTED:,} of its entries; remove some"
-        raise UnreadableError(f"{FOLDER}/", None, text)
-    refused = [
-        UnreadableError(
-            f"{FOLDER}/{name}",
-            None,
-            f"it is {_INSTEAD.get(kind, 'no regular file')};"
-            " nothing is deployed until the file itself is committed in its place",
-        )
-        for name, kind in sorted(kinds.items())
-        if name in names and kind != "file"
-    ]
-    if refused:
-        refused[0].others = refused[1:]
-        raise refused[0]
-
-
-def insist_on_sizes(sizes: Mapping[str, int]) -> None:
-    """Refuse files that are too large, before they are fetched or opened.
-
-    Args:
-        sizes: bytes of each usable file in `deploy/`, by its name.
-
-    Raises:
-        UnreadableError: one has more than `FILE_LIMIT`, or all together have more than `FOLDER_LIMIT`.
-    """
-    for name, size in sorted(sizes.items()):
-        if size > FILE_LIMIT:
-            raise UnreadableError(f"{FOLDER}/{name}", None, _too_large(size))
-    if (total := sum(sizes.values())) > FOLDER_LIMIT:
-        largest = max(sorted(sizes), key=lambda name: sizes[name])
-        text = f"it has {sizes[largest]:,} bytes, and the files that deployer reads have {total:,} together;"
-        raise UnreadableError(f"{FOLDER}/{largest}", None, f"{text} at most {FOLDER_LIMIT:,} are allowed")
-
-
-def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> Document:
-    """Read one file.
-
-    Args:
-        name: in `deploy/`; how it ends tells JSON from YAML.
-        content: its bytes.
-        budget: of the check that this is part of; by default one for this file alone.
-
-    Raises:
-        UnreadableError: it is too large or too complex, not UTF-8, not JSON or YAML, or no mapping.
+        UnreadableError: the file is too large or too complex, is not UTF-8, is neither JSON nor YAML, or is not a
+            mapping.
     """
     file = f"{FOLDER}/{name}"
-    text = _decode(file, content)
+    text = _decode_utf8(file, content)
     budget = budget or EvaluationBudget()
-    # only of a template AWS reads the text itself; of the other files it is given what is read here
-    unquoted = Unquoted if name in _TEMPLATES else str
+    # AWS parses a template's text itself; from the other files it receives the values that are parsed here
+    unquoted = UnquotedText if name in _TEMPLATE_FILES else str
     try:
         budget.spend(0, len(text))
         if name.endswith(".json"):
-            if line := measure_json(text, budget):
+            if line := spend_for_json(text, budget):
                 raise UnreadableError(file, line, TOO_DEEP)
             value, root, repeated = read_json(text, unquoted)
-            if _SURROGATE.search(text):  # half of a pair is no text: nothing could be made of it later
+            if _SURROGATE_ESCAPE.search(text):  # half of a surrogate pair cannot be encoded as UTF-8 later
                 json.dumps(value, ensure_ascii=False).encode()
         else:
             value, root, repeated = read_yaml(text, budget, unquoted)
     except (TooComplexError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _refusal(file, text, error) from error
+        raise _unreadable_error(file, text, error) from error
     if value is None:
         raise UnreadableError(file, 1, "it is empty; remove it, or write a mapping")
     if not isinstance(value, dict):
@@ -255,11 +141,11 @@ def read(name: str, content: bytes, budget: EvaluationBudget | None = None) -> D
     return Document(file, text, value, tuple(repeated), root)
 
 
-def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
-    """Why a text cannot be read, with the line where that can be told.
+def _unreadable_error(file: str, text: str, error: Exception) -> UnreadableError:
+    """Translate an error of a parser: why the text cannot be read, with the line if it is known.
 
     Raises:
-        Exception: the same error, where it is a bug of deployer's own.
+        Exception: the same error, if it is a bug of deployer.
     """
     match error:
         case TooComplexError():
@@ -267,27 +153,25 @@ def _refusal(file: str, text: str, error: Exception) -> UnreadableError:
         case json.JSONDecodeError():
             return UnreadableError(file, error.lineno, f"not JSON: {error.msg}")
         case UnicodeEncodeError():
-            return UnreadableError(file, None, "it is not valid Unicode: it has half of a surrogate pair")
+            return UnreadableError(
+                file, None, "it is not valid Unicode: it contains half of a surrogate pair"
+            )
         case yaml.MarkedYAMLError():
-            # libyaml may take the end of a file for a line of its own
+            # libyaml may count the end of the file as a line of its own
             last = max(len(text.splitlines()), 1)
             line = min(error.problem_mark.line + 1, last) if error.problem_mark else None
             problem = TAB if is_indented_by_tab(text, error) else f"{error.problem or error.context}"
-            if not isinstance(error, RefusedError):
+            if not isinstance(error, UnsupportedYamlError):
                 problem = f"not YAML: {problem}"
             return UnreadableError(file, line, problem)
         case ReaderError() if found := ReadsYaml.NON_PRINTABLE.search(text):
-            # searched for here, since libyaml counts bytes
+            # searched again here, because libyaml reports a position in bytes
             line = text.count("\n", 0, found.start()) + 1
-            problem = f"it has the control character U+{ord(found.group()):04X}, which YAML allows in no file"
+            problem = f"it has the control character U+{ord(found.group()):04X}, which YAML does not allow; remove it"
             return UnreadableError(file, line, problem)
         case ValueError() if not raised_in(error, "yaml", "json"):
             raise error
-    return UnreadableError(file, None, f"it cannot be read: {_one_line(error)}")
-
-
-def _too_large(size: int) -> str:
-    return f"it has {size:,} bytes; at most {FILE_LIMIT:,} are allowed"
+    return UnreadableError(file, None, f"it cannot be read: {_first_line(error)}")
 
 
 TAB = "a tab is used for indentation; YAML allows only spaces"
@@ -296,9 +180,9 @@ _LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 
 def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
-    """Whether a text is no YAML because the line of the error begins with a tab.
+    """Whether a text is invalid YAML because the line of the error begins with a tab.
 
-    YAML's parsers complain in words that name no tab, or a character that nobody sees. See
+    The messages of YAML parsers do not mention the tab, or they show a character that is invisible. See
     https://yaml.org/spec/1.2.2/#61-indentation-spaces
     """
     lines = _LINE_BREAK.split(text)
@@ -306,10 +190,9 @@ def is_indented_by_tab(text: str, error: yaml.MarkedYAMLError) -> bool:
     return at < len(lines) and bool(_TAB_INDENT.match(lines[at]))
 
 
-def _decode(file: str, content: bytes) -> str:
-    if len(content) > FILE_LIMIT:
-        raise UnreadableError(file, None, _too_large(len(content)))
-    if (at := content.find(b"\0")) >= 0:  # UTF-16 without a mark at its beginning is valid UTF-8, too
+def _decode_utf8(file: str, content: bytes) -> str:
+    reject_large_file(file, len(content))
+    if (at := content.find(b"\0")) >= 0:  # UTF-16 without a byte order mark is valid UTF-8 too
         line = content.count(b"\n", 0, at) + 1
         raise UnreadableError(file, line, f"it has a NUL character (byte {at}); save it as UTF-8 text")
     try:
@@ -319,5 +202,5 @@ def _decode(file: str, content: bytes) -> str:
         raise UnreadableError(file, line, f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def _one_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,111 +1,67 @@
-"""What is wrong with a template and its parameters, told before AWS is asked: all of it, each with file and line.
+"""Checks of a template that need no call to AWS.
 
-Nothing here knows AWS; what only AWS knows is not judged. The limits are those of
+What only AWS knows is not judged. The limits come from
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import re2
+from typing import Any
 
 from deployer.environments import Kind
-from deployer.errors import one_line
 from deployer.evaluation_budget import EvaluationBudget
-from deployer.resolving import UNKNOWN, Path, Resolver, mapping, plain
-from deployer.resource_names import NAMES
-from deployer.template import Document, at, twice
+from deployer.findings import Finding
+from deployer.resolving import TemplateEvaluator
+from deployer.resource_names import NAME_PROPERTIES
+from deployer.template import Document, duplicate_key_text
+from deployer.template_values import KeyPath, as_mapping
+from deployer.text_sets import UNKNOWN
 
-SOURCE_REMEDY = (
-    "use ConnectionArn in the pipeline's source action; or deployer must be a GitHub App, or run with"
-    " DEPLOYER_GIVE_TOKEN=yes, by which each branch gets its GitHub token"
-)
-VALUE_LIMIT = 4096  # bytes
 PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
 GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
-_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-_PATTERN_LIMIT = 1000  # characters
-_PATTERN_OPTIONS = re2.Options()
-_PATTERN_OPTIONS.log_errors = False
-_PATTERN_OPTIONS.max_mem = 1 << 20  # bytes; a pattern that needs more is not judged
-_OWN = "\ufff9"  # stands for what no two branches share
-_NAMES_A_STACK = ("PipelineName", "AWS::StackName", "AWS::StackId")  # no two environments share these
-_NAMES_A_BRANCH = (*_NAMES_A_STACK, "RepoBranch", "RefName", "StackConfiguration")
-# names that a whole account, or all of AWS, has but once: the second branch could never be made
-_ONCE = {"AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::ManagedPolicy", "AWS::S3::Bucket", PIPELINE_TYPE}
+_SECTION_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
+_BRANCH_MARK = "\ufff9"  # replaces every value that differs between branches
+_STACK_SPECIFIC = ("PipelineName", "AWS::StackName", "AWS::StackId")  # different for every environment
+_BRANCH_SPECIFIC = (*_STACK_SPECIFIC, "RepoBranch", "RefName", "StackConfiguration")
+# Their names are unique in an account or in all of AWS, so the stack of a second branch could never be created.
+_UNIQUE_IN_ACCOUNT = {
+    "AWS::IAM::Role",
+    "AWS::IAM::User",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::S3::Bucket",
+    PIPELINE_TYPE,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something to be said of a file.
-
-    Attributes:
-        level: `error` refuses the deployment, `warning` does not, `note` is of deployer itself.
-        file: its path in the repository.
-        line: where, counted from 1; None for the file as a whole.
-        text: what is wrong and what to do, in one line.
-        environments: the kinds of environment that have it; empty for the one that was looked at.
-    """
-
-    level: str
-    file: str
-    line: int | None
-    text: str
-    environments: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return one_line(f"{at(self.file, self.line)}: {self.text}")
-
-
-class Linter(Protocol):
-    """Something that knows the properties of every type of resource."""
-
-    def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
-        """Look at one template. It never raises: where it cannot look, it says so in a note.
-
-        Args:
-            name: of the file in `deploy/`.
-            template: its text.
-            regions: where it is to be deployed; empty for any.
-        """
-        ...
-
-
-def refusal(findings: Sequence[Finding]) -> str:
-    """One line for all errors among some findings: the first one, and how many more; empty if there is none."""
-    errors = [each for each in findings if each.level == "error"]
-    if not errors:
-        return ""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{errors[0]}{more}"
-
-
-def structure(document: Document) -> list[Finding]:
-    """What keeps a template from being looked at any further."""
-    found = [Finding("error", document.file, line, twice(key)) for key, line in document.repeated[:100]]
+def structure_findings(document: Document) -> list[Finding]:
+    """Errors in the structure of a template that prevent any further check."""
+    found = [
+        Finding("error", document.file, line, duplicate_key_text(key))
+        for key, line in document.repeated[:100]
+    ]
     for section in ("Resources", "Parameters", "Conditions", "Mappings", "Outputs"):
         value = document.fields.get(section)
         if value is not None and not isinstance(value, dict):
             line = document.line_of(section)
             found.append(Finding("error", document.file, line, f"{section} is not a mapping"))
-        elif isinstance(value, dict) and len(value) > _LIMITS.get(section, len(value)):
-            text = f"{len(value)} {section}; CloudFormation takes at most {_LIMITS[section]}"
+        elif isinstance(value, dict) and len(value) > _SECTION_LIMITS.get(section, len(value)):
+            text = f"{len(value)} {section}; CloudFormation accepts at most {_SECTION_LIMITS[section]}"
             found.append(Finding("error", document.file, document.line_of(section), text))
     resources = document.fields.get("Resources")
-    if resources is None or (isinstance(resources, dict) and not any(map(_is_pipeline, _all(resources)))):
+    if resources is None or (
+        isinstance(resources, dict) and not any(map(_is_pipeline, _resources_with_loops(resources)))
+    ):
         line = document.line_of("Resources") or 1
         text = f"no resource of type {PIPELINE_TYPE}: each environment needs its pipeline"
         found.append(Finding("error", document.file, line, text))
     return found
 
 
-def _all(resources: Any) -> Iterator[Any]:
+def _resources_with_loops(resources: Any) -> Iterator[Any]:
     for name, resource in resources.items():
         yield resource
         if name.startswith("Fn::ForEach::") and isinstance(resource, list):
             for part in resource:
-                yield from mapping(part).values()
+                yield from as_mapping(part).values()
 
 
 def _is_pipeline(resource: Any) -> bool:
@@ -113,246 +69,158 @@ def _is_pipeline(resource: Any) -> bool:
 
 
 def template_findings(
-    document: Document, kind: Kind, stack_name: str, values: Mapping[str, str], resolver: Resolver
+    document: Document, kind: Kind, stack_name: str, values: Mapping[str, str], evaluator: TemplateEvaluator
 ) -> Iterator[Finding]:
-    """What is wrong with the pipeline and the names in a template of sound structure.
+    """Errors in the pipeline and in the resource names of a template whose structure is valid.
 
     Args:
         document: the template.
-        kind: the kind of environment that it is for.
-        stack_name: the name of the stack and pipeline.
-        values: what each of its parameters is given.
-        resolver: of this template with these values.
+        kind: the kind of the environment.
+        stack_name: the name of the stack and of the pipeline.
+        values: the value of each parameter.
+        evaluator: evaluates this template with these values.
 
     Raises:
-        TooComplexError: a text in it may come to be hundreds, or the resolver's budget has not enough left.
+        TooComplexError: a value has too many possible texts, or the evaluator's budget is not sufficient.
     """
-    misnamed = list(_misnamed(document, stack_name, resolver))
+    misnamed = list(_pipeline_name_findings(document, stack_name, evaluator))
     yield from misnamed
-    yield from _sourceless(document, stack_name, resolver)
-    yield from _twins(document, resolver)
+    yield from _source_findings(document, stack_name, evaluator)
+    yield from _duplicate_name_findings(document, evaluator)
 
-    def apart(own: Sequence[str]) -> Resolver:
-        """Works texts out so that what no two branches share shows in them."""
-        known = {name: _OWN if name in own else value for name, value in values.items()}
-        pseudo = {name: _OWN for name in own if name.startswith("AWS::")}
-        return Resolver(document.fields, known, pseudo, resolver.budget)
+    def evaluator_with_mark(own: Sequence[str]) -> TemplateEvaluator:
+        """An evaluator in which these parameters have the value `_BRANCH_MARK`, so that it shows in each text."""
+        known = {name: _BRANCH_MARK if name in own else value for name, value in values.items()}
+        pseudo = {name: _BRANCH_MARK for name in own if name.startswith("AWS::")}
+        return TemplateEvaluator(document.fields, known, pseudo, evaluator.budget)
 
     if kind is Kind.DEVELOPMENT:
-        for shared, finding in _shared_names(document, apart(_NAMES_A_BRANCH)):
-            if not (misnamed and shared == PIPELINE_TYPE):  # one word on its name is enough
+        for shared, finding in _shared_name_findings(document, evaluator_with_mark(_BRANCH_SPECIFIC)):
+            if not (misnamed and shared == PIPELINE_TYPE):  # its name was already reported
                 yield finding
-        yield from _shared_stacks(document, apart(_NAMES_A_STACK))
+        yield from _shared_stack_findings(document, evaluator_with_mark(_STACK_SPECIFIC))
 
 
-def _misnamed(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
-    """A pipeline that deployer would not find."""
-    made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
-    names = [(path, resolver.name(each)) for path, each in made]
+def _pipeline_name_findings(
+    document: Document, stack_name: str, evaluator: TemplateEvaluator
+) -> Iterator[Finding]:
+    """A pipeline that deployer could not find by its name."""
+    pipelines = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
+    names = [(path, evaluator.resource_names(each)) for path, each in pipelines]
     ours = [path for path, texts in names if stack_name in texts]
-    if made and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
+    if pipelines and not ours and not any(UNKNOWN in text for _, texts in names for text in texts):
         path, texts = names[0]
         shown = f"{texts[0]!r}" if texts else "chosen by AWS"
         yield Finding(
             "error",
             document.file,
             document.nearest_line(*path, "Properties", "Name"),
-            f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), by which"
-            " deployer finds it",
+            f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), because"
+            " deployer finds the pipeline by that name",
         )
 
 
-def _sourceless(document: Document, stack_name: str, resolver: Resolver) -> Iterator[Finding]:
-    """A pipeline that deployer could not start with a commit."""
-    made = [(path, each) for path, each in resolver.made() if _is_pipeline(each)]
-    ours = [each for each in made if stack_name in resolver.name(each[1])]
-    for path, resource in ours or made:  # others are not started by deployer
-        stages = mapping(resource.get("Properties")).get("Stages")
+def _source_findings(document: Document, stack_name: str, evaluator: TemplateEvaluator) -> Iterator[Finding]:
+    """A pipeline that deployer could not start with a commit, because it has no git source."""
+    pipelines = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
+    ours = [each for each in pipelines if stack_name in evaluator.resource_names(each[1])]
+    for path, resource in ours or pipelines:  # deployer does not start other pipelines
+        stages = as_mapping(resource.get("Properties")).get("Stages")
         first = stages[0] if isinstance(stages, list) and stages else None
-        actions = mapping(first).get("Actions")
-        if not isinstance(actions, list) or any("Fn::If" in mapping(each) for each in actions):
+        actions = as_mapping(first).get("Actions")
+        if not isinstance(actions, list) or any("Fn::If" in as_mapping(each) for each in actions):
             continue
-        kinds = [mapping(mapping(each).get("ActionTypeId")) for each in actions]
-        providers = [text for kind in kinds for text in resolver.texts(kind.get("Provider"))]
+        kinds = [as_mapping(as_mapping(each).get("ActionTypeId")) for each in actions]
+        providers = [text for kind in kinds for text in evaluator.possible_texts(kind.get("Provider"))]
         if not any(text in GIT_PROVIDERS or UNKNOWN in text for text in providers):
             yield Finding(
                 "error",
                 document.file,
                 document.nearest_line(*path, "Properties", "Stages", 0, "Actions"),
-                "the pipeline's first stage has no source action that reads a git repository; its Provider is"
-                " CodeStarSourceConnection",
+                "the pipeline's first stage has no source action that reads a git repository; add one with"
+                " Provider CodeStarSourceConnection",
             )
 
 
-def _twins(document: Document, resolver: Resolver) -> Iterator[Finding]:
-    """Two resources of one type and name in one template."""
+def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
+    """Two resources with the same type and name in one template."""
     seen: dict[tuple[str, str], str] = {}
-    for path, resource in resolver.made():
+    for path, resource in evaluator.possible_resources():
         kind = str(resource.get("Type"))
-        texts = resolver.name(resource)
-        perhaps = "Condition" in resource and resolver.holds(resource["Condition"]) is None
+        texts = evaluator.resource_names(resource)
+        perhaps = "Condition" in resource and evaluator.conditions.truth_of(resource["Condition"]) is None
         if perhaps or len(texts) != 1 or UNKNOWN in texts[0]:
             continue
         other = seen.setdefault((kind, texts[0]), str(path[-1]))
         if other != str(path[-1]):
-            line = document.nearest_line(*path, "Properties", NAMES[kind])
-            text = f"{path[-1]} has the name {texts[0]!r} that {other} has already; {kind} needs names that differ"
+            line = document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind])
+            text = f"{path[-1]} has the name {texts[0]!r}, which {other} already has; give one of them another name"
             yield Finding("error", document.file, line, text)
 
 
-def _shared_names(document: Document, resolver: Resolver) -> Iterator[tuple[str, Finding]]:
-    """Types and names that every branch's stack would give to a resource of its own.
+def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[tuple[str, Finding]]:
+    """Resource types and names that the stack of every branch would use.
 
-    AWS refuses the second of them whatever we say, so this widens nobody's rights; it is told early because the branch
-    that meets it is not the one that wrote it. Where a whole account or all of AWS has one name but once, two branches
-    can never stand side by side, which is what a pipeline per branch is for: an error. Names of a region or of a
-    service's own scope are a warning: a template may mean to have one branch only.
+    AWS refuses the second resource with such a name, so this check protects nothing. It reports the problem early,
+    because the error would otherwise appear on another branch than the one that caused it. If the name is unique in an
+    account or in all of AWS, two branches could never exist side by side, which is the purpose of a pipeline for every
+    branch: this is an error. If the name is unique in a region or in a service, it is a warning, because a template may
+    be meant for a single branch.
     """
-    for path, resource in resolver.made():
+    for path, resource in evaluator.possible_resources():
         kind = str(resource.get("Type"))
-        for text in resolver.name(resource):
-            if _OWN in text or UNKNOWN in text:
+        for text in evaluator.resource_names(resource):
+            if _BRANCH_MARK in text or UNKNOWN in text:
                 continue
             finding = Finding(
-                "error" if kind in _ONCE else "warning",
+                "error" if kind in _UNIQUE_IN_ACCOUNT else "warning",
                 document.file,
-                document.nearest_line(*path, "Properties", NAMES[kind]),
-                f"{path[-1]} is named {text!r} on every branch, and AWS takes a name but once; write"
-                f" !Sub ${{PipelineName}}-{_tail(text)}, or leave {NAMES[kind]} out",
+                document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind]),
+                f"{path[-1]} is named {text!r} on every branch, but AWS allows a name only once; write"
+                f" !Sub ${{PipelineName}}-{_name_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
             )
             yield kind, finding
             break
 
 
-def _tail(text: str) -> str:
+def _name_suffix(text: str) -> str:
     return text.rpartition("/")[2][:40] or "name"
 
 
-def _shared_stacks(document: Document, resolver: Resolver) -> Iterator[Finding]:
-    """Stacks that every branch's pipeline would deploy to."""
-    for path, resource in resolver.made():
+def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
+    """Stacks to which the pipeline of every branch would deploy."""
+    for path, resource in evaluator.possible_resources():
         if not _is_pipeline(resource):
             continue
-        stages = mapping(resource.get("Properties")).get("Stages")
-        for inner, action in _actions(stages, (*path, "Properties", "Stages"), resolver.budget):
-            configuration = mapping(action.get("Configuration"))
-            kind = mapping(action.get("ActionTypeId"))
-            if "CloudFormation" not in resolver.texts(kind.get("Provider")):
+        stages = as_mapping(resource.get("Properties")).get("Stages")
+        for inner, action in _pipeline_actions(stages, (*path, "Properties", "Stages"), evaluator.budget):
+            configuration = as_mapping(action.get("Configuration"))
+            kind = as_mapping(action.get("ActionTypeId"))
+            if "CloudFormation" not in evaluator.possible_texts(kind.get("Provider")):
                 continue
-            for text in resolver.texts(configuration.get("StackName")):
-                if _OWN in text or UNKNOWN in text or "#{" in text:
+            for text in evaluator.possible_texts(configuration.get("StackName")):
+                if _BRANCH_MARK in text or UNKNOWN in text or "#{" in text:
                     continue
                 yield Finding(
                     "error",
                     document.file,
                     document.nearest_line(*inner, "Configuration", "StackName"),
-                    f"every branch would deploy to one stack, {text!r}; write !Sub ${{PipelineName}}-{_tail(text)}",
+                    f"every branch would deploy to the same stack, {text!r};"
+                    f" write !Sub ${{PipelineName}}-{_name_suffix(text)}",
                 )
                 break
 
 
-def _actions(value: Any, path: Path, budget: EvaluationBudget) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _pipeline_actions(
+    value: Any, path: KeyPath, budget: EvaluationBudget
+) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     if isinstance(value, (dict, list)):
         budget.spend(1 + len(value), 0, value)
     if isinstance(value, dict):
         if "ActionTypeId" in value:
             yield path, value
         for key, inner in value.items():
-            yield from _actions(inner, (*path, key), budget)
+            yield from _pipeline_actions(inner, (*path, key), budget)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            yield from _actions(inner, (*path, position), budget)
-
-
-def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget | None = None) -> str:
-    """Why CloudFormation would refuse a value of a parameter; empty if it would not.
-
-    Args:
-        rules: the parameter as its template declares it.
-        value: what it is given.
-        budget: what the work is taken from; by default one of its own.
-
-    Raises:
-        TooComplexError: the budget has not enough left.
-    """
-    budget = budget or EvaluationBudget()
-    kind = str(rules.get("Type", "String"))
-    if kind.startswith("AWS::SSM::Parameter::"):
-        return ""  # it is but the name of the value
-    if len(value.encode(errors="replace")) > VALUE_LIMIT:
-        return f"is longer than {VALUE_LIMIT:,} bytes"
-    listed = kind.startswith("List<") or kind == "CommaDelimitedList"
-    items = [each.strip() for each in value.split(",")] if listed else [value]
-    if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _number(each) is None]):
-        return f"is {_shown(wrong[0])}, which is no number"
-    allowed = rules.get("AllowedValues")
-    if isinstance(allowed, list):
-        budget.spend(len(items) * len(allowed) + len(allowed))
-        wrong = [each for each in items if not any(_same(one, each) for one in allowed)]
-        if wrong:
-            return f"is {_shown(wrong[0])}, which is none of {_listed(allowed)}"
-    if kind == "Number":
-        return _out_of_range(_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_shown(value)}")
-    if kind == "String":
-        length = f"is {_shown(value)} of {len(value)} characters"
-        return _out_of_range(len(value), rules, "MinLength", "MaxLength", length) or _unlike(
-            rules, value, budget
-        )
-    return ""
-
-
-def _out_of_range(number: float, rules: Mapping[str, Any], low: str, high: str, told: str) -> str:
-    least, most = _number(plain(rules.get(low))), _number(plain(rules.get(high)))
-    if least is not None and number < least:
-        return f"{told}; {low} is {least:g}"
-    if most is not None and number > most:
-        return f"{told}; {high} is {most:g}"
-    return ""
-
-
-def _unlike(rules: Mapping[str, Any], value: str, budget: EvaluationBudget) -> str:
-    """Whether a value matches a pattern, by RE2, whose time is linear in pattern and value.
-
-    A pattern that RE2 does not take (lookahead, what only Java knows, one that is too large) is not judged here, on any
-    machine; CloudFormation judges it.
-    """
-    pattern = plain(rules.get("AllowedPattern"))
-    if (
-        not pattern or len(pattern) > _PATTERN_LIMIT or "&&" in pattern
-    ):  # `&&` intersects classes in Java only
-        return ""
-    budget.spend(10 * len(pattern), len(value))
-    try:
-        compiled = re2.compile(pattern, _PATTERN_OPTIONS)
-        budget.spend(compiled.programsize * (100 + len(value)) // 100)
-        if compiled.fullmatch(value):
-            return ""
-    except (re2.error, UnicodeError):
-        return ""
-    told = plain(rules.get("ConstraintDescription"))
-    return f"is {_shown(value)}, which does not match {pattern}" + (f": {told}" if told else "")
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
-
-
-def _same(allowed: Any, value: str) -> bool:
-    if isinstance(
-        allowed, bool
-    ):  # YAML has many words for it, and only CloudFormation knows which was written
-        return value.lower() in ({"true", "yes", "on"} if allowed else {"false", "no", "off"})
-    text = plain(allowed)
-    return text == value or (not isinstance(allowed, str) and _number(text) == _number(value) is not None)
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 60 else f"{value[:57]}...")
-
-
-def _listed(allowed: Sequence[Any]) -> str:
-    words = [plain(each) or "?" for each in allowed]
-    return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+            yield from _pipeline_actions(inner, (*path, position), budget)

@@ -206,7 +206,7 @@ class Scale:
 
         def release(place: Environment, ref: Ref) -> Release:
             found = check_release(place, ref, ref.short, self.commits[0], files, given, target, record.region)
-            return found.accepted()
+            return found.accepted_release()
 
         # what differs between repositories is put in here: the template need not be read ten thousand times
         models = {ref: release(place, ref) for place, ref in self.places[: len(self.refs)]}

@@ -35,11 +35,12 @@ from deployer.adapters.aws_survey import Survey
 from deployer.adapters.aws_throttle import Throttle
 from deployer.environments import Kind
 from deployer.errors import PermanentError, ProtectedError, TransientError
+from deployer.parameters import SOURCE_REMEDY
 from deployer.ports import Execution, Room
-from deployer.release import SECRET_PARAMETER, Release
+from deployer.release import Release
+from deployer.resolving import SECRET_PARAMETER
 from deployer.stacks import Failure, Resource, Stack
 from deployer.targets import Target
-from deployer.validation import SOURCE_REMEDY
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.literals import CapabilityType

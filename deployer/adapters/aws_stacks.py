@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError
 from deployer.adapters.aws_answers import AnswerError, needed
 from deployer.adapters.aws_client import code, passes, retried, says_missing
 from deployer.errors import PermanentError, ThrottledError, TransientError
+from deployer.folder_files import UnreadableError
 from deployer.stacks import Failure, Resource, Stack
-from deployer.template import UnreadableError
-from deployer.template import read as read_document
+from deployer.template import read_document
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient

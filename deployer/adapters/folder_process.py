@@ -1,16 +1,17 @@
-"""The port `FolderEvaluator`: a branch's files are evaluated in a process with limits, and never in this one.
+"""Implementation of the port `FolderEvaluator` that evaluates a branch's files in a process with limits.
 
-A small process that has imported the evaluation waits, and forks for each question (`folder_server`). It costs some
-milliseconds a question, and about 20 MB for each worker process. A process of multiprocessing would not do: the
-children of Celery's pool may have none.
+The worker's own process never evaluates them. A small server process that has imported the evaluation waits for
+questions and forks for each one (`folder_server`). A question costs some milliseconds; the server needs about 20 MB for
+each worker process. The server is not a process of multiprocessing, because the children of Celery's pool may not start
+one.
 
-How a question may end, other than by an answer:
-- The evaluation was killed, because it used more CPU or memory than it may, or crashed: that refuses the release. A
-  template that could exhaust the check would otherwise be deployed unchecked.
-- It was killed by a clock, or for want of memory, before it had used the CPU that it may; or it could not be started,
-  or not be confined: the machine has no time, memory or process to spare. That is no fault of the folder: a
-  TransientError. The task is tried again, and becomes a dead letter after its last attempt: a folder that only waits
-  cannot keep a worker for ever, and is never accepted.
+A question may end without an answer:
+- The evaluation crashed, or the kernel killed it because it exceeded its CPU or memory: the release is refused.
+  Otherwise a template that exhausts the check would be deployed unchecked.
+- The evaluation could not be started or confined, or it was killed by a timer or for lack of memory before it had used
+  its CPU time: the machine lacks time, memory or processes. This is not an error in the folder, so it is a
+  TransientError. The task is retried and becomes a dead letter after its last attempt, so that a folder that only waits
+  cannot occupy a worker for ever, and is never accepted.
 """
 
 import hashlib
@@ -35,40 +36,40 @@ from deployer.adapters.folder_messages import (
     ANSWER_LIMIT,
     NOT_CONFINED,
     WITH_ZONES,
-    Answer,
-    Outcome,
-    Request,
-    receive,
-    send,
+    EvaluationAnswer,
+    EvaluationRequest,
+    ProcessEnd,
+    receive_message,
+    send_message,
 )
 from deployer.errors import TransientError
-from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion, templates
-from deployer.preferences import Preferences
-from deployer.template import FOLDER, UnreadableError, pick
-from deployer.validation import Finding, refusal
+from deployer.findings import Finding, refusal_text
+from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
+from deployer.folder_files import FOLDER, UnreadableError, file_with_stem, template_names
+from deployer.preferences import RepositoryConfig
 
 CPU_SECONDS = 2
-"""Of one evaluation. The budget ends what is known in half of it; this ends what is not."""
+"""CPU time of one evaluation. The budget stops known work in half of this time; this limit stops any other work."""
 WALL_SECONDS = 5.0
-"""Of one evaluation, for one that waits rather than works: two seconds of CPU take longer on a busy machine."""
+"""Elapsed time of one evaluation. It stops one that waits. On a busy machine two seconds of CPU take longer."""
 MEMORY = 768_000_000
-"""Bytes of addresses of one evaluation."""
-_GRACE_SECONDS = 5.0  # for the process that waits to say how the evaluation ended
-_START_SECONDS = 30.0  # for its start, on a very busy machine
-_REMEMBERED, _REMEMBERED_SIZE = 256, 50_000  # answers, and bytes of each
+"""Address space of one evaluation in bytes."""
+_GRACE_SECONDS = 5.0  # for the server to report how the evaluation ended
+_START_SECONDS = 30.0  # for the start of the server on a very busy machine
+_CACHE_SIZE, _CACHED_ANSWER_LIMIT = 256, 50_000  # cached answers, and maximum bytes of each
 
 
-class _LostError(Exception):
-    """The process that waits for questions is gone."""
+class _ServerLostError(Exception):
+    """The server process has ended."""
 
 
 class FolderProcess:
-    """See the module. It may be used by several threads; after a fork it starts a process of its own.
+    """Evaluates folders in a server process. Several threads may share it; after a fork it starts its own server.
 
     Args:
-        cpu_seconds: of one evaluation, whole ones.
-        wall_seconds: of one evaluation.
-        memory: bytes of addresses of one evaluation.
+        cpu_seconds: CPU time of one evaluation, in whole seconds.
+        wall_seconds: elapsed time of one evaluation, in seconds.
+        memory: address space of one evaluation, in bytes.
     """
 
     def __init__(
@@ -80,157 +81,167 @@ class FolderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._answered = False
-        self._end: weakref.finalize[..., FolderProcess] | None = None
-        self._known: OrderedDict[bytes, Answer] = OrderedDict()
+        self._finalizer: weakref.finalize[..., FolderProcess] | None = None
+        self._answer_cache: OrderedDict[bytes, EvaluationAnswer] = OrderedDict()
 
-    def examine(self, question: FolderQuestion) -> FolderAnswer:
-        """See `FolderEvaluator.examine`. An evaluation that was killed is a finding that refuses the release."""
-        answer = self._ask(Request(question=question))
+    def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
+        """See `FolderEvaluator.examine_folder`. An evaluation that was killed is an error finding."""
+        answer = self._request_answer(EvaluationRequest(question=question))
         if isinstance(answer, str):
             return FolderAnswer((Finding("error", f"{FOLDER}/", None, answer),))
         found = answer.examined
-        if found is None or (found.template and found.template not in templates(question.files)):
+        if found is None or (found.template and found.template not in template_names(question.files)):
             raise EvaluationFaultError("an answer to another question")
         return found
 
-    def preferences(self, files: Mapping[str, bytes]) -> Preferences:
-        """See `FolderEvaluator.preferences`."""
-        name = pick(files, "deployer")
+    def read_repository_config(self, files: Mapping[str, bytes]) -> RepositoryConfig:
+        """See `FolderEvaluator.read_repository_config`."""
+        name = file_with_stem(files, "deployer")
         if name is None:
-            return Preferences()
-        answer = _readable(self._ask(Request(files={name: files[name]})))
-        if answer.preferences is None:
+            return RepositoryConfig()
+        answer = _raise_if_unreadable(self._request_answer(EvaluationRequest(files={name: files[name]})))
+        if answer.repository_config is None:
             raise EvaluationFaultError("an answer to another question")
-        return answer.preferences
+        return answer.repository_config
 
     def resource_line(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
         """See `FolderEvaluator.resource_line`."""
-        name = pick(files, "pipeline")
+        name = file_with_stem(files, "pipeline")
         if name is None:
             return None
-        return _readable(self._ask(Request(files={name: files[name]}, resource=resource))).line
+        return _raise_if_unreadable(
+            self._request_answer(EvaluationRequest(files={name: files[name]}, resource=resource))
+        ).line
 
     def start(self) -> None:
-        """Start the process that waits for questions, so that the first one need not wait for it.
+        """Start the server process, so that the first question does not wait for it.
 
         Raises:
-            TransientError: the machine could not do it now.
+            TransientError: the machine cannot start the process now.
         """
         with self._lock:
-            self._connected()
+            self._open_channel()
 
     def close(self) -> None:
-        """End that process; the next question starts another."""
+        """End the server process. The next question starts another one."""
         with self._lock:
-            self._stop()
+            self._stop_server()
 
-    def _ask(self, request: Request) -> Answer | str:
-        """The answer to a question, or in one line why its evaluation was killed."""
+    def _request_answer(self, request: EvaluationRequest) -> EvaluationAnswer | str:
+        """Return the answer to a question, or one line that says why its evaluation was killed."""
         question = msgspec.json.encode(request)
         files = request.question.files if request.question else request.files
         sleeps = any(b"sleep" in content for name, content in files.items() if name.startswith("deployer."))
         key = hashlib.sha256(question).digest()
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-            outcome, answer_bytes = self._outcome(question, WITH_ZONES if sleeps else b"")
-        answer = self._judged(outcome, answer_bytes)
-        if isinstance(answer, Answer) and _is_good(answer) and len(answer_bytes) <= _REMEMBERED_SIZE:
+            if key in self._answer_cache:
+                self._answer_cache.move_to_end(key)
+                return self._answer_cache[key]
+            process_end, answer_bytes = self._exchange_or_restart(question, WITH_ZONES if sleeps else b"")
+        answer = self._interpret_end(process_end, answer_bytes)
+        if (
+            isinstance(answer, EvaluationAnswer)
+            and _has_no_errors(answer)
+            and len(answer_bytes) <= _CACHED_ANSWER_LIMIT
+        ):
             with self._lock:
-                self._known[key] = answer
-                while len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
+                self._answer_cache[key] = answer
+                while len(self._answer_cache) > _CACHE_SIZE:
+                    self._answer_cache.popitem(last=False)
         return answer
 
-    def _outcome(self, question: bytes, zones: bytes) -> tuple[Outcome, bytes]:
+    def _exchange_or_restart(self, question: bytes, zones: bytes) -> tuple[ProcessEnd, bytes]:
         for again in (True, False):
             try:
-                return self._exchange(question, zones)
-            except _LostError:
-                self._stop()
+                return self._exchange_messages(question, zones)
+            except _ServerLostError:
+                self._stop_server()
                 if not again:
                     raise TransientError(
-                        "the process that evaluates deploy/ ends as soon as it is asked"
+                        "the process that evaluates deploy/ ends at every question"
                     ) from None
             except TimeoutError:
-                self._stop()
+                self._stop_server()
                 raise TransientError("the process that evaluates deploy/ did not answer in time") from None
             except (ValueError, msgspec.MsgspecError) as error:
-                self._stop()
+                self._stop_server()
                 raise EvaluationFaultError("no readable answer") from error
             except (
                 BaseException
-            ):  # such as a shutdown: the next question must not meet the answer to this one
-                self._stop()
+            ):  # for example a shutdown: the next question must not receive the answer to this one
+                self._stop_server()
                 raise
         raise AssertionError
 
-    def _exchange(self, question: bytes, zones: bytes) -> tuple[Outcome, bytes]:
-        channel = self._connected()
+    def _exchange_messages(self, question: bytes, zones: bytes) -> tuple[ProcessEnd, bytes]:
+        channel = self._open_channel()
         allowed = self._limits[1] + _GRACE_SECONDS + (0 if self._answered else _START_SECONDS)
         deadline = time.monotonic() + allowed
         channel.settimeout(allowed)
         try:
-            send(channel, zones)
-            send(channel, question)
+            send_message(channel, zones)
+            send_message(channel, question)
         except TimeoutError:
             raise
         except OSError as error:
-            raise _LostError from error
-        head = receive(channel, 10_000, deadline)
-        answer_bytes = None if head is None else receive(channel, ANSWER_LIMIT + 1, deadline)
+            raise _ServerLostError from error
+        head = receive_message(channel, 10_000, deadline)
+        answer_bytes = None if head is None else receive_message(channel, ANSWER_LIMIT + 1, deadline)
         if head is None or answer_bytes is None:
-            raise _LostError
+            raise _ServerLostError
         self._answered = True
-        return msgspec.json.decode(head, type=Outcome), answer_bytes
+        return msgspec.json.decode(head, type=ProcessEnd), answer_bytes
 
-    def _judged(self, outcome: Outcome, answer_bytes: bytes) -> Answer | str:
-        """What an evaluation's end means.
+    def _interpret_end(self, process_end: ProcessEnd, answer_bytes: bytes) -> EvaluationAnswer | str:
+        """Interpret the end of an evaluation: its answer, or one line that says why it was killed.
 
         Raises:
-            TransientError: it is the machine's fault.
-            EvaluationFaultError: it is a fault of deployer's own.
+            TransientError: the machine caused the end.
+            EvaluationFaultError: a bug of deployer caused the end.
         """
-        if outcome.refused:
+        if process_end.start_error:
             raise TransientError(
-                f"the process that evaluates deploy/ cannot start another: {outcome.refused}"
+                f"the process that evaluates deploy/ cannot start another: {process_end.start_error}"
             )
-        killed_by = os.WTERMSIG(outcome.status) if os.WIFSIGNALED(outcome.status) else 0
+        killed_by = os.WTERMSIG(process_end.status) if os.WIFSIGNALED(process_end.status) else 0
         if killed_by == signal.SIGXCPU:
-            return _refused(f"it took more than {self._limits[0]} s of CPU")
-        if killed_by in {signal.SIGALRM, signal.SIGKILL}:  # by a clock, or where the machine's memory ran out
-            if outcome.cpu_seconds < self._limits[0]:
+            return _too_complex_text(f"it took more than {self._limits[0]} s of CPU")
+        if killed_by in {
+            signal.SIGALRM,
+            signal.SIGKILL,
+        }:  # by a timer, or because the machine had no memory left
+            if process_end.cpu_seconds < self._limits[0]:
                 raise TransientError(
                     "the machine is too busy to evaluate deploy/:"
-                    f" it had {outcome.cpu_seconds:.2f} s of CPU when it was ended by {signal.Signals(killed_by).name}"
+                    f" it had {process_end.cpu_seconds:.2f} s of CPU when it was ended"
+                    f" by {signal.Signals(killed_by).name}"
                 )
-            return _refused(f"it took {outcome.cpu_seconds:.1f} s of CPU and was not done")
+            return _too_complex_text(f"it took {process_end.cpu_seconds:.1f} s of CPU and was not done")
         if killed_by:
-            return _refused(f"it ended by signal {killed_by}")
-        if os.waitstatus_to_exitcode(outcome.status) == NOT_CONFINED:
+            return _too_complex_text(f"it ended by signal {killed_by}")
+        if os.waitstatus_to_exitcode(process_end.status) == NOT_CONFINED:
             cause = answer_bytes[:200].decode(errors="replace")
             raise TransientError(f"the process that evaluates deploy/ could not be prepared: {cause}")
         try:
-            answer = msgspec.json.decode(answer_bytes, type=Answer)
+            answer = msgspec.json.decode(answer_bytes, type=EvaluationAnswer)
         except msgspec.MsgspecError:
-            return _refused("it gave no readable answer")
+            return _too_complex_text("it gave no readable answer")
         if answer.out_of_memory:
-            return _refused(f"it took more than {self._limits[2] // 1_000_000} MB of memory")
+            return _too_complex_text(f"it took more than {self._limits[2] // 1_000_000} MB of memory")
         if answer.fault:
             raise EvaluationFaultError(answer.fault)
         return answer
 
-    def _connected(self) -> socket.socket:
-        """The channel to the process that waits for questions, which is started if there is none."""
-        if self._owner != os.getpid():  # after a fork it is another's
+    def _open_channel(self) -> socket.socket:
+        """The channel to the server process, which is started if it does not run."""
+        if self._owner != os.getpid():  # after a fork the server belongs to the parent
             self._process = self._channel = None
             self._owner = os.getpid()
         if self._channel is None:
-            self._channel = self._started()
+            self._channel = self._start_server()
         return self._channel
 
-    def _started(self) -> socket.socket:
+    def _start_server(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         cpu_seconds, wall_seconds, memory = map(str, self._limits)
         no_environment: dict[str, str] = {}
@@ -249,7 +260,7 @@ class FolderProcess:
                     start_new_session=True,
                 )
             finally:
-                home.rmdir()  # the process stays there, in a folder that is empty for ever
+                home.rmdir()  # the process keeps this deleted folder, in which nothing can be created
         except OSError as error:
             ours.close()
             raise TransientError(
@@ -258,35 +269,35 @@ class FolderProcess:
         finally:
             theirs.close()
         self._answered = False
-        self._end = weakref.finalize(self, _end, ours, self._process, os.getpid())
-        self._end.atexit = False  # it ends by itself with the process that it serves
+        self._finalizer = weakref.finalize(self, _end_server, ours, self._process, os.getpid())
+        self._finalizer.atexit = False  # the server ends by itself with the process that it serves
         return ours
 
-    def _stop(self) -> None:
+    def _stop_server(self) -> None:
         self._channel = self._process = None
-        if self._end:
-            self._end()
+        if self._finalizer:
+            self._finalizer()
 
 
-def _end(channel: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
-    """End the process that waits for questions, with the evaluation that it may wait for."""
+def _end_server(channel: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    """End the server process with a running evaluation."""
     channel.close()
-    if owner == os.getpid():  # in a fork it is another's
+    if owner == os.getpid():  # in a fork the process belongs to the parent
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _is_good(answer: Answer) -> bool:
-    """Whether the files have no error. An error is looked at again: a time zone may have been installed meanwhile."""
-    return not answer.unreadable and not (answer.examined and refusal(answer.examined.findings))
+def _has_no_errors(answer: EvaluationAnswer) -> bool:
+    """Whether the files have no error. Errors are not cached, because a missing time zone may be installed later."""
+    return not answer.unreadable and not (answer.examined and refusal_text(answer.examined.findings))
 
 
-def _refused(cause: str) -> str:
-    return f"it is too complex to check: {cause}; make the template smaller and plainer"
+def _too_complex_text(cause: str) -> str:
+    return f"it is too complex to check: {cause}; make the template smaller and simpler"
 
 
-def _readable(answer: Answer | str) -> Answer:
+def _raise_if_unreadable(answer: EvaluationAnswer | str) -> EvaluationAnswer:
     if isinstance(answer, str):
         raise UnreadableError(f"{FOLDER}/", None, answer)
     if answer.unreadable:

@@ -1,12 +1,12 @@
-"""The process in which a branch's files are evaluated: started by `FolderProcess`, one for each worker process.
+"""The server process that forks to evaluate a branch's files.
 
-It holds nothing but the modules of the evaluation. For each question it forks: the fork takes limits upon itself,
-evaluates, writes its answer into a pipe and ends, so that nothing of one folder is there for the next. This process
-itself never looks into a question or an answer.
+`FolderProcess` starts one server for each worker process. The server contains only the modules of the evaluation. It
+forks for each question: the fork sets its own limits, evaluates, writes its answer into a pipe and ends, so that no
+data of one folder is left for the next. The server itself never reads a question or an answer.
 
-What the fork may not do is enforced by the kernel: open any file or socket (RLIMIT_NOFILE is 0: only what is open
-already can be used, and that is /dev/null and the pipe), write files, start processes (unless it is root's), use more
-CPU, memory or time than it is given. It was started without environment variables, in a folder that is gone.
+The kernel enforces what the fork may not do: open any file or socket (RLIMIT_NOFILE is 0, so it can use only open
+files, which are /dev/null and the pipe), write files, start processes (except as root), and use more CPU, memory or
+time than its limits. The server has no environment variables, and its working directory was deleted.
 """
 
 import gc
@@ -26,58 +26,69 @@ from deployer.adapters.folder_messages import (
     ANSWER_LIMIT,
     NOT_CONFINED,
     WITH_ZONES,
-    Answer,
-    Outcome,
-    Request,
-    receive,
-    send,
+    EvaluationAnswer,
+    EvaluationRequest,
+    ProcessEnd,
+    receive_message,
+    send_message,
 )
 from deployer.errors import one_line
-from deployer.folder_check import examine, resource_line
-from deployer.preferences import read_preferences
-from deployer.template import UnreadableError
+from deployer.folder_check import examine_folder, resource_line
+from deployer.folder_files import UnreadableError
+from deployer.preferences import read_repository_config
 
 _ANSWER_FD = 3  # after standard input, output and error, which are /dev/null
-_OUT_OF_MEMORY = msgspec.json.encode(Answer(out_of_memory=True))  # there may be no memory to make it
-_OF_THE_MACHINE = (MemoryError, OSError, ValueError, ZoneInfoNotFoundError)  # what `_prepared` may meet there
-_WARM = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
+_OUT_OF_MEMORY = msgspec.json.encode(
+    EvaluationAnswer(out_of_memory=True)
+)  # built in advance, because later there may be no memory for it
+_MACHINE_ERRORS = (
+    MemoryError,
+    OSError,
+    ValueError,
+    ZoneInfoNotFoundError,
+)  # what the machine may cause in `_prepare_fork`
+_WARM_UP_TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
 
 
 def main() -> None:
-    """Answer the questions that come through standard input, a socket, until it is closed."""
+    """Answer questions from standard input, which is a socket, until the socket is closed."""
     limits = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     reset_tzpath(to=[path for path in sys.argv[4].split(os.pathsep) if path])
     channel = socket.socket(fileno=0)
-    # what is imported only when it is first needed: a fork could not
+    # trigger the imports that happen at first use, because a fork cannot open files
     with suppress(UnreadableError):
-        read_preferences({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
-    resource_line({"pipeline.yml": _WARM}, "P")
-    gc.disable()  # no fork lives long enough to need it
+        read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
+    resource_line({"pipeline.yml": _WARM_UP_TEMPLATE}, "P")
+    gc.disable()  # no fork lives long enough to need garbage collection
     gc.freeze()
-    while (zones := receive(channel)) is not None and (question := receive(channel)) is not None:
-        outcome, answer = _answered(question, limits, with_zones=zones == WITH_ZONES)
-        send(channel, msgspec.json.encode(outcome))
-        send(channel, answer)
+    while (zones := receive_message(channel)) is not None and (
+        question := receive_message(channel)
+    ) is not None:
+        process_end, answer = _evaluate_in_fork(question, limits, with_zones=zones == WITH_ZONES)
+        send_message(channel, msgspec.json.encode(process_end))
+        send_message(channel, answer)
 
 
-def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bool) -> tuple[Outcome, bytes]:
-    """How the fork ended, and what it wrote."""
+def _evaluate_in_fork(
+    question: bytes, limits: tuple[int, float, int], *, with_zones: bool
+) -> tuple[ProcessEnd, bytes]:
+    """Evaluate a question in a fork; return how the fork ended and what it wrote."""
     try:
         read_end, write_end = os.pipe()
     except OSError as error:
-        return Outcome(refused=error.strerror or "no pipe"), b""
+        return ProcessEnd(start_error=error.strerror or "no pipe"), b""
     try:
         child = os.fork()
     except OSError as error:
         os.close(read_end)
         os.close(write_end)
-        return Outcome(refused=error.strerror or "no process"), b""
+        return ProcessEnd(start_error=error.strerror or "no process"), b""
     if not child:
         code = NOT_CONFINED
         try:
-            zones = _prepared(write_end, limits, with_zones=with_zones)
+            zones = _prepare_fork(write_end, limits, with_zones=with_zones)
             code = 1
-            _write(_evaluate(question))
+            _write_answer(_evaluate_question(question))
             del zones
             code = 0
         finally:
@@ -86,25 +97,29 @@ def _answered(question: bytes, limits: tuple[int, float, int], *, with_zones: bo
     with open(read_end, "rb") as pipe:  # noqa: PTH123  a descriptor has no path
         answer = pipe.read(ANSWER_LIMIT + 1)
     _, status, used = os.wait4(child, 0)
-    return Outcome(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
+    return ProcessEnd(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
 
 
-def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
-    """Load the time zones and take the limits.
+def _prepare_fork(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
+    """Load the time zones and set the limits.
 
-    A failure is written into the pipe. What the machine lacks is raised then. A bug of deployer's own is an answer, and
-    the process ends.
+    A failure is written into the pipe. A failure that the machine causes is then raised again. For a bug of deployer
+    the text in the pipe is an answer, and the process ends.
     """
     try:
-        # a time zone is a file: what is loaded, and held, is found where no file can be opened
+        # A time zone is a file. A zone that is loaded, and still referenced, comes from a cache later, when no file
+        # can be opened.
         zones = [ZoneInfo(name) for name in available_timezones()] if with_zones else []
-        _confine(write_end, *limits)
+        _confine_process(write_end, *limits)
     except Exception as error:
-        lacking = isinstance(error, _OF_THE_MACHINE)
-        told = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault()
-        for pipe in (write_end, _ANSWER_FD):  # it has the first number until `_confine` gives it the second
+        lacking = isinstance(error, _MACHINE_ERRORS)
+        report = one_line(f"{type(error).__name__}: {error}").encode() if lacking else _fault_answer()
+        for pipe in (
+            write_end,
+            _ANSWER_FD,
+        ):  # `_confine_process` may or may not have moved the pipe to the second number
             with suppress(OSError):
-                os.write(pipe, told)
+                os.write(pipe, report)
                 break
         if not lacking:
             os._exit(0)
@@ -112,9 +127,9 @@ def _prepared(write_end: int, limits: tuple[int, float, int], *, with_zones: boo
     return zones
 
 
-def _confine(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int) -> None:
-    """Take every limit upon this process that it does not need to be without."""
-    with suppress(OSError):  # where memory runs out, the kernel is to end this process first
+def _confine_process(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int) -> None:
+    """Set the strictest limits under which this process can still evaluate."""
+    with suppress(OSError):  # the kernel ends this process first if the machine runs out of memory
         Path("/proc/self/oom_score_adj").write_text("1000")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(write_end, _ANSWER_FD)
@@ -130,38 +145,38 @@ def _confine(write_end: int, cpu_seconds: int, wall_seconds: float, memory: int)
         (resource.RLIMIT_NOFILE, 0),
     ):
         resource.setrlimit(name, (most, most))
-    # the first of them ends the process with a signal of its own, by which the cause is known
+    # the soft limit ends the process with SIGXCPU, which identifies the cause
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
-def _evaluate(question: bytes) -> bytes:
+def _evaluate_question(question: bytes) -> bytes:
     try:
-        request = msgspec.json.decode(question, type=Request)
-        return msgspec.json.encode(_answer(request))
+        request = msgspec.json.decode(question, type=EvaluationRequest)
+        return msgspec.json.encode(_answer_request(request))
     except MemoryError:
         return _OUT_OF_MEMORY
-    except Exception:  # noqa: BLE001  a fault of deployer's own: people read it in the dead letter
-        return _fault()
+    except Exception:  # noqa: BLE001  a bug of deployer: people read it in the dead letter
+        return _fault_answer()
 
 
-def _fault() -> bytes:
-    """The answer that tells of the exception that is being handled."""
-    return msgspec.json.encode(Answer(fault=traceback.format_exc(limit=-5)[-4000:]))
+def _fault_answer() -> bytes:
+    """The answer that reports the exception that is being handled."""
+    return msgspec.json.encode(EvaluationAnswer(fault=traceback.format_exc(limit=-5)[-4000:]))
 
 
-def _answer(request: Request) -> Answer:
+def _answer_request(request: EvaluationRequest) -> EvaluationAnswer:
     try:
         if request.question is not None:
-            return Answer(examined=examine(request.question))
+            return EvaluationAnswer(examined=examine_folder(request.question))
         if request.resource is not None:
-            return Answer(line=resource_line(request.files, request.resource))
-        return Answer(preferences=read_preferences(request.files))
+            return EvaluationAnswer(line=resource_line(request.files, request.resource))
+        return EvaluationAnswer(repository_config=read_repository_config(request.files))
     except UnreadableError as error:
         every = [(each.file, each.line, one_line(each.text)) for each in (error, *error.others)]
-        return Answer(unreadable=every)
+        return EvaluationAnswer(unreadable=every)
 
 
-def _write(answer: bytes) -> None:
+def _write_answer(answer: bytes) -> None:
     while answer:
         answer = answer[os.write(_ANSWER_FD, answer) :]
 

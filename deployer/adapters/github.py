@@ -169,14 +169,14 @@ class GitHubHost:
             return github_refs.full_commit_id(self._repository_client(repository), prefix)
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
-        """The files of a folder that deployer uses (`USABLE`) at a commit, as name to content.
+        """The files of a folder that deployer uses (`RECOGNIZED_FILES`) at a commit, as name to content.
 
         One call, and one for each of at most nine files that is not cached.
 
         Raises:
             PermanentError: the commit does not exist.
-            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is not a
-                regular file (`insist_on_files`).
+            UnreadableError: a file, or all of them together, are too large (`reject_large_files`), or one is not a
+                regular file (`reject_irregular_files`).
         """
         with translate_errors(f"reading {folder}/ of {repository} at {sha[:12]}", repository):
             return self._folders.read_usable_files(self._repository_client(repository), sha, folder)

@@ -10,14 +10,14 @@ from deployer.adapters import github_answers as answers
 from deployer.adapters.github_cache import BoundedCache
 from deployer.adapters.github_client import RepositoryClient
 from deployer.adapters.github_errors import ApiError, UnexpectedAnswerError
-from deployer.template import (
+from deployer.folder_files import (
     FILE_LIMIT,
+    RECOGNIZED_FILES,
     SUFFIXES,
-    USABLE,
     UnreadableError,
-    insist_on_files,
-    insist_on_folder,
-    insist_on_sizes,
+    reject_irregular_files,
+    reject_large_files,
+    reject_linked_folder,
 )
 
 _Listing = list[answers.Entry] | answers.Entry
@@ -36,18 +36,18 @@ class FolderReader:
         self._blobs = BoundedCache[bytes](_MAX_CACHED_BLOBS)
 
     def read_usable_files(self, api: RepositoryClient, sha: str, folder: str) -> dict[str, bytes]:
-        """The files of a folder that deployer uses (`USABLE`), as name to content.
+        """The files of a folder that deployer uses (`RECOGNIZED_FILES`), as name to content.
 
         One call, and one per file that is not cached. A file that is too large is refused by its size in the listing,
         before its content is fetched.
 
         Raises:
-            UnreadableError: a file, or all of them together, are too large (`insist_on_sizes`), or one is not a
-                regular file (`insist_on_files`).
+            UnreadableError: a file, or all of them together, are too large (`reject_large_files`), or one is not a
+                regular file (`reject_irregular_files`).
         """
         listed = _list_folder(api, sha, folder)
         usable = usable_entries(listed)
-        insist_on_sizes({name: entry.size for name, entry in usable.items()})
+        reject_large_files({name: entry.size for name, entry in usable.items()})
         return {name: self._read_blob(api, folder, entry) for name, entry in usable.items()}
 
     def read_regular_files(self, api: RepositoryClient, sha: str, folder: str, stem: str) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ class FolderReader:
 
 
 def usable_entries(
-    listed: list[answers.Entry] | answers.Entry, names: Collection[str] = USABLE
+    listed: list[answers.Entry] | answers.Entry, names: Collection[str] = RECOGNIZED_FILES
 ) -> dict[str, answers.Entry]:
     """The entries of a folder's listing that are files with one of these names, as name to entry.
 
@@ -90,12 +90,12 @@ def usable_entries(
         names: the names of the files to find.
 
     Raises:
-        UnreadableError: see `insist_on_folder` and `insist_on_files`.
+        UnreadableError: see `reject_linked_folder` and `reject_irregular_files`.
     """
     if not isinstance(listed, list):
-        insist_on_folder(listed.type)
+        reject_linked_folder(listed.type)
         return {}
-    insist_on_files({each.name: _entry_kind(each) for each in listed}, names)
+    reject_irregular_files({each.name: _entry_kind(each) for each in listed}, names)
     return {each.name: each for each in listed if each.name in names}
 
 

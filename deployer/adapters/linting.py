@@ -21,8 +21,8 @@ from threading import Lock
 from typing import Any
 
 from deployer.errors import TransientError, shortage
-from deployer.template import FOLDER
-from deployer.validation import Finding
+from deployer.findings import Finding
+from deployer.folder_files import FOLDER
 
 # Processor time for one template. People's templates of up to 25 kB take 1.2 s; a worker spends no more on one, since
 # others wait. The kernel enforces it, also where the worker's process was killed meanwhile

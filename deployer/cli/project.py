@@ -18,21 +18,23 @@ from deployer.cli.common import json_option
 from deployer.config import load
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
+from deployer.findings import Finding
 from deployer.folder_check import FolderEvaluator, FolderQuestion
+from deployer.folder_files import (
+    FOLDER,
+    RECOGNIZED_FILES,
+    UnreadableError,
+    file_and_line,
+    has_pipeline,
+    reject_irregular_files,
+    reject_large_files,
+    reject_linked_folder,
+)
+from deployer.parameters import SOURCE_REMEDY
 from deployer.refs import Ref
-from deployer.release import has_pipeline, release_of
+from deployer.release import build_release
 from deployer.resolving import SECRET_PARAMETER
 from deployer.targets import Target
-from deployer.template import (
-    FOLDER,
-    USABLE,
-    UnreadableError,
-    at,
-    insist_on_files,
-    insist_on_folder,
-    insist_on_sizes,
-)
-from deployer.validation import SOURCE_REMEDY, Finding
 
 _EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -77,7 +79,7 @@ def validate(path: Path, *, json_: bool) -> None:
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, there is no template")
     elif not template:  # what is refused here may be what it dies of
-        notes.append("cfn-lint: skipped until this is mended")
+        notes.append("cfn-lint: skipped until this is fixed")
     else:
         regions = sorted({region for target in targets.values() for region in target.regions})
         text = files[template].decode("utf-8-sig")
@@ -115,10 +117,10 @@ def _read(folder: Path) -> dict[str, bytes]:
         UnreadableError: it is too large, or something of it is no regular file.
     """
     submodules = _submodules(folder.parent)
-    insist_on_folder(_kind(folder, submodules))
-    insist_on_files({path.name: _kind(path, submodules) for path in folder.iterdir()})
-    usable = [path for path in sorted(folder.iterdir()) if path.name in USABLE]
-    insist_on_sizes({path.name: path.stat().st_size for path in usable})
+    reject_linked_folder(_kind(folder, submodules))
+    reject_irregular_files({path.name: _kind(path, submodules) for path in folder.iterdir()})
+    usable = [path for path in sorted(folder.iterdir()) if path.name in RECOGNIZED_FILES]
+    reject_large_files({path.name: path.stat().st_size for path in usable})
     return {path.name: path.read_bytes() for path in usable}
 
 
@@ -196,11 +198,11 @@ def _found(
         given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
         branch = "main" if ref.is_tag else ref.branch
         question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
-        answer = evaluator.examine(question)
-        checked = release_of(question, answer)
+        answer = evaluator.examine_folder(question)
+        checked = build_release(question, answer)
         for each in checked.findings:
             found.setdefault((each.level, each.file, each.line, each.text), []).append(str(kind))
-        template = template or (checked.template if checked.sound else "")
+        template = template or (checked.template if checked.lintable else "")
         asks_for_token = asks_for_token or answer.needs_token
     return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template, asks_for_token
 
@@ -209,7 +211,7 @@ def _told(finding: Finding) -> str:
     only = finding.environments
     warning = "" if finding.level == "error" else "warning: "
     # file and line first, where editors and terminals look for them
-    return f"{at(finding.file, finding.line)}: {warning}{finding.text}" + (
+    return f"{file_and_line(finding.file, finding.line)}: {warning}{finding.text}" + (
         "" if len(only) in {0, len(Kind)} else f" ({', '.join(only)})"
     )
 

@@ -269,7 +269,7 @@ class Beginning:
         return check_release(
             environment, ref, "main" if ref.is_tag else ref.branch, commit(name, start.built), content,
             target.given(region), target, region,
-        ).accepted()  # fmt: skip
+        ).accepted_release()  # fmt: skip
 
     def make(self, environment: Environment, at: Place, release: Release) -> None:
         """Create a stack."""

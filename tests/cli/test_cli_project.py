@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from deployer.cli import main
 from deployer.environments import Kind
-from deployer.validation import Finding
+from deployer.findings import Finding
 
 SAMPLE = Path(__file__).parents[2] / "sandbox" / "sample"
 GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
@@ -109,7 +109,7 @@ def test_problems_of_some_environments(tmp_path: Path) -> None:
     given, declared = result.stdout.splitlines()
     assert declared.startswith("deploy/pipeline.yml:1: parameter Size has no default")
     assert declared.endswith("(development)")
-    assert given.startswith("deploy/pipeline.parameters.json:1: Sise is given here")
+    assert given.startswith("deploy/pipeline.parameters.json:1: Sise has a value here")
     assert given.endswith("(production)")
     found = json.loads(run("validate", path, "--json").stdout)["problems"]
     assert [(each["file"], each["environments"]) for each in found] == [
@@ -121,7 +121,7 @@ def test_problems_of_some_environments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "deploy/pipeline.yml: it is missing (.yaml or .json would do)"),
+        ({}, "deploy/pipeline.yml: it is missing; create it (.yaml and .json work too)"),
         ({"pipeline_json": "{"}, "deploy/pipeline.json:1: not JSON"),
         ({"pipeline_yml": "a: [\n"}, "deploy/pipeline.yml:1: not YAML"),
         (
@@ -242,7 +242,7 @@ FOREIGN = GOOD + "Outputs: {Other: {Value: 'arn:aws:iam::222222222222:role/Admin
             ["BuildRole needs PermissionsBoundary: ", "BuildRole needs Path: "],
             UNSET,
         ),
-        (FOREIGN, "", ["arn:aws:iam::222222222222:role/Admin is no role of this template"], UNSET),
+        (FOREIGN, "", ["arn:aws:iam::222222222222:role/Admin is not a role of this template"], UNSET),
         (
             FOREIGN,
             "development: {allowed_roles: ['arn:aws:iam::222222222222:role/*']}",
@@ -335,8 +335,8 @@ def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD, deployer_yml="\nteardwon: {}\n"))
     assert result.exit_code == 1
     assert result.stdout == (
-        "deploy/deployer.yml:2: teardwon is not known; "
-        "there are teardown, regions, ttl, warn, sleep, branches, tags, production, paths\n"
+        "deploy/deployer.yml:2: teardwon is unknown; "
+        "use one of teardown, regions, ttl, warn, sleep, branches, tags, production, paths\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The port `FolderEvaluator`: the same answers from the double and from the process with limits; and those limits."""
+"""The port `FolderEvaluator`: the double and the process answer the same, and the process enforces its limits."""
 
 import dataclasses
 import multiprocessing
@@ -16,16 +16,16 @@ import msgspec
 import pytest
 
 from deployer.adapters import folder_process
-from deployer.adapters.folder_messages import Request
+from deployer.adapters.folder_messages import EvaluationRequest
 from deployer.adapters.folder_process import FolderProcess
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import TransientError
 from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderEvaluator, FolderQuestion
-from deployer.preferences import Patterns, Teardown
+from deployer.folder_files import UnreadableError
+from deployer.preferences import NamePatterns, TeardownPolicy
 from deployer.refs import Ref
-from deployer.release import check_release, release_of
+from deployer.release import build_release, check_release
 from deployer.targets import Target
-from deployer.template import UnreadableError
 from tests.doubles import DirectEvaluator
 
 ROOT = Path(__file__).parents[2]
@@ -62,44 +62,47 @@ def evaluator(request: pytest.FixtureRequest) -> Iterator[FolderEvaluator]:
             yield process
 
 
-# --- what both do -----------------------------------------------------------------------------------------------
+# --- behaviour of both ------------------------------------------------------------------------------------------
 
 
 def test_the_sample_becomes_the_same_release_everywhere(evaluator: FolderEvaluator) -> None:
     asked = question(SAMPLE, None)
-    made = release_of(asked, evaluator.examine(asked)).accepted()
+    made = build_release(asked, evaluator.examine_folder(asked)).accepted_release()
     direct = check_release(ENVIRONMENT, BRANCH, BRANCH.short, "a" * 40, SAMPLE, GIVEN, None, "us-east-1")
-    assert made == direct.accepted()
+    assert made == direct.accepted_release()
     assert made.parameters["RepoBranch"] == "feature/ü"
     assert made.parameters["PipelineName"] == ENVIRONMENT.stack_name
 
 
 def test_findings_have_file_line_and_text(evaluator: FolderEvaluator) -> None:
-    answer = evaluator.examine(question({"pipeline.yml": TEMPLATE.encode()}))
+    answer = evaluator.examine_folder(question({"pipeline.yml": TEMPLATE.encode()}))
     assert any(
         each.startswith(f"deploy/pipeline.yml:4: {PRODUCTION_ROLE} is of account 222222222222")
         for each in texts(answer)
     )
-    assert evaluator.examine(question({})).findings[0].text == "it is missing (.yaml or .json would do)"
+    assert (
+        evaluator.examine_folder(question({})).findings[0].text
+        == "it is missing; create it (.yaml and .json work too)"
+    )
 
 
-def test_preferences_come_with_all_their_types(evaluator: FolderEvaluator) -> None:
+def test_repository_settings_keep_all_their_types(evaluator: FolderEvaluator) -> None:
     text = (
         "tags: [v*]\nbranches: {include: [a, 'b/*'], exclude: [b/c]}\nttl: {'hot*': 1h, default: 3d}\n"
         "sleep: Mon-Fri 20:00-07:00 Europe/Berlin\nregions: [us-east-1]\n"
         "teardown: {empty_buckets: false, on_failure: stop}\n"
     )
-    found = evaluator.preferences({"deployer.yml": text.encode()})
-    assert found.tags == Patterns(("v*",))
-    assert found.branches == Patterns(("a", "b/*"), ("b/c",))
+    found = evaluator.read_repository_config({"deployer.yml": text.encode()})
+    assert found.tags == NamePatterns(("v*",))
+    assert found.branches == NamePatterns(("a", "b/*"), ("b/c",))
     assert found.ttl == (("hot*", "1h"), ("*", "3d"))
     assert found.sleep == "Mon-Fri 20:00-07:00 Europe/Berlin"
-    assert (found.regions, found.teardown) == (("us-east-1",), Teardown(False, "stop"))
-    assert evaluator.preferences({}) == type(found)()
-    assert evaluator.examine(question({"deployer.yml": text.encode()})).preferences == found
+    assert (found.regions, found.teardown) == (("us-east-1",), TeardownPolicy(False, "stop"))
+    assert evaluator.read_repository_config({}) == type(found)()
+    assert evaluator.examine_folder(question({"deployer.yml": text.encode()})).repository_config == found
 
 
-def test_what_looks_like_a_number_comes_as_the_text_that_it_is(evaluator: FolderEvaluator) -> None:
+def test_a_text_that_looks_like_a_number_stays_text(evaluator: FolderEvaluator) -> None:
     digits = "9" * 5000
     files = {
         "deployer.yml": b"tags: [1.x, 010, 2*]\nbranches: {include: [1.x, 1:30], exclude: [y]}\nttl: {1.x: 1h}\n",
@@ -109,38 +112,38 @@ def test_what_looks_like_a_number_comes_as_the_text_that_it_is(evaluator: Folder
             f"Metadata: [{digits}, 1:30, 010]\n{TEMPLATE}"
         ).encode(),
     }
-    found = evaluator.examine(question(files, None))
+    found = evaluator.examine_folder(question(files, None))
     assert found.parameters == {"1x": "1e3", "y": "010", "z": digits[:4000]}
-    for preferences in (found.preferences, evaluator.preferences(files)):
+    for preferences in (found.repository_config, evaluator.read_repository_config(files)):
         assert preferences.tags.include == ("1.x", "010", "2*")
-        assert preferences.branches == Patterns(("1.x", "1:30"), ("y",))
+        assert preferences.branches == NamePatterns(("1.x", "1:30"), ("y",))
         every = [*preferences.tags.include, *preferences.branches.include, *preferences.ttl[0]]
         assert {type(each) for each in every} == {str}
 
 
 @pytest.mark.parametrize("zone", ["Europe/Belin", "posix/../../etc/passwd", "../zoneinfo/UTC"])
-def test_what_is_unreadable_says_everything(evaluator: FolderEvaluator, zone: str) -> None:
+def test_an_unreadable_file_reports_all_its_errors(evaluator: FolderEvaluator, zone: str) -> None:
     with pytest.raises(UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is no time zone") as caught:
-        evaluator.preferences({"deployer.yml": f"sleep: 20:00-07:00 {zone}\ntags: 5\n".encode()})
+        evaluator.read_repository_config({"deployer.yml": f"sleep: 20:00-07:00 {zone}\ntags: 5\n".encode()})
     assert [str(each) for each in caught.value.others] == [
-        "deploy/deployer.yml:2: tags is no pattern or list of patterns, such as [main, feature/*]"
+        "deploy/deployer.yml:2: tags is not a pattern or a list of patterns, such as [main, feature/*]"
     ]
     assert caught.value.others[0].line == 2
     with pytest.raises(UnreadableError, match="keep one of them"):
-        evaluator.preferences({"deployer.yml": b"", "deployer.json": b"{}"})
+        evaluator.read_repository_config({"deployer.yml": b"", "deployer.json": b"{}"})
 
 
-def test_a_zone_that_was_installed_meanwhile_is_known(tmp_path: Path) -> None:
+def test_a_time_zone_that_is_installed_later_is_known(tmp_path: Path) -> None:
     before = zoneinfo.TZPATH
     zoneinfo.reset_tzpath(to=[str(tmp_path), *before])
     try:
         with closing(FolderProcess()) as process:
             with pytest.raises(UnreadableError, match="is no time zone"):
-                process.preferences({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
+                process.read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
             (tmp_path / "Test").mkdir()
             utc = next(path for each in before if (path := Path(each, "UTC")).exists())
             (tmp_path / "Test" / "zone").write_bytes(utc.read_bytes())
-            found = process.preferences({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
+            found = process.read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
             assert found.sleep == "20:00-07:00 Test/zone"
     finally:
         zoneinfo.reset_tzpath(to=before)
@@ -158,9 +161,9 @@ def test_a_resource_has_a_line(evaluator: FolderEvaluator) -> None:
 def test_one_folder_leaves_nothing_for_the_next(evaluator: FolderEvaluator) -> None:
     deep = b"a: " + b"[" * 200_000
     for _ in range(2):
-        assert "nested more than" in texts(evaluator.examine(question({"pipeline.yml": deep})))[0]
+        assert "nested more than" in texts(evaluator.examine_folder(question({"pipeline.yml": deep})))[0]
         asked = question(SAMPLE, None)
-        assert release_of(asked, evaluator.examine(asked)).release
+        assert build_release(asked, evaluator.examine_folder(asked)).release
 
 
 # --- the process and its limits ---------------------------------------------------------------------------------
@@ -168,7 +171,7 @@ def test_one_folder_leaves_nothing_for_the_next(evaluator: FolderEvaluator) -> N
 
 @pytest.fixture
 def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FolderProcess]:
-    """Lets Python code run where the files are evaluated: `examine` of the question `asked`."""
+    """Run Python code in place of the evaluation: the body of `examine_folder`, with the question in `asked`."""
     made: list[FolderProcess] = []
     python = shlex.quote(sys.executable)
 
@@ -176,11 +179,11 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         script = tmp_path / "server.py"
         body = "\n".join(f"    {line}" for line in code.splitlines())
         script.write_text(
-            "import os, sys, time, socket\nfrom deployer.adapters import folder_server\n"
-            "from deployer.folder_check import FolderAnswer\nfrom deployer.validation import Finding\n"
+            "import os, sys, time, socket\nimport deployer.adapters.folder_server as folder_server\n"
+            "from deployer.folder_check import FolderAnswer\nfrom deployer.findings import Finding\n"
             "def say(*texts): return FolderAnswer(tuple(Finding('error', 'x', None, str(t)) for t in texts))\n"
-            f"def examine(asked):\n{body}\n"
-            f"folder_server.examine = examine\n{before}\nfolder_server.main()\n"
+            f"def examine_folder(asked):\n{body}\n"
+            f"folder_server.examine_folder = examine_folder\n{before}\nfolder_server.main()\n"
         )
         shell = tmp_path / "python"
         # in place of `python -I -B -m MODULE limits`
@@ -218,12 +221,12 @@ def test_an_evaluation_that_is_killed_refuses_the_release(
     instead: Callable[..., FolderProcess], code: str, why: str
 ) -> None:
     process = instead(code, cpu_seconds=1, wall_seconds=20)
-    answer = process.examine(ANY)
+    answer = process.examine_folder(ANY)
     (told,) = texts(answer)
     assert told.startswith(f"deploy/: it is too complex to check: {why}")
-    assert release_of(ANY, answer).release is None
-    with pytest.raises(UnreadableError, match="not YAML"):  # the next one meets nothing of it
-        process.preferences({"deployer.yml": b"["})
+    assert build_release(ANY, answer).release is None
+    with pytest.raises(UnreadableError, match="not YAML"):  # the next question is not affected
+        process.read_repository_config({"deployer.yml": b"["})
 
 
 @pytest.mark.parametrize(
@@ -231,18 +234,18 @@ def test_an_evaluation_that_is_killed_refuses_the_release(
     [
         "time.sleep(60)",
         "os.kill(os.getpid(), 9)",
-        # more than half of its CPU: an honest template on a machine that is short of it
+        # more than half of its CPU: a valid template on a machine with little CPU
         "while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 9)",
         "while time.process_time() < 0.6: pass\nos.kill(os.getpid(), 14)",
     ],
 )
-def test_one_that_had_not_all_its_cpu_is_the_machines_fault(
+def test_an_evaluation_killed_before_it_used_its_cpu_is_retried(
     instead: Callable[..., FolderProcess], code: str
 ) -> None:
     process = instead(code, cpu_seconds=1, wall_seconds=20 if "kill" in code else 0.3)
     with pytest.raises(TransientError, match="the machine is too busy to evaluate deploy/"):
-        process.examine(ANY)
-    assert process.preferences({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
+        process.examine_folder(ANY)
+    assert process.read_repository_config({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
 
 
 @pytest.mark.parametrize(
@@ -256,35 +259,37 @@ def test_one_that_had_not_all_its_cpu_is_the_machines_fault(
         ),
     ],
 )
-def test_one_that_cannot_be_confined_is_the_machines_fault(
+def test_an_evaluation_that_cannot_be_confined_is_retried(
     instead: Callable[..., FolderProcess], fault: str, cause: str
 ) -> None:
     process = instead("return say('not looked at')", before=fault)
     with pytest.raises(TransientError, match="could not be prepared: ") as caught:
-        process.preferences({"deployer.yml": b"sleep: 20:00-07:00 UTC"})
+        process.read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 UTC"})
     assert cause in str(caught.value)
 
 
 def test_no_secret_of_a_target_is_sent_to_it() -> None:
-    """A field that must not be shown, `repr=False`, must not be where a branch's files are read either."""
+    """A field with `repr=False` is secret, so the process that reads a branch's files must not receive it."""
     secret = {each.name: "hush" for each in dataclasses.fields(Target) if not each.repr}
     assert secret
     asked = question(SAMPLE, dataclasses.replace(TARGET, **secret))
-    sent = msgspec.json.encode(Request(question=asked))
+    sent = msgspec.json.encode(EvaluationRequest(question=asked))
     assert TARGET.account.encode() in sent
     assert b"hush" not in sent
     assert asked == question(SAMPLE)
 
 
-def test_a_fault_of_our_own_is_neither(instead: Callable[..., FolderProcess]) -> None:
+def test_a_bug_of_deployer_is_neither_refused_nor_retried(instead: Callable[..., FolderProcess]) -> None:
     with pytest.raises(EvaluationFaultError, match="ZeroDivisionError"):
-        instead("return 1 / 0").examine(ANY)
+        instead("return 1 / 0").examine_folder(ANY)
     bug = "def no(*_): return {}['zones']\nfolder_server.resource.setrlimit = no"
     with pytest.raises(EvaluationFaultError, match="KeyError: 'zones'"):
-        instead("return say('not looked at')", before=bug).preferences({"deployer.yml": b"ttl: 3d"})
+        instead("return say('not looked at')", before=bug).read_repository_config(
+            {"deployer.yml": b"ttl: 3d"}
+        )
 
 
-def test_what_it_may_touch(
+def test_what_an_evaluation_can_access(
     instead: Callable[..., FolderProcess], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DEPLOYER_GITHUB_TOKEN", "hush")
@@ -305,7 +310,7 @@ fds = [n for n in range(64) if tried(lambda: os.fstat(n)) != "Bad file descripto
 return say(
     tried(lambda: open({str(secret)!r}).read()), tried(reused), tried(socket.socket), tried(os.getcwd),
     tried(lambda: os.pipe()), sorted(own), fds, "hush" in repr(os.environ))"""
-    answer = instead(code).examine(ANY)
+    answer = instead(code).examine_folder(ANY)
     assert [each.text for each in answer.findings] == [
         *["Too many open files"] * 3, "No such file or directory", "Too many open files", "[]", "[0, 1, 2, 3]",
         "False",
@@ -314,10 +319,10 @@ return say(
 
 def test_an_answer_about_another_environment_is_not_believed(instead: Callable[..., FolderProcess]) -> None:
     code = """\
-return FolderAnswer((), template="pipeline.yml", sound=True, needs_token=False, parameters={
+return FolderAnswer((), template="pipeline.yml", lintable=True, needs_token=False, parameters={
     "Stage": "production", "RepoName": "other", "PipelineName": "x", "RepoToken": "y", "Own": "z"})"""
-    answer = instead(code).examine(ANY)
-    made = release_of(ANY, answer).accepted()
+    answer = instead(code).examine_folder(ANY)
+    made = build_release(ANY, answer).accepted_release()
     assert made.parameters == {
         "Stage": "development",
         "RepoName": "hello",
@@ -325,9 +330,9 @@ return FolderAnswer((), template="pipeline.yml", sound=True, needs_token=False, 
         "Own": "z",
     }
     assert ENVIRONMENT.owns(made.tags)
-    other = instead("return FolderAnswer((), template='deployer.yml', sound=True)")
+    other = instead("return FolderAnswer((), template='deployer.yml', lintable=True)")
     with pytest.raises(EvaluationFaultError):
-        other.examine(ANY)
+        other.examine_folder(ANY)
 
 
 def test_no_temporary_folder_or_interpreter_is_transient(
@@ -335,35 +340,35 @@ def test_no_temporary_folder_or_interpreter_is_transient(
 ) -> None:
     monkeypatch.setattr(folder_process.sys, "executable", str(tmp_path / "nothing"))
     with pytest.raises(TransientError, match="cannot be started: No such file or directory"):
-        FolderProcess().examine(ANY)
+        FolderProcess().examine_folder(ANY)
     monkeypatch.setattr(folder_process.sys, "executable", "/bin/false")
-    with pytest.raises(TransientError, match="ends as soon as it is asked"):
-        FolderProcess().examine(ANY)
+    with pytest.raises(TransientError, match="ends at every question"):
+        FolderProcess().examine_folder(ANY)
     monkeypatch.setattr(folder_process.tempfile, "tempdir", str(tmp_path / "full"))
     with pytest.raises(TransientError, match="cannot be started"):
-        FolderProcess().examine(ANY)
+        FolderProcess().examine_folder(ANY)
 
 
-def test_one_that_died_meanwhile_is_replaced() -> None:
+def test_a_server_that_died_is_replaced() -> None:
     with closing(FolderProcess()) as process:
-        assert process.preferences({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
+        assert process.read_repository_config({"deployer.yml": b"tags: [v1]"}).tags.include == ("v1",)
         assert process._process
         os.kill(process._process.pid, signal.SIGKILL)
-        assert process.preferences({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
+        assert process.read_repository_config({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
 
 
-def test_a_question_that_was_broken_off_leaves_no_answer_for_the_next(
+def test_an_interrupted_question_leaves_no_answer_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken_off(*_: object) -> None:
-        raise SystemExit  # as at the end of a worker, once its question is sent
+        raise SystemExit  # as at the end of a worker, after it has sent its question
 
     with closing(FolderProcess()) as process:
         with monkeypatch.context() as patch:
-            patch.setattr(folder_process, "receive", broken_off)
+            patch.setattr(folder_process, "receive_message", broken_off)
             with pytest.raises(SystemExit):
-                process.preferences({"deployer.yml": b"tags: [v1]"})
-        assert process.preferences({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
+                process.read_repository_config({"deployer.yml": b"tags: [v1]"})
+        assert process.read_repository_config({"deployer.yml": b"tags: [v2]"}).tags.include == ("v2",)
 
 
 def _gone(pid: int) -> bool:
@@ -381,14 +386,14 @@ def _gone(pid: int) -> bool:
 
 def _evaluate(pids: "multiprocessing.SimpleQueue[int]") -> None:
     process = FolderProcess()
-    process.examine(question(SAMPLE))
+    process.examine_folder(question(SAMPLE))
     assert process._process
     pids.put(process._process.pid)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_it_ends_with_whoever_asked_also_a_daemonic_process() -> None:
-    context = multiprocessing.get_context("fork")  # the children of Celery's pool are such
+def test_the_server_ends_with_its_client_even_a_daemonic_process() -> None:
+    context = multiprocessing.get_context("fork")  # Celery's pool starts its children in this way
     pids: multiprocessing.SimpleQueue[int] = context.SimpleQueue()
     child = context.Process(target=_evaluate, args=(pids,), daemon=True)
     child.start()
@@ -396,7 +401,7 @@ def test_it_ends_with_whoever_asked_also_a_daemonic_process() -> None:
     assert _gone(pids.get())
 
 
-def test_it_ends_with_its_last_reference() -> None:
+def test_the_server_ends_with_its_last_reference() -> None:
     process = FolderProcess()
     process.start()
     assert process._process
@@ -405,16 +410,16 @@ def test_it_ends_with_its_last_reference() -> None:
     assert _gone(pid)
 
 
-def test_after_a_fork_it_is_another_ones() -> None:
+def test_a_forked_process_starts_its_own_server() -> None:
     with closing(FolderProcess()) as process:
         process.start()
         context = multiprocessing.get_context("fork")
         found: multiprocessing.Queue[tuple[int, int]] = context.Queue()
 
         def ask() -> None:
-            process.examine(question(SAMPLE))
+            process.examine_folder(question(SAMPLE))
             assert process._process
-            found.put((len(texts(process.examine(question({})))), process._process.pid))
+            found.put((len(texts(process.examine_folder(question({})))), process._process.pid))
             process.close()
 
         child = context.Process(target=ask)
@@ -423,4 +428,4 @@ def test_after_a_fork_it_is_another_ones() -> None:
         count, pid = found.get(timeout=30)
         child.join()
         assert (count, pid != process._process.pid) == (1, True)
-        assert texts(process.examine(question({})))
+        assert texts(process.examine_folder(question({})))

@@ -29,10 +29,10 @@ from deployer.errors import (
     RightsError,
     TransientError,
 )
+from deployer.folder_files import FILE_LIMIT, RECOGNIZED_FILES, UnreadableError
 from deployer.ports import Facts, Head, HookDelivery, Host, Status
 from deployer.refs import Ref
 from deployer.tally import Tally, counting
-from deployer.template import FILE_LIMIT, USABLE, UnreadableError
 from sandbox.github.server import GitHubServer, create
 from sandbox.installation import wait_for
 from tests.doubles import FakeHost
@@ -829,8 +829,8 @@ def test_only_files_that_deployer_uses_are_read(kit: Kit) -> None:
 
 
 def test_all_nine_usable_files_are_read(kit: Kit) -> None:
-    sha = kit.commit("refs/heads/main", {f"deploy/{name}": name for name in USABLE}, "1")
-    assert kit.host.files(kit.repository, sha, "deploy") == {name: name.encode() for name in USABLE}
+    sha = kit.commit("refs/heads/main", {f"deploy/{name}": name for name in RECOGNIZED_FILES}, "1")
+    assert kit.host.files(kit.repository, sha, "deploy") == {name: name.encode() for name in RECOGNIZED_FILES}
 
 
 def test_a_large_file_is_read_completely(kit: Kit) -> None:

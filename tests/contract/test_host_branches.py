@@ -13,9 +13,9 @@ from deployer.adapters.github_answers import Entry
 from deployer.adapters.github_files import regular_entries
 from deployer.environments import Repository
 from deployer.errors import PayloadError, PermanentError, TransientError
+from deployer.folder_files import UnreadableError
 from deployer.ports import Protection, Relation
 from deployer.refs import Ref
-from deployer.template import UnreadableError
 from tests.contract.test_host import (  # noqa: F401  fixtures
     TEMPLATE,
     DoubleKit,

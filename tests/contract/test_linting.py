@@ -14,7 +14,7 @@ import pytest
 from deployer.adapters import linting
 from deployer.adapters.linting import CfnLint, in_words
 from deployer.errors import TransientError
-from deployer.validation import Finding
+from deployer.findings import Finding
 
 BROKEN = """\
 Metadata: {cfn-lint: {config: {regions: [nowhere], ignore_checks: [E3012, E3024]}}}

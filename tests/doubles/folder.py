@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine, resource_line
-from deployer.preferences import Preferences, read_preferences
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder, resource_line
+from deployer.preferences import RepositoryConfig, read_repository_config
 
 
 class DirectEvaluator:
     """Evaluates in the process that asks."""
 
-    def examine(self, question: FolderQuestion) -> FolderAnswer:
-        return examine(question)
+    def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
+        return examine_folder(question)
 
-    def preferences(self, files: Mapping[str, bytes]) -> Preferences:
-        return read_preferences(files)
+    def read_repository_config(self, files: Mapping[str, bytes]) -> RepositoryConfig:
+        return read_repository_config(files)
 
     def resource_line(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
         return resource_line(files, resource)

@@ -8,18 +8,18 @@ from typing import Any
 
 from deployer.environments import Repository
 from deployer.errors import NotFoundError, PermanentError, RightsError
+from deployer.folder_files import (
+    FILE_LIMIT,
+    FOLDER,
+    RECOGNIZED_FILES,
+    SUFFIXES,
+    UnreadableError,
+    reject_irregular_files,
+    reject_large_files,
+    reject_linked_folder,
+)
 from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.refs import Ref, is_full_sha, parse_sha
-from deployer.release import FOLDER
-from deployer.template import (
-    FILE_LIMIT,
-    SUFFIXES,
-    USABLE,
-    UnreadableError,
-    insist_on_files,
-    insist_on_folder,
-    insist_on_sizes,
-)
 from tests.doubles.failing import Failing
 
 
@@ -339,16 +339,16 @@ class FakeHost(Failing):
             raise PermanentError(f"{repository} has no commit {sha}")
         found = {}
         links = repo.links.get(sha, {})
-        insist_on_folder(links.get(folder, "dir"))
+        reject_linked_folder(links.get(folder, "dir"))
         listed = {path.split("/")[1]: "file" for path in repo.files[sha] if path.startswith(f"{folder}/")}
-        insist_on_files(
+        reject_irregular_files(
             listed | {path.rpartition("/")[2]: kind for path, kind in links.items() if "/" in path}
         )
         for path, content in repo.files[sha].items():
             inside, _, name = path.rpartition("/")
-            if inside == folder.strip("/") and name in USABLE:
+            if inside == folder.strip("/") and name in RECOGNIZED_FILES:
                 found[name] = content
-        insist_on_sizes({name: len(content) for name, content in found.items()})
+        reject_large_files({name: len(content) for name, content in found.items()})
         return found
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:

@@ -18,9 +18,9 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError
 from deployer.evaluation_budget import CHARACTERS, STEPS, EvaluationBudget
 from deployer.events import parse_github
-from deployer.folder_check import FolderQuestion, examine
+from deployer.folder_check import FolderQuestion, examine_folder
 from deployer.refs import Ref
-from deployer.release import release_of
+from deployer.release import build_release
 from deployer.targets import Target
 from tests.fuzz import large
 
@@ -50,7 +50,7 @@ def _release(scale: int, **files: bytes) -> float:
     budget = EvaluationBudget(STEPS // scale, CHARACTERS // scale)
     question = FolderQuestion(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1")
     try:
-        release_of(question, examine(question, budget)).accepted()
+        build_release(question, examine_folder(question, budget)).accepted_release()
     except DeployerError as error:
         error.share = _share(budget) * scale  # type: ignore[attr-defined]
         raise
@@ -58,7 +58,7 @@ def _release(scale: int, **files: bytes) -> float:
 
 
 def _share(budget: EvaluationBudget) -> float:
-    return max(budget.steps / STEPS, budget.characters / CHARACTERS)
+    return max(budget.steps_spent / STEPS, budget.characters_spent / CHARACTERS)
 
 
 def _cases() -> Iterator[tuple[str, str, int, Callable[[], object]]]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from urllib.parse import quote_from_bytes
 
 from deployer.events import BODY_LIMIT
-from deployer.release import TEMPLATE_LIMIT
+from deployer.folder_files import FILE_LIMIT
 
 PIPELINE = "Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 
@@ -33,7 +33,7 @@ def scaled(parts: int) -> Iterator[None]:
         _scale = 1
 
 
-def filled(head: str, unit: str | Callable[[int], str], tail: str = "", size: int = TEMPLATE_LIMIT) -> bytes:
+def filled(head: str, unit: str | Callable[[int], str], tail: str = "", size: int = FILE_LIMIT) -> bytes:
     """As many units between head and tail as fit; a callable makes the unit of each number."""
     size //= _scale
     parts = [head]
@@ -54,8 +54,8 @@ def _exactly(size: int) -> bytes:
 
 # how `deploy/` files end: with a release, or with an error that says this
 TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
-    "1 MB": (lambda: _exactly(TEMPLATE_LIMIT), "release"),
-    "1 MB and a byte": (lambda: _exactly(TEMPLATE_LIMIT + 1), "has 1,000,001 bytes"),
+    "1 MB": (lambda: _exactly(FILE_LIMIT), "release"),
+    "1 MB and a byte": (lambda: _exactly(FILE_LIMIT + 1), "has 1,000,001 bytes"),
     "deep lists": (lambda: filled("a: ", "["), "nested more than 100 levels deep"),
     "deep blocks": (lambda: filled("", "- "), "nested more than 100 levels deep"),
     "deep tags": (lambda: filled("a: ", "!Sub ["), "nested more than 100 levels deep"),
@@ -77,7 +77,7 @@ TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "declared": (
         lambda: filled(f"{PIPELINE}Parameters:\n", lambda number: f"  p{number}:\n"),
-        "CloudFormation takes at most 200",
+        "CloudFormation accepts at most 200",
     ),
 }
 
@@ -105,7 +105,7 @@ TEMPLATES |= {
             "${A}",
             "'}}\n",
         ),
-        "a text here may come to be hundreds",
+        "a value here has hundreds of possible texts",
     ),
     "nested joins": (
         lambda: filled(

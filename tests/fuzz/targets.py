@@ -12,14 +12,14 @@ from functools import cache
 
 import msgspec
 
-from deployer.adapters.folder_messages import Answer
+from deployer.adapters.folder_messages import EvaluationAnswer
 from deployer.environments import TAG_LIMIT, Environment, Kind, Repository, ref_from_tags
 from deployer.errors import DeployerError, PayloadError, PermanentError, SignatureError
 from deployer.evaluation_budget import CHARACTERS, STEPS, EvaluationBudget
 from deployer.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder
 from deployer.refs import Ref
-from deployer.release import release_of
+from deployer.release import build_release
 from deployer.targets import Target as Place
 from tests.web.site import AWS_KEY, SECRET, SHA, Site, record, signature
 
@@ -143,7 +143,7 @@ def _deploy(data: bytes) -> None:
         question = FolderQuestion(environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1")
         answer = _examined(question)
         try:
-            release = release_of(question, answer).accepted()
+            release = build_release(question, answer).accepted_release()
         except PermanentError as error:
             _told(error, "deploy/")
             continue
@@ -166,15 +166,15 @@ def _examined(question: FolderQuestion) -> FolderAnswer:
     The budget is a fiftieth of the real one: what is not counted is found by libFuzzer's limit of time.
     """
     budgets = [EvaluationBudget(STEPS // 50, CHARACTERS // 50) for _ in range(2)]
-    answer = examine(question, budgets[0])
+    answer = examine_folder(question, budgets[0])
     if budgets[0].exhausted:
         assert any("too complex to check" in each.text for each in answer.findings if each.level == "error")
-        assert examine(question, budgets[1]) == answer
-        assert budgets[1].steps == budgets[0].steps
-        assert budgets[1].characters == budgets[0].characters
-    sent = msgspec.json.encode(Answer(examined=answer))
+        assert examine_folder(question, budgets[1]) == answer
+        assert budgets[1].steps_spent == budgets[0].steps_spent
+        assert budgets[1].characters_spent == budgets[0].characters_spent
+    sent = msgspec.json.encode(EvaluationAnswer(examined=answer))
     assert len(sent) < 1_000_000
-    assert msgspec.json.decode(sent, type=Answer).examined == answer
+    assert msgspec.json.decode(sent, type=EvaluationAnswer).examined == answer
     return answer
 
 

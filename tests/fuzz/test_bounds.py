@@ -62,6 +62,6 @@ def test_validate_tells_one_line(tmp_path: Path, name: str) -> None:
     (line,) = ran.stdout.splitlines()
     assert end in line
     assert ran.stderr.splitlines() == [
-        "cfn-lint: skipped until this is mended",
+        "cfn-lint: skipped until this is fixed",
         f"deployer: {tmp_path}/deploy has 1 problem",
     ]

@@ -11,11 +11,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployer.template import read
+from deployer.template import read_document
 from tests.fuzz.targets import TARGETS
 
 SINK = Path(__file__).parent / "sink"
-FILES = {path.name: read(path.name, path.read_bytes()).fields for path in sorted(SINK.iterdir())}
+FILES = {path.name: read_document(path.name, path.read_bytes()).fields for path in sorted(SINK.iterdir())}
 ODD: list[Any] = [
     *(None, True, 1, 1.5, 10**400, "", "x", "*", "${", "${}", "${AWS::}", "a" * 5000),
     *([], [[]], ["x", 1, None], {}, {"a": []}, {"a": {"b": {}}}),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployer.environments import Environment, Kind
-from deployer.preferences import KEYS
+from deployer.preferences import CONFIG_KEYS
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, World, environment, sha
 
@@ -155,7 +155,7 @@ TRIALS: dict[str, Callable[[str], bool]] = {
 
 def test_the_table_has_every_key() -> None:
     rows = table()
-    assert {key.partition(".")[0] for key, _, _ in rows} == set(KEYS)
+    assert {key.partition(".")[0] for key, _, _ in rows} == set(CONFIG_KEYS)
     assert {key for key, _, _ in rows} == set(TRIALS)
     assert len(rows) == len({(key, kind) for key, kind, _ in rows})
     for key, kind, may in rows:

@@ -1,4 +1,4 @@
-"""A check of a `deploy/` folder takes a counted amount of work, and says which expression would take more."""
+"""A check of a `deploy/` folder counts its work, and names the expression that exceeds the limit."""
 
 import json
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ import pytest
 
 from deployer.environments import Environment, Kind, Repository
 from deployer.evaluation_budget import CHARACTERS, EVALUATION_NESTING, NESTING, STEPS, EvaluationBudget
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine
+from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder
+from deployer.folder_files import UnreadableError
 from deployer.refs import Ref
 from deployer.targets import Target
-from deployer.template import UnreadableError, read
+from deployer.template import read_document
 
 ROOT = Path(__file__).parents[2]
 BRANCH = Ref.of_branch("feature/x")
@@ -58,7 +59,7 @@ def check(template: str, budget: EvaluationBudget | None = None, **files: str) -
         ENVIRONMENT, BRANCH, "feature/x", "a" * 40,
         {name: text.encode() for name, text in content.items()}, GIVEN, TARGET, "us-east-1",
     )  # fmt: skip
-    return examine(question, budget)
+    return examine_folder(question, budget)
 
 
 def parameters(**declared: str) -> str:
@@ -66,7 +67,7 @@ def parameters(**declared: str) -> str:
     return f"Parameters:\n{''.join(listed)}Resources:\n  P: {PIPELINE}\n"
 
 
-# Each took from seconds to minutes, and ended with a release, before there was a budget.
+# Before the budget existed, each of these took seconds to minutes and produced a release.
 ATTACKS = {
     "a name of 200 values of 97,200 characters": (
         parameters(
@@ -119,17 +120,17 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_takes_too_much_is_refused_and_named(name: str) -> None:
+def test_an_expression_that_exceeds_the_budget_is_refused_and_named(name: str) -> None:
     template, words = ATTACKS[name]
     budget = EvaluationBudget()
     (finding,) = [each for each in check(template, budget).findings if "too complex" in each.text]
     assert finding.level == "error"
     assert f"deploy/{words}" in str(finding)
     assert finding.line
-    # the same everywhere: what is done is a count
+    # the result is the same on every machine, because the work is counted
     again = EvaluationBudget()
     assert check(template, again).findings == check(template).findings
-    assert (again.steps, again.characters) == (budget.steps, budget.characters)
+    assert (again.steps_spent, again.characters_spent) == (budget.steps_spent, budget.characters_spent)
 
 
 def test_a_text_is_searched_for_arns_once() -> None:
@@ -140,8 +141,10 @@ def test_a_text_is_searched_for_arns_once() -> None:
         return budget
 
     once, often = cost(1), cost(50)
-    assert often.characters - once.characters < 50 * 3 * 3700  # read, and looked for variables
-    assert often.steps - once.steps < 49 * 50  # the ARNs of one of them cost 1,200
+    assert (
+        often.characters_spent - once.characters_spent < 50 * 3 * 3700
+    )  # parsed, and searched for variables
+    assert often.steps_spent - once.steps_spent < 49 * 50  # the ARNs of one of them cost 1,200
 
 
 def test_all_files_share_one_budget() -> None:
@@ -154,15 +157,15 @@ def test_all_files_share_one_budget() -> None:
 
 
 @pytest.mark.parametrize("folder", ["sandbox/sample/deploy", "deployer/cli/starter"])
-def test_what_people_write_takes_a_twentieth_at_most(folder: str) -> None:
+def test_the_sample_folders_use_at_most_a_twentieth_of_the_budget(folder: str) -> None:
     budget = EvaluationBudget()
     files = {path.name: path.read_text() for path in (ROOT / folder).iterdir() if path.suffix != ".py"}
     answer = check(
         files.pop("pipeline.yml"), budget, **{name.replace(".", "_"): files[name] for name in files}
     )
     assert not [each for each in answer.findings if "too complex" in each.text]
-    assert budget.steps * 20 < STEPS
-    assert budget.characters * 20 < CHARACTERS
+    assert budget.steps_spent * 20 < STEPS
+    assert budget.characters_spent * 20 < CHARACTERS
 
 
 def test_a_dense_template_of_a_megabyte_passes() -> None:
@@ -174,7 +177,7 @@ def test_a_dense_template_of_a_megabyte_passes() -> None:
     assert 950_000 < len(template) <= 1_000_000, len(template)
     budget = EvaluationBudget()
     assert [str(each) for each in check(template, budget).findings if each.level == "error"] == []
-    assert budget.steps < STEPS * 0.9
+    assert budget.steps_spent < STEPS * 0.9
 
 
 def chain(length: int) -> Iterator[str]:
@@ -182,11 +185,11 @@ def chain(length: int) -> Iterator[str]:
         yield f"  R{number}: {{Type: AWS::SQS::Queue, Properties: {{QueueName: !Sub '${{R{number + 1}}}x'}}}}\n"
 
 
-def test_a_chain_of_names_is_followed_so_far_and_no_further() -> None:
+def test_a_chain_of_names_is_followed_up_to_a_limit() -> None:
     short = parameters() + "".join(chain(EVALUATION_NESTING - 2))
     assert not [each for each in check(short).findings if each.level == "error"]
     (finding,) = check(parameters() + "".join(chain(EVALUATION_NESTING + 10))).findings
-    assert "it leads through more than 64 functions or names" in finding.text
+    assert "it passes through more than 64 functions or references" in finding.text
     assert (finding.file, finding.level) == ("deploy/pipeline.yml", "error")
     assert finding.line
 
@@ -196,22 +199,26 @@ def nested(levels: int, *, json_: bool) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yml"])
-def test_nesting_is_bounded_by_count(name: str) -> None:
+def test_nesting_is_limited_by_a_count(name: str) -> None:
     json_ = name.endswith("json")
-    # a scalar is a level of its own in YAML
-    assert read(name, nested(NESTING - 1, json_=json_)).fields
-    for levels in (NESTING + 1, 400, 5_000):  # the same text at every depth: Python's own limit has no say
+    # in YAML a scalar counts as a level
+    assert read_document(name, nested(NESTING - 1, json_=json_)).fields
+    for levels in (
+        NESTING + 1,
+        400,
+        5_000,
+    ):  # the text is the same at every depth, so Python's own limit has no effect
         with pytest.raises(UnreadableError, match="it is nested more than 100 levels deep") as caught:
-            read(name, nested(levels, json_=json_))
+            read_document(name, nested(levels, json_=json_))
         assert caught.value.line == 1
 
 
 @pytest.mark.parametrize(
     "content", ['{"a": "' + '\\"' * 300_000, '{"a": ' + '"[{' * 100_000, "[" * 400 + "1"]
 )
-def test_what_is_no_json_is_measured_in_linear_time(content: str) -> None:
+def test_invalid_json_is_measured_in_linear_time(content: str) -> None:
     with pytest.raises(UnreadableError):
-        read("a.json", content.encode())
+        read_document("a.json", content.encode())
 
 
 @pytest.mark.parametrize(
@@ -221,7 +228,7 @@ def test_what_is_no_json_is_measured_in_linear_time(content: str) -> None:
         '{"Principal": {"AWS": "222222222222"}, "Sid": ' + "9" * 5000 + "}",
     ],
 )
-def test_a_policy_given_as_a_text_cannot_be_too_odd_to_be_looked_at(policy: str) -> None:
+def test_no_policy_in_a_text_escapes_the_check(policy: str) -> None:
     template: dict[str, Any] = {
         "Resources": {
             "P": {"Type": "AWS::CodePipeline::Pipeline", "Properties": {"Name": {"Ref": "AWS::StackName"}}},
@@ -231,5 +238,5 @@ def test_a_policy_given_as_a_text_cannot_be_too_odd_to_be_looked_at(policy: str)
     question = FolderQuestion(
         ENVIRONMENT, BRANCH, "x", "a" * 40, {"pipeline.json": json.dumps(template).encode()}, GIVEN, TARGET
     )
-    (finding,) = [each for each in examine(question).findings if each.level == "error"]
+    (finding,) = [each for each in examine_folder(question).findings if each.level == "error"]
     assert "account 222222222222 is a principal" in finding.text or "nested more than 100" in finding.text

@@ -1,4 +1,4 @@
-"""What becomes of a push whose files could not be evaluated: it is never deployed unchecked."""
+"""A push whose files cannot be evaluated is never deployed unchecked."""
 
 import ast
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ EXHAUSTING = TEMPLATE + "a:\n" + "".join(f"  k{number}: {{b: 1}}\n" for number i
 
 @pytest.fixture
 def narrow() -> Iterator[FolderProcess]:
-    """An evaluator that has memory for the template, and not for what exhausts it."""
+    """An evaluator with enough memory for a template, but not for one that exhausts it."""
     process = FolderProcess(memory=64_000_000)
     yield process
     process.close()
@@ -44,31 +44,31 @@ def test_a_template_that_exhausts_its_check_and_names_a_production_role_is_refus
     assert outcome == "failed"
     assert reason == (
         "deploy/: it is too complex to check: it took more than 64 MB of memory;"
-        " make the template smaller and plainer"
+        " make the template smaller and simpler"
     )
     assert not list(world.cloud.stacks())
     assert "failure" in world.statuses(sha(1)).values()
-    # the next push of the branch is checked as if nothing had been
+    # the next push of the branch is checked normally
     delivery = world.push(REF, sha(2), sha(1), template=TEMPLATE)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
 
 
 class _Busy(DirectEvaluator):
-    """A machine that has no process to spare for a while."""
+    """A machine that has no free process for a while."""
 
     def __init__(self, times: int) -> None:
         self.times = times
 
-    def examine(self, question: FolderQuestion) -> FolderAnswer:
+    def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
         self.times -= 1
         if self.times >= 0:
             raise TransientError("the process that evaluates deploy/ cannot be started: no memory")
-        return super().examine(question)
+        return super().examine_folder(question)
 
 
 @pytest.mark.parametrize(("times", "outcome"), [(2, "deployed"), (1000, "dead-lettered")])
-def test_a_busy_machine_is_waited_for_and_nothing_is_deployed_unchecked(times: int, outcome: str) -> None:
+def test_a_task_waits_for_a_busy_machine_and_deploys_nothing_unchecked(times: int, outcome: str) -> None:
     world = World.with_evaluator(_Busy(times))
     delivery = world.push(REF, sha(1))
     world.run()
@@ -78,7 +78,7 @@ def test_a_busy_machine_is_waited_for_and_nothing_is_deployed_unchecked(times: i
 
 @pytest.mark.parametrize("file", ["pipeline.yml", "deployer.yml"])
 def test_a_folder_whose_evaluation_never_ends_in_time_becomes_a_dead_letter(file: str) -> None:
-    """One that blocks, or a machine on which none is done in time: attempts are bounded, and none accepts."""
+    """The evaluation blocks, or the machine is too slow for any: attempts are limited, and none accepts the folder."""
     process = FolderProcess(wall_seconds=0.0001)
     world = World.with_evaluator(process)
     delivery = world.push(REF, sha(1), files={} if file == "pipeline.yml" else {file: "tags: [v1]"})
@@ -91,13 +91,13 @@ def test_a_folder_whose_evaluation_never_ends_in_time_becomes_a_dead_letter(file
 
 
 class _Faulty(DirectEvaluator):
-    """It meets a fault of deployer's own."""
+    """An evaluator with a bug of deployer."""
 
     def resource_line(self, *_: object) -> tuple[str, int] | None:
         raise EvaluationFaultError("Traceback")
 
 
-def test_a_fault_in_finding_a_line_hides_no_failure_of_a_stack() -> None:
+def test_a_bug_in_finding_a_line_hides_no_failure_of_a_stack() -> None:
     world = World.with_evaluator(_Faulty())
     world.cloud.fail_next_create("the role is not allowed")
     delivery = world.push(REF, sha(1))
@@ -108,16 +108,16 @@ def test_a_fault_in_finding_a_line_hides_no_failure_of_a_stack() -> None:
     assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
 
 
-def test_workers_evaluate_in_a_process_of_its_own() -> None:
+def test_workers_evaluate_in_a_separate_process() -> None:
     assert isinstance(Deployer(load({})).evaluator, FolderProcess)
 
 
-EVALUATING = {"check_release", "examine", "read_preferences", "resource_line"}
+EVALUATING = {"check_release", "examine_folder", "read_repository_config", "resource_line"}
 MAY = {"deployer/adapters/folder_server.py", "deployer/folder_check.py", "deployer/preferences.py"}
 
 
 def _calls(path: Path) -> Iterator[tuple[str, Any]]:
-    """What a module calls by its bare name."""
+    """Calls in a module of functions by their bare names."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id, node
@@ -132,5 +132,5 @@ def test_no_other_module_of_the_product_evaluates_a_branchs_files_itself() -> No
         for name, _ in _calls(path)
         if name in EVALUATING
     }
-    # made in this process for tests and measurements; nothing in the product calls it
-    assert found == {"deployer/release.py: examine"}
+    # `check_release` evaluates in this process for tests and measurements; nothing in the product calls it
+    assert found == {"deployer/release.py: examine_folder"}

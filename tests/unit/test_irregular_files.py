@@ -1,4 +1,4 @@
-"""A push in which something of `deploy/` is no regular file: it fails with one line, and what stands stays."""
+"""A push fails with one line, and changes nothing, if an entry of `deploy/` is not a regular file."""
 
 import pytest
 from world import HELLO, World, environment, sha
@@ -23,7 +23,7 @@ X = "refs/heads/x"
     ],
 )
 @pytest.mark.parametrize("stands", [True, False])
-def test_it_fails_and_says_so_on_its_commit(path: str, kind: str, text: str, stands: bool) -> None:
+def test_the_push_fails_and_its_commit_shows_why(path: str, kind: str, text: str, stands: bool) -> None:
     world = World()
     world.rules()
     if stands:

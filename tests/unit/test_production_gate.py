@@ -12,7 +12,7 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ConfigError, TransientError
 from deployer.ledger import EnvironmentRecord
 from deployer.ports import Relation
-from deployer.preferences import Patterns, Preferences, read_preferences
+from deployer.preferences import NamePatterns, RepositoryConfig, read_repository_config
 from deployer.production_gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
 from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
 from deployer.refs import Ref
@@ -23,7 +23,7 @@ HELLO = Repository("acme", "hello")
 MAIN, V1 = Ref("refs/heads/main"), Ref("refs/tags/v1")
 HEAD, COMMIT = "a" * 40, "b" * 40
 PRODUCTION = Target(Kind.PRODUCTION)
-RELEASES = Preferences(production_branches=Patterns(("release/*",)))
+RELEASES = RepositoryConfig(production_branches=NamePatterns(("release/*",)))
 KNOWN = Situation(HELLO, V1, COMMIT, PRODUCTION, "main", HEAD)
 CONTAINED, STRAY = Relation.BEHIND, Relation.DIVERGED
 
@@ -49,7 +49,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
     ),
     "no commit on the default branch": (replace(KNOWN, default_head=""), Refused, "has no commit"),
     "the repository's tags": (
-        replace(KNOWN, wishes=Preferences(tags=Patterns(("release-*",)))),
+        replace(KNOWN, wishes=RepositoryConfig(tags=NamePatterns(("release-*",)))),
         Refused,
         "v1 is not among the tags of deploy/deployer.yml on main",
     ),
@@ -59,7 +59,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         "v1 is not among production.tags in DEPLOYER_TARGETS",
     ),
     "one list of two is not enough": (
-        replace(KNOWN, target=limited(tags=("v*",)), wishes=Preferences(tags=Patterns(("r*",)))),
+        replace(KNOWN, target=limited(tags=("v*",)), wishes=RepositoryConfig(tags=NamePatterns(("r*",)))),
         Refused,
         "v1 is not among the tags",
     ),
@@ -67,7 +67,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         replace(
             KNOWN,
             target=limited(tags=("v*",)),
-            wishes=Preferences(tags=Patterns(("v1",))),
+            wishes=RepositoryConfig(tags=NamePatterns(("v1",))),
             default_relation=CONTAINED,
         ),
         Admitted,
@@ -90,7 +90,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         "v1 is not among",
     ),
     "a file that names no branch": (
-        replace(KNOWN, default_relation=STRAY, wishes=Preferences(), target=limited(branches=("*",))),
+        replace(KNOWN, default_relation=STRAY, wishes=RepositoryConfig(), target=limited(branches=("*",))),
         Refused,
         "is not on main;",
     ),
@@ -212,10 +212,10 @@ situations = st.builds(
     default_head=st.sampled_from([HEAD, ""]),
     wishes=st.none()
     | st.builds(
-        Preferences,
-        tags=st.builds(Patterns, include=st.sampled_from([(), ("v*",), ("r*",)])),
+        RepositoryConfig,
+        tags=st.builds(NamePatterns, include=st.sampled_from([(), ("v*",), ("r*",)])),
         production_branches=st.none()
-        | st.builds(Patterns, include=st.sampled_from([("release/*",), ("*",)])),
+        | st.builds(NamePatterns, include=st.sampled_from([("release/*",), ("*",)])),
     ),
     unreadable=st.sampled_from(["", "no YAML"]),
     default_relation=st.none() | relations,
@@ -231,7 +231,7 @@ def test_nothing_is_admitted_but_by_a_rule(known: Situation) -> None:
         return
     assert known.default_head
     assert not known.unreadable
-    assert Patterns(known.target.tags).match("v1")
+    assert NamePatterns(known.target.tags).match("v1")
     assert known.wishes is None or known.wishes.tags.match("v1")
     on_default = known.commit == known.default_head or (
         known.default_relation is not None and known.default_relation.contained
@@ -240,7 +240,7 @@ def test_nothing_is_admitted_but_by_a_rule(known: Situation) -> None:
     allowed = {
         ref.short
         for ref in known.protected or {}
-        if Patterns(known.target.branches).match(ref.short)
+        if NamePatterns(known.target.branches).match(ref.short)
         and (
             bool(known.target.branches)
             if known.wishes is None
@@ -265,7 +265,7 @@ class Read:
         self.host.calls.clear()
 
     def judge(self, commit: str = COMMIT) -> Admitted | Refused:
-        return Gate(self.host, self.clouds, read_preferences).judge(HELLO, V1, commit)
+        return Gate(self.host, self.clouds, read_repository_config).judge(HELLO, V1, commit)
 
     def asked(self) -> list[str]:
         return [each[0] for each in self.host.calls]
@@ -359,11 +359,11 @@ def test_limits_that_are_malformed_stop_the_process(text: str) -> None:
 
 
 def test_production_branches_are_read() -> None:
-    def read(text: str) -> Patterns | None:
-        return read_preferences({"deployer.yml": text.encode()}).production_branches
+    def read(text: str) -> NamePatterns | None:
+        return read_repository_config({"deployer.yml": text.encode()}).production_branches
 
-    assert read("production: {branches: release/*}") == Patterns(("release/*",))
-    assert read("production: {branches: {include: 'r*', exclude: rc}}") == Patterns(("r*",), ("rc",))
+    assert read("production: {branches: release/*}") == NamePatterns(("release/*",))
+    assert read("production: {branches: {include: 'r*', exclude: rc}}") == NamePatterns(("r*",), ("rc",))
     assert read("production: {}") is None
     assert read("ttl: 1d") is None
 

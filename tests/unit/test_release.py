@@ -34,7 +34,9 @@ PARAMETERS = json.dumps({"development": [{"ParameterKey": "Greeting", "Parameter
 def _build(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT, ref: Ref = BRANCH) -> Release:
     environment = Environment(REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
     content = {name: text.encode() for name, text in files.items()}
-    return check_release(environment, ref, "feature/x", SHA, content, {"ArtifactStore": "bucket"}).accepted()
+    return check_release(
+        environment, ref, "feature/x", SHA, content, {"ArtifactStore": "bucket"}
+    ).accepted_release()
 
 
 def test_a_release_has_template_parameters_and_tags() -> None:
@@ -61,11 +63,11 @@ def test_a_release_has_template_parameters_and_tags() -> None:
 @pytest.mark.parametrize(
     "name", ["pipeline.parameters.json", "pipeline.parameters.yml", "pipeline.parameters.yaml"]
 )
-def test_parameters_come_as_lists_or_maps_in_json_or_yaml(parameters: str, name: str) -> None:
+def test_parameters_may_be_lists_or_maps_in_json_or_yaml(parameters: str, name: str) -> None:
     assert _build({"pipeline.yml": TEMPLATE, name: parameters}).parameters["Greeting"] == "hi"
 
 
-def test_how_it_is_taken_down_is_a_tag_and_handed_on_to_what_the_pipeline_deploys() -> None:
+def test_the_teardown_policy_is_a_tag_that_the_pipeline_passes_on_to_its_stacks() -> None:
     template = TEMPLATE.replace("Parameters:", "Parameters:\n  StackConfiguration: {Type: String}")
     files = {"pipeline.yml": template, "pipeline.parameters.json": PARAMETERS}
     usual = _build(files)
@@ -87,7 +89,7 @@ def test_a_branch_cannot_pose_as_production() -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "deploy/pipeline.yml: it is missing (.yaml or .json would do)"),
+        ({}, "deploy/pipeline.yml: it is missing; create it (.yaml and .json work too)"),
         ({"pipeline.yml": TEMPLATE, "pipeline.json": "{}"}, "keep one of them"),
         ({"pipeline.yml": "a: [1"}, "deploy/pipeline.yml:1: not YAML"),
         ({"pipeline.json": "{"}, "deploy/pipeline.json:1: not JSON"),
@@ -102,23 +104,23 @@ def test_a_branch_cannot_pose_as_production() -> None:
         ({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": '{"development": [{}]}'}, "entry 1"),
         (
             {"pipeline.yml": TEMPLATE, "pipeline.parameters.json": '{"staging": {},\n"dev": {}}'},
-            "parameters.json:2: 'dev' is no kind of environment: development, staging, production",
+            "parameters.json:2: 'dev' is not a kind of environment; use development, staging, production",
         ),
         (
             {
                 "pipeline.yml": TEMPLATE,
                 "pipeline.parameters.json": '{"development": {"Greeting": "x", "Gretting": "y"}}',
             },
-            "deploy/pipeline.parameters.json:1: Gretting is given here, and",
+            "deploy/pipeline.parameters.json:1: Gretting has a value here, but",
         ),
         ({"pipeline.yml": "a: &x 1\nb: *x"}, "aliases"),
         (
             {"pipeline.yml": TEMPLATE.replace("Greeting: {Type: String}", "RepoToken: {Type: String}")},
-            "must say NoEcho",
+            "must have NoEcho",
         ),
     ],
 )
-def test_what_is_wrong_is_named(files: dict[str, str], message: str) -> None:
+def test_an_invalid_folder_is_refused_with_its_error(files: dict[str, str], message: str) -> None:
     with pytest.raises(PermanentError) as caught:
         _build(files)
     assert message in str(caught.value)
@@ -132,21 +134,21 @@ def test_what_is_wrong_is_named(files: dict[str, str], message: str) -> None:
     "parameters",
     ["development: {Greeting: %s}", "development: [{ParameterKey: Greeting, ParameterValue: %s}]"],
 )
-def test_a_value_beyond_measure_is_named(parameters: str, value: str) -> None:
+def test_a_value_that_is_too_long_is_reported(parameters: str, value: str) -> None:
     with pytest.raises(
         PermanentError, match=r"^deploy/pipeline\.parameters\.yml:1: the value of Greeting is long"
     ):
         _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": parameters % value})
 
 
-def test_a_number_beyond_measure_in_json_is_named() -> None:
+def test_a_json_number_that_is_too_long_is_reported() -> None:
     parameters = '{"development": {"Greeting": %s}}' % ("9" * 5000)
     with pytest.raises(PermanentError, match=r"the value of Greeting is longer than 4,096 bytes"):
         _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": parameters})
 
 
 @pytest.mark.parametrize("huge", ["0x" + "F" * 5000, "9" * 5000])
-def test_a_number_beyond_measure_elsewhere_is_no_fault_of_ours(huge: str) -> None:
+def test_a_huge_number_elsewhere_causes_no_error_in_deployer(huge: str) -> None:
     with pytest.raises(PermanentError, match=r"parameter .* has no default"):
         _build({"pipeline.yml": TEMPLATE.replace("Greeting:", f"? {huge}\n  :")})
     with pytest.raises(PermanentError, match="does not declare it"):
@@ -166,7 +168,7 @@ def test_whole_numbers_are_written_as_python_reads_them() -> None:
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "a: {" * 100_000, "- " * 200_000, "!Sub [" * 100_000])
 @pytest.mark.parametrize("name", ["pipeline.yml", "pipeline.json"])
-def test_nesting_without_end_is_refused(name: str, text: str) -> None:
+def test_unlimited_nesting_is_refused(name: str, text: str) -> None:
     with pytest.raises(PermanentError, match=f"^deploy/{name}"):
         _build({name: text})
 
@@ -187,14 +189,14 @@ def test_an_error_in_yaml_has_its_line(text: str, line: int) -> None:
 
 
 def test_a_large_template_is_parsed_by_libyaml() -> None:
-    # PyYAML alone takes thrice as long: five seconds of one core for a template as large as CloudFormation takes
+    # Without libyaml, PyYAML needs three times as long: five seconds of CPU for the largest template that is allowed.
     assert not yaml.__with_libyaml__ or issubclass(_TemplateLoader, yaml.CSafeLoader)
 
 
-def test_a_file_that_is_not_text_is_named() -> None:
+def test_a_file_that_is_not_text_is_reported() -> None:
     environment = Environment(REPOSITORY, Kind.STAGING)
     with pytest.raises(PermanentError, match="not UTF-8"):
-        check_release(environment, BRANCH, "main", SHA, {"pipeline.yml": b"\xff\xfe"}, {}).accepted()
+        check_release(environment, BRANCH, "main", SHA, {"pipeline.yml": b"\xff\xfe"}, {}).accepted_release()
 
 
 def test_the_token_is_never_among_the_parameters() -> None:
@@ -204,7 +206,7 @@ def test_the_token_is_never_among_the_parameters() -> None:
     assert "RepoToken" not in release.parameters
 
 
-def test_the_digest_tells_a_change_and_only_a_change() -> None:
+def test_the_digest_changes_only_with_the_stack() -> None:
     one = _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": PARAMETERS})
     same = _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": PARAMETERS})
     other = _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": PARAMETERS.replace("hi", "ho")})
@@ -216,16 +218,16 @@ def test_any_bytes_are_a_release_or_a_clear_refusal(content: bytes) -> None:
     for name in ("pipeline.yml", "pipeline.json"):
         environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
         with pytest.raises(PermanentError):
-            check_release(environment, BRANCH, "x", SHA, {name: content}, {}).accepted()
+            check_release(environment, BRANCH, "x", SHA, {name: content}, {}).accepted_release()
 
 
 @pytest.mark.parametrize("value", ['!!int ""', "!!float x", "!!int +", '!!float ""', "!!bool maybe"])
-def test_a_value_that_is_not_what_its_tag_says_has_its_line(value: str) -> None:
-    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml:2: not YAML: '.*' is no "):
+def test_a_value_that_does_not_fit_its_tag_is_reported_with_its_line(value: str) -> None:
+    with pytest.raises(PermanentError, match=r"^deploy/pipeline\.yml:2: not YAML: '.*' is not a valid "):
         _build({"pipeline.yml": f"A: b\nC: {value}\n"})
 
 
-def test_numbers_to_the_base_of_60_are_text() -> None:
+def test_base_60_numbers_are_text() -> None:
     parameters = "development: {Greeting: 22:30}\nstaging: {Greeting: 1:2:3.5}\n"
     files = {"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": parameters}
     assert _build(files).parameters["Greeting"] == "22:30"
@@ -242,7 +244,7 @@ def test_a_key_is_the_text_that_was_written(key: str) -> None:
     assert release.parameters[key] == "x"
 
 
-def test_merge_keys_are_merged_still() -> None:
+def test_merge_keys_still_work() -> None:
     release = _build(
         {"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": "development: {<<: {Greeting: x}}"}
     )
@@ -250,7 +252,7 @@ def test_merge_keys_are_merged_still() -> None:
 
 
 @pytest.mark.parametrize("value", ['"\\ud800"', '["\\udfff"]'])
-def test_a_value_with_half_a_surrogate_pair_is_named(value: str) -> None:
+def test_a_value_with_half_of_a_surrogate_pair_is_reported(value: str) -> None:
     parameters = f'{{"development": {{"Greeting": {value}}}}}'
     with pytest.raises(PermanentError, match=r"parameters\.json: it is not valid Unicode"):
         _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.json": parameters})

@@ -13,8 +13,9 @@ MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
 DEV = environment(BRANCH)
 ASKING = TEMPLATE.replace("Greeting:", "RepoToken: {Type: String, NoEcho: true}\n  Greeting:")
 REFUSAL = (
-    "deploy/pipeline.yml:4: parameter RepoToken is not given here: use ConnectionArn in the pipeline's source action;"
-    " or deployer must be a GitHub App, or run with DEPLOYER_GIVE_TOKEN=yes, by which each branch gets its GitHub token"
+    "deploy/pipeline.yml:4: parameter RepoToken has no value in this installation:"
+    " use ConnectionArn in the pipeline's source action;"
+    " or run deployer as a GitHub App, or with DEPLOYER_GIVE_TOKEN=yes, which gives its GitHub token to every branch"
 )
 
 

@@ -13,7 +13,7 @@ from world import HELLO, World, sha
 
 from deployer.adapters.folder_process import FolderProcess
 from deployer.cli import main
-from deployer.template import read
+from deployer.template import read_document
 from tests.doubles import DirectEvaluator
 
 _NUMBERS = itertools.count(1)
@@ -24,7 +24,7 @@ TAKES_A = b"Parameters: {A: {Type: String}}\n" + PIPELINE
 NAMED = b'{"Name": {"Ref": "AWS::StackName"}}'
 IN_JSON = b'{"Resources": {"P": {"Type": "AWS::CodePipeline::Pipeline", "Properties": ' + NAMED + b"}}"
 DEVELOPMENT = b'{"staging": {"A": "s"}, "production": {"A": "p"}, "development": {"A": %s}}'
-TWICE = "stands twice in one mapping; keep one of them"
+TWICE = "appears twice in one mapping; keep one of them"
 NUL = "save it as UTF-8 text"
 
 
@@ -82,27 +82,27 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
         rules(b'{"ttl": "3d",\n"ttl": "4d"}', "deployer.json"),
         f"deployer.json:2: ttl {TWICE}",
     ),
-    "NaN": (value(b"NaN"), "pipeline.parameters.json:1: not JSON: NaN is no number in JSON"),
+    "NaN": (value(b"NaN"), "pipeline.parameters.json:1: not JSON: NaN is not a number in JSON"),
     "minus infinity": (
         value(b"\n-Infinity"),
-        "pipeline.parameters.json:2: not JSON: -Infinity is no number in JSON",
+        "pipeline.parameters.json:2: not JSON: -Infinity is not a number in JSON",
     ),
-    "more than NaN": (value(b"NaNx"), "pipeline.parameters.json:1: not JSON: NaN is no number in JSON"),
+    "more than NaN": (value(b"NaNx"), "pipeline.parameters.json:1: not JSON: NaN is not a number in JSON"),
     "more than minus infinity": (
         rules(b'{"ttl":\n-Infinity5}', "deployer.json"),
-        "deployer.json:2: not JSON: -Infinity is no number in JSON",
+        "deployer.json:2: not JSON: -Infinity is not a number in JSON",
     ),
     "NaN in a template": (
         template(IN_JSON + b',\n"Metadata": {"NaN": NaN}}', "pipeline.json"),
-        "pipeline.json:2: not JSON: NaN is no number in JSON",
+        "pipeline.json:2: not JSON: NaN is not a number in JSON",
     ),
     "a number beyond all": (
         value(b"1e999"),
-        "pipeline.parameters.json:1: the value of A is no finite number; put it in quotes",
+        "pipeline.parameters.json:1: the value of A is not a finite number; put it in quotes",
     ),
     "YAML's NaN": (
         in_yaml(b".nan"),
-        "pipeline.parameters.yml:3: the value of A is no finite number; put it in quotes",
+        "pipeline.parameters.yml:3: the value of A is not a finite number; put it in quotes",
     ),
     "5,000 digits": (
         value(b"9" * 5000),
@@ -121,7 +121,10 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
         template(b"A: !!python/object:os.system x\n"),
         "pipeline.yml:1: not YAML: could not determine",
     ),
-    "no truth value": (template(b"A: !!bool maybe\n"), "pipeline.yml:1: not YAML: 'maybe' is no bool"),
+    "no truth value": (
+        template(b"A: !!bool maybe\n"),
+        "pipeline.yml:1: not YAML: 'maybe' is not a valid bool",
+    ),
     "a list as a key": (template(b"[a]: 1\n"), "pipeline.yml:1: not YAML: found unhashable key"),
     "two documents": (
         template(PIPELINE + b"---\na: 1\n"),
@@ -166,7 +169,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "half of a surrogate pair": (
         value(rb'"\ud800"'),
-        "pipeline.parameters.json: it is not valid Unicode: it has half",
+        "pipeline.parameters.json: it is not valid Unicode: it contains half",
     ),
     "half of one in YAML": (
         template(rb'A: "\ud800"' + b"\n"),
@@ -195,7 +198,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
         rules(b"ttl: 2026-01-01\n"),
         "deployer.yml:1: ttl: '2026-01-01' is no length of time",
     ),
-    "a name that moves the cursor": (value(rb'"1", "x\u001b[2Jy": "2"'), r"x\u001b[2Jy is given here"),
+    "a name that moves the cursor": (value(rb'"1", "x\u001b[2Jy": "2"'), r"x\u001b[2Jy has a value here"),
 }
 
 TAKEN: dict[str, dict[str, bytes]] = {
@@ -298,7 +301,7 @@ def test_it_is_taken(world: World, validate: CliRunner, tmp_path: Path, name: st
 
 @pytest.mark.parametrize("text", VALUES)
 def test_a_value_is_what_people_wrote(text: bytes) -> None:
-    found = read("pipeline.parameters.yml", b"a: " + text + b"\n").fields["a"]
+    found = read_document("pipeline.parameters.yml", b"a: " + text + b"\n").fields["a"]
     assert (str(found).lower() if isinstance(found, bool) else found) == VALUES[text]
 
 

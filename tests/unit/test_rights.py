@@ -1,4 +1,4 @@
-"""What a template names outside its target is found, however it is spelt."""
+"""A name outside the template's target is found, however it is written."""
 
 import json
 from dataclasses import replace
@@ -43,7 +43,7 @@ def found(
     values: dict[str, str] | None = None,
     **sections: Any,
 ) -> list[str]:
-    """What is said of a template that has these besides its pipeline."""
+    """Findings about a template that has these resources besides its pipeline."""
     parameters = {**BASE["Parameters"], **sections.pop("Parameters", {})}
     template = {"Parameters": parameters, "Resources": {**BASE["Resources"], **resources}, **sections}
     environment = Environment(
@@ -59,14 +59,14 @@ def found(
 
 
 def names(value: Any) -> dict[str, Any]:
-    """A resource that names something."""
+    """A resource that contains a value."""
     return {
         "Thing": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Ref": "PipelineName"}, "X": value}}
     }
 
 
 def role(**properties: Any) -> dict[str, Any]:
-    """A template's own role."""
+    """A role that the template creates."""
     return {"Mine": {"Type": "AWS::IAM::Role", "Properties": properties}}
 
 
@@ -88,20 +88,20 @@ def test_an_arn_of_another_account_is_refused_for_every_kind(kind: Kind) -> None
         "arn:aws:iam::aws:policy/ReadOnlyAccess",
         {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:jobs"},
         "arn:aws:lambda:eu-west-1:333333333333:layer:tools:1",
-        {"Ref": "ConnectionArn"},  # what the installation itself gives
+        {"Ref": "ConnectionArn"},  # a value that the installation supplies
         f"{OTHER} is a number",
     ],
 )
-def test_what_is_of_the_target_or_of_nobody_is_not(value: Any) -> None:
+def test_an_arn_of_the_target_or_of_no_account_is_permitted(value: Any) -> None:
     assert found(names(value)) == []
 
 
-def test_nothing_is_said_of_accounts_where_the_target_says_none() -> None:
+def test_accounts_are_not_checked_if_the_target_has_none() -> None:
     assert found(names(f"arn:aws:sqs:eu-west-1:{OTHER}:jobs"), Target(Kind.DEVELOPMENT)) == []
     assert found(names(f"arn:aws:iam::{OTHER}:role/x"), Target(Kind.DEVELOPMENT)) == []
 
 
-# --- however it is spelt: a template that comes to a text, made of pieces of it
+# --- however it is written: templates that build a text from pieces of it
 
 
 PARTS = ("arn:aws:iam::", OTHER, ":role/production-deploy")
@@ -110,7 +110,7 @@ ARN = "".join(PARTS)
 
 @st.composite
 def spellings(draw: st.DrawFn) -> tuple[Any, dict[str, Any], dict[str, str], dict[str, Any]]:
-    """A value that comes to `ARN`; the parameters, their given values and the conditions that it needs."""
+    """A value that evaluates to `ARN`, with the parameters, parameter values and conditions that it needs."""
     parameters: dict[str, Any] = {}
     values: dict[str, str] = {}
     sections: dict[str, Any] = {
@@ -198,7 +198,7 @@ def spellings(draw: st.DrawFn) -> tuple[Any, dict[str, Any], dict[str, str], dic
 
 @settings(max_examples=150, deadline=None)
 @given(spellings(), st.sampled_from(["property", "output", "policy", "text"]))
-def test_a_forbidden_arn_is_found_however_it_is_spelt(
+def test_a_forbidden_arn_is_found_however_it_is_written(
     spelling: tuple[Any, dict[str, Any], dict[str, str], dict[str, Any]], place: str
 ) -> None:
     value, parameters, values, sections = spelling
@@ -311,7 +311,7 @@ def test_an_account_that_a_policy_as_text_trusts_is_refused(account: Any) -> Non
 
 # --- roles, for development
 
-# what is false when AWS is asked, and nobody can tell before
+# a condition that is false in AWS, which nobody can know before
 HIDDEN: dict[str, Any] = {
     "Parameters": {"Stored": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/x"}},
     "Conditions": {
@@ -321,16 +321,16 @@ HIDDEN: dict[str, Any] = {
 }
 
 
-def test_a_role_that_may_not_be_made_is_none_of_the_template_s() -> None:
+def test_a_role_that_may_not_be_created_is_not_a_role_of_the_template() -> None:
     value = f"arn:aws:iam::{OURS}:role/production-deploy"
     name = {"Fn::If": ["Here", "production-deploy", {"Ref": "PipelineName"}]}
     decoy = {"Type": "AWS::IAM::Role", "Condition": "Hidden", "Properties": {"RoleName": name}}
     (said,) = found({**names(value), "Decoy": decoy}, **HIDDEN)
-    assert "is no role of this template" in said
+    assert "is not a role of this template" in said
     name = {"Fn::If": ["Hidden", {"Ref": "PipelineName"}, name]}
     decoy = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": name}}
     (said,) = found({**names(value), "Decoy": decoy}, **HIDDEN)
-    assert "is no role of this template" in said
+    assert "is not a role of this template" in said
 
 
 @pytest.mark.parametrize(
@@ -348,9 +348,9 @@ def test_a_role_that_may_not_be_made_is_none_of_the_template_s() -> None:
         ({"Fn::GetAtt": ["Mine", "Arn"]}, False),
     ],
 )
-def test_a_role_of_elsewhere_is_refused_for_development(value: Any, refused: bool) -> None:
+def test_a_role_from_elsewhere_is_refused_for_development(value: Any, refused: bool) -> None:
     said = found({**names(value), **role()})
-    assert [each.partition(" is ")[2][:25] for each in said] == ["no role of this template;"] * refused
+    assert [each.partition(" is ")[2][:28] for each in said] == ["not a role of this template;"] * refused
     assert found({**names(value), **role()}, replace(TARGET, kind=Kind.STAGING)) == []
 
 
@@ -362,11 +362,13 @@ def test_a_role_may_be_named_as_the_template_names_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::InstanceProfile"])
-def test_rights_for_a_role_of_elsewhere_are_refused(kind: str) -> None:
+def test_permissions_for_a_role_from_elsewhere_are_refused(kind: str) -> None:
     def attached(*roles: Any) -> list[str]:
         return found({"More": {"Type": kind, "Properties": {"Roles": [*roles]}}, **role()})
 
-    assert attached("admin") == ["error More gives rights to 'admin', which is not made in this template"]
+    assert attached("admin") == [
+        "error More gives permissions to 'admin', which this template does not create"
+    ]
     assert attached({"Ref": "Mine"}) == []
 
 
@@ -378,11 +380,11 @@ def test_rights_for_a_role_of_elsewhere_are_refused(kind: str) -> None:
         {"Fn::Split": [",", f"{ENVIRONMENT.stack_name}-x,admin"]},
     ],
 )
-def test_rights_for_a_role_among_others_are_refused(roles: Any) -> None:
+def test_permissions_for_a_foreign_role_among_others_are_refused(roles: Any) -> None:
     listed = {"Names": {"Type": "CommaDelimitedList", "Default": f"{ENVIRONMENT.stack_name}-x,admin"}}
     more = {"More": {"Type": "AWS::IAM::Policy", "Properties": {"Roles": roles}}}
     assert found(more, Parameters=listed) == [
-        "error More gives rights to 'admin', which is not made in this template"
+        "error More gives permissions to 'admin', which this template does not create"
     ]
 
 
@@ -395,10 +397,11 @@ def test_rights_for_a_role_among_others_are_refused(roles: Any) -> None:
         {"Type": "AWS::IAM::Policy", "Properties": {"${A}": ["admin"]}},
     ],
 )
-def test_types_and_rights_that_a_loop_would_make_are_refused(thing: dict[str, Any]) -> None:
+def test_types_and_permissions_that_a_loop_generates_are_refused(thing: dict[str, Any]) -> None:
     resources = {"Fn::ForEach::Things": ["A", ["AccessKey"], {"Thing${A}": thing}]}
     (said,) = found(resources, Transform="AWS::LanguageExtensions")
-    assert "not written out" in said
+    assert "generated" in said
+    assert "; write " in said
 
 
 # --- the boundary
@@ -414,19 +417,19 @@ DECLARED = {"PermissionsBoundary": {"Type": "String", "Default": ""}}
     [
         (None, "Mine needs PermissionsBoundary: !Ref PermissionsBoundary"),
         ({"Ref": "AWS::NoValue"}, "Mine needs PermissionsBoundary: !Ref PermissionsBoundary"),
-        (f"arn:aws:iam::{OURS}:policy/wider", "which is not its target's"),
+        (f"arn:aws:iam::{OURS}:policy/wider", "but its target has another one"),
         (
             {"Fn::If": ["Unsure", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]},
             "Mine needs PermissionsBoundary: !Ref PermissionsBoundary",
         ),
-        ({"Fn::ImportValue": "boundary"}, "which is not its target's"),
-        ({"Fn::If": ["Unsure", {"Ref": "PermissionsBoundary"}, "none"]}, "which is not its target's"),
+        ({"Fn::ImportValue": "boundary"}, "but its target has another one"),
+        ({"Fn::If": ["Unsure", {"Ref": "PermissionsBoundary"}, "none"]}, "but its target has another one"),
         ({"Ref": "PermissionsBoundary"}, ""),
         (BOUNDARY, ""),
         ({"Fn::If": ["Bounded", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]}, ""),
     ],
 )
-def test_every_role_bears_the_boundary(kind: str, boundary: Any, words: str) -> None:
+def test_every_role_needs_the_boundary(kind: str, boundary: Any, words: str) -> None:
     properties = {} if boundary is None else {"PermissionsBoundary": boundary}
     sections = {
         "Parameters": DECLARED,
@@ -457,7 +460,7 @@ def test_every_role_bears_the_boundary(kind: str, boundary: Any, words: str) -> 
         ({"Fn::Sub": "/deployer/${Stage}/"}, True),
     ],
 )
-def test_every_role_is_under_the_target_s_path(kind: str, told: Any, good: bool) -> None:
+def test_every_role_needs_the_path_of_the_target(kind: str, told: Any, good: bool) -> None:
     properties = {} if told is None else {"Path": told}
     resources = {"Mine": {"Type": kind, "Properties": properties}}
     sections = {"Parameters": {"Stage": {"Type": "String"}}}
@@ -471,7 +474,7 @@ def test_every_role_is_under_the_target_s_path(kind: str, told: Any, good: bool)
 @pytest.mark.parametrize(
     "given", [{"Ref": "AWS::NoValue"}, {"Fn::If": ["Unknown", "arn:x", {"Ref": "AWS::NoValue"}]}]
 )
-def test_a_function_that_may_be_given_no_role_gets_one_with_the_boundary(given: Any) -> None:
+def test_a_function_that_may_have_no_role_needs_the_boundary(given: Any) -> None:
     function = {"Mine": {"Type": "AWS::Serverless::Function", "Properties": {"Role": given}}}
     said = found(function, replace(BOUNDED, role_path="/deployer/development/"))
     assert [each.partition(": ")[0] for each in said] == [
@@ -486,10 +489,10 @@ def test_what_only_looks_like_a_loop_hides_no_boundary() -> None:
     (said,) = found(
         role(PermissionsBoundary={"Ref": "Other"}), BOUNDED, Parameters=parameters, Metadata=looks
     )
-    assert "which is not its target's" in said
+    assert "but its target has another one" in said
 
 
-def test_a_boundary_may_stand_in_the_globals() -> None:
+def test_a_boundary_may_be_in_the_globals() -> None:
     function = {"Mine": {"Type": "AWS::Serverless::Function", "Properties": {}}}
     globals_ = {"Function": {"PermissionsBoundary": BOUNDARY}}
     assert found(function, BOUNDED, Globals=globals_) == []
@@ -507,7 +510,7 @@ def test_a_boundary_may_stand_in_the_globals() -> None:
         ("AWS::IAM::Group", ""),
     ],
 )
-def test_what_no_boundary_holds_is_refused_for_development(kind: str, level: str) -> None:
+def test_a_resource_that_no_boundary_restricts_is_refused_for_development(kind: str, level: str) -> None:
     thing = {"Thing": {"Type": kind, "Properties": {}}}
     assert [each.partition(" ")[0] for each in found(thing)] == [level] * bool(level)
     assert found(thing, replace(TARGET, kind=Kind.STAGING)) == []
@@ -529,10 +532,10 @@ def test_warnings_hide_no_error(thing: dict[str, Any]) -> None:
 
 
 HIDES = [
-    # what AWS is given is the token, not the default
+    # AWS receives the token, not the default
     ({"Ref": "RepoToken"}, "x"),
     ({"Fn::Sub": "${RepoToken}"}, "x"),
-    # numbers and truth values: AWS may have another text for them
+    # numbers and booleans: AWS may have another text for them
     (1.10, "1.1"),
     (True, "true"),
     (5, "5"),
@@ -544,11 +547,11 @@ HIDES = [
     ({"Fn::FindInMap": ["Map", 1.10, "b"]}, "x"),
     ({"Fn::Select": [0, {"Ref": "Numbers"}]}, "1.1"),
     ({"Fn::Select": [0, {"Fn::Split": [1, "a1b"]}]}, "a"),
-    # what is not known may hold the separator
+    # an unknown part may contain the separator
     ({"Fn::Select": [1, {"Fn::Split": [",", {"Fn::Sub": "${Stored},b"}]}]}, "b"),
-    # a reference to a secret, also in parts
+    # a reference to a secret, also one that is split into parts
     ({"Ref": "Secret"}, "{{resolve:ssm:x}}"),
-    # conditions are in no loop
+    # conditions are never inside a loop
     ("${V}", "v"),
     ({"Ref": "V"}, "v"),
     # attributes and names of resources
@@ -560,7 +563,7 @@ HIDES = [
 @pytest.mark.parametrize(("left", "right"), HIDES)
 @pytest.mark.parametrize("negated", [True, False])
 def test_a_condition_that_only_aws_can_judge_hides_nothing(left: Any, right: str, *, negated: bool) -> None:
-    """Whichever of both deployer believes, the key is found, since AWS may believe the other."""
+    """The key is found whichever result deployer assumes, because AWS may have the other one."""
     equal = {"Fn::Equals": [left, right]}
     key = {"Type": "AWS::IAM::AccessKey", "Condition": "Hides", "Properties": {"UserName": "admin"}}
     kept = {
@@ -655,7 +658,7 @@ def test_macros_are_refused_for_development(sections: dict[str, Any], refused: i
     assert len([each for each in said if "the macro" in each]) == refused == len(said)
 
 
-def test_a_given_value_is_told_where_it_stands() -> None:
+def test_a_parameter_value_is_reported_at_its_own_line() -> None:
     files = {
         "pipeline.json": json.dumps({**BASE, "Parameters": {"Role": {"Type": "String"}}})
         .replace("PipelineName", "AWS::StackName")

@@ -1,4 +1,4 @@
-"""Files of `deploy/` with their long forms, and where in them something stands."""
+"""Files of `deploy/` are parsed with long forms and with the line of every entry."""
 
 import json
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.template import Document, UnreadableError, read
+from deployer.folder_files import UnreadableError
+from deployer.template import Document, read_document
 
 YAML = """\
 # a comment
@@ -37,10 +38,10 @@ JSON = """\
 
 
 def test_short_forms_become_long_ones() -> None:
-    properties = read("pipeline.yml", YAML.encode()).fields["Resources"]["Bucket"]["Properties"]
+    properties = read_document("pipeline.yml", YAML.encode()).fields["Resources"]["Bucket"]["Properties"]
     assert properties["BucketName"] == {"Fn::Sub": ["${Name}-x", {"Name": {"Ref": "PipelineName"}}]}
     assert properties["Tags"][0]["Value"] == {"Fn::GetAtt": ["Other", "Arn.More"]}
-    fields = read("pipeline.yml", YAML.encode()).fields
+    fields = read_document("pipeline.yml", YAML.encode()).fields
     assert fields["Resources"]["two words"] == {"Fn::If": ["Made", {"A": {"Ref": "B"}}, {"Condition": "C"}]}
 
 
@@ -61,7 +62,7 @@ def test_short_forms_become_long_ones() -> None:
     ],
 )
 def test_lines_of_yaml(path: tuple[str | int, ...], line: int | None) -> None:
-    assert read("pipeline.yml", YAML.encode()).line_of(*path) == line
+    assert read_document("pipeline.yml", YAML.encode()).line_of(*path) == line
 
 
 @pytest.mark.parametrize(
@@ -75,23 +76,27 @@ def test_lines_of_yaml(path: tuple[str | int, ...], line: int | None) -> None:
     ],
 )
 def test_lines_of_json(path: tuple[str | int, ...], line: int | None) -> None:
-    assert read("pipeline.json", JSON.encode()).line_of(*path) == line
+    assert read_document("pipeline.json", JSON.encode()).line_of(*path) == line
 
 
-def test_the_nearest_line_is_that_of_the_last_step_that_is_there() -> None:
-    document = read("pipeline.yml", YAML.encode())
+def test_the_nearest_line_is_that_of_the_deepest_existing_step() -> None:
+    document = read_document("pipeline.yml", YAML.encode())
     assert document.nearest_line("Resources", "Bucket", "Properties", "Nothing", "More") == 5
     assert document.nearest_line("Outputs", "X") is None
 
 
-def test_what_stands_twice_is_known_with_its_line() -> None:
-    assert read("a.yml", b"a: {b: 1,\n b: 2}\na: 3\n").repeated == (("b", 2), ("a", 3))
-    assert read("a.json", b'{"a": [{"b": 1,\n "b": 2}]}').repeated == (("b", 2),)
-    assert read("a.yml", b"a: {<<: {b: 1}, b: 2}\n").repeated == ()
+def test_a_repeated_key_is_reported_with_its_line() -> None:
+    assert read_document("a.yml", b"a: {b: 1,\n b: 2}\na: 3\n").repeated == (("b", 2), ("a", 3))
+    assert read_document("a.json", b'{"a": [{"b": 1,\n "b": 2}]}').repeated == (("b", 2),)
+    assert read_document("a.yml", b"a: {<<: {b: 1}, b: 2}\n").repeated == ()
 
 
-def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
-    assert read("a.yml", b"a: 012345670123\nb: 0\nc: 17\n").fields == {"a": "012345670123", "b": 0, "c": 17}
+def test_a_number_with_a_leading_zero_stays_text() -> None:
+    assert read_document("a.yml", b"a: 012345670123\nb: 0\nc: 17\n").fields == {
+        "a": "012345670123",
+        "b": 0,
+        "c": 17,
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,14 +121,16 @@ def test_a_number_that_begins_with_zero_stays_as_it_is() -> None:
         ("a.yml", b"a: |\n  all:\n  \techo\nb: [", 4, "did not find expected node content"),
         ("a.yml", b"a: 1\nb: \xff", 2, "not UTF-8 text (byte 8)"),
         ("a.yml", b"- a", 1, "it is not a mapping"),
-        ("a.yml", b"a: &b 1\nc: *b", 2, "anchors and aliases are not supported; write it out"),
+        ("a.yml", b"a: &b 1\nc: *b", 2, "anchors and aliases are not supported; write the value out"),
         ("a.yml", b"a: 1\nb: !!int {c: 1}", 2, "not YAML: expected a scalar node, but found mapping"),
         ("a.yml", b"a: 1\nb: !!float [1]", 2, "not YAML: expected a scalar node, but found sequence"),
     ],
 )
-def test_what_cannot_be_read_says_where(name: str, content: bytes, line: int | None, text: str) -> None:
+def test_an_unreadable_file_is_reported_with_its_line(
+    name: str, content: bytes, line: int | None, text: str
+) -> None:
     with pytest.raises(UnreadableError) as caught:
-        read(name, content)
+        read_document(name, content)
     assert (caught.value.file, caught.value.line) == (f"deploy/{name}", line)
     assert text in caught.value.text
 
@@ -137,11 +144,9 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.sampled_from([None, 0, 2]))
-def test_every_path_of_any_json_has_the_line_where_it_stands(
-    fields: dict[str, Any], indent: int | None
-) -> None:
+def test_every_path_of_any_json_has_its_own_line(fields: dict[str, Any], indent: int | None) -> None:
     text = json.dumps(fields, indent=indent)
-    document = read("a.json", text.encode())
+    document = read_document("a.json", text.encode())
     lines = text.split("\n")
     for path in _paths(fields):
         line = document.line_of(*path)
@@ -163,7 +168,7 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 
 def _order(document: Document, path: tuple[str | int, ...]) -> bool:
-    """Whether a list's entry stands on a line of its own, after the one before it."""
+    """Whether each entry of a list is on its own line, after the previous entry."""
     *start, last = path
     assert isinstance(last, int)
     before = document.line_of(*start, last - 1) if last else document.line_of(*start)
@@ -173,13 +178,13 @@ def _order(document: Document, path: tuple[str | int, ...]) -> bool:
 
 @pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), AttributeError("x")])
 @pytest.mark.parametrize("text", [b"a: !Ref b", b"a: 1"])
-def test_a_bug_in_the_reader_is_no_fault_of_the_file(
+def test_a_bug_in_the_parser_is_not_reported_as_an_error_in_the_file(
     monkeypatch: pytest.MonkeyPatch, bug: Exception, text: bytes
 ) -> None:
     def fail(*_: object) -> object:
         raise bug
 
-    monkeypatch.setattr("deployer.template_syntax.integer", fail)
-    monkeypatch.setattr("deployer.template_syntax.long_name", fail)
+    monkeypatch.setattr("deployer.template_syntax.read_integer", fail)
+    monkeypatch.setattr("deployer.template_syntax.long_form_name", fail)
     with pytest.raises(type(bug)):
-        read("a.yml", text)
+        read_document("a.yml", text)

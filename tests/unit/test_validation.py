@@ -1,4 +1,4 @@
-"""Everything that is wrong with a `deploy/` folder, told at once with file and line."""
+"""A check reports all errors of a `deploy/` folder at once, with file and line."""
 
 import json
 
@@ -7,9 +7,9 @@ import pytest
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import PermanentError
 from deployer.evaluation_budget import EvaluationBudget, TooComplexError
+from deployer.parameters import value_problem
 from deployer.refs import Ref
-from deployer.release import Checked, check_release
-from deployer.validation import value_problem
+from deployer.release import CheckedRelease, check_release
 
 REPOSITORY = Repository.parse("acme/hello")
 BRANCH = Ref.of_branch("feature/x")
@@ -34,33 +34,33 @@ Resources:
 LAST = PIPELINE.count("\n")
 
 
-def check(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT) -> Checked:
-    """Look at a folder."""
+def check(files: dict[str, str], kind: Kind = Kind.DEVELOPMENT) -> CheckedRelease:
+    """Check a folder."""
     environment = Environment(REPOSITORY, kind, BRANCH if kind is Kind.DEVELOPMENT else None)
     content = {name: text.encode() for name, text in files.items()}
     return check_release(environment, BRANCH, "feature/x", "a" * 40, content, {})
 
 
 def found(template: str, kind: Kind = Kind.DEVELOPMENT, **files: str) -> list[str]:
-    """What is said of a template: level and `file:line: text`, without the folder's name."""
+    """Findings about a template: level and `file:line: text`, without the folder's name."""
     names = {name.replace("_", "."): text for name, text in files.items()}
     findings = check({"pipeline.yml": template, **names}, kind).findings
     return [f"{each.level} {each}".replace("deploy/", "") for each in findings]
 
 
 def starts(said: list[str], *beginnings: str) -> None:
-    """Insist on findings that begin so, and no others."""
+    """Assert that the findings begin with these texts, and that there are no others."""
     assert len(said) == len(beginnings), said
     for text, beginning in zip(said, beginnings, strict=True):
         assert text.startswith(beginning), text
 
 
-def test_nothing_is_said_of_what_is_good() -> None:
+def test_a_valid_template_has_no_findings() -> None:
     assert found(PIPELINE) == []
     assert check({"pipeline.yml": PIPELINE}).release is not None
 
 
-def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
+def test_all_errors_are_reported_at_once_and_refused_in_one_line() -> None:
     files = {
         "pipeline.yml": PIPELINE.replace(
             "Stage: {", "Size: {Type: Number}\n  Count: {Type: Number}\n  Stage: {"
@@ -81,9 +81,9 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
     environment = Environment(REPOSITORY, Kind.DEVELOPMENT, BRANCH)
     content = {name: text.encode() for name, text in files.items()}
     with pytest.raises(PermanentError) as caught:
-        check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted()
+        check_release(environment, BRANCH, "feature/x", "a" * 40, content, {}).accepted_release()
     assert str(caught.value) == (
-        "deploy/deployer.yml:2: teardown.on_failure is none of retain, force, stop (and 5 more)"
+        "deploy/deployer.yml:2: teardown.on_failure is not one of retain, force, stop (and 5 more)"
     )
 
 
@@ -96,17 +96,17 @@ def test_all_that_is_wrong_is_told_at_once_and_refused_in_one_line() -> None:
         ("CodeStarSourceConnection", "S3", "error pipeline.yml:16: the pipeline's first stage has no source action"),
         ("    Type: AWS::CodePipeline::Pipeline\n", "    Type: AWS::SNS::Topic\n", "error pipeline.yml:9: no resource"),
         ("Conditions:", "Outputs: 5\nConditions:", "error pipeline.yml:6: Outputs is not a mapping"),
-        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:6: Stage stands twice in one mapping"),
+        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:6: Stage appears twice in one mapping"),
     ],
 )  # fmt: skip
-def test_the_pipeline_must_be_one_that_deployer_finds_and_starts(old: str, new: str, beginning: str) -> None:
+def test_deployer_must_be_able_to_find_and_start_the_pipeline(old: str, new: str, beginning: str) -> None:
     assert old in PIPELINE
     for kind in Kind:
         said = found(PIPELINE.replace(old, new), kind)
         assert any(each.startswith(beginning) for each in said), said
 
 
-def test_a_pipelines_wrong_name_is_told_once() -> None:
+def test_a_wrong_pipeline_name_is_reported_once() -> None:
     starts(
         found(PIPELINE.replace("Name: !Ref PipelineName", "Name: hello")),
         "error pipeline.yml:13: the pipeline's Name",
@@ -116,7 +116,7 @@ def test_a_pipelines_wrong_name_is_told_once() -> None:
 @pytest.mark.parametrize(
     "name", ["!Ref AWS::StackName", "!Sub '${PipelineName}'", "!Join ['', [!Ref PipelineName]]"]
 )
-def test_the_pipelines_name_may_be_spelt_otherwise(name: str) -> None:
+def test_the_pipeline_name_may_be_written_in_other_ways(name: str) -> None:
     assert found(PIPELINE.replace("Name: !Ref PipelineName", f"Name: {name}")) == []
 
 
@@ -127,9 +127,9 @@ def test_what_only_aws_knows_is_not_judged() -> None:
     assert found(template) == []
 
 
-def test_too_much_of_anything_is_told() -> None:
+def test_exceeded_template_limits_are_reported() -> None:
     many = "".join(f"  T{number}: {{Type: AWS::SNS::Topic}}\n" for number in range(500))
-    starts(found(PIPELINE + many), "error pipeline.yml:9: 501 Resources; CloudFormation takes at most 500")
+    starts(found(PIPELINE + many), "error pipeline.yml:9: 501 Resources; CloudFormation accepts at most 500")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_too_much_of_anything_is_told() -> None:
         ("AWS::SQS::Queue", "DelaySeconds: 1", ""),
     ],
 )
-def test_a_name_that_every_branch_would_take(kind: str, name: str, level: str) -> None:
+def test_a_resource_name_that_every_branch_would_use(kind: str, name: str, level: str) -> None:
     template = PIPELINE + f"  Thing:\n    Type: {kind}\n    Properties:\n      {name}\n"
     if level:
         starts(found(template), f"{level} pipeline.yml:{LAST + 4}: Thing is named")
@@ -157,12 +157,12 @@ def test_a_name_that_every_branch_would_take(kind: str, name: str, level: str) -
     assert found(template, Kind.PRODUCTION) == []
 
 
-def test_a_resource_that_is_not_made_there_clashes_with_nothing() -> None:
+def test_a_resource_that_is_not_created_has_no_name_conflict() -> None:
     template = PIPELINE + "  Role: {Type: AWS::IAM::Role, Condition: Live, Properties: {RoleName: app}}\n"
     assert found(template) == []
 
 
-def test_two_of_one_name_in_one_template() -> None:
+def test_two_resources_with_one_name_in_one_template() -> None:
     twin = "  Second: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub '${AWS::StackName}', Stages: []}}\n"
     for kind in Kind:
         starts(found(PIPELINE + twin, kind), f"error pipeline.yml:{LAST + 1}: Second has the name 'hello-")
@@ -175,7 +175,7 @@ def test_two_of_one_name_in_one_template() -> None:
     [
         ("app", True),
         ("!Sub 'hello-${Stage}'", True),
-        ("!Sub '${RepoBranch}-app'", True),  # of another repository's branch as well
+        ("!Sub '${RepoBranch}-app'", True),  # equal to the name for a branch of another repository
         ("!Sub '${PipelineName}-app'", False),
         ("!Join [-, [!Ref AWS::StackName, app]]", False),
         ("'#{Variables.Name}'", False),
@@ -191,7 +191,7 @@ def test_a_stack_that_every_branch_would_deploy_to(name: str, shared: bool) -> N
                 StackName: {name}
 """
     )
-    told = [f"error pipeline.yml:{LAST + 5}: every branch would deploy to one stack"]
+    told = [f"error pipeline.yml:{LAST + 5}: every branch would deploy to the same stack"]
     starts(found(template), *told * shared)
     assert found(template, Kind.STAGING) == []
 
@@ -207,7 +207,7 @@ def test_warnings_hide_no_error() -> None:
               Configuration: {StackName: app}
 """
     said = found(PIPELINE + deploy + queues)
-    assert "every branch would deploy to one stack" in said[0]
+    assert "every branch would deploy to the same stack" in said[0]
     assert [each.partition(" ")[0] for each in said] == ["error", *["warning"] * 100]
     users = queues.replace("AWS::SQS::Queue", "AWS::IAM::User").replace("QueueName", "UserName")
     assert [each.partition(" ")[0] for each in found(PIPELINE + users)] == ["error"] * 100
@@ -216,18 +216,18 @@ def test_warnings_hide_no_error() -> None:
 @pytest.mark.parametrize(
     ("rules", "value", "words"),
     [
-        ({"Type": "Number"}, "x", "no number"),
+        ({"Type": "Number"}, "x", "not a number"),
         ({"Type": "Number"}, "1.5", ""),
         ({"Type": "Number", "MinValue": 2}, "1", "MinValue is 2"),
         ({"Type": "Number", "MaxValue": "2"}, "3", "MaxValue is 2"),
-        ({"Type": "List<Number>"}, "1, 2,x", "'x', which is no number"),
+        ({"Type": "List<Number>"}, "1, 2,x", "'x', which is not a number"),
         ({"Type": "String", "MinLength": 2}, "a", "MinLength is 2"),
         ({"Type": "String", "MaxLength": 2}, "abc", "of 3 characters; MaxLength is 2"),
-        ({"Type": "String", "AllowedValues": ["a", "b"]}, "c", "none of a, b"),
+        ({"Type": "String", "AllowedValues": ["a", "b"]}, "c", "not one of a, b"),
         ({"Type": "String", "AllowedValues": [1, True]}, "1", ""),
         ({"Type": "String", "AllowedValues": [1, True]}, "true", ""),
-        ({"Type": "String", "AllowedValues": ["1.0"]}, "1", "none of 1.0"),
-        ({"Type": "CommaDelimitedList", "AllowedValues": ["a", "b"]}, "a,c", "'c', which is none of a, b"),
+        ({"Type": "String", "AllowedValues": ["1.0"]}, "1", "not one of 1.0"),
+        ({"Type": "CommaDelimitedList", "AllowedValues": ["a", "b"]}, "a,c", "'c', which is not one of a, b"),
         ({"Type": "String", "AllowedPattern": "[a-z]+"}, "ab1", "does not match [a-z]+"),
         ({"Type": "String", "AllowedPattern": "[a-z]+"}, "ab", ""),
         ({"Type": "String", "AllowedPattern": "[a", "ConstraintDescription": "x"}, "ab", ""),
@@ -237,20 +237,20 @@ def test_warnings_hide_no_error() -> None:
         ({}, "x", ""),
     ],
 )
-def test_a_value_that_cloudformation_would_refuse(rules: dict[str, object], value: str, words: str) -> None:
+def test_a_value_that_cloudformation_would_reject(rules: dict[str, object], value: str, words: str) -> None:
     told = value_problem(rules, value)
     assert words in told
     assert bool(words) == bool(told)
 
 
-def test_a_value_is_told_where_it_stands_and_a_default_where_it_is_declared() -> None:
+def test_a_value_is_reported_at_its_own_line_and_a_default_at_its_declaration() -> None:
     template = PIPELINE.replace(
         "Stage: {", "Size: {Type: Number, Default: big}\n  Stage: {AllowedValues: [dev], "
     )
     said = found(template)
     starts(
         said,
-        "error pipeline.yml:5: Size is 'big', which is no",
+        "error pipeline.yml:5: Size is 'big', which is not a number",
         "error pipeline.yml:6: Stage is 'development', which",
     )
     values = json.dumps({"development": [{"ParameterKey": "Size", "ParameterValue": "huge"}]}, indent=1)
@@ -261,23 +261,23 @@ def test_a_value_is_told_where_it_stands_and_a_default_where_it_is_declared() ->
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("(a+)+$", "which does not match (a+)+$"),  # a backtracking matcher takes hours over it
+        ("(a+)+$", "which does not match (a+)+$"),  # a backtracking matcher needs hours for it
         ("(a|aa)+$", "which does not match"),
         ("a*a*a*a*a*a*b", "which does not match"),
-        ("(?=a)a+!", ""),  # lookahead, intersections and what is too large are CloudFormation's to judge
+        ("(?=a)a+!", ""),  # only CloudFormation checks lookaheads, intersections and large patterns
         ("[a-z&&[^a]]+", ""),
         (r"\p{L}{900}", ""),
     ],
 )
-def test_a_pattern_is_judged_the_same_on_every_machine(pattern: str, words: str) -> None:
+def test_a_pattern_has_the_same_result_on_every_machine(pattern: str, words: str) -> None:
     budget = EvaluationBudget()
     told = value_problem({"Type": "String", "AllowedPattern": pattern}, "a" * 4000 + "!", budget)
     assert words in told
     assert bool(words) == bool(told)
-    assert budget.steps < 10_000
+    assert budget.steps_spent < 10_000
 
 
-def test_a_large_pattern_takes_its_steps_from_the_budget() -> None:
+def test_a_large_pattern_spends_its_steps_from_the_budget() -> None:
     rules = {"Type": "String", "AllowedPattern": "(((a?b?c?d?e?f?g?h?){0,100}){0,10})x"}
     budget = EvaluationBudget()
     assert "does not match" in value_problem(rules, "abcdefgh" * 500, budget)
@@ -285,7 +285,7 @@ def test_a_large_pattern_takes_its_steps_from_the_budget() -> None:
         value_problem(rules, "abcdefgh" * 500, budget)
 
 
-def test_a_text_that_may_be_hundreds_is_refused_with_its_line() -> None:
+def test_a_value_with_hundreds_of_possible_texts_is_refused_with_its_line() -> None:
     choices = ", ".join("!If [Odd, a, b]" for _ in range(9))
     template = (
         PIPELINE
@@ -293,11 +293,11 @@ def test_a_text_that_may_be_hundreds_is_refused_with_its_line() -> None:
     )
     starts(
         found(template),
-        f"error pipeline.yml:{LAST + 3}: Resources.Queue.Properties.QueueName: a text here may come to be hundreds",
+        f"error pipeline.yml:{LAST + 3}: Resources.Queue.Properties.QueueName: a value here has hundreds",
     )
 
 
-def test_names_that_go_in_circles_end() -> None:
+def test_evaluation_of_circular_names_ends() -> None:
     template = PIPELINE + (
         "  A: {Type: AWS::SQS::Queue, Properties: {QueueName: !Ref B}}\n"
         "  B: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub '${A}${A}'}}\n"
