@@ -271,8 +271,8 @@ def command_line(world: World) -> dict[str, Any]:
 def task_names(world: World) -> list[str]:
     """The names under which Celery knows the tasks."""
     app = Celery("baseline", set_as_current=False)
-    register(app, world.deployer)
-    return sorted(name for name in app.tasks if name.startswith("deployer."))
+    # not from `app.tasks`, which also has the tasks that other applications of this process share
+    return sorted(task.name for task in register(app, world.deployer).values())
 
 
 def tokens() -> dict[str, str]:
