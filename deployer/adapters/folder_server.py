@@ -153,7 +153,9 @@ def _evaluate_question(question: bytes) -> bytes:
     try:
         request = msgspec.json.decode(question, type=EvaluationRequest)
         return msgspec.json.encode(_answer_request(request))
-    except MemoryError:
+    except (MemoryError, SystemError):
+        # If memory runs out within C code, CPython can lose the MemoryError and raise SystemError ("error return
+        # without exception set"). That is the folder's doing, and must not become a dead letter.
         return _OUT_OF_MEMORY
     except Exception:  # noqa: BLE001  a bug of deployer: people read it in the dead letter
         return _fault_answer()

@@ -241,7 +241,7 @@ class RepositoryClient:
 
 
 def _normalized_origin(url: SplitResult) -> tuple[str, str | None, int | None]:
-    """Scheme, host in lower case and port, where the scheme's default port stands for a missing one.
+    """Scheme, host in lower case and port, where a missing port is the scheme's default port.
 
     Raises:
         ValueError: the port is not a port number.

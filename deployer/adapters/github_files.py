@@ -28,7 +28,7 @@ _MAX_CACHED_BYTES = 100_000  # a larger file is not cached
 class FolderReader:
     """Reads the files of a folder at a commit and caches their contents. Threads may share it.
 
-    Each file is read as a blob, by the blob's id in the listing of this very commit. An id stands for its content, so
+    Each file is read as a blob, by the blob's id in the listing of this very commit. An id belongs to one content, so
     a cached blob is not read again.
     """
 

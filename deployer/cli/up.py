@@ -31,6 +31,7 @@ from deployer.supervisor import Program, Supervisor
 
 _REDIS, _SIMULATORS, _PRODUCT = range(3)
 _SET_BY_PEOPLE = "# Variables that you set yourself, or their defaults:\n"
+_SET_BY_PEOPLE_0_1_0 = "# What you have set yourself, or what stands in its place:\n"
 _MARGIN = 5.0  # seconds added to the time in which a process stops by itself
 
 
@@ -247,7 +248,8 @@ def _set_by_people(data: Path) -> dict[str, str]:
     text = ""
     with suppress(OSError):
         text = (data / "env").read_text()
-    written = dotenv_values(stream=StringIO(text.partition(_SET_BY_PEOPLE)[0]), interpolate=False)
+    own, _, _ = text.replace(_SET_BY_PEOPLE_0_1_0, _SET_BY_PEOPLE).partition(_SET_BY_PEOPLE)
+    written = dotenv_values(stream=StringIO(own), interpolate=False)
     return {name: value for name, value in os.environ.items() if written.get(name) != value}
 
 

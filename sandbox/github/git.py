@@ -265,7 +265,7 @@ class GitRepository:
         return found
 
     def diff(self, old: str | None, new: str) -> list[FileChange]:
-        """The files that differ between two commits or trees; None stands for the empty tree."""
+        """The files that differ between two commits or trees; None means the empty tree."""
         args = ("--no-renames", "-z", "-r", old or _EMPTY_TREE, new)
         letters = self.run("diff-tree", "--name-status", *args).decode(errors="replace").split("\0")[:-1]
         lines = self.run("diff-tree", "--numstat", *args).decode(errors="replace").split("\0")[:-1]

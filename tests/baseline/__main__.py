@@ -1,4 +1,4 @@
-"""`python -m tests.baseline`: record anew what the tests of this folder compare, and print what has changed.
+"""`python -m tests.baseline`: record again what the tests of this folder compare, and print what has changed.
 
 `python -m tests.baseline collected` prints how many tests each folder has, and how that differs from the recorded
 number; with `--write` it records the new numbers.

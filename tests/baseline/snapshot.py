@@ -36,7 +36,7 @@ MORE_SETTINGS = {
 }
 MAIN, X, Y, V1, V2 = "refs/heads/main", "refs/heads/x", "refs/heads/y", "refs/tags/v1", "refs/tags/v2"
 A, B, C, D = ("a" * 40, "b" * 40, "c" * 40, "d" * 40)
-# what differs from run to run, and what stands for it
+# values that differ from run to run, and what replaces them
 VARIABLE = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC|\+00:00)?"), "<time>"),
     (re.compile(r"\b(in )?\d+(\.\d+)? (ms|s|min|h|d)\b"), "<duration>"),
@@ -44,7 +44,7 @@ VARIABLE = (
     (re.compile(r"(?<=-)[0-9a-f]{12}\b|^[0-9a-f]{12}$"), "<id>"),
     (re.compile(r"(?<=line )\d+"), "<line>"),
 )
-RANDOM_FIELDS = {"traceback", "program", "python"}  # and text that tells of the machine
+RANDOM_FIELDS = {"traceback", "program", "python"}  # and text that depends on the machine
 
 
 def stable(value: Any, name: str = "") -> Any:

@@ -206,6 +206,7 @@ ANY = question({"pipeline.yml": b"{}"})
     [
         ("while True: pass", "it took more than 1 s of CPU"),
         ("x = bytearray(10**9)", "it took more than 768 MB of memory"),
+        ("raise SystemError('error return without exception set')", "it took more than 768 MB of memory"),
         ("os.kill(os.getpid(), 11)", "it ended by signal 11"),
         ("os._exit(0)", "it gave no readable answer"),
         ("os.write(3, b'{\"examined\": 5}'); os._exit(0)", "it gave no readable answer"),

@@ -266,11 +266,24 @@ def test_what_the_sandbox_wrote_for_another_terminal_is_no_wish_at_its_next_star
     }
 
 
-def test_what_people_chose_is_their_wish_at_every_start(started: Started, redis_url: str) -> None:
-    chosen = {"DEPLOYER_REDIS_URL": redis_url, "DEPLOYER_API_TOKEN": "mine", "DEPLOYER_WEB_PORT": "1234"}
-    told = started(**chosen)
-    assert {name: told[name] for name in chosen} == chosen
-    assert started(**chosen) == started(**told) == told
+@pytest.mark.parametrize("version", ["0.1.0", "this one"])
+def test_a_value_that_people_set_is_used_at_every_start(
+    started: Started, redis_url: str, tmp_path: Path, version: str
+) -> None:
+    set_by_people = {
+        "DEPLOYER_REDIS_URL": redis_url,
+        "DEPLOYER_API_TOKEN": "mine",
+        "DEPLOYER_WEB_PORT": "1234",
+    }
+    variables = started(**set_by_people)
+    assert {name: variables[name] for name in set_by_people} == set_by_people
+    if version == "0.1.0":
+        file = tmp_path / ".sandbox" / "env"
+        heading = "# What you have set yourself, or what stands in its place:"
+        changed = file.read_text().replace("# Variables that you set yourself, or their defaults:", heading)
+        assert heading in changed
+        file.write_text(changed)
+    assert started(**set_by_people) == started(**variables) == variables
 
 
 REAL_ACCOUNT = {
