@@ -48,7 +48,7 @@ from deployer.ledger import (
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 from deployer.times import backoff
-from workers.costs import MOST_CALLS, accounted, allowance_wait
+from workers.costs import MOST_CALLS, allowance_wait, call_counters
 from workers.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from workers.news import tell_people
 
@@ -187,9 +187,8 @@ class Runner:
             return "lost: the lane was handed out again"
         if not lease.held:
             _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
-        verdict, counts = accounted(verdict, work, tally)
         try:
-            dispatch = self._finish(repository, token, verdict, counts)
+            dispatch = self._finish(repository, token, verdict, call_counters(tally))
         except LaneLostError as error:
             _log.warning("%s of %s: %s", task, repository, error)
             return "lost: the lane was handed out again"
@@ -213,9 +212,8 @@ class Runner:
 
         Where Redis cannot be told, the lease runs out instead.
         """
-        verdict, counts = accounted(Again(work), work, tally)
         try:
-            dispatch = self._deployer.lanes.finish(repository, token, verdict, counts)
+            dispatch = self._deployer.lanes.finish(repository, token, Again(work), call_counters(tally))
         except DeployerError as error:
             _log.warning("handing back %s of %s: %s", work.task, repository, error)
             return

@@ -14,8 +14,7 @@ local REQUIRED = { 'environment', 'task', 'cause' }
 -- the fields that this script reads, with the default that a missing one has
 local TEXTS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'passed', 'wish', 'word', 'sha', 'tries', 'replaced_after',
   'last_error' }
-local NUMBERS = { 'pushed_at', 'accepted_at', 'attempts', 'polls', 'looked_at', 'replaced_at', 'began_at', 'aws_calls',
-  'github_calls', 'aws_stage_calls', 'github_stage_calls' }
+local NUMBERS = { 'pushed_at', 'accepted_at', 'attempts', 'polls', 'looked_at', 'replaced_at', 'began_at' }
 local DEFAULTS, FIELD_TYPES = {}, { not_before = 'number' }
 for _, name in ipairs(TEXTS) do DEFAULTS[name], FIELD_TYPES[name] = '', 'string' end
 for _, name in ipairs(NUMBERS) do DEFAULTS[name], FIELD_TYPES[name] = 0, 'number' end
