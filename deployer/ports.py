@@ -435,9 +435,6 @@ class Cloud(Protocol):
     def known_room(self) -> Room | None:
         """The same as far as it is known without a call; None if it was not counted lately."""
 
-    def history(self) -> list[Room]:
-        """How full the region was when it was counted, in the last sixty days, oldest first."""
-
     def probe_artifacts(self) -> None:
         """Write a small object into the artifact bucket, where templates go that are too large for a request.
 

@@ -167,9 +167,9 @@ def test_metrics_tell_how_full_the_regions_are_without_knowing_the_targets(site:
     assert ("deployer_stacks", "222222222222", "eu-west-1") not in metrics(site)
     shared = Shared(site.redis)
     room = Room("eu-west-1", 150, 2000, 140, 1000, counted_at=time.time(), account="222222222222")
-    Survey(shared, "222222222222", "eu-west-1").remember(room)
+    Survey(shared, "222222222222", "eu-west-1").keep_last_count(room)
     left = replace(room, region="eu-central-1", counted_at=time.time() - 3 * 86400)
-    Survey(shared, "222222222222", "eu-central-1").remember(left)
+    Survey(shared, "222222222222", "eu-central-1").keep_last_count(left)
     found = metrics(site)
     for name, value in {
         "stacks": 150,
