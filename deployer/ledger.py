@@ -191,7 +191,6 @@ class Work(_Value):
     execution: str = ""
     looked_at: float = 0
     turned: bool = False
-    last_error: str = ""
     rests_for: str = ""
     began_at: float = 0
     tries: str = ""
@@ -220,6 +219,11 @@ class Work(_Value):
     def failed_attempts(self) -> list[Attempt]:
         """The attempts that ended badly, oldest first; of many only the newest."""
         return [Attempt.from_line(line) for line in self.tries.split("\n") if line]
+
+    @property
+    def last_error(self) -> str:
+        """How the last attempt ended, if it failed; empty after an attempt that ended well."""
+        return self.failed_attempts[-1].error if self.tries else ""
 
     @property
     def ended_with_its_worker(self) -> bool:

@@ -659,10 +659,15 @@ class Snooze:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A passing fault: the same task once more after some time. Costs an attempt."""
+    """A passing fault: the same task once more after some time. Costs an attempt.
+
+    Attributes:
+        error: why this attempt failed.
+    """
 
     work: Work
     seconds: float
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

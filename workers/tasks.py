@@ -267,7 +267,7 @@ class Runner:
         """Try the work again later, or give it to people after its last attempt."""
         if work.attempts < self._deployer.config.max_attempts:
             seconds = self._backoff(work.attempts, error.retry_after)
-            return Retry(decided_anew(work).but(last_error=str(error)), seconds)
+            return Retry(decided_anew(work), seconds, str(error))
         return self._dead(repository, work, token, error)
 
     def _rest(self, repository: Repository, work: Work) -> Snooze | None:
@@ -478,6 +478,6 @@ def describe(verdict: Verdict) -> str:
         case Snooze():
             return f"snoozed for {verdict.seconds:.1f} s"
         case Retry():
-            return f"again in {verdict.seconds:.0f} s: {verdict.work.last_error}"
+            return f"again in {verdict.seconds:.0f} s: {verdict.error}"
         case Dead():
             return f"dead-lettered: {verdict.letter.told}"

@@ -452,7 +452,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     -- comes back by way of the task that decides
     if kind == 'again' or kind == 'rest' then work.attempts = math.max(work.attempts - 1, 0) end
     if kind == 'snooze' then work.attempts, work.tries = 0, '' end
-    if kind == 'retry' then note_try(work, current, work.last_error or '') end
+    if kind == 'retry' then note_try(work, current, reason) end
     if kind == 'again' then
       put(work, 'running', ttl)
     else

@@ -217,8 +217,8 @@ class Lane:
                 )
             case Snooze(work, seconds):
                 self._put_aside(now, entry_of(work).but(attempts=0, tries="", not_before=0), now + seconds)
-            case Retry(work, seconds):
-                entry = entry_of(work).tried(now, ran, work.last_error)
+            case Retry(work, seconds, error):
+                entry = entry_of(work).tried(now, ran, error)
                 self._put_aside(now, entry.but(not_before=now + seconds), now + seconds)
         return self._hand_out(now)
 

@@ -58,7 +58,7 @@ REFUSALS = 2  # so that the last one is met often
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "passed", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "last_error", "not_before", "began_at", "tries", "looked_at", "turned", "wish", "requeued",
+    "not_before", "began_at", "tries", "looked_at", "turned", "wish", "requeued",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
@@ -321,7 +321,7 @@ class LaneMachine(RuleBasedStateMachine):
             case "rest":
                 return Snooze(work.but(turned=True), seconds, record, rests=True)
             case "retry":
-                return Retry(work.but(last_error="throttled"), seconds)
+                return Retry(work, seconds, "throttled")
             case "dead" | "lost" | "timeout":
                 of = {"dead": "TransientError", "lost": WORKER_LOST, "timeout": TASK_TIMEOUT}[kind]
                 name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")

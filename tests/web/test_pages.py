@@ -440,7 +440,7 @@ def _dead(site: Site, kind: str, reason: str, delivery: str = "d-1") -> DeadLett
     site.push(delivery=delivery)
     repository = Repository("acme", "api")
     (work,) = site.waiting
-    site.finish(Retry(work.but(attempts=1, last_error="creating stack x: Throttling"), 0))
+    site.finish(Retry(work.but(attempts=1), 0, "creating stack x: Throttling"))
     site.lanes.clock_offset_ms += 1000
     site.queue.sent += site.lanes.sweep()
     token = site.queue.sent[-1].token
