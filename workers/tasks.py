@@ -277,7 +277,7 @@ class Runner:
                 f"{repository} has used its share of the calls to GitHub that all repositories have together"
             )
             return Snooze(work.but(rests_for=reason), seconds, rests=True)
-        if work.cause == Cause.RESYNC and not work.turned and not _is_begun(work):
+        if work.cause == Cause.RESYNC and not work.turned:
             line = _LINES[work.environment == RESYNC_KEY]
             if seconds := self._deployer.lanes.turn(*line):
                 return Snooze(work.but(rests_for="", turned=True), seconds, rests=True)
@@ -434,12 +434,6 @@ def _kind_of(error: Exception) -> str:
     if isinstance(error, DeployerError) or not hasattr(errors, name):
         return name
     return f"{type(error).__module__}.{name}"
-
-
-def _is_begun(work: Work) -> bool:
-    """Whether work is half done: it took its turn under a version that noted none."""
-    ordered = work.created or work.updated or work.recovered or work.replacing or work.deletions
-    return bool(ordered or work.stack_arn or work.execution or work.polls or work.sha)
 
 
 def decided_anew(work: Work) -> Work:
