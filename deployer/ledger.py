@@ -157,7 +157,6 @@ class Work(_Value):
             is the default one now.
         looked_at: when its stack was last looked at, or an operation ordered (epoch seconds). Of a resync: the oldest
             listing of all stacks that will do.
-        aws_calls, github_calls: how many calls this goal has made; those for the stages' statuses are counted apart.
     """
 
     environment: str
@@ -191,12 +190,7 @@ class Work(_Value):
     stack_arn: str = ""
     execution: str = ""
     looked_at: float = 0
-    aws_calls: int = 0
-    github_calls: int = 0
-    aws_stage_calls: int = 0
-    github_stage_calls: int = 0
     turned: bool = False
-    last_error: str = ""
     rests_for: str = ""
     began_at: float = 0
     tries: str = ""
@@ -227,6 +221,11 @@ class Work(_Value):
         return [Attempt.from_line(line) for line in self.tries.split("\n") if line]
 
     @property
+    def last_error(self) -> str:
+        """How the last attempt ended, if it failed; empty after an attempt that ended well."""
+        return self.failed_attempts[-1].error if self.tries else ""
+
+    @property
     def ended_with_its_worker(self) -> bool:
         """Whether its last attempt ended since its worker was lost, as `lanes.lua` notes it."""
         return bool(self.tries) and self.failed_attempts[-1].error in {"its worker was lost", OUT_OF_TIME}
@@ -250,13 +249,8 @@ class Work(_Value):
         """What a person wants of production, as far as it had come when this push took its place."""
         if not self.wish:
             return None
-        told = {
-            "attempts": 0,
-            "tries": "",
-            "deliveries": "",
-        }  # they ended, and their calls were added to the push's
-        calls = dict.fromkeys(["aws_calls", "github_calls", "aws_stage_calls", "github_stage_calls"], 0)
-        return Work.from_json(self.wish).but(requeued=True, **told, **calls)
+        ended = {"attempts": 0, "tries": "", "deliveries": ""}
+        return Work.from_json(self.wish).but(requeued=True, **ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +295,6 @@ class EnvironmentRecord(_Value):
         refused, refusals: the digest whose creation failed last, and how often in a row.
         applied: the pipeline's stack as deployer last applied it; see `deployer.drift`.
         drift: how the stack differs from that, in words; empty if it does not.
-        calls: what its last goal cost: `aws`, `github`, and `aws_stages`, `github_stages` for the stages' statuses.
         held_at: the ref's head when another commit was deployed, because a person said so or the head asks to be
             skipped; or when it was taken down because of its age. A resync leaves it so until the head moves. Of
             production also where a person chose the tag.
@@ -362,7 +355,6 @@ class EnvironmentRecord(_Value):
     teardown: str = ""
     refused: str = ""
     refusals: int = 0
-    calls: dict[str, int] = field(default_factory=dict)
     applied: dict[str, Any] = field(default_factory=dict)
     drift: str = ""
     asked_tags: list[str] = field(default_factory=list)

@@ -435,9 +435,6 @@ class Cloud(Protocol):
     def known_room(self) -> Room | None:
         """The same as far as it is known without a call; None if it was not counted lately."""
 
-    def history(self) -> list[Room]:
-        """How full the region was when it was counted, in the last sixty days, oldest first."""
-
     def probe_artifacts(self) -> None:
         """Write a small object into the artifact bucket, where templates go that are too large for a request.
 
@@ -662,10 +659,15 @@ class Snooze:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A passing fault: the same task once more after some time. Costs an attempt."""
+    """A passing fault: the same task once more after some time. Costs an attempt.
+
+    Attributes:
+        error: why this attempt failed.
+    """
 
     work: Work
     seconds: float
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

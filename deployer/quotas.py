@@ -1,15 +1,11 @@
-"""Whether a region has room for one more environment, and when it will be full."""
+"""Decides whether a region has room for one more environment."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from deployer.environments import Kind
 from deployer.ports import Room
 from deployer.targets import Target
 from deployer.times import clock
-
-_DAY = 86400
-_DAYS = 14  # older counts say little of how it grows now
-_LEAST_DAYS = 1  # one morning's growth says nothing of a week's
 
 # what a region may run out of: its name, how many there are, how many there may be
 _KINDS: tuple[tuple[str, Callable[[Room], int], Callable[[Room], int]], ...] = (
@@ -41,39 +37,3 @@ def fullest_last(rooms: Iterable[Room]) -> list[Room]:
     Of equals the one that is named first in the target comes first.
     """
     return sorted(rooms, key=lambda room: -room.free)
-
-
-def forecast(history: Sequence[Room], now: float) -> float | None:
-    """In how many days a region will be full, if it goes on as in the last 14 days.
-
-    Args:
-        history: counts of one region, oldest first.
-        now: epoch seconds.
-
-    Returns:
-        0 where it is full; None where it does not grow, or where less than a day of it is known.
-    """
-    recent = [room for room in history if room.counted_at >= now - _DAYS * _DAY]
-    if not recent:
-        return None
-    latest = recent[-1]
-    if latest.free == 0:
-        return 0.0
-    times = [(room.counted_at - now) / _DAY for room in recent]
-    if times[-1] - times[0] < _LEAST_DAYS:
-        return None
-    found = []
-    for _, used, limit in _KINDS:
-        growth = _slope(times, [used(room) for room in recent])
-        if growth > 0:
-            days = (limit(latest) - used(latest)) / growth
-            found.append(max(0.0, days + times[-1]))
-    return min(found, default=None)
-
-
-def _slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """What a line of least squares gains per unit of time."""
-    middle, mean = sum(times) / len(times), sum(values) / len(values)
-    spread = sum((time - middle) ** 2 for time in times)
-    slope = sum((time - middle) * (value - mean) for time, value in zip(times, values, strict=True)) / spread
-    return slope if slope > 1e-6 else 0.0  # less than one in a thousand years is the arithmetic's own

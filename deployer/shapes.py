@@ -26,7 +26,6 @@ from deployer.refs import Ref
 from deployer.times import date
 
 Json = dict[str, Any]
-CALLS = ("aws", "github", "aws_stages", "github_stages")  # what is counted of a goal
 MISSED = ("redelivered", "superseded", "left")  # what becomes of a delivery that was missed
 _MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
 _NAMED = 3
@@ -103,7 +102,6 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         ],
         "failure": failure(record.failure),
         "receipt": receipt(record.receipt),
-        "calls": {name: record.calls.get(name, 0) for name in CALLS} if record.calls else None,
         "used_at": iso(used_at(record)),
         "warned_at": iso(record.warned_at if record.warned_at > used_at(record) else 0),
         "expires_at": iso(_expires_at(record, ttl, now)),
@@ -328,15 +326,6 @@ def receipt_words(told: Mapping[str, Any]) -> str:
     if told and not told.get("outcome"):
         return f"{removed} removed so far" + (f", {retained} retained" if retained else "")
     return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
-
-
-def calls_words(calls: Mapping[str, int]) -> str:
-    """What the last goal cost, in words; empty where nothing was counted."""
-    if not calls:
-        return ""
-    words = f"{calls.get('aws', 0)} to AWS, {calls.get('github', 0)} to GitHub"
-    stages = calls.get("aws_stages", 0), calls.get("github_stages", 0)
-    return f"{words}; for the stages' statuses {stages[0]} and {stages[1]} more" if any(stages) else words
 
 
 def page_url(record: EnvironmentRecord, base_url: str) -> str:

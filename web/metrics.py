@@ -14,7 +14,6 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
@@ -156,7 +155,7 @@ class _Ledger(Collector):
             name, _, label = key.partition(":")
             if name in families:
                 families[name].add_metric([label], value)
-        return [*families.values(), *_calls(counters)]
+        return [*families.values(), _calls(counters)]
 
     def _lanes(self) -> Iterable[Metric]:
         status = GaugeMetricFamily("deployer_lanes", "Lanes that hold or await something", labels=["status"])
@@ -252,24 +251,14 @@ class _Ledger(Collector):
         return family
 
 
-def _calls(counters: Mapping[str, int]) -> list[Metric]:
-    """The calls to the far ends, of all tasks and of those deployments that succeeded."""
+def _calls(counters: Mapping[str, int]) -> Metric:
+    """The calls to AWS and GitHub that all tasks have made."""
     total = CounterMetricFamily(
         "deployer_calls",
         "Calls by the far end and what they were for: the stages' statuses, or all else",
         labels=["to", "for"],
     )
-    each = SummaryMetricFamily(
-        "deployer_deployment_calls",
-        "Calls that a deployment cost until it was deployed",
-        labels=["to", "for"],
-    )
     for to in ("aws", "github"):
         for purpose, name in (("deployment", to), ("stages", f"{to}_stages")):
             total.add_metric([to, purpose], counters.get(f"calls:{name}", 0))
-            each.add_metric(
-                [to, purpose],
-                count_value=counters.get("deployment-calls:count", 0),
-                sum_value=counters.get(f"deployment-calls:{name}", 0),
-            )
-    return [total, each]
+    return total

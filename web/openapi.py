@@ -112,10 +112,6 @@ _SCHEMAS: Json = {
         receipt=_told(
             {"oneOf": [_named("Receipt"), {"type": "null"}]}, "What its last teardown removed and retained."
         ),
-        calls=_told(
-            {"oneOf": [_named("Calls"), {"type": "null"}]},
-            "What its last deployment or teardown cost, failed attempts too.",
-        ),
         drift=_told(_TEXT_OR_NULL, "What someone else changed in its stack since deployer applied it."),
         held=_told(
             _TEXT_OR_NULL, "Why a resync leaves it at another commit than its ref's, or at an older tag."
@@ -181,12 +177,6 @@ _SCHEMAS: Json = {
             _object(removed={"type": "integer"}, retained={"type": "integer"}),
             "How many buckets and other resources are counted and not listed; every stack is listed.",
         ),
-    ),
-    "Calls": _object(
-        aws=_told(_WHOLE, "Calls to AWS, but for those for the stages' statuses."),
-        github=_told(_WHOLE, "Calls to GitHub, but for those for the stages' statuses."),
-        aws_stages=_WHOLE,
-        github_stages=_WHOLE,
     ),
     "Repository": _object(
         repository=_TEXT,

@@ -1,23 +1,12 @@
-"""What a task costs in calls to GitHub and AWS: counted for people, and bounded for the other repositories."""
+"""Counts the calls to GitHub and AWS of each task, and limits those to GitHub for the sake of other repositories."""
 
 import random
-from dataclasses import replace
 
 from deployer.environments import Kind, Repository
-from deployer.ledger import Cause, Outcome, Work
-from deployer.ports import Allowance, Dead, Done, Verdict
+from deployer.ledger import Cause, Work
+from deployer.ports import Allowance
 from deployer.tally import Tally
 
-# whoever asks for these wants something done; what only looks costs something only once it has ordered something
-_ASKING = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN, Cause.AGE}
-_COSTLY = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
-# what is counted -> the field of work that sums it up
-_FIELDS = {
-    "aws": "aws_calls",
-    "github": "github_calls",
-    "aws_stages": "aws_stage_calls",
-    "github_stages": "github_stage_calls",
-}
 # calls to GitHub that one task may make. All tasks of a deployment make some ten together, most of them statuses of
 # stages, of which a pipeline may have fifty; a resync reads the refs in pages of a hundred, of which there may be 500
 MOST_CALLS = {False: 200, True: 700}
@@ -36,43 +25,18 @@ def allowance_wait(allowance: Allowance, repository: Repository, work: Work) -> 
     return max(seconds, _LEAST_REST[work.cause == Cause.RESYNC]) * random.uniform(1, 1.5)  # noqa: S311  no secret
 
 
-def accounted(verdict: Verdict, work: Work, tally: Tally) -> tuple[Verdict, dict[str, int]]:
-    """A verdict that bears what its goal has cost so far or in the end, and what that adds to the counters.
+def call_counters(tally: Tally) -> dict[str, int]:
+    """The counters that a task's calls add to, each with what it grows by.
 
-    A task's own calls are counted with its verdict, so whatever becomes of the work they are counted once. Those of a
-    worker that was lost are not known.
+    They are stored together with the task's result, so no call is counted twice. Those of a lost worker are not known.
 
     Args:
-        verdict: how the task ended.
-        work: as it was handed out, with the calls of the goal's tasks before.
-        tally: the task's own calls.
+        tally: the calls of this task.
     """
-    counts = {f"calls:{name}": getattr(tally, name) for name in _FIELDS}
-    match verdict:
-        case Done():
-            if verdict.record and _has_cost(verdict, work):
-                calls = {name: getattr(work, field) + getattr(tally, name) for name, field in _FIELDS.items()}
-                verdict = replace(verdict, record=verdict.record.but(calls=calls))
-                if verdict.outcome == Outcome.DEPLOYED:
-                    counts |= {f"deployment-calls:{name}": number for name, number in calls.items()}
-                    counts["deployment-calls:count"] = 1
-        case Dead():
-            letter = verdict.letter
-            verdict = replace(
-                verdict, letter=replace(letter, work=_charged(letter.arguments, tally).to_json())
-            )
-        case _:
-            verdict = replace(verdict, work=_charged(verdict.work, tally))
-    return verdict, {name: number for name, number in counts.items() if number}
-
-
-def _charged(work: Work, tally: Tally) -> Work:
-    return work.but(**{field: getattr(work, field) + getattr(tally, name) for name, field in _FIELDS.items()})
-
-
-def _has_cost(verdict: Done, work: Work) -> bool:
-    """Whether a goal was a deployment or a teardown, and not one more look at what was told before."""
-    if verdict.outcome not in _COSTLY:
-        return False
-    ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.stack_arn)
-    return work.cause in _ASKING or ordered or bool(work.execution and work.cause != Cause.EVENT)
+    counts = {
+        "calls:aws": tally.aws,
+        "calls:github": tally.github,
+        "calls:aws_stages": tally.aws_stages,
+        "calls:github_stages": tally.github_stages,
+    }
+    return {name: number for name, number in counts.items() if number}

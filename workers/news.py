@@ -26,7 +26,7 @@ def tell_people(repository: Repository, work: Work, verdict: Verdict, public_url
         return
     environment = Environment.from_key(repository, work.environment)
     if isinstance(verdict, Retry):
-        progress.tried_again(environment, verdict.work.last_error, verdict.seconds)
+        progress.tried_again(environment, verdict.error, verdict.seconds)
     elif isinstance(verdict, Done) and (verdict.outcome in _RESULTS or work.cause in _ORDERED_BY_PEOPLE):
         url = f"{public_url}/environments/{environment.stack_name}" if public_url else ""
         progress.ended(environment, verdict.outcome, verdict.reason, url)

@@ -48,7 +48,7 @@ from deployer.ledger import (
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 from deployer.times import backoff
-from workers.costs import MOST_CALLS, accounted, allowance_wait
+from workers.costs import MOST_CALLS, allowance_wait, call_counters
 from workers.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from workers.news import tell_people
 
@@ -187,9 +187,8 @@ class Runner:
             return "lost: the lane was handed out again"
         if not lease.held:
             _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
-        verdict, counts = accounted(verdict, work, tally)
         try:
-            dispatch = self._finish(repository, token, verdict, counts)
+            dispatch = self._finish(repository, token, verdict, call_counters(tally))
         except LaneLostError as error:
             _log.warning("%s of %s: %s", task, repository, error)
             return "lost: the lane was handed out again"
@@ -213,9 +212,8 @@ class Runner:
 
         Where Redis cannot be told, the lease runs out instead.
         """
-        verdict, counts = accounted(Again(work), work, tally)
         try:
-            dispatch = self._deployer.lanes.finish(repository, token, verdict, counts)
+            dispatch = self._deployer.lanes.finish(repository, token, Again(work), call_counters(tally))
         except DeployerError as error:
             _log.warning("handing back %s of %s: %s", work.task, repository, error)
             return
@@ -269,7 +267,7 @@ class Runner:
         """Try the work again later, or give it to people after its last attempt."""
         if work.attempts < self._deployer.config.max_attempts:
             seconds = self._backoff(work.attempts, error.retry_after)
-            return Retry(decided_anew(work).but(last_error=str(error)), seconds)
+            return Retry(decided_anew(work), seconds, str(error))
         return self._dead(repository, work, token, error)
 
     def _rest(self, repository: Repository, work: Work) -> Snooze | None:
@@ -279,7 +277,7 @@ class Runner:
                 f"{repository} has used its share of the calls to GitHub that all repositories have together"
             )
             return Snooze(work.but(rests_for=reason), seconds, rests=True)
-        if work.cause == Cause.RESYNC and not work.turned and not _is_begun(work):
+        if work.cause == Cause.RESYNC and not work.turned:
             line = _LINES[work.environment == RESYNC_KEY]
             if seconds := self._deployer.lanes.turn(*line):
                 return Snooze(work.but(rests_for="", turned=True), seconds, rests=True)
@@ -438,12 +436,6 @@ def _kind_of(error: Exception) -> str:
     return f"{type(error).__module__}.{name}"
 
 
-def _is_begun(work: Work) -> bool:
-    """Whether work is half done: it took its turn under a version that noted none."""
-    ordered = work.created or work.updated or work.recovered or work.replacing or work.deletions
-    return bool(ordered or work.stack_arn or work.execution or work.polls or work.sha)
-
-
 def decided_anew(work: Work) -> Work:
     """Work that failed in a step goes back to the task that decides: the world may have changed under it.
 
@@ -480,6 +472,6 @@ def describe(verdict: Verdict) -> str:
         case Snooze():
             return f"snoozed for {verdict.seconds:.1f} s"
         case Retry():
-            return f"again in {verdict.seconds:.0f} s: {verdict.work.last_error}"
+            return f"again in {verdict.seconds:.0f} s: {verdict.error}"
         case Dead():
             return f"dead-lettered: {verdict.letter.told}"

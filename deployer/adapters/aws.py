@@ -270,7 +270,7 @@ class AwsCloud:
             pipelines_now, pipelines_at, anew = self._counted("pipelines", self._count_pipelines)
         found = self._room(stacks_now, limit, pipelines_now, min(stacks_at, pipelines_at))
         if anew:
-            self._survey.remember(found)
+            self._survey.keep_last_count(found)
         return found
 
     def known_room(self) -> Room | None:
@@ -286,10 +286,6 @@ class AwsCloud:
     def _room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> Room:
         account = _account(self._target)
         return Room(self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account)
-
-    def history(self) -> list[Room]:
-        """How full the region was in the last sixty days. No call."""
-        return self._survey.history()
 
     def probe_artifacts(self) -> None:
         """Write a small object into the artifact bucket. One call."""

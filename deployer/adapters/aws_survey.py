@@ -3,13 +3,12 @@
 Keys, behind the prefix `deployer:aws:{account:region}`:
   :look     HASH   began, pages          :busy     SET of the names and ARNs that the look found at work
   :waiting  ZSET   name -> when it was last asked for             :looking  who makes a look holds it
-  :room     HASH   what was counted, and (`.at`) when             :history  LIST of JSON, newest first
-  :counted  there for an hour after an entry of the history
+  :room     HASH   what was counted, and (`.at`) when             :last_count  the last complete count, as JSON
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -31,7 +30,6 @@ _PAUSE_SECONDS = 0.05
 _CHUNK = 1000
 _HOUR = 3600
 _DAY = 86400
-_HISTORY_DAYS = 60
 _PLACES = "deployer:aws:places"  # ZSET: account and region -> when it was counted last (epoch seconds)
 _COUNTED_DAYS = 2  # a region that was not counted for so long is no longer used
 
@@ -174,29 +172,24 @@ class Survey:
         """What was counted cannot be true."""
         self._shared.ask(lambda r: r.delete(self._key("room")))
 
-    def remember(self, room: Room) -> None:
-        """Add a count to the history, once an hour at most."""
+    def keep_last_count(self, room: Room) -> None:
+        """Store a complete count of this region, for processes that only show it."""
 
         def keep(client: Any) -> None:
-            if client.set(self._key("counted"), 1, nx=True, ex=_HOUR):
-                pipe = client.pipeline(transaction=False)
-                pipe.lpush(self._key("history"), json.dumps(asdict(room)))
-                pipe.ltrim(self._key("history"), 0, _HISTORY_DAYS * 24 - 1)
-                pipe.expire(self._key("history"), _HISTORY_DAYS * _DAY)
-                pipe.zadd(_PLACES, {json.dumps(self._place): room.counted_at})
-                pipe.zremrangebyscore(_PLACES, "-inf", room.counted_at - _COUNTED_DAYS * _DAY)
-                pipe.expire(_PLACES, _HISTORY_DAYS * _DAY)
-                pipe.execute()
+            pipe = client.pipeline(transaction=False)
+            pipe.set(self._key("last_count"), json.dumps(asdict(room)), ex=_COUNTED_DAYS * _DAY)
+            pipe.zadd(_PLACES, {json.dumps(self._place): room.counted_at})
+            pipe.zremrangebyscore(_PLACES, "-inf", room.counted_at - _COUNTED_DAYS * _DAY)
+            pipe.expire(_PLACES, _COUNTED_DAYS * _DAY)
+            pipe.execute()
 
         self._shared.ask(keep)
 
-    def history(self) -> list[Room]:
-        """What was counted in the last sixty days, oldest first."""
-        oldest = self.now() - _HISTORY_DAYS * _DAY
-        found = self._shared.ask(lambda r: r.lrange(self._key("history"), 0, -1)) or []
-        rows = ((self._key("history"), each) for each in reversed(found))
-        rooms = readable(rows, partial(msgspec.json.decode, type=Room, strict=False))
-        return [room for room in rooms if room.counted_at >= oldest]
+    def last_count(self) -> Iterator[Room]:
+        """The last complete count of this region, if there is one that can be read."""
+        key = self._key("last_count")
+        if text := self._shared.ask(lambda r: r.get(key)):
+            yield from readable([(key, text)], partial(msgspec.json.decode, type=Room, strict=False))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}:{name}"
@@ -214,5 +207,4 @@ def counted_rooms(shared: Shared) -> list[Room]:
     places = shared.ask(lambda r: r.zrange(_PLACES, oldest, "+inf", byscore=True)) or []
     rows = ((f"{place} of {_PLACES}", place) for place in sorted(places))
     known = readable(rows, partial(msgspec.json.decode, type=tuple[str, str]))
-    found = (Survey(shared, *place).history() for place in known)
-    return [history[-1] for history in found if history]
+    return [room for place in known for room in Survey(shared, *place).last_count()]

@@ -12,10 +12,8 @@ local environments, dead_letters, refused = P .. ':environments', P .. ':dead', 
 local FALLBACK = 'deployer.sync'  -- the task of an item that names none: every worker knows it
 local REQUIRED = { 'environment', 'task', 'cause' }
 -- the fields that this script reads, with the default that a missing one has
-local TEXTS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'passed', 'wish', 'word', 'sha', 'tries', 'replaced_after',
-  'last_error' }
-local NUMBERS = { 'pushed_at', 'accepted_at', 'attempts', 'polls', 'looked_at', 'replaced_at', 'began_at', 'aws_calls',
-  'github_calls', 'aws_stage_calls', 'github_stage_calls' }
+local TEXTS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'passed', 'wish', 'word', 'sha', 'tries', 'replaced_after' }
+local NUMBERS = { 'pushed_at', 'accepted_at', 'attempts', 'polls', 'looked_at', 'replaced_at', 'began_at' }
 local DEFAULTS, FIELD_TYPES = {}, { not_before = 'number' }
 for _, name in ipairs(TEXTS) do DEFAULTS[name], FIELD_TYPES[name] = '', 'string' end
 for _, name in ipairs(NUMBERS) do DEFAULTS[name], FIELD_TYPES[name] = 0, 'number' end

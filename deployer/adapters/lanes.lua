@@ -37,8 +37,6 @@ local UNTRIED = { [LOST] = true, TaskTimeout = true }  -- who makes such a lette
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
 -- of these, what a person wants: in production a push only puts it off until its tag is admitted
 local WISHES = { redeploy = true, teardown = true }
--- fields of work that count what its goal has cost so far
-local CALLS = { 'aws_calls', 'github_calls', 'aws_stage_calls', 'github_stage_calls' }
 -- a delivery with such an outcome may come again, as GitHub's *Redeliver* sends it
 local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
 
@@ -114,11 +112,6 @@ local function die_unread(work, reason, ttl)
   C('HSET', state, 'letters', number)
   C('HDEL', refused, work.environment)
   die(work, UNKNOWN, reason, string.format('%.0f.%.0f', now, number), ttl)
-end
-
--- `work` bears the calls of both: what was spent on the one that goes was spent on the way to the one that stays
-local function charge(work, one, other)
-  for _, name in ipairs(CALLS) do work[name] = (one[name] or 0) + (other[name] or 0) end
 end
 
 -- all tags share one environment: note on what stays which others were pushed, as it may not be deployed itself
@@ -214,7 +207,6 @@ local function merged(older, newer, ttl)
     return goes == older and newer or older
   end
   local stays = one_of(older, newer, ttl)
-  charge(stays, older, newer)
   inherit(stays, stays == older and newer or older, stays == newer)
   return stays
 end
@@ -366,7 +358,6 @@ function ops.accept(text, delivery, event, ttl, grace)
     if dead then  -- it does what a replay would; others that died with it are done with it
       C('HDEL', dead_letters, letter)
       local died = read_work(dead.work)
-      charge(work, work, died)
       inherit(work, died, true)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       close(died, 'superseded', 'replaced by ' .. delivery, ttl)
@@ -461,7 +452,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     -- comes back by way of the task that decides
     if kind == 'again' or kind == 'rest' then work.attempts = math.max(work.attempts - 1, 0) end
     if kind == 'snooze' then work.attempts, work.tries = 0, '' end
-    if kind == 'retry' then note_try(work, current, work.last_error or '') end
+    if kind == 'retry' then note_try(work, current, reason) end
     if kind == 'again' then
       put(work, 'running', ttl)
     else

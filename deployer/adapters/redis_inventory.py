@@ -148,7 +148,7 @@ class RedisInventory:
                 renewed = time.monotonic()
                 _renew(claim)
         _renew(claim)
-        with suppress(TransientError):  # for admission and forecast: two calls more, once an hour
+        with suppress(TransientError):  # for admission: two calls more, once an hour
             cloud.room()
         self._keep(cloud, began, {key: _written(stacks) for key, stacks in found.items() if key})
         return began

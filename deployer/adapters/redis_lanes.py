@@ -258,6 +258,7 @@ class RedisLanes:
                 work, seconds = verdict.work.to_json(), verdict.seconds
             case Retry():
                 kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
+                reason = verdict.error
             case Dead():
                 kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.told
                 letter = verdict.letter.to_json()

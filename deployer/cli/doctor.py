@@ -3,8 +3,7 @@
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,8 @@ from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, StoredValueError, UnavailableError
 from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import FAILING_JOB, Outcome
-from deployer.ports import Cloud, Lane, Room
-from deployer.quotas import admits, forecast
+from deployer.ports import Cloud, Lane
+from deployer.quotas import admits
 from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, span, unserved_words
 from deployer.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
 
 _MOST_REPOSITORIES = 10  # that GitHub is asked about
-_SOON_DAYS = 14
 _LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work
 _LATE_EVENT = 10 * 60.0  # seconds that an event may come after the end that it tells of
 _START_PROCESS = "start it: deployer {}"
@@ -440,10 +438,9 @@ def _accounts(deployer: "Deployer") -> Iterator[Check]:
 
 def _room_of(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
     room = cloud.room()
-    days = forecast(history := cloud.history(), time.time())
     told = (
         f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
-        f"{_foretold(days, history)}; counted {span(age(room.counted_at))} ago"
+        f"counted {span(age(room.counted_at))} ago"
     )
     target = deployer.clouds.target(Kind.DEVELOPMENT)
     concerned = not target.regions or cloud.region in target.regions
@@ -454,17 +451,5 @@ def _room_of(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
         yield Check(name, FAIL, told, remedy)
     elif refused:
         yield Check(name, WARN, f"{told}; {refused}", remedy)
-    elif days is not None and days < _SOON_DAYS:
-        yield Check(name, WARN, told, remedy)
     else:
         yield Check(name, OK, told)
-
-
-def _foretold(days: float | None, history: Sequence[Room]) -> str:
-    if days is None:
-        return "no growth" if len(history) > 1 else "its growth is not known yet"
-    if days < 1:
-        return "full within a day"
-    if days > 365:
-        return "not full within a year"
-    return f"full in about {days:.0f} day{'' if round(days) == 1 else 's'}"

@@ -197,7 +197,6 @@ def _tell_record(
             "drift": shapes.drift_words(record),
             "orphan": shapes.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.execution,
-            "calls": shapes.calls_words(record.calls),
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
             "page": shapes.page_url(record, config.public_url),
         }

@@ -17,7 +17,6 @@ REPEATABLE = {"failed", "dead-lettered", "ignored"}
 FINAL = {"deployed", "deleted", "superseded", "skipped", "failed", "dead-lettered", "ignored"}
 LOST = "lost"
 WISHES = {Cause.REDEPLOY, Cause.TEARDOWN}
-CALLS = ["aws_calls", "github_calls", "aws_stage_calls", "github_stage_calls"]
 LONGEST_RESEND = 60
 MOST_DELIVERIES = 50
 REFUSALS, FIRST_PAUSE, LONGEST_PAUSE = 8, 10, 300
@@ -136,7 +135,7 @@ class Lane:
                 self.counters["delivery:duplicate"] += 1
                 return "duplicate", known.outcome, None
             if known and letter:
-                entry = _inheriting(_charged(entry, entry, letter.work), letter.work, newer=True)
+                entry = _inheriting(entry, letter.work, newer=True)
                 del self.letters[known.letter]
                 others = [each for each in letter.work.waiting_deliveries() if each != delivery]
                 self._close(others, "superseded", f"replaced by {delivery}")
@@ -218,8 +217,8 @@ class Lane:
                 )
             case Snooze(work, seconds):
                 self._put_aside(now, entry_of(work).but(attempts=0, tries="", not_before=0), now + seconds)
-            case Retry(work, seconds):
-                entry = entry_of(work).tried(now, ran, work.last_error)
+            case Retry(work, seconds, error):
+                entry = entry_of(work).tried(now, ran, error)
                 self._put_aside(now, entry.but(not_before=now + seconds), now + seconds)
         return self._hand_out(now)
 
@@ -335,9 +334,6 @@ class Lane:
     # --- two entries of one environment become one ----------------------------------------------------------
 
     def _merge(self, now: float, older: Entry, newer: Entry) -> Entry:
-        return _charged(self._one_of(now, older, newer), older, newer)
-
-    def _one_of(self, now: float, older: Entry, newer: Entry) -> Entry:
         # a deleted tag
         if newer.cause == Cause.DELETION and newer.environment == "production":
             reason = f"{newer.ref} was deleted; production stays as it is"
@@ -531,11 +527,6 @@ def _corrected(entry: Entry, why: str) -> Entry:
     if error != "its worker was lost":
         return entry
     return entry.but(tries="\n".join([*before, json.dumps([began, ended, task, why])]))  # type: ignore[return-value]
-
-
-def _charged(stays: Entry, one: Entry, other: Entry) -> Any:
-    """With the calls of both: what was spent on the one that goes was spent on the way to the one that stays."""
-    return stays.but(**{name: getattr(one, name) + getattr(other, name) for name in CALLS})
 
 
 def _passing(stays: Entry, goes: Entry) -> Any:

@@ -1,7 +1,5 @@
 """What all workers know of one region: looks that many environments share, and how full it is."""
 
-import json
-import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from cloud_kit import SandboxKit, cloud, named, settled, small
 from deployer.adapters import aws_survey
 from deployer.adapters.aws import AwsCloud
 from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_survey import counted_rooms
 from deployer.errors import QuotaError
 
 PREFIX = "deployer:aws:{own:us-east-1}"
@@ -227,32 +226,15 @@ def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -
     assert made == []
 
 
-def test_counts_are_remembered_once_an_hour_for_sixty_days(asked: AwsCloud, client: Any) -> None:
-    assert asked.history() == []
+def test_the_last_count_of_a_region_is_shown_and_can_be_damaged(asked: AwsCloud, client: Any) -> None:
+    shared = Shared(client)
+    assert counted_rooms(shared) == []
     first = asked.room()
-
-    def counted_anew() -> None:
-        client.delete(f"{PREFIX}:room")
-        asked.room()
-
-    counted_anew()
-    assert asked.history() == [first]
-    client.delete(f"{PREFIX}:counted")  # an hour passes
-    counted_anew()
-    assert len(asked.history()) == 2
-    assert asked.history()[0] == first
-    assert asked.history()[1].counted_at > first.counted_at
-
-    client.rpush(
-        f"{PREFIX}:history",
-        json.dumps(
-            {**json.loads(client.lindex(f"{PREFIX}:history", 0)), "counted_at": time.time() - 61 * 86400}
-        ),
-    )
-    assert len(asked.history()) == 2
-    client.lpush(f"{PREFIX}:history", *["{}"] * 2000)  # what is no count is left out
-    assert len(asked.history()) == 2
-    client.delete(f"{PREFIX}:counted")
-    counted_anew()
-    assert client.llen(f"{PREFIX}:history") == 60 * 24
-    assert math.isclose(client.ttl(f"{PREFIX}:history"), 60 * 86400, abs_tol=10)
+    assert counted_rooms(shared) == [first]
+    client.delete(f"{PREFIX}:room")
+    second = asked.room()
+    assert second.counted_at > first.counted_at
+    assert counted_rooms(shared) == [second]
+    assert client.ttl(f"{PREFIX}:last_count") == pytest.approx(2 * 86400, abs=10)
+    client.set(f"{PREFIX}:last_count", "{}")
+    assert counted_rooms(shared) == []

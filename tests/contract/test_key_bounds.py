@@ -168,7 +168,7 @@ def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> No
     shared = Shared(client)
     for region in ("us-east-1", "eu-west-1"):
         survey = Survey(shared, "own", region)
-        survey.remember(Room(region, 1, 2, 1, 2, shared.now(), "own"))
+        survey.keep_last_count(Room(region, 1, 2, 1, 2, shared.now(), "own"))
         shared.clock_offset_ms += MONTH_MS
     assert client.zrange("deployer:aws:places", 0, -1) == ['["own", "eu-west-1"]']
     assert permanent(client) == set()

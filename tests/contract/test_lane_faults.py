@@ -120,7 +120,7 @@ def filled(lanes: RedisLanes, status: str) -> int:
     work = lanes.begin(HELLO, asleep.dispatch.token if asleep.dispatch else _token(lanes))
     assert work
     assert work.wish
-    lanes.finish(HELLO, _token(lanes), Retry(work.but(last_error="throttled"), 5))
+    lanes.finish(HELLO, _token(lanes), Retry(work, 5, "throttled"))
     first = push(lanes, "d1", X, ref="refs/heads/x")
     lanes.accept(HELLO, Work(environment=Y, cause=Cause.RESYNC))
     if status == "running":
@@ -152,7 +152,7 @@ def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]
         "again": Again(work, record),
         "snooze": Snooze(work, 5, record),
         "rest": Snooze(work, 5, record, rests=True),
-        "retry": Retry(work, 5),
+        "retry": Retry(work, 5, "throttled"),
     }
     return {
         "accept a push": lambda: push(lanes, "d2", X, ref="refs/heads/x"),
@@ -241,7 +241,7 @@ def test_a_pause_that_is_no_number_of_seconds_is_a_short_one(
     dispatch = push(lanes, "d1").dispatch
     work = lanes.begin(HELLO, dispatch.token)
     assert work
-    lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error="throttled"), seconds))
+    lanes.finish(HELLO, dispatch.token, Retry(work, seconds, "throttled"))
     later(lanes, client, 301)
     (dispatch,) = lanes.sweep()
     carry_out(lanes, dispatch)

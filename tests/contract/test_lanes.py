@@ -236,10 +236,11 @@ def test_a_snooze_comes_back_when_due_and_others_go_on_meanwhile(lanes: RedisLan
 def test_a_retry_costs_an_attempt_and_a_snooze_does_not(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     attempts = []
-    for verdict in (Retry, Retry, Snooze, Retry):
+    for ends_well in (False, False, True, False):
         work = begin(lanes, dispatch)
         attempts.append(work.attempts)
-        lanes.finish(HELLO, dispatch.token, verdict(work, 5))
+        verdict = Snooze(work, 5) if ends_well else Retry(work, 5, "AWS is away")
+        lanes.finish(HELLO, dispatch.token, verdict)
         later(lanes, 6)
         (dispatch,) = lanes.sweep()
     assert attempts == [1, 2, 3, 1]
@@ -427,7 +428,7 @@ def test_a_dead_letter_tells_every_attempt_with_its_times(lanes: RedisLanes) -> 
         ended.append(work.began_at + seconds)
         if error:
             # the task that ran is told, whichever comes next
-            retry = Retry(work.but(task=Task.PROVISION, last_error=error), 5)
+            retry = Retry(work.but(task=Task.PROVISION), 5, error)
             assert lanes.finish(HELLO, dispatch.token, retry) is None
             later(lanes, 6)
         (dispatch,) = lanes.sweep()
@@ -461,7 +462,7 @@ def test_lost_workers_are_attempts_with_times_too(lanes: RedisLanes) -> None:
 def test_attempts_are_forgotten_where_they_are_counted_anew(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = begin(lanes, dispatch)
-    lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error="AWS is away"), 5))
+    lanes.finish(HELLO, dispatch.token, Retry(work, 5, "AWS is away"))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     work = begin(lanes, dispatch)
@@ -486,7 +487,7 @@ def test_only_the_newest_attempts_are_kept_each_in_a_short_line(lanes: RedisLane
     for number in range(25):
         work = begin(lanes, dispatch)
         error = f"{number}\n\tquotes \"{{'a'}}\" \u2028 {'ü' * 400}"
-        lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error=error), 5))
+        lanes.finish(HELLO, dispatch.token, Retry(work, 5, error))
         later(lanes, 6)
         (dispatch,) = lanes.sweep()
     told = begin(lanes, dispatch).failed_attempts
@@ -525,7 +526,7 @@ def test_what_an_older_version_wrote_is_read_and_goes_on(lanes: RedisLanes, clie
     assert (work.attempts, work.failed_attempts) == (1, [])
     client.hset(state, "current", older(client.hget(state, "current")))
     older_work = Work.from_json(older(work.to_json()))
-    lanes.finish(HELLO, dispatch.token, Retry(older_work.but(last_error="AWS is away"), 5))
+    lanes.finish(HELLO, dispatch.token, Retry(older_work, 5, "AWS is away"))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     (attempt,) = begin(lanes, dispatch).failed_attempts
@@ -607,7 +608,7 @@ def test_tags_whose_place_another_took_are_remembered(lanes: RedisLanes) -> None
 def test_a_resync_that_takes_an_events_place_rests_as_it_did(lanes: RedisLanes) -> None:
     first = event(lanes, "e1")
     work = begin(lanes, first.dispatch)
-    lanes.finish(HELLO, first.dispatch.token, Retry(work, 100))
+    lanes.finish(HELLO, first.dispatch.token, Retry(work, 100, "AWS is away"))
     assert lanes.accept(HELLO, Work(X, cause=Cause.RESYNC)).dispatch is None
     later(lanes, 101)
     (dispatch,) = lanes.sweep()
@@ -742,7 +743,7 @@ def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: 
     dispatch = push(lanes, "d1").dispatch
     for attempt in (1, 2):
         work = begin(lanes, dispatch)
-        lanes.finish(HELLO, dispatch.token, Retry(work.but(last_error=f"refused {attempt} times"), 100))
+        lanes.finish(HELLO, dispatch.token, Retry(work, 100, f"refused {attempt} times"))
         (lane,) = lanes.lanes()
         assert 90 < lane.snoozed[X] <= 100
         assert (lane.failing[X].attempts, lane.failing[X].last_error) == (attempt, f"refused {attempt} times")
@@ -751,6 +752,22 @@ def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: 
     lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch), 50))
     (lane,) = lanes.lanes()
     assert (list(lane.snoozed), lane.failing) == ([X], {})
+
+
+def test_the_last_error_is_that_of_the_last_attempt_whoever_noted_it(lanes: RedisLanes) -> None:
+    dispatch = push(lanes, "d1").dispatch
+    lanes.finish(HELLO, dispatch.token, Retry(begin(lanes, dispatch), 5, "AWS is away"))
+    later(lanes, 6)
+    (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).last_error == "AWS is away"
+    later(lanes, LEASE + 1)
+    (dispatch,) = lanes.sweep()
+    work = begin(lanes, dispatch)
+    assert (work.attempts, work.last_error) == (3, "its worker was lost")
+    lanes.finish(HELLO, dispatch.token, Snooze(work, 5))
+    later(lanes, 6)
+    (dispatch,) = lanes.sweep()
+    assert begin(lanes, dispatch).last_error == ""
 
 
 def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:

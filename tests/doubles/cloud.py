@@ -112,7 +112,6 @@ class FakeCloud(Failing):
         self._number = 0
         self.account, self.region = "own", "us-east-1"
         self.room_left: Room | None = None
-        self.counts: list[Room] = []  # oldest first
         self._look: tuple[float, set[str]] = (0.0, set())  # when all were looked at, and who was at work
 
     # what a test may say
@@ -292,18 +291,12 @@ class FakeCloud(Failing):
 
     def room(self) -> Room:
         self._note("room")
-        found = self.room_left or Room(
+        return self.room_left or Room(
             self.region, len(self._live), 2000, len(self.pipelines), 1000, time.time()
         )
-        self.counts = self.counts or [found]
-        return found
 
     def known_room(self) -> Room | None:
         return self.room_left
-
-    def history(self) -> list[Room]:
-        self._note("history")
-        return list(self.counts)
 
     def probe_artifacts(self) -> None:
         self._note("probe_artifacts")

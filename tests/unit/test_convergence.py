@@ -1,6 +1,5 @@
 """What a resync finds, tells and leaves; tests/aws/test_aws_convergence.py searches all states for more."""
 
-import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -224,26 +223,6 @@ def test_a_wish_of_a_resync_takes_its_turn() -> None:
     assert 60 <= len(list(world.cloud.stacks())) < 71
     world.run(most=400)
     assert len(list(world.cloud.stacks())) == 71
-
-
-def test_a_wish_that_an_older_version_began_takes_no_turn() -> None:
-    world = World()
-    place = environment("refs/heads/x")
-    for ref in ("refs/heads/main", "refs/heads/x"):
-        world.host.push(HELLO, ref, sha(1), files={"pipeline.yml": TEMPLATE})
-    world.deployer.intake.resync(HELLO)
-    world.tasks()
-    items = f"deployer:{{{HELLO.key}}}:items"
-    for key, text in world.redis.hgetall(items).items():
-        world.redis.hset(items, key, json.dumps({k: v for k, v in json.loads(text).items() if k != "turned"}))
-    for _ in range(100):
-        world.lanes.turn("wishes", 60, 1)
-    assert world.cloud.stack(place.stack_name) is not None
-    for _ in range(10):
-        world.step()
-        world.tasks()
-    assert world.built(place) == [(sha(1), "succeeded")]
-    assert world.lanes.lanes() == []
 
 
 def test_one_listing_serves_all_who_ask_within_its_age() -> None:

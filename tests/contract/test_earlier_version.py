@@ -1,0 +1,115 @@
+"""Data that the version before stored is read and not lost; fields that this version does not know are ignored."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from deployer.adapters.redis_client import connect
+from deployer.adapters.redis_lanes import RedisLanes, letter_id
+from deployer.environments import Repository
+from deployer.ledger import EnvironmentRecord, Work
+from deployer.ports import Done
+
+HELLO = Repository.parse("acme/hello")
+PREFIX = "deployer:{acme/hello}"
+KEY = "development:refs/heads/x"
+# fields that version 0.1.0 wrote and this version does not know, with a value that each may have had
+OLD_WORK = {
+    "aws_calls": 5, "github_calls": 4, "aws_stage_calls": 13, "github_stage_calls": 7,
+    "last_error": "AWS is away",
+}  # fmt: skip
+OLD_RECORD = {"calls": {"aws": 5, "github": 4, "aws_stages": 13, "github_stages": 7}}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    with connect(redis_url) as server:
+        server.flushall()
+        yield server
+
+
+@pytest.fixture
+def lanes(client: Any) -> RedisLanes:
+    return RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
+
+
+def rewritten(text: str, fields: dict[str, object]) -> str:
+    """A JSON object as the earlier version wrote it: with its own fields, too."""
+    return json.dumps({**json.loads(text), **fields})
+
+
+def age_item(client: Any) -> None:
+    """Let the item that waits be one that the earlier version has queued."""
+    client.hset(f"{PREFIX}:items", KEY, rewritten(client.hget(f"{PREFIX}:items", KEY), OLD_WORK))
+
+
+def outcome(lanes: RedisLanes, delivery: str) -> str:
+    found = lanes.delivery(delivery)
+    return found.outcome if found else ""
+
+
+@pytest.mark.parametrize("field", [*OLD_WORK, *OLD_RECORD])
+def test_a_field_of_the_earlier_version_is_unknown(field: str) -> None:
+    known = fields(Work) if field in OLD_WORK else fields(EnvironmentRecord)
+    assert field not in {each.name for each in known}
+
+
+def test_an_item_that_waits_is_carried_out(lanes: RedisLanes, client: Any) -> None:
+    dispatch = lanes.accept(HELLO, Work(KEY, sha="c1"), "d1", "push").dispatch
+    age_item(client)
+    assert dispatch
+    work = lanes.begin(HELLO, dispatch.token)
+    assert work
+    assert (work.sha, work.deliveries, work.attempts) == ("c1", "d1", 1)
+    lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    assert outcome(lanes, "d1") == "deployed"
+
+
+@pytest.mark.parametrize("cause", ["push", "resync"])
+def test_an_item_that_waits_is_merged_with_newer_work(lanes: RedisLanes, client: Any, cause: str) -> None:
+    dispatch = lanes.accept(HELLO, Work(KEY, cause="push", goal="g1"), "d1", "push").dispatch
+    age_item(client)
+    lanes.accept(HELLO, Work(KEY, cause=cause, goal="g2"), "d2", "push")
+    assert dispatch
+    work = lanes.begin(HELLO, dispatch.token)
+    assert work
+    lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    first = "superseded" if cause == "push" else "deployed"
+    assert (outcome(lanes, "d1"), outcome(lanes, "d2")) == (first, "deployed")
+
+
+def test_a_task_that_runs_ends_under_its_token(lanes: RedisLanes, client: Any) -> None:
+    dispatch = lanes.accept(HELLO, Work(KEY), "d1", "push").dispatch
+    assert dispatch
+    assert lanes.begin(HELLO, dispatch.token)
+    state = f"{PREFIX}:state"
+    client.hset(state, "current", rewritten(client.hget(state, "current"), OLD_WORK))
+    lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    assert outcome(lanes, "d1") == "deployed"
+
+
+def test_a_dead_letter_is_shown_and_replayed(lanes: RedisLanes, client: Any) -> None:
+    identity = letter_id(HELLO, 7)
+    letter = {
+        "id": identity, "repository": "acme/hello", "task": "deployer.sync", "reason": "AWS is away", "traceback": "",
+        "at": 1.0, "kind": "TransientError", "environment": KEY,
+        "work": rewritten(Work(KEY, goal="g1", sha="c1", chosen=True).to_json(), OLD_WORK),
+    }  # fmt: skip
+    client.hset(f"{PREFIX}:dead", identity, json.dumps(letter))
+    client.zadd("deployer:lanes", {HELLO.key: 0})
+    (found,) = lanes.dead_letters(HELLO)
+    assert found.readable
+    dispatch = lanes.replay(identity).dispatch
+    assert dispatch
+    work = lanes.begin(HELLO, dispatch.token)
+    assert work
+    assert work.sha == "c1"
+
+
+def test_a_record_is_read(lanes: RedisLanes, client: Any) -> None:
+    record = EnvironmentRecord("acme/hello", KEY, "hello-x", state="deployed", generation=3)
+    client.hset(f"{PREFIX}:environments", KEY, rewritten(record.to_json(), OLD_RECORD))
+    assert lanes.environments(HELLO) == [record]
