@@ -21,13 +21,15 @@ from deployer.ledger import (
     Work,
 )
 from deployer.ports import Accepted, Lanes, Queue
-from deployer.production_gate import tag_to_judge_again
 from deployer.refs import Ref, parse_sha, skip_reason
 from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 LONGEST_APPROVER = 100
+JUDGED_AGAIN_SECONDS = (
+    3600  # after its push; then nobody remembers pushing it, and only a person may release it
+)
 _AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
 
 
@@ -365,6 +367,27 @@ def _of_another(
 
 def _look(**wish: Any) -> Work:
     return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **wish)
+
+
+def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
+    """The work of judging the newest refused tag once more, since a push to the default branch may contain its commit.
+
+    Args:
+        record: production's.
+        now: epoch seconds by Redis's clock.
+
+    Returns:
+        None where a push cannot change the answer, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
+    """
+    refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
+    if not refused or refused.pushed_at <= record.pushed_at:
+        return None
+    if now - refused.accepted_at > JUDGED_AGAIN_SECONDS:
+        return None
+    return Work(
+        environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
+        pushed_at=refused.pushed_at, requeued=True,
+    )  # fmt: skip
 
 
 def delete_command(environment: Environment) -> str:

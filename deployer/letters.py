@@ -1,5 +1,6 @@
 """Dead letters as people decide about them: which are meant, why they died, and what is done with many at once."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from deployer.environments import Repository
 from deployer.errors import DeployerError, UnavailableError
 from deployer.ledger import DeadLetter
 from deployer.ports import Lanes
-from deployer.shapes import age, span
+from deployer.times import span
 
 _PREFIX = "deployer."
 
@@ -105,7 +106,8 @@ def oldest_seconds(letters: Iterable[DeadLetter], now: float | None = None) -> f
         letters: the dead letters.
         now: by Redis's clock (epoch seconds), where a wrong clock of this machine matters.
     """
-    return max((age(letter.at, now) for letter in letters), default=0.0)
+    now = time.time() if now is None else now
+    return max([0.0, *(now - letter.at for letter in letters)])
 
 
 def warnings_of(letters: list[DeadLetter]) -> list[str]:

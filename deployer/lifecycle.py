@@ -12,12 +12,21 @@ from deployer.deliveries import Deliveries
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
-from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, RepositoryRecord, Seen, Work
+from deployer.ledger import (
+    RESYNCED,
+    Cause,
+    EnvironmentRecord,
+    Outcome,
+    RepositoryRecord,
+    Seen,
+    Work,
+    is_over,
+)
 from deployer.ports import LISTING_PATIENCE, Done, Facts, Inventory, Lanes, Snooze, Verdict
 from deployer.production import put_off
 from deployer.refs import Ref
 from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
-from deployer.resync import REMEMBERED_SECONDS, Planned, is_ended, is_over
+from deployer.resync import REMEMBERED_SECONDS, Planned, is_ended
 from deployer.resyncing import Resyncer
 from deployer.times import backoff
 

@@ -15,7 +15,7 @@ from deployer.errors import CallLimitError, PermanentError, QuotaError
 from deployer.executions import Executions, learn, note_drift
 from deployer.findings import Linter
 from deployer.folder_check import FolderEvaluator
-from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work, is_over
 from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
@@ -24,7 +24,6 @@ from deployer.production import Production, put_off
 from deployer.production_gate import Gate
 from deployer.reporting import Reporter
 from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
-from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide

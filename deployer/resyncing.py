@@ -10,8 +10,18 @@ from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, W
 from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
 from deployer.production_gate import Gate
 from deployer.refs import Ref, skip_reason
-from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan, unclear
-from deployer.shapes import never_deployed_words
+from deployer.resync import (
+    ACTIONS,
+    Known,
+    Orphan,
+    Planned,
+    bygone,
+    doomed,
+    never_deployed_words,
+    orphans,
+    plan,
+    unclear,
+)
 from deployer.stacks import Stack
 
 _log = logging.getLogger(__name__)
