@@ -25,7 +25,7 @@ from deployer.adapters.redis_client import Budget, check_certificates, connect, 
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
-from deployer.deliveries import Deliveries
+from deployer.deliveries import PATH, Deliveries
 from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, unfenced_sentence
 from deployer.findings import Linter
@@ -134,25 +134,36 @@ class Deployer:
     @cached_property
     def intake(self) -> Intake:
         """The door into the lanes."""
-        return Intake(self.config, self.lanes, self.queue)
+        config = self.config
+        accounts = {kind: target.account for kind, target in config.targets.items()}
+        return Intake(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
 
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
         gate = Gate(self.host, self.clouds, self.evaluator.read_repository_config)
-        return Resyncer(self.config, self.host, self.inventory, self.lanes, gate)
+        return Resyncer(
+            self.host,
+            self.inventory,
+            self.lanes,
+            gate,
+            allows=self.config.allows,
+            named_repositories=self.config.named_repositories(),
+            orphan_seconds=self.config.orphan_seconds,
+        )
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
         """Looks at repositories as a whole."""
         return Lifecycle(
-            self.config,
             self.inventory,
             self.lanes,
             self.repositories,
             self.intake,
             self.resyncer,
             self.deliveries,
+            allows=self.config.allows,
+            poll_seconds=self.config.poll_seconds,
         )
 
     @cached_property
@@ -163,7 +174,8 @@ class Deployer:
     @cached_property
     def deliveries(self) -> Deliveries:
         """Finds what GitHub could not deliver."""
-        return Deliveries(self.config, self.host, self.lanes)
+        url = self.config.public_url and self.config.public_url + PATH
+        return Deliveries(self.host, self.lanes, allows=self.config.allows, webhook_url=url)
 
     @cached_property
     def reconciler(self) -> Reconciler:

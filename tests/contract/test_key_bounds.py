@@ -99,13 +99,13 @@ def test_branches_that_come_and_go_leave_nothing(world: World, client: Any) -> N
 
 @pytest.mark.parametrize("end", ["renamed", "deleted", "removed from the App", "left out by the settings"])
 def test_repositories_that_end_leave_nothing_once_nothing_is_left_of_them(
-    world: World, client: Any, monkeypatch: pytest.MonkeyPatch, end: str
+    world: World, client: Any, end: str
 ) -> None:
     if end == "left out by the settings":
         for each in (STAGING, PRODUCTION, environment(LASTS)):
             world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
             world.run()
-        monkeypatch.setattr(type(world.deployer.config), "allows", lambda _, each: each.key != HELLO.key)
+        world.restart(repositories=("others/*",))
     else:
         if end == "renamed":
             world.host.rename(HELLO, Repository("acme", "shop"))

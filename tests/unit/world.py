@@ -1,6 +1,7 @@
 """The whole product but for processes and sockets: lanes on fakeredis, tasks run in turn, doubles at the far ends."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import fakeredis
@@ -88,6 +89,14 @@ class World:
     def make_clouds(self) -> Any:
         """Where environments live."""
         return FakeClouds(self.cloud)
+
+    def restart(self, **settings: Any) -> None:
+        """Start deployer's processes again with some settings changed."""
+        made = self.deployer
+        made.config = replace(made.config, **settings)
+        for part in ("intake", "deliveries", "resyncer", "lifecycle"):
+            made.__dict__.pop(part, None)
+        self.runner = Runner(made)
 
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)
