@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import urlsplit
 
 import redis
 from celery import Celery
@@ -24,7 +25,8 @@ from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, check_certificates, connect, read_server
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
-from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
+from deployer.config import Config
+from deployer.config_loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
 from deployer.deliveries import PATH, Deliveries
 from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, unfenced_sentence
@@ -276,7 +278,10 @@ def check_aws(config: Config) -> None:
     Raises:
         ConfigError: a setting is malformed, or branch code is not fenced in; one line with the remedy.
     """
-    check_settings(sandbox=config.sandbox)
+    address = check_settings()
+    # some checks are left out for the sandbox, and the real AWS must not be reached without them
+    if config.sandbox and urlsplit(address).hostname not in THIS_MACHINE:
+        raise ConfigError("DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine")
     check_fence(config)
 
 

@@ -14,7 +14,7 @@ from deployer import dotfile
 from deployer.cli import output
 from deployer.cli.check_groups import FAIL, OK, PROBE_SECONDS, WARN, Check, Group, Look, guarded, run
 from deployer.cli.common import json_option, wired
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
+from deployer.config_loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, StoredValueError, UnavailableError

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
 from deployer.cli import main
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Repository
 from deployer.events import Push
 from deployer.ledger import EnvironmentRecord, Task, Work

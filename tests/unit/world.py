@@ -9,7 +9,7 @@ import fakeredis
 from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Environment, Repository, from_tag_value, ref_from_tags
 from deployer.errors import PayloadError
 from deployer.events import CloudEvent, Push, RepositoryChange

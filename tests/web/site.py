@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from deployer.adapters.redis_client import Budget
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Environment, Repository
 from deployer.ledger import EnvironmentRecord, Work
 from deployer.ports import Dispatch, Done, Verdict
