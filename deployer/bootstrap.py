@@ -15,8 +15,6 @@ from deployer.adapters.aws import AwsClouds
 from deployer.adapters.aws_client import check_settings
 from deployer.adapters.aws_roles import AwsRoles
 from deployer.adapters.aws_secrets import read_secret
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import counted_rooms
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.github import GitHubHost
@@ -25,6 +23,7 @@ from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, check_certificates, connect, read_server
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
+from deployer.adapters.redis_sharing import RedisSharing
 from deployer.config import Config
 from deployer.config_loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
 from deployer.deliveries import PATH, Deliveries
@@ -99,9 +98,8 @@ class Deployer:
         """AWS."""
         return AwsClouds(
             self.config.targets,
-            self.client,
+            RedisSharing(self.client, self.config.aws_rate),
             repository_token=self._clone_token,
-            rate=self.config.aws_rate,
             on_call=lambda: note("aws"),
         )
 
@@ -116,7 +114,7 @@ class Deployer:
 
     def rooms(self) -> list[Room]:
         """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
-        return counted_rooms(Shared(self.client))
+        return RedisSharing(self.client).rooms()
 
     @cached_property
     def inventory(self) -> RedisInventory:

@@ -23,7 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from deployer.adapters.aws_answers import AnswerError, is_unparsable
-from deployer.adapters.aws_throttle import Throttle
+from deployer.adapters.aws_sharing import RateLimit
 from deployer.errors import ConfigError, DeployerError, PermanentError, QuotaError, TransientError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class AwsClients:
         *,
         role_arn: str = "",
         external_id: str = "",
-        throttle: Throttle | None = None,
+        throttle: RateLimit | None = None,
         on_call: Callable[[], None] | None = None,
     ) -> None:
         self.region = region
