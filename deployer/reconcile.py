@@ -17,6 +17,7 @@ from deployer.findings import Linter
 from deployer.folder_check import FolderEvaluator
 from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work, is_over
 from deployer.moves import Moves
+from deployer.notice import ExpiryComments
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
 from deployer.preferences import TEARDOWN_TAG
@@ -90,6 +91,7 @@ class Reconciler:
         self._options = options
         self._clock = clock = clock or lanes.now
         self._reporter = Reporter(host, self._page)
+        self._comments = ExpiryComments(host, self._page, options.ttl)
         self._sources = Sources(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
@@ -98,7 +100,9 @@ class Reconciler:
         self._production = Production(
             host, moves, self._executions, self._reporter, gate, lanes, options.tag_wait_seconds, clock
         )
-        self._wanted = Wanted(host, repositories, moves, self._production, self._reporter, options.ttl, clock)
+        self._wanted = Wanted(
+            host, repositories, moves, self._production, self._reporter, self._comments, options.ttl, clock
+        )
         self._teardown = Teardown(clouds, inventory, lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
@@ -156,7 +160,7 @@ class Reconciler:
             record = verdict.record
             if not run.goes_on:
                 record = self._reporter.settle(environment, record, verdict.reason)
-            record = self._reporter.correct(environment, record, self._options.ttl)
+            record = self._comments.correct(environment, record)
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
             nothing_new = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
             commit = verdict.commit or record.commit
