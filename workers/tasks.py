@@ -19,6 +19,7 @@ from celery import Celery
 from deployer import errors
 from deployer.adapters.redis_lanes import letter_id
 from deployer.bootstrap import Deployer
+from deployer.costs import MOST_CALLS, accounted, allowance_wait
 from deployer.environments import Environment, Repository
 from deployer.errors import (
     DeployerError,
@@ -33,6 +34,7 @@ from deployer.errors import (
     shortage,
 )
 from deployer.intake import record_of
+from deployer.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from deployer.ledger import (
     RESYNC_KEY,
     TASK_TIMEOUT,
@@ -45,12 +47,10 @@ from deployer.ledger import (
     Task,
     Work,
 )
+from deployer.news import tell_people
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
 from deployer.tally import Tally, counting
 from deployer.times import backoff
-from workers.costs import MOST_CALLS, accounted, allowance_wait
-from workers.lease import LAST_CALL, NoTimer, TaskLease, Timer
-from workers.news import tell_people
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
