@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -27,19 +28,23 @@ from deployer.adapters.redis_sharing import RedisSharing
 from deployer.config import Config
 from deployer.config_loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
 from deployer.deliveries import PATH, Deliveries
+from deployer.environments import Repository
 from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, unfenced_sentence
 from deployer.findings import Linter
 from deployer.intake import Intake
+from deployer.lease import Timer
+from deployer.ledger import RESYNC_KEY, EnvironmentRecord, Outcome, Work
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
-from deployer.ports import Room
+from deployer.ports import Done, Room, Verdict
 from deployer.production_gate import Gate
 from deployer.progress import LOG_FORMAT
 from deployer.reconcile import Options, Reconciler
 from deployer.redis_url import parse_redis_url
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
+from deployer.runner import Runner, RunnerOptions
 from deployer.startup import CLUSTER_MODE, NO_EVICTION, check_fence, check_redis_mode, eviction_warning
 from deployer.tally import note
 
@@ -197,6 +202,42 @@ class Deployer:
             self.evaluator,
             self.linter,
         )
+
+    def runner(self, timer: Timer | None = None) -> Runner:
+        """Runs queue items.
+
+        Args:
+            timer: as `Runner` takes it.
+        """
+        config = self.config
+        options = RunnerOptions(
+            lease_seconds=config.lease_seconds,
+            max_attempts=config.max_attempts,
+            retry_seconds=config.retry_seconds,
+            poll_seconds=config.poll_seconds,
+            public_url=config.public_url,
+        )
+        return Runner(
+            self.lanes,
+            self.queue,
+            self.allowance,
+            self,
+            allows=lambda repository: not config.repositories or config.allows(repository),
+            options=options,
+            timer=timer,
+        )
+
+    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+        """See `StepHandler.carry_out`: a resync of the whole repository, or a step of one environment."""
+        if work.environment == RESYNC_KEY:
+            return self.lifecycle.run(repository, work)
+        if why := self.lifecycle.refusal(repository, work):
+            return Done(str(Outcome.SKIPPED), why, self.lifecycle.put_off(repository, work, why))
+        return self.reconciler.run(repository, work, guard)
+
+    def died(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
+        """See `StepHandler.died`."""
+        return self.reconciler.died(repository, work, letter, reason)
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:

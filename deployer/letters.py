@@ -27,6 +27,11 @@ class Settled:
     error: str = ""
 
 
+def letter_id(repository: Repository, token: int | str) -> str:
+    """The id of the dead letter that ends this hand-out of a lane."""
+    return f"{repository.key.replace('/', '~')}-{token}"
+
+
 def chosen(
     lanes: Lanes, repository: Repository | None = None, kind: str = "", task: str = ""
 ) -> list[DeadLetter]:

@@ -724,11 +724,6 @@ def letter_repository(letter: str) -> Repository:
         ) from error
 
 
-def letter_id(repository: Repository, token: int | str) -> str:
-    """The id of the dead letter that ends this hand-out of a lane."""
-    return f"{repository.key.replace('/', '~')}-{token}"
-
-
 def _shown(repository: Repository, now: int, answers: Sequence[Any]) -> Lane | None:
     """A lane as people see it; one with a key of another type is shown as broken."""
     if wrong := next((each for each in answers if isinstance(each, Exception)), None):

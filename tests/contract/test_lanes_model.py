@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from lane_model import CALLS, FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter, written
 
 from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes, lane_script, letter_id
+from deployer.adapters.redis_lanes import RedisLanes, lane_script
 from deployer.environments import Repository
 from deployer.errors import LaneLostError, NotFoundError
 from deployer.ledger import (
@@ -45,6 +45,7 @@ from deployer.ledger import (
     Task,
     Work,
 )
+from deployer.letters import letter_id
 from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze
 
 HELLO = Repository.parse("acme/hello")

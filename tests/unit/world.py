@@ -20,7 +20,7 @@ from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
 from deployer.repositories import Repositories
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost
-from workers.tasks import Runner
+from workers.tasks import Tasks
 
 HELLO = Repository.parse("acme/hello")
 TEMPLATE = """
@@ -77,7 +77,7 @@ class World:
             self.options,
             self.evaluator,
         )
-        self.runner = Runner(self.deployer)
+        self.runner = Tasks(self.deployer)
         self.told: list[str] = []
         self._deliveries = 0
 
@@ -96,7 +96,7 @@ class World:
         made.config = replace(made.config, **settings)
         for part in ("intake", "deliveries", "resyncer", "lifecycle"):
             made.__dict__.pop(part, None)
-        self.runner = Runner(made)
+        self.runner = Tasks(made)
 
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
 from deployer.fence import UNFENCED
 from deployer.ledger import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
+from deployer.letters import letter_id
 from deployer.ports import Dead, Done, Retry, Snooze
 from deployer.refs import Ref
 from deployer.visible import visible
