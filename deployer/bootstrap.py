@@ -37,7 +37,7 @@ from deployer.lease import Timer
 from deployer.ledger import RESYNC_KEY, EnvironmentRecord, Outcome, Work
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
-from deployer.ports import Done, Room, Verdict
+from deployer.ports import Room
 from deployer.production_gate import Gate
 from deployer.progress import LOG_FORMAT
 from deployer.reconcile import Options, Reconciler
@@ -46,6 +46,7 @@ from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
 from deployer.runner import Runner, RunnerOptions
 from deployer.startup import CLUSTER_MODE, NO_EVICTION, check_fence, check_redis_mode, eviction_warning
+from deployer.step_results import Done, Verdict
 from deployer.tally import note
 
 _log = logging.getLogger("deployer.start")

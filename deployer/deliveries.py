@@ -22,8 +22,9 @@ from deployer.errors import (
 )
 from deployer.events import Push, parse_github
 from deployer.ledger import DeliveryRecord, Outcome, RepositoryRecord
-from deployer.ports import HookDelivery, Host, Lanes
+from deployer.ports import HookDelivery, Host
 from deployer.refs import skip_reason
+from deployer.store import Lanes
 
 _log = logging.getLogger(__name__)
 PATH = "/webhooks/github"

@@ -20,9 +20,9 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Accepted, Lanes, Queue
 from deployer.refs import Ref, parse_sha, skip_reason
 from deployer.stacks import Stack
+from deployer.store import Accepted, Lanes, Queue
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")

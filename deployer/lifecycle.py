@@ -21,12 +21,14 @@ from deployer.ledger import (
     Work,
     is_over,
 )
-from deployer.ports import LISTING_PATIENCE, Done, Facts, Inventory, Lanes, Snooze, Verdict
+from deployer.ports import LISTING_PATIENCE, Facts, Inventory
 from deployer.production import put_off
 from deployer.refs import Ref
 from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
 from deployer.resync import REMEMBERED_SECONDS, Planned, is_ended
 from deployer.resyncing import Resyncer
+from deployer.step_results import Done, Snooze, Verdict
+from deployer.store import Lanes
 from deployer.times import backoff
 
 # what would bring something new, or end something because of a ref that is no longer there

@@ -19,7 +19,7 @@ from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task,
 from deployer.moves import Moves
 from deployer.notice import ExpiryComments
 from deployer.placement import Placement
-from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
+from deployer.ports import Clouds, Host, Inventory
 from deployer.preferences import TEARDOWN_TAG
 from deployer.production import Production, put_off
 from deployer.production_gate import Gate
@@ -28,6 +28,8 @@ from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
+from deployer.step_results import Done, Verdict
+from deployer.store import Lanes
 from deployer.tally import allow_more
 from deployer.teardown import GONE, Teardown, under_way
 from deployer.times import clock, date

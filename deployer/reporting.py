@@ -8,8 +8,9 @@ from typing import Any
 from deployer.environments import Environment, Kind
 from deployer.errors import CallLimitError, PermanentError
 from deployer.ledger import EnvironmentRecord, Outcome, StageState
-from deployer.ports import Cloud, Done, Execution, Host, Status
+from deployer.ports import Cloud, Execution, Host, Status
 from deployer.run import Run
+from deployer.step_results import Done
 from deployer.tally import is_limit_reached, purpose
 
 _log = logging.getLogger(__name__)

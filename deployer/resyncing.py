@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
-from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
+from deployer.ports import LISTING_PATIENCE, Facts, Host, Inventory
 from deployer.production_gate import Gate
 from deployer.refs import Ref, skip_reason
 from deployer.resync import (
@@ -22,6 +22,8 @@ from deployer.resync import (
     unclear,
 )
 from deployer.stacks import Stack
+from deployer.step_results import Done
+from deployer.store import Lanes
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployer import errors
-from deployer.costs import MOST_CALLS, accounted, allowance_wait
-from deployer.environments import Environment, Repository
+from deployer.costs import MOST_CALLS, Allowance, accounted, allowance_wait
+from deployer.environments import Repository
 from deployer.errors import (
     DeployerError,
     LaneLostError,
@@ -37,9 +36,11 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.letters import letter_id
+from deployer.letters import kind_of, make_letter
 from deployer.news import tell_people
-from deployer.ports import Again, Allowance, Dead, Dispatch, Done, Lanes, Queue, Retry, Snooze, Verdict
+from deployer.refused_items import refuse_item
+from deployer.step_results import Again, Dead, Done, Retry, Snooze, Verdict, describe
+from deployer.store import Dispatch, Lanes, Queue
 from deployer.tally import Tally, counting
 from deployer.times import backoff
 
@@ -290,7 +291,7 @@ class Runner:
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
                    exc_info=None if known else error)  # fmt: skip
         told = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
-        return self._buried(repository, work, token, _kind_of(error), reason, told)
+        return self._buried(repository, work, token, kind_of(error), reason, told)
 
     def _lost(self, repository: Repository, work: Work, token: int) -> Dead:
         """The end of work that ended the process of every attempt; this attempt only reports it."""
@@ -307,17 +308,7 @@ class Runner:
     def _buried(
         self, repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
     ) -> Dead:
-        letter = DeadLetter(
-            id=_letter_id(repository, work, token),
-            repository=repository.full_name,
-            task=work.task,
-            reason=reason,
-            traceback=told,
-            at=work.began_at,  # by Redis's clock, as a person's machine reads it
-            work=work.to_json(),
-            kind=kind,
-            environment=work.environment,
-        )
+        letter = make_letter(repository, work, token, kind, reason, told)
         return Dead(letter, self._mourned(repository, work, letter))
 
     def _mourned(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord | None:
@@ -353,55 +344,10 @@ class Runner:
         raise AssertionError("unreachable")
 
 
-def refuse_item(lanes: Lanes, queue: Queue, repository: Repository, token: int, why: str) -> str:
-    """Return a queue item that this version does not understand: a newer worker may; see `Lanes.refuse`.
-
-    Args:
-        lanes: the queues.
-        queue: carries the next dispatch to a worker.
-        repository: the queue's.
-        token: under which the item was handed out.
-        why: what was not understood.
-
-    Returns:
-        What became of it, in a line.
-    """
-    try:
-        refused = lanes.refuse(repository, token, why)
-    except LaneLostError:
-        return "stale: the lane was handed out again"
-    except UnavailableError as error:
-        _log.warning("refusing a queue item of %s: %s; it is handed out again", repository, error)
-        return f"given up: {error}"
-    if refused.dispatch:
-        queue.send(refused.dispatch)
-    if refused.dead:
-        _log.error(
-            "a queue item of %s is a dead letter, since no worker understood it: %s; update them, then replay it",
-            repository, why,
-        )  # fmt: skip
-        return f"dead-lettered: {why}"
-    _log.warning(
-        "a queue item of %s is refused: %s; another worker gets it in %.0f s",
-        repository,
-        why,
-        refused.seconds,
-    )
-    return f"refused: {why}"
-
-
 def _given_up(task: Task, repository: Repository, error: UnavailableError) -> str:
     """What Flower shows of a task that Redis left: not an error of the task, and nothing is lost with it."""
     _log.warning("%s of %s: %s; the scheduler will hand it out again", task, repository, error)
     return f"given up: {error}"
-
-
-def _kind_of(error: Exception) -> str:
-    """The name of an error's class; of another's class that is called like one of deployer's own, the whole name."""
-    name = type(error).__name__
-    if isinstance(error, DeployerError) or not hasattr(errors, name):
-        return name
-    return f"{type(error).__module__}.{name}"
 
 
 def _is_begun(work: Work) -> bool:
@@ -424,28 +370,3 @@ def decided_anew(work: Work) -> Work:
         # the same task orders an update, too, of what was rolled back before
         recovered=work.recovered and (work.updated or not ordering),
     )
-
-
-def _letter_id(repository: Repository, work: Work, token: int) -> str:
-    """What a resync asks for comes back every hour: its last death is enough to keep."""
-    if work.environment == RESYNC_KEY:
-        return letter_id(repository, "resync")
-    if work.cause in {Cause.RESYNC, Cause.AGE}:
-        _, _, digest = Environment.from_key(repository, work.environment).stack_name.rpartition("-")
-        return letter_id(repository, f"resync.{digest}")
-    return letter_id(repository, token)
-
-
-def describe(verdict: Verdict) -> str:
-    """A verdict in a few words."""
-    match verdict:
-        case Done():
-            return f"{verdict.outcome}: {verdict.reason}"
-        case Again():
-            return f"next: {verdict.work.task}"
-        case Snooze():
-            return f"snoozed for {verdict.seconds:.1f} s"
-        case Retry():
-            return f"again in {verdict.seconds:.0f} s: {verdict.work.last_error}"
-        case Dead():
-            return f"dead-lettered: {verdict.letter.told}"

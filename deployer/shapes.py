@@ -20,9 +20,9 @@ from deployer.ledger import (
     RepositoryRecord,
     Work,
 )
-from deployer.ports import Lane, Lanes
 from deployer.production_record import RefusedTag
 from deployer.refs import Ref
+from deployer.store import Lane, Lanes
 from deployer.times import date, span
 
 Json = dict[str, Any]

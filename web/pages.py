@@ -20,7 +20,6 @@ from deployer.errors import NotFoundError
 from deployer.fence import UNFENCED
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
 from deployer.letters import sentence, warnings_of
-from deployer.ports import Lane
 from deployer.refs import Ref
 from deployer.resync import never_deployed_words
 from deployer.shapes import (
@@ -48,6 +47,7 @@ from deployer.shapes import (
     unlisted_words,
     unserved_words,
 )
+from deployer.store import Lane
 from deployer.times import clock, span
 from deployer.visible import visible
 from web.api import known_environment

@@ -22,7 +22,7 @@ from deployer.adapters.redis_client import connect
 from deployer.environments import Repository
 from deployer.errors import PayloadError, UnavailableError
 from deployer.fence import UNFENCED
-from deployer.runner import refuse_item
+from deployer.refused_items import refuse_item
 from workers.celery import deployer
 
 _log = logging.getLogger("deployer.consumer")

@@ -54,7 +54,8 @@ from deployer.ledger import (
     Work,
     whole,
 )
-from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Refused, Retry, Snooze, Verdict
+from deployer.step_results import Again, Dead, Done, Retry, Snooze, Verdict
+from deployer.store import Accepted, Dispatch, Lane, Refused
 
 _log = logging.getLogger(__name__)
 _KEPT = "deployer:kept"  # there as long as nothing was wiped

@@ -20,10 +20,11 @@ from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, StoredValueError, UnavailableError
 from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import FAILING_JOB, Outcome
-from deployer.ports import Cloud, Lane, Room
+from deployer.ports import Cloud, Room
 from deployer.quotas import admits, forecast
 from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, unserved_words
 from deployer.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
+from deployer.store import Lane
 from deployer.times import span
 
 if TYPE_CHECKING:

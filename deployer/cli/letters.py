@@ -13,7 +13,7 @@ from deployer.environments import Repository
 from deployer.errors import DeployerError, NotFoundError
 from deployer.ledger import DeadLetter
 from deployer.letters import chosen, in_order, sentence, settle
-from deployer.ports import Lanes
+from deployer.store import Lanes
 from deployer.times import span
 
 _FILTERS = (

@@ -21,9 +21,9 @@ from deployer.errors import ConfigError, DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence
-from deployer.ports import Lane
 from deployer.refs import Ref, skip_reason
 from deployer.resync import never_deployed_words
+from deployer.store import Lane
 from deployer.times import span
 
 if TYPE_CHECKING:

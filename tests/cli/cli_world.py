@@ -14,8 +14,9 @@ from deployer.config_loading import load
 from deployer.environments import Repository
 from deployer.events import Push
 from deployer.ledger import EnvironmentRecord, Task, Work
-from deployer.ports import Dispatch, Done
 from deployer.refs import ZERO_SHA, Ref
+from deployer.step_results import Done
+from deployer.store import Dispatch
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost, FakeRoles
 from workers.tasks import Tasks
 

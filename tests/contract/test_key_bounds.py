@@ -14,8 +14,9 @@ from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
 from deployer.ledger import Cause
-from deployer.ports import Dispatch, Room
+from deployer.ports import Room
 from deployer.refs import ZERO_SHA, Ref
+from deployer.store import Dispatch
 from tests.unit.world import HELLO, World, environment, sha
 from workers.scheduler import Scheduler
 

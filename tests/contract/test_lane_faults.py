@@ -33,7 +33,7 @@ from deployer.ledger import (
     Work,
 )
 from deployer.letters import letter_id
-from deployer.ports import Again, Dead, Done, Retry, Snooze
+from deployer.step_results import Again, Dead, Done, Retry, Snooze
 from tests.records import know_repository
 
 HELLO, OTHER = Repository.parse("acme/hello"), Repository.parse("acme/other")

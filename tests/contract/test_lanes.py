@@ -26,8 +26,9 @@ from deployer.ledger import (
     Work,
 )
 from deployer.letters import letter_id
-from deployer.ports import Accepted, Again, Dead, Done, Lanes, Retry, Snooze
 from deployer.refs import Ref
+from deployer.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.store import Accepted, Lanes
 from tests.unit.identities import TWINS
 
 HELLO = Repository.parse("acme/hello")

@@ -46,7 +46,8 @@ from deployer.ledger import (
     Work,
 )
 from deployer.letters import letter_id
-from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze
+from deployer.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.store import Dispatch
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"

@@ -17,8 +17,8 @@ from deployer.environments import Environment, Kind, Repository
 from deployer.errors import ThrottledError, TransientError, UnavailableError
 from deployer.events import Push
 from deployer.ledger import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task, Work
-from deployer.ports import Dispatch
 from deployer.refs import ZERO_SHA, Ref
+from deployer.store import Dispatch
 from sandbox.installation import wait_for
 from workers import scheduler
 from workers.scheduler import Scheduler

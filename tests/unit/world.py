@@ -15,10 +15,10 @@ from deployer.errors import PayloadError
 from deployer.events import CloudEvent, Push, RepositoryChange
 from deployer.folder_check import FolderEvaluator
 from deployer.ledger import Cause, EnvironmentRecord, RepositoryRecord, Work
-from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
 from deployer.repositories import Repositories
+from deployer.store import Dispatch
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Tasks
 

@@ -17,9 +17,10 @@ from deployer.ledger import (
     Work,
 )
 from deployer.letters import letter_id
-from deployer.ports import Dead, Dispatch, Done, Snooze
 from deployer.production_record import Admission, RefusedTag
 from deployer.refs import Ref
+from deployer.step_results import Dead, Done, Snooze
+from deployer.store import Dispatch
 from tests.records import know_repository
 
 API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")
