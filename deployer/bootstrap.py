@@ -120,7 +120,7 @@ class Deployer:
 
     def rooms(self) -> list[Room]:
         """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
-        return RedisSharing(self.client).rooms()
+        return RedisSharing(self.client).counted_rooms()
 
     @cached_property
     def inventory(self) -> RedisInventory:
@@ -204,7 +204,7 @@ class Deployer:
             self.linter,
         )
 
-    def runner(self, timer: Timer | None = None) -> Runner:
+    def make_runner(self, timer: Timer | None = None) -> Runner:
         """Runs queue items.
 
         Args:
@@ -236,8 +236,8 @@ class Deployer:
             return Done(str(Outcome.SKIPPED), why, self.lifecycle.put_off(repository, work, why))
         return self.reconciler.run(repository, work, guard)
 
-    def died(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
-        """See `StepHandler.died`."""
+    def report_death(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
+        """See `StepHandler.report_death`."""
         return self.reconciler.died(repository, work, letter, reason)
 
 

@@ -91,7 +91,9 @@ class StepHandler(Protocol):
             DeployerError: the step failed.
         """
 
-    def died(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord | None:
+    def report_death(
+        self, repository: Repository, work: Work, letter: str, reason: str
+    ) -> EnvironmentRecord | None:
         """Report on its commit that work became a dead letter.
 
         Args:
@@ -140,7 +142,7 @@ class Runner:
         self._options = options
         self._timer = timer or NoTimer()
 
-    def run(self, task: Task, repository: Repository, token: int) -> str:
+    def run_item(self, task: Task, repository: Repository, token: int) -> str:
         """Run one task.
 
         Args:
@@ -316,7 +318,7 @@ class Runner:
         if work.environment == RESYNC_KEY:
             return None
         try:
-            return self._steps.died(repository, work, letter.id, letter.told)
+            return self._steps.report_death(repository, work, letter.id, letter.told)
         except Exception as error:  # noqa: BLE001  telling of a death must not be another
             _log.warning("telling of dead letter %s: %s", letter.id, error)
             return None

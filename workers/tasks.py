@@ -105,7 +105,7 @@ class Tasks:
         repository = Repository.parse(repository_name)
         if not token:
             return self._enqueue(task, repository, environment)
-        return self._deployer.runner(self._timer).run(task, repository, token)
+        return self._deployer.make_runner(self._timer).run_item(task, repository, token)
 
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
         intake = self._deployer.intake

@@ -608,7 +608,7 @@ class AwsClouds:
         target = self.target(kind)
         region = region or target.regions[0]
         if (kind, region) not in self._made:
-            survey = self._sharing.survey(_account(target), region)
+            survey = self._sharing.region_survey(_account(target), region)
             clients = self._clients_of(target, region)
             self._made[kind, region] = AwsCloud(target, clients, survey, self._repository_token)
         return self._made[kind, region]

@@ -54,7 +54,7 @@ class RegionSurvey(Protocol):
 class Sharing(Protocol):
     """Makes what all workers share about an account's region."""
 
-    def survey(self, account: str, region: str) -> RegionSurvey:
+    def region_survey(self, account: str, region: str) -> RegionSurvey:
         """What is known of the region."""
 
     def rate_limit(self, account: str, region: str) -> RateLimit:

@@ -20,7 +20,7 @@ class RedisSharing:
         self._shared = Shared(client)
         self._rate = rate
 
-    def survey(self, account: str, region: str) -> Survey:
+    def region_survey(self, account: str, region: str) -> Survey:
         """What is known of an account's region."""
         return Survey(self._shared, account, region)
 
@@ -28,6 +28,6 @@ class RedisSharing:
         """The limit of the calls to an account's region."""
         return Throttle(self._shared, account, region, self._rate)
 
-    def rooms(self) -> list[Room]:
+    def counted_rooms(self) -> list[Room]:
         """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
         return counted_rooms(self._shared)
