@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import urlsplit
 
 import redis
 from celery import Celery
@@ -14,8 +16,6 @@ from deployer.adapters.aws import AwsClouds
 from deployer.adapters.aws_client import check_settings
 from deployer.adapters.aws_roles import AwsRoles
 from deployer.adapters.aws_secrets import read_secret
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import counted_rooms
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.github import GitHubHost
@@ -24,12 +24,17 @@ from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, check_certificates, connect, read_server
 from deployer.adapters.redis_inventory import RedisInventory
 from deployer.adapters.redis_lanes import RedisLanes
-from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
-from deployer.deliveries import Deliveries
+from deployer.adapters.redis_sharing import RedisSharing
+from deployer.config import Config
+from deployer.config_loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
+from deployer.deliveries import PATH, Deliveries
+from deployer.environments import Repository
 from deployer.errors import ConfigError, UnavailableError
 from deployer.fence import REMEDY, unfenced_sentence
 from deployer.findings import Linter
 from deployer.intake import Intake
+from deployer.lease import Timer
+from deployer.ledger import RESYNC_KEY, EnvironmentRecord, Outcome, Work
 from deployer.lifecycle import Lifecycle
 from deployer.orphaned_roles import RoleDirectory
 from deployer.ports import Room
@@ -39,7 +44,9 @@ from deployer.reconcile import Options, Reconciler
 from deployer.redis_url import parse_redis_url
 from deployer.repositories import Repositories
 from deployer.resyncing import Resyncer
+from deployer.runner import Runner, RunnerOptions
 from deployer.startup import CLUSTER_MODE, NO_EVICTION, check_fence, check_redis_mode, eviction_warning
+from deployer.step_results import Done, Verdict
 from deployer.tally import note
 
 _log = logging.getLogger("deployer.start")
@@ -97,9 +104,8 @@ class Deployer:
         """AWS."""
         return AwsClouds(
             self.config.targets,
-            self.client,
+            RedisSharing(self.client, self.config.aws_rate),
             repository_token=self._clone_token,
-            rate=self.config.aws_rate,
             on_call=lambda: note("aws"),
         )
 
@@ -114,7 +120,7 @@ class Deployer:
 
     def rooms(self) -> list[Room]:
         """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
-        return counted_rooms(Shared(self.client))
+        return RedisSharing(self.client).counted_rooms()
 
     @cached_property
     def inventory(self) -> RedisInventory:
@@ -134,25 +140,36 @@ class Deployer:
     @cached_property
     def intake(self) -> Intake:
         """The door into the lanes."""
-        return Intake(self.config, self.lanes, self.queue)
+        config = self.config
+        accounts = {kind: target.account for kind, target in config.targets.items()}
+        return Intake(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
 
     @cached_property
     def resyncer(self) -> Resyncer:
         """Plans resyncs."""
         gate = Gate(self.host, self.clouds, self.evaluator.read_repository_config)
-        return Resyncer(self.config, self.host, self.inventory, self.lanes, gate)
+        return Resyncer(
+            self.host,
+            self.inventory,
+            self.lanes,
+            gate,
+            allows=self.config.allows,
+            named_repositories=self.config.named_repositories(),
+            orphan_seconds=self.config.orphan_seconds,
+        )
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
         """Looks at repositories as a whole."""
         return Lifecycle(
-            self.config,
             self.inventory,
             self.lanes,
             self.repositories,
             self.intake,
             self.resyncer,
             self.deliveries,
+            allows=self.config.allows,
+            poll_seconds=self.config.poll_seconds,
         )
 
     @cached_property
@@ -163,7 +180,8 @@ class Deployer:
     @cached_property
     def deliveries(self) -> Deliveries:
         """Finds what GitHub could not deliver."""
-        return Deliveries(self.config, self.host, self.lanes)
+        url = self.config.public_url and self.config.public_url + PATH
+        return Deliveries(self.host, self.lanes, allows=self.config.allows, webhook_url=url)
 
     @cached_property
     def reconciler(self) -> Reconciler:
@@ -185,6 +203,42 @@ class Deployer:
             self.evaluator,
             self.linter,
         )
+
+    def make_runner(self, timer: Timer | None = None) -> Runner:
+        """Runs queue items.
+
+        Args:
+            timer: as `Runner` takes it.
+        """
+        config = self.config
+        options = RunnerOptions(
+            lease_seconds=config.lease_seconds,
+            max_attempts=config.max_attempts,
+            retry_seconds=config.retry_seconds,
+            poll_seconds=config.poll_seconds,
+            public_url=config.public_url,
+        )
+        return Runner(
+            self.lanes,
+            self.queue,
+            self.allowance,
+            self,
+            allows=lambda repository: not config.repositories or config.allows(repository),
+            options=options,
+            timer=timer,
+        )
+
+    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+        """See `StepHandler.carry_out`: a resync of the whole repository, or a step of one environment."""
+        if work.environment == RESYNC_KEY:
+            return self.lifecycle.run(repository, work)
+        if why := self.lifecycle.refusal(repository, work):
+            return Done(str(Outcome.SKIPPED), why, self.lifecycle.put_off(repository, work, why))
+        return self.reconciler.run(repository, work, guard)
+
+    def report_death(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
+        """See `StepHandler.report_death`."""
+        return self.reconciler.died(repository, work, letter, reason)
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:
@@ -264,7 +318,10 @@ def check_aws(config: Config) -> None:
     Raises:
         ConfigError: a setting is malformed, or branch code is not fenced in; one line with the remedy.
     """
-    check_settings(sandbox=config.sandbox)
+    address = check_settings()
+    # some checks are left out for the sandbox, and the real AWS must not be reached without them
+    if config.sandbox and urlsplit(address).hostname not in THIS_MACHINE:
+        raise ConfigError("DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine")
     check_fence(config)
 
 

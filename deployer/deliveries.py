@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from deployer.config import Config
 from deployer.environments import Environment, Repository
 from deployer.errors import (
     DeployerError,
@@ -23,8 +22,9 @@ from deployer.errors import (
 )
 from deployer.events import Push, parse_github
 from deployer.ledger import DeliveryRecord, Outcome, RepositoryRecord
-from deployer.ports import HookDelivery, Host, Lanes
+from deployer.ports import HookDelivery, Host
 from deployer.refs import skip_reason
+from deployer.store import Lanes
 
 _log = logging.getLogger(__name__)
 PATH = "/webhooks/github"
@@ -68,18 +68,26 @@ class Deliveries:
     """Finds missed deliveries and has them sent again.
 
     Args:
-        config: says where the webhook leads.
         host: GitHub.
         lanes: knows which deliveries came.
+        allows: whether the installation serves a repository.
+        webhook_url: the address of deployer's webhook; empty if it is not known.
         clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
-        self, config: Config, host: Host, lanes: Lanes, clock: Callable[[], float] | None = None
+        self,
+        host: Host,
+        lanes: Lanes,
+        *,
+        allows: Callable[[Repository], bool],
+        webhook_url: str,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self._config = config
         self._host = host
         self._lanes = lanes
+        self._allows = allows
+        self._url = webhook_url
         self._clock = clock or lanes.now
 
     def check_if_due(self, repository: Repository) -> None:
@@ -124,15 +132,11 @@ class Deliveries:
         """
         place = self._place(repository)
         try:
-            organization = self._host.webhook_organization(repository, self._url())
+            organization = self._host.webhook_organization(repository, self._url)
         except (RightsError, NotFoundError) as error:
             self._note_unchecked(place, error)
             raise
         return Repository("-", organization) if organization else place  # no owner is called "-"
-
-    def _url(self) -> str:
-        base = self._config.public_url
-        return base + PATH if base else ""
 
     def check(self, repository: Repository) -> Missed:
         """Look at the log since the last look, and have sent again what never came.
@@ -203,14 +207,14 @@ class Deliveries:
 
     def _is_served(self, full_name: str, owner: str) -> bool:
         repository = Repository.parse(full_name)
-        return repository.owner.lower() == owner.lower() and self._config.allows(repository)
+        return repository.owner.lower() == owner.lower() and self._allows(repository)
 
     def _missed(
         self, repository: Repository, since: float, others: Collection[int]
     ) -> dict[str, list[HookDelivery]]:
         """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""
         attempts: dict[str, list[HookDelivery]] = {}
-        log = self._host.deliveries(repository, self._url(), since, others)
+        log = self._host.deliveries(repository, self._url, since, others)
         for each in sorted(log, key=lambda each: -each.delivered_at):
             if each.event in EVENTS + _APP_EVENTS:
                 attempts.setdefault(each.guid, []).append(each)
@@ -227,7 +231,7 @@ class Deliveries:
         for each in missed[:_MOST]:
             try:
                 push = self._push(repository, each)
-                if push and not self._config.allows(push.repository):
+                if push and not self._allows(push.repository):
                     unserved += 1
                 elif push and self._overtaken(push, newest):
                     reason = "it was missed, and a newer push to the same environment came"

@@ -5,10 +5,11 @@ from dataclasses import replace
 from deployer.drift import applied, drift
 from deployer.environments import Kind
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task, Work
-from deployer.ports import Done, Execution, Verdict
+from deployer.ports import Execution
 from deployer.reporting import Reporter, failure_text, stages_of
 from deployer.run import Run, Settled
 from deployer.stacks import Phase, Stack
+from deployer.step_results import Done, Verdict
 
 _EARLIER = 20  # stacks that are remembered though the pipeline no longer names them; each costs its teardown two looks
 _SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit

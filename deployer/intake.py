@@ -2,12 +2,12 @@
 
 import logging
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from deployer import progress
 from deployer.age import ASLEEP, FOREVER, due
-from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.events import CloudEvent, Ignored, Push, RepositoryChange
@@ -20,14 +20,16 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Accepted, Lanes, Queue
-from deployer.production_gate import tag_to_judge_again
 from deployer.refs import Ref, parse_sha, skip_reason
 from deployer.stacks import Stack
+from deployer.store import Accepted, Lanes, Queue
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 LONGEST_APPROVER = 100
+JUDGED_AGAIN_SECONDS = (
+    3600  # after its push; then nobody remembers pushing it, and only a person may release it
+)
 _AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
 
 
@@ -44,16 +46,27 @@ class Intake:
     """Accepts deliveries and people's requests.
 
     Args:
-        config: says which repositories are served.
         lanes: takes the work.
         queue: carries the dispatch; the work is safe before it is sent.
+        allows: whether the installation serves a repository.
+        accounts: the AWS account of each kind of environment, or an empty text where the settings do not name it.
+        ttl: the installation's time to live.
     """
 
-    def __init__(self, config: Config, lanes: Lanes, queue: Queue) -> None:
-        self._config = config
+    def __init__(
+        self,
+        lanes: Lanes,
+        queue: Queue,
+        *,
+        allows: Callable[[Repository], bool],
+        accounts: Mapping[Kind, str],
+        ttl: str,
+    ) -> None:
         self._lanes = lanes
         self._queue = queue
-        self._accounts = {kind: target.account for kind, target in config.targets.items()}
+        self._allows = allows
+        self._accounts = accounts
+        self._ttl = ttl
         self._aged = ""  # the repository at which the last look at ages ended before all were seen
 
     def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
@@ -63,11 +76,11 @@ class Intake:
             UnavailableError: Redis is away; nothing was recorded.
         """
         if isinstance(event, Ignored):
-            served = event.repository is not None and self._config.allows(event.repository)
+            served = event.repository is not None and self._allows(event.repository)
             return self._ignore(event.delivery, event.reason, event.repository, event.ref if served else "")
         if isinstance(event, RepositoryChange):
             return self._look_at_all(event)
-        if not self._config.allows(event.repository):
+        if not self._allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             return self._ignore(event.delivery, reason, event.repository)
         # decided here, since in the lane it would take the place of a push that waits
@@ -120,7 +133,7 @@ class Intake:
             named = tuple(
                 each for each in self._lanes.repositories() if each.owner.lower() == event.owner.lower()
             )
-        served = [each for each in named if self._config.allows(each)]
+        served = [each for each in named if self._allows(each)]
         if not served:
             names = ", ".join(str(each) for each in named[:3])
             reason = f"{names} matches none of the patterns in DEPLOYER_REPOSITORIES"
@@ -243,7 +256,7 @@ class Intake:
             UnavailableError: Redis is away.
         """
         left = _AGED_AT_A_TIME
-        repositories = [each for each in self._lanes.repositories() if self._config.allows(each)]
+        repositories = [each for each in self._lanes.repositories() if self._allows(each)]
         # beginning after the last one, so that none of them keeps the others from theirs
         repositories.sort(key=lambda each: (each.key <= self._aged, each.key))
         # one after the other: all records at once would be as much memory as there are environments
@@ -263,7 +276,7 @@ class Intake:
 
     def _due(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
         """The environments whose age asks for something; none where nothing new runs, and what stands stays."""
-        found = [each for each in self._lanes.environments(repository) if due(each, self._config.ttl, now)]
+        found = [each for each in self._lanes.environments(repository) if due(each, self._ttl, now)]
         known = self._lanes.repository(repository) if found else None
         return [] if known and known.state else found
 
@@ -301,7 +314,7 @@ class Intake:
         Raises:
             PermanentError: with the remedy.
         """
-        if not self._config.allows(repository):
+        if not self._allows(repository):
             raise PermanentError(f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES")
 
     def unserved(self) -> dict[str, float]:
@@ -311,7 +324,7 @@ class Intake:
             Of each, in lower case, when the last delivery came (epoch seconds).
         """
         found = self._lanes.unserved()
-        return {name: at for name, at in found.items() if not self._config.allows(Repository.parse(name))}
+        return {name: at for name, at in found.items() if not self._allows(Repository.parse(name))}
 
     def known(self, repository: Repository) -> Repository:
         """The repository as GitHub spells it, where that is known: people type it in any case."""
@@ -329,7 +342,7 @@ class Intake:
         """Record a delivery that calls for nothing; with a ref, which stands for its environment, it is listed."""
         name = repository.full_name if repository else ""
         record = DeliveryRecord(delivery, name, environment=ref, reason=reason)
-        self._lanes.ignore(record, ref=ref, served=repository is None or self._config.allows(repository))
+        self._lanes.ignore(record, ref=ref, served=repository is None or self._allows(repository))
         return Answer(delivery, "ignored", reason)
 
     def _answer(self, delivery: str, accepted: Accepted) -> Answer:
@@ -365,6 +378,27 @@ def _of_another(
 
 def _look(**wish: Any) -> Work:
     return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **wish)
+
+
+def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
+    """The work of judging the newest refused tag once more, since a push to the default branch may contain its commit.
+
+    Args:
+        record: production's.
+        now: epoch seconds by Redis's clock.
+
+    Returns:
+        None where a push cannot change the answer, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
+    """
+    refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
+    if not refused or refused.pushed_at <= record.pushed_at:
+        return None
+    if now - refused.accepted_at > JUDGED_AGAIN_SECONDS:
+        return None
+    return Work(
+        environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
+        pushed_at=refused.pushed_at, requeued=True,
+    )  # fmt: skip
 
 
 def delete_command(environment: Environment) -> str:

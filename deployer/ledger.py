@@ -526,3 +526,8 @@ class DeadLetter(_Value):
             return Work.from_json(self.work)
         except errors.StoredValueError:
             return Work(environment=self.environment, task=self.task, cause="")
+
+
+def is_over(record: EnvironmentRecord) -> bool:
+    """Whether nothing stands of an environment, as far as the ledger knows."""
+    return record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)

@@ -1,13 +1,15 @@
 """Dead letters as people decide about them: which are meant, why they died, and what is done with many at once."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from deployer.environments import Repository
+from deployer import errors
+from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, UnavailableError
-from deployer.ledger import DeadLetter
-from deployer.ports import Lanes
-from deployer.shapes import age, span
+from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Work
+from deployer.store import Lanes
+from deployer.times import span
 
 _PREFIX = "deployer."
 
@@ -24,6 +26,11 @@ class Settled:
     letter: str
     task: str = ""
     error: str = ""
+
+
+def letter_id(repository: Repository, token: int | str) -> str:
+    """The id of the dead letter that ends this hand-out of a lane."""
+    return f"{repository.key.replace('/', '~')}-{token}"
 
 
 def chosen(
@@ -105,7 +112,8 @@ def oldest_seconds(letters: Iterable[DeadLetter], now: float | None = None) -> f
         letters: the dead letters.
         now: by Redis's clock (epoch seconds), where a wrong clock of this machine matters.
     """
-    return max((age(letter.at, now) for letter in letters), default=0.0)
+    now = time.time() if now is None else now
+    return max([0.0, *(now - letter.at for letter in letters)])
 
 
 def warnings_of(letters: list[DeadLetter]) -> list[str]:
@@ -116,3 +124,47 @@ def warnings_of(letters: list[DeadLetter]) -> list[str]:
     count = "1 dead letter awaits" if len(letters) == 1 else f"{len(letters)} dead letters await"
     age = f"for {oldest}" if len(letters) == 1 else f"the oldest for {oldest}"
     return [f"{count} a decision, {age}; see: deployer dead-letters list"]
+
+
+def make_letter(
+    repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
+) -> DeadLetter:
+    """The dead letter that ends a hand-out.
+
+    Args:
+        repository: whose work it was.
+        work: what was tried.
+        token: of the hand-out.
+        kind: see `DeadLetter.kind`.
+        reason: why it is given up, in one line.
+        told: the traceback, or empty.
+    """
+    return DeadLetter(
+        id=_letter_id(repository, work, token),
+        repository=repository.full_name,
+        task=work.task,
+        reason=reason,
+        traceback=told,
+        at=work.began_at,  # by Redis's clock, as a person's machine reads it
+        work=work.to_json(),
+        kind=kind,
+        environment=work.environment,
+    )
+
+
+def kind_of(error: Exception) -> str:
+    """The name of an error's class; of another's class that is called like one of deployer's own, the whole name."""
+    name = type(error).__name__
+    if isinstance(error, DeployerError) or not hasattr(errors, name):
+        return name
+    return f"{type(error).__module__}.{name}"
+
+
+def _letter_id(repository: Repository, work: Work, token: int) -> str:
+    """What a resync asks for comes back every hour: its last death is enough to keep."""
+    if work.environment == RESYNC_KEY:
+        return letter_id(repository, "resync")
+    if work.cause in {Cause.RESYNC, Cause.AGE}:
+        _, _, digest = Environment.from_key(repository, work.environment).stack_name.rpartition("-")
+        return letter_id(repository, f"resync.{digest}")
+    return letter_id(repository, token)

@@ -7,18 +7,28 @@ what no event told is found too. Staging and production are never touched by any
 
 from collections.abc import Callable
 
-from deployer.config import Config
 from deployer.deliveries import Deliveries
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PermanentError
 from deployer.intake import Intake
-from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, RepositoryRecord, Seen, Work
-from deployer.ports import LISTING_PATIENCE, Done, Facts, Inventory, Lanes, Snooze, Verdict
+from deployer.ledger import (
+    RESYNCED,
+    Cause,
+    EnvironmentRecord,
+    Outcome,
+    RepositoryRecord,
+    Seen,
+    Work,
+    is_over,
+)
+from deployer.ports import LISTING_PATIENCE, Facts, Inventory
 from deployer.production import put_off
 from deployer.refs import Ref
 from deployer.repositories import DEFAULT, DELETED, OUT_OF_REACH, RENAMED, REPLACED, Repositories
-from deployer.resync import REMEMBERED_SECONDS, Planned, is_ended, is_over
+from deployer.resync import REMEMBERED_SECONDS, Planned, is_ended
 from deployer.resyncing import Resyncer
+from deployer.step_results import Done, Snooze, Verdict
+from deployer.store import Lanes
 from deployer.times import backoff
 
 # what would bring something new, or end something because of a ref that is no longer there
@@ -33,34 +43,38 @@ class Lifecycle:
     """Looks at a repository as a whole before its environments are resynced.
 
     Args:
-        config: says which repositories are served.
         inventory: AWS's stacks, also those of which the ledger knows nothing.
         lanes: takes the work.
         repositories: looks at the repository, and knows what was seen before.
         intake: queues the resync of another repository.
         resyncer: plans the environments of one that is as usual.
         deliveries: has sent again what GitHub could not deliver.
+        allows: whether the installation serves a repository.
+        poll_seconds: the first wait where no event comes.
         clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
         self,
-        config: Config,
         inventory: Inventory,
         lanes: Lanes,
         repositories: Repositories,
         intake: Intake,
         resyncer: Resyncer,
         deliveries: Deliveries,
+        *,
+        allows: Callable[[Repository], bool],
+        poll_seconds: float,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._config = config
         self._inventory = inventory
         self._lanes = lanes
         self._repositories = repositories
         self._intake = intake
         self._resyncer = resyncer
         self._deliveries = deliveries
+        self._allows = allows
+        self._poll_seconds = poll_seconds
         self._clock = clock or lanes.now
 
     def run(self, repository: Repository, work: Work) -> Verdict:
@@ -171,7 +185,7 @@ class Lifecycle:
 
     def _note_left_out(self, repository: Repository) -> RepositoryRecord:
         """Note when the settings began to leave a repository out, or that they do not; what is known of it then."""
-        known, allowed = self._repositories.known(repository), self._config.allows(repository)
+        known, allowed = self._repositories.known(repository), self._allows(repository)
         if allowed != bool(known.left_out_at):
             return known
         left_out_at = 0 if allowed else self._clock()
@@ -209,7 +223,7 @@ class Lifecycle:
             PermanentError: the repository cannot be read.
         """
         known, facts = self._repositories.look(repository, keep=False)
-        if known.state == RENAMED and not self._config.allows(Repository.parse(known.name)):
+        if known.state == RENAMED and not self._allows(Repository.parse(known.name)):
             return [], f"{known.reason}; it matches none of the patterns in DEPLOYER_REPOSITORIES"
         if known.state in {RENAMED, DELETED}:
             why = f"{repository} is {known.state}"
@@ -224,7 +238,7 @@ class Lifecycle:
         self, repository: Repository, work: Work, known: RepositoryRecord, facts: Facts | None
     ) -> Verdict:
         now = Repository.parse(known.name)
-        if not self._config.allows(now):
+        if not self._allows(now):
             return Done(
                 str(Outcome.FAILED),
                 f"{repository} is {now} now, which matches none of the patterns in DEPLOYER_REPOSITORIES; nothing was "
@@ -304,7 +318,7 @@ class Lifecycle:
             return Done(
                 done.outcome, f"{done.reason}; development of {default_branch} stays until staging is there"
             )
-        wait = backoff(self._config.poll_seconds, 1.5, work.polls, _LONGEST_WAIT)
+        wait = backoff(self._poll_seconds, 1.5, work.polls, _LONGEST_WAIT)
         return Snooze(work.but(polls=work.polls + 1), wait)
 
 

@@ -7,11 +7,12 @@ from deployer.environments import Kind
 from deployer.errors import PermanentError
 from deployer.folder_files import UnreadableError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome
-from deployer.ports import Head, Host, Snooze
+from deployer.ports import Head, Host
 from deployer.preferences import NamePatterns
 from deployer.refs import Ref, skip_reason
 from deployer.run import Run, Settled
 from deployer.sources import Sources
+from deployer.step_results import Snooze
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2

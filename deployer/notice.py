@@ -1,20 +1,71 @@
 """The comment that warns of an idle environment's end, and that is changed when it is kept, taken down, brought back.
 
-Pure. GitHub shows a comment as Markdown, and a branch may bear any name: names and commands stand as code, in which
+GitHub shows a comment as Markdown, and a branch may bear any name: names and commands stand as code, in which
 GitHub looks for no mentions, references or markup.
 """
 
+import logging
 import re
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from deployer.age import IDLE, expires_at, ttl_text, used_at, whose_ttl, why
 from deployer.environments import Environment
+from deployer.errors import DeployerError, PermanentError
 from deployer.ledger import EnvironmentRecord
+from deployer.ports import Host
 from deployer.times import date
 from deployer.visible import visible
 
+_log = logging.getLogger(__name__)
 _HEAD = "**The development environment of {branch} {what}**"
+
+
+class ExpiryComments:
+    """Writes the comment that warns of an environment's end, and changes it afterwards.
+
+    Args:
+        host: where comments go.
+        url: makes the address of an environment's page, or an empty text where there is none.
+        ttl: the installation's time to live.
+    """
+
+    def __init__(self, host: Host, url: Callable[[Environment], str], ttl: str) -> None:
+        self._host = host
+        self._url = url
+        self._ttl = ttl
+
+    def warn(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Say on the branch's pull requests, or on its commit, when it ends; if GitHub refuses, the status tells alone.
+
+        Raises:
+            TransientError: GitHub is away.
+        """
+        if environment.branch is None or not record.commit:
+            return record
+        text = warning(environment, record, self._ttl, self._url(environment))
+        try:
+            ids = self._host.comment(environment.repository, environment.branch, record.commit, text)
+        except PermanentError as error:
+            _log.warning("only its commit's status warns of the end of %s: %s", environment, error)
+            return record.but(notice={})
+        return record.but(notice={"comments": ids, "at": record.warned_at})
+
+    def correct(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Let the comments that warned of its end say what became of it. A failure changes nothing else."""
+        if not record.notice or not (told := later(environment, record, self._ttl, self._url(environment))):
+            return record
+        text, left = told
+        for comment in record.notice["comments"]:
+            try:
+                self._host.change_comment(environment.repository, comment, text)
+            except PermanentError as error:  # it is gone, or may be written and not changed
+                _log.info("comment %s on %s stays as it is: %s", comment, environment, error)
+            except DeployerError as error:
+                _log.warning("changing comment %s on %s: %s", comment, environment, error)
+                return record  # the end of the next goal tries again
+        return record.but(notice=left)
 
 
 def warning(environment: Environment, record: EnvironmentRecord, default: str, page: str) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from deployer.environments import Environment
 from deployer.errors import TransientError
 from deployer.ledger import EnvironmentRecord, Task
-from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory, Snooze
+from deployer.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory
 from deployer.quotas import admits, fullest_last
 from deployer.reporting import Reporter
 from deployer.run import Run, Settled
 from deployer.stacks import Stack
+from deployer.step_results import Snooze
 
 _log = logging.getLogger(__name__)
 _ROOM_SECONDS = 300.0  # between two looks for room in a region

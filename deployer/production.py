@@ -8,16 +8,18 @@ from deployer.drift import applied
 from deployer.environments import Environment, Kind
 from deployer.errors import NoCommitError, PermanentError
 from deployer.executions import Executions, note_drift
-from deployer.ledger import Cause, EnvironmentRecord, Outcome, Work
+from deployer.intake import tag_to_judge_again
+from deployer.ledger import Cause, EnvironmentRecord, Outcome, Work, is_over
 from deployer.moves import Moves, ask_for, is_on_its_way
-from deployer.ports import Done, Facts, Head, Host, Lanes
-from deployer.production_gate import Admitted, Gate, Refused, tag_to_judge_again
+from deployer.ports import Facts, Head, Host
+from deployer.production_gate import Admitted, Gate, Refused
 from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
 from deployer.refs import Ref
 from deployer.reporting import Reporter
-from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.stacks import Phase
+from deployer.step_results import Done
+from deployer.store import Lanes
 from deployer.teardown import under_way
 from deployer.times import backoff
 

@@ -16,15 +16,11 @@ from enum import StrEnum
 
 from deployer.environments import Kind, Repository
 from deployer.folder_files import FOLDER, UnreadableError
-from deployer.ledger import Cause, EnvironmentRecord, Work
 from deployer.ports import Clouds, Host, Relation
 from deployer.preferences import CONFIG_FILE, CONFIG_STEM, NamePatterns, RepositoryConfig
 from deployer.refs import Ref
 from deployer.targets import Target
 
-JUDGED_AGAIN_SECONDS = (
-    3600  # after its push; then nobody remembers pushing it, and only a person may release it
-)
 MOST_COMPARED = 20  # further branches, each a call to GitHub, for one decision
 
 
@@ -285,24 +281,3 @@ class Gate:
             if relations[name].contained:
                 break
         return replace(known, relations=relations)
-
-
-def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
-    """The work of judging the newest refused tag once more, since a push to the default branch may contain its commit.
-
-    Args:
-        record: production's.
-        now: epoch seconds by Redis's clock.
-
-    Returns:
-        None where a push cannot change the answer, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
-    """
-    refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
-    if not refused or refused.pushed_at <= record.pushed_at:
-        return None
-    if now - refused.accepted_at > JUDGED_AGAIN_SECONDS:
-        return None
-    return Work(
-        environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
-        pushed_at=refused.pushed_at, requeued=True,
-    )  # fmt: skip

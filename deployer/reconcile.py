@@ -15,19 +15,21 @@ from deployer.errors import CallLimitError, PermanentError, QuotaError
 from deployer.executions import Executions, learn, note_drift
 from deployer.findings import Linter
 from deployer.folder_check import FolderEvaluator
-from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work
+from deployer.ledger import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work, is_over
 from deployer.moves import Moves
+from deployer.notice import ExpiryComments
 from deployer.placement import Placement
-from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
+from deployer.ports import Clouds, Host, Inventory
 from deployer.preferences import TEARDOWN_TAG
 from deployer.production import Production, put_off
 from deployer.production_gate import Gate
 from deployer.reporting import Reporter
 from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
-from deployer.resync import is_over
 from deployer.run import Run, Settled
 from deployer.sources import Sources
 from deployer.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
+from deployer.step_results import Done, Verdict
+from deployer.store import Lanes
 from deployer.tally import allow_more
 from deployer.teardown import GONE, Teardown, under_way
 from deployer.times import clock, date
@@ -91,6 +93,7 @@ class Reconciler:
         self._options = options
         self._clock = clock = clock or lanes.now
         self._reporter = Reporter(host, self._page)
+        self._comments = ExpiryComments(host, self._page, options.ttl)
         self._sources = Sources(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, self._reporter)
         self._executions = Executions(self._reporter)
@@ -99,7 +102,9 @@ class Reconciler:
         self._production = Production(
             host, moves, self._executions, self._reporter, gate, lanes, options.tag_wait_seconds, clock
         )
-        self._wanted = Wanted(host, repositories, moves, self._production, self._reporter, options.ttl, clock)
+        self._wanted = Wanted(
+            host, repositories, moves, self._production, self._reporter, self._comments, options.ttl, clock
+        )
         self._teardown = Teardown(clouds, inventory, lanes, self._reporter, clock)
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
@@ -157,7 +162,7 @@ class Reconciler:
             record = verdict.record
             if not run.goes_on:
                 record = self._reporter.settle(environment, record, verdict.reason)
-            record = self._reporter.correct(environment, record, self._options.ttl)
+            record = self._comments.correct(environment, record)
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
             nothing_new = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
             commit = verdict.commit or record.commit

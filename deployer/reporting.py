@@ -1,16 +1,16 @@
-"""Tells people how an environment goes: commit statuses, only when something changed, and a comment before its end."""
+"""Tells people how an environment goes: commit statuses, only when something changed."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from deployer import notice
 from deployer.environments import Environment, Kind
-from deployer.errors import CallLimitError, DeployerError, PermanentError
+from deployer.errors import CallLimitError, PermanentError
 from deployer.ledger import EnvironmentRecord, Outcome, StageState
-from deployer.ports import Cloud, Done, Execution, Host, Status
+from deployer.ports import Cloud, Execution, Host, Status
 from deployer.run import Run
+from deployer.step_results import Done
 from deployer.tally import is_limit_reached, purpose
 
 _log = logging.getLogger(__name__)
@@ -123,43 +123,6 @@ class Reporter:
             return False
         status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
         return self._post(environment, record.commit, status)
-
-    def warn(
-        self, environment: Environment, record: EnvironmentRecord, default_ttl: str
-    ) -> EnvironmentRecord:
-        """Say on the branch's pull requests, or on its commit, when it ends; if GitHub refuses, the status tells alone.
-
-        Raises:
-            TransientError: GitHub is away.
-        """
-        if environment.branch is None or not record.commit:
-            return record
-        text = notice.warning(environment, record, default_ttl, self._url(environment))
-        try:
-            ids = self._host.comment(environment.repository, environment.branch, record.commit, text)
-        except PermanentError as error:
-            _log.warning("only its commit's status warns of the end of %s: %s", environment, error)
-            return record.but(notice={})
-        return record.but(notice={"comments": ids, "at": record.warned_at})
-
-    def correct(
-        self, environment: Environment, record: EnvironmentRecord, default_ttl: str
-    ) -> EnvironmentRecord:
-        """Let the comments that warned of its end say what became of it. A failure changes nothing else."""
-        if not record.notice or not (
-            told := notice.later(environment, record, default_ttl, self._url(environment))
-        ):
-            return record
-        text, left = told
-        for comment in record.notice["comments"]:
-            try:
-                self._host.change_comment(environment.repository, comment, text)
-            except PermanentError as error:  # it is gone, or may be written and not changed
-                _log.info("comment %s on %s stays as it is: %s", comment, environment, error)
-            except DeployerError as error:
-                _log.warning("changing comment %s on %s: %s", comment, environment, error)
-                return record  # the end of the next goal tries again
-        return record.but(notice=left)
 
     def open(
         self, environment: Environment, record: EnvironmentRecord, execution: str, sha: str, cloud: Cloud

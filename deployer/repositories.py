@@ -6,8 +6,9 @@ from collections.abc import Callable
 from deployer.environments import Repository
 from deployer.errors import NotFoundError
 from deployer.ledger import RepositoryRecord
-from deployer.ports import Facts, Host, Lanes
+from deployer.ports import Facts, Host
 from deployer.refs import Ref
+from deployer.store import Lanes
 
 _log = logging.getLogger(__name__)
 ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"

@@ -1,11 +1,12 @@
 """Compares what should exist with what does, for a whole repository, and says what is to be done: pure."""
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deployer.drift import drift
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
-from deployer.ledger import EnvironmentRecord, Outcome
+from deployer.ledger import EnvironmentRecord, Outcome, is_over
 from deployer.refs import Ref, skip_reason
 from deployer.stacks import Phase, Stack
 
@@ -174,11 +175,6 @@ def bygone(known: Known, now: float) -> list[EnvironmentRecord]:
 def is_ended(record: EnvironmentRecord, latest: float) -> bool:
     """Whether an environment left nothing behind and nothing has happened to it since `latest` (epoch seconds)."""
     return is_over(record) and record.updated_at <= latest and not record.receipt.get("retained")
-
-
-def is_over(record: EnvironmentRecord) -> bool:
-    """Whether nothing stands of an environment, as far as the ledger knows."""
-    return record.state == "deleted" or (record.state == "skipped" and not record.stack_arn)
 
 
 def _stack_of(
@@ -368,3 +364,18 @@ def _is_unlearnt(environment: Environment, record: EnvironmentRecord, stack: Sta
     if record.commit or record.stack_arn or not environment.owns(stack.tags):
         return False
     return bool(live) or stack.phase not in _MENDS
+
+
+def never_deployed_words(repository: Repository, tag: str) -> str:
+    """What people are told of a tag that only they may deploy; empty where there is none.
+
+    Args:
+        repository: whose.
+        tag: its full name, or empty.
+    """
+    if not tag:
+        return ""
+    redeploy = f"deployer redeploy {repository} {shlex.quote(tag)}"
+    return (
+        f"the newest tag {Ref.parse(tag).short} of {repository} was never deployed; to deploy it: {redeploy}"
+    )

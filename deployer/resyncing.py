@@ -1,18 +1,29 @@
 """Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from deployer.config import Config
 from deployer.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.ledger import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
-from deployer.ports import LISTING_PATIENCE, Done, Facts, Host, Inventory, Lanes
+from deployer.ports import LISTING_PATIENCE, Facts, Host, Inventory
 from deployer.production_gate import Gate
 from deployer.refs import Ref, skip_reason
-from deployer.resync import ACTIONS, Known, Orphan, Planned, bygone, doomed, orphans, plan, unclear
-from deployer.shapes import never_deployed_words
+from deployer.resync import (
+    ACTIONS,
+    Known,
+    Orphan,
+    Planned,
+    bygone,
+    doomed,
+    never_deployed_words,
+    orphans,
+    plan,
+    unclear,
+)
 from deployer.stacks import Stack
+from deployer.step_results import Done
+from deployer.store import Lanes
 
 _log = logging.getLogger(__name__)
 
@@ -23,28 +34,35 @@ class Resyncer:
     """Makes a repository's plan and puts it into the lane.
 
     Args:
-        config: says which repositories are served, and how long orphans are left.
         host: GitHub.
         inventory: AWS's stacks.
         lanes: takes the work, and knows what was seen.
         gate: says which tags production may be brought to.
+        allows: whether the installation serves a repository.
+        named_repositories: those that the settings name without a wildcard.
+        orphan_seconds: how long an environment is kept after its ref is gone.
         clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
     """
 
     def __init__(
         self,
-        config: Config,
         host: Host,
         inventory: Inventory,
         lanes: Lanes,
         gate: Gate,
+        *,
+        allows: Callable[[Repository], bool],
+        named_repositories: Sequence[Repository],
+        orphan_seconds: float,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._config = config
         self._host = host
         self._inventory = inventory
         self._lanes = lanes
         self._gate = gate
+        self._allows = allows
+        self._named_repositories = named_repositories
+        self._orphan_seconds = orphan_seconds
         self._clock = clock or lanes.now
 
     def repositories(self, told: Callable[[str], None], age: float = 0) -> list[Repository]:
@@ -60,15 +78,13 @@ class Resyncer:
             UnavailableError: Redis is away.
         """
         found = {each.key: each for each in self._lanes.repositories()}
-        found = {**{each.key: each for each in self._config.named_repositories()}, **found}
+        found = {**{each.key: each for each in self._named_repositories}, **found}
         try:
             for each in self._inventory.repositories(self._clock() - age):
                 found.setdefault(each.key, each)
         except DeployerError as error:
             told(f"only repositories known to Redis and the settings are looked at: {error}")
-        return sorted(
-            (each for each in found.values() if self._config.allows(each)), key=lambda each: each.key
-        )
+        return sorted((each for each in found.values() if self._allows(each)), key=lambda each: each.key)
 
     def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
         """What a resync would do now; see `report`."""
@@ -91,7 +107,7 @@ class Resyncer:
         seen = self._lanes.seen(repository)
         known = self._known(repository, seen, since, patience=60, facts=facts)
         _warned(known)
-        planned = plan(known, seen.orphans, self._clock(), self._config.orphan_seconds)
+        planned = plan(known, seen.orphans, self._clock(), self._orphan_seconds)
         return planned, never_deployed_words(repository, known.never_deployed)
 
     def standing(
@@ -126,7 +142,7 @@ class Resyncer:
         known = self._known(repository, seen, since, patience=60)
         _warned(known)
         found = orphans(known)
-        now, grace = self._clock(), self._config.orphan_seconds
+        now, grace = self._clock(), self._orphan_seconds
         return [
             (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
         ]
@@ -145,7 +161,7 @@ class Resyncer:
         """
         seen, now = self._lanes.seen(repository), self._clock()
         known = self._known(repository, seen, work.looked_at, LISTING_PATIENCE, facts, partly=True)
-        planned = plan(known, seen.orphans, now, self._config.orphan_seconds)
+        planned = plan(known, seen.orphans, now, self._orphan_seconds)
         due = [each for each in planned if not each.due]
         for each in due:
             wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from deployer import progress
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import EnvironmentRecord, Outcome, Task, Work
-from deployer.ports import Again, Cloud, Done, Snooze, Verdict
+from deployer.ports import Cloud
 from deployer.release import Release
+from deployer.step_results import Again, Done, Snooze, Verdict
 from deployer.times import backoff
 
 _LONGEST_POLL = 15  # times the first one

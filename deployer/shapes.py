@@ -20,10 +20,10 @@ from deployer.ledger import (
     RepositoryRecord,
     Work,
 )
-from deployer.ports import Lane, Lanes
 from deployer.production_record import RefusedTag
 from deployer.refs import Ref
-from deployer.times import date
+from deployer.store import Lane, Lanes
+from deployer.times import date, span
 
 Json = dict[str, Any]
 MISSED = ("redelivered", "superseded", "left")  # what becomes of a delivery that was missed
@@ -43,15 +43,6 @@ def iso(seconds: float) -> str | None:
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def span(seconds: float) -> str:
-    """A length of time in its largest unit, in words."""
-    seconds = max(0.0, seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"
 
 
 def age(at: float, now: float | None = None) -> float:
@@ -243,21 +234,6 @@ def never_deployed(
         if key not in now
         or (now[key].ref == seen.production and seen.never_deployed not in now[key].asked_tags)
     }
-
-
-def never_deployed_words(repository: Repository, tag: str) -> str:
-    """What people are told of a tag that only they may deploy; empty where there is none.
-
-    Args:
-        repository: whose.
-        tag: its full name, or empty.
-    """
-    if not tag:
-        return ""
-    redeploy = f"deployer redeploy {repository} {shlex.quote(tag)}"
-    return (
-        f"the newest tag {Ref.parse(tag).short} of {repository} was never deployed; to deploy it: {redeploy}"
-    )
 
 
 def orphan_words(since: float, grace: float) -> str:

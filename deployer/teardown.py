@@ -13,11 +13,13 @@ from deployer.age import ASLEEP
 from deployer.environments import Environment, Kind
 from deployer.errors import PermanentError, ProtectedError
 from deployer.ledger import Cause, EnvironmentRecord, Outcome, Task
-from deployer.ports import LISTING_PATIENCE, Clouds, Inventory, Lanes, Verdict
+from deployer.ports import LISTING_PATIENCE, Clouds, Inventory
 from deployer.preferences import TEARDOWN_TAG, TeardownPolicy
 from deployer.reporting import Reporter
 from deployer.run import Run
 from deployer.stacks import Desired, Observed, Phase, Resource, Stack, Step, decide
+from deployer.step_results import Verdict
+from deployer.store import Lanes
 
 GONE = "its pipeline and all that it deployed are gone"
 _BUCKET = "AWS::S3::Bucket"

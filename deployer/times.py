@@ -78,6 +78,15 @@ def duration_text(seconds: float) -> str:
     return " ".join(words) or "0s"
 
 
+def span(seconds: float) -> str:
+    """A length of time in its largest unit, in words."""
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
 def date(at: float) -> str:
     """An epoch time as people read it, with its zone."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

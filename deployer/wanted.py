@@ -11,6 +11,7 @@ from deployer.environments import Kind
 from deployer.errors import NotFoundError, PermanentError
 from deployer.ledger import Cause, Outcome
 from deployer.moves import Moves, ask_for
+from deployer.notice import ExpiryComments
 from deployer.ports import Facts, Head, Host
 from deployer.production import Production
 from deployer.refs import Ref
@@ -30,6 +31,7 @@ class Wanted:
         moves: follows a branch to where it is.
         production: finds the tag that production is to run.
         reporter: tells of an environment's age.
+        comments: warns of an environment's end.
         ttl: how long a development environment may be idle where its repository has no wish.
         clock: epoch seconds.
     """
@@ -41,6 +43,7 @@ class Wanted:
         moves: Moves,
         production: Production,
         reporter: Reporter,
+        comments: ExpiryComments,
         ttl: str,
         clock: Callable[[], float],
     ) -> None:
@@ -49,6 +52,7 @@ class Wanted:
         self._moves = moves
         self._production = production
         self._reporter = reporter
+        self._comments = comments
         self._ttl = ttl
         self._clock = clock
 
@@ -161,7 +165,7 @@ class Wanted:
                 )
                 record = record.but(warned_at=now, told_end=0)
                 record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
-                run.record = self._reporter.warn(run.environment, record, self._ttl)
+                run.record = self._comments.warn(run.environment, record)
             case Act.CALM:
                 text = "is used again and stays"
                 run.record = record.but(warned_at=0)

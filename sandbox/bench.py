@@ -25,9 +25,10 @@ from deployer.adapters.redis_lanes import RedisLanes
 from deployer.embedded_redis import prepare
 from deployer.environments import Environment, Repository
 from deployer.ledger import Outcome, Work
-from deployer.ports import Accepted, Done
 from deployer.refs import Ref
 from deployer.release import check_release
+from deployer.step_results import Done
+from deployer.store import Accepted
 
 _ROUNDS = 5  # the middle one counts
 _SECRET = "bench"

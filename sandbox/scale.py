@@ -27,9 +27,9 @@ from deployer.cli import sandboxed
 from deployer.drift import applied
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import RESYNC_KEY, RESYNCED, Cause, EnvironmentRecord, Outcome, Work
-from deployer.ports import Done
 from deployer.refs import Ref
 from deployer.release import Release, check_release
+from deployer.step_results import Done
 from sandbox.github.git import ZERO, Person
 from sandbox.github.hub import Hub
 from sandbox.installation import Installation, NeverHappenedError, call, wait_for

@@ -2,7 +2,7 @@
 
 from deployer.environments import Repository
 from deployer.ledger import RepositoryRecord
-from deployer.ports import Lanes
+from deployer.store import Lanes
 
 
 def know_repository(lanes: Lanes, record: RepositoryRecord) -> None:

@@ -23,8 +23,8 @@ from deployer.errors import (
 )
 from deployer.intake import LONGEST_APPROVER, Intake
 from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
-from deployer.ports import Accepted
 from deployer.refs import Ref, parse_sha, parse_sha_prefix
+from deployer.store import Accepted
 from deployer.times import NEVER, duration
 from web.answers import BROKEN, CUT_OFF
 from web.context import TOKEN, deployer, principal

@@ -4,7 +4,7 @@ from flask import Flask
 
 from deployer.adapters.redis_client import Budget
 from deployer.bootstrap import Deployer, build
-from deployer.config import REQUIRED_FOR_WEB, require
+from deployer.config_loading import REQUIRED_FOR_WEB, require
 from web import access, answers, api, health, metrics, pages, receiver
 
 REDIS_SECONDS = 0.7  # a 503 is to be there within a second

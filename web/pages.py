@@ -20,8 +20,8 @@ from deployer.errors import NotFoundError
 from deployer.fence import UNFENCED
 from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
 from deployer.letters import sentence, warnings_of
-from deployer.ports import Lane
 from deployer.refs import Ref
+from deployer.resync import never_deployed_words
 from deployer.shapes import (
     UNDER_WAY,
     admitted_words,
@@ -36,7 +36,6 @@ from deployer.shapes import (
     iso,
     lane_problems,
     never_deployed,
-    never_deployed_words,
     not_deployed,
     not_deployed_words,
     orphan_words,
@@ -44,11 +43,11 @@ from deployer.shapes import (
     receipt_words,
     repository_warnings,
     snoozed_words,
-    span,
     unlisted_words,
     unserved_words,
 )
-from deployer.times import clock
+from deployer.store import Lane
+from deployer.times import clock, span
 from deployer.visible import visible
 from web.api import known_environment
 from web.context import deployer

@@ -22,8 +22,8 @@ from deployer.adapters.redis_client import connect
 from deployer.environments import Repository
 from deployer.errors import PayloadError, UnavailableError
 from deployer.fence import UNFENCED
+from deployer.refused_items import refuse_item
 from workers.celery import deployer
-from workers.tasks import refuse_item
 
 _log = logging.getLogger("deployer.consumer")
 _PAUSE_SECONDS = 1.0
@@ -95,7 +95,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         with suppress(*self.connection_errors):
             message.ack()
         repository, _, token = asked
-        refuse_item(deployer, repository, token, f"this version knows no task {str(name)[:100]!r}")
+        why = f"this version knows no task {str(name)[:100]!r}"
+        refuse_item(deployer.lanes, deployer.queue, repository, token, why)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Without the advice about late acknowledgement that comes with each loss."""

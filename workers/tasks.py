@@ -1,14 +1,10 @@
-"""The tasks that people see in Flower, and the one mapping from how a task ends to what its lane does.
+"""The tasks that people see in Flower.
 
 A message says which lane to look at and under which token; what is to be done stands in the lane. A call without
 a token comes from a person (`celery call`): it puts work into the lane instead.
 """
 
 import logging
-import random
-import time
-import traceback
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
@@ -16,53 +12,15 @@ from typing import Any
 
 from celery import Celery
 
-from deployer import errors
-from deployer.adapters.redis_lanes import letter_id
 from deployer.bootstrap import Deployer
 from deployer.environments import Environment, Repository
-from deployer.errors import (
-    DeployerError,
-    LaneLostError,
-    PayloadError,
-    QueueItemError,
-    StoredValueError,
-    ThrottledError,
-    TransientError,
-    UnavailableError,
-    UnknownStatusError,
-    shortage,
-)
+from deployer.errors import DeployerError, PayloadError, TransientError
 from deployer.intake import record_of
-from deployer.ledger import (
-    RESYNC_KEY,
-    TASK_TIMEOUT,
-    TIMEOUTS,
-    WORKER_LOST,
-    Cause,
-    DeadLetter,
-    EnvironmentRecord,
-    Outcome,
-    Task,
-    Work,
-)
-from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze, Verdict
-from deployer.tally import Tally, counting
-from deployer.times import backoff
-from workers.costs import MOST_CALLS, allowance_wait, call_counters
-from workers.lease import LAST_CALL, NoTimer, TaskLease, Timer
-from workers.news import tell_people
+from deployer.lease import Timer
+from deployer.ledger import Cause, Task
 
 _log = logging.getLogger("deployer.tasks")
-_LONGEST_RETRY = 600.0
-_STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
-# a thousand repositories that are resynced at once must be no storm for GitHub or AWS: each look asks GitHub once,
-# what it finds to be done some five times; an App may ask 5,000 times an hour, and 900 to 2,000 times a minute
-_LINES = {True: ("resyncs", 0.2, 20), False: ("wishes", 4.0, 60)}  # of resyncs, and of what they want
-_LONGEST_TRACEBACK = 6000  # characters; its end says most
 _LONGEST_GIVEN = 150  # characters of what a person gave that a message repeats
-_FINISH_TRIES = (
-    30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
-)
 
 
 def register(app: Celery, deployer: Deployer, timer: Timer | None = None) -> dict[str, Any]:
@@ -73,15 +31,15 @@ def register(app: Celery, deployer: Deployer, timer: Timer | None = None) -> dic
         deployer: the wired parts.
         timer: ends the process of a task that does not end in time; None where it must live.
     """
-    runner = Runner(deployer, timer)
-    return {str(task): _define(app, runner, task) for task in Task}
+    tasks = Tasks(deployer, timer)
+    return {str(task): _define(app, tasks, task) for task in Task}
 
 
-def _define(app: Celery, runner: "Runner", task: Task) -> Any:
+def _define(app: Celery, tasks: "Tasks", task: Task) -> Any:
     def run(*arguments: object, **named: object) -> str:
         try:
             asked = _Message.of(task, arguments, named)
-            return runner.carry_out(task, asked.repository, asked.environment, asked.token)
+            return tasks.carry_out(task, asked.repository, asked.environment, asked.token)
         except DeployerError as error:  # a person called: what a lane hands out ends in a verdict
             _log.warning("%s is refused: %s", task, error)
             return f"refused: {error}"
@@ -93,7 +51,7 @@ def _define(app: Celery, runner: "Runner", task: Task) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What a message says: see `Runner.carry_out`."""
+    """What a message says: see `Tasks.carry_out`."""
 
     repository: str
     environment: str = ""
@@ -120,8 +78,8 @@ def _usage(task: Task) -> str:
     return f"give --args='{form}'"
 
 
-class Runner:
-    """Takes work from a lane, has it carried out, and returns the verdict to the lane.
+class Tasks:
+    """Carries out what messages ask for: the work of a queue, or what a person calls.
 
     Args:
         deployer: the wired parts.
@@ -130,7 +88,7 @@ class Runner:
 
     def __init__(self, deployer: Deployer, timer: Timer | None = None) -> None:
         self._deployer = deployer
-        self._timer = timer or NoTimer()
+        self._timer = timer
 
     def carry_out(self, task: Task, repository_name: str, environment: str, token: int) -> str:
         """Run one task.
@@ -147,210 +105,7 @@ class Runner:
         repository = Repository.parse(repository_name)
         if not token:
             return self._enqueue(task, repository, environment)
-        taken_at = time.monotonic()
-        try:
-            work = self._deployer.lanes.begin(repository, token)
-        except QueueItemError as error:
-            return refuse_item(self._deployer, repository, token, str(error))
-        except UnavailableError as error:
-            return _given_up(task, repository, error)
-        if work is None:
-            _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
-            return "stale: the lane was handed out again"
-        with counting(MOST_CALLS[work.environment == RESYNC_KEY], taken_at + LAST_CALL) as tally:
-            try:
-                lease = TaskLease(
-                    self._deployer.lanes,
-                    repository,
-                    token,
-                    self._deployer.config.lease_seconds,
-                    taken_at,
-                    self._timer,
-                )
-                return self._work_off(task, repository, work, token, tally, lease)
-            except SystemExit:
-                # this process is to end now (see workers.drain): another worker goes on at once
-                self._hand_back(repository, work, token, tally)
-                raise
-            finally:
-                with suppress(UnavailableError):
-                    self._deployer.allowance.spend(repository, tally.github_all, tally.github_quota)
-
-    def _work_off(
-        self, task: Task, repository: Repository, work: Work, token: int, tally: Tally, lease: TaskLease
-    ) -> str:
-        started = time.monotonic()
-        with lease:
-            verdict = self._judge(repository, work, token)
-        if verdict is None:
-            _log.warning("%s of %s: its lease ran out; stopped before its next step", task, repository)
-            return "lost: the lane was handed out again"
-        if not lease.held:
-            _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
-        try:
-            dispatch = self._finish(repository, token, verdict, call_counters(tally))
-        except LaneLostError as error:
-            _log.warning("%s of %s: %s", task, repository, error)
-            return "lost: the lane was handed out again"
-        except UnavailableError as error:
-            return _given_up(task, repository, error)
-        if dispatch:
-            self._deployer.queue.send(dispatch)
-        elif (
-            work.environment == RESYNC_KEY and isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED
-        ):
-            # a name that people mistyped must not be looked at for ever
-            self._deployer.lanes.forget_if_empty(repository)
-        tell_people(repository, work, verdict, self._deployer.config.public_url)
-        told = describe(verdict)
-        _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, told,
-                  time.monotonic() - started)  # fmt: skip
-        return told
-
-    def _hand_back(self, repository: Repository, work: Work, token: int, tally: Tally) -> None:
-        """Return work that was interrupted, as it was taken: the next worker repeats it, and no attempt is lost.
-
-        Where Redis cannot be told, the lease runs out instead.
-        """
-        try:
-            dispatch = self._deployer.lanes.finish(repository, token, Again(work), call_counters(tally))
-        except DeployerError as error:
-            _log.warning("handing back %s of %s: %s", work.task, repository, error)
-            return
-        _log.warning("%s of %s was interrupted and handed back", work.task, repository)
-        if dispatch:
-            self._deployer.queue.send(dispatch)
-
-    def _judge(self, repository: Repository, work: Work, token: int) -> Verdict | None:
-        """The one mapping from how a task ends to what its lane does; None if the lane was lost meanwhile."""
-
-        def guard() -> None:
-            if not self._deployer.lanes.extend(repository, token):
-                raise LaneLostError(f"the lane of {repository} was handed out again")
-
-        config = self._deployer.config
-        if work.timed_out or (work.attempts > config.max_attempts and work.ended_with_its_worker):
-            return self._lost(repository, work, token)
-        if config.repositories and not config.allows(repository):
-            return Done(
-                str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
-            )
-        try:
-            if rest := self._rest(repository, work):
-                return rest
-            work = work.but(rests_for="", turned=work.turned or work.cause == Cause.RESYNC)
-            if work.environment == RESYNC_KEY:
-                return self._deployer.lifecycle.run(repository, work)
-            if why := self._deployer.lifecycle.refusal(repository, work):
-                kept = self._deployer.lifecycle.put_off(repository, work, why)
-                return Done(str(Outcome.SKIPPED), why, kept)
-            return self._deployer.reconciler.run(repository, work, guard)
-        except LaneLostError:
-            return None
-        except ThrottledError as error:
-            # AWS was not asked, so this is no attempt. It is no success either: earlier attempts count on.
-            seconds = max(error.retry_after or 0, self._deployer.config.poll_seconds)
-            return Snooze(decided_anew(work), seconds, rests=True)
-        except TransientError as error:
-            return self._retry(repository, work, token, error)
-        except (StoredValueError, UnknownStatusError) as error:
-            return self._dead(repository, work, token, error)  # only deployer's operators can correct it
-        except DeployerError as error:
-            # people must change something before it can work: nothing that a repeat or a dead letter could mend
-            return Done("failed", str(error))
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not be lost
-            if lack := shortage(error):
-                return self._retry(repository, work, token, TransientError(lack))
-            return self._dead(repository, work, token, error)
-
-    def _retry(self, repository: Repository, work: Work, token: int, error: TransientError) -> Retry | Dead:
-        """Try the work again later, or give it to people after its last attempt."""
-        if work.attempts < self._deployer.config.max_attempts:
-            seconds = self._backoff(work.attempts, error.retry_after)
-            return Retry(decided_anew(work), seconds, str(error))
-        return self._dead(repository, work, token, error)
-
-    def _rest(self, repository: Repository, work: Work) -> Snooze | None:
-        """Whether the work has to wait before it begins: for its repository's share of GitHub's calls, or its turn."""
-        if seconds := allowance_wait(self._deployer.allowance, repository, work):
-            reason = (
-                f"{repository} has used its share of the calls to GitHub that all repositories have together"
-            )
-            return Snooze(work.but(rests_for=reason), seconds, rests=True)
-        if work.cause == Cause.RESYNC and not work.turned:
-            line = _LINES[work.environment == RESYNC_KEY]
-            if seconds := self._deployer.lanes.turn(*line):
-                return Snooze(work.but(rests_for="", turned=True), seconds, rests=True)
-        return None
-
-    def _dead(self, repository: Repository, work: Work, token: int, error: Exception) -> Dead:
-        known = isinstance(error, DeployerError)
-        reason = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())[:500]
-        # the letter has the traceback in any case; in the log it is of use for a bug only
-        _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
-                   exc_info=None if known else error)  # fmt: skip
-        told = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
-        return self._buried(repository, work, token, _kind_of(error), reason, told)
-
-    def _lost(self, repository: Repository, work: Work, token: int) -> Dead:
-        """The end of work that ended the process of every attempt; this attempt only reports it."""
-        work = work.but(attempts=work.attempts - 1)  # this is none
-        kind, reason = WORKER_LOST, f"its worker was lost {work.attempts} times while running {work.task}"
-        if work.timed_out:
-            kind, reason = (
-                TASK_TIMEOUT,
-                f"{work.task} ran out of time and was killed, {TIMEOUTS} times in a row",
-            )
-        _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason)
-        return self._buried(repository, work, token, kind, reason)
-
-    def _buried(
-        self, repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
-    ) -> Dead:
-        letter = DeadLetter(
-            id=_letter_id(repository, work, token),
-            repository=repository.full_name,
-            task=work.task,
-            reason=reason,
-            traceback=told,
-            at=work.began_at,  # by Redis's clock, as a person's machine reads it
-            work=work.to_json(),
-            kind=kind,
-            environment=work.environment,
-        )
-        return Dead(letter, self._mourned(repository, work, letter))
-
-    def _mourned(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord | None:
-        """The environment's record after a death, told on its commit as far as that is possible now."""
-        if work.environment == RESYNC_KEY:
-            return None
-        try:
-            return self._deployer.reconciler.died(repository, work, letter.id, letter.told)
-        except Exception as error:  # noqa: BLE001  telling of a death must not be another
-            _log.warning("telling of dead letter %s: %s", letter.id, error)
-            return None
-
-    def _backoff(self, attempts: int, retry_after: float | None) -> float:
-        seconds = backoff(self._deployer.config.retry_seconds, 2, attempts - 1, _LONGEST_RETRY)
-        seconds *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, no secret
-        return max(seconds, retry_after or 0)
-
-    def _finish(
-        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int]
-    ) -> Dispatch | None:
-        request = (
-            uuid.uuid4().hex
-        )  # of all tries: the first may have been carried out, and only its answer lost
-        for left in range(_FINISH_TRIES, -1, -1):
-            try:
-                return self._deployer.lanes.finish(repository, token, verdict, counts, request)
-            except UnavailableError as error:
-                if not left:
-                    raise
-                if left == _FINISH_TRIES:
-                    _log.warning("returning a verdict to the lane of %s: %s; trying again", repository, error)
-                time.sleep(1)
-        raise AssertionError("unreachable")
+        return self._deployer.make_runner(self._timer).run_item(task, repository, token)
 
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
         intake = self._deployer.intake
@@ -384,94 +139,3 @@ class Runner:
             return
         with suppress(TransientError):
             self._deployer.host.default_branch(repository)
-
-
-def refuse_item(deployer: Deployer, repository: Repository, token: int, why: str) -> str:
-    """Return a queue item that this version does not understand: a newer worker may; see `Lanes.refuse`.
-
-    Args:
-        deployer: the wired parts.
-        repository: the queue's.
-        token: under which the item was handed out.
-        why: what was not understood.
-
-    Returns:
-        What became of it, in a line.
-    """
-    try:
-        refused = deployer.lanes.refuse(repository, token, why)
-    except LaneLostError:
-        return "stale: the lane was handed out again"
-    except UnavailableError as error:
-        _log.warning("refusing a queue item of %s: %s; it is handed out again", repository, error)
-        return f"given up: {error}"
-    if refused.dispatch:
-        deployer.queue.send(refused.dispatch)
-    if refused.dead:
-        _log.error(
-            "a queue item of %s is a dead letter, since no worker understood it: %s; update them, then replay it",
-            repository, why,
-        )  # fmt: skip
-        return f"dead-lettered: {why}"
-    _log.warning(
-        "a queue item of %s is refused: %s; another worker gets it in %.0f s",
-        repository,
-        why,
-        refused.seconds,
-    )
-    return f"refused: {why}"
-
-
-def _given_up(task: Task, repository: Repository, error: UnavailableError) -> str:
-    """What Flower shows of a task that Redis left: not an error of the task, and nothing is lost with it."""
-    _log.warning("%s of %s: %s; the scheduler will hand it out again", task, repository, error)
-    return f"given up: {error}"
-
-
-def _kind_of(error: Exception) -> str:
-    """The name of an error's class; of another's class that is called like one of deployer's own, the whole name."""
-    name = type(error).__name__
-    if isinstance(error, DeployerError) or not hasattr(errors, name):
-        return name
-    return f"{type(error).__module__}.{name}"
-
-
-def decided_anew(work: Work) -> Work:
-    """Work that failed in a step goes back to the task that decides: the world may have changed under it.
-
-    An update or rollback that was refused counts as not ordered; if it was carried out all the same, the stack tells.
-    """
-    if work.task not in _STEPS:
-        return work
-    ordering = work.task == Task.UPDATE
-    return work.but(
-        task=Task.SYNC,
-        updated=work.updated and not ordering,
-        # the same task orders an update, too, of what was rolled back before
-        recovered=work.recovered and (work.updated or not ordering),
-    )
-
-
-def _letter_id(repository: Repository, work: Work, token: int) -> str:
-    """What a resync asks for comes back every hour: its last death is enough to keep."""
-    if work.environment == RESYNC_KEY:
-        return letter_id(repository, "resync")
-    if work.cause in {Cause.RESYNC, Cause.AGE}:
-        _, _, digest = Environment.from_key(repository, work.environment).stack_name.rpartition("-")
-        return letter_id(repository, f"resync.{digest}")
-    return letter_id(repository, token)
-
-
-def describe(verdict: Verdict) -> str:
-    """A verdict in a few words."""
-    match verdict:
-        case Done():
-            return f"{verdict.outcome}: {verdict.reason}"
-        case Again():
-            return f"next: {verdict.work.task}"
-        case Snooze():
-            return f"snoozed for {verdict.seconds:.1f} s"
-        case Retry():
-            return f"again in {verdict.seconds:.0f} s: {verdict.error}"
-        case Dead():
-            return f"dead-lettered: {verdict.letter.told}"

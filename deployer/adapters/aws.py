@@ -9,7 +9,6 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import redis
 from botocore.exceptions import ClientError
 
 from deployer.adapters import aws_pipelines as pipelines
@@ -30,9 +29,7 @@ from deployer.adapters.aws_client import (
     says_token_known,
     translated,
 )
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import Survey
-from deployer.adapters.aws_throttle import Throttle
+from deployer.adapters.aws_sharing import RegionSurvey, Sharing
 from deployer.environments import Kind
 from deployer.errors import PermanentError, ProtectedError, TransientError
 from deployer.parameters import SOURCE_REMEDY
@@ -79,7 +76,7 @@ class AwsCloud:
         self,
         target: Target,
         clients: AwsClients,
-        survey: Survey,
+        survey: RegionSurvey,
         repository_token: Callable[[str], str] | None = None,
     ) -> None:
         self._target = target
@@ -574,9 +571,8 @@ class AwsClouds:
 
     Args:
         targets: the target of every kind.
-        client: a connection to the Redis that the workers share; AWS is called without it as well.
+        sharing: what all workers share about the accounts and regions.
         repository_token: as `AwsCloud` takes it.
-        rate: the share of AWS's usual call rates to use.
         on_call: told of every request that is sent to AWS, repeats too.
         endpoint_url: another address for all of AWS; None for AWS's own variables.
     """
@@ -584,17 +580,15 @@ class AwsClouds:
     def __init__(
         self,
         targets: Mapping[Kind, Target],
-        client: redis.Redis,
+        sharing: Sharing,
         *,
         repository_token: Callable[[str], str] | None = None,
-        rate: float = 1.0,
         on_call: Callable[[], None] | None = None,
         endpoint_url: str | None = None,
     ) -> None:
         self._targets = targets
-        self._shared = Shared(client)
+        self._sharing = sharing
         self._repository_token = repository_token
-        self._rate = rate
         self._on_call = on_call
         self._endpoint_url = endpoint_url
         self._clients: dict[tuple[str, str, str], AwsClients] = {}
@@ -610,7 +604,7 @@ class AwsClouds:
         target = self.target(kind)
         region = region or target.regions[0]
         if (kind, region) not in self._made:
-            survey = Survey(self._shared, _account(target), region)
+            survey = self._sharing.region_survey(_account(target), region)
             clients = self._clients_of(target, region)
             self._made[kind, region] = AwsCloud(target, clients, survey, self._repository_token)
         return self._made[kind, region]
@@ -648,7 +642,7 @@ class AwsClouds:
                 self._endpoint_url,
                 role_arn=target.role_arn,
                 external_id=target.external_id,
-                throttle=Throttle(self._shared, _account(target), region, self._rate),
+                throttle=self._sharing.rate_limit(_account(target), region),
                 on_call=self._on_call,
             )
         return self._clients[key]

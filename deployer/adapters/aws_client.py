@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import boto3
 from botocore import exceptions as botocore
@@ -24,8 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from deployer.adapters.aws_answers import AnswerError, is_unparsable
-from deployer.adapters.aws_throttle import Throttle
-from deployer.config import THIS_MACHINE
+from deployer.adapters.aws_sharing import RateLimit
 from deployer.errors import ConfigError, DeployerError, PermanentError, QuotaError, TransientError
 
 if TYPE_CHECKING:
@@ -155,7 +153,7 @@ class AwsClients:
         *,
         role_arn: str = "",
         external_id: str = "",
-        throttle: Throttle | None = None,
+        throttle: RateLimit | None = None,
         on_call: Callable[[], None] | None = None,
     ) -> None:
         self.region = region
@@ -328,12 +326,11 @@ def own_region() -> str:
         return boto3.session.Session().region_name or "us-east-1"
 
 
-def check_settings(*, sandbox: bool = False) -> None:
+def check_settings() -> str:
     """Insist that AWS's own variables can be used; nothing is sent.
 
-    Args:
-        sandbox: whether AWS is said to be simulated, which is believed of an address on this machine only: some
-            checks are left out for the sandbox, and the real AWS must not be reached without them.
+    Returns:
+        The address of CloudFormation that they lead to.
 
     Raises:
         ConfigError: one cannot; one line that names it.
@@ -347,8 +344,7 @@ def check_settings(*, sandbox: bool = False) -> None:
         raise ConfigError(f"AWS_REGION: {error}") from error
     except ValueError as error:
         raise ConfigError(f"AWS_ENDPOINT_URL: {error}") from error
-    if sandbox and urlsplit(client.meta.endpoint_url).hostname not in THIS_MACHINE:
-        raise ConfigError("DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine")
+    return client.meta.endpoint_url
 
 
 def retried(call: Callable[[], T]) -> T:

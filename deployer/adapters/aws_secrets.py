@@ -8,9 +8,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployer.adapters.aws_answers import AnswerError, needed
-from deployer.config import is_reference
 from deployer.errors import ConfigError
 
+_KINDS = {"ssm", "secretsmanager"}
 _PARAMETER_BYTES = 4096  # of SSM's standard tier
 
 
@@ -77,7 +77,7 @@ def _key_of(name: str) -> str:
 
 def _parts(reference: str) -> tuple[str, str]:
     kind, _, name = reference.partition(":")
-    if not is_reference(reference) or not name:
+    if kind not in _KINDS or not name:
         raise ConfigError(f"{reference[:200]!r} is no ssm:/path/name or secretsmanager:name")
     return kind, name
 

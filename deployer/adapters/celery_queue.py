@@ -9,8 +9,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from deployer.adapters.redis_client import sentinel_options, unavailable
-from deployer.ports import Dispatch
 from deployer.redis_url import RedisUrl, parse_redis_url
+from deployer.store import Dispatch
 
 _log = logging.getLogger(__name__)
 

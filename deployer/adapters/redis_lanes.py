@@ -54,7 +54,8 @@ from deployer.ledger import (
     Work,
     whole,
 )
-from deployer.ports import Accepted, Again, Dead, Dispatch, Done, Lane, Refused, Retry, Snooze, Verdict
+from deployer.step_results import Again, Dead, Done, Retry, Snooze, Verdict
+from deployer.store import Accepted, Dispatch, Lane, Refused
 
 _log = logging.getLogger(__name__)
 _KEPT = "deployer:kept"  # there as long as nothing was wiped
@@ -723,11 +724,6 @@ def letter_repository(letter: str) -> Repository:
         raise NotFoundError(
             f"there is no dead letter {letter[:100]}; see: deployer dead-letters list"
         ) from error
-
-
-def letter_id(repository: Repository, token: int | str) -> str:
-    """The id of the dead letter that ends this hand-out of a lane."""
-    return f"{repository.key.replace('/', '~')}-{token}"
 
 
 def _shown(repository: Repository, now: int, answers: Sequence[Any]) -> Lane | None:

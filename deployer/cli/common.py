@@ -8,8 +8,8 @@ import click
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import NotFoundError, PayloadError
 from deployer.ledger import RESYNC_KEY, EnvironmentRecord
-from deployer.ports import Lane
 from deployer.refs import Ref, parse_sha_prefix
+from deployer.store import Lane
 from deployer.times import duration
 
 if TYPE_CHECKING:

@@ -13,16 +13,18 @@ from deployer import dotfile
 from deployer.cli import output
 from deployer.cli.check_groups import FAIL, OK, PROBE_SECONDS, WARN, Check, Group, Look, guarded, run
 from deployer.cli.common import json_option, wired
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
+from deployer.config_loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.deliveries import APP
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, StoredValueError, UnavailableError
 from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.ledger import FAILING_JOB, Outcome
-from deployer.ports import Cloud, Lane
+from deployer.ports import Cloud
 from deployer.quotas import admits
-from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, span, unserved_words
+from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, unserved_words
 from deployer.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
+from deployer.store import Lane
+from deployer.times import span
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer

@@ -13,7 +13,8 @@ from deployer.environments import Repository
 from deployer.errors import DeployerError, NotFoundError
 from deployer.ledger import DeadLetter
 from deployer.letters import chosen, in_order, sentence, settle
-from deployer.ports import Lanes
+from deployer.store import Lanes
+from deployer.times import span
 
 _FILTERS = (
     click.option("--task", default="", metavar="TASK", help="Only of this task, such as provision."),
@@ -74,7 +75,7 @@ def show(letter: str, *, json_: bool) -> None:
         rows = [
             [
                 shapes.iso(each.began_at),
-                shapes.span(each.ended_at - each.began_at) if each.began_at else "",
+                span(each.ended_at - each.began_at) if each.began_at else "",
                 each.task.removeprefix("deployer."),
                 each.error,
             ]
@@ -217,7 +218,7 @@ def _table(letters: list[DeadLetter]) -> None:
             letter.id,
             _environment(letter),
             letter.task.removeprefix("deployer."),
-            shapes.span(shapes.age(letter.at)),
+            span(shapes.age(letter.at)),
             letter.arguments.attempts,
             letter.kind,
             letter.reason,

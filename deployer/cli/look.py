@@ -21,8 +21,10 @@ from deployer.errors import ConfigError, DeployerError, NotFoundError
 from deployer.intake import record_of
 from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
 from deployer.letters import sentence
-from deployer.ports import Lane
 from deployer.refs import Ref, skip_reason
+from deployer.resync import never_deployed_words
+from deployer.store import Lane
+from deployer.times import span
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -142,9 +144,7 @@ def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotF
     if text in {Kind.STAGING, Kind.PRODUCTION}:
         tag = shapes.never_deployed(deployer.lanes, [repository], []).get(repository.key, "")
         if tag and text == Kind.PRODUCTION:
-            return NotFoundError(
-                f"{repository} has no production; {shapes.never_deployed_words(repository, tag)}"
-            )
+            return NotFoundError(f"{repository} has no production; {never_deployed_words(repository, tag)}")
         return plain
     ref = Ref.from_people(text)
     try:
@@ -287,7 +287,7 @@ def lanes(*, json_: bool) -> None:
             short(Repository.parse(lane.repository), lane.environment) if lane.environment else "",
             lane.task.removeprefix("deployer."),
             _waiting(lane),
-            ", ".join(f"{_short(lane, key)} {shapes.span(left)}" for key, left in lane.snoozed.items()),
+            ", ".join(f"{_short(lane, key)} {span(left)}" for key, left in lane.snoozed.items()),
         ]
         for lane in found
     ]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from deployer.cli.fitting import Shrink, fit
-from deployer.shapes import span
+from deployer.times import span
 from deployer.visible import visible, visible_json
 
 _T = TypeVar("_T")

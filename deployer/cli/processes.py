@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import click
 
-from deployer.config import REQUIRED_FOR_WEB, Config, require
+from deployer.config import Config
+from deployer.config_loading import REQUIRED_FOR_WEB, require
 from deployer.errors import ConfigError
 from deployer.startup import check_secrets
 

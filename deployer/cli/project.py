@@ -15,7 +15,7 @@ from deployer.adapters.folder_process import FolderProcess
 from deployer.adapters.linting import CfnLint
 from deployer.cli import output
 from deployer.cli.common import json_option
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import DeployerError, PermanentError
 from deployer.findings import Finding

@@ -14,6 +14,7 @@ from deployer.environments import Repository
 from deployer.errors import ConfigError, DeployerError, PermanentError, RightsError
 from deployer.ledger import RepositoryRecord
 from deployer.refs import Ref
+from deployer.resync import never_deployed_words
 from deployer.startup import check_secrets
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def list_(*, json_: bool) -> None:
     tags = shapes.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
     for each in listed:
         if each.key in tags:
-            output.line(shapes.never_deployed_words(each, tags[each.key]))
+            output.line(never_deployed_words(each, tags[each.key]))
     for record in records:  # sentences, for which a column is too narrow
         if record.reason:
             output.line(record.reason)

@@ -6,7 +6,7 @@ import sys
 import click
 
 from deployer.cli import output
-from deployer.config import is_reference
+from deployer.config_loading import is_reference
 from deployer.errors import ConfigError
 
 

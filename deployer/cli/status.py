@@ -17,6 +17,7 @@ from deployer.environments import Repository
 from deployer.errors import UnavailableError
 from deployer.ledger import EnvironmentRecord
 from deployer.letters import warnings_of
+from deployer.resync import never_deployed_words
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer
@@ -187,7 +188,7 @@ def _tags(
         return [
             f"{len(found)} repositories have a newest tag that was never deployed; see: deployer repositories list"
         ]
-    return [shapes.never_deployed_words(each, found[each.key]) for each in listed if each.key in found]
+    return [never_deployed_words(each, found[each.key]) for each in listed if each.key in found]
 
 
 def _watch(deployer: "Deployer", repository: Repository | None, states: Sequence[str], *, all_: bool) -> None:

@@ -12,7 +12,7 @@ from deployer.cli.common import F, keys_of
 from deployer.environments import Environment, Repository
 from deployer.errors import DeployerError, UnavailableError
 from deployer.ledger import RESYNC_KEY, Activity, EnvironmentRecord, Outcome
-from deployer.ports import Lane
+from deployer.store import Lane
 
 if TYPE_CHECKING:
     from deployer.bootstrap import Deployer

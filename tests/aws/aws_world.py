@@ -15,6 +15,7 @@ from botocore.retries.adaptive import ClientRateLimiter
 
 from deployer.adapters import aws_client
 from deployer.adapters.aws import AwsClouds
+from deployer.adapters.redis_sharing import RedisSharing
 from deployer.environments import Environment, Kind
 from deployer.reconcile import Options
 from deployer.refs import ZERO_SHA
@@ -211,7 +212,7 @@ class AwsWorld(World):
         super().__init__()
 
     def make_clouds(self) -> AwsClouds:
-        return AwsClouds(self._targets, self.redis, rate=1000, endpoint_url=self.simulation.url)
+        return AwsClouds(self._targets, RedisSharing(self.redis, rate=1000), endpoint_url=self.simulation.url)
 
     def begin(self, *refs: str) -> None:
         """Have commits for these refs."""

@@ -14,6 +14,7 @@ import fakeredis
 from aws_world import BUCKET, in_haste
 
 from deployer.adapters.aws import AwsClouds
+from deployer.adapters.redis_sharing import RedisSharing
 from deployer.environments import Kind
 from deployer.reconcile import Options
 from deployer.refs import Ref
@@ -131,7 +132,7 @@ class Stage:
 
     def clouds(self) -> AwsClouds:
         """AWS as a worker that has just begun sees it; connections are kept."""
-        made = AwsClouds(self.targets, self.redis, rate=1000, endpoint_url=self.url)
+        made = AwsClouds(self.targets, RedisSharing(self.redis, rate=1000), endpoint_url=self.url)
         made._clients = self._clients
         return made
 

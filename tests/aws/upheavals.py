@@ -15,8 +15,8 @@ from deployer.environments import Environment, Kind
 from deployer.errors import TransientError
 from deployer.events import CloudEvent, Push
 from deployer.ledger import Cause, DeadLetter, Seen, Task, Work
-from deployer.ports import Dead, Snooze
 from deployer.refs import ZERO_SHA, Ref
+from deployer.step_results import Dead, Snooze
 from sandbox.aws.sources import Commit
 from tests.unit.world import HELLO
 

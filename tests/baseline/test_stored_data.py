@@ -11,8 +11,8 @@ from deployer.adapters.redis_client import connect
 from deployer.environments import Repository
 from deployer.events import CloudEvent
 from deployer.ledger import Outcome
-from deployer.ports import Dispatch
 from deployer.refs import Ref
+from deployer.store import Dispatch
 from tests.baseline.stored import Upgraded, stored
 from tests.web.site import Site
 

@@ -10,14 +10,15 @@ from click.testing import CliRunner, Result
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
 from deployer.cli import main
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Repository
 from deployer.events import Push
 from deployer.ledger import EnvironmentRecord, Task, Work
-from deployer.ports import Dispatch, Done
 from deployer.refs import ZERO_SHA, Ref
+from deployer.step_results import Done
+from deployer.store import Dispatch
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost, FakeRoles
-from workers.tasks import Runner
+from workers.tasks import Tasks
 
 SETTINGS = {
     "DEPLOYER_REDIS_URL": "redis://user:hunter2@redis.example:6399/0",
@@ -114,7 +115,7 @@ class World:
 
     def carry_out(self, dispatch: Dispatch) -> None:
         """Let a worker have one message."""
-        runner = Runner(self.deployer)
+        runner = Tasks(self.deployer)
         runner.carry_out(Task(dispatch.task), dispatch.repository, dispatch.environment, dispatch.token)
 
     def pass_time(self) -> None:

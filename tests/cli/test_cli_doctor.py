@@ -16,6 +16,7 @@ from deployer.adapters.aws import AwsClouds
 from deployer.adapters.github import GitHubHost
 from deployer.adapters.redis_client import Budget, connect
 from deployer.adapters.redis_lanes import RedisLanes
+from deployer.adapters.redis_sharing import RedisSharing
 from deployer.environments import Kind, Repository
 from deployer.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.ledger import Cause, DeliveryRecord, RepositoryRecord, Task, Work
@@ -282,7 +283,7 @@ def test_what_is_away_is_told_within_three_seconds_in_one_row_each(
         targets = {
             kind: replace(target, regions=regions) for kind, target in world.deployer.clouds.targets.items()
         }  # type: ignore[attr-defined]
-        parts["clouds"] = AwsClouds(targets, parts["client"], endpoint_url=url)
+        parts["clouds"] = AwsClouds(targets, RedisSharing(parts["client"]), endpoint_url=url)
     with Stopwatch() as stopwatch:
         found = json.loads(world.run("doctor", "--json").stdout)
     assert stopwatch.seconds < 3

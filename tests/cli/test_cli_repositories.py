@@ -7,7 +7,7 @@ import time
 import pytest
 from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Repository
 from deployer.ledger import DeliveryRecord, RepositoryRecord
 from tests.records import know_repository

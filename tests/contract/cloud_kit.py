@@ -17,6 +17,7 @@ import pytest
 
 from deployer.adapters import aws_stacks
 from deployer.adapters.aws import AwsCloud, AwsClouds
+from deployer.adapters.redis_sharing import RedisSharing
 from deployer.environments import Kind
 from deployer.ports import Cloud
 from deployer.release import Release
@@ -206,8 +207,9 @@ def clouds(url: str, *targets: Target, client: Any = None, **options: Any) -> Aw
     """AWS at this address, asked as fast as tests go."""
     wanted = {kind: Target(kind, regions=("us-east-1",), artifact_bucket=BUCKET) for kind in Kind}
     wanted.update({target.kind: target for target in targets})
-    shared = client or fakeredis.FakeRedis(decode_responses=True)
-    return AwsClouds(wanted, shared, **{"rate": 1000, "endpoint_url": url, **options})
+    rate = options.pop("rate", 1000)
+    sharing = RedisSharing(client or fakeredis.FakeRedis(decode_responses=True), rate)
+    return AwsClouds(wanted, sharing, **{"endpoint_url": url, **options})
 
 
 def cloud(url: str, client: Any = None, options: dict[str, Any] | None = None, **target: Any) -> AwsCloud:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deployer.ledger import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
-from deployer.ports import Again, Dead, Done, Retry, Snooze, Verdict
+from deployer.step_results import Again, Dead, Done, Retry, Snooze, Verdict
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}

@@ -11,7 +11,7 @@ from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes, letter_id
 from deployer.environments import Repository
 from deployer.ledger import EnvironmentRecord, Work
-from deployer.ports import Done
+from deployer.step_results import Done
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"

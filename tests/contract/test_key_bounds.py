@@ -14,8 +14,9 @@ from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
 from deployer.ledger import Cause
-from deployer.ports import Dispatch, Room
+from deployer.ports import Room
 from deployer.refs import ZERO_SHA, Ref
+from deployer.store import Dispatch
 from tests.unit.world import HELLO, World, environment, sha
 from workers.scheduler import Scheduler
 
@@ -99,13 +100,13 @@ def test_branches_that_come_and_go_leave_nothing(world: World, client: Any) -> N
 
 @pytest.mark.parametrize("end", ["renamed", "deleted", "removed from the App", "left out by the settings"])
 def test_repositories_that_end_leave_nothing_once_nothing_is_left_of_them(
-    world: World, client: Any, monkeypatch: pytest.MonkeyPatch, end: str
+    world: World, client: Any, end: str
 ) -> None:
     if end == "left out by the settings":
         for each in (STAGING, PRODUCTION, environment(LASTS)):
             world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
             world.run()
-        monkeypatch.setattr(type(world.deployer.config), "allows", lambda _, each: each.key != HELLO.key)
+        world.restart(repositories=("others/*",))
     else:
         if end == "renamed":
             world.host.rename(HELLO, Repository("acme", "shop"))

@@ -13,7 +13,7 @@ import redis
 
 from deployer.adapters import redis_values
 from deployer.adapters.redis_client import claimed, connect, unavailable
-from deployer.adapters.redis_lanes import RedisLanes, lane_script, letter_id
+from deployer.adapters.redis_lanes import RedisLanes, lane_script
 from deployer.environments import Environment, Kind, Repository
 from deployer.errors import (
     DeployerError,
@@ -32,7 +32,8 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Again, Dead, Done, Retry, Snooze
+from deployer.letters import letter_id
+from deployer.step_results import Again, Dead, Done, Retry, Snooze
 from tests.records import know_repository
 
 HELLO, OTHER = Repository.parse("acme/hello"), Repository.parse("acme/other")

@@ -10,7 +10,7 @@ import fakeredis
 import pytest
 
 from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes, letter_id
+from deployer.adapters.redis_lanes import RedisLanes
 from deployer.environments import Environment, Repository
 from deployer.errors import LaneLostError, NotFoundError, UnavailableError
 from deployer.ledger import (
@@ -25,8 +25,10 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Accepted, Again, Dead, Done, Lanes, Retry, Snooze
+from deployer.letters import letter_id
 from deployer.refs import Ref
+from deployer.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.store import Accepted, Lanes
 from tests.unit.identities import TWINS
 
 HELLO = Repository.parse("acme/hello")

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter, written
 
 from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes, lane_script, letter_id
+from deployer.adapters.redis_lanes import RedisLanes, lane_script
 from deployer.environments import Repository
 from deployer.errors import LaneLostError, NotFoundError
 from deployer.ledger import (
@@ -45,7 +45,9 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Again, Dead, Dispatch, Done, Retry, Snooze
+from deployer.letters import letter_id
+from deployer.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.store import Dispatch
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"

@@ -19,8 +19,8 @@ from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
 from deployer.embedded_redis import EmbeddedRedis, prepare
 from deployer.errors import ConfigError
-from deployer.ports import Dispatch
 from deployer.redis_url import parse_redis_url
+from deployer.store import Dispatch
 
 DISPATCH = Dispatch("acme/hello", "staging", "deployer.sync", 7)
 

@@ -12,7 +12,8 @@ import pytest
 from rendered import INFRA, INSTALLATION_ROLE, render, target
 
 from deployer.environments import Kind
-from deployer.targets import Target, read_targets
+from deployer.target_settings import read_targets
+from deployer.targets import Target
 from sandbox.aws import server
 from sandbox.installation import wait_for
 

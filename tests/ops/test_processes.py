@@ -23,9 +23,9 @@ from redis.retry import Retry
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
 from deployer.cli import main, processes
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.embedded_redis import EmbeddedRedis, prepare
-from deployer.ports import Dispatch
+from deployer.store import Dispatch
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]

@@ -19,7 +19,7 @@ from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.redis_client import connect
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.errors import UnavailableError
-from deployer.ports import Dispatch
+from deployer.store import Dispatch
 from sandbox.github import server as github_server
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 from tests.redis_kit import Authority, Server, tls_binary

@@ -5,7 +5,8 @@ from dataclasses import fields
 
 import pytest
 
-from deployer.config import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, Config, load, require
+from deployer.config import Config
+from deployer.config_loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load, require
 from deployer.environments import Repository
 from deployer.errors import ConfigError
 from deployer.startup import check_secrets

@@ -41,12 +41,13 @@ def pass_days(world: World, days: float) -> None:
 # --- a repository that is left out or removed, and comes back -----------------------------------------------------
 
 
-def leave_out(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    monkeypatch.setattr(type(world.deployer.config), "allows", lambda *_: False)
-    return monkeypatch.undo
+def leave_out(world: World) -> Callable[[], None]:
+    before = world.deployer.config.repositories
+    world.restart(repositories=("others/*",))
+    return lambda: world.restart(repositories=before)
 
 
-def remove_from_app(world: World, _: pytest.MonkeyPatch) -> Callable[[], None]:
+def remove_from_app(world: World) -> Callable[[], None]:
     def change(word: str, *, hidden: bool) -> None:
         world.host.change(HELLO, hidden=hidden)
         about = f"installation_repositories {word}"
@@ -59,13 +60,13 @@ def remove_from_app(world: World, _: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.parametrize("end", [leave_out, remove_from_app])
 def test_a_repository_that_ends_for_a_moment_keeps_its_deleted_environments_deleted(
-    world: World, monkeypatch: pytest.MonkeyPatch, end: Any
+    world: World, end: Any
 ) -> None:
     world.teardown(STAGING)
     world.run()
     pass_days(world, 40)
     assert world.record(STAGING).state == "deleted"
-    undo = end(world, monkeypatch)
+    undo = end(world)
     pass_days(world, 0.1)
     undo()
     pass_days(world, 0.1)
@@ -74,18 +75,18 @@ def test_a_repository_that_ends_for_a_moment_keeps_its_deleted_environments_dele
 
 
 def test_each_time_that_a_repository_is_left_out_counts_by_itself(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
     world.teardown(STAGING)
     world.run()
     for _ in range(3):
-        undo = leave_out(world, monkeypatch)
+        undo = leave_out(world)
         pass_days(world, 20)
         undo()
         pass_days(world, 20)
     assert world.record(STAGING).state == "deleted"
     assert STAGING not in world.standing(HELLO)
-    leave_out(world, monkeypatch)
+    leave_out(world)
     pass_days(world, 1)
     assert world.lanes.environment(STAGING) is not None
     pass_days(world, 31)

@@ -267,10 +267,10 @@ def test_a_repository_with_a_webhook_of_its_own_has_its_own_log(world: World) ->
 
 
 def test_without_an_address_of_its_own_deployer_reads_no_log(world: World) -> None:
-    unset = replace(world.deployer.config, public_url="")
+    allows = world.deployer.config.allows
     miss(world, "lost", HOUR)
     with pytest.raises(NotFoundError):
-        Deliveries(unset, world.host, world.lanes).check(HELLO)
+        Deliveries(world.host, world.lanes, allows=allows, webhook_url="").check(HELLO)
     assert sent_again(world) == []
 
 

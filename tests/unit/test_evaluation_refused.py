@@ -10,7 +10,7 @@ from world import World, environment, sha
 
 from deployer.adapters.folder_process import FolderProcess
 from deployer.bootstrap import Deployer
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.errors import TransientError
 from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
 from tests.doubles import DirectEvaluator

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployer.config import Config, load
+from deployer.config import Config
+from deployer.config_loading import load
 from deployer.environments import Kind
 from deployer.errors import ConfigError
 from deployer.fence import fence_gaps, fence_warnings

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from deployer import lease
 from deployer.environments import Repository
 from deployer.errors import UnavailableError
-from workers import lease
-from workers.lease import TaskLease
+from deployer.lease import TaskLease
 
 # what the task of a process does -> how the process ends
 ENDS = {
@@ -29,7 +29,7 @@ PROGRAM = """
 import os, re, signal, subprocess, sys, time
 from deployer.environments import Repository
 from deployer.errors import UnavailableError
-from workers import lease
+from deployer import lease
 
 away, lost, after = [], [], []
 

@@ -150,6 +150,15 @@ def test_modules_that_no_layer_holds(name: str, *, held: bool) -> None:
     assert layers.forgotten([name], known) == ([] if held else [name])
 
 
+def test_layers_within_a_package_have_their_whole_names() -> None:
+    text = CONTRACTS.replace('type = "layers"', 'type = "layers"\ncontainers = ["deployer"]').replace(
+        '"deployer.', '"'
+    )
+    assert layers.containers(text) == ("deployer",)
+    assert layers.containers(CONTRACTS) == ()
+    assert "deployer.cli" in {name for layer in layers.layers(text) for name in layer}
+
+
 def test_the_name_of_a_module() -> None:
     assert layers.module_name(Path("deployer/cli/act.py")) == "deployer.cli.act"
     assert layers.module_name(Path("deployer/cli/__init__.py")) == "deployer.cli"

@@ -16,7 +16,8 @@ from deployer.preferences import NamePatterns, RepositoryConfig, read_repository
 from deployer.production_gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
 from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
 from deployer.refs import Ref
-from deployer.targets import Target, read_targets
+from deployer.target_settings import read_targets
+from deployer.targets import Target
 from tests.doubles import FakeCloud, FakeClouds, FakeHost
 
 HELLO = Repository("acme", "hello")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.errors import ConfigError
 from deployer.redis_url import RedisUrl, parse_redis_url
 

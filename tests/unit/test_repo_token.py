@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Kind
 from deployer.targets import Target
 

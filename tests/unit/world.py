@@ -1,6 +1,7 @@
 """The whole product but for processes and sockets: lanes on fakeredis, tasks run in turn, doubles at the far ends."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import fakeredis
@@ -8,18 +9,18 @@ import fakeredis
 from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Environment, Repository, from_tag_value, ref_from_tags
 from deployer.errors import PayloadError
 from deployer.events import CloudEvent, Push, RepositoryChange
 from deployer.folder_check import FolderEvaluator
 from deployer.ledger import Cause, EnvironmentRecord, RepositoryRecord, Work
-from deployer.ports import Dispatch
 from deployer.reconcile import Options, Reconciler
 from deployer.refs import ZERO_SHA, Ref
 from deployer.repositories import Repositories
+from deployer.store import Dispatch
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost
-from workers.tasks import Runner
+from workers.tasks import Tasks
 
 HELLO = Repository.parse("acme/hello")
 TEMPLATE = """
@@ -76,7 +77,7 @@ class World:
             self.options,
             self.evaluator,
         )
-        self.runner = Runner(self.deployer)
+        self.runner = Tasks(self.deployer)
         self.told: list[str] = []
         self._deliveries = 0
 
@@ -88,6 +89,14 @@ class World:
     def make_clouds(self) -> Any:
         """Where environments live."""
         return FakeClouds(self.cloud)
+
+    def restart(self, **settings: Any) -> None:
+        """Start deployer's processes again with some settings changed."""
+        made = self.deployer
+        made.config = replace(made.config, **settings)
+        for part in ("intake", "deliveries", "resyncer", "lifecycle"):
+            made.__dict__.pop(part, None)
+        self.runner = Tasks(made)
 
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 
-from deployer.adapters.redis_lanes import RedisLanes, letter_id
+from deployer.adapters.redis_lanes import RedisLanes
 from deployer.environments import Environment, Kind, Repository
 from deployer.ledger import (
     Cause,
@@ -16,9 +16,11 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.ports import Dead, Dispatch, Done, Snooze
+from deployer.letters import letter_id
 from deployer.production_record import Admission, RefusedTag
 from deployer.refs import Ref
+from deployer.step_results import Dead, Done, Snooze
+from deployer.store import Dispatch
 from tests.records import know_repository
 
 API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")

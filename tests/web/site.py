@@ -16,11 +16,12 @@ from werkzeug.test import TestResponse
 from deployer.adapters.redis_client import Budget
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.bootstrap import Deployer
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.environments import Environment, Repository
 from deployer.ledger import EnvironmentRecord, Work
-from deployer.ports import Dispatch, Done, Verdict
 from deployer.refs import Ref
+from deployer.step_results import Done, Verdict
+from deployer.store import Dispatch
 from web.application import create_app
 
 SECRET = "It's a Secret to Everybody"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from deployer.config import load
+from deployer.config_loading import load
 from deployer.errors import ConfigError
 from tests.web.site import AWS_KEY, SECRET, TOKEN, Site, record
 from web.context import principal

@@ -9,8 +9,8 @@ import pytest
 from deployer.environments import Environment, Repository
 from deployer.errors import TransientError
 from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
-from deployer.ports import Dead, Done
 from deployer.refs import Ref
+from deployer.step_results import Dead, Done
 from tests.doubles import FakeHost
 from tests.web.fill import fill, fill_odd, fill_production
 from tests.web.site import SHA, TOKEN, Site, record

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from deployer.ledger import Cause, Outcome
-from deployer.ports import Done
+from deployer.step_results import Done
 from tests.web.site import OLD, SECRET, SHA, Site, push_payload, signature
 
 ZERO = "0" * 40

@@ -17,7 +17,8 @@ from deployer.adapters.redis_client import Budget, connect
 from deployer.environments import Repository
 from deployer.errors import UnavailableError
 from deployer.ledger import DeadLetter, Work
-from deployer.ports import Dead, Done, Room
+from deployer.ports import Room
+from deployer.step_results import Dead, Done
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 from web.application import REDIS_SECONDS

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from deployer.adapters.redis_lanes import letter_id
 from deployer.environments import Repository
 from deployer.fence import UNFENCED
 from deployer.ledger import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
-from deployer.ports import Dead, Done, Retry, Snooze
+from deployer.letters import letter_id
 from deployer.refs import Ref
+from deployer.step_results import Dead, Done, Retry, Snooze
 from deployer.visible import visible
 from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production

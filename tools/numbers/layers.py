@@ -6,14 +6,28 @@ from pathlib import Path
 
 
 def layers(pyproject: str) -> list[list[str]]:
-    """The layers of the first contract that has any, the highest first; the modules of each.
+    """The layers of the first contract that has any, the highest first; the modules of each, by their whole names.
 
     Args:
         pyproject: the text of pyproject.toml.
     """
     contracts = tomllib.loads(pyproject)["tool"]["importlinter"]["contracts"]
-    found = next(each["layers"] for each in contracts if each["type"] == "layers")
-    return [[name.strip(" ()") for name in layer.replace(":", "|").split("|")] for layer in found]
+    contract = next(each for each in contracts if each["type"] == "layers")
+    parents = [f"{each}." for each in contract.get("containers", [])] or [""]
+    split = (
+        [name.strip(" ()") for name in layer.replace(":", "|").split("|")] for layer in contract["layers"]
+    )
+    return [[parent + name for parent in parents for name in names] for names in split]
+
+
+def containers(pyproject: str) -> tuple[str, ...]:
+    """The packages whose modules the layers must hold; empty where that contract names none.
+
+    Args:
+        pyproject: the text of pyproject.toml.
+    """
+    contracts = tomllib.loads(pyproject)["tool"]["importlinter"]["contracts"]
+    return tuple(next(each for each in contracts if each["type"] == "layers").get("containers", ()))
 
 
 def module_name(path: Path) -> str:

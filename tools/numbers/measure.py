@@ -52,8 +52,12 @@ def measure(root: Path) -> list[Number]:
 
 
 def _modules(root: Path, product: list[code.Module]) -> list[Number]:
-    known = layers.layers((root / "pyproject.toml").read_text())
-    missing = layers.forgotten([layers.module_name(each.path) for each in product], known)
+    pyproject = (root / "pyproject.toml").read_text()
+    known, within = layers.layers(pyproject), layers.containers(pyproject)
+    names = [layers.module_name(each.path) for each in product]
+    missing = layers.forgotten(
+        [each for each in names if not within or each.partition(".")[0] in within], known
+    )
     flat = [each for each in product if each.path.parent == Path("deployer")]
     return [
         Number("modules directly in deployer/", len(flat), 4),

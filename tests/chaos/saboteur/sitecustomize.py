@@ -57,7 +57,7 @@ def _break(what: str) -> None:
 
         lanes.__init__ = changed  # type: ignore[method-assign]
         if what == "fencing":  # nor does the kernel end a worker that was stopped for longer than its lease
-            from workers.lease import KernelTimer
+            from deployer.lease import KernelTimer
 
             KernelTimer.start = lambda *_: None  # type: ignore[method-assign]
         if what == "no-supersede":

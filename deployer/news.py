@@ -3,7 +3,7 @@
 from deployer import progress
 from deployer.environments import Environment, Repository
 from deployer.ledger import RESYNC_KEY, Cause, Outcome, Work
-from deployer.ports import Done, Retry, Verdict
+from deployer.step_results import Done, Retry, Verdict
 
 _ORDERED_BY_PEOPLE = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 _RESULTS = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}

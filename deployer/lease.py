@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 from deployer.environments import Repository
 from deployer.errors import UnavailableError
-from deployer.ports import Lanes
+from deployer.store import Lanes
 
 _log = logging.getLogger("deployer.tasks")
 LONGEST_TASK = 180.0

@@ -1,10 +1,10 @@
 """Counts the calls to GitHub and AWS of each task, and limits those to GitHub for the sake of other repositories."""
 
 import random
+from typing import Protocol
 
 from deployer.environments import Kind, Repository
 from deployer.ledger import Cause, Work
-from deployer.ports import Allowance
 from deployer.tally import Tally
 
 # calls to GitHub that one task may make. All tasks of a deployment make some ten together, most of them statuses of
@@ -13,6 +13,27 @@ MOST_CALLS = {False: 200, True: 700}
 # seconds that work rests at least. A repository's share brings some sixteen calls a minute, which are two or three
 # tasks; a thousand branches that rest must not all ask again each minute because a resync wants them
 _LEAST_REST = {False: 60.0, True: 600.0}
+
+
+class Allowance(Protocol):
+    """How many calls to GitHub each repository may make: a share of the hour's quota that all of them have together."""
+
+    def wait(self, repository: Repository, *, reserved: bool = False) -> float:
+        """In how many seconds the repository may make its next call; 0 for now.
+
+        Args:
+            repository: which.
+            reserved: whether it may use what is kept for production and for what people ask for.
+        """
+
+    def spend(self, repository: Repository, calls: int, quota: int) -> None:
+        """Count calls that were made for a repository.
+
+        Args:
+            repository: which.
+            calls: how many.
+            quota: how many all repositories may make in an hour; 0 where GitHub names no limit, and nothing is counted.
+        """
 
 
 def allowance_wait(allowance: Allowance, repository: Repository, work: Work) -> float:
