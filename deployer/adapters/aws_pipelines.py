@@ -1,13 +1,18 @@
-"""CodePipeline's answers as the core's values."""
+"""The pipelines of one account's region, through CodePipeline."""
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from deployer.adapters.aws_answers import needed
-from deployer.errors import UnknownStatusError
+from botocore.exceptions import ClientError
+
+from deployer.adapters.aws_client import AwsClients, pages, retried
+from deployer.adapters.aws_errors import needed, says_ended, says_missing, translated
+from deployer.errors import PermanentError, UnknownStatusError
 from deployer.ledger import StageState
 from deployer.ports import Execution
 
@@ -30,6 +35,175 @@ _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # what CodeBuild puts before the words that tell something; GitHub shows 140 characters in all
 _BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
 _GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
+_EXECUTIONS = 20
+_REASON_LIMIT = 200  # of StopPipelineExecution
+_JUST_READ_SECONDS = 10.0
+_JUST_LISTED_SECONDS = 2.0
+
+
+class AwsPipelines:
+    """The part of the port `Cloud` that concerns pipelines.
+
+    Args:
+        clients: of the target's account and the region.
+    """
+
+    def __init__(self, clients: AwsClients) -> None:
+        self._aws = clients
+        # what the same task may use once more: when it was read, and that
+        self._read: dict[str, tuple[float, Any]] = {}  # definition by pipeline
+        self._names: dict[str, tuple[float, list[str]]] = {}  # of stages, by pipeline
+        self._listed: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
+
+    def deployed_stacks(self, pipeline: str) -> list[str]:
+        """Names of the stacks that the pipeline's CloudFormation actions make, last deployed first. One call."""
+        with translated(f"reading pipeline {pipeline}"):
+            definition = self._definition(pipeline)
+            return deployed_stacks(definition) if definition else []
+
+    def stage_names(self, pipeline: str) -> list[str]:
+        """The names of the pipeline's stages, in order. One call; none where the definition was just read."""
+        at, read = self._names.get(pipeline, (0.0, []))
+        if time.monotonic() - at < _JUST_READ_SECONDS:
+            return read
+        with translated(f"reading pipeline {pipeline}"):
+            definition = self._definition(pipeline)
+            return stage_names(definition) if definition else []
+
+    def executions(self, pipeline: str) -> list[Execution]:
+        """The pipeline's newest executions, newest first, without stages. One call; one more with several sources."""
+
+        @cache
+        def definition() -> Any | None:
+            return self._definition(pipeline)
+
+        with translated(f"listing the executions of pipeline {pipeline}"):
+            try:
+                answer = retried(
+                    lambda: self._aws.codepipeline.list_pipeline_executions(
+                        pipelineName=pipeline, maxResults=_EXECUTIONS
+                    )
+                )
+            except ClientError as error:
+                if says_missing(error):
+                    return []
+                raise
+            listed = needed(answer, "pipelineExecutionSummaries")
+            now = time.monotonic()
+            self._listed = {(pipeline, needed(one, "pipelineExecutionId")): (now, one) for one in listed}
+            return [summary(one, definition) for one in listed]
+
+    def execution(self, pipeline: str, execution: str) -> Execution | None:
+        """One execution with its stages, or None. Two calls, one where it was listed a moment ago.
+
+        One more between two actions or with several sources.
+        """
+        with translated(f"reading execution {execution} of pipeline {pipeline}"):
+            found = self._just_listed(pipeline, execution) or self._execution(pipeline, execution)
+            if found is None:
+                return None
+            listed = pages(
+                self._aws.codepipeline.list_action_executions,
+                cursor="nextToken",
+                pipelineName=pipeline,
+                filter={"pipelineExecutionId": execution},
+                maxResults=100,
+            )
+            try:
+                details = [each for page in listed for each in needed(page, "actionExecutionDetails")]
+            except ClientError as error:
+                if says_missing(error):  # not listed yet, or gone meanwhile with its pipeline
+                    return None
+                raise
+            return whole(found, details, lambda: self._definition(pipeline))
+
+    def start(self, pipeline: str, sha: str, token: str) -> str:
+        """Start an execution pinned to a commit and return its id. Two calls; one where the definition was just read.
+
+        Raises:
+            PermanentError: there is no such pipeline, or nothing in it that a commit could be pinned on.
+        """
+        with translated(f"starting pipeline {pipeline}"):
+            definition = self._just_read(pipeline) or self._definition(pipeline)
+            if definition is None:
+                raise PermanentError(
+                    f"there is no pipeline {pipeline} though its stack stands: somebody deleted it, or the template"
+                    " names it otherwise than by the parameter PipelineName; deployer delete and a push make it anew"
+                )
+            source = source_action(definition)
+            if source is None:
+                raise PermanentError(f"pipeline {pipeline} has no source action that reads a git repository")
+            answer = retried(
+                lambda: self._aws.codepipeline.start_pipeline_execution(
+                    name=pipeline,
+                    clientRequestToken=token,
+                    sourceRevisions=[
+                        {"actionName": source, "revisionType": "COMMIT_ID", "revisionValue": sha}
+                    ],
+                )
+            )
+            return str(needed(answer, "pipelineExecutionId"))
+
+    def stop(self, pipeline: str, execution: str, reason: str) -> None:
+        """Stop an execution at once; one that has ended or gone is left alone. One call."""
+        self._listed = {}
+        with translated(f"stopping execution {execution} of pipeline {pipeline}"):
+            try:
+                retried(
+                    lambda: self._aws.codepipeline.stop_pipeline_execution(
+                        pipelineName=pipeline,
+                        pipelineExecutionId=execution,
+                        abandon=True,
+                        reason=reason[:_REASON_LIMIT],
+                    )
+                )
+            except ClientError as error:
+                if not (says_ended(error) or says_missing(error)):
+                    raise
+                _log.info("execution %s of %s had ended already", execution, pipeline)
+
+    def execution_url(self, pipeline: str, execution: str) -> str:
+        """The execution's page in AWS's console. No call."""
+        region = self._aws.region
+        return (
+            f"https://{region}.console.aws.amazon.com/codesuite/codepipeline/pipelines/{pipeline}"
+            f"/executions/{execution}/timeline?region={region}"
+        )
+
+    def _definition(self, pipeline: str) -> Any | None:
+        try:
+            answer = retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))
+        except ClientError as error:
+            if says_missing(error):
+                return None
+            raise
+        read = needed(answer, "pipeline")
+        self._read = {pipeline: (time.monotonic(), read)}
+        self._names = {pipeline: (time.monotonic(), stage_names(read))}
+        return read
+
+    def _just_read(self, pipeline: str) -> Any | None:
+        """The definition as the same task has read it a moment ago, once."""
+        at, read = self._read.pop(pipeline, (0.0, None))
+        return read if time.monotonic() - at < _JUST_READ_SECONDS else None
+
+    def _just_listed(self, pipeline: str, execution: str) -> Any | None:
+        """An execution's summary as the same task has read it a moment ago, once."""
+        at, listed = self._listed.pop((pipeline, execution), (0.0, None))
+        return listed if time.monotonic() - at < _JUST_LISTED_SECONDS else None
+
+    def _execution(self, pipeline: str, execution: str) -> Any | None:
+        try:
+            answer = retried(
+                lambda: self._aws.codepipeline.get_pipeline_execution(
+                    pipelineName=pipeline, pipelineExecutionId=execution
+                )
+            )
+        except ClientError as error:
+            if says_missing(error):
+                return None
+            raise
+        return needed(answer, "pipelineExecution")
 
 
 def summary(listed: Any, definition: Callable[[], Any | None]) -> Execution:

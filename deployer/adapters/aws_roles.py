@@ -5,10 +5,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from deployer.adapters import aws_stacks as stacks
 from deployer.adapters.aws import AwsClouds
-from deployer.adapters.aws_answers import needed
-from deployer.adapters.aws_client import retried, says_missing, translated
+from deployer.adapters.aws_client import pages, retried
+from deployer.adapters.aws_errors import needed, says_missing, translated
 from deployer.environments import Kind
 from deployer.orphaned_roles import Role
 from deployer.targets import Target
@@ -36,7 +35,7 @@ class AwsRoles:
         """See the port. A call for each thousand roles."""
         iam = self._clouds.clients(kind).iam
         with translated(f"listing the roles under {path}"):
-            for page in stacks.pages(iam.list_roles, cursor="Marker", PathPrefix=path, MaxItems=1000):
+            for page in pages(iam.list_roles, cursor="Marker", PathPrefix=path, MaxItems=1000):
                 for role in needed(page, "Roles"):
                     created_at = needed(role, "CreateDate").timestamp()
                     yield Role(str(needed(role, "RoleName")), str(needed(role, "Arn")), created_at, {})
@@ -55,8 +54,8 @@ class AwsRoles:
             found: list[Any] = needed(answer, "StackResources")
             if len(found) >= _DESCRIBED_AT_MOST:
                 arn = str(needed(found[0], "StackId"))
-                pages = stacks.pages(cloudformation.list_stack_resources, StackName=arn)
-                listed = [each for page in pages for each in needed(page, "StackResourceSummaries")]
+                found_pages = pages(cloudformation.list_stack_resources, StackName=arn)
+                listed = [each for page in found_pages for each in needed(page, "StackResourceSummaries")]
                 found = [{**each, "StackId": arn} for each in listed]
             # another resource may have the role's name
             return next((str(needed(each, "StackId")) for each in found if _is_role(each, name)), "")

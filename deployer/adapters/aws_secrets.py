@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployer.adapters.aws_answers import AnswerError, needed
+from deployer.adapters.aws_errors import AnswerError, needed
 from deployer.config import is_reference
 from deployer.errors import ConfigError
 

@@ -1,36 +1,292 @@
-"""CloudFormation's answers as the core's values, and the emptying of a stack's buckets."""
+"""The stacks of one account's region, through CloudFormation."""
 
 import hashlib
 import json
-import logging
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from deployer.adapters.aws_answers import AnswerError, needed
-from deployer.adapters.aws_client import code, passes, retried, says_missing
-from deployer.errors import PermanentError, ThrottledError, TransientError
+from deployer.adapters.aws_client import AwsClients, pages, retried
+from deployer.adapters.aws_errors import (
+    needed,
+    says_busy,
+    says_missing,
+    says_name_taken,
+    says_no_room,
+    says_no_update,
+    says_protected,
+    says_role_gone,
+    says_token_known,
+    translated,
+)
+from deployer.adapters.aws_survey import Survey
+from deployer.errors import PermanentError, ProtectedError, TransientError
+from deployer.release import SECRET_PARAMETER, Release
 from deployer.stacks import Failure, Resource, Stack
-from deployer.template import UnreadableError
-from deployer.template import read as read_document
+from deployer.targets import Target
+from deployer.validation import SOURCE_REMEDY
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_cloudformation.literals import CapabilityType
 
-log = logging.getLogger(__name__)
-
-_BUCKET_TYPE = "AWS::S3::Bucket"
-_STACK_TYPE = "AWS::CloudFormation::Stack"
-# of what the stack itself has made; where a creation failed, the id may be that of somebody else's bucket
-_MADE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"})
-_BATCH = 1000  # what one DeleteObjects takes
-EMPTYING_SECONDS = 20.0  # of one call; well within a lease, since a bucket may hold millions
+INLINE_LIMIT = 51_200  # bytes of a template that a request may hold; a larger one goes by S3
+_CAPABILITIES: Sequence["CapabilityType"] = (
+    "CAPABILITY_IAM",
+    "CAPABILITY_NAMED_IAM",
+    "CAPABILITY_AUTO_EXPAND",
+)
+_EVENT_PAGES = 10  # a hundred events each
+_LOOK_PATIENCE = 20.0  # seconds; within the time that others leave a look to whoever makes it
 # what the failure of another resource did to this one: a consequence, never the cause
 _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.IGNORECASE)
+
+
+class AwsStacks:
+    """The part of the port `Cloud` that concerns stacks.
+
+    Args:
+        target, clients, survey, repository_token: as `AwsCloud` takes them.
+        store_template: stores the template of a stack, which is too large for a request, and returns its address.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        clients: AwsClients,
+        survey: Survey,
+        store_template: Callable[[str, bytes], str],
+        repository_token: Callable[[str], str] | None = None,
+    ) -> None:
+        self._target = target
+        self._aws = clients
+        self._survey = survey
+        self._store_template = store_template
+        self._repository_token = repository_token
+
+    def stack(self, name: str) -> Stack | None:
+        """The stack of this name or ARN; a deleted one is found by its ARN only. One call."""
+        with translated(f"reading stack {name}"):
+            try:
+                answer = retried(lambda: self._aws.cloudformation.describe_stacks(StackName=name))
+            except ClientError as error:
+                if says_missing(error):
+                    return None
+                raise
+            found = needed(answer, "Stacks")
+            return read(found[0]) if found else None
+
+    def stacks(self) -> Iterator[Stack]:
+        """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well.
+
+        Read to its end, it is a look that environments that wait may share.
+        """
+        return (stack for stack in self._look() if stack.tags.get("deployer:managed") == "true")
+
+    def create_stack(self, name: str, release: Release, token: str) -> str:
+        """Order a stack's creation and return its ARN. One call; one more for a large template.
+
+        Raises:
+            PermanentError: AWS refuses the template or its parameters.
+            QuotaError: the account has no room for another stack.
+            TransientError: a stack of this name came to be meanwhile that this order did not make.
+        """
+        request, secret = self._request(name, release, token)
+        with translated(f"creating stack {name}", secret):
+            try:
+                answer = retried(lambda: self._aws.cloudformation.create_stack(**request))
+                arn = str(needed(answer, "StackId"))
+                self._survey.changed(+1)
+                return arn
+            except ClientError as error:
+                if says_no_room(error):
+                    self._survey.forget_counts()
+                if not (says_name_taken(error) or says_token_known(error)):
+                    raise
+            existing = self.stack(name)
+            if existing and (existing.tags == release.tags or self._ordered(existing.arn, token)):
+                return existing.arn
+            raise TransientError(f"creating stack {name}: another stack of this name exists or just vanished")
+
+    def update_stack(self, name: str, release: Release, token: str) -> bool:
+        """Order an update; False where CloudFormation sees nothing to update. One call; one more as above.
+
+        Raises:
+            PermanentError: AWS refuses the template or its parameters.
+            TransientError: the stack is busy or has gone.
+        """
+        request, secret = self._request(name, release, token)
+        with translated(f"updating stack {name}", secret):
+            try:
+                retried(lambda: self._aws.cloudformation.update_stack(**request))
+            except ClientError as error:
+                if says_no_update(error):
+                    return False
+                if says_missing(error):
+                    raise TransientError(f"updating stack {name}: it has gone meanwhile") from error
+                # an order whose answer was lost finds itself at work when it is repeated
+                if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
+                    raise
+            return True
+
+    def continue_rollback(self, name: str, token: str) -> None:
+        """Order that what stopped half-way be rolled back, or that its rollback go on. Two calls.
+
+        One more where the role that made the stack has gone: then it is the target's service role that does it.
+        """
+        with translated(f"rolling back stack {name}"):
+            stack = self.stack(name)
+            if stack is None:
+                raise TransientError(f"rolling back stack {name}: it has gone meanwhile")
+            client = self._aws.cloudformation
+            order = (
+                client.rollback_stack if stack.status == "UPDATE_FAILED" else client.continue_update_rollback
+            )
+            request: dict[str, Any] = {"StackName": stack.arn, "ClientRequestToken": token}
+            try:
+                self._with_a_role(order, request)
+            except ClientError as error:
+                if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
+                    raise
+
+    def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
+        """Order a stack's deletion; one that has gone is left alone. One call.
+
+        One more where the role that made the stack has gone: then it is deleted with the target's service role.
+
+        Raises:
+            PermanentError: AWS refuses it, or there is no role to delete it with.
+            ProtectedError: it has termination protection.
+        """
+        request: dict[str, Any] = {"StackName": arn, "ClientRequestToken": token}
+        if force:
+            request["DeletionMode"] = "FORCE_DELETE_STACK"
+        elif retain:
+            request["RetainResources"] = list(retain)
+        with translated(f"deleting stack {arn}"):
+            try:
+                self._with_a_role(self._aws.cloudformation.delete_stack, request)
+                self._survey.changed(-1)
+            except ClientError as error:
+                if says_protected(error):
+                    raise ProtectedError(f"stack {arn} has termination protection") from error
+                if not (says_token_known(error) or says_missing(error)):
+                    raise
+
+    def protect(self, arn: str, *, on: bool) -> None:
+        """Turn a stack's termination protection on or off; one that has gone is left alone. One call."""
+        with translated(f"{'protecting' if on else 'unprotecting'} stack {arn}"):
+            try:
+                retried(
+                    lambda: self._aws.cloudformation.update_termination_protection(
+                        StackName=arn, EnableTerminationProtection=on
+                    )
+                )
+            except ClientError as error:
+                if not says_missing(error):
+                    raise
+
+    def resources(self, arn: str) -> list[Resource]:
+        """The stack's resources, of a deleted one too; empty if there is no such stack. A call a hundred."""
+        with translated(f"listing the resources of stack {arn}"):
+            try:
+                return [
+                    resource(each)
+                    for page in pages(self._aws.cloudformation.list_stack_resources, StackName=arn)
+                    for each in needed(page, "StackResourceSummaries")
+                ]
+            except ClientError as error:
+                if says_missing(error):
+                    return []
+                raise
+
+    def still_busy(self, name: str, since: float) -> bool:
+        """Whether a shared look shows an operation at work; see the port. No call, or one for each page."""
+        return self._survey.busy(name, since, lambda: list(self._look()))
+
+    def failure(self, arn: str) -> Failure | None:
+        """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
+        with translated(f"reading the events of stack {arn}"):
+            try:
+                return failure(self._events(arn))
+            except ClientError as error:
+                if says_missing(error):
+                    return None
+                raise
+
+    def stack_url(self, arn: str) -> str:
+        """The stack's page in AWS's console. No call."""
+        return (
+            f"https://{self._aws.region}.console.aws.amazon.com/cloudformation/home?region={self._aws.region}"
+            f"#/stacks/events?stackId={quote(arn, safe='')}"
+        )
+
+    def _with_a_role(self, order: Callable[..., Any], request: Mapping[str, Any]) -> None:
+        """Give an order; where the role that made the stack has gone, with the target's service role."""
+        try:
+            retried(lambda: order(**request))
+        except ClientError as error:
+            if not (says_role_gone(error) and self._target.service_role_arn):
+                raise
+            retried(lambda: order(**request, RoleARN=self._target.service_role_arn))
+
+    def _request(self, name: str, release: Release, token: str) -> tuple[dict[str, Any], str]:
+        """The parameters of a creation or update, and the secret among them."""
+        secret, parameters = "", dict(release.parameters)
+        if release.needs_token:
+            if self._repository_token is None or not self._target.gives_token:
+                raise PermanentError(f"the template declares {SECRET_PARAMETER}: {SOURCE_REMEDY}")
+            owner, repo = parameters.get("RepoOwner"), parameters.get("RepoName")
+            full_name = f"{owner}/{repo}" if owner and repo else release.tags["deployer:repository"]
+            secret = parameters[SECRET_PARAMETER] = self._repository_token(full_name)
+        request = {
+            "StackName": name,
+            "Parameters": [
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
+            "Capabilities": list(_CAPABILITIES),
+            "Tags": [{"Key": key, "Value": value} for key, value in release.tags.items()],
+            "ClientRequestToken": token,
+        }
+        if self._target.service_role_arn:
+            request["RoleARN"] = self._target.service_role_arn  # it sticks to the stack, for its deletion too
+        content = release.template.encode()
+        if len(content) <= INLINE_LIMIT:
+            return {**request, "TemplateBody": release.template}, secret
+        return {**request, "TemplateURL": self._store_template(name, content)}, secret
+
+    def _ordered(self, name: str, token: str) -> bool:
+        """Whether one of the stack's latest events came of this token."""
+        try:
+            page = retried(lambda: self._aws.cloudformation.describe_stack_events(StackName=name))
+        except ClientError as error:
+            if says_missing(error):
+                return False
+            raise
+        return any(event.get("ClientRequestToken") == token for event in needed(page, "StackEvents"))
+
+    def _events(self, arn: str) -> Iterator[Any]:
+        """The stack's events, newest first; the latest thousand."""
+        found = pages(self._aws.cloudformation.describe_stack_events, StackName=arn)
+        for _, page in zip(range(_EVENT_PAGES), found, strict=False):
+            yield from needed(page, "StackEvents")
+
+    def _look(self) -> Iterator[Stack]:
+        """Every stack that has not gone; once all are read, other workers know what was seen."""
+        began, busy, count, number = self._survey.now(), list[str](), 0, 0
+        with translated("listing the stacks"):
+            listed = pages(self._aws.cloudformation.describe_stacks, _LOOK_PATIENCE)
+            for number, page in enumerate(listed, 1):  # noqa: B007
+                for stack in map(read, needed(page, "Stacks")):
+                    if stack.status == "DELETE_COMPLETE":
+                        continue
+                    count += 1
+                    if stack.status.endswith("_IN_PROGRESS"):
+                        busy += [stack.name, stack.arn]
+                    yield stack
+        self._survey.looked(began, number, count, busy)
 
 
 def read(described: Any) -> Stack:
@@ -41,7 +297,7 @@ def read(described: Any) -> Stack:
         name=str(needed(described, "StackName")),
         status=str(needed(described, "StackStatus")),
         tags={needed(tag, "Key"): needed(tag, "Value") for tag in described.get("Tags", [])},
-        reason=_line(described.get("StackStatusReason")),
+        reason=single_line(described.get("StackStatusReason")),
         protected=bool(described.get("EnableTerminationProtection")),
         parent=str(described.get("ParentId") or ""),
         changed_at=changed.timestamp() if changed else 0,
@@ -62,41 +318,8 @@ def resource(summary: Any) -> Resource:
         type=str(needed(summary, "ResourceType")),
         id=str(summary.get("PhysicalResourceId") or ""),
         status=str(needed(summary, "ResourceStatus")),
-        reason=_line(summary.get("ResourceStatusReason")),
+        reason=single_line(summary.get("ResourceStatusReason")),
     )
-
-
-def pages(
-    operation: Callable[..., Any], patience: float = 0, *, cursor: str = "NextToken", **query: Any
-) -> Iterator[Any]:
-    """Every page of an answer.
-
-    Args:
-        operation: the call.
-        patience: how long it waits, in seconds and all in all, for the turns of further pages: else what was read
-            would be read once more.
-        cursor: the member of an answer that names the next page, and the argument that asks for it.
-        query: its arguments.
-
-    Raises:
-        AnswerError: a page names itself as the next one, so that there would be no end.
-    """
-    while True:
-        try:
-            page = retried(lambda: operation(**query))
-        except ThrottledError as error:
-            seconds = error.retry_after or 1.0
-            if cursor not in query or seconds > patience:
-                raise
-            patience -= seconds
-            time.sleep(seconds)
-            continue
-        yield page
-        if not page.get(cursor):
-            return
-        if page[cursor] == query.get(cursor):
-            raise AnswerError(f"AWS's answer makes no sense: a page names itself as its {cursor}")
-        query[cursor] = page[cursor]
 
 
 def failure(events: Iterable[Any]) -> Failure | None:
@@ -111,7 +334,7 @@ def failure(events: Iterable[Any]) -> Failure | None:
         token = token or event.get("ClientRequestToken")
         if event.get("ClientRequestToken") not in (None, token):
             break  # an earlier operation's
-        status, reason = str(event.get("ResourceStatus", "")), _line(event.get("ResourceStatusReason"))
+        status, reason = str(event.get("ResourceStatus", "")), single_line(event.get("ResourceStatusReason"))
         if event.get("PhysicalResourceId") == needed(event, "StackId"):
             told = Failure(needed(event, "StackName"), "", reason)
             own = own or (told if status.endswith("_FAILED") and reason else None)
@@ -124,136 +347,5 @@ def failure(events: Iterable[Any]) -> Failure | None:
     return cause or own or own_reason
 
 
-def buckets(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
-    """The buckets that the stack has made and its deletion will delete, also those of stacks within it."""
-    found = {
-        each.name: (each.type, each.id)
-        for page in pages(cloudformation.list_stack_resources, StackName=arn)
-        for each in map(resource, needed(page, "StackResourceSummaries"))
-        if each.type in {_BUCKET_TYPE, _STACK_TYPE} and each.id and each.status in _MADE
-    }
-    if not found:
-        return []
-    try:
-        template = needed(retried(lambda: cloudformation.get_template(StackName=arn)), "TemplateBody")
-    except RecursionError:  # botocore reads a template in JSON, which may be nested without end
-        template = None
-    retained = _retained(template)
-    if retained is None:
-        log.warning("the buckets of stack %s are left as they are: its template cannot be read", arn)
-        return []
-    deleted = [each for name, each in found.items() if name not in retained]
-    inner = [
-        bucket for kind, id_ in deleted if kind == _STACK_TYPE for bucket in buckets(cloudformation, id_)
-    ]
-    return [id_ for kind, id_ in deleted if kind == _BUCKET_TYPE] + inner
-
-
-def _retained(template: Any) -> set[str] | None:
-    """Logical ids of the resources that are to outlive the stack; None if the template cannot be read.
-
-    A pipeline made the template from a branch's files, and nobody but CloudFormation has read it before. So reading it
-    takes no more than a check of `deploy/` may take.
-    """
-    if isinstance(template, str):
-        text = template.lstrip("\ufeff")
-        # tabs are whitespace in JSON but forbidden in YAML
-        suffix = "json" if text.lstrip()[:1] == "{" else "yml"
-        try:
-            template = read_document(f"pipeline.{suffix}", text.encode()).fields
-        except (UnreadableError, UnicodeEncodeError):
-            return None
-    resources = template.get("Resources") if isinstance(template, Mapping) else None
-    if not isinstance(resources, Mapping):
-        return None
-    # a policy that is computed (`!If`) is no text: better spare one too many
-    policies = {
-        str(name): each.get("DeletionPolicy", "Delete") if isinstance(each, Mapping) else "Delete"
-        for name, each in resources.items()
-    }
-    return {name for name, policy in policies.items() if policy != "Delete"}
-
-
-def empty(s3: "S3Client", bucket: str, owner: str, deadline: float, guard: Callable[[], None]) -> bool:
-    """Delete versions and delete markers of a bucket and abort its uploads; one that is gone is empty.
-
-    Args:
-        bucket: its name.
-        owner: its account; S3 refuses every call where that is another one, which took the name meanwhile.
-        deadline: when no further batch is begun, by the monotonic clock; one batch there is always.
-        guard: called before each batch; what it raises ends the emptying.
-
-    Returns:
-        Whether nothing is left.
-
-    Raises:
-        PermanentError: S3 refuses to delete something: a lock, or a right that is lacking.
-        TransientError: S3 is unwell or asked too fast, and nothing of a batch could be deleted.
-    """
-    try:
-        while batch := _versions(s3, bucket, owner):
-            guard()
-            _delete(s3, bucket, owner, batch)
-            if time.monotonic() >= deadline:
-                return False
-        while uploads := _uploads(s3, bucket, owner):
-            guard()
-            for upload in uploads:
-                _abort(s3, bucket, owner, upload)
-            if time.monotonic() >= deadline:
-                return False
-    except ClientError as error:
-        if not says_missing(error):
-            raise
-    return True
-
-
-def _uploads(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
-    page = retried(lambda: s3.list_multipart_uploads(Bucket=bucket, ExpectedBucketOwner=owner))
-    needed(page, "Bucket")  # only an answer of S3 has it; another one must not pass for an empty list
-    return list(page.get("Uploads", []))
-
-
-def _versions(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
-    page = retried(lambda: s3.list_object_versions(Bucket=bucket, ExpectedBucketOwner=owner, MaxKeys=_BATCH))
-    needed(page, "Name")  # only an answer of S3 has it; another one must not pass for an empty list
-    listed: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-    return [{"Key": needed(each, "Key"), "VersionId": needed(each, "VersionId")} for each in listed]
-
-
-def _delete(s3: "S3Client", bucket: str, owner: str, objects: list[Any]) -> None:
-    answer = retried(
-        lambda: s3.delete_objects(
-            Bucket=bucket, ExpectedBucketOwner=owner, Delete={"Objects": objects, "Quiet": True}
-        )
-    )
-    if errors := answer.get("Errors"):
-        # S3 answers 200, and for a single object that it is unwell or asked too fast: no client repeats that
-        lasting = [each for each in errors if not passes(each.get("Code", ""))]
-        if not lasting and len(errors) < len(objects):
-            return  # what is left is listed again
-        first = (lasting or errors)[0]
-        fault = PermanentError if lasting else TransientError
-        raise fault(
-            f"bucket {bucket}: {len(errors)} objects cannot be deleted, the first is {first.get('Key')}:"
-            f" {first.get('Code')}: {_line(first.get('Message'))}"
-        )
-
-
-def _abort(s3: "S3Client", bucket: str, owner: str, upload: Any) -> None:
-    try:
-        retried(
-            lambda: s3.abort_multipart_upload(
-                Bucket=bucket,
-                ExpectedBucketOwner=owner,
-                Key=needed(upload, "Key"),
-                UploadId=needed(upload, "UploadId"),
-            )
-        )
-    except ClientError as error:
-        if code(error) != "NoSuchUpload":
-            raise
-
-
-def _line(text: object) -> str:
+def single_line(text: object) -> str:
     return " ".join(str(text or "").split())

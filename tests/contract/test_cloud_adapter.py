@@ -13,9 +13,9 @@ import boto3
 import pytest
 from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
 
-from deployer.adapters import aws_pipelines, aws_stacks
-from deployer.adapters.aws import INLINE_LIMIT
+from deployer.adapters import aws_buckets, aws_pipelines, aws_stacks
 from deployer.adapters.aws_client import own_region
+from deployer.adapters.aws_stacks import INLINE_LIMIT
 from deployer.environments import Kind
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import StageState
@@ -375,7 +375,7 @@ def test_every_process_has_clients_of_its_own(aws: SandboxKit, monkeypatch: pyte
 def test_a_bucket_is_emptied_of_everything(
     aws: SandboxKit, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws_stacks, "_BATCH", 2)
+    monkeypatch.setattr(aws_buckets, "_BATCH", 2)
     arn = aws.cloud.create_stack(name, small(Files={"Type": "AWS::S3::Bucket"}), f"create-{name}")
     assert settled(aws, name) == "CREATE_COMPLETE"
     (bucket,) = (b["Name"] for b in aws.s3.list_buckets()["Buckets"] if b["Name"].startswith(name[:20]))
@@ -419,7 +419,7 @@ def test_a_bucket_that_is_to_be_kept_keeps_its_data(aws: SandboxKit, name: str, 
     ],
 )
 def test_what_a_template_keeps(template: Any, kept: set[str] | None) -> None:
-    assert aws_stacks._retained(template) == kept
+    assert aws_buckets._retained(template) == kept
 
 
 # --- events and actions ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from cloud_kit import cloud, clouds
 
-from deployer.adapters import aws_client, aws_pipelines, aws_roles, aws_stacks
+from deployer.adapters import aws_client, aws_errors, aws_pipelines, aws_roles, aws_stacks
 from deployer.adapters.aws import AwsCloud
 from deployer.environments import Kind
 from deployer.errors import TransientError, UnknownStatusError
@@ -414,7 +414,7 @@ def test_a_page_that_names_itself_as_the_next_one_ends() -> None:
 def test_what_an_answer_asks_to_wait_is_bounded(header: str, seconds: float | None) -> None:
     answer = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": header}}
     error = ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": answer}, "DescribeStacks")  # type: ignore[typeddict-item]
-    with pytest.raises(TransientError) as raised, aws_client.translated("reading"):
+    with pytest.raises(TransientError) as raised, aws_errors.translated("reading"):
         raise error
     assert raised.value.retry_after == seconds
 

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from cloud_kit import SandboxKit, cloud, clouds, named, settled, small
 
-from deployer.adapters.aws import INLINE_LIMIT
+from deployer.adapters.aws_stacks import INLINE_LIMIT
 from deployer.environments import Kind
 from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.release import Release

@@ -11,7 +11,7 @@ from cloud_kit import SandboxKit, cloud
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployer.adapters import aws_stacks, aws_throttle
+from deployer.adapters import aws_client, aws_throttle
 from deployer.adapters.aws_shared import Shared
 from deployer.adapters.aws_throttle import Throttle
 from deployer.adapters.redis_client import connect
@@ -207,7 +207,7 @@ def test_a_listing_under_way_waits_for_its_turn_but_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, waits: tuple[float, ...], patience: float, read: int
 ) -> None:
     slept, left, found = list[float](), list(waits), list[str]()
-    monkeypatch.setattr(aws_stacks.time, "sleep", slept.append)
+    monkeypatch.setattr(aws_client.time, "sleep", slept.append)
 
     def operation(NextToken: str = "1") -> dict[str, str]:  # noqa: N803  as AWS calls it
         if NextToken == "3" and left:
@@ -215,20 +215,20 @@ def test_a_listing_under_way_waits_for_its_turn_but_not_for_ever(
         return {"1": {"NextToken": "2"}, "2": {"NextToken": "3"}, "3": {}}[NextToken] | {"number": NextToken}
 
     with suppress(ThrottledError):
-        found.extend(page["number"] for page in aws_stacks.pages(operation, patience))
+        found.extend(page["number"] for page in aws_client.pages(operation, patience))
     assert len(found) == read
     assert slept == list(waits)[: len(waits) if read == 3 else len(waits) - 1]
 
 
 def test_a_listing_that_cannot_begin_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = list[float]()
-    monkeypatch.setattr(aws_stacks.time, "sleep", slept.append)
+    monkeypatch.setattr(aws_client.time, "sleep", slept.append)
 
     def operation() -> dict[str, str]:
         raise ThrottledError("not now", retry_after=6)
 
     with pytest.raises(ThrottledError):
-        next(aws_stacks.pages(operation, 20))
+        next(aws_client.pages(operation, 20))
     assert slept == []
 
 
