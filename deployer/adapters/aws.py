@@ -6,20 +6,20 @@ from functools import cached_property
 
 import redis
 
-from deployer.adapters.aws_buckets import ArtifactBucket, empty_all
-from deployer.adapters.aws_client import AwsClients, own_region, pages, retried
-from deployer.adapters.aws_errors import needed, translated
+from deployer.adapters.aws_buckets import ArtifactBucket, empty_stack_buckets
+from deployer.adapters.aws_client import AwsClients, call_with_retries, own_region, read_pages
+from deployer.adapters.aws_errors import required_member, translate_errors
 from deployer.adapters.aws_pipelines import AwsPipelines
-from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_shared import SharedRedis
 from deployer.adapters.aws_stacks import AwsStacks
-from deployer.adapters.aws_survey import Survey
-from deployer.adapters.aws_throttle import Throttle
+from deployer.adapters.aws_survey import RegionStatus
+from deployer.adapters.aws_throttle import RateLimit
 from deployer.environments import Kind
 from deployer.ports import Room
 from deployer.targets import Target
 
 _DAY = 86400.0
-_STACKS_LIMIT = 2000  # where an account tells none
+_DEFAULT_STACKS_LIMIT = 2000  # where an account tells none
 
 
 class AwsCloud(AwsStacks, AwsPipelines):
@@ -37,17 +37,19 @@ class AwsCloud(AwsStacks, AwsPipelines):
         self,
         target: Target,
         clients: AwsClients,
-        survey: Survey,
+        region_status: RegionStatus,
         repository_token: Callable[[str], str] | None = None,
     ) -> None:
         self._artifacts = ArtifactBucket(target, clients)
-        AwsStacks.__init__(self, target, clients, survey, self._artifacts.store_template, repository_token)
+        AwsStacks.__init__(
+            self, target, clients, region_status, self._artifacts.store_template, repository_token
+        )
         AwsPipelines.__init__(self, clients)
 
     @property
     def account(self) -> str:
         """The account's id, or `own` where the target does not tell it."""
-        return _account(self._target)
+        return _account_or_own(self._target)
 
     @property
     def region(self) -> str:
@@ -63,62 +65,64 @@ class AwsCloud(AwsStacks, AwsPipelines):
 
         What deployer makes and deletes meanwhile is added and subtracted.
         """
-        with translated(f"counting what {self.region} holds"):
-            stacks_now, stacks_at, _ = self._counted("stacks", lambda: sum(1 for _ in self._look()))
-            limit, _, _ = self._counted("stacks_limit", self._stacks_limit)
-            pipelines_now, pipelines_at, anew = self._counted("pipelines", self._count_pipelines)
-        found = self._room(stacks_now, limit, pipelines_now, min(stacks_at, pipelines_at))
+        with translate_errors(f"counting what {self.region} holds"):
+            stacks_now, stacks_at, _ = self._cached_or_counted(
+                "stacks", lambda: sum(1 for _ in self._list_stacks())
+            )
+            limit, _, _ = self._cached_or_counted("stacks_limit", self._read_stacks_limit)
+            pipelines_now, pipelines_at, anew = self._cached_or_counted("pipelines", self._count_pipelines)
+        found = self._build_room(stacks_now, limit, pipelines_now, min(stacks_at, pipelines_at))
         if anew:
-            self._survey.remember(found)
+            self._region_status.save_history(found)
         return found
 
     def known_room(self) -> Room | None:
         """How full the region was when that was counted last, if that is less than a day ago. No call."""
         stacks_known, limit, pipelines_known = (
-            self._survey.count(what, _DAY) for what in ("stacks", "stacks_limit", "pipelines")
+            self._region_status.cached_count(what, _DAY) for what in ("stacks", "stacks_limit", "pipelines")
         )
         if not (stacks_known and limit and pipelines_known):
             return None
         at = min(stacks_known[1], pipelines_known[1])
-        return self._room(stacks_known[0], limit[0], pipelines_known[0], at)
+        return self._build_room(stacks_known[0], limit[0], pipelines_known[0], at)
 
-    def _room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> Room:
-        account = _account(self._target)
+    def _build_room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> Room:
+        account = _account_or_own(self._target)
         return Room(self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account)
 
     def history(self) -> list[Room]:
         """How full the region was in the last sixty days. No call."""
-        return self._survey.history()
+        return self._region_status.history()
 
-    def _counted(self, what: str, count: Callable[[], int]) -> tuple[int, float, bool]:
+    def _cached_or_counted(self, what: str, count: Callable[[], int]) -> tuple[int, float, bool]:
         """A number, when it was counted, and whether that was just now."""
-        if known := self._survey.count(what):
+        if known := self._region_status.cached_count(what):
             return (*known, False)
-        began = self._survey.now()
+        began = self._region_status.now()
         number = count()
-        self._survey.counted(what, number, began)
+        self._region_status.save_count(what, number, began)
         return number, began, True
 
-    def _stacks_limit(self) -> int:
-        answer = retried(self._aws.cloudformation.describe_account_limits)
+    def _read_stacks_limit(self) -> int:
+        answer = call_with_retries(self._aws.cloudformation.describe_account_limits)
         limits = {each.get("Name"): each.get("Value") for each in answer.get("AccountLimits", [])}
-        return int(limits.get("StackLimit") or _STACKS_LIMIT)
+        return int(limits.get("StackLimit") or _DEFAULT_STACKS_LIMIT)
 
     def _count_pipelines(self) -> int:
-        listed = pages(self._aws.codepipeline.list_pipelines, cursor="nextToken", maxResults=1000)
-        return sum(len(needed(page, "pipelines")) for page in listed)
+        listed = read_pages(self._aws.codepipeline.list_pipelines, cursor="nextToken", maxResults=1000)
+        return sum(len(required_member(page, "pipelines")) for page in listed)
 
     def probe_artifacts(self) -> None:
         """Write a small object into the artifact bucket. One call."""
-        self._artifacts.probe()
+        self._artifacts.check_writable()
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
         """Delete what the stack's buckets hold, every version, for about twenty seconds; whether all is empty.
 
         A bucket that the template says to retain is left as it is: its data is meant to outlive the stack.
         """
-        with translated(f"emptying the buckets of stack {arn}"):
-            return empty_all(self._aws, arn, guard)
+        with translate_errors(f"emptying the buckets of stack {arn}"):
+            return empty_stack_buckets(self._aws, arn, guard)
 
 
 class AwsClouds:
@@ -144,13 +148,13 @@ class AwsClouds:
         endpoint_url: str | None = None,
     ) -> None:
         self._targets = targets
-        self._shared = Shared(client)
+        self._shared_redis = SharedRedis(client)
         self._repository_token = repository_token
         self._rate = rate
         self._on_call = on_call
         self._endpoint_url = endpoint_url
         self._clients: dict[tuple[str, str, str], AwsClients] = {}
-        self._made: dict[tuple[Kind, str], AwsCloud] = {}
+        self._clouds: dict[tuple[Kind, str], AwsCloud] = {}
 
     def target(self, kind: Kind) -> Target:
         """Where environments of a kind live; where no region is said, AWS's own variables do."""
@@ -161,11 +165,11 @@ class AwsClouds:
         """The cloud of a kind's target in a region, by default its first."""
         target = self.target(kind)
         region = region or target.regions[0]
-        if (kind, region) not in self._made:
-            survey = Survey(self._shared, _account(target), region)
-            clients = self._clients_of(target, region)
-            self._made[kind, region] = AwsCloud(target, clients, survey, self._repository_token)
-        return self._made[kind, region]
+        if (kind, region) not in self._clouds:
+            region_status = RegionStatus(self._shared_redis, _account_or_own(target), region)
+            clients = self._clients_for(target, region)
+            self._clouds[kind, region] = AwsCloud(target, clients, region_status, self._repository_token)
+        return self._clouds[kind, region]
 
     def every(self) -> Sequence[AwsCloud]:
         """One cloud for each account and region that any target uses."""
@@ -173,26 +177,26 @@ class AwsClouds:
         for kind in self._targets:
             target = self.target(kind)
             for region in target.regions:
-                found.setdefault((_account(target), region), self.at(kind, region))
+                found.setdefault((_account_or_own(target), region), self.at(kind, region))
         return list(found.values())
 
     def clients(self, kind: Kind, region: str = "") -> AwsClients:
         """The clients with the rights of a kind's target in a region, by default its first."""
         target = self.target(kind)
-        return self._clients_of(target, region or target.regions[0])
+        return self._clients_for(target, region or target.regions[0])
 
     def own_account(self) -> str:
         """The account of deployer's own credentials. One call, which needs no right."""
         own = replace(self.target(Kind.DEVELOPMENT), role_arn="", external_id="")
-        sts = self._clients_of(own, self._own_region).sts
-        with translated("asking AWS which account deployer is in"):
-            return str(needed(retried(sts.get_caller_identity), "Account"))
+        sts = self._clients_for(own, self._own_region).sts
+        with translate_errors("asking AWS which account deployer is in"):
+            return str(required_member(call_with_retries(sts.get_caller_identity), "Account"))
 
     @cached_property
     def _own_region(self) -> str:
         return own_region()
 
-    def _clients_of(self, target: Target, region: str) -> AwsClients:
+    def _clients_for(self, target: Target, region: str) -> AwsClients:
         key = (target.role_arn, target.external_id, region)
         if key not in self._clients:
             self._clients[key] = AwsClients(
@@ -200,12 +204,12 @@ class AwsClouds:
                 self._endpoint_url,
                 role_arn=target.role_arn,
                 external_id=target.external_id,
-                throttle=Throttle(self._shared, _account(target), region, self._rate),
+                rate_limit=RateLimit(self._shared_redis, _account_or_own(target), region, self._rate),
                 on_call=self._on_call,
             )
         return self._clients[key]
 
 
-def _account(target: Target) -> str:
+def _account_or_own(target: Target) -> str:
     """The account, as far as the target tells it: quotas and rates are an account's."""
     return target.account_id or "own"

@@ -20,15 +20,15 @@ from tenacity.wait import wait_random_exponential
 from deployer.adapters.aws_errors import (
     AnswerError,
     is_credential_error,
-    is_passing,
+    is_raised_by_parser,
+    is_temporary,
     is_throttling,
-    is_unparsable,
-    masked,
-    one_line,
-    retry_after,
-    translated,
+    mask_secret,
+    retry_after_seconds,
+    shorten_line,
+    translate_errors,
 )
-from deployer.adapters.aws_throttle import Throttle
+from deployer.adapters.aws_throttle import RateLimit
 from deployer.config import THIS_MACHINE
 from deployer.errors import ConfigError, ThrottledError, TransientError
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ATTEMPTS = 4
-_SECONDS = 20.0
+_RETRY_ATTEMPTS = 4
+_RETRY_SECONDS = 20.0
 _backoff = wait_random_exponential(multiplier=0.5, max=6)
 
 
@@ -63,47 +63,47 @@ class AwsClients:
         *,
         role_arn: str = "",
         external_id: str = "",
-        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
         on_call: Callable[[], None] | None = None,
     ) -> None:
         self.region = region
         self._endpoint_url = endpoint_url
         self._role_arn = role_arn
         self._external_id = external_id
-        self._throttle = throttle
+        self._rate_limit = rate_limit
         self._on_call = on_call
         self._pid = 0
         self._lock = threading.Lock()
-        self._made: dict[str, Any] = {}
+        self._clients: dict[str, Any] = {}
         self._session: boto3.session.Session | None = None
 
     @property
     def cloudformation(self) -> "CloudFormationClient":
         """CloudFormation."""
-        client: CloudFormationClient = self._client("cloudformation")
+        client: CloudFormationClient = self._cached_client("cloudformation")
         return client
 
     @property
     def codepipeline(self) -> "CodePipelineClient":
         """CodePipeline."""
-        client: CodePipelineClient = self._client("codepipeline")
+        client: CodePipelineClient = self._cached_client("codepipeline")
         return client
 
     @property
     def s3(self) -> "S3Client":
         """S3."""
-        client: S3Client = self._client("s3")
+        client: S3Client = self._cached_client("s3")
         return client
 
     @property
     def iam(self) -> Any:
         """IAM."""
-        return self._client("iam")
+        return self._cached_client("iam")
 
     @property
     def sts(self) -> Any:
         """The token service."""
-        return self._client("sts")
+        return self._cached_client("sts")
 
     def check_reachable(self, seconds: float) -> None:
         """Ask CloudFormation once, signed with a key that nobody has: that it refuses the call shows that it is there.
@@ -137,22 +137,22 @@ class AwsClients:
             reason = type(error).__name__
             raise TransientError(f"reaching {self.region}: AWS does not answer ({reason})") from error
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            if not is_unparsable(error):
+            if not is_raised_by_parser(error):
                 raise
             raise TransientError(f"reaching {self.region}: the answer is not AWS's") from error
 
-    def _client(self, service: str) -> Any:
+    def _cached_client(self, service: str) -> Any:
         if self._pid != os.getpid():
             # after a fork: sockets must not be shared, and another thread may have held the lock
-            self._pid, self._lock, self._made, self._session = os.getpid(), threading.Lock(), {}, None
+            self._pid, self._lock, self._clients, self._session = os.getpid(), threading.Lock(), {}, None
         with self._lock:
-            if service not in self._made:
+            if service not in self._clients:
                 if self._session is None:
-                    self._session = self._signed_in()
-                self._made[service] = self._make(self._session, service)
-            return self._made[service]
+                    self._session = self._build_session()
+                self._clients[service] = self._build_client(self._session, service)
+            return self._clients[service]
 
-    def _make(self, session: Any, service: str, **credentials: str | None) -> Any:
+    def _build_client(self, session: Any, service: str, **credentials: str | None) -> Any:
         """A client whose requests are counted, and throttled before AWS has to."""
         config = Config(
             connect_timeout=5,
@@ -160,67 +160,70 @@ class AwsClients:
             retries={"mode": "adaptive", "total_max_attempts": 1},  # `retried` repeats; this slows down
             user_agent_extra="deployer",
         )
-        if service == "s3" and self._elsewhere():
+        if service == "s3" and self._has_custom_endpoint():
             # no wildcard DNS there: bucket names belong into the path
             config = config.merge(Config(s3={"addressing_style": "path"}))
         client = session.client(
             service, region_name=self.region, endpoint_url=self._endpoint_url, config=config, **credentials
         )
-        if self._throttle:
-            client.meta.events.register("before-call", self._taken)
-            client.meta.events.register("after-call", self._answered)
-        client.meta.events.register("before-send", self._sent)
+        if self._rate_limit:
+            client.meta.events.register("before-call", self._wait_for_rate_limit)
+            client.meta.events.register("after-call", self._report_throttling)
+        client.meta.events.register("before-send", self._count_request)
         return client
 
-    def _signed_in(self) -> boto3.session.Session:
+    def _build_session(self) -> boto3.session.Session:
         """A session with the process's own credentials, or those of the role."""
-        own = boto3.session.Session()
+        own_session = boto3.session.Session()
         if not self._role_arn:
-            return own
-        wanted = {
+            return own_session
+        extra_args = {
             "RoleSessionName": "deployer",
             **({"ExternalId": self._external_id} if self._external_id else {}),
         }
 
-        def assume() -> Any:
-            with translated(f"assuming role {self._role_arn}", self._external_id):
-                if (credentials := own.get_credentials()) is None:
+        def fetch_role_credentials() -> Any:
+            with translate_errors(f"assuming role {self._role_arn}", self._external_id):
+                if (credentials := own_session.get_credentials()) is None:
                     raise botocore.NoCredentialsError
                 fetcher = AssumeRoleCredentialFetcher(
-                    client_creator=lambda service, **keys: self._make(own, service, **keys),
+                    client_creator=lambda service, **credentials_of_caller: self._build_client(
+                        own_session, service, **credentials_of_caller
+                    ),
                     source_credentials=credentials,
                     role_arn=self._role_arn,
-                    extra_args=wanted,
+                    extra_args=extra_args,
                 )
                 try:
-                    return retried(fetcher.fetch_credentials)
+                    return call_with_retries(fetcher.fetch_credentials)
                 except (ClientError, botocore.ParamValidationError) as error:
-                    if isinstance(error, ClientError) and (is_passing(error) or is_credential_error(error)):
+                    if isinstance(error, ClientError) and (is_temporary(error) or is_credential_error(error)):
                         raise
-                    said = one_line(masked(str(error), self._external_id))
+                    reported = shorten_line(mask_secret(str(error), self._external_id))
                     raise TransientError(
-                        f"assuming role {self._role_arn}: AWS refuses it ({said}): the role must trust deployer's own"
-                        " role, with the external id of DEPLOYER_TARGETS, and that one must be let sts:AssumeRole"
+                        f"assuming role {self._role_arn}: AWS refuses it ({reported}): the role must trust"
+                        " deployer's own role, with the external id of DEPLOYER_TARGETS, and that one must be let"
+                        " sts:AssumeRole"
                     ) from None  # what AWS was asked holds the external id
 
         session = get_session()
         # botocore asks again before they end
-        session._credentials = DeferredRefreshableCredentials(assume, "assume-role")  # type: ignore[attr-defined]
+        session._credentials = DeferredRefreshableCredentials(fetch_role_credentials, "assume-role")  # type: ignore[attr-defined]
         return boto3.session.Session(botocore_session=session)
 
-    def _taken(self, model: Any, **_: object) -> None:
-        if self._throttle:
-            self._throttle.take(model.service_model.service_name, model.name)
+    def _wait_for_rate_limit(self, model: Any, **_: object) -> None:
+        if self._rate_limit:
+            self._rate_limit.wait_for_turn(model.service_model.service_name, model.name)
 
-    def _answered(self, http_response: Any, parsed: Any, model: Any, **_: object) -> None:
-        if self._throttle and is_throttling(parsed.get("Error", {}).get("Code"), http_response.status_code):
-            self._throttle.refused(model.service_model.service_name, model.name)
+    def _report_throttling(self, http_response: Any, parsed: Any, model: Any, **_: object) -> None:
+        if self._rate_limit and is_throttling(parsed.get("Error", {}).get("Code"), http_response.status_code):
+            self._rate_limit.lower_rate(model.service_model.service_name, model.name)
 
-    def _sent(self, **_: object) -> None:
+    def _count_request(self, **_: object) -> None:
         if self._on_call:
             self._on_call()
 
-    def _elsewhere(self) -> bool:
+    def _has_custom_endpoint(self) -> bool:
         return bool(
             self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         )
@@ -232,7 +235,7 @@ def own_region() -> str:
     Raises:
         TransientError: they cannot be read; `check_settings` tells so at a process's start.
     """
-    with translated("reading AWS's own settings"):
+    with translate_errors("reading AWS's own settings"):
         return boto3.session.Session().region_name or "us-east-1"
 
 
@@ -259,24 +262,24 @@ def check_settings(*, sandbox: bool = False) -> None:
         raise ConfigError("DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine")
 
 
-def retried(call: Callable[[], T]) -> T:
+def call_with_retries(call: Callable[[], T]) -> T:
     """Make a call, again for some seconds while AWS is throttled, broken or away."""
     attempts = Retrying(
-        retry=retry_if_exception(is_passing),
-        stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_SECONDS),
-        wait=_wait,
+        retry=retry_if_exception(is_temporary),
+        stop=stop_after_attempt(_RETRY_ATTEMPTS) | stop_before_delay(_RETRY_SECONDS),
+        wait=_retry_delay,
         reraise=True,
     )
     return attempts(call)
 
 
-def _wait(state: RetryCallState) -> float:
-    asked = retry_after(state.outcome.exception() if state.outcome else None)
-    return _backoff(state) if asked is None else asked
+def _retry_delay(state: RetryCallState) -> float:
+    requested = retry_after_seconds(state.outcome.exception() if state.outcome else None)
+    return _backoff(state) if requested is None else requested
 
 
-def pages(
-    operation: Callable[..., Any], patience: float = 0, *, cursor: str = "NextToken", **query: Any
+def read_pages(
+    operation: Callable[..., Any], max_wait: float = 0, *, cursor: str = "NextToken", **query: Any
 ) -> Iterator[Any]:
     """Every page of an answer.
 
@@ -292,12 +295,12 @@ def pages(
     """
     while True:
         try:
-            page = retried(lambda: operation(**query))
+            page = call_with_retries(lambda: operation(**query))
         except ThrottledError as error:
             seconds = error.retry_after or 1.0
-            if cursor not in query or seconds > patience:
+            if cursor not in query or seconds > max_wait:
                 raise
-            patience -= seconds
+            max_wait -= seconds
             time.sleep(seconds)
             continue
         yield page

@@ -19,11 +19,15 @@ from botocore.parsers import ResponseParserError
 
 from deployer.errors import DeployerError, PermanentError, QuotaError, TransientError, raised_in
 
-_READERS = ("botocore.endpoint", "botocore.parsers", "botocore.utils")  # the modules that read an answer
+_PARSER_MODULES = (
+    "botocore.endpoint",
+    "botocore.parsers",
+    "botocore.utils",
+)  # the modules that read an answer
 _TEXT_LIMIT = 800
 _LONGEST_RETRY_AFTER = 600.0  # seconds: a header that asks for more is not believed
 
-_THROTTLED = frozenset(
+_THROTTLING_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
@@ -39,7 +43,7 @@ _THROTTLED = frozenset(
         "TransactionInProgressException",
     }
 )
-_UNWELL = frozenset(
+_SERVER_ERROR_CODES = frozenset(
     {
         "InternalError",
         "InternalFailure",
@@ -50,7 +54,7 @@ _UNWELL = frozenset(
         "ServiceUnavailable",
     }
 )
-_CREDENTIALS = frozenset(
+_CREDENTIAL_CODES = frozenset(
     {
         "AuthFailure",
         "ExpiredToken",
@@ -69,7 +73,7 @@ _CREDENTIALS = frozenset(
     }
 )
 # what the installation's role may not do, and what its account has no room for: nothing that users could mend
-_RIGHTS = frozenset(
+_PERMISSION_CODES = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
@@ -79,9 +83,9 @@ _RIGHTS = frozenset(
         "UnauthorizedOperation",
     }
 )
-_QUOTAS = frozenset({"LimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"})
+_QUOTA_CODES = frozenset({"LimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"})
 # a template that CloudFormation cannot fetch from where we put it; other ValidationErrors are about what is in it
-_TEMPLATE_UNREAD = re.compile(r"^S3 error: ")
+_TEMPLATE_UNREADABLE = re.compile(r"^S3 error: ")
 _NO_CREDENTIALS = (
     botocore.CredentialRetrievalError,
     botocore.LoginError,
@@ -99,7 +103,7 @@ _UNREACHABLE = (
     ResponseParserError,  # a body that is no answer of AWS: a proxy's error page, or one cut short
 )
 # another operation holds what this one needs: it passes when that one ends
-_BUSY = frozenset(
+_BUSY_CODES = frozenset(
     {
         "ConcurrentModificationException",
         "ConcurrentPipelineExecutionsLimitExceededException",
@@ -109,20 +113,22 @@ _BUSY = frozenset(
     }
 )
 _BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in status|_IN_PROGRESS\b")
-_GONE = frozenset(
+_NOT_FOUND_CODES = frozenset(
     {"NoSuchBucket", "NoSuchEntity", "PipelineExecutionNotFoundException", "PipelineNotFoundException"}
 )
 # of a template, a parameter or a file that does not exist CloudFormation says so as well, and much the same way
-_STACK_GONE = re.compile(r"Stack.* does not exist")
-_ROLE_GONE = re.compile(r"Role \S+ is invalid or cannot be assumed")
-_ENDED = frozenset({"PipelineExecutionNotStoppableException", "DuplicatedStopRequestException"})
+_STACK_NOT_FOUND = re.compile(r"Stack.* does not exist")
+_ROLE_UNUSABLE = re.compile(r"Role \S+ is invalid or cannot be assumed")
+_EXECUTION_ENDED_CODES = frozenset(
+    {"PipelineExecutionNotStoppableException", "DuplicatedStopRequestException"}
+)
 
 
 class AnswerError(TransientError):
     """An answer is not one of AWS, or lacks what the next step needs. The same call may succeed later."""
 
 
-def needed(answer: Any, member: str) -> Any:
+def required_member(answer: Any, member: str) -> Any:
     """A member of an answer, or of a structure in it, without which the answer is not AWS's.
 
     Args:
@@ -137,17 +143,17 @@ def needed(answer: Any, member: str) -> Any:
     return answer[member]
 
 
-def is_unparsable(error: Exception) -> bool:
+def is_raised_by_parser(error: Exception) -> bool:
     """Whether botocore raised this error while it read an answer. Otherwise the error is a bug of deployer's own.
 
     Args:
         error: an exception that was caught, of any type.
     """
-    return raised_in(error, *_READERS)
+    return raised_in(error, *_PARSER_MODULES)
 
 
 @contextmanager
-def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iterator[None]:
+def translate_errors(action: str, secret: str = "", *, artifact_bucket: bool = False) -> Iterator[None]:
     """Turn what botocore raises into the core's errors.
 
     Args:
@@ -158,149 +164,161 @@ def translated(doing: str, secret: str = "", *, artifacts: bool = False) -> Iter
     try:
         yield
     except AnswerError as error:
-        raise TransientError(f"{doing}: {error}") from error
+        raise TransientError(f"{action}: {error}") from error
     except DeployerError:
         raise
     except ClientError as error:
-        raise _error(doing, error, secret, artifacts) from (None if secret else error)
+        raise _translate_client_error(action, error, secret, artifact_bucket) from (None if secret else error)
     except _NO_CREDENTIALS as error:
         raise TransientError(
-            f"{doing}: deployer has no usable AWS credentials ({one_line(error)})"
+            f"{action}: deployer has no usable AWS credentials ({shorten_line(error)})"
         ) from error
     except _UNREACHABLE as error:
-        raise TransientError(f"{doing}: AWS cannot be reached ({type(error).__name__})") from error
+        raise TransientError(f"{action}: AWS cannot be reached ({type(error).__name__})") from error
     except botocore.ParamValidationError as error:
-        fault = TransientError if artifacts else PermanentError
-        raise fault(f"{doing}: {masked(one_line(error), secret)}") from (None if secret else error)
+        error_type = TransientError if artifact_bucket else PermanentError
+        raise error_type(f"{action}: {mask_secret(shorten_line(error), secret)}") from (
+            None if secret else error
+        )
     except BotoCoreError as error:
-        raise TransientError(f"{doing}: {masked(one_line(error), secret)}") from (None if secret else error)
+        raise TransientError(f"{action}: {mask_secret(shorten_line(error), secret)}") from (
+            None if secret else error
+        )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        if not is_unparsable(error):
+        if not is_raised_by_parser(error):
             raise  # a bug of deployer's own, which must not look like a fault of AWS
-        raise TransientError(f"{doing}: AWS's answer makes no sense ({type(error).__name__})") from error
+        raise TransientError(f"{action}: AWS's answer makes no sense ({type(error).__name__})") from error
 
 
-def says_missing(error: ClientError) -> bool:
+def is_not_found(error: ClientError) -> bool:
     """What was asked for does not exist."""
-    return code(error) in _GONE or (
-        code(error) == "ValidationError" and bool(_STACK_GONE.match(message(error)))
+    return error_code(error) in _NOT_FOUND_CODES or (
+        error_code(error) == "ValidationError" and bool(_STACK_NOT_FOUND.match(error_message(error)))
     )
 
 
-def says_no_update(error: ClientError) -> bool:
+def is_no_update(error: ClientError) -> bool:
     """CloudFormation sees nothing to update."""
-    return code(error) == "ValidationError" and "No updates are to be performed" in message(error)
+    return error_code(error) == "ValidationError" and "No updates are to be performed" in error_message(error)
 
 
-def says_token_known(error: ClientError) -> bool:
+def is_token_reused(error: ClientError) -> bool:
     """This client request token was used before: the operation was ordered already."""
-    return code(error) == "TokenAlreadyExistsException"
+    return error_code(error) == "TokenAlreadyExistsException"
 
 
-def says_name_taken(error: ClientError) -> bool:
+def is_name_taken(error: ClientError) -> bool:
     """A stack of this name exists already."""
-    return code(error) == "AlreadyExistsException"
+    return error_code(error) == "AlreadyExistsException"
 
 
-def says_protected(error: ClientError) -> bool:
+def is_termination_protected(error: ClientError) -> bool:
     """The stack has termination protection."""
-    return code(error) == "ValidationError" and "TerminationProtection" in message(error)
+    return error_code(error) == "ValidationError" and "TerminationProtection" in error_message(error)
 
 
-def says_role_gone(error: ClientError) -> bool:
+def is_role_unusable(error: ClientError) -> bool:
     """The role that CloudFormation works with has gone, or no longer lets it."""
-    return code(error) == "ValidationError" and bool(_ROLE_GONE.match(message(error)))
+    return error_code(error) == "ValidationError" and bool(_ROLE_UNUSABLE.match(error_message(error)))
 
 
-def says_busy(error: ClientError) -> bool:
+def is_busy(error: ClientError) -> bool:
     """Another operation is under way."""
-    return code(error) in _BUSY or (
-        code(error) == "ValidationError" and bool(_BUSY_TEXT.search(message(error)))
+    return error_code(error) in _BUSY_CODES or (
+        error_code(error) == "ValidationError" and bool(_BUSY_TEXT.search(error_message(error)))
     )
 
 
-def says_no_room(error: ClientError) -> bool:
+def is_quota_exceeded(error: ClientError) -> bool:
     """A quota of the account is used up."""
-    return code(error) in _QUOTAS
+    return error_code(error) in _QUOTA_CODES
 
 
-def passes(said: str) -> bool:
+def is_temporary_code(reported: str) -> bool:
     """Whether an error of this name passes by itself within seconds or minutes."""
-    return said in _THROTTLED or said in _UNWELL
+    return reported in _THROTTLING_CODES or reported in _SERVER_ERROR_CODES
 
 
-def says_ended(error: ClientError) -> bool:
+def is_execution_ended(error: ClientError) -> bool:
     """The execution has ended, or is being stopped already."""
-    return code(error) in _ENDED
+    return error_code(error) in _EXECUTION_ENDED_CODES
 
 
 def is_credential_error(error: ClientError) -> bool:
     """AWS refuses the credentials, not the call."""
-    return code(error) in _CREDENTIALS
+    return error_code(error) in _CREDENTIAL_CODES
 
 
-def code(error: ClientError) -> str:
+def error_code(error: ClientError) -> str:
     """AWS's name for the error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def message(error: ClientError) -> str:
+def error_message(error: ClientError) -> str:
     """AWS's words."""
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
-def _error(doing: str, error: ClientError, secret: str, artifacts: bool) -> DeployerError:
-    said = f"{code(error)}: {masked(one_line(message(error)), secret)}"
-    if _throttled(error):
-        return TransientError(f"{doing}: AWS is throttling ({said})", retry_after=retry_after(error))
-    if _unwell(error):
-        return TransientError(f"{doing}: AWS is unwell ({said})", retry_after=retry_after(error))
-    if is_credential_error(error):
-        return TransientError(f"{doing}: AWS refuses deployer's credentials ({said})")
-    if _of_a_proxy(error):
+def _translate_client_error(
+    action: str, error: ClientError, secret: str, artifact_bucket: bool
+) -> DeployerError:
+    reported = f"{error_code(error)}: {mask_secret(shorten_line(error_message(error)), secret)}"
+    if _is_throttled(error):
         return TransientError(
-            f"{doing}: AWS cannot be reached (the answer is not AWS's: HTTP {_status(error)})"
+            f"{action}: AWS is throttling ({reported})", retry_after=retry_after_seconds(error)
         )
-    if code(error) in _RIGHTS:
-        return TransientError(f"{doing}: AWS refuses it: deployer's own rights lack it ({said})")
-    if says_no_room(error):
-        return QuotaError(f"{doing}: a quota of the AWS account is used up: raise it or make room ({said})")
-    if says_busy(error):
-        return TransientError(f"{doing}: AWS is still busy with it ({said})")
-    if artifacts or (code(error) == "ValidationError" and _TEMPLATE_UNREAD.match(message(error))):
-        return TransientError(f"{doing}: see deployer's artifact bucket and its rights there ({said})")
-    return PermanentError(f"{doing}: {said}")
+    if _is_server_error(error):
+        return TransientError(f"{action}: AWS is unwell ({reported})", retry_after=retry_after_seconds(error))
+    if is_credential_error(error):
+        return TransientError(f"{action}: AWS refuses deployer's credentials ({reported})")
+    if _is_from_proxy(error):
+        return TransientError(
+            f"{action}: AWS cannot be reached (the answer is not AWS's: HTTP {_http_status(error)})"
+        )
+    if error_code(error) in _PERMISSION_CODES:
+        return TransientError(f"{action}: AWS refuses it: deployer's own rights lack it ({reported})")
+    if is_quota_exceeded(error):
+        return QuotaError(
+            f"{action}: a quota of the AWS account is used up: raise it or make room ({reported})"
+        )
+    if is_busy(error):
+        return TransientError(f"{action}: AWS is still busy with it ({reported})")
+    if artifact_bucket or (
+        error_code(error) == "ValidationError" and _TEMPLATE_UNREADABLE.match(error_message(error))
+    ):
+        return TransientError(f"{action}: see deployer's artifact bucket and its rights there ({reported})")
+    return PermanentError(f"{action}: {reported}")
 
 
-def is_passing(error: BaseException) -> bool:
+def is_temporary(error: BaseException) -> bool:
     """Whether a repeat within seconds may help."""
     if isinstance(error, ClientError):
-        return _throttled(error) or _unwell(error)
+        return _is_throttled(error) or _is_server_error(error)
     return isinstance(error, _UNREACHABLE) and not isinstance(error, botocore.SSLError)
 
 
-def _throttled(error: ClientError) -> bool:
-    return is_throttling(code(error), _status(error))
+def _is_throttled(error: ClientError) -> bool:
+    return is_throttling(error_code(error), _http_status(error))
 
 
-def is_throttling(said: str | None, status: int) -> bool:
-    return said in _THROTTLED or status == 429
+def is_throttling(reported: str | None, status: int) -> bool:
+    return reported in _THROTTLING_CODES or status == 429
 
 
-def _unwell(error: ClientError) -> bool:
-    return code(error) in _UNWELL or _status(error) >= 500
+def _is_server_error(error: ClientError) -> bool:
+    return error_code(error) in _SERVER_ERROR_CODES or _http_status(error) >= 500
 
 
-def _of_a_proxy(error: ClientError) -> bool:
+def _is_from_proxy(error: ClientError) -> bool:
     """Whether a page was answered, or nothing: AWS names each error, and botocore puts the status where no name is."""
-    return not code(error) or code(error).isdigit()
+    return not error_code(error) or error_code(error).isdigit()
 
 
-def _status(error: ClientError) -> int:
+def _http_status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def retry_after(error: BaseException | None) -> float | None:
+def retry_after_seconds(error: BaseException | None) -> float | None:
     """The seconds that an answer asks to wait, within bounds; None if it names none.
 
     The header also allows a date, which neither AWS nor this function uses.
@@ -315,10 +333,10 @@ def retry_after(error: BaseException | None) -> float | None:
     return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
 
 
-def one_line(text: object) -> str:
+def shorten_line(text: object) -> str:
     line = " ".join(str(text).split())
     return line if len(line) <= _TEXT_LIMIT else f"{line[: _TEXT_LIMIT - 1]}…"
 
 
-def masked(text: str, secret: str) -> str:
+def mask_secret(text: str, secret: str) -> str:
     return text.replace(secret, "****") if secret else text

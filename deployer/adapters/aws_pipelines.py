@@ -10,8 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from deployer.adapters.aws_client import AwsClients, pages, retried
-from deployer.adapters.aws_errors import needed, says_ended, says_missing, translated
+from deployer.adapters.aws_client import AwsClients, call_with_retries, read_pages
+from deployer.adapters.aws_errors import is_execution_ended, is_not_found, required_member, translate_errors
 from deployer.errors import PermanentError, UnknownStatusError
 from deployer.ledger import StageState
 from deployer.ports import Execution
@@ -30,12 +30,12 @@ _EXECUTION_STATUS = {
 }
 # https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionExecutionDetail.html
 _ACTION_STATUS = frozenset({"Abandoned", "Failed", "InProgress", "Succeeded"})
-_LONG_AGO = datetime.fromtimestamp(0, UTC)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # what CodeBuild puts before the words that tell something; GitHub shows 140 characters in all
 _BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
 _GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
-_EXECUTIONS = 20
+_EXECUTIONS_LISTED = 20
 _REASON_LIMIT = 200  # of StopPipelineExecution
 _JUST_READ_SECONDS = 10.0
 _JUST_LISTED_SECONDS = 2.0
@@ -51,58 +51,60 @@ class AwsPipelines:
     def __init__(self, clients: AwsClients) -> None:
         self._aws = clients
         # what the same task may use once more: when it was read, and that
-        self._read: dict[str, tuple[float, Any]] = {}  # definition by pipeline
-        self._names: dict[str, tuple[float, list[str]]] = {}  # of stages, by pipeline
-        self._listed: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
+        self._definitions: dict[str, tuple[float, Any]] = {}  # definition by pipeline
+        self._stage_names: dict[str, tuple[float, list[str]]] = {}  # of stages, by pipeline
+        self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         """Names of the stacks that the pipeline's CloudFormation actions make, last deployed first. One call."""
-        with translated(f"reading pipeline {pipeline}"):
-            definition = self._definition(pipeline)
+        with translate_errors(f"reading pipeline {pipeline}"):
+            definition = self._read_definition(pipeline)
             return deployed_stacks(definition) if definition else []
 
     def stage_names(self, pipeline: str) -> list[str]:
         """The names of the pipeline's stages, in order. One call; none where the definition was just read."""
-        at, read = self._names.get(pipeline, (0.0, []))
+        at, read = self._stage_names.get(pipeline, (0.0, []))
         if time.monotonic() - at < _JUST_READ_SECONDS:
             return read
-        with translated(f"reading pipeline {pipeline}"):
-            definition = self._definition(pipeline)
+        with translate_errors(f"reading pipeline {pipeline}"):
+            definition = self._read_definition(pipeline)
             return stage_names(definition) if definition else []
 
     def executions(self, pipeline: str) -> list[Execution]:
         """The pipeline's newest executions, newest first, without stages. One call; one more with several sources."""
 
         @cache
-        def definition() -> Any | None:
-            return self._definition(pipeline)
+        def read_definition() -> Any | None:
+            return self._read_definition(pipeline)
 
-        with translated(f"listing the executions of pipeline {pipeline}"):
+        with translate_errors(f"listing the executions of pipeline {pipeline}"):
             try:
-                answer = retried(
+                answer = call_with_retries(
                     lambda: self._aws.codepipeline.list_pipeline_executions(
-                        pipelineName=pipeline, maxResults=_EXECUTIONS
+                        pipelineName=pipeline, maxResults=_EXECUTIONS_LISTED
                     )
                 )
             except ClientError as error:
-                if says_missing(error):
+                if is_not_found(error):
                     return []
                 raise
-            listed = needed(answer, "pipelineExecutionSummaries")
+            listed = required_member(answer, "pipelineExecutionSummaries")
             now = time.monotonic()
-            self._listed = {(pipeline, needed(one, "pipelineExecutionId")): (now, one) for one in listed}
-            return [summary(one, definition) for one in listed]
+            self._summaries = {
+                (pipeline, required_member(one, "pipelineExecutionId")): (now, one) for one in listed
+            }
+            return [execution_from_summary(one, read_definition) for one in listed]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
         """One execution with its stages, or None. Two calls, one where it was listed a moment ago.
 
         One more between two actions or with several sources.
         """
-        with translated(f"reading execution {execution} of pipeline {pipeline}"):
-            found = self._just_listed(pipeline, execution) or self._execution(pipeline, execution)
+        with translate_errors(f"reading execution {execution} of pipeline {pipeline}"):
+            found = self._recent_summary(pipeline, execution) or self._read_execution(pipeline, execution)
             if found is None:
                 return None
-            listed = pages(
+            listed = read_pages(
                 self._aws.codepipeline.list_action_executions,
                 cursor="nextToken",
                 pipelineName=pipeline,
@@ -110,12 +112,14 @@ class AwsPipelines:
                 maxResults=100,
             )
             try:
-                details = [each for page in listed for each in needed(page, "actionExecutionDetails")]
+                details = [
+                    each for page in listed for each in required_member(page, "actionExecutionDetails")
+                ]
             except ClientError as error:
-                if says_missing(error):  # not listed yet, or gone meanwhile with its pipeline
+                if is_not_found(error):  # not listed yet, or gone meanwhile with its pipeline
                     return None
                 raise
-            return whole(found, details, lambda: self._definition(pipeline))
+            return execution_with_stages(found, details, lambda: self._read_definition(pipeline))
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
         """Start an execution pinned to a commit and return its id. Two calls; one where the definition was just read.
@@ -123,17 +127,17 @@ class AwsPipelines:
         Raises:
             PermanentError: there is no such pipeline, or nothing in it that a commit could be pinned on.
         """
-        with translated(f"starting pipeline {pipeline}"):
-            definition = self._just_read(pipeline) or self._definition(pipeline)
+        with translate_errors(f"starting pipeline {pipeline}"):
+            definition = self._recent_definition(pipeline) or self._read_definition(pipeline)
             if definition is None:
                 raise PermanentError(
                     f"there is no pipeline {pipeline} though its stack stands: somebody deleted it, or the template"
                     " names it otherwise than by the parameter PipelineName; deployer delete and a push make it anew"
                 )
-            source = source_action(definition)
+            source = source_action_name(definition)
             if source is None:
                 raise PermanentError(f"pipeline {pipeline} has no source action that reads a git repository")
-            answer = retried(
+            answer = call_with_retries(
                 lambda: self._aws.codepipeline.start_pipeline_execution(
                     name=pipeline,
                     clientRequestToken=token,
@@ -142,14 +146,14 @@ class AwsPipelines:
                     ],
                 )
             )
-            return str(needed(answer, "pipelineExecutionId"))
+            return str(required_member(answer, "pipelineExecutionId"))
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
         """Stop an execution at once; one that has ended or gone is left alone. One call."""
-        self._listed = {}
-        with translated(f"stopping execution {execution} of pipeline {pipeline}"):
+        self._summaries = {}
+        with translate_errors(f"stopping execution {execution} of pipeline {pipeline}"):
             try:
-                retried(
+                call_with_retries(
                     lambda: self._aws.codepipeline.stop_pipeline_execution(
                         pipelineName=pipeline,
                         pipelineExecutionId=execution,
@@ -158,7 +162,7 @@ class AwsPipelines:
                     )
                 )
             except ClientError as error:
-                if not (says_ended(error) or says_missing(error)):
+                if not (is_execution_ended(error) or is_not_found(error)):
                     raise
                 _log.info("execution %s of %s had ended already", execution, pipeline)
 
@@ -170,152 +174,154 @@ class AwsPipelines:
             f"/executions/{execution}/timeline?region={region}"
         )
 
-    def _definition(self, pipeline: str) -> Any | None:
+    def _read_definition(self, pipeline: str) -> Any | None:
         try:
-            answer = retried(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))
+            answer = call_with_retries(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))
         except ClientError as error:
-            if says_missing(error):
+            if is_not_found(error):
                 return None
             raise
-        read = needed(answer, "pipeline")
-        self._read = {pipeline: (time.monotonic(), read)}
-        self._names = {pipeline: (time.monotonic(), stage_names(read))}
+        read = required_member(answer, "pipeline")
+        self._definitions = {pipeline: (time.monotonic(), read)}
+        self._stage_names = {pipeline: (time.monotonic(), stage_names(read))}
         return read
 
-    def _just_read(self, pipeline: str) -> Any | None:
+    def _recent_definition(self, pipeline: str) -> Any | None:
         """The definition as the same task has read it a moment ago, once."""
-        at, read = self._read.pop(pipeline, (0.0, None))
+        at, read = self._definitions.pop(pipeline, (0.0, None))
         return read if time.monotonic() - at < _JUST_READ_SECONDS else None
 
-    def _just_listed(self, pipeline: str, execution: str) -> Any | None:
+    def _recent_summary(self, pipeline: str, execution: str) -> Any | None:
         """An execution's summary as the same task has read it a moment ago, once."""
-        at, listed = self._listed.pop((pipeline, execution), (0.0, None))
+        at, listed = self._summaries.pop((pipeline, execution), (0.0, None))
         return listed if time.monotonic() - at < _JUST_LISTED_SECONDS else None
 
-    def _execution(self, pipeline: str, execution: str) -> Any | None:
+    def _read_execution(self, pipeline: str, execution: str) -> Any | None:
         try:
-            answer = retried(
+            answer = call_with_retries(
                 lambda: self._aws.codepipeline.get_pipeline_execution(
                     pipelineName=pipeline, pipelineExecutionId=execution
                 )
             )
         except ClientError as error:
-            if says_missing(error):
+            if is_not_found(error):
                 return None
             raise
-        return needed(answer, "pipelineExecution")
+        return required_member(answer, "pipelineExecution")
 
 
-def summary(listed: Any, definition: Callable[[], Any | None]) -> Execution:
-    """An execution from one entry of ListPipelineExecutions; `definition` as for `sha`.
+def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None]) -> Execution:
+    """An execution from one entry of ListPipelineExecutions; `read_definition` as for `commit_of_revisions`.
 
     A status that this version does not know counts as running, because one old execution must not end every task of its
-    pipeline. Whoever follows that execution reads all of it, see `whole`.
+    pipeline. Whoever follows that execution reads all of it, see `execution_with_stages`.
     """
-    identity, status = needed(listed, "pipelineExecutionId"), needed(listed, "status")
+    identity, status = required_member(listed, "pipelineExecutionId"), required_member(listed, "status")
     if status not in _EXECUTION_STATUS:
         _log.warning("execution %s has the status %s, which this version does not know", identity, status)
-    commit = sha(listed.get("sourceRevisions", []), definition)
-    return _execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
+    commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition)
+    return _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
 
 
-def whole(found: Any, details: Iterable[Any], definition: Callable[[], Any | None]) -> Execution:
+def execution_with_stages(
+    found: Any, details: Iterable[Any], read_definition: Callable[[], Any | None]
+) -> Execution:
     """An execution from GetPipelineExecution or ListPipelineExecutions and its actions.
 
     Args:
         found: the answer's `pipelineExecution`, or the execution's summary.
         details: what ListActionExecutions says of it.
-        definition: reads the pipeline's definition; asked only where a stage may be between two actions, and
+        read_definition: reads the pipeline's definition; asked only where a stage may be between two actions, and
             where there are several sources.
 
     Raises:
         UnknownStatusError: the execution has a status that this version does not know.
     """
-    if (reported := needed(found, "status")) not in _EXECUTION_STATUS:
-        raise UnknownStatusError(f"execution {needed(found, 'pipelineExecutionId')}", str(reported))
+    if (reported := required_member(found, "status")) not in _EXECUTION_STATUS:
+        raise UnknownStatusError(f"execution {required_member(found, 'pipelineExecutionId')}", str(reported))
     status = _EXECUTION_STATUS[reported]
     attempts: dict[tuple[str, str], Any] = {}
     for detail in details:
-        key = (needed(detail, "stageName"), needed(detail, "actionName"))
-        if key not in attempts or _started(attempts[key]) < _started(detail):
+        key = (required_member(detail, "stageName"), required_member(detail, "actionName"))
+        if key not in attempts or _start_time(attempts[key]) < _start_time(detail):
             attempts[key] = detail  # a stage can be tried again: its newest attempt counts
     stages: dict[str, list[Any]] = {}
-    for detail in sorted(attempts.values(), key=_started):
-        stages.setdefault(needed(detail, "stageName"), []).append(detail)
-    states = [_stage(name, actions, status) for name, actions in stages.items()]
+    for detail in sorted(attempts.values(), key=_start_time):
+        stages.setdefault(required_member(detail, "stageName"), []).append(detail)
+    states = [_stage_state(name, actions, status) for name, actions in stages.items()]
     if status == "running" and states and states[-1].status == "succeeded":
         last = states[-1]
-        if not _complete(definition(), last.name, len(stages[last.name])):
+        if not _has_all_actions(read_definition(), last.name, len(stages[last.name])):
             states[-1] = StageState(last.name, "running", url=last.url)
     revisions = found.get("artifactRevisions") or found.get("sourceRevisions") or []
-    return _execution(found, status, sha(revisions, definition), states)
+    return _build_execution(found, status, commit_of_revisions(revisions, read_definition), states)
 
 
-def _started(detail: Any) -> datetime:
+def _start_time(detail: Any) -> datetime:
     """When AWS began an action; the model lets AWS leave that out, and such an action sorts first."""
-    started: datetime = detail.get("startTime") or _LONG_AGO
+    started: datetime = detail.get("startTime") or _EPOCH
     return started
 
 
-def sha(revisions: Iterable[Any], definition: Callable[[], Any | None]) -> str:
+def commit_of_revisions(revisions: Iterable[Any], read_definition: Callable[[], Any | None]) -> str:
     """The commit among an execution's revisions; empty if there is none yet.
 
     Args:
         revisions: `sourceRevisions`, which bear their action's name, or `artifactRevisions`, which bear their
             artifact's.
-        definition: reads the pipeline's definition; asked only where there are several commits.
+        read_definition: reads the pipeline's definition; asked only where there are several commits.
     """
     commits = [r for r in revisions if _SHA.fullmatch(r.get("revisionId", ""))]
-    if len(commits) > 1 and (source := _source(definition() or {})):
-        artifacts = {needed(each, "name") for each in source.get("outputArtifacts", [])}
-        name = needed(source, "name")
-        ours = [r for r in commits if r.get("actionName") == name or r.get("name") in artifacts]
-        commits = ours or commits
+    if len(commits) > 1 and (source := _find_source_action(read_definition() or {})):
+        artifacts = {required_member(each, "name") for each in source.get("outputArtifacts", [])}
+        name = required_member(source, "name")
+        from_source = [r for r in commits if r.get("actionName") == name or r.get("name") in artifacts]
+        commits = from_source or commits
     return str(commits[0]["revisionId"]) if commits else ""
 
 
-def source_action(definition: Any) -> str | None:
+def source_action_name(definition: Any) -> str | None:
     """The name of the action that reads the repository: the first source of a git provider."""
-    source = _source(definition)
-    return str(needed(source, "name")) if source else None
+    source = _find_source_action(definition)
+    return str(required_member(source, "name")) if source else None
 
 
 def stage_names(definition: Any) -> list[str]:
     """The names of the definition's stages, in their order."""
-    return [str(needed(stage, "name")) for stage in needed(definition, "stages")]
+    return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
 
 
 def deployed_stacks(definition: Any) -> list[str]:
     """Names of the stacks that the definition's CloudFormation actions make, last deployed first."""
     found: dict[str, None] = {}
-    for stage in needed(definition, "stages"):
-        for action in sorted(needed(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
+    for stage in required_member(definition, "stages"):
+        for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
             configuration = action.get("configuration", {})
             name = configuration.get("StackName", "")
-            if _type(action) != ("Deploy", "CloudFormation"):
+            if _action_type(action) != ("Deploy", "CloudFormation"):
                 continue
             if name and "#{" not in name and configuration.get("ActionMode") != "DELETE_ONLY":
                 found.setdefault(name)
     return list(reversed(found))
 
 
-def _source(definition: Any) -> Any | None:
+def _find_source_action(definition: Any) -> Any | None:
     for stage in definition.get("stages", [])[:1]:
-        for action in needed(stage, "actions"):
-            category, provider = _type(action)
+        for action in required_member(stage, "actions"):
+            category, provider = _action_type(action)
             if category == "Source" and provider in _GIT_PROVIDERS:
                 return action
     return None
 
 
-def _type(action: Any) -> tuple[str, str]:
-    kind = needed(action, "actionTypeId")
-    return str(needed(kind, "category")), str(needed(kind, "provider"))
+def _action_type(action: Any) -> tuple[str, str]:
+    kind = required_member(action, "actionTypeId")
+    return str(required_member(kind, "category")), str(required_member(kind, "provider"))
 
 
-def _execution(found: Any, status: str, commit: str, stages: Sequence[StageState]) -> Execution:
+def _build_execution(found: Any, status: str, commit: str, stages: Sequence[StageState]) -> Execution:
     return Execution(
-        id=str(needed(found, "pipelineExecutionId")),
+        id=str(required_member(found, "pipelineExecutionId")),
         status=status,
         sha=commit,
         automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
@@ -323,14 +329,14 @@ def _execution(found: Any, status: str, commit: str, stages: Sequence[StageState
     )
 
 
-def _stage(name: str, actions: Sequence[Any], execution: str) -> StageState:
-    statuses = {needed(action, "status") for action in actions}
+def _stage_state(name: str, actions: Sequence[Any], execution: str) -> StageState:
+    statuses = {required_member(action, "status") for action in actions}
     failed = [action for action in actions if action["status"] == "Failed"]
-    url = _result(failed[0] if failed else actions[-1]).get("externalExecutionUrl") or ""
+    url = _execution_result(failed[0] if failed else actions[-1]).get("externalExecutionUrl") or ""
     if "InProgress" in statuses:
         return StageState(name, "running", url=url)
     if failed:
-        return StageState(name, "failed", _reason(failed[0]), url)
+        return StageState(name, "failed", _failure_reason(failed[0]), url)
     if unknown := statuses - _ACTION_STATUS:
         _log.warning(
             "stage %s has an action with the status %s, which this version does not know", name, min(unknown)
@@ -340,24 +346,24 @@ def _stage(name: str, actions: Sequence[Any], execution: str) -> StageState:
     return StageState(name, "stopped" if "Abandoned" in statuses else "succeeded", url=url)
 
 
-def _complete(definition: Any | None, stage: str, actions: int) -> bool:
-    stages = needed(definition, "stages") if definition else []
-    declared = {needed(each, "name"): needed(each, "actions") for each in stages}
+def _has_all_actions(definition: Any | None, stage: str, actions: int) -> bool:
+    stages = required_member(definition, "stages") if definition else []
+    declared = {required_member(each, "name"): required_member(each, "actions") for each in stages}
     return actions >= len(declared.get(stage, ()))
 
 
-def _reason(action: Any) -> str:
-    result = _result(action)
-    told = _line(result.get("externalExecutionSummary"))
-    error = _line((result.get("errorDetails") or {}).get("message"))
-    if told in error or error in told:
-        return max(told, error, key=len) or "failed"
-    return f"{error} ({told})"
+def _failure_reason(action: Any) -> str:
+    result = _execution_result(action)
+    summary = _strip_build_prefix(result.get("externalExecutionSummary"))
+    error = _strip_build_prefix((result.get("errorDetails") or {}).get("message"))
+    if summary in error or error in summary:
+        return max(summary, error, key=len) or "failed"
+    return f"{error} ({summary})"
 
 
-def _result(action: Any) -> Any:
+def _execution_result(action: Any) -> Any:
     return action.get("output", {}).get("executionResult") or {}
 
 
-def _line(text: object) -> str:
+def _strip_build_prefix(text: object) -> str:
     return _BUILD_ENDED.sub("", " ".join(str(text or "").split()))

@@ -7,11 +7,11 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployer.adapters.aws_errors import AnswerError, needed
+from deployer.adapters.aws_errors import AnswerError, required_member
 from deployer.config import is_reference
 from deployer.errors import ConfigError
 
-_PARAMETER_BYTES = 4096  # of SSM's standard tier
+_MAX_PARAMETER_BYTES = 4096  # of SSM's standard tier
 
 
 def read_secret(reference: str) -> str:
@@ -23,12 +23,14 @@ def read_secret(reference: str) -> str:
     Raises:
         ConfigError: it cannot be read; the value is never part of the text.
     """
-    kind, name = _parts(reference)
-    with _told(f"reading {reference}"):
+    kind, name = _split_reference(reference)
+    with _translate_errors(f"reading {reference}"):
         if kind == "ssm":
             answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
-            return str(needed(needed(answer, "Parameter"), "Value"))
-        return str(needed(boto3.client("secretsmanager").get_secret_value(SecretId=name), "SecretString"))
+            return str(required_member(required_member(answer, "Parameter"), "Value"))
+        return str(
+            required_member(boto3.client("secretsmanager").get_secret_value(SecretId=name), "SecretString")
+        )
 
 
 def write_secret(reference: str, value: str) -> None:
@@ -41,16 +43,16 @@ def write_secret(reference: str, value: str) -> None:
     Raises:
         ConfigError: it cannot be written; the value is never part of the text.
     """
-    kind, name = _parts(reference)
+    kind, name = _split_reference(reference)
     if not value:
         raise ConfigError(f"{reference} was not written: the value is empty")
-    if kind == "ssm" and len(value.encode()) > _PARAMETER_BYTES:
+    if kind == "ssm" and len(value.encode()) > _MAX_PARAMETER_BYTES:
         raise ConfigError(
             f"{reference} was not written: a parameter holds 4,096 bytes; use secretsmanager:NAME"
         )
-    with _told(f"writing {reference}"):
+    with _translate_errors(f"writing {reference}"):
         if kind == "ssm":
-            key = _key_of(name)
+            key = _encryption_key(name)
             boto3.client("ssm").put_parameter(
                 Name=name, Value=value, Type="SecureString", Overwrite=True, **({"KeyId": key} if key else {})
             )
@@ -62,20 +64,20 @@ def write_secret(reference: str, value: str) -> None:
             client.create_secret(Name=name, SecretString=value)
 
 
-def _key_of(name: str) -> str:
+def _encryption_key(name: str) -> str:
     """The key that encrypts a parameter, or an empty text: a write that names none may change it to AWS's own.
 
     Raises:
         ConfigError: AWS does not tell.
     """
     same: list[Any] = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
-    with _told(f"ssm:{name} was not written: finding its key by ssm:DescribeParameters"):
+    with _translate_errors(f"ssm:{name} was not written: finding its key by ssm:DescribeParameters"):
         pages = boto3.client("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=same)
-        listed = (each for page in pages for each in needed(page, "Parameters"))
+        listed = (each for page in pages for each in required_member(page, "Parameters"))
         return next((each["KeyId"] for each in listed if "KeyId" in each), "")
 
 
-def _parts(reference: str) -> tuple[str, str]:
+def _split_reference(reference: str) -> tuple[str, str]:
     kind, _, name = reference.partition(":")
     if not is_reference(reference) or not name:
         raise ConfigError(f"{reference[:200]!r} is no ssm:/path/name or secretsmanager:name")
@@ -83,13 +85,13 @@ def _parts(reference: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
+def _translate_errors(action: str) -> Iterator[None]:
     try:
         yield
     except AnswerError as error:  # such as a secret that holds bytes and no text
-        raise ConfigError(f"{doing}: {error}") from None
+        raise ConfigError(f"{action}: {error}") from None
     except (BotoCoreError, ClientError) as error:
         # its code only, and without its traceback: its words may repeat what was sent
         answer = error.response if isinstance(error, ClientError) else {}
         code = answer.get("Error", {}).get("Code") or type(error).__name__
-        raise ConfigError(f"{doing}: {code}; check the name, the region and AWS's rights") from None
+        raise ConfigError(f"{action}: {code}; check the name, the region and AWS's rights") from None

@@ -9,20 +9,20 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from deployer.adapters.aws_client import AwsClients, pages, retried
+from deployer.adapters.aws_client import AwsClients, call_with_retries, read_pages
 from deployer.adapters.aws_errors import (
-    needed,
-    says_busy,
-    says_missing,
-    says_name_taken,
-    says_no_room,
-    says_no_update,
-    says_protected,
-    says_role_gone,
-    says_token_known,
-    translated,
+    is_busy,
+    is_name_taken,
+    is_no_update,
+    is_not_found,
+    is_quota_exceeded,
+    is_role_unusable,
+    is_termination_protected,
+    is_token_reused,
+    required_member,
+    translate_errors,
 )
-from deployer.adapters.aws_survey import Survey
+from deployer.adapters.aws_survey import RegionStatus
 from deployer.errors import PermanentError, ProtectedError, TransientError
 from deployer.release import SECRET_PARAMETER, Release
 from deployer.stacks import Failure, Resource, Stack
@@ -39,7 +39,7 @@ _CAPABILITIES: Sequence["CapabilityType"] = (
     "CAPABILITY_AUTO_EXPAND",
 )
 _EVENT_PAGES = 10  # a hundred events each
-_LOOK_PATIENCE = 20.0  # seconds; within the time that others leave a look to whoever makes it
+_LISTING_MAX_WAIT = 20.0  # seconds; within the time that others leave a look to whoever makes it
 # what the failure of another resource did to this one: a consequence, never the cause
 _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.IGNORECASE)
 
@@ -56,34 +56,34 @@ class AwsStacks:
         self,
         target: Target,
         clients: AwsClients,
-        survey: Survey,
+        region_status: RegionStatus,
         store_template: Callable[[str, bytes], str],
         repository_token: Callable[[str], str] | None = None,
     ) -> None:
         self._target = target
         self._aws = clients
-        self._survey = survey
+        self._region_status = region_status
         self._store_template = store_template
         self._repository_token = repository_token
 
     def stack(self, name: str) -> Stack | None:
         """The stack of this name or ARN; a deleted one is found by its ARN only. One call."""
-        with translated(f"reading stack {name}"):
+        with translate_errors(f"reading stack {name}"):
             try:
-                answer = retried(lambda: self._aws.cloudformation.describe_stacks(StackName=name))
+                answer = call_with_retries(lambda: self._aws.cloudformation.describe_stacks(StackName=name))
             except ClientError as error:
-                if says_missing(error):
+                if is_not_found(error):
                     return None
                 raise
-            found = needed(answer, "Stacks")
-            return read(found[0]) if found else None
+            found = required_member(answer, "Stacks")
+            return stack_from_description(found[0]) if found else None
 
     def stacks(self) -> Iterator[Stack]:
         """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well.
 
         Read to its end, it is a look that environments that wait may share.
         """
-        return (stack for stack in self._look() if stack.tags.get("deployer:managed") == "true")
+        return (stack for stack in self._list_stacks() if stack.tags.get("deployer:managed") == "true")
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
         """Order a stack's creation and return its ARN. One call; one more for a large template.
@@ -93,20 +93,20 @@ class AwsStacks:
             QuotaError: the account has no room for another stack.
             TransientError: a stack of this name came to be meanwhile that this order did not make.
         """
-        request, secret = self._request(name, release, token)
-        with translated(f"creating stack {name}", secret):
+        request, secret = self._build_request(name, release, token)
+        with translate_errors(f"creating stack {name}", secret):
             try:
-                answer = retried(lambda: self._aws.cloudformation.create_stack(**request))
-                arn = str(needed(answer, "StackId"))
-                self._survey.changed(+1)
+                answer = call_with_retries(lambda: self._aws.cloudformation.create_stack(**request))
+                arn = str(required_member(answer, "StackId"))
+                self._region_status.add_to_counts(+1)
                 return arn
             except ClientError as error:
-                if says_no_room(error):
-                    self._survey.forget_counts()
-                if not (says_name_taken(error) or says_token_known(error)):
+                if is_quota_exceeded(error):
+                    self._region_status.forget_counts()
+                if not (is_name_taken(error) or is_token_reused(error)):
                     raise
             existing = self.stack(name)
-            if existing and (existing.tags == release.tags or self._ordered(existing.arn, token)):
+            if existing and (existing.tags == release.tags or self._is_token_in_events(existing.arn, token)):
                 return existing.arn
             raise TransientError(f"creating stack {name}: another stack of this name exists or just vanished")
 
@@ -117,17 +117,17 @@ class AwsStacks:
             PermanentError: AWS refuses the template or its parameters.
             TransientError: the stack is busy or has gone.
         """
-        request, secret = self._request(name, release, token)
-        with translated(f"updating stack {name}", secret):
+        request, secret = self._build_request(name, release, token)
+        with translate_errors(f"updating stack {name}", secret):
             try:
-                retried(lambda: self._aws.cloudformation.update_stack(**request))
+                call_with_retries(lambda: self._aws.cloudformation.update_stack(**request))
             except ClientError as error:
-                if says_no_update(error):
+                if is_no_update(error):
                     return False
-                if says_missing(error):
+                if is_not_found(error):
                     raise TransientError(f"updating stack {name}: it has gone meanwhile") from error
                 # an order whose answer was lost finds itself at work when it is repeated
-                if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
+                if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
                     raise
             return True
 
@@ -136,7 +136,7 @@ class AwsStacks:
 
         One more where the role that made the stack has gone: then it is the target's service role that does it.
         """
-        with translated(f"rolling back stack {name}"):
+        with translate_errors(f"rolling back stack {name}"):
             stack = self.stack(name)
             if stack is None:
                 raise TransientError(f"rolling back stack {name}: it has gone meanwhile")
@@ -146,9 +146,9 @@ class AwsStacks:
             )
             request: dict[str, Any] = {"StackName": stack.arn, "ClientRequestToken": token}
             try:
-                self._with_a_role(order, request)
+                self._order_with_role_fallback(order, request)
             except ClientError as error:
-                if not (says_token_known(error) or (says_busy(error) and self._ordered(name, token))):
+                if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
                     raise
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
@@ -165,54 +165,54 @@ class AwsStacks:
             request["DeletionMode"] = "FORCE_DELETE_STACK"
         elif retain:
             request["RetainResources"] = list(retain)
-        with translated(f"deleting stack {arn}"):
+        with translate_errors(f"deleting stack {arn}"):
             try:
-                self._with_a_role(self._aws.cloudformation.delete_stack, request)
-                self._survey.changed(-1)
+                self._order_with_role_fallback(self._aws.cloudformation.delete_stack, request)
+                self._region_status.add_to_counts(-1)
             except ClientError as error:
-                if says_protected(error):
+                if is_termination_protected(error):
                     raise ProtectedError(f"stack {arn} has termination protection") from error
-                if not (says_token_known(error) or says_missing(error)):
+                if not (is_token_reused(error) or is_not_found(error)):
                     raise
 
     def protect(self, arn: str, *, on: bool) -> None:
         """Turn a stack's termination protection on or off; one that has gone is left alone. One call."""
-        with translated(f"{'protecting' if on else 'unprotecting'} stack {arn}"):
+        with translate_errors(f"{'protecting' if on else 'unprotecting'} stack {arn}"):
             try:
-                retried(
+                call_with_retries(
                     lambda: self._aws.cloudformation.update_termination_protection(
                         StackName=arn, EnableTerminationProtection=on
                     )
                 )
             except ClientError as error:
-                if not says_missing(error):
+                if not is_not_found(error):
                     raise
 
     def resources(self, arn: str) -> list[Resource]:
         """The stack's resources, of a deleted one too; empty if there is no such stack. A call a hundred."""
-        with translated(f"listing the resources of stack {arn}"):
+        with translate_errors(f"listing the resources of stack {arn}"):
             try:
                 return [
-                    resource(each)
-                    for page in pages(self._aws.cloudformation.list_stack_resources, StackName=arn)
-                    for each in needed(page, "StackResourceSummaries")
+                    resource_from_summary(each)
+                    for page in read_pages(self._aws.cloudformation.list_stack_resources, StackName=arn)
+                    for each in required_member(page, "StackResourceSummaries")
                 ]
             except ClientError as error:
-                if says_missing(error):
+                if is_not_found(error):
                     return []
                 raise
 
     def still_busy(self, name: str, since: float) -> bool:
         """Whether a shared look shows an operation at work; see the port. No call, or one for each page."""
-        return self._survey.busy(name, since, lambda: list(self._look()))
+        return self._region_status.is_busy(name, since, lambda: list(self._list_stacks()))
 
     def failure(self, arn: str) -> Failure | None:
         """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
-        with translated(f"reading the events of stack {arn}"):
+        with translate_errors(f"reading the events of stack {arn}"):
             try:
-                return failure(self._events(arn))
+                return first_failure(self._recent_events(arn))
             except ClientError as error:
-                if says_missing(error):
+                if is_not_found(error):
                     return None
                 raise
 
@@ -223,16 +223,16 @@ class AwsStacks:
             f"#/stacks/events?stackId={quote(arn, safe='')}"
         )
 
-    def _with_a_role(self, order: Callable[..., Any], request: Mapping[str, Any]) -> None:
+    def _order_with_role_fallback(self, order: Callable[..., Any], request: Mapping[str, Any]) -> None:
         """Give an order; where the role that made the stack has gone, with the target's service role."""
         try:
-            retried(lambda: order(**request))
+            call_with_retries(lambda: order(**request))
         except ClientError as error:
-            if not (says_role_gone(error) and self._target.service_role_arn):
+            if not (is_role_unusable(error) and self._target.service_role_arn):
                 raise
-            retried(lambda: order(**request, RoleARN=self._target.service_role_arn))
+            call_with_retries(lambda: order(**request, RoleARN=self._target.service_role_arn))
 
-    def _request(self, name: str, release: Release, token: str) -> tuple[dict[str, Any], str]:
+    def _build_request(self, name: str, release: Release, token: str) -> tuple[dict[str, Any], str]:
         """The parameters of a creation or update, and the secret among them."""
         secret, parameters = "", dict(release.parameters)
         if release.needs_token:
@@ -257,72 +257,76 @@ class AwsStacks:
             return {**request, "TemplateBody": release.template}, secret
         return {**request, "TemplateURL": self._store_template(name, content)}, secret
 
-    def _ordered(self, name: str, token: str) -> bool:
+    def _is_token_in_events(self, name: str, token: str) -> bool:
         """Whether one of the stack's latest events came of this token."""
         try:
-            page = retried(lambda: self._aws.cloudformation.describe_stack_events(StackName=name))
+            page = call_with_retries(lambda: self._aws.cloudformation.describe_stack_events(StackName=name))
         except ClientError as error:
-            if says_missing(error):
+            if is_not_found(error):
                 return False
             raise
-        return any(event.get("ClientRequestToken") == token for event in needed(page, "StackEvents"))
+        return any(event.get("ClientRequestToken") == token for event in required_member(page, "StackEvents"))
 
-    def _events(self, arn: str) -> Iterator[Any]:
+    def _recent_events(self, arn: str) -> Iterator[Any]:
         """The stack's events, newest first; the latest thousand."""
-        found = pages(self._aws.cloudformation.describe_stack_events, StackName=arn)
+        found = read_pages(self._aws.cloudformation.describe_stack_events, StackName=arn)
         for _, page in zip(range(_EVENT_PAGES), found, strict=False):
-            yield from needed(page, "StackEvents")
+            yield from required_member(page, "StackEvents")
 
-    def _look(self) -> Iterator[Stack]:
+    def _list_stacks(self) -> Iterator[Stack]:
         """Every stack that has not gone; once all are read, other workers know what was seen."""
-        began, busy, count, number = self._survey.now(), list[str](), 0, 0
-        with translated("listing the stacks"):
-            listed = pages(self._aws.cloudformation.describe_stacks, _LOOK_PATIENCE)
+        began, busy, count, number = self._region_status.now(), list[str](), 0, 0
+        with translate_errors("listing the stacks"):
+            listed = read_pages(self._aws.cloudformation.describe_stacks, _LISTING_MAX_WAIT)
             for number, page in enumerate(listed, 1):  # noqa: B007
-                for stack in map(read, needed(page, "Stacks")):
+                for stack in map(stack_from_description, required_member(page, "Stacks")):
                     if stack.status == "DELETE_COMPLETE":
                         continue
                     count += 1
                     if stack.status.endswith("_IN_PROGRESS"):
                         busy += [stack.name, stack.arn]
                     yield stack
-        self._survey.looked(began, number, count, busy)
+        self._region_status.save_listing(began, number, count, busy)
 
 
-def read(described: Any) -> Stack:
+def stack_from_description(described: Any) -> Stack:
     """A stack from one entry of DescribeStacks."""
     changed = described.get("LastUpdatedTime") or described.get("CreationTime")
     return Stack(
-        arn=str(needed(described, "StackId")),
-        name=str(needed(described, "StackName")),
-        status=str(needed(described, "StackStatus")),
-        tags={needed(tag, "Key"): needed(tag, "Value") for tag in described.get("Tags", [])},
+        arn=str(required_member(described, "StackId")),
+        name=str(required_member(described, "StackName")),
+        status=str(required_member(described, "StackStatus")),
+        tags={
+            required_member(tag, "Key"): required_member(tag, "Value") for tag in described.get("Tags", [])
+        },
         reason=single_line(described.get("StackStatusReason")),
         protected=bool(described.get("EnableTerminationProtection")),
         parent=str(described.get("ParentId") or ""),
         changed_at=changed.timestamp() if changed else 0,
-        parameters=_hash_of(described.get("Parameters", [])),
+        parameters=_parameters_hash(described.get("Parameters", [])),
     )
 
 
-def _hash_of(parameters: Iterable[Any]) -> str:
+def _parameters_hash(parameters: Iterable[Any]) -> str:
     """Tells whether parameters differ; of those with NoEcho AWS shows asterisks."""
-    values = sorted((needed(each, "ParameterKey"), each.get("ParameterValue", "")) for each in parameters)
+    values = sorted(
+        (required_member(each, "ParameterKey"), each.get("ParameterValue", "")) for each in parameters
+    )
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] if values else ""
 
 
-def resource(summary: Any) -> Resource:
+def resource_from_summary(summary: Any) -> Resource:
     """A resource from one entry of ListStackResources."""
     return Resource(
-        name=str(needed(summary, "LogicalResourceId")),
-        type=str(needed(summary, "ResourceType")),
+        name=str(required_member(summary, "LogicalResourceId")),
+        type=str(required_member(summary, "ResourceType")),
         id=str(summary.get("PhysicalResourceId") or ""),
-        status=str(needed(summary, "ResourceStatus")),
+        status=str(required_member(summary, "ResourceStatus")),
         reason=single_line(summary.get("ResourceStatusReason")),
     )
 
 
-def failure(events: Iterable[Any]) -> Failure | None:
+def first_failure(events: Iterable[Any]) -> Failure | None:
     """The first resource that failed in the stack's last operation, and its reason.
 
     Args:
@@ -335,15 +339,15 @@ def failure(events: Iterable[Any]) -> Failure | None:
         if event.get("ClientRequestToken") not in (None, token):
             break  # an earlier operation's
         status, reason = str(event.get("ResourceStatus", "")), single_line(event.get("ResourceStatusReason"))
-        if event.get("PhysicalResourceId") == needed(event, "StackId"):
-            told = Failure(needed(event, "StackName"), "", reason)
-            own = own or (told if status.endswith("_FAILED") and reason else None)
-            own_reason = told if "following resource(s) failed" in reason else own_reason
+        if event.get("PhysicalResourceId") == required_member(event, "StackId"):
+            own_failure = Failure(required_member(event, "StackName"), "", reason)
+            own = own or (own_failure if status.endswith("_FAILED") and reason else None)
+            own_reason = own_failure if "following resource(s) failed" in reason else own_reason
             if status.endswith("_IN_PROGRESS") and reason == "User Initiated":
                 break
         elif status.endswith("_FAILED") and not _CANCELLED.search(reason):
             resource_type = str(event.get("ResourceType", ""))
-            cause = Failure(needed(event, "LogicalResourceId"), resource_type, reason or status)
+            cause = Failure(required_member(event, "LogicalResourceId"), resource_type, reason or status)
     return cause or own or own_reason
 
 

@@ -1,7 +1,7 @@
 -- A bucket of tokens for one API of one account and region, which all workers share.
 --
 -- KEYS[1] is a HASH: tokens, at (when they were counted, ms), pace (the share of the rate in force, 1 or less) and
--- slowed (when it was last lowered, ms). ARGV: `take` or `slow`, tokens a second, the most that gather, the longest
+-- slowed (when it was last lowered, ms). ARGV: `acquire` or `slow_down`, tokens a second, the most that gather, the longest
 -- wait (ms), an offset to the clock in ms (0 but for tests).
 -- Tokens may be owed: who comes when there is none takes a later one and waits for it, so nobody is overtaken.
 -- Returns {1, the wait in ms} or, where the wait were too long and nothing was taken, {0, the wait in ms}.
@@ -22,7 +22,7 @@ tokens = math.min(tokens + passed * rate * (pace + recovered) / 2, burst)
 pace = recovered
 
 local taken, wait = 1, 0
-if op == 'slow' then
+if op == 'slow_down' then
   -- the refusals of calls that were under way together are one
   if now - slowed >= APART then
     pace, slowed = math.max(pace / 2, SLOWEST), now

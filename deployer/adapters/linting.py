@@ -26,14 +26,14 @@ from deployer.validation import Finding
 
 # Processor time for one template. People's templates of up to 25 kB take 1.2 s; a worker spends no more on one, since
 # others wait. The kernel enforces it, also where the worker's process was killed meanwhile
-_CPU_SECONDS = 3
-_SECONDS = 30  # by the clock: only a machine with far too much to do needs so long
-_MEMORY = 2_000_000_000  # bytes of addresses
-_SHOWN = 100  # findings
-_REMEMBERED = 256  # templates
-_OBEYED = {"ignore_checks"}  # of what a template's metadata may say to it
-_LISTED = 6  # of what would have been right
-_TYPES = {
+_MAX_CPU_SECONDS = 3
+_MAX_SECONDS = 30  # by the clock: only a machine with far too much to do needs so long
+_MAX_MEMORY = 2_000_000_000  # bytes of addresses
+_MAX_FINDINGS = 100  # findings
+_CACHE_SIZE = 256  # templates
+_ALLOWED_CONFIG = {"ignore_checks"}  # of what a template's metadata may say to it
+_MAX_CHOICES = 6  # of what would have been right
+_TYPE_NAMES = {
     "array": "a list",
     "boolean": "true or false",
     "integer": "a whole number",
@@ -41,7 +41,7 @@ _TYPES = {
     "string": "text",
 }
 # what cfn-lint says -> what people read; `\1` stands as in regular expressions
-_WORDS = (
+_REWRITES = (
     (r"^Additional properties are not allowed \((\S+) was unexpected\. Did you mean (\S+)\?\)$", r"\1 is not known here; did you mean \2?"),  # noqa: E501
     (r"^Additional properties are not allowed \((.+) (?:was|were) unexpected\)$", r"\1 is not known here"),
     (r"^Only one of \[(.+)\] is a required property$", r"one of \1 is needed"),
@@ -51,8 +51,8 @@ _WORDS = (
     (r"^Resource type (\S+) does not exist in (\S+)$", r"the type \1 is not known in \2"),
     (r"^(?:Parameter|Condition|Mapping) '?\S+?'? (?:is )?not used\.?$", r"it is declared and not used"),
 )  # fmt: skip
-_CHOICE = re.compile(r"^(.+?) is not one of \[(.+?)\](?: in .+)?$")
-_TYPE = re.compile(r"^(.+) is not of type (.+)$")
+_NOT_ONE_OF = re.compile(r"^(.+?) is not one of \[(.+?)\](?: in .+)?$")
+_NOT_OF_TYPE = re.compile(r"^(.+) is not of type (.+)$")
 
 
 class CfnLint:
@@ -63,10 +63,10 @@ class CfnLint:
         cpu_seconds: of processor time, after which it is given up.
     """
 
-    def __init__(self, seconds: float = _SECONDS, cpu_seconds: int = _CPU_SECONDS) -> None:
+    def __init__(self, seconds: float = _MAX_SECONDS, cpu_seconds: int = _MAX_CPU_SECONDS) -> None:
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
-        self._known: OrderedDict[str, list[Finding]] = OrderedDict()
+        self._cache: OrderedDict[str, list[Finding]] = OrderedDict()
         self._lock = Lock()
 
     def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
@@ -77,24 +77,24 @@ class CfnLint:
         """
         key = hashlib.sha256(json.dumps([name, template, sorted(regions)]).encode()).hexdigest()
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-        found, whole = self._look(name, template, regions)
-        if whole:  # what was given up on a busy machine may be looked at the next time
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        found, complete = self._run_cfn_lint(name, template, regions)
+        if complete:  # what was given up on a busy machine may be looked at the next time
             with self._lock:
-                self._known[key] = found
-                while len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
+                self._cache[key] = found
+                while len(self._cache) > _CACHE_SIZE:
+                    self._cache.popitem(last=False)
         return found
 
-    def _look(self, name: str, template: str, regions: Sequence[str]) -> tuple[list[Finding], bool]:
+    def _run_cfn_lint(self, name: str, template: str, regions: Sequence[str]) -> tuple[list[Finding], bool]:
         file = f"{FOLDER}/{name}"
 
-        def note(text: str) -> tuple[list[Finding], bool]:
+        def note_finding(text: str) -> tuple[list[Finding], bool]:
             return [Finding("note", file, None, text)], False
 
-        question = json.dumps(
+        request = json.dumps(
             {"template": template, "regions": list(regions), "cpu_seconds": self._cpu_seconds}
         )
         try:
@@ -104,9 +104,9 @@ class CfnLint:
             raise TransientError(shortage(error) or f"no temporary directory can be made: {error}") from error
         with directory as home:
             try:
-                ran = subprocess.run(
+                process = subprocess.run(
                     [sys.executable, "-I", "-m", "deployer.adapters.linting"],
-                    input=question,
+                    input=request,
                     capture_output=True,
                     text=True,
                     encoding="utf-8",
@@ -116,27 +116,27 @@ class CfnLint:
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                return note(f"given up after {self._seconds:g} s")
+                return note_finding(f"given up after {self._seconds:g} s")
             except OSError as error:
-                return note(f"it could not be started: {error.strerror}")
-        if ran.returncode == -signal.SIGXCPU:
-            return note(f"given up after {self._cpu_seconds} s of processor time")
+                return note_finding(f"it could not be started: {error.strerror}")
+        if process.returncode == -signal.SIGXCPU:
+            return note_finding(f"given up after {self._cpu_seconds} s of processor time")
         try:
-            told: list[dict[str, Any]] | str = json.loads(ran.stdout)
+            told: list[dict[str, Any]] | str = json.loads(process.stdout)
         except ValueError:
-            if not ran.returncode:
-                return note("it gave no answer")
-            last = ran.stderr.strip().splitlines()[-1:]  # of a traceback, if there is one
-            return note(": ".join(["it died of the template", *(each[:200] for each in last)]))
+            if not process.returncode:
+                return note_finding("it gave no answer")
+            last = process.stderr.strip().splitlines()[-1:]  # of a traceback, if there is one
+            return note_finding(": ".join(["it died of the template", *(each[:200] for each in last)]))
         if isinstance(told, str):
-            return note(f"it cannot read the template: {told}")
+            return note_finding(f"it cannot read the template: {told}")
         return [
-            Finding("error" if each["error"] else "warning", file, each["line"], in_words(**each))
+            Finding("error" if each["error"] else "warning", file, each["line"], explain_match(**each))
             for each in told
         ], True
 
 
-def in_words(rule: str, message: str, path: Sequence[str | int], **_: object) -> str:
+def explain_match(rule: str, message: str, path: Sequence[str | int], **_: object) -> str:
     """What cfn-lint says, for people: where in the resource, what, and the rule's id last.
 
     Args:
@@ -144,7 +144,7 @@ def in_words(rule: str, message: str, path: Sequence[str | int], **_: object) ->
         message: as cfn-lint puts it.
         path: keys and positions from the top of the template.
     """
-    text = _rewritten(rule, " ".join(message.split()))
+    text = _rewrite_message(rule, " ".join(message.split()))
     steps = [str(step) for step in path if not str(step).startswith("Fn::") and step != "Ref"]
     if steps[:1] == ["Resources"]:
         steps = [step for position, step in enumerate(steps[1:]) if (position, step) != (1, "Properties")]
@@ -152,23 +152,23 @@ def in_words(rule: str, message: str, path: Sequence[str | int], **_: object) ->
     return f"{where}: {text} [{rule}]" if where else f"{text} [{rule}]"
 
 
-def _rewritten(rule: str, text: str) -> str:
-    if found := _CHOICE.match(text):
-        wrong, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[2])
-        near = get_close_matches(wrong, choices, 1)
+def _rewrite_message(rule: str, text: str) -> str:
+    if found := _NOT_ONE_OF.match(text):
+        unknown, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[2])
+        close_matches = get_close_matches(unknown, choices, 1)
         if rule == "E1020":
-            told = f"nothing in this template is named {wrong}"
+            told = f"nothing in this template is named {unknown}"
         elif rule == "E1010":
-            told = f"there is no {wrong}"
+            told = f"there is no {unknown}"
         else:
             told = f"{found[1]} is not known"
-        more = len(choices) - _LISTED
-        listed = ", ".join(choices[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-        return f"{told}; did you mean {near[0]}?" if near else f"{told}; there are {listed}"
-    if found := _TYPE.match(text):
-        kinds = [_TYPES.get(each.strip("' "), each.strip("' ")) for each in found[2].split(",")]
-        return f"{found[1]} is not {' or '.join(kinds)}"
-    for pattern, words in _WORDS:
+        more = len(choices) - _MAX_CHOICES
+        listed = ", ".join(choices[:_MAX_CHOICES]) + (f" and {more} more" if more > 0 else "")
+        return f"{told}; did you mean {close_matches[0]}?" if close_matches else f"{told}; there are {listed}"
+    if found := _NOT_OF_TYPE.match(text):
+        types = [_TYPE_NAMES.get(each.strip("' "), each.strip("' ")) for each in found[2].split(",")]
+        return f"{found[1]} is not {' or '.join(types)}"
+    for pattern, words in _REWRITES:
         changed, number = re.subn(pattern, words, text)
         if number:
             return changed.replace("'", "").rstrip("; ")
@@ -177,49 +177,49 @@ def _rewritten(rule: str, text: str) -> str:
 
 def main() -> None:
     """Look at the template on standard input; print what was found, or a text why it could not be, as JSON."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    asked = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_seconds"], asked["cpu_seconds"] + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+    request = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"], request["cpu_seconds"] + 1))
     # not at the top: it is large, and who asks has no need of it
     from cfnlint.config import ConfigMixIn  # noqa: PLC0415
     from cfnlint.decode.decode import decode_str  # noqa: PLC0415
     from cfnlint.runner import Runner  # noqa: PLC0415
 
     try:
-        template, matches = decode_str(asked["template"])
+        template, matches = decode_str(request["template"])
         if not matches:
-            _tame(template)
-            regions = {"regions": asked["regions"]} if asked["regions"] else {}
+            _drop_template_config(template)
+            regions = {"regions": request["regions"]} if request["regions"] else {}
             matches = list(Runner(ConfigMixIn([], **regions)).validate_template(template))
     except Exception as error:  # noqa: BLE001  whatever it is, it is cfn-lint's own
         print(json.dumps(f"{type(error).__name__} {error}"[:300]))
     else:
-        print(json.dumps([_told(match) for match in _chosen(matches)[:_SHOWN]]))
+        print(json.dumps([_match_as_json(match) for match in _select_matches(matches)[:_MAX_FINDINGS]]))
 
 
-def _chosen(matches: list[Any]) -> list[Any]:
+def _select_matches(matches: list[Any]) -> list[Any]:
     """Errors first, each in the order of the lines; what a second rule says of the same place is left out."""
     rules: dict[str, str] = {}
     ordered = sorted(matches, key=lambda each: (each.linenumber, each.rule.id, each.message))
-    chosen = [
+    first_of_each_place = [
         each
         for each in ordered
         if rules.setdefault(str(getattr(each, "path", each.id)), each.rule.id) == each.rule.id
     ]
-    return sorted(chosen, key=lambda each: each.rule.severity != "error")
+    return sorted(first_of_each_place, key=lambda each: each.rule.severity != "error")
 
 
-def _tame(template: Any) -> None:
+def _drop_template_config(template: Any) -> None:
     """Take out what a template says to cfn-lint, but for the checks to leave out: it may name files to be read."""
     metadata = template.get("Metadata") if isinstance(template, dict) else None
-    ours = metadata.get("cfn-lint") if isinstance(metadata, dict) else None
-    config = ours.get("config") if isinstance(ours, dict) else None
+    cfn_lint = metadata.get("cfn-lint") if isinstance(metadata, dict) else None
+    config = cfn_lint.get("config") if isinstance(cfn_lint, dict) else None
     if isinstance(config, dict):
-        for key in set(config) - _OBEYED:
+        for key in set(config) - _ALLOWED_CONFIG:
             del config[key]
 
 
-def _told(match: Any) -> dict[str, Any]:
+def _match_as_json(match: Any) -> dict[str, Any]:
     return {
         "error": match.rule.severity == "error",
         "line": match.linenumber,

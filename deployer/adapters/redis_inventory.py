@@ -33,7 +33,7 @@ _PAUSE_SECONDS = 0.1
 _CHUNK = 500
 
 
-class RedisInventory:
+class StackInventory:
     """The port `Inventory`.
 
     Args:
@@ -57,11 +57,11 @@ class RedisInventory:
         partly: bool = False,
     ) -> Listed:
         """See `Inventory.stacks`."""
-        needed = self._needed(kind)
-        began, away = self._listed(needed, since, patience, partly=partly)
+        needed = self._clouds_of_kind(kind)
+        began, away = self._ensure_listings(needed, since, patience, partly=partly)
         needed = [each for each in needed if each.account not in away]
         every = [each for each in self._clouds.every() if each.account not in away]
-        places = dict.fromkeys(_key("listed", each) for each in [*needed, *every])
+        places = dict.fromkeys(_redis_key("listed", each) for each in [*needed, *every])
         with unavailable():
             texts = [self._redis.hget(place, repository.key) for place in places]
         accounts = {each: self._clouds.at(each).account for each in Kind}
@@ -71,7 +71,7 @@ class RedisInventory:
             if account not in away
         }
         try:
-            stacks = tuple(stack for text in texts if text for stack in _read(text))
+            stacks = tuple(stack for text in texts if text for stack in _deserialize_stacks(text))
         except (msgspec.MsgspecError, zlib.error, ValueError) as error:
             with unavailable():
                 self._redis.delete(*places)
@@ -82,10 +82,12 @@ class RedisInventory:
 
     def repositories(self, since: float, patience: float = 60) -> list[Repository]:
         """See `Inventory.repositories`."""
-        clouds = self._needed(None)
-        self._listed(clouds, since, patience)
+        clouds = self._clouds_of_kind(None)
+        self._ensure_listings(clouds, since, patience)
         with unavailable():
-            keys = dict.fromkeys(key for each in clouds for key in self._redis.hkeys(_key("listed", each)))
+            keys = dict.fromkeys(
+                key for each in clouds for key in self._redis.hkeys(_redis_key("listed", each))
+            )
         found = []
         for key in keys:
             with suppress(PayloadError):
@@ -95,15 +97,15 @@ class RedisInventory:
     def forget(self) -> None:
         """Have the next resync list anew, whatever the age that would do for it."""
         with unavailable():
-            self._redis.delete(*(_key("listed", each) for each in self._clouds.every()))
+            self._redis.delete(*(_redis_key("listed", each) for each in self._clouds.every()))
 
-    def _needed(self, kind: Kind | None) -> Sequence[Cloud]:
+    def _clouds_of_kind(self, kind: Kind | None) -> Sequence[Cloud]:
         if kind is None:
             return self._clouds.every()
         # with this kind's own role, whatever becomes of another's in the same place
         return [self._clouds.at(kind, region) for region in self._clouds.target(kind).regions]
 
-    def _listed(
+    def _ensure_listings(
         self, clouds: Sequence[Cloud], since: float, patience: float, *, partly: bool = False
     ) -> tuple[float, dict[str, str]]:
         """When the oldest listing of these began, each made anew where the one that is kept was before `since`.
@@ -115,7 +117,7 @@ class RedisInventory:
         began, away = list[tuple[str, float]](), dict[str, str]()
         for each in clouds:
             try:
-                began.append((each.account, self._listed_at(each, since, deadline)))
+                began.append((each.account, self._ensure_listing(each, since, deadline)))
             except (ThrottledError, UnavailableError):
                 raise
             except TransientError as error:
@@ -124,20 +126,20 @@ class RedisInventory:
                     raise
         return min(at for account, at in began if account not in away), away
 
-    def _listed_at(self, cloud: Cloud, since: float, deadline: float) -> float:
+    def _ensure_listing(self, cloud: Cloud, since: float, deadline: float) -> float:
         while True:
             with unavailable():
-                began = float(self._redis.hget(_key("listed", cloud), _BEGAN) or 0)
+                began = float(self._redis.hget(_redis_key("listed", cloud), _BEGAN) or 0)
                 if began >= since and began:
                     return began
-            with claimed(self._redis, _key("listing", cloud), _LISTING_SECONDS) as claim:
+            with claimed(self._redis, _redis_key("listing", cloud), _LISTING_SECONDS) as claim:
                 if claim:
-                    return self._list(cloud, claim)
+                    return self._make_listing(cloud, claim)
             if time.monotonic() >= deadline:
                 raise ThrottledError("another worker lists the stacks", retry_after=2)
             time.sleep(_PAUSE_SECONDS)
 
-    def _list(self, cloud: Cloud, claim: Lock) -> float:
+    def _make_listing(self, cloud: Cloud, claim: Lock) -> float:
         began, renewed = self._clock(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
         accounts = {str(kind): self._clouds.at(kind).account for kind in Kind}
@@ -146,15 +148,17 @@ class RedisInventory:
                 found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
             if time.monotonic() - renewed > _LISTING_SECONDS / 6:
                 renewed = time.monotonic()
-                _renew(claim)
-        _renew(claim)
+                _renew_claim(claim)
+        _renew_claim(claim)
         with suppress(TransientError):  # for admission and forecast: two calls more, once an hour
             cloud.room()
-        self._keep(cloud, began, {key: _written(stacks) for key, stacks in found.items() if key})
+        self._save_listing(
+            cloud, began, {key: _serialize_stacks(stacks) for key, stacks in found.items() if key}
+        )
         return began
 
-    def _keep(self, cloud: Cloud, began: float, texts: Mapping[str, str]) -> None:
-        key = _key("listed", cloud)
+    def _save_listing(self, cloud: Cloud, began: float, texts: Mapping[str, str]) -> None:
+        key = _redis_key("listed", cloud)
         with unavailable():
             pipe = self._redis.pipeline()  # in one step, so that nobody reads half of it
             pipe.delete(key)
@@ -166,21 +170,21 @@ class RedisInventory:
             pipe.execute()
 
 
-def _key(name: str, cloud: Cloud) -> str:
+def _redis_key(name: str, cloud: Cloud) -> str:
     return f"deployer:{{stacks}}:{name}:{cloud.account}:{cloud.region}"
 
 
-def _renew(claim: Lock) -> None:
+def _renew_claim(claim: Lock) -> None:
     with suppress(LockError), unavailable():  # another worker lists as well by now: that does no harm
         claim.reacquire()
 
 
-def _written(stacks: list[Stack]) -> str:
+def _serialize_stacks(stacks: list[Stack]) -> str:
     # some kilobytes of tags that are much alike: a fifth of that is left
     text = json.dumps([asdict(stack) for stack in stacks], separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
-def _read(text: str) -> list[Stack]:
+def _deserialize_stacks(text: str) -> list[Stack]:
     # fields of another version are dropped
     return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=list[Stack], strict=False)

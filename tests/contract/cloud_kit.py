@@ -273,7 +273,7 @@ class SandboxKit:
     @contextmanager
     def emptying_slowly(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(aws_buckets, "_BATCH", 2)
+            patch.setattr(aws_buckets, "_BATCH_SIZE", 2)
             patch.setattr(aws_buckets, "EMPTYING_SECONDS", 0.0)
             yield
 

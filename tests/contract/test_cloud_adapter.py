@@ -375,7 +375,7 @@ def test_every_process_has_clients_of_its_own(aws: SandboxKit, monkeypatch: pyte
 def test_a_bucket_is_emptied_of_everything(
     aws: SandboxKit, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws_buckets, "_BATCH", 2)
+    monkeypatch.setattr(aws_buckets, "_BATCH_SIZE", 2)
     arn = aws.cloud.create_stack(name, small(Files={"Type": "AWS::S3::Bucket"}), f"create-{name}")
     assert settled(aws, name) == "CREATE_COMPLETE"
     (bucket,) = (b["Name"] for b in aws.s3.list_buckets()["Buckets"] if b["Name"].startswith(name[:20]))
@@ -419,7 +419,7 @@ def test_a_bucket_that_is_to_be_kept_keeps_its_data(aws: SandboxKit, name: str, 
     ],
 )
 def test_what_a_template_keeps(template: Any, kept: set[str] | None) -> None:
-    assert aws_buckets._retained(template) == kept
+    assert aws_buckets.retained_resources(template) == kept
 
 
 # --- events and actions ------------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ def event(resource: str, status: str, reason: str = "", token: str | None = "t")
     ],
 )
 def test_the_cause_is_the_first_failure_of_the_last_operation(newest_last: list[Any], cause: str) -> None:
-    assert str(aws_stacks.failure(reversed(newest_last)) or "") == cause
+    assert str(aws_stacks.first_failure(reversed(newest_last)) or "") == cause
 
 
 def action(stage: str, name: str, status: str, minute: int, **result: Any) -> dict[str, Any]:
@@ -495,7 +495,7 @@ def action(stage: str, name: str, status: str, minute: int, **result: Any) -> di
 def whole(status: str, *actions: dict[str, Any]) -> list[StageState]:
     declared = [{"name": "Build", "actions": [{"name": "Lint"}, {"name": "Compile"}]}]
     found = {"pipelineExecutionId": "1", "status": status}
-    execution = aws_pipelines.whole(found, reversed(actions), lambda: {"stages": declared})
+    execution = aws_pipelines.execution_with_stages(found, reversed(actions), lambda: {"stages": declared})
     return list(execution.stages)
 
 
@@ -557,8 +557,10 @@ def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
     by_action = [{"actionName": "Config", "revisionId": OTHERS}, {"actionName": "App", "revisionId": OURS}]
     by_artifact = [{"name": "Settings", "revisionId": OTHERS}, {"name": "Code", "revisionId": OURS}]
 
-    listed = aws_pipelines.summary({**found, "sourceRevisions": by_action}, lambda: definition)
-    whole = aws_pipelines.whole({**found, "artifactRevisions": by_artifact}, [], lambda: definition)
+    listed = aws_pipelines.execution_from_summary({**found, "sourceRevisions": by_action}, lambda: definition)
+    whole = aws_pipelines.execution_with_stages(
+        {**found, "artifactRevisions": by_artifact}, [], lambda: definition
+    )
 
     assert (listed.sha, whole.sha) == (expected, expected)
 
@@ -566,8 +568,8 @@ def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
 def test_a_single_source_needs_no_definition() -> None:
     revisions = [{"actionName": "Image", "revisionId": "sha256:1"}, {"actionName": "App", "revisionId": OURS}]
 
-    assert aws_pipelines.sha(revisions, lambda: pytest.fail("it was asked")) == OURS
-    assert aws_pipelines.sha([], lambda: pytest.fail("it was asked")) == ""
+    assert aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked")) == OURS
+    assert aws_pipelines.commit_of_revisions([], lambda: pytest.fail("it was asked")) == ""
 
 
 def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deployer.adapters import linting
-from deployer.adapters.linting import CfnLint, in_words
+from deployer.adapters.linting import CfnLint, explain_match
 from deployer.errors import TransientError
 from deployer.validation import Finding
 
@@ -180,7 +180,7 @@ def test_a_daemonic_process_may_ask_too(instead: Callable[[str], None]) -> None:
     ],
 )
 def test_messages_are_in_words(rule: str, message: str, path: str, text: str) -> None:
-    assert in_words(rule=rule, message=message, path=path.split()) == f"{text} [{rule}]"
+    assert explain_match(rule=rule, message=message, path=path.split()) == f"{text} [{rule}]"
 
 
 def test_the_sample_and_the_starter_pass() -> None:
