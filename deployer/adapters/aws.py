@@ -1,4 +1,4 @@
-"""One account's region of AWS through boto3: the ports `Cloud` and `Clouds`."""
+"""One region of an AWS account through boto3: implements the ports `Cloud` and `Clouds`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,18 +19,20 @@ from deployer.ports import Room
 from deployer.targets import Target
 
 _DAY = 86400.0
-_DEFAULT_STACKS_LIMIT = 2000  # where an account tells none
+_DEFAULT_STACKS_LIMIT = 2000  # used if AWS does not report the account's limit
 
 
 class AwsCloud(AwsStacks, AwsPipelines):
-    """The port `Cloud`. Making one calls nothing; clients are made when first used, in each process its own.
+    """Implements the port `Cloud` for one region of a target's account.
+
+    The constructor sends no request. Each process creates its own clients when it first uses them.
 
     Args:
-        target: whose rights and artifact bucket are used.
-        clients: of the target's account and the region.
-        survey: what all workers know of these.
-        repository_token: gives the value of a template's NoEcho parameter `RepoToken` for owner/repo; asked only
-            where the template declares it. The value goes to CloudFormation and nowhere else.
+        target: the target whose role and artifact bucket are used.
+        clients: clients of the target's account in this region.
+        region_status: what the workers share about this region.
+        repository_token: returns the value of the template's NoEcho parameter `RepoToken` for an "owner/repo". It is
+            called only if the template declares the parameter. The value is sent to CloudFormation and nowhere else.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class AwsCloud(AwsStacks, AwsPipelines):
 
     @property
     def account(self) -> str:
-        """The account's id, or `own` where the target does not tell it."""
+        """The account's id, or `own` if the target does not name an account."""
         return _account_or_own(self._target)
 
     @property
@@ -57,13 +59,13 @@ class AwsCloud(AwsStacks, AwsPipelines):
         return self._aws.region
 
     def check_reachable(self, seconds: float) -> None:
-        """See `Cloud.check_reachable`. One call, which is not repeated."""
+        """See `Cloud.check_reachable`. One call, without retries."""
         self._aws.check_reachable(seconds)
 
     def room(self) -> Room:
-        """How full the region is. No call while what was counted is less than an hour old; else three or more.
+        """See `Cloud.room`. No call while the counts are less than an hour old; otherwise three or more.
 
-        What deployer makes and deletes meanwhile is added and subtracted.
+        Between two counts, deployer adds the stacks that it creates and subtracts those that it deletes.
         """
         with translate_errors(f"counting what {self.region} holds"):
             stacks_now, stacks_at, _ = self._cached_or_counted(
@@ -77,7 +79,7 @@ class AwsCloud(AwsStacks, AwsPipelines):
         return found
 
     def known_room(self) -> Room | None:
-        """How full the region was when that was counted last, if that is less than a day ago. No call."""
+        """See `Cloud.known_room`: the last counts, if they are less than a day old. No call."""
         stacks_known, limit, pipelines_known = (
             self._region_status.cached_count(what, _DAY) for what in ("stacks", "stacks_limit", "pipelines")
         )
@@ -91,11 +93,11 @@ class AwsCloud(AwsStacks, AwsPipelines):
         return Room(self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account)
 
     def history(self) -> list[Room]:
-        """How full the region was in the last sixty days. No call."""
+        """See `Cloud.history`: the counts of the last sixty days. No call."""
         return self._region_status.history()
 
     def _cached_or_counted(self, what: str, count: Callable[[], int]) -> tuple[int, float, bool]:
-        """A number, when it was counted, and whether that was just now."""
+        """Return a count, the time of the count (epoch seconds), and whether this call counted it."""
         if known := self._region_status.cached_count(what):
             return (*known, False)
         began = self._region_status.now()
@@ -113,28 +115,31 @@ class AwsCloud(AwsStacks, AwsPipelines):
         return sum(len(required_member(page, "pipelines")) for page in listed)
 
     def probe_artifacts(self) -> None:
-        """Write a small object into the artifact bucket. One call."""
+        """See `Cloud.probe_artifacts`: write a small object into the artifact bucket. One call."""
         self._artifacts.check_writable()
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
-        """Delete what the stack's buckets hold, every version, for about twenty seconds; whether all is empty.
+        """See `Cloud.empty_buckets`: delete every object version in the stack's buckets for about twenty seconds.
 
-        A bucket that the template says to retain is left as it is: its data is meant to outlive the stack.
+        A bucket that the template retains is not emptied, because its data must outlive the stack.
+
+        Returns:
+            Whether all these buckets are empty now.
         """
         with translate_errors(f"emptying the buckets of stack {arn}"):
             return empty_stack_buckets(self._aws, arn, guard)
 
 
 class AwsClouds:
-    """The port `Clouds`.
+    """Implements the port `Clouds`: one `AwsCloud` for each target and region.
 
     Args:
-        targets: the target of every kind.
-        client: a connection to the Redis that the workers share; AWS is called without it as well.
-        repository_token: as `AwsCloud` takes it.
-        rate: the share of AWS's usual call rates to use.
-        on_call: told of every request that is sent to AWS, repeats too.
-        endpoint_url: another address for all of AWS; None for AWS's own variables.
+        targets: the target of each kind of environment.
+        client: a connection to the Redis that the workers share. AWS is called even while Redis is unavailable.
+        repository_token: see `AwsCloud`.
+        rate: the share of AWS's usual call rates that deployer may use; 1.0 is all of it.
+        on_call: called for every request that is sent to AWS, including retries.
+        endpoint_url: one address for all services of AWS; None to use AWS's own environment variables.
     """
 
     def __init__(
@@ -157,12 +162,12 @@ class AwsClouds:
         self._clouds: dict[tuple[Kind, str], AwsCloud] = {}
 
     def target(self, kind: Kind) -> Target:
-        """Where environments of a kind live; where no region is said, AWS's own variables do."""
+        """See `Clouds.target`. A target without regions uses the region of AWS's own environment variables."""
         target = self._targets[kind]
         return target if target.regions else replace(target, regions=(self._own_region,))
 
     def at(self, kind: Kind, region: str = "") -> AwsCloud:
-        """The cloud of a kind's target in a region, by default its first."""
+        """Return the cloud of a kind's target in a region; by default the target's first region."""
         target = self.target(kind)
         region = region or target.regions[0]
         if (kind, region) not in self._clouds:
@@ -172,7 +177,7 @@ class AwsClouds:
         return self._clouds[kind, region]
 
     def every(self) -> Sequence[AwsCloud]:
-        """One cloud for each account and region that any target uses."""
+        """Return one cloud for each account and region that any target uses."""
         found: dict[tuple[str, str], AwsCloud] = {}
         for kind in self._targets:
             target = self.target(kind)
@@ -181,15 +186,15 @@ class AwsClouds:
         return list(found.values())
 
     def clients(self, kind: Kind, region: str = "") -> AwsClients:
-        """The clients with the rights of a kind's target in a region, by default its first."""
+        """Return clients with the role of a kind's target; by default in the target's first region."""
         target = self.target(kind)
         return self._clients_for(target, region or target.regions[0])
 
     def own_account(self) -> str:
-        """The account of deployer's own credentials. One call, which needs no right."""
+        """Return the account of deployer's own credentials. One call, which needs no IAM permission."""
         own = replace(self.target(Kind.DEVELOPMENT), role_arn="", external_id="")
         sts = self._clients_for(own, self._own_region).sts
-        with translate_errors("asking AWS which account deployer is in"):
+        with translate_errors("asking AWS for the account of deployer's credentials"):
             return str(required_member(call_with_retries(sts.get_caller_identity), "Account"))
 
     @cached_property
@@ -211,5 +216,5 @@ class AwsClouds:
 
 
 def _account_or_own(target: Target) -> str:
-    """The account, as far as the target tells it: quotas and rates are an account's."""
+    """Return the target's account as a name for shared data, because AWS applies quotas and rates to an account."""
     return target.account_id or "own"

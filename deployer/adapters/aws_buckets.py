@@ -1,4 +1,4 @@
-"""The S3 buckets that deployer uses: its own artifact bucket, and those of a stack, which a teardown empties."""
+"""The S3 calls of deployer: it writes to an artifact bucket, or empties the buckets of a stack."""
 
 import hashlib
 import logging
@@ -30,32 +30,34 @@ log = logging.getLogger(__name__)
 
 _BUCKET_TYPE = "AWS::S3::Bucket"
 _STACK_TYPE = "AWS::CloudFormation::Stack"
-# of what the stack itself has made; where a creation failed, the id may be that of somebody else's bucket
+# Statuses of resources that the stack itself created. After CREATE_FAILED, the id may name another owner's bucket.
 _CREATED_STATUSES = frozenset(
     {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"}
 )
-_BATCH_SIZE = 1000  # what one DeleteObjects takes
-EMPTYING_SECONDS = 20.0  # of one call; well within a lease, since a bucket may hold millions
-_TEMPLATE_FOLDER = "deployer/templates"  # where they are in the artifact bucket
+_BATCH_SIZE = 1000  # objects; the maximum of one DeleteObjects request
+EMPTYING_SECONDS = (
+    20.0  # for one call, which must end well within a lease although a bucket may hold millions of objects
+)
+_TEMPLATE_FOLDER = "deployer/templates"  # key prefix in the artifact bucket
 
 
 class ArtifactBucket:
-    """The bucket of a target's account that holds large templates.
+    """The bucket that holds templates which are too large for a request.
 
     Args:
-        target: whose bucket it is.
-        clients: of the target's account and the region.
+        target: the target that the bucket belongs to.
+        clients: clients of the target's account in this region.
     """
 
     def __init__(self, target: Target, clients: AwsClients) -> None:
         self._aws = clients
         self._bucket = target.bucket(clients.region)
-        # S3 refuses a bucket of this name that is another account's, which would decide what is deployed
+        # S3 rejects the request if another account owns a bucket of this name: that account could change the template.
         self._owner: dict[str, Any] = {"ExpectedBucketOwner": of} if (of := target.account_id) else {}
 
     def check_writable(self) -> None:
-        """Write a small object. One call."""
-        with translate_errors(f"writing into {self._description()}", artifact_bucket=True):
+        """Write a small object to prove that deployer may write to the bucket. One call."""
+        with translate_errors(f"writing to {self._description()}", artifact_bucket=True):
             key = f"{_TEMPLATE_FOLDER}/probe.txt"
             body = b"deployer doctor"
             call_with_retries(
@@ -63,7 +65,12 @@ class ArtifactBucket:
             )
 
     def store_template(self, stack: str, content: bytes) -> str:
-        """Write the template of a stack and return its address. One call."""
+        """Store a template and return its URL for CloudFormation. One call.
+
+        Args:
+            stack: the stack's name, for error texts.
+            content: the template.
+        """
         key = f"{_TEMPLATE_FOLDER}/{hashlib.sha256(content).hexdigest()}.template"
         with translate_errors(
             f"storing the template of stack {stack} in {self._description()}", artifact_bucket=True
@@ -71,7 +78,7 @@ class ArtifactBucket:
             call_with_retries(
                 lambda: self._aws.s3.put_object(Bucket=self._bucket, Key=key, Body=content, **self._owner)
             )
-        # CloudFormation reads path-style addresses too, whatever dots the bucket's name has
+        # CloudFormation accepts path-style URLs, which work for every bucket name, also one with dots.
         return f"{self._aws.s3.meta.endpoint_url}/{self._bucket}/{key}"
 
     def _description(self) -> str:
@@ -80,7 +87,16 @@ class ArtifactBucket:
 
 
 def empty_stack_buckets(clients: AwsClients, arn: str, assert_lease: Callable[[], None]) -> bool:
-    """Delete what the buckets of a stack hold, for about twenty seconds; whether nothing is left. See the port."""
+    """Delete the objects in the buckets of a stack for about `EMPTYING_SECONDS`.
+
+    Args:
+        clients: clients of the stack's account in its region.
+        arn: the stack's ARN.
+        assert_lease: see `empty_bucket`.
+
+    Returns:
+        Whether all buckets are empty.
+    """
     deadline = time.monotonic() + EMPTYING_SECONDS
     try:
         names = buckets_to_empty(clients.cloudformation, arn)
@@ -88,12 +104,12 @@ def empty_stack_buckets(clients: AwsClients, arn: str, assert_lease: Callable[[]
         if is_not_found(error):
             return True
         raise
-    owner = arn.split(":")[4]  # a stack's buckets are of the stack's account
+    owner = arn.split(":")[4]  # the stack's account, which also owns its buckets
     return all(empty_bucket(clients.s3, bucket, owner, deadline, assert_lease) for bucket in names)
 
 
 def buckets_to_empty(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
-    """The buckets that the stack has made and its deletion will delete, also those of stacks within it."""
+    """Return the buckets that the stack or its nested stacks created, without those that the templates retain."""
     found = {
         each.name: (each.type, each.id)
         for page in read_pages(cloudformation.list_stack_resources, StackName=arn)
@@ -106,11 +122,11 @@ def buckets_to_empty(cloudformation: "CloudFormationClient", arn: str) -> list[s
         template = required_member(
             call_with_retries(lambda: cloudformation.get_template(StackName=arn)), "TemplateBody"
         )
-    except RecursionError:  # botocore reads a template in JSON, which may be nested without end
+    except RecursionError:  # botocore parses a JSON template, which may be nested too deeply for Python
         template = None
     retained = retained_resources(template)
     if retained is None:
-        log.warning("the buckets of stack %s are left as they are: its template cannot be read", arn)
+        log.warning("the buckets of stack %s are not emptied, because its template cannot be parsed", arn)
         return []
     deleted = [each for name, each in found.items() if name not in retained]
     nested = [
@@ -123,14 +139,14 @@ def buckets_to_empty(cloudformation: "CloudFormationClient", arn: str) -> list[s
 
 
 def retained_resources(template: Any) -> set[str] | None:
-    """Logical ids of the resources that are to outlive the stack; None if the template cannot be read.
+    """Return the logical ids of the resources that outlive the stack; None if the template cannot be parsed.
 
-    A pipeline made the template from a branch's files, and nobody but CloudFormation has read it before. So reading it
-    takes no more than a check of `deploy/` may take.
+    A pipeline may have built this template from a branch's files, so its content is not trusted. It is parsed with the
+    same limits as the files in `deploy/`.
     """
     if isinstance(template, str):
         text = template.lstrip("\ufeff")
-        # tabs are whitespace in JSON but forbidden in YAML
+        # JSON is parsed as JSON, because it may contain tabs, which YAML forbids
         suffix = "json" if text.lstrip()[:1] == "{" else "yml"
         try:
             template = read_document(f"pipeline.{suffix}", text.encode()).fields
@@ -139,7 +155,7 @@ def retained_resources(template: Any) -> set[str] | None:
     resources = template.get("Resources") if isinstance(template, Mapping) else None
     if not isinstance(resources, Mapping):
         return None
-    # a policy that is computed (`!If`) is no text: better spare one too many
+    # A computed policy (`!If`) is not a string. The resource then counts as retained, because data loss is worse.
     policies = {
         str(name): each.get("DeletionPolicy", "Delete") if isinstance(each, Mapping) else "Delete"
         for name, each in resources.items()
@@ -150,20 +166,21 @@ def retained_resources(template: Any) -> set[str] | None:
 def empty_bucket(
     s3: "S3Client", bucket: str, owner: str, deadline: float, assert_lease: Callable[[], None]
 ) -> bool:
-    """Delete versions and delete markers of a bucket and abort its uploads; one that is gone is empty.
+    """Delete all object versions and delete markers of a bucket, then abort its multipart uploads.
 
     Args:
-        bucket: its name.
-        owner: its account; S3 refuses every call where that is another one, which took the name meanwhile.
-        deadline: when no further batch is begun, by the monotonic clock; one batch there is always.
-        guard: called before each batch; what it raises ends the emptying.
+        s3: the client.
+        bucket: the bucket's name.
+        owner: the bucket's account. S3 rejects each call if another account owns a bucket of this name now.
+        deadline: no batch starts after this time (monotonic clock, seconds), except the first one.
+        assert_lease: called before each batch; an exception from it ends the emptying.
 
     Returns:
-        Whether nothing is left.
+        Whether the bucket is empty. A bucket that does not exist counts as empty.
 
     Raises:
-        PermanentError: S3 refuses to delete something: a lock, or a right that is lacking.
-        TransientError: S3 is unwell or asked too fast, and nothing of a batch could be deleted.
+        PermanentError: S3 refuses to delete an object, because of an object lock or a missing permission.
+        TransientError: S3 has a server error or throttles, and deleted no object of a batch.
     """
     try:
         while batch := _list_versions(s3, bucket, owner):
@@ -185,9 +202,8 @@ def empty_bucket(
 
 def _list_uploads(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
     page = call_with_retries(lambda: s3.list_multipart_uploads(Bucket=bucket, ExpectedBucketOwner=owner))
-    required_member(
-        page, "Bucket"
-    )  # only an answer of S3 has it; another one must not pass for an empty list
+    # S3 always returns this member. Without it the response is not S3's, and must not count as an empty list.
+    required_member(page, "Bucket")
     return list(page.get("Uploads", []))
 
 
@@ -195,7 +211,8 @@ def _list_versions(s3: "S3Client", bucket: str, owner: str) -> list[Any]:
     page = call_with_retries(
         lambda: s3.list_object_versions(Bucket=bucket, ExpectedBucketOwner=owner, MaxKeys=_BATCH_SIZE)
     )
-    required_member(page, "Name")  # only an answer of S3 has it; another one must not pass for an empty list
+    # S3 always returns this member. Without it the response is not S3's, and must not count as an empty list.
+    required_member(page, "Name")
     listed: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
     return [
         {"Key": required_member(each, "Key"), "VersionId": required_member(each, "VersionId")}
@@ -210,10 +227,10 @@ def _delete_batch(s3: "S3Client", bucket: str, owner: str, objects: list[Any]) -
         )
     )
     if errors := answer.get("Errors"):
-        # S3 answers 200, and for a single object that it is unwell or asked too fast: no client repeats that
+        # S3 returns HTTP 200 with an error for a single object. No client retries that, not even for throttling.
         permanent = [each for each in errors if not is_temporary_code(each.get("Code", ""))]
         if not permanent and len(errors) < len(objects):
-            return  # what is left is listed again
+            return  # the next listing returns the remaining objects
         first = (permanent or errors)[0]
         error_type = PermanentError if permanent else TransientError
         raise error_type(

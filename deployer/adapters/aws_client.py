@@ -1,4 +1,4 @@
-"""How the AWS adapter calls AWS: the boto3 clients of one account's region."""
+"""The boto3 clients of one account's region, through which the adapter sends every request."""
 
 import os
 import threading
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_RETRY_ATTEMPTS = 4
-_RETRY_SECONDS = 20.0
+_RETRY_ATTEMPTS = 4  # of one call, the first one included
+_RETRY_SECONDS = 20.0  # no retry starts later than this after the first attempt
 _backoff = wait_random_exponential(multiplier=0.5, max=6)
 
 
 class AwsClients:
-    """The clients of one account and region, made when first used and anew in every process.
+    """The clients of one account and region. Each process creates a client when it first uses that service.
 
     Args:
-        region: the region.
-        endpoint_url: another address for all of AWS, or None for AWS's own variables.
-        role_arn: the role to assume; empty for the process's own credentials.
-        external_id: given when that role is assumed.
-        throttle: asked before every call.
-        on_call: told of every request that is sent, repeats too.
+        region: the region's name.
+        endpoint_url: one address for all services of AWS; None to use AWS's own environment variables.
+        role_arn: the role to assume; empty to use the process's own credentials.
+        external_id: the external id for AssumeRole; empty if the role needs none.
+        rate_limit: every call waits for its turn here; None for no limit.
+        on_call: called for every request that is sent, including retries.
     """
 
     def __init__(
@@ -79,40 +79,40 @@ class AwsClients:
 
     @property
     def cloudformation(self) -> "CloudFormationClient":
-        """CloudFormation."""
+        """The client of CloudFormation."""
         client: CloudFormationClient = self._cached_client("cloudformation")
         return client
 
     @property
     def codepipeline(self) -> "CodePipelineClient":
-        """CodePipeline."""
+        """The client of CodePipeline."""
         client: CodePipelineClient = self._cached_client("codepipeline")
         return client
 
     @property
     def s3(self) -> "S3Client":
-        """S3."""
+        """The client of S3."""
         client: S3Client = self._cached_client("s3")
         return client
 
     @property
     def iam(self) -> Any:
-        """IAM."""
+        """The client of IAM."""
         return self._cached_client("iam")
 
     @property
     def sts(self) -> Any:
-        """The token service."""
+        """The client of STS, the Security Token Service."""
         return self._cached_client("sts")
 
     def check_reachable(self, seconds: float) -> None:
-        """Ask CloudFormation once, signed with a key that nobody has: that it refuses the call shows that it is there.
+        """Send CloudFormation one request with an invalid access key; its refusal proves that AWS can be reached.
 
         Args:
-            seconds: how long to wait for a connection, and as long again for an answer.
+            seconds: the timeout for the connection, and again for the response.
 
         Raises:
-            TransientError: it does not answer, or answers with a server error.
+            TransientError: there is no response, or it is a server error.
         """
         config = Config(
             connect_timeout=seconds,
@@ -125,25 +125,25 @@ class AwsClients:
             endpoint_url=self._endpoint_url,
             config=config,
             aws_access_key_id="nobody",
-            aws_secret_access_key="nobody",  # noqa: S106  none
+            aws_secret_access_key="nobody",  # noqa: S106  not a secret
         )
         try:
             client.describe_account_limits()
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
             if status >= 500:
-                raise TransientError(f"reaching {self.region}: AWS answers {status}") from error
+                raise TransientError(f"reaching {self.region}: AWS returned HTTP {status}") from error
         except (BotoCoreError, ResponseParserError, OSError) as error:
             reason = type(error).__name__
-            raise TransientError(f"reaching {self.region}: AWS does not answer ({reason})") from error
+            raise TransientError(f"reaching {self.region}: no response from AWS ({reason})") from error
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             if not is_raised_by_parser(error):
                 raise
-            raise TransientError(f"reaching {self.region}: the answer is not AWS's") from error
+            raise TransientError(f"reaching {self.region}: the response is not from AWS") from error
 
     def _cached_client(self, service: str) -> Any:
         if self._pid != os.getpid():
-            # after a fork: sockets must not be shared, and another thread may have held the lock
+            # This process is a fork: it must not share sockets, and the lock may be a copy of one that was held.
             self._pid, self._lock, self._clients, self._session = os.getpid(), threading.Lock(), {}, None
         with self._lock:
             if service not in self._clients:
@@ -153,15 +153,15 @@ class AwsClients:
             return self._clients[service]
 
     def _build_client(self, session: Any, service: str, **credentials: str | None) -> Any:
-        """A client whose requests are counted, and throttled before AWS has to."""
+        """Create a client whose calls wait for the rate limit, so that AWS seldom throttles them."""
         config = Config(
             connect_timeout=5,
             read_timeout=20,
-            retries={"mode": "adaptive", "total_max_attempts": 1},  # `retried` repeats; this slows down
+            retries={"mode": "adaptive", "total_max_attempts": 1},  # slows down; `call_with_retries` retries
             user_agent_extra="deployer",
         )
         if service == "s3" and self._has_custom_endpoint():
-            # no wildcard DNS there: bucket names belong into the path
+            # A custom endpoint has no wildcard DNS, so the bucket name must be in the path.
             config = config.merge(Config(s3={"addressing_style": "path"}))
         client = session.client(
             service, region_name=self.region, endpoint_url=self._endpoint_url, config=config, **credentials
@@ -173,7 +173,7 @@ class AwsClients:
         return client
 
     def _build_session(self) -> boto3.session.Session:
-        """A session with the process's own credentials, or those of the role."""
+        """Create a session with the credentials of the role, or the process's own if there is no role."""
         own_session = boto3.session.Session()
         if not self._role_arn:
             return own_session
@@ -201,13 +201,13 @@ class AwsClients:
                         raise
                     reported = shorten_line(mask_secret(str(error), self._external_id))
                     raise TransientError(
-                        f"assuming role {self._role_arn}: AWS refuses it ({reported}): the role must trust"
-                        " deployer's own role, with the external id of DEPLOYER_TARGETS, and that one must be let"
-                        " sts:AssumeRole"
-                    ) from None  # what AWS was asked holds the external id
+                        f"assuming role {self._role_arn}: AWS refuses it ({reported}): let the role trust"
+                        " deployer's own role with the external id of DEPLOYER_TARGETS, and allow deployer's own"
+                        " role sts:AssumeRole"
+                    ) from None  # the original exception contains the request, and so the external id
 
         session = get_session()
-        # botocore asks again before they end
+        # botocore renews the credentials before they expire
         session._credentials = DeferredRefreshableCredentials(fetch_role_credentials, "assume-role")  # type: ignore[attr-defined]
         return boto3.session.Session(botocore_session=session)
 
@@ -230,24 +230,24 @@ class AwsClients:
 
 
 def own_region() -> str:
-    """The region of AWS's own variables.
+    """Return the region that AWS's own environment variables and configuration files name.
 
     Raises:
-        TransientError: they cannot be read; `check_settings` tells so at a process's start.
+        TransientError: these settings are invalid. `check_settings` reports that when a process starts.
     """
     with translate_errors("reading AWS's own settings"):
         return boto3.session.Session().region_name or "us-east-1"
 
 
 def check_settings(*, sandbox: bool = False) -> None:
-    """Insist that AWS's own variables can be used; nothing is sent.
+    """Check AWS's own environment variables without sending a request.
 
     Args:
-        sandbox: whether AWS is said to be simulated, which is believed of an address on this machine only: some
-            checks are left out for the sandbox, and the real AWS must not be reached without them.
+        sandbox: whether the settings say that AWS is simulated. The sandbox skips some checks, so this is accepted only
+            if CloudFormation's address is on this machine: the real AWS must not be called without those checks.
 
     Raises:
-        ConfigError: one cannot; one line that names it.
+        ConfigError: a variable is invalid; the text names it in one line.
     """
     try:
         session = boto3.session.Session()
@@ -263,7 +263,10 @@ def check_settings(*, sandbox: bool = False) -> None:
 
 
 def call_with_retries(call: Callable[[], T]) -> T:
-    """Make a call, again for some seconds while AWS is throttled, broken or away."""
+    """Make a call, with retries while AWS throttles it, has a server error or cannot be reached.
+
+    The retries take about twenty seconds at most. They honor the header Retry-After.
+    """
     attempts = Retrying(
         retry=retry_if_exception(is_temporary),
         stop=stop_after_attempt(_RETRY_ATTEMPTS) | stop_before_delay(_RETRY_SECONDS),
@@ -281,17 +284,18 @@ def _retry_delay(state: RetryCallState) -> float:
 def read_pages(
     operation: Callable[..., Any], max_wait: float = 0, *, cursor: str = "NextToken", **query: Any
 ) -> Iterator[Any]:
-    """Every page of an answer.
+    """Yield every page of a listing.
 
     Args:
-        operation: the call.
-        patience: how long it waits, in seconds and all in all, for the turns of further pages: else what was read
-            would be read once more.
-        cursor: the member of an answer that names the next page, and the argument that asks for it.
-        query: its arguments.
+        operation: a client's method.
+        max_wait: the total time in seconds to wait for the rate limit before further pages. Without it, a later attempt
+            would have to read the first pages again.
+        cursor: the name of the pagination token, in the response as well as in the next request.
+        query: the method's arguments.
 
     Raises:
-        AnswerError: a page names itself as the next one, so that there would be no end.
+        AnswerError: a page contains its own token as the next one, which would be an endless loop.
+        ThrottledError: the first page has no turn yet, or a further page needs a longer wait than `max_wait`.
     """
     while True:
         try:
@@ -307,5 +311,5 @@ def read_pages(
         if not page.get(cursor):
             return
         if page[cursor] == query.get(cursor):
-            raise AnswerError(f"AWS's answer makes no sense: a page names itself as its {cursor}")
+            raise AnswerError(f"AWS's response is invalid: a page has its own {cursor} as the next one")
         query[cursor] = page[cursor]

@@ -1,10 +1,10 @@
-"""What AWS's answers and errors mean: AWS's error codes become the errors of the core.
+"""The translation of AWS's errors into the errors of the core.
 
-Every error code and message of AWS is read in this file and nowhere else. Codes: each API's reference, "Common
-Errors", and botocore's models; messages where CloudFormation says everything as `ValidationError`.
+No other module reads AWS's error codes or messages. The codes come from "Common Errors" in the reference of each API,
+or from botocore's models. Messages are read only where CloudFormation uses the code `ValidationError` for everything.
 
-botocore checks neither that an answer has the members that its model requires nor that it comes from AWS: JSON of a
-proxy with status 200 becomes an answer without any member, or an AttributeError of botocore's parser.
+botocore does not check that a response comes from AWS, nor that it has the members that its model requires. If a proxy
+returns JSON with status 200, botocore returns a response without members, or its parser raises an AttributeError.
 """
 
 import math
@@ -23,9 +23,9 @@ _PARSER_MODULES = (
     "botocore.endpoint",
     "botocore.parsers",
     "botocore.utils",
-)  # the modules that read an answer
-_TEXT_LIMIT = 800
-_LONGEST_RETRY_AFTER = 600.0  # seconds: a header that asks for more is not believed
+)  # botocore's modules that parse a response
+_TEXT_LIMIT = 800  # characters of a text from AWS
+_LONGEST_RETRY_AFTER = 600.0  # seconds; a longer value of the header Retry-After is cut to this
 
 _THROTTLING_CODES = frozenset(
     {
@@ -72,7 +72,7 @@ _CREDENTIAL_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
-# what the installation's role may not do, and what its account has no room for: nothing that users could mend
+# A permission of the installation's role is missing or its account is full: a repository's users cannot fix either.
 _PERMISSION_CODES = frozenset(
     {
         "AccessDenied",
@@ -84,7 +84,7 @@ _PERMISSION_CODES = frozenset(
     }
 )
 _QUOTA_CODES = frozenset({"LimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"})
-# a template that CloudFormation cannot fetch from where we put it; other ValidationErrors are about what is in it
+# CloudFormation cannot fetch the template from the artifact bucket. Other ValidationErrors concern its content.
 _TEMPLATE_UNREADABLE = re.compile(r"^S3 error: ")
 _NO_CREDENTIALS = (
     botocore.CredentialRetrievalError,
@@ -100,9 +100,9 @@ _UNREACHABLE = (
     botocore.ConnectionError,
     botocore.HTTPClientError,
     botocore.IncompleteReadError,
-    ResponseParserError,  # a body that is no answer of AWS: a proxy's error page, or one cut short
+    ResponseParserError,  # the body is not a response of AWS: a proxy's error page, or a truncated response
 )
-# another operation holds what this one needs: it passes when that one ends
+# Another operation is in progress on the same resource. The call succeeds after that operation ends.
 _BUSY_CODES = frozenset(
     {
         "ConcurrentModificationException",
@@ -116,7 +116,7 @@ _BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in stat
 _NOT_FOUND_CODES = frozenset(
     {"NoSuchBucket", "NoSuchEntity", "PipelineExecutionNotFoundException", "PipelineNotFoundException"}
 )
-# of a template, a parameter or a file that does not exist CloudFormation says so as well, and much the same way
+# CloudFormation uses similar words for a template, parameter or file that does not exist, so "Stack" must come first.
 _STACK_NOT_FOUND = re.compile(r"Stack.* does not exist")
 _ROLE_UNUSABLE = re.compile(r"Role \S+ is invalid or cannot be assumed")
 _EXECUTION_ENDED_CODES = frozenset(
@@ -125,41 +125,48 @@ _EXECUTION_ENDED_CODES = frozenset(
 
 
 class AnswerError(TransientError):
-    """An answer is not one of AWS, or lacks what the next step needs. The same call may succeed later."""
+    """A response is not from AWS, or lacks a member that deployer needs. The same call may succeed later."""
 
 
 def required_member(answer: Any, member: str) -> Any:
-    """A member of an answer, or of a structure in it, without which the answer is not AWS's.
+    """Return a member that every such response of AWS has.
 
     Args:
-        answer: the answer or the structure.
-        member: its name in botocore's model.
+        answer: the response, or a structure in it.
+        member: the member's name in botocore's model.
 
     Raises:
         AnswerError: the member is missing.
     """
     if not isinstance(answer, Mapping) or member not in answer:
-        raise AnswerError(f"AWS's answer makes no sense: it has no {member}")
+        raise AnswerError(f"AWS's response is invalid: it has no {member}")
     return answer[member]
 
 
 def is_raised_by_parser(error: Exception) -> bool:
-    """Whether botocore raised this error while it read an answer. Otherwise the error is a bug of deployer's own.
+    """Whether botocore raised this error while it parsed a response. Otherwise the error is a bug in deployer.
 
     Args:
-        error: an exception that was caught, of any type.
+        error: a caught exception of any type.
     """
     return raised_in(error, *_PARSER_MODULES)
 
 
 @contextmanager
 def translate_errors(action: str, secret: str = "", *, artifact_bucket: bool = False) -> Iterator[None]:
-    """Turn what botocore raises into the core's errors.
+    """Raise an error of the core in place of an error of botocore.
 
     Args:
-        doing: what is being done, on what; the error's text begins with it.
-        secret: a value that must not appear in a text, even if AWS quotes it.
-        artifacts: it concerns the installation's own artifact bucket: whatever is refused there is no user's fault.
+        action: what deployer is doing, such as "reading stack x". The error's text begins with it.
+        secret: a value that must not appear in the text, even if AWS quotes it.
+        artifact_bucket: whether the call uses the installation's own artifact bucket. Operators must fix an error
+            there, not users.
+
+    Raises:
+        TransientError: AWS throttles, has a server error or cannot be reached, or deployer's credentials or permissions
+            are insufficient.
+        QuotaError: a quota of the account is used up.
+        PermanentError: AWS rejects the request itself.
     """
     try:
         yield
@@ -186,76 +193,76 @@ def translate_errors(action: str, secret: str = "", *, artifact_bucket: bool = F
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         if not is_raised_by_parser(error):
-            raise  # a bug of deployer's own, which must not look like a fault of AWS
-        raise TransientError(f"{action}: AWS's answer makes no sense ({type(error).__name__})") from error
+            raise  # a bug in deployer, which must not look like an error of AWS
+        raise TransientError(f"{action}: AWS's response is invalid ({type(error).__name__})") from error
 
 
 def is_not_found(error: ClientError) -> bool:
-    """What was asked for does not exist."""
+    """Whether the requested resource does not exist."""
     return error_code(error) in _NOT_FOUND_CODES or (
         error_code(error) == "ValidationError" and bool(_STACK_NOT_FOUND.match(error_message(error)))
     )
 
 
 def is_no_update(error: ClientError) -> bool:
-    """CloudFormation sees nothing to update."""
+    """Whether CloudFormation found nothing to update."""
     return error_code(error) == "ValidationError" and "No updates are to be performed" in error_message(error)
 
 
 def is_token_reused(error: ClientError) -> bool:
-    """This client request token was used before: the operation was ordered already."""
+    """Whether the client request token was used before, so AWS already accepted this operation."""
     return error_code(error) == "TokenAlreadyExistsException"
 
 
 def is_name_taken(error: ClientError) -> bool:
-    """A stack of this name exists already."""
+    """Whether a stack of this name already exists."""
     return error_code(error) == "AlreadyExistsException"
 
 
 def is_termination_protected(error: ClientError) -> bool:
-    """The stack has termination protection."""
+    """Whether the stack has termination protection."""
     return error_code(error) == "ValidationError" and "TerminationProtection" in error_message(error)
 
 
 def is_role_unusable(error: ClientError) -> bool:
-    """The role that CloudFormation works with has gone, or no longer lets it."""
+    """Whether CloudFormation cannot assume the stack's role: it was deleted, or no longer trusts CloudFormation."""
     return error_code(error) == "ValidationError" and bool(_ROLE_UNUSABLE.match(error_message(error)))
 
 
 def is_busy(error: ClientError) -> bool:
-    """Another operation is under way."""
+    """Whether another operation is in progress."""
     return error_code(error) in _BUSY_CODES or (
         error_code(error) == "ValidationError" and bool(_BUSY_TEXT.search(error_message(error)))
     )
 
 
 def is_quota_exceeded(error: ClientError) -> bool:
-    """A quota of the account is used up."""
+    """Whether a quota of the account is used up."""
     return error_code(error) in _QUOTA_CODES
 
 
 def is_temporary_code(reported: str) -> bool:
-    """Whether an error of this name passes by itself within seconds or minutes."""
+    """Whether an error with this code goes away by itself within seconds or minutes."""
     return reported in _THROTTLING_CODES or reported in _SERVER_ERROR_CODES
 
 
 def is_execution_ended(error: ClientError) -> bool:
-    """The execution has ended, or is being stopped already."""
+    """Whether the execution already ended or is already stopping."""
     return error_code(error) in _EXECUTION_ENDED_CODES
 
 
 def is_credential_error(error: ClientError) -> bool:
-    """AWS refuses the credentials, not the call."""
+    """Whether AWS rejected the credentials rather than the call."""
     return error_code(error) in _CREDENTIAL_CODES
 
 
 def error_code(error: ClientError) -> str:
-    """AWS's name for the error."""
+    """Return AWS's code of the error; empty if it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def error_message(error: ClientError) -> str:
-    """AWS's words."""
+    """Return AWS's message of the error; empty if it has none."""
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
@@ -265,33 +272,35 @@ def _translate_client_error(
     reported = f"{error_code(error)}: {mask_secret(shorten_line(error_message(error)), secret)}"
     if _is_throttled(error):
         return TransientError(
-            f"{action}: AWS is throttling ({reported})", retry_after=retry_after_seconds(error)
+            f"{action}: AWS throttles the call ({reported})", retry_after=retry_after_seconds(error)
         )
     if _is_server_error(error):
-        return TransientError(f"{action}: AWS is unwell ({reported})", retry_after=retry_after_seconds(error))
+        return TransientError(
+            f"{action}: AWS has a server error ({reported})", retry_after=retry_after_seconds(error)
+        )
     if is_credential_error(error):
-        return TransientError(f"{action}: AWS refuses deployer's credentials ({reported})")
+        return TransientError(f"{action}: AWS rejects deployer's credentials ({reported})")
     if _is_from_proxy(error):
         return TransientError(
-            f"{action}: AWS cannot be reached (the answer is not AWS's: HTTP {_http_status(error)})"
+            f"{action}: AWS cannot be reached (the response is not from AWS: HTTP {_http_status(error)})"
         )
     if error_code(error) in _PERMISSION_CODES:
-        return TransientError(f"{action}: AWS refuses it: deployer's own rights lack it ({reported})")
+        return TransientError(f"{action}: AWS refuses it: deployer's role lacks a permission ({reported})")
     if is_quota_exceeded(error):
         return QuotaError(
-            f"{action}: a quota of the AWS account is used up: raise it or make room ({reported})"
+            f"{action}: a quota of the AWS account is used up: raise it, or delete what is not needed ({reported})"
         )
     if is_busy(error):
-        return TransientError(f"{action}: AWS is still busy with it ({reported})")
+        return TransientError(f"{action}: another operation is in progress ({reported})")
     if artifact_bucket or (
         error_code(error) == "ValidationError" and _TEMPLATE_UNREADABLE.match(error_message(error))
     ):
-        return TransientError(f"{action}: see deployer's artifact bucket and its rights there ({reported})")
+        return TransientError(f"{action}: check deployer's artifact bucket and permissions ({reported})")
     return PermanentError(f"{action}: {reported}")
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether a repeat within seconds may help."""
+    """Whether a retry within seconds may succeed."""
     if isinstance(error, ClientError):
         return _is_throttled(error) or _is_server_error(error)
     return isinstance(error, _UNREACHABLE) and not isinstance(error, botocore.SSLError)
@@ -302,6 +311,7 @@ def _is_throttled(error: ClientError) -> bool:
 
 
 def is_throttling(reported: str | None, status: int) -> bool:
+    """Whether an error code or an HTTP status means that AWS throttles the caller."""
     return reported in _THROTTLING_CODES or status == 429
 
 
@@ -310,7 +320,7 @@ def _is_server_error(error: ClientError) -> bool:
 
 
 def _is_from_proxy(error: ClientError) -> bool:
-    """Whether a page was answered, or nothing: AWS names each error, and botocore puts the status where no name is."""
+    """Whether the response has no error code: AWS always sends one, and botocore puts the HTTP status in its place."""
     return not error_code(error) or error_code(error).isdigit()
 
 
@@ -319,9 +329,9 @@ def _http_status(error: ClientError) -> int:
 
 
 def retry_after_seconds(error: BaseException | None) -> float | None:
-    """The seconds that an answer asks to wait, within bounds; None if it names none.
+    """Return the header Retry-After in seconds, at most `_LONGEST_RETRY_AFTER`; None if the response has none.
 
-    The header also allows a date, which neither AWS nor this function uses.
+    HTTP also allows a date in this header. AWS does not send one, so this function ignores it.
     """
     if not isinstance(error, ClientError):
         return None
@@ -334,9 +344,11 @@ def retry_after_seconds(error: BaseException | None) -> float | None:
 
 
 def shorten_line(text: object) -> str:
+    """Return a text as one line of at most `_TEXT_LIMIT` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= _TEXT_LIMIT else f"{line[: _TEXT_LIMIT - 1]}…"
 
 
 def mask_secret(text: str, secret: str) -> str:
+    """Return the text with asterisks in place of the secret."""
     return text.replace(secret, "****") if secret else text

@@ -1,4 +1,4 @@
-"""The pipelines of one account's region, through CodePipeline."""
+"""The pipelines of one account's region through CodePipeline."""
 
 import logging
 import re
@@ -32,37 +32,39 @@ _EXECUTION_STATUS = {
 _ACTION_STATUS = frozenset({"Abandoned", "Failed", "InProgress", "Succeeded"})
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# what CodeBuild puts before the words that tell something; GitHub shows 140 characters in all
+# CodeBuild puts this before the actual reason. It is removed, because GitHub shows only 140 characters of a status.
 _BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
 _GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
-_EXECUTIONS_LISTED = 20
-_REASON_LIMIT = 200  # of StopPipelineExecution
+_EXECUTIONS_LISTED = 20  # the newest ones of a pipeline
+_REASON_LIMIT = 200  # characters, a limit of StopPipelineExecution
+# A task that needs a pipeline's definition or an execution's summary twice reads it from AWS once: seconds that either
+# may be reused. A new task needs the current state, so both are short.
 _JUST_READ_SECONDS = 10.0
 _JUST_LISTED_SECONDS = 2.0
 
 
 class AwsPipelines:
-    """The part of the port `Cloud` that concerns pipelines.
+    """Implements the part of the port `Cloud` that concerns pipelines.
 
     Args:
-        clients: of the target's account and the region.
+        clients: clients of the target's account in this region.
     """
 
     def __init__(self, clients: AwsClients) -> None:
         self._aws = clients
-        # what the same task may use once more: when it was read, and that
-        self._definitions: dict[str, tuple[float, Any]] = {}  # definition by pipeline
-        self._stage_names: dict[str, tuple[float, list[str]]] = {}  # of stages, by pipeline
-        self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # summary by pipeline and execution
+        # what the same task may reuse, with the time of the response (monotonic clock)
+        self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
+        self._stage_names: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its stages
+        self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
-        """Names of the stacks that the pipeline's CloudFormation actions make, last deployed first. One call."""
+        """See `Cloud.deployed_stacks`. One call."""
         with translate_errors(f"reading pipeline {pipeline}"):
             definition = self._read_definition(pipeline)
             return deployed_stacks(definition) if definition else []
 
     def stage_names(self, pipeline: str) -> list[str]:
-        """The names of the pipeline's stages, in order. One call; none where the definition was just read."""
+        """See `Cloud.stage_names`. One call; none if the definition was read in the last ten seconds."""
         at, read = self._stage_names.get(pipeline, (0.0, []))
         if time.monotonic() - at < _JUST_READ_SECONDS:
             return read
@@ -71,7 +73,7 @@ class AwsPipelines:
             return stage_names(definition) if definition else []
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's newest executions, newest first, without stages. One call; one more with several sources."""
+        """See `Cloud.executions`. One call; one more if an execution has several sources."""
 
         @cache
         def read_definition() -> Any | None:
@@ -96,9 +98,9 @@ class AwsPipelines:
             return [execution_from_summary(one, read_definition) for one in listed]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
-        """One execution with its stages, or None. Two calls, one where it was listed a moment ago.
+        """See `Cloud.execution`. Two calls; one if `executions` returned the execution in the last two seconds.
 
-        One more between two actions or with several sources.
+        One more if the execution may be between two actions or has several sources.
         """
         with translate_errors(f"reading execution {execution} of pipeline {pipeline}"):
             found = self._recent_summary(pipeline, execution) or self._read_execution(pipeline, execution)
@@ -116,23 +118,25 @@ class AwsPipelines:
                     each for page in listed for each in required_member(page, "actionExecutionDetails")
                 ]
             except ClientError as error:
-                if is_not_found(error):  # not listed yet, or gone meanwhile with its pipeline
+                if is_not_found(error):  # not listed yet, or deleted with its pipeline in the meantime
                     return None
                 raise
             return execution_with_stages(found, details, lambda: self._read_definition(pipeline))
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
-        """Start an execution pinned to a commit and return its id. Two calls; one where the definition was just read.
+        """See `Cloud.start`: start an execution pinned to a commit and return its id.
+
+        Two calls; one if the definition was read in the last ten seconds.
 
         Raises:
-            PermanentError: there is no such pipeline, or nothing in it that a commit could be pinned on.
+            PermanentError: the pipeline does not exist, or has no source action that can be pinned to a commit.
         """
         with translate_errors(f"starting pipeline {pipeline}"):
             definition = self._recent_definition(pipeline) or self._read_definition(pipeline)
             if definition is None:
                 raise PermanentError(
-                    f"there is no pipeline {pipeline} though its stack stands: somebody deleted it, or the template"
-                    " names it otherwise than by the parameter PipelineName; deployer delete and a push make it anew"
+                    f"there is no pipeline {pipeline} though its stack exists: somebody deleted it, or the template"
+                    " does not name it by the parameter PipelineName; deployer delete and a push create it again"
                 )
             source = source_action_name(definition)
             if source is None:
@@ -149,7 +153,7 @@ class AwsPipelines:
             return str(required_member(answer, "pipelineExecutionId"))
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
-        """Stop an execution at once; one that has ended or gone is left alone. One call."""
+        """See `Cloud.stop`: abandon an execution, unless it already ended or does not exist. One call."""
         self._summaries = {}
         with translate_errors(f"stopping execution {execution} of pipeline {pipeline}"):
             try:
@@ -164,10 +168,10 @@ class AwsPipelines:
             except ClientError as error:
                 if not (is_execution_ended(error) or is_not_found(error)):
                     raise
-                _log.info("execution %s of %s had ended already", execution, pipeline)
+                _log.info("execution %s of %s already ended", execution, pipeline)
 
     def execution_url(self, pipeline: str, execution: str) -> str:
-        """The execution's page in AWS's console. No call."""
+        """Return the URL of the execution in AWS's console. No call."""
         region = self._aws.region
         return (
             f"https://{region}.console.aws.amazon.com/codesuite/codepipeline/pipelines/{pipeline}"
@@ -187,12 +191,12 @@ class AwsPipelines:
         return read
 
     def _recent_definition(self, pipeline: str) -> Any | None:
-        """The definition as the same task has read it a moment ago, once."""
+        """Return the definition if it was read in the last ten seconds; only once, so that a repeat reads it anew."""
         at, read = self._definitions.pop(pipeline, (0.0, None))
         return read if time.monotonic() - at < _JUST_READ_SECONDS else None
 
     def _recent_summary(self, pipeline: str, execution: str) -> Any | None:
-        """An execution's summary as the same task has read it a moment ago, once."""
+        """Return an execution's summary if it was listed in the last two seconds; only once."""
         at, listed = self._summaries.pop((pipeline, execution), (0.0, None))
         return listed if time.monotonic() - at < _JUST_LISTED_SECONDS else None
 
@@ -211,14 +215,20 @@ class AwsPipelines:
 
 
 def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None]) -> Execution:
-    """An execution from one entry of ListPipelineExecutions; `read_definition` as for `commit_of_revisions`.
+    """Return an execution from one entry of ListPipelineExecutions.
 
-    A status that this version does not know counts as running, because one old execution must not end every task of its
-    pipeline. Whoever follows that execution reads all of it, see `execution_with_stages`.
+    An unknown status counts as running, because a single old execution must not fail every task of its pipeline. A task
+    that follows this execution reads it with `execution_with_stages`, which reports the unknown status.
+
+    Args:
+        listed: the entry.
+        read_definition: see `commit_of_revisions`.
     """
     identity, status = required_member(listed, "pipelineExecutionId"), required_member(listed, "status")
     if status not in _EXECUTION_STATUS:
-        _log.warning("execution %s has the status %s, which this version does not know", identity, status)
+        _log.warning(
+            "execution %s has the status %s, which is unknown to this version of deployer", identity, status
+        )
     commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition)
     return _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
 
@@ -226,16 +236,16 @@ def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None
 def execution_with_stages(
     found: Any, details: Iterable[Any], read_definition: Callable[[], Any | None]
 ) -> Execution:
-    """An execution from GetPipelineExecution or ListPipelineExecutions and its actions.
+    """Return an execution with its stages.
 
     Args:
-        found: the answer's `pipelineExecution`, or the execution's summary.
-        details: what ListActionExecutions says of it.
-        read_definition: reads the pipeline's definition; asked only where a stage may be between two actions, and
-            where there are several sources.
+        found: `pipelineExecution` of GetPipelineExecution, or an entry of ListPipelineExecutions.
+        details: all entries of ListActionExecutions for this execution.
+        read_definition: reads the pipeline's definition. It is called only if a stage may be between two actions, or if
+            the pipeline has several sources.
 
     Raises:
-        UnknownStatusError: the execution has a status that this version does not know.
+        UnknownStatusError: the execution's status is unknown to this version of deployer.
     """
     if (reported := required_member(found, "status")) not in _EXECUTION_STATUS:
         raise UnknownStatusError(f"execution {required_member(found, 'pipelineExecutionId')}", str(reported))
@@ -244,7 +254,7 @@ def execution_with_stages(
     for detail in details:
         key = (required_member(detail, "stageName"), required_member(detail, "actionName"))
         if key not in attempts or _start_time(attempts[key]) < _start_time(detail):
-            attempts[key] = detail  # a stage can be tried again: its newest attempt counts
+            attempts[key] = detail  # a stage can be retried, so only the newest attempt counts
     stages: dict[str, list[Any]] = {}
     for detail in sorted(attempts.values(), key=_start_time):
         stages.setdefault(required_member(detail, "stageName"), []).append(detail)
@@ -258,18 +268,18 @@ def execution_with_stages(
 
 
 def _start_time(detail: Any) -> datetime:
-    """When AWS began an action; the model lets AWS leave that out, and such an action sorts first."""
+    """Return the start time of an action. AWS may omit it; such an action sorts first."""
     started: datetime = detail.get("startTime") or _EPOCH
     return started
 
 
 def commit_of_revisions(revisions: Iterable[Any], read_definition: Callable[[], Any | None]) -> str:
-    """The commit among an execution's revisions; empty if there is none yet.
+    """Return the commit among an execution's revisions; empty if there is none yet.
 
     Args:
-        revisions: `sourceRevisions`, which bear their action's name, or `artifactRevisions`, which bear their
-            artifact's.
-        read_definition: reads the pipeline's definition; asked only where there are several commits.
+        revisions: `sourceRevisions`, which have the name of their action, or `artifactRevisions`, which have the name
+            of their artifact.
+        read_definition: reads the pipeline's definition. It is called only if the revisions contain several commits.
     """
     commits = [r for r in revisions if _SHA.fullmatch(r.get("revisionId", ""))]
     if len(commits) > 1 and (source := _find_source_action(read_definition() or {})):
@@ -281,18 +291,18 @@ def commit_of_revisions(revisions: Iterable[Any], read_definition: Callable[[], 
 
 
 def source_action_name(definition: Any) -> str | None:
-    """The name of the action that reads the repository: the first source of a git provider."""
+    """Return the name of the action that reads the repository: the first source action with a git provider."""
     source = _find_source_action(definition)
     return str(required_member(source, "name")) if source else None
 
 
 def stage_names(definition: Any) -> list[str]:
-    """The names of the definition's stages, in their order."""
+    """Return the names of the definition's stages in their order."""
     return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
 
 
 def deployed_stacks(definition: Any) -> list[str]:
-    """Names of the stacks that the definition's CloudFormation actions make, last deployed first."""
+    """Return the names of the stacks that the definition's CloudFormation actions deploy, the last one first."""
     found: dict[str, None] = {}
     for stage in required_member(definition, "stages"):
         for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
@@ -339,9 +349,11 @@ def _stage_state(name: str, actions: Sequence[Any], execution: str) -> StageStat
         return StageState(name, "failed", _failure_reason(failed[0]), url)
     if unknown := statuses - _ACTION_STATUS:
         _log.warning(
-            "stage %s has an action with the status %s, which this version does not know", name, min(unknown)
+            "stage %s has an action with the status %s, which is unknown to this version of deployer",
+            name,
+            min(unknown),
         )
-        # the execution's own status tells more than a guess at the action's
+        # The status of the execution is known; a guess at the action's status could be wrong.
         return StageState(name, execution if execution in {"running", "succeeded"} else "stopped", url=url)
     return StageState(name, "stopped" if "Abandoned" in statuses else "succeeded", url=url)
 

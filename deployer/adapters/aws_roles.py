@@ -1,4 +1,4 @@
-"""IAM's roles, and the stacks that have them: the port `RoleDirectory`."""
+"""The IAM roles of a target's account through IAM: implements the port `RoleDirectory`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,21 +18,21 @@ _DESCRIBED_AT_MOST = (
 
 
 class AwsRoles:
-    """The port `RoleDirectory`.
+    """Implements the port `RoleDirectory`.
 
     Args:
-        clouds: has the clients of each target.
+        clouds: creates the clients of each target.
     """
 
     def __init__(self, clouds: AwsClouds) -> None:
         self._clouds = clouds
 
     def target(self, kind: Kind) -> Target:
-        """See the port."""
+        """See `RoleDirectory.target`."""
         return self._clouds.target(kind)
 
     def roles(self, kind: Kind, path: str) -> Iterator[Role]:
-        """See the port. A call for each thousand roles."""
+        """See `RoleDirectory.roles`. One call for each thousand roles."""
         iam = self._clouds.clients(kind).iam
         with translate_errors(f"listing the roles under {path}"):
             for page in read_pages(iam.list_roles, cursor="Marker", PathPrefix=path, MaxItems=1000):
@@ -46,11 +46,11 @@ class AwsRoles:
                     )
 
     def stack_of_role(self, kind: Kind, region: str, name: str) -> str:
-        """See the port. One call; one more for each hundred resources of a stack that has a hundred."""
+        """See `RoleDirectory.stack_of_role`. One call; one more for each hundred resources of a large stack."""
         cloudformation = self._clouds.clients(kind, region).cloudformation
         with translate_errors(f"asking which stack has role {name}"):
             try:
-                # of a resource of this id all resources of its stack are returned, the first hundred
+                # AWS returns all resources of the stack that has a resource with this id, but at most a hundred.
                 answer = call_with_retries(
                     lambda: cloudformation.describe_stack_resources(PhysicalResourceId=name)
                 )
@@ -66,11 +66,11 @@ class AwsRoles:
                     each for page in found_pages for each in required_member(page, "StackResourceSummaries")
                 ]
                 found = [{**each, "StackId": arn} for each in listed]
-            # another resource may have the role's name
+            # a resource of another type may have the same id
             return next((str(required_member(each, "StackId")) for each in found if _is_role(each, name)), "")
 
     def role_tags(self, kind: Kind, name: str) -> Mapping[str, str]:
-        """See the port. One call."""
+        """See `RoleDirectory.role_tags`. One call."""
         iam = self._clouds.clients(kind).iam
         with translate_errors(f"reading the tags of role {name}"):
             try:

@@ -1,4 +1,4 @@
-"""Secrets kept in AWS: `ssm:/path/name` is a SecureString parameter, `secretsmanager:name` a secret."""
+"""Secrets in AWS: `ssm:/path/name` is a SecureString parameter, `secretsmanager:name` a secret."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from deployer.adapters.aws_errors import AnswerError, required_member
 from deployer.config import is_reference
 from deployer.errors import ConfigError
 
-_MAX_PARAMETER_BYTES = 4096  # of SSM's standard tier
+_MAX_PARAMETER_BYTES = 4096  # the limit of a parameter in SSM's standard tier
 
 
 def read_secret(reference: str) -> str:
-    """The value behind a reference.
+    """Read the value that a reference names.
 
     Args:
         reference: `ssm:/path/name` or `secretsmanager:name`.
 
     Raises:
-        ConfigError: it cannot be read; the value is never part of the text.
+        ConfigError: the value cannot be read. The text never contains the value.
     """
     kind, name = _split_reference(reference)
     with _translate_errors(f"reading {reference}"):
@@ -34,14 +34,14 @@ def read_secret(reference: str) -> str:
 
 
 def write_secret(reference: str, value: str) -> None:
-    """Keep a value, a new one or in place of the former.
+    """Store a value under a reference; an existing value is replaced.
 
     Args:
         reference: `ssm:/path/name` or `secretsmanager:name`.
-        value: of at least one character.
+        value: the new value, at least one character.
 
     Raises:
-        ConfigError: it cannot be written; the value is never part of the text.
+        ConfigError: the value cannot be written. The text never contains the value.
     """
     kind, name = _split_reference(reference)
     if not value:
@@ -65,10 +65,12 @@ def write_secret(reference: str, value: str) -> None:
 
 
 def _encryption_key(name: str) -> str:
-    """The key that encrypts a parameter, or an empty text: a write that names none may change it to AWS's own.
+    """Return the id of the key that encrypts a parameter; empty if the parameter does not exist yet.
+
+    A write must name this key, because a write without a key may change the encryption to AWS's default key.
 
     Raises:
-        ConfigError: AWS does not tell.
+        ConfigError: AWS does not return it.
     """
     same: list[Any] = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
     with _translate_errors(f"ssm:{name} was not written: finding its key by ssm:DescribeParameters"):
@@ -80,7 +82,7 @@ def _encryption_key(name: str) -> str:
 def _split_reference(reference: str) -> tuple[str, str]:
     kind, _, name = reference.partition(":")
     if not is_reference(reference) or not name:
-        raise ConfigError(f"{reference[:200]!r} is no ssm:/path/name or secretsmanager:name")
+        raise ConfigError(f"{reference[:200]!r} is not of the form ssm:/path/name or secretsmanager:name")
     return kind, name
 
 
@@ -88,10 +90,10 @@ def _split_reference(reference: str) -> tuple[str, str]:
 def _translate_errors(action: str) -> Iterator[None]:
     try:
         yield
-    except AnswerError as error:  # such as a secret that holds bytes and no text
+    except AnswerError as error:  # for example, the secret contains bytes instead of text
         raise ConfigError(f"{action}: {error}") from None
     except (BotoCoreError, ClientError) as error:
-        # its code only, and without its traceback: its words may repeat what was sent
+        # Only the error code, without message or traceback: the message may contain the value that was sent.
         answer = error.response if isinstance(error, ClientError) else {}
         code = answer.get("Error", {}).get("Code") or type(error).__name__
-        raise ConfigError(f"{action}: {code}; check the name, the region and AWS's rights") from None
+        raise ConfigError(f"{action}: {code}; check the name, the region and the IAM permissions") from None

@@ -1,4 +1,4 @@
-"""The stacks of one account's region, through CloudFormation."""
+"""The stacks of one account's region through CloudFormation."""
 
 import hashlib
 import json
@@ -32,24 +32,25 @@ from deployer.validation import SOURCE_REMEDY
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.literals import CapabilityType
 
-INLINE_LIMIT = 51_200  # bytes of a template that a request may hold; a larger one goes by S3
+INLINE_LIMIT = 51_200  # bytes; CloudFormation reads a larger template from S3
 _CAPABILITIES: Sequence["CapabilityType"] = (
     "CAPABILITY_IAM",
     "CAPABILITY_NAMED_IAM",
     "CAPABILITY_AUTO_EXPAND",
 )
-_EVENT_PAGES = 10  # a hundred events each
-_LISTING_MAX_WAIT = 20.0  # seconds; within the time that others leave a look to whoever makes it
-# what the failure of another resource did to this one: a consequence, never the cause
+_EVENT_PAGES = 10  # of a hundred events each
+_LISTING_MAX_WAIT = 20.0  # seconds; less than other workers wait for the worker that lists the stacks
+# CloudFormation cancels a resource because another one failed: a consequence, never the cause.
 _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.IGNORECASE)
 
 
 class AwsStacks:
-    """The part of the port `Cloud` that concerns stacks.
+    """Implements the part of the port `Cloud` that concerns stacks.
 
     Args:
-        target, clients, survey, repository_token: as `AwsCloud` takes them.
-        store_template: stores the template of a stack, which is too large for a request, and returns its address.
+        target, clients, region_status, repository_token: see `AwsCloud`.
+        store_template: stores a template that is too large for a request and returns its URL; called with the stack's
+            name and the template.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class AwsStacks:
         self._repository_token = repository_token
 
     def stack(self, name: str) -> Stack | None:
-        """The stack of this name or ARN; a deleted one is found by its ARN only. One call."""
+        """See `Cloud.stack`. A deleted stack is found only by its ARN. One call."""
         with translate_errors(f"reading stack {name}"):
             try:
                 answer = call_with_retries(lambda: self._aws.cloudformation.describe_stacks(StackName=name))
@@ -79,19 +80,20 @@ class AwsStacks:
             return stack_from_description(found[0]) if found else None
 
     def stacks(self) -> Iterator[Stack]:
-        """Every stack that bears `deployer:managed`. A call for each page: stacks of others count as well.
+        """See `Cloud.stacks`: every stack with the tag `deployer:managed`.
 
-        Read to its end, it is a look that environments that wait may share.
+        One call for each page; the pages contain all stacks of the region, also those without the tag. A listing that
+        is read to its end is shared with the other workers, see `still_busy`.
         """
         return (stack for stack in self._list_stacks() if stack.tags.get("deployer:managed") == "true")
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
-        """Order a stack's creation and return its ARN. One call; one more for a large template.
+        """Start the creation of a stack and return its ARN. One call; one more for a large template.
 
         Raises:
-            PermanentError: AWS refuses the template or its parameters.
-            QuotaError: the account has no room for another stack.
-            TransientError: a stack of this name came to be meanwhile that this order did not make.
+            PermanentError: AWS rejects the template or its parameters.
+            QuotaError: the account cannot have another stack.
+            TransientError: a stack of this name exists that was not created with this token.
         """
         request, secret = self._build_request(name, release, token)
         with translate_errors(f"creating stack {name}", secret):
@@ -108,14 +110,19 @@ class AwsStacks:
             existing = self.stack(name)
             if existing and (existing.tags == release.tags or self._is_token_in_events(existing.arn, token)):
                 return existing.arn
-            raise TransientError(f"creating stack {name}: another stack of this name exists or just vanished")
+            raise TransientError(
+                f"creating stack {name}: another stack of this name exists, or was just deleted"
+            )
 
     def update_stack(self, name: str, release: Release, token: str) -> bool:
-        """Order an update; False where CloudFormation sees nothing to update. One call; one more as above.
+        """Start the update of a stack. One call; one more for a large template.
+
+        Returns:
+            False if CloudFormation found nothing to update.
 
         Raises:
-            PermanentError: AWS refuses the template or its parameters.
-            TransientError: the stack is busy or has gone.
+            PermanentError: AWS rejects the template or its parameters.
+            TransientError: another operation is in progress, or the stack does not exist any more.
         """
         request, secret = self._build_request(name, release, token)
         with translate_errors(f"updating stack {name}", secret):
@@ -125,40 +132,51 @@ class AwsStacks:
                 if is_no_update(error):
                     return False
                 if is_not_found(error):
-                    raise TransientError(f"updating stack {name}: it has gone meanwhile") from error
-                # an order whose answer was lost finds itself at work when it is repeated
+                    raise TransientError(
+                        f"updating stack {name}: the stack was deleted in the meantime"
+                    ) from error
+                # If the response to an earlier request was lost, the operation in progress is the one of this token.
                 if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
                     raise
             return True
 
     def continue_rollback(self, name: str, token: str) -> None:
-        """Order that what stopped half-way be rolled back, or that its rollback go on. Two calls.
+        """Start or continue the rollback of an update that failed. Two calls.
 
-        One more where the role that made the stack has gone: then it is the target's service role that does it.
+        One more if CloudFormation cannot assume the stack's role: then the target's service role is used.
+
+        Raises:
+            TransientError: another operation is in progress, or the stack does not exist any more.
         """
         with translate_errors(f"rolling back stack {name}"):
             stack = self.stack(name)
             if stack is None:
-                raise TransientError(f"rolling back stack {name}: it has gone meanwhile")
+                raise TransientError(f"rolling back stack {name}: the stack was deleted in the meantime")
             client = self._aws.cloudformation
-            order = (
+            operation = (
                 client.rollback_stack if stack.status == "UPDATE_FAILED" else client.continue_update_rollback
             )
             request: dict[str, Any] = {"StackName": stack.arn, "ClientRequestToken": token}
             try:
-                self._order_with_role_fallback(order, request)
+                self._call_with_role_fallback(operation, request)
             except ClientError as error:
                 if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
                     raise
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
-        """Order a stack's deletion; one that has gone is left alone. One call.
+        """Start the deletion of a stack, unless it does not exist any more. One call.
 
-        One more where the role that made the stack has gone: then it is deleted with the target's service role.
+        One more if CloudFormation cannot assume the stack's role: then the target's service role is used.
+
+        Args:
+            arn: the stack's ARN.
+            token: the client request token.
+            retain: logical ids of resources that are not deleted with the stack.
+            force: whether to delete the stack although resources of it cannot be deleted.
 
         Raises:
-            PermanentError: AWS refuses it, or there is no role to delete it with.
-            ProtectedError: it has termination protection.
+            PermanentError: AWS rejects the deletion, or the target has no service role to delete the stack with.
+            ProtectedError: the stack has termination protection.
         """
         request: dict[str, Any] = {"StackName": arn, "ClientRequestToken": token}
         if force:
@@ -167,7 +185,7 @@ class AwsStacks:
             request["RetainResources"] = list(retain)
         with translate_errors(f"deleting stack {arn}"):
             try:
-                self._order_with_role_fallback(self._aws.cloudformation.delete_stack, request)
+                self._call_with_role_fallback(self._aws.cloudformation.delete_stack, request)
                 self._region_status.add_to_counts(-1)
             except ClientError as error:
                 if is_termination_protected(error):
@@ -176,7 +194,7 @@ class AwsStacks:
                     raise
 
     def protect(self, arn: str, *, on: bool) -> None:
-        """Turn a stack's termination protection on or off; one that has gone is left alone. One call."""
+        """Turn a stack's termination protection on or off, unless the stack does not exist any more. One call."""
         with translate_errors(f"{'protecting' if on else 'unprotecting'} stack {arn}"):
             try:
                 call_with_retries(
@@ -189,7 +207,7 @@ class AwsStacks:
                     raise
 
     def resources(self, arn: str) -> list[Resource]:
-        """The stack's resources, of a deleted one too; empty if there is no such stack. A call a hundred."""
+        """See `Cloud.resources`: also of a deleted stack. One call for each hundred resources."""
         with translate_errors(f"listing the resources of stack {arn}"):
             try:
                 return [
@@ -203,11 +221,11 @@ class AwsStacks:
                 raise
 
     def still_busy(self, name: str, since: float) -> bool:
-        """Whether a shared look shows an operation at work; see the port. No call, or one for each page."""
+        """See `Cloud.still_busy`. No call, or one for each page of a new listing of all stacks."""
         return self._region_status.is_busy(name, since, lambda: list(self._list_stacks()))
 
     def failure(self, arn: str) -> Failure | None:
-        """Why the stack's last operation failed; None if nothing failed. A call for a hundred events."""
+        """See `Cloud.failure`: why the stack's last operation failed. One call for each hundred events."""
         with translate_errors(f"reading the events of stack {arn}"):
             try:
                 return first_failure(self._recent_events(arn))
@@ -217,23 +235,23 @@ class AwsStacks:
                 raise
 
     def stack_url(self, arn: str) -> str:
-        """The stack's page in AWS's console. No call."""
+        """Return the URL of the stack in AWS's console. No call."""
         return (
             f"https://{self._aws.region}.console.aws.amazon.com/cloudformation/home?region={self._aws.region}"
             f"#/stacks/events?stackId={quote(arn, safe='')}"
         )
 
-    def _order_with_role_fallback(self, order: Callable[..., Any], request: Mapping[str, Any]) -> None:
-        """Give an order; where the role that made the stack has gone, with the target's service role."""
+    def _call_with_role_fallback(self, operation: Callable[..., Any], request: Mapping[str, Any]) -> None:
+        """Call an operation; if CloudFormation cannot assume the stack's role, again with the target's service role."""
         try:
-            call_with_retries(lambda: order(**request))
+            call_with_retries(lambda: operation(**request))
         except ClientError as error:
             if not (is_role_unusable(error) and self._target.service_role_arn):
                 raise
-            call_with_retries(lambda: order(**request, RoleARN=self._target.service_role_arn))
+            call_with_retries(lambda: operation(**request, RoleARN=self._target.service_role_arn))
 
     def _build_request(self, name: str, release: Release, token: str) -> tuple[dict[str, Any], str]:
-        """The parameters of a creation or update, and the secret among them."""
+        """Return the arguments of CreateStack or UpdateStack, and the secret among them (empty if there is none)."""
         secret, parameters = "", dict(release.parameters)
         if release.needs_token:
             if self._repository_token is None or not self._target.gives_token:
@@ -251,14 +269,16 @@ class AwsStacks:
             "ClientRequestToken": token,
         }
         if self._target.service_role_arn:
-            request["RoleARN"] = self._target.service_role_arn  # it sticks to the stack, for its deletion too
+            request["RoleARN"] = (
+                self._target.service_role_arn
+            )  # CloudFormation also uses this role for all later operations, including the deletion
         content = release.template.encode()
         if len(content) <= INLINE_LIMIT:
             return {**request, "TemplateBody": release.template}, secret
         return {**request, "TemplateURL": self._store_template(name, content)}, secret
 
     def _is_token_in_events(self, name: str, token: str) -> bool:
-        """Whether one of the stack's latest events came of this token."""
+        """Whether one of the stack's latest hundred events has this client request token."""
         try:
             page = call_with_retries(lambda: self._aws.cloudformation.describe_stack_events(StackName=name))
         except ClientError as error:
@@ -268,13 +288,13 @@ class AwsStacks:
         return any(event.get("ClientRequestToken") == token for event in required_member(page, "StackEvents"))
 
     def _recent_events(self, arn: str) -> Iterator[Any]:
-        """The stack's events, newest first; the latest thousand."""
+        """Yield the stack's latest events, at most a thousand, newest first."""
         found = read_pages(self._aws.cloudformation.describe_stack_events, StackName=arn)
         for _, page in zip(range(_EVENT_PAGES), found, strict=False):
             yield from required_member(page, "StackEvents")
 
     def _list_stacks(self) -> Iterator[Stack]:
-        """Every stack that has not gone; once all are read, other workers know what was seen."""
+        """Yield every existing stack of the region. After the last one, the listing is shared with other workers."""
         began, busy, count, number = self._region_status.now(), list[str](), 0, 0
         with translate_errors("listing the stacks"):
             listed = read_pages(self._aws.cloudformation.describe_stacks, _LISTING_MAX_WAIT)
@@ -290,7 +310,7 @@ class AwsStacks:
 
 
 def stack_from_description(described: Any) -> Stack:
-    """A stack from one entry of DescribeStacks."""
+    """Return a stack from one entry of DescribeStacks."""
     changed = described.get("LastUpdatedTime") or described.get("CreationTime")
     return Stack(
         arn=str(required_member(described, "StackId")),
@@ -308,7 +328,7 @@ def stack_from_description(described: Any) -> Stack:
 
 
 def _parameters_hash(parameters: Iterable[Any]) -> str:
-    """Tells whether parameters differ; of those with NoEcho AWS shows asterisks."""
+    """Return a hash that differs if parameters differ. AWS returns asterisks for NoEcho parameters."""
     values = sorted(
         (required_member(each, "ParameterKey"), each.get("ParameterValue", "")) for each in parameters
     )
@@ -316,7 +336,7 @@ def _parameters_hash(parameters: Iterable[Any]) -> str:
 
 
 def resource_from_summary(summary: Any) -> Resource:
-    """A resource from one entry of ListStackResources."""
+    """Return a resource from one entry of ListStackResources."""
     return Resource(
         name=str(required_member(summary, "LogicalResourceId")),
         type=str(required_member(summary, "ResourceType")),
@@ -327,17 +347,17 @@ def resource_from_summary(summary: Any) -> Resource:
 
 
 def first_failure(events: Iterable[Any]) -> Failure | None:
-    """The first resource that failed in the stack's last operation, and its reason.
+    """Return the resource that failed first in the stack's last operation, with its reason; None if none failed.
 
     Args:
-        events: the stack's events, newest first; read no further than the operation's beginning.
+        events: the stack's events, newest first. They are read only back to the start of the operation.
     """
     own = own_reason = cause = None
     token = None
     for event in events:
         token = token or event.get("ClientRequestToken")
         if event.get("ClientRequestToken") not in (None, token):
-            break  # an earlier operation's
+            break  # this event belongs to an earlier operation
         status, reason = str(event.get("ResourceStatus", "")), single_line(event.get("ResourceStatusReason"))
         if event.get("PhysicalResourceId") == required_member(event, "StackId"):
             own_failure = Failure(required_member(event, "StackName"), "", reason)
@@ -352,4 +372,5 @@ def first_failure(events: Iterable[Any]) -> Failure | None:
 
 
 def single_line(text: object) -> str:
+    """Return a text without line breaks; None becomes an empty text."""
     return " ".join(str(text or "").split())

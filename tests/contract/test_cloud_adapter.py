@@ -100,16 +100,16 @@ def test_an_update_finds_itself_at_work(aws: SandboxKit, name: str) -> None:
     ("code", "expected", "text"),
     [
         ("ValidationError", PermanentError, "ValidationError: You may not"),
-        ("AccessDenied", TransientError, r"deployer's own rights lack it \(AccessDenied: You may not"),
-        ("AccessDeniedException", TransientError, "deployer's own rights lack it"),
-        ("UnauthorizedOperation", TransientError, "deployer's own rights lack it"),
+        ("AccessDenied", TransientError, r"deployer's role lacks a permission \(AccessDenied: You may not"),
+        ("AccessDeniedException", TransientError, "deployer's role lacks a permission"),
+        ("UnauthorizedOperation", TransientError, "deployer's role lacks a permission"),
         ("LimitExceededException", TransientError, "a quota of the AWS account is used up"),
         ("ServiceQuotaExceededException", TransientError, "a quota of the AWS account is used up"),
         ("InsufficientCapabilitiesException", PermanentError, "InsufficientCapabilities"),
         ("ExpiredToken", TransientError, "credentials"),
         ("InvalidClientTokenId", TransientError, "credentials"),
         ("RequestTimeTooSkewed", TransientError, "credentials"),
-        ("OperationInProgressException", TransientError, "busy"),
+        ("OperationInProgressException", TransientError, "in progress"),
     ],
 )
 def test_errors_are_told_apart_by_what_helps(
@@ -170,7 +170,10 @@ def test_an_answer_that_is_not_of_aws_is_a_passing_fault(
 ) -> None:
     monkeypatch.setattr("deployer.adapters.aws_client._backoff", lambda _: 0)
 
-    with answering(status, body) as url, pytest.raises(TransientError, match=r"cannot be reached|no sense"):
+    with (
+        answering(status, body) as url,
+        pytest.raises(TransientError, match=r"cannot be reached|response is invalid"),
+    ):
         getattr(cloud(url), ask)("hello")
 
 
@@ -198,7 +201,7 @@ def test_an_artifact_bucket_that_is_not_there_is_not_the_users_fault(aws: Sandbo
     elsewhere = cloud(aws.url, artifact_bucket=bucket)
     large = Release("#" * (INLINE_LIMIT + 1), {}, needs_token=False)
 
-    with pytest.raises(TransientError, match=rf"^writing into bucket {bucket}: "):
+    with pytest.raises(TransientError, match=rf"^writing to bucket {bucket}: "):
         elsewhere.probe_artifacts()
     aws.cloud.probe_artifacts()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in bucket {bucket}: "):
@@ -212,7 +215,7 @@ def test_a_template_that_cannot_be_fetched_from_there_is_not_the_users_fault(
     refusal = {"operation": "UpdateStack", "error": "ValidationError", "message": f"S3 error: {reason}"}
     aws.simulator.faults.add({"errors": refusal})
 
-    with pytest.raises(TransientError, match="see deployer's artifact bucket"):
+    with pytest.raises(TransientError, match="check deployer's artifact bucket"):
         aws.cloud.update_stack("x", small(), "token-of-x")
 
 
@@ -581,6 +584,6 @@ def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.
 def test_whether_a_region_is_there_is_asked_once(aws: SandboxKit) -> None:
     aws.cloud.check_reachable(5)
     aws.simulator.faults.add({"errors": {"operation": "DescribeAccountLimits", "status": 503, "count": 1}})
-    with pytest.raises(TransientError, match=r"^reaching us-east-1: AWS answers 503$"):
+    with pytest.raises(TransientError, match=r"^reaching us-east-1: AWS returned HTTP 503$"):
         aws.cloud.check_reachable(5)
     aws.cloud.check_reachable(5)

@@ -277,7 +277,7 @@ def test_an_answer_without_a_member_is_an_answer_or_a_passing_fault(name: str) -
         try:
             ask(answered(without))
         except TransientError as error:
-            assert f"no sense: it has no {path.rpartition('.')[2]}" in str(error)  # noqa: PT017
+            assert f"invalid: it has no {path.rpartition('.')[2]}" in str(error)  # noqa: PT017
             refused.add(path)
     assert refused == needed
 
@@ -364,7 +364,7 @@ def test_json_or_xml_that_is_not_aws_is_a_passing_fault(
 ) -> None:
     aws, answer = proxy
     answer[0] = body
-    with pytest.raises(TransientError, match=r"^\w+ing .* x: AWS's answer makes no sense"):
+    with pytest.raises(TransientError, match=r"^\w+ing .* x: AWS's response is invalid"):
         getattr(aws, ask)("x")
 
 

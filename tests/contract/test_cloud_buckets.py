@@ -137,7 +137,7 @@ def test_a_template_never_goes_into_a_bucket_of_another_account(
     large = Release(small().template + " " * INLINE_LIMIT, {}, needs_token=False)
 
     told = rf"bucket {bucket}, which must be of account {OWN}: AWS refuses it"
-    with pytest.raises(TransientError, match=rf"^writing into {told}"):
+    with pytest.raises(TransientError, match=rf"^writing to {told}"):
         here.probe_artifacts()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in {told}"):
         here.create_stack("x", large, "token-of-x")

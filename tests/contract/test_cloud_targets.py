@@ -181,7 +181,7 @@ def test_a_role_that_refuses_is_named_with_the_remedy_and_without_the_external_i
     assert calls == ["AssumeRole"]
     told = str(raised.value)
     assert told.startswith(f"assuming role {ROLE}: AWS refuses it (An error occurred ({code})")
-    assert "must trust deployer's own role" in told
+    assert "let the role trust deployer's own role" in told
     assert EXTERNAL_ID not in told + caplog.text
     assert raised.value.__cause__ is None
 

@@ -241,7 +241,7 @@ def test_without_redis_aws_is_called_all_the_same(aws: SandboxKit, caplog: pytes
         assert asked.room().stacks_limit == 2000
         assert asked.history() == []
     assert calls[0] == "DescribeStacks"
-    assert caplog.text.count("not shared between workers") == 1
+    assert caplog.text.count("do not share rates and listings") == 1
 
 
 def test_every_request_is_counted_repeats_too(aws: SandboxKit) -> None:
