@@ -14,7 +14,7 @@ from deployer.adapters.aws import AwsClouds
 from deployer.adapters.aws_client import check_settings
 from deployer.adapters.aws_roles import AwsRoles
 from deployer.adapters.aws_secrets import read_secret
-from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_shared import SharedRedis
 from deployer.adapters.aws_survey import counted_rooms
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.adapters.folder_process import FolderProcess
@@ -22,7 +22,7 @@ from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
 from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, check_certificates, connect, read_server
-from deployer.adapters.redis_inventory import RedisInventory
+from deployer.adapters.redis_inventory import StackInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.config import REQUIRED_FOR_WORKER, Config, load, require
 from deployer.deliveries import Deliveries
@@ -114,12 +114,12 @@ class Deployer:
 
     def rooms(self) -> list[Room]:
         """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
-        return counted_rooms(Shared(self.client))
+        return counted_rooms(SharedRedis(self.client))
 
     @cached_property
-    def inventory(self) -> RedisInventory:
+    def inventory(self) -> StackInventory:
         """All stacks, listed once for all repositories."""
-        return RedisInventory(self.clouds, self.client, self.lanes.now)
+        return StackInventory(self.clouds, self.client, self.lanes.now)
 
     @cached_property
     def evaluator(self) -> FolderProcess:
