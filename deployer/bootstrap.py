@@ -22,7 +22,7 @@ from deployer.adapters.github import GitHubHost
 from deployer.adapters.linting import CfnLint
 from deployer.adapters.redis_allowance import RedisAllowance
 from deployer.adapters.redis_client import Budget, check_certificates, connect, read_server
-from deployer.adapters.redis_inventory import RedisInventory
+from deployer.adapters.redis_inventory import StackInventory
 from deployer.adapters.redis_lanes import RedisLanes
 from deployer.adapters.redis_sharing import RedisSharing
 from deployer.config import Config
@@ -123,9 +123,9 @@ class Deployer:
         return RedisSharing(self.client).counted_rooms()
 
     @cached_property
-    def inventory(self) -> RedisInventory:
+    def inventory(self) -> StackInventory:
         """All stacks, listed once for all repositories."""
-        return RedisInventory(self.clouds, self.client, self.lanes.now)
+        return StackInventory(self.clouds, self.client, self.lanes.now)
 
     @cached_property
     def evaluator(self) -> FolderProcess:

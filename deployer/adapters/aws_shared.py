@@ -1,4 +1,4 @@
-"""What the workers tell each other about AWS in Redis. Without Redis each of them goes on by itself."""
+"""The Redis in which workers share data about AWS; while Redis is unavailable, each worker continues alone."""
 
 import logging
 import time
@@ -12,61 +12,70 @@ from deployer.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_CLOCK_SECONDS = 60.0  # for so long the difference between Redis's clock and this machine's is believed
-_PAUSE_SECONDS = 5.0  # a Redis that hangs would else cost every call to AWS its time-out
+_CLOCK_TRUSTED_SECONDS = (
+    60.0  # the difference between the clocks of Redis and this machine is measured this often
+)
+_PAUSE_SECONDS = (
+    5.0  # no attempt in this time: a Redis that hangs would delay every call to AWS by its timeout
+)
 
 
-class Shared:
-    """A Redis that may be away: AWS is called all the same.
+class SharedRedis:
+    """A Redis that may be unavailable. Its users then continue without shared data, because AWS must still be called.
 
     Args:
         client: a connection with `decode_responses`.
-        clock_offset_ms: added to Redis's clock; only tests let time pass by it.
+        clock_offset_ms: milliseconds to add to Redis's clock. Only tests use it, to let time pass.
     """
 
     def __init__(self, client: redis.Redis, clock_offset_ms: int = 0) -> None:
-        self._redis: Any = client  # typed for bytes and text at once, of which only text comes back here
-        self._away = False
-        self._next_try = 0.0
+        self._redis: Any = client  # redis-py's types allow bytes as well; this connection returns only text
+        self._unavailable = False
+        self._next_attempt_at = 0.0
         self.clock_offset_ms = clock_offset_ms
-        self._ahead = 0.0  # Redis's clock is so many seconds ahead of this machine's
-        self._compared = float("-inf")
+        self._clock_difference = 0.0  # seconds that Redis's clock is ahead of this machine's
+        self._clock_compared_at = float("-inf")
 
-    def script(self, source: str) -> Any:
-        """A script, to be called within `ask`."""
+    def register_script(self, source: str) -> Any:
+        """Register a Lua script. Call it within `run_if_available`."""
         return self._redis.register_script(source)
 
     def now(self) -> float:
-        """Epoch seconds by Redis's clock, so that workers compare times although their own clocks differ.
+        """Return the time in epoch seconds by Redis's clock, because the clocks of the workers' machines may differ.
 
-        While Redis is away it is this machine's clock, as far ahead or behind as was found last.
+        While Redis is unavailable, this is this machine's clock plus the last measured difference.
         """
-        if time.monotonic() - self._compared > _CLOCK_SECONDS and (told := self.ask(lambda r: r.time())):
-            self._ahead, self._compared = told[0] + told[1] / 1e6 - time.time(), time.monotonic()
-        return time.time() + self._ahead + self.clock_offset_ms / 1000
+        if time.monotonic() - self._clock_compared_at > _CLOCK_TRUSTED_SECONDS and (
+            redis_time := self.run_if_available(lambda r: r.time())
+        ):
+            self._clock_difference, self._clock_compared_at = (
+                redis_time[0] + redis_time[1] / 1e6 - time.time(),
+                time.monotonic(),
+            )
+        return time.time() + self._clock_difference + self.clock_offset_ms / 1000
 
-    def ask(self, question: Callable[[Any], T]) -> T | None:
-        """What Redis says; None while it is away, which the log tells once.
+    def run_if_available(self, command: Callable[[Any], T]) -> T | None:
+        """Run a command and return its result; None while Redis is unavailable, which is logged once.
 
         Args:
-            question: gets the client.
+            command: called with the client.
         """
-        if self._away and time.monotonic() < self._next_try:
+        if self._unavailable and time.monotonic() < self._next_attempt_at:
             return None
         try:
             with unavailable():
-                answer = question(self._redis)
+                answer = command(self._redis)
         except UnavailableError as error:
-            if not self._away:
-                _log.warning("AWS's rates and looks are not shared between workers: %s", error)
-            self._away, self._next_try = True, time.monotonic() + _PAUSE_SECONDS
+            if not self._unavailable:
+                _log.warning("the workers do not share rates and listings of AWS: %s", error)
+            self._unavailable, self._next_attempt_at = True, time.monotonic() + _PAUSE_SECONDS
             return None
-        if self._away:
-            _log.warning("AWS's rates and looks are shared again")
-            self._away = False
+        if self._unavailable:
+            _log.warning("the workers share rates and listings of AWS again")
+            self._unavailable = False
         return answer
 
 
-def prefix(*place: str) -> str:
-    """The beginning of the keys of one account, region and maybe API; all of them are in one slot of a cluster."""
+def key_prefix(*place: str) -> str:
+    """Return the prefix of the keys of an account, region and optionally API. Its hash tag puts them in one slot."""
     return f"deployer:aws:{{{':'.join(place)}}}"

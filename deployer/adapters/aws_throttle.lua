@@ -1,10 +1,12 @@
--- A bucket of tokens for one API of one account and region, which all workers share.
+-- A token bucket for one operation in one region of an account, shared by all workers.
 --
 -- KEYS[1] is a HASH: tokens, at (when they were counted, ms), pace (the share of the rate in force, 1 or less) and
--- slowed (when it was last lowered, ms). ARGV: `take` or `slow`, tokens a second, the most that gather, the longest
--- wait (ms), an offset to the clock in ms (0 but for tests).
--- Tokens may be owed: who comes when there is none takes a later one and waits for it, so nobody is overtaken.
--- Returns {1, the wait in ms} or, where the wait were too long and nothing was taken, {0, the wait in ms}.
+-- slowed (when the pace was last lowered, ms).
+-- ARGV: `acquire` or `slow_down`, tokens per second, the capacity of the bucket, the longest wait (ms), an offset to
+-- the clock (ms; 0 except in tests).
+-- The number of tokens may be negative: a caller that finds none reserves a later one and waits for it, so callers
+-- keep their order.
+-- Returns {1, the wait in ms}, or {0, the wait in ms} if the wait would be too long; then no token was taken.
 
 local C = redis.call
 local op, rate, burst = ARGV[1], tonumber(ARGV[2]) / 1000, tonumber(ARGV[3])
@@ -22,8 +24,8 @@ tokens = math.min(tokens + passed * rate * (pace + recovered) / 2, burst)
 pace = recovered
 
 local taken, wait = 1, 0
-if op == 'slow' then
-  -- the refusals of calls that were under way together are one
+if op == 'slow_down' then
+  -- Calls that were in progress at the same time may all be throttled. Together they lower the pace once.
   if now - slowed >= APART then
     pace, slowed = math.max(pace / 2, SLOWEST), now
   end

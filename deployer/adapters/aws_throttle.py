@@ -1,8 +1,8 @@
-"""How fast all workers together may call AWS: a bucket of tokens for each account, region and API.
+"""The rate limit of all workers' calls to AWS: a token bucket for each account, region and operation.
 
-AWS throttles each API of an account's region by itself, everyone who calls it together. It does not publish the
-rates; those here are what accounts without a raised limit are known to bear with room to spare. Where they prove too
-high, AWS's own refusals lower them for a while, for all workers at once.
+AWS throttles each operation of an account's region separately, for all callers together. It does not publish its rates.
+The rates here leave room in an account without raised limits. If a rate is too high, AWS's throttling errors lower it
+for a while, for all workers at once.
 """
 
 import random
@@ -10,64 +10,68 @@ import time
 from importlib import resources
 from typing import Any
 
-from deployer.adapters.aws_shared import Shared, prefix
+from deployer.adapters.aws_shared import SharedRedis, key_prefix
 from deployer.errors import ThrottledError
 
-# service -> calls a second of each operation that reads, and of each that changes something; no other has a bucket
+# service -> calls per second of each reading operation, and of each changing one; other services have no limit
 _RATES = {"cloudformation": (5.0, 2.0), "codepipeline": (10.0, 5.0)}
 _READS = ("Describe", "Get", "List")
-_BURST_SECONDS = 5.0  # what gathers while nobody calls
-_LONGEST_WAIT = 5.0  # seconds; a worker that waits longer had better do something else
+_BURST_SECONDS = 5.0  # a bucket holds the tokens of this many seconds
+_LONGEST_WAIT = 5.0  # seconds; instead of waiting longer, a worker should do another task
 
 
-class Throttle:
-    """Hands out the calls to one account's region.
+class RedisRateLimit:
+    """Implements `RateLimit`: limits the calls to one region of an account.
 
     Args:
-        shared: where the buckets are.
-        account, region: whose calls these are.
-        share: of the usual rates; the rest is left to whoever else calls AWS there.
+        shared: the Redis that stores the buckets. While it is unavailable, calls are not limited.
+        account, region: the account's id, or `own`, and the region's name.
+        share: the share of the usual rates to use. The rest is left to other callers in the same account.
     """
 
-    def __init__(self, shared: Shared, account: str, region: str, share: float = 1.0) -> None:
+    def __init__(self, shared: SharedRedis, account: str, region: str, share: float = 1.0) -> None:
         self._shared = shared
-        self._place = (account, region)
+        self._region = (account, region)
         self._share = share
         source = resources.files("deployer.adapters").joinpath("aws_throttle.lua").read_text()
-        self._script = shared.script(source)
+        self._script = shared.register_script(source)
 
-    def take(self, service: str, operation: str) -> None:
-        """Return when this call may be made, within some seconds.
+    def wait_for_turn(self, service: str, operation: str) -> None:
+        """Wait until this call may be sent, at most five seconds.
+
+        Args:
+            service: the service's name in botocore, such as `cloudformation`.
+            operation: the operation's name, such as `DescribeStacks`.
 
         Raises:
-            ThrottledError: that would take longer.
+            ThrottledError: the wait would be longer; `retry_after` says how long.
         """
-        answer = self._run("take", service, operation)
+        answer = self._run_script("acquire", service, operation)
         if answer is None:
             return
-        taken, seconds = answer[0] == 1, answer[1] / 1000
-        if not taken:
+        admitted, seconds = answer[0] == 1, answer[1] / 1000
+        if not admitted:
             raise ThrottledError(
-                f"{operation} is asked of AWS as often as it bears just now; it is this call's turn in {seconds:.0f} s",
-                # not all that are sent away are to be back at the same moment
-                retry_after=seconds * random.uniform(1, 1.5),  # noqa: S311  jitter, no secret
+                f"deployer's rate limit for {operation} is reached; the next call is possible in {seconds:.0f} s",
+                # jitter, so that the rejected callers do not all return at the same moment
+                retry_after=seconds * random.uniform(1, 1.5),  # noqa: S311  not a secret
             )
         if seconds:
             time.sleep(seconds)
 
-    def refused(self, service: str, operation: str) -> None:
-        """AWS has throttled a call: halve the rate of all workers, which then recovers within a minute."""
-        self._run("slow", service, operation)
+    def lower_rate(self, service: str, operation: str) -> None:
+        """Halve the rate for all workers, because AWS throttled a call. The rate recovers within a minute."""
+        self._run_script("slow_down", service, operation)
 
-    def _run(self, order: str, service: str, operation: str) -> list[int] | None:
+    def _run_script(self, order: str, service: str, operation: str) -> list[int] | None:
         if service not in _RATES:
             return None
         rate = _RATES[service][0 if operation.startswith(_READS) else 1] * self._share
-        key = f"{prefix(*self._place, service, operation)}:bucket"
+        key = f"{key_prefix(*self._region, service, operation)}:bucket"
         arguments = [order, rate, max(rate * _BURST_SECONDS, 1), _LONGEST_WAIT * 1000]
 
-        def question(_client: Any) -> list[int]:
+        def run_script(_client: Any) -> list[int]:
             answer: list[int] = self._script(keys=[key], args=[*arguments, self._shared.clock_offset_ms])
             return answer
 
-        return self._shared.ask(question)
+        return self._shared.run_if_available(run_script)

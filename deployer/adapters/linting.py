@@ -1,9 +1,10 @@
-"""The port `Linter`: cfn-lint, which knows the properties of every type of resource, in a process of its own.
+"""The check of a template by cfn-lint in a separate process: implements the port `Linter`.
 
-Some templates keep it busy for hours, and some it dies of; a template may also name files that it would read rules
-from. So it runs as `python -m deployer.adapters.linting` with limits, without our environment and its secrets, and
-without what a template says to it but for the checks to leave out. A process of multiprocessing would not do: the
-children of Celery's pool may have none.
+cfn-lint knows the properties of every resource type. Some templates keep it busy for hours or make it crash, and a
+template's metadata may name files to read rules from. So cfn-lint runs as `python -m deployer.adapters.linting` with
+limits and without deployer's environment variables, which contain secrets. It ignores the template's metadata, except
+the list of checks to leave out. The module multiprocessing cannot be used, because the processes of Celery's pool are
+daemonic and may not start such children.
 """
 
 import hashlib
@@ -24,24 +25,24 @@ from deployer.errors import TransientError, shortage
 from deployer.findings import Finding
 from deployer.folder_files import FOLDER
 
-# Processor time for one template. People's templates of up to 25 kB take 1.2 s; a worker spends no more on one, since
-# others wait. The kernel enforces it, also where the worker's process was killed meanwhile
-_CPU_SECONDS = 3
-_SECONDS = 30  # by the clock: only a machine with far too much to do needs so long
-_MEMORY = 2_000_000_000  # bytes of addresses
-_SHOWN = 100  # findings
-_REMEMBERED = 256  # templates
-_OBEYED = {"ignore_checks"}  # of what a template's metadata may say to it
-_LISTED = 6  # of what would have been right
-_TYPES = {
+# Seconds of processor time for one template. Real templates of up to 25 kB take 1.2 s. The limit is low because other
+# tasks wait for the worker. The kernel enforces it, even if the worker's process is killed in the meantime.
+_MAX_CPU_SECONDS = 3
+_MAX_SECONDS = 30  # of elapsed time; only an overloaded machine needs that long
+_MAX_MEMORY = 2_000_000_000  # bytes of address space
+_MAX_FINDINGS = 100  # findings of one template
+_CACHE_SIZE = 256  # templates whose findings are cached
+_ALLOWED_CONFIG = {"ignore_checks"}  # the keys of a template's metadata that cfn-lint may read
+_MAX_CHOICES = 6  # valid values in one message
+_TYPE_NAMES = {
     "array": "a list",
     "boolean": "true or false",
     "integer": "a whole number",
     "object": "a mapping",
     "string": "text",
 }
-# what cfn-lint says -> what people read; `\1` stands as in regular expressions
-_WORDS = (
+# message of cfn-lint (a regular expression) -> message for people (`\1` is the first group)
+_REWRITES = (
     (r"^Additional properties are not allowed \((\S+) was unexpected\. Did you mean (\S+)\?\)$", r"\1 is not known here; did you mean \2?"),  # noqa: E501
     (r"^Additional properties are not allowed \((.+) (?:was|were) unexpected\)$", r"\1 is not known here"),
     (r"^Only one of \[(.+)\] is a required property$", r"one of \1 is needed"),
@@ -51,62 +52,64 @@ _WORDS = (
     (r"^Resource type (\S+) does not exist in (\S+)$", r"the type \1 is not known in \2"),
     (r"^(?:Parameter|Condition|Mapping) '?\S+?'? (?:is )?not used\.?$", r"it is declared and not used"),
 )  # fmt: skip
-_CHOICE = re.compile(r"^(.+?) is not one of \[(.+?)\](?: in .+)?$")
-_TYPE = re.compile(r"^(.+) is not of type (.+)$")
+_NOT_ONE_OF = re.compile(r"^(.+?) is not one of \[(.+?)\](?: in .+)?$")
+_NOT_OF_TYPE = re.compile(r"^(.+) is not of type (.+)$")
 
 
 class CfnLint:
-    """See the module.
+    """Implements the port `Linter`.
 
     Args:
-        seconds: after which it is given up, by the clock.
-        cpu_seconds: of processor time, after which it is given up.
+        seconds: the limit of elapsed time for one template.
+        cpu_seconds: the limit of processor time for one template, in seconds.
     """
 
-    def __init__(self, seconds: float = _SECONDS, cpu_seconds: int = _CPU_SECONDS) -> None:
+    def __init__(self, seconds: float = _MAX_SECONDS, cpu_seconds: int = _MAX_CPU_SECONDS) -> None:
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
-        self._known: OrderedDict[str, list[Finding]] = OrderedDict()
+        self._cache: OrderedDict[str, list[Finding]] = OrderedDict()
         self._lock = Lock()
 
     def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
-        """See `Linter.findings`. What was found is remembered, in this process, for the next time.
+        """See `Linter.findings`. This process caches the findings.
 
         Raises:
-            TransientError: the machine has no room for a temporary directory.
+            TransientError: no temporary directory can be created.
         """
         key = hashlib.sha256(json.dumps([name, template, sorted(regions)]).encode()).hexdigest()
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-        found, whole = self._look(name, template, regions)
-        if whole:  # what was given up on a busy machine may be looked at the next time
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        found, complete = self._run_cfn_lint(name, template, regions)
+        if complete:  # a check that was stopped on a busy machine is tried again the next time
             with self._lock:
-                self._known[key] = found
-                while len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
+                self._cache[key] = found
+                while len(self._cache) > _CACHE_SIZE:
+                    self._cache.popitem(last=False)
         return found
 
-    def _look(self, name: str, template: str, regions: Sequence[str]) -> tuple[list[Finding], bool]:
+    def _run_cfn_lint(self, name: str, template: str, regions: Sequence[str]) -> tuple[list[Finding], bool]:
         file = f"{FOLDER}/{name}"
 
-        def note(text: str) -> tuple[list[Finding], bool]:
+        def note_finding(text: str) -> tuple[list[Finding], bool]:
             return [Finding("note", file, None, text)], False
 
-        question = json.dumps(
+        request = json.dumps(
             {"template": template, "regions": list(regions), "cpu_seconds": self._cpu_seconds}
         )
         try:
-            # what cannot be removed again must not fail a template that was looked at
+            # A directory that cannot be deleted must not fail the check, which is already done.
             directory = tempfile.TemporaryDirectory(prefix="deployer-lint-", ignore_cleanup_errors=True)
         except OSError as error:
-            raise TransientError(shortage(error) or f"no temporary directory can be made: {error}") from error
+            raise TransientError(
+                shortage(error) or f"no temporary directory can be created: {error}"
+            ) from error
         with directory as home:
             try:
-                ran = subprocess.run(
+                process = subprocess.run(
                     [sys.executable, "-I", "-m", "deployer.adapters.linting"],
-                    input=question,
+                    input=request,
                     capture_output=True,
                     text=True,
                     encoding="utf-8",
@@ -116,35 +119,35 @@ class CfnLint:
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                return note(f"given up after {self._seconds:g} s")
+                return note_finding(f"stopped after {self._seconds:g} s")
             except OSError as error:
-                return note(f"it could not be started: {error.strerror}")
-        if ran.returncode == -signal.SIGXCPU:
-            return note(f"given up after {self._cpu_seconds} s of processor time")
+                return note_finding(f"could not be started: {error.strerror}")
+        if process.returncode == -signal.SIGXCPU:
+            return note_finding(f"stopped after {self._cpu_seconds} s of processor time")
         try:
-            told: list[dict[str, Any]] | str = json.loads(ran.stdout)
+            result: list[dict[str, Any]] | str = json.loads(process.stdout)
         except ValueError:
-            if not ran.returncode:
-                return note("it gave no answer")
-            last = ran.stderr.strip().splitlines()[-1:]  # of a traceback, if there is one
-            return note(": ".join(["it died of the template", *(each[:200] for each in last)]))
-        if isinstance(told, str):
-            return note(f"it cannot read the template: {told}")
+            if not process.returncode:
+                return note_finding("returned no result")
+            last = process.stderr.strip().splitlines()[-1:]  # the last line of a traceback, if there is one
+            return note_finding(": ".join(["crashed on the template", *(each[:200] for each in last)]))
+        if isinstance(result, str):
+            return note_finding(f"cannot parse the template: {result}")
         return [
-            Finding("error" if each["error"] else "warning", file, each["line"], in_words(**each))
-            for each in told
+            Finding("error" if each["error"] else "warning", file, each["line"], explain_match(**each))
+            for each in result
         ], True
 
 
-def in_words(rule: str, message: str, path: Sequence[str | int], **_: object) -> str:
-    """What cfn-lint says, for people: where in the resource, what, and the rule's id last.
+def explain_match(rule: str, message: str, path: Sequence[str | int], **_: object) -> str:
+    """Return a finding of cfn-lint as a text for people: the place in the resource, the message, the rule's id.
 
     Args:
-        rule: its id, by which a template can leave the check out.
-        message: as cfn-lint puts it.
-        path: keys and positions from the top of the template.
+        rule: the rule's id. A template can name it to leave the check out.
+        message: the message of cfn-lint.
+        path: keys and list positions from the top of the template.
     """
-    text = _rewritten(rule, " ".join(message.split()))
+    text = _rewrite_message(rule, " ".join(message.split()))
     steps = [str(step) for step in path if not str(step).startswith("Fn::") and step != "Ref"]
     if steps[:1] == ["Resources"]:
         steps = [step for position, step in enumerate(steps[1:]) if (position, step) != (1, "Properties")]
@@ -152,23 +155,27 @@ def in_words(rule: str, message: str, path: Sequence[str | int], **_: object) ->
     return f"{where}: {text} [{rule}]" if where else f"{text} [{rule}]"
 
 
-def _rewritten(rule: str, text: str) -> str:
-    if found := _CHOICE.match(text):
-        wrong, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[2])
-        near = get_close_matches(wrong, choices, 1)
+def _rewrite_message(rule: str, text: str) -> str:
+    if found := _NOT_ONE_OF.match(text):
+        unknown, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[2])
+        close_matches = get_close_matches(unknown, choices, 1)
         if rule == "E1020":
-            told = f"nothing in this template is named {wrong}"
+            text_start = f"nothing in this template is named {unknown}"
         elif rule == "E1010":
-            told = f"there is no {wrong}"
+            text_start = f"there is no {unknown}"
         else:
-            told = f"{found[1]} is not known"
-        more = len(choices) - _LISTED
-        listed = ", ".join(choices[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-        return f"{told}; did you mean {near[0]}?" if near else f"{told}; there are {listed}"
-    if found := _TYPE.match(text):
-        kinds = [_TYPES.get(each.strip("' "), each.strip("' ")) for each in found[2].split(",")]
-        return f"{found[1]} is not {' or '.join(kinds)}"
-    for pattern, words in _WORDS:
+            text_start = f"{found[1]} is not known"
+        more = len(choices) - _MAX_CHOICES
+        listed = ", ".join(choices[:_MAX_CHOICES]) + (f" and {more} more" if more > 0 else "")
+        return (
+            f"{text_start}; did you mean {close_matches[0]}?"
+            if close_matches
+            else f"{text_start}; there are {listed}"
+        )
+    if found := _NOT_OF_TYPE.match(text):
+        types = [_TYPE_NAMES.get(each.strip("' "), each.strip("' ")) for each in found[2].split(",")]
+        return f"{found[1]} is not {' or '.join(types)}"
+    for pattern, words in _REWRITES:
         changed, number = re.subn(pattern, words, text)
         if number:
             return changed.replace("'", "").rstrip("; ")
@@ -176,50 +183,50 @@ def _rewritten(rule: str, text: str) -> str:
 
 
 def main() -> None:
-    """Look at the template on standard input; print what was found, or a text why it could not be, as JSON."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    asked = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_seconds"], asked["cpu_seconds"] + 1))
-    # not at the top: it is large, and who asks has no need of it
+    """Check the template on standard input; print the findings, or the reason why cfn-lint failed, as JSON."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+    request = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"], request["cpu_seconds"] + 1))
+    # Not imported at the top: cfn-lint is large, and the process that uses `CfnLint` does not need it.
     from cfnlint.config import ConfigMixIn  # noqa: PLC0415
     from cfnlint.decode.decode import decode_str  # noqa: PLC0415
     from cfnlint.runner import Runner  # noqa: PLC0415
 
     try:
-        template, matches = decode_str(asked["template"])
+        template, matches = decode_str(request["template"])
         if not matches:
-            _tame(template)
-            regions = {"regions": asked["regions"]} if asked["regions"] else {}
+            _drop_template_config(template)
+            regions = {"regions": request["regions"]} if request["regions"] else {}
             matches = list(Runner(ConfigMixIn([], **regions)).validate_template(template))
-    except Exception as error:  # noqa: BLE001  whatever it is, it is cfn-lint's own
+    except Exception as error:  # noqa: BLE001  any exception here is a bug in cfn-lint
         print(json.dumps(f"{type(error).__name__} {error}"[:300]))
     else:
-        print(json.dumps([_told(match) for match in _chosen(matches)[:_SHOWN]]))
+        print(json.dumps([_match_as_json(match) for match in _select_matches(matches)[:_MAX_FINDINGS]]))
 
 
-def _chosen(matches: list[Any]) -> list[Any]:
-    """Errors first, each in the order of the lines; what a second rule says of the same place is left out."""
+def _select_matches(matches: list[Any]) -> list[Any]:
+    """Return errors first, each kind by line; only the first rule that reports a place counts."""
     rules: dict[str, str] = {}
     ordered = sorted(matches, key=lambda each: (each.linenumber, each.rule.id, each.message))
-    chosen = [
+    first_of_each_place = [
         each
         for each in ordered
         if rules.setdefault(str(getattr(each, "path", each.id)), each.rule.id) == each.rule.id
     ]
-    return sorted(chosen, key=lambda each: each.rule.severity != "error")
+    return sorted(first_of_each_place, key=lambda each: each.rule.severity != "error")
 
 
-def _tame(template: Any) -> None:
-    """Take out what a template says to cfn-lint, but for the checks to leave out: it may name files to be read."""
+def _drop_template_config(template: Any) -> None:
+    """Remove cfn-lint's settings from a template, except the checks to leave out: they may name files to read."""
     metadata = template.get("Metadata") if isinstance(template, dict) else None
-    ours = metadata.get("cfn-lint") if isinstance(metadata, dict) else None
-    config = ours.get("config") if isinstance(ours, dict) else None
+    cfn_lint = metadata.get("cfn-lint") if isinstance(metadata, dict) else None
+    config = cfn_lint.get("config") if isinstance(cfn_lint, dict) else None
     if isinstance(config, dict):
-        for key in set(config) - _OBEYED:
+        for key in set(config) - _ALLOWED_CONFIG:
             del config[key]
 
 
-def _told(match: Any) -> dict[str, Any]:
+def _match_as_json(match: Any) -> dict[str, Any]:
     return {
         "error": match.rule.severity == "error",
         "line": match.linenumber,

@@ -1,8 +1,8 @@
-"""All stacks with deployer's tags, as a listing of each account and region showed them, by repository, in Redis.
+"""The inventory of all stacks with deployer's tags, listed by account and region, stored by repository in Redis.
 
-Keys, all in one slot of a cluster, each behind the prefix `deployer:{stacks}:` and before `:account:region`:
-  listed   HASH  repository's key -> its stacks (JSON, deflated, base64); `.began` -> when it began (by Redis's clock)
-  listing        who makes a listing holds it
+Keys, all in one slot of a cluster, with the prefix `deployer:{stacks}:` and the suffix `:account:region`:
+  listed   HASH  repository's key -> its stacks (JSON, deflated, base64); `.began` -> start of the listing (epoch s)
+  listing        lock of the worker that lists the stacks
 """
 
 import base64
@@ -26,26 +26,26 @@ from deployer.errors import PayloadError, ThrottledError, TransientError, Unavai
 from deployer.ports import Cloud, Clouds, Listed
 from deployer.stacks import Stack
 
-_BEGAN = ".began"  # no repository's key begins so
+_BEGAN = ".began"  # no repository's key begins with a dot
 _KEPT_SECONDS = 3600
-_LISTING_SECONDS = 30.0  # a worker that dies while it lists must not end all listings; renewed on the way
+_LISTING_SECONDS = 30.0  # the lock of a worker that dies while listing expires; a running listing renews it
 _PAUSE_SECONDS = 0.1
 _CHUNK = 500
 
 
-class RedisInventory:
-    """The port `Inventory`.
+class StackInventory:
+    """Implements the port `Inventory`.
 
     Args:
-        clouds: where the stacks are; each account and region is listed once.
+        clouds: the accounts and regions to list; each is listed once.
         client: a connection with `decode_responses`.
-        clock: epoch seconds by Redis's clock, as in the records that a listing is compared with.
+        clock: returns epoch seconds by Redis's clock, which also dates the records that a listing is compared with.
     """
 
     def __init__(self, clouds: Clouds, client: redis.Redis, clock: Callable[[], float]) -> None:
         self._clouds = clouds
         self._clock = clock
-        self._redis: Any = client  # typed for bytes and text at once, of which only text comes back here
+        self._redis: Any = client  # redis-py's types allow bytes as well; this connection returns only text
 
     def stacks(
         self,
@@ -57,11 +57,11 @@ class RedisInventory:
         partly: bool = False,
     ) -> Listed:
         """See `Inventory.stacks`."""
-        needed = self._needed(kind)
-        began, away = self._listed(needed, since, patience, partly=partly)
+        needed = self._clouds_of_kind(kind)
+        began, away = self._ensure_listings(needed, since, patience, partly=partly)
         needed = [each for each in needed if each.account not in away]
         every = [each for each in self._clouds.every() if each.account not in away]
-        places = dict.fromkeys(_key("listed", each) for each in [*needed, *every])
+        places = dict.fromkeys(_redis_key("listed", each) for each in [*needed, *every])
         with unavailable():
             texts = [self._redis.hget(place, repository.key) for place in places]
         accounts = {each: self._clouds.at(each).account for each in Kind}
@@ -71,21 +71,23 @@ class RedisInventory:
             if account not in away
         }
         try:
-            stacks = tuple(stack for text in texts if text for stack in _read(text))
+            stacks = tuple(stack for text in texts if text for stack in _deserialize_stacks(text))
         except (msgspec.MsgspecError, zlib.error, ValueError) as error:
             with unavailable():
                 self._redis.delete(*places)
             raise TransientError(
-                f"the listing of stacks in Redis cannot be read, and is made anew: {error}"
+                f"the listing of stacks in Redis cannot be read, so the stacks are listed again: {error}"
             ) from error
         return Listed(began, stacks, regions, "; ".join(away.values()))
 
     def repositories(self, since: float, patience: float = 60) -> list[Repository]:
         """See `Inventory.repositories`."""
-        clouds = self._needed(None)
-        self._listed(clouds, since, patience)
+        clouds = self._clouds_of_kind(None)
+        self._ensure_listings(clouds, since, patience)
         with unavailable():
-            keys = dict.fromkeys(key for each in clouds for key in self._redis.hkeys(_key("listed", each)))
+            keys = dict.fromkeys(
+                key for each in clouds for key in self._redis.hkeys(_redis_key("listed", each))
+            )
         found = []
         for key in keys:
             with suppress(PayloadError):
@@ -93,29 +95,35 @@ class RedisInventory:
         return found
 
     def forget(self) -> None:
-        """Have the next resync list anew, whatever the age that would do for it."""
+        """Delete the listings, so that the next resync lists the stacks again, however new a listing is."""
         with unavailable():
-            self._redis.delete(*(_key("listed", each) for each in self._clouds.every()))
+            self._redis.delete(*(_redis_key("listed", each) for each in self._clouds.every()))
 
-    def _needed(self, kind: Kind | None) -> Sequence[Cloud]:
+    def _clouds_of_kind(self, kind: Kind | None) -> Sequence[Cloud]:
         if kind is None:
             return self._clouds.every()
-        # with this kind's own role, whatever becomes of another's in the same place
+        # with this kind's own role: the role of another kind in the same region may not work
         return [self._clouds.at(kind, region) for region in self._clouds.target(kind).regions]
 
-    def _listed(
+    def _ensure_listings(
         self, clouds: Sequence[Cloud], since: float, patience: float, *, partly: bool = False
     ) -> tuple[float, dict[str, str]]:
-        """When the oldest listing of these began, each made anew where the one that is kept was before `since`.
+        """List the stacks of each cloud whose stored listing began before `since` (epoch seconds).
+
+        Args:
+            clouds: the accounts and regions.
+            since: the oldest acceptable start of a listing.
+            patience: seconds to wait for another worker's listing.
+            partly: whether accounts that cannot be listed are acceptable, as long as one can be listed.
 
         Returns:
-            Also the accounts that are away, and why: some of them, where these will do `partly`.
+            When the oldest listing began, and the accounts that cannot be listed, with the reason.
         """
         deadline, accounts = time.monotonic() + patience, {each.account for each in clouds}
         began, away = list[tuple[str, float]](), dict[str, str]()
         for each in clouds:
             try:
-                began.append((each.account, self._listed_at(each, since, deadline)))
+                began.append((each.account, self._ensure_listing(each, since, deadline)))
             except (ThrottledError, UnavailableError):
                 raise
             except TransientError as error:
@@ -124,20 +132,20 @@ class RedisInventory:
                     raise
         return min(at for account, at in began if account not in away), away
 
-    def _listed_at(self, cloud: Cloud, since: float, deadline: float) -> float:
+    def _ensure_listing(self, cloud: Cloud, since: float, deadline: float) -> float:
         while True:
             with unavailable():
-                began = float(self._redis.hget(_key("listed", cloud), _BEGAN) or 0)
+                began = float(self._redis.hget(_redis_key("listed", cloud), _BEGAN) or 0)
                 if began >= since and began:
                     return began
-            with claimed(self._redis, _key("listing", cloud), _LISTING_SECONDS) as claim:
+            with claimed(self._redis, _redis_key("listing", cloud), _LISTING_SECONDS) as claim:
                 if claim:
-                    return self._list(cloud, claim)
+                    return self._make_listing(cloud, claim)
             if time.monotonic() >= deadline:
-                raise ThrottledError("another worker lists the stacks", retry_after=2)
+                raise ThrottledError("another worker is listing the stacks", retry_after=2)
             time.sleep(_PAUSE_SECONDS)
 
-    def _list(self, cloud: Cloud, claim: Lock) -> float:
+    def _make_listing(self, cloud: Cloud, claim: Lock) -> float:
         began, renewed = self._clock(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
         accounts = {str(kind): self._clouds.at(kind).account for kind in Kind}
@@ -146,17 +154,19 @@ class RedisInventory:
                 found[from_tag_value(stack.tags.get("deployer:repository", "")) or ""].append(stack)
             if time.monotonic() - renewed > _LISTING_SECONDS / 6:
                 renewed = time.monotonic()
-                _renew(claim)
-        _renew(claim)
-        with suppress(TransientError):  # for admission: two calls more, once an hour
+                _renew_claim(claim)
+        _renew_claim(claim)
+        with suppress(TransientError):  # for the capacity check: two more calls once an hour
             cloud.room()
-        self._keep(cloud, began, {key: _written(stacks) for key, stacks in found.items() if key})
+        self._save_listing(
+            cloud, began, {key: _serialize_stacks(stacks) for key, stacks in found.items() if key}
+        )
         return began
 
-    def _keep(self, cloud: Cloud, began: float, texts: Mapping[str, str]) -> None:
-        key = _key("listed", cloud)
+    def _save_listing(self, cloud: Cloud, began: float, texts: Mapping[str, str]) -> None:
+        key = _redis_key("listed", cloud)
         with unavailable():
-            pipe = self._redis.pipeline()  # in one step, so that nobody reads half of it
+            pipe = self._redis.pipeline()  # in one transaction, so that no worker reads half of it
             pipe.delete(key)
             names = list(texts)
             for first in range(0, len(names), _CHUNK):
@@ -166,21 +176,24 @@ class RedisInventory:
             pipe.execute()
 
 
-def _key(name: str, cloud: Cloud) -> str:
+def _redis_key(name: str, cloud: Cloud) -> str:
     return f"deployer:{{stacks}}:{name}:{cloud.account}:{cloud.region}"
 
 
-def _renew(claim: Lock) -> None:
-    with suppress(LockError), unavailable():  # another worker lists as well by now: that does no harm
+def _renew_claim(claim: Lock) -> None:
+    with (
+        suppress(LockError),
+        unavailable(),
+    ):  # another worker lists the stacks as well now, which does no harm
         claim.reacquire()
 
 
-def _written(stacks: list[Stack]) -> str:
-    # some kilobytes of tags that are much alike: a fifth of that is left
+def _serialize_stacks(stacks: list[Stack]) -> str:
+    # the tags of the stacks are similar, so compression leaves a fifth
     text = json.dumps([asdict(stack) for stack in stacks], separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
-def _read(text: str) -> list[Stack]:
-    # fields of another version are dropped
+def _deserialize_stacks(text: str) -> list[Stack]:
+    # unknown fields, stored by another version, are dropped
     return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=list[Stack], strict=False)

@@ -1,33 +1,33 @@
-"""Shares what the AWS adapter needs among all workers, through Redis."""
+"""The Protocols in which the AWS adapter describes what all workers share, implemented in Redis."""
 
 import redis
 
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import Survey, counted_rooms
-from deployer.adapters.aws_throttle import Throttle
+from deployer.adapters.aws_shared import SharedRedis
+from deployer.adapters.aws_survey import RedisRegionStatus, counted_rooms
+from deployer.adapters.aws_throttle import RedisRateLimit
 from deployer.ports import Room
 
 
 class RedisSharing:
-    """The Protocol `Sharing` of the AWS adapter.
+    """Implements `Sharing` of the AWS adapter.
 
     Args:
-        client: a connection with `decode_responses`. AWS is called without Redis as well.
-        rate: the share of AWS's usual call rates to use.
+        client: a connection with `decode_responses`. AWS is called even while Redis is unavailable.
+        rate: the share of AWS's usual call rates that deployer may use; 1.0 is all of it.
     """
 
     def __init__(self, client: redis.Redis, rate: float = 1.0) -> None:
-        self._shared = Shared(client)
+        self._redis = SharedRedis(client)
         self._rate = rate
 
-    def region_survey(self, account: str, region: str) -> Survey:
-        """What is known of an account's region."""
-        return Survey(self._shared, account, region)
+    def region_status(self, account: str, region: str) -> RedisRegionStatus:
+        """Return what is shared about a region of an account."""
+        return RedisRegionStatus(self._redis, account, region)
 
-    def rate_limit(self, account: str, region: str) -> Throttle:
-        """The limit of the calls to an account's region."""
-        return Throttle(self._shared, account, region, self._rate)
+    def rate_limit(self, account: str, region: str) -> RedisRateLimit:
+        """Return the limit of the calls to a region of an account."""
+        return RedisRateLimit(self._redis, account, region, self._rate)
 
     def counted_rooms(self) -> list[Room]:
-        """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
-        return counted_rooms(self._shared)
+        """Return the last counts of each region that is still used. This reads only Redis and needs no targets."""
+        return counted_rooms(self._redis)

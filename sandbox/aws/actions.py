@@ -45,16 +45,16 @@ class Actions:
         self._projects = projects
         self._builder = builder
         self._performers = {
-            ("Source", "CodeStarSourceConnection"): self._source,
-            ("Source", "GitHub"): self._source,
-            ("Build", "CodeBuild"): self._build,
-            ("Test", "CodeBuild"): self._build,
-            ("Deploy", "CloudFormation"): StackActions(place, stacks).perform,
+            ("Source", "CodeStarSourceConnection"): self._run_source,
+            ("Source", "GitHub"): self._run_source,
+            ("Build", "CodeBuild"): self._run_build,
+            ("Test", "CodeBuild"): self._run_build,
+            ("Deploy", "CloudFormation"): StackActions(place, stacks).perform_action,
             ("Deploy", "S3"): self._deploy_s3,
-            ("Approval", "Manual"): self._approve,
+            ("Approval", "Manual"): self._await_approval,
         }
 
-    def perform(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
+    def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
         """Perform an action; `ActionError` when it fails."""
         kind = run.declared["actionTypeId"]
         performer = self._performers.get((kind["category"], kind["provider"]))
@@ -74,15 +74,15 @@ class Actions:
 
     # ---- sources
 
-    def _source(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
+    def _run_source(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
         settings = run.configuration
         if "FullRepositoryId" in settings:
             repository, branch = settings["FullRepositoryId"], settings["BranchName"]
         else:
             repository, branch = f"{settings['Owner']}/{settings['Repo']}", settings["Branch"]
-        name, path = self._output(execution, run)
+        name, path = self._new_output(execution, run)
         pin = execution.pins.get(run.name)
-        commit, failure = yield self._scheduler.job(
+        commit, failure = yield self._scheduler.run_in_thread(
             lambda: self._repositories.check_out(repository, branch, pin, path)
         )
         if failure is not None:
@@ -102,11 +102,11 @@ class Actions:
             "ProviderType": "GitHub",
             "RepositoryName": repository.rpartition("/")[2],
         }
-        yield from self._upload(pipeline, execution, {name: path})
+        yield from self._upload_outputs(pipeline, execution, {name: path})
 
     # ---- builds
 
-    def _build(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
+    def _run_build(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
         project = run.configuration["ProjectName"]
         if project not in self._projects:
             raise ActionError(
@@ -134,13 +134,13 @@ class Actions:
         run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
         processes = Processes()
         try:
-            _, failure = yield self._scheduler.job(lambda: self._builder.run(build, processes))
+            _, failure = yield self._scheduler.run_in_thread(lambda: self._builder.run(build, processes))
         finally:
             processes.kill()
         if failure is not None:
             raise _action_error(failure, BuildFailedError)
         run.variables = build.exported
-        yield from self._upload(pipeline, execution, outputs)
+        yield from self._upload_outputs(pipeline, execution, outputs)
 
     # ---- deployments to S3
 
@@ -155,7 +155,7 @@ class Actions:
             storage.write(bucket, key, content)
             run.summary = "Deployment Succeeded"
             return
-        files, failure = yield self._scheduler.job(lambda: _contents(artifact.path))
+        files, failure = yield self._scheduler.run_in_thread(lambda: _read_tree(artifact.path))
         if failure is not None:
             raise _action_error(failure)
         for name, content in files.items():
@@ -165,7 +165,7 @@ class Actions:
 
     # ---- approvals
 
-    def _approve(self, _pipeline: Pipeline, _execution: Execution, run: ActionRun) -> Process:
+    def _await_approval(self, _pipeline: Pipeline, _execution: Execution, run: ActionRun) -> Process:
         run.approval_token, run.approval = str(uuid.uuid4()), Future()
         run.external_url = run.configuration.get("ExternalEntityLink")
         verdict = yield run.approval
@@ -176,20 +176,20 @@ class Actions:
     # ---- artifacts
 
     @staticmethod
-    def _output(execution: Execution, run: ActionRun) -> tuple[str, Path]:
+    def _new_output(execution: Execution, run: ActionRun) -> tuple[str, Path]:
         outputs = run.declared.get("outputArtifacts") or []
         if not outputs:
             raise ActionError("The action must have an output artifact", "ConfigurationError")
         name = str(outputs[0]["name"])
         return name, execution.directory / "artifacts" / name
 
-    def _upload(self, pipeline: Pipeline, execution: Execution, outputs: dict[str, Path]) -> Process:
+    def _upload_outputs(self, pipeline: Pipeline, execution: Execution, outputs: dict[str, Path]) -> Process:
         """Put output artifacts into the pipeline's bucket, where their archives stay, as in AWS."""
         for name, path in outputs.items():
             store = execution.definition.get("artifactStore") or {}
             if not store:
                 store = execution.definition["artifactStores"][0]["artifactStore"]
-            content, failure = yield self._scheduler.job(functools.partial(_archive, path))
+            content, failure = yield self._scheduler.run_in_thread(functools.partial(_make_archive, path))
             if failure is not None:
                 raise _action_error(failure)
             key = f"{pipeline.name[:20]}/{name[:10]}/{uuid.uuid4().hex[:7]}"
@@ -209,14 +209,14 @@ def _action_error(failure: Exception, *expected: type[Exception]) -> Exception:
     return ActionError(str(failure)) if isinstance(failure, expected) else failure
 
 
-def _contents(root: Path) -> dict[str, bytes]:
+def _read_tree(root: Path) -> dict[str, bytes]:
     files = (p for p in sorted(root.rglob("*")) if p.is_file())
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in files}
 
 
-def _archive(root: Path) -> bytes:
+def _make_archive(root: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _contents(root).items():
+        for name, content in _read_tree(root).items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

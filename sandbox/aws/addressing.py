@@ -49,13 +49,13 @@ def content(environ: Environ) -> bytes:
 
 def place(environ: Environ) -> Place:
     """Where a request acts: in the account of its access key and the region of its credential's scope."""
-    found = _scope(environ)
+    found = _credential_scope(environ)
     if found is None:
         return Place()
     return Place(identity.account(found.group(1)), found.group(2) or REGION)
 
 
-def _scope(environ: Environ) -> re.Match[str] | None:
+def _credential_scope(environ: Environ) -> re.Match[str] | None:
     signature = environ.get("HTTP_AUTHORIZATION", "")
     if not signature:
         given = parse_qs(environ.get("QUERY_STRING", "")).get("X-Amz-Credential", [""])[0]
@@ -65,7 +65,7 @@ def _scope(environ: Environ) -> re.Match[str] | None:
 
 def addressed(environ: Environ, body: bytes) -> tuple[str, str, str]:
     """Which service and operation a request calls, and in which protocol."""
-    found = _scope(environ)
+    found = _credential_scope(environ)
     service = found.group(3) if found else "s3"
     if rpc := _RPC.fullmatch(environ["PATH_INFO"]):
         return service, rpc.group(1), CBOR

@@ -74,16 +74,16 @@ class Builder:
         shutil.copytree(source, work, symlinks=True)
         log = self.log(build.id)
         try:
-            self._run(build, processes, work, log)
+            self._run_script(build, processes, work, log)
         except BuildFailedError as failure:
             with log.open("a") as end:
                 end.write(f"[Container] {failure}\n")
             raise
 
-    def _run(self, build: Build, processes: Processes, work: Path, log: Path) -> None:
+    def _run_script(self, build: Build, processes: Processes, work: Path, log: Path) -> None:
         try:
             spec = buildspec.read((build.project.get("Source") or {}).get("BuildSpec"), work)
-            variables = self._variables(build, spec, work)
+            variables = self._build_variables(build, spec, work)
         except BuildspecError as error:
             raise BuildFailedError("DOWNLOAD_SOURCE", "YAML_FILE_ERROR", str(error)) from error
         results, dumped = build.directory / "results", build.directory / "environment"
@@ -115,11 +115,11 @@ class Builder:
         if dumped.exists():
             entries = (entry.partition("=") for entry in dumped.read_text(errors="replace").split("\0"))
             build.exported.update({k: v for k, _, v in entries if k in spec.exported})
-        self._collect(build, spec, work)
+        self._collect_outputs(build, spec, work)
         with log.open("a") as end:
             end.write("[Container] Build succeeded\n")
 
-    def _variables(self, build: Build, spec: Buildspec, work: Path) -> dict[str, str]:
+    def _build_variables(self, build: Build, spec: Buildspec, work: Path) -> dict[str, str]:
         inherited = {
             k: v
             for k, v in os.environ.items()
@@ -156,13 +156,13 @@ class Builder:
             "CODEBUILD_SRC_DIR": str(work),
             **{f"CODEBUILD_SRC_DIR_{name}": str(p) for name, p in list(build.inputs.items())[1:]},
             **spec.variables,
-            **{k: _stored(place, "PARAMETER_STORE", v) for k, v in spec.parameters.items()},
-            **{k: _stored(place, "SECRETS_MANAGER", v) for k, v in spec.secrets.items()},
-            **{_either(v, "Name"): _value(place, v) for v in declared},
+            **{k: _stored_value(place, "PARAMETER_STORE", v) for k, v in spec.parameters.items()},
+            **{k: _stored_value(place, "SECRETS_MANAGER", v) for k, v in spec.secrets.items()},
+            **{_field(v, "Name"): _variable_value(place, v) for v in declared},
         }
 
     @staticmethod
-    def _collect(build: Build, spec: Buildspec, work: Path) -> None:
+    def _collect_outputs(build: Build, spec: Buildspec, work: Path) -> None:
         """Fill the output artifacts; the first is the buildspec's own unless a secondary one has its name."""
         for number, (name, into) in enumerate(build.outputs.items()):
             wanted = spec.secondary.get(name) or (spec.artifacts if number == 0 else None)
@@ -170,20 +170,22 @@ class Builder:
             if wanted is None:
                 why = f"no definition for the artifact {name} in the buildspec"
                 raise BuildFailedError("UPLOAD_ARTIFACTS", "CLIENT_ERROR", why)
-            if not _copy(wanted, work, into):
+            if not _copy_matching(wanted, work, into):
                 why = f"no matching artifact paths found for {', '.join(wanted.files)}"
                 raise BuildFailedError("UPLOAD_ARTIFACTS", "CLIENT_ERROR", why)
 
 
-def _copy(wanted: Artifacts, work: Path, into: Path) -> int:
+def _copy_matching(wanted: Artifacts, work: Path, into: Path) -> int:
     """Copy the files that the globs choose; gives their number."""
     bases = glob.glob(wanted.base, root_dir=work, include_hidden=True)  # noqa: PTH207 - a path of its own
     count = 0
     for base in (work / b for b in bases):
         if not base.resolve().is_relative_to(work.resolve()):
             continue
-        left_out = {p for pattern in wanted.exclude for p in _matching(pattern, base)}
-        for path in sorted({p for pattern in wanted.files for p in _matching(pattern, base)} - left_out):
+        left_out = {p for pattern in wanted.exclude for p in _matching_paths(pattern, base)}
+        for path in sorted(
+            {p for pattern in wanted.files for p in _matching_paths(pattern, base)} - left_out
+        ):
             target = into / (path.name if wanted.discard_paths else path.relative_to(base))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
@@ -191,12 +193,12 @@ def _copy(wanted: Artifacts, work: Path, into: Path) -> int:
     return count
 
 
-def _matching(pattern: str, base: Path) -> set[Path]:
+def _matching_paths(pattern: str, base: Path) -> set[Path]:
     found = glob.glob(pattern, root_dir=base, recursive=True, include_hidden=True)  # noqa: PTH207 - as above
     return {base / f for f in found if (base / f).is_file() and ".." not in Path(f).parts}
 
 
-def _either(variable: Mapping[str, Any], key: str) -> str:
+def _field(variable: Mapping[str, Any], key: str) -> str:
     """A field of an environment variable, which projects write `Name` and actions `name`."""
     value = variable.get(key, variable.get(key.lower(), _UNTYPED.get(key, "")))
     if isinstance(value, bool):
@@ -204,12 +206,12 @@ def _either(variable: Mapping[str, Any], key: str) -> str:
     return str(value)
 
 
-def _value(place: Place, variable: Mapping[str, Any]) -> str:
-    kind, value = _either(variable, "Type"), _either(variable, "Value")
-    return value if kind == "PLAINTEXT" else _stored(place, kind, value)
+def _variable_value(place: Place, variable: Mapping[str, Any]) -> str:
+    kind, value = _field(variable, "Type"), _field(variable, "Value")
+    return value if kind == "PLAINTEXT" else _stored_value(place, kind, value)
 
 
-def _stored(place: Place, kind: str, reference: str) -> str:
+def _stored_value(place: Place, kind: str, reference: str) -> str:
     try:
         if kind == "PARAMETER_STORE":
             return storage.parameter(place, reference)

@@ -67,12 +67,12 @@ def read(declared: str | None, source: Path) -> Buildspec:
     if not isinstance(document, dict) or str(document.get("version")) not in ("0.1", "0.2"):
         raise BuildspecError("The version of the buildspec must be 0.1 or 0.2")
     try:
-        return _read(document)
+        return _parse_buildspec(document)
     except (AttributeError, TypeError, ValueError) as error:
         raise BuildspecError(f"The buildspec is malformed: {error}") from error
 
 
-def _read(document: dict[str, Any]) -> Buildspec:
+def _parse_buildspec(document: dict[str, Any]) -> Buildspec:
     phases = document.get("phases") or {}
     if unknown := [p for p in phases if p not in PHASES]:
         raise BuildspecError(f"The phase {unknown[0]} is not known")
@@ -80,35 +80,35 @@ def _read(document: dict[str, Any]) -> Buildspec:
     artifacts = document.get("artifacts") or {}
     secondary = artifacts.get("secondary-artifacts") or {}
     return Buildspec(
-        variables={k: _text(v) for k, v in (env.get("variables") or {}).items()},
+        variables={k: _text_field(v) for k, v in (env.get("variables") or {}).items()},
         parameters={k: str(v) for k, v in (env.get("parameter-store") or {}).items()},
         secrets={k: str(v) for k, v in (env.get("secrets-manager") or {}).items()},
         exported=[str(v) for v in env.get("exported-variables") or []],
-        phases={name: _phase(phases[name] or {}) for name in PHASES if name in phases},
-        artifacts=_artifacts(artifacts) if artifacts.get("files") else None,
-        secondary={name: _artifacts(a) for name, a in secondary.items()},
+        phases={name: _parse_phase(phases[name] or {}) for name in PHASES if name in phases},
+        artifacts=_parse_artifacts(artifacts) if artifacts.get("files") else None,
+        secondary={name: _parse_artifacts(a) for name, a in secondary.items()},
     )
 
 
-def _phase(declared: dict[str, Any]) -> Phase:
+def _parse_phase(declared: dict[str, Any]) -> Phase:
     return Phase(
-        [_text(c) for c in declared.get("commands") or []],
-        [_text(c) for c in declared.get("finally") or []],
+        [_text_field(c) for c in declared.get("commands") or []],
+        [_text_field(c) for c in declared.get("finally") or []],
         str(declared.get("on-failure", "")).upper() == "CONTINUE",
     )
 
 
-def _artifacts(declared: dict[str, Any]) -> Artifacts:
+def _parse_artifacts(declared: dict[str, Any]) -> Artifacts:
     files = declared.get("files") or []
     return Artifacts(
         [str(f) for f in ([files] if isinstance(files, str) else files)],
         str(declared.get("base-directory") or "."),
         [str(f) for f in declared.get("exclude-paths") or []],
-        _text(declared.get("discard-paths", "no")) in ("yes", "true"),
+        _text_field(declared.get("discard-paths", "no")) in ("yes", "true"),
     )
 
 
-def _text(value: Any) -> str:
+def _text_field(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -10,7 +10,7 @@ _BREAK = object()
 _FALSE, _TRUE, _NULL, _UNDEFINED = 20, 21, 22, 23
 
 
-def _head(major: int, number: int) -> bytes:
+def _encode_head(major: int, number: int) -> bytes:
     if number < 24:
         return bytes([major << 5 | number])
     for code, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
@@ -22,22 +22,22 @@ def _head(major: int, number: int) -> bytes:
 def dumps(value: Any) -> bytes:
     """Encode a value; a datetime becomes a timestamp."""
     if value is None or isinstance(value, bool):
-        return _head(7, _NULL if value is None else _TRUE if value else _FALSE)
+        return _encode_head(7, _NULL if value is None else _TRUE if value else _FALSE)
     if isinstance(value, int):
-        return _head(0, value) if value >= 0 else _head(1, -1 - value)
+        return _encode_head(0, value) if value >= 0 else _encode_head(1, -1 - value)
     if isinstance(value, float):
         return b"\xfb" + struct.pack(">d", value)
     if isinstance(value, datetime):
-        return _head(6, 1) + dumps(value.timestamp())
+        return _encode_head(6, 1) + dumps(value.timestamp())
     if isinstance(value, bytes):
-        return _head(2, len(value)) + value
+        return _encode_head(2, len(value)) + value
     if isinstance(value, str):
         text = value.encode()
-        return _head(3, len(text)) + text
+        return _encode_head(3, len(text)) + text
     if isinstance(value, list):
-        return _head(4, len(value)) + b"".join(map(dumps, value))
+        return _encode_head(4, len(value)) + b"".join(map(dumps, value))
     if isinstance(value, dict):
-        return _head(5, len(value)) + b"".join(dumps(k) + dumps(v) for k, v in value.items())
+        return _encode_head(5, len(value)) + b"".join(dumps(k) + dumps(v) for k, v in value.items())
     raise TypeError(f"{type(value).__name__} has no form in CBOR")
 
 
@@ -48,19 +48,19 @@ def loads(content: bytes) -> Any:
         ValueError: it is not CBOR.
     """
     try:
-        value, _ = _item(content, 0)
+        value, _ = _decode_item(content, 0)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ValueError("not well-formed CBOR") from error
     return value
 
 
-def _item(content: bytes, at: int) -> tuple[Any, int]:
+def _decode_item(content: bytes, at: int) -> tuple[Any, int]:
     major, info = content[at] >> 5, content[at] & 31
     at += 1
     if major == 7:
-        return _simple(content, at, info)
+        return _decode_simple(content, at, info)
     if info == 31:
-        return _indefinite(content, at, major)
+        return _decode_indefinite(content, at, major)
     number = info
     if info >= 24:
         size = 1 << (info - 24)
@@ -72,16 +72,16 @@ def _item(content: bytes, at: int) -> tuple[Any, int]:
         raw = content[at : at + number]
         return (raw if major == 2 else raw.decode()), at + number
     if major == 6:
-        value, at = _item(content, at)
+        value, at = _decode_item(content, at)
         return (datetime.fromtimestamp(value, UTC) if number == 1 else value), at
     items = []
     for _ in range(number * (2 if major == 5 else 1)):
-        value, at = _item(content, at)
+        value, at = _decode_item(content, at)
         items.append(value)
-    return _collected(major, items), at
+    return _collect_chunks(major, items), at
 
 
-def _simple(content: bytes, at: int, info: int) -> tuple[Any, int]:
+def _decode_simple(content: bytes, at: int, info: int) -> tuple[Any, int]:
     if info == 31:
         return _BREAK, at
     for code, size, form in ((25, 2, ">e"), (26, 4, ">f"), (27, 8, ">d")):
@@ -90,16 +90,16 @@ def _simple(content: bytes, at: int, info: int) -> tuple[Any, int]:
     return {_FALSE: False, _TRUE: True}.get(info), at
 
 
-def _indefinite(content: bytes, at: int, major: int) -> tuple[Any, int]:
+def _decode_indefinite(content: bytes, at: int, major: int) -> tuple[Any, int]:
     items: list[Any] = []
     while True:
-        value, at = _item(content, at)
+        value, at = _decode_item(content, at)
         if value is _BREAK:
-            return _collected(major, items), at
+            return _collect_chunks(major, items), at
         items.append(value)
 
 
-def _collected(major: int, items: list[Any]) -> Any:
+def _collect_chunks(major: int, items: list[Any]) -> Any:
     if major == 5:
         return dict(zip(items[::2], items[1::2], strict=True))
     if major in (2, 3):

@@ -26,14 +26,14 @@ class ChangeSets:
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
         self.operations: dict[str, Callable[[Parameters], dict[str, Any]]] = {
-            "CreateChangeSet": self._create,
-            "DeleteChangeSet": self._delete,
-            "DescribeChangeSet": self._describe,
-            "ExecuteChangeSet": self._execute,
-            "ListChangeSets": self._list,
+            "CreateChangeSet": self._create_change_set,
+            "DeleteChangeSet": self._delete_change_set,
+            "DescribeChangeSet": self._describe_change_set,
+            "ExecuteChangeSet": self._execute_change_set,
+            "ListChangeSets": self._list_change_sets,
         }
 
-    def _create(self, given: Parameters) -> dict[str, Any]:
+    def _create_change_set(self, given: Parameters) -> dict[str, Any]:
         stack_name, name = given.get("StackName", ""), given.get("ChangeSetName", "")
         kind = given.get("ChangeSetType", "UPDATE")
         requests.check_name("changeSetName", name)
@@ -43,7 +43,7 @@ class ChangeSets:
         _check_status(stack, stack_name, name, kind)
         if stack is not None and name in stack.change_sets:
             raise AwsError("AlreadyExistsException", f"ChangeSet {name} already exists")
-        plan = requests.plan(self._stacks, given, stack)
+        plan = requests.requested_plan(self._stacks, given, stack)
         plan.template.check_capabilities(given.get("Capabilities", []))
         plan = Plan(plan.template, plan.template.check_parameters(plan.parameters))
         imports = {
@@ -60,7 +60,7 @@ class ChangeSets:
             name=name,
             kind=kind,
             plan=plan,
-            tags=requests.tags(given),
+            tags=requests.requested_tags(given),
             created=self._stacks.scheduler.now(),
             description=given.get("Description"),
             role_arn=given.get("RoleARN"),
@@ -68,19 +68,19 @@ class ChangeSets:
             imports=imports,
         )
         stack.change_sets[name] = change
-        self._stacks.scheduler.spawn(self._prepare(stack, change))
+        self._stacks.scheduler.spawn(self._prepare_change_set(stack, change))
         return {"Id": change.id, "StackId": stack.id}
 
-    def _prepare(self, stack: Stack, change: ChangeSet) -> Process:
+    def _prepare_change_set(self, stack: Stack, change: ChangeSet) -> Process:
         change.status = "CREATE_IN_PROGRESS"
         yield RESOURCE_SECONDS
-        if change.kind == "UPDATE" and self._stacks.unchanged(stack, change.plan, change.tags):
+        if change.kind == "UPDATE" and self._stacks.is_unchanged(stack, change.plan, change.tags):
             change.status, change.reason = "FAILED", _UNCHANGED
         else:
             change.status, change.execution = "CREATE_COMPLETE", "AVAILABLE"
 
-    def _execute(self, given: Parameters) -> dict[str, Any]:
-        stack, change = self._found(given)
+    def _execute_change_set(self, given: Parameters) -> dict[str, Any]:
+        stack, change = self._find_change_set(given)
         if change.execution != "AVAILABLE":
             raise AwsError(
                 "InvalidChangeSetStatus",
@@ -93,38 +93,40 @@ class ChangeSets:
         change.execution = "EXECUTE_COMPLETE"
         return {}
 
-    def _delete(self, given: Parameters) -> dict[str, Any]:
+    def _delete_change_set(self, given: Parameters) -> dict[str, Any]:
         try:
-            stack, change = self._found(given)
+            stack, change = self._find_change_set(given)
         except AwsError:
             # Deleting what does not exist is no error; nor is the stack deleted, even one that never was more.
             return {}
         del stack.change_sets[change.name]
         return {}
 
-    def _describe(self, given: Parameters) -> dict[str, Any]:
-        stack, change = self._found(given)
+    def _describe_change_set(self, given: Parameters) -> dict[str, Any]:
+        stack, change = self._find_change_set(given)
         template = change.plan.template
         parameters = [
             {"ParameterKey": k, "ParameterValue": "****" if template.secret(k) else v}
             for k, v in change.plan.parameters.items()
         ]
         return {
-            **_summary(stack, change),
+            **_change_set_summary(stack, change),
             "Parameters": parameters or None,
             "Capabilities": change.capabilities or None,
             "Tags": [{"Key": k, "Value": v} for k, v in (change.tags or {}).items()],
-            "Changes": [{"Type": "Resource", "ResourceChange": c} for c in _changes(stack, change)],
+            "Changes": [{"Type": "Resource", "ResourceChange": c} for c in _resource_changes(stack, change)],
         }
 
-    def _list(self, given: Parameters) -> dict[str, Any]:
-        stack = requests.live(self._stacks, given)
-        return {"Summaries": [_summary(stack, change) for change in stack.change_sets.values()]}
+    def _list_change_sets(self, given: Parameters) -> dict[str, Any]:
+        stack = requests.live_stack(self._stacks, given)
+        return {"Summaries": [_change_set_summary(stack, change) for change in stack.change_sets.values()]}
 
-    def _found(self, given: Parameters) -> tuple[Stack, ChangeSet]:
+    def _find_change_set(self, given: Parameters) -> tuple[Stack, ChangeSet]:
         name = given.get("ChangeSetName", "")
         stacks = (
-            [requests.live(self._stacks, given)] if given.get("StackName") else self._stacks.live.values()
+            [requests.live_stack(self._stacks, given)]
+            if given.get("StackName")
+            else self._stacks.live.values()
         )
         for stack in stacks:
             for change in stack.change_sets.values():
@@ -145,7 +147,7 @@ def _check_status(stack: Stack | None, stack_name: str, name: str, kind: str) ->
         Stacks.check_updatable(stack, preserves=True)
 
 
-def _summary(stack: Stack, change: ChangeSet) -> dict[str, Any]:
+def _change_set_summary(stack: Stack, change: ChangeSet) -> dict[str, Any]:
     return {
         "ChangeSetName": change.name,
         "ChangeSetId": change.id,
@@ -159,7 +161,7 @@ def _summary(stack: Stack, change: ChangeSet) -> dict[str, Any]:
     }
 
 
-def _changes(stack: Stack, change: ChangeSet) -> list[dict[str, Any]]:
+def _resource_changes(stack: Stack, change: ChangeSet) -> list[dict[str, Any]]:
     wanted = change.plan.template.resources
     actions = {
         name: "Import" if name in change.imports else "Modify" if name in stack.resources else "Add"

@@ -34,7 +34,7 @@ class Future:
         self.value: Any = None
         self._waiting: list[Callable[[Any], None]] = []
 
-    def then(self, resume: Callable[[Any], None]) -> None:
+    def on_value(self, resume: Callable[[Any], None]) -> None:
         """Call `resume` with the value, at once when it is there already."""
         if self.done:
             resume(self.value)
@@ -75,7 +75,7 @@ class Scheduler:
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sandbox-aws-job")
         self._stopped = False
         self._tasks: set[Task] = set()
-        self._thread = threading.Thread(target=self._loop, name="sandbox-aws-clock", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="sandbox-aws-clock", daemon=True)
 
     def now(self) -> datetime:
         """The time in UTC."""
@@ -107,7 +107,7 @@ class Scheduler:
         task = Task(process)
         with self.lock:
             self._tasks.add(task)
-            self._resume(task, None)
+            self._resume_task(task, None)
         return task
 
     def cancel(self, task: Task) -> None:
@@ -121,7 +121,7 @@ class Scheduler:
                 task.process.close()
             task.set(None)
 
-    def job(self, work: Callable[[], Any]) -> Future:
+    def run_in_thread(self, work: Callable[[], Any]) -> Future:
         """Run `work` in a thread; the future's value is `(result, None)` or `(None, exception)`."""
         future = Future()
 
@@ -139,12 +139,12 @@ class Scheduler:
                 self._pool.submit(run)
         return future
 
-    def _resume(self, task: Task, value: Any, delay: float = 0.0) -> None:
+    def _resume_task(self, task: Task, value: Any, delay: float = 0.0) -> None:
         with self.lock:
             heapq.heappush(self._due, (time.monotonic() + delay, next(self._number), task, value))
             self._wake.notify_all()
 
-    def _step(self, task: Task, value: Any) -> None:
+    def _run_step(self, task: Task, value: Any) -> None:
         if task.done:
             return
         try:
@@ -160,16 +160,16 @@ class Scheduler:
             if task.done:  # it cancelled itself while it ran
                 task.process.close()
             elif isinstance(wait, Future):
-                wait.then(lambda result: self._resume(task, result))
+                wait.on_value(lambda result: self._resume_task(task, result))
             else:
-                self._resume(task, None, wait / self.speed)
+                self._resume_task(task, None, wait / self.speed)
 
-    def _loop(self) -> None:
+    def _run_loop(self) -> None:
         with self.lock:
             while not self._stopped:
                 while self._due and self._due[0][0] <= time.monotonic():
                     _, _, task, value = heapq.heappop(self._due)
-                    self._step(task, value)
+                    self._run_step(task, value)
                     if self._stopped:
                         return
                 pause = min(self._due[0][0] - time.monotonic(), 1.0) if self._due else 1.0

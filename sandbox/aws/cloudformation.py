@@ -58,8 +58,8 @@ class CloudFormation:
         on_failure = given.get("OnFailure") or ("DO_NOTHING" if given.get("DisableRollback") else "ROLLBACK")
         stack = self._stacks.create(
             name,
-            requests.plan(self._stacks, given),
-            tags=requests.tags(given) or {},
+            requests.requested_plan(self._stacks, given),
+            tags=requests.requested_tags(given) or {},
             token=given.get("ClientRequestToken"),
             role_arn=given.get("RoleARN"),
             capabilities=given.get("Capabilities", []),
@@ -70,11 +70,11 @@ class CloudFormation:
         return {"StackId": stack.id}
 
     def _update_stack(self, given: Parameters) -> dict[str, Any]:
-        stack = requests.live(self._stacks, given)
+        stack = requests.live_stack(self._stacks, given)
         self._stacks.update(
             stack,
-            requests.plan(self._stacks, given, stack),
-            tags=requests.tags(given),
+            requests.requested_plan(self._stacks, given, stack),
+            tags=requests.requested_tags(given),
             token=given.get("ClientRequestToken"),
             role_arn=given.get("RoleARN"),
             capabilities=given.get("Capabilities", []),
@@ -98,21 +98,23 @@ class CloudFormation:
         token = given.get("ClientRequestToken")
         skip = [str(name).rsplit(".", 1)[-1] for name in given.get("ResourcesToSkip", [])]
         self._stacks.continue_rollback(
-            requests.live(self._stacks, given), token=token, role_arn=given.get("RoleARN"), skip=skip
+            requests.live_stack(self._stacks, given), token=token, role_arn=given.get("RoleARN"), skip=skip
         )
         return {}
 
     def _rollback_stack(self, given: Parameters) -> dict[str, Any]:
-        stack = requests.live(self._stacks, given)
+        stack = requests.live_stack(self._stacks, given)
         self._stacks.roll_back(stack, token=given.get("ClientRequestToken"), role_arn=given.get("RoleARN"))
         return {"StackId": stack.id}
 
     def _cancel_update_stack(self, given: Parameters) -> dict[str, Any]:
-        self._stacks.cancel_update(requests.live(self._stacks, given), token=given.get("ClientRequestToken"))
+        self._stacks.cancel_update(
+            requests.live_stack(self._stacks, given), token=given.get("ClientRequestToken")
+        )
         return {}
 
     def _update_termination_protection(self, given: Parameters) -> dict[str, Any]:
-        stack = requests.live(self._stacks, given)
+        stack = requests.live_stack(self._stacks, given)
         stack.protected = bool(given["EnableTerminationProtection"])
         return {"StackId": stack.id}
 
@@ -121,16 +123,16 @@ class CloudFormation:
     def _describe_stacks(self, given: Parameters) -> dict[str, Any]:
         if given.get("StackName"):
             return {"Stacks": [self._described(self._stacks.get(given["StackName"]))]}
-        stacks, token = requests.page(list(self._stacks.live.values()), given.get("NextToken"))
+        stacks, token = requests.stack_page(list(self._stacks.live.values()), given.get("NextToken"))
         return {"Stacks": [self._described(s) for s in stacks], "NextToken": token}
 
     def _described(self, stack: Stack) -> dict[str, Any]:
-        return _described(stack, self._stacks.root(stack))
+        return _described(stack, self._stacks.root_stack(stack))
 
     def _list_stacks(self, given: Parameters) -> dict[str, Any]:
         wanted = given.get("StackStatusFilter")
         known = [*self._stacks.live.values(), *self._stacks.gone.values()]
-        stacks, token = requests.page(
+        stacks, token = requests.stack_page(
             [s for s in known if not wanted or s.status in wanted], given.get("NextToken")
         )
         summaries = [
@@ -151,8 +153,8 @@ class CloudFormation:
         return {"StackSummaries": summaries, "NextToken": token}
 
     def _describe_stack_events(self, given: Parameters) -> dict[str, Any]:
-        stack = requests.existing(self._stacks, given)
-        start = requests.offset(given.get("NextToken"), "e")
+        stack = requests.existing_stack(self._stacks, given)
+        start = requests.page_offset(given.get("NextToken"), "e")
         # The token counts from the oldest event, so that new ones do not shift the pages.
         end = start if start is not None else len(stack.events)
         first = max(end - _EVENTS_PAGE, 0)
@@ -160,30 +162,34 @@ class CloudFormation:
         return {"StackEvents": page, "NextToken": f"e{first}" if first else None}
 
     def _list_stack_resources(self, given: Parameters) -> dict[str, Any]:
-        return {"StackResourceSummaries": list(requests.existing(self._stacks, given).summaries.values())}
+        return {
+            "StackResourceSummaries": list(requests.existing_stack(self._stacks, given).summaries.values())
+        }
 
     def _describe_stack_resources(self, given: Parameters) -> dict[str, Any]:
         if physical_id := given.get("PhysicalResourceId"):
-            return {"StackResources": self._beside(physical_id)}
+            return {"StackResources": self._resources_of_same_stack(physical_id)}
         stack = self._stacks.get(given.get("StackName", ""))
         wanted = given.get("LogicalResourceId")
         resources = [
-            _resource(stack, summary) for name, summary in stack.summaries.items() if wanted in (None, name)
+            _resource_fields(stack, summary)
+            for name, summary in stack.summaries.items()
+            if wanted in (None, name)
         ]
         return {"StackResources": resources}
 
-    def _beside(self, physical_id: str) -> list[dict[str, Any]]:
+    def _resources_of_same_stack(self, physical_id: str) -> list[dict[str, Any]]:
         """All resources of the stack that a resource of this id belongs to. A deleted stack is not asked."""
         for stack in self._stacks.live.values():
             if any(each.get("PhysicalResourceId") == physical_id for each in stack.summaries.values()):
-                return [_resource(stack, summary) for summary in stack.summaries.values()]
+                return [_resource_fields(stack, summary) for summary in stack.summaries.values()]
         raise invalid(f"Stack for {physical_id} does not exist")
 
     def _describe_stack_resource(self, given: Parameters) -> dict[str, Any]:
-        stack, name = requests.existing(self._stacks, given), given["LogicalResourceId"]
+        stack, name = requests.existing_stack(self._stacks, given), given["LogicalResourceId"]
         if name not in stack.summaries:
             raise invalid(f"Resource {name} does not exist for stack {stack.name}")
-        detail = _resource(stack, stack.summaries[name])
+        detail = _resource_fields(stack, stack.summaries[name])
         detail["LastUpdatedTimestamp"] = detail.pop("Timestamp")
         return {"StackResourceDetail": detail}
 
@@ -192,7 +198,7 @@ class CloudFormation:
         return {"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]}
 
     def _validate_template(self, given: Parameters) -> dict[str, Any]:
-        template = requests.template(self._stacks, given)
+        template = requests.requested_template(self._stacks, given)
         needed = template.capabilities()
         return {
             "Parameters": [
@@ -218,7 +224,7 @@ class CloudFormation:
         return {"AccountLimits": [{"Name": k, "Value": v} for k, v in limits.items()]}
 
 
-def _resource(stack: Stack, summary: dict[str, Any]) -> dict[str, Any]:
+def _resource_fields(stack: Stack, summary: dict[str, Any]) -> dict[str, Any]:
     plain = {k: v for k, v in summary.items() if k != "LastUpdatedTimestamp"}
     return {
         **plain,

@@ -49,12 +49,12 @@ class CodePipeline:
 
     def _create_pipeline(self, given: Parameters) -> dict[str, Any]:
         tags = {t["key"]: t["value"] for t in given.get("tags", [])}
-        self._pipelines.create(_normalised(given["pipeline"]), tags)
+        self._pipelines.create(_with_defaults(given["pipeline"]), tags)
         definition = self._pipelines.get(given["pipeline"]["name"]).definition
         return {"pipeline": definition, "tags": given.get("tags", [])}
 
     def _update_pipeline(self, given: Parameters) -> dict[str, Any]:
-        self._pipelines.update(_normalised(given["pipeline"]))
+        self._pipelines.update(_with_defaults(given["pipeline"]))
         return {"pipeline": self._pipelines.get(given["pipeline"]["name"]).definition}
 
     def _delete_pipeline(self, given: Parameters) -> dict[str, Any]:
@@ -67,14 +67,16 @@ class CodePipeline:
         pins = {}
         for revision in given.get("sourceRevisions") or []:
             if revision["actionName"] not in sources:
-                raise _invalid(f"Pipeline {pipeline.name} has no source action {revision['actionName']}")
+                raise _invalid_request(
+                    f"Pipeline {pipeline.name} has no source action {revision['actionName']}"
+                )
             if revision["revisionType"] != "COMMIT_ID":
-                raise _invalid(f"The simulator knows no revision type {revision['revisionType']}")
+                raise _invalid_request(f"The simulator knows no revision type {revision['revisionType']}")
             pins[revision["actionName"]] = revision["revisionValue"]
         known = {v["name"] for v in pipeline.definition.get("variables") or []}
         variables = {v["name"]: v["value"] for v in given.get("variables") or []}
         if unknown := sorted(set(variables) - known):
-            raise _invalid(f"Pipeline {pipeline.name} has no variable {unknown[0]}")
+            raise _invalid_request(f"Pipeline {pipeline.name} has no variable {unknown[0]}")
         execution = self._pipelines.start(
             pipeline,
             trigger="StartPipelineExecution",
@@ -87,7 +89,7 @@ class CodePipeline:
 
     def _stop_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["pipelineName"])
-        execution = _execution(pipeline, given["pipelineExecutionId"])
+        execution = _execution_fields(pipeline, given["pipelineExecutionId"])
         abandon, reason = bool(given.get("abandon")), given.get("reason")
         self._pipelines.stop(pipeline, execution, abandon=abandon, reason=reason)
         return {"pipelineExecutionId": execution.id}
@@ -123,7 +125,7 @@ class CodePipeline:
             }
             for _, p in sorted(self._pipelines.all.items())
         ]
-        page, token = _page(listed, given)
+        page, token = _page_of(listed, given)
         return {"pipelines": page, "nextToken": token}
 
     def _get_pipeline(self, given: Parameters) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class CodePipeline:
 
     def _get_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["pipelineName"])
-        execution = _execution(pipeline, given["pipelineExecutionId"])
+        execution = _execution_fields(pipeline, given["pipelineExecutionId"])
         revisions = [
             {
                 "name": r.artifact,
@@ -170,7 +172,7 @@ class CodePipeline:
             for e in reversed(pipeline.executions.values())
             if stage is None or (stage in e.stages and e.stages[stage].status == "Succeeded")
         ]
-        page, token = _page(listed, given)
+        page, token = _page_of(listed, given)
         return {"pipelineExecutionSummaries": page, "nextToken": token}
 
     def _list_action_executions(self, given: Parameters) -> dict[str, Any]:
@@ -178,9 +180,9 @@ class CodePipeline:
         wanted = given.get("filter") or {}
         chosen = wanted.get("pipelineExecutionId")
         chosen = chosen or (wanted.get("latestInPipelineExecution") or {}).get("pipelineExecutionId")
-        executions = [_execution(pipeline, chosen)] if chosen else pipeline.executions.values()
+        executions = [_execution_fields(pipeline, chosen)] if chosen else pipeline.executions.values()
         listed = [_action_detail(e, a) for e in executions for a in e.actions()]
-        page, token = _page(listed[::-1], given)
+        page, token = _page_of(listed[::-1], given)
         return {"actionExecutionDetails": page, "nextToken": token}
 
     def _get_pipeline_state(self, given: Parameters) -> dict[str, Any]:
@@ -194,11 +196,11 @@ class CodePipeline:
         }
 
 
-def _invalid(message: str) -> AwsError:
+def _invalid_request(message: str) -> AwsError:
     return AwsError("ValidationException", message)
 
 
-def _normalised(definition: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(definition: dict[str, Any]) -> dict[str, Any]:
     """A definition as GetPipeline gives it: the fields that may be left out are filled in."""
     stages = [
         {
@@ -213,7 +215,7 @@ def _normalised(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "stages": stages}
 
 
-def _execution(pipeline: Pipeline, execution_id: str) -> Execution:
+def _execution_fields(pipeline: Pipeline, execution_id: str) -> Execution:
     if execution_id not in pipeline.executions:
         raise AwsError(
             "PipelineExecutionNotFoundException",
@@ -222,7 +224,7 @@ def _execution(pipeline: Pipeline, execution_id: str) -> Execution:
     return pipeline.executions[execution_id]
 
 
-def _page(listed: list[dict[str, Any]], given: Parameters) -> tuple[list[dict[str, Any]], str | None]:
+def _page_of(listed: list[dict[str, Any]], given: Parameters) -> tuple[list[dict[str, Any]], str | None]:
     start = given.get("nextToken") or "0"
     if not start.isdigit():
         raise AwsError("InvalidNextTokenException", "The next token is not valid")
@@ -265,11 +267,13 @@ def _action_detail(execution: Execution, run: ActionRun) -> dict[str, Any]:
             "configuration": run.declared.get("configuration", {}),
             "resolvedConfiguration": run.configuration,
             "region": run.declared.get("region"),
-            "inputArtifacts": _located(execution, run.declared.get("inputArtifacts", [])),
+            "inputArtifacts": _with_artifact_location(execution, run.declared.get("inputArtifacts", [])),
             "namespace": run.declared.get("namespace"),
         },
         "output": {
-            "outputArtifacts": _located(execution, outputs) if run.status == "Succeeded" else [],
+            "outputArtifacts": _with_artifact_location(execution, outputs)
+            if run.status == "Succeeded"
+            else [],
             "executionResult": {
                 "externalExecutionId": run.external_id,
                 "externalExecutionSummary": run.summary,
@@ -281,7 +285,7 @@ def _action_detail(execution: Execution, run: ActionRun) -> dict[str, Any]:
     }
 
 
-def _located(execution: Execution, artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_artifact_location(execution: Execution, artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     held = ((a["name"], execution.artifacts.get(a["name"])) for a in artifacts)
     return [{"name": n, "s3location": {"bucket": a.bucket, "key": a.key}} for n, a in held if a]
 

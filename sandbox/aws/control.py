@@ -65,8 +65,8 @@ class Control:
             ("DELETE", "faults"): self._clear_faults,
             ("GET", "limits"): lambda _: {"limits": overview.limits(self._regions)},
             ("POST", "limits"): self._set_limits,
-            ("POST", "stacks"): self._furnish,
-            ("POST", "reset"): self._forget,
+            ("POST", "stacks"): self._seed_stacks,
+            ("POST", "reset"): self._reset_all,
         }
 
     def page(self, path: str) -> Answer:
@@ -89,22 +89,24 @@ class Control:
                 return 200, "text/html; charset=utf-8", overview.page(self._regions).encode()
         what = path.removeprefix("/_sandbox/")
         if method == "GET" and what.startswith("logs/"):
-            return self._log(what.removeprefix("logs/"))
+            return self._show_log(what.removeprefix("logs/"))
         try:
             with self._scheduler.lock:
                 if method == "POST" and what.startswith("stacks/"):
-                    return _json(200, self._order_status(unquote(what.removeprefix("stacks/")), environ))
+                    return _json_response(
+                        200, self._order_status(unquote(what.removeprefix("stacks/")), environ)
+                    )
                 if (method, what) in self._answers:
-                    return _json(200, self._answers[method, what](environ))
+                    return _json_response(200, self._answers[method, what](environ))
         except OrderError as error:
-            return _json(error.status, {"error": str(error)})
+            return _json_response(error.status, {"error": str(error)})
         except ValueError as error:
-            return _json(400, {"error": str(error)})
+            return _json_response(400, {"error": str(error)})
         if any(what == known for _, known in self._answers):
-            return _json(405, {"error": f"{method} is not allowed"})
-        return _json(404, {"error": f"there is no {method} {path}"})
+            return _json_response(405, {"error": f"{method} is not allowed"})
+        return _json_response(404, {"error": f"there is no {method} {path}"})
 
-    def _forget(self, _environ: Environ) -> dict[str, Any]:
+    def _reset_all(self, _environ: Environ) -> dict[str, Any]:
         self._reset()
         return {"status": "reset"}
 
@@ -120,7 +122,7 @@ class Control:
             raise OrderError("since must be the number of a call")
         return {"calls": self._calls.listed(since=int(since), **query)}
 
-    def _log(self, build_id: str) -> Answer:
+    def _show_log(self, build_id: str) -> Answer:
         file = self._builder.log(unquote(build_id))
         if not file.is_file():
             return 404, "text/plain; charset=utf-8", b"There is no such log.\n"
@@ -129,7 +131,7 @@ class Control:
     # ---- orders
 
     def _add_faults(self, environ: Environ) -> dict[str, Any]:
-        self._faults.add(_orders(environ))
+        self._faults.add(_read_fields(environ))
         return self._faults.shown()
 
     def _clear_faults(self, _environ: Environ) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class Control:
         return self._faults.shown()
 
     def _set_limits(self, environ: Environ) -> dict[str, Any]:
-        given = _orders(environ, "account", "region", "stacks", "pipelines")
+        given = _read_fields(environ, "account", "region", "stacks", "pipelines")
         limits = {k: given[k] for k in ("stacks", "pipelines") if k in given}
         for what, limit in limits.items():
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
@@ -146,16 +148,16 @@ class Control:
         self._regions.limit(place, **limits)
         return {"limits": overview.limits(self._regions)}
 
-    def _furnish(self, environ: Environ) -> dict[str, Any]:
+    def _seed_stacks(self, environ: Environ) -> dict[str, Any]:
         """Stacks of one `template`, as of long ago; see `Region.furnish`."""
-        given = _orders(environ, "account", "region", "template", "stacks")
+        given = _read_fields(environ, "account", "region", "template", "stacks")
         wrong = "the body must have a 'template' and 'stacks', each with 'name', 'parameters' and 'tags'"
         place = Place(str(given.get("account", ACCOUNT)), str(given.get("region", REGION)))
         stacks = given.get("stacks")
         if not isinstance(given.get("template"), str) or not isinstance(stacks, list):
             raise OrderError(wrong)
         try:
-            self._regions.at(place).furnish(given["template"], stacks)
+            self._regions.at(place).seed_stacks(given["template"], stacks)
         except (KeyError, TypeError) as error:
             raise OrderError(wrong) from error
         except AwsError as error:
@@ -163,17 +165,17 @@ class Control:
         return {"stacks": len(stacks)}
 
     def _order_status(self, name: str, environ: Environ) -> dict[str, Any]:
-        given = _orders(environ, "status", "reason", "seconds", "token", "account", "region")
+        given = _read_fields(environ, "status", "reason", "seconds", "token", "account", "region")
         status, seconds = given.get("status"), given.get("seconds", RESOURCE_SECONDS)
         if status not in STATUSES:
             raise OrderError(f"the status must be one of {', '.join(STATUSES)}")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
             raise OrderError("'seconds' must be a number of at least 0")
-        stacks, stack = self._stack(name, given)
+        stacks, stack = self._find_stack(name, given)
         stacks.order(stack, status, reason=given.get("reason"), seconds=seconds, token=given.get("token"))
         return {"id": stack.id, "status": stack.status}
 
-    def _stack(self, name: str, given: dict[str, Any]) -> tuple[Stacks, Stack]:
+    def _find_stack(self, name: str, given: dict[str, Any]) -> tuple[Stacks, Stack]:
         for region in self._regions:
             wanted = {k: v for k, v in given.items() if k in region.place.shown()}
             if name in region.stacks.live and wanted.items() <= region.place.shown().items():
@@ -181,7 +183,7 @@ class Control:
         raise OrderError(f"there is no stack {name}", 404)
 
 
-def _orders(environ: Environ, *known: str) -> dict[str, Any]:
+def _read_fields(environ: Environ, *known: str) -> dict[str, Any]:
     """The JSON object in a request's body, which may have only the known fields if any are given."""
     orders = json.loads(addressing.content(environ) or b"{}")
     if not isinstance(orders, dict):
@@ -191,5 +193,5 @@ def _orders(environ: Environ, *known: str) -> dict[str, Any]:
     return orders
 
 
-def _json(status: int, content: Any) -> Answer:
+def _json_response(status: int, content: Any) -> Answer:
     return status, "application/json", json.dumps(content, indent=1).encode()

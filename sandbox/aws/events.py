@@ -40,7 +40,7 @@ class Events:
         self._stopped = self._muted = False
         self.taken: list[tuple[str, str]] = []
         """Id and type of each event that the receiver took, in their order."""
-        self._thread = threading.Thread(target=self._loop, name="sandbox-aws-events", daemon=True)
+        self._thread = threading.Thread(target=self._send_loop, name="sandbox-aws-events", daemon=True)
 
     def start(self) -> None:
         """Start the sending thread."""
@@ -62,7 +62,7 @@ class Events:
             self.taken.clear()
 
     @contextmanager
-    def muted(self) -> Iterator[None]:
+    def without_events(self) -> Iterator[None]:
         """Whatever happens meanwhile is told to nobody; the caller holds the simulator's lock."""
         self._muted = True
         try:
@@ -70,7 +70,7 @@ class Events:
         finally:
             self._muted = False
 
-    def emit(
+    def queue_event(
         self,
         source: str,
         detail_type: str,
@@ -96,9 +96,9 @@ class Events:
             }
         ).encode()
         for delay in self._faults.deliveries():
-            self._put(body, delay, 0, time.monotonic())
+            self._put_in_queue(body, delay, 0, time.monotonic())
 
-    def _put(self, body: bytes, delay: float, attempt: int, first: float) -> None:
+    def _put_in_queue(self, body: bytes, delay: float, attempt: int, first: float) -> None:
         with self._wake:
             if self._stopped:
                 return
@@ -106,7 +106,7 @@ class Events:
             heapq.heappush(self._queue, entry)
             self._wake.notify_all()
 
-    def _loop(self) -> None:
+    def _send_loop(self) -> None:
         while True:
             with self._wake:
                 while not self._stopped and (not self._queue or self._queue[0][0] > time.monotonic()):
@@ -114,14 +114,14 @@ class Events:
                 if self._stopped:
                     return
                 _, _, attempt, first, body = heapq.heappop(self._queue)
-            if self._post(body):
+            if self._post_event(body):
                 continue
             if time.monotonic() - first > _RETRY_FOR:
                 log.warning("gave up sending an event to %s: %s", self._url, body.decode())
                 continue
-            self._put(body, backoff(0.1, 2, attempt, _LONGEST_PAUSE), attempt + 1, first)
+            self._put_in_queue(body, backoff(0.1, 2, attempt, _LONGEST_PAUSE), attempt + 1, first)
 
-    def _post(self, body: bytes) -> bool:
+    def _post_event(self, body: bytes) -> bool:
         """Whether the receiver took the event."""
         headers = {"Content-Type": "application/json", "X-Deployer-Event-Key": self._key}
         post = request.Request(self._url or "", body, headers, method="POST")  # noqa: S310 - our own URL

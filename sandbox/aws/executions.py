@@ -54,7 +54,7 @@ class Pipelines:
         self._directory = directory
         self.place = place
         self._number = itertools.count(1)
-        self.perform: Perform | None = None
+        self.perform_action: Perform | None = None
         self.starts = True
         """Whether a new pipeline starts its first execution, as those of AWS do."""
         self.all: dict[str, Pipeline] = {}
@@ -98,7 +98,7 @@ class Pipelines:
         pipeline = self.get(definition["name"])
         check(definition)
         for execution in pipeline.running():
-            self._end_now(pipeline, execution, "Cancelled")
+            self._end_where_it_is(pipeline, execution, "Cancelled")
         pipeline.definition = {**definition, "version": pipeline.version + 1}
         pipeline.updated = self._scheduler.now()
         if restart:
@@ -111,7 +111,7 @@ class Pipelines:
         if pipeline is None:
             return
         for execution in pipeline.running():
-            self._end_now(pipeline, execution, "Cancelled")
+            self._end_where_it_is(pipeline, execution, "Cancelled")
 
     def start(
         self,
@@ -145,7 +145,7 @@ class Pipelines:
         self.history.append((pipeline, execution))
         if token is not None:
             pipeline.tokens[token] = execution.id
-        execution.task = self._scheduler.spawn(self._run(pipeline, execution))
+        execution.task = self._scheduler.spawn(self._run_stages(pipeline, execution))
         return execution
 
     def stop(self, pipeline: Pipeline, execution: Execution, *, abandon: bool, reason: str | None) -> None:
@@ -162,35 +162,35 @@ class Pipelines:
             )
         execution.stop_reason = reason
         if abandon:
-            self._end_now(pipeline, execution, "Stopped")
+            self._end_where_it_is(pipeline, execution, "Stopped")
             return
         execution.status, execution.updated = "Stopping", self._scheduler.now()
-        self._tell(pipeline, execution, "Pipeline", "STOPPING")
+        self._send_event(pipeline, execution, "Pipeline", "STOPPING")
         if execution.turn is not None:
             execution.turn.set(_STOPPED)
 
     # ---- the processes
 
-    def _run(self, pipeline: Pipeline, execution: Execution) -> Process:
-        self._tell(pipeline, execution, "Pipeline", "STARTED")
+    def _run_stages(self, pipeline: Pipeline, execution: Execution) -> Process:
+        self._send_event(pipeline, execution, "Pipeline", "STARTED")
         try:
             for stage in execution.definition["stages"]:
-                turn = yield from self._enter(pipeline, execution, stage["name"])
+                turn = yield from self._enter_stage(pipeline, execution, stage["name"])
                 if turn == _SUPERSEDED:
-                    return self._end(pipeline, execution, "Superseded")
+                    return self._end_execution(pipeline, execution, "Superseded")
                 if execution.status == "Stopping":
-                    return self._end(pipeline, execution, "Stopped")
+                    return self._end_execution(pipeline, execution, "Stopped")
                 status = yield from self._run_stage(pipeline, execution, stage)
                 if status != "Succeeded":
-                    return self._end(pipeline, execution, status)
-            return self._end(pipeline, execution, "Succeeded")
+                    return self._end_execution(pipeline, execution, status)
+            return self._end_execution(pipeline, execution, "Succeeded")
         finally:
-            self._leave(pipeline, execution)
+            self._leave_stage(pipeline, execution)
             shutil.rmtree(execution.directory, ignore_errors=True)
 
-    def _enter(self, pipeline: Pipeline, execution: Execution, stage: str) -> Process:
+    def _enter_stage(self, pipeline: Pipeline, execution: Execution, stage: str) -> Process:
         """Wait for the stage to be free; a newer execution that comes to wait supersedes an older one."""
-        self._leave(pipeline, execution)
+        self._leave_stage(pipeline, execution)
         if pipeline.mode == "PARALLEL":
             return _GO
         if stage not in pipeline.occupants:
@@ -208,7 +208,7 @@ class Pipelines:
         execution.turn = None
         return turn
 
-    def _leave(self, pipeline: Pipeline, execution: Execution) -> None:
+    def _leave_stage(self, pipeline: Pipeline, execution: Execution) -> None:
         """Free the stage that an execution is in, for the one that waits longest."""
         for queue in pipeline.waiting.values():
             if execution in queue:
@@ -226,7 +226,7 @@ class Pipelines:
         """Run a stage's actions in their run order; gives the stage's status."""
         run = StageRun(stage["name"], execution.id)
         execution.stages[run.name] = pipeline.latest[run.name] = run
-        self._tell(pipeline, execution, "Stage", "STARTED", stage=run.name)
+        self._send_event(pipeline, execution, "Stage", "STARTED", stage=run.name)
         orders = sorted({int(a.get("runOrder", 1)) for a in stage["actions"]})
         for order in orders:
             tasks = [
@@ -248,7 +248,7 @@ class Pipelines:
         else:
             run.status = "Succeeded"
         execution.updated = self._scheduler.now()
-        self._tell(pipeline, execution, "Stage", _STATES[run.status], stage=run.name)
+        self._send_event(pipeline, execution, "Stage", _STATES[run.status], stage=run.name)
         return run.status
 
     def _run_action(
@@ -257,7 +257,7 @@ class Pipelines:
         now = self._scheduler.now()
         run = ActionRun(stage.name, declared["name"], declared, now, now)
         stage.actions[run.name] = pipeline.latest_actions[stage.name, run.name] = run
-        self._tell_action(pipeline, execution, run, "STARTED")
+        self._send_action_event(pipeline, execution, run, "STARTED")
         yield ACTION_SECONDS
         try:
             if why := self._faults.action_failure(self.place, pipeline.name, stage.name, run.name):
@@ -265,9 +265,9 @@ class Pipelines:
             run.configuration = {
                 k: resolved(v, pipeline, execution) for k, v in declared.get("configuration", {}).items()
             }
-            if self.perform is None:
+            if self.perform_action is None:
                 raise ActionError("The simulator has not been set up to perform actions", "InternalError")
-            yield from self.perform(pipeline, execution, run)
+            yield from self.perform_action(pipeline, execution, run)
         except ActionError as error:
             run.status, run.error = "Failed", {"code": error.code, "message": str(error)}
         except Exception as error:
@@ -279,34 +279,36 @@ class Pipelines:
             if declared.get("namespace"):
                 execution.namespaces[declared["namespace"]] = dict(run.variables)
         run.updated = execution.updated = self._scheduler.now()
-        self._tell_action(pipeline, execution, run, _STATES[run.status])
+        self._send_action_event(pipeline, execution, run, _STATES[run.status])
 
     # ---- endings and events
 
-    def _end(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
+    def _end_execution(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
         # A stop that came during the last stage's last action still stops the execution.
         execution.status = "Stopped" if execution.status == "Stopping" and status == "Succeeded" else status
         execution.updated = self._scheduler.now()
         state = _STATES.get(execution.status, execution.status.upper())
-        self._tell(pipeline, execution, "Pipeline", state)
+        self._send_event(pipeline, execution, "Pipeline", state)
 
-    def _end_now(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
+    def _end_where_it_is(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
         """End an execution where it is."""
         for stage in execution.stages.values():
             for action in stage.actions.values():
                 if action.status == "InProgress":
                     action.status, action.updated = "Abandoned", self._scheduler.now()
-                    self._tell_action(pipeline, execution, action, _STATES["Cancelled"])
+                    self._send_action_event(pipeline, execution, action, _STATES["Cancelled"])
             if stage.status == "InProgress":
                 stage.status = status
-                self._tell(pipeline, execution, "Stage", _STATES[status], stage=stage.name)
+                self._send_event(pipeline, execution, "Stage", _STATES[status], stage=stage.name)
         if execution.task is not None:
             self._scheduler.cancel(execution.task)
-        self._leave(pipeline, execution)
+        self._leave_stage(pipeline, execution)
         execution.status = status
-        self._end(pipeline, execution, status)
+        self._end_execution(pipeline, execution, status)
 
-    def _tell_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun, state: str) -> None:
+    def _send_action_event(
+        self, pipeline: Pipeline, execution: Execution, run: ActionRun, state: str
+    ) -> None:
         result: dict[str, Any] = {}
         if run.external_url or run.external_id or run.error:
             result["execution-result"] = {
@@ -322,9 +324,11 @@ class Pipelines:
             "type": kind,
             **result,
         }
-        self._tell(pipeline, execution, "Action", state, stage=run.stage, action=run.name, **more)
+        self._send_event(pipeline, execution, "Action", state, stage=run.stage, action=run.name, **more)
 
-    def _tell(self, pipeline: Pipeline, execution: Execution, kind: str, state: str, **more: Any) -> None:
+    def _send_event(
+        self, pipeline: Pipeline, execution: Execution, kind: str, state: str, **more: Any
+    ) -> None:
         detail = {
             "pipeline": pipeline.name,
             "execution-id": execution.id,
@@ -333,7 +337,7 @@ class Pipelines:
             "state": state,
             "version": float(execution.definition["version"]),
         }
-        self._events.emit(
+        self._events.queue_event(
             "aws.codepipeline",
             f"CodePipeline {kind} Execution State Change",
             [pipeline.arn],

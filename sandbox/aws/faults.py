@@ -82,7 +82,7 @@ class Faults:
             if kind in removed and kind in _KINDS:
                 continue
             if kind in _MATCHED:
-                checked[kind] = [_checked(kind, order) for order in _listed(kind, given)]
+                checked[kind] = [_check_orders(kind, order) for order in _as_list(kind, given)]
             elif kind == "events":
                 _check_chances(given)
             elif kind == "rates":
@@ -122,51 +122,51 @@ class Faults:
 
     def throttled(self, place: Place, service: str, operation: str, name: str | None) -> bool:
         """Whether this call shall be refused as one too many."""
-        order = self._strike("throttle", place, service=service, operation=operation, name=name)
+        order = self._use_order("throttle", place, service=service, operation=operation, name=name)
         with self._lock:
             return order is not None or self._rates.exceeded(place, service, operation)
 
     def error(self, place: Place, service: str, operation: str, name: str | None) -> dict[str, Any] | None:
         """The error ordered for this call."""
-        return self._strike("errors", place, service=service, operation=operation, name=name)
+        return self._use_order("errors", place, service=service, operation=operation, name=name)
 
     def delay(self, place: Place, service: str, operation: str, name: str | None) -> float:
         """Seconds by which this call shall take longer."""
-        order = self._strike("slow", place, service=service, operation=operation, name=name)
+        order = self._use_order("slow", place, service=service, operation=operation, name=name)
         return float(order.get("seconds", 1)) if order else 0.0
 
     def resource_failure(self, place: Place, stack: str, logical_id: str, kind: str, verb: str) -> str | None:
         """Why this resource shall fail to be created, updated or deleted, if it shall."""
-        order = self._strike("fail_resources", place, stack=stack, resource=(logical_id, kind), on=verb)
+        order = self._use_order("fail_resources", place, stack=stack, resource=(logical_id, kind), on=verb)
         return str(order.get("reason", "Failure ordered for a test")) if order else None
 
     def action_failure(self, place: Place, pipeline: str, stage: str, action: str) -> str | None:
         """Why this action shall fail, if it shall."""
-        order = self._strike("fail_actions", place, pipeline=pipeline, stage=stage, action=action)
+        order = self._use_order("fail_actions", place, pipeline=pipeline, stage=stage, action=action)
         return str(order.get("reason", "Failure ordered for a test")) if order else None
 
     def deliveries(self) -> list[float]:
         """After how many seconds each copy of the next event shall be sent; empty when it shall be lost."""
         with self._lock:
-            if self._chance("lose"):
+            if self._use_probability("lose"):
                 return []
-            return [self._event_delay() for _ in range(2 if self._chance("duplicate") else 1)]
+            return [self._event_delay() for _ in range(2 if self._use_probability("duplicate") else 1)]
 
     def _event_delay(self) -> float:
-        late = self._events.get("delay_seconds", _DELAY) if self._chance("delay") else 0.0
-        return late + (_REORDER * self._random.random() if self._chance("reorder") else 0.0)
+        late = self._events.get("delay_seconds", _DELAY) if self._use_probability("delay") else 0.0
+        return late + (_REORDER * self._random.random() if self._use_probability("reorder") else 0.0)
 
-    def _chance(self, kind: str) -> bool:
+    def _use_probability(self, kind: str) -> bool:
         return self._random.random() < self._events.get(kind, 0.0)
 
-    def _strike(
+    def _use_order(
         self, kind: str, place: Place, **facts: str | Collection[str] | None
     ) -> dict[str, Any] | None:
         """The first order that matches and strikes; one that has struck `count` times is removed."""
         facts |= place.shown()
         with self._lock:
             for order in self._orders[kind]:
-                if not all(_fits(order.get(field), fact) for field, fact in facts.items()):
+                if not all(_is_match(order.get(field), fact) for field, fact in facts.items()):
                     continue
                 if order.get("skip", 0) > 0:
                     order["skip"] -= 1
@@ -183,11 +183,11 @@ class Faults:
         return None
 
 
-def _fits(wanted: str | None, fact: str | Collection[str] | None) -> bool:
+def _is_match(wanted: str | None, fact: str | Collection[str] | None) -> bool:
     return wanted in (None, "*", fact) or (isinstance(fact, tuple) and wanted in fact)
 
 
-def _listed(kind: str, given: Any) -> list[Any]:
+def _as_list(kind: str, given: Any) -> list[Any]:
     if isinstance(given, list):
         return given
     if isinstance(given, dict):
@@ -203,7 +203,7 @@ def _listed(kind: str, given: Any) -> list[Any]:
     raise ValueError(f"the fault {kind!r} must be an order or a list of orders")
 
 
-def _checked(kind: str, order: Any) -> dict[str, Any]:
+def _check_orders(kind: str, order: Any) -> dict[str, Any]:
     if not isinstance(order, dict):
         raise ValueError(f"an order of {kind!r} must be a mapping")
     known = {*_MATCHED[kind], *_PLACED, *_DOES[kind], "count", "skip", "probability"}

@@ -29,13 +29,13 @@ def access_key(of_account: str) -> tuple[str, str]:
     """Id and secret of a key that acts in an account."""
     if of_account == ACCOUNT:
         return "sandbox", "sandbox"
-    key = _iam(of_account).create_temp_access_key()
+    key = _iam_backend(of_account).create_temp_access_key()
     return str(key.access_key_id), str(key.secret_access_key)
 
 
 def roles(of_account: str) -> dict[str, Any]:
     """An account's roles by name: moto's models of them."""
-    return {role.name: role for role in _iam(of_account).roles.values()}
+    return {role.name: role for role in _iam_backend(of_account).roles.values()}
 
 
 def accounts() -> list[str]:
@@ -70,7 +70,9 @@ def check_assume_role(given: Mapping[str, Any], caller_account: str) -> None:
     if found is None or not roles(found.group(1)):
         return
     role = next((r for r in roles(found.group(1)).values() if r.arn == arn), None)
-    if role is None or not _trusts(role.assume_role_policy_document, caller_account, given.get("ExternalId")):
+    if role is None or not _allows_principal(
+        role.assume_role_policy_document, caller_account, given.get("ExternalId")
+    ):
         raise AwsError(
             "AccessDenied",
             f"User: arn:aws:iam::{caller_account}:user/sandbox is not authorized to perform: sts:AssumeRole "
@@ -79,33 +81,33 @@ def check_assume_role(given: Mapping[str, Any], caller_account: str) -> None:
         )
 
 
-def _trusts(document: Any, caller_account: str, external_id: str | None) -> bool:
+def _allows_principal(document: Any, caller_account: str, external_id: str | None) -> bool:
     policy = json.loads(document) if isinstance(document, str) else document or {}
-    return any(_allows(s, caller_account, external_id) for s in _listed(policy.get("Statement", [])))
+    return any(_allows_action(s, caller_account, external_id) for s in _as_list(policy.get("Statement", [])))
 
 
-def _allows(statement: Mapping[str, Any], caller_account: str, external_id: str | None) -> bool:
-    actions = _listed(statement.get("Action", []))
+def _allows_action(statement: Mapping[str, Any], caller_account: str, external_id: str | None) -> bool:
+    actions = _as_list(statement.get("Action", []))
     if statement.get("Effect") != "Allow" or not any(fnmatchcase("sts:AssumeRole", a) for a in actions):
         return False
     principal = statement.get("Principal", {})
-    trusted = _listed(principal if isinstance(principal, str) else principal.get("AWS", []))
+    trusted = _as_list(principal if isinstance(principal, str) else principal.get("AWS", []))
     if not any(p in ("*", caller_account) or f"::{caller_account}:" in p for p in trusted):
         return False
     conditions = statement.get("Condition") or {}
     demanded = [
-        _listed(tests["sts:ExternalId"])
+        _as_list(tests["sts:ExternalId"])
         for operator, tests in conditions.items()
         if operator in ("StringEquals", "StringLike") and "sts:ExternalId" in tests
     ]
     return all(any(fnmatchcase(external_id or "", wanted) for wanted in each) for each in demanded)
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _iam(of_account: str) -> Any:
+def _iam_backend(of_account: str) -> Any:
     from moto.iam.models import iam_backends
 
     return iam_backends[of_account]["aws"]

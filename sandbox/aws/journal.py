@@ -19,17 +19,17 @@ class Journal:
         self._events = events
         self._place = place
 
-    def mark(self, stack: Stack, status: str, reason: str | None = None) -> None:
+    def set_status(self, stack: Stack, status: str, reason: str | None = None) -> None:
         """Give a stack a status, and tell it."""
         stack.status, stack.reason = status, reason
-        self._record(stack, stack.name, STACK_TYPE, stack.id, status, reason)
+        self._record_event(stack, stack.name, STACK_TYPE, stack.id, status, reason)
         detail: dict[str, Any] = {
             "stack-id": stack.id,
             "status-details": {"status": status, "status-reason": reason or ""},
         }
         if stack.token:
             detail["client-request-token"] = stack.token
-        self._events.emit(
+        self._events.queue_event(
             "aws.cloudformation",
             "CloudFormation Stack Status Change",
             [stack.id],
@@ -42,7 +42,7 @@ class Journal:
         self, stack: Stack, name: str, kind: str, physical_id: str, status: str, reason: str | None = None
     ) -> None:
         """Tell what happens to a resource."""
-        self._record(stack, name, kind, physical_id, status, reason)
+        self._record_event(stack, name, kind, physical_id, status, reason)
         stack.summaries[name] = {
             "LogicalResourceId": name,
             "PhysicalResourceId": physical_id or None,
@@ -52,7 +52,7 @@ class Journal:
             "ResourceStatusReason": reason,
         }
 
-    def _record(
+    def _record_event(
         self, stack: Stack, name: str, kind: str, physical_id: str, status: str, reason: str | None
     ) -> None:
         unique = uuid.uuid4()

@@ -24,25 +24,25 @@ class MotoHandler(Handler):
         self.name_property = name_property
         self._longest = longest
 
-    def _class(self) -> Any:
+    def _model_class(self) -> Any:
         # Imported when first needed: all of moto's models together take seconds.
         return getattr(importlib.import_module(f"moto.{self._module}.models"), self._model)
 
-    def _name(self, context: Context, logical_id: str, properties: dict[str, Any]) -> str:
+    def _physical_name(self, context: Context, logical_id: str, properties: dict[str, Any]) -> str:
         named = properties.get(self.name_property) if self.name_property else None
         return str(named or generated_name(context.stack_name, logical_id, self._longest))
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
-        name = self._name(context, logical_id, properties)
-        document = self._document(kind, name, properties)
-        model = self._class().create_from_cloudformation_json(
+        name = self._physical_name(context, logical_id, properties)
+        document = self._policy_document(kind, name, properties)
+        model = self._model_class().create_from_cloudformation_json(
             name, document, self.place.account, self.place.region
         )
         return Resource(logical_id, kind, str(model.physical_resource_id), properties, model=model, name=name)
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
-        document = self._document(resource.type, resource.name, properties)
-        model = self._class().update_from_cloudformation_json(
+        document = self._policy_document(resource.type, resource.name, properties)
+        model = self._model_class().update_from_cloudformation_json(
             resource.model, resource.name, document, self.place.account, self.place.region
         )
         resource.model = model or resource.model
@@ -50,12 +50,12 @@ class MotoHandler(Handler):
         return resource
 
     def delete(self, resource: Resource) -> None:
-        document = self._document(resource.type, resource.name, resource.properties)
-        self._class().delete_from_cloudformation_json(
+        document = self._policy_document(resource.type, resource.name, resource.properties)
+        self._model_class().delete_from_cloudformation_json(
             resource.physical_id, document, self.place.account, self.place.region
         )
 
-    def _document(self, kind: str, name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    def _policy_document(self, kind: str, name: str, properties: dict[str, Any]) -> dict[str, Any]:
         named = {self.name_property: name} if self.name_property else {}
         return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
 
@@ -112,24 +112,26 @@ class BucketHandler(MotoHandler):
     """S3 buckets: a name is taken once, and only an empty bucket can be deleted."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
-        name = self._name(context, logical_id, properties).lower()
+        name = self._physical_name(context, logical_id, properties).lower()
         if name in storage.buckets():
             raise ResourceError(f"{name} already exists")
         resource = super().create(context, logical_id, kind, {**properties, "BucketName": name})
         resource.properties = properties
-        return self._version(self._described(resource))
+        return self._template_version(self._backend(resource))
 
-    def adopt(self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]) -> Resource:
-        resource = super().adopt(logical_id, kind, physical_id, properties)
+    def import_existing(
+        self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
+    ) -> Resource:
+        resource = super().import_existing(logical_id, kind, physical_id, properties)
         resource.model = storage.bucket(physical_id)
-        return self._version(self._described(resource))
+        return self._template_version(self._backend(resource))
 
     def exists(self, resource: Resource) -> bool:
         return resource.physical_id in storage.buckets()
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
         resource.properties = properties
-        return self._version(resource)
+        return self._template_version(resource)
 
     def delete(self, resource: Resource) -> None:
         if not storage.empty(resource.physical_id):
@@ -144,7 +146,7 @@ class BucketHandler(MotoHandler):
     def attribute(self, resource: Resource, name: str) -> str:
         return Handler.attribute(self, resource, name)
 
-    def _described(self, resource: Resource) -> Resource:
+    def _backend(self, resource: Resource) -> Resource:
         name, region = resource.physical_id, self.place.region
         resource.attributes = {
             "Arn": f"arn:aws:s3:::{name}",
@@ -155,7 +157,7 @@ class BucketHandler(MotoHandler):
         return resource
 
     @staticmethod
-    def _version(resource: Resource) -> Resource:
+    def _template_version(resource: Resource) -> Resource:
         if versioning := resource.properties.get("VersioningConfiguration"):
             resource.model.versioning_status = versioning.get("Status")
         return resource

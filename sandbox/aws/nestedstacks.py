@@ -27,7 +27,7 @@ class NestedStackHandler(Handler):
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         nested = self._stacks.create(
             generated_name(context.stack_name, logical_id, 128),
-            self._plan(properties),
+            self._nested_plan(properties),
             tags=_tags(context, properties),
             token=None,
             role_arn=context.role_arn,
@@ -37,19 +37,19 @@ class NestedStackHandler(Handler):
         return Resource(logical_id, kind, nested.id, properties, model=nested)
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
-        nested, plan = self._nested(resource), self._plan(properties)
+        nested, plan = self._nested_stack(resource), self._nested_plan(properties)
         tags = _tags(context, properties)
-        if not self._stacks.unchanged(nested, plan, tags):
+        if not self._stacks.is_unchanged(nested, plan, tags):
             self._stacks.update(nested, plan, tags=tags, token=None, capabilities=_CAPABILITIES)
             resource.model = nested
         resource.properties = properties
         return resource
 
     def delete(self, resource: Resource) -> None:
-        resource.model = self._nested(resource)
+        resource.model = self._nested_stack(resource)
         self._stacks.delete(resource.model, token=None)
 
-    def settle(self, resource: Resource) -> Process:
+    def wait_until_done(self, resource: Resource) -> Process:
         # The model is there while something has been begun: a status from before tells nothing.
         nested, resource.model = resource.model, None
         if nested is None:
@@ -60,21 +60,23 @@ class NestedStackHandler(Handler):
             raise ResourceError(f"Embedded stack {nested.id} was not successful: {nested.failure(None)}")
 
     def exists(self, resource: Resource) -> bool:
-        return self._nested(resource).status != "DELETE_COMPLETE"
+        return self._nested_stack(resource).status != "DELETE_COMPLETE"
 
     def attribute(self, resource: Resource, name: str) -> str:
-        outputs = {f"Outputs.{o['OutputKey']}": o["OutputValue"] for o in self._nested(resource).outputs}
+        outputs = {
+            f"Outputs.{o['OutputKey']}": o["OutputValue"] for o in self._nested_stack(resource).outputs
+        }
         resource.attributes = outputs
         return super().attribute(resource, name)
 
-    def _nested(self, resource: Resource) -> Stack:
+    def _nested_stack(self, resource: Resource) -> Stack:
         return self._stacks.get(resource.physical_id)
 
-    def _plan(self, properties: dict[str, Any]) -> Plan:
+    def _nested_plan(self, properties: dict[str, Any]) -> Plan:
         if "TemplateURL" not in properties:
             raise ResourceError("Value for TemplateURL is required")
-        template = requests.template(self._stacks, {"TemplateURL": properties["TemplateURL"]})
-        values = {k: _text(v) for k, v in (properties.get("Parameters") or {}).items()}
+        template = requests.requested_template(self._stacks, {"TemplateURL": properties["TemplateURL"]})
+        values = {k: _as_text(v) for k, v in (properties.get("Parameters") or {}).items()}
         try:
             return Plan(template, template.check_parameters(values))
         except AwsError as error:
@@ -85,5 +87,5 @@ def _tags(context: Context, properties: dict[str, Any]) -> dict[str, str]:
     return {**context.stack_tags, **{t["Key"]: t["Value"] for t in properties.get("Tags", [])}}
 
 
-def _text(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -26,7 +26,7 @@ class Operations:
         self._faults = faults
         self._place = place
         journal = Journal(scheduler, events, place)
-        self.mark = journal.mark
+        self.set_status = journal.set_status
         self._resource_event = journal.resource
         self.handlers: dict[str, Handler] = {}
         self.live: dict[str, Stack] = {}
@@ -41,7 +41,7 @@ class Operations:
             "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": self._complete_update,
             "UPDATE_ROLLBACK_IN_PROGRESS": self.roll_back_update,
             "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": self._complete_update_rollback,
-            "IMPORT_IN_PROGRESS": self.adopt,
+            "IMPORT_IN_PROGRESS": self.import_existing,
             "IMPORT_ROLLBACK_IN_PROGRESS": self.roll_back_import,
         }
 
@@ -53,35 +53,35 @@ class Operations:
 
     def create(self, stack: Stack) -> Process:
         """Create a stack's resources and, should one fail, do what the stack says to do then."""
-        reason = yield from self._build_up(stack)
+        reason = yield from self._create_resources(stack)
         if not reason:
-            self._finish(stack, "CREATE_COMPLETE")
+            self._finish_operation(stack, "CREATE_COMPLETE")
         elif stack.on_failure == "DO_NOTHING":
-            self.mark(stack, "CREATE_FAILED", reason)
+            self.set_status(stack, "CREATE_FAILED", reason)
         elif stack.on_failure == "DELETE":
-            self.mark(stack, "DELETE_IN_PROGRESS", f"{reason}Delete requested by user.")
+            self.set_status(stack, "DELETE_IN_PROGRESS", f"{reason}Delete requested by user.")
             yield from self.delete(stack)
         else:
-            self.mark(stack, "ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
+            self.set_status(stack, "ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
             yield from self.roll_back_create(stack)
 
     def roll_back_create(self, stack: Stack) -> Process:
         """Delete what a creation made."""
-        left = yield from self._remove(stack, self._in_delete_order(stack))
+        left = yield from self._delete_resources(stack, self._in_delete_order(stack))
         why = f"The following resource(s) failed to delete: [{', '.join(left)}]. " if left else None
-        self.mark(stack, "ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", why)
+        self.set_status(stack, "ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", why)
 
-    def _build_up(self, stack: Stack) -> Process:
+    def _create_resources(self, stack: Stack) -> Process:
         """Create all resources; gives why that failed, or None."""
         resolver = self._resolver(stack)
         for name in stack.plan.template.order:
             if name in stack.resources or not resolver.active(stack.plan.template.resources[name]):
                 continue
-            if (yield from self._make(stack, resolver, name)):
+            if (yield from self._create_resource(stack, resolver, name)):
                 return f"The following resource(s) failed to create: [{name}]. "
         return self._bad_output(stack)
 
-    def _make(self, stack: Stack, resolver: Resolver, name: str) -> Process:
+    def _create_resource(self, stack: Stack, resolver: Resolver, name: str) -> Process:
         """Create one resource; gives whether it failed."""
         declared = stack.plan.template.resources[name]
         self._resource_event(stack, name, declared["Type"], "", "CREATE_IN_PROGRESS")
@@ -94,51 +94,51 @@ class Operations:
             resource = handler.create(context, name, declared["Type"], properties)
             resource.deletion_policy = declared.get("DeletionPolicy", "Delete")
             stack.resources[name] = resource
-            yield from handler.settle(resource)
+            yield from handler.wait_until_done(resource)
         except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
-            self._resource_event(stack, name, declared["Type"], "", "CREATE_FAILED", _why(error))
+            self._resource_event(stack, name, declared["Type"], "", "CREATE_FAILED", _failure_reason(error))
             return True
         self._resource_event(stack, name, resource.type, resource.physical_id, "CREATE_COMPLETE")
         return False
 
     def update(self, stack: Stack) -> Process:
         """Make a stack's resources what its new plan says, or again what its former one said."""
-        failed = yield from self._converge(stack)
+        failed = yield from self._apply_plan(stack)
         why = self._bad_output(stack)
         if failed:
             name, verb = failed
             why = f"The following resource(s) failed to {verb.lower()}: [{name}]. "
         if why and stack.preserves:
-            self.mark(stack, "UPDATE_FAILED", why)
+            self.set_status(stack, "UPDATE_FAILED", why)
         elif why:
-            self.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", why)
+            self.set_status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", why)
             yield from self.roll_back_update(stack)
         else:
-            self.mark(stack, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+            self.set_status(stack, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
             yield from self._complete_update(stack)
 
     def _complete_update(self, stack: Stack) -> Process:
-        left = yield from self._clean_up(stack)
+        left = yield from self._remove_unplanned(stack)
         why = "Update successful. One or more resources could not be deleted." if left else None
-        self._finish(stack, "UPDATE_COMPLETE", why)
+        self._finish_operation(stack, "UPDATE_COMPLETE", why)
 
     def roll_back_update(self, stack: Stack, skip: Collection[str] = ()) -> Process:
         """Make a stack's resources what they were before its update."""
         if stack.former is not None:
             stack.plan, stack.tags, stack.former = stack.former, stack.former_tags, None
-        failed = yield from self._converge(stack, skip=skip)
+        failed = yield from self._apply_plan(stack, skip=skip)
         if failed:
             why = f"The following resource(s) failed to update: [{failed[0]}]. "
-            self.mark(stack, "UPDATE_ROLLBACK_FAILED", why)
+            self.set_status(stack, "UPDATE_ROLLBACK_FAILED", why)
             return
-        self.mark(stack, "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+        self.set_status(stack, "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
         yield from self._complete_update_rollback(stack)
 
     def _complete_update_rollback(self, stack: Stack) -> Process:
-        yield from self._clean_up(stack)
-        self._finish(stack, "UPDATE_ROLLBACK_COMPLETE")
+        yield from self._remove_unplanned(stack)
+        self._finish_operation(stack, "UPDATE_ROLLBACK_COMPLETE")
 
-    def adopt(self, stack: Stack, imports: Mapping[str, str] | None = None) -> Process:
+    def import_existing(self, stack: Stack, imports: Mapping[str, str] | None = None) -> Process:
         """Take existing resources, given as physical ids by logical ids, into a stack."""
         resolver = self._resolver(stack)
         tried: list[str] = []
@@ -151,16 +151,18 @@ class Operations:
             try:
                 self._fail_if_ordered(stack, name, kind, "import")
                 properties = resolver.value(declared.get("Properties") or {})
-                stack.resources[name] = self.handlers[kind].adopt(name, kind, physical_id, properties)
+                stack.resources[name] = self.handlers[kind].import_existing(
+                    name, kind, physical_id, properties
+                )
             except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
-                self._resource_event(stack, name, kind, physical_id, "IMPORT_FAILED", _why(error))
+                self._resource_event(stack, name, kind, physical_id, "IMPORT_FAILED", _failure_reason(error))
                 why = f"The following resource(s) failed to import: [{name}]. "
-                self.mark(stack, "IMPORT_ROLLBACK_IN_PROGRESS", why)
+                self.set_status(stack, "IMPORT_ROLLBACK_IN_PROGRESS", why)
                 yield from self.roll_back_import(stack, tried)
                 return
             stack.resources[name].deletion_policy = declared.get("DeletionPolicy", "Delete")
             self._resource_event(stack, name, kind, physical_id, "IMPORT_COMPLETE")
-        self._finish(stack, "IMPORT_COMPLETE")
+        self._finish_operation(stack, "IMPORT_COMPLETE")
 
     def roll_back_import(self, stack: Stack, tried: Collection[str] = ()) -> Process:
         """Let go of what an import took."""
@@ -174,16 +176,18 @@ class Operations:
                 self._fail_if_ordered(stack, name, kind, "import_rollback")
             except ResourceError as error:
                 failed.append(name)
-                self._resource_event(stack, name, kind, physical_id, "IMPORT_ROLLBACK_FAILED", _why(error))
+                self._resource_event(
+                    stack, name, kind, physical_id, "IMPORT_ROLLBACK_FAILED", _failure_reason(error)
+                )
                 continue
             stack.resources.pop(name, None)
             self._resource_event(stack, name, kind, physical_id, "IMPORT_ROLLBACK_COMPLETE")
         if stack.former is not None:
             stack.plan, stack.tags, stack.former = stack.former, stack.former_tags, None
         why = f"The following resource(s) failed to roll back: [{', '.join(failed)}]. " if failed else None
-        self.mark(stack, "IMPORT_ROLLBACK_FAILED" if failed else "IMPORT_ROLLBACK_COMPLETE", why)
+        self.set_status(stack, "IMPORT_ROLLBACK_FAILED" if failed else "IMPORT_ROLLBACK_COMPLETE", why)
 
-    def _converge(self, stack: Stack, skip: Collection[str] = ()) -> Process:
+    def _apply_plan(self, stack: Stack, skip: Collection[str] = ()) -> Process:
         """Make the resources what the plan says; gives the first failure as (logical id, verb), or None."""
         resolver = self._resolver(stack)
         for name in stack.plan.template.order:
@@ -191,22 +195,24 @@ class Operations:
             if name in skip or not resolver.active(declared):
                 continue
             if name not in stack.resources:
-                if (yield from self._make(stack, resolver, name)):
+                if (yield from self._create_resource(stack, resolver, name)):
                     return name, "CREATE"
                 continue
             try:
                 properties = resolver.value(declared.get("Properties") or {})
             except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
-                self._resource_event(stack, name, declared["Type"], "", "UPDATE_FAILED", _why(error))
+                self._resource_event(
+                    stack, name, declared["Type"], "", "UPDATE_FAILED", _failure_reason(error)
+                )
                 return name, "UPDATE"
             stack.resources[name].deletion_policy = declared.get("DeletionPolicy", "Delete")
             if properties == stack.resources[name].properties:
                 continue
-            if (yield from self._change(stack, name, properties)):
+            if (yield from self._change_resource(stack, name, properties)):
                 return name, "UPDATE"
         return None
 
-    def _change(self, stack: Stack, name: str, properties: dict[str, Any]) -> Process:
+    def _change_resource(self, stack: Stack, name: str, properties: dict[str, Any]) -> Process:
         """Update or replace one resource; gives whether it failed."""
         resource = stack.resources[name]
         handler = self.handlers[resource.type]
@@ -215,9 +221,9 @@ class Operations:
         try:
             self._fail_if_ordered(stack, name, resource.type, "update")
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
-            if not handler.replaces(resource.properties, properties):
+            if not handler.needs_replacement(resource.properties, properties):
                 stack.resources[name] = handler.update(context, resource, properties)
-            elif kept := _former(stack, name, properties):
+            elif kept := _former_plan(stack, name, properties):
                 # A rollback returns to the resource that the update had replaced and not yet removed.
                 stack.superseded.remove(kept)
                 stack.superseded.append(resource)
@@ -225,17 +231,17 @@ class Operations:
             else:
                 stack.resources[name] = handler.create(context, name, resource.type, properties)
                 stack.superseded.append(resource)
-            yield from handler.settle(stack.resources[name])
+            yield from handler.wait_until_done(stack.resources[name])
         except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
             self._resource_event(
-                stack, name, resource.type, resource.physical_id, "UPDATE_FAILED", _why(error)
+                stack, name, resource.type, resource.physical_id, "UPDATE_FAILED", _failure_reason(error)
             )
             return True
         changed = stack.resources[name]
         self._resource_event(stack, name, changed.type, changed.physical_id, "UPDATE_COMPLETE")
         return False
 
-    def _clean_up(self, stack: Stack) -> Process:
+    def _remove_unplanned(self, stack: Stack) -> Process:
         """Remove what the plan no longer has; what cannot be removed is left behind, as in AWS: gives its names."""
         resolver = self._resolver(stack)
         planned = stack.plan.template.resources
@@ -243,7 +249,7 @@ class Operations:
             n for n in reversed(stack.resources) if n not in planned or not resolver.active(planned[n])
         ]
         left = yield from self._drop_superseded(stack)
-        for name in (yield from self._remove(stack, unplanned)):
+        for name in (yield from self._delete_resources(stack, unplanned)):
             self.leftovers.append((stack, stack.resources.pop(name)))
             left.append(name)
         return left
@@ -253,7 +259,7 @@ class Operations:
         replaced, stack.superseded = stack.superseded, []
         left = []
         for resource in replaced:
-            if not (yield from self._drop(stack, resource)):
+            if not (yield from self._delete_resource(stack, resource)):
                 self.leftovers.append((stack, resource))
                 left.append(resource.logical_id)
         return left
@@ -261,37 +267,37 @@ class Operations:
     def delete(self, stack: Stack, retain: Collection[str] = (), *, force: bool = False) -> Process:
         """Delete a stack; with `force` what cannot be deleted is retained."""
         yield from self._drop_superseded(stack)
-        failed = yield from self._remove(stack, self._in_delete_order(stack), retain)
+        failed = yield from self._delete_resources(stack, self._in_delete_order(stack), retain)
         if failed and not force:
             why = f"The following resource(s) failed to delete: [{', '.join(failed)}]. "
-            return self.mark(stack, "DELETE_FAILED", why)
+            return self.set_status(stack, "DELETE_FAILED", why)
         for name in failed:
-            self._retain(stack, name)
+            self._retain_resource(stack, name)
         stack.deleted = self._scheduler.now()
         stack.outputs = []
         self.live.pop(stack.name, None)
         self.gone[stack.id] = stack
-        return self.mark(stack, "DELETE_COMPLETE")
+        return self.set_status(stack, "DELETE_COMPLETE")
 
-    def _remove(self, stack: Stack, names: Iterable[str], retain: Collection[str] = ()) -> Process:
+    def _delete_resources(self, stack: Stack, names: Iterable[str], retain: Collection[str] = ()) -> Process:
         """Delete resources; gives the names of those that could not be."""
         failed = []
         for name in names:
             resource = stack.resources[name]
             if name in retain or resource.deletion_policy == "Retain":
-                self._retain(stack, name)
-            elif (yield from self._drop(stack, resource)):
+                self._retain_resource(stack, name)
+            elif (yield from self._delete_resource(stack, resource)):
                 stack.resources.pop(name)
             else:
                 failed.append(name)
         return failed
 
-    def _retain(self, stack: Stack, name: str) -> None:
+    def _retain_resource(self, stack: Stack, name: str) -> None:
         resource = stack.resources.pop(name)
         self.leftovers.append((stack, resource))
         self._resource_event(stack, name, resource.type, resource.physical_id, "DELETE_SKIPPED")
 
-    def _drop(self, stack: Stack, resource: Resource) -> Process:
+    def _delete_resource(self, stack: Stack, resource: Resource) -> Process:
         """Delete one resource; gives whether that worked."""
         name, kind, physical_id = resource.logical_id, resource.type, resource.physical_id
         self._resource_event(stack, name, kind, physical_id, "DELETE_IN_PROGRESS")
@@ -299,9 +305,9 @@ class Operations:
         try:
             self._fail_if_ordered(stack, name, kind, "delete")
             self.handlers[kind].delete(resource)
-            yield from self.handlers[kind].settle(resource)
+            yield from self.handlers[kind].wait_until_done(resource)
         except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
-            self._resource_event(stack, name, kind, physical_id, "DELETE_FAILED", _why(error))
+            self._resource_event(stack, name, kind, physical_id, "DELETE_FAILED", _failure_reason(error))
             return False
         self._resource_event(stack, name, kind, physical_id, "DELETE_COMPLETE")
         return True
@@ -318,20 +324,20 @@ class Operations:
         rest = [n for n in stack.resources if n not in order]
         return rest + [n for n in reversed(order) if n in stack.resources]
 
-    def _finish(self, stack: Stack, status: str, reason: str | None = None) -> None:
+    def _finish_operation(self, stack: Stack, status: str, reason: str | None = None) -> None:
         stack.former = None
-        stack.outputs = [] if self._bad_output(stack) else self._outputs(stack)
-        self.mark(stack, status, reason)
+        stack.outputs = [] if self._bad_output(stack) else self._evaluate_outputs(stack)
+        self.set_status(stack, status, reason)
 
     def _bad_output(self, stack: Stack) -> str | None:
         """Why the outputs cannot be had, if so."""
         try:
-            self._outputs(stack)
+            self._evaluate_outputs(stack)
         except (AwsError, ResourceError) as error:
             return f"{error}. "
         return None
 
-    def _outputs(self, stack: Stack) -> list[dict[str, Any]]:
+    def _evaluate_outputs(self, stack: Stack) -> list[dict[str, Any]]:
         resolver = self._resolver(stack)
         outputs = []
         for key, output in stack.plan.template.outputs.items():
@@ -379,11 +385,11 @@ class Operations:
         return Resolver(stack.plan.template, values, reference, attribute, export)
 
 
-def _former(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:
+def _former_plan(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:
     return next((r for r in stack.superseded if (r.logical_id, r.properties) == (name, properties)), None)
 
 
-def _why(error: Exception) -> str:
+def _failure_reason(error: Exception) -> str:
     if isinstance(error, ResourceError | AwsError):
         return str(error)
     return str(getattr(error, "message", None) or error or repr(error))

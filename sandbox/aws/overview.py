@@ -51,7 +51,7 @@ def state(regions: Regions) -> dict[str, Any]:
                 **region.place.shown(),
                 "version": p.version,
                 "tags": p.tags,
-                "executions": [_execution(e) for e in p.executions.values()],
+                "executions": [_execution_fields(e) for e in p.executions.values()],
             }
             for region in regions
             for p in region.pipelines.all.values()
@@ -107,13 +107,13 @@ def history(regions: Regions) -> list[dict[str, Any]]:
             **pipeline.place.shown(),
             "pipeline_created": pipeline.created.isoformat(),
             "pinned": next(iter(execution.pins.values()), None),
-            **{k: v for k, v in _execution(execution).items() if k != "stages"},
+            **{k: v for k, v in _execution_fields(execution).items() if k != "stages"},
         }
         for pipeline, execution in sorted(every, key=lambda entry: entry[1].started)
     ]
 
 
-def _execution(execution: Execution) -> dict[str, Any]:
+def _execution_fields(execution: Execution) -> dict[str, Any]:
     return {
         "id": execution.id,
         "sha": execution.revisions[0].sha if execution.revisions else None,
@@ -144,69 +144,70 @@ def page(regions: Regions) -> str:
     """The state as a page for people."""
     shown = state(regions)
     stack_rows = [
-        f"<tr><td>{escape(s['name'])}{_small(_where(s))}</td><td>{_status(s['status'])}"
-        f"{_small(s['reason'])}</td><td>{_small(_pairs(s['tags']))}</td></tr>"
+        f"<tr><td>{escape(s['name'])}{_small_html(_place_name(s))}</td><td>{_status_html(s['status'])}"
+        f"{_small_html(s['reason'])}</td><td>{_small_html(_pairs_html(s['tags']))}</td></tr>"
         for s in shown["stacks"]
     ]
-    pipeline_parts = [_pipeline(p) for p in shown["pipelines"]]
+    pipeline_parts = [_pipeline_html(p) for p in shown["pipelines"]]
     bucket_rows = [
-        f"<tr><td>{_link(f'/{name}/index.html', name) if 'index.html' in storage.objects(name) else escape(name)}"
-        f"{_small(_where(shown['bucket_places'][name]))}</td><td>{count} objects</td></tr>"
+        f"<tr><td>{_link_html(f'/{name}/index.html', name) if 'index.html' in storage.objects(name) else escape(name)}"
+        f"{_small_html(_place_name(shown['bucket_places'][name]))}</td><td>{count} objects</td></tr>"
         for name, count in shown["buckets"].items()
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Simulated AWS</title>'
         '<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5">'
         f"<style>{_STYLE}</style></head><body><h1>Simulated AWS</h1>"
-        f"<h2>Stacks</h2>{_table(('Name', 'Status', 'Tags'), stack_rows)}"
+        f"<h2>Stacks</h2>{_table_html(('Name', 'Status', 'Tags'), stack_rows)}"
         f"<h2>Pipelines</h2>{''.join(pipeline_parts) or '<p>None.</p>'}"
-        f"<h2>Buckets</h2>{_table(('Name', 'Content'), bucket_rows)}</body></html>"
+        f"<h2>Buckets</h2>{_table_html(('Name', 'Content'), bucket_rows)}</body></html>"
     )
 
 
-def _pipeline(pipeline: dict[str, Any]) -> str:
+def _pipeline_html(pipeline: dict[str, Any]) -> str:
     rows = [
-        f"<tr><td><code>{escape((e['sha'] or '-')[:7])}</code></td><td>{_status(e['status'])}</td>"
+        f"<tr><td><code>{escape((e['sha'] or '-')[:7])}</code></td><td>{_status_html(e['status'])}</td>"
         f"<td>{escape(e['trigger'])}</td><td>{escape(e['start'][11:19])}</td>"
-        f"<td>{'<br>'.join(_stage(s) for s in e['stages'])}</td></tr>"
+        f"<td>{'<br>'.join(_stage_html(s) for s in e['stages'])}</td></tr>"
         for e in pipeline["executions"][: -_SHOWN - 1 : -1]
     ]
-    told = f"version {pipeline['version']}, {_where(pipeline)}"
+    told = f"version {pipeline['version']}, {_place_name(pipeline)}"
     heading = f"<h3>{escape(pipeline['name'])} <small>{escape(told)}</small></h3>"
-    return heading + _table(("Commit", "Status", "Started by", "At", "Stages"), rows)
+    return heading + _table_html(("Commit", "Status", "Started by", "At", "Stages"), rows)
 
 
-def _stage(stage: dict[str, Any]) -> str:
+def _stage_html(stage: dict[str, Any]) -> str:
     actions = [
-        f"{_link(a['url'], a['name']) if a['url'] else escape(a['name'])} {_status(a['status'])}{_small(a['error'])}"
+        f"{_link_html(a['url'], a['name']) if a['url'] else escape(a['name'])} {_status_html(a['status'])}"
+        f"{_small_html(a['error'])}"
         for a in stage["actions"]
     ]
     return f"<b>{escape(stage['name'])}</b>: {', '.join(actions)}"
 
 
-def _where(shown: dict[str, Any]) -> str:
+def _place_name(shown: dict[str, Any]) -> str:
     return f"{shown['region']} {shown['account']}"
 
 
-def _link(url: str, text: str) -> str:
+def _link_html(url: str, text: str) -> str:
     return f'<a href="{escape(url)}">{escape(text)}</a>'
 
 
-def _status(status: str) -> str:
+def _status_html(status: str) -> str:
     good = status in ("Succeeded", "CREATE_COMPLETE", "UPDATE_COMPLETE")
     running = status.endswith(("InProgress", "_IN_PROGRESS", "Stopping"))
     return f'<span class="{"ok" if good else "run" if running else "bad"}">{escape(status)}</span>'
 
 
-def _small(text: str | None) -> str:
+def _small_html(text: str | None) -> str:
     return f"<br><small>{escape(text)}</small>" if text else ""
 
 
-def _pairs(tags: dict[str, str]) -> str:
+def _pairs_html(tags: dict[str, str]) -> str:
     return ", ".join(f"{k}={v}" for k, v in tags.items())
 
 
-def _table(headings: tuple[str, ...], rows: list[str]) -> str:
+def _table_html(headings: tuple[str, ...], rows: list[str]) -> str:
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{h}</th>" for h in headings)

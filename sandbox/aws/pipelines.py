@@ -145,7 +145,7 @@ class Pipeline:
         return [e for e in self.executions.values() if e.status in RUNNING]
 
 
-def _wrong(message: str) -> AwsError:
+def _invalid_structure(message: str) -> AwsError:
     return AwsError("InvalidStructureException", message)
 
 
@@ -158,17 +158,17 @@ def check(definition: dict[str, Any]) -> None:
             "constraint: Member must satisfy regular expression pattern: [A-Za-z0-9.@\\-_]+",
         )
     if definition.get("executionMode", _MODES[0]) not in _MODES:
-        raise _wrong(f"The execution mode must be one of {', '.join(_MODES)}")
+        raise _invalid_structure(f"The execution mode must be one of {', '.join(_MODES)}")
     store = definition.get("artifactStore") or {}
     if not store.get("location") and not definition.get("artifactStores"):
-        raise _wrong("Pipeline should have an artifact store")
+        raise _invalid_structure("Pipeline should have an artifact store")
     stages = definition.get("stages") or []
     if len(stages) < 2:
-        raise _wrong(
+        raise _invalid_structure(
             f"Pipeline has {len(stages)} stage(s). There should be a minimum of 2 stages in a pipeline"
         )
-    if double := _double([s.get("name") for s in stages]):
-        raise _wrong(f"Pipeline stage name must be unique: {double}")
+    if double := _find_duplicate([s.get("name") for s in stages]):
+        raise _invalid_structure(f"Pipeline stage name must be unique: {double}")
     made: set[str] = set()
     for number, stage in enumerate(stages):
         made |= _check_stage(stage, made, first=number == 0)
@@ -177,30 +177,30 @@ def check(definition: dict[str, Any]) -> None:
 def _check_stage(stage: dict[str, Any], made: set[str], *, first: bool) -> set[str]:
     name, actions = stage.get("name"), stage.get("actions") or []
     if not actions:
-        raise _wrong(f"Stage {name} has no actions")
-    if double := _double([a.get("name") for a in actions]):
-        raise _wrong(f"Action name must be unique within a stage: {double} in stage {name}")
+        raise _invalid_structure(f"Stage {name} has no actions")
+    if double := _find_duplicate([a.get("name") for a in actions]):
+        raise _invalid_structure(f"Action name must be unique within a stage: {double} in stage {name}")
     new: set[str] = set()
     for action in sorted(actions, key=lambda a: int(a.get("runOrder", 1))):
         source = action["actionTypeId"]["category"] == "Source"
         if source != first:
-            raise _wrong(
+            raise _invalid_structure(
                 f"Pipeline first stage must contain only source actions: {action['name']} in stage {name}"
                 if first
                 else f"Source action {action['name']} is only allowed in the first stage"
             )
         for artifact in action.get("inputArtifacts", []):
             if artifact["name"] not in made | new:
-                raise _wrong(
+                raise _invalid_structure(
                     f"Input Artifact Bundle {artifact['name']} in action {action['name']} is not declared as "
                     "Output Artifact Bundle in any of the preceding actions"
                 )
         for artifact in action.get("outputArtifacts", []):
             if artifact["name"] in made | new:
-                raise _wrong(f"Output Artifact Bundle name must be unique: {artifact['name']}")
+                raise _invalid_structure(f"Output Artifact Bundle name must be unique: {artifact['name']}")
             new.add(artifact["name"])
     return new
 
 
-def _double(names: list[Any]) -> Any:
+def _find_duplicate(names: list[Any]) -> Any:
     return next((n for i, n in enumerate(names) if n in names[:i]), None)

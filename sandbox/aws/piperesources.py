@@ -52,7 +52,9 @@ class PipelineHandler(Handler):
         name = str(properties.get("Name") or generated_name(context.stack_name, logical_id, 100))
         own = {t["Key"]: t["Value"] for t in properties.get("Tags", [])}
         try:
-            version = self._pipelines.create(_definition(name, properties), {**context.stack_tags, **own})
+            version = self._pipelines.create(
+                _pipeline_definition(name, properties), {**context.stack_tags, **own}
+            )
         except AwsError as error:
             if error.code != "LimitExceededException":
                 raise
@@ -63,8 +65,8 @@ class PipelineHandler(Handler):
         return Resource(logical_id, kind, name, properties, {"Version": str(version)})
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
-        restart = _plain(properties.get("RestartExecutionOnUpdate", False)) == "true"
-        version = self._pipelines.update(_definition(resource.physical_id, properties), restart)
+        restart = _plain_value(properties.get("RestartExecutionOnUpdate", False)) == "true"
+        version = self._pipelines.update(_pipeline_definition(resource.physical_id, properties), restart)
         resource.properties, resource.attributes = properties, {"Version": str(version)}
         return resource
 
@@ -75,13 +77,15 @@ class PipelineHandler(Handler):
         return resource.physical_id in self._pipelines.all
 
 
-def _definition(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+def _pipeline_definition(name: str, properties: dict[str, Any]) -> dict[str, Any]:
     """The pipeline structure of CodePipeline's API from CloudFormation's properties."""
-    lowered: dict[str, Any] = _lowered({k: v for k, v in properties.items() if k in _PIPELINE_KEYS})
+    lowered: dict[str, Any] = _lower_first_letter(
+        {k: v for k, v in properties.items() if k in _PIPELINE_KEYS}
+    )
     lowered["name"] = name
     for stage in lowered["stages"]:
         for action in stage["actions"]:
-            action["configuration"] = {k: _plain(v) for k, v in action.get("configuration", {}).items()}
+            action["configuration"] = {k: _plain_value(v) for k, v in action.get("configuration", {}).items()}
             action["runOrder"] = int(action.get("runOrder", 1))
             action["actionTypeId"]["version"] = str(action["actionTypeId"].get("version", "1"))
             action.setdefault("inputArtifacts", [])
@@ -92,15 +96,18 @@ def _definition(name: str, properties: dict[str, Any]) -> dict[str, Any]:
 _PIPELINE_KEYS = ("RoleArn", "ArtifactStore", "Stages", "PipelineType", "ExecutionMode", "Variables")
 
 
-def _plain(value: Any) -> str:
+def _plain_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
-def _lowered(value: Any) -> Any:
+def _lower_first_letter(value: Any) -> Any:
     if isinstance(value, list):
-        return [_lowered(v) for v in value]
+        return [_lower_first_letter(v) for v in value]
     if isinstance(value, dict):
-        return {k[:1].lower() + k[1:]: v if k == "Configuration" else _lowered(v) for k, v in value.items()}
+        return {
+            k[:1].lower() + k[1:]: v if k == "Configuration" else _lower_first_letter(v)
+            for k, v in value.items()
+        }
     return value

@@ -96,7 +96,7 @@ def answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -
     """An answer's content type and body."""
     shape = operation_model(service, operation).output_shape
     if form != QUERY:
-        plain = {} if shape is None else _plain(shape, result, timestamps=form == CBOR)
+        plain = {} if shape is None else _json_value(shape, result, timestamps=form == CBOR)
         if form == CBOR:
             return "application/cbor", cbor.dumps(plain)
         return "application/x-amz-json-1.1", json.dumps(plain).encode()
@@ -127,7 +127,7 @@ def error_answer(service: str, form: str, error: AwsError) -> tuple[str, bytes]:
     return "text/xml", text.encode()
 
 
-def _members(shape: Any, value: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _known_members(shape: Any, value: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     unknown = set(value) - set(shape.members)
     if unknown:
         raise KeyError(f"{shape.name} has no member {', '.join(sorted(unknown))}")
@@ -136,7 +136,7 @@ def _members(shape: Any, value: Mapping[str, Any]) -> list[tuple[str, Any, Any]]
 
 def _to_xml(shape: Any, value: Any) -> str:
     if shape.type_name == "structure":
-        return "".join(f"<{k}>{_to_xml(s, v)}</{k}>" for k, s, v in _members(shape, value))
+        return "".join(f"<{k}>{_to_xml(s, v)}</{k}>" for k, s, v in _known_members(shape, value))
     if shape.type_name == "list":
         return "".join(f"<member>{_to_xml(shape.member, v)}</member>" for v in value)
     if isinstance(value, bool):
@@ -146,13 +146,13 @@ def _to_xml(shape: Any, value: Any) -> str:
     return escape(str(value))
 
 
-def _plain(shape: Any, value: Any, *, timestamps: bool) -> Any:
+def _json_value(shape: Any, value: Any, *, timestamps: bool) -> Any:
     if shape.type_name == "structure":
-        return {k: _plain(s, v, timestamps=timestamps) for k, s, v in _members(shape, value)}
+        return {k: _json_value(s, v, timestamps=timestamps) for k, s, v in _known_members(shape, value)}
     if shape.type_name == "list":
-        return [_plain(shape.member, v, timestamps=timestamps) for v in value]
+        return [_json_value(shape.member, v, timestamps=timestamps) for v in value]
     if shape.type_name == "map":
-        return {k: _plain(shape.value, v, timestamps=timestamps) for k, v in value.items()}
+        return {k: _json_value(shape.value, v, timestamps=timestamps) for k, v in value.items()}
     if isinstance(value, datetime) and not timestamps:
         return value.timestamp()
     return value

@@ -43,14 +43,14 @@ class Region:
         self.projects = projects.projects
         self.stacks.handlers.update(handlers(place, self.stacks, self.pipelines, projects))
         actions = Actions(place, scheduler, stacks, repositories, self.projects, builder)
-        self.pipelines.perform = actions.perform
+        self.pipelines.perform_action = actions.perform_action
         self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
             "cloudformation": CloudFormation(self.stacks).call,
             "codepipeline": CodePipeline(self.pipelines, scheduler.now).call,
         }
         self._events = events
 
-    def furnish(self, body: str, stacks: Iterable[Mapping[str, Any]]) -> None:
+    def seed_stacks(self, body: str, stacks: Iterable[Mapping[str, Any]]) -> None:
         """Put stacks of one template there, with their resources, as if they had been created long ago.
 
         Nothing is told of them, and their pipelines have not run.
@@ -62,9 +62,11 @@ class Region:
         template = self.stacks.template(body)
         self.pipelines.starts = False
         try:
-            with self._events.muted():
+            with self._events.without_events():
                 for each in stacks:
-                    self.stacks.stand(each["name"], Plan(template, each["parameters"]), each["tags"])
+                    self.stacks.add_finished_stack(
+                        each["name"], Plan(template, each["parameters"]), each["tags"]
+                    )
         finally:
             self.pipelines.starts = True
 

@@ -57,7 +57,7 @@ class Handler(ABC):
     def __init__(self, place: Place) -> None:
         self.place = place
 
-    def replaces(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    def needs_replacement(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
         """Whether the change needs a new resource in place of the old one."""
         return self.name_property is not None and old.get(self.name_property) != new.get(self.name_property)
 
@@ -73,14 +73,16 @@ class Handler(ABC):
     def delete(self, resource: Resource) -> None:
         """Delete a resource."""
 
-    def adopt(self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]) -> Resource:
+    def import_existing(
+        self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
+    ) -> Resource:
         """Take over a resource that exists; `ResourceError` when there is none."""
         resource = Resource(logical_id, kind, physical_id, properties, name=physical_id)
         if not self.exists(resource):
             raise ResourceError(f"Resource of type '{kind}' with identifier '{physical_id}' was not found.")
         return resource
 
-    def settle(self, resource: Resource) -> Process:  # noqa: ARG002
+    def wait_until_done(self, resource: Resource) -> Process:  # noqa: ARG002
         """Wait until what was begun with a resource is done; `ResourceError` when it failed."""
         yield from ()
 
@@ -115,6 +117,8 @@ class InertHandler(Handler):
         """Nothing was made."""
         return False
 
-    def adopt(self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]) -> Resource:
+    def import_existing(
+        self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
+    ) -> Resource:
         """What does nothing can be taken over without being there."""
         return Resource(logical_id, kind, physical_id, properties)

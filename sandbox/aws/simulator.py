@@ -92,14 +92,14 @@ class Simulator:
             path == "/" and method == "GET" and not addressing.signed(environ)
         ):
             status, kind, body = self._control.answer(method, path, environ)
-            return _reply(start_response, status, [("Content-Type", kind)], body)
+            return _send_reply(start_response, status, [("Content-Type", kind)], body)
         if method in ("GET", "HEAD") and not addressing.signed(environ):
             status, kind, body = self._control.page(path)
             headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
-            return _reply(start_response, status, headers, body if method == "GET" else b"")
-        return self._aws(environ, start_response)
+            return _send_reply(start_response, status, headers, body if method == "GET" else b"")
+        return self._answer_aws(environ, start_response)
 
-    def _aws(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _answer_aws(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         content = addressing.content(environ)
         service, operation, form = addressing.addressed(environ, content)
         given, refusal = addressing.parsed(service, operation, form, content)
@@ -107,27 +107,27 @@ class Simulator:
             place = addressing.place(environ)
         if service == "s3":
             given = {"Name": environ["PATH_INFO"].lstrip("/").partition("/")[0] or None}
-        name, token = _first(given, _NAMES), _first(given, _TOKENS)
+        name, token = _first_value(given, _NAMES), _first_value(given, _TOKENS)
         started = time.time()
         time.sleep(self.faults.delay(place, service, operation, name))
         order = self.faults.error(place, service, operation, name)
         if refusal is None and operation == "AssumeRole":
-            refusal = self._distrust(place, given)
+            refusal = self._assume_role_error(place, given)
         if refusal is None and service == "s3":
-            refusal = self._other_owner(given, environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER"))
+            refusal = self._bucket_owner_error(given, environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER"))
         if self.faults.throttled(place, service, operation, name):
-            status, headers, body, code = _refused(service, form, _throttling(service))
+            status, headers, body, code = _refusal(service, form, _throttling_error(service))
         elif refusal is not None:
-            status, headers, body, code = _refused(service, form, refusal)
+            status, headers, body, code = _refusal(service, form, refusal)
         elif order is not None and order.get("mode", "before") == "before":
-            status, headers, body, code = self._ordered(service, form, order)
+            status, headers, body, code = self._ordered_error(service, form, order)
         else:
             if service in addressing.OWN:
-                status, headers, body, code = self._own(place, service, operation, form, given)
+                status, headers, body, code = self._answer_own(place, service, operation, form, given)
             else:
-                status, headers, body, code = self._pass_on(environ, content, service, form)
+                status, headers, body, code = self._answer_moto(environ, content, service, form)
             if order is not None:
-                status, headers, body, code = self._ordered(service, form, order)
+                status, headers, body, code = self._ordered_error(service, form, order)
         call = Call(
             time=started,
             seconds=time.time() - started,
@@ -144,9 +144,9 @@ class Simulator:
         self.calls.add(call)
         if order is not None and order.get("drop"):
             raise ConnectionResetError("dropped, as ordered")
-        return _reply(start_response, status, headers, body)
+        return _send_reply(start_response, status, headers, body)
 
-    def _other_owner(self, given: dict[str, Any], expected: str | None) -> AwsError | None:
+    def _bucket_owner_error(self, given: dict[str, Any], expected: str | None) -> AwsError | None:
         """S3's refusal of a bucket that is not of the account which the caller expects; moto ignores the header."""
         name = given["Name"]
         with self.scheduler.lock:
@@ -154,7 +154,7 @@ class Simulator:
                 return None
         return AwsError("AccessDenied", "Access Denied", 403)
 
-    def _distrust(self, place: Place, given: dict[str, Any]) -> AwsError | None:
+    def _assume_role_error(self, place: Place, given: dict[str, Any]) -> AwsError | None:
         """Why the caller may not assume a role, which moto lets everybody."""
         try:
             with self.scheduler.lock:
@@ -164,7 +164,7 @@ class Simulator:
         return None
 
     @staticmethod
-    def _ordered(
+    def _ordered_error(
         service: str, form: str, order: dict[str, Any]
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
         status = int(order.get("status", 500))
@@ -172,9 +172,9 @@ class Simulator:
         if "status" not in order and "error" in order:
             status = 400
         message = str(order.get("message", "Failure ordered for a test"))
-        return _refused(service, form, AwsError(code, message, status))
+        return _refusal(service, form, AwsError(code, message, status))
 
-    def _own(
+    def _answer_own(
         self, place: Place, service: str, operation: str, form: str, given: dict[str, Any]
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
         try:
@@ -182,13 +182,13 @@ class Simulator:
                 result = self.regions.at(place).services[service](operation, given)
                 kind, body = protocol.answer(service, operation, form, result)
         except AwsError as error:
-            return _refused(service, form, error)
+            return _refusal(service, form, error)
         except Exception:
             log.exception("the simulator failed to answer %s %s", service, operation)
-            return _refused(service, form, AwsError("InternalFailure", "The simulator failed", 500))
-        return 200, _headers(kind, form), body, "OK"
+            return _refusal(service, form, AwsError("InternalFailure", "The simulator failed", 500))
+        return 200, _read_headers(kind, form), body, "OK"
 
-    def _pass_on(
+    def _answer_moto(
         self, environ: Environ, content: bytes, service: str, form: str
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
         """Let moto answer."""
@@ -206,26 +206,26 @@ class Simulator:
                 body = b"".join(self._moto(environ, start))
         except Exception:
             log.exception("moto failed to answer a call of %s", service)
-            return _refused(service, form, AwsError("InternalFailure", "The simulator failed", 500))
+            return _refusal(service, form, AwsError("InternalFailure", "The simulator failed", 500))
         status = int(heard[0][0].split()[0])
         return status, heard[0][1], body, "OK" if status < 400 else _error_code(body)
 
 
-def _first(given: dict[str, Any], names: tuple[str, ...]) -> str | None:
+def _first_value(given: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next((str(given[n]) for n in names if given.get(n) is not None), None)
 
 
-def _throttling(service: str) -> AwsError:
+def _throttling_error(service: str) -> AwsError:
     code = _THROTTLING.get(service, "ThrottlingException")
     return AwsError(code, "Rate exceeded", 503 if code == "SlowDown" else 400)
 
 
-def _refused(service: str, form: str, error: AwsError) -> tuple[int, list[tuple[str, str]], bytes, str]:
+def _refusal(service: str, form: str, error: AwsError) -> tuple[int, list[tuple[str, str]], bytes, str]:
     kind, body = protocol.error_answer(service, form, error)
-    return error.status, _headers(kind, form), body, error.code
+    return error.status, _read_headers(kind, form), body, error.code
 
 
-def _headers(kind: str, form: str) -> list[tuple[str, str]]:
+def _read_headers(kind: str, form: str) -> list[tuple[str, str]]:
     return [("Content-Type", kind), *([("smithy-protocol", "rpc-v2-cbor")] if form == CBOR else [])]
 
 
@@ -235,7 +235,7 @@ def _error_code(body: bytes) -> str:
     return found.group(1) if found else "Error"
 
 
-def _reply(
+def _send_reply(
     start_response: Callable[..., Any], status: int, headers: list[tuple[str, str]], body: bytes
 ) -> Iterable[bytes]:
     if not any(name.lower() == "content-length" for name, _ in headers):

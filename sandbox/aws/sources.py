@@ -53,26 +53,26 @@ class Repositories:
         url = f"{self._base_url}/{repository}.git"
         mirror = self._workspace.mirrors / hashlib.sha256(url.encode()).hexdigest()[:24]
         with self._locks[url]:
-            self._update(repository, url, mirror)
-            sha = self._resolve(repository, url, mirror, branch, pin)
-        _, shown = self._git(mirror, "log", "-1", f"--format={_FIELDS}", sha)
+            self._update_mirror(repository, url, mirror)
+            sha = self._resolve_commit(repository, url, mirror, branch, pin)
+        _, shown = self._run_git(mirror, "log", "-1", f"--format={_FIELDS}", sha)
         sha, subject, author, when = shown.strip().split("\0")
         into.mkdir(parents=True, exist_ok=True)
         index = self._workspace.mirrors / f"index-{uuid.uuid4()}"
         try:
-            self._must(mirror, "read-tree", sha, index=index)
-            self._must(
+            self._run_or_raise(mirror, "read-tree", sha, index=index)
+            self._run_or_raise(
                 mirror, f"--work-tree={into}", "checkout-index", "--all", "--force", index=index, cwd=into
             )
         finally:
             index.unlink(missing_ok=True)
         return Commit(sha, subject, author, datetime.fromisoformat(when).astimezone(UTC))
 
-    def _update(self, repository: str, url: str, mirror: Path) -> None:
+    def _update_mirror(self, repository: str, url: str, mirror: Path) -> None:
         if not mirror.exists():
-            self._must(mirror, "init", "--quiet", "--bare", str(mirror))
+            self._run_or_raise(mirror, "init", "--quiet", "--bare", str(mirror))
         # Without --prune's companion gc: commits that a force push left behind stay to be had, as at GitHub.
-        status, printed = self._git(
+        status, printed = self._run_git(
             mirror, "-c", "gc.auto=0", "fetch", "--quiet", "--prune", "--force", url, "+refs/*:refs/*"
         )
         if status:
@@ -80,11 +80,11 @@ class Repositories:
                 f"Unable to use Connection: could not read the repository {repository}: {_last_line(printed)}"
             )
 
-    def _resolve(self, repository: str, url: str, mirror: Path, branch: str, pin: str | None) -> str:
+    def _resolve_commit(self, repository: str, url: str, mirror: Path, branch: str, pin: str | None) -> str:
         wanted = pin or f"refs/heads/{branch}"
-        status, printed = self._git(mirror, "rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}")
-        if status and pin and not self._git(mirror, "fetch", "--quiet", url, pin)[0]:
-            status, printed = self._git(mirror, "rev-parse", "--verify", "--quiet", f"{pin}^{{commit}}")
+        status, printed = self._run_git(mirror, "rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}")
+        if status and pin and not self._run_git(mirror, "fetch", "--quiet", url, pin)[0]:
+            status, printed = self._run_git(mirror, "rev-parse", "--verify", "--quiet", f"{pin}^{{commit}}")
         if status and pin:
             raise SourceError(f"[GitHub] No commit {pin} was found in the repository {repository}.")
         if status:
@@ -94,12 +94,14 @@ class Repositories:
             )
         return printed.strip()
 
-    def _must(self, mirror: Path, *command: str, index: Path | None = None, cwd: Path | None = None) -> None:
-        status, printed = self._git(mirror, *command, index=index, cwd=cwd)
+    def _run_or_raise(
+        self, mirror: Path, *command: str, index: Path | None = None, cwd: Path | None = None
+    ) -> None:
+        status, printed = self._run_git(mirror, *command, index=index, cwd=cwd)
         if status:
             raise SourceError(f"git {command[0]} failed: {_last_line(printed)}")
 
-    def _git(
+    def _run_git(
         self, mirror: Path, *command: str, index: Path | None = None, cwd: Path | None = None
     ) -> tuple[int, str]:
         env = {

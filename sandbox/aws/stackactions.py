@@ -31,24 +31,24 @@ class StackActions:
         self._place = place
         self._stacks = stacks
 
-    def perform(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
+    def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
         """Do what the action's mode says and wait for the stack."""
         mode, name = run.configuration["ActionMode"], run.configuration["StackName"]
-        stacks = self._stacks(self._target(run))
+        stacks = self._stacks(self._target_place(run))
         stack = stacks.find(name)
         if mode == "DELETE_ONLY":
             if stack is not None:
-                yield from self._delete(stacks, run, stack)
+                yield from self._delete_stack(stacks, run, stack)
             run.summary = "Stack deleted"
             return
         if mode not in ("CREATE_UPDATE", "REPLACE_ON_FAILURE"):
             raise ActionError(f"The simulator does not perform the action mode {mode}", "ConfigurationError")
         if stack is not None and mode == "REPLACE_ON_FAILURE" and stack.status in _FAILED_STATES:
-            yield from self._delete(stacks, run, stack)
+            yield from self._delete_stack(stacks, run, stack)
             stack = None
         yield from self._create_or_update(stacks, pipeline, execution, run, stack)
 
-    def _target(self, run: ActionRun) -> Place:
+    def _target_place(self, run: ActionRun) -> Place:
         """Where an action acts: in its own region, and in the account of its own role."""
         role = str(run.declared.get("roleArn") or "").split(":")
         account = role[4] if len(role) > 4 else self._place.account
@@ -58,8 +58,8 @@ class StackActions:
         self, stacks: Stacks, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
     ) -> Process:
         settings = run.configuration
-        template = stacks.template(_file(execution, settings["TemplatePath"]).read_text())
-        values, tags = _settings(execution, settings)
+        template = stacks.template(_artifact_file(execution, settings["TemplatePath"]).read_text())
+        values, tags = _read_settings(execution, settings)
         capabilities = [c.strip() for c in settings.get("Capabilities", "").split(",") if c.strip()]
         token = f"pipeline-{run.id}"
         if stack is None:
@@ -77,9 +77,9 @@ class StackActions:
                 # Parameters that the action does not mention keep their values, as CodePipeline has it.
                 kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
                 values = {**kept, **values}
-            if stacks.unchanged(stack, Plan(template, values), tags):
+            if stacks.is_unchanged(stack, Plan(template, values), tags):
                 run.summary = "Stack already up to date."
-                self._name(run, stack)
+                self._stack_name(run, stack)
                 return
             stacks.update(
                 stack,
@@ -90,32 +90,32 @@ class StackActions:
                 capabilities=capabilities,
             )
             wanted = ("UPDATE_COMPLETE",)
-        self._name(run, stack)
-        yield from self._settled(stack)
+        self._stack_name(run, stack)
+        yield from self._wait_for_stack(stack)
         if stack.status not in wanted:
             raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
         run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
-        self._name(run, stack)
+        self._stack_name(run, stack)
 
-    def _delete(self, stacks: Stacks, run: ActionRun, stack: Stack) -> Process:
+    def _delete_stack(self, stacks: Stacks, run: ActionRun, stack: Stack) -> Process:
         token = f"pipeline-{run.id}"
         run.external_id = stack.id
         stacks.delete(stack, token=token)
-        yield from self._settled(stack)
+        yield from self._wait_for_stack(stack)
         if stack.status != "DELETE_COMPLETE":
             raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
 
-    def _settled(self, stack: Stack) -> Process:
+    def _wait_for_stack(self, stack: Stack) -> Process:
         while stack.status.endswith("_IN_PROGRESS"):
             yield _POLL_SECONDS
 
     @staticmethod
-    def _name(run: ActionRun, stack: Stack) -> None:
+    def _stack_name(run: ActionRun, stack: Stack) -> None:
         run.external_id = stack.id
         run.variables = {o["OutputKey"]: o["OutputValue"] for o in stack.outputs}
 
 
-def _file(execution: Execution, reference: str) -> Path:
+def _artifact_file(execution: Execution, reference: str) -> Path:
     """The file that `Artifact::path` means."""
     name, _, path = reference.partition("::")
     if name not in execution.artifacts or not path:
@@ -127,13 +127,15 @@ def _file(execution: Execution, reference: str) -> Path:
     return found
 
 
-def _settings(execution: Execution, settings: dict[str, str]) -> tuple[dict[str, str], dict[str, str] | None]:
+def _read_settings(
+    execution: Execution, settings: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str] | None]:
     """Parameters and tags, from the template configuration and the overrides."""
     values: dict[str, Any] = {}
     tags: dict[str, str] | None = None
     try:
         if reference := settings.get("TemplateConfiguration"):
-            document = json.loads(_file(execution, reference).read_text())
+            document = json.loads(_artifact_file(execution, reference).read_text())
             values = dict(document.get("Parameters") or {})
             tags = document.get("Tags")
         values.update(json.loads(settings.get("ParameterOverrides") or "{}"))
@@ -141,15 +143,15 @@ def _settings(execution: Execution, settings: dict[str, str]) -> tuple[dict[str,
         raise ActionError(
             f"The template's configuration is malformed: {error}", "ConfigurationError"
         ) from error
-    return {k: _value(execution, v) for k, v in values.items()}, tags
+    return {k: _parameter_value(execution, v) for k, v in values.items()}, tags
 
 
-def _value(execution: Execution, value: Any) -> str:
+def _parameter_value(execution: Execution, value: Any) -> str:
     if isinstance(value, dict) and len(value) == 1:
         (function, argument), *_ = value.items()
         if function == "Fn::GetParam":
             name, path, key = argument
-            return str(json.loads(_file(execution, f"{name}::{path}").read_text())[key])
+            return str(json.loads(_artifact_file(execution, f"{name}::{path}").read_text())[key])
         if function == "Fn::GetArtifactAtt":
             artifact = execution.artifacts[argument[0]]
             return {"BucketName": artifact.bucket, "ObjectKey": artifact.key}[argument[1]]

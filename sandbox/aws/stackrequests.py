@@ -26,16 +26,16 @@ Parameters = Mapping[str, Any]
 def check_name(field: str, name: str) -> None:
     """Raise ValidationError unless it can be the name of a stack or of a change set."""
     if len(name) > 128 or not _NAME.fullmatch(name):
-        raise _constraint(field, name, _NAME.pattern)
+        raise _constraint_error(field, name, _NAME.pattern)
 
 
 def check_token(token: str | None) -> None:
     """Raise ValidationError unless it can be a request's token."""
     if token is not None and (len(token) > 128 or not _TOKEN.fullmatch(token)):
-        raise _constraint("clientRequestToken", token, _TOKEN.pattern)
+        raise _constraint_error("clientRequestToken", token, _TOKEN.pattern)
 
 
-def existing(stacks: Stacks, given: Parameters) -> Stack:
+def existing_stack(stacks: Stacks, given: Parameters) -> Stack:
     """The stack that a request names, deleted ones by their ARN."""
     stack = stacks.find(given.get("StackName", ""))
     if stack is None:
@@ -43,20 +43,20 @@ def existing(stacks: Stacks, given: Parameters) -> Stack:
     return stack
 
 
-def live(stacks: Stacks, given: Parameters) -> Stack:
+def live_stack(stacks: Stacks, given: Parameters) -> Stack:
     """The stack that a request names, unless it is deleted."""
-    stack = existing(stacks, given)
+    stack = existing_stack(stacks, given)
     if stack.status == "DELETE_COMPLETE":
         raise invalid(f"Stack [{stack.name}] does not exist")
     return stack
 
 
-def plan(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> Plan:
+def requested_plan(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> Plan:
     """The template and the parameters that a request gives."""
-    return Plan(template(stacks, given, stack), _values(given, stack))
+    return Plan(requested_template(stacks, given, stack), _parameter_values(given, stack))
 
 
-def template(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> Template:
+def requested_template(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> Template:
     """The template that a request gives, in its body or in the simulated S3."""
     body, url = given.get("TemplateBody"), given.get("TemplateURL")
     if given.get("UsePreviousTemplate") and stack:
@@ -64,7 +64,7 @@ def template(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> T
     if (body is None) == (url is None):
         raise invalid("Either Template URL or Template Body must be specified.")
     if body is None:
-        body = _fetched(str(url))
+        body = _fetch_template(str(url))
     elif len(body.encode()) > LONGEST_BODY:
         raise invalid(
             f"1 validation error detected: Value '{body[:100]}...' at 'templateBody' failed to satisfy "
@@ -73,7 +73,7 @@ def template(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> T
     return stacks.template(body)
 
 
-def _values(given: Parameters, stack: Stack | None) -> dict[str, str]:
+def _parameter_values(given: Parameters, stack: Stack | None) -> dict[str, str]:
     values = {}
     for item in given.get("Parameters", []):
         key = item["ParameterKey"]
@@ -86,14 +86,14 @@ def _values(given: Parameters, stack: Stack | None) -> dict[str, str]:
     return values
 
 
-def _constraint(field: str, value: str, pattern: str) -> AwsError:
+def _constraint_error(field: str, value: str, pattern: str) -> AwsError:
     return invalid(
         f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: "
         f"Member must satisfy regular expression pattern: {pattern} and have length less than or equal to 128"
     )
 
 
-def tags(given: Parameters) -> dict[str, str] | None:
+def requested_tags(given: Parameters) -> dict[str, str] | None:
     """The tags that a request gives, None when it gives none."""
     if "Tags" not in given:
         return None
@@ -108,7 +108,7 @@ def tags(given: Parameters) -> dict[str, str] | None:
     return found
 
 
-def _fetched(url: str) -> str:
+def _fetch_template(url: str) -> str:
     """The text of a template in the simulated S3."""
     parts = urlsplit(url)
     path = unquote(parts.path).lstrip("/")
@@ -127,7 +127,7 @@ def _fetched(url: str) -> str:
     return content.decode()
 
 
-def offset(token: str | None, kind: str) -> int | None:
+def page_offset(token: str | None, kind: str) -> int | None:
     """The number that a page's token bears."""
     if token is None:
         return None
@@ -136,9 +136,9 @@ def offset(token: str | None, kind: str) -> int | None:
     return int(token[len(kind) :])
 
 
-def page(stacks: list[Stack], token: str | None) -> tuple[list[Stack], str | None]:
+def stack_page(stacks: list[Stack], token: str | None) -> tuple[list[Stack], str | None]:
     """A page of stacks, newest first; the token names the last one shown, so that changes shift nothing."""
-    before = offset(token, "s")
+    before = page_offset(token, "s")
     ordered = sorted(stacks, key=lambda s: s.number, reverse=True)
     rest = [s for s in ordered if before is None or s.number < before]
     shown = rest[:_PAGE]

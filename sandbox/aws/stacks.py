@@ -79,7 +79,7 @@ class Stacks:
             raise invalid(f"Stack with id {name} does not exist")
         return stack
 
-    def root(self, stack: Stack) -> Stack:
+    def root_stack(self, stack: Stack) -> Stack:
         """The stack that a nested one is in, at the top; a stack that is in none itself."""
         while stack.parent_id is not None:
             stack = self.get(stack.parent_id)
@@ -103,14 +103,14 @@ class Stacks:
     ) -> Stack:
         """Start creating a stack."""
         request = ("create", name, (plan.template.body, plan.parameters, dict(tags), role_arn))
-        if seen := self._seen(token, request):
+        if seen := self._stack_of_token(token, request):
             return seen
         if name in self.live:
             raise AwsError("AlreadyExistsException", f"Stack [{name}] already exists")
         plan.template.check_capabilities(capabilities)
         values = plan.template.check_parameters(plan.parameters)
-        stack = self._new(name, Plan(plan.template, values))
-        self._assume(stack, role_arn)
+        stack = self._new_stack(name, Plan(plan.template, values))
+        self._use_role(stack, role_arn)
         stack.tags = dict(tags)
         stack.capabilities = list(capabilities)
         stack.notification_arns = list(notification_arns)
@@ -119,15 +119,15 @@ class Stacks:
         stack.on_failure = on_failure
         stack.token = token
         self.live[name] = stack
-        self._remember(token, request, stack)
+        self._remember_token(token, request, stack)
         self._begin_create(stack)
         return stack
 
-    def stand(self, name: str, plan: Plan, tags: Mapping[str, str]) -> None:
+    def add_finished_stack(self, name: str, plan: Plan, tags: Mapping[str, str]) -> None:
         """Put a stack there as its creation left it so long ago that its events are no longer told."""
         if name in self.live:
             raise AwsError("AlreadyExistsException", f"Stack [{name}] already exists")
-        stack = self._new(name, Plan(plan.template, plan.template.check_parameters(plan.parameters)))
+        stack = self._new_stack(name, Plan(plan.template, plan.template.check_parameters(plan.parameters)))
         stack.tags = dict(tags)
         self.live[name] = stack
         for _ in self._operations.create(stack):
@@ -138,18 +138,18 @@ class Stacks:
 
     def review(self, name: str, plan: Plan) -> Stack:
         """A stack that waits for the change set which shall create it."""
-        stack = self.live[name] = self._new(name, plan)
-        self._operations.mark(stack, "REVIEW_IN_PROGRESS", "User Initiated")
+        stack = self.live[name] = self._new_stack(name, plan)
+        self._operations.set_status(stack, "REVIEW_IN_PROGRESS", "User Initiated")
         return stack
 
-    def _new(self, name: str, plan: Plan) -> Stack:
+    def _new_stack(self, name: str, plan: Plan) -> Stack:
         if len(self.live) >= self.limit:
             raise AwsError("LimitExceededException", f"Limit for stack has been exceeded: {self.limit}")
         arn = self.place.arn("cloudformation", f"stack/{name}/{uuid.uuid4()}")
         return Stack(arn, name, next(self._number), plan, {}, self.scheduler.now())
 
     def _begin_create(self, stack: Stack) -> None:
-        self._operations.mark(stack, "CREATE_IN_PROGRESS", "User Initiated")
+        self._operations.set_status(stack, "CREATE_IN_PROGRESS", "User Initiated")
         stack.operation = self.scheduler.spawn(self._operations.create(stack))
 
     def update(
@@ -166,14 +166,14 @@ class Stacks:
         """Start updating a stack; `tags` of None leaves them as they are, `preserves` rolls no failure back."""
         wanted_tags = stack.tags if tags is None else dict(tags)
         request = ("update", stack.name, (plan.template.body, plan.parameters, wanted_tags, role_arn))
-        if seen := self._seen(token, request):
+        if seen := self._stack_of_token(token, request):
             return seen
         self.check_updatable(stack, preserves=preserves)
         plan.template.check_capabilities(capabilities)
         values = plan.template.check_parameters(plan.parameters)
-        if self.unchanged(stack, Plan(plan.template, values), tags):
+        if self.is_unchanged(stack, Plan(plan.template, values), tags):
             raise invalid("No updates are to be performed.")
-        self._assume(stack, role_arn)
+        self._use_role(stack, role_arn)
         if stack.status != "UPDATE_FAILED":  # there the last good plan is the one before
             stack.former, stack.former_tags = stack.plan, stack.tags
         stack.preserves = preserves
@@ -181,8 +181,8 @@ class Stacks:
         stack.capabilities = list(capabilities)
         stack.token = token
         stack.updated = self.scheduler.now()
-        self._remember(token, request, stack)
-        self._operations.mark(stack, "UPDATE_IN_PROGRESS", "User Initiated")
+        self._remember_token(token, request, stack)
+        self._operations.set_status(stack, "UPDATE_IN_PROGRESS", "User Initiated")
         stack.operation = self.scheduler.spawn(self._operations.update(stack))
         return stack
 
@@ -200,7 +200,7 @@ class Stacks:
         raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
 
     @staticmethod
-    def unchanged(stack: Stack, plan: Plan, tags: Mapping[str, str] | None) -> bool:
+    def is_unchanged(stack: Stack, plan: Plan, tags: Mapping[str, str] | None) -> bool:
         """Whether an update would change nothing."""
         same_tags = tags is None or dict(tags) == stack.tags
         values = {**plan.template.defaults(), **plan.parameters}
@@ -220,9 +220,9 @@ class Stacks:
         if stack.status == "DELETE_COMPLETE":
             return
         request = ("delete", stack.name, (sorted(retain), force))
-        if self._seen(token, request) or stack.status == "DELETE_IN_PROGRESS":
+        if self._stack_of_token(token, request) or stack.status == "DELETE_IN_PROGRESS":
             return
-        if self.root(stack).protected:
+        if self.root_stack(stack).protected:
             raise invalid(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
         if stack.status in _NOT_DELETABLE:
             raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be deleted.")
@@ -237,12 +237,12 @@ class Stacks:
                 "The specified resources to retain must be in a valid state. Do not specify resources that are "
                 f"in the DELETE_COMPLETE state. [{', '.join(kept)}]"
             )
-        self._assume(stack, role_arn)
+        self._use_role(stack, role_arn)
         if stack.operation:
             self.scheduler.cancel(stack.operation)
         stack.token = token
-        self._remember(token, request, stack)
-        self._operations.mark(stack, "DELETE_IN_PROGRESS", "User Initiated")
+        self._remember_token(token, request, stack)
+        self._operations.set_status(stack, "DELETE_IN_PROGRESS", "User Initiated")
         stack.operation = self.scheduler.spawn(self._operations.delete(stack, retain, force=force))
 
     def continue_rollback(
@@ -250,16 +250,16 @@ class Stacks:
     ) -> None:
         """Take up a rollback that failed."""
         request = ("continue", stack.name, sorted(skip))
-        if self._seen(token, request):
+        if self._stack_of_token(token, request):
             return
         if stack.status != "UPDATE_ROLLBACK_FAILED":
             raise invalid(
                 f"Stack:{stack.id} is in {stack.status} state and can not continue an update rollback."
             )
-        self._assume(stack, role_arn)
+        self._use_role(stack, role_arn)
         stack.token = token
-        self._remember(token, request, stack)
-        self._operations.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        self._remember_token(token, request, stack)
+        self._operations.set_status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
         stack.operation = self.scheduler.spawn(self._operations.roll_back_update(stack, skip))
 
     def cancel_update(self, stack: Stack, *, token: str | None) -> None:
@@ -268,21 +268,21 @@ class Stacks:
             raise invalid(f"CancelUpdateStack cannot be called from current stack status {stack.status}")
         self.scheduler.cancel(stack.operation)
         stack.token = token or stack.token
-        self._operations.mark(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        self._operations.set_status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
         stack.operation = self.scheduler.spawn(self._operations.roll_back_update(stack))
 
     def roll_back(self, stack: Stack, *, token: str | None, role_arn: str | None = None) -> None:
         """Take back what a creation or an update left when its failure was preserved."""
         request = ("rollback", stack.name, None)
-        if self._seen(token, request):
+        if self._stack_of_token(token, request):
             return
         if stack.status not in _PRESERVED:
             raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be rolled back.")
-        self._assume(stack, role_arn)
+        self._use_role(stack, role_arn)
         stack.token = token
-        self._remember(token, request, stack)
+        self._remember_token(token, request, stack)
         created = stack.status == "CREATE_FAILED"
-        self._operations.mark(
+        self._operations.set_status(
             stack, "ROLLBACK_IN_PROGRESS" if created else "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated"
         )
         process = self._operations.roll_back_create if created else self._operations.roll_back_update
@@ -301,7 +301,7 @@ class Stacks:
                 preserves=preserves,
             )
             return
-        self._assume(stack, change.role_arn)
+        self._use_role(stack, change.role_arn)
         stack.token = token
         if change.kind == "IMPORT" and stack.status != "REVIEW_IN_PROGRESS":
             stack.former, stack.former_tags = stack.plan, stack.tags
@@ -312,8 +312,8 @@ class Stacks:
         if change.kind == "CREATE":
             self._begin_create(stack)
         else:
-            self._operations.mark(stack, "IMPORT_IN_PROGRESS", "User Initiated")
-            stack.operation = self.scheduler.spawn(self._operations.adopt(stack, change.imports))
+            self._operations.set_status(stack, "IMPORT_IN_PROGRESS", "User Initiated")
+            stack.operation = self.scheduler.spawn(self._operations.import_existing(stack, change.imports))
 
     def order(
         self,
@@ -334,10 +334,10 @@ class Stacks:
             return
         if status in UPDATABLE:
             stack.former = None
-        self._operations.mark(stack, status, reason)
+        self._operations.set_status(stack, status, reason)
         stack.operation = self.scheduler.spawn(self._operations.follow(stack, seconds))
 
-    def _assume(self, stack: Stack, role_arn: str | None) -> None:
+    def _use_role(self, stack: Stack, role_arn: str | None) -> None:
         """Take the given role, else the stack's own, which may have gone since: then nothing can be done."""
         if role_arn is not None:
             identity.check_service_role(role_arn, self.place.account)
@@ -345,7 +345,7 @@ class Stacks:
         elif stack.role_existed and not identity.role_exists(str(stack.role_arn)):
             raise invalid(f"Role {stack.role_arn} is invalid or cannot be assumed")
 
-    def _seen(self, token: str | None, request: tuple[str, str, Any]) -> Stack | None:
+    def _stack_of_token(self, token: str | None, request: tuple[str, str, Any]) -> Stack | None:
         """The stack of an identical earlier request with this token; an error if the token was used otherwise."""
         if token is None or token not in self._tokens:
             return None
@@ -357,6 +357,6 @@ class Stacks:
             raise AwsError("TokenAlreadyExistsException", f"Client request token {token} already exists")
         return stack
 
-    def _remember(self, token: str | None, request: tuple[str, str, Any], stack: Stack) -> None:
+    def _remember_token(self, token: str | None, request: tuple[str, str, Any], stack: Stack) -> None:
         if token is not None:
             self._tokens[token] = (request[0], stack.id, request[2])

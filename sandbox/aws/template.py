@@ -43,7 +43,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
+def _construct_short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
     value: Any
     if isinstance(node, yaml.ScalarNode):
         value = loader.construct_scalar(node)
@@ -56,7 +56,7 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
     return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
 
 
-_Loader.add_multi_constructor("!", _short_form)
+_Loader.add_multi_constructor("!", _construct_short_form)
 
 
 class Template:
@@ -88,7 +88,7 @@ class Template:
         self.resources: dict[str, dict[str, Any]] = document["Resources"]
         self.outputs: dict[str, dict[str, Any]] = document.get("Outputs") or {}
         self._check_resources(known_type)
-        self.order = self._ordered()
+        self.order = self._creation_order()
 
     def _check_resources(self, known_type: Callable[[str], bool]) -> None:
         for name, resource in self.resources.items():
@@ -109,7 +109,7 @@ class Template:
                     f"in the {block} block of the template"
                 )
 
-    def _ordered(self) -> list[str]:
+    def _creation_order(self) -> list[str]:
         done: list[str] = []
         visiting: list[str] = []
 
@@ -156,10 +156,10 @@ class Template:
             raise invalid(f"Parameters: [{', '.join(lacking)}] must have values")
         values = {}
         for name, slot in self.parameters.items():
-            value = values[name] = _text(given.get(name, slot.get("Default")))
+            value = values[name] = _as_text(given.get(name, slot.get("Default")))
             allowed = slot.get("AllowedValues")
-            if allowed and value not in [_text(a) for a in allowed]:
-                choices = ", ".join(_text(a) for a in allowed)
+            if allowed and value not in [_as_text(a) for a in allowed]:
+                choices = ", ".join(_as_text(a) for a in allowed)
                 raise invalid(f"Parameter '{name}' must be one of AllowedValues: [{choices}]")
             # of a list, each value must match
             each = value.split(",") if slot.get("Type") == "CommaDelimitedList" else [value]
@@ -175,14 +175,14 @@ class Template:
 
     def defaults(self) -> dict[str, str]:
         """The parameters that have a value of their own."""
-        return {k: _text(s["Default"]) for k, s in self.parameters.items() if "Default" in s}
+        return {k: _as_text(s["Default"]) for k, s in self.parameters.items() if "Default" in s}
 
     def secret(self, parameter: str) -> bool:
         """Whether the parameter's value must never be shown."""
-        return _text(self.parameters.get(parameter, {}).get("NoEcho", False)) == "true"
+        return _as_text(self.parameters.get(parameter, {}).get("NoEcho", False)) == "true"
 
 
-def _text(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
@@ -256,30 +256,30 @@ class Resolver:
     def condition(self, node: Any) -> bool:
         """The truth of a condition."""
         if not isinstance(node, dict) or len(node) != 1:
-            return _text(self.value(node)) == "true"
+            return _as_text(self.value(node)) == "true"
         (function, argument), *_ = node.items()
         if function == "Condition":
             if argument not in self._template.conditions:
                 raise invalid(f"Template format error: Unresolved condition dependency {argument}")
             return self.condition(self._template.conditions[argument])
         if function == "Fn::Equals":
-            return _text(self.value(argument[0])) == _text(self.value(argument[1]))
+            return _as_text(self.value(argument[0])) == _as_text(self.value(argument[1]))
         if function == "Fn::Not":
             return not self.condition(argument[0])
         if function == "Fn::And":
             return all(self.condition(a) for a in argument)
         if function == "Fn::Or":
             return any(self.condition(a) for a in argument)
-        return _text(self.value(node)) == "true"
+        return _as_text(self.value(node)) == "true"
 
     def value(self, node: Any) -> Any:
         """A part of the template with every function replaced by its result; AWS::NoValue removes."""
-        result = self._value(node)
+        result = self._condition_value(node)
         if isinstance(result, str) and "{{resolve:" in result:
             return _DYNAMIC.sub(lambda match: stored(self._place, match.group(1), match.group(2)), result)
         return result
 
-    def _value(self, node: Any) -> Any:
+    def _condition_value(self, node: Any) -> Any:
         if isinstance(node, list):
             return [v for v in map(self.value, node) if v is not None]
         if not isinstance(node, dict):
@@ -287,29 +287,29 @@ class Resolver:
         if len(node) == 1:
             (function, argument), *_ = node.items()
             if function == "Ref":
-                return self._ref(argument)
+                return self._evaluate_ref(argument)
             if function.startswith("Fn::"):
-                return self._function(function, argument)
+                return self._evaluate_function(function, argument)
         resolved = {k: self.value(v) for k, v in node.items()}
         return {k: v for k, v in resolved.items() if v is not None}
 
-    def _ref(self, name: str) -> Any:
+    def _evaluate_ref(self, name: str) -> Any:
         if name == "AWS::NoValue":
             return None
         return self._values[name] if name in self._values else self._reference(name)
 
-    def _function(self, function: str, argument: Any) -> Any:
+    def _evaluate_function(self, function: str, argument: Any) -> Any:
         if function == "Fn::GetAtt":
             name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
             return self._attribute(name, self.value(attribute))
         if function == "Fn::Sub":
-            return self._sub(argument)
+            return self._evaluate_sub(argument)
         if function == "Fn::If":
             return self.value(argument[1] if self.condition({"Condition": argument[0]}) else argument[2])
         if function == "Fn::Join":
-            return _text(argument[0]).join(_text(v) for v in self.value(argument[1]))
+            return _as_text(argument[0]).join(_as_text(v) for v in self.value(argument[1]))
         if function == "Fn::Split":
-            return _text(self.value(argument[1])).split(argument[0])
+            return _as_text(self.value(argument[1])).split(argument[0])
         if function == "Fn::Select":
             return self.value(argument[1])[int(self.value(argument[0]))]
         if function == "Fn::FindInMap":
@@ -323,14 +323,14 @@ class Resolver:
         if function == "Fn::ImportValue":
             return self._export(self.value(argument))
         if function == "Fn::Base64":
-            return base64.b64encode(_text(self.value(argument)).encode()).decode()
+            return base64.b64encode(_as_text(self.value(argument)).encode()).decode()
         if function == "Fn::GetAZs":
             return [f"{self._place.region}{zone}" for zone in "abc"]
         if function == "Fn::ToJsonString":
             return json.dumps(self.value(argument), separators=(",", ":"))
         raise invalid(f"Template error: the function {function} is not known to the simulator")
 
-    def _sub(self, argument: Any) -> str:
+    def _evaluate_sub(self, argument: Any) -> str:
         text, own = (argument[0], argument[1]) if isinstance(argument, list) else (argument, {})
 
         def replace(match: re.Match[str]) -> str:
@@ -338,9 +338,9 @@ class Resolver:
             if literal:
                 return f"${{{name}}}"
             if name in own:
-                return _text(self.value(own[name]))
+                return _as_text(self.value(own[name]))
             if "." in name and name.split(".")[0] in self._template.resources:
-                return _text(self._attribute(*name.split(".", 1)))
-            return _text(self._ref(name))
+                return _as_text(self._attribute(*name.split(".", 1)))
+            return _as_text(self._evaluate_ref(name))
 
         return _SUB.sub(replace, text)

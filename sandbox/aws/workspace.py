@@ -57,12 +57,12 @@ class Processes:
         try:
             printed, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            _kill(process)
+            _kill_group(process)
             process.communicate()
             raise TimeoutError(f"{command[0]} took longer than {timeout:g} s") from None
         finally:
             # What it left running in the background ends with it.
-            _kill(process)
+            _kill_group(process)
             with self._lock:
                 self._running.discard(process)
         return process.returncode, printed or b""
@@ -72,10 +72,10 @@ class Processes:
         with self._lock:
             self._closed = True
             for process in self._running:
-                _kill(process)
+                _kill_group(process)
 
 
-def _kill(process: subprocess.Popen[Any]) -> None:
+def _kill_group(process: subprocess.Popen[Any]) -> None:
     # The group outlives its leader as long as one child is left; an empty one is no error.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -86,13 +86,13 @@ class Workspace:
 
     def __init__(self) -> None:
         self._root = Path(tempfile.mkdtemp(prefix="sandbox-aws-"))
-        self.home = self._directory("home")
-        self.mirrors = self._directory("mirrors")
-        self.logs = self._directory("logs")
-        self.executions = self._directory("executions")
-        self.tools = self._directory("tools")
+        self.home = self._make_directory("home")
+        self.mirrors = self._make_directory("mirrors")
+        self.logs = self._make_directory("logs")
+        self.executions = self._make_directory("executions")
+        self.tools = self._make_directory("tools")
 
-    def _directory(self, name: str) -> Path:
+    def _make_directory(self, name: str) -> Path:
         path = self._root / name
         path.mkdir()
         return path

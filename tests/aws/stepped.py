@@ -53,7 +53,7 @@ class SteppedScheduler(Scheduler):
     def start(self) -> None:
         """Nothing is to be started."""
 
-    def job(self, work: Callable[[], Any]) -> Future:
+    def run_in_thread(self, work: Callable[[], Any]) -> Future:
         future = Future()
         try:
             future.set((work(), None))
@@ -67,7 +67,7 @@ class SteppedScheduler(Scheduler):
             while self._due and self._due[0][0] <= until:
                 at, _, task, value = heapq.heappop(self._due)
                 self.clock.now = max(self.clock.now, at)
-                self._step(task, value)
+                self._run_step(task, value)
         self.clock.now = max(self.clock.now, until)
 
     @property
@@ -76,7 +76,7 @@ class SteppedScheduler(Scheduler):
         with self.lock:
             return self._due[0][0] if self._due else float("inf")
 
-    def _resume(self, task: Task, value: Any, delay: float = 0.0) -> None:
+    def _resume_task(self, task: Task, value: Any, delay: float = 0.0) -> None:
         with self.lock:
             heapq.heappush(self._due, (self.clock() + delay, next(self._number), task, value))
 

@@ -215,7 +215,7 @@ def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0.0)
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
-    assert (result.exit_code, result.stderr) == (0, f"{UNSET}cfn-lint: given up after 0 s\n")
+    assert (result.exit_code, result.stderr) == (0, f"{UNSET}cfn-lint: stopped after 0 s\n")
 
 
 ROLE = """

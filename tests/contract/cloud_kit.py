@@ -15,7 +15,7 @@ import boto3
 import fakeredis
 import pytest
 
-from deployer.adapters import aws_stacks
+from deployer.adapters import aws_buckets
 from deployer.adapters.aws import AwsCloud, AwsClouds
 from deployer.adapters.redis_sharing import RedisSharing
 from deployer.environments import Kind
@@ -275,8 +275,8 @@ class SandboxKit:
     @contextmanager
     def emptying_slowly(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(aws_stacks, "_BATCH", 2)
-            patch.setattr(aws_stacks, "EMPTYING_SECONDS", 0.0)
+            patch.setattr(aws_buckets, "_BATCH_SIZE", 2)
+            patch.setattr(aws_buckets, "EMPTYING_SECONDS", 0.0)
             yield
 
     @contextmanager

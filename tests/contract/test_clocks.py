@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import Survey
+from deployer.adapters.aws_shared import SharedRedis
+from deployer.adapters.aws_survey import RedisRegionStatus
 from deployer.cli import doctor
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
@@ -88,11 +88,11 @@ def test_no_stored_time_is_of_the_machine_that_wrote_it(
     assert dies
     set_clock(monkeypatch, skew)
     world.lanes.beat("worker", 90)
-    shared = Shared(client)
-    survey = Survey(shared, "own", "us-east-1")
-    survey.looked(survey.now(), 1, 1, ["busy"])
-    survey.busy("busy", shared.now(), lambda: None)
-    survey.remember(Room("us-east-1", 1, 2, 1, 2, shared.now(), "own"))
+    shared = SharedRedis(client)
+    survey = RedisRegionStatus(shared, "own", "us-east-1")
+    survey.save_listing(survey.now(), 1, 1, ["busy"])
+    survey.is_busy("busy", shared.now(), lambda: None)
+    survey.save_last_count(Room("us-east-1", 1, 2, 1, 2, shared.now(), "own"))
 
     assert world.lanes.dead_letters()
     wrong = time.time() + skew
@@ -190,14 +190,14 @@ class TestDecisions:
     def test_a_shared_look_at_all_stacks_is_believed(
         self, client: Any, monkeypatch: pytest.MonkeyPatch, skew: float
     ) -> None:
-        shared = Shared(client)
-        survey, since = Survey(shared, "own", "us-east-1"), shared.now()
-        survey.looked(survey.now(), 1, 1, ["busy"])
+        shared = SharedRedis(client)
+        survey, since = RedisRegionStatus(shared, "own", "us-east-1"), shared.now()
+        survey.save_listing(survey.now(), 1, 1, ["busy"])
         set_clock(monkeypatch, skew)
-        other, looks = Survey(Shared(client), "own", "us-east-1"), list[str]()
-        assert other.busy("busy", since, lambda: looks.append("AWS"))
-        assert other.count("stacks") is not None
-        other._asked("another")
+        other, looks = RedisRegionStatus(SharedRedis(client), "own", "us-east-1"), list[str]()
+        assert other.is_busy("busy", since, lambda: looks.append("AWS"))
+        assert other.cached_count("stacks") is not None
+        other._read_listing("another")
         assert client.zscore("deployer:aws:{own:us-east-1}:waiting", "another") == pytest.approx(
             time.time(), abs=60
         )

@@ -13,9 +13,9 @@ import boto3
 import pytest
 from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
 
-from deployer.adapters import aws_pipelines, aws_stacks
-from deployer.adapters.aws import INLINE_LIMIT
+from deployer.adapters import aws_buckets, aws_pipelines, aws_stacks
 from deployer.adapters.aws_client import own_region
+from deployer.adapters.aws_stacks import INLINE_LIMIT
 from deployer.environments import Kind
 from deployer.errors import PermanentError, TransientError
 from deployer.ledger import StageState
@@ -100,16 +100,16 @@ def test_an_update_finds_itself_at_work(aws: SandboxKit, name: str) -> None:
     ("code", "expected", "text"),
     [
         ("ValidationError", PermanentError, "ValidationError: You may not"),
-        ("AccessDenied", TransientError, r"deployer's own rights lack it \(AccessDenied: You may not"),
-        ("AccessDeniedException", TransientError, "deployer's own rights lack it"),
-        ("UnauthorizedOperation", TransientError, "deployer's own rights lack it"),
+        ("AccessDenied", TransientError, r"deployer's role lacks a permission \(AccessDenied: You may not"),
+        ("AccessDeniedException", TransientError, "deployer's role lacks a permission"),
+        ("UnauthorizedOperation", TransientError, "deployer's role lacks a permission"),
         ("LimitExceededException", TransientError, "a quota of the AWS account is used up"),
         ("ServiceQuotaExceededException", TransientError, "a quota of the AWS account is used up"),
         ("InsufficientCapabilitiesException", PermanentError, "InsufficientCapabilities"),
         ("ExpiredToken", TransientError, "credentials"),
         ("InvalidClientTokenId", TransientError, "credentials"),
         ("RequestTimeTooSkewed", TransientError, "credentials"),
-        ("OperationInProgressException", TransientError, "busy"),
+        ("OperationInProgressException", TransientError, "in progress"),
     ],
 )
 def test_errors_are_told_apart_by_what_helps(
@@ -170,7 +170,10 @@ def test_an_answer_that_is_not_of_aws_is_a_passing_fault(
 ) -> None:
     monkeypatch.setattr("deployer.adapters.aws_client._backoff", lambda _: 0)
 
-    with answering(status, body) as url, pytest.raises(TransientError, match=r"cannot be reached|no sense"):
+    with (
+        answering(status, body) as url,
+        pytest.raises(TransientError, match=r"cannot be reached|response is invalid"),
+    ):
         getattr(cloud(url), ask)("hello")
 
 
@@ -198,7 +201,7 @@ def test_an_artifact_bucket_that_is_not_there_is_not_the_users_fault(aws: Sandbo
     elsewhere = cloud(aws.url, artifact_bucket=bucket)
     large = Release("#" * (INLINE_LIMIT + 1), {}, needs_token=False)
 
-    with pytest.raises(TransientError, match=rf"^writing into bucket {bucket}: "):
+    with pytest.raises(TransientError, match=rf"^writing to bucket {bucket}: "):
         elsewhere.probe_artifacts()
     aws.cloud.probe_artifacts()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in bucket {bucket}: "):
@@ -212,7 +215,7 @@ def test_a_template_that_cannot_be_fetched_from_there_is_not_the_users_fault(
     refusal = {"operation": "UpdateStack", "error": "ValidationError", "message": f"S3 error: {reason}"}
     aws.simulator.faults.add({"errors": refusal})
 
-    with pytest.raises(TransientError, match="see deployer's artifact bucket"):
+    with pytest.raises(TransientError, match="check deployer's artifact bucket"):
         aws.cloud.update_stack("x", small(), "token-of-x")
 
 
@@ -375,7 +378,7 @@ def test_every_process_has_clients_of_its_own(aws: SandboxKit, monkeypatch: pyte
 def test_a_bucket_is_emptied_of_everything(
     aws: SandboxKit, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws_stacks, "_BATCH", 2)
+    monkeypatch.setattr(aws_buckets, "_BATCH_SIZE", 2)
     arn = aws.cloud.create_stack(name, small(Files={"Type": "AWS::S3::Bucket"}), f"create-{name}")
     assert settled(aws, name) == "CREATE_COMPLETE"
     (bucket,) = (b["Name"] for b in aws.s3.list_buckets()["Buckets"] if b["Name"].startswith(name[:20]))
@@ -419,7 +422,7 @@ def test_a_bucket_that_is_to_be_kept_keeps_its_data(aws: SandboxKit, name: str, 
     ],
 )
 def test_what_a_template_keeps(template: Any, kept: set[str] | None) -> None:
-    assert aws_stacks._retained(template) == kept
+    assert aws_buckets.retained_resources(template) == kept
 
 
 # --- events and actions ------------------------------------------------------------------------------------------
@@ -479,7 +482,7 @@ def event(resource: str, status: str, reason: str = "", token: str | None = "t")
     ],
 )
 def test_the_cause_is_the_first_failure_of_the_last_operation(newest_last: list[Any], cause: str) -> None:
-    assert str(aws_stacks.failure(reversed(newest_last)) or "") == cause
+    assert str(aws_stacks.first_failure(reversed(newest_last)) or "") == cause
 
 
 def action(stage: str, name: str, status: str, minute: int, **result: Any) -> dict[str, Any]:
@@ -495,7 +498,7 @@ def action(stage: str, name: str, status: str, minute: int, **result: Any) -> di
 def whole(status: str, *actions: dict[str, Any]) -> list[StageState]:
     declared = [{"name": "Build", "actions": [{"name": "Lint"}, {"name": "Compile"}]}]
     found = {"pipelineExecutionId": "1", "status": status}
-    execution = aws_pipelines.whole(found, reversed(actions), lambda: {"stages": declared})
+    execution = aws_pipelines.execution_with_stages(found, reversed(actions), lambda: {"stages": declared})
     return list(execution.stages)
 
 
@@ -557,8 +560,10 @@ def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
     by_action = [{"actionName": "Config", "revisionId": OTHERS}, {"actionName": "App", "revisionId": OURS}]
     by_artifact = [{"name": "Settings", "revisionId": OTHERS}, {"name": "Code", "revisionId": OURS}]
 
-    listed = aws_pipelines.summary({**found, "sourceRevisions": by_action}, lambda: definition)
-    whole = aws_pipelines.whole({**found, "artifactRevisions": by_artifact}, [], lambda: definition)
+    listed = aws_pipelines.execution_from_summary({**found, "sourceRevisions": by_action}, lambda: definition)
+    whole = aws_pipelines.execution_with_stages(
+        {**found, "artifactRevisions": by_artifact}, [], lambda: definition
+    )
 
     assert (listed.sha, whole.sha) == (expected, expected)
 
@@ -566,8 +571,8 @@ def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
 def test_a_single_source_needs_no_definition() -> None:
     revisions = [{"actionName": "Image", "revisionId": "sha256:1"}, {"actionName": "App", "revisionId": OURS}]
 
-    assert aws_pipelines.sha(revisions, lambda: pytest.fail("it was asked")) == OURS
-    assert aws_pipelines.sha([], lambda: pytest.fail("it was asked")) == ""
+    assert aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked")) == OURS
+    assert aws_pipelines.commit_of_revisions([], lambda: pytest.fail("it was asked")) == ""
 
 
 def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,6 +584,6 @@ def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.
 def test_whether_a_region_is_there_is_asked_once(aws: SandboxKit) -> None:
     aws.cloud.check_reachable(5)
     aws.simulator.faults.add({"errors": {"operation": "DescribeAccountLimits", "status": 503, "count": 1}})
-    with pytest.raises(TransientError, match=r"^reaching us-east-1: AWS answers 503$"):
+    with pytest.raises(TransientError, match=r"^reaching us-east-1: AWS returned HTTP 503$"):
         aws.cloud.check_reachable(5)
     aws.cloud.check_reachable(5)

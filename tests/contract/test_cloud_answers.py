@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from cloud_kit import cloud, clouds
 
-from deployer.adapters import aws_client, aws_pipelines, aws_roles, aws_stacks
+from deployer.adapters import aws_client, aws_errors, aws_pipelines, aws_roles, aws_stacks
 from deployer.adapters.aws import AwsCloud
 from deployer.environments import Kind
 from deployer.errors import TransientError, UnknownStatusError
@@ -277,7 +277,7 @@ def test_an_answer_without_a_member_is_an_answer_or_a_passing_fault(name: str) -
         try:
             ask(answered(without))
         except TransientError as error:
-            assert f"no sense: it has no {path.rpartition('.')[2]}" in str(error)  # noqa: PT017
+            assert f"invalid: it has no {path.rpartition('.')[2]}" in str(error)  # noqa: PT017
             refused.add(path)
     assert refused == needed
 
@@ -364,7 +364,7 @@ def test_json_or_xml_that_is_not_aws_is_a_passing_fault(
 ) -> None:
     aws, answer = proxy
     answer[0] = body
-    with pytest.raises(TransientError, match=r"^\w+ing .* x: AWS's answer makes no sense"):
+    with pytest.raises(TransientError, match=r"^\w+ing .* x: AWS's response is invalid"):
         getattr(aws, ask)("x")
 
 
@@ -382,7 +382,7 @@ def test_a_bug_of_our_own_is_no_fault_of_aws(monkeypatch: pytest.MonkeyPatch, bu
     def read(_described: object) -> object:
         raise bug
 
-    monkeypatch.setattr(aws_stacks, "read", read)
+    monkeypatch.setattr(aws_stacks, "stack_from_description", read)
     with pytest.raises(type(bug)):
         answered({"describe_stacks": {"Stacks": [STACK]}}).stack("x")
 
@@ -414,7 +414,7 @@ def test_a_page_that_names_itself_as_the_next_one_ends() -> None:
 def test_what_an_answer_asks_to_wait_is_bounded(header: str, seconds: float | None) -> None:
     answer = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": header}}
     error = ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": answer}, "DescribeStacks")  # type: ignore[typeddict-item]
-    with pytest.raises(TransientError) as raised, aws_client.translated("reading"):
+    with pytest.raises(TransientError) as raised, aws_errors.translate_errors("reading"):
         raise error
     assert raised.value.retry_after == seconds
 
@@ -448,7 +448,9 @@ def test_an_unknown_status_of_an_execution_in_a_listing_stops_nobody(
 )
 def test_an_action_of_unknown_status_is_shown_as_its_execution(execution: str, stage: str) -> None:
     details = [{**DETAIL, "status": "Skipped"}]
-    found = aws_pipelines.whole({**EXECUTION, "status": execution}, details, lambda: {"stages": STAGES})
+    found = aws_pipelines.execution_with_stages(
+        {**EXECUTION, "status": execution}, details, lambda: {"stages": STAGES}
+    )
     assert [each.status for each in found.stages] == [stage]
 
 

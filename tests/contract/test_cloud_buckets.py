@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from cloud_kit import SandboxKit, cloud, small
 
-from deployer.adapters import aws_stacks
-from deployer.adapters.aws import INLINE_LIMIT
+from deployer.adapters import aws_buckets
+from deployer.adapters.aws_stacks import INLINE_LIMIT
 from deployer.errors import PermanentError, TransientError
 from deployer.release import Release
 
@@ -40,7 +40,7 @@ def found(*stacks: tuple[str, dict[str, tuple[str, str, str]], dict[str, Any]]) 
             if template:
                 body = {"TemplateBody": json.dumps({"Resources": template})}
                 stub.add_response("get_template", body, {"StackName": arn})
-        return aws_stacks.buckets(client, stacks[0][0])
+        return aws_buckets.buckets_to_empty(client, stacks[0][0])
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "DELETE_FAILED"])
@@ -82,7 +82,7 @@ def emptied(*refused: dict[str, str]) -> bool:
             left = list(errors)
         stub.add_response("list_object_versions", {"Name": "files"})
         stub.add_response("list_multipart_uploads", {"Bucket": "files"})
-        return aws_stacks.empty(client, "files", "123456789012", time.monotonic() + 60, lambda: None)
+        return aws_buckets.empty_bucket(client, "files", "123456789012", time.monotonic() + 60, lambda: None)
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "ServiceUnavailable"])
@@ -137,7 +137,7 @@ def test_a_template_never_goes_into_a_bucket_of_another_account(
     large = Release(small().template + " " * INLINE_LIMIT, {}, needs_token=False)
 
     told = rf"bucket {bucket}, which must be of account {OWN}: AWS refuses it"
-    with pytest.raises(TransientError, match=rf"^writing into {told}"):
+    with pytest.raises(TransientError, match=rf"^writing to {told}"):
         here.probe_artifacts()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in {told}"):
         here.create_stack("x", large, "token-of-x")
@@ -148,9 +148,9 @@ def test_a_template_never_goes_into_a_bucket_of_another_account(
 def test_a_bucket_that_another_account_took_meanwhile_is_not_emptied(aws: SandboxKit) -> None:
     theirs = bucket_of_another_account(aws, "taken-meanwhile")
     with pytest.raises(ClientError, match="AccessDenied"):
-        aws_stacks.empty(theirs, "taken-meanwhile", OWN, time.monotonic() + 60, lambda: None)
+        aws_buckets.empty_bucket(theirs, "taken-meanwhile", OWN, time.monotonic() + 60, lambda: None)
     assert keys(theirs, "taken-meanwhile") == ["theirs"]
-    assert aws_stacks.empty(theirs, "taken-meanwhile", STRANGER, time.monotonic() + 60, lambda: None)
+    assert aws_buckets.empty_bucket(theirs, "taken-meanwhile", STRANGER, time.monotonic() + 60, lambda: None)
 
 
 def test_every_call_that_deletes_says_whose_the_bucket_is() -> None:
@@ -172,6 +172,6 @@ def test_every_call_that_deletes_says_whose_the_bucket_is() -> None:
         )
         stub.add_response("abort_multipart_upload", {})
         stub.add_response("list_multipart_uploads", {"Bucket": "files"})
-        assert aws_stacks.empty(client, "files", OWN, time.monotonic() + 60, lambda: None)
+        assert aws_buckets.empty_bucket(client, "files", OWN, time.monotonic() + 60, lambda: None)
     calls = ("ListObjectVersions", "DeleteObjects", "ListMultipartUploads", "AbortMultipartUpload")
     assert said == dict.fromkeys(calls, OWN)

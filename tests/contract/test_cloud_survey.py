@@ -11,7 +11,7 @@ from cloud_kit import SandboxKit, cloud, named, settled, small
 
 from deployer.adapters import aws_survey
 from deployer.adapters.aws import AwsCloud
-from deployer.adapters.aws_shared import Shared
+from deployer.adapters.aws_shared import SharedRedis
 from deployer.adapters.aws_survey import counted_rooms
 from deployer.errors import QuotaError
 
@@ -101,7 +101,7 @@ def test_workers_at_once_make_one_look(aws: SandboxKit, client: Any, busy: list[
 def test_a_look_that_its_maker_left_undone_holds_nobody_for_long(
     asked: AwsCloud, busy: list[str], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws_survey, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(aws_survey, "_MAX_WAIT_SECONDS", 0.1)
     client.zadd(f"{PREFIX}:waiting", {one: time.time() for one in busy})
     client.set(f"{PREFIX}:looking", 1)
 
@@ -115,7 +115,7 @@ def test_a_look_that_took_too_long_ends_nobody_elses_claim(client: Any) -> None:
         assert client.exists(f"{PREFIX}:looking")
         client.set(f"{PREFIX}:looking", "another")  # it ran out, and another makes a look now
 
-    aws_survey.Survey(Shared(client), "own", "us-east-1").busy("one-0", time.time(), look)
+    aws_survey.RedisRegionStatus(SharedRedis(client), "own", "us-east-1").is_busy("one-0", time.time(), look)
 
     assert client.get(f"{PREFIX}:looking") == "another"
 
@@ -132,21 +132,21 @@ def test_an_old_look_is_none_whatever_is_asked_for(asked: AwsCloud, busy: list[s
 def test_a_worker_whose_clock_is_ahead_makes_no_stack_busy_for_longer(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ahead, on_time = (aws_survey.Survey(Shared(client), "own", "us-east-1") for _ in range(2))
+    ahead, on_time = (aws_survey.RedisRegionStatus(SharedRedis(client), "own", "us-east-1") for _ in range(2))
     true_time = time.time
     with monkeypatch.context() as patch:
         client.time = lambda: (int(true_time()), 0)
         patch.setattr(time, "time", lambda: true_time() + 3600)
-        ahead.looked(ahead.now(), 1, 1, ["x"])
-        ahead.counted("stacks", 7, ahead.now())
-    assert on_time.busy("x", true_time() - 5, lambda: None)
+        ahead.save_listing(ahead.now(), 1, 1, ["x"])
+        ahead.save_count("stacks", 7, ahead.now())
+    assert on_time.is_busy("x", true_time() - 5, lambda: None)
 
     monkeypatch.setattr(time, "time", lambda: true_time() + 40)  # and Redis's clock goes on alike
     client.time = lambda: (int(true_time()) + 40, 0)
-    later = aws_survey.Survey(Shared(client), "own", "us-east-1")
-    assert not later.busy("x", 0, lambda: None)
-    assert later.count("stacks", within=60)
-    assert later.count("stacks", within=30) is None
+    later = aws_survey.RedisRegionStatus(SharedRedis(client), "own", "us-east-1")
+    assert not later.is_busy("x", 0, lambda: None)
+    assert later.cached_count("stacks", within=60)
+    assert later.cached_count("stacks", within=30) is None
 
 
 def test_who_is_no_more_at_work_waits_no_more(
@@ -227,7 +227,7 @@ def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -
 
 
 def test_the_last_count_of_a_region_is_shown_and_can_be_damaged(asked: AwsCloud, client: Any) -> None:
-    shared = Shared(client)
+    shared = SharedRedis(client)
     assert counted_rooms(shared) == []
     first = asked.room()
     assert counted_rooms(shared) == [first]

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from cloud_kit import SandboxKit, cloud, clouds, named, settled, small
 
-from deployer.adapters.aws import INLINE_LIMIT
+from deployer.adapters.aws_stacks import INLINE_LIMIT
 from deployer.environments import Kind
 from deployer.errors import DeployerError, PermanentError, TransientError
 from deployer.release import Release
@@ -181,7 +181,7 @@ def test_a_role_that_refuses_is_named_with_the_remedy_and_without_the_external_i
     assert calls == ["AssumeRole"]
     told = str(raised.value)
     assert told.startswith(f"assuming role {ROLE}: AWS refuses it (An error occurred ({code})")
-    assert "must trust deployer's own role" in told
+    assert "let the role trust deployer's own role" in told
     assert EXTERNAL_ID not in told + caplog.text
     assert raised.value.__cause__ is None
 

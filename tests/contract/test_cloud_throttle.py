@@ -11,9 +11,9 @@ from cloud_kit import SandboxKit, cloud
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployer.adapters import aws_stacks, aws_throttle
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_throttle import Throttle
+from deployer.adapters import aws_client, aws_throttle
+from deployer.adapters.aws_shared import SharedRedis
+from deployer.adapters.aws_throttle import RedisRateLimit
 from deployer.adapters.redis_client import connect
 from deployer.errors import ThrottledError
 
@@ -25,7 +25,7 @@ class Clock:
     """Workers whose waiting takes no time, but is seen."""
 
     def __init__(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.shared = Shared(client)
+        self.shared = SharedRedis(client)
         self.waited = self.told = 0.0
         self._began = time.monotonic()
         monkeypatch.setattr(aws_throttle.time, "sleep", self._sleep)
@@ -33,23 +33,23 @@ class Clock:
     def _sleep(self, seconds: float) -> None:
         self.waited = seconds
 
-    def throttle(self, account: str = "own", region: str = "us-east-1", share: float = 1.0) -> Throttle:
-        return Throttle(self.shared, account, region, share)
+    def throttle(self, account: str = "own", region: str = "us-east-1", share: float = 1.0) -> RedisRateLimit:
+        return RedisRateLimit(self.shared, account, region, share)
 
     def advance(self, seconds: float) -> None:
         self.shared.clock_offset_ms += round(seconds * 1000)
 
-    def wait_of(self, throttle: Throttle, call: tuple[str, str] = READS) -> float | None:
+    def wait_of(self, throttle: RedisRateLimit, call: tuple[str, str] = READS) -> float | None:
         """Seconds until one call more is made; None where it is sent away."""
         self.waited = 0.0
         try:
-            throttle.take(*call)
+            throttle.wait_for_turn(*call)
         except ThrottledError as error:
             self.told = error.retry_after or 0.0
             return None
         return self.waited
 
-    def burst(self, throttle: Throttle, call: tuple[str, str] = READS) -> int:
+    def burst(self, throttle: RedisRateLimit, call: tuple[str, str] = READS) -> int:
         """How many calls are made without a wait."""
         count = 0
         while self.wait_of(throttle, call) == 0:
@@ -100,7 +100,7 @@ def test_a_refusal_by_aws_halves_the_rate_of_all_for_a_while(clock: Clock) -> No
     throttle, colleague = clock.throttle(), clock.throttle()
 
     for _ in range(3):  # calls under way together
-        throttle.refused(*READS)
+        throttle.lower_rate(*READS)
     first = clock.wait_of(colleague)
     assert first == pytest.approx(0.4, abs=0.1 + clock.late())
     clock.advance(120)
@@ -114,7 +114,7 @@ def test_a_refusal_by_aws_halves_the_rate_of_all_for_a_while(clock: Clock) -> No
 def test_refusals_without_end_leave_some_calls(clock: Clock) -> None:
     throttle = clock.throttle()
     for _ in range(20):
-        throttle.refused(*READS)
+        throttle.lower_rate(*READS)
         clock.advance(1)
 
     assert clock.wait_of(throttle) is not None
@@ -149,7 +149,7 @@ def test_in_no_stretch_of_time_are_more_calls_made_than_burst_and_rate(
     made: list[tuple[float, float]] = []  # not before, not after
     for step in steps:
         if step == 0:
-            throttle.refused(*READS)
+            throttle.lower_rate(*READS)
         elif step is not None:
             clock.advance(step / 1000)
         else:
@@ -207,7 +207,7 @@ def test_a_listing_under_way_waits_for_its_turn_but_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, waits: tuple[float, ...], patience: float, read: int
 ) -> None:
     slept, left, found = list[float](), list(waits), list[str]()
-    monkeypatch.setattr(aws_stacks.time, "sleep", slept.append)
+    monkeypatch.setattr(aws_client.time, "sleep", slept.append)
 
     def operation(NextToken: str = "1") -> dict[str, str]:  # noqa: N803  as AWS calls it
         if NextToken == "3" and left:
@@ -215,20 +215,20 @@ def test_a_listing_under_way_waits_for_its_turn_but_not_for_ever(
         return {"1": {"NextToken": "2"}, "2": {"NextToken": "3"}, "3": {}}[NextToken] | {"number": NextToken}
 
     with suppress(ThrottledError):
-        found.extend(page["number"] for page in aws_stacks.pages(operation, patience))
+        found.extend(page["number"] for page in aws_client.read_pages(operation, patience))
     assert len(found) == read
     assert slept == list(waits)[: len(waits) if read == 3 else len(waits) - 1]
 
 
 def test_a_listing_that_cannot_begin_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = list[float]()
-    monkeypatch.setattr(aws_stacks.time, "sleep", slept.append)
+    monkeypatch.setattr(aws_client.time, "sleep", slept.append)
 
     def operation() -> dict[str, str]:
         raise ThrottledError("not now", retry_after=6)
 
     with pytest.raises(ThrottledError):
-        next(aws_stacks.pages(operation, 20))
+        next(aws_client.read_pages(operation, 20))
     assert slept == []
 
 
@@ -240,7 +240,7 @@ def test_without_redis_aws_is_called_all_the_same(aws: SandboxKit, caplog: pytes
         assert not asked.still_busy("nothing", 0)
         assert asked.room().stacks_limit == 2000
     assert calls[0] == "DescribeStacks"
-    assert caplog.text.count("not shared between workers") == 1
+    assert caplog.text.count("do not share rates and listings") == 1
 
 
 def test_every_request_is_counted_repeats_too(aws: SandboxKit) -> None:

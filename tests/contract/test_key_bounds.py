@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from deployer.adapters import celery_queue
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import Survey
+from deployer.adapters.aws_shared import SharedRedis
+from deployer.adapters.aws_survey import RedisRegionStatus
 from deployer.adapters.celery_queue import CeleryQueue, make_celery
 from deployer.environments import Environment, Kind, Repository
 from deployer.events import Push
@@ -166,10 +166,10 @@ def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_nothing(
 
 
 def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> None:
-    shared = Shared(client)
+    shared = SharedRedis(client)
     for region in ("us-east-1", "eu-west-1"):
-        survey = Survey(shared, "own", region)
-        survey.keep_last_count(Room(region, 1, 2, 1, 2, shared.now(), "own"))
+        survey = RedisRegionStatus(shared, "own", region)
+        survey.save_last_count(Room(region, 1, 2, 1, 2, shared.now(), "own"))
         shared.clock_offset_ms += MONTH_MS
     assert client.zrange("deployer:aws:places", 0, -1) == ['["own", "eu-west-1"]']
     assert permanent(client) == set()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deployer.adapters import linting
-from deployer.adapters.linting import CfnLint, in_words
+from deployer.adapters.linting import CfnLint, explain_match
 from deployer.errors import TransientError
 from deployer.findings import Finding
 
@@ -44,7 +44,7 @@ def test_a_template_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linting.sys, "executable", "/nowhere/python")
     assert linter.findings("pipeline.yml", BROKEN, []) == first != []
     (note,) = linter.findings("pipeline.yml", "Resources: {A: {}}\n", [])
-    assert (note.level, note.text) == ("note", "it could not be started: No such file or directory")
+    assert (note.level, note.text) == ("note", "could not be started: No such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 @pytest.mark.parametrize(
     ("script", "text"),
     [
-        ("exec /bin/sleep 60", "given up after 0.5 s"),
-        ("kill -9 $$", "it died of the template"),
-        ("echo 'KeyError: 1' >&2; exit 1", "it died of the template: KeyError: 1"),
-        ("exit 0", "it gave no answer"),
-        ("echo '\"KeyError x\"'", "it cannot read the template: KeyError x"),
+        ("exec /bin/sleep 60", "stopped after 0.5 s"),
+        ("kill -9 $$", "crashed on the template"),
+        ("echo 'KeyError: 1' >&2; exit 1", "crashed on the template: KeyError: 1"),
+        ("exit 0", "returned no result"),
+        ("echo '\"KeyError x\"'", "cannot parse the template: KeyError x"),
     ],
 )
 def test_one_that_hangs_or_dies_is_a_note(instead: Callable[[str], None], script: str, text: str) -> None:
@@ -120,7 +120,7 @@ def test_one_that_takes_much_processor_time_is_killed_for_it() -> None:
             "note",
             "deploy/pipeline.yml",
             None,
-            "given up after 1 s of processor time",
+            "stopped after 1 s of processor time",
         )
     ]
     assert used() - before < 2
@@ -180,7 +180,7 @@ def test_a_daemonic_process_may_ask_too(instead: Callable[[str], None]) -> None:
     ],
 )
 def test_messages_are_in_words(rule: str, message: str, path: str, text: str) -> None:
-    assert in_words(rule=rule, message=message, path=path.split()) == f"{text} [{rule}]"
+    assert explain_match(rule=rule, message=message, path=path.split()) == f"{text} [{rule}]"
 
 
 def test_the_sample_and_the_starter_pass() -> None:

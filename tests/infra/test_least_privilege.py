@@ -12,7 +12,7 @@ import pytest
 from botocore import xform_name
 from rendered import render, target
 
-from deployer.adapters import aws, aws_client, aws_pipelines, aws_roles, aws_secrets, aws_stacks
+from deployer.adapters import aws, aws_buckets, aws_client, aws_pipelines, aws_roles, aws_secrets, aws_stacks
 
 SERVICES = ("cloudformation", "codepipeline", "iam", "s3", "secretsmanager", "ssm", "sts")
 
@@ -31,7 +31,7 @@ BESIDES = {
 
 
 def test_the_target_roles_allow_what_the_adapter_calls_and_no_more() -> None:
-    needed = _called(aws, aws_client, aws_pipelines, aws_roles, aws_stacks)
+    needed = _called(aws, aws_buckets, aws_client, aws_pipelines, aws_roles, aws_stacks)
     # by the installation's own role; the second is everybody's, whatever a policy says
     needed -= {"sts:AssumeRole", "sts:GetCallerIdentity"}
     assert _granted(target("development").resources["DeployerRole"]["Policies"]) == needed

@@ -216,7 +216,7 @@ def test_a_setting_that_aws_does_not_give(refusal: Refusal) -> None:
     }
     assert refusal("worker", settings) == (
         "deployer: DEPLOYER_REDIS_URL: reading ssm:/redis: EndpointConnectionError; "
-        "check the name, the region and AWS's rights\n"
+        "check the name, the region and the IAM permissions\n"
     )
 
 

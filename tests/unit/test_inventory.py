@@ -44,7 +44,7 @@ def test_a_listing_that_cannot_be_read_is_made_anew(world: World) -> None:
         base64.b64encode(zlib.compress(b"{}")).decode(),
     ):
         world.redis.hset(LISTED, mapping={HELLO.key: text, ".began": time.time()})
-        with pytest.raises(TransientError, match="cannot be read, and is made anew"):
+        with pytest.raises(TransientError, match="cannot be read, so the stacks are listed again"):
             world.deployer.inventory.stacks(HELLO, 1)
         assert world.deployer.inventory.stacks(HELLO, 1).stacks == tuple(world.cloud.stacks())
 

@@ -11,8 +11,8 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.adapters.aws_shared import Shared
-from deployer.adapters.aws_survey import Survey
+from deployer.adapters.aws_shared import SharedRedis
+from deployer.adapters.aws_survey import RedisRegionStatus
 from deployer.adapters.redis_client import Budget, connect
 from deployer.environments import Repository
 from deployer.errors import UnavailableError
@@ -166,11 +166,11 @@ def test_metrics_tell_what_there_is(site: Site) -> None:
 def test_metrics_tell_how_full_the_regions_are_without_knowing_the_targets(site: Site) -> None:
     """The web process reads neither accounts nor external ids, so it need not be given them."""
     assert ("deployer_stacks", "222222222222", "eu-west-1") not in metrics(site)
-    shared = Shared(site.redis)
+    shared = SharedRedis(site.redis)
     room = Room("eu-west-1", 150, 2000, 140, 1000, counted_at=time.time(), account="222222222222")
-    Survey(shared, "222222222222", "eu-west-1").keep_last_count(room)
+    RedisRegionStatus(shared, "222222222222", "eu-west-1").save_last_count(room)
     left = replace(room, region="eu-central-1", counted_at=time.time() - 3 * 86400)
-    Survey(shared, "222222222222", "eu-central-1").keep_last_count(left)
+    RedisRegionStatus(shared, "222222222222", "eu-central-1").save_last_count(left)
     found = metrics(site)
     for name, value in {
         "stacks": 150,
