@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.embedded_redis import prepare
-from deployer.environments import Environment, Repository
-from deployer.ledger import Outcome, Work
-from deployer.refs import Ref
-from deployer.release import check_release
-from deployer.step_results import Done
-from deployer.store import Accepted
+from deployer.local.embedded_redis import prepare
+from deployer.model.environments import Environment, Repository
+from deployer.model.records import Outcome, Work
+from deployer.model.refs import Ref
+from deployer.queue.step_results import Done
+from deployer.queue.store import Accepted
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
+from deployer.templates.release import check_release
 
 _ROUNDS = 5  # the middle one counts
 _SECRET = "bench"
@@ -115,7 +115,7 @@ def webhooks(url: str, times: int) -> Iterator[Row]:
         DEPLOYER_REDIS_URL=url, DEPLOYER_GITHUB_WEBHOOK_SECRET=_SECRET, DEPLOYER_REPOSITORIES="*/*",
         DEPLOYER_LOG_LEVEL="ERROR",
     )  # fmt: skip
-    from deployer.bootstrap import build
+    from deployer.wiring import build
     from web.application import create_app
 
     client = create_app(build()).test_client()

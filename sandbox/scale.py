@@ -22,14 +22,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deployer.bootstrap import build
 from deployer.cli import sandboxed
-from deployer.drift import applied
-from deployer.environments import Environment, Kind, Repository
-from deployer.ledger import RESYNC_KEY, RESYNCED, Cause, EnvironmentRecord, Outcome, Work
-from deployer.refs import Ref
-from deployer.release import Release, check_release
-from deployer.step_results import Done
+from deployer.environment.drift import applied
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.records import RESYNC_KEY, RESYNCED, Cause, EnvironmentRecord, Outcome, Work
+from deployer.model.refs import Ref
+from deployer.queue.step_results import Done
+from deployer.templates.release import Release, check_release
+from deployer.wiring import build
 from sandbox.github.git import ZERO, Person
 from sandbox.github.hub import Hub
 from sandbox.installation import Installation, NeverHappenedError, call, wait_for

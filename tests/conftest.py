@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployer.embedded_redis import prepare
+from deployer.local.embedded_redis import prepare
 
 
 @pytest.fixture(scope="session")

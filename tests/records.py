@@ -1,8 +1,8 @@
 """Sets stored records as a test wants them."""
 
-from deployer.environments import Repository
-from deployer.ledger import RepositoryRecord
-from deployer.store import Lanes
+from deployer.model.environments import Repository
+from deployer.model.records import RepositoryRecord
+from deployer.queue.store import Lanes
 
 
 def know_repository(lanes: Lanes, record: RepositoryRecord) -> None:

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deployer.embedded_redis import server_programs
+from deployer.local.embedded_redis import server_programs
 from sandbox.installation import free_port, wait_for
 
 

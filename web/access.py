@@ -18,7 +18,7 @@ from flask import Flask, current_app, g, request
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from deployer.config import Config
+from deployer.settings.values import Config
 from web.answers import log_path, refuse
 from web.context import TOKEN, deployer, principal
 from web.throttle import FROM_ADDRESS, WrongTokens, plain

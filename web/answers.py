@@ -8,7 +8,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response
 
-from deployer.errors import (
+from deployer.model.errors import (
     DeployerError,
     NotFoundError,
     PayloadError,

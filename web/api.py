@@ -9,11 +9,10 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
-from deployer import letters, shapes
-from deployer.commits import resolve_commit
-from deployer.deliveries import APP
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import (
+from deployer.environment.commit_ids import resolve_commit
+from deployer.model.durations import NEVER, duration
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import (
     NotFoundError,
     PayloadError,
     PermanentError,
@@ -21,11 +20,13 @@ from deployer.errors import (
     UnavailableError,
     one_line,
 )
-from deployer.intake import LONGEST_APPROVER, Intake
-from deployer.ledger import Cause, DeadLetter, EnvironmentRecord
-from deployer.refs import Ref, parse_sha, parse_sha_prefix
-from deployer.store import Accepted
-from deployer.times import NEVER, duration
+from deployer.model.records import Cause, DeadLetter, EnvironmentRecord
+from deployer.model.refs import Ref, parse_sha, parse_sha_prefix
+from deployer.queue import dead_letters as letters
+from deployer.queue.store import Accepted
+from deployer.queue.submit import LONGEST_APPROVER, Intake
+from deployer.resync.missed_deliveries import APP
+from deployer.views import record_json as shapes
 from web.answers import BROKEN, CUT_OFF
 from web.context import TOKEN, deployer, principal
 from web.openapi import DESCRIPTION

@@ -2,9 +2,9 @@
 
 from flask import Flask
 
-from deployer.adapters.redis_client import Budget
-from deployer.bootstrap import Deployer, build
-from deployer.config_loading import REQUIRED_FOR_WEB, require
+from deployer.redis_store.connection import Budget
+from deployer.settings.loading import REQUIRED_FOR_WEB, require
+from deployer.wiring import Deployer, build
 from web import access, answers, api, health, metrics, pages, receiver
 
 REDIS_SECONDS = 0.7  # a 503 is to be there within a second

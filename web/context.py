@@ -4,7 +4,7 @@ from typing import cast
 
 from flask import current_app, g
 
-from deployer.bootstrap import Deployer
+from deployer.wiring import Deployer
 
 TOKEN = "token"  # noqa: S105  the principal of whoever has the API token
 

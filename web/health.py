@@ -5,9 +5,9 @@ from contextlib import suppress
 from flask import Blueprint, current_app, jsonify
 from werkzeug.wrappers import Response
 
-from deployer.errors import UnavailableError
-from deployer.letters import warnings_of
-from deployer.startup import NO_EVICTION, eviction_warning
+from deployer.model.errors import UnavailableError
+from deployer.queue.dead_letters import warnings_of
+from deployer.settings.startup import NO_EVICTION, eviction_warning
 from web.answers import RETRY_AFTER
 from web.context import deployer, principal
 

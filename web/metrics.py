@@ -18,10 +18,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from deployer.bootstrap import Deployer
-from deployer.errors import QueueItemError, TransientError, UnavailableError
-from deployer.ledger import TASK_TIMEOUT, WORKER_LOST
-from deployer.letters import oldest_seconds
+from deployer.model.errors import QueueItemError, TransientError, UnavailableError
+from deployer.model.records import TASK_TIMEOUT, WORKER_LOST
+from deployer.queue.dead_letters import oldest_seconds
+from deployer.wiring import Deployer
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _KINDS = (

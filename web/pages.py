@@ -14,15 +14,18 @@ from urllib.parse import quote, urlsplit
 from flask import Blueprint, render_template, request
 from markupsafe import Markup
 
-from deployer.deliveries import APP
-from deployer.environments import Kind, Repository, branch_name
-from deployer.errors import NotFoundError
-from deployer.fence import UNFENCED
-from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
-from deployer.letters import sentence, warnings_of
-from deployer.refs import Ref
-from deployer.resync import never_deployed_words
-from deployer.shapes import (
+from deployer.model.durations import clock, span
+from deployer.model.environments import Kind, Repository, branch_name
+from deployer.model.errors import NotFoundError
+from deployer.model.fence import UNFENCED
+from deployer.model.records import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
+from deployer.model.refs import Ref
+from deployer.model.visible import visible
+from deployer.queue.dead_letters import sentence, warnings_of
+from deployer.queue.store import Lane
+from deployer.resync.missed_deliveries import APP
+from deployer.resync.plan import never_deployed_words
+from deployer.views.record_json import (
     UNDER_WAY,
     admitted_words,
     age,
@@ -46,9 +49,6 @@ from deployer.shapes import (
     unlisted_words,
     unserved_words,
 )
-from deployer.store import Lane
-from deployer.times import clock, span
-from deployer.visible import visible
 from web.api import known_environment
 from web.context import deployer
 

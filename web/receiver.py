@@ -16,9 +16,9 @@ from typing import IO
 from flask import Blueprint, current_app, g, jsonify, request
 from werkzeug.wrappers import Response
 
-from deployer.errors import PayloadError, SignatureError, UnavailableError, one_line
-from deployer.events import BODY_LIMIT, BodySignature, Ping, parse_aws, parse_github, verify_key
-from deployer.intake import Answer
+from deployer.model.errors import PayloadError, SignatureError, UnavailableError, one_line
+from deployer.model.events import BODY_LIMIT, BodySignature, Ping, parse_aws, parse_github, verify_key
+from deployer.queue.submit import Answer
 from web.answers import BROKEN, CUT_OFF, refuse
 from web.context import deployer
 from web.metrics import Metrics

@@ -7,10 +7,10 @@ before a thread is theirs, end slow ones by the total time they take, and bound 
 import logging
 import sys
 
-from deployer.adapters.redis_client import Budget
-from deployer.bootstrap import build, check_redis, setup_logging
-from deployer.errors import ConfigError
-from deployer.startup import check_secrets
+from deployer.model.errors import ConfigError
+from deployer.redis_store.connection import Budget
+from deployer.settings.startup import check_secrets
+from deployer.wiring import build, check_redis, setup_logging
 from web.application import REDIS_SECONDS, create_app
 
 # gunicorn starts a worker that ended with anything but 3 or 4 again, for ever; with 4 it stops as a whole

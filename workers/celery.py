@@ -11,12 +11,12 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
-from deployer.bootstrap import build, check_redis, check_worker, setup_logging, warn_at_start
-from deployer.environments import Repository
-from deployer.errors import ConfigError, DeployerError, TransientError, UnavailableError
-from deployer.lease import KernelTimer
-from deployer.ledger import OUT_OF_TIME
-from deployer.process_memory import hide_memory
+from deployer.local.process_memory import hide_memory
+from deployer.model.environments import Repository
+from deployer.model.errors import ConfigError, DeployerError, TransientError, UnavailableError
+from deployer.model.records import OUT_OF_TIME
+from deployer.queue.lease import KernelTimer
+from deployer.wiring import build, check_redis, check_worker, setup_logging, warn_at_start
 from workers.tasks import register
 
 try:
@@ -67,7 +67,7 @@ def _warn(**_: Any) -> None:
 
 @signals.task_failure.connect(weak=False)  # type: ignore[untyped-decorator]
 def _tell_lane_of_timeout(exception: BaseException, args: Sequence[Any], **_: Any) -> None:
-    """Have work handed out again whose process was killed by `deployer.lease`; Celery's main process calls this.
+    """Have work handed out again whose process was killed by `deployer.queue.lease`; Celery's main process calls this.
 
     Where Redis cannot be told, the lease runs out, and the attempt counts as one of a lost worker.
     """

@@ -18,11 +18,11 @@ from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from deployer.adapters.redis_client import connect
-from deployer.environments import Repository
-from deployer.errors import PayloadError, UnavailableError
-from deployer.fence import UNFENCED
-from deployer.refused_items import refuse_item
+from deployer.model.environments import Repository
+from deployer.model.errors import PayloadError, UnavailableError
+from deployer.model.fence import UNFENCED
+from deployer.queue.refused_items import refuse_item
+from deployer.redis_store.connection import connect
 from workers.celery import deployer
 
 _log = logging.getLogger("deployer.consumer")

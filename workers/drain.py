@@ -42,7 +42,7 @@ def _bound(how: str = "", **_: Any) -> None:
 def _hand_back(seconds: float) -> None:
     """Have every task that still runs handed back, return the messages that none took up, and end.
 
-    SIGTERM raises SystemExit in a pool process (billiard's `reset_signals`); `deployer.runner` does the rest. A process
+    SIGTERM raises SystemExit in a pool process (billiard's `reset_signals`); the runner does the rest. A process
     that does not end by itself is killed with this one, and its lane's lease runs out.
     """
     _log.warning("tasks still run, and %g s are nearly over: they go back", deployer.config.drain_seconds)

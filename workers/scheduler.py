@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
-from deployer.adapters.redis_client import refuses_one
-from deployer.bootstrap import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
-from deployer.environments import Repository
-from deployer.errors import ConfigError, DeployerError, UnavailableError, one_line
-from deployer.ledger import FAILING_JOB
-from deployer.process_memory import hide_memory
+from deployer.local.process_memory import hide_memory
+from deployer.model.environments import Repository
+from deployer.model.errors import ConfigError, DeployerError, UnavailableError, one_line
+from deployer.model.records import FAILING_JOB
+from deployer.redis_store.connection import refuses_one
+from deployer.wiring import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
 
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25

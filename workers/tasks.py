@@ -12,12 +12,12 @@ from typing import Any
 
 from celery import Celery
 
-from deployer.bootstrap import Deployer
-from deployer.environments import Environment, Repository
-from deployer.errors import DeployerError, PayloadError, TransientError
-from deployer.intake import record_of
-from deployer.lease import Timer
-from deployer.ledger import Cause, Task
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import DeployerError, PayloadError, TransientError
+from deployer.model.records import Cause, Task
+from deployer.queue.lease import Timer
+from deployer.queue.submit import record_of
+from deployer.wiring import Deployer
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_GIVEN = 150  # characters of what a person gave that a message repeats

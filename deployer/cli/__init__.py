@@ -22,8 +22,8 @@ from deployer.cli import (
     status,
 )
 from deployer.cli.common import REDIS
-from deployer.errors import DeployerError, UnavailableError
-from deployer.visible import visible
+from deployer.model.errors import DeployerError, UnavailableError
+from deployer.model.visible import visible
 
 
 class Failed(click.ClickException):

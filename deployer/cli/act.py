@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import (
     DurationType,
@@ -22,17 +21,18 @@ from deployer.cli.common import (
     wired,
 )
 from deployer.cli.wait import Wait, follow, wait_options
-from deployer.commits import resolve_commit
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import ConfigError, DeployerError, NotFoundError, PermanentError, TransientError
-from deployer.intake import delete_command, record_of
-from deployer.ledger import RESYNC_KEY, RESYNCED, Cause
-from deployer.placement import find_stack
-from deployer.refs import Ref
-from deployer.times import NEVER
+from deployer.deployment.placement import find_stack
+from deployer.environment.commit_ids import resolve_commit
+from deployer.model.durations import NEVER
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import ConfigError, DeployerError, NotFoundError, PermanentError, TransientError
+from deployer.model.records import RESYNC_KEY, RESYNCED, Cause
+from deployer.model.refs import Ref
+from deployer.queue.submit import delete_command, record_of
+from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 
 @click.command()

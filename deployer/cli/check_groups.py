@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployer.errors import DeployerError, TransientError
+from deployer.model.errors import DeployerError, TransientError
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 PROBE_SECONDS = 1.0  # for a connection, and as long again for the answer

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NotFoundError, PayloadError
-from deployer.ledger import RESYNC_KEY, EnvironmentRecord
-from deployer.refs import Ref, parse_sha_prefix
-from deployer.store import Lane
-from deployer.times import duration
+from deployer.model.durations import duration
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import NotFoundError, PayloadError
+from deployer.model.records import RESYNC_KEY, EnvironmentRecord
+from deployer.model.refs import Ref, parse_sha_prefix
+from deployer.queue.store import Lane
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 F = TypeVar("F", bound=Callable[..., Any])
-REDIS = "deployer.redis_url"  # where the context keeps the address that a message may name
+REDIS = "deployer.model.redis_url"  # where the context keeps the address that a message may name
 
 
 class RepositoryType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
@@ -101,8 +101,8 @@ def wired(redis_seconds: float = 0) -> "Deployer":
         ConfigError: a setting is malformed.
     """
     # not at the top: it brings boto3, requests and Celery along, which `--help` must not wait for
-    from deployer.adapters.redis_client import Budget  # noqa: PLC0415
-    from deployer.bootstrap import build  # noqa: PLC0415
+    from deployer.redis_store.connection import Budget  # noqa: PLC0415
+    from deployer.wiring import build  # noqa: PLC0415
 
     deployer = build(budget=Budget(redis_seconds) if redis_seconds else None)
     click.get_current_context().meta[REDIS] = deployer.config.shown()["DEPLOYER_REDIS_URL"]

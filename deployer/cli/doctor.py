@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deployer import dotfile
 from deployer.cli import output
 from deployer.cli.check_groups import FAIL, OK, PROBE_SECONDS, WARN, Check, Group, Look, guarded, run
 from deployer.cli.common import json_option, wired
-from deployer.config_loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
-from deployer.deliveries import APP
-from deployer.environments import Kind, Repository
-from deployer.errors import ConfigError, StoredValueError, UnavailableError
-from deployer.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
-from deployer.ledger import FAILING_JOB, Outcome
-from deployer.ports import Cloud
-from deployer.quotas import admits
-from deployer.shapes import age, deliveries_words, lane_problems, missed_lately, unserved_words
-from deployer.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
-from deployer.store import Lane
-from deployer.times import span
+from deployer.deployment.capacity import admits
+from deployer.environment.ports import Cloud
+from deployer.model.durations import span
+from deployer.model.environments import Kind, Repository
+from deployer.model.errors import ConfigError, StoredValueError, UnavailableError
+from deployer.model.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
+from deployer.model.records import FAILING_JOB, Outcome
+from deployer.queue.store import Lane
+from deployer.resync.missed_deliveries import APP
+from deployer.settings import dotenv as dotfile
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
+from deployer.settings.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
+from deployer.views.record_json import age, deliveries_words, lane_problems, missed_lately, unserved_words
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 _MOST_REPOSITORIES = 10  # that GitHub is asked about
 _LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import F, RepositoryType, json_option, short, wired
-from deployer.environments import Repository
-from deployer.errors import DeployerError, NotFoundError
-from deployer.ledger import DeadLetter
-from deployer.letters import chosen, in_order, sentence, settle
-from deployer.store import Lanes
-from deployer.times import span
+from deployer.model.durations import span
+from deployer.model.environments import Repository
+from deployer.model.errors import DeployerError, NotFoundError
+from deployer.model.records import DeadLetter
+from deployer.queue.dead_letters import chosen, in_order, sentence, settle
+from deployer.queue.store import Lanes
+from deployer.views import record_json as shapes
 
 _FILTERS = (
     click.option("--task", default="", metavar="TASK", help="Only of this task, such as provision."),

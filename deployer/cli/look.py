@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import (
     RefType,
@@ -16,19 +15,20 @@ from deployer.cli.common import (
     short,
     wired,
 )
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import ConfigError, DeployerError, NotFoundError
-from deployer.intake import record_of
-from deployer.ledger import Activity, DeadLetter, EnvironmentRecord
-from deployer.letters import sentence
-from deployer.refs import Ref, skip_reason
-from deployer.resync import never_deployed_words
-from deployer.store import Lane
-from deployer.times import span
+from deployer.model.durations import span
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import ConfigError, DeployerError, NotFoundError
+from deployer.model.records import Activity, DeadLetter, EnvironmentRecord
+from deployer.model.refs import Ref, skip_reason
+from deployer.queue.dead_letters import sentence
+from deployer.queue.store import Lane
+from deployer.queue.submit import record_of
+from deployer.resync.plan import never_deployed_words
+from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
-    from deployer.config import Config
+    from deployer.settings.values import Config
+    from deployer.wiring import Deployer
 
 _ACTIVITY_SHOWN = 8
 _ACTIVITY_KEPT = 500

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
-from deployer.environments import Kind, Repository
-from deployer.errors import DeployerError
-from deployer.orphaned_roles import OrphanedRole, orphaned_roles
-from deployer.repositories import ARCHIVED
-from deployer.resync import Orphan
+from deployer.environment.repository_state import ARCHIVED
+from deployer.model.environments import Kind, Repository
+from deployer.model.errors import DeployerError
+from deployer.resync.orphaned_roles import OrphanedRole, orphaned_roles
+from deployer.resync.plan import Orphan
+from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 
 @click.command()

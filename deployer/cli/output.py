@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from deployer.cli.fitting import Shrink, fit
-from deployer.times import span
-from deployer.visible import visible, visible_json
+from deployer.model.durations import span
+from deployer.model.visible import visible, visible_json
 
 _T = TypeVar("_T")
 _TELL_SECONDS = 3.0

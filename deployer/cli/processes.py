@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import click
 
-from deployer.config import Config
-from deployer.config_loading import REQUIRED_FOR_WEB, require
-from deployer.errors import ConfigError
-from deployer.startup import check_secrets
+from deployer.model.errors import ConfigError
+from deployer.settings.loading import REQUIRED_FOR_WEB, require
+from deployer.settings.startup import check_secrets
+from deployer.settings.values import Config
 
 
 @click.command()
@@ -74,7 +74,7 @@ def settings(
         ConfigError: a setting is missing, malformed or not allowed.
     """
     # it imports boto3, Celery and requests
-    from deployer.bootstrap import build, check_aws, check_redis, check_worker  # noqa: PLC0415
+    from deployer.wiring import build, check_aws, check_redis, check_worker  # noqa: PLC0415
 
     deployer = build()
     config = deployer.config

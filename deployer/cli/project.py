@@ -10,17 +10,19 @@ from typing import Any
 
 import click
 
-from deployer import dotfile
-from deployer.adapters.folder_process import FolderProcess
-from deployer.adapters.linting import CfnLint
+from deployer.aws.cfn_lint import CfnLint
 from deployer.cli import output
 from deployer.cli.common import json_option
-from deployer.config_loading import load
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError, PermanentError
-from deployer.findings import Finding
-from deployer.folder_check import FolderEvaluator, FolderQuestion
-from deployer.folder_files import (
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import DeployerError, PermanentError
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.settings import dotenv as dotfile
+from deployer.settings.loading import load
+from deployer.templates.evaluation.evaluator import SECRET_PARAMETER
+from deployer.templates.findings import Finding
+from deployer.templates.folder_check import FolderEvaluator, FolderQuestion
+from deployer.templates.folder_files import (
     FOLDER,
     RECOGNIZED_FILES,
     UnreadableError,
@@ -30,11 +32,9 @@ from deployer.folder_files import (
     reject_large_files,
     reject_linked_folder,
 )
-from deployer.parameters import SOURCE_REMEDY
-from deployer.refs import Ref
-from deployer.release import build_release
-from deployer.resolving import SECRET_PARAMETER
-from deployer.targets import Target
+from deployer.templates.isolation.process import FolderProcess
+from deployer.templates.parameters import SOURCE_REMEDY
+from deployer.templates.release import build_release
 
 _EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import RepositoryType, json_option, wired
-from deployer.deliveries import APP, EVENTS, PATH
-from deployer.environments import Repository
-from deployer.errors import ConfigError, DeployerError, PermanentError, RightsError
-from deployer.ledger import RepositoryRecord
-from deployer.refs import Ref
-from deployer.resync import never_deployed_words
-from deployer.startup import check_secrets
+from deployer.model.environments import Repository
+from deployer.model.errors import ConfigError, DeployerError, PermanentError, RightsError
+from deployer.model.records import RepositoryRecord
+from deployer.model.refs import Ref
+from deployer.resync.missed_deliveries import APP, EVENTS, PATH
+from deployer.resync.plan import never_deployed_words
+from deployer.settings.startup import check_secrets
+from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 _ANY = Ref.of_branch("main")  # so that not all refs are read where none is of interest
 

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployer.config import Config
-from deployer.errors import ConfigError, UnavailableError
+from deployer.model.errors import ConfigError, UnavailableError
+from deployer.settings.values import Config
 
 HOST = "127.0.0.1"
 SECRET = "sandbox"  # noqa: S105  public on purpose
@@ -161,7 +161,7 @@ def _post_to_github(port: int, path: str, body: Mapping[str, object]) -> bool:
 
 def make_resyncs_due(config: Config) -> bool:
     """Make every resync due at the scheduler's start, with a new listing of the stacks; return whether that worked."""
-    from deployer.bootstrap import Deployer  # noqa: PLC0415
+    from deployer.wiring import Deployer  # noqa: PLC0415
 
     deployer = Deployer(config)
     try:

@@ -6,8 +6,8 @@ import sys
 import click
 
 from deployer.cli import output
-from deployer.config_loading import is_reference
-from deployer.errors import ConfigError
+from deployer.model.errors import ConfigError
+from deployer.settings.loading import is_reference
 
 
 @click.group()
@@ -26,7 +26,7 @@ def set_(name: str, *, generate: bool) -> None:
 
     What stood there before is replaced.
     """
-    from deployer.adapters.aws_secrets import write_secret  # noqa: PLC0415  it brings boto3 along
+    from deployer.aws.secrets import write_secret  # noqa: PLC0415  it brings boto3 along
 
     reference = _reference(name)
     write_secret(reference, random.token_hex(32) if generate else _typed(reference))
@@ -38,7 +38,7 @@ def set_(name: str, *, generate: bool) -> None:
 @click.argument("name")
 def get(name: str) -> None:
     """Print a secret, as the processes read it."""
-    from deployer.adapters.aws_secrets import read_secret  # noqa: PLC0415
+    from deployer.aws.secrets import read_secret  # noqa: PLC0415
 
     click.echo(read_secret(_reference(name)))
 
@@ -55,7 +55,7 @@ def _reference(name: str) -> str:
     Raises:
         ConfigError: the setting does not say so.
     """
-    from deployer.bootstrap import environment  # noqa: PLC0415
+    from deployer.wiring import environment  # noqa: PLC0415
 
     env = environment()  # also for the variables by which boto3 finds the account
     if is_reference(name):

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.common import RepositoryType, in_lane_only, json_option, short, wired
 from deployer.cli.fitting import Shrink
-from deployer.environments import Repository
-from deployer.errors import UnavailableError
-from deployer.ledger import EnvironmentRecord
-from deployer.letters import warnings_of
-from deployer.resync import never_deployed_words
+from deployer.model.environments import Repository
+from deployer.model.errors import UnavailableError
+from deployer.model.records import EnvironmentRecord
+from deployer.queue.dead_letters import warnings_of
+from deployer.resync.plan import never_deployed_words
+from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 _REASONS_SHOWN = 5
 _WATCH_SECONDS = 2.0

@@ -17,17 +17,17 @@ import click
 from dotenv import dotenv_values
 from redis.exceptions import BusyLoadingError
 
-from deployer.adapters.redis_client import connect, unavailable
-from deployer.bootstrap import check_redis
 from deployer.cli import sandboxed
 from deployer.cli.common import REDIS
 from deployer.cli.processes import scheduler_command, settings, web_command, web_ports, worker_command
-from deployer.config import Config
-from deployer.embedded_redis import prepare
-from deployer.errors import ConfigError
-from deployer.fence import unfenced_sentence
-from deployer.process_memory import hide_memory
-from deployer.supervisor import Program, Supervisor
+from deployer.local.embedded_redis import prepare
+from deployer.local.process_memory import hide_memory
+from deployer.local.supervisor import Program, Supervisor
+from deployer.model.errors import ConfigError
+from deployer.model.fence import unfenced_sentence
+from deployer.redis_store.connection import connect, unavailable
+from deployer.settings.values import Config
+from deployer.wiring import check_redis
 
 _REDIS, _SIMULATORS, _PRODUCT = range(3)
 _SET_BY_PEOPLE = "# Variables that you set yourself, or their defaults:\n"

@@ -9,13 +9,13 @@ import click
 
 from deployer.cli import output
 from deployer.cli.common import F, keys_of
-from deployer.environments import Environment, Repository
-from deployer.errors import DeployerError, UnavailableError
-from deployer.ledger import RESYNC_KEY, Activity, EnvironmentRecord, Outcome
-from deployer.store import Lane
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import DeployerError, UnavailableError
+from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome
+from deployer.queue.store import Lane
 
 if TYPE_CHECKING:
-    from deployer.bootstrap import Deployer
+    from deployer.wiring import Deployer
 
 _WANTED = {"redeploy": Outcome.DEPLOYED, "delete": Outcome.DELETED}
 _WAIT_SECONDS = 3600.0  # a pipeline that waits for an approval is waited for no longer

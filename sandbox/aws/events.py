@@ -16,7 +16,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib import error, request
 
-from deployer.times import backoff
+from deployer.model.durations import backoff
 from sandbox.aws.faults import Faults
 from sandbox.aws.places import Place
 

@@ -13,13 +13,13 @@ import boto3
 import pytest
 from botocore.retries.adaptive import ClientRateLimiter
 
-from deployer.adapters import aws_client
-from deployer.adapters.aws import AwsClouds
-from deployer.adapters.redis_sharing import RedisSharing
-from deployer.environments import Environment, Kind
-from deployer.reconcile import Options
-from deployer.refs import ZERO_SHA
-from deployer.targets import Target
+from deployer.aws import clients as aws_client
+from deployer.aws.cloud import AwsClouds
+from deployer.deployment.reconcile import Options
+from deployer.model.environments import Environment, Kind
+from deployer.model.refs import ZERO_SHA
+from deployer.model.targets import Target
+from deployer.redis_store.aws.sharing import RedisSharing
 from sandbox.aws import overview
 from sandbox.aws.server import Server
 from tests.unit.world import HELLO, World, environment

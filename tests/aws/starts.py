@@ -8,12 +8,12 @@ from aws_world import template
 from hypothesis import strategies as st
 from stepped import AWAY, HOME, OTHER, SteppedWorld
 
-from deployer.drift import applied
-from deployer.environments import Environment, Kind
-from deployer.ledger import EnvironmentRecord
-from deployer.refs import Ref
-from deployer.release import Release, check_release
-from deployer.stacks import TABLE, Phase
+from deployer.environment.drift import applied
+from deployer.model.environments import Environment, Kind
+from deployer.model.records import EnvironmentRecord
+from deployer.model.refs import Ref
+from deployer.model.stacks import TABLE, Phase
+from deployer.templates.release import Release, check_release
 from sandbox.aws.places import Place
 from sandbox.aws.stack import Plan
 from tests.unit.world import HELLO, environment, sha

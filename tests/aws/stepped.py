@@ -13,12 +13,12 @@ import boto3
 import fakeredis
 from aws_world import BUCKET, in_haste
 
-from deployer.adapters.aws import AwsClouds
-from deployer.adapters.redis_sharing import RedisSharing
-from deployer.environments import Kind
-from deployer.reconcile import Options
-from deployer.refs import Ref
-from deployer.targets import Target
+from deployer.aws.cloud import AwsClouds
+from deployer.deployment.reconcile import Options
+from deployer.model.environments import Kind
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.redis_store.aws.sharing import RedisSharing
 from sandbox.aws import overview, server, simulator, storage
 from sandbox.aws.clock import Future, Scheduler, Task
 from sandbox.aws.places import Place

@@ -12,9 +12,9 @@ from searched import searched
 from starts import MAIN, PRODUCTION, V1, Beginning, Known, Start, X, commit, last, of, places, starts, tamper
 from stepped import HOME, Stage, SteppedWorld, stage
 
-from deployer.environments import Environment
-from deployer.ledger import Outcome
-from deployer.stacks import TABLE, Phase
+from deployer.model.environments import Environment
+from deployer.model.records import Outcome
+from deployer.model.stacks import TABLE, Phase
 from sandbox.aws.places import Place
 from tests.unit.world import HELLO
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aws_world import BUCKET, AwsWorld, Simulation, template
 
-from deployer.environments import Environment, Kind
-from deployer.errors import TransientError
-from deployer.targets import Target
+from deployer.model.environments import Environment, Kind
+from deployer.model.errors import TransientError
+from deployer.model.targets import Target
 from sandbox.aws.places import Place
 from tests.unit.world import HELLO, environment
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aws_world import AwsWorld, Simulation
 
-from deployer.environments import Environment
-from deployer.errors import LaneLostError
+from deployer.model.environments import Environment
+from deployer.model.errors import LaneLostError
 from tests.unit.world import HELLO, environment
 
 _X = "refs/heads/x"

@@ -22,10 +22,10 @@ from test_aws_convergence import (
 from test_aws_convergence import told_to_people as told_to_people_usually
 from upheavals import Unrest, Upheaval, UpheavedWorld, final, upheavals
 
-from deployer.environments import Environment, Kind
-from deployer.ledger import Outcome
-from deployer.refs import Ref
-from deployer.stacks import TABLE, Phase
+from deployer.model.environments import Environment, Kind
+from deployer.model.records import Outcome
+from deployer.model.refs import Ref
+from deployer.model.stacks import TABLE, Phase
 from tests.unit.world import HELLO
 
 

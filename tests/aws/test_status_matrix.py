@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from aws_world import AwsWorld, Simulation, template
 
-from deployer.stacks import TABLE, Phase
+from deployer.model.stacks import TABLE, Phase
 from tests.unit.world import environment
 
 # whose remedy is a person's by its nature

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from starts import BRANCHES, MAIN, PRODUCTION, STAGING, V1, Beginning, Start, X, Y, commit, files, of, place
 from stepped import SteppedWorld
 
-from deployer.environments import Environment, Kind
-from deployer.errors import TransientError
-from deployer.events import CloudEvent, Push
-from deployer.ledger import Cause, DeadLetter, Seen, Task, Work
-from deployer.refs import ZERO_SHA, Ref
-from deployer.step_results import Dead, Snooze
+from deployer.model.environments import Environment, Kind
+from deployer.model.errors import TransientError
+from deployer.model.events import CloudEvent, Push
+from deployer.model.records import Cause, DeadLetter, Seen, Task, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.step_results import Dead, Snooze
 from sandbox.aws.sources import Commit
 from tests.unit.world import HELLO
 

@@ -18,10 +18,10 @@ from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.cli import main
-from deployer.environments import Environment, Repository
-from deployer.errors import TransientError
-from deployer.ledger import Cause, EnvironmentRecord, Task, Work
-from deployer.run import Run
+from deployer.environment.context import Run
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import TransientError
+from deployer.model.records import Cause, EnvironmentRecord, Task, Work
 from tests.cli.cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 from tests.doubles import FakeCloud
 from web.application import create_app
@@ -249,7 +249,7 @@ def command_lines(world: World) -> list[str]:
 def command_line(world: World) -> dict[str, Any]:
     """Exit code and output of every command that prints JSON."""
     found, called = {}, set()
-    with mock.patch("deployer.bootstrap.build", return_value=world.deployer):
+    with mock.patch("deployer.wiring.build", return_value=world.deployer):
         for line in command_lines(world):
             words = line.split()
             called |= {each for each in commands(main) if tuple(words[: len(each)]) == each}

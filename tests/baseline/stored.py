@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deployer.environments import Environment, Repository, from_tag_value
-from deployer.events import Push
-from deployer.ledger import EnvironmentRecord
-from deployer.refs import Ref
-from deployer.release import Release
-from deployer.stacks import Failure
+from deployer.model.environments import Environment, Repository, from_tag_value
+from deployer.model.events import Push
+from deployer.model.records import EnvironmentRecord
+from deployer.model.refs import Ref
+from deployer.model.stacks import Failure
+from deployer.templates.release import Release
 from tests.doubles.cloud import FakeCloud, _FakeExecution, _FakeStack
 from tests.doubles.host import FakeHost
 from tests.unit.world import World

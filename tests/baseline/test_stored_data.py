@@ -7,12 +7,12 @@ from typing import Any
 import fakeredis
 import pytest
 
-from deployer.adapters.redis_client import connect
-from deployer.environments import Repository
-from deployer.events import CloudEvent
-from deployer.ledger import Outcome
-from deployer.refs import Ref
-from deployer.store import Dispatch
+from deployer.model.environments import Repository
+from deployer.model.events import CloudEvent
+from deployer.model.records import Outcome
+from deployer.model.refs import Ref
+from deployer.queue.store import Dispatch
+from deployer.redis_store.connection import connect
 from tests.baseline.stored import Upgraded, stored
 from tests.web.site import Site
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.refs import Ref
 from tests.chaos.team import SHORT, TTL, Move
 
 OUTCOMES = {"deployed", "deleted", "superseded", "skipped", "ignored", "failed", "dead-lettered", "resynced"}

@@ -19,8 +19,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
 from sandbox.installation import Installation, NeverHappenedError, alive, call, descendants, wait_for
 from tests.chaos.checker import OUTCOMES, Life, Records, Violation, Wound, violations
 from tests.chaos.team import Team

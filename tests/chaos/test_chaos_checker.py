@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Repository
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Repository
+from deployer.model.refs import Ref
 from tests.chaos.checker import Life, Records, Wound, no_overlap, violations
 from tests.chaos.team import Move
 

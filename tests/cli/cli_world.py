@@ -7,16 +7,16 @@ from typing import Any
 import fakeredis
 from click.testing import CliRunner, Result
 
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.bootstrap import Deployer
 from deployer.cli import main
-from deployer.config_loading import load
-from deployer.environments import Repository
-from deployer.events import Push
-from deployer.ledger import EnvironmentRecord, Task, Work
-from deployer.refs import ZERO_SHA, Ref
-from deployer.step_results import Done
-from deployer.store import Dispatch
+from deployer.model.environments import Repository
+from deployer.model.events import Push
+from deployer.model.records import EnvironmentRecord, Task, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.step_results import Done
+from deployer.queue.store import Dispatch
+from deployer.redis_store.queue import RedisLanes
+from deployer.settings.loading import load
+from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost, FakeRoles
 from workers.tasks import Tasks
 

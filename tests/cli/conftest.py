@@ -8,5 +8,5 @@ from cli_world import SETTINGS, World
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """A deployer in memory that every command gets."""
     made = World(SETTINGS)
-    monkeypatch.setattr("deployer.bootstrap.build", lambda **_: made.deployer)
+    monkeypatch.setattr("deployer.wiring.build", lambda **_: made.deployer)
     return made

@@ -7,10 +7,10 @@ import socket
 import pytest
 from cli_world import PIPELINE, REPOSITORY, World
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError, TransientError
-from deployer.ledger import Cause
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import PermanentError, TransientError
+from deployer.model.records import Cause
+from deployer.model.refs import Ref
 from tests.unit.identities import former_release
 
 A, B = "a" * 40, "b" * 40

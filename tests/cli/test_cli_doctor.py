@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.adapters.aws import AwsClouds
-from deployer.adapters.github import GitHubHost
-from deployer.adapters.redis_client import Budget, connect
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.adapters.redis_sharing import RedisSharing
-from deployer.environments import Kind, Repository
-from deployer.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
-from deployer.ledger import Cause, DeliveryRecord, RepositoryRecord, Task, Work
-from deployer.ports import Room
+from deployer.aws.cloud import AwsClouds
+from deployer.environment.ports import Room
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Kind, Repository
+from deployer.model.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
+from deployer.model.records import Cause, DeliveryRecord, RepositoryRecord, Task, Work
+from deployer.redis_store.aws.sharing import RedisSharing
+from deployer.redis_store.connection import Budget, connect
+from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 from tests.stalls import Stopwatch
 
@@ -131,7 +131,7 @@ def test_settings_that_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPa
     def malformed(**_: Any) -> Any:
         raise ConfigError("DEPLOYER_WEB_PORT is 'x'; it must be a number from 1 to 65535")
 
-    monkeypatch.setattr("deployer.bootstrap.build", malformed)
+    monkeypatch.setattr("deployer.wiring.build", malformed)
     assert checks(world, 1) == {
         "settings": ("FAIL", "DEPLOYER_WEB_PORT is 'x'; it must be a number from 1 to 65535")
     }

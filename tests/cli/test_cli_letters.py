@@ -5,9 +5,9 @@ import re
 import pytest
 from cli_world import World
 
-from deployer.environments import Repository
-from deployer.errors import TransientError
-from deployer.ledger import WORKER_LOST
+from deployer.model.environments import Repository
+from deployer.model.errors import TransientError
+from deployer.model.records import WORKER_LOST
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.environments import Environment, Repository
-from deployer.errors import TransientError
-from deployer.ledger import Work
-from deployer.refs import Ref
-from deployer.resyncing import Resyncer
-from deployer.visible import visible
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import TransientError
+from deployer.model.records import Work
+from deployer.model.refs import Ref
+from deployer.model.visible import visible
+from deployer.resync.collect import Resyncer
 from tests.web.fill import FAILURE, RECEIPT
 
 A, B = "a" * 40, "b" * 40

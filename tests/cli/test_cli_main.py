@@ -13,9 +13,9 @@ import rich.console
 from cli_world import SETTINGS, World
 from click.testing import CliRunner
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
 from deployer.cli import main, output
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
 
 COMMANDS = [
     "status",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.environments import Environment, Kind
-from deployer.errors import TransientError
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Kind
+from deployer.model.errors import TransientError
+from deployer.model.refs import Ref
 
 PATH = "/deployer/development/"
 GONE = Environment(REPOSITORY, Kind.DEVELOPMENT, Ref.of_branch("gone"))

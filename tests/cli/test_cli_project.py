@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deployer.cli import main
-from deployer.environments import Kind
-from deployer.findings import Finding
+from deployer.model.environments import Kind
+from deployer.templates.findings import Finding
 
 SAMPLE = Path(__file__).parents[2] / "sandbox" / "sample"
 GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"

@@ -7,9 +7,9 @@ import time
 import pytest
 from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 
-from deployer.config_loading import load
-from deployer.environments import Repository
-from deployer.ledger import DeliveryRecord, RepositoryRecord
+from deployer.model.environments import Repository
+from deployer.model.records import DeliveryRecord, RepositoryRecord
+from deployer.settings.loading import load
 from tests.records import know_repository
 from tests.web.fill import UNCHECKED, fill_odd
 

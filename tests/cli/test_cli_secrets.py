@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 from moto import mock_aws
 
-from deployer.bootstrap import build
 from deployer.cli import main
-from deployer.errors import ConfigError
+from deployer.model.errors import ConfigError
+from deployer.wiring import build
 
 PLACES = ["ssm:/deployer/token", "secretsmanager:deployer/token"]
 

@@ -11,13 +11,13 @@ from cli_world import REPOSITORY, World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer import shapes
 from deployer.cli import output
 from deployer.cli.fitting import GAP, Shrink, cut, display_width, fit
-from deployer.environments import Environment, Repository
-from deployer.errors import UnavailableError
-from deployer.ledger import EnvironmentRecord
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import UnavailableError
+from deployer.model.records import EnvironmentRecord
+from deployer.model.refs import Ref
+from deployer.views import record_json as shapes
 
 A = "a" * 40
 LONG = "feature/the-checkout-shows-the-right-price-in-every-currency-of-the-world-JIRA-1234"

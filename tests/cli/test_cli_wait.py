@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.errors import UnavailableError
+from deployer.model.errors import UnavailableError
 
 A, B = "a" * 40, "b" * 40
 

@@ -3,8 +3,8 @@
 import pytest
 from cli_world import REPOSITORY, World
 
-from deployer.events import Push
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.events import Push
+from deployer.model.refs import ZERO_SHA, Ref
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 V1, V2 = "refs/tags/v1", "refs/tags/v2"

@@ -15,14 +15,14 @@ import boto3
 import fakeredis
 import pytest
 
-from deployer.adapters import aws_buckets
-from deployer.adapters.aws import AwsCloud, AwsClouds
-from deployer.adapters.redis_sharing import RedisSharing
-from deployer.environments import Kind
-from deployer.ports import Cloud
-from deployer.release import Release
-from deployer.stacks import Phase
-from deployer.targets import Target
+from deployer.aws import buckets as aws_buckets
+from deployer.aws.cloud import AwsCloud, AwsClouds
+from deployer.environment.ports import Cloud
+from deployer.model.environments import Kind
+from deployer.model.stacks import Phase
+from deployer.model.targets import Target
+from deployer.redis_store.aws.sharing import RedisSharing
+from deployer.templates.release import Release
 from sandbox.aws.server import Server
 from tests.doubles import FakeCloud
 

@@ -10,7 +10,7 @@ from cloud_kit import BUCKET, REPOSITORY, SandboxKit, commit
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from deployer.adapters.redis_client import connect
+from deployer.redis_store.connection import connect
 from sandbox.aws import server
 
 

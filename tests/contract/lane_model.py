@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from deployer.ledger import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
-from deployer.step_results import Again, Dead, Done, Retry, Snooze, Verdict
+from deployer.model.records import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
+from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}

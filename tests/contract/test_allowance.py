@@ -5,9 +5,9 @@ from typing import Any
 import fakeredis
 import pytest
 
-from deployer.adapters.redis_allowance import RedisAllowance
-from deployer.adapters.redis_client import connect
-from deployer.environments import Repository
+from deployer.model.environments import Repository
+from deployer.redis_store.allowance import RedisAllowance
+from deployer.redis_store.connection import connect
 
 HELLO, OTHER = Repository.parse("Acme/Hello"), Repository.parse("acme/other")
 QUOTA = 5000

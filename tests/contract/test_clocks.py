@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.adapters.aws_shared import SharedRedis
-from deployer.adapters.aws_survey import RedisRegionStatus
 from deployer.cli import doctor
-from deployer.environments import Environment, Kind, Repository
-from deployer.events import Push
-from deployer.ledger import Cause, RepositoryRecord, Work
-from deployer.ports import Room
-from deployer.refs import ZERO_SHA, Ref
+from deployer.environment.ports import Room
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.events import Push
+from deployer.model.records import Cause, RepositoryRecord, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.redis_store.aws.region_status import RedisRegionStatus
+from deployer.redis_store.aws.shared_redis import SharedRedis
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
 from web.metrics import Metrics

@@ -5,7 +5,7 @@ import time
 import pytest
 from cloud_kit import DoubleKit, Kit, created, named, release, settled
 
-from deployer.errors import LaneLostError, PermanentError, ProtectedError, TransientError
+from deployer.model.errors import LaneLostError, PermanentError, ProtectedError, TransientError
 
 
 @pytest.fixture(params=["double", "sandbox"])

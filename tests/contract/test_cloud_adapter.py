@@ -13,13 +13,15 @@ import boto3
 import pytest
 from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
 
-from deployer.adapters import aws_buckets, aws_pipelines, aws_stacks
-from deployer.adapters.aws_client import own_region
-from deployer.adapters.aws_stacks import INLINE_LIMIT
-from deployer.environments import Kind
-from deployer.errors import PermanentError, TransientError
-from deployer.ledger import StageState
-from deployer.release import Release
+from deployer.aws import buckets as aws_buckets
+from deployer.aws import cloudformation as aws_stacks
+from deployer.aws import codepipeline as aws_pipelines
+from deployer.aws.clients import own_region
+from deployer.aws.cloudformation import INLINE_LIMIT
+from deployer.model.environments import Kind
+from deployer.model.errors import PermanentError, TransientError
+from deployer.model.records import StageState
+from deployer.templates.release import Release
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 def test_an_answer_that_is_not_of_aws_is_a_passing_fault(
     status: int, body: bytes, ask: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.aws_client._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.aws.clients._backoff", lambda _: 0)
 
     with (
         answering(status, body) as url,

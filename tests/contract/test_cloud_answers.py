@@ -13,11 +13,15 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from cloud_kit import cloud, clouds
 
-from deployer.adapters import aws_client, aws_errors, aws_pipelines, aws_roles, aws_stacks
-from deployer.adapters.aws import AwsCloud
-from deployer.environments import Kind
-from deployer.errors import TransientError, UnknownStatusError
-from deployer.release import Release
+from deployer.aws import clients as aws_client
+from deployer.aws import cloudformation as aws_stacks
+from deployer.aws import codepipeline as aws_pipelines
+from deployer.aws import errors as aws_errors
+from deployer.aws import roles as aws_roles
+from deployer.aws.cloud import AwsCloud
+from deployer.model.environments import Kind
+from deployer.model.errors import TransientError, UnknownStatusError
+from deployer.templates.release import Release
 
 ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/x/1"
 SHA = "a" * 40

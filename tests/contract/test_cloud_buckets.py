@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from cloud_kit import SandboxKit, cloud, small
 
-from deployer.adapters import aws_buckets
-from deployer.adapters.aws_stacks import INLINE_LIMIT
-from deployer.errors import PermanentError, TransientError
-from deployer.release import Release
+from deployer.aws import buckets as aws_buckets
+from deployer.aws.cloudformation import INLINE_LIMIT
+from deployer.model.errors import PermanentError, TransientError
+from deployer.templates.release import Release
 
 ARN = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello/1"
 INNER = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello-Inner-1/2"

@@ -9,11 +9,11 @@ import fakeredis
 import pytest
 from cloud_kit import SandboxKit, cloud, named, settled, small
 
-from deployer.adapters import aws_survey
-from deployer.adapters.aws import AwsCloud
-from deployer.adapters.aws_shared import SharedRedis
-from deployer.adapters.aws_survey import counted_rooms
-from deployer.errors import QuotaError
+from deployer.aws.cloud import AwsCloud
+from deployer.model.errors import QuotaError
+from deployer.redis_store.aws import region_status as aws_survey
+from deployer.redis_store.aws.region_status import counted_rooms
+from deployer.redis_store.aws.shared_redis import SharedRedis
 
 PREFIX = "deployer:aws:{own:us-east-1}"
 WAITING = 60

@@ -11,11 +11,11 @@ import boto3
 import pytest
 from cloud_kit import SandboxKit, cloud, clouds, named, settled, small
 
-from deployer.adapters.aws_stacks import INLINE_LIMIT
-from deployer.environments import Kind
-from deployer.errors import DeployerError, PermanentError, TransientError
-from deployer.release import Release
-from deployer.targets import Target
+from deployer.aws.cloudformation import INLINE_LIMIT
+from deployer.model.environments import Kind
+from deployer.model.errors import DeployerError, PermanentError, TransientError
+from deployer.model.targets import Target
+from deployer.templates.release import Release
 
 ROLE = "arn:aws:iam::210987654321:role/deployer"
 EXTERNAL_ID = "hush-hush"

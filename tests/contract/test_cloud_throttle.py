@@ -11,11 +11,12 @@ from cloud_kit import SandboxKit, cloud
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployer.adapters import aws_client, aws_throttle
-from deployer.adapters.aws_shared import SharedRedis
-from deployer.adapters.aws_throttle import RedisRateLimit
-from deployer.adapters.redis_client import connect
-from deployer.errors import ThrottledError
+from deployer.aws import clients as aws_client
+from deployer.model.errors import ThrottledError
+from deployer.redis_store.aws import rate_limit as aws_throttle
+from deployer.redis_store.aws.rate_limit import RedisRateLimit
+from deployer.redis_store.aws.shared_redis import SharedRedis
+from deployer.redis_store.connection import connect
 
 READS = ("cloudformation", "DescribeStacks")
 WRITES = ("cloudformation", "CreateStack")

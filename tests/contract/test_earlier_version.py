@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes, letter_id
-from deployer.environments import Repository
-from deployer.ledger import EnvironmentRecord, Work
-from deployer.step_results import Done
+from deployer.model.environments import Repository
+from deployer.model.records import EnvironmentRecord, Work
+from deployer.queue.step_results import Done
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes, letter_id
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"

@@ -15,17 +15,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deployer.adapters import folder_process
-from deployer.adapters.folder_messages import EvaluationRequest
-from deployer.adapters.folder_process import FolderProcess
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import TransientError
-from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderEvaluator, FolderQuestion
-from deployer.folder_files import UnreadableError
-from deployer.preferences import NamePatterns, TeardownPolicy
-from deployer.refs import Ref
-from deployer.release import build_release, check_release
-from deployer.targets import Target
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import TransientError
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.templates.folder_check import (
+    EvaluationFaultError,
+    FolderAnswer,
+    FolderEvaluator,
+    FolderQuestion,
+)
+from deployer.templates.folder_files import UnreadableError
+from deployer.templates.isolation import process as folder_process
+from deployer.templates.isolation.messages import EvaluationRequest
+from deployer.templates.isolation.process import FolderProcess
+from deployer.templates.release import build_release, check_release
+from deployer.templates.repository_config import NamePatterns, TeardownPolicy
 from tests.doubles import DirectEvaluator
 
 ROOT = Path(__file__).parents[2]
@@ -179,8 +184,9 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         script = tmp_path / "server.py"
         body = "\n".join(f"    {line}" for line in code.splitlines())
         script.write_text(
-            "import os, sys, time, socket\nimport deployer.adapters.folder_server as folder_server\n"
-            "from deployer.folder_check import FolderAnswer\nfrom deployer.findings import Finding\n"
+            "import os, sys, time, socket\nimport deployer.templates.isolation.server as folder_server\n"
+            "from deployer.templates.folder_check import FolderAnswer\n"
+            "from deployer.templates.findings import Finding\n"
             "def say(*texts): return FolderAnswer(tuple(Finding('error', 'x', None, str(t)) for t in texts))\n"
             f"def examine_folder(asked):\n{body}\n"
             f"folder_server.examine_folder = examine_folder\n{before}\nfolder_server.main()\n"

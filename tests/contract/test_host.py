@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from deployer.adapters.github import GitHubHost
-from deployer.environments import Repository
-from deployer.errors import (
+from deployer.environment.ports import Facts, Head, HookDelivery, Host, Status
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import (
     CallLimitError,
     ConfigError,
     NoCommitError,
@@ -29,10 +30,9 @@ from deployer.errors import (
     RightsError,
     TransientError,
 )
-from deployer.folder_files import FILE_LIMIT, RECOGNIZED_FILES, UnreadableError
-from deployer.ports import Facts, Head, HookDelivery, Host, Status
-from deployer.refs import Ref
-from deployer.tally import Tally, counting
+from deployer.model.refs import Ref
+from deployer.queue.call_counter import Tally, counting
+from deployer.templates.folder_files import FILE_LIMIT, RECOGNIZED_FILES, UnreadableError
 from sandbox.github.server import GitHubServer, create
 from sandbox.installation import wait_for
 from tests.doubles import FakeHost
@@ -278,7 +278,7 @@ def app_kit(kit: Kit, app_key: str) -> Kit:
 @pytest.fixture
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every repeat start without a pause."""
-    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.github.client._backoff", lambda _: 0)
 
 
 def facts_of(kit: Kit) -> Facts:
@@ -1033,8 +1033,8 @@ def test_a_cached_file_is_not_read_again(sandbox: SandboxKit) -> None:
 def test_the_cache_of_files_is_bounded(
     sandbox: SandboxKit, monkeypatch: pytest.MonkeyPatch, blobs: int, size: int, cost: int
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_files._MAX_CACHED_BLOBS", blobs)
-    monkeypatch.setattr("deployer.adapters.github_files._MAX_CACHED_BYTES", size)
+    monkeypatch.setattr("deployer.github.files._MAX_CACHED_BLOBS", blobs)
+    monkeypatch.setattr("deployer.github.files._MAX_CACHED_BYTES", size)
     host = GitHubHost("token", api_url=f"{sandbox.server.url}/api/v3")
     files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")

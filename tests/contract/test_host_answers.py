@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from deployer.adapters.github import GitHubHost
-from deployer.adapters.github_app import TokenCredentials
-from deployer.adapters.github_client import GitHubClient
-from deployer.adapters.github_errors import UnexpectedAnswerError
-from deployer.environments import Repository
-from deployer.errors import NotFoundError, RightsError, TransientError
-from deployer.ports import HookDelivery, Status
-from deployer.refs import Ref
+from deployer.environment.ports import HookDelivery, Status
+from deployer.github.client import GitHubClient
+from deployer.github.credentials import TokenCredentials
+from deployer.github.errors import UnexpectedAnswerError
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import NotFoundError, RightsError, TransientError
+from deployer.model.refs import Ref
 from tests.contract.github_server import Answer, KeepAliveServer
 
 SHOP, SHA, OTHER = Repository("acme", "shop"), "a" * 40, "b" * 40
@@ -242,9 +242,9 @@ def server() -> Iterator[KeepAliveServer]:
 @pytest.fixture
 def without_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every call without repeats."""
-    monkeypatch.setattr("deployer.adapters.github_client._MAX_ATTEMPTS", 1)
+    monkeypatch.setattr("deployer.github.client._MAX_ATTEMPTS", 1)
     monkeypatch.setattr(
-        "deployer.adapters.github_app.AppAuth.create_jwt", lambda *_: "signed"
+        "deployer.github.credentials.AppAuth.create_jwt", lambda *_: "signed"
     )  # which takes 60 ms
 
 
@@ -333,7 +333,7 @@ def test_an_answer_of_another_type_is_a_transient_error(
 def test_a_request_is_repeated_after_an_answer_of_another_type(
     server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.github.client._backoff", lambda _: 0)
     bodies: list[Any] = [[], b"<html>", {}, BRANCH, BRANCH]
     server.asked.clear()
     server.answer = lambda *_: (200, {}, bodies.pop(0))
@@ -454,7 +454,7 @@ def test_a_bug_in_deployer_is_not_taken_for_a_fault_of_github(
         raise error
 
     server.answer = answering(CALLS["ancestry"].answers)
-    monkeypatch.setattr("deployer.adapters.github_refs.parse_sha", broken)
+    monkeypatch.setattr("deployer.github.refs.parse_sha", broken)
     with pytest.raises(type(error)):
         GitHubHost("token", api_url=server.url).ancestry(SHOP, SHA, OTHER)
 

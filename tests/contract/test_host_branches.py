@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from msgspec import convert
 
-from deployer.adapters.github import GitHubHost
-from deployer.adapters.github_answers import Entry
-from deployer.adapters.github_files import regular_entries
-from deployer.environments import Repository
-from deployer.errors import PayloadError, PermanentError, TransientError
-from deployer.folder_files import UnreadableError
-from deployer.ports import Protection, Relation
-from deployer.refs import Ref
+from deployer.environment.ports import Protection, Relation
+from deployer.github.answers import Entry
+from deployer.github.files import regular_entries
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import PayloadError, PermanentError, TransientError
+from deployer.model.refs import Ref
+from deployer.templates.folder_files import UnreadableError
 from tests.contract.test_host import (  # noqa: F401  fixtures
     TEMPLATE,
     DoubleKit,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from deployer.adapters.github import GitHubHost
-from deployer.environments import Repository
-from deployer.errors import TransientError
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import TransientError
 from tests.contract.github_server import Answer, KeepAliveServer
 
 MOST = 4
@@ -142,7 +142,7 @@ def without_descriptors(what: Callable[[], str]) -> str:
 def test_a_process_without_descriptors_reports_that_and_not_github(
     name: str, server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.github.client._backoff", lambda _: 0)
     server.answer = lambda *_: (200, {}, {"default_branch": "main"})
     host = GitHubHost("token", api_url=server.url.replace("127.0.0.1", name))
     found = in_a_fork(lambda: without_descriptors(lambda: host.default_branch(Repository("acme", "shop"))))
@@ -155,7 +155,7 @@ def test_a_process_without_descriptors_reports_that_and_not_github(
 
 
 def test_an_unreachable_github_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployer.adapters.github_client._backoff", lambda _: 0)
+    monkeypatch.setattr("deployer.github.client._backoff", lambda _: 0)
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(TransientError, match="GitHub cannot be reached"):
@@ -183,7 +183,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
 def test_the_number_of_cached_installation_tokens_is_bounded(
     server: KeepAliveServer, app_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_app._MAX_CACHED_TOKENS", 2)
+    monkeypatch.setattr("deployer.github.credentials._MAX_CACHED_TOKENS", 2)
     host = app(server, app_key)
     for number in (1, 2, 3, 3, 1):
         host.default_branch(Repository(f"owner-{number}", "shop"))

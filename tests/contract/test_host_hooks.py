@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from deployer.adapters.github import GitHubHost
-from deployer.adapters.github_app import AppCredentials
-from deployer.environments import Repository
-from deployer.errors import NotFoundError
-from deployer.ports import HookDelivery
+from deployer.environment.ports import HookDelivery
+from deployer.github.credentials import AppCredentials
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import NotFoundError
 from sandbox.github.server import GitHubServer
 from sandbox.installation import wait_for
 from tests.contract.test_host import (  # noqa: F401  fixtures

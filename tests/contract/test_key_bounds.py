@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from deployer.adapters import celery_queue
-from deployer.adapters.aws_shared import SharedRedis
-from deployer.adapters.aws_survey import RedisRegionStatus
-from deployer.adapters.celery_queue import CeleryQueue, make_celery
-from deployer.environments import Environment, Kind, Repository
-from deployer.events import Push
-from deployer.ledger import Cause
-from deployer.ports import Room
-from deployer.refs import ZERO_SHA, Ref
-from deployer.store import Dispatch
+from deployer.environment.ports import Room
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.events import Push
+from deployer.model.records import Cause
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.store import Dispatch
+from deployer.redis_store import celery_dispatch as celery_queue
+from deployer.redis_store.aws.region_status import RedisRegionStatus
+from deployer.redis_store.aws.shared_redis import SharedRedis
+from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
 from tests.unit.world import HELLO, World, environment, sha
 from workers.scheduler import Scheduler
 

@@ -11,11 +11,8 @@ from uuid import UUID
 import pytest
 import redis
 
-from deployer.adapters import redis_values
-from deployer.adapters.redis_client import claimed, connect, unavailable
-from deployer.adapters.redis_lanes import RedisLanes, lane_script
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import (
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import (
     DeployerError,
     LaneLostError,
     NotFoundError,
@@ -23,17 +20,12 @@ from deployer.errors import (
     StoredValueError,
     UnavailableError,
 )
-from deployer.ledger import (
-    Cause,
-    DeadLetter,
-    EnvironmentRecord,
-    RepositoryRecord,
-    Seen,
-    Task,
-    Work,
-)
-from deployer.letters import letter_id
-from deployer.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.model.records import Cause, DeadLetter, EnvironmentRecord, RepositoryRecord, Seen, Task, Work
+from deployer.queue.dead_letters import letter_id
+from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.redis_store import values as redis_values
+from deployer.redis_store.connection import claimed, connect, unavailable
+from deployer.redis_store.queue import RedisLanes, lane_script
 from tests.records import know_repository
 
 HELLO, OTHER = Repository.parse("acme/hello"), Repository.parse("acme/other")
@@ -421,8 +413,8 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
             client.flushall()
             with pytest.MonkeyPatch.context() as patch:
                 drawn = map(UUID, (f"{number:032x}" for number in itertools.count(1 << 64, 1 << 64)))
-                patch.setattr("deployer.adapters.redis_lanes.uuid.uuid4", drawn.__next__)
-                patch.setattr("deployer.adapters.redis_lanes.time", SimpleNamespace(time=lambda: 5.0))
+                patch.setattr("deployer.redis_store.queue.uuid.uuid4", drawn.__next__)
+                patch.setattr("deployer.redis_store.queue.time", SimpleNamespace(time=lambda: 5.0))
                 lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
                 patch.setattr(lanes, "_server_now", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(

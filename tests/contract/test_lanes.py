@@ -9,11 +9,9 @@ from typing import Any
 import fakeredis
 import pytest
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.environments import Environment, Repository
-from deployer.errors import LaneLostError, NotFoundError, UnavailableError
-from deployer.ledger import (
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import LaneLostError, NotFoundError, UnavailableError
+from deployer.model.records import (
     RESYNC_KEY,
     WORKER_LOST,
     Cause,
@@ -25,10 +23,12 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.letters import letter_id
-from deployer.refs import Ref
-from deployer.step_results import Again, Dead, Done, Retry, Snooze
-from deployer.store import Accepted, Lanes
+from deployer.model.refs import Ref
+from deployer.queue.dead_letters import letter_id
+from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.queue.store import Accepted, Lanes
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
 from tests.unit.identities import TWINS
 
 HELLO = Repository.parse("acme/hello")

@@ -29,11 +29,9 @@ from hypothesis.stateful import (
 )
 from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter, written
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes, lane_script
-from deployer.environments import Repository
-from deployer.errors import LaneLostError, NotFoundError
-from deployer.ledger import (
+from deployer.model.environments import Repository
+from deployer.model.errors import LaneLostError, NotFoundError
+from deployer.model.records import (
     RESYNC_KEY,
     TASK_TIMEOUT,
     WORKER_LOST,
@@ -45,9 +43,11 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.letters import letter_id
-from deployer.step_results import Again, Dead, Done, Retry, Snooze
-from deployer.store import Dispatch
+from deployer.queue.dead_letters import letter_id
+from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.queue.store import Dispatch
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes, lane_script
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
@@ -217,7 +217,7 @@ class LaneMachine(RuleBasedStateMachine):
             return multiple()
         drawn = UUID(int=self.number() << 80)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("deployer.adapters.redis_lanes.uuid.uuid4", lambda: drawn)
+            patch.setattr("deployer.redis_store.queue.uuid.uuid4", lambda: drawn)
             accepted = self.lanes.replay(letter)
         goal, handed = self.model.replay(self.now, letter, f"replay-{drawn.hex[:12]}")
         assert accepted.goal == goal

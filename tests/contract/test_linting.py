@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from deployer.adapters import linting
-from deployer.adapters.linting import CfnLint, explain_match
-from deployer.errors import TransientError
-from deployer.findings import Finding
+from deployer.aws import cfn_lint as linting
+from deployer.aws.cfn_lint import CfnLint, explain_match
+from deployer.model.errors import TransientError
+from deployer.templates.findings import Finding
 
 BROKEN = """\
 Metadata: {cfn-lint: {config: {regions: [nowhere], ignore_checks: [E3012, E3024]}}}

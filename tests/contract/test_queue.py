@@ -15,12 +15,12 @@ import kombu
 import pytest
 import redis
 
-from deployer.adapters.celery_queue import CeleryQueue, make_celery
-from deployer.adapters.redis_client import connect
-from deployer.embedded_redis import EmbeddedRedis, prepare
-from deployer.errors import ConfigError
-from deployer.redis_url import parse_redis_url
-from deployer.store import Dispatch
+from deployer.local.embedded_redis import EmbeddedRedis, prepare
+from deployer.model.errors import ConfigError
+from deployer.model.redis_url import parse_redis_url
+from deployer.queue.store import Dispatch
+from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.connection import connect
 
 DISPATCH = Dispatch("acme/hello", "staging", "deployer.sync", 7)
 

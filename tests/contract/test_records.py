@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import redis
 
-from deployer.adapters.redis_client import connect, refuses_one, unavailable
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.environments import Repository
-from deployer.errors import PermanentError, UnavailableError
-from deployer.events import Push
-from deployer.ledger import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.environments import Repository
+from deployer.model.errors import PermanentError, UnavailableError
+from deployer.model.events import Push
+from deployer.model.records import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.redis_store.connection import connect, refuses_one, unavailable
+from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
 

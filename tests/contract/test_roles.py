@@ -8,13 +8,13 @@ import boto3
 import pytest
 from cloud_kit import SandboxKit, clouds, named, settled, small
 
-from deployer.adapters import aws_roles
-from deployer.adapters.aws_roles import AwsRoles
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import TransientError
-from deployer.orphaned_roles import RoleDirectory, orphaned_roles
-from deployer.refs import Ref
-from deployer.targets import Target
+from deployer.aws import roles as aws_roles
+from deployer.aws.roles import AwsRoles
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import TransientError
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.resync.orphaned_roles import RoleDirectory, orphaned_roles
 from tests.doubles import FakeRoles
 
 PATH = "/deployer/development/"

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployer.environments import Kind
-from deployer.errors import PermanentError, ProtectedError, TransientError
-from deployer.ledger import StageState
-from deployer.ports import Execution, Room
-from deployer.release import Release
-from deployer.stacks import Failure, Phase, Resource, Stack
-from deployer.targets import Target
+from deployer.environment.ports import Execution, Room
+from deployer.model.environments import Kind
+from deployer.model.errors import PermanentError, ProtectedError, TransientError
+from deployer.model.records import StageState
+from deployer.model.stacks import Failure, Phase, Resource, Stack
+from deployer.model.targets import Target
+from deployer.templates.release import Release
 from tests.doubles.failing import Failing
 
 # how an operation that somebody else began ends

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployer.tally import Service, note
+from deployer.queue.call_counter import Service, note
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder, resource_line
-from deployer.preferences import RepositoryConfig, read_repository_config
+from deployer.templates.folder_check import FolderAnswer, FolderQuestion, examine_folder, resource_line
+from deployer.templates.repository_config import RepositoryConfig, read_repository_config
 
 
 class DirectEvaluator:

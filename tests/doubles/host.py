@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployer.environments import Repository
-from deployer.errors import NotFoundError, PermanentError, RightsError
-from deployer.folder_files import (
+from deployer.environment.ports import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.model.environments import Repository
+from deployer.model.errors import NotFoundError, PermanentError, RightsError
+from deployer.model.refs import Ref, is_full_sha, parse_sha
+from deployer.templates.folder_files import (
     FILE_LIMIT,
     FOLDER,
     RECOGNIZED_FILES,
@@ -18,8 +20,6 @@ from deployer.folder_files import (
     reject_large_files,
     reject_linked_folder,
 )
-from deployer.ports import Facts, Head, HookDelivery, Protection, Relation, Status
-from deployer.refs import Ref, is_full_sha, parse_sha
 from tests.doubles.failing import Failing
 
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from deployer.environments import Kind
-from deployer.orphaned_roles import Role
-from deployer.targets import Target
+from deployer.model.environments import Kind
+from deployer.model.targets import Target
+from deployer.resync.orphaned_roles import Role
 from tests.doubles.failing import Failing
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployer.environments import Environment, Repository
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Repository
+from deployer.model.refs import Ref
 from sandbox.installation import Installation, WorkingCopy, call, wait_for
 
 REPOSITORY = "acme/hello"

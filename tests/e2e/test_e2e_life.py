@@ -18,7 +18,7 @@ import pytest
 from conftest import FRAGILE
 from life_kit import Shop, metric, said, told, write_zone
 
-from deployer.adapters.redis_client import connect
+from deployer.redis_store.connection import connect
 from sandbox.installation import Installation, wait_for
 
 # of the first, which waits for the slowest; each wait has its own bound

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.environments import Repository
-from deployer.ledger import Work
+from deployer.model.environments import Repository
+from deployer.model.records import Work
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
 from sandbox.installation import Installation, WorkingCopy, wait_for
 
 

@@ -14,14 +14,14 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import DeployerError
-from deployer.evaluation_budget import CHARACTERS, STEPS, EvaluationBudget
-from deployer.events import parse_github
-from deployer.folder_check import FolderQuestion, examine_folder
-from deployer.refs import Ref
-from deployer.release import build_release
-from deployer.targets import Target
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import DeployerError
+from deployer.model.events import parse_github
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.templates.evaluation.budget import CHARACTERS, STEPS, EvaluationBudget
+from deployer.templates.folder_check import FolderQuestion, examine_folder
+from deployer.templates.release import build_release
 from tests.fuzz import large
 
 _MB = 1024 * 1024

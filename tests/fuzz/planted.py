@@ -1,7 +1,7 @@
 """A target with a fault that only this file has: one push in very many, which chance alone would not find."""
 
-from deployer.errors import PayloadError
-from deployer.refs import Ref
+from deployer.model.errors import PayloadError
+from deployer.model.refs import Ref
 
 
 def _planted(data: bytes) -> None:

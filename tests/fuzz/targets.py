@@ -12,15 +12,15 @@ from functools import cache
 
 import msgspec
 
-from deployer.adapters.folder_messages import EvaluationAnswer
-from deployer.environments import TAG_LIMIT, Environment, Kind, Repository, ref_from_tags
-from deployer.errors import DeployerError, PayloadError, PermanentError, SignatureError
-from deployer.evaluation_budget import CHARACTERS, STEPS, EvaluationBudget
-from deployer.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder
-from deployer.refs import Ref
-from deployer.release import build_release
-from deployer.targets import Target as Place
+from deployer.model.environments import TAG_LIMIT, Environment, Kind, Repository, ref_from_tags
+from deployer.model.errors import DeployerError, PayloadError, PermanentError, SignatureError
+from deployer.model.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
+from deployer.model.refs import Ref
+from deployer.model.targets import Target as Place
+from deployer.templates.evaluation.budget import CHARACTERS, STEPS, EvaluationBudget
+from deployer.templates.folder_check import FolderAnswer, FolderQuestion, examine_folder
+from deployer.templates.isolation.messages import EvaluationAnswer
+from deployer.templates.release import build_release
 from tests.web.site import AWS_KEY, SECRET, SHA, Site, record, signature
 
 Target = Callable[[bytes], None]

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployer.template import read_document
+from deployer.templates.document import read_document
 from tests.fuzz.targets import TARGETS
 
 SINK = Path(__file__).parent / "sink"

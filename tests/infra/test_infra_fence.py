@@ -25,8 +25,8 @@ from rights_kit import (
     tagging,
 )
 
-from deployer.environments import NAME_PATTERNS, Environment, Kind, Repository
-from deployer.refs import Ref
+from deployer.model.environments import NAME_PATTERNS, Environment, Kind, Repository
+from deployer.model.refs import Ref
 
 DECISIONS = Path(__file__).parents[2] / "docs/actions-without-resources.yml"
 LEGACY = f"arn:aws:codestar-connections:{REGION}:{ACCOUNT}:connection/7f4b"

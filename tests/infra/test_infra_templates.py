@@ -11,9 +11,9 @@ import boto3
 import pytest
 from rendered import INFRA, INSTALLATION_ROLE, render, target
 
-from deployer.environments import Kind
-from deployer.target_settings import read_targets
-from deployer.targets import Target
+from deployer.model.environments import Kind
+from deployer.model.targets import Target
+from deployer.settings.targets import read_targets
 from sandbox.aws import server
 from sandbox.installation import wait_for
 

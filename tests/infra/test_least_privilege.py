@@ -12,7 +12,13 @@ import pytest
 from botocore import xform_name
 from rendered import render, target
 
-from deployer.adapters import aws, aws_buckets, aws_client, aws_pipelines, aws_roles, aws_secrets, aws_stacks
+from deployer.aws import buckets as aws_buckets
+from deployer.aws import clients as aws_client
+from deployer.aws import cloud as aws
+from deployer.aws import cloudformation as aws_stacks
+from deployer.aws import codepipeline as aws_pipelines
+from deployer.aws import roles as aws_roles
+from deployer.aws import secrets as aws_secrets
 
 SERVICES = ("cloudformation", "codepipeline", "iam", "s3", "secretsmanager", "ssm", "sts")
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from deployer.supervisor import Program, Supervisor, Timing
+from deployer.local.supervisor import Program, Supervisor, Timing
 
 settings = json.loads(sys.argv[1])
 programs = []

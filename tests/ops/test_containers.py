@@ -21,7 +21,7 @@ import redis
 import yaml
 from ops_kit import Process, answer, environment
 
-from deployer.embedded_redis import prepare
+from deployer.local.embedded_redis import prepare
 from sandbox.aws import server as aws_server
 from sandbox.github import server as github_server
 from sandbox.github.git import ZERO, Person

@@ -17,9 +17,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deployer import embedded_redis
-from deployer.embedded_redis import EmbeddedRedis, prepare, server_programs
-from deployer.errors import ConfigError
+from deployer.local import embedded_redis
+from deployer.local.embedded_redis import EmbeddedRedis, prepare, server_programs
+from deployer.model.errors import ConfigError
 from sandbox.installation import wait_for
 
 

@@ -13,7 +13,7 @@ SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 # read (suid_dumpable), one that was started can: hence the first prctl.
 SIBLINGS = """
 import ctypes, errno, os
-from deployer.process_memory import hide_memory
+from deployer.local.process_memory import hide_memory
 class Part(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -81,6 +81,6 @@ def test_worker_its_pool_and_scheduler_hide_their_memory(program: str, tmp_path:
 
 def test_a_program_that_is_started_is_not_hidden() -> None:
     """The evaluation's process, say: it has no secret, and writes into its own directory of /proc."""
-    hide = "from deployer.process_memory import hide_memory; hide_memory()"
+    hide = "from deployer.local.process_memory import hide_memory; hide_memory()"
     program = f"import subprocess, sys; {hide}; subprocess.run([sys.executable, '-c', {ASK + 'ask()'!r}], check=True)"
     assert run(program) == "1"

@@ -20,12 +20,12 @@ from ops_kit import SECRET as HOOK
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deployer.adapters.celery_queue import CeleryQueue, make_celery
-from deployer.adapters.redis_client import connect
 from deployer.cli import main, processes
-from deployer.config_loading import load
-from deployer.embedded_redis import EmbeddedRedis, prepare
-from deployer.store import Dispatch
+from deployer.local.embedded_redis import EmbeddedRedis, prepare
+from deployer.queue.store import Dispatch
+from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.connection import connect
+from deployer.settings.loading import load
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
@@ -176,7 +176,7 @@ def test_settings_kept_in_aws_are_read_before_they_are_checked(
 ) -> None:
     kept = {"ssm:/redis": "redis://kept.example:6379/0", "secretsmanager:allowed": "acme/*"}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deployer.bootstrap.read_secret", kept.__getitem__)
+    monkeypatch.setattr("deployer.wiring.read_secret", kept.__getitem__)
     started: list[list[str]] = []
     monkeypatch.setattr(processes, "_replace_process", started.append)
     for name, value in {**WEB, "DEPLOYER_REDIS_URL": "ssm:/redis"}.items():

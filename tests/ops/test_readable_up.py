@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from ops_kit import Process, answer, deployer
 
-from deployer import progress
-from deployer.environments import Environment, Repository
-from deployer.program_logs import ProgramLog
-from deployer.refs import Ref
+from deployer.local.program_logs import ProgramLog
+from deployer.model.environments import Environment, Repository
+from deployer.model.refs import Ref
+from deployer.queue import progress_log as progress
 from sandbox.installation import WorkingCopy, free_port, wait_for
 
 Start = Callable[..., Process]
@@ -107,7 +107,7 @@ def test_what_people_see_of_a_log_line(line: str, shown: progress.Shown | None) 
 def test_every_line_of_progress_is_recognised() -> None:
     """The form of the lines and what reads them are two places: they must agree."""
     code = (
-        "import logging, types; from deployer import progress; from deployer.bootstrap import setup_logging;"
+        "import logging, types; from deployer import progress; from deployer.wiring import setup_logging;"
         "setup_logging(types.SimpleNamespace(log_level='INFO'), 'web');"
         "progress.ended('acme/hello x', 'failed', 'w' * 300, 'http://dash/environments/x');"
         "progress.tried_again('acme/hello x', 'GitHub answers 502', 15.2)"

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from ops_kit import SECRET, WEB, WORKER, Process, answer, aws_settings, deployer, environment
 
-from deployer.adapters.celery_queue import CeleryQueue, make_celery
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.errors import UnavailableError
-from deployer.store import Dispatch
+from deployer.model.errors import UnavailableError
+from deployer.queue.store import Dispatch
+from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
 from sandbox.github import server as github_server
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 from tests.redis_kit import Authority, Server, tls_binary

@@ -20,9 +20,9 @@ import yaml
 from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, environment
 
-from deployer.config import Config
-from deployer.config_loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load
-from deployer.embedded_redis import server_programs
+from deployer.local.embedded_redis import server_programs
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load
+from deployer.settings.values import Config
 from sandbox.installation import call, free_port, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
 
 from deployer.cli import main, sandboxed
-from deployer.embedded_redis import prepare
-from deployer.supervisor import Supervisor
+from deployer.local.embedded_redis import prepare
+from deployer.local.supervisor import Supervisor
 from sandbox.installation import command_of, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
@@ -296,7 +296,7 @@ REAL_ACCOUNT = {
 }
 SHOW_ENDPOINTS = """
 import boto3
-from deployer.bootstrap import environment
+from deployer.wiring import environment
 environment()
 for name in ("s3", "cloudformation", "codepipeline", "ssm"):
     client = boto3.client(name)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import strategies as st
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.refs import Ref
 
 # Two branches whose former names are the same: they share 40 bits of the hash. Found in five seconds, by trying the
 # capitals of one name.

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Kind
-from deployer.errors import LaneLostError, PermanentError, QuotaError, TransientError
-from deployer.ledger import Cause, Seen
-from deployer.ports import Room
-from deployer.targets import Target
+from deployer.environment.ports import Room
+from deployer.model.environments import Kind
+from deployer.model.errors import LaneLostError, PermanentError, QuotaError, TransientError
+from deployer.model.records import Cause, Seen
+from deployer.model.targets import Target
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.age import FOREVER, Act, asleep_until, due, expires_at
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError, TransientError
-from deployer.ledger import Cause, EnvironmentRecord, Work
-from deployer.reconcile import Options, Reconciler
-from deployer.refs import Ref
-from deployer.times import date
+from deployer.deployment.reconcile import Options, Reconciler
+from deployer.model.durations import date
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import PermanentError, TransientError
+from deployer.model.expiry import FOREVER, Act, asleep_until, due, expires_at
+from deployer.model.records import Cause, EnvironmentRecord, Work
+from deployer.model.refs import Ref
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
@@ -427,7 +427,7 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
 def test_records_that_cannot_be_read_keep_no_others_waiting(
     life: Life, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.redis_values._warned", set())
+    monkeypatch.setattr("deployer.redis_store.values._warned", set())
     life.redis.hset("deployer:{acme/aaa}:environments", DEV.key, "what a newer version wrote")
     life.redis.zadd("deployer:lanes", {"acme/aaa": 0})
     life.pass_time(2.5 * DAY)

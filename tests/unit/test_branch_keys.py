@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployer.environments import Environment, Kind
-from deployer.preferences import CONFIG_KEYS
+from deployer.model.environments import Environment, Kind
+from deployer.templates.repository_config import CONFIG_KEYS
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, World, environment, sha
 

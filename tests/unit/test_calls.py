@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from world import World, sha
 
-from deployer.errors import TransientError
+from deployer.model.errors import TransientError
 
 BRANCH = "refs/heads/x"
 

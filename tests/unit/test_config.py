@@ -5,11 +5,11 @@ from dataclasses import fields
 
 import pytest
 
-from deployer.config import Config
-from deployer.config_loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load, require
-from deployer.environments import Repository
-from deployer.errors import ConfigError
-from deployer.startup import check_secrets
+from deployer.model.environments import Repository
+from deployer.model.errors import ConfigError
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load, require
+from deployer.settings.startup import check_secrets
+from deployer.settings.values import Config
 
 SANDBOX = {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.age import Act, due
-from deployer.environments import Environment, Kind
-from deployer.events import Push
-from deployer.ledger import Cause
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.environments import Environment, Kind
+from deployer.model.events import Push
+from deployer.model.expiry import Act, due
+from deployer.model.records import Cause
+from deployer.model.refs import ZERO_SHA, Ref
 
 PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
 

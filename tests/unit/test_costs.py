@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environments import Environment, Repository
-from deployer.events import Push
-from deployer.ledger import Cause
-from deployer.refs import ZERO_SHA, Ref
-from deployer.shapes import snoozed_words
-from deployer.tally import note, note_quota
+from deployer.model.environments import Environment, Repository
+from deployer.model.events import Push
+from deployer.model.records import Cause
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.call_counter import note, note_quota
+from deployer.views.record_json import snoozed_words
 
 BRANCH = "refs/heads/x"
 OTHER = Repository.parse("acme/other")
@@ -170,7 +170,7 @@ class Reading(World):
 
 
 def bounded(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
-    monkeypatch.setattr("deployer.runner.MOST_CALLS", {False: calls, True: calls})
+    monkeypatch.setattr("deployer.queue.runner.MOST_CALLS", {False: calls, True: calls})
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -223,12 +223,12 @@ def test_statuses_beyond_the_limit_are_posted_by_the_next_task(
 
 def test_a_task_that_github_slows_down_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Reading()
-    monkeypatch.setattr("deployer.runner.LAST_CALL", -1.0)
+    monkeypatch.setattr("deployer.queue.runner.LAST_CALL", -1.0)
     delivery = world.push(BRANCH, sha(1))
     world.tasks()
     (lane,) = world.lanes.lanes(HELLO)
     (attempt,) = lane.failing[environment(BRANCH).key].failed_attempts
     assert "GitHub is slow" in attempt.error
-    monkeypatch.setattr("deployer.runner.LAST_CALL", 140.0)
+    monkeypatch.setattr("deployer.queue.runner.LAST_CALL", 140.0)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"

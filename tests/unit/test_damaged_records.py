@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer.deliveries import APP
-from deployer.environments import Environment, Kind, Repository
-from deployer.events import RepositoryChange
-from deployer.ledger import Seen
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.events import RepositoryChange
+from deployer.model.records import Seen
+from deployer.resync.missed_deliveries import APP
 from workers import scheduler
 from workers.scheduler import Scheduler
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer import shapes
-from deployer.deliveries import APP, Deliveries, Missed
-from deployer.environments import Repository
-from deployer.errors import NotFoundError, RightsError, TransientError, UnavailableError
-from deployer.events import Push
-from deployer.ledger import RepositoryRecord
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.environments import Repository
+from deployer.model.errors import NotFoundError, RightsError, TransientError, UnavailableError
+from deployer.model.events import Push
+from deployer.model.records import RepositoryRecord
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.resync.missed_deliveries import APP, Deliveries, Missed
+from deployer.views import record_json as shapes
 from tests.records import know_repository
 
 BRANCH = "refs/heads/x"

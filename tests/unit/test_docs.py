@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from deployer.stacks import TABLE, Step
+from deployer.model.stacks import TABLE, Step
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {

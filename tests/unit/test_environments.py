@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deployer.environments import (
+from deployer.model.environments import (
     Environment,
     Kind,
     Repository,
@@ -13,8 +13,8 @@ from deployer.environments import (
     ref_tags,
     tag_value,
 )
-from deployer.errors import PayloadError
-from deployer.refs import Ref
+from deployer.model.errors import PayloadError
+from deployer.model.refs import Ref
 from tests.unit.identities import environments
 
 

@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from deployer.adapters.github_errors import retry_after_seconds, seconds_until_reset
-from deployer.errors import (
+from deployer.github.errors import retry_after_seconds, seconds_until_reset
+from deployer.model.errors import (
     LONGEST_RETRY_AFTER,
     DeployerError,
     PermanentError,
@@ -79,7 +79,7 @@ NOW = 1_800_000_000.0
 def test_the_seconds_of_a_retry_after_header(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
+    monkeypatch.setattr("deployer.github.errors.time.time", lambda: NOW)
     assert retry_after_seconds(header) == seconds
 
 
@@ -100,7 +100,7 @@ def test_the_seconds_of_a_retry_after_header(
 def test_the_seconds_until_a_rate_limit_resets(
     header: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.adapters.github_errors.time.time", lambda: NOW)
+    monkeypatch.setattr("deployer.github.errors.time.time", lambda: NOW)
     assert seconds_until_reset(header) == seconds
 
 

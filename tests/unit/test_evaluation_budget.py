@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.evaluation_budget import CHARACTERS, EVALUATION_NESTING, NESTING, STEPS, EvaluationBudget
-from deployer.folder_check import FolderAnswer, FolderQuestion, examine_folder
-from deployer.folder_files import UnreadableError
-from deployer.refs import Ref
-from deployer.targets import Target
-from deployer.template import read_document
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.templates.document import read_document
+from deployer.templates.evaluation.budget import (
+    CHARACTERS,
+    EVALUATION_NESTING,
+    NESTING,
+    STEPS,
+    EvaluationBudget,
+)
+from deployer.templates.folder_check import FolderAnswer, FolderQuestion, examine_folder
+from deployer.templates.folder_files import UnreadableError
 
 ROOT = Path(__file__).parents[2]
 BRANCH = Ref.of_branch("feature/x")

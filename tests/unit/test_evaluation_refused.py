@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from world import World, environment, sha
 
-from deployer.adapters.folder_process import FolderProcess
-from deployer.bootstrap import Deployer
-from deployer.config_loading import load
-from deployer.errors import TransientError
-from deployer.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
+from deployer.model.errors import TransientError
+from deployer.settings.loading import load
+from deployer.templates.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
+from deployer.templates.isolation.process import FolderProcess
+from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,11 @@ def test_workers_evaluate_in_a_separate_process() -> None:
 
 
 EVALUATING = {"check_release", "examine_folder", "read_repository_config", "resource_line"}
-MAY = {"deployer/adapters/folder_server.py", "deployer/folder_check.py", "deployer/preferences.py"}
+MAY = {
+    "deployer/templates/isolation/server.py",
+    "deployer/templates/folder_check.py",
+    "deployer/templates/repository_config.py",
+}
 
 
 def _calls(path: Path) -> Iterator[tuple[str, Any]]:
@@ -133,4 +137,4 @@ def test_no_other_module_of_the_product_evaluates_a_branchs_files_itself() -> No
         if name in EVALUATING
     }
     # `check_release` evaluates in this process for tests and measurements; nothing in the product calls it
-    assert found == {"deployer/release.py: examine_folder"}
+    assert found == {"deployer/templates/release.py: examine_folder"}

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
-from deployer.config import Config
-from deployer.config_loading import load
-from deployer.environments import Kind
-from deployer.errors import ConfigError
-from deployer.fence import fence_gaps, fence_warnings
-from deployer.startup import check_fence
+from deployer.model.environments import Kind
+from deployer.model.errors import ConfigError
+from deployer.model.fence import fence_gaps, fence_warnings
+from deployer.settings.loading import load
+from deployer.settings.startup import check_fence
+from deployer.settings.values import Config
 
 IAM = "arn:aws:iam::222222222222"
 

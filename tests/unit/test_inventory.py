@@ -10,11 +10,11 @@ from dataclasses import asdict
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environments import Kind
-from deployer.errors import TransientError
-from deployer.ports import Room
-from deployer.stacks import Stack
-from deployer.targets import Target
+from deployer.environment.ports import Room
+from deployer.model.environments import Kind
+from deployer.model.errors import TransientError
+from deployer.model.stacks import Stack
+from deployer.model.targets import Target
 from tests.doubles import FakeCloud
 
 PLACE = "own:us-east-1"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from deployer import lease
-from deployer.environments import Repository
-from deployer.errors import UnavailableError
-from deployer.lease import TaskLease
+from deployer.model.environments import Repository
+from deployer.model.errors import UnavailableError
+from deployer.queue import lease
+from deployer.queue.lease import TaskLease
 
 # what the task of a process does -> how the process ends
 ENDS = {
@@ -27,8 +27,8 @@ ENDS = {
 }
 PROGRAM = """
 import os, re, signal, subprocess, sys, time
-from deployer.environments import Repository
-from deployer.errors import UnavailableError
+from deployer.model.environments import Repository
+from deployer.model.errors import UnavailableError
 from deployer import lease
 
 away, lost, after = [], [], []

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import TransientError
-from deployer.events import Push, RepositoryChange
-from deployer.ledger import Cause, RepositoryRecord, Work
-from deployer.ports import Facts
-from deployer.refs import ZERO_SHA, Ref
-from deployer.repositories import judge
-from deployer.shapes import repository_warnings
+from deployer.environment.ports import Facts
+from deployer.environment.repository_state import judge
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import TransientError
+from deployer.model.events import Push, RepositoryChange
+from deployer.model.records import Cause, RepositoryRecord, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.views.record_json import repository_warnings
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deployer.environments import NAME_LIMIT, NAME_PATTERNS, Environment, Kind, Repository
-from deployer.refs import Ref
+from deployer.model.environments import NAME_LIMIT, NAME_PATTERNS, Environment, Kind, Repository
+from deployer.model.refs import Ref
 from tests.unit.identities import TWINS, environments
 
 HELLO = Repository.parse("acme/hello")

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Kind
-from deployer.ledger import Cause
-from deployer.shapes import never_deployed
+from deployer.model.environments import Environment, Kind
+from deployer.model.records import Cause
+from deployer.views.record_json import never_deployed
 from tests.unit.world import HELLO, TEMPLATE, World, sha
 
 PRODUCTION = Environment(HELLO, Kind.PRODUCTION)

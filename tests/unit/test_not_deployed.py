@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from deployer.environments import Environment, Kind
-from deployer.events import Ignored, Push, parse_github
-from deployer.ledger import Activity
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.environments import Environment, Kind
+from deployer.model.events import Ignored, Push, parse_github
+from deployer.model.records import Activity
+from deployer.model.refs import ZERO_SHA, Ref
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 X = "refs/heads/x"

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from world import HELLO
 
-from deployer import notice
-from deployer.environments import Environment, Kind
-from deployer.ledger import EnvironmentRecord
-from deployer.refs import Ref
-from deployer.visible import visible
+from deployer.model.environments import Environment, Kind
+from deployer.model.records import EnvironmentRecord
+from deployer.model.refs import Ref
+from deployer.model.visible import visible
+from deployer.teardown import expiry_comment as notice
 
 NOW, DAY = 1_800_000_000.0, 86_400  # 2027-01-15 08:00 UTC
 PAGE = "https://deployer.example/environments/x"

@@ -178,9 +178,14 @@ def test_a_trace_counts_modules_changes_and_returns_to_a_package() -> None:
 
 
 def test_the_package_of_a_module() -> None:
-    names = ["deployer/queue/runner.py", "deployer/adapters/deep/x.py", "deployer/run.py", "workers/tasks.py"]
+    names = [
+        "deployer/queue/runner.py",
+        "deployer/adapters/deep/x.py",
+        "deployer/environment/context.py",
+        "workers/tasks.py",
+    ]
     assert [package_of(each) for each in names] == [
-        "deployer/queue", "deployer/adapters", "deployer/run.py", "workers",
+        "deployer/queue", "deployer/adapters", "deployer/environment/context.py", "workers",
     ]  # fmt: skip
 
 
@@ -222,7 +227,7 @@ def test_a_number_without_a_target_has_no_limit() -> None:
 
 def test_a_push_is_followed() -> None:
     whole, sync = (follow(ROOT)[name] for name in ("whole", "sync"))
-    assert {"workers/tasks.py", "deployer/adapters/redis_lanes.py"} <= sync.modules < whole.modules
+    assert {"workers/tasks.py", "deployer/redis_store/queue.py"} <= sync.modules < whole.modules
     assert not [each for each in whole.modules if each.startswith(("web/", "deployer/model/"))]
     assert 0 < sync.changes < whole.changes
 

@@ -2,13 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError
-from deployer.folder_files import UnreadableError
-from deployer.preferences import NamePatterns, RepositoryConfig, TeardownPolicy, read_repository_config
-from deployer.refs import Ref
-from deployer.release import Release, check_release
-from deployer.targets import Target
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import PermanentError
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.templates.folder_files import UnreadableError
+from deployer.templates.release import Release, check_release
+from deployer.templates.repository_config import (
+    NamePatterns,
+    RepositoryConfig,
+    TeardownPolicy,
+    read_repository_config,
+)
 
 TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"
 BRANCH = Ref.of_branch("x")

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import NoCommitError, TransientError
-from deployer.ledger import Cause
-from deployer.refs import Ref
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import NoCommitError, TransientError
+from deployer.model.records import Cause
+from deployer.model.refs import Ref
 
 MAIN, V1, V2, TREE = "refs/heads/main", "refs/tags/v1", "refs/tags/v2", "refs/tags/tree"
 STAGING, PRODUCTION = environment(MAIN), Environment(HELLO, Kind.PRODUCTION)

@@ -8,16 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import ConfigError, TransientError
-from deployer.ledger import EnvironmentRecord
-from deployer.ports import Relation
-from deployer.preferences import NamePatterns, RepositoryConfig, read_repository_config
-from deployer.production_gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
-from deployer.production_record import Admission, RefusedTag, after_admission, with_approval, with_refusal
-from deployer.refs import Ref
-from deployer.target_settings import read_targets
-from deployer.targets import Target
+from deployer.deployment.production_gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
+from deployer.environment.ports import Relation
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import ConfigError, TransientError
+from deployer.model.production_record import (
+    Admission,
+    RefusedTag,
+    after_admission,
+    with_approval,
+    with_refusal,
+)
+from deployer.model.records import EnvironmentRecord
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.settings.targets import read_targets
+from deployer.templates.repository_config import NamePatterns, RepositoryConfig, read_repository_config
 from tests.doubles import FakeCloud, FakeClouds, FakeHost
 
 HELLO = Repository("acme", "hello")

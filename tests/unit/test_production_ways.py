@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Kind
-from deployer.errors import PermanentError, TransientError
-from deployer.events import Push
-from deployer.ledger import Cause, DeadLetter, Task, Work
-from deployer.production_record import NOT_ADMITTED
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.environments import Environment, Kind
+from deployer.model.errors import PermanentError, TransientError
+from deployer.model.events import Push
+from deployer.model.production_record import NOT_ADMITTED
+from deployer.model.records import Cause, DeadLetter, Task, Work
+from deployer.model.refs import ZERO_SHA, Ref
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 MAIN, V1, V2 = "refs/heads/main", "refs/tags/v1", "refs/tags/v2"

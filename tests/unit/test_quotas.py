@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.environments import Kind
-from deployer.ports import Room
-from deployer.quotas import admits, fullest_last
-from deployer.targets import Target
+from deployer.deployment.capacity import admits, fullest_last
+from deployer.environment.ports import Room
+from deployer.model.environments import Kind
+from deployer.model.targets import Target
 
 NUMBERS = st.integers(0, 1_000_000)
 ROOMS = st.builds(

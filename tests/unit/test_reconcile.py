@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Kind
-from deployer.errors import TransientError
-from deployer.executions import needs_start
-from deployer.ledger import Cause, Task, Work
-from deployer.ports import Execution
-from deployer.refs import ZERO_SHA
+from deployer.deployment.executions import needs_start
+from deployer.environment.ports import Execution
+from deployer.model.environments import Environment, Kind
+from deployer.model.errors import TransientError
+from deployer.model.records import Cause, Task, Work
+from deployer.model.refs import ZERO_SHA
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 MAIN, X, V1, V2 = "refs/heads/main", "refs/heads/x", "refs/tags/v1", "refs/tags/v2"

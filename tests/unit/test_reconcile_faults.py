@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError, TransientError
-from deployer.events import Push
-from deployer.ledger import Cause, Task, Work
-from deployer.refs import ZERO_SHA, Ref
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import PermanentError, TransientError
+from deployer.model.events import Push
+from deployer.model.records import Cause, Task, Work
+from deployer.model.refs import ZERO_SHA, Ref
 
 MAIN, X = "refs/heads/main", "refs/heads/x"
 V1, V2 = "refs/tags/v1", "refs/tags/v2"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from deployer.config_loading import load
-from deployer.errors import ConfigError
-from deployer.redis_url import RedisUrl, parse_redis_url
+from deployer.model.errors import ConfigError
+from deployer.model.redis_url import RedisUrl, parse_redis_url
+from deployer.settings.loading import load
 
 CHECKED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 UNCHECKED = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.errors import PayloadError
-from deployer.refs import Ref, parse_sha, skip_reason
+from deployer.model.errors import PayloadError
+from deployer.model.refs import Ref, parse_sha, skip_reason
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError
-from deployer.refs import Ref
-from deployer.release import Release, check_release
-from deployer.template_syntax import _TemplateLoader
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import PermanentError
+from deployer.model.refs import Ref
+from deployer.templates.release import Release, check_release
+from deployer.templates.syntax import _TemplateLoader
 
 REPOSITORY = Repository.parse("acme/hello")
 BRANCH = Ref.of_branch("feature/x")

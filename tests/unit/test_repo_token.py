@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.config_loading import load
-from deployer.environments import Kind
-from deployer.targets import Target
+from deployer.model.environments import Kind
+from deployer.model.targets import Target
+from deployer.settings.loading import load
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
 DEV = environment(BRANCH)

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from world import HELLO, World, sha
 
-from deployer.adapters.folder_process import FolderProcess
 from deployer.cli import main
-from deployer.template import read_document
+from deployer.templates.document import read_document
+from deployer.templates.isolation.process import FolderProcess
 from tests.doubles import DirectEvaluator
 
 _NUMBERS = itertools.count(1)

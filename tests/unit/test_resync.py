@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.ledger import EnvironmentRecord
-from deployer.refs import Ref
-from deployer.resync import Known, bygone, orphans, plan, unclear
-from deployer.stacks import Stack
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.records import EnvironmentRecord
+from deployer.model.refs import Ref
+from deployer.model.stacks import Stack
+from deployer.resync.plan import Known, bygone, orphans, plan, unclear
 
 REPOSITORY = Repository.parse("acme/hello")
 MAIN, X, TAG = Ref.of_branch("main"), Ref.of_branch("x"), Ref.parse("refs/tags/v1")

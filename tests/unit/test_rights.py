@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.refs import Ref
-from deployer.release import check_release
-from deployer.targets import Target
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.refs import Ref
+from deployer.model.targets import Target
+from deployer.templates.release import check_release
 
 OURS, OTHER = "111111111111", "222222222222"
 BOUNDARY = f"arn:aws:iam::{OURS}:policy/boundary"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deployer.errors import TransientError
-from deployer.ledger import Cause
+from deployer.model.errors import TransientError
+from deployer.model.records import Cause
 from tests.unit.world import World, environment, sha
 
 X = "refs/heads/x"

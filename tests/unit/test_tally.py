@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from deployer.errors import CallLimitError, TransientError
-from deployer.tally import Tally, allow_more, counting, is_limit_reached, note, purpose
+from deployer.model.errors import CallLimitError, TransientError
+from deployer.queue.call_counter import Tally, allow_more, counting, is_limit_reached, note, purpose
 
 
 def test_calls_are_sorted_by_service_and_purpose() -> None:

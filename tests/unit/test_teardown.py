@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Kind
-from deployer.errors import LaneLostError, PermanentError, TransientError
-from deployer.ledger import Cause, Work
-from deployer.shapes import receipt_words, unlisted_words
-from deployer.stacks import Resource
-from deployer.targets import Target
+from deployer.model.environments import Environment, Kind
+from deployer.model.errors import LaneLostError, PermanentError, TransientError
+from deployer.model.records import Cause, Work
+from deployer.model.stacks import Resource
+from deployer.model.targets import Target
+from deployer.views.record_json import receipt_words, unlisted_words
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.folder_files import UnreadableError
-from deployer.template import Document, read_document
+from deployer.templates.document import Document, read_document
+from deployer.templates.folder_files import UnreadableError
 
 YAML = """\
 # a comment
@@ -184,7 +184,7 @@ def test_a_bug_in_the_parser_is_not_reported_as_an_error_in_the_file(
     def fail(*_: object) -> object:
         raise bug
 
-    monkeypatch.setattr("deployer.template_syntax.read_integer", fail)
-    monkeypatch.setattr("deployer.template_syntax.long_form_name", fail)
+    monkeypatch.setattr("deployer.templates.syntax.read_integer", fail)
+    monkeypatch.setattr("deployer.templates.syntax.long_form_name", fail)
     with pytest.raises(type(bug)):
         read_document("a.yml", text)

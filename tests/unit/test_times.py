@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.shapes import ahead
-from deployer.times import NEVER, Hours, backoff, duration, duration_text, night
+from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, night
+from deployer.views.record_json import ahead
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer.environments import Environment
-from deployer.ledger import Outcome
+from deployer.model.environments import Environment
+from deployer.model.records import Outcome
 
 UNHEARD_OF = "REBUILD_COMPLETE"
 MAIN, X, Y = (f"refs/heads/{name}" for name in ("main", "x", "y"))

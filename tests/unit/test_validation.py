@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import PermanentError
-from deployer.evaluation_budget import EvaluationBudget, TooComplexError
-from deployer.parameters import value_problem
-from deployer.refs import Ref
-from deployer.release import CheckedRelease, check_release
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import PermanentError
+from deployer.model.refs import Ref
+from deployer.templates.evaluation.budget import EvaluationBudget, TooComplexError
+from deployer.templates.parameters import value_problem
+from deployer.templates.release import CheckedRelease, check_release
 
 REPOSITORY = Repository.parse("acme/hello")
 BRANCH = Ref.of_branch("feature/x")

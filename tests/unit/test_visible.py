@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deployer.errors import DeployerError, one_line
-from deployer.visible import visible, visible_json
+from deployer.model.errors import DeployerError, one_line
+from deployer.model.visible import visible, visible_json
 
 ANY = st.text(st.characters(), max_size=40)  # halves of surrogate pairs too
 NAMES = st.text(st.characters(exclude_characters="\\"), max_size=40)

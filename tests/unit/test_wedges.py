@@ -2,8 +2,8 @@
 
 import pytest
 
-from deployer.errors import ThrottledError, TransientError
-from deployer.stacks import REFUSED, TABLE, Phase
+from deployer.model.errors import ThrottledError, TransientError
+from deployer.model.stacks import REFUSED, TABLE, Phase
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 X = "refs/heads/x"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployer.errors import ConfigError, TransientError
+from deployer.model.errors import ConfigError, TransientError
 from workers import celery
 
 

@@ -13,12 +13,12 @@ import pytest
 from celery import Celery
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environments import Environment, Kind, Repository
-from deployer.errors import ThrottledError, TransientError, UnavailableError
-from deployer.events import Push
-from deployer.ledger import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task, Work
-from deployer.refs import ZERO_SHA, Ref
-from deployer.store import Dispatch
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import ThrottledError, TransientError, UnavailableError
+from deployer.model.events import Push
+from deployer.model.records import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.store import Dispatch
 from sandbox.installation import wait_for
 from workers import scheduler
 from workers.scheduler import Scheduler
@@ -85,7 +85,7 @@ def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch
         return finish(*arguments)
 
     monkeypatch.setattr(world.lanes, "finish", unsure)
-    monkeypatch.setattr("deployer.runner.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("deployer.queue.runner.time.sleep", lambda _seconds: None)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
@@ -105,7 +105,7 @@ def test_a_verdict_whose_answer_was_lost_is_not_taken_for_a_lost_lane(
         return answer
 
     monkeypatch.setattr(world.lanes, "finish", answers_late)
-    monkeypatch.setattr("deployer.runner.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("deployer.queue.runner.time.sleep", lambda _seconds: None)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert not [line for line in world.told if line.startswith("lost")]
@@ -396,7 +396,7 @@ def test_a_task_that_redis_leaves_is_handed_out_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(world.lanes, step, away)
-        patch.setattr("deployer.runner.time.sleep", lambda _seconds: None)
+        patch.setattr("deployer.queue.runner.time.sleep", lambda _seconds: None)
         sent = world.sent[-1]
         told = world.runner.carry_out(Task.SYNC, sent.repository, sent.environment, sent.token)
     assert told == "given up: Redis is away"

@@ -6,19 +6,19 @@ from typing import Any, ClassVar
 
 import fakeredis
 
-from deployer.adapters.redis_allowance import RedisAllowance
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.bootstrap import Deployer
-from deployer.config_loading import load
-from deployer.environments import Environment, Repository, from_tag_value, ref_from_tags
-from deployer.errors import PayloadError
-from deployer.events import CloudEvent, Push, RepositoryChange
-from deployer.folder_check import FolderEvaluator
-from deployer.ledger import Cause, EnvironmentRecord, RepositoryRecord, Work
-from deployer.reconcile import Options, Reconciler
-from deployer.refs import ZERO_SHA, Ref
-from deployer.repositories import Repositories
-from deployer.store import Dispatch
+from deployer.deployment.reconcile import Options, Reconciler
+from deployer.environment.repository_state import Repositories
+from deployer.model.environments import Environment, Repository, from_tag_value, ref_from_tags
+from deployer.model.errors import PayloadError
+from deployer.model.events import CloudEvent, Push, RepositoryChange
+from deployer.model.records import Cause, EnvironmentRecord, RepositoryRecord, Work
+from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.store import Dispatch
+from deployer.redis_store.allowance import RedisAllowance
+from deployer.redis_store.queue import RedisLanes
+from deployer.settings.loading import load
+from deployer.templates.folder_check import FolderEvaluator
+from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost
 from workers.tasks import Tasks
 

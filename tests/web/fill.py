@@ -3,9 +3,9 @@
 import time
 from dataclasses import asdict
 
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.environments import Environment, Kind, Repository
-from deployer.ledger import (
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.production_record import Admission, RefusedTag
+from deployer.model.records import (
     Cause,
     DeadLetter,
     DeliveryRecord,
@@ -16,11 +16,11 @@ from deployer.ledger import (
     Task,
     Work,
 )
-from deployer.letters import letter_id
-from deployer.production_record import Admission, RefusedTag
-from deployer.refs import Ref
-from deployer.step_results import Dead, Done, Snooze
-from deployer.store import Dispatch
+from deployer.model.refs import Ref
+from deployer.queue.dead_letters import letter_id
+from deployer.queue.step_results import Dead, Done, Snooze
+from deployer.queue.store import Dispatch
+from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 
 API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")
@@ -228,9 +228,7 @@ def _skipped(lanes: RedisLanes, repository: Repository, branch: str) -> None:
 def _dead(lanes: RedisLanes, repository: Repository, branch: str) -> str:
     token, work, _ = _begin(lanes, repository, branch)
     identity = letter_id(repository, token)
-    trace = (
-        "Traceback (most recent call last):\n  File \"deployer/reconcile.py\", line 1\nKeyError: 'StackId'"
-    )
+    trace = "Traceback (most recent call last):\n  File \"reconcile.py\", line 1\nKeyError: 'StackId'"
     reason = "KeyError: 'StackId'"
     text = work.to_json()
     lanes.finish(

@@ -13,15 +13,15 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from deployer.adapters.redis_client import Budget
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.bootstrap import Deployer
-from deployer.config_loading import load
-from deployer.environments import Environment, Repository
-from deployer.ledger import EnvironmentRecord, Work
-from deployer.refs import Ref
-from deployer.step_results import Done, Verdict
-from deployer.store import Dispatch
+from deployer.model.environments import Environment, Repository
+from deployer.model.records import EnvironmentRecord, Work
+from deployer.model.refs import Ref
+from deployer.queue.step_results import Done, Verdict
+from deployer.queue.store import Dispatch
+from deployer.redis_store.connection import Budget
+from deployer.redis_store.queue import RedisLanes
+from deployer.settings.loading import load
+from deployer.wiring import Deployer
 from web.application import create_app
 
 SECRET = "It's a Secret to Everybody"

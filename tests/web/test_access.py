@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from deployer.config_loading import load
-from deployer.errors import ConfigError
+from deployer.model.errors import ConfigError
+from deployer.settings.loading import load
 from tests.web.site import AWS_KEY, SECRET, TOKEN, Site, record
 from web.context import principal
 from web.throttle import FROM_ADDRESS, FROM_ALL, WINDOW_SECONDS, WrongTokens

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Environment, Repository
-from deployer.errors import TransientError
-from deployer.ledger import RESYNC_KEY, Cause, DeadLetter, Task, Work
-from deployer.refs import Ref
-from deployer.step_results import Dead, Done
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import TransientError
+from deployer.model.records import RESYNC_KEY, Cause, DeadLetter, Task, Work
+from deployer.model.refs import Ref
+from deployer.queue.step_results import Dead, Done
 from tests.doubles import FakeHost
 from tests.web.fill import fill, fill_odd, fill_production
 from tests.web.site import SHA, TOKEN, Site, record

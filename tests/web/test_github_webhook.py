@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from deployer.ledger import Cause, Outcome
-from deployer.step_results import Done
+from deployer.model.records import Cause, Outcome
+from deployer.queue.step_results import Done
 from tests.web.site import OLD, SECRET, SHA, Site, push_payload, signature
 
 ZERO = "0" * 40

@@ -11,14 +11,14 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.adapters.aws_shared import SharedRedis
-from deployer.adapters.aws_survey import RedisRegionStatus
-from deployer.adapters.redis_client import Budget, connect
-from deployer.environments import Repository
-from deployer.errors import UnavailableError
-from deployer.ledger import DeadLetter, Work
-from deployer.ports import Room
-from deployer.step_results import Dead, Done
+from deployer.environment.ports import Room
+from deployer.model.environments import Repository
+from deployer.model.errors import UnavailableError
+from deployer.model.records import DeadLetter, Work
+from deployer.queue.step_results import Dead, Done
+from deployer.redis_store.aws.region_status import RedisRegionStatus
+from deployer.redis_store.aws.shared_redis import SharedRedis
+from deployer.redis_store.connection import Budget, connect
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 from web.application import REDIS_SECONDS

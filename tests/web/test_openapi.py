@@ -6,7 +6,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from deployer.ledger import RepositoryRecord
+from deployer.model.records import RepositoryRecord
 from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import Site, record

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Repository
-from deployer.fence import UNFENCED
-from deployer.ledger import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
-from deployer.letters import letter_id
-from deployer.refs import Ref
-from deployer.step_results import Dead, Done, Retry, Snooze
-from deployer.visible import visible
+from deployer.model.environments import Repository
+from deployer.model.fence import UNFENCED
+from deployer.model.records import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
+from deployer.model.refs import Ref
+from deployer.model.visible import visible
+from deployer.queue.dead_letters import letter_id
+from deployer.queue.step_results import Dead, Done, Retry, Snooze
 from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import SHA, Site, record

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from deployer.ledger import Cause
+from deployer.model.records import Cause
 from tests.web.site import PAYLOADS, SHA, Site, published
 
 ZERO = "0" * 40

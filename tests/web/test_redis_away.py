@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from deployer.adapters.redis_client import Budget, connect
+from deployer.redis_store.connection import Budget, connect
 from sandbox.installation import wait_for
 from tests.redis_kit import Server, SlowNetwork
 from tests.stalls import Stopwatch

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from deployer.environments import Repository
-from deployer.ledger import Seen
+from deployer.model.environments import Repository
+from deployer.model.records import Seen
 from tests.web.site import SHA, Site, push_payload, record
 from tests.web.test_pages import look
 

@@ -13,9 +13,9 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 from werkzeug.test import TestResponse
 
-from deployer.adapters.redis_client import connect
-from deployer.adapters.redis_lanes import RedisLanes
-from deployer.events import BODY_LIMIT
+from deployer.model.events import BODY_LIMIT
+from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisLanes
 from tests.web.gunicorn_kit import gunicorn, signed
 from tests.web.site import TOKEN, Site, push_payload, signature
 

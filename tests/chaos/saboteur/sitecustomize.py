@@ -24,7 +24,7 @@ _LUA = {
 
 
 def _poison() -> None:
-    from deployer.adapters.github import GitHubHost
+    from deployer.github.host import GitHubHost
 
     marker, head = os.environ["CHAOS_POISON"], GitHubHost.head
 
@@ -37,9 +37,9 @@ def _poison() -> None:
 
 
 def _break(what: str) -> None:
-    from deployer.adapters import redis_lanes
-    from deployer.moves import Moves
-    from deployer.production import Production
+    from deployer.deployment.desired_production import Production
+    from deployer.deployment.ref_tracking import Moves
+    from deployer.redis_store import queue as redis_lanes
 
     lanes = redis_lanes.RedisLanes
     if what in _LUA:
@@ -57,7 +57,7 @@ def _break(what: str) -> None:
 
         lanes.__init__ = changed  # type: ignore[method-assign]
         if what == "fencing":  # nor does the kernel end a worker that was stopped for longer than its lease
-            from deployer.lease import KernelTimer
+            from deployer.queue.lease import KernelTimer
 
             KernelTimer.start = lambda *_: None  # type: ignore[method-assign]
         if what == "no-supersede":
@@ -71,7 +71,7 @@ def _break(what: str) -> None:
     elif what == "never-renewed":
         lanes.extend = lambda *_: True  # type: ignore[method-assign]
     elif what == "unwarned":
-        from deployer import age
+        from deployer.model import expiry as age
 
         age._warned = lambda _: True  # type: ignore[assignment]
     elif what == "seen-first":
@@ -83,7 +83,7 @@ def _break(what: str) -> None:
                 if not self._redis.exists(key):
                     self._redis.hset(key, mapping={"delivery": delivery, "outcome": "queued"})
                     self._redis.set(redis_lanes._POINTER + delivery, repository.full_name)
-                    from deployer.errors import UnavailableError
+                    from deployer.model.errors import UnavailableError
 
                     raise UnavailableError("the process died between its marker and its queue")
             return accept(self, repository, work, delivery, event)

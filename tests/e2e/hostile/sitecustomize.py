@@ -7,7 +7,7 @@ import re
 import sys
 
 if "--app=workers worker" in " ".join(sys.orig_argv):
-    from deployer.adapters.github import GitHubHost
+    from deployer.github.host import GitHubHost
 
     _head = GitHubHost.head
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from github_kit import ENVIRONMENT, WorkingCopy
 
-from deployer.adapters.github import GitHubHost
-from deployer.environments import Repository
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
 from sandbox.github import payloads, tokens
 from sandbox.github.server import GitHubServer
 

@@ -1,0 +1,381 @@
+"""The pipelines of one account's region through CodePipeline."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from deployer.aws.clients import AwsClients, call_with_retries, read_pages
+from deployer.aws.errors import is_execution_ended, is_not_found, required_member, translate_errors
+from deployer.environment.ports import Execution
+from deployer.model.errors import PermanentError, UnknownStatusError
+from deployer.model.records import StageState
+
+_log = logging.getLogger(__name__)
+
+# https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_PipelineExecution.html
+_EXECUTION_STATUS = {
+    "Cancelled": "stopped",
+    "Failed": "failed",
+    "InProgress": "running",
+    "Stopped": "stopped",
+    "Stopping": "running",
+    "Succeeded": "succeeded",
+    "Superseded": "superseded",
+}
+# https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionExecutionDetail.html
+_ACTION_STATUS = frozenset({"Abandoned", "Failed", "InProgress", "Succeeded"})
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# CodeBuild puts this before the actual reason. It is removed, because GitHub shows only 140 characters of a status.
+_BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
+_GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
+_EXECUTIONS_LISTED = 20  # the newest ones of a pipeline
+_REASON_LIMIT = 200  # characters, a limit of StopPipelineExecution
+# A task that needs a pipeline's definition or an execution's summary twice reads it from AWS once: seconds that either
+# may be reused. A new task needs the current state, so both are short.
+_JUST_READ_SECONDS = 10.0
+_JUST_LISTED_SECONDS = 2.0
+
+
+class AwsPipelines:
+    """Implements the part of the port `Cloud` that concerns pipelines.
+
+    Args:
+        clients: clients of the target's account in this region.
+    """
+
+    def __init__(self, clients: AwsClients) -> None:
+        self._aws = clients
+        # what the same task may reuse, with the time of the response (monotonic clock)
+        self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
+        self._stage_names: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its stages
+        self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
+
+    def deployed_stacks(self, pipeline: str) -> list[str]:
+        """See `Cloud.deployed_stacks`. One call."""
+        with translate_errors(f"reading pipeline {pipeline}"):
+            definition = self._read_definition(pipeline)
+            return deployed_stacks(definition) if definition else []
+
+    def stage_names(self, pipeline: str) -> list[str]:
+        """See `Cloud.stage_names`. One call; none if the definition was read in the last ten seconds."""
+        at, read = self._stage_names.get(pipeline, (0.0, []))
+        if time.monotonic() - at < _JUST_READ_SECONDS:
+            return read
+        with translate_errors(f"reading pipeline {pipeline}"):
+            definition = self._read_definition(pipeline)
+            return stage_names(definition) if definition else []
+
+    def executions(self, pipeline: str) -> list[Execution]:
+        """See `Cloud.executions`. One call; one more if an execution has several sources."""
+
+        @cache
+        def read_definition() -> Any | None:
+            return self._read_definition(pipeline)
+
+        with translate_errors(f"listing the executions of pipeline {pipeline}"):
+            try:
+                answer = call_with_retries(
+                    lambda: self._aws.codepipeline.list_pipeline_executions(
+                        pipelineName=pipeline, maxResults=_EXECUTIONS_LISTED
+                    )
+                )
+            except ClientError as error:
+                if is_not_found(error):
+                    return []
+                raise
+            listed = required_member(answer, "pipelineExecutionSummaries")
+            now = time.monotonic()
+            self._summaries = {
+                (pipeline, required_member(one, "pipelineExecutionId")): (now, one) for one in listed
+            }
+            return [execution_from_summary(one, read_definition) for one in listed]
+
+    def execution(self, pipeline: str, execution: str) -> Execution | None:
+        """See `Cloud.execution`. Two calls; one if `executions` returned the execution in the last two seconds.
+
+        One more if the execution may be between two actions or has several sources.
+        """
+        with translate_errors(f"reading execution {execution} of pipeline {pipeline}"):
+            found = self._recent_summary(pipeline, execution) or self._read_execution(pipeline, execution)
+            if found is None:
+                return None
+            listed = read_pages(
+                self._aws.codepipeline.list_action_executions,
+                cursor="nextToken",
+                pipelineName=pipeline,
+                filter={"pipelineExecutionId": execution},
+                maxResults=100,
+            )
+            try:
+                details = [
+                    each for page in listed for each in required_member(page, "actionExecutionDetails")
+                ]
+            except ClientError as error:
+                if is_not_found(error):  # not listed yet, or deleted with its pipeline in the meantime
+                    return None
+                raise
+            return execution_with_stages(found, details, lambda: self._read_definition(pipeline))
+
+    def start(self, pipeline: str, sha: str, token: str) -> str:
+        """See `Cloud.start`: start an execution pinned to a commit and return its id.
+
+        Two calls; one if the definition was read in the last ten seconds.
+
+        Raises:
+            PermanentError: the pipeline does not exist, or has no source action that can be pinned to a commit.
+        """
+        with translate_errors(f"starting pipeline {pipeline}"):
+            definition = self._recent_definition(pipeline) or self._read_definition(pipeline)
+            if definition is None:
+                raise PermanentError(
+                    f"there is no pipeline {pipeline} though its stack exists: somebody deleted it, or the template"
+                    " does not name it by the parameter PipelineName; deployer delete and a push create it again"
+                )
+            source = source_action_name(definition)
+            if source is None:
+                raise PermanentError(f"pipeline {pipeline} has no source action that reads a git repository")
+            answer = call_with_retries(
+                lambda: self._aws.codepipeline.start_pipeline_execution(
+                    name=pipeline,
+                    clientRequestToken=token,
+                    sourceRevisions=[
+                        {"actionName": source, "revisionType": "COMMIT_ID", "revisionValue": sha}
+                    ],
+                )
+            )
+            return str(required_member(answer, "pipelineExecutionId"))
+
+    def stop(self, pipeline: str, execution: str, reason: str) -> None:
+        """See `Cloud.stop`: abandon an execution, unless it already ended or does not exist. One call."""
+        self._summaries = {}
+        with translate_errors(f"stopping execution {execution} of pipeline {pipeline}"):
+            try:
+                call_with_retries(
+                    lambda: self._aws.codepipeline.stop_pipeline_execution(
+                        pipelineName=pipeline,
+                        pipelineExecutionId=execution,
+                        abandon=True,
+                        reason=reason[:_REASON_LIMIT],
+                    )
+                )
+            except ClientError as error:
+                if not (is_execution_ended(error) or is_not_found(error)):
+                    raise
+                _log.info("execution %s of %s already ended", execution, pipeline)
+
+    def execution_url(self, pipeline: str, execution: str) -> str:
+        """Return the URL of the execution in AWS's console. No call."""
+        region = self._aws.region
+        return (
+            f"https://{region}.console.aws.amazon.com/codesuite/codepipeline/pipelines/{pipeline}"
+            f"/executions/{execution}/timeline?region={region}"
+        )
+
+    def _read_definition(self, pipeline: str) -> Any | None:
+        try:
+            answer = call_with_retries(lambda: self._aws.codepipeline.get_pipeline(name=pipeline))
+        except ClientError as error:
+            if is_not_found(error):
+                return None
+            raise
+        read = required_member(answer, "pipeline")
+        self._definitions = {pipeline: (time.monotonic(), read)}
+        self._stage_names = {pipeline: (time.monotonic(), stage_names(read))}
+        return read
+
+    def _recent_definition(self, pipeline: str) -> Any | None:
+        """Return the definition if it was read in the last ten seconds; only once, so that a repeat reads it anew."""
+        at, read = self._definitions.pop(pipeline, (0.0, None))
+        return read if time.monotonic() - at < _JUST_READ_SECONDS else None
+
+    def _recent_summary(self, pipeline: str, execution: str) -> Any | None:
+        """Return an execution's summary if it was listed in the last two seconds; only once."""
+        at, listed = self._summaries.pop((pipeline, execution), (0.0, None))
+        return listed if time.monotonic() - at < _JUST_LISTED_SECONDS else None
+
+    def _read_execution(self, pipeline: str, execution: str) -> Any | None:
+        try:
+            answer = call_with_retries(
+                lambda: self._aws.codepipeline.get_pipeline_execution(
+                    pipelineName=pipeline, pipelineExecutionId=execution
+                )
+            )
+        except ClientError as error:
+            if is_not_found(error):
+                return None
+            raise
+        return required_member(answer, "pipelineExecution")
+
+
+def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None]) -> Execution:
+    """Return an execution from one entry of ListPipelineExecutions.
+
+    An unknown status counts as running, because a single old execution must not fail every task of its pipeline. A task
+    that follows this execution reads it with `execution_with_stages`, which reports the unknown status.
+
+    Args:
+        listed: the entry.
+        read_definition: see `commit_of_revisions`.
+    """
+    identity, status = required_member(listed, "pipelineExecutionId"), required_member(listed, "status")
+    if status not in _EXECUTION_STATUS:
+        _log.warning(
+            "execution %s has the status %s, which is unknown to this version of deployer", identity, status
+        )
+    commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition)
+    return _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
+
+
+def execution_with_stages(
+    found: Any, details: Iterable[Any], read_definition: Callable[[], Any | None]
+) -> Execution:
+    """Return an execution with its stages.
+
+    Args:
+        found: `pipelineExecution` of GetPipelineExecution, or an entry of ListPipelineExecutions.
+        details: all entries of ListActionExecutions for this execution.
+        read_definition: reads the pipeline's definition. It is called only if a stage may be between two actions, or if
+            the pipeline has several sources.
+
+    Raises:
+        UnknownStatusError: the execution's status is unknown to this version of deployer.
+    """
+    if (reported := required_member(found, "status")) not in _EXECUTION_STATUS:
+        raise UnknownStatusError(f"execution {required_member(found, 'pipelineExecutionId')}", str(reported))
+    status = _EXECUTION_STATUS[reported]
+    attempts: dict[tuple[str, str], Any] = {}
+    for detail in details:
+        key = (required_member(detail, "stageName"), required_member(detail, "actionName"))
+        if key not in attempts or _start_time(attempts[key]) < _start_time(detail):
+            attempts[key] = detail  # a stage can be retried, so only the newest attempt counts
+    stages: dict[str, list[Any]] = {}
+    for detail in sorted(attempts.values(), key=_start_time):
+        stages.setdefault(required_member(detail, "stageName"), []).append(detail)
+    states = [_stage_state(name, actions, status) for name, actions in stages.items()]
+    if status == "running" and states and states[-1].status == "succeeded":
+        last = states[-1]
+        if not _has_all_actions(read_definition(), last.name, len(stages[last.name])):
+            states[-1] = StageState(last.name, "running", url=last.url)
+    revisions = found.get("artifactRevisions") or found.get("sourceRevisions") or []
+    return _build_execution(found, status, commit_of_revisions(revisions, read_definition), states)
+
+
+def _start_time(detail: Any) -> datetime:
+    """Return the start time of an action. AWS may omit it; such an action sorts first."""
+    started: datetime = detail.get("startTime") or _EPOCH
+    return started
+
+
+def commit_of_revisions(revisions: Iterable[Any], read_definition: Callable[[], Any | None]) -> str:
+    """Return the commit among an execution's revisions; empty if there is none yet.
+
+    Args:
+        revisions: `sourceRevisions`, which have the name of their action, or `artifactRevisions`, which have the name
+            of their artifact.
+        read_definition: reads the pipeline's definition. It is called only if the revisions contain several commits.
+    """
+    commits = [r for r in revisions if _SHA.fullmatch(r.get("revisionId", ""))]
+    if len(commits) > 1 and (source := _find_source_action(read_definition() or {})):
+        artifacts = {required_member(each, "name") for each in source.get("outputArtifacts", [])}
+        name = required_member(source, "name")
+        from_source = [r for r in commits if r.get("actionName") == name or r.get("name") in artifacts]
+        commits = from_source or commits
+    return str(commits[0]["revisionId"]) if commits else ""
+
+
+def source_action_name(definition: Any) -> str | None:
+    """Return the name of the action that reads the repository: the first source action with a git provider."""
+    source = _find_source_action(definition)
+    return str(required_member(source, "name")) if source else None
+
+
+def stage_names(definition: Any) -> list[str]:
+    """Return the names of the definition's stages in their order."""
+    return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
+
+
+def deployed_stacks(definition: Any) -> list[str]:
+    """Return the names of the stacks that the definition's CloudFormation actions deploy, the last one first."""
+    found: dict[str, None] = {}
+    for stage in required_member(definition, "stages"):
+        for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
+            configuration = action.get("configuration", {})
+            name = configuration.get("StackName", "")
+            if _action_type(action) != ("Deploy", "CloudFormation"):
+                continue
+            if name and "#{" not in name and configuration.get("ActionMode") != "DELETE_ONLY":
+                found.setdefault(name)
+    return list(reversed(found))
+
+
+def _find_source_action(definition: Any) -> Any | None:
+    for stage in definition.get("stages", [])[:1]:
+        for action in required_member(stage, "actions"):
+            category, provider = _action_type(action)
+            if category == "Source" and provider in _GIT_PROVIDERS:
+                return action
+    return None
+
+
+def _action_type(action: Any) -> tuple[str, str]:
+    kind = required_member(action, "actionTypeId")
+    return str(required_member(kind, "category")), str(required_member(kind, "provider"))
+
+
+def _build_execution(found: Any, status: str, commit: str, stages: Sequence[StageState]) -> Execution:
+    return Execution(
+        id=str(required_member(found, "pipelineExecutionId")),
+        status=status,
+        sha=commit,
+        automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
+        stages=stages,
+    )
+
+
+def _stage_state(name: str, actions: Sequence[Any], execution: str) -> StageState:
+    statuses = {required_member(action, "status") for action in actions}
+    failed = [action for action in actions if action["status"] == "Failed"]
+    url = _execution_result(failed[0] if failed else actions[-1]).get("externalExecutionUrl") or ""
+    if "InProgress" in statuses:
+        return StageState(name, "running", url=url)
+    if failed:
+        return StageState(name, "failed", _failure_reason(failed[0]), url)
+    if unknown := statuses - _ACTION_STATUS:
+        _log.warning(
+            "stage %s has an action with the status %s, which is unknown to this version of deployer",
+            name,
+            min(unknown),
+        )
+        # The status of the execution is known; a guess at the action's status could be wrong.
+        return StageState(name, execution if execution in {"running", "succeeded"} else "stopped", url=url)
+    return StageState(name, "stopped" if "Abandoned" in statuses else "succeeded", url=url)
+
+
+def _has_all_actions(definition: Any | None, stage: str, actions: int) -> bool:
+    stages = required_member(definition, "stages") if definition else []
+    declared = {required_member(each, "name"): required_member(each, "actions") for each in stages}
+    return actions >= len(declared.get(stage, ()))
+
+
+def _failure_reason(action: Any) -> str:
+    result = _execution_result(action)
+    summary = _strip_build_prefix(result.get("externalExecutionSummary"))
+    error = _strip_build_prefix((result.get("errorDetails") or {}).get("message"))
+    if summary in error or error in summary:
+        return max(summary, error, key=len) or "failed"
+    return f"{error} ({summary})"
+
+
+def _execution_result(action: Any) -> Any:
+    return action.get("output", {}).get("executionResult") or {}
+
+
+def _strip_build_prefix(text: object) -> str:
+    return _BUILD_ENDED.sub("", " ".join(str(text or "").split()))

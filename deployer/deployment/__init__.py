@@ -1,0 +1,1 @@
+"""Brings an environment to its commit."""

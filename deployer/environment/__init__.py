@@ -1,0 +1,1 @@
+"""What every step on one environment shares."""

@@ -1,0 +1,142 @@
+"""What is known of a repository as a whole, and the look at GitHub that keeps it true."""
+
+import logging
+from collections.abc import Callable
+
+from deployer.environment.ports import Facts, Host
+from deployer.model.environments import Repository
+from deployer.model.errors import NotFoundError
+from deployer.model.records import RepositoryRecord
+from deployer.model.refs import Ref
+from deployer.queue.store import Lanes
+
+_log = logging.getLogger(__name__)
+ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
+OUT_OF_REACH = {DELETED, REMOVED}
+DEFAULT = "default"  # the word of a teardown that makes way for staging of its branch, which is no state
+
+
+class Repositories:
+    """Looks at repositories.
+
+    Args:
+        host: GitHub.
+        lanes: keeps what is known of them.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
+    """
+
+    def __init__(self, host: Host, lanes: Lanes, clock: Callable[[], float] | None = None) -> None:
+        self._host = host
+        self._lanes = lanes
+        self._clock = clock or lanes.now
+
+    def known(self, repository: Repository) -> RepositoryRecord:
+        """What was known after the last look."""
+        return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
+
+    def look(
+        self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None
+    ) -> tuple[RepositoryRecord, Facts | None]:
+        """What is known now, and what GitHub says; that is None where it says "not found" and that is explained.
+
+        Args:
+            repository: which.
+            word: see `judge`.
+            keep: whether it is remembered.
+            only: see `Host.facts`.
+
+        Raises:
+            NotFoundError: it is not found, and nothing explains it.
+            TransientError: GitHub or Redis is away.
+        """
+        facts, now = self._host.facts(repository, only), self._clock()
+        before = RepositoryRecord(repository.full_name)
+
+        def judged(stored: RepositoryRecord) -> RepositoryRecord:
+            nonlocal before
+            before, known = stored, judge(stored, facts, word, now)
+            if known is None:
+                raise NotFoundError(
+                    f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
+                )
+            return known
+
+        # judged by what is stored after GitHub has answered: others may have changed it meanwhile
+        known = self._lanes.change_repository(repository, judged) if keep else judged(self.known(repository))
+        if keep and known.reason and known.reason != before.reason:
+            _log.warning("%s", known.reason)
+        return known, facts
+
+    def note_over(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
+        """Remember whether nothing stands any more of a name that is gone; what is known of it then."""
+
+        def noted(stored: RepositoryRecord) -> RepositoryRecord:
+            return _told(stored.but(over=over)) if stored.state == known.state else stored
+
+        return self._lanes.change_repository(Repository.parse(known.repository), noted)
+
+
+def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
+    """What is known of a repository after a look at it, or None where nothing can be said.
+
+    Args:
+        known: what was known before.
+        facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
+            rights, an App may be suspended. A former name leads nowhere once the new one is deleted or out of reach.
+        word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
+            GitHub answers counts for more. One that is deleted is removed as well, and told of so.
+        now: epoch seconds.
+    """
+    name = known.repository
+    if facts is None:
+        words = [word, known.state if known.state in {*OUT_OF_REACH, RENAMED} else ""]
+        state = DELETED if DELETED in words else next(filter(None, words), "")
+        return _state(known, state, now) if state else None
+    seen = known.but(
+        id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
+    )
+    if seen.id != facts.id:
+        return _state(known, REPLACED, now)
+    if facts.full_name.lower() != name.lower():
+        return _state(seen.but(name=facts.full_name), RENAMED, now)
+    if facts.archived:
+        return _state(seen, ARCHIVED, now)
+    if known.id and known.private and not facts.private:
+        _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
+    return _state(seen, "", now)
+
+
+_REASONS = {
+    "": "",
+    ARCHIVED: "{name} is archived: nothing new runs; its environments stay until they are deleted",
+    RENAMED: (
+        "{name} is {now} now, which has environments of its own; staging and production of the former name stay until "
+        "a person deletes them: deployer delete --environment staging|production {name}; so does what a teardown left"
+    ),
+    REPLACED: (
+        "another repository has the name {name} now; its environments are left alone. If they are to be this one's: "
+        "deployer repositories accept {name}"
+    ),
+    DELETED: (
+        "{name} was deleted on GitHub; staging and production stay until a person deletes them: "
+        "deployer delete --environment staging|production {name}; so does what a teardown left"
+    ),
+    REMOVED: "{name} was taken from the GitHub App: it is looked at no longer, and nothing of it is deleted",
+}
+
+
+_OVER = {
+    RENAMED: "{name} is {now} now, which has environments of its own; nothing of the former name is left to people",
+    DELETED: "{name} was deleted on GitHub; nothing of it is left to people",
+}
+
+
+def _state(known: RepositoryRecord, state: str, now: float) -> RepositoryRecord:
+    if state == known.state:
+        return _told(known)
+    return _told(known.but(state=state, since=now, over=False))
+
+
+def _told(known: RepositoryRecord) -> RepositoryRecord:
+    words = (_OVER if known.over else _REASONS)[known.state]
+    return known.but(reason=words.format(name=known.repository, now=known.name))

@@ -1,0 +1,1 @@
+"""Processes that `deployer up` runs on this machine."""

@@ -1,0 +1,1 @@
+"""Values of the core: names, refs, environments, stacks, events and records, without a clock and without I/O."""

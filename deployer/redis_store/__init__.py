@@ -1,0 +1,1 @@
+"""The adapter of Redis: queues, records, locks and what the workers share."""

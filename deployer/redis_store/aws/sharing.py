@@ -1,0 +1,33 @@
+"""The Protocols in which the AWS adapter describes what all workers share, implemented in Redis."""
+
+import redis
+
+from deployer.environment.ports import Room
+from deployer.redis_store.aws.rate_limit import RedisRateLimit
+from deployer.redis_store.aws.region_status import RedisRegionStatus, counted_rooms
+from deployer.redis_store.aws.shared_redis import SharedRedis
+
+
+class RedisSharing:
+    """Implements `Sharing` of the AWS adapter.
+
+    Args:
+        client: a connection with `decode_responses`. AWS is called even while Redis is unavailable.
+        rate: the share of AWS's usual call rates that deployer may use; 1.0 is all of it.
+    """
+
+    def __init__(self, client: redis.Redis, rate: float = 1.0) -> None:
+        self._redis = SharedRedis(client)
+        self._rate = rate
+
+    def region_status(self, account: str, region: str) -> RedisRegionStatus:
+        """Return what is shared about a region of an account."""
+        return RedisRegionStatus(self._redis, account, region)
+
+    def rate_limit(self, account: str, region: str) -> RedisRateLimit:
+        """Return the limit of the calls to a region of an account."""
+        return RedisRateLimit(self._redis, account, region, self._rate)
+
+    def counted_rooms(self) -> list[Room]:
+        """Return the last counts of each region that is still used. This reads only Redis and needs no targets."""
+        return counted_rooms(self._redis)

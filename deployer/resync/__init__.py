@@ -1,0 +1,1 @@
+"""Compares a whole repository with GitHub and AWS, then queues the differences."""

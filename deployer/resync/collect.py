@@ -1,0 +1,272 @@
+"""Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from deployer.deployment.production_gate import Gate
+from deployer.environment.ports import LISTING_PATIENCE, Facts, Host, Inventory
+from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
+from deployer.model.errors import DeployerError, PermanentError, TransientError
+from deployer.model.records import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
+from deployer.model.refs import Ref, skip_reason
+from deployer.model.stacks import Stack
+from deployer.queue.step_results import Done
+from deployer.queue.store import Lanes
+from deployer.resync.plan import (
+    ACTIONS,
+    Known,
+    Orphan,
+    Planned,
+    bygone,
+    doomed,
+    never_deployed_words,
+    orphans,
+    plan,
+    unclear,
+)
+
+_log = logging.getLogger(__name__)
+
+_SETTLED = {Outcome.DEPLOYED, Outcome.FAILED, Outcome.SKIPPED}
+
+
+class Resyncer:
+    """Makes a repository's plan and puts it into the lane.
+
+    Args:
+        host: GitHub.
+        inventory: AWS's stacks.
+        lanes: takes the work, and knows what was seen.
+        gate: says which tags production may be brought to.
+        allows: whether the installation serves a repository.
+        named_repositories: those that the settings name without a wildcard.
+        orphan_seconds: how long an environment is kept after its ref is gone.
+        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        inventory: Inventory,
+        lanes: Lanes,
+        gate: Gate,
+        *,
+        allows: Callable[[Repository], bool],
+        named_repositories: Sequence[Repository],
+        orphan_seconds: float,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._host = host
+        self._inventory = inventory
+        self._lanes = lanes
+        self._gate = gate
+        self._allows = allows
+        self._named_repositories = named_repositories
+        self._orphan_seconds = orphan_seconds
+        self._clock = clock or lanes.now
+
+    def repositories(self, told: Callable[[str], None], age: float = 0) -> list[Repository]:
+        """Every repository that is served and can be found: in Redis, named in the settings, or by its stacks.
+
+        The last two are what is left after Redis was wiped.
+
+        Args:
+            told: is told what could not be asked.
+            age: how old a listing of all stacks may be, in seconds.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        found = {each.key: each for each in self._lanes.repositories()}
+        found = {**{each.key: each for each in self._named_repositories}, **found}
+        try:
+            for each in self._inventory.repositories(self._clock() - age):
+                found.setdefault(each.key, each)
+        except DeployerError as error:
+            told(f"only repositories known to Redis and the settings are looked at: {error}")
+        return sorted((each for each in found.values() if self._allows(each)), key=lambda each: each.key)
+
+    def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
+        """What a resync would do now; see `report`."""
+        return self.report(repository, since, facts)[0]
+
+    def report(
+        self, repository: Repository, since: float = 0, facts: Facts | None = None
+    ) -> tuple[list[Planned], str]:
+        """What a resync would do now, and what it leaves to people, in a sentence or empty.
+
+        Args:
+            repository: which.
+            since: how old a listing of all stacks will do (epoch seconds).
+            facts: what GitHub says of it, where it was asked just now.
+
+        Raises:
+            TransientError: GitHub, AWS or Redis is away.
+            PermanentError: the repository cannot be read.
+        """
+        seen = self._lanes.seen(repository)
+        known = self._known(repository, seen, since, patience=60, facts=facts)
+        _warned(known)
+        planned = plan(known, seen.orphans, self._clock(), self._orphan_seconds)
+        return planned, never_deployed_words(repository, known.never_deployed)
+
+    def standing(
+        self, repository: Repository, since: float, patience: float = 60, *, left: bool = False
+    ) -> list[Environment]:
+        """The development environments that stand, whatever GitHub says.
+
+        Args:
+            repository: whose.
+            since: how old a listing of all stacks will do (epoch seconds).
+            patience: how long to wait for one that another worker makes, in seconds.
+            left: whether also those of which a teardown had to leave what stands, and those whose stack has a status
+                that this version of deployer does not know.
+
+        Raises:
+            TransientError: AWS or Redis is away.
+        """
+        listed = self._inventory.stacks(repository, since, patience, Kind.DEVELOPMENT)
+        records = self._lanes.environments(repository)
+        known = Known(repository, "", {}, listed.stacks, records, listed.began)
+        found = [each.environment for each in (orphans(known) if left else doomed(known)) if each.mine]
+        unknown = [each for each in _warned(known) if each.kind is Kind.DEVELOPMENT]
+        return [*found, *unknown] if left else found
+
+    def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
+        """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).
+
+        Raises:
+            TransientError, PermanentError: as `plan`.
+        """
+        seen = self._lanes.seen(repository)
+        known = self._known(repository, seen, since, patience=60)
+        _warned(known)
+        found = orphans(known)
+        now, grace = self._clock(), self._orphan_seconds
+        return [
+            (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
+        ]
+
+    def run(self, repository: Repository, work: Work, facts: Facts | None = None) -> Done:
+        """Queue the plan; work that waits for an environment already is joined, never doubled.
+
+        Args:
+            repository: whose plan.
+            work: the resync's own work.
+            facts: what GitHub says of it, where it was asked just now.
+
+        Raises:
+            TransientError: GitHub, AWS or Redis is away. What an account that is away has nothing to do with is queued.
+            PermanentError: the repository cannot be read.
+        """
+        seen, now = self._lanes.seen(repository), self._clock()
+        known = self._known(repository, seen, work.looked_at, LISTING_PATIENCE, facts, partly=True)
+        planned = plan(known, seen.orphans, now, self._orphan_seconds)
+        due = [each for each in planned if not each.due]
+        for each in due:
+            wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
+            self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
+        if known.away:
+            raise TransientError(known.away)
+        orphaned = [each.environment.key for each in planned if each.action == "delete"]
+        orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
+        found = Seen(
+            orphaned_at, sorted(known.old_tags), seen.accepted_at, known.never_deployed,
+            known.production_tag if known.never_deployed else "",
+        )  # fmt: skip
+        if found != seen:
+            self._lanes.see(repository, found, instead_of=seen)
+        self._lanes.forget(repository, bygone(known, now))
+        counts = {action: sum(each.action == action for each in due) for action in ACTIONS}
+        words = [f"{count} to {action}" for action, count in counts.items() if count]
+        if left := len(planned) - len(due):
+            words.append(f"{left} to delete later")
+        if unknown := _warned(known):
+            words.append(f"{len(unknown)} left out: {next(iter(unknown.values()))}")
+        told = [", ".join(words) or "nothing to do", never_deployed_words(repository, known.never_deployed)]
+        return Done(RESYNCED, "; ".join(filter(None, told)))
+
+    def _known(
+        self,
+        repository: Repository,
+        seen: Seen,
+        since: float,
+        patience: float,
+        facts: Facts | None = None,
+        *,
+        partly: bool = False,
+    ) -> Known:
+        listed = self._inventory.stacks(repository, since, patience, partly=partly)
+        facts = facts or self._host.facts(repository)
+        if facts is None:
+            raise PermanentError(f"{repository} is not found, or deployer has no access")
+        records = self._lanes.environments(repository)
+        production = Environment(repository, Kind.PRODUCTION).key
+        record = next((each for each in records if each.environment == production), None)
+        missed, old = _tags(facts, seen, record)
+        never_deployed, own = "", _production_tag(repository, record, listed.stacks)
+        if not listed.away and (tags := _never_deployed(facts, seen, record, own)):
+            first = tags[0] if seen.tags is not None else self._gate.first_allowed(repository, tags)
+            never_deployed = first.name if first else ""
+        return Known(
+            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old,
+            listed.regions, listed.away, never_deployed, own,
+        )  # fmt: skip
+
+
+def _warned(known: Known) -> dict[Environment, str]:
+    """The environments that are left out of a plan, each with a warning in the log that says why."""
+    found = unclear(known)
+    for why in found.values():
+        _log.warning("%s", why)
+    return found
+
+
+def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[Ref | None, set[str]]:
+    """The newest tag that is newer than production's own and that no webhook told of; and the tags that are no news.
+
+    GitHub sends no event for more than three tags that are pushed at once. What stood before the first resync is
+    no news; neither is what is older than production's. While production is on its way, or a person has chosen its tag,
+    the others stay news.
+    """
+    every = {ref.name for ref in facts.refs if ref.is_tag}
+    own = Ref.parse(record.ref) if record and record.ref else None
+    if seen.tags is None or record is None or own is None:
+        return None, every
+    told = every & {*seen.tags, *record.asked_tags, own.name}
+    if own not in facts.refs or record.held_at or record.outcome not in _SETTLED:
+        return None, told
+    since = facts.made.get(own, 0)
+    newer = {ref: at for ref, at in facts.made.items() if ref.name not in told and 0 < since < at}
+    newest = max(newer, key=lambda ref: (newer[ref], ref.name), default=None)
+    # its own tag was moved to something that is newer than the push that is known
+    if newest is None and 0 < record.pushed_at < since > seen.accepted_at and record.moved_to:
+        newest = own if facts.refs[own] not in {record.moved_to, record.commit} else None
+    return newest, every - {ref.name for ref in newer}
+
+
+def _never_deployed(facts: Facts, seen: Seen, record: EnvironmentRecord | None, own: str) -> list[Ref]:
+    """Tags that are newer than production's own and that production was never asked for, the newest first.
+
+    The first resync looks at all tags: whatever stood before it is no news and is never deployed by itself. A later one
+    looks only at the tag that the first one chose.
+    """
+    candidates = [ref for ref in facts.refs if ref.is_tag and not skip_reason(ref, "")]
+    if seen.tags is not None:
+        candidates = [ref for ref in candidates if ref.name == seen.never_deployed]
+    asked = {own, *(record.asked_tags if record else ())}
+    since = facts.made.get(Ref.parse(own), 0.0) if own else -1.0
+    if since == 0:
+        return []  # which ones are newer cannot be told
+    ages = {ref: facts.made.get(ref, 0.0) for ref in candidates if ref.name not in asked}
+    newer = [ref for ref, at in ages.items() if at > since]
+    return sorted(newer, key=lambda ref: (ages[ref], ref.name), reverse=True)
+
+
+def _production_tag(repository: Repository, record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:
+    """The tag that production is of, by its record, or else by its stack; empty where it is of none."""
+    if record and record.ref:
+        return record.ref
+    production = Environment(repository, Kind.PRODUCTION)
+    own = (ref_from_tags(stack.tags) for stack in stacks if production.owns(stack.tags))
+    return next((name for name in own if name and Ref.parse(name).is_tag), "")

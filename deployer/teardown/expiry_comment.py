@@ -1,0 +1,156 @@
+"""The comment that warns of an idle environment's end, and that is changed when it is kept, taken down, brought back.
+
+GitHub shows a comment as Markdown, and a branch may bear any name: names and commands stand as code, in which
+GitHub looks for no mentions, references or markup.
+"""
+
+import logging
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from deployer.environment.ports import Host
+from deployer.model.durations import date
+from deployer.model.environments import Environment
+from deployer.model.errors import DeployerError, PermanentError
+from deployer.model.expiry import IDLE, expires_at, ttl_text, used_at, whose_ttl, why
+from deployer.model.records import EnvironmentRecord
+from deployer.model.visible import visible
+
+_log = logging.getLogger(__name__)
+_HEAD = "**The development environment of {branch} {what}**"
+
+
+class ExpiryComments:
+    """Writes the comment that warns of an environment's end, and changes it afterwards.
+
+    Args:
+        host: where comments go.
+        url: makes the address of an environment's page, or an empty text where there is none.
+        ttl: the installation's time to live.
+    """
+
+    def __init__(self, host: Host, url: Callable[[Environment], str], ttl: str) -> None:
+        self._host = host
+        self._url = url
+        self._ttl = ttl
+
+    def warn(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Say on the branch's pull requests, or on its commit, when it ends; if GitHub refuses, the status tells alone.
+
+        Raises:
+            TransientError: GitHub is away.
+        """
+        if environment.branch is None or not record.commit:
+            return record
+        text = warning(environment, record, self._ttl, self._url(environment))
+        try:
+            ids = self._host.comment(environment.repository, environment.branch, record.commit, text)
+        except PermanentError as error:
+            _log.warning("only its commit's status warns of the end of %s: %s", environment, error)
+            return record.but(notice={})
+        return record.but(notice={"comments": ids, "at": record.warned_at})
+
+    def correct(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Let the comments that warned of its end say what became of it. A failure changes nothing else."""
+        if not record.notice or not (told := later(environment, record, self._ttl, self._url(environment))):
+            return record
+        text, left = told
+        for comment in record.notice["comments"]:
+            try:
+                self._host.change_comment(environment.repository, comment, text)
+            except PermanentError as error:  # it is gone, or may be written and not changed
+                _log.info("comment %s on %s stays as it is: %s", comment, environment, error)
+            except DeployerError as error:
+                _log.warning("changing comment %s on %s: %s", comment, environment, error)
+                return record  # the end of the next goal tries again
+        return record.but(notice=left)
+
+
+def warning(environment: Environment, record: EnvironmentRecord, default: str, page: str) -> str:
+    """What is said before an environment's end.
+
+    Args:
+        environment: a development environment.
+        record: what is known of it; it was warned of.
+        default: the installation's time to live.
+        page: the environment's address on the dashboard, or empty.
+    """
+    end = date(expires_at(record, default, record.warned_at) or 0)
+    return _comment(
+        environment,
+        f"will be taken down on {end} if it stays unused",
+        "All that its pipeline deployed goes with it, and the data in that. "
+        f"It has been idle since {date(used_at(record))}, and may be for {ttl_text(record, default)} "
+        f"({whose_ttl(record)}).",
+        "A push keeps it, and so does:",
+        f"deployer keep {_words(environment)}",
+        page,
+    )
+
+
+def later(
+    environment: Environment, record: EnvironmentRecord, default: str, page: str
+) -> tuple[str, dict[str, Any]] | None:
+    """What the comment says instead by now, and what is to be known of it then; None while what it says holds.
+
+    Args:
+        environment: a development environment.
+        record: what is known of it, with its `notice`.
+        default: the installation's time to live.
+        page: the environment's address on the dashboard, or empty.
+    """
+    back = f"deployer redeploy {_words(environment)}"
+    if record.state == "deleted":
+        if record.notice.get("down"):
+            return None
+        if record.aged != IDLE:
+            return _comment(environment, "was deleted", "A push brings it back.", "", "", page), {}
+        reason, _, _ = why(record, record.aged_at).partition(";")
+        text = _comment(
+            environment,
+            f"was taken down on {date(record.aged_at)}",
+            f"It was {reason}. What was removed, and what was left, its page and `deployer why` tell.",
+            "A push brings it back, and so does:",
+            back,
+            page,
+        )
+        return text, {**record.notice, "down": True}
+    if used_at(record) <= record.notice["at"]:
+        return None
+    since = f"since {date(used_at(record))}"
+    if record.state == "failed":
+        what, told = f"is wanted again {since}", "It could not be deployed: see the commit's statuses."
+    elif record.kept_until > used_at(record):
+        what, told = f"is kept {since}", f"It stays at least until {date(record.kept_until)}."
+    else:
+        what = f"is used again {since}"
+        told = f"It stays until it has been idle for {ttl_text(record, default)} ({whose_ttl(record)})."
+    return _comment(environment, what, told, "", "", page), {}
+
+
+def code(text: str) -> str:
+    """Text as Markdown's code: nothing in it means anything, whatever it holds."""
+    text = visible(text)
+    fence = "`" * (_longest_run(text) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def _comment(environment: Environment, what: str, told: str, before: str, command: str, page: str) -> str:
+    parts = [f"{_HEAD.format(branch=code(environment.name), what=what)}. {told}"]
+    if command:
+        fence = "`" * max(3, _longest_run(command) + 1)
+        parts += [before, f"{fence}sh\n{command}\n{fence}"]
+    link = f"[Its page]({page}) and the" if page else "The"
+    parts.append(f"<sub>{link} status `deployer/age` of its commit tell how it goes on.</sub>")
+    return "\n\n".join([f"<!-- deployer: {environment.stack_name} -->", *parts])
+
+
+def _words(environment: Environment) -> str:
+    return f"{environment.repository} {shlex.quote(visible(environment.name))}"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)

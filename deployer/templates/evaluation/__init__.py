@@ -1,0 +1,1 @@
+"""Evaluates CloudFormation's intrinsic functions as far as their values are known before deployment."""
