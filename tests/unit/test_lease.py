@@ -29,7 +29,7 @@ PROGRAM = """
 import os, re, signal, subprocess, sys, time
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
-from deployer import lease
+from deployer.queue import lease
 
 away, lost, after = [], [], []
 

@@ -180,12 +180,12 @@ def test_a_trace_counts_modules_changes_and_returns_to_a_package() -> None:
 def test_the_package_of_a_module() -> None:
     names = [
         "deployer/queue/runner.py",
-        "deployer/adapters/deep/x.py",
-        "deployer/environment/context.py",
+        "deployer/templates/evaluation/x.py",
+        "deployer/wiring.py",
         "workers/tasks.py",
     ]
     assert [package_of(each) for each in names] == [
-        "deployer/queue", "deployer/adapters", "deployer/environment/context.py", "workers",
+        "deployer/queue", "deployer/templates", "deployer/wiring.py", "workers",
     ]  # fmt: skip
 
 
