@@ -31,7 +31,6 @@ class Run:
         absent: whether its stack was looked for in every region just now, and is in none.
         wakes: whether this task wakes it from its night.
         files: what was read of `deploy/`, by commit.
-        goes_on: whether this task has queued other work of its environment, which goes on with what is under way.
     """
 
     environment: Environment
@@ -45,7 +44,6 @@ class Run:
     absent: bool = False
     wakes: bool = False
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    goes_on: bool = False
 
     @property
     def repository(self) -> Repository:

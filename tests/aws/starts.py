@@ -369,7 +369,7 @@ class Beginning:
             state=known.state, commit=commit(name, known.commit), outcome=known.outcome, reason="as it was",
             region=regions[known.place], stack_arn=arns[known.arn], receipt=receipts[known.receipt],
             applied=made if known.applied else {}, applications=applications, generation=known.generation,
-            asked_tags=[f"refs/tags/v{each + 1}" for each in range(known.commit)],
+            decided_at=1_700_000_000 + known.commit * 1000 if Ref.parse(name).is_tag and known.commit else 0,
             used_at=now - 60, updated_at=now, aged=known.aged, aged_at=now if known.aged else 0,
             held_at=commit(name, start.live) if known.aged else "",
         )  # fmt: skip

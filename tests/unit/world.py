@@ -53,6 +53,7 @@ class World:
         self.lanes = RedisLanes(self.redis, lease_seconds=lease, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
+        self.cloud.clock = self._now
         self.clouds = self.make_clouds()
         self.sent: list[Dispatch] = []
         parts: dict[str, Any] = {
