@@ -45,7 +45,7 @@ def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> Envi
     stands = bool(record.state) and not is_over(record)
     if work.cause != Cause.PUSH or record.environment != Kind.PRODUCTION or stands:
         return None
-    if work.pushed_at < record.pushed_at:
+    if work.pushed_at < record.decision_time:
         return None
     tag = {
         "ref": work.ref,

@@ -714,7 +714,11 @@ def test_a_redeployment_in_vain_ends_nothing_that_is_under_way(
     world.host.push(HELLO, "refs/tags/v5", STRAY, files=FILES, parent=sha(9), at=1)
     ref = "refs/tags/v6" if ways == "a tag that is gone" else "refs/tags/v5"
     commit = sha(99) if ways == "a commit that is not there" else ""
+    before = world.record(PRODUCTION)
     world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref, sha=commit)
+    world.tasks()
+    unheard = {"refused_tags": (), "updated_at": 0}
+    assert world.record(PRODUCTION).but(**unheard) == before.but(**unheard)
     world.run()
     record = world.record(PRODUCTION)
     if under_way == "a teardown":
