@@ -84,6 +84,7 @@ class Intake:
             default_branch=event.default_branch,
             pushed_at=event.pushed_at,
             repository_id=event.repository_id,
+            candidate=event.ref.is_tag,
         )
         accepted = self._accept(event.repository, work, event.delivery, "push")
         if accepted.outcome == "queued":
@@ -184,6 +185,8 @@ class Intake:
                 f"{environment} is deleted by nothing but: {delete_command(environment)} --yes-really"
             )
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True)
+        if environment.kind is Kind.PRODUCTION and ref:
+            work = work.but(candidate=True)
         return self._accept(environment.repository, work)
 
     def approve(self, repository: Repository, tag: Ref, commit: str, by: str) -> Accepted:
@@ -212,6 +215,7 @@ class Intake:
             chosen=True,
             turned=True,
             approved_by=who,
+            candidate=True,
         )
         accepted = self._accept(repository, work)
         _audit.info(

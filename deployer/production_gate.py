@@ -298,11 +298,11 @@ def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
         None where a push cannot change the answer, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
     """
     refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
-    if not refused or refused.pushed_at <= record.pushed_at:
+    if not refused or refused.pushed_at <= record.decision_time:
         return None
     if now - refused.accepted_at > JUDGED_AGAIN_SECONDS:
         return None
     return Work(
         environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
-        pushed_at=refused.pushed_at, requeued=True,
+        pushed_at=refused.pushed_at, candidate=True,
     )  # fmt: skip

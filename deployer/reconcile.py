@@ -20,7 +20,7 @@ from deployer.moves import Moves
 from deployer.placement import Placement
 from deployer.ports import Clouds, Done, Host, Inventory, Lanes, Verdict
 from deployer.preferences import TEARDOWN_TAG
-from deployer.production import Production, put_off
+from deployer.production import Production
 from deployer.production_gate import Gate
 from deployer.reporting import Reporter
 from deployer.repositories import DEFAULT, DELETED, RENAMED, Repositories
@@ -155,7 +155,7 @@ class Reconciler:
             return run.again(Task.DELETE, cause=Cause.TEARDOWN)
         if isinstance(verdict, Done) and verdict.record:
             record = verdict.record
-            if not run.goes_on:
+            if not work.candidate:  # its end is none of what production runs
                 record = self._reporter.settle(environment, record, verdict.reason)
             record = self._reporter.correct(environment, record, self._options.ttl)
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
@@ -220,7 +220,7 @@ class Reconciler:
         text = f"deployer could not go on: {reason}; dead letter {letter}"
         if work.cause == Cause.AGE and work.task == Task.SYNC:
             return _unaged(record, reason, self._clock())
-        if work.cause != Cause.EVENT:
+        if work.cause != Cause.EVENT and not work.candidate:
             # a push that died before GitHub was read is told where its webhook said that it is
             named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
             record = self._reporter.prepare(environment, record, named or record.commit, "error", text)
@@ -236,6 +236,8 @@ class Reconciler:
         )
 
     def _sync(self, run: Run) -> Verdict:
+        if run.work.candidate:
+            return self._production.judge(run)
         if run.work.execution:
             return self._executions.follow(run)
         if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
@@ -275,8 +277,6 @@ class Reconciler:
                 commit whose files take too many calls to read.
         """
         failed, why = str(Outcome.FAILED), str(error)
-        if kept := put_off(before, run.work, why, run.now):
-            raise Settled(Done(failed, why, kept))
         pushed = (
             run.work.after
             if run.work.cause == Cause.PUSH and run.environment.kind is not Kind.PRODUCTION
@@ -506,7 +506,7 @@ def _leaves_a_teardown(run: Run, verdict: Verdict) -> bool:
 
     Not if the goal itself has queued it again.
     """
-    replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.goes_on
+    replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.work.candidate
     skipped = isinstance(verdict, Done) and verdict.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
     return replaces and skipped and under_way(run.record.receipt)
 

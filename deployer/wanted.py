@@ -10,7 +10,7 @@ from deployer.age import IDLE, NIGHT, Act, due, expires_at, lead, why
 from deployer.environments import Kind
 from deployer.errors import NotFoundError, PermanentError
 from deployer.ledger import Cause, Outcome
-from deployer.moves import Moves, ask_for
+from deployer.moves import Moves
 from deployer.ports import Facts, Head, Host
 from deployer.production import Production
 from deployer.refs import Ref
@@ -56,7 +56,8 @@ class Wanted:
         """Find what should be: sets the work's commit and ref and returns True, or False if it should be gone."""
         work, environment = run.work, run.environment
         if work.cause == Cause.TEARDOWN:
-            ask_for(run, *(ref for _, ref in work.passed_tags))
+            if environment.kind is Kind.PRODUCTION:  # a tag that was pushed before does not bring it back
+                run.record = run.record.but(decided_at=max(run.record.decision_time, work.accepted_at))
             return False
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
             raise Settled(run.done(Outcome.SKIPPED, f"{environment.kind} never ages"))

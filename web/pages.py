@@ -18,7 +18,7 @@ from deployer.deliveries import APP
 from deployer.environments import Kind, Repository, branch_name
 from deployer.errors import NotFoundError
 from deployer.fence import UNFENCED
-from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
+from deployer.ledger import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord, split_key
 from deployer.letters import sentence, warnings_of
 from deployer.ports import Lane
 from deployer.refs import Ref
@@ -285,9 +285,7 @@ def _place(lane: Lane | None, key: str) -> str:
     for number, item in enumerate(lane.waiting, 1):
         if item.environment == key:
             return f"waits for its turn, {number} of {len(lane.waiting)} in the lane"
-    if key in lane.snoozed:
-        return snoozed_words(lane, key)
-    return ""
+    return "; ".join(snoozed_words(lane, item) for item in lane.asleep(key))
 
 
 # --- what the templates call --------------------------------------------------------------------------------------
@@ -360,9 +358,12 @@ def short_task(task: str) -> str:
 
 @blueprint.app_template_filter()
 def ref_name(name: str) -> str:
-    """What people call a ref, an environment's key, or the work about a whole repository."""
+    """What people call a ref, a queue item's or environment's key, or the work about a whole repository."""
     if name == RESYNC_KEY:
         return "whole repository"
+    environment, ref = split_key(name)
+    if ref:
+        return f"{environment} {ref_name(ref)}"
     if name.startswith(_DEVELOPMENT):
         return branch_name(Ref(name.removeprefix(_DEVELOPMENT)))
     return re.sub(r"^refs/(?:heads|tags)/", "", name)

@@ -145,6 +145,7 @@ def _execution(found: Any, status: str, commit: str, stages: Sequence[StageState
         status=status,
         sha=commit,
         automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
+        started_at=_started(found).timestamp(),
         stages=stages,
     )
 
