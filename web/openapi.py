@@ -275,12 +275,14 @@ _SCHEMAS: Json = {
             _one_of("idle", "sent", "running", "broken"), "`broken` where a key of it is of another type."
         ),
         environment=_TEXT_OR_NULL,
+        ref=_told(_TEXT_OR_NULL, "The tag, if the task judges one for production."),
         task=_TEXT_OR_NULL,
         lease_seconds=_told(_NUMBER, "For how long its worker holds it unless it renews."),
         waiting=_list(_named("Work")),
         snoozed=_list(
             _object(
                 environment=_TEXT,
+                ref=_told(_TEXT_OR_NULL, "The tag, if it is one for production that is not judged yet."),
                 seconds=_told(_NUMBER, "Until it comes back by itself."),
                 attempts=_told(_NUMBER, "How often it was tried in vain; 0 where it waits for AWS."),
                 last_error=_told(_TEXT, "How the last attempt ended; empty where it waits for AWS."),
@@ -288,7 +290,7 @@ _SCHEMAS: Json = {
             )
         ),
         refused=_told(
-            _list(_object(environment=_TEXT, reason=_TEXT)),
+            _list(_object(environment=_TEXT, ref=_TEXT_OR_NULL, reason=_TEXT)),
             "Items that no worker has understood yet; after eight refusals one becomes a dead letter.",
         ),
         broken=_told(_TEXT, "Why the queue cannot be used; empty where it can."),

@@ -18,7 +18,14 @@ from deployer.model.durations import clock, span
 from deployer.model.environments import Kind, Repository, branch_name
 from deployer.model.errors import NotFoundError
 from deployer.model.fence import UNFENCED
-from deployer.model.records import RESYNC_KEY, Activity, Attempt, EnvironmentRecord, RepositoryRecord
+from deployer.model.records import (
+    RESYNC_KEY,
+    Activity,
+    Attempt,
+    EnvironmentRecord,
+    RepositoryRecord,
+    split_key,
+)
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
 from deployer.queue.dead_letters import sentence, warnings_of
@@ -284,9 +291,7 @@ def _place(lane: Lane | None, key: str) -> str:
     for number, item in enumerate(lane.waiting, 1):
         if item.environment == key:
             return f"waits for its turn, {number} of {len(lane.waiting)} in the lane"
-    if key in lane.snoozed:
-        return snoozed_words(lane, key)
-    return ""
+    return "; ".join(snoozed_words(lane, item) for item in lane.asleep(key))
 
 
 # --- what the templates call --------------------------------------------------------------------------------------
@@ -359,9 +364,12 @@ def short_task(task: str) -> str:
 
 @blueprint.app_template_filter()
 def ref_name(name: str) -> str:
-    """What people call a ref, an environment's key, or the work about a whole repository."""
+    """What people call a ref, a queue item's or environment's key, or the work about a whole repository."""
     if name == RESYNC_KEY:
         return "whole repository"
+    environment, ref = split_key(name)
+    if ref:
+        return f"{environment} {ref_name(ref)}"
     if name.startswith(_DEVELOPMENT):
         return branch_name(Ref(name.removeprefix(_DEVELOPMENT)))
     return re.sub(r"^refs/(?:heads|tags)/", "", name)

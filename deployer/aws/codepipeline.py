@@ -335,6 +335,7 @@ def _build_execution(found: Any, status: str, commit: str, stages: Sequence[Stag
         status=status,
         sha=commit,
         automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
+        started_at=_start_time(found).timestamp(),
         stages=stages,
     )
 

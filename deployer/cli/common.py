@@ -8,7 +8,7 @@ import click
 from deployer.model.durations import duration
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PayloadError
-from deployer.model.records import RESYNC_KEY, EnvironmentRecord
+from deployer.model.records import RESYNC_KEY, EnvironmentRecord, split_key
 from deployer.model.refs import Ref, parse_sha_prefix
 from deployer.queue.store import Lane
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deployer.wiring import Deployer
 
 F = TypeVar("F", bound=Callable[..., Any])
-REDIS = "deployer.model.redis_url"  # where the context keeps the address that a message may name
+REDIS = "deployer.redis_url"  # where the context keeps the address that a message may name
 
 
 class RepositoryType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
@@ -110,19 +110,24 @@ def wired(redis_seconds: float = 0) -> "Deployer":
 
 
 def short(repository: Repository, key: str) -> str:
-    """An environment's key as people say it, and may type it: the branch, `staging` or `production`."""
+    """An environment's key as people say it, and may type it: the branch, `staging` or `production`.
+
+    Of the key of a queue item that is a candidate for production, the tag is named as well.
+    """
     if key == RESYNC_KEY:
         return "(whole repository)"
+    name, ref = split_key(key)
     try:
-        environment = Environment.from_key(repository, key)
+        environment = Environment.from_key(repository, name)
+        return f"{environment.name} {Ref.parse(ref).short}" if ref else environment.name
     except PayloadError:
         return key
-    return environment.name
 
 
 def keys_of(lane: Lane) -> list[str]:
     """Keys of the environments that a lane holds or awaits."""
-    keys = [lane.environment, *(work.environment for work in lane.waiting), *lane.snoozed]
+    snoozed = (split_key(key)[0] for key in lane.snoozed)
+    keys = [lane.environment, *(work.environment for work in lane.waiting), *snoozed]
     return [key for key in dict.fromkeys(keys) if key and key != RESYNC_KEY]
 
 

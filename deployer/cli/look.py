@@ -18,7 +18,7 @@ from deployer.cli.common import (
 from deployer.model.durations import span
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError
-from deployer.model.records import Activity, DeadLetter, EnvironmentRecord
+from deployer.model.records import Activity, DeadLetter, EnvironmentRecord, split_key
 from deployer.model.refs import Ref, skip_reason
 from deployer.queue.dead_letters import sentence
 from deployer.queue.store import Lane
@@ -250,11 +250,14 @@ def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
         if work.environment == key:
             told.append(f"{work.task} waits since {output.ago(work.accepted_at)}, because of a {work.cause}")
             if lane and lane.status != "idle" and lane.environment != key:
-                told.append(f"behind {short(repository, lane.environment)}, which has {lane.task}")
+                told.append(f"behind {short(repository, lane.key)}, which has {lane.task}")
             if work.last_error:
                 told.append(f"attempt {work.attempts} ended in: {work.last_error}")
-    if lane and key in lane.snoozed:
-        told.append(shapes.snoozed_words(lane, key))
+    if lane:
+        for item in lane.asleep(key):
+            _, ref = split_key(item)
+            tag = f"{Ref.parse(ref).short}: " if ref else ""
+            told.append(f"{tag}{shapes.snoozed_words(lane, item)}")
     for line in told or ["nothing waits"]:
         output.facts({"-": line})
 
@@ -284,7 +287,7 @@ def lanes(*, json_: bool) -> None:
         [
             lane.repository,
             lane.status,
-            short(Repository.parse(lane.repository), lane.environment) if lane.environment else "",
+            _short(lane, lane.key) if lane.environment else "",
             lane.task.removeprefix("deployer."),
             _waiting(lane),
             ", ".join(f"{_short(lane, key)} {span(left)}" for key, left in lane.snoozed.items()),
@@ -301,9 +304,9 @@ def lanes(*, json_: bool) -> None:
 
 def _waiting(lane: Lane) -> str:
     # what was sent stands in the queue until a worker takes it: it is told once
-    keys = [work.environment for work in lane.waiting]
+    keys = [work.key for work in lane.waiting]
     if lane.status == "sent":
-        keys = [key for key in keys if key != lane.environment]
+        keys = [key for key in keys if key != lane.key]
     return ", ".join(_short(lane, key) for key in keys)
 
 

@@ -11,7 +11,7 @@ from deployer.cli import output
 from deployer.cli.common import F, keys_of
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
-from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome
+from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome, split_key
 from deployer.queue.store import Lane
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _holds(lane: Lane, key: str) -> bool:
 
 def _progress(record: EnvironmentRecord | None, lane: Lane, key: str, goal: str) -> str:
     """How far an environment is, in words that change only when something happened."""
-    if failing := lane.failing.get(key):
+    if failing := next((work for item, work in lane.failing.items() if split_key(item)[0] == key), None):
         return f"attempt {failing.attempts} ended in: {failing.last_error}; it is tried again"
     if record and record.state:
         stages = output.compact(record.stages)

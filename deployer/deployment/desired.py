@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from deployer.deployment.desired_production import Production
-from deployer.deployment.ref_tracking import Moves, ask_for
+from deployer.deployment.ref_tracking import Moves
 from deployer.environment.context import Run, Settled
 from deployer.environment.ports import Facts, Head, Host
 from deployer.environment.repository_state import Repositories
@@ -60,7 +60,8 @@ class Wanted:
         """Find what should be: sets the work's commit and ref and returns True, or False if it should be gone."""
         work, environment = run.work, run.environment
         if work.cause == Cause.TEARDOWN:
-            ask_for(run, *(ref for _, ref in work.passed_tags))
+            if environment.kind is Kind.PRODUCTION:  # a tag that was pushed before does not bring it back
+                run.record = run.record.but(decided_at=max(run.record.decision_time, work.accepted_at))
             return False
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
             raise Settled(run.done(Outcome.SKIPPED, f"{environment.kind} never ages"))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from deployer.deployment.deploy_folder import Sources
 from deployer.deployment.desired import Wanted
-from deployer.deployment.desired_production import Production, put_off
+from deployer.deployment.desired_production import Production
 from deployer.deployment.executions import Executions, learn, note_drift
 from deployer.deployment.placement import Placement
 from deployer.deployment.production_gate import Gate
@@ -160,7 +160,7 @@ class Reconciler:
             return run.again(Task.DELETE, cause=Cause.TEARDOWN)
         if isinstance(verdict, Done) and verdict.record:
             record = verdict.record
-            if not run.goes_on:
+            if not work.candidate:  # its end is none of what production runs
                 record = self._reporter.settle(environment, record, verdict.reason)
             record = self._comments.correct(environment, record)
             # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
@@ -225,7 +225,7 @@ class Reconciler:
         text = f"deployer could not go on: {reason}; dead letter {letter}"
         if work.cause == Cause.AGE and work.task == Task.SYNC:
             return _unaged(record, reason, self._clock())
-        if work.cause != Cause.EVENT:
+        if work.cause != Cause.EVENT and not work.candidate:
             # a push that died before GitHub was read is told where its webhook said that it is
             named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
             record = self._reporter.prepare(environment, record, named or record.commit, "error", text)
@@ -241,6 +241,8 @@ class Reconciler:
         )
 
     def _sync(self, run: Run) -> Verdict:
+        if run.work.candidate:
+            return self._production.judge(run)
         if run.work.execution:
             return self._executions.follow(run)
         if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
@@ -280,8 +282,6 @@ class Reconciler:
                 commit whose files take too many calls to read.
         """
         failed, why = str(Outcome.FAILED), str(error)
-        if kept := put_off(before, run.work, why, run.now):
-            raise Settled(Done(failed, why, kept))
         pushed = (
             run.work.after
             if run.work.cause == Cause.PUSH and run.environment.kind is not Kind.PRODUCTION
@@ -511,7 +511,7 @@ def _leaves_a_teardown(run: Run, verdict: Verdict) -> bool:
 
     Not if the goal itself has queued it again.
     """
-    replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.goes_on
+    replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.work.candidate
     skipped = isinstance(verdict, Done) and verdict.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
     return replaces and skipped and under_way(run.record.receipt)
 

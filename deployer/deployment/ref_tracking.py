@@ -16,7 +16,6 @@ from deployer.templates.repository_config import NamePatterns
 
 _STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
 _STALE_WAIT = 2
-_ASKED_TAGS = 100  # that a record keeps
 _ON_ITS_WAY = {"pending", "waiting", "provisioning", "updating", "running"}
 
 
@@ -79,8 +78,6 @@ class Moves:
             Settled: its people do not want that deployed, or the gate refuses it.
         """
         work = run.work
-        if ref.is_tag:
-            ask_for(run, ref.name)
         held = _is_held(run, ref, head)
         asks_its_people = work.cause != Cause.REDEPLOY and not held
         sha = work.sha if work.chosen else (run.record.commit if held else head.sha)
@@ -169,11 +166,3 @@ def _is_held(run: Run, ref: Ref, head: Head) -> bool:
 def is_on_its_way(record: EnvironmentRecord) -> bool:
     """Whether a goal has begun to deploy the record's commit, and none has told the end of that."""
     return record.state in _ON_ITS_WAY and record.outcome in {"", Outcome.DEPLOYED, Outcome.FAILED}
-
-
-def ask_for(run: Run, *tags: str) -> None:
-    """Note which tags production was asked for, though another's push took their place: none was missed."""
-    known = run.record.asked_tags
-    new = [tag for tag in dict.fromkeys(reversed(tags)) if tag not in known]
-    if new:
-        run.record = run.record.but(asked_tags=[*known, *new][-_ASKED_TAGS:])

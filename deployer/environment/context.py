@@ -31,7 +31,6 @@ class Run:
         now: epoch seconds.
         wakes: whether this task wakes it from its night.
         files: what was read of `deploy/`, by commit.
-        goes_on: whether this task has queued other work of its environment, which goes on with what is under way.
     """
 
     environment: Environment
@@ -44,7 +43,6 @@ class Run:
     now: float
     wakes: bool = False
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    goes_on: bool = False
 
     @property
     def repository(self) -> Repository:

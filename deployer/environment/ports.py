@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from deployer.model.environments import Kind, Repository
-from deployer.model.records import StageState
+from deployer.model.records import (
+    StageState,
+)
 from deployer.model.refs import Ref
 from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
@@ -310,6 +312,7 @@ class Execution:
         status: `running`, `succeeded`, `failed`, `stopped` or `superseded`.
         sha: the commit it builds; empty until its source stage has read it.
         automatic: it was started by the pipeline's creation, not by us.
+        started_at: when it began (epoch seconds), in a list of executions; 0 elsewhere.
         stages: in order; only those it has reached.
     """
 
@@ -317,6 +320,7 @@ class Execution:
     status: str
     sha: str = ""
     automatic: bool = False
+    started_at: float = 0
     stages: Sequence[StageState] = field(default=())
 
     @property

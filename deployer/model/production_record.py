@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 _MOST_APPROVALS = 20
-_MOST_REFUSED = 10
+MOST_REFUSED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class RefusedTag:
         reason: why, in one line.
         status: the state and text of the status on its commit.
         accepted_at: when the tag was accepted first, by Redis's clock (epoch seconds).
-        pushed_at: when GitHub took its push (epoch seconds); 0 where that is not known.
+        pushed_at: when GitHub took its push, or else the tag's own date; of what a person asked for, when that was. In
+            epoch seconds; 0 where that is not known.
         recheck: whether a push to the default branch may change the answer.
     """
 
@@ -62,6 +63,11 @@ class RefusedTag:
     pushed_at: float = 0
     recheck: bool = False
 
+    @property
+    def is_by_name(self) -> bool:
+        """Whether only its name keeps it out: its commit has a status that says so and is no failure."""
+        return self.status.startswith("success ")
+
 
 def with_approval(approvals: Iterable[Admission], new: Admission) -> tuple[Admission, ...]:
     """The approvals with a new one, which replaces an older one of the same tag; only the latest are kept."""
@@ -69,10 +75,10 @@ def with_approval(approvals: Iterable[Admission], new: Admission) -> tuple[Admis
 
 
 def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[RefusedTag, ...]:
-    """The refused tags with a new one, ordered by their push; of a tag only the latest refusal is kept.
+    """The refused tags with a new one, ordered by their time; of a tag only the latest refusal is kept.
 
     Only the newest of those that a push to the default branch may let in is checked again, and that one is kept
-    whatever comes after it.
+    whatever comes after it. Of too many, those go first that only their name keeps out: a resync need not know them.
     """
     others = list(refused)
     before = next((each for each in others if (each.ref, each.commit) == (new.ref, new.commit)), None)
@@ -82,13 +88,14 @@ def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[Refuse
     place = next((n for n, each in enumerate(kept) if new.pushed_at < each.pushed_at), len(kept))
     kept.insert(place, new)
     newest = next((each for each in reversed(kept) if each.recheck), None)
-    while len(kept) > _MOST_REFUSED:
-        kept.remove(next(each for each in kept if each is not newest))
+    while len(kept) > MOST_REFUSED:
+        by_name = (each for each in kept if each.is_by_name)
+        kept.remove(next(by_name, None) or next(each for each in kept if each is not newest))
     return tuple(replace(each, recheck=each is newest) for each in kept)
 
 
 def after_admission(
-    refused: Iterable[RefusedTag], ref: str, commit: str, pushed_at: float
+    refused: Iterable[RefusedTag], ref: str, commit: str, at: float
 ) -> tuple[RefusedTag, ...]:
     """The refused tags once another one is admitted: it is no longer among them, and older ones are not checked again.
 
@@ -96,10 +103,10 @@ def after_admission(
         refused: the tags that were refused.
         ref: the tag that is admitted.
         commit: its commit.
-        pushed_at: when GitHub took its push (epoch seconds); 0 where that is not known.
+        at: its time (epoch seconds).
     """
     return tuple(
-        replace(each, recheck=each.recheck and each.pushed_at > pushed_at > 0)
+        replace(each, recheck=each.recheck and each.pushed_at > at)
         for each in refused
         if (each.ref, each.commit) != (ref, commit)
     )

@@ -132,11 +132,12 @@ class Work(_Value):
         pushed_at: when GitHub took the push (epoch seconds), 0 where that is not known.
         repository_id: of which repository the delivery was, by GitHub's number; 0 where that is not known.
         replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
-        passed: of production, the pushes of other tags whose place this work took, one a line: when GitHub took it, a
-            space and its ref; `passed_tags` reads them.
-        wish: of a push to production, the redeployment or teardown that a person wants and whose place it took, as
-            JSON; `wished` reads it.
-        requeued: whether deployer queued it once more, on behalf of what came before what waits by then.
+        candidate: whether `ref` is a tag for production that is not judged yet: it waits under a key of its own, so no
+            other tag replaces it in the queue.
+        decided_at: of an admitted tag, when it was pushed or made (epoch seconds); see `deployment.newest_tag`.
+        passed, wish: of production, only in items that version 0.1.0 stored: the pushes of other tags that this work
+            replaced, one a line: when GitHub took it, a space and its ref; and the redeployment or teardown that it
+            replaced, as JSON. `deployer.deployment.desired_production` gives each an item of its own.
         sha: the commit that this goal deploys, once known.
         chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
         attempts: how often it was handed out and not snoozed.
@@ -176,9 +177,10 @@ class Work(_Value):
     repository_id: int = 0
     replaced_after: str = ""
     replaced_at: float = 0
+    candidate: bool = False
+    decided_at: float = 0
     passed: str = ""
     wish: str = ""
-    requeued: bool = False
     accepted_at: float = 0
     attempts: int = 0
     polls: int = 0
@@ -239,18 +241,15 @@ class Work(_Value):
         )
 
     @property
-    def passed_tags(self) -> list[tuple[float, str]]:
-        """The tags whose place it took and when GitHub took each, the latest first."""
-        pairs = (line.partition(" ") for line in self.passed.split("\n") if line)
-        return sorted(((float(at), ref) for at, _, ref in pairs), reverse=True)
+    def key(self) -> str:
+        """Under which key it waits in the queue: `item_key` in `lane_items.lua`."""
+        return f"{self.environment} {self.ref}" if self.candidate else self.environment
 
-    @property
-    def wished(self) -> "Work | None":
-        """What a person wants of production, as far as it had come when this push took its place."""
-        if not self.wish:
-            return None
-        ended = {"attempts": 0, "tries": "", "deliveries": ""}
-        return Work.from_json(self.wish).but(requeued=True, **ended)
+
+def split_key(key: str) -> tuple[str, str]:
+    """The environment's key and the ref of a queue item's key; the ref is empty unless the item is a candidate."""
+    environment, _, ref = key.partition(" ")
+    return environment, ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +298,11 @@ class EnvironmentRecord(_Value):
             skipped; or when it was taken down because of its age. A resync leaves it so until the head moves. Of
             production also where a person chose the tag.
         changed_at: since when its state, outcome, commit and execution are what they are (epoch seconds).
-        asked_tags: the tags that production was asked for, the last hundred: none of them was missed.
+        decided_at: of production, when it was decided what it should run (epoch seconds): the time of its tag (see
+            `deployment.newest_tag`) or of a person's request; 0 where that is not known. Only a later tag changes that.
         admitted: of production, the commit that may be deployed, and what admitted it; nothing else is ordered.
         approvals: the commits that people approved although the rules refuse them, the latest twenty.
-        refused_tags: the tags that the rules refused, by their push, the latest ten.
+        refused_tags: the tags that were judged and not deployed, by their time, the latest ten.
         used_at: when it was last pushed to or deployed again, in epoch seconds.
         kept_at, kept_until: when a person last asked to keep it, and at least until when (epoch seconds). The ledger
             itself keeps these two: what stands in a record that is written does not count.
@@ -357,7 +357,7 @@ class EnvironmentRecord(_Value):
     refusals: int = 0
     applied: dict[str, Any] = field(default_factory=dict)
     drift: str = ""
-    asked_tags: list[str] = field(default_factory=list)
+    decided_at: float = 0
     admitted: Admission = NOT_ADMITTED
     approvals: tuple[Admission, ...] = ()
     refused_tags: tuple[RefusedTag, ...] = ()
@@ -367,6 +367,14 @@ class EnvironmentRecord(_Value):
     def but(self, **changes: Any) -> "EnvironmentRecord":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    @property
+    def decision_time(self) -> float:
+        """When it was decided what production should run (epoch seconds); 0 where that is not known.
+
+        A record of version 0.1.0 tells only of its tag's push, and not when a person chose another tag since.
+        """
+        return self.decided_at or (0 if self.held_at else self.pushed_at)
 
     @property
     def only_skipped(self) -> bool:
@@ -385,19 +393,15 @@ class Seen(_Value):
 
     Attributes:
         orphans: since when environments have been seen without a ref (epoch seconds), by key.
-        tags: the names of all tags; None before the first resync.
-        accepted_at: when a person took the repository for that of the environments (epoch seconds): no move of a tag
-            before that was missed.
-        never_deployed: the newest tag that the first resync found and that production was never brought to, by its full
-            name, until it or a newer one is deployed: only a person decides about it. Empty where there is none.
-        production: the tag that production was of when `never_deployed` was found; empty where it was of none.
+        accepted_at: when a person took the repository for that of the environments (epoch seconds): a tag that was made
+            before does not count as missed.
+        never_deployed: the full name of the newest tag that production was not brought to, where deployer does not know
+            whether a person wants it so: only a person decides about it. Empty where there is none.
     """
 
     orphans: dict[str, float] = field(default_factory=dict)
-    tags: list[str] | None = None
     accepted_at: float = 0
     never_deployed: str = ""
-    production: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from deployer.model.records import (
     RepositoryRecord,
     Seen,
     Work,
+    split_key,
 )
 from deployer.queue.step_results import Verdict
 
@@ -26,6 +27,7 @@ class Dispatch:
     """A lane's next task, to be sent to the workers. Losing it or sending it twice does no harm.
 
     Attributes:
+        environment: the key of the queue item: an environment's key, and of a candidate for production its tag.
         low: whether it lets all others pass: it is a resync's, and nothing else waits in its lane.
     """
 
@@ -50,11 +52,16 @@ class Accepted:
 class Lane:
     """A lane to look at: who holds it and what waits.
 
+    Items are named by their keys, which `records.split_key` reads.
+
     Attributes:
-        failing: of what is snoozed, the work whose last attempt ended badly, by its environment: it does not wait for
-            AWS but to be tried again.
-        resting: of what is snoozed, why it may not run now, by its environment.
-        refused: of the items that no worker has understood yet, why, by their environment.
+        environment: whose item is sent or running; empty where none is.
+        ref: of that item, the tag if it is a candidate for production.
+        snoozed: of each item that sleeps, in how many seconds it comes back.
+        failing: of what is snoozed, the work whose last attempt ended badly: it does not wait for AWS but to be tried
+            again.
+        resting: of what is snoozed, why it may not run now.
+        refused: of the items that no worker has understood yet, why.
         broken: why this queue cannot be used or shown at all; empty where it can.
     """
 
@@ -63,12 +70,22 @@ class Lane:
     environment: str
     task: str
     waiting: Sequence[Work]
-    snoozed: Mapping[str, float]  # environment to seconds until it comes back
+    snoozed: Mapping[str, float]
+    ref: str = ""
     lease_seconds: float = 0
     failing: Mapping[str, Work] = field(default_factory=dict)
     resting: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     broken: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of the item that is sent or running; empty where none is."""
+        return f"{self.environment} {self.ref}" if self.ref else self.environment
+
+    def asleep(self, environment: str) -> list[str]:
+        """The keys of an environment's items that sleep, its own first."""
+        return sorted(key for key in self.snoozed if split_key(key)[0] == environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +167,7 @@ class Lanes(Protocol):
     def extend(self, repository: Repository, token: int) -> bool:
         """Renew the lease; False if the lane is no longer held under this token."""
 
-    def expire(self, repository: Repository, token: int, environment: str, why: str) -> bool:
+    def expire(self, repository: Repository, token: int, key: str, why: str) -> bool:
         """End the lease now, since the process that held it has ended: the next sweep hands the work out again.
 
         Where a sweep has done that already, only how the attempt ended is corrected.
@@ -158,7 +175,7 @@ class Lanes(Protocol):
         Args:
             repository: the lane's.
             token: under which it was held.
-            environment: the key of the work's environment.
+            key: the key of the queue item.
             why: how the attempt ended, in a line.
 
         Returns:
@@ -303,8 +320,8 @@ class Lanes(Protocol):
         Only repositories that have any are among it.
         """
 
-    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, Seen]:
-        """What was seen of repositories that have a tag that was never deployed, by repository's key.
+    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, str]:
+        """The tag that was never deployed, of repositories that have one, by repository's key: see `Seen`.
 
         Raises:
             UnavailableError: Redis is away.

@@ -89,6 +89,7 @@ class Intake:
             default_branch=event.default_branch,
             pushed_at=event.pushed_at,
             repository_id=event.repository_id,
+            candidate=event.ref.is_tag,
         )
         accepted = self._accept(event.repository, work, event.delivery, "push")
         if accepted.outcome == "queued":
@@ -189,6 +190,8 @@ class Intake:
                 f"{environment} is deleted by nothing but: {delete_command(environment)} --yes-really"
             )
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True)
+        if environment.kind is Kind.PRODUCTION and ref:
+            work = work.but(candidate=True)
         return self._accept(environment.repository, work)
 
     def approve(self, repository: Repository, tag: Ref, commit: str, by: str) -> Accepted:
@@ -217,6 +220,7 @@ class Intake:
             chosen=True,
             turned=True,
             approved_by=who,
+            candidate=True,
         )
         accepted = self._accept(repository, work)
         _audit.info(
@@ -383,13 +387,13 @@ def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
         None where a push cannot change the answer, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
     """
     refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
-    if not refused or refused.pushed_at <= record.pushed_at:
+    if not refused or refused.pushed_at <= record.decision_time:
         return None
     if now - refused.accepted_at > JUDGED_AGAIN_SECONDS:
         return None
     return Work(
         environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
-        pushed_at=refused.pushed_at, requeued=True,
+        pushed_at=refused.pushed_at, candidate=True,
     )  # fmt: skip
 
 

@@ -4,16 +4,15 @@
 -- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it, so that all of a lane is in one
 -- slot of a Redis Cluster. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 but for tests), ARGV[3] the
 -- id of the request, or empty where a repeat of the operation changes nothing.
---   :queue, :later  LISTs of environment keys, next first       :items     HASH environment -> work (JSON)
---   :snoozed       ZSET environment -> when it comes back (ms) :state     HASH who holds the lane
+--   :queue, :later  LISTs of item keys, next first              :items     HASH item key -> work (JSON)
+--   :snoozed       ZSET item key -> when it comes back (ms)    :state     HASH who holds the lane
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
 --   :activity      LIST of JSON, newest first                  :counters  HASH
 --   :repository    JSON, what is known of it as a whole (no script reads it)
 --   :kept          HASH environment -> since and until when a person wants it kept
---   :refused       HASH environment -> how often workers did not understand its item, that item's goal, and why
+--   :refused       HASH item key -> how often workers did not understand the item, its goal, and why
 --   :answer:<id>   what a request was answered, for as long as a client may repeat it
--- An environment with work is in :items and in exactly one of :queue, :later and :snoozed. What a resync wants waits in
--- :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state
+-- An item is in :items and in exactly one of :queue, :later and :snoozed. What a resync wants waits in :later, whose turn comes when :queue is empty; what was sent is the first of :queue. The work that runs is in :state
 -- only. JSON objects of work hold no lists: Lua cannot tell an empty one from an empty object.
 --
 -- queue_items.lua comes before this text. It reads and checks whatever can be of another form than expected; an operation
@@ -24,7 +23,7 @@ local clock = C('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[2])
 local repository = string.match(P, '{(.*)}')
 local IDLE_LOOK, ACTIVITY_LIMIT, BEFORE_LIMIT = 60000, 500, 400
-local TRIES_LIMIT, PASSED_LIMIT, ERROR_LIMIT = 20, 20, 300
+local TRIES_LIMIT, ERROR_LIMIT = 20, 300
 local LOST = 'WorkerLost'  -- the kind of dead letter of what ended with its worker each time: no exception tells of it
 local LOST_ERROR = 'its worker was lost'
 local UNKNOWN = 'QueueItemError'  -- the kind of dead letter of an item that no worker understood
@@ -35,8 +34,6 @@ local REPEATED_MS, FINISH_REPEATED_MS = 15000, 300000  -- a client repeats at on
 local UNTRIED = { [LOST] = true, TaskTimeout = true }  -- who makes such a letter only tells of it
 -- work of these causes comes from people and takes the place of what waits; any other joins it
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
--- of these, what a person wants: in production a push only puts it off until its tag is admitted
-local WISHES = { redeploy = true, teardown = true }
 -- a delivery with such an outcome may come again, as GitHub's *Redeliver* sends it
 local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
 
@@ -110,42 +107,8 @@ end
 local function die_unread(work, reason, ttl)
   local number = held_number('letters') + 1
   C('HSET', state, 'letters', number)
-  C('HDEL', refused, work.environment)
+  C('HDEL', refused, item_key(work))
   die(work, UNKNOWN, reason, string.format('%.0f.%.0f', now, number), ttl)
-end
-
--- all tags share one environment: note on what stays which others were pushed, as it may not be deployed itself
-local function pass(stays, goes)
-  if stays.environment ~= 'production' then return end
-  local mine = goes.cause == 'push' and string.format('%.0f %s', goes.pushed_at or 0, goes.ref) or ''
-  local lines, seen = {}, {}
-  for line in string.gmatch((stays.passed or '') .. '\n' .. mine .. '\n' .. (goes.passed or ''), '[^\n]+') do
-    local ref = string.match(line, ' (.*)')
-    if ref ~= stays.ref and not seen[ref] and #lines < PASSED_LIMIT then lines[#lines + 1] = line end
-    seen[ref] = true
-  end
-  stays.passed = table.concat(lines, '\n')
-end
-
--- what goes leaves to what stays in production: the tags that it knows of, and what a person wants there. A push comes to
--- nothing if its tag is refused: then what the person wants goes on. What waits beneath a wish came before it
-local function inherit(stays, goes, stays_is_newer)
-  if stays.environment ~= 'production' then return end
-  local wish = (stays.wish or '') ~= '' and sound_work(stays.wish)
-  if stays.cause == 'push' and not wish then
-    if WISHES[goes.cause] then
-      stays.wish = cjson.encode(goes)
-    else
-      stays.wish = goes.wish
-      pass(stays, goes)
-    end
-    return
-  end
-  local to = stays_is_newer and wish or stays
-  pass(to, goes)
-  local beneath = (goes.wish or '') ~= '' and sound_work(goes.wish)
-  if beneath then pass(to, beneath) end
-  if to == wish then stays.wish = cjson.encode(wish) end
 end
 
 -- more than a resync of all wants it, or its turn was taken
@@ -163,14 +126,8 @@ local function join(stays, joins, ttl)
 end
 
 local function one_of(older, newer, ttl)
-  if newer.cause == 'deletion' and newer.environment == 'production' then  -- all tags share it, and it is never deleted
-    local reason = newer.ref .. ' was deleted; production stays as it is'
-    close(newer, 'skipped', reason, ttl)
-    list_end(newer, 'skipped', reason)
-    return older
-  end
   if older.cause == 'push' and (newer.cause == 'push' or newer.cause == 'deletion') and (newer.pushed_at or 0) > 0
-      and newer.pushed_at < (older.pushed_at or 0) and (newer.wish or '') == '' then  -- delivered out of order
+      and newer.pushed_at < (older.pushed_at or 0) then  -- delivered out of order
     superseded(newer, older.goal, ttl)
     older.before = string.sub((older.before or '') .. ',' .. (newer.before or ''), 1, BEFORE_LIMIT)
     return older
@@ -203,12 +160,10 @@ end
 local function merged(older, newer, ttl)
   if older.raw or newer.raw then  -- there is one place for both, and they cannot be compared
     local goes = older.raw and older or newer
-    die_unread(goes, 'this queue item cannot be read, and other work of its environment took its place', ttl)
+    die_unread(goes, 'this queue item cannot be read, and other work with its key took its place', ttl)
     return goes == older and newer or older
   end
-  local stays = one_of(older, newer, ttl)
-  inherit(stays, stays == older and newer or older, stays == newer)
-  return stays
+  return one_of(older, newer, ttl)
 end
 
 local function resting(work) return (work.not_before or 0) > now end
@@ -218,39 +173,44 @@ local function place_of(work) return work.cause == 'resync' and later or queue e
 
 -- what waits for a resync's turn, and is now wanted by more than a resync, waits no longer for that
 local function advance(work)
-  if place_of(work) == queue and C('LREM', later, 1, work.environment) == 1 then C('RPUSH', queue, work.environment) end
+  local key = item_key(work)
+  if place_of(work) == queue and C('LREM', later, 1, key) == 1 then C('RPUSH', queue, key) end
 end
 
--- put work into the lane: 'new', or older than what may be there since it was 'running' meanwhile or is 'requeued'; what
--- was 'dead' is as old as its wish
+-- when somebody decided what this work wants: an admitted tag has the time of its push, other work that of its arrival
+local function decided_at(work) return work.decided_at > 0 and work.decided_at or work.accepted_at end
+
+-- Put work into the queue. If an item with its key is there, `was` tells which of the two is newer: 'new' work is; work that
+-- was 'running' is not; of work that was 'admitted' or 'dead', the time of the decision tells. Admitted work goes to the
+-- end, so that the other tags that wait are judged before production changes.
 local function put(work, was, ttl)
-  local env = work.environment
-  local there = waiting(env)
+  local key = item_key(work)
+  local there = waiting(key)
   if there then
-    local newer = was == 'new' or (was == 'dead' and (work.accepted_at or 0) > (there.accepted_at or 0))
+    local newer = was == 'new' or (was ~= 'running' and decided_at(work) > decided_at(there))
     work = newer and merged(there, work, ttl) or merged(work, there, ttl)
     -- what sleeps after a fault is left asleep by whatever only joins it: a rate limit is not to be knocked at
-    if not resting(work) and C('ZREM', snoozed, env) == 1 then C('RPUSH', place_of(work), env) end
+    if not resting(work) and C('ZREM', snoozed, key) == 1 then C('RPUSH', place_of(work), key) end
     advance(work)
   elseif was == 'running' then
-    C('LPUSH', place_of(work), env)
+    C('LPUSH', place_of(work), key)
   else
-    C('RPUSH', place_of(work), env)
+    C('RPUSH', place_of(work), key)
   end
-  C('HSET', items, env, written(work))
+  C('HSET', items, key, written(work))
   return work
 end
 
 -- let work that ran sleep until it is due; where newer work came meanwhile, both are merged and may go on at once
 local function put_aside(work, due, ttl)
-  local env = work.environment
-  local newer = waiting(env)
+  local key = item_key(work)
+  local newer = waiting(key)
   if newer then work = merged(work, newer, ttl) end
-  C('HSET', items, env, written(work))
+  C('HSET', items, key, written(work))
   if not newer or resting(work) then  -- else it waits already
-    C('LREM', queue, 0, env)
-    C('LREM', later, 0, env)
-    C('ZADD', snoozed, work.not_before or due, env)
+    C('LREM', queue, 0, key)
+    C('LREM', later, 0, key)
+    C('ZADD', snoozed, work.not_before or due, key)
   else
     advance(work)
   end
@@ -258,7 +218,8 @@ end
 
 -- a worker did not understand this item: another one gets it later, and after so many of them it is a dead letter
 local function refuse(work, why, ttl)
-  local env, before = work.environment, C('HGET', refused, work.environment) or ''
+  local key = item_key(work)
+  local before = C('HGET', refused, key) or ''
   local times, goal = string.match(before, '^(%d+) (%S*)')
   times = (goal == work.goal and tonumber(times) or 0) + 1
   why = brief(why)
@@ -266,7 +227,7 @@ local function refuse(work, why, ttl)
     die_unread(work, 'no worker understood this queue item, ' .. times .. ' were asked: ' .. why, ttl)
     return 'dead', 0
   end
-  C('HSET', refused, env, times .. ' ' .. work.goal .. ' ' .. why)
+  C('HSET', refused, key, times .. ' ' .. work.goal .. ' ' .. why)
   local pause = math.min(FIRST_PAUSE * 2 ^ (times - 1), LONGEST_PAUSE)
   if not work.raw then work.not_before = now + pause end
   put_aside(work, now + pause, ttl)
@@ -280,23 +241,23 @@ local function first()
 end
 
 local function hand_out(grace)
-  local env = first()
-  while env and C('HEXISTS', items, env) == 0 do  -- half of it was lost; the next resync sees to that environment
+  local key = first()
+  while key and C('HEXISTS', items, key) == 0 do  -- half of it was lost; the next resync sees to that environment
     C('LPOP', queue)
-    env = first()
+    key = first()
   end
-  if not env then
+  if not key then
     C('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
     return {}
   end
-  local work = waiting(env)
+  local work = waiting(key)
   local task = work.task ~= '' and work.task or FALLBACK
   local low = place_of(work) == later and C('LLEN', queue) == 1 and '1' or '0'
   -- only grows, even when Redis was wiped in between: no older holder can ever be taken for the current one
   local token = string.format('%.0f', math.max(held_number('token') + 1, now))
-  C('HSET', state, 'status', 'sent', 'token', token, 'env', env, 'task', task, 'current', '',
+  C('HSET', state, 'status', 'sent', 'token', token, 'env', key, 'task', task, 'current', '',
     'until', now + grace, 'sends', 1, 'low', low)
-  return { env, task, token, low }
+  return { key, task, token, low }
 end
 
 -- send once more what waits among the workers behind everything else, since something more urgent waits for it
@@ -310,7 +271,7 @@ local function is_low() return status() == 'sent' and held('low') == '1' end
 -- hand out if nobody holds the lane, or if what was sent is no longer what is to be done; hasten it where that is urgent
 local function hand_out_after(work, grace)
   local now_is = status()
-  if now_is == 'idle' or (now_is == 'sent' and held('env') == work.environment and held('task') ~= work.task) then
+  if now_is == 'idle' or (now_is == 'sent' and held('env') == item_key(work) and held('task') ~= work.task) then
     return hand_out(grace)
   end
   if is_low() and place_of(work) == queue and not resting(work) then return hasten() end
@@ -358,7 +319,6 @@ function ops.accept(text, delivery, event, ttl, grace)
     if dead then  -- it does what a replay would; others that died with it are done with it
       C('HDEL', dead_letters, letter)
       local died = read_work(dead.work)
-      inherit(work, died, true)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       close(died, 'superseded', 'replaced by ' .. delivery, ttl)
     end
@@ -372,20 +332,20 @@ function ops.accept(text, delivery, event, ttl, grace)
     count('delivery:queued')
   end
   work.accepted_at = now / 1000
-  work = put(work, work.requeued and 'requeued' or 'new', ttl)
+  work = put(work, 'new', ttl)
   return answer('queued', work.goal, unpack(hand_out_after(work, grace)))
 end
 
 -- begin token, lease -> work
 function ops.begin(token, lease)
   if held('token') ~= token or status() ~= 'sent' then return answer() end
-  local env = C('LPOP', queue)
-  local work = env and waiting(env)
+  local key = C('LPOP', queue)
+  local work = key and waiting(key)
   if not work then
     C('HSET', state, 'status', 'idle', 'until', 0)
     return answer()
   end
-  C('HDEL', items, env)
+  C('HDEL', items, key)
   work.attempts, work.not_before, work.began_at = work.attempts + 1, nil, now / 1000
   local text = written(work)
   C('HSET', state, 'status', 'running', 'current', text, 'until', now + lease, 'why', '')
@@ -399,8 +359,8 @@ function ops.extend(token, lease)
   return answer(1)
 end
 
--- expire token, env, why -> 1 or 0: the holder's process is known to have ended, so its lease ends now
-function ops.expire(token, env, why)
+-- expire token, key, why -> 1 or 0: the holder's process is known to have ended, so its lease ends now
+function ops.expire(token, key, why)
   local running = status() == 'running'
   if running and held('token') == token then
     C('HSET', state, 'until', now, 'why', why)
@@ -408,14 +368,14 @@ function ops.expire(token, env, why)
   end
   if held('lost') ~= token then return answer(0) end
   -- a sweep found the lease over before this was known: correct how it says that the attempt ended
-  local runs = running and held('env') == env
-  local work = runs and current() or waiting(env)
+  local runs = running and held('env') == key
+  local work = runs and current() or waiting(key)
   local before, last = string.match(work and not work.raw and work.tries or '', '^(.-)([^\n]+)$')
   local try = last and object(last)
   if not try or try.error ~= LOST_ERROR then return answer(0) end
   try.error = why
   work.tries = before .. cjson.encode(try)
-  if runs then C('HSET', state, 'current', written(work)) else C('HSET', items, env, written(work)) end
+  if runs then C('HSET', state, 'current', written(work)) else C('HSET', items, key, written(work)) end
   return answer(1)
 end
 
@@ -431,7 +391,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
   seconds = tonumber(seconds)
   if not is_finite(seconds) then seconds = LONGEST_PAUSE / 1000 end
   for name, by in pairs(cjson.decode(counts)) do count(name, by) end
-  C('HDEL', refused, env)
+  C('HDEL', refused, item_key(current))
   if record ~= '' then C('HSET', environments, env, record) end
   if outcome == 'deleted' then C('HDEL', P .. ':kept', env) end
   if kind == 'done' or kind == 'dead' then
@@ -454,7 +414,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
     if kind == 'snooze' then work.attempts, work.tries = 0, '' end
     if kind == 'retry' then note_try(work, current, reason) end
     if kind == 'again' then
-      put(work, 'running', ttl)
+      put(work, item_key(work) == item_key(current) and 'running' or 'admitted', ttl)
     else
       if kind == 'retry' or kind == 'rest' then work.not_before = now + seconds * 1000 end
       put_aside(work, now + seconds * 1000, ttl)
@@ -466,11 +426,11 @@ end
 -- sweep grace, ttl, max_attempts -> dispatch
 function ops.sweep(grace, ttl, max_attempts)
   local urgent = false
-  for _, env in ipairs(C('ZRANGEBYSCORE', snoozed, '-inf', now)) do
-    C('ZREM', snoozed, env)
-    local work = waiting(env)
+  for _, key in ipairs(C('ZRANGEBYSCORE', snoozed, '-inf', now)) do
+    C('ZREM', snoozed, key)
+    local work = waiting(key)
     local place = work and place_of(work)
-    if place then C('RPUSH', place, env) end
+    if place then C('RPUSH', place, key) end
     urgent = urgent or place == queue
   end
   local now_is, due = status(), held_number('until') <= now
@@ -524,11 +484,12 @@ function ops.replay(id, goal, grace, ttl, readable)
   if not text then return answer() end
   local letter = object(text)
   local env = letter and type(letter.environment) == 'string' and letter.environment ~= '' and letter.environment or nil
-  local read = readable == '1' and read_work or raw_work
-  local work = letter and type(letter.work) == 'string' and read(letter.work, env)
+  local text_of_work = letter and type(letter.work) == 'string' and letter.work
+  local work = text_of_work and readable == '1' and sound_work(text_of_work)
+  if text_of_work and not (work and (work.environment == env or not env)) then work = raw_work(text_of_work, env) end
   if not work or work.environment == '' then return answer('unreadable') end
   if work.raw then  -- what it wanted is not known: its environment is looked at
-    work.raw, work.cause, work.turned = nil, 'resync', true
+    work.raw, work.key, work.cause, work.turned = nil, nil, 'resync', true
   end
   C('HDEL', dead_letters, id)
   local deliveries = {}
@@ -564,12 +525,12 @@ function ops.discard(id) return answer(C('HDEL', dead_letters, id)) end
 function ops.refuse(token, why, ttl, grace)
   local now_is = status()
   if held('token') ~= token or now_is == 'idle' then return answer('lost') end
-  local env = held('env')
-  local work = now_is == 'running' and current() or waiting(env)
+  local key = held('env')
+  local work = now_is == 'running' and current() or waiting(key)
   if now_is == 'running' then
     work.attempts = math.max(work.attempts - 1, 0)
   else
-    C('HDEL', items, env)  -- it is still the first of the queue, which costs nothing without its item
+    C('HDEL', items, key)  -- it is still the first of the queue, which costs nothing without its item
   end
   local outcome, pause = 'refused', 0
   if work then outcome, pause = refuse(work, why, ttl) end

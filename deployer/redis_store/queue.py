@@ -28,6 +28,7 @@ from deployer.model.records import (
     RepositoryRecord,
     Seen,
     Work,
+    split_key,
     whole,
 )
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict
@@ -232,10 +233,10 @@ class RedisLanes:
         with unavailable():
             return int(self._run(repository, "extend", token, self._lease, request="")[0]) == 1
 
-    def expire(self, repository: Repository, token: int, environment: str, why: str) -> bool:
+    def expire(self, repository: Repository, token: int, key: str, why: str) -> bool:
         """See `Lanes.expire`."""
         with unavailable():
-            return int(self._run(repository, "expire", token, environment, why)[0]) == 1
+            return int(self._run(repository, "expire", token, key, why)[0]) == 1
 
     def finish(
         self,
@@ -561,9 +562,9 @@ class RedisLanes:
         """See `Lanes.orphaned`."""
         return {key: seen.orphans for key, seen in self._all_seen(repositories) if seen.orphans}
 
-    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, Seen]:
+    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, str]:
         """See `Lanes.never_deployed`."""
-        return {key: seen for key, seen in self._all_seen(repositories) if seen.never_deployed}
+        return {key: seen.never_deployed for key, seen in self._all_seen(repositories) if seen.never_deployed}
 
     def _all_seen(self, repositories: Sequence[Repository]) -> list[tuple[str, Seen]]:
         return [
@@ -752,23 +753,25 @@ def _lane(
     status = state.get("status", "idle")
     if status == "idle" and not items:
         return None
-    works: dict[str, Work] = {}
+    works: dict[str, Work] = {}  # by the key of the item
     whys = {key: f"workers did not understand its queue item: {_why(text)}" for key, text in refused.items()}
     for key, text in items.items():
         try:
             works[key] = Work.from_json(text)
         except StoredValueError as error:
-            works[key] = Work(environment=key, task="", cause="")
+            environment, ref = split_key(key)
+            works[key] = Work(environment=environment, ref=ref, candidate=bool(ref), task="", cause="")
             whys.setdefault(key, f"its queue item cannot be read: {error}")
-    known = {key: work for key, work in works.items() if is_environment(repository, key)}
+    known = {key: work for key, work in works.items() if is_environment(repository, split_key(key)[0])}
     for key in works.keys() - known.keys():
         whys.setdefault(key, "no environment is called so")
     asleep = {key: due for key, due in snoozed if key in known}
-    environment = state.get("env", "")
+    environment, ref = split_key(state.get("env", ""))
     return Lane(
         repository=repository.full_name,
         status=status,
         environment=environment if is_environment(repository, environment) else "",
+        ref=ref,
         task=state.get("task", ""),
         waiting=[known[key] for key in [*queue, *later] if key in known],
         snoozed={key: max(0.0, (due - now) / 1000) for key, due in asleep.items()},
@@ -868,5 +871,5 @@ def _key(repository: Repository, name: str) -> str:
 def _dispatch(repository: Repository, rest: list[str]) -> Dispatch | None:
     if not rest:
         return None
-    environment, task, token, low = rest
-    return Dispatch(repository.full_name, environment, task, int(token), low=low == "1")
+    key, task, token, low = rest
+    return Dispatch(repository.full_name, key, task, int(token), low=low == "1")

@@ -12,9 +12,9 @@ local environments, dead_letters, refused = P .. ':environments', P .. ':dead', 
 local FALLBACK = 'deployer.sync'  -- the task of an item that names none: every worker knows it
 local REQUIRED = { 'environment', 'task', 'cause' }
 -- the fields that this script reads, with the default that a missing one has
-local TEXTS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'passed', 'wish', 'word', 'sha', 'tries', 'replaced_after' }
-local NUMBERS = { 'pushed_at', 'accepted_at', 'attempts', 'polls', 'looked_at', 'replaced_at', 'began_at' }
-local DEFAULTS, FIELD_TYPES = {}, { not_before = 'number' }
+local TEXTS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'word', 'sha', 'tries', 'replaced_after' }
+local NUMBERS = { 'pushed_at', 'accepted_at', 'decided_at', 'attempts', 'polls', 'looked_at', 'replaced_at', 'began_at' }
+local DEFAULTS, FIELD_TYPES = {}, { not_before = 'number', candidate = 'boolean' }
 for _, name in ipairs(TEXTS) do DEFAULTS[name], FIELD_TYPES[name] = '', 'string' end
 for _, name in ipairs(NUMBERS) do DEFAULTS[name], FIELD_TYPES[name] = 0, 'number' end
 
@@ -49,14 +49,23 @@ local function object(text)
   return read and type(found) == 'table' and found or nil
 end
 
--- a queue item of an environment as a table in which every field that this script reads has its type, or nil
-local function sound_work(text, env)
+-- The key of a queue item. A candidate for production waits under a key of its own until it is judged, so that different
+-- tags never replace each other; all other work of an environment shares one key. No ref contains a space.
+local function item_key(work)
+  if work.raw then return work.key end
+  return work.candidate and work.environment .. ' ' .. work.ref or work.environment
+end
+
+-- the environment that a key of a queue item names
+local function environment_of(key) return string.match(key, '^[^ ]*') end
+
+-- the queue item with this key, or with any key, as a table in which every field that this script reads has its type; or nil
+local function sound_work(text, key)
   local work = object(text)
   if not work then return nil end
   for _, name in ipairs(REQUIRED) do
     if type(work[name]) ~= 'string' then return nil end
   end
-  if env and work.environment ~= env then return nil end
   for name, value in pairs(work) do
     local found, expected = type(value), FIELD_TYPES[name]
     if expected and found ~= expected then return nil end
@@ -66,26 +75,26 @@ local function sound_work(text, env)
   for name, default in pairs(DEFAULTS) do
     if work[name] == nil then work[name] = default end
   end
-  if work.wish ~= '' and not sound_work(work.wish) then return nil end
+  if key and item_key(work) ~= key then return nil end
   return work
 end
 
 -- a queue item that cannot be read, as a table: only what its text shows
-local function raw_work(text, env)
-  local work = { environment = env or '', task = FALLBACK, cause = '', raw = text }
+local function raw_work(text, key)
+  local work = { environment = environment_of(key or ''), key = key or '', task = FALLBACK, cause = '', raw = text }
   for name, default in pairs(DEFAULTS) do work[name] = default end
   work.deliveries = string.match(text, '"deliveries":"([^"]*)"') or ''
   return work
 end
 
-local function read_work(text, env) return sound_work(text, env) or raw_work(text, env) end
+local function read_work(text, key) return sound_work(text, key) or raw_work(text, key) end
 
 local function written(work) return work.raw or cjson.encode(work) end
 
--- the item of an environment that waits or sleeps, or nil
-local function waiting(env)
-  local text = C('HGET', items, env)
-  return text and read_work(text, env)
+-- the item with this key that waits or sleeps, or nil
+local function waiting(key)
+  local text = C('HGET', items, key)
+  return text and read_work(text, key)
 end
 
 local function held(field) return C('HGET', state, field) or '' end
@@ -108,7 +117,7 @@ end
 local function current()
   local text = held('current')
   local work = sound_work(text)
-  return work or read_work(text, held('env'))
+  return work or raw_work(text, held('env'))
 end
 
 -- the key of a delivery's record if there is one; it may have expired

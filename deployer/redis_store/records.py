@@ -10,9 +10,9 @@ from typing import Any
 
 import redis
 
-from deployer.model.environments import Environment, Repository
+from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import StoredValueError
-from deployer.model.records import DeadLetter, EnvironmentRecord
+from deployer.model.records import DeadLetter, EnvironmentRecord, split_key
 from deployer.redis_store.connection import refuses_all
 
 INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
@@ -124,7 +124,10 @@ def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
         start = prefix(repository)
         pairs.append((start, environment))
         pipe.hexists(f"{start}:environments", environment)
-        pipe.hexists(f"{start}:items", environment)
+        # candidates for production have keys of their own
+        pipe.hkeys(f"{start}:items") if environment == Kind.PRODUCTION else pipe.hexists(
+            f"{start}:items", environment
+        )
         pipe.hget(f"{start}:state", "env")
     found = pipe.execute(raise_on_error=False)
     for each in found:
@@ -134,11 +137,19 @@ def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
     known = {
         pair
         for pair, recorded, waits, runs in rows
-        if recorded or waits or runs == pair[1] or isinstance(runs, Exception)
+        if recorded
+        or isinstance(runs, Exception)
+        or split_key(runs or "")[0] == pair[1]
+        or _waits(waits, pair[1])
     }
     # after the rest, because a task may end as a dead letter meanwhile
     known |= _with_dead_letters(client, {pair for pair in pairs if pair not in known})
     return [pair in known for pair in pairs]
+
+
+def _waits(found: Any, environment: str) -> bool:
+    """Whether an item of an environment waits, by Redis's answer: whether there is one, all keys, or an error."""
+    return any(split_key(key)[0] == environment for key in found) if isinstance(found, list) else bool(found)
 
 
 def _with_dead_letters(client: Any, pairs: Collection[tuple[str, str]]) -> set[tuple[str, str]]:

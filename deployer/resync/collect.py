@@ -7,7 +7,8 @@ from deployer.deployment.production_gate import Gate
 from deployer.environment.ports import LISTING_PATIENCE, Facts, Host, Inventory
 from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.model.errors import DeployerError, PermanentError, TransientError
-from deployer.model.records import RESYNCED, Cause, EnvironmentRecord, Outcome, Seen, Work
+from deployer.model.production_record import MOST_REFUSED
+from deployer.model.records import RESYNCED, Cause, EnvironmentRecord, Seen, Work
 from deployer.model.refs import Ref, skip_reason
 from deployer.model.stacks import Stack
 from deployer.queue.step_results import Done
@@ -26,8 +27,6 @@ from deployer.resync.plan import (
 )
 
 _log = logging.getLogger(__name__)
-
-_SETTLED = {Outcome.DEPLOYED, Outcome.FAILED, Outcome.SKIPPED}
 
 
 class Resyncer:
@@ -164,16 +163,16 @@ class Resyncer:
         planned = plan(known, seen.orphans, now, self._orphan_seconds)
         due = [each for each in planned if not each.due]
         for each in due:
-            wish = Work(environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref)
+            wish = Work(
+                environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref, after=each.tag_object,
+                candidate=bool(each.tag_object),
+            )  # fmt: skip
             self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
         if known.away:
             raise TransientError(known.away)
         orphaned = [each.environment.key for each in planned if each.action == "delete"]
         orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
-        found = Seen(
-            orphaned_at, sorted(known.old_tags), seen.accepted_at, known.never_deployed,
-            known.production_tag if known.never_deployed else "",
-        )  # fmt: skip
+        found = Seen(orphaned_at, seen.accepted_at, known.never_deployed)
         if found != seen:
             self._lanes.see(repository, found, instead_of=seen)
         self._lanes.forget(repository, bygone(known, now))
@@ -203,15 +202,47 @@ class Resyncer:
         records = self._lanes.environments(repository)
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
-        missed, old = _tags(facts, seen, record)
-        never_deployed, own = "", _production_tag(repository, record, listed.stacks)
-        if not listed.away and (tags := _never_deployed(facts, seen, record, own)):
-            first = tags[0] if seen.tags is not None else self._gate.first_allowed(repository, tags)
-            never_deployed = first.name if first else ""
+        missed = never_deployed = None
+        if not listed.away:
+            missed = self._missed(repository, facts, seen, record)
+            never_deployed = self._never_deployed(repository, facts, record, listed.stacks)
         return Known(
-            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, old,
-            listed.regions, listed.away, never_deployed, own,
+            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, listed.regions,
+            listed.away, never_deployed.name if never_deployed else "",
         )  # fmt: skip
+
+    def _missed(
+        self, repository: Repository, facts: Facts, seen: Seen, record: EnvironmentRecord | None
+    ) -> Ref | None:
+        """The newest tag that is newer than what production should run and was never judged; None where there is none.
+
+        GitHub sends no event for more than three tags that are pushed at once. No tag counts as missed where it is not
+        known when it was decided what production should run: a person may have chosen that.
+        """
+        since = record.decision_time if record else 0
+        if record is None or not since:
+            return None
+        newer = _newest_first(facts, record, max(since, seen.accepted_at))
+        own = Ref.parse(record.ref) if record.ref else None
+        if own in newer and (facts.refs[own] in {record.moved_to, record.commit} or not record.moved_to):
+            newer.remove(own)
+        return self._first_allowed(repository, newer)
+
+    def _never_deployed(
+        self, repository: Repository, facts: Facts, record: EnvironmentRecord | None, stacks: Iterable[Stack]
+    ) -> Ref | None:
+        """The newest tag, where production runs an older one or none, and nothing tells whether a person wants that."""
+        if record and (record.admitted.commit or record.held_at or record.state == "deleted"):
+            return None
+        own = _production_tag(repository, record, stacks)
+        since = facts.made.get(Ref.parse(own), 0.0) if own else -1.0
+        if since == 0:
+            return None  # which ones are newer cannot be told
+        return self._first_allowed(repository, _newest_first(facts, record, since))
+
+    def _first_allowed(self, repository: Repository, tags: Sequence[Ref]) -> Ref | None:
+        """The first tag that production's rules allow by its name, among as many as a record remembers refused ones."""
+        return self._gate.first_allowed(repository, tags[:MOST_REFUSED]) if tags else None
 
 
 def _warned(known: Known) -> dict[Environment, str]:
@@ -222,45 +253,15 @@ def _warned(known: Known) -> dict[Environment, str]:
     return found
 
 
-def _tags(facts: Facts, seen: Seen, record: EnvironmentRecord | None) -> tuple[Ref | None, set[str]]:
-    """The newest tag that is newer than production's own and that no webhook told of; and the tags that are no news.
-
-    GitHub sends no event for more than three tags that are pushed at once. What stood before the first resync is
-    no news; neither is what is older than production's. While production is on its way, or a person has chosen its tag,
-    the others stay news.
-    """
-    every = {ref.name for ref in facts.refs if ref.is_tag}
-    own = Ref.parse(record.ref) if record and record.ref else None
-    if seen.tags is None or record is None or own is None:
-        return None, every
-    told = every & {*seen.tags, *record.asked_tags, own.name}
-    if own not in facts.refs or record.held_at or record.outcome not in _SETTLED:
-        return None, told
-    since = facts.made.get(own, 0)
-    newer = {ref: at for ref, at in facts.made.items() if ref.name not in told and 0 < since < at}
-    newest = max(newer, key=lambda ref: (newer[ref], ref.name), default=None)
-    # its own tag was moved to something that is newer than the push that is known
-    if newest is None and 0 < record.pushed_at < since > seen.accepted_at and record.moved_to:
-        newest = own if facts.refs[own] not in {record.moved_to, record.commit} else None
-    return newest, every - {ref.name for ref in newer}
-
-
-def _never_deployed(facts: Facts, seen: Seen, record: EnvironmentRecord | None, own: str) -> list[Ref]:
-    """Tags that are newer than production's own and that production was never asked for, the newest first.
-
-    The first resync looks at all tags: whatever stood before it is no news and is never deployed by itself. A later one
-    looks only at the tag that the first one chose.
-    """
-    candidates = [ref for ref in facts.refs if ref.is_tag and not skip_reason(ref, "")]
-    if seen.tags is not None:
-        candidates = [ref for ref in candidates if ref.name == seen.never_deployed]
-    asked = {own, *(record.asked_tags if record else ())}
-    since = facts.made.get(Ref.parse(own), 0.0) if own else -1.0
-    if since == 0:
-        return []  # which ones are newer cannot be told
-    ages = {ref: facts.made.get(ref, 0.0) for ref in candidates if ref.name not in asked}
-    newer = [ref for ref, at in ages.items() if at > since]
-    return sorted(newer, key=lambda ref: (ages[ref], ref.name), reverse=True)
+def _newest_first(facts: Facts, record: EnvironmentRecord | None, since: float) -> list[Ref]:
+    """The tags whose own date is later than `since`, the newest first, but for those that were judged and refused."""
+    judged = {(each.ref, each.object) for each in record.refused_tags} if record else set()
+    newer = [
+        (made_at, ref.name, ref)
+        for ref, made_at in facts.made.items()
+        if made_at > since and (ref.name, facts.refs[ref]) not in judged and not skip_reason(ref, "")
+    ]
+    return [ref for _, _, ref in sorted(newer, key=lambda each: each[:2], reverse=True)]
 
 
 def _production_tag(repository: Repository, record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:

@@ -28,6 +28,7 @@ class Planned:
         reason: why, in words for people.
         ref: the ref to deploy, empty for a deletion.
         due: when it is to be done (epoch seconds); 0 for at once.
+        tag_object: of a tag that no webhook told of and that is to be judged, what it points to.
     """
 
     environment: Environment
@@ -35,6 +36,7 @@ class Planned:
     reason: str
     ref: str = ""
     due: float = 0
+    tag_object: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,11 @@ class Known:
         stacks: the repository's stacks with deployer's tags; those of others are passed over.
         records: what the ledger knows of this repository.
         listed_at: when the stacks were looked at (epoch seconds). What the ledger learnt later counts more.
-        missed_tag: a tag newer than production's that no webhook told of, or its own if that was moved so.
-        old_tags: tags that are no news any more, whatever becomes of production.
+        missed_tag: a tag newer than what production should run, that no webhook told of; or its own if that was moved.
         regions: where the stacks of each kind were looked for; None for wherever there are any. Nothing is planned
             for a kind that is not among them.
         away: why that is so; empty where it is not.
         never_deployed: see `Seen.never_deployed`.
-        production_tag: the tag that production is of; empty where it is of none.
     """
 
     repository: Repository
@@ -79,11 +79,9 @@ class Known:
     records: Iterable[EnvironmentRecord]
     listed_at: float = float("inf")
     missed_tag: Ref | None = None
-    old_tags: Iterable[str] = ()
     regions: Mapping[Kind, Collection[str]] | None = None
     away: str = ""
     never_deployed: str = ""
-    production_tag: str = ""
 
 
 def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) -> list[Planned]:
@@ -111,10 +109,8 @@ def plan(known: Known, orphaned: Mapping[str, float], now: float, grace: float) 
             continue
         if planned := _branch(known, environment, ref, record, stack):
             found.append(planned)
-    if Environment(known.repository, Kind.PRODUCTION) not in unknown and (
-        planned := _production(known, records, standing)
-    ):
-        found.append(planned)
+    if Environment(known.repository, Kind.PRODUCTION) not in unknown:
+        found += filter(None, (_production(known, records, standing), _missed(known, records)))
     for orphan in doomed(known):
         due = orphaned.get(orphan.environment.key, now) + grace
         found.append(Planned(orphan.environment, "delete", orphan.reason, due=due if due > now else 0))
@@ -340,10 +336,6 @@ def _production(
         return Planned(environment, "check", "nothing is known of it", live) if stack else None
     if stack and _is_unlearnt(environment, record, stack, live):
         return Planned(environment, "check", "what it runs is not known", live)
-    if known.missed_tag:
-        what = "was moved" if known.missed_tag.name == record.ref else f"is newer than {record.ref}"
-        why = f"{known.missed_tag.short} {what}, and no webhook told of it"
-        return Planned(environment, "check", why, known.missed_tag.name)
     if stack is None and _was_deleted(environment, record):
         return None
     if not record.ref or Ref.parse(record.ref) not in known.refs or record.updated_at > known.listed_at:
@@ -354,6 +346,17 @@ def _production(
         return None
     planned = _settled(environment, Ref.parse(record.ref), record, stack)
     return replace(planned, reason=f"production: {planned.reason}") if planned else None
+
+
+def _missed(known: Known, records: Mapping[str, EnvironmentRecord]) -> Planned | None:
+    """The tag that no webhook told of: it is judged as if it had been pushed."""
+    tag, environment = known.missed_tag, Environment(known.repository, Kind.PRODUCTION)
+    if tag is None:
+        return None
+    own = records[environment.key].ref
+    what = "was moved" if tag.name == own else f"is newer than {own or 'what production should run'}"
+    why = f"{tag.short} {what}, and no webhook told of it"
+    return Planned(environment, "check", why, tag.name, tag_object=known.refs[tag])
 
 
 def _is_unlearnt(environment: Environment, record: EnvironmentRecord, stack: Stack, live: str) -> bool:

@@ -21,6 +21,7 @@ from deployer.model.records import (
     Outcome,
     RepositoryRecord,
     Work,
+    split_key,
 )
 from deployer.model.refs import Ref
 from deployer.queue.store import Lane, Lanes
@@ -216,7 +217,7 @@ def refused_tag(found: RefusedTag) -> Json:
 def never_deployed(
     lanes: Lanes, repositories: Sequence[Repository], records: Iterable[EnvironmentRecord]
 ) -> dict[str, str]:
-    """The newest tag that was there before the first resync and was never deployed, by repository's key.
+    """The newest tag that was never deployed, of repositories whose production deployer has brought to none.
 
     Args:
         lanes: knows what the last resyncs have seen.
@@ -226,14 +227,12 @@ def never_deployed(
     Raises:
         UnavailableError: Redis is away.
     """
-    found = lanes.never_deployed(repositories)
-    now = {each.repository.lower(): each for each in records if each.environment == Kind.PRODUCTION}
-    return {
-        key: seen.never_deployed
-        for key, seen in found.items()
-        if key not in now
-        or (now[key].ref == seen.production and seen.never_deployed not in now[key].asked_tags)
+    brought = {
+        each.repository.lower()
+        for each in records
+        if each.environment == Kind.PRODUCTION and (each.admitted.commit or each.held_at)
     }
+    return {key: tag for key, tag in lanes.never_deployed(repositories).items() if key not in brought}
 
 
 def orphan_words(since: float, grace: float) -> str:
@@ -387,12 +386,13 @@ def lane(value: Lane) -> Json:
         "repository": value.repository,
         "status": value.status,
         "environment": value.environment or None,
+        "ref": value.ref or None,
         "task": value.task or None,
         "lease_seconds": round(value.lease_seconds, 1),
         "waiting": [work(item) for item in value.waiting],
         "snoozed": [
             {
-                "environment": key,
+                **_item(key),
                 "seconds": round(seconds, 1),
                 "attempts": value.failing[key].attempts if key in value.failing else 0,
                 "last_error": value.failing[key].last_error if key in value.failing else "",
@@ -400,9 +400,15 @@ def lane(value: Lane) -> Json:
             }
             for key, seconds in sorted(value.snoozed.items())
         ],
-        "refused": [{"environment": key, "reason": why} for key, why in sorted(value.refused.items())],
+        "refused": [{**_item(key), "reason": why} for key, why in sorted(value.refused.items())],
         "broken": value.broken,
     }
+
+
+def _item(key: str) -> Json:
+    """Which queue item it is: the environment, and the tag of a candidate for production."""
+    environment, ref = split_key(key)
+    return {"environment": environment, "ref": ref or None}
 
 
 def lane_problems(value: Lane) -> list[str]:

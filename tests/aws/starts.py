@@ -41,6 +41,7 @@ class Known:
         applied: whether it knows what deployer applied last.
         applications: whether it knows what the pipeline deploys.
         aged: why its age took it down at the commit that the ref is at.
+        decided: of production, whether it knows when its tag was chosen.
     """
 
     commit: int = 1
@@ -53,6 +54,7 @@ class Known:
     applications: bool = True
     generation: int = 0
     aged: str = ""
+    decided: bool = True
 
 
 @dataclass(frozen=True)
@@ -364,12 +366,13 @@ class Beginning:
             "removed": {**ended, "outcome": "removed"},
             "left": {**ended, "outcome": "partly", "retained": [left]},
         }
+        dated = known.decided and known.commit and Ref.parse(name).is_tag
         record = EnvironmentRecord(
             HELLO.full_name, environment.key, environment.stack_name, ref=self.ref(name, known.commit or 1),
             state=known.state, commit=commit(name, known.commit), outcome=known.outcome, reason="as it was",
             region=regions[known.place], stack_arn=arns[known.arn], receipt=receipts[known.receipt],
             applied=made if known.applied else {}, applications=applications, generation=known.generation,
-            asked_tags=[f"refs/tags/v{each + 1}" for each in range(known.commit)],
+            decided_at=1_700_000_000 + known.commit * 1000 if dated else 0,
             used_at=now - 60, updated_at=now, aged=known.aged, aged_at=now if known.aged else 0,
             held_at=commit(name, start.live) if known.aged else "",
         )  # fmt: skip

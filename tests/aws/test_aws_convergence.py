@@ -35,7 +35,8 @@ FOR_PEOPLE: dict[str, tuple[dict[str, Start], str]] = {
         "its stack could not be created: Pipeline .*already exists",
     ),
     "a ledger that is older than what production runs": (
-        {V1: Start(live=2, stack=READY, built=2, tampered="template", known=Known(outcome=""))}, "not known to be older"
+        {V1: Start(live=2, stack=READY, built=2, tampered="template", known=Known(outcome="", decided=False))},
+        "not known to be older",
     ),
     "a failure that was told before": ({X: Start(stack=READY, known=Known(outcome="failed"))}, "^as it was$"),
 }  # fmt: skip

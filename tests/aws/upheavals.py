@@ -14,7 +14,7 @@ from stepped import SteppedWorld
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import TransientError
 from deployer.model.events import CloudEvent, Push
-from deployer.model.records import Cause, DeadLetter, Seen, Task, Work
+from deployer.model.records import Cause, DeadLetter, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.queue.step_results import Dead, Snooze
 from sandbox.aws.sources import Commit
@@ -31,7 +31,7 @@ _OPERATIONS = (
     "GetPipelineExecution", "ListPipelineExecutions", "StartPipelineExecution", "StopPipelineExecution", "ListStacks",
 )  # fmt: skip
 _FIELDS = (
-    "region", "stack_arn", "applied", "asked_tags", "used_at", "updated_at", "ref", "generation", "held_at",
+    "region", "stack_arn", "applied", "decided_at", "used_at", "updated_at", "ref", "generation", "held_at",
     "aged_at", "state",
 )  # fmt: skip
 _STEPS = {
@@ -104,7 +104,7 @@ class Upheaval:
     Attributes:
         default: the branch that becomes the default one: it was `main`, which the ledger may know (`known`).
         switched: after how many rounds of the resync that is; 0 for before.
-        heard: whether a former resync has seen all tags, so that those of which nobody tells are missed.
+        heard: whether it is known since when production is at its tag, so that those of which nobody tells are missed.
         annotated: whether tags are objects of their own.
         lacking: what records of an older version do not tell.
         archived: whether the repository is archived when the resync comes, and no longer when it is over.
@@ -260,11 +260,10 @@ class Unrest:
         tags = {each: sha for each, sha in world.host.refs(HELLO).items() if each.is_tag}
         for each, sha in tags.items() if self.up.annotated else ():
             world.host._repos[HELLO.key].refs[each] = self._object(each.name, sha)
-        if self.up.heard:
-            world.lanes.see(HELLO, Seen({}, sorted(each.name for each in tags)))
+        lacking = {*self.up.lacking, *(() if self.up.heard else ("decided_at",))}
         records = f"deployer:{{{HELLO.key}}}:environments"
         for key, text in world.redis.hgetall(records).items():
-            told = {name: value for name, value in json.loads(text).items() if name not in self.up.lacking}
+            told = {name: value for name, value in json.loads(text).items() if name not in lacking}
             world.redis.hset(records, key, json.dumps(told))
 
     def _object(self, name: str, sha: str) -> str:
@@ -328,7 +327,8 @@ class Unrest:
             fields["ref"] = self.begun.ref(left.name, max(live, 1))
         if left.cause == "chosen":
             fields |= {"sha": decided, "chosen": True}
-        return fields
+        named = cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY}
+        return fields | {"candidate": named and not left.step and Ref.parse(left.name).is_tag}
 
     # --- meanwhile ---
 

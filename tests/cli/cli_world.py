@@ -83,13 +83,13 @@ class World:
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 
-    def push(self, ref: str, sha: str, *, delivery: str = "", work: bool = True) -> None:
+    def push(self, ref: str, sha: str, *, delivery: str = "", work: bool = True, at: float = 0) -> None:
         """Push a commit with a pipeline to a ref, and let the workers see to it."""
         if ref.startswith("refs/tags/") and not self.host.refs(
             REPOSITORY
         ):  # GitHub has no tag without a branch
             self.host.push(REPOSITORY, "refs/heads/main", "f" * 40, files={})
-        self.host.push(REPOSITORY, ref, sha, files={"pipeline.yml": PIPELINE})
+        self.host.push(REPOSITORY, ref, sha, files={"pipeline.yml": PIPELINE}, at=at)
         self.deliver(ref, sha, delivery or f"push-{sha[:4]}-{ref[-3:]}")
         if work:
             self.work()

@@ -433,7 +433,7 @@ def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: Worl
     assert told == ("warn", f"acme/API development:refs/heads/newer: {why}")
     assert told[1] in world.run("lanes").stderr
     (lane,) = world.json("lanes")
-    assert lane["refused"] == [{"environment": newer.environment, "reason": why}]
+    assert lane["refused"] == [{"environment": newer.environment, "ref": None, "reason": why}]
     world.redis.delete("deployer:{acme/api}:queue")
     world.redis.set("deployer:{acme/api}:queue", "x")
     state, words = bad(world, 1)["lanes"]

@@ -84,12 +84,12 @@ def test_a_tag_that_production_was_not_brought_to(world: World) -> None:
 
 
 def test_a_tag_that_a_later_one_replaced(world: World) -> None:
-    for tag, sha in ((V1, A), (V2, B)):
-        world.push(tag, sha, work=False)
+    for at, (tag, sha) in enumerate(((V1, A), (V2, B)), 1000):
+        world.push(tag, sha, work=False, at=at)
     world.work()
     told = lines(world, V1)
     assert any(line.startswith("v1 was superseded") for line in told)
-    assert "0 s ago superseded v1: replaced by push-bbbb-/v2" in told
+    assert "0 s ago superseded v1 aaaaaaaa: replaced by push-bbbb-/v2" in told
 
 
 def test_an_archived_repository(world: World) -> None:

@@ -6,7 +6,7 @@ Time is an argument, in seconds. A token is only known to be greater than all be
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from deployer.model.records import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
@@ -16,7 +16,6 @@ REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}
 FINAL = {"deployed", "deleted", "superseded", "skipped", "failed", "dead-lettered", "ignored"}
 LOST = "lost"
-WISHES = {Cause.REDEPLOY, Cause.TEARDOWN}
 LONGEST_RESEND = 60
 MOST_DELIVERIES = 50
 REFUSALS, FIRST_PAUSE, LONGEST_PAUSE = 8, 10, 300
@@ -30,6 +29,10 @@ class Entry(Work):
     """Work in its place in the lane; until `not_before` it rests after a fault."""
 
     not_before: float = 0
+
+    def decision(self) -> float:
+        """When somebody decided what it wants."""
+        return self.decided_at or self.accepted_at
 
     def waiting_deliveries(self) -> list[str]:
         """The deliveries that wait for its outcome."""
@@ -70,7 +73,7 @@ class Letter:
 class Handed:
     """The message that goes out to the workers."""
 
-    environment: str
+    key: str
     task: str
     token: int
     low: bool
@@ -99,7 +102,7 @@ class Lane:
     later: list[Entry] = field(default_factory=list)  # what a resync wants; it waits until nothing else does
     snoozed: dict[str, tuple[float, Entry]] = field(
         default_factory=dict
-    )  # environment: when it is due, and what
+    )  # key of an item: when it is due, and what
     running: Entry | None = None
 
     status: str = "idle"  # or sent, or running
@@ -109,9 +112,7 @@ class Lane:
     lost: int = 0  # the last token whose lease ran out
     why: str = ""  # how the attempt that runs has ended, where that is known before its lease ran out
     sends: int = 0
-    refused: dict[str, tuple[int, str]] = field(
-        default_factory=dict
-    )  # environment: how often, its item's goal
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # key of an item: how often, its goal
     refusals: int = REFUSALS
     unread: int = 0  # how many dead letters of items that no worker understood there were
 
@@ -135,7 +136,6 @@ class Lane:
                 self.counters["delivery:duplicate"] += 1
                 return "duplicate", known.outcome, None
             if known and letter:
-                entry = _inheriting(entry, letter.work, newer=True)
                 del self.letters[known.letter]
                 others = [each for each in letter.work.waiting_deliveries() if each != delivery]
                 self._close(others, "superseded", f"replaced by {delivery}")
@@ -144,7 +144,7 @@ class Lane:
             entry = entry.but(goal=goal, deliveries=delivery)
             self.deliveries[delivery] = Delivery(work.environment, event, "queued", times=times)
             self.counters["delivery:queued"] += 1
-        entry = self._put(now, entry.but(accepted_at=now), "requeued" if work.requeued else "new")
+        entry = self._put(now, entry.but(accepted_at=now), "new")
         return "queued", entry.goal, self._hand_out_after(now, entry)
 
     def begin(self, now: float, token: int) -> Entry | None:
@@ -163,25 +163,25 @@ class Lane:
         self.until = now + self.lease
         return True
 
-    def expire(self, now: float, token: int, environment: str, why: str) -> bool:
+    def expire(self, now: float, token: int, key: str, why: str) -> bool:
         """Whether the lane was held under this token; then its lease ends now, or what a sweep noted is corrected."""
         if self.status == "running" and token == self.token:
             self.until, self.why = now, why
             return True
         if token != self.lost:
             return False
-        if self.running and self.running.environment == environment:
+        if self.running and self.running.key == key:
             changed = self.running = _corrected(entry := self.running, why)
             return changed is not entry
         for among in (self.waiting, self.later):
             for place, entry in enumerate(among):
-                if entry.environment == environment:
+                if entry.key == key:
                     among[place] = _corrected(entry, why)
                     return among[place] is not entry
-        if environment in self.snoozed:
-            due, entry = self.snoozed[environment]
-            self.snoozed[environment] = due, _corrected(entry, why)
-            return self.snoozed[environment][1] is not entry
+        if key in self.snoozed:
+            due, entry = self.snoozed[key]
+            self.snoozed[key] = due, _corrected(entry, why)
+            return self.snoozed[key][1] is not entry
         return False
 
     def finish(
@@ -192,7 +192,7 @@ class Lane:
             return LOST
         self.counters.update(counts)
         ran, self.running = self.running, None
-        self.refused.pop(ran.environment, None)
+        self.refused.pop(ran.key, None)
         if not isinstance(verdict, Retry) and verdict.record:
             self.environments[ran.environment] = verdict.record
         commit = verdict.commit if isinstance(verdict, Done) else ""
@@ -209,7 +209,8 @@ class Lane:
                 died = Letter(letter.task, letter.kind, letter.reason, letter.traceback, letter.at, work)
                 self._bury(ran, letter.id, died)
             case Again(work):
-                self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), "running")
+                was = "running" if work.key == ran.key else "admitted"
+                self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), was)
             case Snooze(work, seconds, rests=True):
                 attempts = max(work.attempts - 1, 0)
                 self._put_aside(
@@ -225,9 +226,9 @@ class Lane:
     def sweep(self, now: float) -> Handed | None:
         """What goes out, for the first time or once more."""
         woken = []
-        for environment, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
+        for key, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
             if due <= now:
-                del self.snoozed[environment]
+                del self.snoozed[key]
                 self._place_of(entry).append(entry)
                 woken.append(entry)
         if self.status == "idle":
@@ -261,17 +262,17 @@ class Lane:
             entry, self.running = self.running.but(attempts=self.running.attempts - 1), None
         else:
             entry = self.waiting.pop(0)
-        times, goal = self.refused.get(entry.environment, (0, ""))
+        times, goal = self.refused.get(entry.key, (0, ""))
         times = times + 1 if goal == entry.goal else 1
         if times >= self.refusals:
-            self.refused.pop(entry.environment, None)
+            self.refused.pop(entry.key, None)
             self.unread += 1
             reason = f"no worker understood this queue item, {times} were asked: {why}"
             self._end(now, entry, "dead-lettered", reason, entry.sha)
             letter = f"{self.repository.replace('/', '~')}-{clock * 1000:.0f}.{self.unread}"
             self._bury(entry, letter, Letter(entry.task, "QueueItemError", reason, "", now, entry))
             return "dead", 0, self._hand_out(now)
-        self.refused[entry.environment] = times, entry.goal
+        self.refused[entry.key] = times, entry.goal
         pause = min(FIRST_PAUSE * 2 ** (times - 1), LONGEST_PAUSE)
         self._put_aside(now, entry.but(not_before=now + pause), now + pause)
         return "refused", pause, self._hand_out(now)
@@ -302,8 +303,8 @@ class Lane:
 
     def forget(self, seen: Mapping[str, EnvironmentRecord]) -> None:
         """Drop the records that are still what was seen, of environments without work."""
-        works = {self.running.environment} if self.running else set()
-        works |= {each.environment for each in [*self.waiting, *self.later]} | set(self.snoozed)
+        works = {self.running.key} if self.running else set()
+        works |= {each.key for each in [*self.waiting, *self.later]} | set(self.snoozed)
         for environment, record in seen.items():
             if self.environments.get(environment) is record and environment not in works:
                 del self.environments[environment]
@@ -334,18 +335,12 @@ class Lane:
     # --- two entries of one environment become one ----------------------------------------------------------
 
     def _merge(self, now: float, older: Entry, newer: Entry) -> Entry:
-        # a deleted tag
-        if newer.cause == Cause.DELETION and newer.environment == "production":
-            reason = f"{newer.ref} was deleted; production stays as it is"
-            self._close(newer.waiting_deliveries(), "skipped", reason)
-            self._remember(now, newer, "skipped", reason, newer.sha)
-            return older
         # out of order
         told = newer.cause in {Cause.PUSH, Cause.DELETION}
-        late = told and not newer.wish and 0 < newer.pushed_at < older.pushed_at
+        late = told and 0 < newer.pushed_at < older.pushed_at
         if older.cause == Cause.PUSH and late:
             self._supersede(now, newer, older)
-            return _inheriting(older, newer, newer=False).but(before=f"{older.before},{newer.before}"[:400])
+            return older.but(before=f"{older.before},{newer.before}"[:400])
         # an event gives way
         if older.cause == Cause.EVENT != newer.cause:
             rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
@@ -353,7 +348,7 @@ class Lane:
         # superseding
         if newer.cause in REPLACES:
             self._supersede(now, older, newer)
-            newer = _inheriting(newer, older, newer=True).but(before=f"{newer.before},{older.before}"[:400])
+            newer = newer.but(before=f"{newer.before},{older.before}"[:400])
             if newer.replaced_at:
                 return newer
             if older.cause == Cause.PUSH:
@@ -386,21 +381,21 @@ class Lane:
     def _place_of(self, entry: Entry) -> list[Entry]:
         return self.later if entry.cause == Cause.RESYNC else self.waiting
 
-    def _take_out(self, environment: str) -> Place | None:
-        """What waits or sleeps for an environment, with its place in its list or the time it is due."""
+    def _take_out(self, key: str) -> Place | None:
+        """What waits or sleeps under a key, with its place in its list or the time it is due."""
         for among in (self.waiting, self.later):
             for place, entry in enumerate(among):
-                if entry.environment == environment:
+                if entry.key == key:
                     return Place(among.pop(place), among, place)
-        if environment in self.snoozed:
-            due, entry = self.snoozed.pop(environment)
+        if key in self.snoozed:
+            due, entry = self.snoozed.pop(key)
             return Place(entry, due=due)
         return None
 
     def _put(self, now: float, entry: Entry, was: str) -> Entry:
-        """Put an entry that is "new", or was "running", "requeued" or "dead" while newer work may have come."""
-        if there := self._take_out(entry.environment):
-            newest = was == "new" or (was == "dead" and entry.accepted_at > there.entry.accepted_at)
+        """Put an entry that is "new", was "running" while newer work came, or was "admitted" or "dead"."""
+        if there := self._take_out(entry.key):
+            newest = was == "new" or (was != "running" and entry.decision() > there.entry.decision())
             older, newer = (there.entry, entry) if newest else (entry, there.entry)
             entry = self._merge(now, older, newer)
             self._stand(now, entry, there)
@@ -411,19 +406,19 @@ class Lane:
 
     def _put_aside(self, now: float, entry: Entry, due: float) -> None:
         """Snoozed, unless something came while it ran that is not to wait."""
-        if there := self._take_out(entry.environment):
+        if there := self._take_out(entry.key):
             entry = self._merge(now, entry, there.entry)
             if entry.not_before <= now:
                 self._stand(now, entry, there)
                 return
-        self.snoozed[entry.environment] = due, entry
+        self.snoozed[entry.key] = due, entry
 
     def _stand(self, now: float, entry: Entry, there: Place) -> None:
         """In the place of what was there; what slept wakes, unless the entry rests."""
         if there.among is not None and not (there.among is self.later and entry.cause != Cause.RESYNC):
             there.among.insert(there.place, entry)
         elif there.among is None and entry.not_before > now:
-            self.snoozed[entry.environment] = there.due, entry
+            self.snoozed[entry.key] = there.due, entry
         else:
             self._place_of(entry).append(entry)
 
@@ -437,7 +432,7 @@ class Lane:
         self.status, self.until, self.sends = "sent", now + self.grace, 1
         first = self.waiting[0]
         low = self._place_of(first) is self.later and len(self.waiting) == 1
-        self.sent = Handed(first.environment, first.task, self.token, low)
+        self.sent = Handed(first.key, first.task, self.token, low)
         return self.sent
 
     def _hasten(self, wanted: list[Entry]) -> Handed | None:
@@ -450,11 +445,7 @@ class Lane:
 
     def _hand_out_after(self, now: float, entry: Entry) -> Handed | None:
         """If nobody holds the lane, or what was sent is no longer what is to be done, or must be hastened."""
-        outdated = (
-            self.status == "sent"
-            and self.sent.environment == entry.environment
-            and self.sent.task != entry.task
-        )
+        outdated = self.status == "sent" and self.sent.key == entry.key and self.sent.task != entry.task
         if self.status == "idle" or outdated:
             return self._hand_out(now)
         return self._hasten([entry]) if entry.not_before <= now else None
@@ -488,9 +479,9 @@ class Lane:
 
     def violations(self) -> Iterator[str]:
         """Each broken invariant, with its number."""
-        places = [each.environment for each in [*self.waiting, *self.later]] + list(self.snoozed)
+        places = [each.key for each in [*self.waiting, *self.later]] + list(self.snoozed)
         if len(places) != len(set(places)):
-            yield f"1: an environment is in two places: {places}"
+            yield f"1: an item is in two places: {places}"
         if (self.status == "running") != (self.running is not None):
             yield f"2: {self.status}, and {self.running} runs"
         entries = [*self.waiting, *self.later, *(entry for _, entry in self.snoozed.values())]
@@ -508,10 +499,10 @@ class Lane:
                 if (record.outcome, record.letter) != ("dead-lettered", name):
                     yield f"4: {delivery} of {name} is {record}"
         if self.status == "idle" and (self.waiting or self.later):
-            yield f"7: nobody is given {[*self.waiting, *self.later][0].environment}"
+            yield f"7: nobody is given {[*self.waiting, *self.later][0].key}"
         if self.status == "sent":
             first = self.waiting[0] if self.waiting else None
-            if first is None or (first.environment, first.task) != (self.sent.environment, self.sent.task):
+            if first is None or (first.key, first.task) != (self.sent.key, self.sent.task):
                 yield f"8: {self.sent} went out, {first} is first"
 
 
@@ -527,41 +518,6 @@ def _corrected(entry: Entry, why: str) -> Entry:
     if error != "its worker was lost":
         return entry
     return entry.but(tries="\n".join([*before, json.dumps([began, ended, task, why])]))  # type: ignore[return-value]
-
-
-def _passing(stays: Entry, goes: Entry) -> Any:
-    """With the other tags whose place it takes, each once."""
-    if stays.environment != "production":
-        return stays
-    mine = [f"{goes.pushed_at:.0f} {goes.ref}"] if goes.cause == Cause.PUSH else []
-    lines = [*stays.passed.splitlines(), *mine, *goes.passed.splitlines()]
-    found: dict[str, str] = {}
-    for line in lines:
-        found.setdefault(line.partition(" ")[2], line)
-    found.pop(stays.ref, None)
-    return stays.but(passed="\n".join(list(found.values())[:20]))
-
-
-def _inheriting(stays: Entry, goes: Entry, *, newer: bool) -> Any:
-    """With the tags that the other knows of, and the latest wish of a person that a push only puts off."""
-    if stays.environment != "production":
-        return stays
-    if stays.cause == Cause.PUSH and not stays.wish:
-        if goes.cause in WISHES:
-            return stays.but(wish=written(goes))
-        return _passing(stays, goes).but(wish=goes.wish)
-    wish = Entry(**json.loads(stays.wish)) if newer and stays.wish else None
-    to = _passing(wish or stays, goes)
-    if goes.wish:
-        to = _passing(to, Entry(**json.loads(goes.wish)))
-    return stays.but(wish=written(to)) if wish else to
-
-
-def written(entry: Entry) -> str:
-    """An entry as text; numbers that are equal are written alike."""
-    values = asdict(entry).items()
-    numbers = {name: float(value) for name, value in values if isinstance(value, int | float)}
-    return json.dumps({**dict(values), **numbers}, sort_keys=True)
 
 
 def _wants_no_turn(entry: Entry) -> bool:

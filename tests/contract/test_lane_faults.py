@@ -108,11 +108,10 @@ def filled(lanes: RedisLanes, status: str) -> int:
         LETTER, "acme/hello", work.task, "AWS", "trace", 1.0, work.to_json(), "TransientError"
     )
     lanes.finish(HELLO, dead.dispatch.token, Dead(letter, EnvironmentRecord("acme/hello", Y, "stack")))
-    push(lanes, "wish", PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1")
-    asleep = push(lanes, "tag", PRODUCTION, ref="refs/tags/v2", pushed_at=5)
+    asleep = push(lanes, "tag", PRODUCTION, ref="refs/tags/v2", pushed_at=5, candidate=True)
     work = lanes.begin(HELLO, asleep.dispatch.token if asleep.dispatch else _token(lanes))
     assert work
-    assert work.wish
+    assert work.candidate
     lanes.finish(HELLO, _token(lanes), Retry(work, 5, "throttled"))
     first = push(lanes, "d1", X, ref="refs/heads/x")
     lanes.accept(HELLO, Work(environment=Y, cause=Cause.RESYNC))
@@ -613,11 +612,11 @@ def test_single_values_that_cannot_be_read(lanes: RedisLanes, client: Any) -> No
     assert outcome(lanes, "d1") == "queued"
     client.set(f"{PREFIX}:seen", "x")
     assert lanes.seen(HELLO) == Seen()
-    lanes.see(HELLO, Seen(tags=["v1"]), instead_of=Seen())
-    assert lanes.seen(HELLO) == Seen(tags=["v1"])
+    lanes.see(HELLO, Seen(never_deployed="v1"), instead_of=Seen())
+    assert lanes.seen(HELLO) == Seen(never_deployed="v1")
     client.set(f"{PREFIX}:seen", "x")
-    lanes.see(HELLO, Seen(tags=["v2"]))
-    assert lanes.seen(HELLO) == Seen(tags=["v2"])
+    lanes.see(HELLO, Seen(never_deployed="v2"))
+    assert lanes.seen(HELLO) == Seen(never_deployed="v2")
     for text in ("no JSON", '{"repository":"acme/other"}'):
         client.set(f"{PREFIX}:repository", text)
         for act in (

@@ -26,13 +26,13 @@ from deployer.model.records import (
 from deployer.model.refs import Ref
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
-from deployer.queue.store import Accepted, Lanes
+from deployer.queue.store import Accepted, Dispatch, Lanes
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisLanes
 from tests.unit.identities import TWINS
 
 HELLO = Repository.parse("acme/hello")
-X, Y = "development:refs/heads/x", "development:refs/heads/y"
+X, Y, PRODUCTION = "development:refs/heads/x", "development:refs/heads/y", "production"
 LEASE, GRACE, ATTEMPTS = 30, 10, 3
 
 
@@ -593,18 +593,76 @@ def test_a_push_just_when_its_repository_is_forgotten_is_handed_out_again(lanes:
     assert begin(lanes, dispatch).deliveries == "d1"
 
 
-def test_tags_whose_place_another_took_are_remembered(lanes: RedisLanes) -> None:
-    def tag(number: int, cause: Cause = Cause.PUSH) -> Accepted:
-        work = Work("production", cause=cause, ref=f"refs/tags/v{number}", pushed_at=number)
-        return lanes.accept(HELLO, work, f"t{number}-{cause}", "push")
+def tag(lanes: RedisLanes, number: int, cause: Cause = Cause.PUSH, pushed_at: float = 0) -> Accepted:
+    ref, delivery = f"refs/tags/v{number}", f"t{number}-{cause}-{pushed_at}"
+    work = Work(PRODUCTION, cause=cause, ref=ref, pushed_at=pushed_at or number, candidate=True)
+    return lanes.accept(HELLO, work, delivery, "push")
 
-    dispatch = tag(2).dispatch
-    for number in (4, 1, 3, 4):
-        tag(number)
-    tag(2, Cause.DELETION)
-    found = begin(lanes, dispatch)
-    assert found.ref == "refs/tags/v4"
-    assert found.passed_tags == [(3, "refs/tags/v3"), (2, "refs/tags/v2"), (1, "refs/tags/v1")]
+
+def test_tags_that_differ_never_replace_each_other(lanes: RedisLanes) -> None:
+    for number in (2, 4, 1):
+        tag(lanes, number)
+    lanes.accept(HELLO, Work(PRODUCTION, cause=Cause.TEARDOWN))
+    (lane,) = lanes.lanes()
+    keys = [f"production refs/tags/v{number}" for number in (2, 4, 1)]
+    assert [work.key for work in lane.waiting] == [*keys, PRODUCTION]
+    assert (lane.environment, lane.ref, lane.key) == (PRODUCTION, "refs/tags/v2", keys[0])
+
+
+def test_the_same_tag_that_is_pushed_again_or_deleted_is_replaced_as_a_branch_is(lanes: RedisLanes) -> None:
+    tag(lanes, 1)
+    tag(lanes, 1, pushed_at=5)
+    assert outcome(lanes, "t1-push-0") == "superseded"
+    tag(lanes, 1, pushed_at=3)
+    assert outcome(lanes, "t1-push-3") == "superseded", "it was delivered late"
+    tag(lanes, 1, Cause.DELETION, pushed_at=6)
+    assert outcome(lanes, "t1-push-5") == "superseded"
+    (lane,) = lanes.lanes()
+    assert [work.cause for work in lane.waiting] == ["deletion"]
+
+
+def admitted(lanes: RedisLanes, accepted: Accepted, decided_at: float) -> Dispatch | None:
+    """Let a worker admit the tag that was handed out."""
+    work = begin(lanes, accepted.dispatch)
+    changed = work.but(candidate=False, decided_at=decided_at, sha="c")
+    return lanes.finish(HELLO, accepted.dispatch.token, Again(changed))
+
+
+@pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
+@pytest.mark.parametrize(("seconds", "stays"), [(-10, "person"), (10, "tag")])
+def test_of_an_admitted_tag_and_what_a_person_wants_the_later_stays(
+    lanes: RedisLanes, cause: Cause, seconds: int, stays: str
+) -> None:
+    first = tag(lanes, 1)
+    lanes.accept(HELLO, Work(PRODUCTION, cause=cause, goal="person"))
+    dispatch = admitted(lanes, first, lanes.now() + seconds)
+    work = begin(lanes, dispatch)
+    assert (work.key, work.cause) == (PRODUCTION, cause if stays == "person" else "push")
+    assert outcome(lanes, "t1-push-0") == ("superseded" if stays == "person" else "queued")
+
+
+@pytest.mark.parametrize("cause", [Cause.EVENT, Cause.RESYNC])
+def test_an_admitted_tag_is_joined_by_what_only_looks(lanes: RedisLanes, cause: Cause) -> None:
+    first = tag(lanes, 1)
+    lanes.accept(HELLO, Work(PRODUCTION, cause=cause, goal="look"), "e1" if cause == Cause.EVENT else "")
+    work = begin(lanes, admitted(lanes, first, 5))
+    assert (work.cause, work.sha) == ("push", "c")
+    assert work.deliveries == ("t1-push-0,e1" if cause == Cause.EVENT else "t1-push-0")
+
+
+def test_every_tag_that_waits_is_judged_before_production_changes(lanes: RedisLanes) -> None:
+    first, _ = tag(lanes, 1), tag(lanes, 2)
+    second = admitted(lanes, first, 1)
+    assert begin(lanes, second).ref == "refs/tags/v2"
+
+
+def test_what_wakes_production_leaves_a_tag_asleep_that_waits_for_its_commit(lanes: RedisLanes) -> None:
+    first = tag(lanes, 1)
+    lanes.finish(HELLO, first.dispatch.token, Snooze(begin(lanes, first.dispatch), 60))
+    event = lanes.accept(HELLO, Work(PRODUCTION, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")
+    assert begin(lanes, event.dispatch).key == PRODUCTION
+    (lane,) = lanes.lanes()
+    assert list(lane.snoozed) == lane.asleep(PRODUCTION) == ["production refs/tags/v1"]
 
 
 def test_a_resync_that_takes_an_events_place_rests_as_it_did(lanes: RedisLanes) -> None:
@@ -851,8 +909,8 @@ def resync(lanes: RedisLanes, environment: str) -> Any:
 
 def test_what_stands_without_its_branch_is_told_of_many_repositories_at_once(lanes: Lanes) -> None:
     first, second, third = (Repository("acme", name) for name in ("First", "second", "third"))
-    lanes.see(first, Seen({"development:refs/heads/x": 5.0}, ["v1"]))
-    lanes.see(second, Seen({}, ["v1"]))
+    lanes.see(first, Seen({"development:refs/heads/x": 5.0}))
+    lanes.see(second, Seen(never_deployed="v1"))
     lanes.see(third, Seen({"development:refs/heads/y": 6.0}))
     assert lanes.orphaned([first, second, Repository("acme", "unknown")]) == {
         "acme/first": {"development:refs/heads/x": 5.0}

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter, written
+from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter
 
 from deployer.model.environments import Repository
 from deployer.model.errors import LaneLostError, NotFoundError
@@ -59,8 +59,8 @@ REFUSALS = 2  # so that the last one is met often
 # the fields of work that the model knows
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
-    "replaced_after", "replaced_at", "passed", "accepted_at", "attempts", "polls", "created", "deletions", "execution",
-    "not_before", "began_at", "tries", "looked_at", "turned", "wish", "requeued",
+    "replaced_after", "replaced_at", "candidate", "decided_at", "accepted_at", "attempts", "polls", "created",
+    "deletions", "execution", "not_before", "began_at", "tries", "looked_at", "turned",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
@@ -125,7 +125,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.tokens.append(dispatch.token)
             self.model.token = dispatch.token
             self.model.sent = handed = replace(handed, token=dispatch.token)
-        assert dispatch == Dispatch("acme/hello", handed.environment, handed.task, handed.token, handed.low)
+        assert dispatch == Dispatch("acme/hello", handed.key, handed.task, handed.token, handed.low)
         return handed.token
 
     def accept_both(self, work: Work, delivery: str = "", event: str = "") -> Any:
@@ -147,7 +147,7 @@ class LaneMachine(RuleBasedStateMachine):
         n = self.number()
         ref = f"refs/tags/v{n % 3}" if environment == PRODUCTION else environment.partition(":")[2]
         work = Work(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed_at)
-        return self.accept_both(work, f"d.{n}", "push")
+        return self.accept_both(work.but(candidate=environment == PRODUCTION), f"d.{n}", "push")
 
     @rule(target=messages, environment=PLACES)
     def accept_event(self, environment: str) -> Any:
@@ -168,16 +168,13 @@ class LaneMachine(RuleBasedStateMachine):
         work = Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
         return self.accept_both(work.but(turned=turned, word=word))
 
-    @rule(
-        target=messages,
-        cause=st.sampled_from([Cause.PUSH, Cause.REDEPLOY]),
-        pushed_at=st.integers(0, 3),
-    )
-    def requeue(self, cause: Cause, pushed_at: int) -> Any:
-        """A task queues what a refused tag took the place of, when newer work may wait already."""
+    @rule(target=messages, cause=st.sampled_from([Cause.RESYNC, Cause.REDEPLOY]))
+    def accept_tag(self, cause: Cause) -> Any:
+        """A person names a tag for production, or a resync found one of which no webhook told."""
         n = self.number()
-        work = Work(PRODUCTION, cause=cause, goal=f"g{n}", ref=f"refs/tags/v{n % 3}", pushed_at=pushed_at)
-        return self.accept_both(work.but(requeued=True))
+        return self.accept_both(
+            Work(PRODUCTION, cause=cause, goal=f"g{n}", ref=f"refs/tags/v{n % 3}", candidate=True)
+        )
 
     @precondition(lambda self: self.model.deliveries)
     @rule(target=messages, data=st.data())
@@ -289,9 +286,9 @@ class LaneMachine(RuleBasedStateMachine):
         self.expire_both(self.model.lost)
 
     def expire_both(self, token: int) -> None:
-        environment = self.works[token][0].environment
-        expired = self.model.expire(self.now, token, environment, "killed")
-        assert self.lanes.expire(HELLO, token, environment, "killed") == expired
+        key = self.works[token][0].key
+        expired = self.model.expire(self.now, token, key, "killed")
+        assert self.lanes.expire(HELLO, token, key, "killed") == expired
 
     @rule(target=messages, token=held, kind=KINDS, ticks=TICKS, recorded=st.booleans())
     def finish(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:
@@ -316,6 +313,11 @@ class LaneMachine(RuleBasedStateMachine):
     def verdict(self, kind: str, token: int, work: Work, at: float, seconds: int, recorded: bool) -> Any:
         record = EnvironmentRecord("acme/hello", work.environment, "stack", commit=kind) if recorded else None
         match kind:
+            case "again" if work.candidate:  # it is admitted, and its tag was pushed some ticks ago
+                decided_at = max(at - seconds, 1)
+                return Again(
+                    work.but(candidate=False, cause=Cause.PUSH, decided_at=decided_at, sha="c"), record
+                )
             case "again":
                 return Again(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
             case "snooze":
@@ -474,16 +476,15 @@ class LaneMachine(RuleBasedStateMachine):
         )  # fmt: skip
 
     def entry(self, found: dict[str, Any]) -> Entry:
-        times = {name: since_start(found.get(name, 0)) for name in ("accepted_at", "replaced_at", "began_at")}
+        names = ("accepted_at", "decided_at", "replaced_at", "began_at")
+        times = {name: since_start(found.get(name, 0)) for name in names}
         times["not_before"] = since_start(found.get("not_before", 0) / 1000)
         lines = [json.loads(line) for line in found["tries"].splitlines()]
         tries = [
             json.dumps([since_start(line["at"]), since_start(line["until"]), line["task"], line["error"]])
             for line in lines
         ]
-        texts = {"tries": "\n".join(tries), "wish": found.get("wish", "")}
-        if texts["wish"]:
-            texts["wish"] = written(self.entry(json.loads(texts["wish"])))
+        texts = {"tries": "\n".join(tries)}
         return Entry(**{name: found[name] for name in FIELDS if name in found} | times | texts)
 
     def letter(self, found: dict[str, Any]) -> Letter:
@@ -517,8 +518,7 @@ def since_start(seconds: float) -> float:
 
 def known(entry: Entry) -> Entry:
     """An entry without the fields that the model does not know."""
-    found = Entry(**{name: getattr(entry, name) for name in FIELDS})
-    return found.but(wish=written(known(Entry(**json.loads(entry.wish))))) if entry.wish else found
+    return Entry(**{name: getattr(entry, name) for name in FIELDS})
 
 
 def drive(client: Any, change: tuple[str, str] = ("", ""), examples: int = 100, **options: Any) -> None:
@@ -565,21 +565,31 @@ BREAKAGES = {
         "if status() ~= 'running' then return answer('lost')",
     ),
     "a token begins twice": ("or status() ~= 'sent' then", "then"),
-    "what runs still waits": ("  C('HDEL', items, env)\n  work.attempts", "  work.attempts"),
+    "what runs still waits": ("  C('HDEL', items, key)\n  work.attempts", "  work.attempts"),
     "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
     "lost workers without end": ("work.attempts > tonumber(max_attempts)", "false"),
     "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
-    "woken and still asleep": ("    C('ZREM', snoozed, env)\n    local", "    local"),
+    "woken and still asleep": ("    C('ZREM', snoozed, key)\n    local", "    local"),
     "a replay keeps old attempts": (
         "work.attempts, work.tries, work.polls, work.goal = 0, '', 0,",
         "work.polls, work.goal = 0,",
     ),
-    "a push ends what a person wants": ("if WISHES[goes.cause] then", "if false then"),
-    "what waits beneath a wish comes before it": (
-        "local to = stays_is_newer and wish or stays",
-        "local to = stays",
+    "tags that differ replace each other": (
+        "return work.candidate and work.environment .. ' ' .. work.ref or work.environment",
+        "return work.environment",
     ),
-    "what is queued again takes the place of newer work": ("work.requeued and 'requeued' or 'new'", "'new'"),
+    "an admitted tag is newer than all that waits": (
+        "was == 'new' or (was ~= 'running' and",
+        "was == 'new' or was == 'admitted' or (was ~= 'running' and",
+    ),
+    "an admitted tag is older than all that waits": (
+        "was == 'new' or (was ~= 'running' and",
+        "was == 'new' or (was == 'dead' and",
+    ),
+    "an admitted tag goes on before other tags are judged": (
+        "elseif was == 'running' then",
+        "elseif was ~= 'new' then",
+    ),
     "calls are told by nobody": ("for name, by in pairs(cjson.decode(counts)) do count(name, by) end", ""),
     "a resync lets nothing pass": ("return work.cause == 'resync' and later or queue", "return queue"),
     "a push waits as a resync does": (

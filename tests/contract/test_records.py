@@ -104,11 +104,12 @@ def connect_like(client: Any) -> Any:
 
 def test_a_resync_that_was_overtaken_leaves_what_was_seen_since(world: World) -> None:
     began = world.lanes.seen(HELLO)
-    world.lanes.see(HELLO, Seen({}, ["v1"], accepted_at=5.0))
-    world.lanes.see(HELLO, Seen({"development:refs/heads/x": 1.0}, []), instead_of=began)
-    assert world.lanes.seen(HELLO) == Seen({}, ["v1"], accepted_at=5.0)
-    world.lanes.see(HELLO, Seen({}, ["v2"]), instead_of=Seen({}, ["v1"], accepted_at=5.0))
-    assert world.lanes.seen(HELLO).tags == ["v2"]
+    accepted = Seen(accepted_at=5.0, never_deployed="v1")
+    world.lanes.see(HELLO, accepted)
+    world.lanes.see(HELLO, Seen({"development:refs/heads/x": 1.0}), instead_of=began)
+    assert world.lanes.seen(HELLO) == accepted
+    world.lanes.see(HELLO, Seen(never_deployed="v2"), instead_of=accepted)
+    assert world.lanes.seen(HELLO).never_deployed == "v2"
 
 
 def test_a_delivery_that_is_accepted_meanwhile_is_not_recorded_as_ignored(

@@ -75,6 +75,7 @@ class _FakeExecution:
     passed: int = 0  # stages
     fails_in: str = ""
     reason: str = ""
+    started_at: float = 0
 
 
 class FakeCloud(Failing):
@@ -94,11 +95,13 @@ class FakeCloud(Failing):
         buckets: how many objects a stack's buckets hold, by the stack's name; over 0 its deletion fails.
         emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
+        clock: epoch seconds, for the times at which executions begin.
     """
 
     def __init__(self, head: Callable[[str], str] | None = None) -> None:
         super().__init__(service="aws")
         self.head = head
+        self.clock: Callable[[], float] = time.time
         self.stages: tuple[str, ...] = ("Source", "Build", "Deploy")
         self.applications: dict[str, list[str]] = {}
         self.deploys: Callable[[str], list[str]] = lambda _pipeline: []
@@ -428,11 +431,15 @@ class FakeCloud(Failing):
             status = "running" if execution.status == "running" else "stopped"
             states.append(StageState(self.stages[execution.passed], status))
         sha = execution.sha if execution.passed else ""
-        return Execution(execution.id, execution.status, sha, execution.automatic, tuple(states))
+        return Execution(
+            execution.id, execution.status, sha, execution.automatic, execution.started_at, tuple(states)
+        )
 
     def _begin(self, pipeline: str, sha: str, *, automatic: bool = False, token: str = "") -> str:
         self._number += 1
-        execution = _FakeExecution(f"execution-{self._number}", sha, automatic, token)
+        execution = _FakeExecution(
+            f"execution-{self._number}", sha, automatic, token, started_at=self.clock()
+        )
         self.pipelines[pipeline].append(execution)
         return execution.id
 

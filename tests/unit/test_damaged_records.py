@@ -124,11 +124,12 @@ def test_a_dead_letter_names_the_record_of_the_repository_that_cannot_be_read(wo
 
 
 def test_a_resync_replaces_what_resyncs_have_seen_where_that_cannot_be_read(world: World) -> None:
-    before = world.lanes.seen(HELLO)
+    tag = "refs/tags/v1"
+    world.host.push(HELLO, tag, sha(1), files={}, at=1000)
     world.redis.set(f"{PREFIX}:seen", "no JSON")
     world.resync(HELLO)
     assert world.lanes.dead_letters() == []
-    assert world.lanes.seen(HELLO) == before != Seen()
+    assert world.lanes.seen(HELLO) == Seen(never_deployed=tag)
 
 
 # --- the record of an environment ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NoCommitError, TransientError
-from deployer.model.records import Cause
+from deployer.model.records import Cause, EnvironmentRecord
 from deployer.model.refs import Ref
 
 MAIN, V1, V2, TREE = "refs/heads/main", "refs/tags/v1", "refs/tags/v2", "refs/tags/tree"
@@ -35,6 +35,10 @@ def run(world: World) -> tuple[str, str, str]:
     assert world.built(PRODUCTION)[-1] == (record.commit, "succeeded")
     assert world.told[-1] == "resynced: nothing to do"
     return record.ref, record.outcome, record.commit
+
+
+def restore(world: World, record: EnvironmentRecord) -> None:
+    world.redis.hset(f"deployer:{{{HELLO.key}}}:environments", record.environment, record.to_json())
 
 
 def redeploy(world: World, ref: str, commit: str = "") -> None:
@@ -145,10 +149,11 @@ def test_the_push_of_one_leaves_production_as_it_is(treed: World) -> None:
 def test_what_its_own_runs_keeps_a_ledger_that_is_older_from_moving_it_backwards(
     tagged: World, lacking: dict[str, str]
 ) -> None:
+    backup = tagged.record(PRODUCTION)
     tagged.push(V2, sha(2), at=2000)
     tagged.run()
-    older = {"ref": V1, "commit": sha(1), "outcome": "", "state": "running", "execution": "", "reported": ""}
-    tagged.lanes_note(PRODUCTION, **older, **lacking, asked_tags=[V1])
+    under_way = {"outcome": "", "state": "running", "execution": "", "reported": ""}
+    restore(tagged, backup.but(**under_way, **lacking))
     tagged.host.remove(HELLO, V2)
     tagged.resync(HELLO)
     assert tagged.built(PRODUCTION)[-1] == (sha(2), "succeeded")

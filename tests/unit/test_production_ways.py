@@ -1,15 +1,18 @@
 """Every way to production passes the gate: what a stray tag can try, and what a person may release."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.events import Push
-from deployer.model.production_record import NOT_ADMITTED
+from deployer.model.production_record import NOT_ADMITTED, Admission
 from deployer.model.records import Cause, DeadLetter, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
@@ -256,7 +259,7 @@ def _queued_before(task: Task, **more: Any) -> Callable[[World], None]:
     """Work of a version without the gate, which waits at this step."""
 
     def queue(world: World) -> None:
-        world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
+        world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9), at=2000)
         accepted = world.lanes.accept(HELLO, _stepping(task, looked_at=time.time(), **more))
         assert accepted.dispatch
         world.send(accepted.dispatch)
@@ -303,13 +306,24 @@ def test_no_way_leads_past_the_gate(world: World, way: str) -> None:
     assert world.record(PRODUCTION).admitted.commit == sha(1)
 
 
-@pytest.mark.parametrize("way", WAYS)
+BRINGS_NOTHING = {f"celery call {task}" for task in (Task.SYNC, Task.UPDATE, Task.PROVISION)}
+
+
+@pytest.mark.parametrize("way", sorted(WAYS.keys() - BRINGS_NOTHING))
 def test_and_every_way_is_open_to_a_commit_of_the_default_branch(world: World, way: str) -> None:
     world.host.merge(HELLO, STRAY)
     WAYS[way](world)
     world.run()
     assert deployed(world)[-1] == (STRAY, "succeeded")
     assert world.record(PRODUCTION).admitted.commit == STRAY
+
+
+@pytest.mark.parametrize("way", sorted(BRINGS_NOTHING))
+def test_a_look_at_production_follows_no_tag_that_was_moved(world: World, way: str) -> None:
+    world.host.merge(HELLO, STRAY)
+    WAYS[way](world)
+    world.run()
+    assert unchanged(world)
 
 
 def test_what_runs_after_redis_was_lost_is_followed_and_nothing_is_started(world: World) -> None:
@@ -373,6 +387,12 @@ def push_at(world: World, ref: str, commit: str, pushed_at: float) -> str:
     push = Push(name, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
     world.deployer.intake.github(push)
     return name
+
+
+def push_now(world: World, ref: str, commit: str, **how: Any) -> str:
+    """Push a tag at the present time, which is later than what people have asked for so far."""
+    world.host.push(HELLO, ref, commit, files=FILES, at=int(world.lanes.now()), **how)
+    return push_at(world, ref, commit, int(world.lanes.now()))
 
 
 def early(world: World, ref: str = V2, number: int = 2, pushed_at: float = 2000) -> str:
@@ -574,10 +594,10 @@ def test_many_stray_tags_at_once_do_not_delay_a_good_one(world: World) -> None:
     assert (record.ref, record.commit) == (V2, sha(2))
 
 
-def stray_after(world: World, ref: str = "refs/tags/nightly", pushed_at: float = 3000) -> str:
-    """A stray tag that comes before the task runs that a person asked for."""
-    world.host.push(HELLO, ref, sha(77), files=FILES, parent=sha(9), at=pushed_at)
-    return push_at(world, ref, sha(77), pushed_at)
+def stray_after(world: World, ref: str = "refs/tags/nightly") -> str:
+    """A stray tag that is pushed after a person has asked for something."""
+    later(world, 10)
+    return push_now(world, ref, sha(77), parent=sha(9))
 
 
 STRAYS = ["refs/tags/nightly", "refs/tags/v9", "gone"]
@@ -585,7 +605,8 @@ STRAYS = ["refs/tags/nightly", "refs/tags/v9", "gone"]
 
 def _let_stray(world: World, kind: str) -> None:
     if kind == "gone":  # it was deleted before anybody looked
-        push_at(world, "refs/tags/v9", sha(77), 3000)
+        later(world, 10)
+        push_at(world, "refs/tags/v9", sha(77), int(world.lanes.now()))
     else:
         stray_after(world, kind)
 
@@ -638,8 +659,8 @@ def test_of_several_tags_the_good_one_that_came_last_is_deployed_and_not_what_a_
     world.push(V2, sha(2), at=2000)
     world.run()
     world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
-    world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=2500)
-    push_at(world, "refs/tags/v3", sha(3), 2500)
+    later(world, 10)
+    push_now(world, "refs/tags/v3", sha(3))
     stray_after(world)
     world.run()
     assert world.record(PRODUCTION).ref == "refs/tags/v3"
@@ -653,7 +674,7 @@ def test_what_a_person_wants_comes_before_the_tags_before_it(world: World) -> No
     push_at(world, "refs/tags/v3", sha(3), 2500)
     world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
     for number in range(3):
-        stray_after(world, f"refs/tags/v9.{number}", 3000 + number)
+        stray_after(world, f"refs/tags/v9.{number}")
     world.run()
     assert world.record(PRODUCTION).ref == V1
     world.resync(HELLO)
@@ -669,14 +690,240 @@ def test_a_good_tag_that_comes_while_a_stray_one_is_judged_is_not_lost_to_what_g
 
     def meanwhile(*asked: Any) -> Any:
         if not good:
-            world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=3500)
-            good.append(push_at(world, "refs/tags/v3", sha(3), 3500))
+            later(world, 10)
+            good.append(push_now(world, "refs/tags/v3", sha(3)))
         return real(*asked)
 
     world.host.ancestry = meanwhile  # type: ignore[method-assign]
     world.run()
     assert world.outcome(good[0])[0] == "deployed"
     assert world.record(PRODUCTION).ref == "refs/tags/v3"
+
+
+@pytest.mark.parametrize("ways", ["a refused tag", "a commit that is not there", "a tag that is gone"])
+@pytest.mark.parametrize("under_way", ["a deployment", "a teardown"])
+def test_a_redeployment_in_vain_ends_nothing_that_is_under_way(
+    world: World, ways: str, under_way: str
+) -> None:
+    if under_way == "a teardown":
+        world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+    else:
+        push_now(world, V2, sha(2))
+    world.tasks()
+    later(world, 5)
+    world.host.push(HELLO, "refs/tags/v5", STRAY, files=FILES, parent=sha(9), at=1)
+    ref = "refs/tags/v6" if ways == "a tag that is gone" else "refs/tags/v5"
+    commit = sha(99) if ways == "a commit that is not there" else ""
+    before = world.record(PRODUCTION)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref, sha=commit)
+    world.tasks()
+    unheard = {"refused_tags": (), "updated_at": 0}
+    assert world.record(PRODUCTION).but(**unheard) == before.but(**unheard)
+    world.run()
+    record = world.record(PRODUCTION)
+    if under_way == "a teardown":
+        assert (record.state, world.cloud.stack(PRODUCTION.stack_name)) == ("deleted", None)
+    else:
+        assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+        assert deployed(world) == [*GOOD, (sha(2), "succeeded")], "it ran once"
+
+
+def test_while_a_tag_waits_for_its_commit_an_earlier_one_is_deployed(world: World) -> None:
+    waits = early(world, "refs/tags/v3", 3, pushed_at=3000)
+    world.tasks()
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    push_at(world, V2, sha(2), 2000)
+    world.tasks()
+    assert (world.record(PRODUCTION).ref, world.outcome(waits)[0]) == (V2, "queued")
+    world.host.merge(HELLO, sha(3))
+    world.run()
+    assert (world.outcome(waits)[0], world.record(PRODUCTION).ref) == ("deployed", "refs/tags/v3")
+
+
+def test_a_tag_of_which_nobody_can_tell_whether_it_is_newer_is_reported(world: World) -> None:
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=1000)  # made in the same second as v1
+    pushed = world.deliver(V2, sha(2))
+    world.run()
+    outcome, reason = world.outcome(pushed)
+    assert outcome == "skipped"
+    assert reason.endswith("is not known to be newer than refs/tags/v1; to deploy it: deployer redeploy acme/hello "
+                           "refs/tags/v2")  # fmt: skip
+    assert unchanged(world)
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
+    world.run()
+    assert world.record(PRODUCTION).ref == V2
+
+
+def test_two_tags_of_one_push_deploy_the_one_that_was_made_later(world: World) -> None:
+    for ref, number, made_at in (("refs/tags/v3", 3, 2900), (V2, 2, 2800)):
+        world.host.push(HELLO, ref, sha(number), files=FILES, at=made_at)
+        push_at(world, ref, sha(number), 3000)
+    world.run()
+    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+
+
+def test_a_tag_that_was_pushed_before_a_teardown_does_not_bring_production_back(world: World) -> None:
+    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+    world.run()
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    late = push_at(world, V2, sha(2), 2000)
+    world.resync(HELLO)
+    assert world.outcome(late)[0] == "superseded"
+    assert world.record(PRODUCTION).state == "deleted"
+    later(world, 10)
+    pushed = push_now(world, "refs/tags/v3", sha(3))
+    world.run()
+    assert world.outcome(pushed)[0] == "deployed"
+
+
+STEPS = st.lists(
+    st.sampled_from(["good tag", "stray tag", "late tag", "rollback", "teardown", "tasks", "time"]),
+    min_size=2,
+    max_size=7,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_whatever_comes_in_which_order_the_newest_that_is_allowed_wins(steps: list[str]) -> None:
+    world, number = World(), 1
+    world.push(MAIN, sha(9), files={"deployer.yml": 'tags: ["v*"]\n'})
+    push_now(world, V1, sha(1))
+    world.run()
+    wishes = [(world.record(PRODUCTION).decided_at, sha(1))]
+    for step in steps:
+        later(world, 10)
+        number += 10
+        match step:
+            case "good tag" | "late tag":
+                pushed_at = int(world.lanes.now()) - (35 if step == "late tag" else 0)
+                ref = f"refs/tags/v{number}"
+                world.host.push(HELLO, ref, sha(number), files=FILES, at=pushed_at - 5)
+                push_at(world, ref, sha(number), pushed_at)
+                wishes.append((pushed_at, sha(number)))
+            case "stray tag":
+                push_now(world, f"refs/tags/v{number}", sha(number), parent=sha(9))
+            case "rollback":
+                wishes.append((world.lanes.now(), sha(1)))
+                world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+            case "teardown":
+                wishes.append((world.lanes.now(), ""))
+                world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+            case "tasks":
+                world.tasks()
+            case "time":
+                world.step()
+    world.run(most=120)
+    _, wanted = max(wishes)
+    record = world.record(PRODUCTION)
+    if wanted:
+        assert (record.commit, record.outcome) == (wanted, "deployed"), (steps, world.told)
+        assert deployed(world)[-1] == (wanted, "succeeded")
+    else:
+        assert (record.state, world.cloud.stack(PRODUCTION.stack_name)) == ("deleted", None), (
+            steps,
+            world.told,
+        )
+    world.resync(HELLO)
+    assert world.told[-1] == "resynced: nothing to do"
+
+
+# --- what version 0.1.0 had queued ----------------------------------------------------------------------------------
+
+
+def stored(world: World, **fields: Any) -> None:
+    """An item of production as version 0.1.0 stored it: without what is newer."""
+    work = json.loads(
+        Work(environment="production", goal="old", accepted_at=world.lanes.now(), **fields).to_json()
+    )
+    for name in ("candidate", "decided_at"):
+        del work[name]
+    lane = "deployer:{acme/hello}"
+    world.redis.hset(f"{lane}:items", "production", json.dumps({**work, "requeued": False}))
+    world.redis.rpush(f"{lane}:queue", "production")
+    world.redis.zadd("deployer:lanes", {HELLO.key: 0})
+    world.sent.extend(world.lanes.sweep())
+
+
+def test_the_tags_within_an_item_of_version_0_1_0_are_judged_each(world: World) -> None:
+    for ref, number, made_at in ((V2, 2, 2000), ("refs/tags/v3", 3, 3000)):
+        world.host.push(HELLO, ref, sha(number), files=FILES, at=made_at)
+    world.host.push(HELLO, "refs/tags/v4", STRAY, files=FILES, parent=sha(9), at=4000)
+    stored(
+        world, cause=Cause.PUSH, ref="refs/tags/v4", pushed_at=4000, passed=f"3000 refs/tags/v3\n2000 {V2}"
+    )
+    world.run()
+    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).outcome) == ("refs/tags/v3", "deployed")
+    assert world.record(PRODUCTION).refused_tags[-1].ref == "refs/tags/v4"
+
+
+@pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
+def test_what_a_person_wants_within_an_item_of_version_0_1_0_is_done(world: World, cause: Cause) -> None:
+    world.push(V2, sha(2), at=2000)
+    world.run()
+    ref = V1 if cause == Cause.REDEPLOY else ""
+    wish = Work(
+        environment="production", cause=cause, ref=ref, goal="wish", accepted_at=world.lanes.now() - 5
+    )
+    world.host.push(HELLO, "refs/tags/v4", STRAY, files=FILES, parent=sha(9), at=4000)
+    stored(world, cause=Cause.PUSH, ref="refs/tags/v4", pushed_at=world.lanes.now(), wish=wish.to_json())
+    world.run()
+    record = world.record(PRODUCTION)
+    assert (record.ref if cause == Cause.REDEPLOY else record.state) == (V1 if ref else "deleted")
+
+
+def test_a_deployment_that_version_0_1_0_has_begun_goes_on(world: World) -> None:
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    admitted = Admission(V2, sha(2), "it is on main", goal="old", at=world.lanes.now())
+    world.lanes_note(PRODUCTION, ref=V2, commit=sha(2), state="updating", outcome="", decided_at=0, pushed_at=2000,
+                     admitted=admitted)  # fmt: skip
+    stored(
+        world, cause=Cause.PUSH, ref=V2, sha=sha(2), pushed_at=2000, task=Task.TRIGGER, looked_at=time.time()
+    )
+    world.run()
+    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).outcome) == (V2, "deployed")
+    assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
+
+
+def test_after_an_upgrade_no_missed_tag_ends_what_a_person_chose(world: World) -> None:
+    world.lanes_note(PRODUCTION, decided_at=0, pushed_at=1000, held_at=sha(1))
+    world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
+    for _ in range(2):
+        world.resync(HELLO)
+    assert world.record(PRODUCTION).ref == V1
+    later(world, 10)
+    push_now(world, "refs/tags/v3", sha(3))
+    world.run()
+    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+
+
+# --- Redis was lost -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_after_redis_was_lost_a_tag_that_was_pushed_since_is_deployed_and_no_earlier_one(
+    world: World, *, adopted: bool
+) -> None:
+    world.forget()
+    if adopted:
+        world.resync(HELLO)
+    world.host.push(HELLO, "refs/tags/v0", sha(3), files=FILES, at=500)
+    late = push_at(world, "refs/tags/v0", sha(3), 500)
+    world.run()
+    assert world.outcome(late)[0] == "superseded"
+    assert deployed(world) == GOOD
+    later(world, 10)
+    fresh = push_now(world, V2, sha(2))
+    world.run()
+    assert world.outcome(fresh)[0] == "deployed"
+
+
+def test_what_production_runs_since_when_is_learnt_from_aws(world: World) -> None:
+    before = world.record(PRODUCTION)
+    world.forget()
+    world.resync(HELLO)
+    began_at = world.cloud.pipelines[PRODUCTION.stack_name][-1].started_at
+    assert world.record(PRODUCTION).decided_at == began_at > before.decided_at == 1000
 
 
 # --- a person's approval ----------------------------------------------------------------------------------------
@@ -719,8 +966,9 @@ def test_an_approval_is_for_the_tag_at_that_commit_only(world: World) -> None:
     assert "was approved at 000000000000 and is at" in world.lanes.activity(HELLO)[0].reason
     approve(world, V2, sha(67))
     assert world.record(PRODUCTION).commit == sha(67)
-    world.host.push(HELLO, "refs/tags/v4", sha(67), at=3000)
-    same = world.deliver("refs/tags/v4", sha(67))
+    later(world, 10)
+    same = push_now(world, "refs/tags/v4", sha(67), parent=STRAY)
+    later(world, 70)
     world.run()
     assert world.outcome(same)[0] == "skipped", "it is for the tag that was approved"
 

@@ -465,7 +465,8 @@ def test_a_teardown_goes_on_if_what_replaced_it_deploys_nothing(ref: str, event:
     if event == "the deletion of its ref":
         world.remove(ref, sha(1))
     else:
-        wish = Work(of.key, cause=Cause.REDEPLOY, ref=ref, sha=sha(9), chosen=True)
+        is_tag = ref == V1
+        wish = Work(of.key, cause=Cause.REDEPLOY, ref=ref, sha=sha(9), chosen=True, candidate=is_tag)
         if dispatch := world.lanes.accept(HELLO, wish).dispatch:
             world.send(dispatch)
     world.run()

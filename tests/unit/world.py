@@ -54,6 +54,7 @@ class World:
         self.lanes = RedisLanes(self.redis, lease_seconds=lease, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
+        self.cloud.clock = self._now
         self.clouds = self.make_clouds()
         self.sent: list[Dispatch] = []
         parts: dict[str, Any] = {
@@ -80,6 +81,7 @@ class World:
         self.runner = Tasks(self.deployer)
         self.told: list[str] = []
         self._deliveries = 0
+        self._pushed_at = 0.0
 
     @classmethod
     def with_evaluator(cls, evaluator: FolderEvaluator) -> "World":
@@ -109,9 +111,9 @@ class World:
     def push(
         self, ref: str, commit: str, before: str = ZERO_SHA, template: str = TEMPLATE, **how: Any
     ) -> str:
-        files = {"pipeline.yml": template, **how.pop("files", {})}
+        files, pushed_at = {"pipeline.yml": template, **how.pop("files", {})}, how.pop("pushed_at", 0)
         self.host.push(HELLO, ref, commit, files=files, **how)
-        return self.deliver(ref, how.get("annotated") or commit, before)
+        return self.deliver(ref, how.get("annotated") or commit, before, pushed_at=pushed_at)
 
     def rules(self, text: str = "") -> None:
         """Set `deploy/deployer.yml` on the default branch, which is made, without a pipeline, where there is none."""
@@ -126,10 +128,16 @@ class World:
         self.host.remove(HELLO, ref)
         return self.deliver(ref, ZERO_SHA, before)
 
-    def deliver(self, ref: str, after: str, before: str = ZERO_SHA, delivery: str = "") -> str:
+    def deliver(
+        self, ref: str, after: str, before: str = ZERO_SHA, delivery: str = "", pushed_at: float = 0
+    ) -> str:
         self._deliveries += 1
         delivery = delivery or f"d{self._deliveries}"
-        self.deployer.intake.github(Push(delivery, HELLO, Ref.parse(ref), before, after, "main"))
+        if ref.startswith("refs/tags/") and not pushed_at and not self.host.create(HELLO).made.get(after):
+            # GitHub tells when it took a push; a test that gives its tags dates compares these
+            pushed_at = self._pushed_at = max(self._now(), self._pushed_at + 0.001)
+        push = Push(delivery, HELLO, Ref.parse(ref), before, after, "main", pushed_at=pushed_at)
+        self.deployer.intake.github(push)
         return delivery
 
     def tell(self, about: str, *repositories: Repository, word: str = "") -> str:
