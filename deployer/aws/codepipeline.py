@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -230,7 +231,8 @@ def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None
             "execution %s has the status %s, which is unknown to this version of deployer", identity, status
         )
     commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition)
-    return _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
+    execution = _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
+    return replace(execution, started_at=_start_time(listed).timestamp())
 
 
 def execution_with_stages(
@@ -335,7 +337,6 @@ def _build_execution(found: Any, status: str, commit: str, stages: Sequence[Stag
         status=status,
         sha=commit,
         automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
-        started_at=_start_time(found).timestamp(),
         stages=stages,
     )
 

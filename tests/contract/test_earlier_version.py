@@ -9,9 +9,10 @@ import pytest
 
 from deployer.model.environments import Repository
 from deployer.model.records import EnvironmentRecord, Work
+from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Done
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes, letter_id
+from deployer.redis_store.queue import RedisLanes
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"

@@ -582,10 +582,6 @@ BREAKAGES = {
         "was == 'new' or (was ~= 'running' and",
         "was == 'new' or was == 'admitted' or (was ~= 'running' and",
     ),
-    "an admitted tag is older than all that waits": (
-        "was == 'new' or (was ~= 'running' and",
-        "was == 'new' or (was == 'dead' and",
-    ),
     "an admitted tag goes on before other tags are judged": (
         "elseif was == 'running' then",
         "elseif was ~= 'new' then",
