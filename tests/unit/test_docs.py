@@ -1,4 +1,4 @@
-"""What the documentation says of every status is what the table decides."""
+"""The statements of the documentation that can be compared with the code are true."""
 
 import re
 from pathlib import Path
@@ -37,3 +37,13 @@ def test_what_the_page_on_security_names_exists() -> None:
     }
     assert set(re.findall(r"\b(test_\w+)", text)) - known == set()
     assert (DOCS.parent / "SECURITY.md").exists()
+
+
+def test_each_path_that_the_map_of_the_code_names_exists() -> None:
+    """A newcomer follows docs/architecture.md to a file."""
+    text = (DOCS / "architecture.md").read_text()
+    paths = re.findall(r"(?<![\w./-])(?:deployer|web|workers|sandbox|infra|tests|docs)/[\w./-]*", text)
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    missing = [path for path in paths if not (DOCS.parent / path).exists()]
+    assert "web/receiver.py" in paths
+    assert missing + [link for link in links if not (DOCS / link).exists()] == []
