@@ -47,3 +47,23 @@ def test_each_path_that_the_map_of_the_code_names_exists() -> None:
     missing = [path for path in paths if not (DOCS.parent / path).exists()]
     assert "web/receiver.py" in paths
     assert missing + [link for link in links if not (DOCS / link).exists()] == []
+
+
+def test_the_functions_that_the_page_on_security_names_are_in_the_code() -> None:
+    """Names are checked as `Class.member`, and as `name` in a file."""
+    text, root = (DOCS / "security.md").read_text(), DOCS.parent
+    product = [path for part in ("deployer", "web", "workers") for path in (root / part).rglob("*")]
+    code = {path.as_posix(): path.read_text() for path in product if path.suffix in {".py", ".lua"}}
+    everything = "".join(code.values())
+    missing = [
+        f"{owner}.{member}"
+        for owner, member in re.findall(r"`([A-Z]\w+)\.(\w+)`", text)
+        if not re.search(rf"^class {owner}\b", everything, re.MULTILINE)
+        or not re.search(rf"^    (def )?{member}\b", everything, re.MULTILINE)
+    ]
+    missing += [
+        f"{name} in {file}"
+        for name, file in re.findall(r"`(\w+)` (?:\([^)]*\) )?in (?:\[|`)?([\w./-]+\.(?:py|lua))", text)
+        if not any(name in found for path, found in code.items() if path.endswith(f"/{file}"))
+    ]
+    assert missing == []
