@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.installation import Installation, NeverHappenedError, WorkingCopy, call, wait_for
+from sandbox.http_calls import call
+from sandbox.installation import Installation
+from sandbox.waiting import NeverHappenedError, wait_for
+from sandbox.working_copy import WorkingCopy
 
 HELLO, BONJOUR, WEDGED = "feature/hello", "feature/bonjour", "feature/wedged"
 FAILING_TEST = """\

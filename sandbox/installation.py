@@ -3,157 +3,41 @@
 The demonstration and the end-to-end tests drive it from outside, by git, HTTP and the command line.
 """
 
-import itertools
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dotenv import dotenv_values
 
-_T = TypeVar("_T")
+from sandbox.http_calls import Answer, call
+from sandbox.ports import free_port
+from sandbox.processes import alive, command_of, descendants
+from sandbox.waiting import NeverHappenedError, wait_for
+from sandbox.working_copy import WorkingCopy
+
+__all__ = [
+    "Answer",
+    "Installation",
+    "NeverHappenedError",
+    "WorkingCopy",
+    "alive",
+    "call",
+    "command_of",
+    "descendants",
+    "free_port",
+    "wait_for",
+]
+
 _START_SECONDS = 90
 _STOP_SECONDS = 45
-_POLL_SECONDS = 0.1
-
-
-class NeverHappenedError(AssertionError):
-    """What was waited for did not come to be in time."""
-
-
-def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
-    """Ask until the answer is true.
-
-    Args:
-        what: what is waited for, in words.
-        check: gives something true once it has come to be.
-        seconds: how long to wait.
-
-    Raises:
-        NeverHappenedError: with the last answer.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = check()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise NeverHappenedError(f"{what}: not within {seconds:.0f} s; the last answer was {answer!r}")
-        time.sleep(_POLL_SECONDS)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an HTTP call came back with."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        """The body read as JSON."""
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        """The body read as UTF-8."""
-        return self.body.decode()
-
-
-def call(
-    method: str,
-    url: str,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    seconds: float = 15,
-) -> Answer:
-    """One HTTP call; a status of an error is an answer like any other."""
-    request = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  to this machine only
-            return Answer(answer.status, answer.read(), dict(answer.headers))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read(), dict(error.headers))
-
-
-class WorkingCopy:
-    """A clone that commits and pushes as a person does."""
-
-    def __init__(self, directory: Path, address: str) -> None:
-        self.directory = directory
-        self._env = {
-            **os.environ,
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull,
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_AUTHOR_NAME": "Ada",
-            "GIT_AUTHOR_EMAIL": "ada@example.com",
-            "GIT_COMMITTER_NAME": "Ada",
-            "GIT_COMMITTER_EMAIL": "ada@example.com",
-        }
-        subprocess.run(
-            ["git", "clone", "-q", address, str(directory)], check=True, env=self._env, capture_output=True
-        )
-
-    def git(self, *arguments: str) -> str:
-        """Run git there and return what it printed.
-
-        Raises:
-            RuntimeError: git refused; with what it said.
-        """
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=self.directory,
-            env=self._env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    def branch(self, name: str, start: str = "origin/main") -> None:
-        """Begin a branch and switch to it."""
-        self.git("fetch", "-q", "--prune", "origin")
-        self.git("checkout", "-q", "-B", name, "--no-track", start)
-
-    def write(self, message: str, files: Mapping[str, str]) -> str:
-        """Write files, commit them, return the commit."""
-        for name, text in files.items():
-            path = self.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-        return self.head
-
-    def read(self, name: str) -> str:
-        """A file's text."""
-        return (self.directory / name).read_text(encoding="utf-8")
-
-    def push(self, *what: str) -> None:
-        """Push what is named, or the current branch."""
-        self.git("push", "-q", "--force", "origin", *(what or ("HEAD",)))
-
-    @property
-    def head(self) -> str:
-        """The current commit."""
-        return self.git("rev-parse", "HEAD")
 
 
 class Installation:
@@ -404,56 +288,3 @@ def _order(address: str, what: str, orders: Mapping[str, Any]) -> None:
     answer = call("POST", f"{address}/_sandbox/{what}", json.dumps(orders).encode(), headers)
     if answer.status != 200:
         raise RuntimeError(f"ordering {orders}: {answer.status} {answer.text}")
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below one, itself included."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        each = waiting.pop()
-        found.append(each)
-        waiting.extend(children.get(each, []))
-    return found
-
-
-def command_of(pid: int) -> str:
-    """A process's command line; empty once it has gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, and that nobody gets before it is used.
-
-    It is below those that the kernel gives out by itself (ip_local_port_range of
-    https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html), else another process could have it by then; and
-    no port is given twice.
-    """
-    while True:
-        port = next(_ports)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-_PORTS = range(12_000, 32_000)
-_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))

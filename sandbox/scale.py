@@ -32,7 +32,9 @@ from deployer.templates.release import Release, check_release
 from deployer.wiring import build
 from sandbox.github.git import ZERO, Person
 from sandbox.github.hub import Hub
-from sandbox.installation import Installation, NeverHappenedError, call, wait_for
+from sandbox.http_calls import call
+from sandbox.installation import Installation
+from sandbox.waiting import NeverHappenedError, wait_for
 from workers.scheduler import listing_age
 
 _OWNER = "bench"

@@ -21,7 +21,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisLanes
-from sandbox.installation import Installation, NeverHappenedError, alive, call, descendants, wait_for
+from sandbox.http_calls import call
+from sandbox.installation import Installation
+from sandbox.processes import alive, descendants
+from sandbox.waiting import NeverHappenedError, wait_for
 from tests.chaos.checker import OUTCOMES, Life, Records, Violation, Wound, violations
 from tests.chaos.team import Team
 from tests.chaos.watch import Watch

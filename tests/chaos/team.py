@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.installation import call
+from sandbox.http_calls import call
 
 _STAGES = [
     {

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from aws_harness import BUILDSPEC, PIPELINE_TEMPLATE, Repository, eventually
 
-from sandbox.installation import free_port
+from sandbox.ports import free_port
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
