@@ -73,9 +73,6 @@ def read(declared: str | None, source: Path) -> Buildspec:
 
 
 def _parse_buildspec(document: dict[str, Any]) -> Buildspec:
-    phases = document.get("phases") or {}
-    if unknown := [p for p in phases if p not in PHASES]:
-        raise BuildspecError(f"The phase {unknown[0]} is not known")
     env = document.get("env") or {}
     artifacts = document.get("artifacts") or {}
     secondary = artifacts.get("secondary-artifacts") or {}
@@ -84,10 +81,16 @@ def _parse_buildspec(document: dict[str, Any]) -> Buildspec:
         parameters={k: str(v) for k, v in (env.get("parameter-store") or {}).items()},
         secrets={k: str(v) for k, v in (env.get("secrets-manager") or {}).items()},
         exported=[str(v) for v in env.get("exported-variables") or []],
-        phases={name: _parse_phase(phases[name] or {}) for name in PHASES if name in phases},
+        phases=_parse_phases(document.get("phases") or {}),
         artifacts=_parse_artifacts(artifacts) if artifacts.get("files") else None,
         secondary={name: _parse_artifacts(a) for name, a in secondary.items()},
     )
+
+
+def _parse_phases(phases: dict[str, Any]) -> dict[str, Phase]:
+    if unknown := [p for p in phases if p not in PHASES]:
+        raise BuildspecError(f"The phase {unknown[0]} is not known")
+    return {name: _parse_phase(phases[name] or {}) for name in PHASES if name in phases}
 
 
 def _parse_phase(declared: dict[str, Any]) -> Phase:

@@ -76,20 +76,11 @@ class Faults:
         """
         if "operation" in orders or "service" in orders:
             orders = {"errors": orders}
+        if unknown := [kind for kind in orders if kind not in _KINDS]:
+            raise ValueError(f"unknown kind of fault {unknown[0]!r}; known are {', '.join(_KINDS)}")
         removed = {kind for kind, given in orders.items() if given is None or given == []}
-        checked: dict[str, list[dict[str, Any]]] = {}
-        for kind, given in orders.items():
-            if kind in removed and kind in _KINDS:
-                continue
-            if kind in _MATCHED:
-                checked[kind] = [_check_orders(kind, order) for order in _as_list(kind, given)]
-            elif kind == "events":
-                _check_chances(given)
-            elif kind == "rates":
-                check_rates(given)
-            elif kind != "seed":
-                raise ValueError(f"unknown kind of fault {kind!r}; known are {', '.join(_KINDS)}")
         orders = {kind: given for kind, given in orders.items() if kind not in removed}
+        checked = _check_kinds(orders)
         with self._lock:
             self._remove(removed)
             for kind, listed in checked.items():
@@ -201,6 +192,20 @@ def _as_list(kind: str, given: Any) -> list[Any]:
         }
         return [{_SHORT[kind]: n, "reason": r} for n, r in given.items()] if names_reasons else [given]
     raise ValueError(f"the fault {kind!r} must be an order or a list of orders")
+
+
+def _check_kinds(orders: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Check every kind of order; return the orders that match calls, resources or actions."""
+    checked = {
+        kind: [_check_orders(kind, order) for order in _as_list(kind, given)]
+        for kind, given in orders.items()
+        if kind in _MATCHED
+    }
+    if "events" in orders:
+        _check_chances(orders["events"])
+    if "rates" in orders:
+        check_rates(orders["rates"])
+    return checked
 
 
 def _check_orders(kind: str, order: Any) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 from sandbox.aws.clock import Process, Scheduler
 from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
+from sandbox.aws.intrinsics import Resolver
 from sandbox.aws.journal import Journal
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 from sandbox.aws.resources import Context, Handler, Resource, ResourceError
 from sandbox.aws.stack import Stack
-from sandbox.aws.template import Resolver, invalid
+from sandbox.aws.template import invalid
 
 RESOURCE_SECONDS = 0.6
 

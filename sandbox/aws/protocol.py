@@ -64,21 +64,24 @@ def parse(service: str, operation: str, form: str, body: bytes) -> dict[str, Any
     return {} if shape is None else dict(_parse_query(shape, flat, ""))
 
 
+def _has_key(flat: Mapping[str, str], key: str) -> bool:
+    """Whether the flat parameters hold a value under this key or below it."""
+    return key in flat or any(each.startswith(key + ".") for each in flat)
+
+
 def _parse_query(shape: Any, flat: Mapping[str, str], prefix: str) -> Any:
     if shape.type_name == "structure":
-        found = {}
-        for name, member in shape.members.items():
-            key = f"{prefix}.{name}" if prefix else name
-            if key in flat or any(k.startswith(key + ".") for k in flat):
-                found[name] = _parse_query(member, flat, key)
-        return found
+        keys = {name: f"{prefix}.{name}" if prefix else name for name in shape.members}
+        return {
+            name: _parse_query(shape.members[name], flat, key)
+            for name, key in keys.items()
+            if _has_key(flat, key)
+        }
     if shape.type_name == "list":
         values: list[Any] = []
-        while True:
-            key = f"{prefix}.member.{len(values) + 1}"
-            if key not in flat and not any(k.startswith(key + ".") for k in flat):
-                return values
+        while _has_key(flat, key := f"{prefix}.member.{len(values) + 1}"):
             values.append(_parse_query(shape.member, flat, key))
+        return values
     if shape.type_name == "map":
         pairs: dict[str, Any] = {}
         while (key := f"{prefix}.entry.{len(pairs) + 1}") and f"{key}.key" in flat:

@@ -10,7 +10,8 @@ from typing import Any
 
 from policies import Document, Principal
 
-from sandbox.aws.template import Resolver, Template
+from sandbox.aws.intrinsics import Resolver
+from sandbox.aws.template import Template
 
 INFRA = Path(__file__).parents[2] / "infra"
 ACCOUNT = "111122223333"
