@@ -134,9 +134,11 @@ class Actions:
         run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
         processes = Processes()
         try:
-            _, failure = yield self._scheduler.run_in_thread(lambda: self._builder.run(build, processes))
+            _, failure = yield self._scheduler.run_in_thread(
+                lambda: self._builder.run_build(build, processes)
+            )
         finally:
-            processes.kill()
+            processes.kill_all()
         if failure is not None:
             raise _action_error(failure, BuildFailedError)
         run.variables = build.exported
@@ -151,15 +153,15 @@ class Actions:
         if settings["Extract"].lower() != "true":
             if not key:
                 raise ActionError("ObjectKey is required when Extract is false", "ConfigurationError")
-            content, _ = storage.read(artifact.bucket, artifact.key)
-            storage.write(bucket, key, content)
+            content, _ = storage.read_object(artifact.bucket, artifact.key)
+            storage.write_object(bucket, key, content)
             run.summary = "Deployment Succeeded"
             return
         files, failure = yield self._scheduler.run_in_thread(lambda: _read_tree(artifact.path))
         if failure is not None:
             raise _action_error(failure)
         for name, content in files.items():
-            storage.write(bucket, f"{key.strip('/')}/{name}".lstrip("/"), content)
+            storage.write_object(bucket, f"{key.strip('/')}/{name}".lstrip("/"), content)
         run.summary = "Deployment Succeeded"
         run.external_url = f"{self._builder.address}/{bucket}/"
 
@@ -194,7 +196,7 @@ class Actions:
                 raise _action_error(failure)
             key = f"{pipeline.name[:20]}/{name[:10]}/{uuid.uuid4().hex[:7]}"
             try:
-                storage.write(store["location"], key, content, "application/zip")
+                storage.write_object(store["location"], key, content, "application/zip")
             except storage.NoSuchObjectError as error:
                 raise ActionError(
                     f"Unable to access the artifact with Amazon S3 object key '{key}' located in the Amazon S3 "

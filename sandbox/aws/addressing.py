@@ -33,13 +33,13 @@ _S3_SPECIAL = {
 Environ = dict[str, Any]
 
 
-def signed(environ: Environ) -> bool:
+def is_signed(environ: Environ) -> bool:
     """Whether a request bears credentials."""
     query = environ.get("QUERY_STRING", "")
     return bool(environ.get("HTTP_AUTHORIZATION")) or "X-Amz-Signature" in query or "Signature=" in query
 
 
-def content(environ: Environ) -> bytes:
+def read_body(environ: Environ) -> bytes:
     """A request's body."""
     stream = environ["wsgi.input"]
     if environ.get("wsgi.input_terminated"):
@@ -47,12 +47,12 @@ def content(environ: Environ) -> bytes:
     return bytes(stream.read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
-def place(environ: Environ) -> Place:
+def place_of_request(environ: Environ) -> Place:
     """Where a request acts: in the account of its access key and the region of its credential's scope."""
     found = _credential_scope(environ)
     if found is None:
         return Place()
-    return Place(identity.account(found.group(1)), found.group(2) or REGION)
+    return Place(identity.account_of_key(found.group(1)), found.group(2) or REGION)
 
 
 def _credential_scope(environ: Environ) -> re.Match[str] | None:
@@ -63,7 +63,7 @@ def _credential_scope(environ: Environ) -> re.Match[str] | None:
     return _SCOPE.search(unquote(signature))
 
 
-def addressed(environ: Environ, body: bytes) -> tuple[str, str, str]:
+def called_operation(environ: Environ, body: bytes) -> tuple[str, str, str]:
     """Which service and operation a request calls, and in which protocol."""
     found = _credential_scope(environ)
     service = found.group(3) if found else "s3"
@@ -97,11 +97,13 @@ def _s3_operation(environ: Environ) -> str:
     return {"GET": "ListObjects", "PUT": "CreateBucket"}.get(method, f"{verb}Bucket")
 
 
-def parsed(service: str, operation: str, form: str, body: bytes) -> tuple[dict[str, Any], AwsError | None]:
+def parse_parameters(
+    service: str, operation: str, form: str, body: bytes
+) -> tuple[dict[str, Any], AwsError | None]:
     """A call's parameters (of a service that moto answers, those that JSON shows), or why it is refused."""
     if service in _MODELLED:
         try:
-            return protocol.parse(service, operation, form, body), None
+            return protocol.parse_request(service, operation, form, body), None
         except AwsError as error:
             return {}, error
     if form == JSON:

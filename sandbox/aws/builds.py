@@ -59,11 +59,11 @@ class Builder:
             tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
             tool.chmod(0o755)
 
-    def log(self, build_id: str) -> Path:
+    def log_path(self, build_id: str) -> Path:
         """Where a build's log is."""
         return self._workspace.logs / f"{build_id.replace('/', '-').replace(':', '-')}.log"
 
-    def run(self, build: Build, processes: Processes) -> None:
+    def run_build(self, build: Build, processes: Processes) -> None:
         """Run a build to its end.
 
         Raises:
@@ -72,7 +72,7 @@ class Builder:
         source, *_ = build.inputs.values()
         work = build.directory / "src"
         shutil.copytree(source, work, symlinks=True)
-        log = self.log(build.id)
+        log = self.log_path(build.id)
         try:
             self._run_script(build, processes, work, log)
         except BuildFailedError as failure:
@@ -82,20 +82,20 @@ class Builder:
 
     def _run_script(self, build: Build, processes: Processes, work: Path, log: Path) -> None:
         try:
-            spec = buildspec.read((build.project.get("Source") or {}).get("BuildSpec"), work)
+            spec = buildspec.read_buildspec((build.project.get("Source") or {}).get("BuildSpec"), work)
             variables = self._build_variables(build, spec, work)
         except BuildspecError as error:
             raise BuildFailedError("DOWNLOAD_SOURCE", "YAML_FILE_ERROR", str(error)) from error
         results, dumped = build.directory / "results", build.directory / "environment"
         results.touch()
         program = build.directory / "build.sh"
-        program.write_text(buildspec.script(spec, results, dumped))
+        program.write_text(buildspec.build_script(spec, results, dumped))
         seconds = min(_LONGEST, 60.0 * float(build.project.get("TimeoutInMinutes") or 60))
         with log.open("ab") as output:
             output.write(f"[Container] Build {build.id} of commit {build.commit}\n".encode())
             output.flush()
             try:
-                status, _ = processes.run(
+                status, _ = processes.run_command(
                     ["bash", str(program)], cwd=work, env=variables, timeout=seconds, output=output
                 )
             except TimeoutError:
@@ -214,7 +214,7 @@ def _variable_value(place: Place, variable: Mapping[str, Any]) -> str:
 def _stored_value(place: Place, kind: str, reference: str) -> str:
     try:
         if kind == "PARAMETER_STORE":
-            return storage.parameter(place, reference)
-        return storage.secret(place, reference)
+            return storage.parameter_value(place, reference)
+        return storage.secret_value(place, reference)
     except storage.NoSuchObjectError as error:
         raise BuildFailedError("DOWNLOAD_SOURCE", "CLIENT_ERROR", str(error)) from error

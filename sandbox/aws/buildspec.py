@@ -48,7 +48,7 @@ class Buildspec:
     secondary: dict[str, Artifacts]
 
 
-def read(declared: str | None, source: Path) -> Buildspec:
+def read_buildspec(declared: str | None, source: Path) -> Buildspec:
     """The buildspec a project declares: inline, or a file of its source (buildspec.yml if it says nothing).
 
     Raises:
@@ -141,7 +141,7 @@ trap __sandbox_end EXIT
 """
 
 
-def script(spec: Buildspec, results: Path, environment: Path) -> str:
+def build_script(spec: Buildspec, results: Path, environment: Path) -> str:
     """The script: it appends phase, command and exit status of each failure to `results`."""
     lines = [
         f"__sandbox_results={shlex.quote(str(results))}",

@@ -48,7 +48,7 @@ class Calls:
         with self._lock:
             self._calls.clear()
 
-    def listed(self, since: int = 0, **wanted: str) -> list[dict[str, Any]]:
+    def list_calls(self, since: int = 0, **wanted: str) -> list[dict[str, Any]]:
         """The calls after the one with this number whose fields have the wanted values, as plain mappings."""
         with self._lock:
             calls = [asdict(call) for call in self._calls if call.seq > since]

@@ -89,7 +89,7 @@ class CodePipeline:
 
     def _stop_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["pipelineName"])
-        execution = _execution_fields(pipeline, given["pipelineExecutionId"])
+        execution = _find_execution(pipeline, given["pipelineExecutionId"])
         abandon, reason = bool(given.get("abandon")), given.get("reason")
         self._pipelines.stop(pipeline, execution, abandon=abandon, reason=reason)
         return {"pipelineExecutionId": execution.id}
@@ -139,7 +139,7 @@ class CodePipeline:
 
     def _get_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["pipelineName"])
-        execution = _execution_fields(pipeline, given["pipelineExecutionId"])
+        execution = _find_execution(pipeline, given["pipelineExecutionId"])
         revisions = [
             {
                 "name": r.artifact,
@@ -180,7 +180,7 @@ class CodePipeline:
         wanted = given.get("filter") or {}
         chosen = wanted.get("pipelineExecutionId")
         chosen = chosen or (wanted.get("latestInPipelineExecution") or {}).get("pipelineExecutionId")
-        executions = [_execution_fields(pipeline, chosen)] if chosen else pipeline.executions.values()
+        executions = [_find_execution(pipeline, chosen)] if chosen else pipeline.executions.values()
         listed = [_action_detail(e, a) for e in executions for a in e.actions()]
         page, token = _page_of(listed[::-1], given)
         return {"actionExecutionDetails": page, "nextToken": token}
@@ -215,7 +215,7 @@ def _with_defaults(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "stages": stages}
 
 
-def _execution_fields(pipeline: Pipeline, execution_id: str) -> Execution:
+def _find_execution(pipeline: Pipeline, execution_id: str) -> Execution:
     if execution_id not in pipeline.executions:
         raise AwsError(
             "PipelineExecutionNotFoundException",

@@ -56,37 +56,37 @@ class Control:
         self._reset = reset
         self._answers: dict[tuple[str, str], Callable[[Environ], dict[str, Any]]] = {
             ("GET", "health"): lambda _: {"status": "ok"},
-            ("GET", "state"): lambda _: overview.state(self._regions),
-            ("GET", "executions"): lambda _: {"executions": overview.history(self._regions)},
+            ("GET", "state"): lambda _: overview.state_json(self._regions),
+            ("GET", "executions"): lambda _: {"executions": overview.execution_history(self._regions)},
             ("GET", "events"): self._show_events,
             ("GET", "calls"): self._show_calls,
-            ("GET", "faults"): lambda _: self._faults.shown(),
+            ("GET", "faults"): lambda _: self._faults.orders_in_force(),
             ("POST", "faults"): self._add_faults,
             ("DELETE", "faults"): self._clear_faults,
-            ("GET", "limits"): lambda _: {"limits": overview.limits(self._regions)},
+            ("GET", "limits"): lambda _: {"limits": overview.limits_json(self._regions)},
             ("POST", "limits"): self._set_limits,
             ("POST", "stacks"): self._seed_stacks,
             ("POST", "reset"): self._reset_all,
         }
 
-    def page(self, path: str) -> Answer:
+    def serve_object(self, path: str) -> Answer:
         """An object of a bucket, as a website's host gives it."""
         bucket, _, key = unquote(path).lstrip("/").partition("/")
         with self._scheduler.lock:
             try:
                 if key and not key.endswith("/"):
-                    content, kind = storage.read(bucket, key)
+                    content, kind = storage.read_object(bucket, key)
                 else:
-                    content, kind = storage.read(bucket, f"{key}index.html")
+                    content, kind = storage.read_object(bucket, f"{key}index.html")
             except storage.NoSuchObjectError as error:
                 return 404, "text/plain; charset=utf-8", f"{error}\n".encode()
         return 200, kind, content
 
-    def answer(self, method: str, path: str, environ: Environ) -> Answer:
+    def answer_request(self, method: str, path: str, environ: Environ) -> Answer:
         """The answer to a call below /_sandbox/, or the overview."""
         if path == "/":
             with self._scheduler.lock:
-                return 200, "text/html; charset=utf-8", overview.page(self._regions).encode()
+                return 200, "text/html; charset=utf-8", overview.html_page(self._regions).encode()
         what = path.removeprefix("/_sandbox/")
         if method == "GET" and what.startswith("logs/"):
             return self._show_log(what.removeprefix("logs/"))
@@ -120,10 +120,10 @@ class Control:
         since = query.pop("since", "0")
         if not since.isdecimal():
             raise OrderError("since must be the number of a call")
-        return {"calls": self._calls.listed(since=int(since), **query)}
+        return {"calls": self._calls.list_calls(since=int(since), **query)}
 
     def _show_log(self, build_id: str) -> Answer:
-        file = self._builder.log(unquote(build_id))
+        file = self._builder.log_path(unquote(build_id))
         if not file.is_file():
             return 404, "text/plain; charset=utf-8", b"There is no such log.\n"
         return 200, "text/plain; charset=utf-8", file.read_bytes()[-_LONGEST_LOG:]
@@ -131,12 +131,12 @@ class Control:
     # ---- orders
 
     def _add_faults(self, environ: Environ) -> dict[str, Any]:
-        self._faults.add(_read_fields(environ))
-        return self._faults.shown()
+        self._faults.add_orders(_read_fields(environ))
+        return self._faults.orders_in_force()
 
     def _clear_faults(self, _environ: Environ) -> dict[str, Any]:
         self._faults.clear()
-        return self._faults.shown()
+        return self._faults.orders_in_force()
 
     def _set_limits(self, environ: Environ) -> dict[str, Any]:
         given = _read_fields(environ, "account", "region", "stacks", "pipelines")
@@ -145,8 +145,8 @@ class Control:
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
                 raise OrderError(f"{what!r} must be a whole number of at least 0")
         place = Place(str(given.get("account", ACCOUNT)), str(given.get("region", REGION)))
-        self._regions.limit(place, **limits)
-        return {"limits": overview.limits(self._regions)}
+        self._regions.set_limits(place, **limits)
+        return {"limits": overview.limits_json(self._regions)}
 
     def _seed_stacks(self, environ: Environ) -> dict[str, Any]:
         """Stacks of one `template`, as of long ago; see `Region.furnish`."""
@@ -172,20 +172,22 @@ class Control:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
             raise OrderError("'seconds' must be a number of at least 0")
         stacks, stack = self._find_stack(name, given)
-        stacks.order(stack, status, reason=given.get("reason"), seconds=seconds, token=given.get("token"))
+        stacks.force_status(
+            stack, status, reason=given.get("reason"), seconds=seconds, token=given.get("token")
+        )
         return {"id": stack.id, "status": stack.status}
 
     def _find_stack(self, name: str, given: dict[str, Any]) -> tuple[Stacks, Stack]:
         for region in self._regions:
-            wanted = {k: v for k, v in given.items() if k in region.place.shown()}
-            if name in region.stacks.live and wanted.items() <= region.place.shown().items():
+            wanted = {k: v for k, v in given.items() if k in region.place.as_fields()}
+            if name in region.stacks.live and wanted.items() <= region.place.as_fields().items():
                 return region.stacks, region.stacks.live[name]
         raise OrderError(f"there is no stack {name}", 404)
 
 
 def _read_fields(environ: Environ, *known: str) -> dict[str, Any]:
     """The JSON object in a request's body, which may have only the known fields if any are given."""
-    orders = json.loads(addressing.content(environ) or b"{}")
+    orders = json.loads(addressing.read_body(environ) or b"{}")
     if not isinstance(orders, dict):
         raise OrderError("the body must be a JSON object")
     if known and (unknown := sorted(set(orders) - set(known))):

@@ -95,7 +95,7 @@ class Events:
                 "detail": detail,
             }
         ).encode()
-        for delay in self._faults.deliveries():
+        for delay in self._faults.event_delays():
             self._put_in_queue(body, delay, 0, time.monotonic())
 
     def _put_in_queue(self, body: bytes, delay: float, attempt: int, first: float) -> None:

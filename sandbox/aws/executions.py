@@ -15,7 +15,7 @@ from typing import Any
 from sandbox.aws.clock import Future, Process, Scheduler
 from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
-from sandbox.aws.pipelines import RUNNING, ActionRun, Execution, Pipeline, StageRun, check
+from sandbox.aws.pipelines import RUNNING, ActionRun, Execution, Pipeline, StageRun, check_definition
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 
@@ -71,7 +71,7 @@ class Pipelines:
 
     def create(self, definition: dict[str, Any], tags: dict[str, str]) -> int:
         """Create a pipeline, which starts its first execution; gives the definition's version."""
-        check(definition)
+        check_definition(definition)
         name = definition["name"]
         if name in self.all:
             raise AwsError(
@@ -96,8 +96,8 @@ class Pipelines:
     def update(self, definition: dict[str, Any], restart: bool = False) -> int:
         """Replace a pipeline's definition, which cancels its running executions; gives the new version."""
         pipeline = self.get(definition["name"])
-        check(definition)
-        for execution in pipeline.running():
+        check_definition(definition)
+        for execution in pipeline.running_executions():
             self._end_where_it_is(pipeline, execution, "Cancelled")
         pipeline.definition = {**definition, "version": pipeline.version + 1}
         pipeline.updated = self._scheduler.now()
@@ -110,7 +110,7 @@ class Pipelines:
         pipeline = self.all.pop(name, None)
         if pipeline is None:
             return
-        for execution in pipeline.running():
+        for execution in pipeline.running_executions():
             self._end_where_it_is(pipeline, execution, "Cancelled")
 
     def start(
@@ -263,7 +263,8 @@ class Pipelines:
             if why := self._faults.action_failure(self.place, pipeline.name, stage.name, run.name):
                 raise ActionError(why)
             run.configuration = {
-                k: resolved(v, pipeline, execution) for k, v in declared.get("configuration", {}).items()
+                k: resolve_variables(v, pipeline, execution)
+                for k, v in declared.get("configuration", {}).items()
             }
             if self.perform_action is None:
                 raise ActionError("The simulator has not been set up to perform actions", "InternalError")
@@ -347,7 +348,7 @@ class Pipelines:
         )
 
 
-def resolved(text: str, pipeline: Pipeline, execution: Execution) -> str:
+def resolve_variables(text: str, pipeline: Pipeline, execution: Execution) -> str:
     """A configuration value with its variables' values in place; `ActionError` when one has none."""
 
     def replace(match: re.Match[str]) -> str:

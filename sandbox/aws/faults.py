@@ -26,7 +26,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sandbox.aws.places import Place
-from sandbox.aws.rates import Rates, check_rates, exceeded
+from sandbox.aws.rates import Rates, check_rates, exceeds_rate
 
 _MATCHED = {
     "throttle": ("service", "operation", "name"),
@@ -65,7 +65,7 @@ class Faults:
             self._seed: int | str | None = None
             self._random = random.Random()  # noqa: S311 - chances of simulated faults, no secret
 
-    def add(self, orders: Mapping[str, Any]) -> None:
+    def add_orders(self, orders: Mapping[str, Any]) -> None:
         """Add orders; all of them or, when one is wrong, none.
 
         A list of orders, a single one, or for failures a mapping of names to reasons; a mapping that is
@@ -82,16 +82,16 @@ class Faults:
         orders = {kind: given for kind, given in orders.items() if kind not in removed}
         checked = _check_kinds(orders)
         with self._lock:
-            self._remove(removed)
+            self._remove_kinds(removed)
             for kind, listed in checked.items():
                 self._orders[kind] += listed
             self._events.update({k: float(v) for k, v in orders.get("events", {}).items()})
-            self._rates.add(orders.get("rates", {}))
+            self._rates.set_rates(orders.get("rates", {}))
             if "seed" in orders:
                 self._seed = orders["seed"]
                 self._random = random.Random(self._seed)  # noqa: S311 - as above
 
-    def _remove(self, kinds: Collection[str]) -> None:
+    def _remove_kinds(self, kinds: Collection[str]) -> None:
         for kind in kinds:
             if kind in _MATCHED:
                 self._orders[kind] = []
@@ -102,26 +102,33 @@ class Faults:
         if "seed" in kinds:
             self._seed, self._random = None, random.Random()  # noqa: S311 - as above
 
-    def shown(self) -> dict[str, Any]:
+    def orders_in_force(self) -> dict[str, Any]:
         """The orders in force; those used up are gone."""
         with self._lock:
             orders: dict[str, Any] = {
                 kind: [{k: v for k, v in order.items() if not k.startswith("_")} for order in orders]
                 for kind, orders in self._orders.items()
             }
-            return {**orders, "events": dict(self._events), "rates": self._rates.shown(), "seed": self._seed}
+            return {
+                **orders,
+                "events": dict(self._events),
+                "rates": self._rates.rates_in_force(),
+                "seed": self._seed,
+            }
 
-    def throttled(self, place: Place, service: str, operation: str, name: str | None) -> bool:
+    def is_throttled(self, place: Place, service: str, operation: str, name: str | None) -> bool:
         """Whether this call shall be refused as one too many."""
         order = self._use_order("throttle", place, service=service, operation=operation, name=name)
         with self._lock:
-            return order is not None or self._rates.exceeded(place, service, operation)
+            return order is not None or self._rates.exceeds_rate(place, service, operation)
 
-    def error(self, place: Place, service: str, operation: str, name: str | None) -> dict[str, Any] | None:
+    def error_order(
+        self, place: Place, service: str, operation: str, name: str | None
+    ) -> dict[str, Any] | None:
         """The error ordered for this call."""
         return self._use_order("errors", place, service=service, operation=operation, name=name)
 
-    def delay(self, place: Place, service: str, operation: str, name: str | None) -> float:
+    def call_delay(self, place: Place, service: str, operation: str, name: str | None) -> float:
         """Seconds by which this call shall take longer."""
         order = self._use_order("slow", place, service=service, operation=operation, name=name)
         return float(order.get("seconds", 1)) if order else 0.0
@@ -136,7 +143,7 @@ class Faults:
         order = self._use_order("fail_actions", place, pipeline=pipeline, stage=stage, action=action)
         return str(order.get("reason", "Failure ordered for a test")) if order else None
 
-    def deliveries(self) -> list[float]:
+    def event_delays(self) -> list[float]:
         """After how many seconds each copy of the next event shall be sent; empty when it shall be lost."""
         with self._lock:
             if self._use_probability("lose"):
@@ -154,7 +161,7 @@ class Faults:
         self, kind: str, place: Place, **facts: str | Collection[str] | None
     ) -> dict[str, Any] | None:
         """The first order that matches and strikes; one that has struck `count` times is removed."""
-        facts |= place.shown()
+        facts |= place.as_fields()
         with self._lock:
             for order in self._orders[kind]:
                 if not all(_is_match(order.get(field), fact) for field, fact in facts.items()):
@@ -162,7 +169,7 @@ class Faults:
                 if order.get("skip", 0) > 0:
                     order["skip"] -= 1
                     continue
-                if "rate" in order and not exceeded(order, order["rate"], order.get("burst", 1)):
+                if "rate" in order and not exceeds_rate(order, order["rate"], order.get("burst", 1)):
                     continue
                 if self._random.random() >= float(order.get("probability", 1)):
                     continue
@@ -197,7 +204,7 @@ def _as_list(kind: str, given: Any) -> list[Any]:
 def _check_kinds(orders: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Check every kind of order; return the orders that match calls, resources or actions."""
     checked = {
-        kind: [_check_orders(kind, order) for order in _as_list(kind, given)]
+        kind: [_check_order(kind, order) for order in _as_list(kind, given)]
         for kind, given in orders.items()
         if kind in _MATCHED
     }
@@ -208,7 +215,7 @@ def _check_kinds(orders: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return checked
 
 
-def _check_orders(kind: str, order: Any) -> dict[str, Any]:
+def _check_order(kind: str, order: Any) -> dict[str, Any]:
     if not isinstance(order, dict):
         raise ValueError(f"an order of {kind!r} must be a mapping")
     known = {*_MATCHED[kind], *_PLACED, *_DOES[kind], "count", "skip", "probability"}

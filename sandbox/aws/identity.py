@@ -15,7 +15,7 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:.*/)?([^/]+)")
 _MOTO_KEY = re.compile(r"[A-Z0-9]{20}")
 
 
-def account(access_key: str) -> str:
+def account_of_key(access_key: str) -> str:
     """The account that an access key is of; the usual one when nobody knows the key."""
     if not _MOTO_KEY.fullmatch(access_key):
         return ACCOUNT
@@ -33,12 +33,12 @@ def access_key(of_account: str) -> tuple[str, str]:
     return str(key.access_key_id), str(key.secret_access_key)
 
 
-def roles(of_account: str) -> dict[str, Any]:
+def roles_by_name(of_account: str) -> dict[str, Any]:
     """An account's roles by name: moto's models of them."""
     return {role.name: role for role in _iam_backend(of_account).roles.values()}
 
 
-def accounts() -> list[str]:
+def known_accounts() -> list[str]:
     """The accounts that IAM has been asked about."""
     from moto.iam.models import iam_backends
 
@@ -48,7 +48,7 @@ def accounts() -> list[str]:
 def role_exists(arn: str) -> bool:
     """Whether IAM has the role."""
     found = _ROLE.match(arn)
-    return found is not None and any(role.arn == arn for role in roles(found.group(1)).values())
+    return found is not None and any(role.arn == arn for role in roles_by_name(found.group(1)).values())
 
 
 def check_service_role(arn: str, of_account: str) -> None:
@@ -59,7 +59,7 @@ def check_service_role(arn: str, of_account: str) -> None:
     found = _ROLE.fullmatch(arn)
     if found is not None and found.group(1) != of_account:
         raise AwsError("AccessDenied", "Cross-account pass role is not allowed.", 403)
-    if roles(of_account) and not role_exists(arn):
+    if roles_by_name(of_account) and not role_exists(arn):
         raise AwsError("ValidationError", f"Role {arn} is invalid or cannot be assumed")
 
 
@@ -67,9 +67,9 @@ def check_assume_role(given: Mapping[str, Any], caller_account: str) -> None:
     """Raise AccessDenied unless the role's trust policy lets the caller's account assume it."""
     arn = str(given.get("RoleArn", ""))
     found = _ROLE.fullmatch(arn)
-    if found is None or not roles(found.group(1)):
+    if found is None or not roles_by_name(found.group(1)):
         return
-    role = next((r for r in roles(found.group(1)).values() if r.arn == arn), None)
+    role = next((r for r in roles_by_name(found.group(1)).values() if r.arn == arn), None)
     if role is None or not _allows_principal(
         role.assume_role_policy_document, caller_account, given.get("ExternalId")
     ):

@@ -38,7 +38,7 @@ class Journal:
             self._place,
         )
 
-    def resource(
+    def record_resource(
         self, stack: Stack, name: str, kind: str, physical_id: str, status: str, reason: str | None = None
     ) -> None:
         """Tell what happens to a resource."""

@@ -59,20 +59,20 @@ class MotoHandler(Handler):
         named = {self.name_property: name} if self.name_property else {}
         return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
 
-    def attribute(self, resource: Resource, name: str) -> str:
+    def attribute_value(self, resource: Resource, name: str) -> str:
         try:
             return str(resource.model.get_cfn_attribute(name))
         except Exception:  # noqa: BLE001 - moto has several ways to say that there is no such attribute
-            return super().attribute(resource, name)
+            return super().attribute_value(resource, name)
 
 
 class ParameterHandler(MotoHandler):
     """SSM parameters, with the attributes that moto does not give."""
 
-    def attribute(self, resource: Resource, name: str) -> str:
+    def attribute_value(self, resource: Resource, name: str) -> str:
         if name in ("Type", "Value"):
             return str(resource.properties[name])
-        return super().attribute(resource, name)
+        return super().attribute_value(resource, name)
 
 
 class RuleHandler(MotoHandler):
@@ -97,7 +97,7 @@ class RoleHandler(MotoHandler):
         return resource
 
     def exists(self, resource: Resource) -> bool:
-        return resource.physical_id in identity.roles(self.place.account)
+        return resource.physical_id in identity.roles_by_name(self.place.account)
 
     @staticmethod
     def _put_policies(resource: Resource) -> None:
@@ -113,40 +113,40 @@ class BucketHandler(MotoHandler):
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = self._physical_name(context, logical_id, properties).lower()
-        if name in storage.buckets():
+        if name in storage.bucket_names():
             raise ResourceError(f"{name} already exists")
         resource = super().create(context, logical_id, kind, {**properties, "BucketName": name})
         resource.properties = properties
-        return self._template_version(self._backend(resource))
+        return self._with_versioning(self._with_attributes(resource))
 
     def import_existing(
         self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
     ) -> Resource:
         resource = super().import_existing(logical_id, kind, physical_id, properties)
         resource.model = storage.bucket(physical_id)
-        return self._template_version(self._backend(resource))
+        return self._with_versioning(self._with_attributes(resource))
 
     def exists(self, resource: Resource) -> bool:
-        return resource.physical_id in storage.buckets()
+        return resource.physical_id in storage.bucket_names()
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
         resource.properties = properties
-        return self._template_version(resource)
+        return self._with_versioning(resource)
 
     def delete(self, resource: Resource) -> None:
-        if not storage.empty(resource.physical_id):
+        if not storage.is_empty(resource.physical_id):
             raise ResourceError(
                 "Resource handler returned message: "
                 '"The bucket you tried to delete is not empty (Service: S3, Status Code: 409)" '
                 "(RequestToken: sandbox, HandlerErrorCode: GeneralServiceException)"
             )
-        if resource.physical_id in storage.buckets():
+        if resource.physical_id in storage.bucket_names():
             super().delete(resource)
 
-    def attribute(self, resource: Resource, name: str) -> str:
-        return Handler.attribute(self, resource, name)
+    def attribute_value(self, resource: Resource, name: str) -> str:
+        return Handler.attribute_value(self, resource, name)
 
-    def _backend(self, resource: Resource) -> Resource:
+    def _with_attributes(self, resource: Resource) -> Resource:
         name, region = resource.physical_id, self.place.region
         resource.attributes = {
             "Arn": f"arn:aws:s3:::{name}",
@@ -157,7 +157,7 @@ class BucketHandler(MotoHandler):
         return resource
 
     @staticmethod
-    def _template_version(resource: Resource) -> Resource:
+    def _with_versioning(resource: Resource) -> Resource:
         if versioning := resource.properties.get("VersioningConfiguration"):
             resource.model.versioning_status = versioning.get("Status")
         return resource
@@ -167,6 +167,6 @@ class BucketPolicyHandler(InertHandler):
     """Bucket policies: kept, not enforced, since the simulator lets everybody read."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
-        if properties.get("Bucket") not in storage.buckets():
+        if properties.get("Bucket") not in storage.bucket_names():
             raise ResourceError("The specified bucket does not exist")
         return super().create(context, logical_id, kind, properties)

@@ -14,7 +14,7 @@ from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 from sandbox.aws.resources import Context, Handler, Resource, ResourceError
 from sandbox.aws.stack import Stack
-from sandbox.aws.template import invalid
+from sandbox.aws.template import validation_error
 
 RESOURCE_SECONDS = 0.6
 
@@ -28,7 +28,7 @@ class Operations:
         self._place = place
         journal = Journal(scheduler, events, place)
         self.set_status = journal.set_status
-        self._resource_event = journal.resource
+        self._resource_event = journal.record_resource
         self.handlers: dict[str, Handler] = {}
         self.live: dict[str, Stack] = {}
         self.gone: dict[str, Stack] = {}
@@ -46,7 +46,7 @@ class Operations:
             "IMPORT_ROLLBACK_IN_PROGRESS": self.roll_back_import,
         }
 
-    def follow(self, stack: Stack, seconds: float) -> Process:
+    def continue_from_status(self, stack: Stack, seconds: float) -> Process:
         """After a time do what comes by itself after a stack's status, if anything does."""
         yield seconds
         if following := self._following.get(stack.status):
@@ -74,13 +74,13 @@ class Operations:
 
     def _create_resources(self, stack: Stack) -> Process:
         """Create all resources; gives why that failed, or None."""
-        resolver = self._resolver(stack)
+        resolver = self._make_resolver(stack)
         for name in stack.plan.template.order:
-            if name in stack.resources or not resolver.active(stack.plan.template.resources[name]):
+            if name in stack.resources or not resolver.is_active(stack.plan.template.resources[name]):
                 continue
             if (yield from self._create_resource(stack, resolver, name)):
                 return f"The following resource(s) failed to create: [{name}]. "
-        return self._bad_output(stack)
+        return self._output_error(stack)
 
     def _create_resource(self, stack: Stack, resolver: Resolver, name: str) -> Process:
         """Create one resource; gives whether it failed."""
@@ -89,7 +89,7 @@ class Operations:
         yield RESOURCE_SECONDS
         try:
             self._fail_if_ordered(stack, name, declared["Type"], "create")
-            properties = resolver.value(declared.get("Properties") or {})
+            properties = resolver.evaluate(declared.get("Properties") or {})
             handler = self.handlers[declared["Type"]]
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             resource = handler.create(context, name, declared["Type"], properties)
@@ -105,7 +105,7 @@ class Operations:
     def update(self, stack: Stack) -> Process:
         """Make a stack's resources what its new plan says, or again what its former one said."""
         failed = yield from self._apply_plan(stack)
-        why = self._bad_output(stack)
+        why = self._output_error(stack)
         if failed:
             name, verb = failed
             why = f"The following resource(s) failed to {verb.lower()}: [{name}]. "
@@ -141,7 +141,7 @@ class Operations:
 
     def import_existing(self, stack: Stack, imports: Mapping[str, str] | None = None) -> Process:
         """Take existing resources, given as physical ids by logical ids, into a stack."""
-        resolver = self._resolver(stack)
+        resolver = self._make_resolver(stack)
         tried: list[str] = []
         for name, physical_id in (imports or {}).items():
             declared = stack.plan.template.resources[name]
@@ -151,7 +151,7 @@ class Operations:
             yield RESOURCE_SECONDS
             try:
                 self._fail_if_ordered(stack, name, kind, "import")
-                properties = resolver.value(declared.get("Properties") or {})
+                properties = resolver.evaluate(declared.get("Properties") or {})
                 stack.resources[name] = self.handlers[kind].import_existing(
                     name, kind, physical_id, properties
                 )
@@ -190,17 +190,17 @@ class Operations:
 
     def _apply_plan(self, stack: Stack, skip: Collection[str] = ()) -> Process:
         """Make the resources what the plan says; gives the first failure as (logical id, verb), or None."""
-        resolver = self._resolver(stack)
+        resolver = self._make_resolver(stack)
         for name in stack.plan.template.order:
             declared = stack.plan.template.resources[name]
-            if name in skip or not resolver.active(declared):
+            if name in skip or not resolver.is_active(declared):
                 continue
             if name not in stack.resources:
                 if (yield from self._create_resource(stack, resolver, name)):
                     return name, "CREATE"
                 continue
             try:
-                properties = resolver.value(declared.get("Properties") or {})
+                properties = resolver.evaluate(declared.get("Properties") or {})
             except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
                 self._resource_event(
                     stack, name, declared["Type"], "", "UPDATE_FAILED", _failure_reason(error)
@@ -224,7 +224,7 @@ class Operations:
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             if not handler.needs_replacement(resource.properties, properties):
                 stack.resources[name] = handler.update(context, resource, properties)
-            elif kept := _former_plan(stack, name, properties):
+            elif kept := _find_superseded(stack, name, properties):
                 # A rollback returns to the resource that the update had replaced and not yet removed.
                 stack.superseded.remove(kept)
                 stack.superseded.append(resource)
@@ -244,10 +244,10 @@ class Operations:
 
     def _remove_unplanned(self, stack: Stack) -> Process:
         """Remove what the plan no longer has; what cannot be removed is left behind, as in AWS: gives its names."""
-        resolver = self._resolver(stack)
+        resolver = self._make_resolver(stack)
         planned = stack.plan.template.resources
         unplanned = [
-            n for n in reversed(stack.resources) if n not in planned or not resolver.active(planned[n])
+            n for n in reversed(stack.resources) if n not in planned or not resolver.is_active(planned[n])
         ]
         left = yield from self._drop_superseded(stack)
         for name in (yield from self._delete_resources(stack, unplanned)):
@@ -327,10 +327,10 @@ class Operations:
 
     def _finish_operation(self, stack: Stack, status: str, reason: str | None = None) -> None:
         stack.former = None
-        stack.outputs = [] if self._bad_output(stack) else self._evaluate_outputs(stack)
+        stack.outputs = [] if self._output_error(stack) else self._evaluate_outputs(stack)
         self.set_status(stack, status, reason)
 
-    def _bad_output(self, stack: Stack) -> str | None:
+    def _output_error(self, stack: Stack) -> str | None:
         """Why the outputs cannot be had, if so."""
         try:
             self._evaluate_outputs(stack)
@@ -339,39 +339,41 @@ class Operations:
         return None
 
     def _evaluate_outputs(self, stack: Stack) -> list[dict[str, Any]]:
-        resolver = self._resolver(stack)
+        resolver = self._make_resolver(stack)
         outputs = []
         for key, output in stack.plan.template.outputs.items():
-            if not resolver.active(output):
+            if not resolver.is_active(output):
                 continue
             shown: dict[str, Any] = {
                 "OutputKey": key,
-                "OutputValue": str(resolver.value(output.get("Value", ""))),
+                "OutputValue": str(resolver.evaluate(output.get("Value", ""))),
                 "Description": output.get("Description"),
             }
             if "Export" in output:
-                shown["ExportName"] = str(resolver.value(output["Export"]["Name"]))
+                shown["ExportName"] = str(resolver.evaluate(output["Export"]["Name"]))
             outputs.append(shown)
         return outputs
 
-    def _resolver(self, stack: Stack) -> Resolver:
+    def _make_resolver(self, stack: Stack) -> Resolver:
         def reference(name: str) -> str:
             if name in stack.resources:
                 return stack.resources[name].physical_id
-            raise invalid(f"Template error: unresolved reference to {name}")
+            raise validation_error(f"Template error: unresolved reference to {name}")
 
         def attribute(name: str, attribute: str) -> str:
             if name not in stack.resources:
-                raise invalid(f"Template error: instance of Fn::GetAtt references undefined resource {name}")
+                raise validation_error(
+                    f"Template error: instance of Fn::GetAtt references undefined resource {name}"
+                )
             resource = stack.resources[name]
-            return self.handlers[resource.type].attribute(resource, attribute)
+            return self.handlers[resource.type].attribute_value(resource, attribute)
 
         def export(name: str) -> str:
             for other in self.live.values():
                 for output in other.outputs:
                     if output.get("ExportName") == name:
                         return str(output["OutputValue"])
-            raise invalid(f"No export named {name} found.")
+            raise validation_error(f"No export named {name} found.")
 
         pseudo = {
             "AWS::AccountId": self._place.account,
@@ -386,7 +388,7 @@ class Operations:
         return Resolver(stack.plan.template, values, reference, attribute, export)
 
 
-def _former_plan(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:
+def _find_superseded(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:
     return next((r for r in stack.superseded if (r.logical_id, r.properties) == (name, properties)), None)
 
 

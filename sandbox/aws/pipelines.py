@@ -140,7 +140,7 @@ class Pipeline:
         """The pipeline's ARN."""
         return self.place.arn("codepipeline", self.name)
 
-    def running(self) -> list[Execution]:
+    def running_executions(self) -> list[Execution]:
         """The executions that have not ended."""
         return [e for e in self.executions.values() if e.status in RUNNING]
 
@@ -149,7 +149,7 @@ def _invalid_structure(message: str) -> AwsError:
     return AwsError("InvalidStructureException", message)
 
 
-def check(definition: dict[str, Any]) -> None:
+def check_definition(definition: dict[str, Any]) -> None:
     """Raise InvalidStructureException when a definition is not that of a pipeline."""
     if not _NAME.fullmatch(str(definition.get("name", ""))):
         raise AwsError(

@@ -19,6 +19,6 @@ class Place:
         """The ARN of a resource here."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
 
-    def shown(self) -> dict[str, str]:
+    def as_fields(self) -> dict[str, str]:
         """The two as fields."""
         return {"account": self.account, "region": self.region}

@@ -46,7 +46,7 @@ def operation_model(service: str, operation: str) -> Any:
     return model.operation_model(operation)
 
 
-def parse(service: str, operation: str, form: str, body: bytes) -> dict[str, Any]:
+def parse_request(service: str, operation: str, form: str, body: bytes) -> dict[str, Any]:
     """The parameters of a request, with the names and types of botocore's model.
 
     Raises:
@@ -95,7 +95,7 @@ def _parse_query(shape: Any, flat: Mapping[str, str], prefix: str) -> Any:
     return text
 
 
-def answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -> tuple[str, bytes]:
+def encode_answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -> tuple[str, bytes]:
     """An answer's content type and body."""
     shape = operation_model(service, operation).output_shape
     if form != QUERY:

@@ -17,20 +17,20 @@ class Rates:
         self._rates: dict[str, dict[str, float]] = {}
         self._used: defaultdict[tuple[Place, str, str], dict[str, Any]] = defaultdict(dict)
 
-    def add(self, orders: Mapping[str, Mapping[str, float]]) -> None:
+    def set_rates(self, orders: Mapping[str, Mapping[str, float]]) -> None:
         """Set rates, calls a second by service and operation."""
         for service, rates in orders.items():
             self._rates.setdefault(service, {}).update(rates)
 
-    def shown(self) -> dict[str, dict[str, float]]:
+    def rates_in_force(self) -> dict[str, dict[str, float]]:
         """The rates in force."""
         return {service: dict(rates) for service, rates in self._rates.items()}
 
-    def exceeded(self, place: Place, service: str, operation: str) -> bool:
+    def exceeds_rate(self, place: Place, service: str, operation: str) -> bool:
         """Whether a call is one too many; counts it when it is not. As many may come at once as in a second."""
         rates = self._rates.get(service, {})
         rate = rates.get(operation, rates.get("*"))
-        return rate is not None and exceeded(self._used[place, service, operation], rate, max(rate, 1))
+        return rate is not None and exceeds_rate(self._used[place, service, operation], rate, max(rate, 1))
 
 
 def check_rates(given: Any) -> None:
@@ -43,7 +43,7 @@ def check_rates(given: Any) -> None:
                 raise ValueError(f"the rate of {operation!r} must be a number of more than 0")
 
 
-def exceeded(bucket: dict[str, Any], rate: float, burst: float) -> bool:
+def exceeds_rate(bucket: dict[str, Any], rate: float, burst: float) -> bool:
     """Whether a call exceeds a rate of which `bucket` keeps the state; counts the call when it does not."""
     # The theoretical arrival time of GCRA: one number holds the whole state of a token bucket.
     now = time.monotonic()

@@ -15,7 +15,7 @@ from sandbox.aws.executions import Pipelines
 from sandbox.aws.faults import Faults
 from sandbox.aws.piperesources import ProjectHandler
 from sandbox.aws.places import Place
-from sandbox.aws.resourcetypes import handlers
+from sandbox.aws.resourcetypes import handlers_by_type
 from sandbox.aws.sources import Repositories
 from sandbox.aws.stack import Plan
 from sandbox.aws.stacks import Stacks
@@ -41,7 +41,7 @@ class Region:
         self.pipelines = Pipelines(scheduler, faults, events, workspace.executions, place)
         projects = ProjectHandler(place)
         self.projects = projects.projects
-        self.stacks.handlers.update(handlers(place, self.stacks, self.pipelines, projects))
+        self.stacks.handlers.update(handlers_by_type(place, self.stacks, self.pipelines, projects))
         actions = Actions(place, scheduler, stacks, repositories, self.projects, builder)
         self.pipelines.perform_action = actions.perform_action
         self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
@@ -59,7 +59,7 @@ class Region:
             body: the template's text.
             stacks: the `name`, `parameters` and `tags` of each.
         """
-        template = self.stacks.template(body)
+        template = self.stacks.read_template(body)
         self.pipelines.starts = False
         try:
             with self._events.without_events():
@@ -99,7 +99,7 @@ class Regions:
         """Forget everything, limits too; the processes have been cancelled."""
         self._regions.clear()
 
-    def limit(self, place: Place, *, stacks: int | None = None, pipelines: int | None = None) -> None:
+    def set_limits(self, place: Place, *, stacks: int | None = None, pipelines: int | None = None) -> None:
         """Set how many stacks and pipelines a place may have; None leaves a limit as it is."""
         region = self.at(place)
         region.stacks.limit = region.stacks.limit if stacks is None else stacks

@@ -90,7 +90,7 @@ class Handler(ABC):
         """Whether a resource is there; where that cannot be told, it is believed to be."""
         return True
 
-    def attribute(self, resource: Resource, name: str) -> str:
+    def attribute_value(self, resource: Resource, name: str) -> str:
         """What `Fn::GetAtt` gives."""
         try:
             return resource.attributes[name]

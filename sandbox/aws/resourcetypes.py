@@ -51,7 +51,7 @@ _INERT_TYPES = (
 )
 
 
-def handlers(
+def handlers_by_type(
     place: Place, stacks: Stacks, pipelines: Pipelines, projects: ProjectHandler
 ) -> dict[str, Handler]:
     """The handlers of a place by resource type."""

@@ -63,7 +63,7 @@ class Simulator:
     def stop(self) -> None:
         """End everything that runs and remove what was written."""
         self.scheduler.reset()
-        self._processes.kill()
+        self._processes.kill_all()
         self.scheduler.stop()
         self._events.stop()
         self._workspace.remove()
@@ -89,36 +89,36 @@ class Simulator:
         """Answer a request."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path.startswith("/_sandbox/") or (
-            path == "/" and method == "GET" and not addressing.signed(environ)
+            path == "/" and method == "GET" and not addressing.is_signed(environ)
         ):
-            status, kind, body = self._control.answer(method, path, environ)
+            status, kind, body = self._control.answer_request(method, path, environ)
             return _send_reply(start_response, status, [("Content-Type", kind)], body)
-        if method in ("GET", "HEAD") and not addressing.signed(environ):
-            status, kind, body = self._control.page(path)
+        if method in ("GET", "HEAD") and not addressing.is_signed(environ):
+            status, kind, body = self._control.serve_object(path)
             headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
             return _send_reply(start_response, status, headers, body if method == "GET" else b"")
         return self._answer_aws(environ, start_response)
 
     def _answer_aws(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        content = addressing.content(environ)
-        service, operation, form = addressing.addressed(environ, content)
-        given, refusal = addressing.parsed(service, operation, form, content)
+        content = addressing.read_body(environ)
+        service, operation, form = addressing.called_operation(environ, content)
+        given, refusal = addressing.parse_parameters(service, operation, form, content)
         with self.scheduler.lock:
-            place = addressing.place(environ)
+            place = addressing.place_of_request(environ)
         if service == "s3":
             given = {"Name": environ["PATH_INFO"].lstrip("/").partition("/")[0] or None}
         name, token = _first_value(given, _NAMES), _first_value(given, _TOKENS)
         started = time.time()
-        time.sleep(self.faults.delay(place, service, operation, name))
-        order = self.faults.error(place, service, operation, name)
+        time.sleep(self.faults.call_delay(place, service, operation, name))
+        order = self.faults.error_order(place, service, operation, name)
         if refusal is None and operation == "AssumeRole":
             refusal = self._assume_role_error(place, given)
         if refusal is None and service == "s3":
             refusal = self._bucket_owner_error(given, environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER"))
-        if self.faults.throttled(place, service, operation, name):
-            status, headers, body, code = _refusal(service, form, _throttling_error(service))
+        if self.faults.is_throttled(place, service, operation, name):
+            status, headers, body, code = _error_reply(service, form, _throttling_error(service))
         elif refusal is not None:
-            status, headers, body, code = _refusal(service, form, refusal)
+            status, headers, body, code = _error_reply(service, form, refusal)
         elif order is not None and order.get("mode", "before") == "before":
             status, headers, body, code = self._ordered_error(service, form, order)
         else:
@@ -150,7 +150,11 @@ class Simulator:
         """S3's refusal of a bucket that is not of the account which the caller expects; moto ignores the header."""
         name = given["Name"]
         with self.scheduler.lock:
-            if not expected or name not in storage.buckets() or storage.owner(name).account == expected:
+            if (
+                not expected
+                or name not in storage.bucket_names()
+                or storage.bucket_place(name).account == expected
+            ):
                 return None
         return AwsError("AccessDenied", "Access Denied", 403)
 
@@ -172,7 +176,7 @@ class Simulator:
         if "status" not in order and "error" in order:
             status = 400
         message = str(order.get("message", "Failure ordered for a test"))
-        return _refusal(service, form, AwsError(code, message, status))
+        return _error_reply(service, form, AwsError(code, message, status))
 
     def _answer_own(
         self, place: Place, service: str, operation: str, form: str, given: dict[str, Any]
@@ -180,13 +184,13 @@ class Simulator:
         try:
             with self.scheduler.lock:
                 result = self.regions.at(place).services[service](operation, given)
-                kind, body = protocol.answer(service, operation, form, result)
+                kind, body = protocol.encode_answer(service, operation, form, result)
         except AwsError as error:
-            return _refusal(service, form, error)
+            return _error_reply(service, form, error)
         except Exception:
             log.exception("the simulator failed to answer %s %s", service, operation)
-            return _refusal(service, form, AwsError("InternalFailure", "The simulator failed", 500))
-        return 200, _read_headers(kind, form), body, "OK"
+            return _error_reply(service, form, AwsError("InternalFailure", "The simulator failed", 500))
+        return 200, _reply_headers(kind, form), body, "OK"
 
     def _answer_moto(
         self, environ: Environ, content: bytes, service: str, form: str
@@ -206,7 +210,7 @@ class Simulator:
                 body = b"".join(self._moto(environ, start))
         except Exception:
             log.exception("moto failed to answer a call of %s", service)
-            return _refusal(service, form, AwsError("InternalFailure", "The simulator failed", 500))
+            return _error_reply(service, form, AwsError("InternalFailure", "The simulator failed", 500))
         status = int(heard[0][0].split()[0])
         return status, heard[0][1], body, "OK" if status < 400 else _error_code(body)
 
@@ -220,12 +224,12 @@ def _throttling_error(service: str) -> AwsError:
     return AwsError(code, "Rate exceeded", 503 if code == "SlowDown" else 400)
 
 
-def _refusal(service: str, form: str, error: AwsError) -> tuple[int, list[tuple[str, str]], bytes, str]:
+def _error_reply(service: str, form: str, error: AwsError) -> tuple[int, list[tuple[str, str]], bytes, str]:
     kind, body = protocol.error_answer(service, form, error)
-    return error.status, _read_headers(kind, form), body, error.code
+    return error.status, _reply_headers(kind, form), body, error.code
 
 
-def _read_headers(kind: str, form: str) -> list[tuple[str, str]]:
+def _reply_headers(kind: str, form: str) -> list[tuple[str, str]]:
     return [("Content-Type", kind), *([("smithy-protocol", "rpc-v2-cbor")] if form == CBOR else [])]
 
 

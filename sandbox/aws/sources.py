@@ -113,7 +113,7 @@ class Repositories:
             **({"GIT_INDEX_FILE": str(index)} if index else {}),
         }
         try:
-            status, printed = self._processes.run(
+            status, printed = self._processes.run_command(
                 ["git", *command], cwd=cwd or self._workspace.mirrors, env=env, timeout=_SECONDS
             )
         except TimeoutError as error:

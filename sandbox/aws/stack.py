@@ -73,7 +73,7 @@ class Stack:
     operation: Task | None = None
     change_sets: dict[str, ChangeSet] = field(default_factory=dict)
 
-    def failure(self, token: str | None) -> str:
+    def failure_reason(self, token: str | None) -> str:
         """Why the operation with this token failed: its first failed resource, else the stack's reason."""
         for event in self.events:
             failed = event["ResourceStatus"].endswith("_FAILED") and event["ResourceType"] != STACK_TYPE

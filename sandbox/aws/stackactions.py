@@ -58,7 +58,7 @@ class StackActions:
         self, stacks: Stacks, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
     ) -> Process:
         settings = run.configuration
-        template = stacks.template(_artifact_file(execution, settings["TemplatePath"]).read_text())
+        template = stacks.read_template(_artifact_file(execution, settings["TemplatePath"]).read_text())
         values, tags = _read_settings(execution, settings)
         capabilities = [c.strip() for c in settings.get("Capabilities", "").split(",") if c.strip()]
         token = f"pipeline-{run.id}"
@@ -79,7 +79,7 @@ class StackActions:
                 values = {**kept, **values}
             if stacks.is_unchanged(stack, Plan(template, values), tags):
                 run.summary = "Stack already up to date."
-                self._stack_name(run, stack)
+                self._record_outputs(run, stack)
                 return
             stacks.update(
                 stack,
@@ -90,12 +90,14 @@ class StackActions:
                 capabilities=capabilities,
             )
             wanted = ("UPDATE_COMPLETE",)
-        self._stack_name(run, stack)
+        self._record_outputs(run, stack)
         yield from self._wait_for_stack(stack)
         if stack.status not in wanted:
-            raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
+            raise ActionError(
+                f"Stack {stack.name} is in the state {stack.status}: {stack.failure_reason(token)}"
+            )
         run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
-        self._stack_name(run, stack)
+        self._record_outputs(run, stack)
 
     def _delete_stack(self, stacks: Stacks, run: ActionRun, stack: Stack) -> Process:
         token = f"pipeline-{run.id}"
@@ -103,14 +105,16 @@ class StackActions:
         stacks.delete(stack, token=token)
         yield from self._wait_for_stack(stack)
         if stack.status != "DELETE_COMPLETE":
-            raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
+            raise ActionError(
+                f"Stack {stack.name} is in the state {stack.status}: {stack.failure_reason(token)}"
+            )
 
     def _wait_for_stack(self, stack: Stack) -> Process:
         while stack.status.endswith("_IN_PROGRESS"):
             yield _POLL_SECONDS
 
     @staticmethod
-    def _stack_name(run: ActionRun, stack: Stack) -> None:
+    def _record_outputs(run: ActionRun, stack: Stack) -> None:
         run.external_id = stack.id
         run.variables = {o["OutputKey"]: o["OutputValue"] for o in stack.outputs}
 

@@ -15,7 +15,7 @@ from sandbox.aws.operations import RESOURCE_SECONDS, Operations
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError, service_model
 from sandbox.aws.stack import ChangeSet, Plan, Stack
-from sandbox.aws.template import Template, invalid
+from sandbox.aws.template import Template, validation_error
 
 UPDATABLE = frozenset(
     {
@@ -59,7 +59,7 @@ class Stacks:
         self._tokens: dict[str, tuple[str, str, Any]] = {}
         self._number = itertools.count(1)
 
-    def template(self, body: str) -> Template:
+    def read_template(self, body: str) -> Template:
         """Read and check a template."""
         return Template(body, self.handlers.__contains__)
 
@@ -76,7 +76,7 @@ class Stacks:
         """A stack by name or ARN; ValidationError as the real service words it."""
         stack = self.find(name)
         if stack is None:
-            raise invalid(f"Stack with id {name} does not exist")
+            raise validation_error(f"Stack with id {name} does not exist")
         return stack
 
     def root_stack(self, stack: Stack) -> Stack:
@@ -133,10 +133,10 @@ class Stacks:
         for _ in self._operations.create(stack):
             """Its waits are left out."""
         if stack.status != "CREATE_COMPLETE":
-            raise invalid(stack.failure(None))
+            raise validation_error(stack.failure_reason(None))
         stack.events.clear()
 
-    def review(self, name: str, plan: Plan) -> Stack:
+    def create_for_review(self, name: str, plan: Plan) -> Stack:
         """A stack that waits for the change set which shall create it."""
         stack = self.live[name] = self._new_stack(name, plan)
         self._operations.set_status(stack, "REVIEW_IN_PROGRESS", "User Initiated")
@@ -172,7 +172,7 @@ class Stacks:
         plan.template.check_capabilities(capabilities)
         values = plan.template.check_parameters(plan.parameters)
         if self.is_unchanged(stack, Plan(plan.template, values), tags):
-            raise invalid("No updates are to be performed.")
+            raise validation_error("No updates are to be performed.")
         self._use_role(stack, role_arn)
         if stack.status != "UPDATE_FAILED":  # there the last good plan is the one before
             stack.former, stack.former_tags = stack.plan, stack.tags
@@ -192,18 +192,18 @@ class Stacks:
         if stack.status in UPDATABLE or (preserves and stack.status in _PRESERVED):
             return
         if stack.status in _PRESERVED:
-            raise invalid(
+            raise validation_error(
                 f"This stack is currently in a non-terminal [{stack.status}] state. To update the stack from this "
                 "state, please use the disable-rollback parameter with update-stack API. To rollback to the last "
                 "known good state, use the rollback-stack API"
             )
-        raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
+        raise validation_error(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
 
     @staticmethod
     def is_unchanged(stack: Stack, plan: Plan, tags: Mapping[str, str] | None) -> bool:
         """Whether an update would change nothing."""
         same_tags = tags is None or dict(tags) == stack.tags
-        values = {**plan.template.defaults(), **plan.parameters}
+        values = {**plan.template.default_values(), **plan.parameters}
         same_plan = plan.template.content == stack.plan.template.content and values == stack.plan.parameters
         return stack.status in UPDATABLE and same_plan and same_tags
 
@@ -223,17 +223,19 @@ class Stacks:
         if self._stack_of_token(token, request) or stack.status == "DELETE_IN_PROGRESS":
             return
         if self.root_stack(stack).protected:
-            raise invalid(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
+            raise validation_error(
+                f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled"
+            )
         if stack.status in _NOT_DELETABLE:
-            raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be deleted.")
+            raise validation_error(f"Stack:{stack.id} is in {stack.status} state and can not be deleted.")
         if (retain or force) and stack.status != "DELETE_FAILED":
             what = "RetainResources" if retain else "DeletionMode FORCE_DELETE_STACK"
-            raise invalid(
+            raise validation_error(
                 f"Invalid operation on stack [{stack.id}]. {what} can only be specified "
                 "when the stack is in the DELETE_FAILED state."
             )
         if kept := sorted(set(retain) - set(stack.resources)):
-            raise invalid(
+            raise validation_error(
                 "The specified resources to retain must be in a valid state. Do not specify resources that are "
                 f"in the DELETE_COMPLETE state. [{', '.join(kept)}]"
             )
@@ -253,7 +255,7 @@ class Stacks:
         if self._stack_of_token(token, request):
             return
         if stack.status != "UPDATE_ROLLBACK_FAILED":
-            raise invalid(
+            raise validation_error(
                 f"Stack:{stack.id} is in {stack.status} state and can not continue an update rollback."
             )
         self._use_role(stack, role_arn)
@@ -265,7 +267,9 @@ class Stacks:
     def cancel_update(self, stack: Stack, *, token: str | None) -> None:
         """Turn a running update back."""
         if stack.status != "UPDATE_IN_PROGRESS" or stack.operation is None:
-            raise invalid(f"CancelUpdateStack cannot be called from current stack status {stack.status}")
+            raise validation_error(
+                f"CancelUpdateStack cannot be called from current stack status {stack.status}"
+            )
         self.scheduler.cancel(stack.operation)
         stack.token = token or stack.token
         self._operations.set_status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
@@ -277,7 +281,7 @@ class Stacks:
         if self._stack_of_token(token, request):
             return
         if stack.status not in _PRESERVED:
-            raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be rolled back.")
+            raise validation_error(f"Stack:{stack.id} is in {stack.status} state and can not be rolled back.")
         self._use_role(stack, role_arn)
         stack.token = token
         self._remember_token(token, request, stack)
@@ -288,7 +292,9 @@ class Stacks:
         process = self._operations.roll_back_create if created else self._operations.roll_back_update
         stack.operation = self.scheduler.spawn(process(stack))
 
-    def execute(self, stack: Stack, change: ChangeSet, *, token: str | None, preserves: bool = False) -> None:
+    def execute_change_set(
+        self, stack: Stack, change: ChangeSet, *, token: str | None, preserves: bool = False
+    ) -> None:
         """Do what a change set says."""
         if change.kind == "UPDATE":
             self.update(
@@ -315,7 +321,7 @@ class Stacks:
             self._operations.set_status(stack, "IMPORT_IN_PROGRESS", "User Initiated")
             stack.operation = self.scheduler.spawn(self._operations.import_existing(stack, change.imports))
 
-    def order(
+    def force_status(
         self,
         stack: Stack,
         status: str,
@@ -335,7 +341,7 @@ class Stacks:
         if status in UPDATABLE:
             stack.former = None
         self._operations.set_status(stack, status, reason)
-        stack.operation = self.scheduler.spawn(self._operations.follow(stack, seconds))
+        stack.operation = self.scheduler.spawn(self._operations.continue_from_status(stack, seconds))
 
     def _use_role(self, stack: Stack, role_arn: str | None) -> None:
         """Take the given role, else the stack's own, which may have gone since: then nothing can be done."""
@@ -343,7 +349,7 @@ class Stacks:
             identity.check_service_role(role_arn, self.place.account)
             stack.role_arn, stack.role_existed = role_arn, identity.role_exists(role_arn)
         elif stack.role_existed and not identity.role_exists(str(stack.role_arn)):
-            raise invalid(f"Role {stack.role_arn} is invalid or cannot be assumed")
+            raise validation_error(f"Role {stack.role_arn} is invalid or cannot be assumed")
 
     def _stack_of_token(self, token: str | None, request: tuple[str, str, Any]) -> Stack | None:
         """The stack of an identical earlier request with this token; an error if the token was used otherwise."""

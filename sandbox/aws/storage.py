@@ -15,7 +15,7 @@ class NoSuchObjectError(LookupError):
     """There is no such bucket or object."""
 
 
-def buckets() -> list[str]:
+def bucket_names() -> list[str]:
     """The names of all buckets, of whatever account."""
     return sorted(s3_backends.bucket_accounts)
 
@@ -31,7 +31,7 @@ def bucket(name: str) -> Any:
     return _backend(name).buckets[name]
 
 
-def owner(name: str) -> Place:
+def bucket_place(name: str) -> Place:
     """Where a bucket is."""
     return Place(s3_backends.bucket_accounts[name][1], bucket(name).region_name)
 
@@ -41,20 +41,20 @@ def _backend(name: str) -> Any:
     return s3_backends[account][partition]
 
 
-def empty(name: str) -> bool:
+def is_empty(name: str) -> bool:
     """Whether a bucket holds nothing: no object, no older version, no delete marker.
 
     Unfinished multipart uploads do not count: S3 lets only directory buckets be kept by them.
     """
-    return name not in buckets() or not any(True for _ in bucket(name).keys.iterlists())
+    return name not in bucket_names() or not any(True for _ in bucket(name).keys.iterlists())
 
 
-def objects(name: str) -> list[str]:
+def object_keys(name: str) -> list[str]:
     """The keys of a bucket's current objects."""
-    return sorted(bucket(name).keys) if name in buckets() else []
+    return sorted(bucket(name).keys) if name in bucket_names() else []
 
 
-def read(name: str, key: str) -> tuple[bytes, str]:
+def read_object(name: str, key: str) -> tuple[bytes, str]:
     """An object's content and its content type.
 
     Raises:
@@ -67,13 +67,13 @@ def read(name: str, key: str) -> tuple[bytes, str]:
     return bytes(found.value), str(found.metadata.get("content-type", "binary/octet-stream"))
 
 
-def write(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
+def write_object(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
     """Put an object; without a content type it is guessed from the key.
 
     Raises:
         NoSuchObjectError: there is no such bucket.
     """
-    if name not in buckets():
+    if name not in bucket_names():
         raise NoSuchObjectError(f"The specified bucket does not exist: {name}")
     guessed = content_type or mimetypes.guess_type(key)[0] or "binary/octet-stream"
     if guessed.startswith("text/") and "charset" not in guessed:
@@ -81,7 +81,7 @@ def write(name: str, key: str, content: bytes, content_type: str | None = None) 
     _backend(name).put_object(name, key, content).set_metadata({"Content-Type": guessed})
 
 
-def parameter(place: Place, name: str) -> str:
+def parameter_value(place: Place, name: str) -> str:
     """The value of a parameter of SSM's Parameter Store.
 
     Raises:
@@ -96,7 +96,7 @@ def parameter(place: Place, name: str) -> str:
     return str(found.response_object(True)["Value"])
 
 
-def secret(place: Place, reference: str) -> str:
+def secret_value(place: Place, reference: str) -> str:
     """A secret's text, or a key of it: `name`, or `name:key`.
 
     Raises:

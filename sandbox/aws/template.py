@@ -23,7 +23,7 @@ PSEUDO_PARAMETERS = {
 SUBSTITUTION = re.compile(r"\$\{(!?)([^}]*)\}")
 
 
-def invalid(message: str) -> AwsError:
+def validation_error(message: str) -> AwsError:
     """CloudFormation's ValidationError."""
     return AwsError("ValidationError", message)
 
@@ -69,11 +69,13 @@ class Template:
             why = str(getattr(error, "problem", "") or error).splitlines()[-1].strip()
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-            raise invalid(f"Template format error: YAML not well-formed.{where} {why}".rstrip()) from None
+            raise validation_error(
+                f"Template format error: YAML not well-formed.{where} {why}".rstrip()
+            ) from None
         if not isinstance(document, dict):
-            raise invalid("Template format error: unsupported structure.")
+            raise validation_error("Template format error: unsupported structure.")
         if not isinstance(document.get("Resources"), dict) or not document["Resources"]:
-            raise invalid("Template format error: At least one Resources member must be defined.")
+            raise validation_error("Template format error: At least one Resources member must be defined.")
         # What a change of makes an update one; a description alone does not.
         self.content = {k: v for k, v in document.items() if k not in ("Description", "Metadata")}
         self.description = str(document.get("Description", ""))
@@ -88,18 +90,20 @@ class Template:
     def _check_resources(self, known_type: Callable[[str], bool]) -> None:
         for name, resource in self.resources.items():
             if not isinstance(resource, dict) or "Type" not in resource:
-                raise invalid(
+                raise validation_error(
                     f"Template format error: [/Resources/{name}] "
                     "Every Resources object must contain a Type member."
                 )
         unknown = sorted({r["Type"] for r in self.resources.values() if not known_type(r["Type"])})
         if unknown:
-            raise invalid(f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]")
+            raise validation_error(
+                f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]"
+            )
         for block, content in (("Resources", self.resources), ("Outputs", self.outputs)):
             known = PSEUDO_PARAMETERS | set(self.parameters) | set(self.resources)
             missing = sorted(set(references(content)) - known)
             if missing:
-                raise invalid(
+                raise validation_error(
                     f"Template format error: Unresolved resource dependencies [{', '.join(missing)}] "
                     f"in the {block} block of the template"
                 )
@@ -113,7 +117,7 @@ class Template:
                 return
             if name in visiting:
                 circle = ", ".join(visiting[visiting.index(name) :])
-                raise invalid(f"Circular dependency between resources: [{circle}]")
+                raise validation_error(f"Circular dependency between resources: [{circle}]")
             visiting.append(name)
             depends = self.resources[name].get("DependsOn", [])
             for other in [
@@ -129,7 +133,7 @@ class Template:
             visit(name)
         return done
 
-    def capabilities(self) -> list[str]:
+    def required_capabilities(self) -> list[str]:
         """What the template requires to be acknowledged."""
         iam = [r for r in self.resources.values() if r["Type"].startswith("AWS::IAM::")]
         names = ("RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName")
@@ -139,27 +143,27 @@ class Template:
 
     def check_capabilities(self, given: Collection[str]) -> None:
         """Raise InsufficientCapabilitiesException unless the required ones are given."""
-        needed = self.capabilities()
+        needed = self.required_capabilities()
         if needed and not {needed[0], "CAPABILITY_NAMED_IAM"} & set(given):
             raise AwsError("InsufficientCapabilitiesException", f"Requires capabilities : [{needed[0]}]")
 
     def check_parameters(self, given: Mapping[str, str]) -> dict[str, str]:
         """The full set of parameter values, defaults included; ValidationError when they do not fit."""
         if extra := [p for p in given if p not in self.parameters]:
-            raise invalid(f"Parameters: [{', '.join(extra)}] do not exist in the template")
+            raise validation_error(f"Parameters: [{', '.join(extra)}] do not exist in the template")
         if lacking := [p for p, s in self.parameters.items() if p not in given and "Default" not in s]:
-            raise invalid(f"Parameters: [{', '.join(lacking)}] must have values")
+            raise validation_error(f"Parameters: [{', '.join(lacking)}] must have values")
         values = {}
         for name, slot in self.parameters.items():
             values[name] = as_text(given.get(name, slot.get("Default")))
             _check_value(name, slot, values[name])
         return values
 
-    def defaults(self) -> dict[str, str]:
+    def default_values(self) -> dict[str, str]:
         """The parameters that have a value of their own."""
         return {k: as_text(s["Default"]) for k, s in self.parameters.items() if "Default" in s}
 
-    def secret(self, parameter: str) -> bool:
+    def is_secret(self, parameter: str) -> bool:
         """Whether the parameter's value must never be shown."""
         return as_text(self.parameters.get(parameter, {}).get("NoEcho", False)) == "true"
 
@@ -167,17 +171,17 @@ class Template:
 def _check_value(name: str, slot: Mapping[str, Any], value: str) -> None:
     allowed = [as_text(each) for each in slot.get("AllowedValues") or []]
     if allowed and value not in allowed:
-        raise invalid(f"Parameter '{name}' must be one of AllowedValues: [{', '.join(allowed)}]")
+        raise validation_error(f"Parameter '{name}' must be one of AllowedValues: [{', '.join(allowed)}]")
     # Every item of a list must match the pattern.
     items = value.split(",") if slot.get("Type") == "CommaDelimitedList" else [value]
     pattern = slot.get("AllowedPattern")
     if pattern and not all(re.fullmatch(pattern, item.strip()) for item in items):
         reason = slot.get("ConstraintDescription") or f"must match pattern {pattern}"
-        raise invalid(f"Parameter '{name}' {reason}")
+        raise validation_error(f"Parameter '{name}' {reason}")
     if "MinLength" in slot and len(value) < int(slot["MinLength"]):
-        raise invalid(f"Parameter '{name}' must contain at least {slot['MinLength']} characters")
+        raise validation_error(f"Parameter '{name}' must contain at least {slot['MinLength']} characters")
     if "MaxLength" in slot and len(value) > int(slot["MaxLength"]):
-        raise invalid(f"Parameter '{name}' must contain at most {slot['MaxLength']} characters")
+        raise validation_error(f"Parameter '{name}' must contain at most {slot['MaxLength']} characters")
 
 
 def as_text(value: Any) -> str:

@@ -26,7 +26,7 @@ class Processes:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def run(
+    def run_command(
         self,
         command: Sequence[str],
         *,
@@ -39,7 +39,7 @@ class Processes:
 
         Raises:
             TimeoutError: it took too long and was ended.
-            ClosedError: `kill` has been called.
+            ClosedError: `kill_all` has been called.
         """
         with self._lock:
             if self._closed:
@@ -67,7 +67,7 @@ class Processes:
                 self._running.discard(process)
         return process.returncode, printed or b""
 
-    def kill(self) -> None:
+    def kill_all(self) -> None:
         """End everything that runs; nothing more can be started."""
         with self._lock:
             self._closed = True

@@ -148,14 +148,14 @@ class Simulation:
     def state(self) -> dict[str, Any]:
         """What there is."""
         with self.simulator.scheduler.lock:
-            return overview.state(self.simulator.regions)
+            return overview.state_json(self.simulator.regions)
 
     def order(self, stack: str, status: str, **how: Any) -> None:
         """Put a stack into a status."""
         with self.simulator.scheduler.lock:
             for region in self.simulator.regions:
                 if found := region.stacks.live.get(stack):
-                    region.stacks.order(found, status, **how)
+                    region.stacks.force_status(found, status, **how)
 
     def of(self, environment: Environment) -> dict[str, list[str]]:
         """What there is of an environment: names and ids, by kind."""

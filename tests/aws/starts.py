@@ -291,7 +291,7 @@ class Beginning:
         stacks = self.stage.at(at).stacks
         with self.stage.simulator.scheduler.lock:
             stacks.create(
-                name, Plan(stacks.template(text), values), tags=tags, token=None, role_arn=role,
+                name, Plan(stacks.read_template(text), values), tags=tags, token=None, role_arn=role,
                 capabilities=["CAPABILITY_IAM"],
             )  # fmt: skip
 
@@ -307,7 +307,7 @@ class Beginning:
             self.world.settle()
         with self.stage.simulator.scheduler.lock:
             if application in stacks.live and start.application != "own":
-                stacks.order(stacks.live[application], "DELETE_COMPLETE")
+                stacks.force_status(stacks.live[application], "DELETE_COMPLETE")
             if start.application == "astray" and others:
                 self.stack_from(application, others[0], _APPLICATION, environment.tags, {})
             foreign = start.application == "foreign" and not start.live and not start.during
@@ -323,7 +323,7 @@ class Beginning:
             if stack := stacks.live.get(environment.stack_name):
                 arn = stack.id
                 if not start.stack:
-                    stacks.order(stack, "DELETE_COMPLETE")
+                    stacks.force_status(stack, "DELETE_COMPLETE")
                 else:
                     stack.tags = {
                         "own": stack.tags, "nobody": {"team": "c"}, "else": {**stack.tags, **ELSE},
@@ -332,7 +332,7 @@ class Beginning:
                     status = start.stack
                     if start.owner != "own" and status not in QUIET:
                         status = "CREATE_COMPLETE"
-                    stacks.order(stack, status, reason="as it is", seconds=_SECONDS)
+                    stacks.force_status(stack, status, reason="as it is", seconds=_SECONDS)
         if start.undeletable:
             order = {
                 "stack": environment.stack_name,
@@ -341,7 +341,7 @@ class Beginning:
                 "reason": "in use",
             }
             order |= {"region": at.region, "account": at.account, "count": start.undeletable}
-            self.stage.simulator.faults.add({"fail_resources": order})
+            self.stage.simulator.faults.add_orders({"fail_resources": order})
         if start.known:
             self.know(name, start, start.known, arn, applied(seen) if seen else {})
 

@@ -142,18 +142,18 @@ class Stage:
         with self.simulator.scheduler.lock:
             self.simulator.scheduler.reset()
             self.simulator.faults.clear()
-            for bucket in storage.buckets():
+            for bucket in storage.bucket_names():
                 storage.bucket(bucket).keys.clear()
             for region in self.simulator.regions:
                 for stack in list(region.stacks.live.values()):
-                    region.stacks.order(stack, "DELETE_COMPLETE")
+                    region.stacks.force_status(stack, "DELETE_COMPLETE")
             self.simulator.regions.reset()
             self.simulator.calls.clear()
 
     def fill(self) -> None:
         """Put something into every bucket."""
         with self.simulator.scheduler.lock:
-            for bucket in storage.buckets():
+            for bucket in storage.bucket_names():
                 storage._backend(bucket).put_object(bucket, "data", b"precious")
 
     def at(self, place: Place) -> Region:
@@ -164,7 +164,7 @@ class Stage:
     def state(self) -> dict[str, Any]:
         """What there is."""
         with self.simulator.scheduler.lock:
-            return overview.state(self.simulator.regions)
+            return overview.state_json(self.simulator.regions)
 
 
 class SteppedWorld(World):

@@ -153,7 +153,7 @@ def changes(world: SteppedWorld) -> set[tuple[str, str, str]]:
     """What deployer changed: account, region and name; a creation that was refused as it stands already is none."""
     return {
         (each["account"], each["region"], each["name"])
-        for each in world.stage.simulator.calls.listed()
+        for each in world.stage.simulator.calls.list_calls()
         if each["user_agent"].endswith("deployer") and _CHANGES.match(each["operation"])
         if each["code"] != "AlreadyExistsException"
     }

@@ -254,10 +254,10 @@ class SandboxKit:
     def fail_next(self, verb: str, reason: str) -> None:
         self.until(self._nothing_runs)  # what an earlier test left under way must not take the failure
         if verb == "execution":
-            self.simulator.faults.add({"fail_actions": {"action": "App", "reason": reason, "count": 1}})
+            self.simulator.faults.add_orders({"fail_actions": {"action": "App", "reason": reason, "count": 1}})
         else:
             order = {"resource": "Pipeline", "on": verb, "reason": reason, "count": 1}
-            self.simulator.faults.add({"fail_resources": order})
+            self.simulator.faults.add_orders({"fail_resources": order})
 
     def _nothing_runs(self) -> bool:
         client = boto3.client("cloudformation", region_name="us-east-1", endpoint_url=self.url)
@@ -282,9 +282,9 @@ class SandboxKit:
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
         """The operations asked of AWS within."""
-        before, made = len(self.simulator.calls.listed()), list[str]()
+        before, made = len(self.simulator.calls.list_calls()), list[str]()
         yield made
-        made += [call["operation"] for call in self.simulator.calls.listed()[before:]]
+        made += [call["operation"] for call in self.simulator.calls.list_calls()[before:]]
 
 
 def commit(repository: Path) -> str:

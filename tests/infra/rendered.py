@@ -67,7 +67,7 @@ def render(template: str, *, partition: str = "aws", **parameters: str) -> Rende
     }
     arns: dict[str, str] = {}
     resolver = Resolver(read, values, lambda name: arns[name], lambda name, _attribute: arns[name], str)
-    made = {name: read.resources[name] for name in read.order if resolver.active(read.resources[name])}
+    made = {name: read.resources[name] for name in read.order if resolver.is_active(read.resources[name])}
     resources = {}
     for name, each in made.items():
         resources[name] = resolver.value(each["Properties"])
