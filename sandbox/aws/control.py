@@ -131,7 +131,7 @@ class Control:
     # ---- orders
 
     def _add_faults(self, environ: Environ) -> dict[str, Any]:
-        self._faults.add_orders(_read_fields(environ))
+        self._faults.add(_read_fields(environ))
         return self._faults.orders_in_force()
 
     def _clear_faults(self, _environ: Environ) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Faults:
             self._seed: int | str | None = None
             self._random = random.Random()  # noqa: S311 - chances of simulated faults, no secret
 
-    def add_orders(self, orders: Mapping[str, Any]) -> None:
+    def add(self, orders: Mapping[str, Any]) -> None:
         """Add orders; all of them or, when one is wrong, none.
 
         A list of orders, a single one, or for failures a mapping of names to reasons; a mapping that is

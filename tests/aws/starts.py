@@ -341,7 +341,7 @@ class Beginning:
                 "reason": "in use",
             }
             order |= {"region": at.region, "account": at.account, "count": start.undeletable}
-            self.stage.simulator.faults.add_orders({"fail_resources": order})
+            self.stage.simulator.faults.add({"fail_resources": order})
         if start.known:
             self.know(name, start, start.known, arn, applied(seen) if seen else {})
 

@@ -188,7 +188,7 @@ def test_what_never_came_to_be_in_the_second_region_is_made_anew_there(world: Ac
     world.limit(us_east_1=12, eu_west_1=30)
     name = environment(X).stack_name
     order = {"stack": name, "resource": "Pipeline", "on": "create", "count": 1}
-    world.simulation.simulator.faults.add_orders({"fail_resources": order})
+    world.simulation.simulator.faults.add({"fail_resources": order})
     delivery = world.move(X, 0)
     world.run()
     assert world.outcome(delivery)[0] == "failed"

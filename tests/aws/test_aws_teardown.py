@@ -134,12 +134,12 @@ def calls_of_a_teardown(simulation: Simulation) -> list[_Call]:
     ref = "refs/heads/clean"
     world = deployed(simulation, "clean")
     names = subjects(world, ref)
-    seen = simulation.simulator.calls.listed()[-1]["seq"]
+    seen = simulation.simulator.calls.list_calls()[-1]["seq"]
     drop_at_work(world, ref)
     world.run()
     made = [
         (each["operation"], names.get(each["name"]))
-        for each in simulation.simulator.calls.listed(seen)
+        for each in simulation.simulator.calls.list_calls(seen)
         if each["user_agent"].endswith("deployer") and (each["name"] is None or each["name"] in names)
     ]
     if (stop := ("StopPipelineExecution", "pipeline")) not in made:

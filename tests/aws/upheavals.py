@@ -384,11 +384,11 @@ class Unrest:
             self.world.host.fail_next(error, times=min(fault.count, 6), method=fault.operation)
         elif fault.how == "throttle":
             order = {"operation": fault.operation, "count": fault.count}
-            self.world.stage.simulator.faults.add_orders({"throttle": order})
+            self.world.stage.simulator.faults.add({"throttle": order})
         else:
             order = {"operation": fault.operation, "count": fault.count, "status": 503}
             order |= {"mode": "after" if fault.how == "drop" else fault.how, "drop": fault.how == "drop"}
-            self.world.stage.simulator.faults.add_orders({"errors": order})
+            self.world.stage.simulator.faults.add({"errors": order})
 
     def _act(self, act: Act, number: int) -> None:
         world, name = self.world, act.name

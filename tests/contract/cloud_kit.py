@@ -254,10 +254,10 @@ class SandboxKit:
     def fail_next(self, verb: str, reason: str) -> None:
         self.until(self._nothing_runs)  # what an earlier test left under way must not take the failure
         if verb == "execution":
-            self.simulator.faults.add_orders({"fail_actions": {"action": "App", "reason": reason, "count": 1}})
+            self.simulator.faults.add({"fail_actions": {"action": "App", "reason": reason, "count": 1}})
         else:
             order = {"resource": "Pipeline", "on": verb, "reason": reason, "count": 1}
-            self.simulator.faults.add_orders({"fail_resources": order})
+            self.simulator.faults.add({"fail_resources": order})
 
     def _nothing_runs(self) -> bool:
         client = boto3.client("cloudformation", region_name="us-east-1", endpoint_url=self.url)

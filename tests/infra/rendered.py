@@ -70,7 +70,7 @@ def render(template: str, *, partition: str = "aws", **parameters: str) -> Rende
     made = {name: read.resources[name] for name in read.order if resolver.is_active(read.resources[name])}
     resources = {}
     for name, each in made.items():
-        resources[name] = resolver.value(each["Properties"])
+        resources[name] = resolver.evaluate(each["Properties"])
         arns[name] = _arn(partition, each["Type"], name, resources[name])
     return Rendered(resources, arns)
 
