@@ -1,4 +1,4 @@
-"""What each kind of action does: sources, builds, deployments and approvals."""
+"""The actions of a pipeline, each by its provider: source, build, deployment or approval."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sandbox.aws.stackactions import StackActions
 from sandbox.aws.stacks import Stacks
 from sandbox.aws.workspace import Processes
 
-# Archives of the same tree shall be the same bytes, and zip knows no time before 1980.
+# A fixed time gives archives of the same tree the same bytes; the zip format has no time before 1980.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Actions:
-    """Performs actions, each as a process of the scheduler; blocking work runs as its jobs."""
+    """Performs actions, each as a process of the scheduler; blocking work runs in the scheduler's threads."""
 
     def __init__(
         self,
@@ -55,7 +55,11 @@ class Actions:
         }
 
     def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
-        """Perform an action; `ActionError` when it fails."""
+        """Perform an action.
+
+        Raises:
+            ActionError: the action failed.
+        """
         kind = run.declared["actionTypeId"]
         performer = self._performers.get((kind["category"], kind["provider"]))
         if performer is None:
@@ -186,7 +190,7 @@ class Actions:
         return name, execution.directory / "artifacts" / name
 
     def _upload_outputs(self, pipeline: Pipeline, execution: Execution, outputs: dict[str, Path]) -> Process:
-        """Put output artifacts into the pipeline's bucket, where their archives stay, as in AWS."""
+        """Upload output artifacts to the pipeline's bucket, which keeps the archives, as in AWS."""
         for name, path in outputs.items():
             store = execution.definition.get("artifactStore") or {}
             if not store:
@@ -207,7 +211,7 @@ class Actions:
 
 
 def _action_error(failure: Exception, *expected: type[Exception]) -> Exception:
-    """The failure as the action's, if it is one that is to be expected; else as it is."""
+    """An ActionError if the failure is of an expected type; otherwise the failure itself, an error of the simulator."""
     return ActionError(str(failure)) if isinstance(failure, expected) else failure
 
 

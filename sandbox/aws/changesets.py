@@ -1,4 +1,4 @@
-"""CloudFormation's change sets, as far as they lead stacks into statuses that nothing else does."""
+"""CloudFormation's change sets, which bring stacks into statuses that no other call leads to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNCHANGED = (
 
 
 class ChangeSets:
-    """Answers the calls about change sets; every call is made with the simulator's lock held."""
+    """Answers the calls about change sets; the caller holds the simulator's lock."""
 
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
@@ -97,7 +97,7 @@ class ChangeSets:
         try:
             stack, change = self._find_change_set(given)
         except AwsError:
-            # Deleting what does not exist is no error; nor is the stack deleted, even one that never was more.
+            # As in AWS, deleting a missing change set is no error, and the stack stays, even in REVIEW_IN_PROGRESS.
             return {}
         del stack.change_sets[change.name]
         return {}

@@ -1,4 +1,4 @@
-"""CloudFormation's API: from a call's parameters to what happens to the stacks, and back."""
+"""CloudFormation's API, which maps calls to operations on stacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EVENTS_PAGE = 100
 
 
 class CloudFormation:
-    """Answers CloudFormation's calls; every call is made with the simulator's lock held."""
+    """Answers CloudFormation's calls; the caller holds the simulator's lock."""
 
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
@@ -42,7 +42,11 @@ class CloudFormation:
         }
 
     def call(self, operation: str, given: Parameters) -> dict[str, Any]:
-        """The result of a call; `AwsError` when it is refused."""
+        """The result of a call.
+
+        Raises:
+            AwsError: the call is refused.
+        """
         if operation not in self._operations:
             raise AwsError("InvalidAction", f"The simulator does not know CloudFormation's {operation}", 501)
         requests.check_token(given.get("ClientRequestToken"))
@@ -83,7 +87,7 @@ class CloudFormation:
         return {"StackId": stack.id}
 
     def _delete_stack(self, given: Parameters) -> dict[str, Any]:
-        # Deleting what does not exist is no error.
+        # As in AWS, deleting a missing stack is no error.
         if stack := self._stacks.find(given["StackName"]):
             self._stacks.delete(
                 stack,
@@ -155,7 +159,7 @@ class CloudFormation:
     def _describe_stack_events(self, given: Parameters) -> dict[str, Any]:
         stack = requests.existing_stack(self._stacks, given)
         start = requests.page_offset(given.get("NextToken"), "e")
-        # The token counts from the oldest event, so that new ones do not shift the pages.
+        # The token counts from the oldest event, so that new events do not shift the pages.
         end = start if start is not None else len(stack.events)
         first = max(end - _EVENTS_PAGE, 0)
         page = stack.events[first:end][::-1]
@@ -179,7 +183,7 @@ class CloudFormation:
         return {"StackResources": resources}
 
     def _resources_of_same_stack(self, physical_id: str) -> list[dict[str, Any]]:
-        """All resources of the stack that a resource of this id belongs to. A deleted stack is not asked."""
+        """All resources of the live stack that has a resource of this physical id."""
         for stack in self._stacks.live.values():
             if any(each.get("PhysicalResourceId") == physical_id for each in stack.summaries.values()):
                 return [_resource_fields(stack, summary) for summary in stack.summaries.values()]

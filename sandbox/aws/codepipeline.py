@@ -1,4 +1,4 @@
-"""CodePipeline's API: from a call's parameters to pipelines and executions, and back."""
+"""CodePipeline's API, which maps calls to operations on pipelines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Parameters = Mapping[str, Any]
 
 
 class CodePipeline:
-    """Answers CodePipeline's calls; every call is made with the simulator's lock held."""
+    """Answers CodePipeline's calls; the caller holds the simulator's lock."""
 
     def __init__(self, pipelines: Pipelines, now: Callable[[], Any]) -> None:
         self._pipelines = pipelines
@@ -37,7 +37,11 @@ class CodePipeline:
         }
 
     def call(self, operation: str, given: Parameters) -> dict[str, Any]:
-        """The result of a call; `AwsError` when it is refused."""
+        """The result of a call.
+
+        Raises:
+            AwsError: the call is refused.
+        """
         if operation not in self._operations:
             raise AwsError("InvalidAction", f"The simulator does not know CodePipeline's {operation}", 501)
         try:
@@ -201,7 +205,7 @@ def _invalid_request(message: str) -> AwsError:
 
 
 def _with_defaults(definition: dict[str, Any]) -> dict[str, Any]:
-    """A definition as GetPipeline gives it: the fields that may be left out are filled in."""
+    """A definition in the form that GetPipeline returns, with defaults for the optional fields."""
     stages = [
         {
             **stage,

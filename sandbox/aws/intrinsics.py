@@ -16,7 +16,11 @@ _DYNAMIC = re.compile(r"\{\{resolve:(ssm|ssm-secure|secretsmanager):([^}]+)\}\}"
 
 
 def resolve_dynamic_reference(place: Place, service: str, reference: str) -> str:
-    """What a dynamic reference stands for; ValidationError when there is nothing of that name."""
+    """The value of a dynamic reference.
+
+    Raises:
+        AwsError: ValidationError, because no parameter or secret has this name.
+    """
     try:
         if service != "secretsmanager":
             return storage.parameter_value(place, reference)
@@ -28,10 +32,14 @@ def resolve_dynamic_reference(place: Place, service: str, reference: str) -> str
 
 
 class Resolver:
-    """Evaluates the intrinsic functions of one stack; `values` are its parameters and the pseudo parameters.
+    """Evaluates the intrinsic functions in the template of one stack.
 
-    `reference` gives what `Ref` of a resource gives, `attribute` what `Fn::GetAtt` gives, `export` what
-    `Fn::ImportValue` gives.
+    Args:
+        template: the template.
+        values: the values of parameters and pseudo parameters.
+        reference: returns the value of `Ref` for a resource.
+        attribute: returns the value of `Fn::GetAtt`.
+        export: returns the value of `Fn::ImportValue`.
     """
 
     def __init__(
@@ -69,11 +77,11 @@ class Resolver:
         }
 
     def is_active(self, item: Mapping[str, Any]) -> bool:
-        """Whether a resource's or an output's condition holds."""
+        """Whether the condition of a resource or an output is true."""
         return "Condition" not in item or self.evaluate_condition({"Condition": item["Condition"]})
 
     def evaluate_condition(self, node: Any) -> bool:
-        """The truth of a condition."""
+        """The truth value of a condition."""
         if not isinstance(node, dict) or len(node) != 1:
             return as_text(self.evaluate(node)) == "true"
         (function, argument), *_ = node.items()
@@ -92,7 +100,7 @@ class Resolver:
         return as_text(self.evaluate(node)) == "true"
 
     def evaluate(self, node: Any) -> Any:
-        """A part of the template with every function replaced by its result; AWS::NoValue removes."""
+        """A part of the template in which every function is replaced by its result; AWS::NoValue removes its key."""
         result = self._condition_value(node)
         if isinstance(result, str) and "{{resolve:" in result:
             return _DYNAMIC.sub(

@@ -1,4 +1,4 @@
-"""The resources that live in moto, so that its APIs show them."""
+"""The handlers of resource types whose resources are stored in moto, where moto's APIs show them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.aws.resources import Context, Handler, InertHandler, Resource, Reso
 
 
 class MotoHandler(Handler):
-    """A type whose resources live in moto."""
+    """A type whose resources are stored in moto."""
 
     def __init__(
         self, place: Place, module: str, model: str, name_property: str | None = None, longest: int = 64
@@ -25,7 +25,7 @@ class MotoHandler(Handler):
         self._longest = longest
 
     def _model_class(self) -> Any:
-        # Imported when first needed: all of moto's models together take seconds.
+        # Imported on first use, because importing all of moto's models takes seconds.
         return getattr(importlib.import_module(f"moto.{self._module}.models"), self._model)
 
     def _physical_name(self, context: Context, logical_id: str, properties: dict[str, Any]) -> str:
@@ -62,12 +62,12 @@ class MotoHandler(Handler):
     def attribute_value(self, resource: Resource, name: str) -> str:
         try:
             return str(resource.model.get_cfn_attribute(name))
-        except Exception:  # noqa: BLE001 - moto has several ways to say that there is no such attribute
+        except Exception:  # noqa: BLE001 - moto raises several errors for a missing attribute
             return super().attribute_value(resource, name)
 
 
 class ParameterHandler(MotoHandler):
-    """SSM parameters, with the attributes that moto does not give."""
+    """SSM parameters, with the attributes that moto does not have."""
 
     def attribute_value(self, resource: Resource, name: str) -> str:
         if name in ("Type", "Value"):
@@ -76,7 +76,7 @@ class ParameterHandler(MotoHandler):
 
 
 class RuleHandler(MotoHandler):
-    """EventBridge's rules, which CloudFormation deletes with their targets and moto only without."""
+    """EventBridge rules: CloudFormation deletes a rule with its targets, moto only a rule without targets."""
 
     def delete(self, resource: Resource) -> None:
         resource.model.targets.clear()
@@ -84,7 +84,7 @@ class RuleHandler(MotoHandler):
 
 
 class RoleHandler(MotoHandler):
-    """IAM roles; moto keeps their inline policies' documents as they come, IAM gives them as text."""
+    """IAM roles: IAM returns the documents of inline policies as text, moto as they were put."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         resource = super().create(context, logical_id, kind, properties)
@@ -109,7 +109,7 @@ class RoleHandler(MotoHandler):
 
 
 class BucketHandler(MotoHandler):
-    """S3 buckets: a name is taken once, and only an empty bucket can be deleted."""
+    """S3 buckets: a name can be used once, and only an empty bucket can be deleted."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = self._physical_name(context, logical_id, properties).lower()
@@ -164,7 +164,7 @@ class BucketHandler(MotoHandler):
 
 
 class BucketPolicyHandler(InertHandler):
-    """Bucket policies: kept, not enforced, since the simulator lets everybody read."""
+    """Bucket policies: stored but not enforced, because the simulator lets everybody read."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         if properties.get("Bucket") not in storage.bucket_names():

@@ -1,4 +1,4 @@
-"""Stacks as resources of stacks."""
+"""The handler of nested stacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
 
 
 class NestedStackHandler(Handler):
-    """Each is a stack of its own, with the tags, the role and the fate of the one it is in."""
+    """Nested stacks: each is a stack with the tags and the role of its parent, which also deletes it."""
 
     def __init__(self, place: Place, stacks: Stacks) -> None:
         super().__init__(place)
@@ -50,7 +50,7 @@ class NestedStackHandler(Handler):
         self._stacks.delete(resource.model, token=None)
 
     def wait_until_done(self, resource: Resource) -> Process:
-        # The model is there while something has been begun: a status from before tells nothing.
+        # `model` is set only while an operation runs, because the status of an earlier operation says nothing about it.
         nested, resource.model = resource.model, None
         if nested is None:
             return

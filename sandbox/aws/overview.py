@@ -1,4 +1,4 @@
-"""What the simulator shows of itself: its state as JSON and as a page."""
+"""The simulator's state, shown as JSON or as a page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ td{overflow-wrap:anywhere}code{font-size:.9em}small{color:#52606d}.ok{color:#127
 
 
 def state_json(regions: Regions) -> dict[str, Any]:
-    """Stacks, pipelines with their executions, projects, roles, buckets, and what stacks left behind."""
+    """Stacks, pipelines with their executions, projects, roles, buckets, and resources without a stack."""
     return {
         "stacks": [
             {
@@ -73,7 +73,7 @@ def state_json(regions: Regions) -> dict[str, Any]:
 
 
 def _leftovers(region: Region) -> Iterator[dict[str, str]]:
-    """What stacks let go of without deleting it, as far as it is still there."""
+    """The resources that a stack did not delete and that still exist."""
     for stack, resource in region.stacks.leftovers:
         if region.stacks.handlers[resource.type].exists(resource):
             yield {
@@ -87,7 +87,7 @@ def _leftovers(region: Region) -> Iterator[dict[str, str]]:
 
 
 def limits_json(regions: Regions) -> list[dict[str, Any]]:
-    """How many stacks and pipelines each place has and may have."""
+    """How many stacks and pipelines each region has, and how many it allows."""
     return [
         {
             **region.place.as_fields(),
@@ -101,7 +101,10 @@ def limits_json(regions: Regions) -> list[dict[str, Any]]:
 
 
 def execution_history(regions: Regions) -> list[dict[str, Any]]:
-    """Every execution in the order of its start, also of pipelines that are gone; `pinned` is the commit asked for."""
+    """Every execution in the order of its start, including those of deleted pipelines.
+
+    `pinned` is the commit that the start request named.
+    """
     every = (entry for region in regions for entry in region.pipelines.history)
     return [
         {
@@ -143,7 +146,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
 
 
 def html_page(regions: Regions) -> str:
-    """The state as a page for people."""
+    """The state as an HTML page."""
     shown = state_json(regions)
     stack_rows = [
         f"<tr><td>{escape(s['name'])}{_small_html(_place_name(s))}</td><td>{_status_html(s['status'])}"
@@ -180,8 +183,8 @@ def _pipeline_html(pipeline: dict[str, Any]) -> str:
         f"<td>{'<br>'.join(_stage_html(s) for s in e['stages'])}</td></tr>"
         for e in pipeline["executions"][: -_SHOWN - 1 : -1]
     ]
-    told = f"version {pipeline['version']}, {_place_name(pipeline)}"
-    heading = f"<h3>{escape(pipeline['name'])} <small>{escape(told)}</small></h3>"
+    details = f"version {pipeline['version']}, {_place_name(pipeline)}"
+    heading = f"<h3>{escape(pipeline['name'])} <small>{escape(details)}</small></h3>"
     return heading + _table_html(("Commit", "Status", "Started by", "At", "Stages"), rows)
 
 

@@ -1,7 +1,7 @@
-"""AWS's wire formats, driven by botocore's own models: the query protocol, JSON 1.1 and RPC v2 CBOR.
+"""AWS's wire formats by botocore's models: the query protocol, JSON 1.1, RPC v2 CBOR.
 
-A member the model does not know is an error of the simulator, and raises: so no answer can contain a field
-that the real service would not send.
+A member that botocore's model does not have raises an error, so that no answer contains a field that the real service
+does not send.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUERY, JSON, CBOR = "query", "json", "cbor"
 
 
 class AwsError(Exception):
-    """An error answer of the service: its code, message and HTTP status."""
+    """An error that the service answers: its code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -39,7 +39,11 @@ def service_model(service: str) -> Any:
 
 
 def operation_model(service: str, operation: str) -> Any:
-    """botocore's model of an operation; `AwsError` InvalidAction when there is none."""
+    """botocore's model of an operation.
+
+    Raises:
+        AwsError: InvalidAction.
+    """
     model = service_model(service)
     if operation not in model.operation_names:
         raise AwsError("InvalidAction", f"Could not find operation {operation}")
@@ -50,7 +54,7 @@ def parse_request(service: str, operation: str, form: str, body: bytes) -> dict[
     """The parameters of a request, with the names and types of botocore's model.
 
     Raises:
-        AwsError: the body is not what the protocol demands.
+        AwsError: the body does not conform to the protocol.
     """
     shape = operation_model(service, operation).input_shape
     try:
@@ -96,7 +100,7 @@ def _parse_query(shape: Any, flat: Mapping[str, str], prefix: str) -> Any:
 
 
 def encode_answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -> tuple[str, bytes]:
-    """An answer's content type and body."""
+    """The content type and the body of an answer."""
     shape = operation_model(service, operation).output_shape
     if form != QUERY:
         plain = {} if shape is None else _json_value(shape, result, timestamps=form == CBOR)
@@ -113,7 +117,7 @@ def encode_answer(service: str, operation: str, form: str, result: Mapping[str, 
 
 
 def error_answer(service: str, form: str, error: AwsError) -> tuple[str, bytes]:
-    """An error answer's content type and body."""
+    """The content type and the body of an error."""
     if form == CBOR:
         return "application/cbor", cbor.dumps({"__type": error.code, "message": error.message})
     if form == JSON:

@@ -1,4 +1,4 @@
-"""What exists in the accounts' regions: stacks, pipelines and build projects, and the services for them."""
+"""The regions of the accounts, each with its resources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sandbox.aws.workspace import Workspace
 
 
 class Region:
-    """One account's region."""
+    """A region of one account: its stacks, pipelines, build projects, and the services for them."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class Region:
         self._events = events
 
     def seed_stacks(self, body: str, stacks: Iterable[Mapping[str, Any]]) -> None:
-        """Put stacks of one template there, with their resources, as if they had been created long ago.
+        """Create finished stacks of one template with their resources.
 
-        Nothing is told of them, and their pipelines have not run.
+        No events are sent, and their pipelines have no executions.
 
         Args:
             body: the template's text.
@@ -72,7 +72,7 @@ class Region:
 
 
 class Regions:
-    """All accounts' regions, each made when it is first spoken of; the caller holds the simulator's lock."""
+    """All regions of all accounts, each created on first use; the caller holds the simulator's lock."""
 
     def __init__(
         self,
@@ -90,17 +90,17 @@ class Regions:
         return iter(list(self._regions.values()))
 
     def at(self, place: Place) -> Region:
-        """What is at a place."""
+        """The region at a place."""
         if place not in self._regions:
             self._regions[place] = Region(place, *self._parts, lambda other: self.at(other).stacks)
         return self._regions[place]
 
     def reset(self) -> None:
-        """Forget everything, limits too; the processes have been cancelled."""
+        """Remove all regions with their limits; the caller has cancelled the processes."""
         self._regions.clear()
 
     def set_limits(self, place: Place, *, stacks: int | None = None, pipelines: int | None = None) -> None:
-        """Set how many stacks and pipelines a place may have; None leaves a limit as it is."""
+        """Set how many stacks and pipelines a region allows; None leaves a limit unchanged."""
         region = self.at(place)
         region.stacks.limit = region.stacks.limit if stacks is None else stacks
         region.pipelines.limit = region.pipelines.limit if pipelines is None else pipelines

@@ -1,4 +1,4 @@
-"""The simulator put together, as a WSGI application: its own services, moto's, and the control calls."""
+"""The WSGI application that dispatches each request: to a simulated service, to moto, or to the control endpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TOKENS = ("ClientRequestToken", "clientRequestToken")
 
 
 class Simulator:
-    """All of the simulated AWS; `start` before the first call."""
+    """The simulated AWS; call `start` before the first request."""
 
     def __init__(self, *, github_url: str, events_url: str | None, event_key: str, speed: float) -> None:
         self.faults = Faults()
@@ -55,13 +55,13 @@ class Simulator:
         self._clear_moto()
 
     def start(self, address: str) -> None:
-        """Start the clock and the events; `address` is where the simulator is reached."""
+        """Start the scheduler and the delivery of events; `address` is the URL of the simulator."""
         self._builder.address = address
         self.scheduler.start()
         self._events.start()
 
     def stop(self) -> None:
-        """End everything that runs and remove what was written."""
+        """Stop all processes; remove all files."""
         self.scheduler.reset()
         self._processes.kill_all()
         self.scheduler.stop()
@@ -69,7 +69,7 @@ class Simulator:
         self._workspace.remove()
 
     def reset(self) -> None:
-        """Forget everything: stacks, pipelines, moto's resources, calls and faults."""
+        """Remove all state: stacks, pipelines, moto's resources, calls and faults."""
         with self.scheduler.lock:
             self.scheduler.reset()
             self.regions.reset()
@@ -80,13 +80,13 @@ class Simulator:
 
     @staticmethod
     def _clear_moto() -> None:
-        # moto's state belongs to the process, so that it outlives a simulator unless it is cleared.
+        # moto's state belongs to the Python process, so it would outlive this simulator.
         moto_api_backend.reset()
 
     # ---- requests
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request."""
+        """Answer a WSGI request."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path.startswith("/_sandbox/") or (
             path == "/" and method == "GET" and not addressing.is_signed(environ)
@@ -110,7 +110,7 @@ class Simulator:
         name, token = _first_value(given, _NAMES), _first_value(given, _TOKENS)
         started = time.time()
         time.sleep(self.faults.call_delay(place, service, operation, name))
-        order = self.faults.error_order(place, service, operation, name)
+        rule = self.faults.error_rule(place, service, operation, name)
         if refusal is None and operation == "AssumeRole":
             refusal = self._assume_role_error(place, given)
         if refusal is None and service == "s3":
@@ -119,15 +119,15 @@ class Simulator:
             status, headers, body, code = _error_reply(service, form, _throttling_error(service))
         elif refusal is not None:
             status, headers, body, code = _error_reply(service, form, refusal)
-        elif order is not None and order.get("mode", "before") == "before":
-            status, headers, body, code = self._ordered_error(service, form, order)
+        elif rule is not None and rule.get("mode", "before") == "before":
+            status, headers, body, code = self._injected_error(service, form, rule)
         else:
             if service in addressing.OWN:
                 status, headers, body, code = self._answer_own(place, service, operation, form, given)
             else:
                 status, headers, body, code = self._answer_moto(environ, content, service, form)
-            if order is not None:
-                status, headers, body, code = self._ordered_error(service, form, order)
+            if rule is not None:
+                status, headers, body, code = self._injected_error(service, form, rule)
         call = Call(
             time=started,
             seconds=time.time() - started,
@@ -142,12 +142,12 @@ class Simulator:
             region=place.region,
         )
         self.calls.add(call)
-        if order is not None and order.get("drop"):
-            raise ConnectionResetError("dropped, as ordered")
+        if rule is not None and rule.get("drop"):
+            raise ConnectionResetError("an injected fault drops the connection")
         return _send_reply(start_response, status, headers, body)
 
     def _bucket_owner_error(self, given: dict[str, Any], expected: str | None) -> AwsError | None:
-        """S3's refusal of a bucket that is not of the account which the caller expects; moto ignores the header."""
+        """AccessDenied if the bucket is not owned by the account that the caller expects; moto ignores that header."""
         name = given["Name"]
         with self.scheduler.lock:
             if (
@@ -159,7 +159,7 @@ class Simulator:
         return AwsError("AccessDenied", "Access Denied", 403)
 
     def _assume_role_error(self, place: Place, given: dict[str, Any]) -> AwsError | None:
-        """Why the caller may not assume a role, which moto lets everybody."""
+        """The error if the caller may not assume a role; moto allows it to everybody."""
         try:
             with self.scheduler.lock:
                 identity.check_assume_role(given, place.account)
@@ -168,14 +168,14 @@ class Simulator:
         return None
 
     @staticmethod
-    def _ordered_error(
-        service: str, form: str, order: dict[str, Any]
+    def _injected_error(
+        service: str, form: str, rule: dict[str, Any]
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
-        status = int(order.get("status", 500))
-        code = str(order.get("error") or ("ServiceUnavailable" if status >= 500 else "ValidationError"))
-        if "status" not in order and "error" in order:
+        status = int(rule.get("status", 500))
+        code = str(rule.get("error") or ("ServiceUnavailable" if status >= 500 else "ValidationError"))
+        if "status" not in rule and "error" in rule:
             status = 400
-        message = str(order.get("message", "Failure ordered for a test"))
+        message = str(rule.get("message", "Injected failure"))
         return _error_reply(service, form, AwsError(code, message, status))
 
     def _answer_own(
@@ -195,24 +195,24 @@ class Simulator:
     def _answer_moto(
         self, environ: Environ, content: bytes, service: str, form: str
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
-        """Let moto answer."""
-        heard: list[tuple[str, list[tuple[str, str]]]] = []
+        """Pass a request to moto; return status, headers, body and error code of its answer."""
+        started_with: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], _info: Any = None) -> Callable[[bytes], None]:
-            heard.append((status, headers))
+            started_with.append((status, headers))
             return lambda _: None
 
         environ = {**environ, "wsgi.input": io.BytesIO(content), "CONTENT_LENGTH": str(len(content))}
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         try:
-            # moto is not made for threads; its answers are quick.
+            # moto is not thread-safe; the lock is held only briefly, because moto answers quickly.
             with self.scheduler.lock:
                 body = b"".join(self._moto(environ, start))
         except Exception:
             log.exception("moto failed to answer a call of %s", service)
             return _error_reply(service, form, AwsError("InternalFailure", "The simulator failed", 500))
-        status = int(heard[0][0].split()[0])
-        return status, heard[0][1], body, "OK" if status < 400 else _error_code(body)
+        status = int(started_with[0][0].split()[0])
+        return status, started_with[0][1], body, "OK" if status < 400 else _error_code(body)
 
 
 def _first_value(given: dict[str, Any], names: tuple[str, ...]) -> str | None:

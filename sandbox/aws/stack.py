@@ -1,4 +1,4 @@
-"""CloudFormation's stacks and change sets as data."""
+"""CloudFormation's stacks as data, with their change sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STACK_TYPE = "AWS::CloudFormation::Stack"
 
 @dataclass
 class Plan:
-    """What a stack is made from."""
+    """The template of a stack, with the values of its parameters."""
 
     template: Template
     parameters: dict[str, str]
@@ -23,7 +23,7 @@ class Plan:
 
 @dataclass
 class ChangeSet:
-    """A change of a stack that waits to be executed; `imports` gives physical ids by logical ids."""
+    """A change set; `imports` has physical ids by logical ids."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class ChangeSet:
 
 @dataclass
 class Stack:
-    """A stack: its plan, its resources, and its history of events (oldest first)."""
+    """A stack: its plan, its resources, and its events (oldest first)."""
 
     id: str
     name: str
@@ -74,7 +74,10 @@ class Stack:
     change_sets: dict[str, ChangeSet] = field(default_factory=dict)
 
     def failure_reason(self, token: str | None) -> str:
-        """Why the operation with this token failed: its first failed resource, else the stack's reason."""
+        """The reason for which the operation with this token failed.
+
+        It is the reason of the first failed resource, or the reason of the stack's status.
+        """
         for event in self.events:
             failed = event["ResourceStatus"].endswith("_FAILED") and event["ResourceType"] != STACK_TYPE
             if failed and event.get("ClientRequestToken") == token:

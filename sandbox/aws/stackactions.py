@@ -1,4 +1,4 @@
-"""CodePipeline's CloudFormation actions: stacks created, updated and deleted by an execution."""
+"""CodePipeline's CloudFormation actions, by which an execution changes stacks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _FAILED_STATES = (
 
 
 class StackActions:
-    """Performs Deploy actions of the provider CloudFormation; `stacks` gives the stacks of a place."""
+    """Performs Deploy actions of the provider CloudFormation; `stacks` returns the stacks of a region."""
 
     def __init__(self, place: Place, stacks: Callable[[Place], Stacks]) -> None:
         self._place = place
         self._stacks = stacks
 
     def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
-        """Do what the action's mode says and wait for the stack."""
+        """Create, update or delete the stack by the action's mode; wait until the stack has finished."""
         mode, name = run.configuration["ActionMode"], run.configuration["StackName"]
         stacks = self._stacks(self._target_place(run))
         stack = stacks.find(name)
@@ -49,7 +49,7 @@ class StackActions:
         yield from self._create_or_update(stacks, pipeline, execution, run, stack)
 
     def _target_place(self, run: ActionRun) -> Place:
-        """Where an action acts: in its own region, and in the account of its own role."""
+        """The region of the action, in the account of its role."""
         role = str(run.declared.get("roleArn") or "").split(":")
         account = role[4] if len(role) > 4 else self._place.account
         return Place(account, run.declared.get("region") or self._place.region)
@@ -74,7 +74,7 @@ class StackActions:
             wanted = ("CREATE_COMPLETE",)
         else:
             if stack.status in UPDATABLE:
-                # Parameters that the action does not mention keep their values, as CodePipeline has it.
+                # As in CodePipeline, parameters that the action does not name keep their values.
                 kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
                 values = {**kept, **values}
             if stacks.is_unchanged(stack, Plan(template, values), tags):
@@ -120,7 +120,7 @@ class StackActions:
 
 
 def _artifact_file(execution: Execution, reference: str) -> Path:
-    """The file that `Artifact::path` means."""
+    """The file that a reference `Artifact::path` names."""
     name, _, path = reference.partition("::")
     if name not in execution.artifacts or not path:
         raise ActionError(f"There is no artifact file {reference}", "ConfigurationError")
@@ -134,7 +134,7 @@ def _artifact_file(execution: Execution, reference: str) -> Path:
 def _read_settings(
     execution: Execution, settings: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str] | None]:
-    """Parameters and tags, from the template configuration and the overrides."""
+    """The parameters and the tags that the template configuration and the overrides set."""
     values: dict[str, Any] = {}
     tags: dict[str, str] | None = None
     try:

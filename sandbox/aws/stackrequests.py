@@ -1,4 +1,4 @@
-"""What CloudFormation's requests mean: templates, parameters, tags and pages."""
+"""The parameters of CloudFormation's requests, checked by the service's rules."""
 
 from __future__ import annotations
 
@@ -24,19 +24,27 @@ Parameters = Mapping[str, Any]
 
 
 def check_name(field: str, name: str) -> None:
-    """Raise ValidationError unless it can be the name of a stack or of a change set."""
+    """Check the name of a stack or of a change set.
+
+    Raises:
+        AwsError: ValidationError.
+    """
     if len(name) > 128 or not _NAME.fullmatch(name):
         raise _constraint_error(field, name, _NAME.pattern)
 
 
 def check_token(token: str | None) -> None:
-    """Raise ValidationError unless it can be a request's token."""
+    """Check a client request token.
+
+    Raises:
+        AwsError: ValidationError.
+    """
     if token is not None and (len(token) > 128 or not _TOKEN.fullmatch(token)):
         raise _constraint_error("clientRequestToken", token, _TOKEN.pattern)
 
 
 def existing_stack(stacks: Stacks, given: Parameters) -> Stack:
-    """The stack that a request names, deleted ones by their ARN."""
+    """The stack that a request names; a deleted stack is found by its ARN only."""
     stack = stacks.find(given.get("StackName", ""))
     if stack is None:
         raise validation_error(f"Stack [{given.get('StackName', '')}] does not exist")
@@ -44,7 +52,7 @@ def existing_stack(stacks: Stacks, given: Parameters) -> Stack:
 
 
 def live_stack(stacks: Stacks, given: Parameters) -> Stack:
-    """The stack that a request names, unless it is deleted."""
+    """The stack that a request names; a deleted stack is an error."""
     stack = existing_stack(stacks, given)
     if stack.status == "DELETE_COMPLETE":
         raise validation_error(f"Stack [{stack.name}] does not exist")
@@ -52,12 +60,12 @@ def live_stack(stacks: Stacks, given: Parameters) -> Stack:
 
 
 def requested_plan(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> Plan:
-    """The template and the parameters that a request gives."""
+    """The template and the parameters of a request."""
     return Plan(requested_template(stacks, given, stack), _parameter_values(given, stack))
 
 
 def requested_template(stacks: Stacks, given: Parameters, stack: Stack | None = None) -> Template:
-    """The template that a request gives, in its body or in the simulated S3."""
+    """The template of a request, from its body or from the simulated S3."""
     body, url = given.get("TemplateBody"), given.get("TemplateURL")
     if given.get("UsePreviousTemplate") and stack:
         return stack.plan.template
@@ -96,7 +104,7 @@ def _constraint_error(field: str, value: str, pattern: str) -> AwsError:
 
 
 def requested_tags(given: Parameters) -> dict[str, str] | None:
-    """The tags that a request gives, None when it gives none."""
+    """The tags of a request; None if the request has no tags field."""
     if "Tags" not in given:
         return None
     found = {t["Key"]: t.get("Value", "") for t in given["Tags"]}
@@ -132,7 +140,7 @@ def _fetch_template(url: str) -> str:
 
 
 def page_offset(token: str | None, kind: str) -> int | None:
-    """The number that a page's token bears."""
+    """The number in the token of a page."""
     if token is None:
         return None
     if not re.fullmatch(rf"{kind}\d+", token):
@@ -141,7 +149,10 @@ def page_offset(token: str | None, kind: str) -> int | None:
 
 
 def stack_page(stacks: list[Stack], token: str | None) -> tuple[list[Stack], str | None]:
-    """A page of stacks, newest first; the token names the last one shown, so that changes shift nothing."""
+    """A page of stacks, newest first, with the token of the next page.
+
+    The token names the last stack of the page, so that new stacks do not shift later pages.
+    """
     before = page_offset(token, "s")
     ordered = sorted(stacks, key=lambda s: s.number, reverse=True)
     rest = [s for s in ordered if before is None or s.number < before]

@@ -1,4 +1,4 @@
-"""S3, parameters and secrets as the other parts of the simulator use them: moto's own, without an HTTP call."""
+"""The buckets, parameters or secrets in moto's models, read without HTTP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sandbox.aws.places import Place
 
 
 class NoSuchObjectError(LookupError):
-    """There is no such bucket or object."""
+    """A bucket, an object, a parameter or a secret does not exist."""
 
 
 def bucket_names() -> list[str]:
-    """The names of all buckets, of whatever account."""
+    """The names of the buckets of all accounts."""
     return sorted(s3_backends.bucket_accounts)
 
 
@@ -24,7 +24,7 @@ def bucket(name: str) -> Any:
     """moto's model of a bucket.
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
     if name not in s3_backends.bucket_accounts:
         raise NoSuchObjectError(f"no bucket {name}")
@@ -32,7 +32,7 @@ def bucket(name: str) -> Any:
 
 
 def bucket_place(name: str) -> Place:
-    """Where a bucket is."""
+    """The account and the region of a bucket."""
     return Place(s3_backends.bucket_accounts[name][1], bucket(name).region_name)
 
 
@@ -42,9 +42,9 @@ def _backend(name: str) -> Any:
 
 
 def is_empty(name: str) -> bool:
-    """Whether a bucket holds nothing: no object, no older version, no delete marker.
+    """Whether a bucket has no object, no older version and no delete marker.
 
-    Unfinished multipart uploads do not count: S3 lets only directory buckets be kept by them.
+    Unfinished multipart uploads do not count, because in S3 they prevent only the deletion of directory buckets.
     """
     return name not in bucket_names() or not any(True for _ in bucket(name).keys.iterlists())
 
@@ -58,7 +58,7 @@ def read_object(name: str, key: str) -> tuple[bytes, str]:
     """An object's content and its content type.
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
     bucket(name)
     found = _backend(name).get_object(name, key)
@@ -68,10 +68,10 @@ def read_object(name: str, key: str) -> tuple[bytes, str]:
 
 
 def write_object(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
-    """Put an object; without a content type it is guessed from the key.
+    """Put an object; the default content type is guessed from the key.
 
     Raises:
-        NoSuchObjectError: there is no such bucket.
+        NoSuchObjectError: the bucket does not exist.
     """
     if name not in bucket_names():
         raise NoSuchObjectError(f"The specified bucket does not exist: {name}")
@@ -85,9 +85,9 @@ def parameter_value(place: Place, name: str) -> str:
     """The value of a parameter of SSM's Parameter Store.
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
-    # Imported when first needed: it draws in models that take seconds.
+    # Imported on first use, because importing these models takes seconds.
     from moto.ssm.models import ssm_backends
 
     found = ssm_backends[place.account][place.region].get_parameter(name)
@@ -97,10 +97,10 @@ def parameter_value(place: Place, name: str) -> str:
 
 
 def secret_value(place: Place, reference: str) -> str:
-    """A secret's text, or a key of it: `name`, or `name:key`.
+    """The text of a secret (`name`), or the value of a key in its JSON (`name:key`).
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
     from moto.secretsmanager.exceptions import SecretNotFoundException
     from moto.secretsmanager.models import secretsmanager_backends

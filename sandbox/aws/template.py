@@ -1,4 +1,4 @@
-"""A CloudFormation template that has been read, checked against the service's rules for its structure."""
+"""CloudFormation templates, checked by the service's rules for their structure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SUBSTITUTION = re.compile(r"\$\{(!?)([^}]*)\}")
 
 
 def validation_error(message: str) -> AwsError:
-    """CloudFormation's ValidationError."""
+    """An AwsError with the code ValidationError."""
     return AwsError("ValidationError", message)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as CloudFormation reads it: short function names, and dates stay text ("2012-10-17")."""
+    """Reads YAML as CloudFormation does: with short forms of functions, and with dates as text ("2012-10-17")."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -55,10 +55,14 @@ _Loader.add_multi_constructor("!", _construct_short_form)
 
 
 class Template:
-    """A template that has been read and found well formed.
+    """A well-formed template.
+
+    Args:
+        body: its text, YAML or JSON.
+        known_type: says whether a resource type is known.
 
     Raises:
-        AwsError: ValidationError in the service's words.
+        AwsError: ValidationError with the service's message.
     """
 
     def __init__(self, body: str, known_type: Callable[[str], bool]) -> None:
@@ -76,7 +80,7 @@ class Template:
             raise validation_error("Template format error: unsupported structure.")
         if not isinstance(document.get("Resources"), dict) or not document["Resources"]:
             raise validation_error("Template format error: At least one Resources member must be defined.")
-        # What a change of makes an update one; a description alone does not.
+        # A change of this content makes an update; a change of the description alone does not.
         self.content = {k: v for k, v in document.items() if k not in ("Description", "Metadata")}
         self.description = str(document.get("Description", ""))
         self.parameters: dict[str, dict[str, Any]] = document.get("Parameters") or {}
@@ -134,7 +138,7 @@ class Template:
         return done
 
     def required_capabilities(self) -> list[str]:
-        """What the template requires to be acknowledged."""
+        """The capabilities that a request must acknowledge."""
         iam = [r for r in self.resources.values() if r["Type"].startswith("AWS::IAM::")]
         names = ("RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName")
         if any(n in (r.get("Properties") or {}) for r in iam for n in names):
@@ -142,13 +146,21 @@ class Template:
         return ["CAPABILITY_IAM"] if iam else []
 
     def check_capabilities(self, given: Collection[str]) -> None:
-        """Raise InsufficientCapabilitiesException unless the required ones are given."""
+        """Check the acknowledged capabilities.
+
+        Raises:
+            AwsError: InsufficientCapabilitiesException.
+        """
         needed = self.required_capabilities()
         if needed and not {needed[0], "CAPABILITY_NAMED_IAM"} & set(given):
             raise AwsError("InsufficientCapabilitiesException", f"Requires capabilities : [{needed[0]}]")
 
     def check_parameters(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The full set of parameter values, defaults included; ValidationError when they do not fit."""
+        """The values of all parameters, including defaults.
+
+        Raises:
+            AwsError: ValidationError, because a value is missing, unknown or not allowed.
+        """
         if extra := [p for p in given if p not in self.parameters]:
             raise validation_error(f"Parameters: [{', '.join(extra)}] do not exist in the template")
         if lacking := [p for p, s in self.parameters.items() if p not in given and "Default" not in s]:
@@ -160,11 +172,11 @@ class Template:
         return values
 
     def default_values(self) -> dict[str, str]:
-        """The parameters that have a value of their own."""
+        """The default values, by parameter."""
         return {k: as_text(s["Default"]) for k, s in self.parameters.items() if "Default" in s}
 
     def is_secret(self, parameter: str) -> bool:
-        """Whether the parameter's value must never be shown."""
+        """Whether the parameter is declared NoEcho, so that its value is never shown."""
         return as_text(self.parameters.get(parameter, {}).get("NoEcho", False)) == "true"
 
 
@@ -191,7 +203,7 @@ def as_text(value: Any) -> str:
 
 
 def references(node: Any) -> Iterator[str]:
-    """Every parameter, resource or pseudo parameter that a part of a template mentions."""
+    """The names of parameters, pseudo parameters and resources to which a part of a template refers."""
     if isinstance(node, list):
         for item in node:
             yield from references(item)

@@ -174,7 +174,7 @@ def test_a_fault_at_any_call_of_a_teardown_leaves_nothing(simulation: Simulation
         struck(those, world, ref, list(_WAYS))
         deliveries[name] = drop_at_work(world, ref)
     world.run()
-    shown = simulation.simulator.faults.orders_in_force()
+    shown = simulation.simulator.faults.rules_in_force()
     left = {each["operation"] for each in shown["errors"] + shown["throttle"]}
     assert left <= {"StopPipelineExecution"}, (
         "an execution may end before it is stopped, any other fault strikes"
