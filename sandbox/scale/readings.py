@@ -37,14 +37,15 @@ class Readings:
                 connection, handlers={"task-received": lambda event: found.update([event["type"]])}
             )
 
-            def listen() -> None:
-                while not receiver.should_stop:
-                    with suppress(TimeoutError):
-                        receiver.capture(limit=None, timeout=0.5, wakeup=False)
-
-            thread = threading.Thread(target=listen)
+            # One capture without a timeout, because events are lost between two captures. It ends within a second after
+            # should_stop is set.
+            subscribed = threading.Event()
+            receiver.on_consume_ready = lambda *_args, **_options: subscribed.set()
+            thread = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=None, wakeup=False))
             thread.start()
             try:
+                if not subscribed.wait(10):
+                    raise RuntimeError("subscribing to Celery's events takes longer than 10 s")
                 yield found
             finally:
                 receiver.should_stop = True
