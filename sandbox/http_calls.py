@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What an HTTP call came back with."""
+    """The answer to an HTTP call."""
 
     status: int
     body: bytes
@@ -18,12 +18,12 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body read as JSON."""
+        """The body, decoded from JSON."""
         return json.loads(self.body)
 
     @property
     def text(self) -> str:
-        """The body read as UTF-8."""
+        """The body, decoded from UTF-8."""
         return self.body.decode()
 
 
@@ -34,7 +34,7 @@ def call(
     headers: Mapping[str, str] | None = None,
     seconds: float = 15,
 ) -> Answer:
-    """One HTTP call; a status of an error is an answer like any other."""
+    """Send an HTTP request; an error status is returned, not raised."""
     request = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  to this machine only

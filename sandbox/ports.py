@@ -7,11 +7,11 @@ from contextlib import suppress
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, and that nobody gets before it is used.
+    """A port of 127.0.0.1 that no process uses.
 
-    It is below those that the kernel gives out by itself (ip_local_port_range of
-    https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html), else another process could have it by then; and
-    no port is given twice.
+    The port is below the range from which the kernel assigns ports itself (ip_local_port_range of
+    https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html), so that no other process gets it before it is
+    used. No port is returned twice.
     """
     while True:
         port = next(_ports)

@@ -9,19 +9,19 @@ _POLL_SECONDS = 0.1
 
 
 class NeverHappenedError(AssertionError):
-    """What was waited for did not come to be in time."""
+    """An expected state was not reached in time."""
 
 
 def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
-    """Ask until the answer is true.
+    """Call `check` until it returns a true value; return that value.
 
     Args:
-        what: what is waited for, in words.
-        check: gives something true once it has come to be.
-        seconds: how long to wait.
+        what: the expected state, for the error text.
+        check: returns a true value as soon as the state is reached.
+        seconds: the time limit.
 
     Raises:
-        NeverHappenedError: with the last answer.
+        NeverHappenedError: the time limit is over; the message has the last value.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -29,5 +29,5 @@ def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise NeverHappenedError(f"{what}: not within {seconds:.0f} s; the last answer was {answer!r}")
+            raise NeverHappenedError(f"{what}: not within {seconds:.0f} s; the last value was {answer!r}")
         time.sleep(_POLL_SECONDS)

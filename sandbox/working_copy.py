@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class WorkingCopy:
-    """A clone that commits and pushes as a person does."""
+    """A clone that can commit and push."""
 
     def __init__(self, directory: Path, address: str) -> None:
         self.directory = directory
@@ -26,10 +26,10 @@ class WorkingCopy:
         )
 
     def git(self, *arguments: str) -> str:
-        """Run git there and return what it printed.
+        """Run git in the clone; return its output.
 
         Raises:
-            RuntimeError: git refused; with what it said.
+            RuntimeError: git failed; the message has its error text.
         """
         done = subprocess.run(
             ["git", *arguments],
@@ -44,12 +44,12 @@ class WorkingCopy:
         return done.stdout.strip()
 
     def branch(self, name: str, start: str = "origin/main") -> None:
-        """Begin a branch and switch to it."""
+        """Create a branch and switch to it."""
         self.git("fetch", "-q", "--prune", "origin")
         self.git("checkout", "-q", "-B", name, "--no-track", start)
 
     def write(self, message: str, files: Mapping[str, str]) -> str:
-        """Write files, commit them, return the commit."""
+        """Write files and commit them; return the commit."""
         for name, text in files.items():
             path = self.directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,11 +59,11 @@ class WorkingCopy:
         return self.head
 
     def read(self, name: str) -> str:
-        """A file's text."""
+        """The text of a file."""
         return (self.directory / name).read_text(encoding="utf-8")
 
     def push(self, *what: str) -> None:
-        """Push what is named, or the current branch."""
+        """Push the named refs, by default the current branch."""
         self.git("push", "-q", "--force", "origin", *(what or ("HEAD",)))
 
     @property
