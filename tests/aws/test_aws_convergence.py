@@ -1,4 +1,4 @@
-"""From any state of GitHub, AWS and the ledger, a resync and quiet time make all as it should be, before real calls."""
+"""A resync brings any state of GitHub, AWS or the records to the desired state, tested against the simulated AWS."""
 
 import re
 import time
@@ -19,7 +19,7 @@ from sandbox.aws.places import Place
 from tests.unit.world import HELLO
 
 READY = "UPDATE_COMPLETE"
-# what is told to people where only they can go on: a state that leads to it, and the words
+# cases that only a person can resolve: a state that leads to the case, with the words that deployer reports
 FOR_PEOPLE: dict[str, tuple[dict[str, Start], str]] = {
     "a creation that failed": (
         {X: Start(stack="ROLLBACK_COMPLETE")}, "its stack could not be created: .*push a mended commit, or redeploy"
@@ -50,7 +50,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 class Look:
-    """What there is in AWS, as the simulator itself tells it."""
+    """The state of AWS, read from the simulator itself."""
 
     def __init__(self, world: SteppedWorld) -> None:
         state = world.stage.state
@@ -59,7 +59,7 @@ class Look:
         self._buckets = state["buckets"]
 
     def own(self, of: Environment) -> list[dict[str, Any]]:
-        """The stacks of an environment, where it may be."""
+        """The stacks of an environment in the regions where it can be."""
         return [
             s for s in self.stacks if of.owns(s["tags"]) and Place(s["account"], s["region"]) in places(of)
         ]
@@ -68,7 +68,7 @@ class Look:
         return next((each for each in self.own(of) if each["name"] == (name or of.stack_name)), None)
 
     def foreign(self, environments: list[Environment]) -> list[dict[str, Any]]:
-        """All that is nobody's here, with its pipelines and how much its buckets hold."""
+        """The stacks of no environment, with their pipelines and the number of objects in their buckets."""
         ours = {each["id"] for of in environments for each in self.own(of)}
         return [
             {
@@ -81,7 +81,7 @@ class Look:
         ]
 
     def ran(self, of: Environment) -> list[tuple[str, str]]:
-        """Commit and end of each execution."""
+        """Commit and status of each execution."""
         return [
             (e["sha"], e["status"])
             for p in self._pipelines
@@ -91,12 +91,12 @@ class Look:
 
 
 def at(shown: dict[str, Any]) -> tuple[str, str, str]:
-    """Account, region and name of a stack or pipeline."""
+    """The account, the region and the name of a stack or pipeline."""
     return shown["account"], shown["region"], shown["name"]
 
 
 def resync(world: SteppedWorld) -> str:
-    """A resync and all that follows from it; gives what it told itself."""
+    """Run a resync and everything that it causes; return its own report."""
     count = len(world.told)
     world.deployer.intake.resync(HELLO)
     world.run()
@@ -104,7 +104,7 @@ def resync(world: SteppedWorld) -> str:
 
 
 def converge(world: SteppedWorld, found: dict[str, Start]) -> None:
-    """Bring about what is found, have it resynced, and look whether all is as it should be and stays so."""
+    """Create the start, run resyncs, and check that the state is the desired one and stays so."""
     begun = Beginning(world, found)
     environments = [of(name) for name in found]
     before = Look(world)
@@ -137,20 +137,20 @@ def converge(world: SteppedWorld, found: dict[str, Start]) -> None:
     assert not changes(world), changes(world)
     assert records(world) == known
     gone = [of(name) for name, start in found.items() if not last(start) and name not in {MAIN, V1}]
-    asked = [each for each in gone if told_to_people(world.lanes.environment(each))]
-    planned, _, _ = told.partition("; the newest tag ")  # that one is for people, and changes nothing
+    asked = [each for each in gone if needs_a_person(world.lanes.environment(each))]
+    planned, _, _ = told.partition("; the newest tag ")  # this part informs people; it is no change
     assert planned in {"resynced: nothing to do", f"resynced: {len(asked)} to delete"}, told
 
 
 def records(world: SteppedWorld) -> list[Any]:
-    """What the ledger knows."""
+    """All records."""
     return sorted(
         (r.environment, r.commit, r.outcome, r.reason, r.state) for r in world.lanes.environments(HELLO)
     )
 
 
 def changes(world: SteppedWorld) -> set[tuple[str, str, str]]:
-    """What deployer changed: account, region and name; a creation that was refused as it stands already is none."""
+    """What deployer changed, as account, region and name; a creation refused with AlreadyExists is no change."""
     return {
         (each["account"], each["region"], each["name"])
         for each in world.stage.simulator.calls.list_calls()
@@ -159,16 +159,16 @@ def changes(world: SteppedWorld) -> set[tuple[str, str, str]]:
     }
 
 
-def told_to_people(record: Any) -> bool:
-    """Whether only a person can go on, for one of the reasons that there are."""
+def needs_a_person(record: Any) -> bool:
+    """Whether the record reports one of the cases that only a person can resolve."""
     if record is None or record.outcome != Outcome.FAILED:
         return False
     assert any(re.search(words, record.reason) for _, words in FOR_PEOPLE.values()), record.reason
     return True
 
 
-def told_before(world: SteppedWorld, of: Environment, start: Start) -> bool:
-    """Whether the ledger had it that this very commit was skipped, or its environment taken down for its age."""
+def is_skipped_or_expired(world: SteppedWorld, of: Environment, start: Start) -> bool:
+    """Whether the first record says that this commit was skipped, or that the environment expired."""
     known, record = start.known, world.lanes.environment(of)
     if known and known.aged and start.live == last(start):
         return True
@@ -201,14 +201,14 @@ def is_deployed(world: SteppedWorld, of: Environment, sha: str, after: Look) -> 
 def branch(world: SteppedWorld, name: str, start: Start, after: Look) -> None:
     environment = of(name)
     record = world.lanes.environment(environment)
-    if told_to_people(record):
+    if needs_a_person(record):
         if "exists without deployer's tags" in record.reason:
             assert not after.stack(environment)
         protected = start.protected and "termination protection" in record.reason
         assert last(start) or protected or not remains(record, environment, after)
         return
     if number := last(start):
-        if told_before(world, environment, start):
+        if is_skipped_or_expired(world, environment, start):
             return
         is_deployed(world, environment, commit(name, number), after)
         return
@@ -216,7 +216,7 @@ def branch(world: SteppedWorld, name: str, start: Start, after: Look) -> None:
 
 
 def remains(record: Any, of: Environment, after: Look) -> list[dict[str, Any]]:
-    """What stands of an environment though no receipt says that it was left, and why."""
+    """The stacks of an environment for which no teardown report says why they are left."""
     left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
     return [each for each in after.own(of) if each["id"] not in left]
 
@@ -226,13 +226,15 @@ def staging(world: SteppedWorld, start: Start, before: Look, after: Look) -> Non
     stack = before.stack(environment)
     if stack and TABLE[stack["status"]].phase not in {Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(environment) or {}).get("id") == stack["id"], "staging is never deleted"
-    if told_to_people(world.lanes.environment(environment)):
+    if needs_a_person(world.lanes.environment(environment)):
         return
     known = start.known
     if known and not stack and known.state == "deleted" == known.outcome and known.commit == start.live:
-        assert after.stack(environment) is None, "what a person deleted comes back with the next push"
+        assert after.stack(environment) is None, (
+            "a stack that a person deleted is created again by the next push only"
+        )
         return
-    if start.live and not told_before(world, environment, start):
+    if start.live and not is_skipped_or_expired(world, environment, start):
         is_deployed(world, environment, commit(MAIN, start.live), after)
 
 
@@ -242,21 +244,21 @@ def production(world: SteppedWorld, before: Look, after: Look) -> None:
     if phase not in {Phase.GONE, Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(PRODUCTION) or {}).get("id") == stack["id"], "production is never deleted"
     ran, runs = before.ran(PRODUCTION), after.ran(PRODUCTION)
-    # with a stack that somebody deletes goes what it ran: where its tag is, is all that is left to go by
+    # the executions of a deleted stack are gone, so only the tag can be compared
     if runs and phase not in {Phase.GONE, Phase.DELETING}:
         assert runs[-1][0] >= ran[-1][0], "production never moves backwards"
-    told_to_people(world.lanes.environment(PRODUCTION))
+    needs_a_person(world.lanes.environment(PRODUCTION))
 
 
-@searched(usually=40)  # some 15 s
+@searched(usually=40)  # about 15 s
 @given(found=starts(), pace=st.sampled_from([1.0, 5.0, 20.0]))
-def test_one_resync_and_quiet_time_converge(aws: Stage, found: dict[str, Start], pace: float) -> None:
+def test_a_resync_converges(aws: Stage, found: dict[str, Start], pace: float) -> None:
     converge(SteppedWorld(aws, pace), found)
 
 
 @pytest.mark.parametrize(("found", "words"), FOR_PEOPLE.values(), ids=FOR_PEOPLE)
-def test_people_are_told(aws: Stage, found: dict[str, Start], words: str) -> None:
-    """Each of the reasons that the search takes for an end can be come to."""
+def test_cases_for_people_are_reported(aws: Stage, found: dict[str, Start], words: str) -> None:
+    """Every case that the search accepts as an end can be reached."""
     world = SteppedWorld(aws)
     converge(world, found)
     ((name, _),) = found.items()
@@ -302,12 +304,12 @@ FOUND = {
 
 
 @pytest.mark.parametrize("found", FOUND.values(), ids=FOUND)
-def test_it_converges_from(aws: Stage, found: dict[str, Start]) -> None:
+def test_a_resync_converges_from(aws: Stage, found: dict[str, Start]) -> None:
     converge(SteppedWorld(aws), found)
 
 
 def made_of(world: SteppedWorld) -> tuple[Any, ...]:
-    """What people see that a branch's stack was made of."""
+    """The visible content of a branch's stack: what it was created from."""
     client, name = world.stage.person(HOME), of(X).stack_name
     described = client.describe_stacks(StackName=name)["Stacks"][0]
     values = {each["ParameterKey"]: each["ParameterValue"] for each in described["Parameters"]}
@@ -316,7 +318,7 @@ def made_of(world: SteppedWorld) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("what", ["parameters", "template", "tags"])
-def test_drift_is_told_and_healed_only_when_asked(aws: Stage, what: str) -> None:
+def test_drift_is_reported_and_fixed_only_on_request(aws: Stage, what: str) -> None:
     world = SteppedWorld(aws)
     Beginning(world, {X: Start()})
     resync(world)
@@ -330,7 +332,7 @@ def test_drift_is_told_and_healed_only_when_asked(aws: Stage, what: str) -> None
     assert resync(world) == "resynced: 1 to check"
     assert f"its stack's {what}" in world.record(of(X)).drift
     assert world.record(of(X)).outcome == Outcome.DEPLOYED
-    assert resync(world) == "resynced: nothing to do", "told once"
+    assert resync(world) == "resynced: nothing to do", "drift is reported once"
     assert made_of(world) == drifted
     world.redeploy(of(X))
     world.run()

@@ -1,4 +1,4 @@
-"""An upgrade before the simulated AWS: what an earlier release named is kept, and what is made again is named anew."""
+"""Stacks that an earlier release named keep their names after an upgrade."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Two accounts and several regions before the simulated AWS: everything is made, kept and deleted in its own place."""
+"""Environments in two accounts, tested against the simulated AWS: each stays in its own account, its own region."""
 
 import json
 import logging
@@ -52,8 +52,8 @@ class Accounts(AwsWorld):
 
     @staticmethod
     def _make_roles(simulation: Simulation) -> dict[str, str]:
-        """As `infra/` makes them; gives a person's keys to the other account."""
-        # in an account without roles anybody may assume any: that is how the first one comes to be
+        """Create the roles that `infra/` creates; return a person's keys for the other account."""
+        # In an account without roles every role can be assumed, which makes the creation of the first role possible.
         got = simulation.client("sts").assume_role(RoleArn=_DEPLOYER, RoleSessionName="ada")["Credentials"]
         names = {"aws_access_key_id": "AccessKeyId", "aws_secret_access_key": "SecretAccessKey"}
         keys = {name: got[told] for name, told in {**names, "aws_session_token": "SessionToken"}.items()}
@@ -67,18 +67,18 @@ class Accounts(AwsWorld):
         return keys
 
     def limit(self, **stacks: int) -> None:
-        """How many stacks a region of development's may hold."""
+        """Set how many stacks the regions of development allow."""
         with self.simulation.simulator.scheduler.lock:
             for region, most in stacks.items():
                 place = Place(OWN, region.replace("_", "-"))
                 self.simulation.simulator.regions.set_limits(place, stacks=most)
 
     def places(self) -> set[tuple[str, str, str]]:
-        """Account, region and name of each stack."""
+        """The account, the region and the name of each stack."""
         return {(each["account"], each["region"], each["name"]) for each in self.simulation.state["stacks"]}
 
     def role(self, name: str, region: str = HOME, **keys: str) -> str:
-        """The role that CloudFormation works on a stack with."""
+        """The service role of a stack."""
         client = self.simulation.client("cloudformation", region, **keys)
         return str(client.describe_stacks(StackName=name)["Stacks"][0]["RoleARN"])
 
@@ -95,7 +95,7 @@ class Accounts(AwsWorld):
 
 
 def stacks(account: str, region: str, of: Environment) -> set[tuple[str, str, str]]:
-    """What an environment that is deployed has."""
+    """The stacks of a deployed environment."""
     return {(account, region, name) for name in (of.stack_name, f"{of.stack_name}-app")}
 
 
@@ -108,7 +108,10 @@ def test_everything_stays_in_its_own_account_and_region(world: Accounts) -> None
     world.limit(us_east_1=30, eu_west_1=30)
     for ref in (X, Y, MAIN, TAG):
         world.deploys(ref, 0)
-    x, y = stacks(OWN, HOME, environment(X)), stacks(OWN, AWAY, environment(Y))  # by then that has more room
+    x, y = (
+        stacks(OWN, HOME, environment(X)),
+        stacks(OWN, AWAY, environment(Y)),
+    )  # which has more capacity by then
     staging, production = stacks(OWN, HOME, environment(MAIN)), stacks(OTHER, HOME, PRODUCTION)
     assert world.places() == x | y | staging | production
     assert world.role(environment(X).stack_name) == _STACKS[OWN]
@@ -121,7 +124,7 @@ def test_everything_stays_in_its_own_account_and_region(world: Accounts) -> None
     ]
     assert sorted(listed) == sorted(world.places())
 
-    world.limit(us_east_1=4)  # full: what is there stays there all the same
+    world.limit(us_east_1=4)  # full: existing environments stay in their region nevertheless
     for ref in (X, Y, TAG):
         world.deploys(ref, 1)
     assert world.places() == x | y | staging | production
@@ -146,7 +149,7 @@ def test_everything_stays_in_its_own_account_and_region(world: Accounts) -> None
     assert world.record(PRODUCTION).receipt["outcome"] == "removed"
 
 
-def test_a_wrong_external_id_is_told_by_the_role_s_name(
+def test_a_wrong_external_id_is_reported_with_the_role(
     simulation: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -165,10 +168,10 @@ def test_a_wrong_external_id_is_told_by_the_role_s_name(
     told = " ".join([str(raised.value), reason, caplog.text, letters, *world.posted(world.commits[TAG][0])])
     assert wrong not in told
     assert world.places() == set()
-    world.deploys(X, 0)  # which has nothing to do with that account
+    world.deploys(X, 0)  # which does not use that account
 
 
-def test_a_branch_that_names_production_s_role_is_refused_before_aws_is_asked(world: Accounts) -> None:
+def test_a_branch_that_names_production_s_role_is_rejected_before_any_aws_call(world: Accounts) -> None:
     topic = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": _STACKS[OTHER]}}
     text = json.dumps(json.loads(template(Note=topic)), indent=1)
     line = next(at for at, each in enumerate(text.splitlines(), 1) if _STACKS[OTHER] in each)
@@ -184,7 +187,7 @@ def test_a_branch_that_names_production_s_role_is_refused_before_aws_is_asked(wo
     assert "\n" not in status.description
 
 
-def test_what_never_came_to_be_in_the_second_region_is_made_anew_there(world: Accounts) -> None:
+def test_a_failed_creation_is_repeated_in_the_second_region(world: Accounts) -> None:
     world.limit(us_east_1=12, eu_west_1=30)
     name = environment(X).stack_name
     order = {"stack": name, "resource": "Pipeline", "on": "create", "count": 1}
@@ -196,9 +199,7 @@ def test_what_never_came_to_be_in_the_second_region_is_made_anew_there(world: Ac
     assert (wedged["region"], wedged["status"]) == (AWAY, "ROLLBACK_COMPLETE")
 
     world.limit(us_east_1=99, eu_west_1=12)
-    world.redis.delete(
-        *world.redis.keys("deployer:aws:*:room")
-    )  # as if a day had passed since they were counted
+    world.redis.delete(*world.redis.keys("deployer:aws:*:room"))  # as if the stacks were counted a day ago
     world.deploys(X, 1)
     assert world.places() == stacks(OWN, AWAY, environment(X))
     made = world.stack(X)

@@ -1,4 +1,4 @@
-"""Every status of a stack, met by a push and by a deletion, before the simulated AWS: no human is needed."""
+"""Every status of a stack is handled without a person, tested with pushes or deletions against the simulated AWS."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +9,11 @@ from aws_world import AwsWorld, Simulation, template
 from deployer.model.stacks import TABLE, Phase
 from tests.unit.world import environment
 
-# whose remedy is a person's by its nature
+# only a person can resolve this status
 _FOR_PEOPLE = {"IMPORT_ROLLBACK_FAILED"}
-_LONG = 20.0  # seconds of AWS's that an operation ordered takes; so whoever comes meanwhile finds it at work
+_LONG = (
+    20.0  # duration of a simulated operation in seconds, so that the next call finds the stack in progress
+)
 _Met = tuple[AwsWorld, dict[str, str]]
 
 
@@ -19,8 +21,8 @@ def ref(status: str) -> str:
     return f"refs/heads/{status.lower().replace('_', '-')}"
 
 
-def meet(simulation: Simulation, how: Callable[[AwsWorld, str], str]) -> _Met:
-    """Deploy a branch for each status, put its stack there and do something at once; gives the deliveries."""
+def act_in_each_status(simulation: Simulation, how: Callable[[AwsWorld, str], str]) -> _Met:
+    """Deploy a branch for each status, force its stack into the status and act at once; return the deliveries."""
     simulation.forget()
     world = AwsWorld(simulation, simulation.with_service_role())
     world.begin(*map(ref, TABLE))
@@ -38,7 +40,7 @@ def meet(simulation: Simulation, how: Callable[[AwsWorld, str], str]) -> _Met:
 
 @pytest.fixture(scope="module")
 def pushed(simulation: Simulation) -> _Met:
-    return meet(simulation, lambda world, name: world.move(name, 1))
+    return act_in_each_status(simulation, lambda world, name: world.move(name, 1))
 
 
 @pytest.mark.parametrize("status", TABLE)
@@ -61,7 +63,7 @@ def test_a_push_ends_deployed(pushed: _Met, status: str) -> None:
 
 @pytest.fixture(scope="module")
 def dropped(simulation: Simulation) -> _Met:
-    return meet(simulation, AwsWorld.drop)
+    return act_in_each_status(simulation, AwsWorld.drop)
 
 
 @pytest.mark.parametrize("status", TABLE)
@@ -74,7 +76,7 @@ def test_a_deletion_leaves_nothing(dropped: _Met, simulation: Simulation, status
     assert (receipt["outcome"], receipt["retained"]) == ("removed", [])
 
 
-# --- the same, come to by itself ---------------------------------------------------------------------------------
+# --- statuses reached by failures ---------------------------------------------------------------------------
 
 _X = "refs/heads/x"
 _NAME = environment(_X).stack_name
@@ -83,7 +85,7 @@ _LATE = {"Type": "AWS::SNS::Topic", "DependsOn": "Pipeline"}
 
 @pytest.fixture
 def world(simulation: Simulation) -> AwsWorld:
-    """One branch, nothing pushed yet."""
+    """A world with one branch before its first push."""
     simulation.forget()
     made = AwsWorld(simulation)
     made.begin(_X)
@@ -101,7 +103,7 @@ def status(world: AwsWorld) -> str:
 
 
 def deploys(world: AwsWorld, number: int, **how: str) -> None:
-    """A push ends deployed."""
+    """Push a commit; check that it is deployed."""
     delivery = world.move(_X, number, **how)
     world.run()
     outcome, reason = world.outcome(delivery)
@@ -111,7 +113,7 @@ def deploys(world: AwsWorld, number: int, **how: str) -> None:
 
 
 def fails(world: AwsWorld, number: int, **how: str) -> str:
-    """A push fails; gives why."""
+    """Push a commit; check that it fails and return the reason."""
     delivery = world.move(_X, number, **how)
     world.run()
     outcome, reason = world.outcome(delivery)
@@ -123,14 +125,14 @@ def topic(tag: str) -> dict[str, object]:
     return {**_LATE, "Properties": {"DisplayName": tag}}
 
 
-def test_a_creation_that_fails_is_kept_until_the_next_push(world: AwsWorld) -> None:
+def test_a_failed_creation_is_kept_until_the_next_push(world: AwsWorld) -> None:
     fail(world, "create", "Pipeline")
     assert "Pipeline (AWS::CodePipeline::Pipeline): no create today" in fails(world, 0)
     assert status(world) == "ROLLBACK_COMPLETE"
     deploys(world, 1)
 
 
-def test_a_creation_that_cannot_be_undone_is_replaced_by_the_next_push(world: AwsWorld) -> None:
+def test_a_failed_rollback_of_a_creation_is_replaced_by_the_next_push(world: AwsWorld) -> None:
     fail(world, "create", "Pipeline")
     fail(world, "delete", "AppRole")
     fails(world, 0)
@@ -138,22 +140,22 @@ def test_a_creation_that_cannot_be_undone_is_replaced_by_the_next_push(world: Aw
     deploys(world, 1)
 
 
-def wedge_an_update(world: AwsWorld, undoings: int) -> str:
-    """An update that fails and whose undoing fails so many times; gives why."""
+def wedge_an_update(world: AwsWorld, rollbacks: int) -> str:
+    """Make an update fail, and its rollback fail this many times; return the reason."""
     deploys(world, 0, template=template(Note=topic("one")))
-    fail(world, "update", "Note", skip=1, count=undoings)  # the update itself passes
+    fail(world, "update", "Note", skip=1, count=rollbacks)  # the update itself succeeds
     fail(world, "create", "Other")
     return fails(world, 1, template=template(Note=topic("two"), Other={**_LATE, "DependsOn": "Note"}))
 
 
-def test_a_rollback_that_failed_is_continued(world: AwsWorld) -> None:
+def test_a_failed_rollback_is_continued(world: AwsWorld) -> None:
     reason = wedge_an_update(world, 1)
     assert reason == "its stack could not be updated: Other (AWS::SNS::Topic): no create today"
     assert status(world) == "UPDATE_ROLLBACK_COMPLETE"
     deploys(world, 2)
 
 
-def test_a_rollback_that_fails_for_good_says_what_a_person_must_do(world: AwsWorld) -> None:
+def test_a_rollback_that_always_fails_reports_the_remedy(world: AwsWorld) -> None:
     reason = wedge_an_update(world, 2)
     assert status(world) == "UPDATE_ROLLBACK_FAILED"
     assert "no update today" in reason
@@ -161,7 +163,7 @@ def test_a_rollback_that_fails_for_good_says_what_a_person_must_do(world: AwsWor
     deploys(world, 2)
 
 
-def test_an_update_that_a_person_had_stop_where_it_failed_is_rolled_back(world: AwsWorld) -> None:
+def test_a_failed_update_with_rollback_disabled_is_rolled_back(world: AwsWorld) -> None:
     deploys(world, 0)
     fail(world, "create", "Late")
     client = world.simulation.client("cloudformation")
@@ -174,8 +176,8 @@ def test_an_update_that_a_person_had_stop_where_it_failed_is_rolled_back(world: 
     deploys(world, 1)
 
 
-def test_a_change_set_that_nobody_carried_out_is_left_to_whoever_made_it(world: AwsWorld) -> None:
-    """Until it is carried out its stack bears no tags, so that it is not deployer's to delete."""
+def test_a_stack_of_an_unexecuted_change_set_is_left_alone(world: AwsWorld) -> None:
+    """Before the change set is executed its stack has no tags, so deployer must not delete it."""
     client = world.simulation.client("cloudformation")
     client.create_change_set(
         StackName=_NAME, ChangeSetName="mine", ChangeSetType="CREATE", TemplateBody=template(),
@@ -193,12 +195,12 @@ def test_a_change_set_that_nobody_carried_out_is_left_to_whoever_made_it(world: 
     deploys(world, 1)
 
 
-# --- what overtakes what ------------------------------------------------------------------------------------------
+# --- simultaneous operations --------------------------------------------------------------------------------
 
 
 @contextmanager
 def at_work(world: AwsWorld) -> Iterator[None]:
-    """What AWS begins within takes longer, so that whoever comes next finds it at work."""
+    """Make AWS operations take longer inside the block, so that the next call finds them in progress."""
     scheduler = world.simulation.simulator.scheduler
     usual, scheduler.speed = scheduler.speed, 0.5
     try:
@@ -235,7 +237,7 @@ def test_a_branch_is_deleted_while_its_stack_is_being_updated(world: AwsWorld) -
     is_gone(world)
 
 
-def test_a_branch_that_is_back_while_it_is_being_deleted_gets_a_new_stack(world: AwsWorld) -> None:
+def test_a_branch_pushed_again_during_its_deletion_gets_a_new_stack(world: AwsWorld) -> None:
     deploys(world, 0)
     before = world.stack(_X)
     world.drop(_X)

@@ -1,4 +1,4 @@
-"""What comes with a resync: work that was left, people who push, faults, another default branch, an archive."""
+"""Generated disturbances of a resync: queued work, pushes, faults, another default branch, archiving."""
 
 import json
 from contextlib import suppress
@@ -21,10 +21,10 @@ from sandbox.aws.sources import Commit
 from tests.unit.world import HELLO
 
 NAMES = (MAIN, X, Y, V1)
-DEVELOPMENT = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))  # of what was the default branch
+DEVELOPMENT = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))  # of the former default branch
 ENVIRONMENTS = [*map(of, NAMES), DEVELOPMENT]
-_ROUNDS = 40  # tasks and waits within which all of it strikes
-_LAG_SECONDS = 25.0  # that GitHub's API may lag behind its own webhooks
+_ROUNDS = 40  # tasks and waits within which all disturbances happen
+_LAG_SECONDS = 25.0  # how long GitHub's API lags behind its own webhooks
 _OPERATIONS = (
     "*", "CreateStack", "UpdateStack", "DeleteStack", "DescribeStacks", "DescribeStackResources", "DescribeStackEvents",
     "ContinueUpdateRollback", "UpdateTerminationProtection", "GetPipeline", "GetPipelineState",
@@ -41,19 +41,19 @@ _STEPS = {
     "recover": {"task": Task.UPDATE, "recovered": True},
     "replace": {"task": Task.DELETE, "replacing": True},
     "trigger": {"task": Task.TRIGGER},
-    "follow": {"execution": "00000000-0000-0000-0000-000000000000"},  # that of a pipeline which is no more
+    "follow": {"execution": "00000000-0000-0000-0000-000000000000"},  # an execution of a deleted pipeline
 }
 
 
 @dataclass(frozen=True)
 class Left:
-    """Work of an environment that is in its lane before the resync.
+    """A queue item of an environment before the resync.
 
     Attributes:
         cause: as in `Cause`; a teardown of a `renamed` repository, a redeploy of a `chosen` commit.
-        how: whether it `waits`, is `snoozed`, was `lost` with its worker, or is `dead`.
-        step: how far it is; what was decided may be right no more.
-        number: which commit it is to deploy.
+        how: its state: `waits`, `snoozed`, `lost` (with its worker), or `dead` (a dead letter).
+        step: its step; the decision that led to it may be outdated.
+        number: the number of the commit to deploy.
     """
 
     name: str
@@ -65,14 +65,14 @@ class Left:
 
 @dataclass(frozen=True)
 class Act:
-    """What people and GitHub do after so many rounds of the resync.
+    """What people or GitHub do after some rounds of the resync.
 
     Attributes:
-        what: a ref `moves`, also to a commit that asks to be skipped (`skips`), or `goes`; a person wants a `redeploy`,
-            or deletes the pipeline's stack in AWS (`unmakes`); AWS sends an `event`. A tag that moves is the next one,
-            or itself `retags`.
-        told: whether GitHub tells of it `once`, `twice`, `late` or `never`.
-        lags: whether GitHub's API tells for a while where the ref was before.
+        what: a ref `moves` (for a tag: the next tag is created), moves to a commit with `[skip ci]` (`skips`), is
+            deleted (`goes`), or is a tag that moves to another commit (`retags`); a person requests a `redeploy` or
+            deletes the pipeline's stack in AWS (`unmakes`); AWS sends an `event`.
+        told: how often GitHub sends the webhook: `once`, `twice`, `late` or `never`.
+        lags: whether GitHub's API returns the former commit for a while.
     """
 
     name: str
@@ -84,11 +84,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Fault:
-    """AWS or GitHub is away for some calls.
+    """Some calls to AWS or GitHub fail.
 
     Attributes:
-        operation: of AWS; where it begins in a small letter, a method of the port to GitHub.
-        how: `before` or `after` it took effect, the connection `drop`s, or the call is throttled (`throttle`).
+        operation: an operation of AWS, or a method of the port to GitHub if it begins with a lower-case letter.
+        how: the call fails `before` or `after` it takes effect, the connection drops (`drop`), or the call is throttled
+            (`throttle`).
     """
 
     operation: str
@@ -99,16 +100,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Upheaval:
-    """A start, and what comes together with its resync.
+    """A start with the disturbances of its resync.
 
     Attributes:
-        default: the branch that becomes the default one: it was `main`, which the ledger may know (`known`).
-        switched: after how many rounds of the resync that is; 0 for before.
-        heard: whether it is known since when production is at its tag, so that those of which nobody tells are missed.
-        annotated: whether tags are objects of their own.
-        lacking: what records of an older version do not tell.
-        archived: whether the repository is archived when the resync comes, and no longer when it is over.
-        replayed: whether a person has what died replayed, or discards it.
+        default: the branch that becomes the default branch instead of `main`; records may have it already (`known`).
+        switched: after how many rounds of the resync the default branch changes; 0 for before the resync.
+        heard: whether the record has the time of production's tag, so that tags without a webhook count as missed.
+        annotated: whether tags are annotated.
+        lacking: the fields that records of an older version do not have.
+        archived: whether the repository is archived at the start of the resync and unarchived at its end.
+        replayed: whether a person replays dead letters, or discards them.
     """
 
     found: dict[str, Start]
@@ -154,7 +155,7 @@ FAULTS = st.builds(
 
 @st.composite
 def upheavals(draw: Any) -> Upheaval:
-    """A repository as in `starts`, and what comes together."""
+    """Generate a repository as in `starts`, with its disturbances."""
     found = {MAIN: draw(STAGING), X: draw(BRANCHES), V1: draw(STAGING)}
     if draw(st.booleans()):
         found[Y] = draw(BRANCHES)
@@ -178,7 +179,9 @@ def upheavals(draw: Any) -> Upheaval:
 
 
 def true(up: Upheaval) -> Upheaval:
-    """What can be: no default branch goes, one thing at a time happens to a ref, no step takes production back."""
+    """The disturbances without impossible ones: a deleted default branch, two acts on one ref at a time, or a step that
+    takes production back.
+    """
     found = dict(up.found)
     if up.default == "x":
         found[X] = replace(found[X], live=found[X].live or 1, during="")
@@ -195,13 +198,13 @@ def true(up: Upheaval) -> Upheaval:
     for each in acts:
         found[each.name] = replace(found[each.name], during="")
     for name in {*left, *(each.name for each in acts)}:
-        if found[name].application == "foreign":  # a pipeline that is made would deploy over it
+        if found[name].application == "foreign":  # a new pipeline would overwrite it
             found[name] = replace(found[name], application="")
     return replace(up, found=found, left=tuple(left.values()), acts=tuple(acts))
 
 
 class UpheavedWorld(SteppedWorld):
-    """A world whose pipelines tag what they deploy as their own environment, whatever branch they read."""
+    """A world whose pipelines tag their stacks with their own environment, whatever branch they read."""
 
     def _check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
         found = super()._check_out(repository, branch, pin, into)
@@ -221,18 +224,18 @@ class UpheavedWorld(SteppedWorld):
 
 
 class Unrest:
-    """Lets everything strike while the resync goes on."""
+    """Performs the disturbances during the resync."""
 
     def __init__(self, world: UpheavedWorld, up: Upheaval) -> None:
         self.world = world
         self.up = up
         self.begun = Beginning(world, up.found)
         self.deliveries: list[str] = []
-        self.pushed: set[str] = set()  # of these refs the last that happened was told of by a push
-        self.silent = False  # whether something happened of which nobody was told in time
-        # the commit of the tag that came last, whether it was told of, and whether it was there before
+        self.pushed: set[str] = set()  # refs whose last change was reported by a webhook of a push
+        self.silent = False  # whether a change was not reported in time
+        # the commit of the newest tag, whether a webhook reported it, whether it existed before
         self.tag: tuple[str, str, bool] | None = None
-        self.asked: set[str] = set()  # the commits that people had asked of production before
+        self.asked: set[str] = set()  # the commits that people had requested for production before
         self._late: list[tuple[int, Push]] = []
         self._lags: dict[str, float] = {}
         self._posted = 0
@@ -253,7 +256,7 @@ class Unrest:
         world.host.post = posted  # type: ignore[method-assign]
 
     def _remembered(self) -> None:
-        """What the ledger knows besides, or does not tell."""
+        """Complete the records, or remove the fields that an older version lacks."""
         world = self.world
         if self.up.known:
             world.deployer.repositories.look(HELLO)
@@ -267,7 +270,7 @@ class Unrest:
             world.redis.hset(records, key, json.dumps(told))
 
     def _object(self, name: str, sha: str) -> str:
-        """An annotated tag's own object."""
+        """The tag object of an annotated tag."""
         repo, identity = self.world.host._repos[HELLO.key], f"{name[-1] * 20}{sha[20:]}"
         repo.peeled[identity] = sha
         repo.made[identity] = repo.made[sha]
@@ -278,7 +281,7 @@ class Unrest:
     def _leave(self, left: Left) -> None:
         world, environment = self.world, of(left.name)
         if left.cause in {"renamed", "age"} and environment.branch is None:
-            return  # nobody asks for that, but of development
+            return  # that is requested for development only
         fields = self._asked_for(left)
         cause = fields["cause"]
         delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
@@ -288,7 +291,7 @@ class Unrest:
         accepted = world.lanes.accept(HELLO, work, delivery)
         self.deliveries += [delivery] if delivery else []
         if left.how == "waits" or not accepted.dispatch:
-            return  # its message was lost
+            return  # its dispatch message was lost
         token = accepted.dispatch.token
         taken = world.lanes.begin(HELLO, token)
         assert taken is not None
@@ -303,7 +306,7 @@ class Unrest:
                 world.lanes.finish(HELLO, token, Dead(letter))
 
     def _asked_for(self, left: Left) -> dict[str, Any]:
-        """The fields of the work that was left."""
+        """The fields of the queue item."""
         live = self.up.found[left.name].live
         number = live or left.number
         cause = Cause({"renamed": "teardown", "chosen": "redeploy"}.get(left.cause, left.cause))
@@ -330,10 +333,10 @@ class Unrest:
         named = cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY}
         return fields | {"candidate": named and not left.step and Ref.parse(left.name).is_tag}
 
-    # --- meanwhile ---
+    # --- during the resync ---
 
     def strikes(self) -> None:
-        """The resync begins, and all the rest comes in between."""
+        """Run the resync, with the disturbances in between."""
         world = self.world
         world.deployer.intake.resync(HELLO)
         for number in range(_ROUNDS + 8):
@@ -360,7 +363,7 @@ class Unrest:
             self._catch_up()
 
     def end(self) -> None:
-        """Faults end."""
+        """End all faults."""
         self.world.stage.simulator.faults._orders["errors"].clear()
         self.world.stage.simulator.faults._orders["throttle"].clear()
         self.world.host._orders.clear()
@@ -430,7 +433,7 @@ class Unrest:
         return next((number for number in range(1, 7) if commit(name, number) == now), 0) % 3 + 1
 
     def _unmake(self, name: str) -> None:
-        """A person deletes a stack, if AWS lets them."""
+        """Delete a stack as a person does, if AWS allows it."""
         client = self.world.stage.person(place(name, self.up.found[name]))
         with suppress(ClientError, BotoCoreError):
             client.delete_stack(StackName=of(name).stack_name)
@@ -438,7 +441,7 @@ class Unrest:
         self.pushed.discard(name)
 
     def _tag(self, act: Act, number: int, refs: dict[Ref, str]) -> None:
-        """The next tag is made, several if nobody tells of them; or the newest is moved to another commit."""
+        """Create the next tag (several if no webhook reports them), or move the newest tag to another commit."""
         there = [n for n in range(1, 9) if Ref.parse(self.begun.ref(V1, n)) in refs]
         newest = max(there, default=0)
         if act.what not in {"moves", "retags"} or newest > 5:
@@ -466,7 +469,9 @@ class Unrest:
             self.pushed.discard(act.name)
             return
         self.deliveries.append(delivery)
-        if not self.up.archived:  # nothing new runs there: the resync that comes after that has to see to it
+        if (
+            not self.up.archived
+        ):  # nothing new runs in an archived repository; the resync after unarchiving has to handle it
             self.pushed.add(act.name)
         if act.told == "late":
             self._late.append((number + 6, push))
@@ -476,7 +481,7 @@ class Unrest:
 
 
 def final(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
-    """Which commit each environment is to be at in the end; empty where it is to be gone. Production is not told."""
+    """The final commit of each environment except production; empty if the environment is to be deleted."""
     refs = world.host.refs(HELLO)
     found = {}
     for name in up.found:

@@ -280,8 +280,8 @@ def test_finished_stacks_can_be_created(aws: Aws, receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     ("order", "said"),
     [
-        ({"stacks": []}, "must have a 'template'"),
-        ({"template": BUCKET, "stacks": [{"name": "x"}]}, "must have a 'template'"),
+        ({"stacks": []}, "must have 'template'"),
+        ({"template": BUCKET, "stacks": [{"name": "x"}]}, "must have 'template'"),
         ({"template": BUCKET, "stacks": [{"name": "x", "parameters": {"A": "b"}, "tags": {}}]}, "[A]"),
     ],
 )
