@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORIES, ENVIRONMENTS, PUSHES = 12, 2, 3
 
 
+@pytest.mark.timeout(300)  # the measurement takes minutes on a busy machine
 def test_calls_do_not_grow_with_the_number_of_environments(tmp_path: Path) -> None:
     size = [f"--repositories={REPOSITORIES}", f"--environments={ENVIRONMENTS}", "--processes=2"]
     command = [sys.executable, "-m", "sandbox.scale", *size, "--latency=0.01", "--rest=0.1", "--json"]
