@@ -224,7 +224,7 @@ class Operations:
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             if not handler.needs_replacement(resource.properties, properties):
                 stack.resources[name] = handler.update(context, resource, properties)
-            elif kept := _find_superseded(stack, name, properties):
+            elif kept := stack.find_superseded(name, properties):
                 # A rollback returns to the resource that the update replaced but did not remove yet.
                 stack.superseded.remove(kept)
                 stack.superseded.append(resource)
@@ -389,10 +389,6 @@ class Operations:
         }
         values = {**pseudo, **stack.plan.parameters}
         return Resolver(stack.plan.template, values, reference, attribute, export)
-
-
-def _find_superseded(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:
-    return next((r for r in stack.superseded if (r.logical_id, r.properties) == (name, properties)), None)
 
 
 def _failure_reason(error: Exception) -> str:

@@ -73,6 +73,11 @@ class Stack:
     operation: Task | None = None
     change_sets: dict[str, ChangeSet] = field(default_factory=dict)
 
+    def find_superseded(self, logical_id: str, properties: dict[str, Any]) -> Resource | None:
+        """The resource with these properties that an update replaced but did not delete yet."""
+        wanted = logical_id, properties
+        return next((r for r in self.superseded if (r.logical_id, r.properties) == wanted), None)
+
     def failure_reason(self, token: str | None) -> str:
         """The reason for which the operation with this token failed.
 

@@ -1,4 +1,4 @@
-"""What the simulators, Redis and the operating system report of an installation."""
+"""What an installation costs, as reported by the simulators, by Redis, by the operating system."""
 
 import os
 import threading

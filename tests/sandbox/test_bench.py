@@ -1,4 +1,4 @@
-"""The benchmark runs and reports ratios; the numbers themselves are not tested."""
+"""The benchmark reports ratios; the numbers themselves are not tested."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The scale measurement runs on real processes, and certain counts stay within bounds."""
+"""The scale measurement on real processes, of which certain counts must stay within bounds."""
 
 import json
 import os

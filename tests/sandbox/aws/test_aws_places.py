@@ -1,4 +1,4 @@
-"""Accounts and regions of the simulated AWS: their roles, limits and rates."""
+"""The regions of the simulated accounts: roles, limits, rates."""
 
 from __future__ import annotations
 
