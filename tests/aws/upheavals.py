@@ -364,8 +364,8 @@ class Unrest:
 
     def end(self) -> None:
         """End all faults."""
-        self.world.stage.simulator.faults._orders["errors"].clear()
-        self.world.stage.simulator.faults._orders["throttle"].clear()
+        self.world.stage.simulator.faults._rules["errors"].clear()
+        self.world.stage.simulator.faults._rules["throttle"].clear()
         self.world.host._orders.clear()
         self.world.host.catch_up()
         self.world.host.change(HELLO, archived=False)
