@@ -84,7 +84,7 @@ _TEMPLATE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def template(**resources: Any) -> str:
+def pipeline_template(**resources: Any) -> str:
     """The template of the pipeline, with more resources."""
     return json.dumps({**_TEMPLATE, "Resources": {**_TEMPLATE["Resources"], **resources}})
 
@@ -129,7 +129,7 @@ class Simulation:
         """A boto3 client for the test itself."""
         return boto3.client(service, region_name=region, endpoint_url=self.url, **credentials)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset the simulated AWS."""
         self.simulator.reset()
         self.s3.create_bucket(Bucket=BUCKET)
@@ -150,14 +150,14 @@ class Simulation:
         with self.simulator.scheduler.lock:
             return overview.state_json(self.simulator.regions)
 
-    def order(self, stack: str, status: str, **how: Any) -> None:
+    def force_status(self, stack: str, status: str, **how: Any) -> None:
         """Set the status of a stack."""
         with self.simulator.scheduler.lock:
             for region in self.simulator.regions:
                 if found := region.stacks.live.get(stack):
                     region.stacks.force_status(found, status, **how)
 
-    def of(self, environment: Environment) -> dict[str, list[str]]:
+    def resources_of(self, environment: Environment) -> dict[str, list[str]]:
         """The resources of an environment in AWS: names and ids by kind."""
         state, name = self.state, environment.stack_name
         named = {name, f"{name}-app"}
@@ -170,7 +170,7 @@ class Simulation:
             "leftovers": [each["id"] for each in state["leftovers"] if each["stack"] in named],
         }
 
-    def commit(self, refs: Iterable[str]) -> dict[str, list[str]]:
+    def create_commits(self, refs: Iterable[str]) -> dict[str, list[str]]:
         """Create commits for each ref; the application template has the tags of the ref's environment."""
         stream, refs = list[str](), list(refs)
         for ref in refs:
@@ -214,11 +214,11 @@ class AwsWorld(World):
     def make_clouds(self) -> AwsClouds:
         return AwsClouds(self._targets, RedisSharing(self.redis, rate=1000), endpoint_url=self.simulation.url)
 
-    def begin(self, *refs: str) -> None:
+    def create_commits(self, *refs: str) -> None:
         """Create commits for these refs."""
-        self.commits.update(self.simulation.commit(refs))
+        self.commits.update(self.simulation.create_commits(refs))
 
-    def move(self, ref: str, number: int, **how: Any) -> str:
+    def push_commit(self, ref: str, number: int, **how: Any) -> str:
         """Push the n-th commit of a ref; return the delivery id."""
         sha = self.commits[ref][number]
         before = self.commits[ref][self.pushed[ref]] if ref in self.pushed else ZERO_SHA
@@ -226,14 +226,14 @@ class AwsWorld(World):
         new.write_text(f"{sha}\n")
         new.replace(self._head_file(ref))  # replaced atomically, because git may read it at any time
         self.pushed[ref] = number
-        return self.push(ref, sha, before, **{"template": template(), **how})
+        return self.push(ref, sha, before, **{"template": pipeline_template(), **how})
 
-    def drop(self, ref: str) -> str:
+    def delete_ref(self, ref: str) -> str:
         """Delete a ref; return the delivery id."""
         self._head_file(ref).unlink()
         return self.remove(ref, self.commits[ref][self.pushed.pop(ref)])
 
-    def lose(self, ref: str) -> None:
+    def delete_ref_silently(self, ref: str) -> None:
         """Delete a ref without a webhook."""
         self._head_file(ref).unlink()
         self.pushed.pop(ref)
@@ -249,9 +249,9 @@ class AwsWorld(World):
         self.sent.extend(self.lanes.sweep())
 
     def run(self, most: int = 0) -> None:  # noqa: ARG002
-        self.until(lambda: not self.lanes.lanes())
+        self.run_until(lambda: not self.lanes.lanes())
 
-    def until(self, condition: Callable[[], Any]) -> None:
+    def run_until(self, condition: Callable[[], Any]) -> None:
         """Run tasks until a condition is true."""
         deadline = time.monotonic() + _SECONDS
         while True:
@@ -268,7 +268,7 @@ class AwsWorld(World):
         name = environment(ref).stack_name + suffix
         return next((each for each in self.simulation.state["stacks"] if each["name"] == name), None)
 
-    def ran(self, ref: str) -> list[tuple[str, str]]:
+    def execution_results(self, ref: str) -> list[tuple[str, str]]:
         """Commit and status of the executions of a ref's pipeline, oldest first."""
         name = environment(ref).stack_name
         for each in self.simulation.state["pipelines"]:

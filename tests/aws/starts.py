@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aws_world import template
+from aws_world import pipeline_template
 from hypothesis import strategies as st
 from stepped import AWAY, HOME, OTHER, SteppedWorld
 
@@ -148,29 +148,29 @@ def starts(draw: Any) -> dict[str, Start]:
     return found
 
 
-def of(ref: str) -> Environment:
+def environment_of(ref: str) -> Environment:
     """The environment of a ref."""
     return environment(ref)
 
 
-def commit(ref: str, number: int) -> str:
+def commit_id(ref: str, number: int) -> str:
     """The n-th commit of a ref; empty for 0."""
     return sha(1000 * sorted([MAIN, X, Y, V1]).index(ref) + number) if number else ""
 
 
-def places(of: Environment) -> list[Place]:
+def possible_places(of: Environment) -> list[Place]:
     """The regions in which an environment can be."""
     return [HOME, AWAY] if of.kind is Kind.DEVELOPMENT else [OTHER]
 
 
-def place(name: str, start: Start) -> Place:
+def place_of_stack(name: str, start: Start) -> Place:
     """The region of an environment's stack."""
-    return places(of(name))[-1 if start.away else 0]
+    return possible_places(environment_of(name))[-1 if start.away else 0]
 
 
 def pipeline(number: int) -> str:
     """The template at the n-th commit; the first and the third commit have the same."""
-    fields = json.loads(template())
+    fields = json.loads(pipeline_template())
     fields["Parameters"] |= {
         "ArtifactStore": {"Type": "String"},
         "Greeting": {"Type": "String", "Default": "hello" if number % 2 else "goodbye"},
@@ -180,16 +180,16 @@ def pipeline(number: int) -> str:
     return json.dumps(fields)
 
 
-def files(name: str) -> dict[int, dict[str, str]]:
+def files_by_commit(name: str) -> dict[int, dict[str, str]]:
     """The files of each commit of a ref."""
-    configuration = json.dumps({"Tags": of(name).tags})
+    configuration = json.dumps({"Tags": environment_of(name).tags})
     return {
         number: {"pipeline.yml": pipeline(number), "./app.json": _APPLICATION, "./stack.json": configuration}
         for number in (1, 2, 3)
     }
 
 
-def true(start: Start) -> Start:
+def without_impossible_values(start: Start) -> Start:
     """The start without impossible records, because only deployer writes them.
 
     A record has applied values only after a deployment, and a teardown report only together with the deployed stacks. A
@@ -208,73 +208,81 @@ class Beginning:
     def __init__(self, world: SteppedWorld, found: dict[str, Start]) -> None:
         self.world = world
         self.stage = world.stage
-        self.found = found = {name: true(start) for name, start in found.items()}
+        self.found = found = {name: without_impossible_values(start) for name, start in found.items()}
         world.host.create(HELLO)
         if MAIN not in found:  # production's rules are read at its head
             world.rules()
         for name in found:
-            for number, content in files(name).items():
+            for number, content in files_by_commit(name).items():
                 self._push(name, number, files=content)
             for at in (HOME, AWAY, OTHER):  # stacks that only look like an environment's
-                self.stack_from(f"{of(name).stack_name}-db", at, _APPLICATION, {**of(name).tags, **ELSE}, {})
+                self.stack_from(
+                    f"{environment_of(name).stack_name}-db",
+                    at,
+                    _APPLICATION,
+                    {**environment_of(name).tags, **ELSE},
+                    {},
+                )
         for at in (HOME, AWAY, OTHER):
             self.stack_from("somebody-elses", at, _APPLICATION, {"deployer:managed": "true"}, {})
-        self._build()
+        self._create_stacks()
         for name, start in found.items():
             self._apply_start(name, start)
-        self.stage.fill()
+        self.stage.fill_buckets()
         for name, start in found.items():
             if start.live:
                 self._push(name, start.live)
             else:
-                self.goes(name)
+                self.delete_ref(name)
 
     def _push(self, name: str, number: int, **how: Any) -> None:
         at = 1_700_000_000 + number * 1000 if Ref.parse(name).is_tag else 0
-        self.world.host.push(HELLO, self.ref(name, number), commit(name, number), at=at, **how)
+        self.world.host.push(HELLO, self.ref(name, number), commit_id(name, number), at=at, **how)
 
     @staticmethod
     def ref(name: str, number: int) -> str:
         """The ref of the n-th commit; for production every commit has its own tag."""
         return f"refs/tags/v{number}" if Ref.parse(name).is_tag else name
 
-    def goes(self, name: str) -> None:
+    def delete_ref(self, name: str) -> None:
         """Delete the ref."""
         for number in (1, 2, 3):
             self.world.host.remove(HELLO, self.ref(name, number))
 
-    def _build(self) -> None:
+    def _create_stacks(self) -> None:
         """Create every stack of the start in the way deployer creates it."""
         for name, start in self.found.items():
-            environment = of(name)
+            environment = environment_of(name)
             if Ref.parse(name).is_tag:
                 for number in range(start.live + 1, 4):
                     self.world.host.remove(HELLO, self.ref(name, number))
             if start.stack or start.application:
                 self._push(name, start.built)
-                self.make(environment, place(name, start), self.release(name, start))
+                self.create_stack(environment, place_of_stack(name, start), self.release(name, start))
         self.world.settle()
         for name, start in self.found.items():
             if Ref.parse(name).is_tag and (start.stack or start.application):
                 # the execution that AWS started itself was of the default branch
-                pipelines = self.stage.at(place(name, start)).pipelines
-                pins = {"Checkout": commit(name, start.built)}
+                pipelines = self.stage.region_at(place_of_stack(name, start)).pipelines
+                pins = {"Checkout": commit_id(name, start.built)}
                 with self.stage.simulator.scheduler.lock:
-                    pipelines.start(pipelines.get(of(name).stack_name), trigger="", detail="", pins=pins)
+                    pipelines.start(
+                        pipelines.get(environment_of(name).stack_name), trigger="", detail="", pins=pins
+                    )
         self.world.settle()
 
     def release(self, name: str, start: Start) -> Release:
         """The release of a stack."""
-        environment, target = of(name), self.stage.targets[of(name).kind]
-        region = place(name, start).region
+        environment, target = environment_of(name), self.stage.targets[environment_of(name).kind]
+        region = place_of_stack(name, start).region
         ref = Ref.parse(self.ref(name, start.built))
-        content = {file: text.encode() for file, text in files(name)[start.built].items()}
+        content = {file: text.encode() for file, text in files_by_commit(name)[start.built].items()}
         return check_release(
-            environment, ref, "main" if ref.is_tag else ref.branch, commit(name, start.built), content,
+            environment, ref, "main" if ref.is_tag else ref.branch, commit_id(name, start.built), content,
             target.given(region), target, region,
         ).accepted_release()  # fmt: skip
 
-    def make(self, environment: Environment, at: Place, release: Release) -> None:
+    def create_stack(self, environment: Environment, at: Place, release: Release) -> None:
         """Create a stack."""
         role = self.stage.targets[environment.kind].service_role_arn
         self.stack_from(environment.stack_name, at, release.template, release.tags, release.parameters, role)
@@ -289,7 +297,7 @@ class Beginning:
         role: str | None = None,
     ) -> None:
         """Create a stack from a template's text."""
-        stacks = self.stage.at(at).stacks
+        stacks = self.stage.region_at(at).stacks
         with self.stage.simulator.scheduler.lock:
             stacks.create(
                 name, Plan(stacks.read_template(text), values), tags=tags, token=None, role_arn=role,
@@ -298,10 +306,10 @@ class Beginning:
 
     def _apply_start(self, name: str, start: Start) -> None:
         """Delete or change what the start describes differently; write the record."""
-        environment, at = of(name), place(name, start)
-        stacks = self.stage.at(at).stacks
+        environment, at = environment_of(name), place_of_stack(name, start)
+        stacks = self.stage.region_at(at).stacks
         application = f"{environment.stack_name}-app"
-        others = [each for each in places(environment) if each != at]
+        others = [each for each in possible_places(environment) if each != at]
         seen = self.world.clouds.at(environment.kind, at.region).stack(environment.stack_name)
         if start.tampered and start.stack in READY:
             tamper(self.world, name, at, start.tampered)
@@ -344,15 +352,16 @@ class Beginning:
             order |= {"region": at.region, "account": at.account, "count": start.undeletable}
             self.stage.simulator.faults.add({"fail_resources": order})
         if start.known:
-            self.know(name, start, start.known, arn, applied(seen) if seen else {})
+            self.write_record(name, start, start.known, arn, applied(seen) if seen else {})
 
-    def know(self, name: str, start: Start, known: Known, arn: str, made: dict[str, Any]) -> None:
+    def write_record(self, name: str, start: Start, known: Known, arn: str, made: dict[str, Any]) -> None:
         """Write the record."""
-        environment, now = of(name), self.stage.clock.now - 60
+        environment, now = environment_of(name), self.stage.clock.now - 60
         wrong = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{environment.stack_name}/0000"
-        regions = {"right": place(name, start).region, "": ""}
+        regions = {"right": place_of_stack(name, start).region, "": ""}
         regions["wrong"] = next(
-            (each.region for each in places(environment) if each != place(name, start)), regions["right"]
+            (each.region for each in possible_places(environment) if each != place_of_stack(name, start)),
+            regions["right"],
         )
         arns = {"right": arn, "wrong": wrong, "": ""}
         applications = [f"{environment.stack_name}-app"] if known.applications else []
@@ -370,30 +379,30 @@ class Beginning:
         dated = known.decided and known.commit and Ref.parse(name).is_tag
         record = EnvironmentRecord(
             HELLO.full_name, environment.key, environment.stack_name, ref=self.ref(name, known.commit or 1),
-            state=known.state, commit=commit(name, known.commit), outcome=known.outcome, reason="as it was",
+            state=known.state, commit=commit_id(name, known.commit), outcome=known.outcome, reason="as it was",
             region=regions[known.place], stack_arn=arns[known.arn], receipt=receipts[known.receipt],
             applied=made if known.applied else {}, applications=applications, generation=known.generation,
             decided_at=1_700_000_000 + known.commit * 1000 if dated else 0,
             used_at=now - 60, updated_at=now, aged=known.aged, aged_at=now if known.aged else 0,
-            held_at=commit(name, start.live) if known.aged else "",
+            held_at=commit_id(name, start.live) if known.aged else "",
         )  # fmt: skip
         self.world.redis.hset(f"deployer:{{{HELLO.key}}}:environments", environment.key, record.to_json())
 
     # --- after the start of the resync ---
 
-    def meanwhile(self) -> None:
+    def move_refs(self) -> None:
         """Move the refs without webhooks."""
         for name, start in self.found.items():
             match start.during:
                 case "moves" if start.live:
                     self._push(name, start.live % 3 + 1)
                 case "goes":
-                    self.goes(name)
+                    self.delete_ref(name)
                 case "comes" if not start.live:
                     self._push(name, 1)
 
 
-def last(start: Start) -> int:
+def final_number(start: Start) -> int:
     """The number of the ref's commit at the end."""
     match start.during:
         case "moves" if start.live:
@@ -407,7 +416,7 @@ def last(start: Start) -> int:
 
 def tamper(world: SteppedWorld, name: str, at: Place, what: str) -> None:
     """Update an environment's stack as somebody does in the console."""
-    client, stack = world.stage.person(at), of(name).stack_name
+    client, stack = world.stage.cloudformation_client(at), environment_of(name).stack_name
     described = client.describe_stacks(StackName=stack)["Stacks"][0]
     given: dict[str, Any] = {"UsePreviousTemplate": True}
     values = [

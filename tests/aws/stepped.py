@@ -124,7 +124,7 @@ class Stage:
         keys = self._keys if place.account == OTHER.account else {}
         return boto3.client(service, region_name=place.region, endpoint_url=self.url, **keys)
 
-    def person(self, place: Place) -> Any:
+    def cloudformation_client(self, place: Place) -> Any:
         """A CloudFormation client for the test itself."""
         if place not in self._people:
             self._people[place] = self.client("cloudformation", place)
@@ -150,13 +150,13 @@ class Stage:
             self.simulator.regions.reset()
             self.simulator.calls.clear()
 
-    def fill(self) -> None:
+    def fill_buckets(self) -> None:
         """Put an object into every bucket."""
         with self.simulator.scheduler.lock:
             for bucket in storage.bucket_names():
                 storage._backend(bucket).put_object(bucket, "data", b"precious")
 
-    def at(self, place: Place) -> Region:
+    def region_at(self, place: Place) -> Region:
         """The simulated region at a place."""
         return self.simulator.regions.at(place)
 

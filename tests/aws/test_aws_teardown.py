@@ -33,29 +33,29 @@ _OPERATIONS = {
 _Call = tuple[str, str | None, int]  # operation, subject, number among these calls
 
 
-def deployed(
+def deployed_world(
     simulation: Simulation, *names: str, files: dict[str, str] | None = None, role: bool = True
 ) -> AwsWorld:
     """A world with these branches deployed; the application of each has a bucket with objects of every kind."""
-    simulation.forget()
+    simulation.reset()
     world = AwsWorld(simulation, *([simulation.with_service_role()] if role else []))
     refs = [f"refs/heads/{name}" for name in names]
-    world.begin(*refs)
+    world.create_commits(*refs)
     for ref in refs:
-        world.move(ref, 0, files=files or {})
+        world.push_commit(ref, 0, files=files or {})
     world.run()
     for ref in refs:
-        fill(simulation, bucket(world, ref))
+        fill_bucket(simulation, bucket_of(world, ref))
     return world
 
 
-def bucket(world: AwsWorld, ref: str) -> str:
+def bucket_of(world: AwsWorld, ref: str) -> str:
     application = world.stack(ref, "-app")
     assert application is not None
     return str(application["resources"]["Files"])
 
 
-def fill(simulation: Simulation, name: str) -> None:
+def fill_bucket(simulation: Simulation, name: str) -> None:
     """Put object versions, a delete marker and an unfinished upload into a bucket."""
     for key in ("twice", "twice", "deleted"):
         simulation.s3.put_object(Bucket=name, Key=key, Body=b"x")
@@ -63,14 +63,14 @@ def fill(simulation: Simulation, name: str) -> None:
     simulation.s3.create_multipart_upload(Bucket=name, Key="unfinished")
 
 
-def empty(simulation: Simulation, name: str) -> None:
+def empty_bucket(simulation: Simulation, name: str) -> None:
     """Empty a bucket as a person does."""
     versions = simulation.s3.list_object_versions(Bucket=name)
     for each in [*versions["Versions"], *versions["DeleteMarkers"]]:
         simulation.s3.delete_object(Bucket=name, Key=each["Key"], VersionId=each["VersionId"])
 
 
-def ids(simulation: Simulation, of: Environment) -> dict[str, int]:
+def resource_counts(simulation: Simulation, of: Environment) -> dict[str, int]:
     """The number of resources of each stack of an environment, by stack id."""
     named = {of.stack_name, f"{of.stack_name}-app"}
     return {
@@ -108,7 +108,7 @@ def assert_true(world: AwsWorld, of: Environment, stood: dict[str, int]) -> None
 # --- a fault at each call -----------------------------------------------------------------------------------
 
 
-def subjects(world: AwsWorld, ref: str) -> dict[str, str]:
+def subjects_of_calls(world: AwsWorld, ref: str) -> dict[str, str]:
     """The names in a teardown's calls, each with what it names."""
     pipeline, application = world.stack(ref), world.stack(ref, "-app")
     assert pipeline is not None
@@ -118,7 +118,7 @@ def subjects(world: AwsWorld, ref: str) -> dict[str, str]:
         pipeline["id"]: "pipeline by ARN",
         application["name"]: "application",
         application["id"]: "application by ARN",
-        bucket(world, ref): "bucket",
+        bucket_of(world, ref): "bucket",
     }
 
 
@@ -126,7 +126,7 @@ def drop_at_work(world: AwsWorld, ref: str) -> str:
     """Delete a branch whose pipeline runs; run tasks until the first wait."""
     client = world.simulation.client("codepipeline")
     client.start_pipeline_execution(name=environment(ref).stack_name)
-    delivery = world.drop(ref)
+    delivery = world.delete_ref(ref)
     world.tasks()
     return delivery
 
@@ -134,8 +134,8 @@ def drop_at_work(world: AwsWorld, ref: str) -> str:
 def calls_of_a_teardown(simulation: Simulation) -> list[_Call]:
     """The calls of an undisturbed teardown: the first, the second and the last of each kind."""
     ref = "refs/heads/clean"
-    world = deployed(simulation, "clean")
-    names = subjects(world, ref)
+    world = deployed_world(simulation, "clean")
+    names = subjects_of_calls(world, ref)
     seen = simulation.simulator.calls.list_calls()[-1]["seq"]
     drop_at_work(world, ref)
     world.run()
@@ -155,7 +155,7 @@ def calls_of_a_teardown(simulation: Simulation) -> list[_Call]:
 
 def inject_faults(calls: Sequence[_Call], world: AwsWorld, ref: str, ways: Sequence[str]) -> None:
     """Inject a fault of each way into the call at the same index; for one kind of call, the earlier first."""
-    names = {what: name for name, what in subjects(world, ref).items()}
+    names = {what: name for name, what in subjects_of_calls(world, ref).items()}
     for (operation, what, number), way in sorted(zip(calls, ways, strict=True), key=lambda each: each[0][2]):
         on = {"operation": operation, "name": names[str(what)], "skip": number - 1}
         order = {**on, "count": 1, **_WAYS[way]}
@@ -167,11 +167,11 @@ def test_a_fault_at_any_call_of_a_teardown_leaves_nothing(simulation: Simulation
     calls = [each for each in calls_of_a_teardown(simulation) if each[1]]
     assert {operation for operation, _, _ in calls} == _OPERATIONS
     names = [f"n{number}" for number in range(len(calls))]
-    world = deployed(simulation, *names)
+    world = deployed_world(simulation, *names)
     stood, deliveries, apart = {}, {}, len(calls) // len(_WAYS)
     for at, name in enumerate(names):
         ref = f"refs/heads/{name}"
-        stood[name] = ids(simulation, environment(ref))
+        stood[name] = resource_counts(simulation, environment(ref))
         those = [calls[(at + apart * way) % len(calls)] for way in range(len(_WAYS))]
         inject_faults(those, world, ref, list(_WAYS))
         deliveries[name] = drop_at_work(world, ref)
@@ -184,17 +184,17 @@ def test_a_fault_at_any_call_of_a_teardown_leaves_nothing(simulation: Simulation
     for name in names:
         of = environment(f"refs/heads/{name}")
         assert world.outcome(deliveries[name])[0] == "deleted"
-        assert simulation.of(of) == _NOTHING
+        assert simulation.resources_of(of) == _NOTHING
         assert_true(world, of, stood[name])
         assert world.record(of).receipt["outcome"] == "removed"
 
 
 def test_a_fault_while_listing_stacks_leaves_nothing(simulation: Simulation) -> None:
-    world = deployed(simulation, *_WAYS)
+    world = deployed_world(simulation, *_WAYS)
     stood, deliveries = {}, {}
     for way, fault in _WAYS.items():
         ref = f"refs/heads/{way}"
-        stood[way] = ids(simulation, environment(ref))
+        stood[way] = resource_counts(simulation, environment(ref))
         # the listing follows a DescribeStacks call for the pipeline's stack in either task
         order = {"operation": "DescribeStacks", "skip": 2, "count": 1, **fault}
         simulation.simulator.faults.add({"throttle" if way == "throttled" else "errors": order})
@@ -203,7 +203,7 @@ def test_a_fault_while_listing_stacks_leaves_nothing(simulation: Simulation) -> 
     for way in _WAYS:
         of = environment(f"refs/heads/{way}")
         assert world.outcome(deliveries[way])[0] == "deleted"
-        assert simulation.of(of) == _NOTHING
+        assert simulation.resources_of(of) == _NOTHING
         assert_true(world, of, stood[way])
 
 
@@ -215,23 +215,23 @@ def test_resources_that_aws_cannot_delete_are_reported(simulation: Simulation, w
     """An application's parameter fails to be deleted once, twice or always; a full bucket is to be kept."""
     counts = {"once": 1, "twice": 2, "always": 99}
     settings = f"teardown: {{on_failure: {wish}, empty_buckets: false}}"
-    world = deployed(simulation, *counts, "full", files={"deployer.yml": settings})
+    world = deployed_world(simulation, *counts, "full", files={"deployer.yml": settings})
     stood, deliveries = {}, {}
     for name in (*counts, "full"):
         ref = f"refs/heads/{name}"
         of = environment(ref)
-        stood[name] = ids(simulation, of)
+        stood[name] = resource_counts(simulation, of)
         if name in counts:
-            empty(simulation, bucket(world, ref))
+            empty_bucket(simulation, bucket_of(world, ref))
             order = {"stack": f"{of.stack_name}-app", "resource": "Note", "on": "delete", "reason": "in use"}
             simulation.simulator.faults.add({"fail_resources": {**order, "count": counts[name]}})
-        deliveries[name] = world.drop(ref)
+        deliveries[name] = world.delete_ref(ref)
     world.run()
     for name in (*counts, "full"):
         of = environment(f"refs/heads/{name}")
         outcome, reason = world.outcome(deliveries[name])
         assert_true(world, of, stood[name])
-        left = simulation.of(of)
+        left = simulation.resources_of(of)
         if wish == "stop" and name in {"always", "full"}:
             assert outcome == "failed"
             assert ("in use" if name == "always" else "not empty") in reason
@@ -259,8 +259,8 @@ def test_a_lost_worker_leaves_nothing(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     """The lease expires before the n-th change; another worker continues."""
-    world = deployed(simulation, "x")
-    stood, count, real = ids(simulation, _ENV), [0], world.lanes.extend
+    world = deployed_world(simulation, "x")
+    stood, count, real = resource_counts(simulation, _ENV), [0], world.lanes.extend
 
     def lost(*arguments: Any) -> bool:
         count[0] += 1
@@ -274,18 +274,18 @@ def test_a_lost_worker_leaves_nothing(
     world.run()
     assert count[0] > held
     assert world.outcome(delivery)[0] == "deleted"
-    assert simulation.of(_ENV) == _NOTHING
+    assert simulation.resources_of(_ENV) == _NOTHING
     assert_true(world, _ENV, stood)
 
 
 def test_a_report_after_redis_was_wiped_lists_what_happened_since(simulation: Simulation) -> None:
-    world = deployed(simulation, "x")
-    stood = ids(simulation, _ENV)
+    world = deployed_world(simulation, "x")
+    stood = resource_counts(simulation, _ENV)
     drop_at_work(world, _X)
     world.forget()
     world.deployer.intake.resync(HELLO)
     world.run()
-    assert simulation.of(_ENV) == _NOTHING
+    assert simulation.resources_of(_ENV) == _NOTHING
     before = next(id_ for id_ in stood if "-app/" in id_)  # its deletion was requested and may have ended
     assert_true(world, _ENV, came_to(world, stood, before))
 
@@ -296,36 +296,36 @@ def test_a_stack_deleted_by_a_person_first_does_not_change_the_result(
     simulation: Simulation, suffix: str, during: bool
 ) -> None:
     """The service role of the application's stack may be deleted with the pipeline's stack."""
-    world = deployed(simulation, "x")
-    empty(simulation, bucket(world, _X))
-    stood = ids(simulation, _ENV)
+    world = deployed_world(simulation, "x")
+    empty_bucket(simulation, bucket_of(world, _X))
+    stood = resource_counts(simulation, _ENV)
     first = world.stack(_X, suffix)
     assert first is not None
     if during:
-        delivery = world.drop(_X)
+        delivery = world.delete_ref(_X)
         world.tasks()
     simulation.client("cloudformation").delete_stack(StackName=first["id"])
     if not during:
-        world.until(lambda: world.stack(_X, suffix) is None)
-        delivery = world.drop(_X)
+        world.run_until(lambda: world.stack(_X, suffix) is None)
+        delivery = world.delete_ref(_X)
     world.run()
     assert world.outcome(delivery)[0] == "deleted"
-    assert simulation.of(_ENV) == _NOTHING
+    assert simulation.resources_of(_ENV) == _NOTHING
     assert_true(world, _ENV, came_to(world, stood, first["id"]))
 
 
 def test_an_application_with_a_deleted_role_is_left_and_reported_without_a_service_role(
     simulation: Simulation,
 ) -> None:
-    world = deployed(simulation, "x", role=False)
+    world = deployed_world(simulation, "x", role=False)
     pipeline = world.stack(_X)
     assert pipeline is not None
-    stood = ids(simulation, _ENV)
+    stood = resource_counts(simulation, _ENV)
     simulation.client("cloudformation").delete_stack(StackName=pipeline["id"])
-    world.until(lambda: world.stack(_X) is None)
+    world.run_until(lambda: world.stack(_X) is None)
     stood.pop(pipeline["id"])
-    delivery = world.drop(_X)
+    delivery = world.delete_ref(_X)
     world.run()
     assert "cannot be assumed" in world.outcome(delivery)[1]
-    assert simulation.of(_ENV)["stacks"] == [f"{_ENV.stack_name}-app"]
+    assert simulation.resources_of(_ENV)["stacks"] == [f"{_ENV.stack_name}-app"]
     assert_true(world, _ENV, stood)

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from searched import searched
-from starts import MAIN, PRODUCTION, V1, X, of
+from starts import MAIN, PRODUCTION, V1, X, environment_of
 from stepped import Stage, stage
 from test_aws_convergence import (
     Look,
-    changes,
+    all_records,
+    changed_stacks,
     is_deployed,
     is_skipped_or_expired,
-    records,
-    remains,
-    resync,
+    run_resync,
+    unreported_stacks,
 )
 from test_aws_convergence import needs_a_person as needs_a_person_usually
-from upheavals import Unrest, Upheaval, UpheavedWorld, final, upheavals
+from upheavals import Unrest, Upheaval, UpheavedWorld, final_commits, upheavals
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.records import Outcome
@@ -38,11 +38,11 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     unrest = Unrest(world, up)
     development = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))
-    environments = [*(of(name) for name in up.found), development]
+    environments = [*(environment_of(name) for name in up.found), development]
     before = Look(world)
     world.stage.simulator.calls.clear()
-    unrest.strikes()
-    unrest.end()
+    unrest.run_with_disturbances()
+    unrest.end_faults()
     world.run()
     died = world.lanes.dead_letters()
     for letter in died:
@@ -58,43 +58,43 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     )
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
-        resync(world)
+        run_resync(world)
         if any("no webhook told of it" in each.reason for each in world.deployer.resyncer.plan(HELLO)):
-            resync(world)  # production finishes its own tag before a missed one
+            run_resync(world)  # production finishes its own tag before a missed one
     after = Look(world)
     assert not world.lanes.dead_letters(), world.lanes.dead_letters()
-    assert after.foreign(environments) == before.foreign(environments)
-    for each in before.foreign(environments):
+    assert after.unowned_resources(environments) == before.unowned_resources(environments)
+    for each in before.unowned_resources(environments):
         names = {each["name"], each["id"], *each["resources"].values()}
-        assert not {(each["account"], each["region"], name) for name in names} & changes(world)
+        assert not {(each["account"], each["region"], name) for name in names} & changed_stacks(world)
     for delivery in unrest.deliveries:
         told = world.lanes.delivery(delivery)
         assert told
         assert told.outcome not in {"", "queued"}, delivery
-    staging = world.lanes.environment(of(MAIN))
+    staging = world.lanes.environment(environment_of(MAIN))
     moved = (
         staging is not None and staging.outcome == "deployed" and staging.ref == f"refs/heads/{world.default}"
     )
-    for environment, sha in final(world, up).items():
-        if environment == of(X) and world.default == "x" and not moved:
+    for environment, sha in final_commits(world, up).items():
+        if environment == environment_of(X) and world.default == "x" and not moved:
             continue  # the environment stays until staging exists
-        ended(world, up, unrest, environment, sha, after)
-    kept(before, after, of(MAIN), "staging")
+        check_environment(world, up, unrest, environment, sha, after)
+    assert_kept(before, after, environment_of(MAIN), "staging")
     if up.replayed or all(each.arguments.environment != PRODUCTION.key for each in died):
-        production(
+        check_production(
             world, up, unrest, before, after
         )  # a tag whose dead letter a person discards is not deployed
     world.stage.simulator.calls.clear()
-    known = records(world)
-    told_now = resync(world)
-    assert not changes(world), changes(world)
-    assert records(world) == known
+    known = all_records(world)
+    told_now = run_resync(world)
+    assert not changed_stacks(world), changed_stacks(world)
+    assert all_records(world) == known
     asked = [
-        each for each, sha in final(world, up).items()
+        each for each, sha in final_commits(world, up).items()
         if not sha and each.branch and needs_a_person(world.lanes.environment(each))
     ]  # fmt: skip
     # the development environment of a branch that became the default branch is no orphan; it is reported separately
-    former = [each for each in asked if world.default == "x" and each == of(X)]
+    former = [each for each in asked if world.default == "x" and each == environment_of(X)]
     others = [each for each in asked if each not in former]
     if world.default == "x" and not moved and told_now.startswith("snoozed"):
         assert world.told[-1].endswith("; development of x stays until staging is there")
@@ -118,7 +118,7 @@ def needs_a_person(record: Any) -> bool:
     return needs_a_person_usually(record)
 
 
-def ended(
+def check_environment(
     world: UpheavedWorld, up: Upheaval, unrest: Unrest, environment: Environment, sha: str, after: Look
 ) -> None:
     record = world.lanes.environment(environment)
@@ -131,13 +131,13 @@ def ended(
             assert record.reason != "as it was"
         protected = start.protected and "termination protection" in record.reason
         stays = sha or protected or environment.kind is Kind.STAGING
-        assert stays or not remains(record, environment, after)
+        assert stays or not unreported_stacks(record, environment, after)
         return
     chose = any((each.name, each.cause) == (name, "chosen") for each in up.left)
     if sha and chose and record and record.held_at:
         return  # it stays at the commit that a person chose until the next webhook of a push
     if not sha:
-        assert environment.kind is Kind.STAGING or not remains(record, environment, after), record
+        assert environment.kind is Kind.STAGING or not unreported_stacks(record, environment, after), record
         return
     if environment.kind is Kind.STAGING and record and record.state == "deleted" == record.outcome:
         assert name not in unrest.pushed
@@ -146,7 +146,7 @@ def ended(
         return
     if (
         name not in unrest.pushed
-        and environment == of(name)
+        and environment == environment_of(name)
         and is_skipped_or_expired(world, environment, start)
     ):
         return
@@ -159,22 +159,22 @@ def ended(
     is_deployed(world, environment, sha, after)
 
 
-def kept(before: Look, after: Look, environment: Environment, what: str) -> None:
+def assert_kept(before: Look, after: Look, environment: Environment, what: str) -> None:
     stack = before.stack(environment)
     phase = TABLE[stack["status"]].phase if stack else Phase.GONE
     if stack and phase not in {Phase.GONE, Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(environment) or {}).get("id") == stack["id"], f"{what} is never deleted"
 
 
-def production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look, after: Look) -> None:
-    kept(before, after, PRODUCTION, "production")
+def check_production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look, after: Look) -> None:
+    assert_kept(before, after, PRODUCTION, "production")
     record = world.lanes.environment(PRODUCTION)
     sha, told, retags = unrest.tag or ("", "", False)
     if needs_a_person(record):
         assert record
         assert up.archived or told not in {"once", "twice"} or record.reason != "as it was"
         return
-    ran, runs = before.ran(PRODUCTION), after.ran(PRODUCTION)
+    ran, runs = before.execution_results(PRODUCTION), after.execution_results(PRODUCTION)
     if told in {"once", "twice"} and not up.archived:
         assert runs[-1] == (sha, "Succeeded")
         return

@@ -8,7 +8,21 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import strategies as st
-from starts import BRANCHES, MAIN, PRODUCTION, STAGING, V1, Beginning, Start, X, Y, commit, files, of, place
+from starts import (
+    BRANCHES,
+    MAIN,
+    PRODUCTION,
+    STAGING,
+    V1,
+    Beginning,
+    Start,
+    X,
+    Y,
+    commit_id,
+    environment_of,
+    files_by_commit,
+    place_of_stack,
+)
 from stepped import SteppedWorld
 
 from deployer.model.environments import Environment, Kind
@@ -22,7 +36,7 @@ from tests.unit.world import HELLO
 
 NAMES = (MAIN, X, Y, V1)
 DEVELOPMENT = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))  # of the former default branch
-ENVIRONMENTS = [*map(of, NAMES), DEVELOPMENT]
+ENVIRONMENTS = [*map(environment_of, NAMES), DEVELOPMENT]
 _ROUNDS = 40  # tasks and waits within which all disturbances happen
 _LAG_SECONDS = 25.0  # how long GitHub's API lags behind its own webhooks
 _OPERATIONS = (
@@ -160,7 +174,7 @@ def upheavals(draw: Any) -> Upheaval:
     if draw(st.booleans()):
         found[Y] = draw(BRANCHES)
     known, heard, annotated, replayed, older = (draw(st.booleans()) for _ in range(5))
-    return true(
+    return without_impossible_values(
         Upheaval(
             found=found,
             default=draw(st.sampled_from(["main", "main", "x"])),
@@ -178,7 +192,7 @@ def upheavals(draw: Any) -> Upheaval:
     )
 
 
-def true(up: Upheaval) -> Upheaval:
+def without_impossible_values(up: Upheaval) -> Upheaval:
     """The disturbances without impossible ones: a deleted default branch, two acts on one ref at a time, or a step that
     takes production back.
     """
@@ -239,12 +253,12 @@ class Unrest:
         self._late: list[tuple[int, Push]] = []
         self._lags: dict[str, float] = {}
         self._posted = 0
-        self._remembered()
+        self._adjust_records()
         if not up.switched:
             world.host.create(HELLO, up.default)
         world.host.change(HELLO, archived=up.archived)
         for each in sorted(up.left, key=lambda each: ("dead", "snoozed", "lost", "waits").index(each.how)):
-            self._leave(each)
+            self._add_queue_item(each)
         post = world.host.post
 
         def posted(*given: Any) -> None:
@@ -255,21 +269,21 @@ class Unrest:
 
         world.host.post = posted  # type: ignore[method-assign]
 
-    def _remembered(self) -> None:
+    def _adjust_records(self) -> None:
         """Complete the records, or remove the fields that an older version lacks."""
         world = self.world
         if self.up.known:
             world.deployer.repositories.look(HELLO)
         tags = {each: sha for each, sha in world.host.refs(HELLO).items() if each.is_tag}
         for each, sha in tags.items() if self.up.annotated else ():
-            world.host._repos[HELLO.key].refs[each] = self._object(each.name, sha)
+            world.host._repos[HELLO.key].refs[each] = self._tag_object(each.name, sha)
         lacking = {*self.up.lacking, *(() if self.up.heard else ("decided_at",))}
         records = f"deployer:{{{HELLO.key}}}:environments"
         for key, text in world.redis.hgetall(records).items():
             told = {name: value for name, value in json.loads(text).items() if name not in lacking}
             world.redis.hset(records, key, json.dumps(told))
 
-    def _object(self, name: str, sha: str) -> str:
+    def _tag_object(self, name: str, sha: str) -> str:
         """The tag object of an annotated tag."""
         repo, identity = self.world.host._repos[HELLO.key], f"{name[-1] * 20}{sha[20:]}"
         repo.peeled[identity] = sha
@@ -278,15 +292,18 @@ class Unrest:
 
     # --- before ---
 
-    def _leave(self, left: Left) -> None:
-        world, environment = self.world, of(left.name)
+    def _add_queue_item(self, left: Left) -> None:
+        world, environment = self.world, environment_of(left.name)
         if left.cause in {"renamed", "age"} and environment.branch is None:
             return  # that is requested for development only
-        fields = self._asked_for(left)
+        fields = self._queue_item_fields(left)
         cause = fields["cause"]
         delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
         if Ref.parse(left.name).is_tag and cause in {Cause.PUSH, Cause.REDEPLOY}:
-            self.asked |= {fields.get("sha", ""), commit(V1, int(fields["ref"].removeprefix("refs/tags/v")))}
+            self.asked |= {
+                fields.get("sha", ""),
+                commit_id(V1, int(fields["ref"].removeprefix("refs/tags/v"))),
+            }
         work = Work(environment=environment.key, turned=True, **fields)
         accepted = world.lanes.accept(HELLO, work, delivery)
         self.deliveries += [delivery] if delivery else []
@@ -305,26 +322,34 @@ class Unrest:
                 )  # fmt: skip
                 world.lanes.finish(HELLO, token, Dead(letter))
 
-    def _asked_for(self, left: Left) -> dict[str, Any]:
+    def _queue_item_fields(self, left: Left) -> dict[str, Any]:
         """The fields of the queue item."""
         live = self.up.found[left.name].live
         number = live or left.number
         cause = Cause({"renamed": "teardown", "chosen": "redeploy"}.get(left.cause, left.cause))
-        ref, decided = self.begun.ref(left.name, number), commit(left.name, left.number)
+        ref, decided = self.begun.ref(left.name, number), commit_id(left.name, left.number)
         fields: dict[str, Any] = {"cause": cause, "ref": ref}
         match cause:
             case Cause.PUSH:
-                fields |= {"before": ZERO_SHA, "after": commit(left.name, number), "default_branch": "main"}
+                fields |= {
+                    "before": ZERO_SHA,
+                    "after": commit_id(left.name, number),
+                    "default_branch": "main",
+                }
                 fields |= {"pushed_at": self.world.stage.clock.now - 5}
             case Cause.DELETION:
-                fields |= {"before": commit(left.name, number), "after": ZERO_SHA, "default_branch": "main"}
+                fields |= {
+                    "before": commit_id(left.name, number),
+                    "after": ZERO_SHA,
+                    "default_branch": "main",
+                }
             case Cause.TEARDOWN:
                 fields |= {"word": "renamed"}
             case Cause.EVENT:
                 fields |= {"task": Task.NOTIFY}
         if left.step and cause in {Cause.PUSH, Cause.REDEPLOY, Cause.RESYNC}:
             fields |= {"sha": decided, "ref": self.begun.ref(left.name, left.number), **_STEPS[left.step]}
-        elif left.step and cause in {Cause.DELETION, Cause.TEARDOWN} and of(left.name).branch:
+        elif left.step and cause in {Cause.DELETION, Cause.TEARDOWN} and environment_of(left.name).branch:
             fields |= {"task": Task.DELETE}
         if cause == Cause.REDEPLOY and Ref.parse(left.name).is_tag:
             fields["ref"] = self.begun.ref(left.name, max(live, 1))
@@ -335,22 +360,22 @@ class Unrest:
 
     # --- during the resync ---
 
-    def strikes(self) -> None:
+    def run_with_disturbances(self) -> None:
         """Run the resync, with the disturbances in between."""
         world = self.world
         world.deployer.intake.resync(HELLO)
         for number in range(_ROUNDS + 8):
             for fault in self.up.faults:
                 if fault.at == number:
-                    self._break(fault)
+                    self._inject_fault(fault)
             for act in self.up.acts:
                 if act.at == number:
-                    self._act(act, number)
+                    self._perform_act(act, number)
             for at, push in self._late:
                 if at == number:
                     world.deployer.intake.github(push)
             if number == 1:
-                self.begun.meanwhile()
+                self.begun.move_refs()
             if number == self.up.switched:
                 world.host.create(HELLO, self.up.default)
             if world.sent:
@@ -362,7 +387,7 @@ class Unrest:
                 world.step()
             self._catch_up()
 
-    def end(self) -> None:
+    def end_faults(self) -> None:
         """End all faults."""
         self.world.stage.simulator.faults._rules["errors"].clear()
         self.world.stage.simulator.faults._rules["throttle"].clear()
@@ -378,7 +403,7 @@ class Unrest:
                 self.world.host._repos[HELLO.key].lagging.pop(Ref.parse(name), None)
                 del self._lags[name]
 
-    def _break(self, fault: Fault) -> None:
+    def _inject_fault(self, fault: Fault) -> None:
         if fault.operation == "posted":
             self._posted = fault.count
         elif fault.operation.islower() or fault.operation == "default_branch":
@@ -393,15 +418,17 @@ class Unrest:
             order |= {"mode": "after" if fault.how == "drop" else fault.how, "drop": fault.how == "drop"}
             self.world.stage.simulator.faults.add({"errors": order})
 
-    def _act(self, act: Act, number: int) -> None:
+    def _perform_act(self, act: Act, number: int) -> None:
         world, name = self.world, act.name
         if act.what == "event":
             name = f"e{len(world.sent)}-{number}-{len(self.deliveries)}"
-            world.deployer.intake.aws(CloudEvent(name, of(act.name).stack_name, "stage Deploy: SUCCEEDED"))
+            world.deployer.intake.aws(
+                CloudEvent(name, environment_of(act.name).stack_name, "stage Deploy: SUCCEEDED")
+            )
             return
         if act.what == "unmakes":
             if act.name in {X, Y} and self.up.found[name].owner == "own":
-                self._unmake(name)
+                self._delete_stack(name)
             return
         if act.what == "redeploy":
             environment = Environment.of_ref(HELLO, Ref.parse(name), world.default)
@@ -410,37 +437,37 @@ class Unrest:
             return
         refs = world.host.refs(HELLO)
         if Ref.parse(name).is_tag:
-            self._tag(act, number, refs)
+            self._push_tag(act, number, refs)
             return
         before = refs.get(Ref.parse(name), ZERO_SHA)
         if act.what == "goes" and before == ZERO_SHA:
             return
-        new = self._next(name)
-        after = ZERO_SHA if act.what == "goes" else commit(name, new + (3 if act.what == "skips" else 0))
+        new = self._next_number(name)
+        after = ZERO_SHA if act.what == "goes" else commit_id(name, new + (3 if act.what == "skips" else 0))
         if act.lags:
             world.host.lag(HELLO, name)
             self._lags[name] = world.stage.clock.now + _LAG_SECONDS
         if act.what == "goes":
-            self.begun.goes(name)
+            self.begun.delete_ref(name)
         elif act.what == "skips":
-            world.host.push(HELLO, name, after, files=files(name)[new], message="a word [skip ci]")
+            world.host.push(HELLO, name, after, files=files_by_commit(name)[new], message="a word [skip ci]")
         else:
             world.host.push(HELLO, name, after)
-        self._tell(act, number, name, before, after)
+        self._deliver_webhook(act, number, name, before, after)
 
-    def _next(self, name: str) -> int:
+    def _next_number(self, name: str) -> int:
         now = self.world.host.refs(HELLO).get(Ref.parse(name), "")
-        return next((number for number in range(1, 7) if commit(name, number) == now), 0) % 3 + 1
+        return next((number for number in range(1, 7) if commit_id(name, number) == now), 0) % 3 + 1
 
-    def _unmake(self, name: str) -> None:
+    def _delete_stack(self, name: str) -> None:
         """Delete a stack as a person does, if AWS allows it."""
-        client = self.world.stage.person(place(name, self.up.found[name]))
+        client = self.world.stage.cloudformation_client(place_of_stack(name, self.up.found[name]))
         with suppress(ClientError, BotoCoreError):
-            client.delete_stack(StackName=of(name).stack_name)
+            client.delete_stack(StackName=environment_of(name).stack_name)
         self.silent = True
         self.pushed.discard(name)
 
-    def _tag(self, act: Act, number: int, refs: dict[Ref, str]) -> None:
+    def _push_tag(self, act: Act, number: int, refs: dict[Ref, str]) -> None:
         """Create the next tag (several if no webhook reports them), or move the newest tag to another commit."""
         there = [n for n in range(1, 9) if Ref.parse(self.begun.ref(V1, n)) in refs]
         newest = max(there, default=0)
@@ -450,15 +477,15 @@ class Unrest:
         sha = ""
         for new in range(newest + 1, newest + (4 if act.told == "never" and not retags else 2)):
             ref = self.begun.ref(V1, newest if retags else new)
-            content, sha = files(V1)[(new - 1) % 3 + 1], commit(V1, new)
+            content, sha = files_by_commit(V1)[(new - 1) % 3 + 1], commit_id(V1, new)
             before = refs.get(Ref.parse(ref), ZERO_SHA)
             self.world.host.push(HELLO, ref, sha, files=content, at=self.world.stage.clock.now)
-            target = self._object(ref, sha) if self.up.annotated else sha
+            target = self._tag_object(ref, sha) if self.up.annotated else sha
             self.world.host._repos[HELLO.key].refs[Ref.parse(ref)] = target
-            self._tell(act, number, ref, before, target)
+            self._deliver_webhook(act, number, ref, before, target)
         self.tag = (sha, act.told, retags)
 
-    def _tell(self, act: Act, number: int, ref: str, before: str, after: str) -> None:
+    def _deliver_webhook(self, act: Act, number: int, ref: str, before: str, after: str) -> None:
         world = self.world
         delivery = f"act-{len(self.deliveries)}"
         push = Push(
@@ -480,7 +507,7 @@ class Unrest:
             world.deployer.intake.github(push)
 
 
-def final(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
+def final_commits(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
     """The final commit of each environment except production; empty if the environment is to be deleted."""
     refs = world.host.refs(HELLO)
     found = {}
@@ -489,5 +516,5 @@ def final(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
             ref = Ref.parse(name)
             found[Environment.of_ref(HELLO, ref, world.default)] = refs.get(ref, "")
     if world.default == "x":
-        found[of(X)] = ""
+        found[environment_of(X)] = ""
     return found
