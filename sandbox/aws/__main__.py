@@ -12,24 +12,35 @@ from sandbox.aws import server
 
 
 def main() -> int:
-    """Run until a signal comes."""
+    """Run until SIGTERM or SIGINT; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.aws", description=__doc__)
     parser.add_argument("--port", type=int, default=8082)
-    parser.add_argument("--github-url", default="http://127.0.0.1:8081", help="what git clones from")
-    parser.add_argument("--events-url", default="", help="where events are posted; empty: nowhere")
+    parser.add_argument(
+        "--github-url",
+        default="http://127.0.0.1:8081",
+        help="address of GitHub, from which source actions clone",
+    )
+    parser.add_argument(
+        "--events-url", default="", help="URL that receives the events; default: none is sent"
+    )
     key = os.environ.get("DEPLOYER_AWS_EVENT_KEY") or "sandbox"
     parser.add_argument(
-        "--event-key", default=key, help="the key that the events bear; by default deployer's own"
+        "--event-key",
+        default=key,
+        help="header X-Deployer-Event-Key of the events",
     )
-    parser.add_argument("--speed", type=float, default=server.default_speed(), help="divides every wait")
+    parser.add_argument(
+        "--speed", type=float, default=server.default_speed(), help="factor by which every wait is shortened"
+    )
     given = parser.parse_args()
     if given.speed <= 0:
-        parser.error("--speed must be more than 0")
+        parser.error("--speed must be greater than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s aws %(levelname)s %(message)s")
-    # A pipe, since a handler that sets an event which its own thread waits for can lock both for ever.
-    heard, told = os.pipe()
+    # The signal handler writes to a pipe, because a handler that sets the event for which its own thread waits can
+    # deadlock.
+    read_end, write_end = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(told, b"."))
+        signal.signal(number, lambda *_: os.write(write_end, b"."))
     try:
         running = server.create(
             port=given.port,
@@ -43,8 +54,8 @@ def main() -> int:
             1, f"the simulated AWS cannot listen on port {given.port}: {os.strerror(error.errno or 0)}\n"
         )
     running.start()
-    logging.getLogger("sandbox.aws").info("the simulated AWS answers at %s", running.url)
-    os.read(heard, 1)
+    logging.getLogger("sandbox.aws").info("the simulated AWS listens at %s", running.url)
+    os.read(read_end, 1)
     running.stop()
     return 0
 

@@ -1,4 +1,4 @@
-"""What each kind of action does: sources, builds, deployments and approvals."""
+"""The actions of a pipeline, each by its provider: source, build, deployment or approval."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sandbox.aws.stackactions import StackActions
 from sandbox.aws.stacks import Stacks
 from sandbox.aws.workspace import Processes
 
-# Archives of the same tree shall be the same bytes, and zip knows no time before 1980.
+# A fixed time gives archives of the same tree the same bytes; the zip format has no time before 1980.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Actions:
-    """Performs actions, each as a process of the scheduler; blocking work runs as its jobs."""
+    """Performs actions, each as a process of the scheduler; blocking work runs in the scheduler's threads."""
 
     def __init__(
         self,
@@ -55,7 +55,11 @@ class Actions:
         }
 
     def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
-        """Perform an action; `ActionError` when it fails."""
+        """Perform an action.
+
+        Raises:
+            ActionError: the action failed.
+        """
         kind = run.declared["actionTypeId"]
         performer = self._performers.get((kind["category"], kind["provider"]))
         if performer is None:
@@ -134,9 +138,11 @@ class Actions:
         run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
         processes = Processes()
         try:
-            _, failure = yield self._scheduler.run_in_thread(lambda: self._builder.run(build, processes))
+            _, failure = yield self._scheduler.run_in_thread(
+                lambda: self._builder.run_build(build, processes)
+            )
         finally:
-            processes.kill()
+            processes.kill_all()
         if failure is not None:
             raise _action_error(failure, BuildFailedError)
         run.variables = build.exported
@@ -151,15 +157,15 @@ class Actions:
         if settings["Extract"].lower() != "true":
             if not key:
                 raise ActionError("ObjectKey is required when Extract is false", "ConfigurationError")
-            content, _ = storage.read(artifact.bucket, artifact.key)
-            storage.write(bucket, key, content)
+            content, _ = storage.read_object(artifact.bucket, artifact.key)
+            storage.write_object(bucket, key, content)
             run.summary = "Deployment Succeeded"
             return
         files, failure = yield self._scheduler.run_in_thread(lambda: _read_tree(artifact.path))
         if failure is not None:
             raise _action_error(failure)
         for name, content in files.items():
-            storage.write(bucket, f"{key.strip('/')}/{name}".lstrip("/"), content)
+            storage.write_object(bucket, f"{key.strip('/')}/{name}".lstrip("/"), content)
         run.summary = "Deployment Succeeded"
         run.external_url = f"{self._builder.address}/{bucket}/"
 
@@ -184,7 +190,7 @@ class Actions:
         return name, execution.directory / "artifacts" / name
 
     def _upload_outputs(self, pipeline: Pipeline, execution: Execution, outputs: dict[str, Path]) -> Process:
-        """Put output artifacts into the pipeline's bucket, where their archives stay, as in AWS."""
+        """Upload output artifacts to the pipeline's bucket, which keeps the archives, as in AWS."""
         for name, path in outputs.items():
             store = execution.definition.get("artifactStore") or {}
             if not store:
@@ -194,7 +200,7 @@ class Actions:
                 raise _action_error(failure)
             key = f"{pipeline.name[:20]}/{name[:10]}/{uuid.uuid4().hex[:7]}"
             try:
-                storage.write(store["location"], key, content, "application/zip")
+                storage.write_object(store["location"], key, content, "application/zip")
             except storage.NoSuchObjectError as error:
                 raise ActionError(
                     f"Unable to access the artifact with Amazon S3 object key '{key}' located in the Amazon S3 "
@@ -205,7 +211,7 @@ class Actions:
 
 
 def _action_error(failure: Exception, *expected: type[Exception]) -> Exception:
-    """The failure as the action's, if it is one that is to be expected; else as it is."""
+    """An ActionError if the failure is of an expected type; otherwise the failure itself, an error of the simulator."""
     return ActionError(str(failure)) if isinstance(failure, expected) else failure
 
 

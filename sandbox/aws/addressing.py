@@ -1,4 +1,4 @@
-"""What a request asks for: which service and operation, in which protocol, by whom and where."""
+"""The address of a request: service, operation, protocol, caller, account, region."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _S3_SPECIAL = {
 Environ = dict[str, Any]
 
 
-def signed(environ: Environ) -> bool:
-    """Whether a request bears credentials."""
+def is_signed(environ: Environ) -> bool:
+    """Whether a request is signed with credentials."""
     query = environ.get("QUERY_STRING", "")
     return bool(environ.get("HTTP_AUTHORIZATION")) or "X-Amz-Signature" in query or "Signature=" in query
 
 
-def content(environ: Environ) -> bytes:
+def read_body(environ: Environ) -> bytes:
     """A request's body."""
     stream = environ["wsgi.input"]
     if environ.get("wsgi.input_terminated"):
@@ -47,12 +47,12 @@ def content(environ: Environ) -> bytes:
     return bytes(stream.read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
-def place(environ: Environ) -> Place:
-    """Where a request acts: in the account of its access key and the region of its credential's scope."""
+def place_of_request(environ: Environ) -> Place:
+    """The account of the request's access key, with the region of its credential scope."""
     found = _credential_scope(environ)
     if found is None:
         return Place()
-    return Place(identity.account(found.group(1)), found.group(2) or REGION)
+    return Place(identity.account_of_key(found.group(1)), found.group(2) or REGION)
 
 
 def _credential_scope(environ: Environ) -> re.Match[str] | None:
@@ -63,8 +63,8 @@ def _credential_scope(environ: Environ) -> re.Match[str] | None:
     return _SCOPE.search(unquote(signature))
 
 
-def addressed(environ: Environ, body: bytes) -> tuple[str, str, str]:
-    """Which service and operation a request calls, and in which protocol."""
+def called_operation(environ: Environ, body: bytes) -> tuple[str, str, str]:
+    """The service, the operation and the protocol of a request."""
     found = _credential_scope(environ)
     service = found.group(3) if found else "s3"
     if rpc := _RPC.fullmatch(environ["PATH_INFO"]):
@@ -80,7 +80,10 @@ def addressed(environ: Environ, body: bytes) -> tuple[str, str, str]:
 
 
 def _s3_operation(environ: Environ) -> str:
-    """The name of S3's operation, which its requests do not bear; those not told apart keep their method."""
+    """The S3 operation, derived from method, path and query, because an S3 request does not name it.
+
+    An operation that is not in the table is named by its HTTP method.
+    """
     method, query = (
         environ["REQUEST_METHOD"],
         parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True),
@@ -97,11 +100,16 @@ def _s3_operation(environ: Environ) -> str:
     return {"GET": "ListObjects", "PUT": "CreateBucket"}.get(method, f"{verb}Bucket")
 
 
-def parsed(service: str, operation: str, form: str, body: bytes) -> tuple[dict[str, Any], AwsError | None]:
-    """A call's parameters (of a service that moto answers, those that JSON shows), or why it is refused."""
+def parse_parameters(
+    service: str, operation: str, form: str, body: bytes
+) -> tuple[dict[str, Any], AwsError | None]:
+    """The parameters of a call, or the error with which it is refused.
+
+    For a service that moto answers, only parameters in a JSON body are read.
+    """
     if service in _MODELLED:
         try:
-            return protocol.parse(service, operation, form, body), None
+            return protocol.parse_request(service, operation, form, body), None
         except AwsError as error:
             return {}, error
     if form == JSON:

@@ -1,4 +1,4 @@
-"""CodeBuild's builds: a buildspec's commands really run, by bash, in a copy of the source."""
+"""CodeBuild's builds, which run the commands of a buildspec with bash in a copy of the source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNTYPED: dict[str, str] = {"Type": "PLAINTEXT"}
 
 
 class BuildFailedError(Exception):
-    """Why a build failed, in CodeBuild's words."""
+    """A build failed; the message has the form of CodeBuild's."""
 
     def __init__(self, phase: str, code: str, message: str, state: str = "FAILED") -> None:
         super().__init__(
@@ -33,7 +33,7 @@ class BuildFailedError(Exception):
 
 @dataclass
 class Build:
-    """A build to be run: `inputs` holds the artifacts by name, the first of them is the source."""
+    """A build that is about to run; the first of its `inputs` (artifacts by name) is the source."""
 
     id: str
     project: dict[str, Any]
@@ -48,31 +48,31 @@ class Build:
 
 
 class Builder:
-    """Runs builds; `address` is where the builds find the simulated AWS."""
+    """Runs builds; `address` is the URL at which a build reaches the simulated AWS."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self.address = ""
         for name in ("python", "python3"):
             tool = workspace.tools / name
-            # A link would lose the virtual environment, which Python finds by the path it was called by.
+            # A symbolic link would lose the virtual environment, because Python finds it by the path of its executable.
             tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
             tool.chmod(0o755)
 
-    def log(self, build_id: str) -> Path:
-        """Where a build's log is."""
+    def log_path(self, build_id: str) -> Path:
+        """The path of a build's log."""
         return self._workspace.logs / f"{build_id.replace('/', '-').replace(':', '-')}.log"
 
-    def run(self, build: Build, processes: Processes) -> None:
-        """Run a build to its end.
+    def run_build(self, build: Build, processes: Processes) -> None:
+        """Run a build until it ends.
 
         Raises:
-            BuildFailedError: it failed.
+            BuildFailedError: the build failed.
         """
         source, *_ = build.inputs.values()
         work = build.directory / "src"
         shutil.copytree(source, work, symlinks=True)
-        log = self.log(build.id)
+        log = self.log_path(build.id)
         try:
             self._run_script(build, processes, work, log)
         except BuildFailedError as failure:
@@ -82,20 +82,20 @@ class Builder:
 
     def _run_script(self, build: Build, processes: Processes, work: Path, log: Path) -> None:
         try:
-            spec = buildspec.read((build.project.get("Source") or {}).get("BuildSpec"), work)
+            spec = buildspec.read_buildspec((build.project.get("Source") or {}).get("BuildSpec"), work)
             variables = self._build_variables(build, spec, work)
         except BuildspecError as error:
             raise BuildFailedError("DOWNLOAD_SOURCE", "YAML_FILE_ERROR", str(error)) from error
         results, dumped = build.directory / "results", build.directory / "environment"
         results.touch()
         program = build.directory / "build.sh"
-        program.write_text(buildspec.script(spec, results, dumped))
+        program.write_text(buildspec.build_script(spec, results, dumped))
         seconds = min(_LONGEST, 60.0 * float(build.project.get("TimeoutInMinutes") or 60))
         with log.open("ab") as output:
             output.write(f"[Container] Build {build.id} of commit {build.commit}\n".encode())
             output.flush()
             try:
-                status, _ = processes.run(
+                status, _ = processes.run_command(
                     ["bash", str(program)], cwd=work, env=variables, timeout=seconds, output=output
                 )
             except TimeoutError:
@@ -136,7 +136,7 @@ class Builder:
         ]
         place = build.place
         key, secret = identity.access_key(place.account)
-        # The project's and the action's variables win over the buildspec's, as in CodeBuild.
+        # Variables of the project and the action override those of the buildspec, as in CodeBuild.
         return {
             **inherited,
             "PATH": os.pathsep.join(path),
@@ -163,7 +163,10 @@ class Builder:
 
     @staticmethod
     def _collect_outputs(build: Build, spec: Buildspec, work: Path) -> None:
-        """Fill the output artifacts; the first is the buildspec's own unless a secondary one has its name."""
+        """Copy the files of each output artifact.
+
+        The first artifact is the buildspec's `artifacts` unless a secondary artifact has its name.
+        """
         for number, (name, into) in enumerate(build.outputs.items()):
             wanted = spec.secondary.get(name) or (spec.artifacts if number == 0 else None)
             into.mkdir(parents=True, exist_ok=True)
@@ -176,8 +179,8 @@ class Builder:
 
 
 def _copy_matching(wanted: Artifacts, work: Path, into: Path) -> int:
-    """Copy the files that the globs choose; gives their number."""
-    bases = glob.glob(wanted.base, root_dir=work, include_hidden=True)  # noqa: PTH207 - a path of its own
+    """Copy the files that match the globs; return their number."""
+    bases = glob.glob(wanted.base, root_dir=work, include_hidden=True)  # noqa: PTH207 - the result is relative to root_dir
     count = 0
     for base in (work / b for b in bases):
         if not base.resolve().is_relative_to(work.resolve()):
@@ -199,7 +202,7 @@ def _matching_paths(pattern: str, base: Path) -> set[Path]:
 
 
 def _field(variable: Mapping[str, Any], key: str) -> str:
-    """A field of an environment variable, which projects write `Name` and actions `name`."""
+    """A field of an environment variable, whose key starts with a capital letter in projects only (`Name`, `name`)."""
     value = variable.get(key, variable.get(key.lower(), _UNTYPED.get(key, "")))
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -214,7 +217,7 @@ def _variable_value(place: Place, variable: Mapping[str, Any]) -> str:
 def _stored_value(place: Place, kind: str, reference: str) -> str:
     try:
         if kind == "PARAMETER_STORE":
-            return storage.parameter(place, reference)
-        return storage.secret(place, reference)
+            return storage.parameter_value(place, reference)
+        return storage.secret_value(place, reference)
     except storage.NoSuchObjectError as error:
         raise BuildFailedError("DOWNLOAD_SOURCE", "CLIENT_ERROR", str(error)) from error

@@ -1,4 +1,4 @@
-"""CodeBuild's buildspec files: reading them, and the shell script that runs one."""
+"""CodeBuild's buildspec files, with the shell script that runs one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PHASES = ("install", "pre_build", "build", "post_build")
 
 
 class BuildspecError(Exception):
-    """Why a buildspec cannot be used."""
+    """A buildspec is missing or malformed."""
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Which files make an output artifact."""
+    """The files of an output artifact."""
 
     files: list[str]
     base: str = "."
@@ -28,7 +28,7 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase's commands, and those run in any case after them."""
+    """The commands of a phase, with the commands that run after them in any case."""
 
     commands: list[str]
     finally_commands: list[str]
@@ -37,7 +37,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Buildspec:
-    """A build's instructions."""
+    """The content of a buildspec."""
 
     variables: dict[str, str]
     parameters: dict[str, str]
@@ -48,11 +48,11 @@ class Buildspec:
     secondary: dict[str, Artifacts]
 
 
-def read(declared: str | None, source: Path) -> Buildspec:
-    """The buildspec a project declares: inline, or a file of its source (buildspec.yml if it says nothing).
+def read_buildspec(declared: str | None, source: Path) -> Buildspec:
+    """The buildspec that a project declares: inline text or a file of its source (buildspec.yml by default).
 
     Raises:
-        BuildspecError: there is none, or it is malformed.
+        BuildspecError: the buildspec is missing or malformed.
     """
     text = declared or "buildspec.yml"
     if "\n" not in text.strip():
@@ -73,9 +73,6 @@ def read(declared: str | None, source: Path) -> Buildspec:
 
 
 def _parse_buildspec(document: dict[str, Any]) -> Buildspec:
-    phases = document.get("phases") or {}
-    if unknown := [p for p in phases if p not in PHASES]:
-        raise BuildspecError(f"The phase {unknown[0]} is not known")
     env = document.get("env") or {}
     artifacts = document.get("artifacts") or {}
     secondary = artifacts.get("secondary-artifacts") or {}
@@ -84,10 +81,16 @@ def _parse_buildspec(document: dict[str, Any]) -> Buildspec:
         parameters={k: str(v) for k, v in (env.get("parameter-store") or {}).items()},
         secrets={k: str(v) for k, v in (env.get("secrets-manager") or {}).items()},
         exported=[str(v) for v in env.get("exported-variables") or []],
-        phases={name: _parse_phase(phases[name] or {}) for name in PHASES if name in phases},
+        phases=_parse_phases(document.get("phases") or {}),
         artifacts=_parse_artifacts(artifacts) if artifacts.get("files") else None,
         secondary={name: _parse_artifacts(a) for name, a in secondary.items()},
     )
+
+
+def _parse_phases(phases: dict[str, Any]) -> dict[str, Phase]:
+    if unknown := [p for p in phases if p not in PHASES]:
+        raise BuildspecError(f"The phase {unknown[0]} is not known")
+    return {name: _parse_phase(phases[name] or {}) for name in PHASES if name in phases}
 
 
 def _parse_phase(declared: dict[str, Any]) -> Phase:
@@ -114,8 +117,8 @@ def _text_field(value: Any) -> str:
     return str(value)
 
 
-# One shell for all phases, so that `cd` and `export` last. `eval` keeps a syntax error in one command from
-# taking the others with it; the trap sees an `exit` or a `set -e`.
+# One shell runs all phases, so that `cd` and `export` stay in effect. Because of `eval`, a syntax error in one command
+# does not end the others; the trap reports an `exit` and a failure under `set -e`.
 _PREAMBLE = """\
 __sandbox_phase=INSTALL __sandbox_command= __sandbox_done= __sandbox_failed=
 __sandbox_report() {
@@ -138,15 +141,19 @@ trap __sandbox_end EXIT
 """
 
 
-def script(spec: Buildspec, results: Path, environment: Path) -> str:
-    """The script: it appends phase, command and exit status of each failure to `results`."""
+def build_script(spec: Buildspec, results: Path, environment: Path) -> str:
+    """The shell script of a build.
+
+    The script appends phase, command and exit status of each failure to the file `results`, and writes its variables
+    to the file `environment`.
+    """
     lines = [
         f"__sandbox_results={shlex.quote(str(results))}",
         f"__sandbox_environment={shlex.quote(str(environment))}",
         _PREAMBLE,
     ]
     for name, phase in spec.phases.items():
-        # A failed build phase still has its post_build; a failed earlier one ends the build.
+        # After a failed build phase post_build still runs; after a failed earlier phase the build ends.
         before = '[ -z "$__sandbox_failed" ]' if name != "post_build" else '[ "$__sandbox_failed" != early ]'
         lines += [f"if {before}; then", f"__sandbox_phase={name.upper()} __sandbox_bad="]
         lines.append(f"printf '[Container] Entering phase {name.upper()}\\n'")

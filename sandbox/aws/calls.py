@@ -1,4 +1,4 @@
-"""The record of every AWS call that reached the simulator."""
+"""The log of the AWS calls that reached the simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ _KEPT = 20_000
 
 @dataclass
 class Call:
-    """One call: times in seconds since the epoch, `code` is "OK" or the error's code."""
+    """One call.
+
+    Attributes:
+        time: epoch seconds of its arrival.
+        seconds: its duration.
+        name: name of the stack, pipeline or bucket.
+        token: client request token.
+        code: "OK" or the code of the error.
+        seq: number of the call, counted from 1.
+    """
 
     time: float
     seconds: float
@@ -44,12 +53,12 @@ class Calls:
             self._calls.append(call)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all calls; numbering continues."""
         with self._lock:
             self._calls.clear()
 
-    def listed(self, since: int = 0, **wanted: str) -> list[dict[str, Any]]:
-        """The calls after the one with this number whose fields have the wanted values, as plain mappings."""
+    def list_calls(self, since: int = 0, **wanted: str) -> list[dict[str, Any]]:
+        """The calls after number `since` whose fields have the wanted values, as mappings."""
         with self._lock:
             calls = [asdict(call) for call in self._calls if call.seq > since]
         return [c for c in calls if all(str(c.get(k)) == v for k, v in wanted.items())]

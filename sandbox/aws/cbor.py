@@ -1,4 +1,4 @@
-"""CBOR as AWS's RPC v2 protocol uses it, which boto3 speaks to CodePipeline."""
+"""CBOR in the form that AWS's RPC v2 protocol uses; boto3 uses it for CodePipeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _encode_head(major: int, number: int) -> bytes:
     for code, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
         if number < 1 << (8 * size):
             return bytes([major << 5 | code]) + number.to_bytes(size, "big")
-    raise ValueError("a number is too large for CBOR")
+    raise ValueError("the number is too large for CBOR")
 
 
 def dumps(value: Any) -> bytes:
@@ -38,14 +38,14 @@ def dumps(value: Any) -> bytes:
         return _encode_head(4, len(value)) + b"".join(map(dumps, value))
     if isinstance(value, dict):
         return _encode_head(5, len(value)) + b"".join(dumps(k) + dumps(v) for k, v in value.items())
-    raise TypeError(f"{type(value).__name__} has no form in CBOR")
+    raise TypeError(f"{type(value).__name__} cannot be encoded in CBOR")
 
 
 def loads(content: bytes) -> Any:
     """Decode a value.
 
     Raises:
-        ValueError: it is not CBOR.
+        ValueError: the content is not well-formed CBOR.
     """
     try:
         value, _ = _decode_item(content, 0)

@@ -1,4 +1,4 @@
-"""CloudFormation's change sets, as far as they lead stacks into statuses that nothing else does."""
+"""CloudFormation's change sets, which bring stacks into statuses that no other call leads to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.aws.protocol import AwsError
 from sandbox.aws.stack import ChangeSet, Plan, Stack
 from sandbox.aws.stackrequests import Parameters
 from sandbox.aws.stacks import Stacks
-from sandbox.aws.template import invalid
+from sandbox.aws.template import validation_error
 
 _UNCHANGED = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -21,7 +21,7 @@ _UNCHANGED = (
 
 
 class ChangeSets:
-    """Answers the calls about change sets; every call is made with the simulator's lock held."""
+    """Answers the calls about change sets; the caller holds the simulator's lock."""
 
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
@@ -51,10 +51,10 @@ class ChangeSets:
             for r in given.get("ResourcesToImport", [])
         }
         if kind == "IMPORT" and (not imports or set(imports) - set(plan.template.resources)):
-            raise invalid("ResourcesToImport must name resources of the template")
+            raise validation_error("ResourcesToImport must name resources of the template")
         if stack is None:
             requests.check_name("stackName", stack_name)
-            stack = self._stacks.review(stack_name, plan)
+            stack = self._stacks.create_for_review(stack_name, plan)
         change = ChangeSet(
             id=self._stacks.place.arn("cloudformation", f"changeSet/{name}/{uuid.uuid4()}"),
             name=name,
@@ -87,7 +87,7 @@ class ChangeSets:
                 f"ChangeSet [{change.id}] cannot be executed in its current execution status of [{change.execution}]",
             )
         token, preserves = given.get("ClientRequestToken"), bool(given.get("DisableRollback"))
-        self._stacks.execute(stack, change, token=token, preserves=preserves)
+        self._stacks.execute_change_set(stack, change, token=token, preserves=preserves)
         for other in stack.change_sets.values():
             other.execution = "OBSOLETE"
         change.execution = "EXECUTE_COMPLETE"
@@ -97,7 +97,7 @@ class ChangeSets:
         try:
             stack, change = self._find_change_set(given)
         except AwsError:
-            # Deleting what does not exist is no error; nor is the stack deleted, even one that never was more.
+            # As in AWS, deleting a missing change set is no error, and the stack stays, even in REVIEW_IN_PROGRESS.
             return {}
         del stack.change_sets[change.name]
         return {}
@@ -106,7 +106,7 @@ class ChangeSets:
         stack, change = self._find_change_set(given)
         template = change.plan.template
         parameters = [
-            {"ParameterKey": k, "ParameterValue": "****" if template.secret(k) else v}
+            {"ParameterKey": k, "ParameterValue": "****" if template.is_secret(k) else v}
             for k, v in change.plan.parameters.items()
         ]
         return {
@@ -138,9 +138,9 @@ class ChangeSets:
 def _check_status(stack: Stack | None, stack_name: str, name: str, kind: str) -> None:
     if stack is None:
         if kind == "UPDATE":
-            raise invalid(f"Stack [{stack_name}] does not exist")
+            raise validation_error(f"Stack [{stack_name}] does not exist")
     elif kind == "CREATE" and stack.status != "REVIEW_IN_PROGRESS":
-        raise invalid(
+        raise validation_error(
             f"Stack [{stack.name}] already exists and cannot be created again with the changeSet [{name}]."
         )
     elif kind == "UPDATE" or (kind == "IMPORT" and stack.status != "REVIEW_IN_PROGRESS"):

@@ -1,9 +1,8 @@
-"""The simulator's time: processes that wait, one scheduler that runs them.
+"""The scheduler of the simulator's processes.
 
-Everything that takes time in AWS is written as a generator. It yields a number of seconds to wait, or a
-`Future` to wait for, and is resumed by the scheduler's single thread while that thread holds the
-simulator's lock: so a process never sees half of another's change. Work that blocks (git, builds) runs as
-a job in a thread of its own, outside the lock.
+Everything that takes time in AWS is written as a generator. The generator yields a number of seconds to wait, or a
+`Future` to wait for. The scheduler's single thread resumes it while holding the simulator's lock, so that a process
+never sees half of another process's change. Blocking work (git, builds) runs in other threads, without the lock.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Process = Generator["float | Future", Any, Any]
 
 
 class Future:
-    """A value that will be there later; processes that yield it are resumed with the value."""
+    """A value that is set later; a process that yields the future is resumed with the value."""
 
     def __init__(self) -> None:
         self.done = False
@@ -35,14 +34,14 @@ class Future:
         self._waiting: list[Callable[[Any], None]] = []
 
     def on_value(self, resume: Callable[[Any], None]) -> None:
-        """Call `resume` with the value, at once when it is there already."""
+        """Call `resume` with the value, immediately if the value is already set."""
         if self.done:
             resume(self.value)
         else:
             self._waiting.append(resume)
 
     def set(self, value: Any = None) -> None:
-        """Give the value; a second call changes nothing. The caller holds the lock."""
+        """Set the value; a second call changes nothing. The caller holds the lock."""
         if self.done:
             return
         self.done, self.value = True, value
@@ -52,7 +51,7 @@ class Future:
 
 
 class Task(Future):
-    """A running process; as a future, its value is what the process returned (None when it was cancelled)."""
+    """A running process; its value is what the process returns, or None if the process was cancelled."""
 
     def __init__(self, process: Process) -> None:
         super().__init__()
@@ -63,7 +62,7 @@ class Task(Future):
 class Scheduler:
     """Runs processes in the order of their due times.
 
-    `speed` divides every wait. Work that blocks waits for one of a few threads.
+    Every wait is divided by `speed`. Blocking work shares a small pool of threads.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -78,7 +77,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run_loop, name="sandbox-aws-clock", daemon=True)
 
     def now(self) -> datetime:
-        """The time in UTC."""
+        """The current time in UTC."""
         return datetime.fromtimestamp(time.time(), UTC)
 
     def start(self) -> None:
@@ -86,7 +85,7 @@ class Scheduler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cancel everything and end the thread."""
+        """Cancel every process; end the threads."""
         self.reset()
         with self.lock:
             self._stopped = True
@@ -103,7 +102,7 @@ class Scheduler:
             self._due.clear()
 
     def spawn(self, process: Process) -> Task:
-        """Run a process from now on."""
+        """Start a process."""
         task = Task(process)
         with self.lock:
             self._tasks.add(task)
@@ -111,7 +110,7 @@ class Scheduler:
         return task
 
     def cancel(self, task: Task) -> None:
-        """End a process where it waits; its `finally` blocks run."""
+        """End a process at the point where it waits; its `finally` blocks run."""
         with self.lock:
             if task.done:
                 return
@@ -129,7 +128,7 @@ class Scheduler:
             outcome: tuple[Any, BaseException | None]
             try:
                 outcome = (work(), None)
-            except Exception as error:  # noqa: BLE001 - handed to the process that waits for it
+            except Exception as error:  # noqa: BLE001 - the waiting process receives it
                 outcome = (None, error)
             with self.lock:
                 future.set(outcome)
@@ -153,11 +152,11 @@ class Scheduler:
             self._tasks.discard(task)
             task.set(end.value)
         except Exception:
-            log.exception("a simulated process ended by an error of the simulator itself")
+            log.exception("a simulated process ended because of an error in the simulator")
             self._tasks.discard(task)
             task.set(None)
         else:
-            if task.done:  # it cancelled itself while it ran
+            if task.done:  # the process cancelled itself while it ran
                 task.process.close()
             elif isinstance(wait, Future):
                 wait.on_value(lambda result: self._resume_task(task, result))

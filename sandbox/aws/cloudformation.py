@@ -1,4 +1,4 @@
-"""CloudFormation's API: from a call's parameters to what happens to the stacks, and back."""
+"""CloudFormation's API, which maps calls to operations on stacks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sandbox.aws.protocol import AwsError
 from sandbox.aws.stack import Stack
 from sandbox.aws.stackrequests import Parameters
 from sandbox.aws.stacks import Stacks
-from sandbox.aws.template import invalid
+from sandbox.aws.template import validation_error
 
 _EVENTS_PAGE = 100
 
 
 class CloudFormation:
-    """Answers CloudFormation's calls; every call is made with the simulator's lock held."""
+    """Answers CloudFormation's calls; the caller holds the simulator's lock."""
 
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
@@ -42,7 +42,11 @@ class CloudFormation:
         }
 
     def call(self, operation: str, given: Parameters) -> dict[str, Any]:
-        """The result of a call; `AwsError` when it is refused."""
+        """The result of a call.
+
+        Raises:
+            AwsError: the call is refused.
+        """
         if operation not in self._operations:
             raise AwsError("InvalidAction", f"The simulator does not know CloudFormation's {operation}", 501)
         requests.check_token(given.get("ClientRequestToken"))
@@ -54,7 +58,7 @@ class CloudFormation:
         name = given.get("StackName", "")
         requests.check_name("stackName", name)
         if given.get("DisableRollback") and given.get("OnFailure"):
-            raise invalid("You can specify either DisableRollback or OnFailure, but not both.")
+            raise validation_error("You can specify either DisableRollback or OnFailure, but not both.")
         on_failure = given.get("OnFailure") or ("DO_NOTHING" if given.get("DisableRollback") else "ROLLBACK")
         stack = self._stacks.create(
             name,
@@ -83,7 +87,7 @@ class CloudFormation:
         return {"StackId": stack.id}
 
     def _delete_stack(self, given: Parameters) -> dict[str, Any]:
-        # Deleting what does not exist is no error.
+        # As in AWS, deleting a missing stack is no error.
         if stack := self._stacks.find(given["StackName"]):
             self._stacks.delete(
                 stack,
@@ -122,12 +126,12 @@ class CloudFormation:
 
     def _describe_stacks(self, given: Parameters) -> dict[str, Any]:
         if given.get("StackName"):
-            return {"Stacks": [self._described(self._stacks.get(given["StackName"]))]}
+            return {"Stacks": [self._stack_description(self._stacks.get(given["StackName"]))]}
         stacks, token = requests.stack_page(list(self._stacks.live.values()), given.get("NextToken"))
-        return {"Stacks": [self._described(s) for s in stacks], "NextToken": token}
+        return {"Stacks": [self._stack_description(s) for s in stacks], "NextToken": token}
 
-    def _described(self, stack: Stack) -> dict[str, Any]:
-        return _described(stack, self._stacks.root_stack(stack))
+    def _stack_description(self, stack: Stack) -> dict[str, Any]:
+        return _stack_fields(stack, self._stacks.root_stack(stack))
 
     def _list_stacks(self, given: Parameters) -> dict[str, Any]:
         wanted = given.get("StackStatusFilter")
@@ -155,7 +159,7 @@ class CloudFormation:
     def _describe_stack_events(self, given: Parameters) -> dict[str, Any]:
         stack = requests.existing_stack(self._stacks, given)
         start = requests.page_offset(given.get("NextToken"), "e")
-        # The token counts from the oldest event, so that new ones do not shift the pages.
+        # The token counts from the oldest event, so that new events do not shift the pages.
         end = start if start is not None else len(stack.events)
         first = max(end - _EVENTS_PAGE, 0)
         page = stack.events[first:end][::-1]
@@ -179,16 +183,16 @@ class CloudFormation:
         return {"StackResources": resources}
 
     def _resources_of_same_stack(self, physical_id: str) -> list[dict[str, Any]]:
-        """All resources of the stack that a resource of this id belongs to. A deleted stack is not asked."""
+        """All resources of the live stack that has a resource of this physical id."""
         for stack in self._stacks.live.values():
             if any(each.get("PhysicalResourceId") == physical_id for each in stack.summaries.values()):
                 return [_resource_fields(stack, summary) for summary in stack.summaries.values()]
-        raise invalid(f"Stack for {physical_id} does not exist")
+        raise validation_error(f"Stack for {physical_id} does not exist")
 
     def _describe_stack_resource(self, given: Parameters) -> dict[str, Any]:
         stack, name = requests.existing_stack(self._stacks, given), given["LogicalResourceId"]
         if name not in stack.summaries:
-            raise invalid(f"Resource {name} does not exist for stack {stack.name}")
+            raise validation_error(f"Resource {name} does not exist for stack {stack.name}")
         detail = _resource_fields(stack, stack.summaries[name])
         detail["LastUpdatedTimestamp"] = detail.pop("Timestamp")
         return {"StackResourceDetail": detail}
@@ -199,13 +203,13 @@ class CloudFormation:
 
     def _validate_template(self, given: Parameters) -> dict[str, Any]:
         template = requests.requested_template(self._stacks, given)
-        needed = template.capabilities()
+        needed = template.required_capabilities()
         return {
             "Parameters": [
                 {
                     "ParameterKey": key,
                     "DefaultValue": None if slot.get("Default") is None else str(slot["Default"]),
-                    "NoEcho": template.secret(key),
+                    "NoEcho": template.is_secret(key),
                     "Description": slot.get("Description"),
                 }
                 for key, slot in template.parameters.items()
@@ -234,10 +238,10 @@ def _resource_fields(stack: Stack, summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _described(stack: Stack, root: Stack) -> dict[str, Any]:
+def _stack_fields(stack: Stack, root: Stack) -> dict[str, Any]:
     template = stack.plan.template
     parameters = [
-        {"ParameterKey": k, "ParameterValue": "****" if template.secret(k) else v}
+        {"ParameterKey": k, "ParameterValue": "****" if template.is_secret(k) else v}
         for k, v in stack.plan.parameters.items()
     ]
     return {

@@ -1,4 +1,4 @@
-"""CodePipeline's API: from a call's parameters to pipelines and executions, and back."""
+"""CodePipeline's API, which maps calls to operations on pipelines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Parameters = Mapping[str, Any]
 
 
 class CodePipeline:
-    """Answers CodePipeline's calls; every call is made with the simulator's lock held."""
+    """Answers CodePipeline's calls; the caller holds the simulator's lock."""
 
     def __init__(self, pipelines: Pipelines, now: Callable[[], Any]) -> None:
         self._pipelines = pipelines
@@ -37,7 +37,11 @@ class CodePipeline:
         }
 
     def call(self, operation: str, given: Parameters) -> dict[str, Any]:
-        """The result of a call; `AwsError` when it is refused."""
+        """The result of a call.
+
+        Raises:
+            AwsError: the call is refused.
+        """
         if operation not in self._operations:
             raise AwsError("InvalidAction", f"The simulator does not know CodePipeline's {operation}", 501)
         try:
@@ -89,7 +93,7 @@ class CodePipeline:
 
     def _stop_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["pipelineName"])
-        execution = _execution_fields(pipeline, given["pipelineExecutionId"])
+        execution = _find_execution(pipeline, given["pipelineExecutionId"])
         abandon, reason = bool(given.get("abandon")), given.get("reason")
         self._pipelines.stop(pipeline, execution, abandon=abandon, reason=reason)
         return {"pipelineExecutionId": execution.id}
@@ -139,7 +143,7 @@ class CodePipeline:
 
     def _get_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["pipelineName"])
-        execution = _execution_fields(pipeline, given["pipelineExecutionId"])
+        execution = _find_execution(pipeline, given["pipelineExecutionId"])
         revisions = [
             {
                 "name": r.artifact,
@@ -180,7 +184,7 @@ class CodePipeline:
         wanted = given.get("filter") or {}
         chosen = wanted.get("pipelineExecutionId")
         chosen = chosen or (wanted.get("latestInPipelineExecution") or {}).get("pipelineExecutionId")
-        executions = [_execution_fields(pipeline, chosen)] if chosen else pipeline.executions.values()
+        executions = [_find_execution(pipeline, chosen)] if chosen else pipeline.executions.values()
         listed = [_action_detail(e, a) for e in executions for a in e.actions()]
         page, token = _page_of(listed[::-1], given)
         return {"actionExecutionDetails": page, "nextToken": token}
@@ -201,7 +205,7 @@ def _invalid_request(message: str) -> AwsError:
 
 
 def _with_defaults(definition: dict[str, Any]) -> dict[str, Any]:
-    """A definition as GetPipeline gives it: the fields that may be left out are filled in."""
+    """A definition in the form that GetPipeline returns, with defaults for the optional fields."""
     stages = [
         {
             **stage,
@@ -215,7 +219,7 @@ def _with_defaults(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "stages": stages}
 
 
-def _execution_fields(pipeline: Pipeline, execution_id: str) -> Execution:
+def _find_execution(pipeline: Pipeline, execution_id: str) -> Execution:
     if execution_id not in pipeline.executions:
         raise AwsError(
             "PipelineExecutionNotFoundException",

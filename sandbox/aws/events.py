@@ -1,4 +1,4 @@
-"""EventBridge's part: events posted to the receiver from a thread of its own, with retries and faults."""
+"""The delivery of events by EventBridge: a thread posts them to the receiver with retries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_PAUSE = 5.0
 
 
 class Events:
-    """Sends events as an API destination does: at least once, in no promised order, for a limited time."""
+    """Sends events like an API destination: at least once, in any order, with retries for a limited time."""
 
     def __init__(self, url: str | None, key: str, faults: Faults) -> None:
         self._url = url
@@ -39,7 +39,7 @@ class Events:
         self._number = itertools.count()
         self._stopped = self._muted = False
         self.taken: list[tuple[str, str]] = []
-        """Id and type of each event that the receiver took, in their order."""
+        """Id and type of each event that the receiver accepted, in the order of acceptance."""
         self._thread = threading.Thread(target=self._send_loop, name="sandbox-aws-events", daemon=True)
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class Events:
         self._thread.start()
 
     def stop(self) -> None:
-        """Drop what is not sent and end the thread."""
+        """Drop the events that are not sent; end the thread."""
         with self._wake:
             self._stopped = True
             self._queue.clear()
@@ -56,14 +56,14 @@ class Events:
             self._thread.join(_TIMEOUT + 1)
 
     def reset(self) -> None:
-        """Drop what is not sent, and forget what was."""
+        """Drop the events that are not sent; clear the log of those that were."""
         with self._wake:
             self._queue.clear()
             self.taken.clear()
 
     @contextmanager
     def without_events(self) -> Iterator[None]:
-        """Whatever happens meanwhile is told to nobody; the caller holds the simulator's lock."""
+        """Send no events for what happens inside the block; the caller holds the simulator's lock."""
         self._muted = True
         try:
             yield
@@ -79,7 +79,7 @@ class Events:
         when: datetime,
         place: Place,
     ) -> None:
-        """Queue an event of a place; never waits."""
+        """Queue an event; never block."""
         if not self._url or self._muted:
             return
         body = json.dumps(
@@ -95,7 +95,7 @@ class Events:
                 "detail": detail,
             }
         ).encode()
-        for delay in self._faults.deliveries():
+        for delay in self._faults.event_delays():
             self._put_in_queue(body, delay, 0, time.monotonic())
 
     def _put_in_queue(self, body: bytes, delay: float, attempt: int, first: float) -> None:
@@ -117,14 +117,16 @@ class Events:
             if self._post_event(body):
                 continue
             if time.monotonic() - first > _RETRY_FOR:
-                log.warning("gave up sending an event to %s: %s", self._url, body.decode())
+                log.warning(
+                    "%s did not accept an event within %.0f s: %s", self._url, _RETRY_FOR, body.decode()
+                )
                 continue
             self._put_in_queue(body, backoff(0.1, 2, attempt, _LONGEST_PAUSE), attempt + 1, first)
 
     def _post_event(self, body: bytes) -> bool:
-        """Whether the receiver took the event."""
+        """Post an event; return whether the receiver accepted it."""
         headers = {"Content-Type": "application/json", "X-Deployer-Event-Key": self._key}
-        post = request.Request(self._url or "", body, headers, method="POST")  # noqa: S310 - our own URL
+        post = request.Request(self._url or "", body, headers, method="POST")  # noqa: S310 - the URL is configured
         try:
             with request.urlopen(post, timeout=_TIMEOUT):  # noqa: S310 - as above
                 event = json.loads(body)

@@ -1,4 +1,4 @@
-"""How executions run: stage after stage, actions side by side, and how they are started and stopped."""
+"""The pipelines of a region, with the processes that run their executions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any
 from sandbox.aws.clock import Future, Process, Scheduler
 from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
-from sandbox.aws.pipelines import RUNNING, ActionRun, Execution, Pipeline, StageRun, check
+from sandbox.aws.pipelines import RUNNING, ActionRun, Execution, Pipeline, StageRun, check_definition
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 
 log = logging.getLogger(__name__)
 
 ACTION_SECONDS = 0.5
-_REMEMBERED = 20_000  # executions, also of pipelines that are gone
+_REMEMBERED = 20_000  # executions in the history, including those of deleted pipelines
 _VARIABLE = re.compile(r"#\{([^}.]+)\.([^}]+)\}")
 _STATES = {"Succeeded": "SUCCEEDED", "Failed": "FAILED", "Stopped": "STOPPED", "Cancelled": "CANCELED"}
 _GO, _SUPERSEDED, _STOPPED = "go", "superseded", "stopped"
 
 
 class ActionError(Exception):
-    """Why an action failed."""
+    """An action failed; `code` is the code of its error details."""
 
     def __init__(self, message: str, code: str = "JobFailed") -> None:
         super().__init__(message)
@@ -40,10 +40,10 @@ Perform = Callable[[Pipeline, Execution, ActionRun], Process]
 
 
 class Pipelines:
-    """All pipelines of a place; every method is called with the simulator's lock held."""
+    """All pipelines of a region; callers hold the simulator's lock."""
 
     limit = 1000
-    """How many pipelines there may be."""
+    """How many pipelines the region allows."""
 
     def __init__(
         self, scheduler: Scheduler, faults: Faults, events: Events, directory: Path, place: Place
@@ -56,12 +56,16 @@ class Pipelines:
         self._number = itertools.count(1)
         self.perform_action: Perform | None = None
         self.starts = True
-        """Whether a new pipeline starts its first execution, as those of AWS do."""
+        """Whether a new pipeline starts its first execution, as in AWS."""
         self.all: dict[str, Pipeline] = {}
         self.history: deque[tuple[Pipeline, Execution]] = deque(maxlen=_REMEMBERED)
 
     def get(self, name: str) -> Pipeline:
-        """A pipeline; PipelineNotFoundException when there is none."""
+        """The pipeline of this name.
+
+        Raises:
+            AwsError: PipelineNotFoundException.
+        """
         if name not in self.all:
             raise AwsError(
                 "PipelineNotFoundException",
@@ -70,8 +74,8 @@ class Pipelines:
         return self.all[name]
 
     def create(self, definition: dict[str, Any], tags: dict[str, str]) -> int:
-        """Create a pipeline, which starts its first execution; gives the definition's version."""
-        check(definition)
+        """Create a pipeline, which starts its first execution; return the version of the definition."""
+        check_definition(definition)
         name = definition["name"]
         if name in self.all:
             raise AwsError(
@@ -94,11 +98,11 @@ class Pipelines:
         return 1
 
     def update(self, definition: dict[str, Any], restart: bool = False) -> int:
-        """Replace a pipeline's definition, which cancels its running executions; gives the new version."""
+        """Replace a pipeline's definition, which cancels running executions; return the new version."""
         pipeline = self.get(definition["name"])
-        check(definition)
-        for execution in pipeline.running():
-            self._end_where_it_is(pipeline, execution, "Cancelled")
+        check_definition(definition)
+        for execution in pipeline.running_executions():
+            self._end_immediately(pipeline, execution, "Cancelled")
         pipeline.definition = {**definition, "version": pipeline.version + 1}
         pipeline.updated = self._scheduler.now()
         if restart:
@@ -106,12 +110,12 @@ class Pipelines:
         return pipeline.version
 
     def delete(self, name: str) -> None:
-        """Delete a pipeline with its executions; deleting what does not exist is no error."""
+        """Delete a pipeline with its executions; as in AWS, deleting a missing pipeline is no error."""
         pipeline = self.all.pop(name, None)
         if pipeline is None:
             return
-        for execution in pipeline.running():
-            self._end_where_it_is(pipeline, execution, "Cancelled")
+        for execution in pipeline.running_executions():
+            self._end_immediately(pipeline, execution, "Cancelled")
 
     def start(
         self,
@@ -123,7 +127,7 @@ class Pipelines:
         pins: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Execution:
-        """Start an execution; the same token gives the execution it started."""
+        """Start an execution; a token that was used before returns the execution that it started."""
         if token is not None and token in pipeline.tokens:
             return pipeline.executions[pipeline.tokens[token]]
         declared = pipeline.definition.get("variables") or []
@@ -149,7 +153,7 @@ class Pipelines:
         return execution
 
     def stop(self, pipeline: Pipeline, execution: Execution, *, abandon: bool, reason: str | None) -> None:
-        """Stop an execution: after its running actions, or at once when these are abandoned."""
+        """Stop an execution after its running actions, or immediately if these are abandoned."""
         if execution.status not in RUNNING:
             raise AwsError(
                 "PipelineExecutionNotStoppableException",
@@ -162,7 +166,7 @@ class Pipelines:
             )
         execution.stop_reason = reason
         if abandon:
-            self._end_where_it_is(pipeline, execution, "Stopped")
+            self._end_immediately(pipeline, execution, "Stopped")
             return
         execution.status, execution.updated = "Stopping", self._scheduler.now()
         self._send_event(pipeline, execution, "Pipeline", "STOPPING")
@@ -189,7 +193,7 @@ class Pipelines:
             shutil.rmtree(execution.directory, ignore_errors=True)
 
     def _enter_stage(self, pipeline: Pipeline, execution: Execution, stage: str) -> Process:
-        """Wait for the stage to be free; a newer execution that comes to wait supersedes an older one."""
+        """Wait until the stage is free; a newer waiting execution supersedes an older one."""
         self._leave_stage(pipeline, execution)
         if pipeline.mode == "PARALLEL":
             return _GO
@@ -209,7 +213,7 @@ class Pipelines:
         return turn
 
     def _leave_stage(self, pipeline: Pipeline, execution: Execution) -> None:
-        """Free the stage that an execution is in, for the one that waits longest."""
+        """Leave the stage that an execution occupies; the execution that waits longest enters it."""
         for queue in pipeline.waiting.values():
             if execution in queue:
                 queue.remove(execution)
@@ -223,7 +227,7 @@ class Pipelines:
                     following.turn.set(_GO)
 
     def _run_stage(self, pipeline: Pipeline, execution: Execution, stage: dict[str, Any]) -> Process:
-        """Run a stage's actions in their run order; gives the stage's status."""
+        """Run a stage's actions in their run order; return the status of the stage."""
         run = StageRun(stage["name"], execution.id)
         execution.stages[run.name] = pipeline.latest[run.name] = run
         self._send_event(pipeline, execution, "Stage", "STARTED", stage=run.name)
@@ -263,15 +267,16 @@ class Pipelines:
             if why := self._faults.action_failure(self.place, pipeline.name, stage.name, run.name):
                 raise ActionError(why)
             run.configuration = {
-                k: resolved(v, pipeline, execution) for k, v in declared.get("configuration", {}).items()
+                k: resolve_variables(v, pipeline, execution)
+                for k, v in declared.get("configuration", {}).items()
             }
             if self.perform_action is None:
-                raise ActionError("The simulator has not been set up to perform actions", "InternalError")
+                raise ActionError("The simulator has no performer of actions", "InternalError")
             yield from self.perform_action(pipeline, execution, run)
         except ActionError as error:
             run.status, run.error = "Failed", {"code": error.code, "message": str(error)}
         except Exception as error:
-            log.exception("an action failed by an error of the simulator itself")
+            log.exception("an action failed because of an error in the simulator")
             run.status = "Failed"
             run.error = {"code": "InternalError", "message": f"The simulator failed: {error!r}"}
         else:
@@ -281,17 +286,17 @@ class Pipelines:
         run.updated = execution.updated = self._scheduler.now()
         self._send_action_event(pipeline, execution, run, _STATES[run.status])
 
-    # ---- endings and events
+    # ---- ends and events
 
     def _end_execution(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
-        # A stop that came during the last stage's last action still stops the execution.
+        # A stop request during the last action of the last stage still stops the execution.
         execution.status = "Stopped" if execution.status == "Stopping" and status == "Succeeded" else status
         execution.updated = self._scheduler.now()
         state = _STATES.get(execution.status, execution.status.upper())
         self._send_event(pipeline, execution, "Pipeline", state)
 
-    def _end_where_it_is(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
-        """End an execution where it is."""
+    def _end_immediately(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
+        """End an execution in its present stage without waiting for its running actions."""
         for stage in execution.stages.values():
             for action in stage.actions.values():
                 if action.status == "InProgress":
@@ -347,8 +352,12 @@ class Pipelines:
         )
 
 
-def resolved(text: str, pipeline: Pipeline, execution: Execution) -> str:
-    """A configuration value with its variables' values in place; `ActionError` when one has none."""
+def resolve_variables(text: str, pipeline: Pipeline, execution: Execution) -> str:
+    """A configuration value in which variables are replaced by their values.
+
+    Raises:
+        ActionError: a variable has no value.
+    """
 
     def replace(match: re.Match[str]) -> str:
         namespace, name = match.groups()

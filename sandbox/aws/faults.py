@@ -1,21 +1,22 @@
-"""Faults on order: throttling, errors, slowness, failing resources and actions, unreliable events.
+"""Faults that a test injects into the simulated AWS.
 
-An order is a mapping with fields to match (a missing one, or "*", matches all), `skip` (how many matches
-it lets pass first), `count` (how often it strikes) or `probability`, and what it does; each may match
-`account` and `region`. The kinds, with their own fields:
+A fault rule is a mapping. Its fields say what it matches (a missing field or "*" matches everything; every kind can
+match `account` and `region`), how many matches it skips first (`skip`), how often it applies (`count` or
+`probability`), and what it does. The kinds and their other fields:
 
-- `throttle`: service, operation, name; instead of count or probability also `rate` a second and `burst`
-- `errors`: the same, `mode` ("before" or "after" the call took effect), `error`, `message`, `status`, or
-  `drop` for a connection closed without an answer; strikes once unless told otherwise
-- `slow`: the same, `seconds`
+- `throttle`: service, operation, name; `rate` (calls per second) and `burst` are possible instead of count or
+  probability
+- `errors`: service, operation, name, `mode` ("before" or "after" the call takes effect), `error`, `message`, `status`,
+  or `drop` to close the connection without an answer; without count or probability the rule applies once
+- `slow`: service, operation, name, `seconds`
 - `fail_resources`: stack, resource (logical id or type), on ("create", "update", "delete", "import",
   "import_rollback"), `reason`
 - `fail_actions`: pipeline, stage, action, `reason`
-- `rates`: calls a second by service and operation, "*" for each other one, in every account and region
-- `events`: chances of `lose`, `duplicate`, `reorder`, `delay`, and `delay_seconds`
-- `seed`: makes the chances repeatable
+- `rates`: allowed calls per second by service and operation ("*" stands for all others), in every account and region
+- `events`: probabilities of `lose`, `duplicate`, `reorder` and `delay`, and `delay_seconds`
+- `seed`: makes the random choices repeatable
 
-Orders of a kind are added to those in force; null or an empty list takes the orders of that kind away.
+New rules are added to those in force; null or an empty list removes the rules of its kind.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sandbox.aws.places import Place
-from sandbox.aws.rates import Rates, check_rates, exceeded
+from sandbox.aws.rates import Rates, check_rates, exceeds_rate
 
 _MATCHED = {
     "throttle": ("service", "operation", "name"),
@@ -50,60 +51,53 @@ _DELAY, _REORDER = 2.0, 0.5
 
 
 class Faults:
-    """What shall go wrong, as ordered by `POST /_sandbox/faults`."""
+    """The fault rules in force, which `POST /_sandbox/faults` adds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
-        """Forget every order."""
+        """Remove every rule."""
         with self._lock:
-            self._orders: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _MATCHED}
+            self._rules: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _MATCHED}
             self._events: dict[str, float] = {}
             self._rates = Rates()
             self._seed: int | str | None = None
-            self._random = random.Random()  # noqa: S311 - chances of simulated faults, no secret
+            self._random = random.Random()  # noqa: S311 - not for secrets
 
-    def add(self, orders: Mapping[str, Any]) -> None:
-        """Add orders; all of them or, when one is wrong, none.
+    def add(self, rules: Mapping[str, Any]) -> None:
+        """Add fault rules; if one of them is invalid, none is added.
 
-        A list of orders, a single one, or for failures a mapping of names to reasons; a mapping that is
-        itself an error order is taken as one. Null or an empty list takes the orders of its kind away.
+        Args:
+            rules: rules by kind. The value is a list of rules, one rule or, for failures, a mapping of names to
+                reasons; null or an empty list removes the rules of its kind. A mapping with the fields of an error
+                rule is one error rule.
 
         Raises:
-            ValueError: an order of an unknown kind or shape.
+            ValueError: the kind or the form of a rule is not known.
         """
-        if "operation" in orders or "service" in orders:
-            orders = {"errors": orders}
-        removed = {kind for kind, given in orders.items() if given is None or given == []}
-        checked: dict[str, list[dict[str, Any]]] = {}
-        for kind, given in orders.items():
-            if kind in removed and kind in _KINDS:
-                continue
-            if kind in _MATCHED:
-                checked[kind] = [_check_orders(kind, order) for order in _as_list(kind, given)]
-            elif kind == "events":
-                _check_chances(given)
-            elif kind == "rates":
-                check_rates(given)
-            elif kind != "seed":
-                raise ValueError(f"unknown kind of fault {kind!r}; known are {', '.join(_KINDS)}")
-        orders = {kind: given for kind, given in orders.items() if kind not in removed}
+        if "operation" in rules or "service" in rules:
+            rules = {"errors": rules}
+        if unknown := [kind for kind in rules if kind not in _KINDS]:
+            raise ValueError(f"unknown kind of fault {unknown[0]!r}; the known kinds are {', '.join(_KINDS)}")
+        removed = {kind for kind, given in rules.items() if given is None or given == []}
+        rules = {kind: given for kind, given in rules.items() if kind not in removed}
+        checked = _check_kinds(rules)
         with self._lock:
-            self._remove(removed)
+            self._remove_kinds(removed)
             for kind, listed in checked.items():
-                self._orders[kind] += listed
-            self._events.update({k: float(v) for k, v in orders.get("events", {}).items()})
-            self._rates.add(orders.get("rates", {}))
-            if "seed" in orders:
-                self._seed = orders["seed"]
+                self._rules[kind] += listed
+            self._events.update({k: float(v) for k, v in rules.get("events", {}).items()})
+            self._rates.set_rates(rules.get("rates", {}))
+            if "seed" in rules:
+                self._seed = rules["seed"]
                 self._random = random.Random(self._seed)  # noqa: S311 - as above
 
-    def _remove(self, kinds: Collection[str]) -> None:
+    def _remove_kinds(self, kinds: Collection[str]) -> None:
         for kind in kinds:
             if kind in _MATCHED:
-                self._orders[kind] = []
+                self._rules[kind] = []
         if "events" in kinds:
             self._events = {}
         if "rates" in kinds:
@@ -111,42 +105,49 @@ class Faults:
         if "seed" in kinds:
             self._seed, self._random = None, random.Random()  # noqa: S311 - as above
 
-    def shown(self) -> dict[str, Any]:
-        """The orders in force; those used up are gone."""
+    def rules_in_force(self) -> dict[str, Any]:
+        """The rules in force; a rule that has applied `count` times is no longer among them."""
         with self._lock:
-            orders: dict[str, Any] = {
-                kind: [{k: v for k, v in order.items() if not k.startswith("_")} for order in orders]
-                for kind, orders in self._orders.items()
+            rules: dict[str, Any] = {
+                kind: [{k: v for k, v in rule.items() if not k.startswith("_")} for rule in rules]
+                for kind, rules in self._rules.items()
             }
-            return {**orders, "events": dict(self._events), "rates": self._rates.shown(), "seed": self._seed}
+            return {
+                **rules,
+                "events": dict(self._events),
+                "rates": self._rates.rates_in_force(),
+                "seed": self._seed,
+            }
 
-    def throttled(self, place: Place, service: str, operation: str, name: str | None) -> bool:
-        """Whether this call shall be refused as one too many."""
-        order = self._use_order("throttle", place, service=service, operation=operation, name=name)
+    def is_throttled(self, place: Place, service: str, operation: str, name: str | None) -> bool:
+        """Whether this call is refused as throttled."""
+        rule = self._use_rule("throttle", place, service=service, operation=operation, name=name)
         with self._lock:
-            return order is not None or self._rates.exceeded(place, service, operation)
+            return rule is not None or self._rates.exceeds_rate(place, service, operation)
 
-    def error(self, place: Place, service: str, operation: str, name: str | None) -> dict[str, Any] | None:
-        """The error ordered for this call."""
-        return self._use_order("errors", place, service=service, operation=operation, name=name)
+    def error_rule(
+        self, place: Place, service: str, operation: str, name: str | None
+    ) -> dict[str, Any] | None:
+        """The error rule that applies to this call."""
+        return self._use_rule("errors", place, service=service, operation=operation, name=name)
 
-    def delay(self, place: Place, service: str, operation: str, name: str | None) -> float:
-        """Seconds by which this call shall take longer."""
-        order = self._use_order("slow", place, service=service, operation=operation, name=name)
-        return float(order.get("seconds", 1)) if order else 0.0
+    def call_delay(self, place: Place, service: str, operation: str, name: str | None) -> float:
+        """The seconds by which this call is delayed."""
+        rule = self._use_rule("slow", place, service=service, operation=operation, name=name)
+        return float(rule.get("seconds", 1)) if rule else 0.0
 
     def resource_failure(self, place: Place, stack: str, logical_id: str, kind: str, verb: str) -> str | None:
-        """Why this resource shall fail to be created, updated or deleted, if it shall."""
-        order = self._use_order("fail_resources", place, stack=stack, resource=(logical_id, kind), on=verb)
-        return str(order.get("reason", "Failure ordered for a test")) if order else None
+        """The reason for which a verb ("create", "update", ...) on this resource fails; None if it does not."""
+        rule = self._use_rule("fail_resources", place, stack=stack, resource=(logical_id, kind), on=verb)
+        return str(rule.get("reason", "Injected failure")) if rule else None
 
     def action_failure(self, place: Place, pipeline: str, stage: str, action: str) -> str | None:
-        """Why this action shall fail, if it shall."""
-        order = self._use_order("fail_actions", place, pipeline=pipeline, stage=stage, action=action)
-        return str(order.get("reason", "Failure ordered for a test")) if order else None
+        """The reason for which this action fails; None if it does not."""
+        rule = self._use_rule("fail_actions", place, pipeline=pipeline, stage=stage, action=action)
+        return str(rule.get("reason", "Injected failure")) if rule else None
 
-    def deliveries(self) -> list[float]:
-        """After how many seconds each copy of the next event shall be sent; empty when it shall be lost."""
+    def event_delays(self) -> list[float]:
+        """The delay in seconds of each copy of the next event; empty if the event is lost."""
         with self._lock:
             if self._use_probability("lose"):
                 return []
@@ -159,27 +160,27 @@ class Faults:
     def _use_probability(self, kind: str) -> bool:
         return self._random.random() < self._events.get(kind, 0.0)
 
-    def _use_order(
+    def _use_rule(
         self, kind: str, place: Place, **facts: str | Collection[str] | None
     ) -> dict[str, Any] | None:
-        """The first order that matches and strikes; one that has struck `count` times is removed."""
-        facts |= place.shown()
+        """The first rule that matches and applies; a rule that has applied `count` times is removed."""
+        facts |= place.as_fields()
         with self._lock:
-            for order in self._orders[kind]:
-                if not all(_is_match(order.get(field), fact) for field, fact in facts.items()):
+            for rule in self._rules[kind]:
+                if not all(_is_match(rule.get(field), fact) for field, fact in facts.items()):
                     continue
-                if order.get("skip", 0) > 0:
-                    order["skip"] -= 1
+                if rule.get("skip", 0) > 0:
+                    rule["skip"] -= 1
                     continue
-                if "rate" in order and not exceeded(order, order["rate"], order.get("burst", 1)):
+                if "rate" in rule and not exceeds_rate(rule, rule["rate"], rule.get("burst", 1)):
                     continue
-                if self._random.random() >= float(order.get("probability", 1)):
+                if self._random.random() >= float(rule.get("probability", 1)):
                     continue
-                if "count" in order:
-                    order["count"] -= 1
-                    if order["count"] <= 0:
-                        self._orders[kind].remove(order)
-                return dict(order)
+                if "count" in rule:
+                    rule["count"] -= 1
+                    if rule["count"] <= 0:
+                        self._rules[kind].remove(rule)
+                return dict(rule)
         return None
 
 
@@ -200,29 +201,43 @@ def _as_list(kind: str, given: Any) -> list[Any]:
             "probability",
         }
         return [{_SHORT[kind]: n, "reason": r} for n, r in given.items()] if names_reasons else [given]
-    raise ValueError(f"the fault {kind!r} must be an order or a list of orders")
+    raise ValueError(f"{kind!r} must be a fault rule or a list of fault rules")
 
 
-def _check_orders(kind: str, order: Any) -> dict[str, Any]:
-    if not isinstance(order, dict):
-        raise ValueError(f"an order of {kind!r} must be a mapping")
+def _check_kinds(rules: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Check every kind of rule; return the rules that match calls, resources or actions."""
+    checked = {
+        kind: [_check_rule(kind, rule) for rule in _as_list(kind, given)]
+        for kind, given in rules.items()
+        if kind in _MATCHED
+    }
+    if "events" in rules:
+        _check_probabilities(rules["events"])
+    if "rates" in rules:
+        check_rates(rules["rates"])
+    return checked
+
+
+def _check_rule(kind: str, rule: Any) -> dict[str, Any]:
+    if not isinstance(rule, dict):
+        raise ValueError(f"a rule of {kind!r} must be a mapping")
     known = {*_MATCHED[kind], *_PLACED, *_DOES[kind], "count", "skip", "probability"}
-    if unknown := set(order) - known:
+    if unknown := set(rule) - known:
         raise ValueError(
-            f"{kind!r} has no field {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
+            f"{kind!r} has no field {', '.join(sorted(unknown))}; the known fields are {', '.join(sorted(known))}"
         )
-    if order.get("mode", "before") not in ("before", "after"):
-        raise ValueError("the mode must be 'before' or 'after'")
-    for field in {"count", "skip", "probability", "rate", "burst", "seconds", "status"} & set(order):
-        if isinstance(order[field], bool) or not isinstance(order[field], int | float) or order[field] < 0:
+    if rule.get("mode", "before") not in ("before", "after"):
+        raise ValueError("'mode' must be 'before' or 'after'")
+    for field in {"count", "skip", "probability", "rate", "burst", "seconds", "status"} & set(rule):
+        if isinstance(rule[field], bool) or not isinstance(rule[field], int | float) or rule[field] < 0:
             raise ValueError(f"{field!r} must be a number of at least 0")
-    if order.get("rate", 1) == 0:
-        raise ValueError("'rate' must be more than 0")
-    endless = {"count", "probability"} & set(order)
-    return {**order, "count": 1} if kind == "errors" and not endless else dict(order)
+    if rule.get("rate", 1) == 0:
+        raise ValueError("'rate' must be greater than 0")
+    endless = {"count", "probability"} & set(rule)
+    return {**rule, "count": 1} if kind == "errors" and not endless else dict(rule)
 
 
-def _check_chances(given: Any) -> None:
+def _check_probabilities(given: Any) -> None:
     if not isinstance(given, dict) or set(given) - _CHANCES:
         raise ValueError(f"'events' must be a mapping of {', '.join(sorted(_CHANCES))}")
     for field, chance in given.items():

@@ -1,4 +1,4 @@
-"""Who calls, and what IAM's roles allow of that, roughly: moto's IAM, without an HTTP call."""
+"""The accounts of access keys, with the roles that IAM has for them, read from moto's models."""
 
 from __future__ import annotations
 
@@ -15,61 +15,68 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:.*/)?([^/]+)")
 _MOTO_KEY = re.compile(r"[A-Z0-9]{20}")
 
 
-def account(access_key: str) -> str:
-    """The account that an access key is of; the usual one when nobody knows the key."""
+def account_of_key(access_key: str) -> str:
+    """The account of an access key; the default account if the key is unknown."""
     if not _MOTO_KEY.fullmatch(access_key):
         return ACCOUNT
-    # Imported when first needed: it draws in models that take seconds.
+    # Imported on first use, because importing these models takes seconds.
     from moto.iam.models import get_account_id_from
 
     return str(get_account_id_from(access_key))
 
 
 def access_key(of_account: str) -> tuple[str, str]:
-    """Id and secret of a key that acts in an account."""
+    """Id and secret of a new access key of an account."""
     if of_account == ACCOUNT:
         return "sandbox", "sandbox"
     key = _iam_backend(of_account).create_temp_access_key()
     return str(key.access_key_id), str(key.secret_access_key)
 
 
-def roles(of_account: str) -> dict[str, Any]:
-    """An account's roles by name: moto's models of them."""
+def roles_by_name(of_account: str) -> dict[str, Any]:
+    """moto's models of an account's roles, by name."""
     return {role.name: role for role in _iam_backend(of_account).roles.values()}
 
 
-def accounts() -> list[str]:
-    """The accounts that IAM has been asked about."""
+def known_accounts() -> list[str]:
+    """The accounts for which moto has an IAM backend."""
     from moto.iam.models import iam_backends
 
     return sorted(iam_backends)
 
 
 def role_exists(arn: str) -> bool:
-    """Whether IAM has the role."""
+    """Whether IAM has this role."""
     found = _ROLE.match(arn)
-    return found is not None and any(role.arn == arn for role in roles(found.group(1)).values())
+    return found is not None and any(role.arn == arn for role in roles_by_name(found.group(1)).values())
 
 
 def check_service_role(arn: str, of_account: str) -> None:
-    """Raise what CloudFormation says of a role it cannot take.
+    """Check the service role of a CloudFormation call.
 
-    An account without any role has them not simulated, so that any may be named.
+    In an account without roles IAM is not simulated, so every role is accepted there.
+
+    Raises:
+        AwsError: the role is of another account, or does not exist.
     """
     found = _ROLE.fullmatch(arn)
     if found is not None and found.group(1) != of_account:
         raise AwsError("AccessDenied", "Cross-account pass role is not allowed.", 403)
-    if roles(of_account) and not role_exists(arn):
+    if roles_by_name(of_account) and not role_exists(arn):
         raise AwsError("ValidationError", f"Role {arn} is invalid or cannot be assumed")
 
 
 def check_assume_role(given: Mapping[str, Any], caller_account: str) -> None:
-    """Raise AccessDenied unless the role's trust policy lets the caller's account assume it."""
+    """Check that the trust policy of a role lets the caller's account assume it.
+
+    Raises:
+        AwsError: AccessDenied.
+    """
     arn = str(given.get("RoleArn", ""))
     found = _ROLE.fullmatch(arn)
-    if found is None or not roles(found.group(1)):
+    if found is None or not roles_by_name(found.group(1)):
         return
-    role = next((r for r in roles(found.group(1)).values() if r.arn == arn), None)
+    role = next((r for r in roles_by_name(found.group(1)).values() if r.arn == arn), None)
     if role is None or not _allows_principal(
         role.assume_role_policy_document, caller_account, given.get("ExternalId")
     ):

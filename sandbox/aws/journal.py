@@ -1,4 +1,4 @@
-"""What is told of stacks: their status, their events, and EventBridge's."""
+"""The records of what happens to a stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.aws.stack import STACK_TYPE, Stack
 
 
 class Journal:
-    """Records each change of a stack or of one of its resources."""
+    """Records each change of a stack or of its resources, as stack events and as EventBridge events."""
 
     def __init__(self, scheduler: Scheduler, events: Events, place: Place) -> None:
         self._scheduler = scheduler
@@ -20,7 +20,7 @@ class Journal:
         self._place = place
 
     def set_status(self, stack: Stack, status: str, reason: str | None = None) -> None:
-        """Give a stack a status, and tell it."""
+        """Set the status of a stack; record and send the event."""
         stack.status, stack.reason = status, reason
         self._record_event(stack, stack.name, STACK_TYPE, stack.id, status, reason)
         detail: dict[str, Any] = {
@@ -38,10 +38,10 @@ class Journal:
             self._place,
         )
 
-    def resource(
+    def record_resource(
         self, stack: Stack, name: str, kind: str, physical_id: str, status: str, reason: str | None = None
     ) -> None:
-        """Tell what happens to a resource."""
+        """Record the status of a resource."""
         self._record_event(stack, name, kind, physical_id, status, reason)
         stack.summaries[name] = {
             "LogicalResourceId": name,

@@ -1,4 +1,4 @@
-"""The resources that live in moto, so that its APIs show them."""
+"""The handlers of resource types whose resources are stored in moto, where moto's APIs show them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.aws.resources import Context, Handler, InertHandler, Resource, Reso
 
 
 class MotoHandler(Handler):
-    """A type whose resources live in moto."""
+    """A type whose resources are stored in moto."""
 
     def __init__(
         self, place: Place, module: str, model: str, name_property: str | None = None, longest: int = 64
@@ -25,7 +25,7 @@ class MotoHandler(Handler):
         self._longest = longest
 
     def _model_class(self) -> Any:
-        # Imported when first needed: all of moto's models together take seconds.
+        # Imported on first use, because importing all of moto's models takes seconds.
         return getattr(importlib.import_module(f"moto.{self._module}.models"), self._model)
 
     def _physical_name(self, context: Context, logical_id: str, properties: dict[str, Any]) -> str:
@@ -59,24 +59,24 @@ class MotoHandler(Handler):
         named = {self.name_property: name} if self.name_property else {}
         return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
 
-    def attribute(self, resource: Resource, name: str) -> str:
+    def attribute_value(self, resource: Resource, name: str) -> str:
         try:
             return str(resource.model.get_cfn_attribute(name))
-        except Exception:  # noqa: BLE001 - moto has several ways to say that there is no such attribute
-            return super().attribute(resource, name)
+        except Exception:  # noqa: BLE001 - moto raises several errors for a missing attribute
+            return super().attribute_value(resource, name)
 
 
 class ParameterHandler(MotoHandler):
-    """SSM parameters, with the attributes that moto does not give."""
+    """SSM parameters, with the attributes that moto does not have."""
 
-    def attribute(self, resource: Resource, name: str) -> str:
+    def attribute_value(self, resource: Resource, name: str) -> str:
         if name in ("Type", "Value"):
             return str(resource.properties[name])
-        return super().attribute(resource, name)
+        return super().attribute_value(resource, name)
 
 
 class RuleHandler(MotoHandler):
-    """EventBridge's rules, which CloudFormation deletes with their targets and moto only without."""
+    """EventBridge rules: CloudFormation deletes a rule with its targets, moto only a rule without targets."""
 
     def delete(self, resource: Resource) -> None:
         resource.model.targets.clear()
@@ -84,7 +84,7 @@ class RuleHandler(MotoHandler):
 
 
 class RoleHandler(MotoHandler):
-    """IAM roles; moto keeps their inline policies' documents as they come, IAM gives them as text."""
+    """IAM roles: IAM returns the documents of inline policies as text, moto as they were put."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         resource = super().create(context, logical_id, kind, properties)
@@ -97,7 +97,7 @@ class RoleHandler(MotoHandler):
         return resource
 
     def exists(self, resource: Resource) -> bool:
-        return resource.physical_id in identity.roles(self.place.account)
+        return resource.physical_id in identity.roles_by_name(self.place.account)
 
     @staticmethod
     def _put_policies(resource: Resource) -> None:
@@ -109,44 +109,44 @@ class RoleHandler(MotoHandler):
 
 
 class BucketHandler(MotoHandler):
-    """S3 buckets: a name is taken once, and only an empty bucket can be deleted."""
+    """S3 buckets: a name can be used once, and only an empty bucket can be deleted."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = self._physical_name(context, logical_id, properties).lower()
-        if name in storage.buckets():
+        if name in storage.bucket_names():
             raise ResourceError(f"{name} already exists")
         resource = super().create(context, logical_id, kind, {**properties, "BucketName": name})
         resource.properties = properties
-        return self._template_version(self._backend(resource))
+        return self._with_versioning(self._with_attributes(resource))
 
     def import_existing(
         self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
     ) -> Resource:
         resource = super().import_existing(logical_id, kind, physical_id, properties)
         resource.model = storage.bucket(physical_id)
-        return self._template_version(self._backend(resource))
+        return self._with_versioning(self._with_attributes(resource))
 
     def exists(self, resource: Resource) -> bool:
-        return resource.physical_id in storage.buckets()
+        return resource.physical_id in storage.bucket_names()
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
         resource.properties = properties
-        return self._template_version(resource)
+        return self._with_versioning(resource)
 
     def delete(self, resource: Resource) -> None:
-        if not storage.empty(resource.physical_id):
+        if not storage.is_empty(resource.physical_id):
             raise ResourceError(
                 "Resource handler returned message: "
                 '"The bucket you tried to delete is not empty (Service: S3, Status Code: 409)" '
                 "(RequestToken: sandbox, HandlerErrorCode: GeneralServiceException)"
             )
-        if resource.physical_id in storage.buckets():
+        if resource.physical_id in storage.bucket_names():
             super().delete(resource)
 
-    def attribute(self, resource: Resource, name: str) -> str:
-        return Handler.attribute(self, resource, name)
+    def attribute_value(self, resource: Resource, name: str) -> str:
+        return Handler.attribute_value(self, resource, name)
 
-    def _backend(self, resource: Resource) -> Resource:
+    def _with_attributes(self, resource: Resource) -> Resource:
         name, region = resource.physical_id, self.place.region
         resource.attributes = {
             "Arn": f"arn:aws:s3:::{name}",
@@ -157,16 +157,16 @@ class BucketHandler(MotoHandler):
         return resource
 
     @staticmethod
-    def _template_version(resource: Resource) -> Resource:
+    def _with_versioning(resource: Resource) -> Resource:
         if versioning := resource.properties.get("VersioningConfiguration"):
             resource.model.versioning_status = versioning.get("Status")
         return resource
 
 
 class BucketPolicyHandler(InertHandler):
-    """Bucket policies: kept, not enforced, since the simulator lets everybody read."""
+    """Bucket policies: stored but not enforced, because the simulator lets everybody read."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
-        if properties.get("Bucket") not in storage.buckets():
+        if properties.get("Bucket") not in storage.bucket_names():
             raise ResourceError("The specified bucket does not exist")
         return super().create(context, logical_id, kind, properties)

@@ -1,4 +1,4 @@
-"""Stacks as resources of stacks."""
+"""The handler of nested stacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
 
 
 class NestedStackHandler(Handler):
-    """Each is a stack of its own, with the tags, the role and the fate of the one it is in."""
+    """Nested stacks: each is a stack with the tags and the role of its parent, which also deletes it."""
 
     def __init__(self, place: Place, stacks: Stacks) -> None:
         super().__init__(place)
@@ -28,7 +28,7 @@ class NestedStackHandler(Handler):
         nested = self._stacks.create(
             generated_name(context.stack_name, logical_id, 128),
             self._nested_plan(properties),
-            tags=_tags(context, properties),
+            tags=_nested_tags(context, properties),
             token=None,
             role_arn=context.role_arn,
             capabilities=_CAPABILITIES,
@@ -38,7 +38,7 @@ class NestedStackHandler(Handler):
 
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
         nested, plan = self._nested_stack(resource), self._nested_plan(properties)
-        tags = _tags(context, properties)
+        tags = _nested_tags(context, properties)
         if not self._stacks.is_unchanged(nested, plan, tags):
             self._stacks.update(nested, plan, tags=tags, token=None, capabilities=_CAPABILITIES)
             resource.model = nested
@@ -50,24 +50,26 @@ class NestedStackHandler(Handler):
         self._stacks.delete(resource.model, token=None)
 
     def wait_until_done(self, resource: Resource) -> Process:
-        # The model is there while something has been begun: a status from before tells nothing.
+        # `model` is set only while an operation runs, because the status of an earlier operation says nothing about it.
         nested, resource.model = resource.model, None
         if nested is None:
             return
         while nested.status.endswith("_IN_PROGRESS"):
             yield _POLL_SECONDS
         if nested.status not in _SETTLED:
-            raise ResourceError(f"Embedded stack {nested.id} was not successful: {nested.failure(None)}")
+            raise ResourceError(
+                f"Embedded stack {nested.id} was not successful: {nested.failure_reason(None)}"
+            )
 
     def exists(self, resource: Resource) -> bool:
         return self._nested_stack(resource).status != "DELETE_COMPLETE"
 
-    def attribute(self, resource: Resource, name: str) -> str:
+    def attribute_value(self, resource: Resource, name: str) -> str:
         outputs = {
             f"Outputs.{o['OutputKey']}": o["OutputValue"] for o in self._nested_stack(resource).outputs
         }
         resource.attributes = outputs
-        return super().attribute(resource, name)
+        return super().attribute_value(resource, name)
 
     def _nested_stack(self, resource: Resource) -> Stack:
         return self._stacks.get(resource.physical_id)
@@ -83,7 +85,7 @@ class NestedStackHandler(Handler):
             raise ResourceError(str(error)) from error
 
 
-def _tags(context: Context, properties: dict[str, Any]) -> dict[str, str]:
+def _nested_tags(context: Context, properties: dict[str, Any]) -> dict[str, str]:
     return {**context.stack_tags, **{t["Key"]: t["Value"] for t in properties.get("Tags", [])}}
 
 

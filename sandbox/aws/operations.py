@@ -1,4 +1,4 @@
-"""What happens to stacks over time: creation, update, rollback, import and deletion, resource by resource."""
+"""The processes that create, update or delete stacks, resource by resource."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 from sandbox.aws.clock import Process, Scheduler
 from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
+from sandbox.aws.intrinsics import Resolver
 from sandbox.aws.journal import Journal
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 from sandbox.aws.resources import Context, Handler, Resource, ResourceError
 from sandbox.aws.stack import Stack
-from sandbox.aws.template import Resolver, invalid
+from sandbox.aws.template import validation_error
 
 RESOURCE_SECONDS = 0.6
 
 
 class Operations:
-    """The processes that work on stacks, run by the scheduler under the simulator's lock."""
+    """Processes that the scheduler runs while it holds the simulator's lock."""
 
     def __init__(self, scheduler: Scheduler, faults: Faults, events: Events, place: Place) -> None:
         self._scheduler = scheduler
@@ -27,12 +28,12 @@ class Operations:
         self._place = place
         journal = Journal(scheduler, events, place)
         self.set_status = journal.set_status
-        self._resource_event = journal.resource
+        self._resource_event = journal.record_resource
         self.handlers: dict[str, Handler] = {}
         self.live: dict[str, Stack] = {}
         self.gone: dict[str, Stack] = {}
         self.leftovers: list[tuple[Stack, Resource]] = []
-        """What stacks let go of without deleting it."""
+        """The resources that a stack no longer has but did not delete, each with its stack."""
         self._following: dict[str, Callable[[Stack], Process]] = {
             "CREATE_IN_PROGRESS": self.create,
             "ROLLBACK_IN_PROGRESS": self.roll_back_create,
@@ -45,14 +46,14 @@ class Operations:
             "IMPORT_ROLLBACK_IN_PROGRESS": self.roll_back_import,
         }
 
-    def follow(self, stack: Stack, seconds: float) -> Process:
-        """After a time do what comes by itself after a stack's status, if anything does."""
+    def continue_from_status(self, stack: Stack, seconds: float) -> Process:
+        """After some seconds, continue from a status in progress as the service does."""
         yield seconds
         if following := self._following.get(stack.status):
             yield from following(stack)
 
     def create(self, stack: Stack) -> Process:
-        """Create a stack's resources and, should one fail, do what the stack says to do then."""
+        """Create a stack's resources; after a failure, act by the stack's `on_failure`."""
         reason = yield from self._create_resources(stack)
         if not reason:
             self._finish_operation(stack, "CREATE_COMPLETE")
@@ -66,45 +67,45 @@ class Operations:
             yield from self.roll_back_create(stack)
 
     def roll_back_create(self, stack: Stack) -> Process:
-        """Delete what a creation made."""
+        """Delete the resources that a creation made."""
         left = yield from self._delete_resources(stack, self._in_delete_order(stack))
         why = f"The following resource(s) failed to delete: [{', '.join(left)}]. " if left else None
         self.set_status(stack, "ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", why)
 
     def _create_resources(self, stack: Stack) -> Process:
-        """Create all resources; gives why that failed, or None."""
-        resolver = self._resolver(stack)
+        """Create all resources; return the reason of a failure, or None."""
+        resolver = self._make_resolver(stack)
         for name in stack.plan.template.order:
-            if name in stack.resources or not resolver.active(stack.plan.template.resources[name]):
+            if name in stack.resources or not resolver.is_active(stack.plan.template.resources[name]):
                 continue
             if (yield from self._create_resource(stack, resolver, name)):
                 return f"The following resource(s) failed to create: [{name}]. "
-        return self._bad_output(stack)
+        return self._output_error(stack)
 
     def _create_resource(self, stack: Stack, resolver: Resolver, name: str) -> Process:
-        """Create one resource; gives whether it failed."""
+        """Create one resource; return whether it failed."""
         declared = stack.plan.template.resources[name]
         self._resource_event(stack, name, declared["Type"], "", "CREATE_IN_PROGRESS")
         yield RESOURCE_SECONDS
         try:
-            self._fail_if_ordered(stack, name, declared["Type"], "create")
-            properties = resolver.value(declared.get("Properties") or {})
+            self._fail_if_injected(stack, name, declared["Type"], "create")
+            properties = resolver.evaluate(declared.get("Properties") or {})
             handler = self.handlers[declared["Type"]]
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             resource = handler.create(context, name, declared["Type"], properties)
             resource.deletion_policy = declared.get("DeletionPolicy", "Delete")
             stack.resources[name] = resource
             yield from handler.wait_until_done(resource)
-        except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
+        except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
             self._resource_event(stack, name, declared["Type"], "", "CREATE_FAILED", _failure_reason(error))
             return True
         self._resource_event(stack, name, resource.type, resource.physical_id, "CREATE_COMPLETE")
         return False
 
     def update(self, stack: Stack) -> Process:
-        """Make a stack's resources what its new plan says, or again what its former one said."""
+        """Bring a stack's resources to its new plan; after a failure, roll back to its former plan."""
         failed = yield from self._apply_plan(stack)
-        why = self._bad_output(stack)
+        why = self._output_error(stack)
         if failed:
             name, verb = failed
             why = f"The following resource(s) failed to {verb.lower()}: [{name}]. "
@@ -123,7 +124,7 @@ class Operations:
         self._finish_operation(stack, "UPDATE_COMPLETE", why)
 
     def roll_back_update(self, stack: Stack, skip: Collection[str] = ()) -> Process:
-        """Make a stack's resources what they were before its update."""
+        """Bring a stack's resources back to the plan before its update."""
         if stack.former is not None:
             stack.plan, stack.tags, stack.former = stack.former, stack.former_tags, None
         failed = yield from self._apply_plan(stack, skip=skip)
@@ -139,8 +140,8 @@ class Operations:
         self._finish_operation(stack, "UPDATE_ROLLBACK_COMPLETE")
 
     def import_existing(self, stack: Stack, imports: Mapping[str, str] | None = None) -> Process:
-        """Take existing resources, given as physical ids by logical ids, into a stack."""
-        resolver = self._resolver(stack)
+        """Import existing resources, given as physical ids by logical ids, into a stack."""
+        resolver = self._make_resolver(stack)
         tried: list[str] = []
         for name, physical_id in (imports or {}).items():
             declared = stack.plan.template.resources[name]
@@ -149,12 +150,12 @@ class Operations:
             self._resource_event(stack, name, kind, physical_id, "IMPORT_IN_PROGRESS")
             yield RESOURCE_SECONDS
             try:
-                self._fail_if_ordered(stack, name, kind, "import")
-                properties = resolver.value(declared.get("Properties") or {})
+                self._fail_if_injected(stack, name, kind, "import")
+                properties = resolver.evaluate(declared.get("Properties") or {})
                 stack.resources[name] = self.handlers[kind].import_existing(
                     name, kind, physical_id, properties
                 )
-            except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
+            except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
                 self._resource_event(stack, name, kind, physical_id, "IMPORT_FAILED", _failure_reason(error))
                 why = f"The following resource(s) failed to import: [{name}]. "
                 self.set_status(stack, "IMPORT_ROLLBACK_IN_PROGRESS", why)
@@ -165,7 +166,7 @@ class Operations:
         self._finish_operation(stack, "IMPORT_COMPLETE")
 
     def roll_back_import(self, stack: Stack, tried: Collection[str] = ()) -> Process:
-        """Let go of what an import took."""
+        """Remove imported resources from the stack without deleting them."""
         failed = []
         for name in tried:
             kind = stack.plan.template.resources[name]["Type"]
@@ -173,7 +174,7 @@ class Operations:
             self._resource_event(stack, name, kind, physical_id, "IMPORT_ROLLBACK_IN_PROGRESS")
             yield RESOURCE_SECONDS
             try:
-                self._fail_if_ordered(stack, name, kind, "import_rollback")
+                self._fail_if_injected(stack, name, kind, "import_rollback")
             except ResourceError as error:
                 failed.append(name)
                 self._resource_event(
@@ -188,19 +189,19 @@ class Operations:
         self.set_status(stack, "IMPORT_ROLLBACK_FAILED" if failed else "IMPORT_ROLLBACK_COMPLETE", why)
 
     def _apply_plan(self, stack: Stack, skip: Collection[str] = ()) -> Process:
-        """Make the resources what the plan says; gives the first failure as (logical id, verb), or None."""
-        resolver = self._resolver(stack)
+        """Bring the resources to the plan; return the first failure as (logical id, verb), or None."""
+        resolver = self._make_resolver(stack)
         for name in stack.plan.template.order:
             declared = stack.plan.template.resources[name]
-            if name in skip or not resolver.active(declared):
+            if name in skip or not resolver.is_active(declared):
                 continue
             if name not in stack.resources:
                 if (yield from self._create_resource(stack, resolver, name)):
                     return name, "CREATE"
                 continue
             try:
-                properties = resolver.value(declared.get("Properties") or {})
-            except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
+                properties = resolver.evaluate(declared.get("Properties") or {})
+            except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
                 self._resource_event(
                     stack, name, declared["Type"], "", "UPDATE_FAILED", _failure_reason(error)
                 )
@@ -213,18 +214,18 @@ class Operations:
         return None
 
     def _change_resource(self, stack: Stack, name: str, properties: dict[str, Any]) -> Process:
-        """Update or replace one resource; gives whether it failed."""
+        """Update or replace one resource; return whether it failed."""
         resource = stack.resources[name]
         handler = self.handlers[resource.type]
         self._resource_event(stack, name, resource.type, resource.physical_id, "UPDATE_IN_PROGRESS")
         yield RESOURCE_SECONDS
         try:
-            self._fail_if_ordered(stack, name, resource.type, "update")
+            self._fail_if_injected(stack, name, resource.type, "update")
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             if not handler.needs_replacement(resource.properties, properties):
                 stack.resources[name] = handler.update(context, resource, properties)
-            elif kept := _former_plan(stack, name, properties):
-                # A rollback returns to the resource that the update had replaced and not yet removed.
+            elif kept := stack.find_superseded(name, properties):
+                # A rollback returns to the resource that the update replaced but did not remove yet.
                 stack.superseded.remove(kept)
                 stack.superseded.append(resource)
                 stack.resources[name] = kept
@@ -232,7 +233,7 @@ class Operations:
                 stack.resources[name] = handler.create(context, name, resource.type, properties)
                 stack.superseded.append(resource)
             yield from handler.wait_until_done(stack.resources[name])
-        except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
+        except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
             self._resource_event(
                 stack, name, resource.type, resource.physical_id, "UPDATE_FAILED", _failure_reason(error)
             )
@@ -242,11 +243,14 @@ class Operations:
         return False
 
     def _remove_unplanned(self, stack: Stack) -> Process:
-        """Remove what the plan no longer has; what cannot be removed is left behind, as in AWS: gives its names."""
-        resolver = self._resolver(stack)
+        """Delete the resources that the plan no longer has; return the names of those that stay.
+
+        As in AWS, a resource that cannot be deleted stays without a stack.
+        """
+        resolver = self._make_resolver(stack)
         planned = stack.plan.template.resources
         unplanned = [
-            n for n in reversed(stack.resources) if n not in planned or not resolver.active(planned[n])
+            n for n in reversed(stack.resources) if n not in planned or not resolver.is_active(planned[n])
         ]
         left = yield from self._drop_superseded(stack)
         for name in (yield from self._delete_resources(stack, unplanned)):
@@ -255,7 +259,7 @@ class Operations:
         return left
 
     def _drop_superseded(self, stack: Stack) -> Process:
-        """Delete what updates replaced; gives the names of what was left behind."""
+        """Delete the resources that updates replaced; return the names of those that stay."""
         replaced, stack.superseded = stack.superseded, []
         left = []
         for resource in replaced:
@@ -265,7 +269,7 @@ class Operations:
         return left
 
     def delete(self, stack: Stack, retain: Collection[str] = (), *, force: bool = False) -> Process:
-        """Delete a stack; with `force` what cannot be deleted is retained."""
+        """Delete a stack; with `force`, retain the resources that cannot be deleted."""
         yield from self._drop_superseded(stack)
         failed = yield from self._delete_resources(stack, self._in_delete_order(stack), retain)
         if failed and not force:
@@ -280,7 +284,7 @@ class Operations:
         return self.set_status(stack, "DELETE_COMPLETE")
 
     def _delete_resources(self, stack: Stack, names: Iterable[str], retain: Collection[str] = ()) -> Process:
-        """Delete resources; gives the names of those that could not be."""
+        """Delete resources; return the names of those that could not be deleted."""
         failed = []
         for name in names:
             resource = stack.resources[name]
@@ -298,23 +302,23 @@ class Operations:
         self._resource_event(stack, name, resource.type, resource.physical_id, "DELETE_SKIPPED")
 
     def _delete_resource(self, stack: Stack, resource: Resource) -> Process:
-        """Delete one resource; gives whether that worked."""
+        """Delete one resource; return whether it is deleted."""
         name, kind, physical_id = resource.logical_id, resource.type, resource.physical_id
         self._resource_event(stack, name, kind, physical_id, "DELETE_IN_PROGRESS")
         yield RESOURCE_SECONDS
         try:
-            self._fail_if_ordered(stack, name, kind, "delete")
+            self._fail_if_injected(stack, name, kind, "delete")
             self.handlers[kind].delete(resource)
             yield from self.handlers[kind].wait_until_done(resource)
-        except Exception as error:  # noqa: BLE001 - whatever moto raises is the resource's failure
+        except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
             self._resource_event(stack, name, kind, physical_id, "DELETE_FAILED", _failure_reason(error))
             return False
         self._resource_event(stack, name, kind, physical_id, "DELETE_COMPLETE")
         return True
 
-    # ---- what the processes share
+    # ---- shared by the processes
 
-    def _fail_if_ordered(self, stack: Stack, name: str, kind: str, verb: str) -> None:
+    def _fail_if_injected(self, stack: Stack, name: str, kind: str, verb: str) -> None:
         if why := self._faults.resource_failure(self._place, stack.name, name, kind, verb):
             raise ResourceError(why)
 
@@ -326,11 +330,11 @@ class Operations:
 
     def _finish_operation(self, stack: Stack, status: str, reason: str | None = None) -> None:
         stack.former = None
-        stack.outputs = [] if self._bad_output(stack) else self._evaluate_outputs(stack)
+        stack.outputs = [] if self._output_error(stack) else self._evaluate_outputs(stack)
         self.set_status(stack, status, reason)
 
-    def _bad_output(self, stack: Stack) -> str | None:
-        """Why the outputs cannot be had, if so."""
+    def _output_error(self, stack: Stack) -> str | None:
+        """The reason for which the outputs cannot be evaluated, or None."""
         try:
             self._evaluate_outputs(stack)
         except (AwsError, ResourceError) as error:
@@ -338,39 +342,41 @@ class Operations:
         return None
 
     def _evaluate_outputs(self, stack: Stack) -> list[dict[str, Any]]:
-        resolver = self._resolver(stack)
+        resolver = self._make_resolver(stack)
         outputs = []
         for key, output in stack.plan.template.outputs.items():
-            if not resolver.active(output):
+            if not resolver.is_active(output):
                 continue
             shown: dict[str, Any] = {
                 "OutputKey": key,
-                "OutputValue": str(resolver.value(output.get("Value", ""))),
+                "OutputValue": str(resolver.evaluate(output.get("Value", ""))),
                 "Description": output.get("Description"),
             }
             if "Export" in output:
-                shown["ExportName"] = str(resolver.value(output["Export"]["Name"]))
+                shown["ExportName"] = str(resolver.evaluate(output["Export"]["Name"]))
             outputs.append(shown)
         return outputs
 
-    def _resolver(self, stack: Stack) -> Resolver:
+    def _make_resolver(self, stack: Stack) -> Resolver:
         def reference(name: str) -> str:
             if name in stack.resources:
                 return stack.resources[name].physical_id
-            raise invalid(f"Template error: unresolved reference to {name}")
+            raise validation_error(f"Template error: unresolved reference to {name}")
 
         def attribute(name: str, attribute: str) -> str:
             if name not in stack.resources:
-                raise invalid(f"Template error: instance of Fn::GetAtt references undefined resource {name}")
+                raise validation_error(
+                    f"Template error: instance of Fn::GetAtt references undefined resource {name}"
+                )
             resource = stack.resources[name]
-            return self.handlers[resource.type].attribute(resource, attribute)
+            return self.handlers[resource.type].attribute_value(resource, attribute)
 
         def export(name: str) -> str:
             for other in self.live.values():
                 for output in other.outputs:
                     if output.get("ExportName") == name:
                         return str(output["OutputValue"])
-            raise invalid(f"No export named {name} found.")
+            raise validation_error(f"No export named {name} found.")
 
         pseudo = {
             "AWS::AccountId": self._place.account,
@@ -383,10 +389,6 @@ class Operations:
         }
         values = {**pseudo, **stack.plan.parameters}
         return Resolver(stack.plan.template, values, reference, attribute, export)
-
-
-def _former_plan(stack: Stack, name: str, properties: dict[str, Any]) -> Resource | None:
-    return next((r for r in stack.superseded if (r.logical_id, r.properties) == (name, properties)), None)
 
 
 def _failure_reason(error: Exception) -> str:

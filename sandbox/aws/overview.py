@@ -1,4 +1,4 @@
-"""What the simulator shows of itself: its state as JSON and as a page."""
+"""The simulator's state, shown as JSON or as a page."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ td{overflow-wrap:anywhere}code{font-size:.9em}small{color:#52606d}.ok{color:#127
 """
 
 
-def state(regions: Regions) -> dict[str, Any]:
-    """Stacks, pipelines with their executions, projects, roles, buckets, and what stacks left behind."""
+def state_json(regions: Regions) -> dict[str, Any]:
+    """Stacks, pipelines with their executions, projects, roles, buckets, and resources without a stack."""
     return {
         "stacks": [
             {
                 "id": s.id,
                 "name": s.name,
-                **region.place.shown(),
+                **region.place.as_fields(),
                 "status": s.status,
                 "reason": s.reason,
                 "tags": s.tags,
-                "parameters": {k: v for k, v in s.plan.parameters.items() if not s.plan.template.secret(k)},
+                "parameters": {
+                    k: v for k, v in s.plan.parameters.items() if not s.plan.template.is_secret(k)
+                },
                 "outputs": {o["OutputKey"]: o["OutputValue"] for o in s.outputs},
                 "resources": {r.logical_id: r.physical_id for r in s.resources.values()},
                 "created": s.created.isoformat(),
@@ -41,14 +43,14 @@ def state(regions: Regions) -> dict[str, Any]:
             for s in region.stacks.live.values()
         ],
         "deleted_stacks": [
-            {"id": s.id, "name": s.name, **region.place.shown()}
+            {"id": s.id, "name": s.name, **region.place.as_fields()}
             for region in regions
             for s in region.stacks.gone.values()
         ],
         "pipelines": [
             {
                 "name": p.name,
-                **region.place.shown(),
+                **region.place.as_fields(),
                 "version": p.version,
                 "tags": p.tags,
                 "executions": [_execution_fields(e) for e in p.executions.values()],
@@ -57,38 +59,38 @@ def state(regions: Regions) -> dict[str, Any]:
             for p in region.pipelines.all.values()
         ],
         "projects": [
-            {"name": name, **region.place.shown()} for region in regions for name in region.projects
+            {"name": name, **region.place.as_fields()} for region in regions for name in region.projects
         ],
         "roles": [
             {"name": name, "arn": role.arn, "account": account}
-            for account in identity.accounts()
-            for name, role in identity.roles(account).items()
+            for account in identity.known_accounts()
+            for name, role in identity.roles_by_name(account).items()
         ],
-        "buckets": {name: len(storage.objects(name)) for name in storage.buckets()},
-        "bucket_places": {name: storage.owner(name).shown() for name in storage.buckets()},
+        "buckets": {name: len(storage.object_keys(name)) for name in storage.bucket_names()},
+        "bucket_places": {name: storage.bucket_place(name).as_fields() for name in storage.bucket_names()},
         "leftovers": [left for region in regions for left in _leftovers(region)],
     }
 
 
 def _leftovers(region: Region) -> Iterator[dict[str, str]]:
-    """What stacks let go of without deleting it, as far as it is still there."""
+    """The resources that a stack did not delete and that still exist."""
     for stack, resource in region.stacks.leftovers:
         if region.stacks.handlers[resource.type].exists(resource):
             yield {
                 "stack": stack.name,
                 "stack_id": stack.id,
-                **region.place.shown(),
+                **region.place.as_fields(),
                 "logical_id": resource.logical_id,
                 "type": resource.type,
                 "id": resource.physical_id,
             }
 
 
-def limits(regions: Regions) -> list[dict[str, Any]]:
-    """How many stacks and pipelines each place has and may have."""
+def limits_json(regions: Regions) -> list[dict[str, Any]]:
+    """How many stacks and pipelines each region has, and how many it allows."""
     return [
         {
-            **region.place.shown(),
+            **region.place.as_fields(),
             "stacks": region.stacks.limit,
             "pipelines": region.pipelines.limit,
             "stacks_used": len(region.stacks.live),
@@ -98,13 +100,16 @@ def limits(regions: Regions) -> list[dict[str, Any]]:
     ]
 
 
-def history(regions: Regions) -> list[dict[str, Any]]:
-    """Every execution in the order of its start, also of pipelines that are gone; `pinned` is the commit asked for."""
+def execution_history(regions: Regions) -> list[dict[str, Any]]:
+    """Every execution in the order of its start, including those of deleted pipelines.
+
+    `pinned` is the commit that the start request named.
+    """
     every = (entry for region in regions for entry in region.pipelines.history)
     return [
         {
             "pipeline": pipeline.name,
-            **pipeline.place.shown(),
+            **pipeline.place.as_fields(),
             "pipeline_created": pipeline.created.isoformat(),
             "pinned": next(iter(execution.pins.values()), None),
             **{k: v for k, v in _execution_fields(execution).items() if k != "stages"},
@@ -140,9 +145,9 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
     }
 
 
-def page(regions: Regions) -> str:
-    """The state as a page for people."""
-    shown = state(regions)
+def html_page(regions: Regions) -> str:
+    """The state as an HTML page."""
+    shown = state_json(regions)
     stack_rows = [
         f"<tr><td>{escape(s['name'])}{_small_html(_place_name(s))}</td><td>{_status_html(s['status'])}"
         f"{_small_html(s['reason'])}</td><td>{_small_html(_pairs_html(s['tags']))}</td></tr>"
@@ -150,8 +155,8 @@ def page(regions: Regions) -> str:
     ]
     pipeline_parts = [_pipeline_html(p) for p in shown["pipelines"]]
     bucket_rows = [
-        f"<tr><td>{_link_html(f'/{name}/index.html', name) if 'index.html' in storage.objects(name) else escape(name)}"
-        f"{_small_html(_place_name(shown['bucket_places'][name]))}</td><td>{count} objects</td></tr>"
+        f"<tr><td>{_bucket_html(name)}{_small_html(_place_name(shown['bucket_places'][name]))}</td>"
+        f"<td>{count} objects</td></tr>"
         for name, count in shown["buckets"].items()
     ]
     return (
@@ -164,6 +169,13 @@ def page(regions: Regions) -> str:
     )
 
 
+def _bucket_html(name: str) -> str:
+    """A bucket's name, as a link if the bucket holds a website."""
+    return (
+        _link_html(f"/{name}/index.html", name) if "index.html" in storage.object_keys(name) else escape(name)
+    )
+
+
 def _pipeline_html(pipeline: dict[str, Any]) -> str:
     rows = [
         f"<tr><td><code>{escape((e['sha'] or '-')[:7])}</code></td><td>{_status_html(e['status'])}</td>"
@@ -171,8 +183,8 @@ def _pipeline_html(pipeline: dict[str, Any]) -> str:
         f"<td>{'<br>'.join(_stage_html(s) for s in e['stages'])}</td></tr>"
         for e in pipeline["executions"][: -_SHOWN - 1 : -1]
     ]
-    told = f"version {pipeline['version']}, {_place_name(pipeline)}"
-    heading = f"<h3>{escape(pipeline['name'])} <small>{escape(told)}</small></h3>"
+    details = f"version {pipeline['version']}, {_place_name(pipeline)}"
+    heading = f"<h3>{escape(pipeline['name'])} <small>{escape(details)}</small></h3>"
     return heading + _table_html(("Commit", "Status", "Started by", "At", "Stages"), rows)
 
 

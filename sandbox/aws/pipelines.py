@@ -1,4 +1,4 @@
-"""CodePipeline's pipelines and executions as data, and the checks a definition must pass."""
+"""CodePipeline's pipelines as data, with the checks of their definitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNNING = ("InProgress", "Stopping")
 
 @dataclass
 class ActionRun:
-    """One action's run in one execution."""
+    """The run of one action in one execution."""
 
     stage: str
     name: str
@@ -44,7 +44,7 @@ class ActionRun:
 
 @dataclass
 class StageRun:
-    """One stage's run in one execution."""
+    """The run of one stage in one execution."""
 
     name: str
     execution_id: str
@@ -54,7 +54,7 @@ class StageRun:
 
 @dataclass
 class Revision:
-    """A source's commit, with the artifact it became."""
+    """The commit of a source action, with the artifact made from it."""
 
     action: str
     artifact: str
@@ -66,7 +66,7 @@ class Revision:
 
 @dataclass
 class Artifact:
-    """An artifact: its tree on disk while the execution runs, and its archive in S3."""
+    """An artifact: its files on disk while the execution runs, and its archive in S3."""
 
     path: Path
     bucket: str
@@ -75,7 +75,7 @@ class Artifact:
 
 @dataclass
 class Execution:
-    """One walk through a pipeline's stages, by the definition of its start."""
+    """One execution of a pipeline, by the definition that was valid at its start."""
 
     id: str
     number: int
@@ -98,14 +98,14 @@ class Execution:
     task: Task | None = None
 
     def actions(self) -> Iterator[ActionRun]:
-        """Every action that was started."""
+        """Every action that has started."""
         for stage in self.stages.values():
             yield from stage.actions.values()
 
 
 @dataclass
 class Pipeline:
-    """A pipeline: its definition, its executions (oldest first), and what each stage did last."""
+    """A pipeline: its definition, its executions (oldest first), and the latest run of each stage."""
 
     definition: dict[str, Any]
     tags: dict[str, str]
@@ -116,7 +116,7 @@ class Pipeline:
     tokens: dict[str, str] = field(default_factory=dict)
     latest: dict[str, StageRun] = field(default_factory=dict)
     latest_actions: dict[tuple[str, str], ActionRun] = field(default_factory=dict)
-    # Which execution is in a stage, and which wait for it, by the stage's name.
+    # By the name of a stage: the execution that occupies it, and the executions that wait for it.
     occupants: dict[str, Execution] = field(default_factory=dict)
     waiting: dict[str, list[Execution]] = field(default_factory=dict)
 
@@ -132,7 +132,7 @@ class Pipeline:
 
     @property
     def mode(self) -> str:
-        """What a new execution does to those that run."""
+        """The execution mode: what a new execution does to running ones."""
         return str(self.definition.get("executionMode", _MODES[0]))
 
     @property
@@ -140,7 +140,7 @@ class Pipeline:
         """The pipeline's ARN."""
         return self.place.arn("codepipeline", self.name)
 
-    def running(self) -> list[Execution]:
+    def running_executions(self) -> list[Execution]:
         """The executions that have not ended."""
         return [e for e in self.executions.values() if e.status in RUNNING]
 
@@ -149,8 +149,12 @@ def _invalid_structure(message: str) -> AwsError:
     return AwsError("InvalidStructureException", message)
 
 
-def check(definition: dict[str, Any]) -> None:
-    """Raise InvalidStructureException when a definition is not that of a pipeline."""
+def check_definition(definition: dict[str, Any]) -> None:
+    """Check the definition of a pipeline.
+
+    Raises:
+        AwsError: InvalidStructureException or ValidationException.
+    """
     if not _NAME.fullmatch(str(definition.get("name", ""))):
         raise AwsError(
             "ValidationException",

@@ -1,4 +1,4 @@
-"""The resources that are the simulator's own: pipelines and build projects."""
+"""The handlers of the resource types that the simulator itself provides: pipelines, build projects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.aws.resources import Context, Handler, Resource, ResourceError, gen
 
 
 class ProjectHandler(Handler):
-    """CodeBuild projects: kept here, read by the pipelines' build actions."""
+    """CodeBuild projects: stored here; build actions read them."""
 
     name_property = "Name"
 
@@ -40,7 +40,7 @@ class ProjectHandler(Handler):
 
 
 class PipelineHandler(Handler):
-    """CodePipeline pipelines: handed to the simulator's own CodePipeline."""
+    """CodePipeline pipelines: created in the simulated CodePipeline."""
 
     name_property = "Name"
 
@@ -78,7 +78,7 @@ class PipelineHandler(Handler):
 
 
 def _pipeline_definition(name: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """The pipeline structure of CodePipeline's API from CloudFormation's properties."""
+    """The pipeline structure of CodePipeline's API, made from CloudFormation's properties."""
     lowered: dict[str, Any] = _lower_first_letter(
         {k: v for k, v in properties.items() if k in _PIPELINE_KEYS}
     )

@@ -1,4 +1,4 @@
-"""Where things are: an account and a region of it."""
+"""The account in which a resource exists, with its region."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class Place:
-    """An account's region; without arguments the one where calls with unknown keys act."""
+    """A region of an account; by default the region of calls with unknown access keys."""
 
     account: str = ACCOUNT
     region: str = REGION
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of a resource here."""
+        """The ARN of a resource in this region."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
 
-    def shown(self) -> dict[str, str]:
-        """The two as fields."""
+    def as_fields(self) -> dict[str, str]:
+        """Account and region as fields of JSON."""
         return {"account": self.account, "region": self.region}

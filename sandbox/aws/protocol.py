@@ -1,7 +1,7 @@
-"""AWS's wire formats, driven by botocore's own models: the query protocol, JSON 1.1 and RPC v2 CBOR.
+"""AWS's wire formats by botocore's models: the query protocol, JSON 1.1, RPC v2 CBOR.
 
-A member the model does not know is an error of the simulator, and raises: so no answer can contain a field
-that the real service would not send.
+A member that botocore's model does not have raises an error, so that no answer contains a field that the real service
+does not send.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUERY, JSON, CBOR = "query", "json", "cbor"
 
 
 class AwsError(Exception):
-    """An error answer of the service: its code, message and HTTP status."""
+    """An error that the service answers: its code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -39,18 +39,22 @@ def service_model(service: str) -> Any:
 
 
 def operation_model(service: str, operation: str) -> Any:
-    """botocore's model of an operation; `AwsError` InvalidAction when there is none."""
+    """botocore's model of an operation.
+
+    Raises:
+        AwsError: InvalidAction.
+    """
     model = service_model(service)
     if operation not in model.operation_names:
         raise AwsError("InvalidAction", f"Could not find operation {operation}")
     return model.operation_model(operation)
 
 
-def parse(service: str, operation: str, form: str, body: bytes) -> dict[str, Any]:
+def parse_request(service: str, operation: str, form: str, body: bytes) -> dict[str, Any]:
     """The parameters of a request, with the names and types of botocore's model.
 
     Raises:
-        AwsError: the body is not what the protocol demands.
+        AwsError: the body does not conform to the protocol.
     """
     shape = operation_model(service, operation).input_shape
     try:
@@ -64,21 +68,24 @@ def parse(service: str, operation: str, form: str, body: bytes) -> dict[str, Any
     return {} if shape is None else dict(_parse_query(shape, flat, ""))
 
 
+def _has_key(flat: Mapping[str, str], key: str) -> bool:
+    """Whether the flat parameters hold a value under this key or below it."""
+    return key in flat or any(each.startswith(key + ".") for each in flat)
+
+
 def _parse_query(shape: Any, flat: Mapping[str, str], prefix: str) -> Any:
     if shape.type_name == "structure":
-        found = {}
-        for name, member in shape.members.items():
-            key = f"{prefix}.{name}" if prefix else name
-            if key in flat or any(k.startswith(key + ".") for k in flat):
-                found[name] = _parse_query(member, flat, key)
-        return found
+        keys = {name: f"{prefix}.{name}" if prefix else name for name in shape.members}
+        return {
+            name: _parse_query(shape.members[name], flat, key)
+            for name, key in keys.items()
+            if _has_key(flat, key)
+        }
     if shape.type_name == "list":
         values: list[Any] = []
-        while True:
-            key = f"{prefix}.member.{len(values) + 1}"
-            if key not in flat and not any(k.startswith(key + ".") for k in flat):
-                return values
+        while _has_key(flat, key := f"{prefix}.member.{len(values) + 1}"):
             values.append(_parse_query(shape.member, flat, key))
+        return values
     if shape.type_name == "map":
         pairs: dict[str, Any] = {}
         while (key := f"{prefix}.entry.{len(pairs) + 1}") and f"{key}.key" in flat:
@@ -92,8 +99,8 @@ def _parse_query(shape: Any, flat: Mapping[str, str], prefix: str) -> Any:
     return text
 
 
-def answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -> tuple[str, bytes]:
-    """An answer's content type and body."""
+def encode_answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -> tuple[str, bytes]:
+    """The content type and the body of an answer."""
     shape = operation_model(service, operation).output_shape
     if form != QUERY:
         plain = {} if shape is None else _json_value(shape, result, timestamps=form == CBOR)
@@ -110,7 +117,7 @@ def answer(service: str, operation: str, form: str, result: Mapping[str, Any]) -
 
 
 def error_answer(service: str, form: str, error: AwsError) -> tuple[str, bytes]:
-    """An error answer's content type and body."""
+    """The content type and the body of an error."""
     if form == CBOR:
         return "application/cbor", cbor.dumps({"__type": error.code, "message": error.message})
     if form == JSON:

@@ -1,4 +1,4 @@
-"""What exists in the accounts' regions: stacks, pipelines and build projects, and the services for them."""
+"""The regions of the accounts, each with its resources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox.aws.executions import Pipelines
 from sandbox.aws.faults import Faults
 from sandbox.aws.piperesources import ProjectHandler
 from sandbox.aws.places import Place
-from sandbox.aws.resourcetypes import handlers
+from sandbox.aws.resourcetypes import handlers_by_type
 from sandbox.aws.sources import Repositories
 from sandbox.aws.stack import Plan
 from sandbox.aws.stacks import Stacks
@@ -23,7 +23,7 @@ from sandbox.aws.workspace import Workspace
 
 
 class Region:
-    """One account's region."""
+    """A region of one account: its stacks, pipelines, build projects, and the services for them."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Region:
         self.pipelines = Pipelines(scheduler, faults, events, workspace.executions, place)
         projects = ProjectHandler(place)
         self.projects = projects.projects
-        self.stacks.handlers.update(handlers(place, self.stacks, self.pipelines, projects))
+        self.stacks.handlers.update(handlers_by_type(place, self.stacks, self.pipelines, projects))
         actions = Actions(place, scheduler, stacks, repositories, self.projects, builder)
         self.pipelines.perform_action = actions.perform_action
         self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
@@ -51,15 +51,15 @@ class Region:
         self._events = events
 
     def seed_stacks(self, body: str, stacks: Iterable[Mapping[str, Any]]) -> None:
-        """Put stacks of one template there, with their resources, as if they had been created long ago.
+        """Create finished stacks of one template with their resources.
 
-        Nothing is told of them, and their pipelines have not run.
+        No events are sent, and their pipelines have no executions.
 
         Args:
             body: the template's text.
             stacks: the `name`, `parameters` and `tags` of each.
         """
-        template = self.stacks.template(body)
+        template = self.stacks.read_template(body)
         self.pipelines.starts = False
         try:
             with self._events.without_events():
@@ -72,7 +72,7 @@ class Region:
 
 
 class Regions:
-    """All accounts' regions, each made when it is first spoken of; the caller holds the simulator's lock."""
+    """All regions of all accounts, each created on first use; the caller holds the simulator's lock."""
 
     def __init__(
         self,
@@ -90,17 +90,17 @@ class Regions:
         return iter(list(self._regions.values()))
 
     def at(self, place: Place) -> Region:
-        """What is at a place."""
+        """The region at a place."""
         if place not in self._regions:
             self._regions[place] = Region(place, *self._parts, lambda other: self.at(other).stacks)
         return self._regions[place]
 
     def reset(self) -> None:
-        """Forget everything, limits too; the processes have been cancelled."""
+        """Remove all regions with their limits; the caller has cancelled the processes."""
         self._regions.clear()
 
-    def limit(self, place: Place, *, stacks: int | None = None, pipelines: int | None = None) -> None:
-        """Set how many stacks and pipelines a place may have; None leaves a limit as it is."""
+    def set_limits(self, place: Place, *, stacks: int | None = None, pipelines: int | None = None) -> None:
+        """Set how many stacks and pipelines a region allows; None leaves a limit unchanged."""
         region = self.at(place)
         region.stacks.limit = region.stacks.limit if stacks is None else stacks
         region.pipelines.limit = region.pipelines.limit if pipelines is None else pipelines

@@ -1,4 +1,4 @@
-"""What CloudFormation can create: the resources themselves and how a type of them is handled."""
+"""Resources of stacks, with the interface of the handlers of resource types."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LETTERS = string.ascii_uppercase + string.digits
 
 
 class ResourceError(Exception):
-    """Why a resource could not be created, updated or deleted, in the service's words."""
+    """A resource could not be created, updated or deleted; the message is the service's."""
 
 
 @dataclass
 class Resource:
-    """A resource that exists: what `Ref` and `Fn::GetAtt` give, and how it was made."""
+    """An existing resource: its values for `Ref` and `Fn::GetAtt`, and the properties it was created with."""
 
     logical_id: str
     type: str
@@ -34,7 +34,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Context:
-    """In which stack a resource is handled."""
+    """The stack of a resource that a handler works on."""
 
     stack_id: str
     stack_name: str
@@ -43,14 +43,17 @@ class Context:
 
 
 def generated_name(stack_name: str, logical_id: str, longest: int = 64) -> str:
-    """A name as CloudFormation makes one up: stack, logical id and a random end."""
+    """A name in the form that CloudFormation generates: stack, logical id and random characters."""
     end = "".join(secrets.choice(_LETTERS) for _ in range(12))
     room = longest - len(logical_id) - len(end) - 2
     return f"{stack_name[: max(room, 1)]}-{logical_id[: longest - 15]}-{end}"
 
 
 class Handler(ABC):
-    """Creates, updates and deletes the resources of one type."""
+    """Creates, updates and deletes the resources of one type.
+
+    Each method raises ResourceError if the operation fails.
+    """
 
     name_property: str | None = None
 
@@ -58,16 +61,16 @@ class Handler(ABC):
         self.place = place
 
     def needs_replacement(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
-        """Whether the change needs a new resource in place of the old one."""
+        """Whether the change of properties requires replacement."""
         return self.name_property is not None and old.get(self.name_property) != new.get(self.name_property)
 
     @abstractmethod
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
-        """Create a resource; `ResourceError` when that fails."""
+        """Create a resource."""
 
     @abstractmethod
     def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
-        """Change a resource in place."""
+        """Update a resource without replacement."""
 
     @abstractmethod
     def delete(self, resource: Resource) -> None:
@@ -76,22 +79,22 @@ class Handler(ABC):
     def import_existing(
         self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
     ) -> Resource:
-        """Take over a resource that exists; `ResourceError` when there is none."""
+        """Import an existing resource."""
         resource = Resource(logical_id, kind, physical_id, properties, name=physical_id)
         if not self.exists(resource):
             raise ResourceError(f"Resource of type '{kind}' with identifier '{physical_id}' was not found.")
         return resource
 
     def wait_until_done(self, resource: Resource) -> Process:  # noqa: ARG002
-        """Wait until what was begun with a resource is done; `ResourceError` when it failed."""
+        """Wait until the operation on a resource has ended."""
         yield from ()
 
     def exists(self, resource: Resource) -> bool:  # noqa: ARG002
-        """Whether a resource is there; where that cannot be told, it is believed to be."""
+        """Whether a resource still exists; True if the handler cannot tell."""
         return True
 
-    def attribute(self, resource: Resource, name: str) -> str:
-        """What `Fn::GetAtt` gives."""
+    def attribute_value(self, resource: Resource, name: str) -> str:
+        """The value for `Fn::GetAtt`."""
         try:
             return resource.attributes[name]
         except KeyError:
@@ -100,7 +103,7 @@ class Handler(ABC):
 
 
 class InertHandler(Handler):
-    """Accepts a type and does nothing."""
+    """Accepts a type without creating anything."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = generated_name(context.stack_name, logical_id)
@@ -111,14 +114,14 @@ class InertHandler(Handler):
         return resource
 
     def delete(self, resource: Resource) -> None:
-        """Nothing was made, so nothing is left."""
+        """Do nothing, because `create` created nothing."""
 
     def exists(self, resource: Resource) -> bool:  # noqa: ARG002
-        """Nothing was made."""
+        """False, because `create` created nothing."""
         return False
 
     def import_existing(
         self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
     ) -> Resource:
-        """What does nothing can be taken over without being there."""
+        """Accept the import; no resource has to exist."""
         return Resource(logical_id, kind, physical_id, properties)

@@ -1,4 +1,4 @@
-"""Every known resource type with its handler."""
+"""The handlers of all known resource types."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _INERT_TYPES = (
 )
 
 
-def handlers(
+def handlers_by_type(
     place: Place, stacks: Stacks, pipelines: Pipelines, projects: ProjectHandler
 ) -> dict[str, Handler]:
-    """The handlers of a place by resource type."""
+    """The handlers of a region, by resource type."""
     inert = InertHandler(place)
     return {
         **dict.fromkeys(_INERT_TYPES, inert),

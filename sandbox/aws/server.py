@@ -1,4 +1,4 @@
-"""The simulated AWS as a server: in a process of its own, or in threads of a test's."""
+"""The HTTP server of the simulated AWS, which runs in threads of its process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ HOST = "127.0.0.1"
 
 
 class _Handler(MotoRequestHandler):
-    def log(self, *_said: object) -> None:
-        """Say nothing: `/_sandbox/calls` shows what came."""
+    def log(self, *_message: object) -> None:
+        """Log nothing, because `/_sandbox/calls` shows the calls."""
 
     def connection_dropped(self, *_error: object) -> None:
-        """Close the connection, so that a client whose answer is withheld on order learns of it."""
+        """Close the connection, so that a client notices at once that an injected fault withholds its answer."""
         self.close_connection = True
 
 
 class Server:
-    """A simulator at an address of its own."""
+    """A simulator that listens at an address."""
 
     def __init__(self, simulator: Simulator, bound: socket.socket) -> None:
         self.simulator = simulator
@@ -38,17 +38,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the simulator is reached."""
+        """The URL of the simulator."""
         return f"http://{HOST}:{self._server.port}"
 
     def start(self) -> Server:
-        """Begin to answer."""
+        """Start to answer requests."""
         self.simulator.start(self.url)
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """End everything: requests, builds, and what was written."""
+        """Stop the server and all builds; remove the files."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join(5)
@@ -57,7 +57,7 @@ class Server:
 
 
 def default_speed() -> float:
-    """How many times faster than AWS's look-alike pace, by the environment."""
+    """The factor by which waits are shortened: DEPLOYER_SANDBOX_SPEED, by default 1."""
     return float(os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1.0)
 
 
@@ -69,10 +69,10 @@ def create(
     event_key: str = "sandbox",
     speed: float | None = None,
 ) -> Server:
-    """A server that is bound but not yet started; port 0 takes a free one.
+    """A server that is bound to its port but not started; port 0 selects a free port.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
     bound = socket.create_server((HOST, port))
     simulator = Simulator(

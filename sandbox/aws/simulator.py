@@ -1,4 +1,4 @@
-"""The simulator put together, as a WSGI application: its own services, moto's, and the control calls."""
+"""The WSGI application that dispatches each request: to a simulated service, to moto, or to the control endpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TOKENS = ("ClientRequestToken", "clientRequestToken")
 
 
 class Simulator:
-    """All of the simulated AWS; `start` before the first call."""
+    """The simulated AWS; call `start` before the first request."""
 
     def __init__(self, *, github_url: str, events_url: str | None, event_key: str, speed: float) -> None:
         self.faults = Faults()
@@ -55,21 +55,21 @@ class Simulator:
         self._clear_moto()
 
     def start(self, address: str) -> None:
-        """Start the clock and the events; `address` is where the simulator is reached."""
+        """Start the scheduler and the delivery of events; `address` is the URL of the simulator."""
         self._builder.address = address
         self.scheduler.start()
         self._events.start()
 
     def stop(self) -> None:
-        """End everything that runs and remove what was written."""
+        """Stop all processes; remove all files."""
         self.scheduler.reset()
-        self._processes.kill()
+        self._processes.kill_all()
         self.scheduler.stop()
         self._events.stop()
         self._workspace.remove()
 
     def reset(self) -> None:
-        """Forget everything: stacks, pipelines, moto's resources, calls and faults."""
+        """Remove all state: stacks, pipelines, moto's resources, calls and faults."""
         with self.scheduler.lock:
             self.scheduler.reset()
             self.regions.reset()
@@ -80,54 +80,54 @@ class Simulator:
 
     @staticmethod
     def _clear_moto() -> None:
-        # moto's state belongs to the process, so that it outlives a simulator unless it is cleared.
+        # moto's state belongs to the Python process, so it would outlive this simulator.
         moto_api_backend.reset()
 
     # ---- requests
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request."""
+        """Answer a WSGI request."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path.startswith("/_sandbox/") or (
-            path == "/" and method == "GET" and not addressing.signed(environ)
+            path == "/" and method == "GET" and not addressing.is_signed(environ)
         ):
-            status, kind, body = self._control.answer(method, path, environ)
+            status, kind, body = self._control.answer_request(method, path, environ)
             return _send_reply(start_response, status, [("Content-Type", kind)], body)
-        if method in ("GET", "HEAD") and not addressing.signed(environ):
-            status, kind, body = self._control.page(path)
+        if method in ("GET", "HEAD") and not addressing.is_signed(environ):
+            status, kind, body = self._control.serve_object(path)
             headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
             return _send_reply(start_response, status, headers, body if method == "GET" else b"")
         return self._answer_aws(environ, start_response)
 
     def _answer_aws(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        content = addressing.content(environ)
-        service, operation, form = addressing.addressed(environ, content)
-        given, refusal = addressing.parsed(service, operation, form, content)
+        content = addressing.read_body(environ)
+        service, operation, form = addressing.called_operation(environ, content)
+        given, refusal = addressing.parse_parameters(service, operation, form, content)
         with self.scheduler.lock:
-            place = addressing.place(environ)
+            place = addressing.place_of_request(environ)
         if service == "s3":
             given = {"Name": environ["PATH_INFO"].lstrip("/").partition("/")[0] or None}
         name, token = _first_value(given, _NAMES), _first_value(given, _TOKENS)
         started = time.time()
-        time.sleep(self.faults.delay(place, service, operation, name))
-        order = self.faults.error(place, service, operation, name)
+        time.sleep(self.faults.call_delay(place, service, operation, name))
+        rule = self.faults.error_rule(place, service, operation, name)
         if refusal is None and operation == "AssumeRole":
             refusal = self._assume_role_error(place, given)
         if refusal is None and service == "s3":
             refusal = self._bucket_owner_error(given, environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER"))
-        if self.faults.throttled(place, service, operation, name):
-            status, headers, body, code = _refusal(service, form, _throttling_error(service))
+        if self.faults.is_throttled(place, service, operation, name):
+            status, headers, body, code = _error_reply(service, form, _throttling_error(service))
         elif refusal is not None:
-            status, headers, body, code = _refusal(service, form, refusal)
-        elif order is not None and order.get("mode", "before") == "before":
-            status, headers, body, code = self._ordered_error(service, form, order)
+            status, headers, body, code = _error_reply(service, form, refusal)
+        elif rule is not None and rule.get("mode", "before") == "before":
+            status, headers, body, code = self._injected_error(service, form, rule)
         else:
             if service in addressing.OWN:
                 status, headers, body, code = self._answer_own(place, service, operation, form, given)
             else:
                 status, headers, body, code = self._answer_moto(environ, content, service, form)
-            if order is not None:
-                status, headers, body, code = self._ordered_error(service, form, order)
+            if rule is not None:
+                status, headers, body, code = self._injected_error(service, form, rule)
         call = Call(
             time=started,
             seconds=time.time() - started,
@@ -142,20 +142,24 @@ class Simulator:
             region=place.region,
         )
         self.calls.add(call)
-        if order is not None and order.get("drop"):
-            raise ConnectionResetError("dropped, as ordered")
+        if rule is not None and rule.get("drop"):
+            raise ConnectionResetError("an injected fault drops the connection")
         return _send_reply(start_response, status, headers, body)
 
     def _bucket_owner_error(self, given: dict[str, Any], expected: str | None) -> AwsError | None:
-        """S3's refusal of a bucket that is not of the account which the caller expects; moto ignores the header."""
+        """AccessDenied if the bucket is not owned by the account that the caller expects; moto ignores that header."""
         name = given["Name"]
         with self.scheduler.lock:
-            if not expected or name not in storage.buckets() or storage.owner(name).account == expected:
+            if (
+                not expected
+                or name not in storage.bucket_names()
+                or storage.bucket_place(name).account == expected
+            ):
                 return None
         return AwsError("AccessDenied", "Access Denied", 403)
 
     def _assume_role_error(self, place: Place, given: dict[str, Any]) -> AwsError | None:
-        """Why the caller may not assume a role, which moto lets everybody."""
+        """The error if the caller may not assume a role; moto allows it to everybody."""
         try:
             with self.scheduler.lock:
                 identity.check_assume_role(given, place.account)
@@ -164,15 +168,15 @@ class Simulator:
         return None
 
     @staticmethod
-    def _ordered_error(
-        service: str, form: str, order: dict[str, Any]
+    def _injected_error(
+        service: str, form: str, rule: dict[str, Any]
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
-        status = int(order.get("status", 500))
-        code = str(order.get("error") or ("ServiceUnavailable" if status >= 500 else "ValidationError"))
-        if "status" not in order and "error" in order:
+        status = int(rule.get("status", 500))
+        code = str(rule.get("error") or ("ServiceUnavailable" if status >= 500 else "ValidationError"))
+        if "status" not in rule and "error" in rule:
             status = 400
-        message = str(order.get("message", "Failure ordered for a test"))
-        return _refusal(service, form, AwsError(code, message, status))
+        message = str(rule.get("message", "Injected failure"))
+        return _error_reply(service, form, AwsError(code, message, status))
 
     def _answer_own(
         self, place: Place, service: str, operation: str, form: str, given: dict[str, Any]
@@ -180,35 +184,35 @@ class Simulator:
         try:
             with self.scheduler.lock:
                 result = self.regions.at(place).services[service](operation, given)
-                kind, body = protocol.answer(service, operation, form, result)
+                kind, body = protocol.encode_answer(service, operation, form, result)
         except AwsError as error:
-            return _refusal(service, form, error)
+            return _error_reply(service, form, error)
         except Exception:
             log.exception("the simulator failed to answer %s %s", service, operation)
-            return _refusal(service, form, AwsError("InternalFailure", "The simulator failed", 500))
-        return 200, _read_headers(kind, form), body, "OK"
+            return _error_reply(service, form, AwsError("InternalFailure", "The simulator failed", 500))
+        return 200, _reply_headers(kind, form), body, "OK"
 
     def _answer_moto(
         self, environ: Environ, content: bytes, service: str, form: str
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
-        """Let moto answer."""
-        heard: list[tuple[str, list[tuple[str, str]]]] = []
+        """Pass a request to moto; return status, headers, body and error code of its answer."""
+        started_with: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], _info: Any = None) -> Callable[[bytes], None]:
-            heard.append((status, headers))
+            started_with.append((status, headers))
             return lambda _: None
 
         environ = {**environ, "wsgi.input": io.BytesIO(content), "CONTENT_LENGTH": str(len(content))}
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         try:
-            # moto is not made for threads; its answers are quick.
+            # moto is not thread-safe; the lock is held only briefly, because moto answers quickly.
             with self.scheduler.lock:
                 body = b"".join(self._moto(environ, start))
         except Exception:
             log.exception("moto failed to answer a call of %s", service)
-            return _refusal(service, form, AwsError("InternalFailure", "The simulator failed", 500))
-        status = int(heard[0][0].split()[0])
-        return status, heard[0][1], body, "OK" if status < 400 else _error_code(body)
+            return _error_reply(service, form, AwsError("InternalFailure", "The simulator failed", 500))
+        status = int(started_with[0][0].split()[0])
+        return status, started_with[0][1], body, "OK" if status < 400 else _error_code(body)
 
 
 def _first_value(given: dict[str, Any], names: tuple[str, ...]) -> str | None:
@@ -220,12 +224,12 @@ def _throttling_error(service: str) -> AwsError:
     return AwsError(code, "Rate exceeded", 503 if code == "SlowDown" else 400)
 
 
-def _refusal(service: str, form: str, error: AwsError) -> tuple[int, list[tuple[str, str]], bytes, str]:
+def _error_reply(service: str, form: str, error: AwsError) -> tuple[int, list[tuple[str, str]], bytes, str]:
     kind, body = protocol.error_answer(service, form, error)
-    return error.status, _read_headers(kind, form), body, error.code
+    return error.status, _reply_headers(kind, form), body, error.code
 
 
-def _read_headers(kind: str, form: str) -> list[tuple[str, str]]:
+def _reply_headers(kind: str, form: str) -> list[tuple[str, str]]:
     return [("Content-Type", kind), *([("smithy-protocol", "rpc-v2-cbor")] if form == CBOR else [])]
 
 

@@ -1,4 +1,4 @@
-"""Source actions' git: commits of a repository, resolved and checked out."""
+"""The git repositories from which source actions check out commits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS = "%H%x00%s%x00%an%x00%cI"
 
 
 class SourceError(Exception):
-    """Why a commit cannot be had, in the service's words."""
+    """A commit cannot be checked out; the message is the service's."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Commit:
 
 
 class Repositories:
-    """Git repositories below one address, each mirrored once and fetched again for every use."""
+    """Git repositories below one URL, each with a local mirror that is fetched before every use."""
 
     def __init__(self, base_url: str, workspace: Workspace, processes: Processes) -> None:
         self._base_url = base_url.rstrip("/")
@@ -41,14 +41,14 @@ class Repositories:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def web_url(self, repository: str) -> str:
-        """Where a browser finds the repository."""
+        """The URL of the repository's page."""
         return f"{self._base_url}/{repository}"
 
     def check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
-        """Put the tree of the branch's head, or of the pinned commit, into a directory.
+        """Check out the head of a branch, or the pinned commit, into a directory.
 
         Raises:
-            SourceError: there is no such repository, branch or commit, or no answer.
+            SourceError: the repository, the branch or the commit does not exist, or git does not answer.
         """
         url = f"{self._base_url}/{repository}.git"
         mirror = self._workspace.mirrors / hashlib.sha256(url.encode()).hexdigest()[:24]
@@ -71,7 +71,7 @@ class Repositories:
     def _update_mirror(self, repository: str, url: str, mirror: Path) -> None:
         if not mirror.exists():
             self._run_or_raise(mirror, "init", "--quiet", "--bare", str(mirror))
-        # Without --prune's companion gc: commits that a force push left behind stay to be had, as at GitHub.
+        # Without garbage collection, commits that a force push removed from a branch stay available, as at GitHub.
         status, printed = self._run_git(
             mirror, "-c", "gc.auto=0", "fetch", "--quiet", "--prune", "--force", url, "+refs/*:refs/*"
         )
@@ -113,7 +113,7 @@ class Repositories:
             **({"GIT_INDEX_FILE": str(index)} if index else {}),
         }
         try:
-            status, printed = self._processes.run(
+            status, printed = self._processes.run_command(
                 ["git", *command], cwd=cwd or self._workspace.mirrors, env=env, timeout=_SECONDS
             )
         except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""CloudFormation's stacks and change sets as data."""
+"""CloudFormation's stacks as data, with their change sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STACK_TYPE = "AWS::CloudFormation::Stack"
 
 @dataclass
 class Plan:
-    """What a stack is made from."""
+    """The template of a stack, with the values of its parameters."""
 
     template: Template
     parameters: dict[str, str]
@@ -23,7 +23,7 @@ class Plan:
 
 @dataclass
 class ChangeSet:
-    """A change of a stack that waits to be executed; `imports` gives physical ids by logical ids."""
+    """A change set; `imports` has physical ids by logical ids."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class ChangeSet:
 
 @dataclass
 class Stack:
-    """A stack: its plan, its resources, and its history of events (oldest first)."""
+    """A stack: its plan, its resources, and its events (oldest first)."""
 
     id: str
     name: str
@@ -73,8 +73,16 @@ class Stack:
     operation: Task | None = None
     change_sets: dict[str, ChangeSet] = field(default_factory=dict)
 
-    def failure(self, token: str | None) -> str:
-        """Why the operation with this token failed: its first failed resource, else the stack's reason."""
+    def find_superseded(self, logical_id: str, properties: dict[str, Any]) -> Resource | None:
+        """The resource with these properties that an update replaced but did not delete yet."""
+        wanted = logical_id, properties
+        return next((r for r in self.superseded if (r.logical_id, r.properties) == wanted), None)
+
+    def failure_reason(self, token: str | None) -> str:
+        """The reason for which the operation with this token failed.
+
+        It is the reason of the first failed resource, or the reason of the stack's status.
+        """
         for event in self.events:
             failed = event["ResourceStatus"].endswith("_FAILED") and event["ResourceType"] != STACK_TYPE
             if failed and event.get("ClientRequestToken") == token:

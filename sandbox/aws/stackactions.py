@@ -1,4 +1,4 @@
-"""CodePipeline's CloudFormation actions: stacks created, updated and deleted by an execution."""
+"""CodePipeline's CloudFormation actions, by which an execution changes stacks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _FAILED_STATES = (
 
 
 class StackActions:
-    """Performs Deploy actions of the provider CloudFormation; `stacks` gives the stacks of a place."""
+    """Performs Deploy actions of the provider CloudFormation; `stacks` returns the stacks of a region."""
 
     def __init__(self, place: Place, stacks: Callable[[Place], Stacks]) -> None:
         self._place = place
         self._stacks = stacks
 
     def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
-        """Do what the action's mode says and wait for the stack."""
+        """Create, update or delete the stack by the action's mode; wait until the stack has finished."""
         mode, name = run.configuration["ActionMode"], run.configuration["StackName"]
         stacks = self._stacks(self._target_place(run))
         stack = stacks.find(name)
@@ -49,7 +49,7 @@ class StackActions:
         yield from self._create_or_update(stacks, pipeline, execution, run, stack)
 
     def _target_place(self, run: ActionRun) -> Place:
-        """Where an action acts: in its own region, and in the account of its own role."""
+        """The region of the action, in the account of its role."""
         role = str(run.declared.get("roleArn") or "").split(":")
         account = role[4] if len(role) > 4 else self._place.account
         return Place(account, run.declared.get("region") or self._place.region)
@@ -58,7 +58,7 @@ class StackActions:
         self, stacks: Stacks, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
     ) -> Process:
         settings = run.configuration
-        template = stacks.template(_artifact_file(execution, settings["TemplatePath"]).read_text())
+        template = stacks.read_template(_artifact_file(execution, settings["TemplatePath"]).read_text())
         values, tags = _read_settings(execution, settings)
         capabilities = [c.strip() for c in settings.get("Capabilities", "").split(",") if c.strip()]
         token = f"pipeline-{run.id}"
@@ -74,12 +74,12 @@ class StackActions:
             wanted = ("CREATE_COMPLETE",)
         else:
             if stack.status in UPDATABLE:
-                # Parameters that the action does not mention keep their values, as CodePipeline has it.
+                # As in CodePipeline, parameters that the action does not name keep their values.
                 kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
                 values = {**kept, **values}
             if stacks.is_unchanged(stack, Plan(template, values), tags):
                 run.summary = "Stack already up to date."
-                self._stack_name(run, stack)
+                self._record_outputs(run, stack)
                 return
             stacks.update(
                 stack,
@@ -90,12 +90,14 @@ class StackActions:
                 capabilities=capabilities,
             )
             wanted = ("UPDATE_COMPLETE",)
-        self._stack_name(run, stack)
+        self._record_outputs(run, stack)
         yield from self._wait_for_stack(stack)
         if stack.status not in wanted:
-            raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
+            raise ActionError(
+                f"Stack {stack.name} is in the state {stack.status}: {stack.failure_reason(token)}"
+            )
         run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
-        self._stack_name(run, stack)
+        self._record_outputs(run, stack)
 
     def _delete_stack(self, stacks: Stacks, run: ActionRun, stack: Stack) -> Process:
         token = f"pipeline-{run.id}"
@@ -103,20 +105,22 @@ class StackActions:
         stacks.delete(stack, token=token)
         yield from self._wait_for_stack(stack)
         if stack.status != "DELETE_COMPLETE":
-            raise ActionError(f"Stack {stack.name} is in the state {stack.status}: {stack.failure(token)}")
+            raise ActionError(
+                f"Stack {stack.name} is in the state {stack.status}: {stack.failure_reason(token)}"
+            )
 
     def _wait_for_stack(self, stack: Stack) -> Process:
         while stack.status.endswith("_IN_PROGRESS"):
             yield _POLL_SECONDS
 
     @staticmethod
-    def _stack_name(run: ActionRun, stack: Stack) -> None:
+    def _record_outputs(run: ActionRun, stack: Stack) -> None:
         run.external_id = stack.id
         run.variables = {o["OutputKey"]: o["OutputValue"] for o in stack.outputs}
 
 
 def _artifact_file(execution: Execution, reference: str) -> Path:
-    """The file that `Artifact::path` means."""
+    """The file that a reference `Artifact::path` names."""
     name, _, path = reference.partition("::")
     if name not in execution.artifacts or not path:
         raise ActionError(f"There is no artifact file {reference}", "ConfigurationError")
@@ -130,7 +134,7 @@ def _artifact_file(execution: Execution, reference: str) -> Path:
 def _read_settings(
     execution: Execution, settings: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str] | None]:
-    """Parameters and tags, from the template configuration and the overrides."""
+    """The parameters and the tags that the template configuration and the overrides set."""
     values: dict[str, Any] = {}
     tags: dict[str, str] | None = None
     try:

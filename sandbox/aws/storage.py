@@ -1,4 +1,4 @@
-"""S3, parameters and secrets as the other parts of the simulator use them: moto's own, without an HTTP call."""
+"""The buckets, parameters or secrets in moto's models, read without HTTP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sandbox.aws.places import Place
 
 
 class NoSuchObjectError(LookupError):
-    """There is no such bucket or object."""
+    """A bucket, an object, a parameter or a secret does not exist."""
 
 
-def buckets() -> list[str]:
-    """The names of all buckets, of whatever account."""
+def bucket_names() -> list[str]:
+    """The names of the buckets of all accounts."""
     return sorted(s3_backends.bucket_accounts)
 
 
@@ -24,15 +24,15 @@ def bucket(name: str) -> Any:
     """moto's model of a bucket.
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
     if name not in s3_backends.bucket_accounts:
         raise NoSuchObjectError(f"no bucket {name}")
     return _backend(name).buckets[name]
 
 
-def owner(name: str) -> Place:
-    """Where a bucket is."""
+def bucket_place(name: str) -> Place:
+    """The account and the region of a bucket."""
     return Place(s3_backends.bucket_accounts[name][1], bucket(name).region_name)
 
 
@@ -41,24 +41,24 @@ def _backend(name: str) -> Any:
     return s3_backends[account][partition]
 
 
-def empty(name: str) -> bool:
-    """Whether a bucket holds nothing: no object, no older version, no delete marker.
+def is_empty(name: str) -> bool:
+    """Whether a bucket has no object, no older version and no delete marker.
 
-    Unfinished multipart uploads do not count: S3 lets only directory buckets be kept by them.
+    Unfinished multipart uploads do not count, because in S3 they prevent only the deletion of directory buckets.
     """
-    return name not in buckets() or not any(True for _ in bucket(name).keys.iterlists())
+    return name not in bucket_names() or not any(True for _ in bucket(name).keys.iterlists())
 
 
-def objects(name: str) -> list[str]:
+def object_keys(name: str) -> list[str]:
     """The keys of a bucket's current objects."""
-    return sorted(bucket(name).keys) if name in buckets() else []
+    return sorted(bucket(name).keys) if name in bucket_names() else []
 
 
-def read(name: str, key: str) -> tuple[bytes, str]:
+def read_object(name: str, key: str) -> tuple[bytes, str]:
     """An object's content and its content type.
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
     bucket(name)
     found = _backend(name).get_object(name, key)
@@ -67,13 +67,13 @@ def read(name: str, key: str) -> tuple[bytes, str]:
     return bytes(found.value), str(found.metadata.get("content-type", "binary/octet-stream"))
 
 
-def write(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
-    """Put an object; without a content type it is guessed from the key.
+def write_object(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
+    """Put an object; the default content type is guessed from the key.
 
     Raises:
-        NoSuchObjectError: there is no such bucket.
+        NoSuchObjectError: the bucket does not exist.
     """
-    if name not in buckets():
+    if name not in bucket_names():
         raise NoSuchObjectError(f"The specified bucket does not exist: {name}")
     guessed = content_type or mimetypes.guess_type(key)[0] or "binary/octet-stream"
     if guessed.startswith("text/") and "charset" not in guessed:
@@ -81,13 +81,13 @@ def write(name: str, key: str, content: bytes, content_type: str | None = None) 
     _backend(name).put_object(name, key, content).set_metadata({"Content-Type": guessed})
 
 
-def parameter(place: Place, name: str) -> str:
+def parameter_value(place: Place, name: str) -> str:
     """The value of a parameter of SSM's Parameter Store.
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
-    # Imported when first needed: it draws in models that take seconds.
+    # Imported on first use, because importing these models takes seconds.
     from moto.ssm.models import ssm_backends
 
     found = ssm_backends[place.account][place.region].get_parameter(name)
@@ -96,11 +96,11 @@ def parameter(place: Place, name: str) -> str:
     return str(found.response_object(True)["Value"])
 
 
-def secret(place: Place, reference: str) -> str:
-    """A secret's text, or a key of it: `name`, or `name:key`.
+def secret_value(place: Place, reference: str) -> str:
+    """The text of a secret (`name`), or the value of a key in its JSON (`name:key`).
 
     Raises:
-        NoSuchObjectError: there is none.
+        NoSuchObjectError: it does not exist.
     """
     from moto.secretsmanager.exceptions import SecretNotFoundException
     from moto.secretsmanager.models import secretsmanager_backends

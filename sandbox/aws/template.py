@@ -1,17 +1,13 @@
-"""CloudFormation templates: reading, checking, ordering, and the intrinsic functions."""
+"""CloudFormation templates, checked by the service's rules for their structure."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from sandbox.aws import storage
-from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
 
 PSEUDO_PARAMETERS = {
@@ -24,17 +20,16 @@ PSEUDO_PARAMETERS = {
     "AWS::StackName",
     "AWS::URLSuffix",
 }
-_DYNAMIC = re.compile(r"\{\{resolve:(ssm|ssm-secure|secretsmanager):([^}]+)\}\}")
-_SUB = re.compile(r"\$\{(!?)([^}]*)\}")
+SUBSTITUTION = re.compile(r"\$\{(!?)([^}]*)\}")
 
 
-def invalid(message: str) -> AwsError:
-    """CloudFormation's ValidationError."""
+def validation_error(message: str) -> AwsError:
+    """An AwsError with the code ValidationError."""
     return AwsError("ValidationError", message)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as CloudFormation reads it: short function names, and dates stay text ("2012-10-17")."""
+    """Reads YAML as CloudFormation does: with short forms of functions, and with dates as text ("2012-10-17")."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -60,10 +55,14 @@ _Loader.add_multi_constructor("!", _construct_short_form)
 
 
 class Template:
-    """A template that has been read and found well formed.
+    """A well-formed template.
+
+    Args:
+        body: its text, YAML or JSON.
+        known_type: says whether a resource type is known.
 
     Raises:
-        AwsError: ValidationError in the service's words.
+        AwsError: ValidationError with the service's message.
     """
 
     def __init__(self, body: str, known_type: Callable[[str], bool]) -> None:
@@ -74,12 +73,14 @@ class Template:
             why = str(getattr(error, "problem", "") or error).splitlines()[-1].strip()
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-            raise invalid(f"Template format error: YAML not well-formed.{where} {why}".rstrip()) from None
+            raise validation_error(
+                f"Template format error: YAML not well-formed.{where} {why}".rstrip()
+            ) from None
         if not isinstance(document, dict):
-            raise invalid("Template format error: unsupported structure.")
+            raise validation_error("Template format error: unsupported structure.")
         if not isinstance(document.get("Resources"), dict) or not document["Resources"]:
-            raise invalid("Template format error: At least one Resources member must be defined.")
-        # What a change of makes an update one; a description alone does not.
+            raise validation_error("Template format error: At least one Resources member must be defined.")
+        # A change of this content makes an update; a change of the description alone does not.
         self.content = {k: v for k, v in document.items() if k not in ("Description", "Metadata")}
         self.description = str(document.get("Description", ""))
         self.parameters: dict[str, dict[str, Any]] = document.get("Parameters") or {}
@@ -93,18 +94,20 @@ class Template:
     def _check_resources(self, known_type: Callable[[str], bool]) -> None:
         for name, resource in self.resources.items():
             if not isinstance(resource, dict) or "Type" not in resource:
-                raise invalid(
+                raise validation_error(
                     f"Template format error: [/Resources/{name}] "
                     "Every Resources object must contain a Type member."
                 )
         unknown = sorted({r["Type"] for r in self.resources.values() if not known_type(r["Type"])})
         if unknown:
-            raise invalid(f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]")
+            raise validation_error(
+                f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]"
+            )
         for block, content in (("Resources", self.resources), ("Outputs", self.outputs)):
             known = PSEUDO_PARAMETERS | set(self.parameters) | set(self.resources)
             missing = sorted(set(references(content)) - known)
             if missing:
-                raise invalid(
+                raise validation_error(
                     f"Template format error: Unresolved resource dependencies [{', '.join(missing)}] "
                     f"in the {block} block of the template"
                 )
@@ -118,7 +121,7 @@ class Template:
                 return
             if name in visiting:
                 circle = ", ".join(visiting[visiting.index(name) :])
-                raise invalid(f"Circular dependency between resources: [{circle}]")
+                raise validation_error(f"Circular dependency between resources: [{circle}]")
             visiting.append(name)
             depends = self.resources[name].get("DependsOn", [])
             for other in [
@@ -134,8 +137,8 @@ class Template:
             visit(name)
         return done
 
-    def capabilities(self) -> list[str]:
-        """What the template requires to be acknowledged."""
+    def required_capabilities(self) -> list[str]:
+        """The capabilities that a request must acknowledge."""
         iam = [r for r in self.resources.values() if r["Type"].startswith("AWS::IAM::")]
         names = ("RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName")
         if any(n in (r.get("Properties") or {}) for r in iam for n in names):
@@ -143,53 +146,64 @@ class Template:
         return ["CAPABILITY_IAM"] if iam else []
 
     def check_capabilities(self, given: Collection[str]) -> None:
-        """Raise InsufficientCapabilitiesException unless the required ones are given."""
-        needed = self.capabilities()
+        """Check the acknowledged capabilities.
+
+        Raises:
+            AwsError: InsufficientCapabilitiesException.
+        """
+        needed = self.required_capabilities()
         if needed and not {needed[0], "CAPABILITY_NAMED_IAM"} & set(given):
             raise AwsError("InsufficientCapabilitiesException", f"Requires capabilities : [{needed[0]}]")
 
     def check_parameters(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The full set of parameter values, defaults included; ValidationError when they do not fit."""
+        """The values of all parameters, including defaults.
+
+        Raises:
+            AwsError: ValidationError, because a value is missing, unknown or not allowed.
+        """
         if extra := [p for p in given if p not in self.parameters]:
-            raise invalid(f"Parameters: [{', '.join(extra)}] do not exist in the template")
+            raise validation_error(f"Parameters: [{', '.join(extra)}] do not exist in the template")
         if lacking := [p for p, s in self.parameters.items() if p not in given and "Default" not in s]:
-            raise invalid(f"Parameters: [{', '.join(lacking)}] must have values")
+            raise validation_error(f"Parameters: [{', '.join(lacking)}] must have values")
         values = {}
         for name, slot in self.parameters.items():
-            value = values[name] = _as_text(given.get(name, slot.get("Default")))
-            allowed = slot.get("AllowedValues")
-            if allowed and value not in [_as_text(a) for a in allowed]:
-                choices = ", ".join(_as_text(a) for a in allowed)
-                raise invalid(f"Parameter '{name}' must be one of AllowedValues: [{choices}]")
-            # of a list, each value must match
-            each = value.split(",") if slot.get("Type") == "CommaDelimitedList" else [value]
-            pattern = slot.get("AllowedPattern")
-            if pattern and not all(re.fullmatch(pattern, one.strip()) for one in each):
-                reason = slot.get("ConstraintDescription") or f"must match pattern {pattern}"
-                raise invalid(f"Parameter '{name}' {reason}")
-            if "MinLength" in slot and len(value) < int(slot["MinLength"]):
-                raise invalid(f"Parameter '{name}' must contain at least {slot['MinLength']} characters")
-            if "MaxLength" in slot and len(value) > int(slot["MaxLength"]):
-                raise invalid(f"Parameter '{name}' must contain at most {slot['MaxLength']} characters")
+            values[name] = as_text(given.get(name, slot.get("Default")))
+            _check_value(name, slot, values[name])
         return values
 
-    def defaults(self) -> dict[str, str]:
-        """The parameters that have a value of their own."""
-        return {k: _as_text(s["Default"]) for k, s in self.parameters.items() if "Default" in s}
+    def default_values(self) -> dict[str, str]:
+        """The default values, by parameter."""
+        return {k: as_text(s["Default"]) for k, s in self.parameters.items() if "Default" in s}
 
-    def secret(self, parameter: str) -> bool:
-        """Whether the parameter's value must never be shown."""
-        return _as_text(self.parameters.get(parameter, {}).get("NoEcho", False)) == "true"
+    def is_secret(self, parameter: str) -> bool:
+        """Whether the parameter is declared NoEcho, so that its value is never shown."""
+        return as_text(self.parameters.get(parameter, {}).get("NoEcho", False)) == "true"
 
 
-def _as_text(value: Any) -> str:
+def _check_value(name: str, slot: Mapping[str, Any], value: str) -> None:
+    allowed = [as_text(each) for each in slot.get("AllowedValues") or []]
+    if allowed and value not in allowed:
+        raise validation_error(f"Parameter '{name}' must be one of AllowedValues: [{', '.join(allowed)}]")
+    # Every item of a list must match the pattern.
+    items = value.split(",") if slot.get("Type") == "CommaDelimitedList" else [value]
+    pattern = slot.get("AllowedPattern")
+    if pattern and not all(re.fullmatch(pattern, item.strip()) for item in items):
+        reason = slot.get("ConstraintDescription") or f"must match pattern {pattern}"
+        raise validation_error(f"Parameter '{name}' {reason}")
+    if "MinLength" in slot and len(value) < int(slot["MinLength"]):
+        raise validation_error(f"Parameter '{name}' must contain at least {slot['MinLength']} characters")
+    if "MaxLength" in slot and len(value) > int(slot["MaxLength"]):
+        raise validation_error(f"Parameter '{name}' must contain at most {slot['MaxLength']} characters")
+
+
+def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
 
 
 def references(node: Any) -> Iterator[str]:
-    """Every parameter, resource or pseudo parameter that a part of a template mentions."""
+    """The names of parameters, pseudo parameters and resources to which a part of a template refers."""
     if isinstance(node, list):
         for item in node:
             yield from references(item)
@@ -201,146 +215,9 @@ def references(node: Any) -> Iterator[str]:
                 yield value[0] if isinstance(value, list) else str(value).split(".")[0]
             elif key == "Fn::Sub":
                 text, own = (value[0], value[1]) if isinstance(value, list) else (value, {})
-                for literal, name in _SUB.findall(text):
+                for literal, name in SUBSTITUTION.findall(text):
                     if not literal and name.split(".")[0] not in own:
                         yield name.strip().split(".")[0]
                 yield from references(own)
             else:
                 yield from references(value)
-
-
-def stored(place: Place, service: str, reference: str) -> str:
-    """What a dynamic reference stands for; ValidationError when there is nothing of that name."""
-    try:
-        if service != "secretsmanager":
-            return storage.parameter(place, reference)
-        name, _, key = reference.partition(":SecretString")
-        key = key.strip(":").partition(":")[0]
-        return storage.secret(place, f"{name}:{key}" if key else name)
-    except storage.NoSuchObjectError as error:
-        raise invalid(f"Parameters: {error}") from error
-
-
-class Resolver:
-    """Evaluates the intrinsic functions of one stack; `values` are its parameters and the pseudo parameters.
-
-    `reference` gives what `Ref` of a resource gives, `attribute` what `Fn::GetAtt` gives, `export` what
-    `Fn::ImportValue` gives.
-    """
-
-    def __init__(
-        self,
-        template: Template,
-        values: Mapping[str, Any],
-        reference: Callable[[str], str],
-        attribute: Callable[[str, str], Any],
-        export: Callable[[str], str],
-    ) -> None:
-        self._template = template
-        self._values = dict(values)
-        self._place = Place(values["AWS::AccountId"], values["AWS::Region"])
-        for name, slot in template.parameters.items():
-            kind = str(slot.get("Type", "String"))
-            if name in self._values and kind.startswith("AWS::SSM::Parameter::Value<"):
-                self._values[name] = stored(self._place, "ssm", str(self._values[name]))
-            if name in self._values and (kind == "CommaDelimitedList" or kind.startswith("List<")):
-                self._values[name] = [v.strip() for v in str(self._values[name]).split(",")]
-        self._reference = reference
-        self._attribute = attribute
-        self._export = export
-
-    def active(self, item: Mapping[str, Any]) -> bool:
-        """Whether a resource's or an output's condition holds."""
-        return "Condition" not in item or self.condition({"Condition": item["Condition"]})
-
-    def condition(self, node: Any) -> bool:
-        """The truth of a condition."""
-        if not isinstance(node, dict) or len(node) != 1:
-            return _as_text(self.value(node)) == "true"
-        (function, argument), *_ = node.items()
-        if function == "Condition":
-            if argument not in self._template.conditions:
-                raise invalid(f"Template format error: Unresolved condition dependency {argument}")
-            return self.condition(self._template.conditions[argument])
-        if function == "Fn::Equals":
-            return _as_text(self.value(argument[0])) == _as_text(self.value(argument[1]))
-        if function == "Fn::Not":
-            return not self.condition(argument[0])
-        if function == "Fn::And":
-            return all(self.condition(a) for a in argument)
-        if function == "Fn::Or":
-            return any(self.condition(a) for a in argument)
-        return _as_text(self.value(node)) == "true"
-
-    def value(self, node: Any) -> Any:
-        """A part of the template with every function replaced by its result; AWS::NoValue removes."""
-        result = self._condition_value(node)
-        if isinstance(result, str) and "{{resolve:" in result:
-            return _DYNAMIC.sub(lambda match: stored(self._place, match.group(1), match.group(2)), result)
-        return result
-
-    def _condition_value(self, node: Any) -> Any:
-        if isinstance(node, list):
-            return [v for v in map(self.value, node) if v is not None]
-        if not isinstance(node, dict):
-            return node
-        if len(node) == 1:
-            (function, argument), *_ = node.items()
-            if function == "Ref":
-                return self._evaluate_ref(argument)
-            if function.startswith("Fn::"):
-                return self._evaluate_function(function, argument)
-        resolved = {k: self.value(v) for k, v in node.items()}
-        return {k: v for k, v in resolved.items() if v is not None}
-
-    def _evaluate_ref(self, name: str) -> Any:
-        if name == "AWS::NoValue":
-            return None
-        return self._values[name] if name in self._values else self._reference(name)
-
-    def _evaluate_function(self, function: str, argument: Any) -> Any:
-        if function == "Fn::GetAtt":
-            name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
-            return self._attribute(name, self.value(attribute))
-        if function == "Fn::Sub":
-            return self._evaluate_sub(argument)
-        if function == "Fn::If":
-            return self.value(argument[1] if self.condition({"Condition": argument[0]}) else argument[2])
-        if function == "Fn::Join":
-            return _as_text(argument[0]).join(_as_text(v) for v in self.value(argument[1]))
-        if function == "Fn::Split":
-            return _as_text(self.value(argument[1])).split(argument[0])
-        if function == "Fn::Select":
-            return self.value(argument[1])[int(self.value(argument[0]))]
-        if function == "Fn::FindInMap":
-            name, first, second = (self.value(a) for a in argument[:3])
-            try:
-                return self._template.mappings[name][first][second]
-            except KeyError:
-                raise invalid(
-                    f"Template error: Unable to get mapping for {name}::{first}::{second}"
-                ) from None
-        if function == "Fn::ImportValue":
-            return self._export(self.value(argument))
-        if function == "Fn::Base64":
-            return base64.b64encode(_as_text(self.value(argument)).encode()).decode()
-        if function == "Fn::GetAZs":
-            return [f"{self._place.region}{zone}" for zone in "abc"]
-        if function == "Fn::ToJsonString":
-            return json.dumps(self.value(argument), separators=(",", ":"))
-        raise invalid(f"Template error: the function {function} is not known to the simulator")
-
-    def _evaluate_sub(self, argument: Any) -> str:
-        text, own = (argument[0], argument[1]) if isinstance(argument, list) else (argument, {})
-
-        def replace(match: re.Match[str]) -> str:
-            literal, name = match.group(1), match.group(2).strip()
-            if literal:
-                return f"${{{name}}}"
-            if name in own:
-                return _as_text(self.value(own[name]))
-            if "." in name and name.split(".")[0] in self._template.resources:
-                return _as_text(self._attribute(*name.split(".", 1)))
-            return _as_text(self._evaluate_ref(name))
-
-        return _SUB.sub(replace, text)

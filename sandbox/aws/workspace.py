@@ -1,4 +1,4 @@
-"""Where the simulator's real work happens: a temporary directory and the processes started in it."""
+"""The temporary directory of the simulator, with the processes that run in it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import IO, Any
 
 
 class ClosedError(RuntimeError):
-    """The simulator is being stopped."""
+    """The simulator is stopping."""
 
 
 class Processes:
-    """Starts processes in groups of their own and can end all of a set with their children."""
+    """Starts each process in its own process group, so that all can be killed with their children."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def run(
+    def run_command(
         self,
         command: Sequence[str],
         *,
@@ -35,11 +35,11 @@ class Processes:
         timeout: float,
         output: IO[bytes] | int = subprocess.PIPE,
     ) -> tuple[int, bytes]:
-        """Run a command to its end; gives its exit status and what it printed, unless that went to a file.
+        """Run a command until it ends; return its exit status and its output, which is empty if it goes to a file.
 
         Raises:
-            TimeoutError: it took too long and was ended.
-            ClosedError: `kill` has been called.
+            TimeoutError: the command took too long and was killed.
+            ClosedError: `kill_all` has been called.
         """
         with self._lock:
             if self._closed:
@@ -61,14 +61,14 @@ class Processes:
             process.communicate()
             raise TimeoutError(f"{command[0]} took longer than {timeout:g} s") from None
         finally:
-            # What it left running in the background ends with it.
+            # Background processes of the command end with it.
             _kill_group(process)
             with self._lock:
                 self._running.discard(process)
         return process.returncode, printed or b""
 
-    def kill(self) -> None:
-        """End everything that runs; nothing more can be started."""
+    def kill_all(self) -> None:
+        """Kill all processes; no more processes can be started."""
         with self._lock:
             self._closed = True
             for process in self._running:
@@ -76,13 +76,13 @@ class Processes:
 
 
 def _kill_group(process: subprocess.Popen[Any]) -> None:
-    # The group outlives its leader as long as one child is left; an empty one is no error.
+    # A process group exists as long as one of its processes does; an empty group is no error.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 class Workspace:
-    """The directories of git mirrors, of executions, and of builds' logs."""
+    """The directories for git mirrors, executions, and logs of builds."""
 
     def __init__(self) -> None:
         self._root = Path(tempfile.mkdtemp(prefix="sandbox-aws-"))
@@ -98,5 +98,5 @@ class Workspace:
         return path
 
     def remove(self) -> None:
-        """Remove all of it."""
+        """Remove the temporary directory."""
         shutil.rmtree(self._root, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Renders the pages of site/ into dist/: python3 build.py, with GREETING and STAGE in the environment."""
+"""Renders the pages of site/ into dist/ with the environment variables GREETING, STAGE: python3 build.py."""
 
 import html
 import os
@@ -13,7 +13,7 @@ STAGES = ("development", "staging", "production")
 
 
 def values(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the pages may show, taken from CodeBuild's environment."""
+    """The values that a page can show, taken from CodeBuild's environment."""
     stage = environment.get("STAGE") or "development"
     if stage not in STAGES:
         raise ValueError(f"STAGE must be one of {', '.join(STAGES)}, not {stage!r}")
@@ -25,12 +25,12 @@ def values(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def render(template: str, shown: Mapping[str, str]) -> str:
-    """A page with its values filled in; a value is text and never markup."""
+    """A page with its values filled in; a value is escaped, so that it is never markup."""
     return string.Template(template).substitute({name: html.escape(text) for name, text in shown.items()})
 
 
 def build(source: Path, target: Path, shown: Mapping[str, str]) -> list[Path]:
-    """Write every file of source to target, pages rendered; returns what was written."""
+    """Write every file of source to target, with pages rendered; return the written paths."""
     shutil.rmtree(target, ignore_errors=True)
     written = []
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -45,7 +45,7 @@ def build(source: Path, target: Path, shown: Mapping[str, str]) -> list[Path]:
 
 
 def main() -> int:
-    """Build the site; 1 and a line on stderr if that cannot be."""
+    """Build the site; return the exit status, which is 1 with a line on stderr after an error."""
     try:
         shown = values(os.environ)
         written = build(HERE / "site", HERE / "dist", shown)

@@ -1,4 +1,4 @@
-"""The whole product before the simulated AWS: lanes on fakeredis, tasks run in turn, time as it goes, only faster."""
+"""deployer against the simulated AWS, in real time but faster: queues on fakeredis, tasks run one after another."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ from sandbox.aws.server import Server
 from tests.unit.world import HELLO, World, environment
 
 BUCKET = "deployer-artifacts"
-COMMITS = 3  # of each branch
+COMMITS = 3  # commits of each branch
 _SECONDS = 90.0
 _ACTION = {"Owner": "AWS", "Version": "1"}
 _TEMPLATE: dict[str, Any] = {
@@ -84,13 +84,13 @@ _TEMPLATE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def template(**resources: Any) -> str:
-    """The pipeline's template, with more resources."""
+def pipeline_template(**resources: Any) -> str:
+    """The template of the pipeline, with more resources."""
     return json.dumps({**_TEMPLATE, "Resources": {**_TEMPLATE["Resources"], **resources}})
 
 
 def _application(number: int) -> dict[str, Any]:
-    """Of one branch's n-th commit: each of them changes it."""
+    """The application template at the n-th commit of a branch; every commit changes it."""
     versioned = {"VersioningConfiguration": {"Status": "Enabled"}}
     note = {"Type": "String", "Value": str(number)}
     return {
@@ -102,20 +102,20 @@ def _application(number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def in_haste() -> Iterator[pytest.MonkeyPatch]:
-    """With credentials, and whoever asks AWS again does so at once."""
+def without_retry_waits() -> Iterator[pytest.MonkeyPatch]:
+    """Set credentials and remove the waits before retries of AWS calls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setattr(aws_client, "_backoff", lambda _state: 0.0)
-        # botocore's own slowing down after a throttled call takes many seconds
+        # botocore waits many seconds after a throttled call
         patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
         yield patch
 
 
 class Simulation:
-    """The simulated AWS, and the repository that its pipelines read."""
+    """The simulated AWS with the repository of its pipelines."""
 
     def __init__(self, server: Server, repository: Path) -> None:
         self.simulator = server.simulator
@@ -126,19 +126,19 @@ class Simulation:
         self.s3.create_bucket(Bucket=BUCKET)
 
     def client(self, service: str, region: str = "us-east-1", **credentials: str) -> Any:
-        """What a person asks AWS with."""
+        """A boto3 client for the test itself."""
         return boto3.client(service, region_name=region, endpoint_url=self.url, **credentials)
 
-    def forget(self) -> None:
-        """Everything in AWS is gone."""
+    def reset(self) -> None:
+        """Reset the simulated AWS."""
         self.simulator.reset()
         self.s3.create_bucket(Bucket=BUCKET)
 
     def with_service_role(self) -> Target:
-        """Development's target, with a role for CloudFormation."""
+        """The target of development, with a service role for CloudFormation."""
         made = self.client("iam").create_role(RoleName="cloudformation", AssumeRolePolicyDocument="{}")
         arn = made["Role"]["Arn"]
-        # the account is not named: what templates may do is not the question here
+        # without an account, templates are not checked for permissions, which these tests do not need
         return Target(
             Kind.DEVELOPMENT, regions=("us-east-1",), artifact_bucket=BUCKET, service_role_arn=arn,
             allowed_roles=("*",),
@@ -146,19 +146,19 @@ class Simulation:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What there is."""
+        """The state of the simulated AWS."""
         with self.simulator.scheduler.lock:
-            return overview.state(self.simulator.regions)
+            return overview.state_json(self.simulator.regions)
 
-    def order(self, stack: str, status: str, **how: Any) -> None:
-        """Put a stack into a status."""
+    def force_status(self, stack: str, status: str, **how: Any) -> None:
+        """Set the status of a stack."""
         with self.simulator.scheduler.lock:
             for region in self.simulator.regions:
                 if found := region.stacks.live.get(stack):
-                    region.stacks.order(found, status, **how)
+                    region.stacks.force_status(found, status, **how)
 
-    def of(self, environment: Environment) -> dict[str, list[str]]:
-        """What there is of an environment: names and ids, by kind."""
+    def resources_of(self, environment: Environment) -> dict[str, list[str]]:
+        """The resources of an environment in AWS: names and ids by kind."""
         state, name = self.state, environment.stack_name
         named = {name, f"{name}-app"}
         return {
@@ -170,8 +170,8 @@ class Simulation:
             "leftovers": [each["id"] for each in state["leftovers"] if each["stack"] in named],
         }
 
-    def commit(self, refs: Iterable[str]) -> dict[str, list[str]]:
-        """Make commits for each of the refs; an application bears the tags of its ref's environment."""
+    def create_commits(self, refs: Iterable[str]) -> dict[str, list[str]]:
+        """Create commits for each ref; the application template has the tags of the ref's environment."""
         stream, refs = list[str](), list(refs)
         for ref in refs:
             tags = json.dumps({"Tags": environment(ref).tags})
@@ -193,11 +193,11 @@ class Simulation:
 
 
 class AwsWorld(World):
-    """A world whose environments live in the simulated AWS.
+    """A world whose environments are in the simulated AWS.
 
     Args:
         simulation: the simulated AWS.
-        targets: where environments of some kinds live, if not where all others do.
+        targets: the targets of some kinds of environments; all others share one.
     """
 
     settings = {**World.settings, "DEPLOYER_RETRY_SECONDS": "0.05"}  # noqa: RUF012
@@ -214,27 +214,27 @@ class AwsWorld(World):
     def make_clouds(self) -> AwsClouds:
         return AwsClouds(self._targets, RedisSharing(self.redis, rate=1000), endpoint_url=self.simulation.url)
 
-    def begin(self, *refs: str) -> None:
-        """Have commits for these refs."""
-        self.commits.update(self.simulation.commit(refs))
+    def create_commits(self, *refs: str) -> None:
+        """Create commits for these refs."""
+        self.commits.update(self.simulation.create_commits(refs))
 
-    def move(self, ref: str, number: int, **how: Any) -> str:
-        """Push a ref's n-th commit; gives the delivery."""
+    def push_commit(self, ref: str, number: int, **how: Any) -> str:
+        """Push the n-th commit of a ref; return the delivery id."""
         sha = self.commits[ref][number]
         before = self.commits[ref][self.pushed[ref]] if ref in self.pushed else ZERO_SHA
         new = self.simulation.repository / "new-head"
         new.write_text(f"{sha}\n")
-        new.replace(self._head_file(ref))  # at no time does git read half of it
+        new.replace(self._head_file(ref))  # replaced atomically, because git may read it at any time
         self.pushed[ref] = number
-        return self.push(ref, sha, before, **{"template": template(), **how})
+        return self.push(ref, sha, before, **{"template": pipeline_template(), **how})
 
-    def drop(self, ref: str) -> str:
-        """Delete a ref; gives the delivery."""
+    def delete_ref(self, ref: str) -> str:
+        """Delete a ref; return the delivery id."""
         self._head_file(ref).unlink()
         return self.remove(ref, self.commits[ref][self.pushed.pop(ref)])
 
-    def lose(self, ref: str) -> None:
-        """Delete a ref, of which GitHub tells nobody."""
+    def delete_ref_silently(self, ref: str) -> None:
+        """Delete a ref without a webhook."""
         self._head_file(ref).unlink()
         self.pushed.pop(ref)
         self.host.remove(HELLO, ref)
@@ -242,17 +242,17 @@ class AwsWorld(World):
     def _head_file(self, ref: str) -> Path:
         return self.simulation.repository / ref
 
-    # --- time goes as it does, only faster ---
+    # --- time ---
 
     def step(self) -> None:
         threading.Event().wait(0.01)
         self.sent.extend(self.lanes.sweep())
 
     def run(self, most: int = 0) -> None:  # noqa: ARG002
-        self.until(lambda: not self.lanes.lanes())
+        self.run_until(lambda: not self.lanes.lanes())
 
-    def until(self, condition: Callable[[], Any]) -> None:
-        """Let tasks run until something holds."""
+    def run_until(self, condition: Callable[[], Any]) -> None:
+        """Run tasks until a condition is true."""
         deadline = time.monotonic() + _SECONDS
         while True:
             self.tasks()
@@ -261,15 +261,15 @@ class AwsWorld(World):
             assert time.monotonic() < deadline, f"not quiet: {self.lanes.lanes()} {self.told[-5:]}"
             self.step()
 
-    # --- what people see ---
+    # --- state ---
 
     def stack(self, ref: str, suffix: str = "") -> Mapping[str, Any] | None:
-        """The stack of a ref's environment as AWS has it."""
+        """The stack of a ref's environment in AWS."""
         name = environment(ref).stack_name + suffix
         return next((each for each in self.simulation.state["stacks"] if each["name"] == name), None)
 
-    def ran(self, ref: str) -> list[tuple[str, str]]:
-        """Commit and end of the executions of a ref's pipeline, oldest first."""
+    def execution_results(self, ref: str) -> list[tuple[str, str]]:
+        """Commit and status of the executions of a ref's pipeline, oldest first."""
         name = environment(ref).stack_name
         for each in self.simulation.state["pipelines"]:
             if each["name"] == name:

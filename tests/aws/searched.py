@@ -1,4 +1,4 @@
-"""How the properties look for what fails: usually a few examples, always the same; with EXAMPLES=1000 at random."""
+"""The number of examples of each property: a few fixed ones, or random ones with EXAMPLES=1000."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _T = TypeVar("_T", bound=Callable[..., None])
 
 
 def searched(usually: int) -> Callable[[_T], _T]:
-    """Let a property look at so many examples; of those that EXAMPLES asks for, what fails is made small."""
+    """Give a property this number of examples; a failing example is made smaller only if EXAMPLES is set."""
     how = settings(
         max_examples=_MANY or usually,
         derandomize=not _MANY,

@@ -1,10 +1,10 @@
-"""Any state that GitHub, AWS and the ledger may be found in: how it is generated, and how it is brought about."""
+"""Generated states of GitHub, AWS and the records, from which a resync has to recover."""
 
 import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aws_world import template
+from aws_world import pipeline_template
 from hypothesis import strategies as st
 from stepped import AWAY, HOME, OTHER, SteppedWorld
 
@@ -25,23 +25,23 @@ QUIET = [status for status in STATUSES if not status.endswith("_IN_PROGRESS")]
 READY = [status for status in STATUSES if TABLE[status].phase is Phase.READY]
 ELSE = {"deployer:repository": "acme/else"}
 _APPLICATION = json.dumps({"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}})
-_SECONDS = 12.0  # that an operation takes which somebody else began
+_SECONDS = 12.0  # duration of an operation that somebody else began
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger has of an environment, be it true or not.
+    """The record of an environment, which may be right or wrong.
 
     Attributes:
         commit: the number of the commit; 0 for none.
-        place: whether it names the region that the stack is in: `right`, `wrong`, or empty.
-        arn: whether it names the stack: `right`, `wrong`, or empty.
-        receipt: how far a teardown is: not begun, `begun`, its stack's deletion `ordered`; or one that ended,
-            and `removed` all or `left` the stack.
-        applied: whether it knows what deployer applied last.
-        applications: whether it knows what the pipeline deploys.
-        aged: why its age took it down at the commit that the ref is at.
-        decided: of production, whether it knows when its tag was chosen.
+        place: the region of the record: `right`, `wrong`, or empty.
+        arn: the stack's ARN in the record: `right`, `wrong`, or empty.
+        receipt: the progress of a teardown: empty, `begun`, `ordered` (the deletion of the stack was requested),
+            `removed` (ended, everything deleted) or `left` (ended, the stack is left).
+        applied: whether the record has what deployer applied last.
+        applications: whether the record has the stacks that the pipeline deploys.
+        aged: why the environment expired at the commit of the ref.
+        decided: of production, whether the record has the time at which its tag was chosen.
     """
 
     commit: int = 1
@@ -59,25 +59,25 @@ class Known:
 
 @dataclass(frozen=True)
 class Start:
-    """How a branch and its environment are found.
+    """The state of a branch and its environment at the start of a test.
 
     Attributes:
-        live: the number of the commit that the ref is at; 0 where it is gone from GitHub. Of production that of the
-            newest tag that is there.
-        during: what happens to the ref once the resync has begun, of which nobody is told: it `moves`, `goes` or
-            `comes` back.
-        stack: the status of its stack; empty where it has none.
-        built: the number of the commit that its stack was made from.
-        away: whether that is in the second region.
-        owner: whose tags the stack bears: its `own`, `nobody`'s, or those of an environment of `else`.
-        protected: whether it has termination protection.
-        application: what stands of what it deployed: nothing, its `own`, its own `astray` in the other region, or a
-            stack of the same name that is `foreign`.
-        tampered: what someone else has updated in its stack: `parameters`, `template` or `tags`.
-        beside: another stack of the same name: a `squatter` without tags or a `twin` with its own in the other region,
-            or an `exile` with its own tags in another account.
-        undeletable: how often a resource of its stack cannot be deleted.
-        known: what the ledger has.
+        live: the number of the commit of the ref; 0 if GitHub no longer has the ref. For production, the number of the
+            newest tag.
+        during: what happens to the ref after the start of the resync without a webhook: it `moves`, is deleted (`goes`)
+            or is created again (`comes`).
+        stack: the status of its stack; empty if it has none.
+        built: the number of the commit from which the stack was created.
+        away: whether the stack is in the second region.
+        owner: the owner named by the stack's tags: the environment (`own`), `nobody`, or another environment (`else`).
+        protected: whether the stack has termination protection.
+        application: the stack that the pipeline deployed: none, `own`, `astray` (its own, but in the other region), or
+            `foreign` (another stack of the same name).
+        tampered: what somebody else has updated in the stack: `parameters`, `template` or `tags`.
+        beside: another stack of the same name: a `squatter` without tags or a `twin` with the same tags in the other
+            region, or an `exile` with the same tags in another account.
+        undeletable: how many times the deletion of a resource of the stack fails.
+        known: the record.
     """
 
     live: int = 1
@@ -141,36 +141,36 @@ STAGING = st.builds(
 
 @st.composite
 def starts(draw: Any) -> dict[str, Start]:
-    """A repository with its default branch, one or two more, and a tag."""
+    """Generate a repository with its default branch, one or two other branches, and a tag."""
     found = {MAIN: draw(STAGING), X: draw(BRANCHES), V1: draw(STAGING)}
     if draw(st.booleans()):
         found[Y] = draw(BRANCHES)
     return found
 
 
-def of(ref: str) -> Environment:
-    """A ref's environment."""
+def environment_of(ref: str) -> Environment:
+    """The environment of a ref."""
     return environment(ref)
 
 
-def commit(ref: str, number: int) -> str:
-    """The n-th commit of a ref; 0 for none."""
+def commit_id(ref: str, number: int) -> str:
+    """The n-th commit of a ref; empty for 0."""
     return sha(1000 * sorted([MAIN, X, Y, V1]).index(ref) + number) if number else ""
 
 
-def places(of: Environment) -> list[Place]:
-    """Where an environment may be."""
+def possible_places(of: Environment) -> list[Place]:
+    """The regions in which an environment can be."""
     return [HOME, AWAY] if of.kind is Kind.DEVELOPMENT else [OTHER]
 
 
-def place(name: str, start: Start) -> Place:
-    """Where an environment's stack is."""
-    return places(of(name))[-1 if start.away else 0]
+def place_of_stack(name: str, start: Start) -> Place:
+    """The region of an environment's stack."""
+    return possible_places(environment_of(name))[-1 if start.away else 0]
 
 
 def pipeline(number: int) -> str:
-    """The template at the n-th commit: the first and the third have the same."""
-    fields = json.loads(template())
+    """The template at the n-th commit; the first and the third commit have the same."""
+    fields = json.loads(pipeline_template())
     fields["Parameters"] |= {
         "ArtifactStore": {"Type": "String"},
         "Greeting": {"Type": "String", "Default": "hello" if number % 2 else "goodbye"},
@@ -180,19 +180,20 @@ def pipeline(number: int) -> str:
     return json.dumps(fields)
 
 
-def files(name: str) -> dict[int, dict[str, str]]:
-    """What each commit of a ref holds."""
-    configuration = json.dumps({"Tags": of(name).tags})
+def files_by_commit(name: str) -> dict[int, dict[str, str]]:
+    """The files of each commit of a ref."""
+    configuration = json.dumps({"Tags": environment_of(name).tags})
     return {
         number: {"pipeline.yml": pipeline(number), "./app.json": _APPLICATION, "./stack.json": configuration}
         for number in (1, 2, 3)
     }
 
 
-def true(start: Start) -> Start:
-    """What was deployed the ledger tells only once it was, and a teardown's receipt never without what is deployed:
+def without_impossible_values(start: Start) -> Start:
+    """The start without impossible records, because only deployer writes them.
 
-    deployer alone writes it. That may be lost, or be what was true some time ago.
+    A record has applied values only after a deployment, and a teardown report only together with the deployed stacks. A
+    record may be missing or outdated.
     """
     known = start.known
     if known and known.receipt in {"begun", "ordered"}:
@@ -202,78 +203,86 @@ def true(start: Start) -> Start:
 
 
 class Beginning:
-    """Brings about what a resync is to find."""
+    """Creates the state that a resync is to find."""
 
     def __init__(self, world: SteppedWorld, found: dict[str, Start]) -> None:
         self.world = world
         self.stage = world.stage
-        self.found = found = {name: true(start) for name, start in found.items()}
+        self.found = found = {name: without_impossible_values(start) for name, start in found.items()}
         world.host.create(HELLO)
-        if MAIN not in found:  # whose head is what production's rules are read at
+        if MAIN not in found:  # production's rules are read at its head
             world.rules()
         for name in found:
-            for number, content in files(name).items():
+            for number, content in files_by_commit(name).items():
                 self._push(name, number, files=content)
-            for at in (HOME, AWAY, OTHER):  # what only looks as if it were an environment's
-                self.stack_from(f"{of(name).stack_name}-db", at, _APPLICATION, {**of(name).tags, **ELSE}, {})
+            for at in (HOME, AWAY, OTHER):  # stacks that only look like an environment's
+                self.stack_from(
+                    f"{environment_of(name).stack_name}-db",
+                    at,
+                    _APPLICATION,
+                    {**environment_of(name).tags, **ELSE},
+                    {},
+                )
         for at in (HOME, AWAY, OTHER):
             self.stack_from("somebody-elses", at, _APPLICATION, {"deployer:managed": "true"}, {})
-        self._build()
+        self._create_stacks()
         for name, start in found.items():
-            self._spoil(name, start)
-        self.stage.fill()
+            self._apply_start(name, start)
+        self.stage.fill_buckets()
         for name, start in found.items():
             if start.live:
                 self._push(name, start.live)
             else:
-                self.goes(name)
+                self.delete_ref(name)
 
     def _push(self, name: str, number: int, **how: Any) -> None:
         at = 1_700_000_000 + number * 1000 if Ref.parse(name).is_tag else 0
-        self.world.host.push(HELLO, self.ref(name, number), commit(name, number), at=at, **how)
+        self.world.host.push(HELLO, self.ref(name, number), commit_id(name, number), at=at, **how)
 
     @staticmethod
     def ref(name: str, number: int) -> str:
-        """The ref that the n-th commit is at: of a tag each has its own."""
+        """The ref of the n-th commit; for production every commit has its own tag."""
         return f"refs/tags/v{number}" if Ref.parse(name).is_tag else name
 
-    def goes(self, name: str) -> None:
-        """The ref is deleted."""
+    def delete_ref(self, name: str) -> None:
+        """Delete the ref."""
         for number in (1, 2, 3):
             self.world.host.remove(HELLO, self.ref(name, number))
 
-    def _build(self) -> None:
-        """Everything that ever stood stands, as deployer makes it."""
+    def _create_stacks(self) -> None:
+        """Create every stack of the start in the way deployer creates it."""
         for name, start in self.found.items():
-            environment = of(name)
+            environment = environment_of(name)
             if Ref.parse(name).is_tag:
                 for number in range(start.live + 1, 4):
                     self.world.host.remove(HELLO, self.ref(name, number))
             if start.stack or start.application:
                 self._push(name, start.built)
-                self.make(environment, place(name, start), self.release(name, start))
+                self.create_stack(environment, place_of_stack(name, start), self.release(name, start))
         self.world.settle()
         for name, start in self.found.items():
             if Ref.parse(name).is_tag and (start.stack or start.application):
-                # what AWS started by itself was of the default branch
-                pipelines = self.stage.at(place(name, start)).pipelines
-                pins = {"Checkout": commit(name, start.built)}
+                # the execution that AWS started itself was of the default branch
+                pipelines = self.stage.region_at(place_of_stack(name, start)).pipelines
+                pins = {"Checkout": commit_id(name, start.built)}
                 with self.stage.simulator.scheduler.lock:
-                    pipelines.start(pipelines.get(of(name).stack_name), trigger="", detail="", pins=pins)
+                    pipelines.start(
+                        pipelines.get(environment_of(name).stack_name), trigger="", detail="", pins=pins
+                    )
         self.world.settle()
 
     def release(self, name: str, start: Start) -> Release:
-        """What the stack is made from."""
-        environment, target = of(name), self.stage.targets[of(name).kind]
-        region = place(name, start).region
+        """The release of a stack."""
+        environment, target = environment_of(name), self.stage.targets[environment_of(name).kind]
+        region = place_of_stack(name, start).region
         ref = Ref.parse(self.ref(name, start.built))
-        content = {file: text.encode() for file, text in files(name)[start.built].items()}
+        content = {file: text.encode() for file, text in files_by_commit(name)[start.built].items()}
         return check_release(
-            environment, ref, "main" if ref.is_tag else ref.branch, commit(name, start.built), content,
+            environment, ref, "main" if ref.is_tag else ref.branch, commit_id(name, start.built), content,
             target.given(region), target, region,
         ).accepted_release()  # fmt: skip
 
-    def make(self, environment: Environment, at: Place, release: Release) -> None:
+    def create_stack(self, environment: Environment, at: Place, release: Release) -> None:
         """Create a stack."""
         role = self.stage.targets[environment.kind].service_role_arn
         self.stack_from(environment.stack_name, at, release.template, release.tags, release.parameters, role)
@@ -288,26 +297,26 @@ class Beginning:
         role: str | None = None,
     ) -> None:
         """Create a stack from a template's text."""
-        stacks = self.stage.at(at).stacks
+        stacks = self.stage.region_at(at).stacks
         with self.stage.simulator.scheduler.lock:
             stacks.create(
-                name, Plan(stacks.template(text), values), tags=tags, token=None, role_arn=role,
+                name, Plan(stacks.read_template(text), values), tags=tags, token=None, role_arn=role,
                 capabilities=["CAPABILITY_IAM"],
             )  # fmt: skip
 
-    def _spoil(self, name: str, start: Start) -> None:
-        """Take off and change what is not to be as deployer made it; note in the ledger what it is to know."""
-        environment, at = of(name), place(name, start)
-        stacks = self.stage.at(at).stacks
+    def _apply_start(self, name: str, start: Start) -> None:
+        """Delete or change what the start describes differently; write the record."""
+        environment, at = environment_of(name), place_of_stack(name, start)
+        stacks = self.stage.region_at(at).stacks
         application = f"{environment.stack_name}-app"
-        others = [each for each in places(environment) if each != at]
+        others = [each for each in possible_places(environment) if each != at]
         seen = self.world.clouds.at(environment.kind, at.region).stack(environment.stack_name)
         if start.tampered and start.stack in READY:
             tamper(self.world, name, at, start.tampered)
             self.world.settle()
         with self.stage.simulator.scheduler.lock:
             if application in stacks.live and start.application != "own":
-                stacks.order(stacks.live[application], "DELETE_COMPLETE")
+                stacks.force_status(stacks.live[application], "DELETE_COMPLETE")
             if start.application == "astray" and others:
                 self.stack_from(application, others[0], _APPLICATION, environment.tags, {})
             foreign = start.application == "foreign" and not start.live and not start.during
@@ -323,7 +332,7 @@ class Beginning:
             if stack := stacks.live.get(environment.stack_name):
                 arn = stack.id
                 if not start.stack:
-                    stacks.order(stack, "DELETE_COMPLETE")
+                    stacks.force_status(stack, "DELETE_COMPLETE")
                 else:
                     stack.tags = {
                         "own": stack.tags, "nobody": {"team": "c"}, "else": {**stack.tags, **ELSE},
@@ -332,7 +341,7 @@ class Beginning:
                     status = start.stack
                     if start.owner != "own" and status not in QUIET:
                         status = "CREATE_COMPLETE"
-                    stacks.order(stack, status, reason="as it is", seconds=_SECONDS)
+                    stacks.force_status(stack, status, reason="as it is", seconds=_SECONDS)
         if start.undeletable:
             order = {
                 "stack": environment.stack_name,
@@ -343,15 +352,16 @@ class Beginning:
             order |= {"region": at.region, "account": at.account, "count": start.undeletable}
             self.stage.simulator.faults.add({"fail_resources": order})
         if start.known:
-            self.know(name, start, start.known, arn, applied(seen) if seen else {})
+            self.write_record(name, start, start.known, arn, applied(seen) if seen else {})
 
-    def know(self, name: str, start: Start, known: Known, arn: str, made: dict[str, Any]) -> None:
-        """Write the ledger."""
-        environment, now = of(name), self.stage.clock.now - 60
+    def write_record(self, name: str, start: Start, known: Known, arn: str, made: dict[str, Any]) -> None:
+        """Write the record."""
+        environment, now = environment_of(name), self.stage.clock.now - 60
         wrong = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{environment.stack_name}/0000"
-        regions = {"right": place(name, start).region, "": ""}
+        regions = {"right": place_of_stack(name, start).region, "": ""}
         regions["wrong"] = next(
-            (each.region for each in places(environment) if each != place(name, start)), regions["right"]
+            (each.region for each in possible_places(environment) if each != place_of_stack(name, start)),
+            regions["right"],
         )
         arns = {"right": arn, "wrong": wrong, "": ""}
         applications = [f"{environment.stack_name}-app"] if known.applications else []
@@ -369,31 +379,31 @@ class Beginning:
         dated = known.decided and known.commit and Ref.parse(name).is_tag
         record = EnvironmentRecord(
             HELLO.full_name, environment.key, environment.stack_name, ref=self.ref(name, known.commit or 1),
-            state=known.state, commit=commit(name, known.commit), outcome=known.outcome, reason="as it was",
+            state=known.state, commit=commit_id(name, known.commit), outcome=known.outcome, reason="as it was",
             region=regions[known.place], stack_arn=arns[known.arn], receipt=receipts[known.receipt],
             applied=made if known.applied else {}, applications=applications, generation=known.generation,
             decided_at=1_700_000_000 + known.commit * 1000 if dated else 0,
             used_at=now - 60, updated_at=now, aged=known.aged, aged_at=now if known.aged else 0,
-            held_at=commit(name, start.live) if known.aged else "",
+            held_at=commit_id(name, start.live) if known.aged else "",
         )  # fmt: skip
         self.world.redis.hset(f"deployer:{{{HELLO.key}}}:environments", environment.key, record.to_json())
 
-    # --- once the resync has begun ---
+    # --- after the start of the resync ---
 
-    def meanwhile(self) -> None:
-        """The refs move, and no webhook tells of it."""
+    def move_refs(self) -> None:
+        """Move the refs without webhooks."""
         for name, start in self.found.items():
             match start.during:
                 case "moves" if start.live:
                     self._push(name, start.live % 3 + 1)
                 case "goes":
-                    self.goes(name)
+                    self.delete_ref(name)
                 case "comes" if not start.live:
                     self._push(name, 1)
 
 
-def last(start: Start) -> int:
-    """The number of the commit that a ref is at in the end."""
+def final_number(start: Start) -> int:
+    """The number of the ref's commit at the end."""
     match start.during:
         case "moves" if start.live:
             return start.live % 3 + 1
@@ -405,8 +415,8 @@ def last(start: Start) -> int:
 
 
 def tamper(world: SteppedWorld, name: str, at: Place, what: str) -> None:
-    """Someone updates an environment's stack by hand."""
-    client, stack = world.stage.person(at), of(name).stack_name
+    """Update an environment's stack as somebody does in the console."""
+    client, stack = world.stage.cloudformation_client(at), environment_of(name).stack_name
     described = client.describe_stacks(StackName=stack)["Stacks"][0]
     given: dict[str, Any] = {"UsePreviousTemplate": True}
     values = [

@@ -1,4 +1,4 @@
-"""The whole product before the simulated AWS, in a time that goes on by steps only: nothing waits, and all repeats."""
+"""deployer against the simulated AWS in simulated time, so that tests never wait; every run is the same."""
 
 import heapq
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 import fakeredis
-from aws_world import BUCKET, in_haste
+from aws_world import BUCKET, without_retry_waits
 
 from deployer.aws.cloud import AwsClouds
 from deployer.deployment.reconcile import Options
@@ -27,15 +27,15 @@ from sandbox.aws.sources import Commit, Repositories, SourceError
 from tests.unit.world import HELLO, World
 
 HOME, AWAY = Place(region="us-east-1"), Place(region="eu-west-1")
-OTHER = Place("210987654321", "us-east-1")  # where staging and production are
+OTHER = Place("210987654321", "us-east-1")  # the account of staging and production
 CONNECTION = "arn:aws:codeconnections:us-east-1:123456789012:connection/1"
 _DEPLOYER = f"arn:aws:iam::{OTHER.account}:role/deployer"
-_QUIET_SECONDS = 7200.0  # within which everything comes to rest
+_QUIET_SECONDS = 7200.0  # time limit for everything to come to rest
 _TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
 
 
 class Clock:
-    """The time of everything, in epoch seconds; no two looks at it tell the same."""
+    """The simulated time in epoch seconds; every call returns a later time."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -46,23 +46,23 @@ class Clock:
 
 
 class SteppedScheduler(Scheduler):
-    """The simulator's scheduler without a thread: processes run in `advance`, and work that blocks at once."""
+    """The simulator's scheduler without threads: processes run in `advance`, blocking work runs immediately."""
 
     clock: Clock
 
     def start(self) -> None:
-        """Nothing is to be started."""
+        """Do nothing, because there is no thread."""
 
     def run_in_thread(self, work: Callable[[], Any]) -> Future:
         future = Future()
         try:
             future.set((work(), None))
-        except Exception as error:  # noqa: BLE001 - handed to the process that waits for it
+        except Exception as error:  # noqa: BLE001 - the waiting process receives it
             future.set((None, error))
         return future
 
     def advance(self, until: float) -> None:
-        """Let everything run that is due by then."""
+        """Run every process that is due until a time."""
         with self.lock:
             while self._due and self._due[0][0] <= until:
                 at, _, task, value = heapq.heappop(self._due)
@@ -72,7 +72,7 @@ class SteppedScheduler(Scheduler):
 
     @property
     def next(self) -> float:
-        """When something is due; far away where nothing is."""
+        """The time at which the next process is due; infinity if there is none."""
         with self.lock:
             return self._due[0][0] if self._due else float("inf")
 
@@ -82,7 +82,7 @@ class SteppedScheduler(Scheduler):
 
 
 class Stage:
-    """The simulated AWS with two accounts, and what is slow to make: it serves one world after another."""
+    """The simulated AWS with two accounts; many worlds share it one after another, because its start is slow."""
 
     def __init__(self, started: server.Server, clock: Clock) -> None:
         self.clock = clock
@@ -120,59 +120,59 @@ class Stage:
         self.check_out: Callable[..., Commit]
 
     def client(self, service: str, place: Place) -> Any:
-        """What a person asks AWS with."""
+        """A boto3 client for the test itself."""
         keys = self._keys if place.account == OTHER.account else {}
         return boto3.client(service, region_name=place.region, endpoint_url=self.url, **keys)
 
-    def person(self, place: Place) -> Any:
-        """A person's CloudFormation."""
+    def cloudformation_client(self, place: Place) -> Any:
+        """A CloudFormation client for the test itself."""
         if place not in self._people:
             self._people[place] = self.client("cloudformation", place)
         return self._people[place]
 
     def clouds(self) -> AwsClouds:
-        """AWS as a worker that has just begun sees it; connections are kept."""
+        """The adapter as in a worker that has just started; connections are reused."""
         made = AwsClouds(self.targets, RedisSharing(self.redis, rate=1000), endpoint_url=self.url)
         made._clients = self._clients
         return made
 
     def forget(self) -> None:
-        """Every stack and all that Redis holds is gone, and no order outlives it; accounts stay."""
+        """Remove every stack, all faults and the content of Redis; accounts stay."""
         self.redis.flushall()
         with self.simulator.scheduler.lock:
             self.simulator.scheduler.reset()
             self.simulator.faults.clear()
-            for bucket in storage.buckets():
+            for bucket in storage.bucket_names():
                 storage.bucket(bucket).keys.clear()
             for region in self.simulator.regions:
                 for stack in list(region.stacks.live.values()):
-                    region.stacks.order(stack, "DELETE_COMPLETE")
+                    region.stacks.force_status(stack, "DELETE_COMPLETE")
             self.simulator.regions.reset()
             self.simulator.calls.clear()
 
-    def fill(self) -> None:
-        """Put something into every bucket."""
+    def fill_buckets(self) -> None:
+        """Put an object into every bucket."""
         with self.simulator.scheduler.lock:
-            for bucket in storage.buckets():
+            for bucket in storage.bucket_names():
                 storage._backend(bucket).put_object(bucket, "data", b"precious")
 
-    def at(self, place: Place) -> Region:
-        """What is at a place."""
+    def region_at(self, place: Place) -> Region:
+        """The simulated region at a place."""
         return self.simulator.regions.at(place)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What there is."""
+        """The state of the simulated AWS."""
         with self.simulator.scheduler.lock:
-            return overview.state(self.simulator.regions)
+            return overview.state_json(self.simulator.regions)
 
 
 class SteppedWorld(World):
-    """A world whose environments live in the simulated AWS; the pipelines' source is the double of GitHub.
+    """A world whose environments are in the simulated AWS; source actions read the double of GitHub.
 
     Args:
-        stage: the simulated AWS, of which everything is taken off.
-        pace: how many seconds pass at least from one look at what is due to the next.
+        stage: the simulated AWS, which is emptied first.
+        pace: the shortest step of the simulated time, in seconds.
     """
 
     options = Options(poll_seconds=4)
@@ -189,7 +189,7 @@ class SteppedWorld(World):
         return self.stage.clouds()
 
     def _check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
-        """The source action's: what it finds in GitHub."""
+        """Check out a commit of the double of GitHub for a source action."""
         name = pin or self.host.refs(HELLO).get(Ref.parse(f"refs/heads/{branch}"), "")
         if not name:
             raise SourceError(f"[GitHub] No Branch [{branch}] found in FullRepositoryName [{repository}]")
@@ -218,16 +218,16 @@ class SteppedWorld(World):
             self.step()
 
     def settle(self) -> None:
-        """Let AWS come to rest while nobody works."""
+        """Let AWS come to rest while no worker runs."""
         self.stage.simulator.scheduler.advance(self.stage.clock.now + 600)
 
 
 @contextmanager
 def stage(root: Path) -> Iterator[Stage]:
-    """The simulated AWS, and a time that everything in this process goes by."""
+    """A simulated AWS, with a simulated time for everything in this process."""
     clock = Clock()
     SteppedScheduler.clock = clock
-    with in_haste() as patch:
+    with without_retry_waits() as patch:
         patch.setattr(simulator, "Scheduler", SteppedScheduler)
         started = server.create(github_url=f"file://{root}", speed=1).start()
         made = Stage(started, clock)

@@ -1,4 +1,4 @@
-"""From any state of GitHub, AWS and the ledger, a resync and quiet time make all as it should be, before real calls."""
+"""A resync brings any state of GitHub, AWS or the records to the desired state, tested against the simulated AWS."""
 
 import re
 import time
@@ -9,7 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from searched import searched
-from starts import MAIN, PRODUCTION, V1, Beginning, Known, Start, X, commit, last, of, places, starts, tamper
+from starts import (
+    MAIN,
+    PRODUCTION,
+    V1,
+    Beginning,
+    Known,
+    Start,
+    X,
+    commit_id,
+    environment_of,
+    final_number,
+    possible_places,
+    starts,
+    tamper,
+)
 from stepped import HOME, Stage, SteppedWorld, stage
 
 from deployer.model.environments import Environment
@@ -19,7 +33,7 @@ from sandbox.aws.places import Place
 from tests.unit.world import HELLO
 
 READY = "UPDATE_COMPLETE"
-# what is told to people where only they can go on: a state that leads to it, and the words
+# cases that only a person can resolve: a state that leads to the case, with the words that deployer reports
 FOR_PEOPLE: dict[str, tuple[dict[str, Start], str]] = {
     "a creation that failed": (
         {X: Start(stack="ROLLBACK_COMPLETE")}, "its stack could not be created: .*push a mended commit, or redeploy"
@@ -50,7 +64,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 class Look:
-    """What there is in AWS, as the simulator itself tells it."""
+    """The state of AWS, read from the simulator itself."""
 
     def __init__(self, world: SteppedWorld) -> None:
         state = world.stage.state
@@ -58,45 +72,49 @@ class Look:
         self._pipelines = state["pipelines"]
         self._buckets = state["buckets"]
 
-    def own(self, of: Environment) -> list[dict[str, Any]]:
-        """The stacks of an environment, where it may be."""
+    def stacks_of(self, of: Environment) -> list[dict[str, Any]]:
+        """The stacks of an environment in the regions where it can be."""
         return [
-            s for s in self.stacks if of.owns(s["tags"]) and Place(s["account"], s["region"]) in places(of)
+            s
+            for s in self.stacks
+            if of.owns(s["tags"]) and Place(s["account"], s["region"]) in possible_places(of)
         ]
 
     def stack(self, of: Environment, name: str = "") -> dict[str, Any] | None:
-        return next((each for each in self.own(of) if each["name"] == (name or of.stack_name)), None)
+        return next((each for each in self.stacks_of(of) if each["name"] == (name or of.stack_name)), None)
 
-    def foreign(self, environments: list[Environment]) -> list[dict[str, Any]]:
-        """All that is nobody's here, with its pipelines and how much its buckets hold."""
-        ours = {each["id"] for of in environments for each in self.own(of)}
+    def unowned_resources(self, environments: list[Environment]) -> list[dict[str, Any]]:
+        """The stacks of no environment, with their pipelines and the number of objects in their buckets."""
+        ours = {each["id"] for of in environments for each in self.stacks_of(of)}
         return [
             {
                 **stack,
                 "holds": [self._buckets.get(each) for each in stack["resources"].values()],
-                "pipelines": [each for each in self._pipelines if at(each) == at(stack)],
+                "pipelines": [
+                    each for each in self._pipelines if place_and_name(each) == place_and_name(stack)
+                ],
             }
             for stack in self.stacks
             if stack["id"] not in ours
         ]
 
-    def ran(self, of: Environment) -> list[tuple[str, str]]:
-        """Commit and end of each execution."""
+    def execution_results(self, of: Environment) -> list[tuple[str, str]]:
+        """Commit and status of each execution."""
         return [
             (e["sha"], e["status"])
             for p in self._pipelines
-            if p["name"] == of.stack_name and Place(p["account"], p["region"]) in places(of)
+            if p["name"] == of.stack_name and Place(p["account"], p["region"]) in possible_places(of)
             for e in p["executions"]
         ]
 
 
-def at(shown: dict[str, Any]) -> tuple[str, str, str]:
-    """Account, region and name of a stack or pipeline."""
+def place_and_name(shown: dict[str, Any]) -> tuple[str, str, str]:
+    """The account, the region and the name of a stack or pipeline."""
     return shown["account"], shown["region"], shown["name"]
 
 
-def resync(world: SteppedWorld) -> str:
-    """A resync and all that follows from it; gives what it told itself."""
+def run_resync(world: SteppedWorld) -> str:
+    """Run a resync and everything that it causes; return its own report."""
     count = len(world.told)
     world.deployer.intake.resync(HELLO)
     world.run()
@@ -104,9 +122,9 @@ def resync(world: SteppedWorld) -> str:
 
 
 def converge(world: SteppedWorld, found: dict[str, Start]) -> None:
-    """Bring about what is found, have it resynced, and look whether all is as it should be and stays so."""
+    """Create the start, run resyncs, and check that the state is the desired one and stays so."""
     begun = Beginning(world, found)
-    environments = [of(name) for name in found]
+    environments = [environment_of(name) for name in found]
     before = Look(world)
     world.stage.simulator.calls.clear()
     world.deployer.intake.resync(HELLO)
@@ -114,67 +132,71 @@ def converge(world: SteppedWorld, found: dict[str, Start]) -> None:
     world.told.append(
         world.runner.carry_out(dispatch.task, dispatch.repository, dispatch.environment, dispatch.token)
     )
-    begun.meanwhile()
+    begun.move_refs()
     world.run()
     if any(start.during for start in found.values()):
-        resync(world)
+        run_resync(world)
     after = Look(world)
     assert not world.lanes.dead_letters(), world.lanes.dead_letters()
-    assert after.foreign(environments) == before.foreign(environments)
-    for each in before.foreign(environments):
+    assert after.unowned_resources(environments) == before.unowned_resources(environments)
+    for each in before.unowned_resources(environments):
         names = {each["name"], each["id"], *each["resources"].values()}
-        assert not {(each["account"], each["region"], name) for name in names} & changes(world)
+        assert not {(each["account"], each["region"], name) for name in names} & changed_stacks(world)
     for name, start in found.items():
         if name == V1:
-            production(world, before, after)
+            check_production(world, before, after)
         elif name == MAIN:
-            staging(world, start, before, after)
+            check_staging(world, start, before, after)
         else:
-            branch(world, name, start, after)
+            check_branch(world, name, start, after)
     world.stage.simulator.calls.clear()
-    known = records(world)
-    told = resync(world)
-    assert not changes(world), changes(world)
-    assert records(world) == known
-    gone = [of(name) for name, start in found.items() if not last(start) and name not in {MAIN, V1}]
-    asked = [each for each in gone if told_to_people(world.lanes.environment(each))]
-    planned, _, _ = told.partition("; the newest tag ")  # that one is for people, and changes nothing
+    known = all_records(world)
+    told = run_resync(world)
+    assert not changed_stacks(world), changed_stacks(world)
+    assert all_records(world) == known
+    gone = [
+        environment_of(name)
+        for name, start in found.items()
+        if not final_number(start) and name not in {MAIN, V1}
+    ]
+    asked = [each for each in gone if needs_a_person(world.lanes.environment(each))]
+    planned, _, _ = told.partition("; the newest tag ")  # this part informs people; it is no change
     assert planned in {"resynced: nothing to do", f"resynced: {len(asked)} to delete"}, told
 
 
-def records(world: SteppedWorld) -> list[Any]:
-    """What the ledger knows."""
+def all_records(world: SteppedWorld) -> list[Any]:
+    """All records."""
     return sorted(
         (r.environment, r.commit, r.outcome, r.reason, r.state) for r in world.lanes.environments(HELLO)
     )
 
 
-def changes(world: SteppedWorld) -> set[tuple[str, str, str]]:
-    """What deployer changed: account, region and name; a creation that was refused as it stands already is none."""
+def changed_stacks(world: SteppedWorld) -> set[tuple[str, str, str]]:
+    """What deployer changed, as account, region and name; a creation refused with AlreadyExists is no change."""
     return {
         (each["account"], each["region"], each["name"])
-        for each in world.stage.simulator.calls.listed()
+        for each in world.stage.simulator.calls.list_calls()
         if each["user_agent"].endswith("deployer") and _CHANGES.match(each["operation"])
         if each["code"] != "AlreadyExistsException"
     }
 
 
-def told_to_people(record: Any) -> bool:
-    """Whether only a person can go on, for one of the reasons that there are."""
+def needs_a_person(record: Any) -> bool:
+    """Whether the record reports one of the cases that only a person can resolve."""
     if record is None or record.outcome != Outcome.FAILED:
         return False
     assert any(re.search(words, record.reason) for _, words in FOR_PEOPLE.values()), record.reason
     return True
 
 
-def told_before(world: SteppedWorld, of: Environment, start: Start) -> bool:
-    """Whether the ledger had it that this very commit was skipped, or its environment taken down for its age."""
+def is_skipped_or_expired(world: SteppedWorld, of: Environment, start: Start) -> bool:
+    """Whether the first record says that this commit was skipped, or that the environment expired."""
     known, record = start.known, world.lanes.environment(of)
-    if known and known.aged and start.live == last(start):
+    if known and known.aged and start.live == final_number(start):
         return True
     return bool(
         known
-        and (known.outcome, known.commit) == ("skipped", last(start))
+        and (known.outcome, known.commit) == ("skipped", final_number(start))
         and record
         and (record.outcome, record.reason) == ("skipped", "as it was")
     )
@@ -183,7 +205,7 @@ def told_before(world: SteppedWorld, of: Environment, start: Start) -> bool:
 def is_deployed(world: SteppedWorld, of: Environment, sha: str, after: Look) -> None:
     record = world.lanes.environment(of)
     assert record is not None
-    stands = [each for each in after.own(of) if each["name"] == of.stack_name]
+    stands = [each for each in after.stacks_of(of) if each["name"] == of.stack_name]
     stack = next(each for each in stands if each["id"] == record.stack_arn)
     assert TABLE[stack["status"]].phase is Phase.READY
     orphans = [
@@ -195,75 +217,77 @@ def is_deployed(world: SteppedWorld, of: Environment, sha: str, after: Look) -> 
     assert sorted(each.arn for each in twice) == sorted(each["id"] for each in stands if each != stack)
     assert (record.outcome, record.commit) == (Outcome.DEPLOYED, sha)
     assert record.region == stack["region"]
-    assert (sha, "Succeeded") in after.ran(of), after.ran(of)
+    assert (sha, "Succeeded") in after.execution_results(of), after.execution_results(of)
 
 
-def branch(world: SteppedWorld, name: str, start: Start, after: Look) -> None:
-    environment = of(name)
+def check_branch(world: SteppedWorld, name: str, start: Start, after: Look) -> None:
+    environment = environment_of(name)
     record = world.lanes.environment(environment)
-    if told_to_people(record):
+    if needs_a_person(record):
         if "exists without deployer's tags" in record.reason:
             # in another region, a stack with the environment's tags is left to people (decision 31)
             assert record.region not in {
                 stack["region"] for stack in after.own(environment) if stack["name"] == environment.stack_name
             }
         protected = start.protected and "termination protection" in record.reason
-        assert last(start) or protected or not remains(record, environment, after)
+        assert final_number(start) or protected or not unreported_stacks(record, environment, after)
         return
-    if number := last(start):
-        if told_before(world, environment, start):
+    if number := final_number(start):
+        if is_skipped_or_expired(world, environment, start):
             return
-        is_deployed(world, environment, commit(name, number), after)
+        is_deployed(world, environment, commit_id(name, number), after)
         return
-    assert not remains(record, environment, after)
+    assert not unreported_stacks(record, environment, after)
 
 
-def remains(record: Any, of: Environment, after: Look) -> list[dict[str, Any]]:
-    """What stands of an environment though no receipt says that it was left, and why."""
+def unreported_stacks(record: Any, of: Environment, after: Look) -> list[dict[str, Any]]:
+    """The stacks of an environment for which no teardown report says why they are left."""
     left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
-    return [each for each in after.own(of) if each["id"] not in left]
+    return [each for each in after.stacks_of(of) if each["id"] not in left]
 
 
-def staging(world: SteppedWorld, start: Start, before: Look, after: Look) -> None:
-    environment = of(MAIN)
+def check_staging(world: SteppedWorld, start: Start, before: Look, after: Look) -> None:
+    environment = environment_of(MAIN)
     stack = before.stack(environment)
     if stack and TABLE[stack["status"]].phase not in {Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(environment) or {}).get("id") == stack["id"], "staging is never deleted"
-    if told_to_people(world.lanes.environment(environment)):
+    if needs_a_person(world.lanes.environment(environment)):
         return
     known = start.known
     if known and not stack and known.state == "deleted" == known.outcome and known.commit == start.live:
-        assert after.stack(environment) is None, "what a person deleted comes back with the next push"
+        assert after.stack(environment) is None, (
+            "a stack that a person deleted is created again by the next push only"
+        )
         return
-    if start.live and not told_before(world, environment, start):
-        is_deployed(world, environment, commit(MAIN, start.live), after)
+    if start.live and not is_skipped_or_expired(world, environment, start):
+        is_deployed(world, environment, commit_id(MAIN, start.live), after)
 
 
-def production(world: SteppedWorld, before: Look, after: Look) -> None:
+def check_production(world: SteppedWorld, before: Look, after: Look) -> None:
     stack = before.stack(PRODUCTION)
     phase = TABLE[stack["status"]].phase if stack else Phase.GONE
     if phase not in {Phase.GONE, Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(PRODUCTION) or {}).get("id") == stack["id"], "production is never deleted"
-    ran, runs = before.ran(PRODUCTION), after.ran(PRODUCTION)
-    # with a stack that somebody deletes goes what it ran: where its tag is, is all that is left to go by
+    ran, runs = before.execution_results(PRODUCTION), after.execution_results(PRODUCTION)
+    # the executions of a deleted stack are gone, so only the tag can be compared
     if runs and phase not in {Phase.GONE, Phase.DELETING}:
         assert runs[-1][0] >= ran[-1][0], "production never moves backwards"
-    told_to_people(world.lanes.environment(PRODUCTION))
+    needs_a_person(world.lanes.environment(PRODUCTION))
 
 
-@searched(usually=40)  # some 15 s
+@searched(usually=40)  # about 15 s
 @given(found=starts(), pace=st.sampled_from([1.0, 5.0, 20.0]))
-def test_one_resync_and_quiet_time_converge(aws: Stage, found: dict[str, Start], pace: float) -> None:
+def test_a_resync_converges(aws: Stage, found: dict[str, Start], pace: float) -> None:
     converge(SteppedWorld(aws, pace), found)
 
 
 @pytest.mark.parametrize(("found", "words"), FOR_PEOPLE.values(), ids=FOR_PEOPLE)
-def test_people_are_told(aws: Stage, found: dict[str, Start], words: str) -> None:
-    """Each of the reasons that the search takes for an end can be come to."""
+def test_cases_for_people_are_reported(aws: Stage, found: dict[str, Start], words: str) -> None:
+    """Every case that the search accepts as an end can be reached."""
     world = SteppedWorld(aws)
     converge(world, found)
     ((name, _),) = found.items()
-    record = world.record(of(name))
+    record = world.record(environment_of(name))
     assert record.outcome == Outcome.FAILED
     assert re.search(words, record.reason)
     if record.reason != "as it was":
@@ -305,13 +329,13 @@ FOUND = {
 
 
 @pytest.mark.parametrize("found", FOUND.values(), ids=FOUND)
-def test_it_converges_from(aws: Stage, found: dict[str, Start]) -> None:
+def test_a_resync_converges_from(aws: Stage, found: dict[str, Start]) -> None:
     converge(SteppedWorld(aws), found)
 
 
 def made_of(world: SteppedWorld) -> tuple[Any, ...]:
-    """What people see that a branch's stack was made of."""
-    client, name = world.stage.person(HOME), of(X).stack_name
+    """The visible content of a branch's stack: what it was created from."""
+    client, name = world.stage.cloudformation_client(HOME), environment_of(X).stack_name
     described = client.describe_stacks(StackName=name)["Stacks"][0]
     values = {each["ParameterKey"]: each["ParameterValue"] for each in described["Parameters"]}
     tags = {each["Key"]: each["Value"] for each in described["Tags"]}
@@ -319,24 +343,24 @@ def made_of(world: SteppedWorld) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("what", ["parameters", "template", "tags"])
-def test_drift_is_told_and_healed_only_when_asked(aws: Stage, what: str) -> None:
+def test_drift_is_reported_and_fixed_only_on_request(aws: Stage, what: str) -> None:
     world = SteppedWorld(aws)
     Beginning(world, {X: Start()})
-    resync(world)
-    assert resync(world) == "resynced: nothing to do"
+    run_resync(world)
+    assert run_resync(world) == "resynced: nothing to do"
     before = made_of(world)
     tamper(world, X, HOME, what)
     world.settle()
     drifted = made_of(world)
     assert drifted != before
 
-    assert resync(world) == "resynced: 1 to check"
-    assert f"its stack's {what}" in world.record(of(X)).drift
-    assert world.record(of(X)).outcome == Outcome.DEPLOYED
-    assert resync(world) == "resynced: nothing to do", "told once"
+    assert run_resync(world) == "resynced: 1 to check"
+    assert f"its stack's {what}" in world.record(environment_of(X)).drift
+    assert world.record(environment_of(X)).outcome == Outcome.DEPLOYED
+    assert run_resync(world) == "resynced: nothing to do", "drift is reported once"
     assert made_of(world) == drifted
-    world.redeploy(of(X))
+    world.redeploy(environment_of(X))
     world.run()
     assert made_of(world) == before
-    assert world.record(of(X)).drift == ""
-    assert resync(world) == "resynced: nothing to do"
+    assert world.record(environment_of(X)).drift == ""
+    assert run_resync(world) == "resynced: nothing to do"

@@ -1,9 +1,9 @@
-"""An upgrade before the simulated AWS: what an earlier release named is kept, and what is made again is named anew."""
+"""Stacks that an earlier release named keep their names after an upgrade."""
 
 from typing import Any
 
 import pytest
-from aws_world import AwsWorld, Simulation, template
+from aws_world import AwsWorld, Simulation, pipeline_template
 
 from tests.unit.identities import former_release
 from tests.unit.world import HELLO, environment
@@ -18,12 +18,12 @@ def stacks(simulation: Simulation) -> dict[str, Any]:
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_an_upgrade_replaces_no_stack(simulation: Simulation, *, lost: bool) -> None:
-    simulation.forget()
+    simulation.reset()
     world = AwsWorld(simulation)
-    world.begin(_X, _MAIN)
+    world.create_commits(_X, _MAIN)
     with former_release():
         for ref in (_MAIN, _X):
-            world.move(ref, 0)
+            world.push_commit(ref, 0)
         world.run()
     made = stacks(simulation)
     former = {environment(ref).former_stack_name for ref in (_X, _MAIN)}
@@ -32,7 +32,7 @@ def test_an_upgrade_replaces_no_stack(simulation: Simulation, *, lost: bool) -> 
         world.forget()
         world.resync(HELLO)
     for ref in (_MAIN, _X):
-        delivery = world.move(ref, 1, template=template(Note=_NOTE))
+        delivery = world.push_commit(ref, 1, template=pipeline_template(Note=_NOTE))
         world.run()
         assert world.outcome(delivery)[0] == "deployed"
         assert world.record(environment(ref)).stack_name in former
@@ -42,11 +42,11 @@ def test_an_upgrade_replaces_no_stack(simulation: Simulation, *, lost: bool) -> 
     }
     assert {after[name]["status"] for name in former} == {"UPDATE_COMPLETE"}
 
-    world.drop(_X)
+    world.delete_ref(_X)
     world.run()
     of = environment(_MAIN).former_stack_name
     assert set(stacks(simulation)) == {of, f"{of}-app"}
-    world.move(_X, 2)
+    world.push_commit(_X, 2)
     world.run()
     assert environment(_X).stack_name in stacks(simulation)
     assert {each["name"] for each in simulation.state["pipelines"]} == {of, environment(_X).stack_name}

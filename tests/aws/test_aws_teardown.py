@@ -1,4 +1,4 @@
-"""Teardowns before the simulated AWS, whatever fails meanwhile: nothing is left, and the receipt is true."""
+"""Teardowns against the simulated AWS: whatever call fails, nothing is left unless the report names it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ _X = "refs/heads/x"
 _ENV = environment(_X)
 _LEASE_MS = 60_000
 _NOTHING: dict[str, list[str]] = {"stacks": [], "pipelines": [], "roles": [], "leftovers": []}
-_ATTEMPTS = 4  # of one call, before its task ends and is repeated
-# how a call fails: what a fault of the simulator does
+_ATTEMPTS = 4  # of one call, before its task ends and is retried
+# how a call fails, as a fault of the simulator
 _WAYS: dict[str, dict[str, Any]] = {
     "before": {"mode": "before"},
     "after": {"mode": "after"},
@@ -30,48 +30,48 @@ _OPERATIONS = {
     "GetTemplate", "ListObjectVersions", "DeleteObjects", "ListMultipartUploads", "AbortMultipartUpload",
     "DeleteStack",
 }  # fmt: skip
-_Call = tuple[str, str | None, int]  # operation, on what, and which of these calls it is
+_Call = tuple[str, str | None, int]  # operation, subject, number among these calls
 
 
-def deployed(
+def deployed_world(
     simulation: Simulation, *names: str, files: dict[str, str] | None = None, role: bool = True
 ) -> AwsWorld:
-    """A world with these branches; the application of each has a bucket that holds something of every sort."""
-    simulation.forget()
+    """A world with these branches deployed; the application of each has a bucket with objects of every kind."""
+    simulation.reset()
     world = AwsWorld(simulation, *([simulation.with_service_role()] if role else []))
     refs = [f"refs/heads/{name}" for name in names]
-    world.begin(*refs)
+    world.create_commits(*refs)
     for ref in refs:
-        world.move(ref, 0, files=files or {})
+        world.push_commit(ref, 0, files=files or {})
     world.run()
     for ref in refs:
-        fill(simulation, bucket(world, ref))
+        fill_bucket(simulation, bucket_of(world, ref))
     return world
 
 
-def bucket(world: AwsWorld, ref: str) -> str:
+def bucket_of(world: AwsWorld, ref: str) -> str:
     application = world.stack(ref, "-app")
     assert application is not None
     return str(application["resources"]["Files"])
 
 
-def fill(simulation: Simulation, name: str) -> None:
-    """Versions, a delete marker and an upload that was never finished."""
+def fill_bucket(simulation: Simulation, name: str) -> None:
+    """Put object versions, a delete marker and an unfinished upload into a bucket."""
     for key in ("twice", "twice", "deleted"):
         simulation.s3.put_object(Bucket=name, Key=key, Body=b"x")
     simulation.s3.delete_object(Bucket=name, Key="deleted")
     simulation.s3.create_multipart_upload(Bucket=name, Key="unfinished")
 
 
-def empty(simulation: Simulation, name: str) -> None:
-    """A bucket that a person emptied."""
+def empty_bucket(simulation: Simulation, name: str) -> None:
+    """Empty a bucket as a person does."""
     versions = simulation.s3.list_object_versions(Bucket=name)
     for each in [*versions["Versions"], *versions["DeleteMarkers"]]:
         simulation.s3.delete_object(Bucket=name, Key=each["Key"], VersionId=each["VersionId"])
 
 
-def ids(simulation: Simulation, of: Environment) -> dict[str, int]:
-    """The stacks of an environment by id, and how many resources each has."""
+def resource_counts(simulation: Simulation, of: Environment) -> dict[str, int]:
+    """The number of resources of each stack of an environment, by stack id."""
     named = {of.stack_name, f"{of.stack_name}-app"}
     return {
         each["id"]: len(each["resources"]) for each in simulation.state["stacks"] if each["name"] in named
@@ -79,10 +79,12 @@ def ids(simulation: Simulation, of: Environment) -> dict[str, int]:
 
 
 def assert_true(world: AwsWorld, of: Environment, stood: dict[str, int]) -> None:
-    """The receipt tells of each stack that stood what became of it, and of nothing else.
+    """Check that the teardown report lists the fate of each stack, and nothing else.
 
     Args:
-        stood: the stacks that there were when the teardown began, and how many resources each had.
+        world: the world.
+        of: the environment.
+        stood: the number of resources of each stack at the start of the teardown.
     """
     record, state = world.record(of), world.simulation.state
     live = {each["id"]: f"stack {each['name']}" for each in state["stacks"] if each["id"] in stood}
@@ -98,16 +100,16 @@ def assert_true(world: AwsWorld, of: Environment, stood: dict[str, int]) -> None
     assert not buckets & set(state["buckets"])
     told = {each: what for each, what in retained.items() if each in live}
     assert retained == told | {each["id"]: f"{each['type']} {each['id']}" for each in left}
-    if record.outcome == "deleted":  # one that failed did not come to the rest
+    if record.outcome == "deleted":  # a failed teardown did not reach the other stacks
         assert told == live
     assert all(each["why"] for each in record.receipt["retained"])
 
 
-# --- a fault at each call ------------------------------------------------------------------------------------------
+# --- a fault at each call -----------------------------------------------------------------------------------
 
 
-def subjects(world: AwsWorld, ref: str) -> dict[str, str]:
-    """What a teardown's calls name, and what that is."""
+def subjects_of_calls(world: AwsWorld, ref: str) -> dict[str, str]:
+    """The names in a teardown's calls, each with what it names."""
     pipeline, application = world.stack(ref), world.stack(ref, "-app")
     assert pipeline is not None
     assert application is not None
@@ -116,34 +118,34 @@ def subjects(world: AwsWorld, ref: str) -> dict[str, str]:
         pipeline["id"]: "pipeline by ARN",
         application["name"]: "application",
         application["id"]: "application by ARN",
-        bucket(world, ref): "bucket",
+        bucket_of(world, ref): "bucket",
     }
 
 
 def drop_at_work(world: AwsWorld, ref: str) -> str:
-    """Delete a branch whose pipeline runs, and go as far as there is nothing to wait for."""
+    """Delete a branch whose pipeline runs; run tasks until the first wait."""
     client = world.simulation.client("codepipeline")
     client.start_pipeline_execution(name=environment(ref).stack_name)
-    delivery = world.drop(ref)
+    delivery = world.delete_ref(ref)
     world.tasks()
     return delivery
 
 
 def calls_of_a_teardown(simulation: Simulation) -> list[_Call]:
-    """Every call of one that nothing disturbs: the first, the second and the last of each kind."""
+    """The calls of an undisturbed teardown: the first, the second and the last of each kind."""
     ref = "refs/heads/clean"
-    world = deployed(simulation, "clean")
-    names = subjects(world, ref)
-    seen = simulation.simulator.calls.listed()[-1]["seq"]
+    world = deployed_world(simulation, "clean")
+    names = subjects_of_calls(world, ref)
+    seen = simulation.simulator.calls.list_calls()[-1]["seq"]
     drop_at_work(world, ref)
     world.run()
     made = [
         (each["operation"], names.get(each["name"]))
-        for each in simulation.simulator.calls.listed(seen)
+        for each in simulation.simulator.calls.list_calls(seen)
         if each["user_agent"].endswith("deployer") and (each["name"] is None or each["name"] in names)
     ]
     if (stop := ("StopPipelineExecution", "pipeline")) not in made:
-        made.append(stop)  # where the machine is slow the execution may have ended before
+        made.append(stop)  # on a slow machine the execution may have ended before
     return [
         (*kind, number)
         for kind, count in Counter(made).items()
@@ -151,9 +153,9 @@ def calls_of_a_teardown(simulation: Simulation) -> list[_Call]:
     ]
 
 
-def struck(calls: Sequence[_Call], world: AwsWorld, ref: str, ways: Sequence[str]) -> None:
-    """Order a fault of each way for the call at the same place; on one kind of call the earlier first."""
-    names = {what: name for name, what in subjects(world, ref).items()}
+def inject_faults(calls: Sequence[_Call], world: AwsWorld, ref: str, ways: Sequence[str]) -> None:
+    """Inject a fault of each way into the call at the same index; for one kind of call, the earlier first."""
+    names = {what: name for name, what in subjects_of_calls(world, ref).items()}
     for (operation, what, number), way in sorted(zip(calls, ways, strict=True), key=lambda each: each[0][2]):
         on = {"operation": operation, "name": names[str(what)], "skip": number - 1}
         order = {**on, "count": 1, **_WAYS[way]}
@@ -161,20 +163,20 @@ def struck(calls: Sequence[_Call], world: AwsWorld, ref: str, ways: Sequence[str
 
 
 def test_a_fault_at_any_call_of_a_teardown_leaves_nothing(simulation: Simulation) -> None:
-    """Each environment meets a fault of each way, and each call of a teardown meets every way once."""
+    """Each environment has one fault of each way; each call of a teardown fails once in every way."""
     calls = [each for each in calls_of_a_teardown(simulation) if each[1]]
     assert {operation for operation, _, _ in calls} == _OPERATIONS
     names = [f"n{number}" for number in range(len(calls))]
-    world = deployed(simulation, *names)
+    world = deployed_world(simulation, *names)
     stood, deliveries, apart = {}, {}, len(calls) // len(_WAYS)
     for at, name in enumerate(names):
         ref = f"refs/heads/{name}"
-        stood[name] = ids(simulation, environment(ref))
+        stood[name] = resource_counts(simulation, environment(ref))
         those = [calls[(at + apart * way) % len(calls)] for way in range(len(_WAYS))]
-        struck(those, world, ref, list(_WAYS))
+        inject_faults(those, world, ref, list(_WAYS))
         deliveries[name] = drop_at_work(world, ref)
     world.run()
-    shown = simulation.simulator.faults.shown()
+    shown = simulation.simulator.faults.rules_in_force()
     left = {each["operation"] for each in shown["errors"] + shown["throttle"]}
     assert left <= {"StopPipelineExecution"}, (
         "an execution may end before it is stopped, any other fault strikes"
@@ -182,18 +184,18 @@ def test_a_fault_at_any_call_of_a_teardown_leaves_nothing(simulation: Simulation
     for name in names:
         of = environment(f"refs/heads/{name}")
         assert world.outcome(deliveries[name])[0] == "deleted"
-        assert simulation.of(of) == _NOTHING
+        assert simulation.resources_of(of) == _NOTHING
         assert_true(world, of, stood[name])
         assert world.record(of).receipt["outcome"] == "removed"
 
 
-def test_a_fault_at_the_look_over_all_stacks_leaves_nothing(simulation: Simulation) -> None:
-    world = deployed(simulation, *_WAYS)
+def test_a_fault_while_listing_stacks_leaves_nothing(simulation: Simulation) -> None:
+    world = deployed_world(simulation, *_WAYS)
     stood, deliveries = {}, {}
     for way, fault in _WAYS.items():
         ref = f"refs/heads/{way}"
-        stood[way] = ids(simulation, environment(ref))
-        # it comes after a look at the pipeline's own stack by either task
+        stood[way] = resource_counts(simulation, environment(ref))
+        # the listing follows a DescribeStacks call for the pipeline's stack in either task
         order = {"operation": "DescribeStacks", "skip": 2, "count": 1, **fault}
         simulation.simulator.faults.add({"throttle" if way == "throttled" else "errors": order})
         deliveries[way] = drop_at_work(world, ref)
@@ -201,35 +203,35 @@ def test_a_fault_at_the_look_over_all_stacks_leaves_nothing(simulation: Simulati
     for way in _WAYS:
         of = environment(f"refs/heads/{way}")
         assert world.outcome(deliveries[way])[0] == "deleted"
-        assert simulation.of(of) == _NOTHING
+        assert simulation.resources_of(of) == _NOTHING
         assert_true(world, of, stood[way])
 
 
-# --- what cannot be deleted ----------------------------------------------------------------------------------------
+# --- resources that cannot be deleted -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wish", ["retain", "force", "stop"])
-def test_what_aws_cannot_delete_is_told_as_it_is(simulation: Simulation, wish: str) -> None:
-    """The parameter of an application cannot be deleted once, twice or at all; a full bucket that is to be kept."""
+def test_resources_that_aws_cannot_delete_are_reported(simulation: Simulation, wish: str) -> None:
+    """An application's parameter fails to be deleted once, twice or always; a full bucket is to be kept."""
     counts = {"once": 1, "twice": 2, "always": 99}
     settings = f"teardown: {{on_failure: {wish}, empty_buckets: false}}"
-    world = deployed(simulation, *counts, "full", files={"deployer.yml": settings})
+    world = deployed_world(simulation, *counts, "full", files={"deployer.yml": settings})
     stood, deliveries = {}, {}
     for name in (*counts, "full"):
         ref = f"refs/heads/{name}"
         of = environment(ref)
-        stood[name] = ids(simulation, of)
+        stood[name] = resource_counts(simulation, of)
         if name in counts:
-            empty(simulation, bucket(world, ref))
+            empty_bucket(simulation, bucket_of(world, ref))
             order = {"stack": f"{of.stack_name}-app", "resource": "Note", "on": "delete", "reason": "in use"}
             simulation.simulator.faults.add({"fail_resources": {**order, "count": counts[name]}})
-        deliveries[name] = world.drop(ref)
+        deliveries[name] = world.delete_ref(ref)
     world.run()
     for name in (*counts, "full"):
         of = environment(f"refs/heads/{name}")
         outcome, reason = world.outcome(deliveries[name])
         assert_true(world, of, stood[name])
-        left = simulation.of(of)
+        left = simulation.resources_of(of)
         if wish == "stop" and name in {"always", "full"}:
             assert outcome == "failed"
             assert ("in use" if name == "always" else "not empty") in reason
@@ -243,22 +245,22 @@ def test_what_aws_cannot_delete_is_told_as_it_is(simulation: Simulation, wish: s
             assert len(left["leftovers"]) == 1
 
 
-# --- accidents, and people who were quicker ------------------------------------------------------------------------
+# --- lost workers, deletions by people ----------------------------------------------------------------------
 
 
 def came_to(world: AwsWorld, stood: dict[str, int], other: str) -> dict[str, int]:
-    """The stacks that the receipt must tell of; one that others deleted only if the teardown still met it."""
+    """The stacks that the report must list; a stack deleted by others only if the teardown still found it."""
     told = {each["id"] for each in world.record(_ENV).receipt["removed"]}
     return {each: count for each, count in stood.items() if each != other or each in told}
 
 
-@pytest.mark.parametrize("held", [0, 2, 5])  # the first change, one on the way, the last
-def test_a_worker_lost_half_way_leaves_nothing(
+@pytest.mark.parametrize("held", [0, 2, 5])  # the first change, one in the middle, the last
+def test_a_lost_worker_leaves_nothing(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
-    """Its lease runs out before its n-th change; another worker goes on."""
-    world = deployed(simulation, "x")
-    stood, count, real = ids(simulation, _ENV), [0], world.lanes.extend
+    """The lease expires before the n-th change; another worker continues."""
+    world = deployed_world(simulation, "x")
+    stood, count, real = resource_counts(simulation, _ENV), [0], world.lanes.extend
 
     def lost(*arguments: Any) -> bool:
         count[0] += 1
@@ -272,58 +274,58 @@ def test_a_worker_lost_half_way_leaves_nothing(
     world.run()
     assert count[0] > held
     assert world.outcome(delivery)[0] == "deleted"
-    assert simulation.of(_ENV) == _NOTHING
+    assert simulation.resources_of(_ENV) == _NOTHING
     assert_true(world, _ENV, stood)
 
 
-def test_a_receipt_tells_what_happened_since_redis_was_wiped(simulation: Simulation) -> None:
-    world = deployed(simulation, "x")
-    stood = ids(simulation, _ENV)
+def test_a_report_after_redis_was_wiped_lists_what_happened_since(simulation: Simulation) -> None:
+    world = deployed_world(simulation, "x")
+    stood = resource_counts(simulation, _ENV)
     drop_at_work(world, _X)
     world.forget()
     world.deployer.intake.resync(HELLO)
     world.run()
-    assert simulation.of(_ENV) == _NOTHING
-    before = next(id_ for id_ in stood if "-app/" in id_)  # its deletion was ordered, and may have ended
+    assert simulation.resources_of(_ENV) == _NOTHING
+    before = next(id_ for id_ in stood if "-app/" in id_)  # its deletion was requested and may have ended
     assert_true(world, _ENV, came_to(world, stood, before))
 
 
 @pytest.mark.parametrize("during", [False, True])
 @pytest.mark.parametrize("suffix", ["", "-app"])
-def test_a_person_who_deletes_one_stack_first_changes_nothing_of_the_end(
+def test_a_stack_deleted_by_a_person_first_does_not_change_the_result(
     simulation: Simulation, suffix: str, during: bool
 ) -> None:
-    """The role that the application's stack was made with may go with the pipeline's."""
-    world = deployed(simulation, "x")
-    empty(simulation, bucket(world, _X))
-    stood = ids(simulation, _ENV)
+    """The service role of the application's stack may be deleted with the pipeline's stack."""
+    world = deployed_world(simulation, "x")
+    empty_bucket(simulation, bucket_of(world, _X))
+    stood = resource_counts(simulation, _ENV)
     first = world.stack(_X, suffix)
     assert first is not None
     if during:
-        delivery = world.drop(_X)
+        delivery = world.delete_ref(_X)
         world.tasks()
     simulation.client("cloudformation").delete_stack(StackName=first["id"])
     if not during:
-        world.until(lambda: world.stack(_X, suffix) is None)
-        delivery = world.drop(_X)
+        world.run_until(lambda: world.stack(_X, suffix) is None)
+        delivery = world.delete_ref(_X)
     world.run()
     assert world.outcome(delivery)[0] == "deleted"
-    assert simulation.of(_ENV) == _NOTHING
+    assert simulation.resources_of(_ENV) == _NOTHING
     assert_true(world, _ENV, came_to(world, stood, first["id"]))
 
 
-def test_without_a_service_role_an_application_whose_role_has_gone_is_left_and_told(
+def test_an_application_with_a_deleted_role_is_left_and_reported_without_a_service_role(
     simulation: Simulation,
 ) -> None:
-    world = deployed(simulation, "x", role=False)
+    world = deployed_world(simulation, "x", role=False)
     pipeline = world.stack(_X)
     assert pipeline is not None
-    stood = ids(simulation, _ENV)
+    stood = resource_counts(simulation, _ENV)
     simulation.client("cloudformation").delete_stack(StackName=pipeline["id"])
-    world.until(lambda: world.stack(_X) is None)
+    world.run_until(lambda: world.stack(_X) is None)
     stood.pop(pipeline["id"])
-    delivery = world.drop(_X)
+    delivery = world.delete_ref(_X)
     world.run()
     assert "cannot be assumed" in world.outcome(delivery)[1]
-    assert simulation.of(_ENV)["stacks"] == [f"{_ENV.stack_name}-app"]
+    assert simulation.resources_of(_ENV)["stacks"] == [f"{_ENV.stack_name}-app"]
     assert_true(world, _ENV, stood)

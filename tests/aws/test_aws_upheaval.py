@@ -1,4 +1,4 @@
-"""A resync with left work, pushes, faults, an archive, another default branch: it converges all the same."""
+"""A resync converges in spite of queued work, pushes, faults, archiving or another default branch."""
 
 import re
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from searched import searched
-from starts import MAIN, PRODUCTION, V1, X, of
+from starts import MAIN, PRODUCTION, V1, X, environment_of
 from stepped import Stage, stage
 from test_aws_convergence import (
     Look,
-    changes,
+    all_records,
+    changed_stacks,
     is_deployed,
-    records,
-    remains,
-    resync,
-    told_before,
+    is_skipped_or_expired,
+    run_resync,
+    unreported_stacks,
 )
-from test_aws_convergence import told_to_people as told_to_people_usually
-from upheavals import Unrest, Upheaval, UpheavedWorld, final, upheavals
+from test_aws_convergence import needs_a_person as needs_a_person_usually
+from upheavals import Unrest, Upheaval, UpheavedWorld, final_commits, upheavals
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.records import Outcome
@@ -38,11 +38,11 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     unrest = Unrest(world, up)
     development = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))
-    environments = [*(of(name) for name in up.found), development]
+    environments = [*(environment_of(name) for name in up.found), development]
     before = Look(world)
     world.stage.simulator.calls.clear()
-    unrest.strikes()
-    unrest.end()
+    unrest.run_with_disturbances()
+    unrest.end_faults()
     world.run()
     died = world.lanes.dead_letters()
     for letter in died:
@@ -51,126 +51,130 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
         else:
             world.lanes.discard(letter.id)
     world.run()
-    # a step that waits already was decided before, and a push may deploy nothing: the resync leaves alone what has
-    # work, and the next one sees what came of it
+    # A queued step was decided earlier, and a push may deploy nothing. The resync skips environments with queued work;
+    # the next resync sees the result.
     begun = any(each.step or each.name == V1 for each in up.left) or any(
         each.what == "skips" for each in up.acts
     )
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
-        resync(world)
+        run_resync(world)
         if any("no webhook told of it" in each.reason for each in world.deployer.resyncer.plan(HELLO)):
-            resync(world)  # production comes to the end of its own tag before one that was missed
+            run_resync(world)  # production finishes its own tag before a missed one
     after = Look(world)
     assert not world.lanes.dead_letters(), world.lanes.dead_letters()
-    assert after.foreign(environments) == before.foreign(environments)
-    for each in before.foreign(environments):
+    assert after.unowned_resources(environments) == before.unowned_resources(environments)
+    for each in before.unowned_resources(environments):
         names = {each["name"], each["id"], *each["resources"].values()}
-        assert not {(each["account"], each["region"], name) for name in names} & changes(world)
+        assert not {(each["account"], each["region"], name) for name in names} & changed_stacks(world)
     for delivery in unrest.deliveries:
         told = world.lanes.delivery(delivery)
         assert told
         assert told.outcome not in {"", "queued"}, delivery
-    staging = world.lanes.environment(of(MAIN))
+    staging = world.lanes.environment(environment_of(MAIN))
     moved = (
         staging is not None and staging.outcome == "deployed" and staging.ref == f"refs/heads/{world.default}"
     )
-    for environment, sha in final(world, up).items():
-        if environment == of(X) and world.default == "x" and not moved:
-            continue  # it stays until staging is there
-        ended(world, up, unrest, environment, sha, after)
-    kept(before, after, of(MAIN), "staging")
+    for environment, sha in final_commits(world, up).items():
+        if environment == environment_of(X) and world.default == "x" and not moved:
+            continue  # the environment stays until staging exists
+        check_environment(world, up, unrest, environment, sha, after)
+    assert_kept(before, after, environment_of(MAIN), "staging")
     if up.replayed or all(each.arguments.environment != PRODUCTION.key for each in died):
-        production(world, up, unrest, before, after)  # a tag whose letter a person discards is not deployed
+        check_production(
+            world, up, unrest, before, after
+        )  # a tag whose dead letter a person discards is not deployed
     world.stage.simulator.calls.clear()
-    known = records(world)
-    told_now = resync(world)
-    assert not changes(world), changes(world)
-    assert records(world) == known
+    known = all_records(world)
+    told_now = run_resync(world)
+    assert not changed_stacks(world), changed_stacks(world)
+    assert all_records(world) == known
     asked = [
-        each for each, sha in final(world, up).items()
-        if not sha and each.branch and told_to_people(world.lanes.environment(each))
+        each for each, sha in final_commits(world, up).items()
+        if not sha and each.branch and needs_a_person(world.lanes.environment(each))
     ]  # fmt: skip
-    # the former development environment of what is the default branch now is no orphan, and told of apart
-    former = [each for each in asked if world.default == "x" and each == of(X)]
+    # the development environment of a branch that became the default branch is no orphan; it is reported separately
+    former = [each for each in asked if world.default == "x" and each == environment_of(X)]
     others = [each for each in asked if each not in former]
     if world.default == "x" and not moved and told_now.startswith("snoozed"):
         assert world.told[-1].endswith("; development of x stays until staging is there")
         return
-    done, _, _ = told_now.partition(
-        "; the newest tag "
-    )  # which people are told of, and nobody deploys by himself
+    done, _, _ = told_now.partition("; the newest tag ")  # deployer reports these but never deploys them
     assert done in {
         f"resynced: {what}{'; x is staging now, 1 to delete' if former else ''}"
-        # of those that a teardown left and told of, none is tried again
+        # stacks that a teardown left and reported are not tried again
         for what in ("nothing to do", *(f"{number} to delete" for number in range(1, len(others) + 1)))
     }, told_now
 
 
-def told_to_people(record: Any) -> bool:
-    """The same where somebody made or deleted a thing since a step was decided whose worker was lost."""
+def needs_a_person(record: Any) -> bool:
+    """Whether only a person can resolve the record, or something changed after the decision of a lost worker."""
     theirs = (
         r"is left: it does not bear|^its stack could not be created: (\S+: )?as it is$"
         r"|somebody deleted it, or the template"
     )
     if record and record.outcome == Outcome.FAILED and re.search(theirs, record.reason):
         return True
-    return told_to_people_usually(record)
+    return needs_a_person_usually(record)
 
 
-def ended(
+def check_environment(
     world: UpheavedWorld, up: Upheaval, unrest: Unrest, environment: Environment, sha: str, after: Look
 ) -> None:
     record = world.lanes.environment(environment)
     name = f"refs/heads/{world.default}" if environment.kind is Kind.STAGING else str(environment.branch)
     start = up.found[name if environment.kind is Kind.DEVELOPMENT else MAIN]
     skips = bool(sha) and "[skip ci]" in world.host._repos[HELLO.key].messages[sha]
-    if told_to_people(record):
+    if needs_a_person(record):
         assert record
         if name in unrest.pushed and not skips:
             assert record.reason != "as it was"
         protected = start.protected and "termination protection" in record.reason
         stays = sha or protected or environment.kind is Kind.STAGING
-        assert stays or not remains(record, environment, after)
+        assert stays or not unreported_stacks(record, environment, after)
         return
     chose = any((each.name, each.cause) == (name, "chosen") for each in up.left)
     if sha and chose and record and record.held_at:
-        return  # it stays at the commit that a person chose, until a push is told of
+        return  # it stays at the commit that a person chose until the next webhook of a push
     if not sha:
-        assert environment.kind is Kind.STAGING or not remains(record, environment, after), record
+        assert environment.kind is Kind.STAGING or not unreported_stacks(record, environment, after), record
         return
     if environment.kind is Kind.STAGING and record and record.state == "deleted" == record.outcome:
         assert name not in unrest.pushed
         return
     if skips:
         return
-    if name not in unrest.pushed and environment == of(name) and told_before(world, environment, start):
+    if (
+        name not in unrest.pushed
+        and environment == environment_of(name)
+        and is_skipped_or_expired(world, environment, start)
+    ):
         return
     if (
         up.archived
         and record
         and (record.outcome, record.reason, record.commit) == ("skipped", "as it was", sha)
     ):
-        return  # its push was refused, and the ledger has it that this very commit was skipped before
+        return  # its push was rejected, and the record says that this commit was skipped before
     is_deployed(world, environment, sha, after)
 
 
-def kept(before: Look, after: Look, environment: Environment, what: str) -> None:
+def assert_kept(before: Look, after: Look, environment: Environment, what: str) -> None:
     stack = before.stack(environment)
     phase = TABLE[stack["status"]].phase if stack else Phase.GONE
     if stack and phase not in {Phase.GONE, Phase.DELETING, Phase.WEDGED}:
         assert (after.stack(environment) or {}).get("id") == stack["id"], f"{what} is never deleted"
 
 
-def production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look, after: Look) -> None:
-    kept(before, after, PRODUCTION, "production")
+def check_production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look, after: Look) -> None:
+    assert_kept(before, after, PRODUCTION, "production")
     record = world.lanes.environment(PRODUCTION)
     sha, told, retags = unrest.tag or ("", "", False)
-    if told_to_people(record):
+    if needs_a_person(record):
         assert record
         assert up.archived or told not in {"once", "twice"} or record.reason != "as it was"
         return
-    ran, runs = before.ran(PRODUCTION), after.ran(PRODUCTION)
+    ran, runs = before.execution_results(PRODUCTION), after.execution_results(PRODUCTION)
     if told in {"once", "twice"} and not up.archived:
         assert runs[-1] == (sha, "Succeeded")
         return
@@ -181,14 +185,14 @@ def production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before: Look,
     stack = before.stack(PRODUCTION)
     phase = TABLE[stack["status"]].phase if stack else Phase.GONE
     if runs and phase not in {Phase.GONE, Phase.DELETING}:
-        # late, or before the archive: a person moves it anywhere
+        # late, or before archiving: a person can move the tag anywhere
         pushed = told != "never" and runs[-1][0] == sha
         assert pushed or runs[-1][0] in unrest.asked or runs[-1][0] >= ran[-1][0], (
             "production never moves backwards"
         )
 
 
-@searched(usually=15)  # some 15 s
+@searched(usually=15)  # about 15 s
 @given(up=upheavals(), pace=st.sampled_from([1.0, 5.0, 20.0]))
-def test_a_resync_converges_whatever_comes_with_it(aws: Stage, up: Upheaval, pace: float) -> None:
+def test_a_resync_converges_in_spite_of_disturbances(aws: Stage, up: Upheaval, pace: float) -> None:
     upheave(UpheavedWorld(aws, pace), up)

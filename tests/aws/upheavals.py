@@ -1,4 +1,4 @@
-"""What comes with a resync: work that was left, people who push, faults, another default branch, an archive."""
+"""Generated disturbances of a resync: queued work, pushes, faults, another default branch, archiving."""
 
 import json
 from contextlib import suppress
@@ -8,7 +8,21 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import strategies as st
-from starts import BRANCHES, MAIN, PRODUCTION, STAGING, V1, Beginning, Start, X, Y, commit, files, of, place
+from starts import (
+    BRANCHES,
+    MAIN,
+    PRODUCTION,
+    STAGING,
+    V1,
+    Beginning,
+    Start,
+    X,
+    Y,
+    commit_id,
+    environment_of,
+    files_by_commit,
+    place_of_stack,
+)
 from stepped import SteppedWorld
 
 from deployer.model.environments import Environment, Kind
@@ -21,10 +35,10 @@ from sandbox.aws.sources import Commit
 from tests.unit.world import HELLO
 
 NAMES = (MAIN, X, Y, V1)
-DEVELOPMENT = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))  # of what was the default branch
-ENVIRONMENTS = [*map(of, NAMES), DEVELOPMENT]
-_ROUNDS = 40  # tasks and waits within which all of it strikes
-_LAG_SECONDS = 25.0  # that GitHub's API may lag behind its own webhooks
+DEVELOPMENT = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))  # of the former default branch
+ENVIRONMENTS = [*map(environment_of, NAMES), DEVELOPMENT]
+_ROUNDS = 40  # tasks and waits within which all disturbances happen
+_LAG_SECONDS = 25.0  # how long GitHub's API lags behind its own webhooks
 _OPERATIONS = (
     "*", "CreateStack", "UpdateStack", "DeleteStack", "DescribeStacks", "DescribeStackResources", "DescribeStackEvents",
     "ContinueUpdateRollback", "UpdateTerminationProtection", "GetPipeline", "GetPipelineState",
@@ -41,19 +55,19 @@ _STEPS = {
     "recover": {"task": Task.UPDATE, "recovered": True},
     "replace": {"task": Task.DELETE, "replacing": True},
     "trigger": {"task": Task.TRIGGER},
-    "follow": {"execution": "00000000-0000-0000-0000-000000000000"},  # that of a pipeline which is no more
+    "follow": {"execution": "00000000-0000-0000-0000-000000000000"},  # an execution of a deleted pipeline
 }
 
 
 @dataclass(frozen=True)
 class Left:
-    """Work of an environment that is in its lane before the resync.
+    """A queue item of an environment before the resync.
 
     Attributes:
         cause: as in `Cause`; a teardown of a `renamed` repository, a redeploy of a `chosen` commit.
-        how: whether it `waits`, is `snoozed`, was `lost` with its worker, or is `dead`.
-        step: how far it is; what was decided may be right no more.
-        number: which commit it is to deploy.
+        how: its state: `waits`, `snoozed`, `lost` (with its worker), or `dead` (a dead letter).
+        step: its step; the decision that led to it may be outdated.
+        number: the number of the commit to deploy.
     """
 
     name: str
@@ -65,14 +79,14 @@ class Left:
 
 @dataclass(frozen=True)
 class Act:
-    """What people and GitHub do after so many rounds of the resync.
+    """What people or GitHub do after some rounds of the resync.
 
     Attributes:
-        what: a ref `moves`, also to a commit that asks to be skipped (`skips`), or `goes`; a person wants a `redeploy`,
-            or deletes the pipeline's stack in AWS (`unmakes`); AWS sends an `event`. A tag that moves is the next one,
-            or itself `retags`.
-        told: whether GitHub tells of it `once`, `twice`, `late` or `never`.
-        lags: whether GitHub's API tells for a while where the ref was before.
+        what: a ref `moves` (for a tag: the next tag is created), moves to a commit with `[skip ci]` (`skips`), is
+            deleted (`goes`), or is a tag that moves to another commit (`retags`); a person requests a `redeploy` or
+            deletes the pipeline's stack in AWS (`unmakes`); AWS sends an `event`.
+        told: how often GitHub sends the webhook: `once`, `twice`, `late` or `never`.
+        lags: whether GitHub's API returns the former commit for a while.
     """
 
     name: str
@@ -84,11 +98,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Fault:
-    """AWS or GitHub is away for some calls.
+    """Some calls to AWS or GitHub fail.
 
     Attributes:
-        operation: of AWS; where it begins in a small letter, a method of the port to GitHub.
-        how: `before` or `after` it took effect, the connection `drop`s, or the call is throttled (`throttle`).
+        operation: an operation of AWS, or a method of the port to GitHub if it begins with a lower-case letter.
+        how: the call fails `before` or `after` it takes effect, the connection drops (`drop`), or the call is throttled
+            (`throttle`).
     """
 
     operation: str
@@ -99,16 +114,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Upheaval:
-    """A start, and what comes together with its resync.
+    """A start with the disturbances of its resync.
 
     Attributes:
-        default: the branch that becomes the default one: it was `main`, which the ledger may know (`known`).
-        switched: after how many rounds of the resync that is; 0 for before.
-        heard: whether it is known since when production is at its tag, so that those of which nobody tells are missed.
-        annotated: whether tags are objects of their own.
-        lacking: what records of an older version do not tell.
-        archived: whether the repository is archived when the resync comes, and no longer when it is over.
-        replayed: whether a person has what died replayed, or discards it.
+        default: the branch that becomes the default branch instead of `main`; records may have it already (`known`).
+        switched: after how many rounds of the resync the default branch changes; 0 for before the resync.
+        heard: whether the record has the time of production's tag, so that tags without a webhook count as missed.
+        annotated: whether tags are annotated.
+        lacking: the fields that records of an older version do not have.
+        archived: whether the repository is archived at the start of the resync and unarchived at its end.
+        replayed: whether a person replays dead letters, or discards them.
     """
 
     found: dict[str, Start]
@@ -154,12 +169,12 @@ FAULTS = st.builds(
 
 @st.composite
 def upheavals(draw: Any) -> Upheaval:
-    """A repository as in `starts`, and what comes together."""
+    """Generate a repository as in `starts`, with its disturbances."""
     found = {MAIN: draw(STAGING), X: draw(BRANCHES), V1: draw(STAGING)}
     if draw(st.booleans()):
         found[Y] = draw(BRANCHES)
     known, heard, annotated, replayed, older = (draw(st.booleans()) for _ in range(5))
-    return true(
+    return without_impossible_values(
         Upheaval(
             found=found,
             default=draw(st.sampled_from(["main", "main", "x"])),
@@ -177,8 +192,10 @@ def upheavals(draw: Any) -> Upheaval:
     )
 
 
-def true(up: Upheaval) -> Upheaval:
-    """What can be: no default branch goes, one thing at a time happens to a ref, no step takes production back."""
+def without_impossible_values(up: Upheaval) -> Upheaval:
+    """The disturbances without impossible ones: a deleted default branch, two acts on one ref at a time, or a step that
+    takes production back.
+    """
     found = dict(up.found)
     if up.default == "x":
         found[X] = replace(found[X], live=found[X].live or 1, during="")
@@ -195,13 +212,13 @@ def true(up: Upheaval) -> Upheaval:
     for each in acts:
         found[each.name] = replace(found[each.name], during="")
     for name in {*left, *(each.name for each in acts)}:
-        if found[name].application == "foreign":  # a pipeline that is made would deploy over it
+        if found[name].application == "foreign":  # a new pipeline would overwrite it
             found[name] = replace(found[name], application="")
     return replace(up, found=found, left=tuple(left.values()), acts=tuple(acts))
 
 
 class UpheavedWorld(SteppedWorld):
-    """A world whose pipelines tag what they deploy as their own environment, whatever branch they read."""
+    """A world whose pipelines tag their stacks with their own environment, whatever branch they read."""
 
     def _check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
         found = super()._check_out(repository, branch, pin, into)
@@ -221,27 +238,27 @@ class UpheavedWorld(SteppedWorld):
 
 
 class Unrest:
-    """Lets everything strike while the resync goes on."""
+    """Performs the disturbances during the resync."""
 
     def __init__(self, world: UpheavedWorld, up: Upheaval) -> None:
         self.world = world
         self.up = up
         self.begun = Beginning(world, up.found)
         self.deliveries: list[str] = []
-        self.pushed: set[str] = set()  # of these refs the last that happened was told of by a push
-        self.silent = False  # whether something happened of which nobody was told in time
-        # the commit of the tag that came last, whether it was told of, and whether it was there before
+        self.pushed: set[str] = set()  # refs whose last change was reported by a webhook of a push
+        self.silent = False  # whether a change was not reported in time
+        # the commit of the newest tag, whether a webhook reported it, whether it existed before
         self.tag: tuple[str, str, bool] | None = None
-        self.asked: set[str] = set()  # the commits that people had asked of production before
+        self.asked: set[str] = set()  # the commits that people had requested for production before
         self._late: list[tuple[int, Push]] = []
         self._lags: dict[str, float] = {}
         self._posted = 0
-        self._remembered()
+        self._adjust_records()
         if not up.switched:
             world.host.create(HELLO, up.default)
         world.host.change(HELLO, archived=up.archived)
         for each in sorted(up.left, key=lambda each: ("dead", "snoozed", "lost", "waits").index(each.how)):
-            self._leave(each)
+            self._add_queue_item(each)
         post = world.host.post
 
         def posted(*given: Any) -> None:
@@ -252,22 +269,22 @@ class Unrest:
 
         world.host.post = posted  # type: ignore[method-assign]
 
-    def _remembered(self) -> None:
-        """What the ledger knows besides, or does not tell."""
+    def _adjust_records(self) -> None:
+        """Complete the records, or remove the fields that an older version lacks."""
         world = self.world
         if self.up.known:
             world.deployer.repositories.look(HELLO)
         tags = {each: sha for each, sha in world.host.refs(HELLO).items() if each.is_tag}
         for each, sha in tags.items() if self.up.annotated else ():
-            world.host._repos[HELLO.key].refs[each] = self._object(each.name, sha)
+            world.host._repos[HELLO.key].refs[each] = self._tag_object(each.name, sha)
         lacking = {*self.up.lacking, *(() if self.up.heard else ("decided_at",))}
         records = f"deployer:{{{HELLO.key}}}:environments"
         for key, text in world.redis.hgetall(records).items():
             told = {name: value for name, value in json.loads(text).items() if name not in lacking}
             world.redis.hset(records, key, json.dumps(told))
 
-    def _object(self, name: str, sha: str) -> str:
-        """An annotated tag's own object."""
+    def _tag_object(self, name: str, sha: str) -> str:
+        """The tag object of an annotated tag."""
         repo, identity = self.world.host._repos[HELLO.key], f"{name[-1] * 20}{sha[20:]}"
         repo.peeled[identity] = sha
         repo.made[identity] = repo.made[sha]
@@ -275,20 +292,23 @@ class Unrest:
 
     # --- before ---
 
-    def _leave(self, left: Left) -> None:
-        world, environment = self.world, of(left.name)
+    def _add_queue_item(self, left: Left) -> None:
+        world, environment = self.world, environment_of(left.name)
         if left.cause in {"renamed", "age"} and environment.branch is None:
-            return  # nobody asks for that, but of development
-        fields = self._asked_for(left)
+            return  # that is requested for development only
+        fields = self._queue_item_fields(left)
         cause = fields["cause"]
         delivery = f"left-{len(self.deliveries)}" if cause in {Cause.PUSH, Cause.DELETION} else ""
         if Ref.parse(left.name).is_tag and cause in {Cause.PUSH, Cause.REDEPLOY}:
-            self.asked |= {fields.get("sha", ""), commit(V1, int(fields["ref"].removeprefix("refs/tags/v")))}
+            self.asked |= {
+                fields.get("sha", ""),
+                commit_id(V1, int(fields["ref"].removeprefix("refs/tags/v"))),
+            }
         work = Work(environment=environment.key, turned=True, **fields)
         accepted = world.lanes.accept(HELLO, work, delivery)
         self.deliveries += [delivery] if delivery else []
         if left.how == "waits" or not accepted.dispatch:
-            return  # its message was lost
+            return  # its dispatch message was lost
         token = accepted.dispatch.token
         taken = world.lanes.begin(HELLO, token)
         assert taken is not None
@@ -302,26 +322,34 @@ class Unrest:
                 )  # fmt: skip
                 world.lanes.finish(HELLO, token, Dead(letter))
 
-    def _asked_for(self, left: Left) -> dict[str, Any]:
-        """The fields of the work that was left."""
+    def _queue_item_fields(self, left: Left) -> dict[str, Any]:
+        """The fields of the queue item."""
         live = self.up.found[left.name].live
         number = live or left.number
         cause = Cause({"renamed": "teardown", "chosen": "redeploy"}.get(left.cause, left.cause))
-        ref, decided = self.begun.ref(left.name, number), commit(left.name, left.number)
+        ref, decided = self.begun.ref(left.name, number), commit_id(left.name, left.number)
         fields: dict[str, Any] = {"cause": cause, "ref": ref}
         match cause:
             case Cause.PUSH:
-                fields |= {"before": ZERO_SHA, "after": commit(left.name, number), "default_branch": "main"}
+                fields |= {
+                    "before": ZERO_SHA,
+                    "after": commit_id(left.name, number),
+                    "default_branch": "main",
+                }
                 fields |= {"pushed_at": self.world.stage.clock.now - 5}
             case Cause.DELETION:
-                fields |= {"before": commit(left.name, number), "after": ZERO_SHA, "default_branch": "main"}
+                fields |= {
+                    "before": commit_id(left.name, number),
+                    "after": ZERO_SHA,
+                    "default_branch": "main",
+                }
             case Cause.TEARDOWN:
                 fields |= {"word": "renamed"}
             case Cause.EVENT:
                 fields |= {"task": Task.NOTIFY}
         if left.step and cause in {Cause.PUSH, Cause.REDEPLOY, Cause.RESYNC}:
             fields |= {"sha": decided, "ref": self.begun.ref(left.name, left.number), **_STEPS[left.step]}
-        elif left.step and cause in {Cause.DELETION, Cause.TEARDOWN} and of(left.name).branch:
+        elif left.step and cause in {Cause.DELETION, Cause.TEARDOWN} and environment_of(left.name).branch:
             fields |= {"task": Task.DELETE}
         if cause == Cause.REDEPLOY and Ref.parse(left.name).is_tag:
             fields["ref"] = self.begun.ref(left.name, max(live, 1))
@@ -330,24 +358,24 @@ class Unrest:
         named = cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY}
         return fields | {"candidate": named and not left.step and Ref.parse(left.name).is_tag}
 
-    # --- meanwhile ---
+    # --- during the resync ---
 
-    def strikes(self) -> None:
-        """The resync begins, and all the rest comes in between."""
+    def run_with_disturbances(self) -> None:
+        """Run the resync, with the disturbances in between."""
         world = self.world
         world.deployer.intake.resync(HELLO)
         for number in range(_ROUNDS + 8):
             for fault in self.up.faults:
                 if fault.at == number:
-                    self._break(fault)
+                    self._inject_fault(fault)
             for act in self.up.acts:
                 if act.at == number:
-                    self._act(act, number)
+                    self._perform_act(act, number)
             for at, push in self._late:
                 if at == number:
                     world.deployer.intake.github(push)
             if number == 1:
-                self.begun.meanwhile()
+                self.begun.move_refs()
             if number == self.up.switched:
                 world.host.create(HELLO, self.up.default)
             if world.sent:
@@ -359,10 +387,10 @@ class Unrest:
                 world.step()
             self._catch_up()
 
-    def end(self) -> None:
-        """Faults end."""
-        self.world.stage.simulator.faults._orders["errors"].clear()
-        self.world.stage.simulator.faults._orders["throttle"].clear()
+    def end_faults(self) -> None:
+        """End all faults."""
+        self.world.stage.simulator.faults._rules["errors"].clear()
+        self.world.stage.simulator.faults._rules["throttle"].clear()
         self.world.host._orders.clear()
         self.world.host.catch_up()
         self.world.host.change(HELLO, archived=False)
@@ -375,7 +403,7 @@ class Unrest:
                 self.world.host._repos[HELLO.key].lagging.pop(Ref.parse(name), None)
                 del self._lags[name]
 
-    def _break(self, fault: Fault) -> None:
+    def _inject_fault(self, fault: Fault) -> None:
         if fault.operation == "posted":
             self._posted = fault.count
         elif fault.operation.islower() or fault.operation == "default_branch":
@@ -390,15 +418,17 @@ class Unrest:
             order |= {"mode": "after" if fault.how == "drop" else fault.how, "drop": fault.how == "drop"}
             self.world.stage.simulator.faults.add({"errors": order})
 
-    def _act(self, act: Act, number: int) -> None:
+    def _perform_act(self, act: Act, number: int) -> None:
         world, name = self.world, act.name
         if act.what == "event":
             name = f"e{len(world.sent)}-{number}-{len(self.deliveries)}"
-            world.deployer.intake.aws(CloudEvent(name, of(act.name).stack_name, "stage Deploy: SUCCEEDED"))
+            world.deployer.intake.aws(
+                CloudEvent(name, environment_of(act.name).stack_name, "stage Deploy: SUCCEEDED")
+            )
             return
         if act.what == "unmakes":
             if act.name in {X, Y} and self.up.found[name].owner == "own":
-                self._unmake(name)
+                self._delete_stack(name)
             return
         if act.what == "redeploy":
             environment = Environment.of_ref(HELLO, Ref.parse(name), world.default)
@@ -407,38 +437,38 @@ class Unrest:
             return
         refs = world.host.refs(HELLO)
         if Ref.parse(name).is_tag:
-            self._tag(act, number, refs)
+            self._push_tag(act, number, refs)
             return
         before = refs.get(Ref.parse(name), ZERO_SHA)
         if act.what == "goes" and before == ZERO_SHA:
             return
-        new = self._next(name)
-        after = ZERO_SHA if act.what == "goes" else commit(name, new + (3 if act.what == "skips" else 0))
+        new = self._next_number(name)
+        after = ZERO_SHA if act.what == "goes" else commit_id(name, new + (3 if act.what == "skips" else 0))
         if act.lags:
             world.host.lag(HELLO, name)
             self._lags[name] = world.stage.clock.now + _LAG_SECONDS
         if act.what == "goes":
-            self.begun.goes(name)
+            self.begun.delete_ref(name)
         elif act.what == "skips":
-            world.host.push(HELLO, name, after, files=files(name)[new], message="a word [skip ci]")
+            world.host.push(HELLO, name, after, files=files_by_commit(name)[new], message="a word [skip ci]")
         else:
             world.host.push(HELLO, name, after)
-        self._tell(act, number, name, before, after)
+        self._deliver_webhook(act, number, name, before, after)
 
-    def _next(self, name: str) -> int:
+    def _next_number(self, name: str) -> int:
         now = self.world.host.refs(HELLO).get(Ref.parse(name), "")
-        return next((number for number in range(1, 7) if commit(name, number) == now), 0) % 3 + 1
+        return next((number for number in range(1, 7) if commit_id(name, number) == now), 0) % 3 + 1
 
-    def _unmake(self, name: str) -> None:
-        """A person deletes a stack, if AWS lets them."""
-        client = self.world.stage.person(place(name, self.up.found[name]))
+    def _delete_stack(self, name: str) -> None:
+        """Delete a stack as a person does, if AWS allows it."""
+        client = self.world.stage.cloudformation_client(place_of_stack(name, self.up.found[name]))
         with suppress(ClientError, BotoCoreError):
-            client.delete_stack(StackName=of(name).stack_name)
+            client.delete_stack(StackName=environment_of(name).stack_name)
         self.silent = True
         self.pushed.discard(name)
 
-    def _tag(self, act: Act, number: int, refs: dict[Ref, str]) -> None:
-        """The next tag is made, several if nobody tells of them; or the newest is moved to another commit."""
+    def _push_tag(self, act: Act, number: int, refs: dict[Ref, str]) -> None:
+        """Create the next tag (several if no webhook reports them), or move the newest tag to another commit."""
         there = [n for n in range(1, 9) if Ref.parse(self.begun.ref(V1, n)) in refs]
         newest = max(there, default=0)
         if act.what not in {"moves", "retags"} or newest > 5:
@@ -447,15 +477,15 @@ class Unrest:
         sha = ""
         for new in range(newest + 1, newest + (4 if act.told == "never" and not retags else 2)):
             ref = self.begun.ref(V1, newest if retags else new)
-            content, sha = files(V1)[(new - 1) % 3 + 1], commit(V1, new)
+            content, sha = files_by_commit(V1)[(new - 1) % 3 + 1], commit_id(V1, new)
             before = refs.get(Ref.parse(ref), ZERO_SHA)
             self.world.host.push(HELLO, ref, sha, files=content, at=self.world.stage.clock.now)
-            target = self._object(ref, sha) if self.up.annotated else sha
+            target = self._tag_object(ref, sha) if self.up.annotated else sha
             self.world.host._repos[HELLO.key].refs[Ref.parse(ref)] = target
-            self._tell(act, number, ref, before, target)
+            self._deliver_webhook(act, number, ref, before, target)
         self.tag = (sha, act.told, retags)
 
-    def _tell(self, act: Act, number: int, ref: str, before: str, after: str) -> None:
+    def _deliver_webhook(self, act: Act, number: int, ref: str, before: str, after: str) -> None:
         world = self.world
         delivery = f"act-{len(self.deliveries)}"
         push = Push(
@@ -466,7 +496,9 @@ class Unrest:
             self.pushed.discard(act.name)
             return
         self.deliveries.append(delivery)
-        if not self.up.archived:  # nothing new runs there: the resync that comes after that has to see to it
+        if (
+            not self.up.archived
+        ):  # nothing new runs in an archived repository; the resync after unarchiving has to handle it
             self.pushed.add(act.name)
         if act.told == "late":
             self._late.append((number + 6, push))
@@ -475,8 +507,8 @@ class Unrest:
             world.deployer.intake.github(push)
 
 
-def final(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
-    """Which commit each environment is to be at in the end; empty where it is to be gone. Production is not told."""
+def final_commits(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
+    """The final commit of each environment except production; empty if the environment is to be deleted."""
     refs = world.host.refs(HELLO)
     found = {}
     for name in up.found:
@@ -484,5 +516,5 @@ def final(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:
             ref = Ref.parse(name)
             found[Environment.of_ref(HELLO, ref, world.default)] = refs.get(ref, "")
     if world.default == "x":
-        found[of(X)] = ""
+        found[environment_of(X)] = ""
     return found

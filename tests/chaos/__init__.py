@@ -1,1 +1,1 @@
-"""Fault injection: a random history of pushes under faults, and a checker that decides from independent records."""
+"""Fault injection: a random history of pushes under faults, judged by a checker with independent records."""

@@ -1,4 +1,4 @@
-"""`make chaos`: one run; its length by `--seconds`, its seed by `--seed`."""
+"""`make chaos`: one fault-injection run with `--seconds` of faults, repeatable by `--seed`."""
 
 import argparse
 import json
@@ -13,15 +13,15 @@ from tests.chaos.run import Chaos, Plan, Report
 
 
 def main() -> int:
-    """Run, print the report; returns 1 if a promise was broken."""
+    """Run and print the report; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="how long faults strike (60)")
-    parser.add_argument("--seed", type=int, help="of every choice; a random one by default")
-    parser.add_argument("--repositories", type=int, default=20, help="how many (20)")
+    parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected (60)")
+    parser.add_argument("--seed", type=int, help="seed of all random choices; random by default")
+    parser.add_argument("--repositories", type=int, default=20, help="number of repositories (20)")
     parser.add_argument(
-        "--breakage", default="", help="break the product on purpose, to see that it is noticed"
+        "--breakage", default="", help="break the product on purpose, to test that the checker notices"
     )
-    parser.add_argument("--wipe", action="store_true", help="wipe Redis in the middle")
+    parser.add_argument("--wipe", action="store_true", help="wipe Redis halfway")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
@@ -33,20 +33,20 @@ def main() -> int:
             f"{plan.repositories} repositories, {plan.seconds:g} s of pushes and faults, seed {seed}",
             flush=True,
         )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing it started is left running
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left running
     directory = Path(tempfile.mkdtemp(prefix="deployer-chaos-"))
     started = time.monotonic()
     report = Chaos(plan, directory).run()
     if given.json:
         print(json.dumps(as_json(report), indent=2))
     else:
-        print(told(report))
-        print(f"{time.monotonic() - started:.0f} s in all; logs are in {directory}")
+        print(as_text(report))
+        print(f"{time.monotonic() - started:.0f} s in total; the logs are in {directory}")
     return 1 if report.violations else 0
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """The report for programs."""
+    """The report as JSON."""
     return {
         "seed": report.plan.seed,
         "seconds": report.plan.seconds,
@@ -61,8 +61,8 @@ def as_json(report: Report) -> dict[str, object]:
     }
 
 
-def told(report: Report) -> str:
-    """The report for people; a violation with the shortest timeline that shows it."""
+def as_text(report: Report) -> str:
+    """The report as text; each violation has the timeline that shows it."""
     lines = []
     for name in _COUNTS:
         counts = getattr(report, name)
@@ -71,16 +71,16 @@ def told(report: Report) -> str:
         )
         lines.append(f"{name:<11} {sum(counts.values()):>5}  {listed}")
     lines.append(
-        f"dead letters {report.dead_letters}, all replayed; at rest {report.quiet_seconds:.1f} s after the faults"
+        f"dead letters {report.dead_letters}, all replayed; idle {report.quiet_seconds:.1f} s after the last fault"
     )
     for each in report.violations:
         lines += ["", f"BROKEN (seed {report.plan.seed}): {each.promise}", f"  {each.what}"]
         start = min((at for at, _ in each.timeline), default=0)
         lines += [f"  {at - start:8.3f} s  {what}" for at, what in each.timeline]
-        lines += [f"  so too: {also}" for also in each.also]
+        lines += [f"  also: {also}" for also in each.also]
     causes = len(report.violations)
     verdict = (
-        f"promises broken for {causes} cause{'' if causes == 1 else 's'}"
+        f"promises broken, {causes} cause{'' if causes == 1 else 's'}"
         if report.violations
         else "every promise held"
     )

@@ -1,4 +1,4 @@
-"""Decides from independent records whether the promises held: git's refs, the simulators' logs, the ledger."""
+"""Decides whether the promises held, from git's refs, the simulators' logs or the delivery outcomes."""
 
 import time
 from collections import Counter, defaultdict
@@ -17,22 +17,22 @@ MUTATING = {
     "CreateStack", "UpdateStack", "DeleteStack", "ContinueUpdateRollback", "StartPipelineExecution",
     "StopPipelineExecution", "DeleteObjects",
 }  # fmt: skip
-_LEAD = TTL / 4  # how long before its end people are warned
-_IDLE_LIMIT = TTL + 20.0  # seconds within which what nobody uses is warned of, whatever befell
-_GOING = 40.0  # seconds in which a deletion that was called for may still be ordered
-# seconds by which a busy AWS notes a call after it was sent; whoever is struck sends none by then
+_LEAD = TTL / 4  # how long before the expiry deployer warns
+_IDLE_LIMIT = TTL + 20.0  # seconds within which deployer warns of an idle branch, whatever faults happen
+_GOING = 40.0  # seconds after a deletion within which the teardown may still begin
+# seconds between the sending of a call and its time in the log of a busy AWS; a struck worker sends nothing later
 _NOTED_LATE = 1.0
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise, and the records that show it, in the order of time.
+    """A broken promise, with the records that show it in the order of time.
 
     Attributes:
-        about: the environment or repository whose promise it is: what else is broken of the same most likely has the
-            same cause. Empty where nothing else can have it.
-        also: what else is broken of the same, in words.
-        promises: the promises that these break.
+        about: the environment or repository; other violations about it most likely have the same cause. Empty if no
+            other violation can have the same cause.
+        also: the other violations about it, in words.
+        promises: the promises that all of them break.
     """
 
     promise: str
@@ -45,29 +45,30 @@ class Violation:
 
 @dataclass(frozen=True)
 class Wound:
-    """Workers were killed, stopped, or told to hand back; or Redis or the machine stood still, which strikes all.
+    """A worker was killed, stopped or restarted; or Redis or the machine paused, which affects all workers.
 
     Attributes:
         worker: its mark in the user agent of its calls to AWS; empty for all workers.
-        since, until: epoch seconds in which it was struck, or woke up.
+        since, until: epoch seconds between which it was affected, or woke up.
     """
 
     worker: str
     since: float
     until: float
 
-    def struck(self, call: Mapping[str, Any], since: float, until: float) -> bool:
-        """Whether it struck whoever made a call, in a span of time."""
-        return self.worker in {"", _worker(call)} and self.since <= until and since <= self.until
+    def affected(self, call: Mapping[str, Any], since: float, until: float) -> bool:
+        """Whether it affected the worker that made a call, between two times."""
+        return self.worker in {"", _worker_mark(call)} and self.since <= until and since <= self.until
 
 
 @dataclass(frozen=True)
 class Life:
-    """What became of one repository.
+    """The changes of one repository.
 
     Attributes:
-        names: all that it had, the one it has now last.
-        default: its default branch now, which was another one before if it `moved_default`.
+        names: all its names, the present one last.
+        default: its present default branch.
+        moved_default: whether another branch was the default branch before.
     """
 
     names: Sequence[str]
@@ -77,24 +78,24 @@ class Life:
 
 @dataclass
 class Records:
-    """All that is known from outside.
+    """Everything that is known from outside deployer.
 
     Attributes:
-        moves: what was pushed, in its order.
-        lives: what became of each repository.
-        refs: what git holds at the end: repository, by its name then, to ref to commit.
+        moves: the pushes, in order.
+        lives: the changes of each repository.
+        refs: git's refs at the end: repository (by its last name) to ref to commit.
         deliveries: GitHub's attempts: `guid`, `repository`, `event`, `ref`, `code`, `outcome`, `at`.
-        events: ids and types of AWS's events that were acknowledged.
-        ledger: delivery or event to its outcome and reason, and when it had it.
+        events: ids and types of AWS's acknowledged events.
+        ledger: the outcome, the reason and the time of each delivery or event.
         calls: AWS's log of calls.
         executions: AWS's log of executions, in the order of their start.
         stacks: stacks at the end, by name.
         gone: `id` and `name` of stacks that were deleted.
         statuses: GitHub's log of commit statuses.
-        wounds: what befell workers: a call that one of them had sent goes on at AWS.
-        wakes: when a stopped worker woke up: a call that it was about to send goes out then.
-        mended: when people had deployed again what drifted, or 0: that runs a commit once more.
-        wiped: when Redis was wiped, or 0: what was acknowledged before it is forgotten.
+        wounds: interruptions of workers; a call that a worker had sent continues at AWS.
+        wakes: when a stopped worker woke up; it then sends the call that it was about to send.
+        mended: when drifted environments were deployed again (which runs their commit once more), or 0.
+        wiped: when Redis was wiped (earlier deliveries are lost), or 0.
     """
 
     moves: Sequence[Move]
@@ -117,7 +118,7 @@ class Records:
 
     def __post_init__(self) -> None:
         self._lives = {name: life for life in self.lives for name in life.names}
-        moved = {(self.first(move.repository), move.ref) for move in self.moves}
+        moved = {(self.first_name(move.repository), move.ref) for move in self.moves}
         found = [
             Environment.of_ref(Repository.parse(name), Ref.parse(ref), default)
             for first, ref in moved
@@ -125,16 +126,16 @@ class Records:
             for default in (
                 "",
                 ref.removeprefix("refs/heads/"),
-            )  # a branch may have been the default one for a while
+            )  # a branch may have been the default branch for a while
         ]
         self.names = {each.stack_name: each for each in found}
 
-    def first(self, name: str) -> str:
-        """The first name of the repository that has or had this one."""
+    def first_name(self, name: str) -> str:
+        """The first name of the repository that has or had this name."""
         return self._lives[name].names[0]
 
-    def life(self, owner: Environment) -> Life:
-        """What became of an environment's repository."""
+    def life_of(self, owner: Environment) -> Life:
+        """The changes of an environment's repository."""
         return self._lives[owner.repository.full_name]
 
     @property
@@ -143,15 +144,15 @@ class Records:
         return frozenset(self._lives)
 
     def life_names(self, name: str) -> Sequence[str]:
-        """All names of the repository that has or had this one, the present one last."""
+        """All names of the repository that has or had this name, the present one last."""
         return self._lives[name].names
 
-    def former(self, owner: Environment) -> bool:
+    def was_renamed(self, owner: Environment) -> bool:
         """Whether its repository has another name now."""
-        return owner.repository.full_name != self.life(owner).names[-1]
+        return owner.repository.full_name != self.life_of(owner).names[-1]
 
-    def environment(self, repository: str, ref: str) -> Environment:
-        """The environment that a ref drives at the end."""
+    def environment_of(self, repository: str, ref: str) -> Environment:
+        """The environment that a ref deploys at the end."""
         default = self._lives[repository].default.removeprefix("refs/heads/")
         return Environment.of_ref(Repository.parse(repository), Ref.parse(ref), default)
 
@@ -165,16 +166,16 @@ def violations(records: Records) -> list[Violation]:
             *nothing_twice_or_late(records),
             *state_as_desired(records),
             *nothing_left_or_lost(records),
-            *age_as_told(records),
+            *expiry_is_announced(records),
         ]
     )
 
 
 def by_cause(found: Sequence[Violation]) -> list[Violation]:
-    """The violations with those about one environment or repository as one.
+    """The violations, with those about one environment or repository combined.
 
-    A push that is stuck breaks several promises at once: its delivery has no outcome, its pipeline is not there, its
-    commit is not deployed. The first of them, in the order of the checks, is nearest to the cause.
+    A stuck push breaks several promises: its delivery has no outcome, its pipeline does not exist, its commit is not
+    deployed. The first violation, in the order of the checks, is closest to the cause.
     """
     groups: dict[str, list[Violation]] = {}
     for number, each in enumerate(found):
@@ -190,41 +191,41 @@ def by_cause(found: Sequence[Violation]) -> list[Violation]:
 
 
 def one_outcome(records: Records) -> Iterable[Violation]:
-    """Every delivery that got 202 has exactly one outcome, AWS's events too."""
+    """Every acknowledged delivery (202) and every acknowledged event of AWS has exactly one outcome."""
     acknowledged = [
         (
             each["guid"],
             f"delivery {each['guid']} of {each['repository']} {each['ref']}",
             each["at"],
-            _about(records, each),
+            _subject(records, each),
         )
         for each in records.deliveries
         if each["code"] == 202 and each["at"] > records.wiped
     ]
-    if not records.wiped:  # what the simulator keeps of them tells no time
+    if not records.wiped:  # the simulator's log of events has no times
         acknowledged += [(id_, f"event {id_}, {kind}", 0.0, "events of AWS") for id_, kind in records.events]
     for identity, name, at, about in acknowledged:
         outcome = records.ledger.get(identity, {}).get("outcome", "none")
         if outcome not in OUTCOMES:
-            told = f"{name} was acknowledged; its outcome: {outcome}"
+            what = f"{name} was acknowledged; its outcome: {outcome}"
             timeline = [(at, "202")] if at else []
-            yield Violation("every acknowledged delivery has an outcome", told, timeline, about)
+            yield Violation("every acknowledged delivery has an outcome", what, timeline, about)
 
 
-def _about(records: Records, delivery: Mapping[str, Any]) -> str:
-    """The environment of a delivery, or its repository where it is of no ref."""
+def _subject(records: Records, delivery: Mapping[str, Any]) -> str:
+    """The environment of a delivery, or its repository if the delivery has no ref."""
     name, ref = str(delivery["repository"]), str(delivery["ref"] or "")
     if name not in records.known_names or not ref.startswith("refs/"):
         return name
-    return str(records.environment(records.life_names(name)[-1], ref))
+    return str(records.environment_of(records.life_names(name)[-1], ref))
 
 
 def no_overlap(records: Records) -> Iterable[Violation]:
-    """No two steps of one repository overlapped, but for what a killed or stopped worker had already sent."""
+    """No two steps of one repository overlap, except for calls that an interrupted worker had already sent."""
     lanes = defaultdict(list)
     for call in records.calls:
-        mine = call["operation"] in MUTATING and "deployer" in call["user_agent"]
-        if mine and (owner := _owner(records, call["name"])):
+        is_step = call["operation"] in MUTATING and "deployer" in call["user_agent"]
+        if is_step and (owner := _environment_of_stack(records, call["name"])):
             lanes[owner.repository.key].append(call)
     for name, calls in lanes.items():
         under_way: list[Mapping[str, Any]] = []
@@ -236,28 +237,32 @@ def no_overlap(records: Records) -> Iterable[Violation]:
                 end = earlier["time"] + earlier["seconds"]
                 span = earlier["time"] - _NOTED_LATE, end
                 excused = id(call) in waking or id(earlier) in waking
-                if not excused and not any(each.struck(earlier, *span) for each in records.wounds):
-                    told = f"two calls of {name} at once"
-                    timeline = [_told(earlier), _told(call), *_struck_near(records, earlier["time"], end)]
-                    yield Violation("the steps of a repository never overlap", told, sorted(timeline), name)
+                if not excused and not any(each.affected(earlier, *span) for each in records.wounds):
+                    what = f"two simultaneous calls for {name}"
+                    timeline = [
+                        _call_entry(earlier),
+                        _call_entry(call),
+                        *_struck_near(records, earlier["time"], end),
+                    ]
+                    yield Violation("the steps of a repository never overlap", what, sorted(timeline), name)
             under_way.append(call)
 
 
 def _on_waking(records: Records, calls: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Those of a lane's calls that a stopped worker was about to send when it fell asleep: one at each waking.
+    """The ids of calls that a stopped worker was about to send when it stopped: one for each waking.
 
-    It had looked at its lane before; what it sends thereafter it sends against better knowledge.
+    Before that call the worker had checked its lease; before any later call it has to check again.
     """
     return {
         id(first)
         for wake in records.wakes
-        if (first := next((each for each in calls if wake.struck(each, wake.until, each["time"])), None))
+        if (first := next((each for each in calls if wake.affected(each, wake.until, each["time"])), None))
         and first["time"] < wake.until + _NOTED_LATE
     }
 
 
 def _struck_near(records: Records, since: float, until: float) -> list[tuple[float, str]]:
-    """Whatever befell workers shortly before or within a span of time: most likely the cause is among it."""
+    """The interruptions shortly before or during a span of time, which most likely include the cause."""
     near = [
         (
             each.since,
@@ -271,30 +276,30 @@ def _struck_near(records: Records, since: float, until: float) -> list[tuple[flo
 
 
 def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
-    """No commit of an environment ran twice, and none after a newer one."""
+    """No commit of an environment runs twice, and none runs after a newer one."""
     order: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for number, move in enumerate(records.moves):
         if move.sha:
-            order[records.first(move.repository), move.ref].setdefault(move.sha, number)
+            order[records.first_name(move.repository), move.ref].setdefault(move.sha, number)
     pipelines = defaultdict(list)
     for each in records.executions:
         automatic = each["trigger"] == "CreatePipeline"
         if automatic and each["status"] in {"Stopped", "Stopping", "Cancelled"}:
-            continue  # AWS starts one by itself, at whatever the branch's head is; it was stopped
+            continue  # AWS itself started this execution at the branch's head, and deployer stopped it
         pipelines[each["pipeline"], each["pipeline_created"]].append(each)
     for (name, _), every in pipelines.items():
         owner = records.names.get(name)
         if owner is None:
             continue
-        timeline = [_ran(each) for each in every]
-        started = [each for each in every if not 0 < records.mended < _ran(each)[0]]
+        timeline = [_execution_entry(each) for each in every]
+        started = [each for each in every if not 0 < records.mended < _execution_entry(each)[0]]
         if owner.kind is Kind.PRODUCTION:
             yield from _tags_in_order(records, owner, started)
             continue
-        if owner.kind is Kind.STAGING and records.life(owner).moved_default:
-            continue  # it went from one branch to another, and maybe back
-        ref = owner.branch.name if owner.branch else records.life(owner).default
-        known = order[records.first(owner.repository.full_name), ref]
+        if owner.kind is Kind.STAGING and records.life_of(owner).moved_default:
+            continue  # the default branch changed, and may have changed back
+        ref = owner.branch.name if owner.branch else records.life_of(owner).default
+        known = order[records.first_name(owner.repository.full_name), ref]
         executions = started[1:] if _ran_ahead(records, started, known) else started
         seen: dict[str, Mapping[str, Any]] = {}
         for each in executions:
@@ -305,17 +310,19 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
         numbers = [known[sha] for each in executions if (sha := each["pinned"] or each["sha"]) in known]
         if numbers != sorted(numbers):
             yield Violation(
-                "no older commit runs after a newer one", f"{owner} went backwards", timeline, str(owner)
+                "no older commit runs after a newer one", f"{owner} ran an older commit", timeline, str(owner)
             )
 
 
 def _tags_in_order(
     records: Records, owner: Environment, started: Sequence[Mapping[str, Any]]
 ) -> Iterable[Violation]:
-    """No tag is deployed after one that was pushed a second later or more, nor left out for an older one, nor twice."""
-    pushed = _tags(records, owner.repository.full_name)
-    runs = [each for each in started if each["pinned"] in pushed and _ran(each)[0] > records.wiped]
-    timeline = sorted([*_tag_history(records, owner.repository.full_name), *map(_ran, runs)])
+    """No tag is deployed after a tag that was pushed at least a second later, instead of a newer one, or twice."""
+    pushed = _acknowledged_tags(records, owner.repository.full_name)
+    runs = [
+        each for each in started if each["pinned"] in pushed and _execution_entry(each)[0] > records.wiped
+    ]
+    timeline = sorted([*_tag_timeline(records, owner.repository.full_name), *map(_execution_entry, runs)])
     for sha, times in Counter(each["pinned"] for each in runs).items():
         if times > len(pushed[sha]):
             yield Violation(
@@ -323,18 +330,18 @@ def _tags_in_order(
             )
     for first, second in pairwise(runs):
         if max(pushed[second["pinned"]].values()) < min(pushed[first["pinned"]].values()):
-            told = f"{owner} went back to {second['pinned']}"
-            yield Violation("no older tag is deployed after a newer one", told, timeline, str(owner))
-    # the last one of all: what runs must be as new as the newest tag that was told of
+            what = f"{owner} went back to {second['pinned']}"
+            yield Violation("no older tag is deployed after a newer one", what, timeline, str(owner))
+    # the last deployed tag must be as new as the newest tag with a delivery
     newest = max((max(times.values()) for times in pushed.values()), default=0)
-    last = bool(runs) and not records.wiped and not records.former(owner)
+    last = bool(runs) and not records.wiped and not records.was_renamed(owner)
     if last and max(pushed[runs[-1]["pinned"]].values()) < newest:
-        told = f"{owner} ended with {runs[-1]['pinned']}"
-        yield Violation("the newest tag is deployed", told, timeline, str(owner))
+        what = f"{owner} ended with {runs[-1]['pinned']}"
+        yield Violation("the newest tag is deployed", what, timeline, str(owner))
 
 
-def _tags(records: Records, repository: str) -> dict[str, dict[str, float]]:
-    """Commit to the tags on it that deployer was told of, each with the second in which GitHub took it."""
+def _acknowledged_tags(records: Records, repository: str) -> dict[str, dict[str, float]]:
+    """The tags with an acknowledged delivery by commit, each with the second of its push."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for each in records.deliveries:
         is_tag = each["repository"] == repository and str(each["ref"]).startswith("refs/tags/")
@@ -343,7 +350,7 @@ def _tags(records: Records, repository: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def _tag_history(records: Records, repository: str) -> list[tuple[float, str]]:
+def _tag_timeline(records: Records, repository: str) -> list[tuple[float, str]]:
     return [
         (each["at"], f"{each['ref']} at {each['after'][:12]}, pushed at {each['pushed_at']}: {each['code']}")
         for each in records.deliveries
@@ -352,50 +359,50 @@ def _tag_history(records: Records, repository: str) -> list[tuple[float, str]]:
 
 
 def _ran_ahead(records: Records, executions: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> bool:
-    """Whether the execution that AWS starts with a pipeline built what was pushed after the commit wanted then.
+    """Whether the execution that AWS starts with a new pipeline built a commit that was pushed after the desired one.
 
-    It builds whatever the branch's head is by then. Where that is not the wanted commit it is stopped, which may come
-    too late, and the wanted one is started; when its own push is told of, the template may have to be brought to it
-    first, and it runs anew with that.
+    It builds the branch's head of that moment. If that is not the desired commit, deployer stops it, perhaps too late,
+    and starts the desired one. After the webhook of the newer commit, its template may need an update first; then the
+    commit runs again.
     """
     if len(executions) < 2 or executions[0]["trigger"] != "CreatePipeline":
         return False
     built, wanted = executions[0]["sha"], executions[1]["pinned"]
     if built == wanted:
-        start, end = _ran(executions[0])[0], _ran(executions[1])[0]
+        start, end = _execution_entry(executions[0])[0], _execution_entry(executions[1])[0]
         named = {"UpdateStack": executions[0]["pipeline"]}
         return any(named.get(c["operation"]) == c["name"] and start < c["time"] < end for c in records.calls)
     return order.get(built, 0) >= order.get(wanted, 0)
 
 
 def state_as_desired(records: Records) -> Iterable[Violation]:
-    """Every ref has its stack, at its commit."""
+    """Every ref has its stack at its commit."""
     newest = {each["pipeline"]: each for each in records.executions}
     for repository, refs in records.refs.items():
         tags = {sha for ref, sha in refs.items() if ref.startswith("refs/tags/")}
         for ref, sha in refs.items():
-            owner = records.environment(repository, ref)
+            owner = records.environment_of(repository, ref)
             wanted = tags if owner.kind is Kind.PRODUCTION else {sha}
             stack, ran = records.stacks.get(owner.stack_name), newest.get(owner.stack_name)
-            if owner.kind is Kind.PRODUCTION and not _tags(records, repository):
-                continue  # a resync never guesses which tag should be live
-            told = [*_history(records, repository, ref), *([_ran(ran)] if ran else [])]
-            if owner.branch and ref.startswith(SHORT) and _going(stack):
-                continue  # nobody used it for long; `age_as_told` judges that
+            if owner.kind is Kind.PRODUCTION and not _acknowledged_tags(records, repository):
+                continue  # a resync does not choose a tag for production
+            timeline = [*_push_timeline(records, repository, ref), *([_execution_entry(ran)] if ran else [])]
+            if owner.branch and ref.startswith(SHORT) and _is_going(stack):
+                continue  # `expiry_is_announced` checks idle branches
             if stack is None or not stack["status"].endswith("_COMPLETE") or "ROLLBACK" in stack["status"]:
-                state = stack["status"] if stack else "not there"
+                state = stack["status"] if stack else "missing"
                 what = f"{owner} ({owner.stack_name}) is {state}"
-                yield Violation("every ref has its pipeline", what, told, str(owner))
+                yield Violation("every ref has its pipeline", what, timeline, str(owner))
             elif ran is None or (ran["pinned"] or ran["sha"]) not in wanted or ran["status"] != "Succeeded":
                 found = f"{ran['status']} at {ran['pinned'] or ran['sha']}" if ran else "nothing ran"
                 what = f"{owner} should be at {sha}; {found}"
-                yield Violation("every ref is deployed", what, told, str(owner))
+                yield Violation("every ref is deployed", what, timeline, str(owner))
 
 
 def nothing_left_or_lost(records: Records) -> Iterable[Violation]:
-    """No stack without a ref; staging and production were never deleted."""
+    """No stack exists without a ref; staging and production are never deleted."""
     wanted = {
-        records.environment(repository, ref).stack_name
+        records.environment_of(repository, ref).stack_name
         for repository, refs in records.refs.items()
         for ref in refs
     }
@@ -403,19 +410,23 @@ def nothing_left_or_lost(records: Records) -> Iterable[Violation]:
         owner = records.names.get(name)
         if owner is None or name in wanted:
             continue
-        if owner.kind is not Kind.DEVELOPMENT and records.former(owner):
-            continue  # people delete it
-        told = _history(records, owner.repository.full_name, owner.branch.name if owner.branch else "")
+        if owner.kind is not Kind.DEVELOPMENT and records.was_renamed(owner):
+            continue  # a person has to delete it
+        timeline = _push_timeline(
+            records, owner.repository.full_name, owner.branch.name if owner.branch else ""
+        )
         what = f"{owner} ({name}) is {stack['status']}"
-        yield Violation("no stack is left without a ref", what, told, str(owner))
+        yield Violation("no stack is left without a ref", what, timeline, str(owner))
     for stack in records.gone:
         gone = records.names.get(stack["name"])
         if gone and gone.kind is not Kind.DEVELOPMENT:
-            yield Violation("only development is ever deleted", f"{gone} was deleted", about=str(gone))
+            yield Violation(
+                "only development environments are deleted", f"{gone} was deleted", about=str(gone)
+            )
 
 
-def age_as_told(records: Records) -> Iterable[Violation]:
-    """Nothing that is idle ends without a warning and its time, and nothing stays that nobody was warned of."""
+def expiry_is_announced(records: Records) -> Iterable[Violation]:
+    """No idle environment is deleted before its time or without a warning, and each idle one gets a warning."""
     warned: dict[str, float] = {}
     for each in records.statuses:
         if each["context"] == "deployer/age" and "will be taken down" in each["description"]:
@@ -424,73 +435,77 @@ def age_as_told(records: Records) -> Iterable[Violation]:
     for owner in records.names.values():
         ref = owner.branch.name if owner.branch else ""
         if ref.startswith(SHORT):
-            first = records.first(owner.repository.full_name)
-            mine = [m for m in records.moves if (records.first(m.repository), m.ref) == (first, ref)]
+            first = records.first_name(owner.repository.full_name)
+            mine = [m for m in records.moves if (records.first_name(m.repository), m.ref) == (first, ref)]
             moves[owner] = mine
     for call in records.calls:
-        owner_, at = _owner(records, call["name"]), call["time"]
-        if call["operation"] != "DeleteStack" or owner_ not in moves or records.former(owner_):
+        owner_, at = _environment_of_stack(records, call["name"]), call["time"]
+        if call["operation"] != "DeleteStack" or owner_ not in moves or records.was_renamed(owner_):
             continue
         before = [move for move in moves[owner_] if move.at <= at]
         if any(not move.sha and move.at > at - _GOING for move in before) or not (before and before[-1].sha):
-            continue  # its branch was deleted
+            continue  # the branch was deleted
         if not any(warned.get(move.sha, at) <= at - _LEAD + 1 for move in before):
-            told = [(m.at, f"pushed {m.sha[:12] or 'a deletion'}") for m in before[-3:]]
+            pushes = [(m.at, f"pushed {m.sha[:12] or 'a deletion'}") for m in before[-3:]]
             timeline = [
-                *told,
-                *((warned[m.sha], "warned of") for m in before[-3:] if m.sha in warned),
-                _told(call),
+                *pushes,
+                *((warned[m.sha], "warned") for m in before[-3:] if m.sha in warned),
+                _call_entry(call),
             ]
-            yield Violation("nothing ends without a warning", str(owner_), sorted(timeline), str(owner_))
+            yield Violation(
+                "no environment expires without a warning", str(owner_), sorted(timeline), str(owner_)
+            )
     gone = {each["name"] for each in records.gone}
     for owner, mine in moves.items():
         name = owner.stack_name
         runs = [each for each in records.executions if each["pipeline"] == name]
         ref = owner.branch.name if owner.branch else ""
-        # a push that is sent again is a use as well, and counts when it is heeded: it may wait for GitHub to catch up
+        # A redelivered push counts as use from its outcome on, because it may wait until GitHub's API has caught up.
         pushed = [
             max(d["at"], records.ledger.get(d["guid"], {}).get("at", 0))
             for d in records.deliveries
             if (d["repository"], d["ref"]) == (owner.repository.full_name, ref)
         ]
-        used = max([_ran(runs[-1])[0], *pushed]) if runs else 0.0
+        used = max([_execution_entry(runs[-1])[0], *pushed]) if runs else 0.0
         idle = bool(runs) and records.ended - used > _IDLE_LIMIT and not records.wiped
         if idle and name in records.stacks and name not in gone and not any(m.sha in warned for m in mine):
-            yield Violation("what is idle is warned of", str(owner), [_ran(runs[-1])], str(owner))
+            yield Violation(
+                "an idle environment gets a warning", str(owner), [_execution_entry(runs[-1])], str(owner)
+            )
 
 
-def _going(stack: Mapping[str, Any] | None) -> bool:
+def _is_going(stack: Mapping[str, Any] | None) -> bool:
     return stack is None or stack["status"] == "DELETE_IN_PROGRESS"
 
 
-def _history(records: Records, repository: str, ref: str) -> list[tuple[float, str]]:
+def _push_timeline(records: Records, repository: str, ref: str) -> list[tuple[float, str]]:
     moves = [m for m in records.moves if (m.repository, m.ref) == (repository, ref)][-3:]
-    told = [(m.at, f"pushed {m.sha[:12] or 'a deletion'}") for m in moves]
+    entries = [(m.at, f"pushed {m.sha[:12] or 'a deletion'}") for m in moves]
     sent = [d for d in records.deliveries if (d["repository"], d["ref"]) == (repository, ref)][-4:]
     for each in sent:
         ended = records.ledger.get(each["guid"], {})
         what = f"{each['code']}, {ended.get('outcome')}: {ended.get('reason')}"
-        told.append((each["at"], f"delivery {each['guid']}: {what}"))
-    return sorted(told)
+        entries.append((each["at"], f"delivery {each['guid']}: {what}"))
+    return sorted(entries)
 
 
-def _owner(records: Records, name: str | None) -> Environment | None:
+def _environment_of_stack(records: Records, name: str | None) -> Environment | None:
     text = str(name)
     if text.startswith("arn:"):
         text = text.split("/")[1]
     return records.names.get(text)
 
 
-def _told(call: Mapping[str, Any]) -> tuple[float, str]:
+def _call_entry(call: Mapping[str, Any]) -> tuple[float, str]:
     what = f"{call['operation']} {call['name']} {call['token']} {call['code']} for {call['seconds']:.2f} s"
-    return call["time"], f"{what} by {_worker(call)}"
+    return call["time"], f"{what} by {_worker_mark(call)}"
 
 
-def _worker(call: Mapping[str, Any]) -> str:
-    """The mark of the worker that made a call, in its user agent."""
+def _worker_mark(call: Mapping[str, Any]) -> str:
+    """The mark of the worker in the user agent of a call."""
     return str(call["user_agent"]).partition("app/")[2].partition(" ")[0]
 
 
-def _ran(each: Mapping[str, Any]) -> tuple[float, str]:
+def _execution_entry(each: Mapping[str, Any]) -> tuple[float, str]:
     at = datetime.fromisoformat(each["start"]).timestamp()
     return at, f"{each['trigger']} {(each['pinned'] or each['sha'] or '?')[:12]} {each['status']}"

@@ -1,4 +1,4 @@
-"""What a team does to its repositories, drawn from a seed, and a record of it that deployer has no part in."""
+"""Random actions of a team on its repositories, recorded independently of deployer."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.installation import call
+from sandbox.http_calls import call
 
 _STAGES = [
     {
@@ -66,14 +66,14 @@ TEMPLATE = {
 }
 
 
-TTL = 12.0  # seconds to live of the branches that are not used for long
+TTL = 12.0  # seconds after which an idle branch `short/*` expires
 SHORT = "refs/heads/short/"
 _PREFERENCES = json.dumps({"ttl": {"default": "never", "short/*": f"{TTL:.0f}s"}})
 
 
 @dataclass(frozen=True)
 class Move:
-    """A ref was moved: `sha` is empty where it was deleted."""
+    """A push of a ref; `sha` is empty if the ref was deleted."""
 
     at: float
     repository: str
@@ -83,11 +83,13 @@ class Move:
 
 @dataclass
 class Repository:
-    """One repository's workshop: commits are made here and pushed from here.
+    """A local repository in which commits are made and from which they are pushed.
 
     Attributes:
-        name: its full name now; `names` are all it had, the first one first.
-        default: the default branch, which was another one before if it `moved_default`.
+        name: its present full name.
+        names: all its names, the first one first.
+        default: the default branch.
+        moved_default: whether another branch was the default branch before.
     """
 
     name: str
@@ -104,14 +106,14 @@ class Repository:
 
 
 class Team:
-    """People who push, seen from outside.
+    """A team that pushes.
 
     Args:
-        directory: for the workshops.
-        github: the simulated GitHub's address.
-        names: full names of repositories, which exist and are empty.
-        dice: where every choice comes from.
-        habits: what people do; everything by default.
+        directory: for the local repositories.
+        github: URL of the simulated GitHub.
+        names: full names of existing empty repositories.
+        dice: the random generator of all choices.
+        habits: the possible kinds of actions; by default all.
     """
 
     def __init__(
@@ -128,97 +130,110 @@ class Team:
         for name in names:
             repository = Repository(name, directory / name.replace("/", "~"), f"{github}/{name}.git", [name])
             repository.directory.mkdir(parents=True)
-            _git(repository, "init", "-q", "--bare", ".")
+            _run_git(repository, "init", "-q", "--bare", ".")
             self.repositories.append(repository)
 
-    def begin(self) -> None:
-        """Give every repository its default branch."""
+    def push_default_branches(self) -> None:
+        """Push the default branch of every repository."""
         for repository in self.repositories:
-            self.move(repository, {"refs/heads/main": self.commit(repository)})
+            self.push_refs(repository, {"refs/heads/main": self.make_commit(repository)})
 
-    def act(self) -> str:
-        """Do one thing that a team does; returns it in words."""
+    def perform_action(self) -> str:
+        """Perform one random action; return its description."""
         dice, repository = self._dice, self._dice.choice(self.repositories)
         branches = [ref for ref in repository.heads if ref != repository.default and "poison" not in ref]
-        kind = dice.choice(self._kinds(repository, branches))
+        kind = dice.choice(self._possible_kinds(repository, branches))
         if repository.archived:
-            self.change(repository, kind := "unarchive")
+            self.change_repository(repository, kind := "unarchive")
         elif kind in {"rename", "archive", "default"}:
-            self._own(repository, kind, branches)
+            self._change_as_owner(repository, kind, branches)
         else:
-            self._push(repository, kind, branches)
+            self._perform_push(repository, kind, branches)
         return f"{kind} {repository.name}"
 
-    def _kinds(self, repository: Repository, branches: Sequence[str]) -> list[str]:
-        """What may be done now, the more often the more probable."""
+    def _possible_kinds(self, repository: Repository, branches: Sequence[str]) -> list[str]:
+        """The possible kinds of actions; a kind that is listed more often is more probable."""
         kinds = (
             ["main", "tag"] + ["new"] * (3 if len(branches) < 3 else 0) + ["again"] * bool(repository.gone)
         )
         kinds += (
             ["push", "push", "update", "force", "merge", "burst", "delete", "flicker"] if branches else []
         )
-        if repository is not self.repositories[0]:  # whose poison is judged by its first name
+        if (
+            repository is not self.repositories[0]
+        ):  # the poison task is looked up by this repository's first name
             kinds += ["rename", "archive"]
             kinds += ["default"] if any(not ref.startswith(SHORT) for ref in branches) else []
         return [each for each in kinds if each in self._habits] or kinds
 
-    def _push(self, repository: Repository, kind: str, branches: Sequence[str]) -> None:
+    def _perform_push(self, repository: Repository, kind: str, branches: Sequence[str]) -> None:
         dice = self._dice
         match kind:
             case "main":
-                self.move(repository, {repository.default: self.commit(repository, repository.default)})
+                self.push_refs(
+                    repository, {repository.default: self.make_commit(repository, repository.default)}
+                )
             case "tag":
                 repository.tags += 1
                 tag, main = f"refs/tags/v{repository.tags}", repository.default
                 if dice.choice([True, False]):
-                    self.move(repository, {tag: repository.heads[main]})
-                else:  # together with its commit, which only then comes to the default branch
-                    commit = self.commit(repository, main)
-                    self.move(repository, {main: commit, tag: commit})
+                    self.push_refs(repository, {tag: repository.heads[main]})
+                else:  # pushed together with its commit, which is on the default branch only from then on
+                    commit = self.make_commit(repository, main)
+                    self.push_refs(repository, {main: commit, tag: commit})
             case "new":
                 ref = f"refs/heads/{dice.choice(['feature/', 'short/', ''])}b{len(self.moves)}"
-                self.move(repository, {ref: self.commit(repository)})
+                self.push_refs(repository, {ref: self.make_commit(repository)})
             case "again":
                 ref = repository.gone.pop(dice.randrange(len(repository.gone)))
-                self.move(repository, {ref: self.commit(repository)})
+                self.push_refs(repository, {ref: self.make_commit(repository)})
             case "push" | "update" | "force":
                 ref = dice.choice(branches)
                 start = "" if kind == "force" else ref
                 note = f"note {len(self.moves)}" if kind == "update" else "note"
-                self.move(repository, {ref: self.commit(repository, start, note)})
+                self.push_refs(repository, {ref: self.make_commit(repository, start, note)})
             case "merge":
                 main = repository.default
-                self.move(repository, {main: self.commit(repository, main, merged=dice.choice(branches))})
+                self.push_refs(
+                    repository, {main: self.make_commit(repository, main, merged=dice.choice(branches))}
+                )
             case "burst":
                 refs = dice.sample(branches, min(len(branches), dice.randint(1, 3)))
                 for _ in range(2):
-                    self.move(repository, {ref: self.commit(repository, ref) for ref in refs})
+                    self.push_refs(repository, {ref: self.make_commit(repository, ref) for ref in refs})
             case "delete":
-                self.remove(repository, dice.choice(branches))
-            case _:  # deleted, and back at once
+                self.delete_branch(repository, dice.choice(branches))
+            case _:  # deleted and created again immediately
                 ref = dice.choice(branches)
-                self.remove(repository, ref)
+                self.delete_branch(repository, ref)
                 repository.gone.remove(ref)
-                self.move(repository, {ref: self.commit(repository)})
+                self.push_refs(repository, {ref: self.make_commit(repository)})
 
-    def _own(self, repository: Repository, kind: str, branches: Sequence[str]) -> None:
-        """Do what an owner does to a repository as a whole."""
+    def _change_as_owner(self, repository: Repository, kind: str, branches: Sequence[str]) -> None:
+        """Perform an action of an owner on the whole repository."""
         if kind == "rename":
             first = repository.names[0].rpartition("/")[2]
-            self.change(repository, "rename", f"{first}-{len(repository.names)}")
+            self.change_repository(repository, "rename", f"{first}-{len(repository.names)}")
         elif kind == "archive":
-            self.change(repository, "archive")
+            self.change_repository(repository, "archive")
         else:
             to = self._dice.choice([ref for ref in branches if not ref.startswith(SHORT)])
-            # production runs only what is on the default branch: a team takes its releases along
-            self.move(repository, {to: self.commit(repository, to, merged=repository.default)})
-            self.change(repository, "default_branch", to.removeprefix("refs/heads/"))
+            # Production runs only commits of the default branch, so the team merges its releases into the new one.
+            self.push_refs(repository, {to: self.make_commit(repository, to, merged=repository.default)})
+            self.change_repository(repository, "default_branch", to.removeprefix("refs/heads/"))
 
-    def commit(self, repository: Repository, on: str = "", note: str = "note", merged: str = "") -> str:
-        """Make a commit that no other is like; on top of a ref, or on none; also of one merged into it."""
+    def make_commit(self, repository: Repository, on: str = "", note: str = "note", merged: str = "") -> str:
+        """Create a unique commit; return it.
+
+        Args:
+            repository: the repository.
+            on: the ref of its parent; empty for a root commit.
+            note: value of a parameter of the template.
+            merged: the ref of a second parent.
+        """
         repository.commits += 1
         parameters = {kind: {"Note": note} for kind in ("development", "staging", "production")}
-        deploy = self._tree(
+        deploy = self._write_tree(
             repository,
             {
                 "pipeline.json": json.dumps(TEMPLATE),
@@ -226,39 +241,42 @@ class Team:
                 "deployer.yml": _PREFERENCES,
             },
         )
-        number = _git(repository, "hash-object", "-w", "--stdin", text=str(repository.commits))
-        tree = _git(
+        number = _run_git(repository, "hash-object", "-w", "--stdin", text=str(repository.commits))
+        tree = _run_git(
             repository, "mktree", text=f"040000 tree {deploy}\tdeploy\n100644 blob {number}\tnumber\n"
         )
         heads = [repository.heads[ref] for ref in (on, merged) if ref in repository.heads]
         parents = [word for head in heads for word in ("-p", head)]
-        return _git(repository, "commit-tree", tree, *parents, "-m", f"number {repository.commits}")
+        return _run_git(repository, "commit-tree", tree, *parents, "-m", f"number {repository.commits}")
 
-    def _tree(self, repository: Repository, files: dict[str, str]) -> str:
+    def _write_tree(self, repository: Repository, files: dict[str, str]) -> str:
         blobs = {
-            name: _git(repository, "hash-object", "-w", "--stdin", text=text) for name, text in files.items()
+            name: _run_git(repository, "hash-object", "-w", "--stdin", text=text)
+            for name, text in files.items()
         }
-        return _git(
+        return _run_git(
             repository, "mktree", text="".join(f"100644 blob {b}\t{n}\n" for n, b in sorted(blobs.items()))
         )
 
-    def move(self, repository: Repository, refs: dict[str, str]) -> None:
-        """Push commits to refs, by force."""
-        began = time.time()  # webhooks may be heeded before git returns
-        _git(repository, "push", "-q", "--force", repository.address, *(f"{s}:{r}" for r, s in refs.items()))
+    def push_refs(self, repository: Repository, refs: dict[str, str]) -> None:
+        """Force-push commits to refs."""
+        began = time.time()  # a webhook may be handled before git returns
+        _run_git(
+            repository, "push", "-q", "--force", repository.address, *(f"{s}:{r}" for r, s in refs.items())
+        )
         self.moves += [Move(began, repository.name, ref, sha) for ref, sha in refs.items()]
         repository.heads.update({ref: sha for ref, sha in refs.items() if ref.startswith("refs/heads/")})
 
-    def remove(self, repository: Repository, ref: str) -> None:
+    def delete_branch(self, repository: Repository, ref: str) -> None:
         """Delete a branch."""
         began = time.time()
-        _git(repository, "push", "-q", repository.address, f":{ref}")
+        _run_git(repository, "push", "-q", repository.address, f":{ref}")
         self.moves.append(Move(began, repository.name, ref, ""))
         del repository.heads[ref]
         repository.gone.append(ref)
 
-    def change(self, repository: Repository, action: str, to: str = "") -> None:
-        """Do something to a repository as a whole."""
+    def change_repository(self, repository: Repository, action: str, to: str = "") -> None:
+        """Change a whole repository: rename, archive, unarchive, default_branch."""
         address = f"{self._github}/_sandbox/repositories/{repository.name}"
         body = json.dumps({"action": action, "to": to}).encode()
         answer = call("POST", address, body, {"Content-Type": "application/json"}, 30)
@@ -273,23 +291,23 @@ class Team:
             case _:
                 repository.archived = action == "archive"
 
-    def end(self) -> None:
-        """Do what must be done for everything to be deployed: what is archived is so no longer."""
+    def unarchive_all(self) -> None:
+        """Unarchive all repositories, so that everything can be deployed."""
         for repository in self.repositories:
             if repository.archived:
-                self.change(repository, "unarchive")
+                self.change_repository(repository, "unarchive")
 
-    def refs(self) -> dict[str, dict[str, str]]:
-        """What git itself says now: repository to ref to commit."""
+    def list_refs(self) -> dict[str, dict[str, str]]:
+        """git's present refs: repository to ref to commit."""
         found: dict[str, dict[str, str]] = {}
         for repository in self.repositories:
-            listed = _git(repository, "ls-remote", repository.address).split("\n")
+            listed = _run_git(repository, "ls-remote", repository.address).split("\n")
             pairs = [line.split("\t") for line in listed if line]
             found[repository.name] = {ref: sha for sha, ref in pairs if ref.startswith("refs/")}
         return found
 
 
-def _git(repository: Repository, *command: str, text: str | None = None) -> str:
+def _run_git(repository: Repository, *command: str, text: str | None = None) -> str:
     people = {f"GIT_{who}_{what}": "ada@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     env: dict[str, Any] = {
         **people,

@@ -1,4 +1,4 @@
-"""What the checker takes for an overlap, and what it excuses, on records made by hand."""
+"""The checker's rules for overlapping calls, tested with records written by hand."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ NAME, REF = "team/service", "refs/heads/b1"
 STACK = Environment.of_ref(Repository.parse(NAME), Ref.parse(REF), "main").stack_name
 
 
-def sent(at: float, seconds: float, worker: str) -> dict[str, Any]:
-    """A call to AWS as it notes it."""
+def sent_call(at: float, seconds: float, worker: str) -> dict[str, Any]:
+    """A call in the log of the simulated AWS."""
     agent = f"Boto3/1 app/{worker} deployer/1"
     return {
         "operation": "CreateStack", "name": STACK, "token": "t", "code": "OK", "time": at, "seconds": seconds,
@@ -23,24 +23,24 @@ def sent(at: float, seconds: float, worker: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-LONG = sent(10.0, 4.4, "a")
+LONG = sent_call(10.0, 4.4, "a")
 
 
 @pytest.mark.parametrize(
     ("calls", "wounds", "wakes", "overlap"),
     [
-        pytest.param([LONG, sent(14.5, 1, "b")], [], [], False, id="one after the other"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [], [], True, id="at once"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [Wound("a", 10.5, 10.5)], [], False, id="first one killed"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [Wound("b", 10.5, 10.5)], [], True, id="second one killed"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [Wound("a", 7, 8.5)], [], True, id="killed long before"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [Wound("", 7, 9.5)], [], False, id="Redis stood still"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [], [Wound("a", 9.7, 9.7)], False, id="first one woke up"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [], [Wound("b", 11, 11)], False, id="second one woke up"),
-        pytest.param([LONG, sent(11.2, 0, "b")], [], [Wound("a", 8.9, 8.9)], True, id="awake for long"),
+        pytest.param([LONG, sent_call(14.5, 1, "b")], [], [], False, id="one after the other"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [], [], True, id="simultaneous"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [Wound("a", 10.5, 10.5)], [], False, id="first one killed"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [Wound("b", 10.5, 10.5)], [], True, id="second one killed"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [Wound("a", 7, 8.5)], [], True, id="killed long before"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [Wound("", 7, 9.5)], [], False, id="Redis paused"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [], [Wound("a", 9.7, 9.7)], False, id="first one woke up"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [], [Wound("b", 11, 11)], False, id="second one woke up"),
+        pytest.param([LONG, sent_call(11.2, 0, "b")], [], [Wound("a", 8.9, 8.9)], True, id="awake for some time"),
         pytest.param(
-            [sent(9.8, 0, "a"), LONG, sent(11.2, 0, "b")], [], [Wound("a", 9.7, 9.7)], True,
-            id="its second call since it woke up",
+            [sent_call(9.8, 0, "a"), LONG, sent_call(11.2, 0, "b")], [], [Wound("a", 9.7, 9.7)], True,
+            id="second call after waking up",
         ),
     ],
 )  # fmt: skip
@@ -55,13 +55,13 @@ def test_overlap(
 
 
 def test_one_cause_is_one_violation() -> None:
-    """A push that is stuck breaks five promises, each of its calls overlaps with others; both are told once."""
+    """A stuck push breaks several promises, and several calls overlap; each cause is reported as one violation."""
     deliveries = [
         {"guid": f"d{number}", "repository": NAME, "event": "push", "ref": REF, "after": sha, "code": 202,
          "outcome": "", "at": float(number), "pushed_at": float(number)}
         for number, sha in enumerate(("a" * 40, "b" * 40), 1)
     ]  # fmt: skip
-    overlapping = [sent(10.0 + number / 10, 5, name) for number, name in enumerate("abcd")]
+    overlapping = [sent_call(10.0 + number / 10, 5, name) for number, name in enumerate("abcd")]
     records = Records(
         moves=[Move(1.0, NAME, REF, "a" * 40), Move(2.0, NAME, REF, "b" * 40)], lives=[Life([NAME])],
         refs={NAME: {REF: "b" * 40}}, deliveries=deliveries, events=[("e1", "stack"), ("e2", "stage")],

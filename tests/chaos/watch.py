@@ -1,4 +1,4 @@
-"""Notices when Redis or the whole machine stands still, which no lease outlasts and no promise is about."""
+"""Detects pauses of Redis or of the whole machine, for which the promises do not hold."""
 
 import threading
 import time
@@ -7,23 +7,21 @@ from typing import Self
 
 import redis
 
-_EVERY = 0.05  # seconds between two looks
-_LATE = 0.4  # seconds; a lease is renewed with twice that and more to spare, but whoever renews it is late as well
+_EVERY = 0.05  # seconds between two PINGs
+_LATE = 0.4  # seconds without an answer; a lease has twice as much to spare, but its renewal is late as well
 
 
 class Watch:
-    """Asks Redis again and again, from a thread of its own.
+    """Sends PING to Redis continuously, from a thread.
 
     Args:
-        client: its connection to Redis, which it closes at the end.
+        client: a connection to Redis, which the watch closes at the end.
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self.gaps: list[
-            tuple[float, float]
-        ] = []  # epoch seconds of the answers before and after each of them
+        self.gaps: list[tuple[float, float]] = []  # epoch seconds of the answers before and after each pause
         self._client, self._ended = client, threading.Event()
-        self._thread = threading.Thread(target=self._look, name="chaos-watch", daemon=True)
+        self._thread = threading.Thread(target=self._send_pings, name="chaos-watch", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -33,11 +31,11 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def stood_still(self, since: float) -> bool:
-        """Whether it has been so after a time, or is."""
+    def paused_since(self, since: float) -> bool:
+        """Whether Redis or the machine paused after a time, or does now."""
         return any(until > since for _, until in self.gaps) or time.time() - self._answered > _LATE
 
-    def _look(self) -> None:
+    def _send_pings(self) -> None:
         self._answered = time.time()
         with closing(self._client):
             while not self._ended.wait(_EVERY):

@@ -282,9 +282,9 @@ class SandboxKit:
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
         """The operations asked of AWS within."""
-        before, made = len(self.simulator.calls.listed()), list[str]()
+        before, made = len(self.simulator.calls.list_calls()), list[str]()
         yield made
-        made += [call["operation"] for call in self.simulator.calls.listed()[before:]]
+        made += [call["operation"] for call in self.simulator.calls.list_calls()[before:]]
 
 
 def commit(repository: Path) -> str:

@@ -120,7 +120,7 @@ def test_a_rollback_goes_on_with_the_targets_service_role_where_the_stacks_own_h
     assert settled(aws, name) == "CREATE_COMPLETE"
     with aws.simulator.scheduler.lock:
         stacks = next(iter(aws.simulator.regions)).stacks
-        stacks.order(stacks.live[name], "UPDATE_ROLLBACK_FAILED")
+        stacks.force_status(stacks.live[name], "UPDATE_ROLLBACK_FAILED")
     boto3.client("iam", region_name="us-east-1", endpoint_url=aws.url).delete_role(RoleName=f"{name[:50]}-0")
 
     with pytest.raises(PermanentError, match="invalid or cannot be assumed"):

@@ -1,7 +1,7 @@
-"""A GitHub and an AWS in memory: the ports `Host` and `Cloud` with what the core can observe of the real ones.
+"""Doubles of the ports: GitHub, AWS in memory.
 
-Nothing here moves by itself and nothing is random: refs move by `push` and `remove`, AWS moves by `advance`.
-`tests/contract/` holds them to the behaviour of the adapters. Say `from tests.doubles import FakeCloud, FakeHost`.
+Nothing changes by itself and nothing is random: refs move by `push` and `remove`, AWS moves by `advance`.
+`tests/contract/` tests that the doubles behave like the adapters. Use `from tests.doubles import FakeCloud, FakeHost`.
 """
 
 from tests.doubles.cloud import FakeCloud, FakeClouds

@@ -1,4 +1,4 @@
-"""CloudFormation and CodePipeline in memory."""
+"""A double of AWS with stacks, pipelines in memory."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from deployer.model.targets import Target
 from deployer.templates.release import Release
 from tests.doubles.failing import Failing
 
-# how an operation that somebody else began ends
+# how an operation ends that somebody else began
 _ENDS = {
     "ROLLBACK_IN_PROGRESS": "ROLLBACK_COMPLETE",
     "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_COMPLETE",
@@ -37,11 +37,11 @@ class _FakeStack:
     release: Release | None
     token: str
     reason: str = ""
-    cause: Failure | None = None  # what `failure` tells of the last operation
-    fate: str = ""  # why the operation that runs will fail
+    cause: Failure | None = None  # the answer of `failure` for the last operation
+    fate: str = ""  # why the running operation will fail; empty if it will not
     former: tuple[Release | None, dict[str, str]] | None = None
     protected: bool = False
-    kept: set[str] = field(default_factory=set)  # logical ids that its deletion leaves behind
+    kept: set[str] = field(default_factory=set)  # logical ids that its deletion retains
     force: bool = False
     stuck: set[str] = field(default_factory=set)  # logical ids that could not be deleted
     why: str = ""
@@ -68,34 +68,34 @@ class _FakeStack:
 @dataclass
 class _FakeExecution:
     id: str
-    sha: str  # what it builds
+    sha: str  # the commit that it builds
     automatic: bool
     token: str = ""
     status: str = "running"
-    passed: int = 0  # stages
+    passed: int = 0  # number of passed stages
     fails_in: str = ""
     reason: str = ""
     started_at: float = 0
 
 
 class FakeCloud(Failing):
-    """The port `Cloud` in memory; time passes by `advance` only.
+    """The port `Cloud` in memory; time passes only by `advance`.
 
-    A pipeline bears its stack's name and exists from the stack's completion on. Its creation starts an execution,
-    which tells its commit one `advance` later, and passes one stage with each.
+    A pipeline has the name of its stack and exists as soon as the stack is complete. Its creation starts an execution.
+    After one `advance` the execution shows its commit; each `advance` passes one stage.
 
     Args:
-        head: gives the commit that a new pipeline builds by itself, by the pipeline's name. Without it, the
-            commit of the stack's tag.
+        head: returns the commit that a new pipeline builds by itself, by the name of the pipeline. Without it, that is
+            the commit in the stack's tags.
 
     Attributes:
-        stages: the stages of every pipeline; in the one named Deploy it makes its `applications`.
-        applications: names of the stacks that a pipeline's actions make, by the pipeline's name; `deploys` gives
-            those of pipelines that are not named there.
-        buckets: how many objects a stack's buckets hold, by the stack's name; over 0 its deletion fails.
+        stages: the stages of every pipeline; the stage Deploy creates the `applications`.
+        applications: names of the stacks that a pipeline's actions create, by the name of the pipeline; `deploys`
+            returns them for all other pipelines.
+        buckets: the number of objects in a stack's buckets, by the name of the stack; above 0 its deletion fails.
         emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
-        clock: epoch seconds, for the times at which executions begin.
+        clock: returns epoch seconds for the start of executions.
     """
 
     def __init__(self, head: Callable[[str], str] | None = None) -> None:
@@ -115,9 +115,12 @@ class FakeCloud(Failing):
         self._number = 0
         self.account, self.region = "own", "us-east-1"
         self.room_left: Room | None = None
-        self._look: tuple[float, set[str]] = (0.0, set())  # when all were looked at, and who was at work
+        self._last_listing: tuple[float, set[str]] = (
+            0.0,
+            set(),
+        )  # time of the last listing, and the stacks in progress at that time
 
-    # what a test may say
+    # for tests
 
     def fail_next_create(self, reason: str) -> None:
         """Let the next creation of a stack fail and roll back."""
@@ -132,61 +135,61 @@ class FakeCloud(Failing):
         self._fates["delete"].append(reason)
 
     def fail_next_execution(self, reason: str, stage: str = "Build") -> None:
-        """Let the next execution that comes to this stage fail there."""
+        """Let the next execution that reaches this stage fail in it."""
         self._broken.append((stage, reason))
 
     def add_stack(
         self, name: str, tags: Mapping[str, str], status: str = "CREATE_COMPLETE", parent: str = ""
     ) -> str:
-        """Put a stack there that nobody ordered, maybe within another (its ARN); returns its ARN."""
-        self._live[name] = _FakeStack(self._arn(name), name, status, dict(tags), None, "", parent=parent)
+        """Add a stack that deployer did not create, perhaps nested in `parent` (an ARN); return its ARN."""
+        self._live[name] = _FakeStack(self._new_arn(name), name, status, dict(tags), None, "", parent=parent)
         return self._live[name].arn
 
     def remove(self, name: str) -> None:
-        """Let a person delete a stack, and with it its pipeline."""
+        """Delete a stack with its pipeline, as a person does."""
         stack = self._live.pop(name)
         stack.status, self._gone[stack.arn] = "DELETE_COMPLETE", stack
         self.pipelines.pop(name, None)
 
     def set_status(self, name: str, status: str, reason: str = "") -> None:
-        """Put a stack into a status."""
+        """Set the status of a stack."""
         self._live[name].status, self._live[name].reason = status, reason
 
     def tamper(self, name: str, **parameters: str) -> None:
-        """Let someone update a stack in the console: other values of parameters, or another template."""
+        """Update a stack as somebody does in the console: with other parameter values, or another template."""
         stack = self._live[name]
         stack.changed_at, stack.release = time.time(), None
         stack.parameters = {**stack.parameters, **parameters}
 
     def supersede(self, pipeline: str, execution: str) -> None:
-        """Let a newer execution have overtaken this one."""
-        self._one(pipeline, execution).status = "superseded"
+        """Set an execution to superseded."""
+        self._find_execution(pipeline, execution).status = "superseded"
 
     def holds(self, name: str) -> bool:
-        """Whether a stack of this name is here."""
+        """Whether a stack of this name exists."""
         return name in self._live
 
     def release(self, name: str) -> Release | None:
-        """What a stack was last made from."""
+        """The release that was last applied to a stack."""
         return self._live[name].release
 
     def settle(self, most: int = 50) -> None:
-        """Advance until nothing is under way any more."""
+        """Advance until nothing is in progress."""
         for _ in range(most):
             busy = any(s.seen.phase in (Phase.BUSY, Phase.DELETING) for s in self._live.values())
             if not busy and all(e.status != "running" for p in self.pipelines.values() for e in p):
                 return
             self.advance()
-        raise AssertionError(f"still under way after {most} steps")
+        raise AssertionError(f"still in progress after {most} steps")
 
     def advance(self) -> None:
-        """One step of everything that is under way."""
+        """Advance everything that is in progress by one step."""
         for pipeline, executions in list(self.pipelines.items()):
             for execution in executions:
                 if execution.status == "running":
-                    self._walk(pipeline, execution)
+                    self._pass_stage(pipeline, execution)
         for stack in list(self._live.values()):
-            self._end(stack)
+            self._end_operation(stack)
 
     # the port: stacks
 
@@ -195,13 +198,13 @@ class FakeCloud(Failing):
 
     def stack(self, name: str) -> Stack | None:
         self._note("stack", name)
-        found = self._find(name)
+        found = self._find_stack(name)
         return found.seen if found else None
 
     def stacks(self) -> Iterator[Stack]:
         self._note("stacks")
         at_work = [s for s in self._live.values() if s.status.endswith("_IN_PROGRESS")]
-        self._look = (time.time(), {each for s in at_work for each in (s.name, s.arn)})
+        self._last_listing = (time.time(), {each for s in at_work for each in (s.name, s.arn)})
         return iter([s.seen for s in self._live.values() if s.tags.get("deployer:managed") == "true"])
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
@@ -211,15 +214,15 @@ class FakeCloud(Failing):
                 return existing.arn
             raise TransientError(f"another stack of the name {name} exists")
         made = _FakeStack(
-            self._arn(name), name, "CREATE_IN_PROGRESS", dict(release.tags), release, token, fate=self._fate("create"),
-            parameters=dict(release.parameters),
+            self._new_arn(name), name, "CREATE_IN_PROGRESS", dict(release.tags), release, token,
+            fate=self._next_failure("create"), parameters=dict(release.parameters),
         )  # fmt: skip
         self._live[name] = made
         return made.arn
 
     def update_stack(self, name: str, release: Release, token: str) -> bool:
         self._note("update_stack", name, release, token)
-        stack = self._find(name)
+        stack = self._find_stack(name)
         if stack is None or stack.status == "DELETE_COMPLETE":
             raise TransientError(f"stack {name} has gone meanwhile")
         if stack.token == token and stack.status.startswith("UPDATE"):
@@ -232,12 +235,12 @@ class FakeCloud(Failing):
         stack.status, stack.token, stack.reason, stack.cause = "UPDATE_IN_PROGRESS", token, "", None
         stack.release, stack.tags, stack.parameters = release, dict(release.tags), dict(release.parameters)
         stack.changed_at = time.time()
-        stack.fate = self._fate("update")
+        stack.fate = self._next_failure("update")
         return True
 
     def continue_rollback(self, name: str, token: str) -> None:
         self._note("continue_rollback", name, token)
-        stack = self._find(name)
+        stack = self._find_stack(name)
         if stack is None:
             raise TransientError(f"stack {name} has gone meanwhile")
         if stack.token == token:
@@ -248,7 +251,7 @@ class FakeCloud(Failing):
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
         self._note("delete_stack", arn, token, tuple(retain), force)
-        stack = self._find(arn)
+        stack = self._find_stack(arn)
         if stack is None or stack.seen.phase in (Phase.GONE, Phase.DELETING):
             return
         if stack.protected:
@@ -260,17 +263,17 @@ class FakeCloud(Failing):
         stack.status, stack.token, stack.reason, stack.cause = "DELETE_IN_PROGRESS", token, "", None
         stack.stuck, stack.why = set(), ""
         stack.kept, stack.force = set(retain), force
-        stack.fate = self._fate("delete")
+        stack.fate = self._next_failure("delete")
 
     def protect(self, arn: str, *, on: bool) -> None:
         self._note("protect", arn, on)
-        stack = self._find(arn)
+        stack = self._find_stack(arn)
         if stack and stack.seen.phase is not Phase.GONE:
             stack.protected = on
 
     def resources(self, arn: str) -> list[Resource]:
         self._note("resources", arn)
-        stack = self._find(arn)
+        stack = self._find_stack(arn)
         if stack is None:
             return []
         gone = stack.seen.phase is Phase.GONE
@@ -289,7 +292,7 @@ class FakeCloud(Failing):
 
     def still_busy(self, name: str, since: float) -> bool:
         self._note("still_busy", name, since)
-        began, busy = self._look
+        began, busy = self._last_listing
         return began > since and name in busy
 
     def room(self) -> Room:
@@ -306,7 +309,7 @@ class FakeCloud(Failing):
 
     def failure(self, arn: str) -> Failure | None:
         self._note("failure", arn)
-        stack = self._find(arn)
+        stack = self._find_stack(arn)
         return stack.cause if stack else None
 
     def stack_url(self, arn: str) -> str:
@@ -314,7 +317,7 @@ class FakeCloud(Failing):
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
         self._note("empty_buckets", arn)
-        stack = self._find(arn)
+        stack = self._find_stack(arn)
         if stack is None or not self.buckets.get(stack.name):
             return True
         guard()
@@ -325,20 +328,22 @@ class FakeCloud(Failing):
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         self._note("deployed_stacks", pipeline)
-        return self._deployed(pipeline)[::-1] if pipeline in self.pipelines else []
+        return self._application_names(pipeline)[::-1] if pipeline in self.pipelines else []
 
     def stage_names(self, pipeline: str) -> list[str]:
-        # no call is counted: the adapter has just read the definition wherever a deployment asks
+        # no call is counted, because the adapter has already read the definition for a deployment
         return list(self.stages) if pipeline in self.pipelines else []
 
     def executions(self, pipeline: str) -> list[Execution]:
         self._note("executions", pipeline)
-        return [replace(self._seen(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))]
+        return [
+            replace(self._shown_execution(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))
+        ]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
         self._note("execution", pipeline, execution)
         found = [e for e in self.pipelines.get(pipeline, []) if e.id == execution]
-        return self._seen(found[0]) if found else None
+        return self._shown_execution(found[0]) if found else None
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
         self._note("start", pipeline, sha, token)
@@ -347,7 +352,7 @@ class FakeCloud(Failing):
         for known in self.pipelines[pipeline]:
             if known.token == token:
                 return known.id
-        return self._begin(pipeline, sha, token=token)
+        return self._add_execution(pipeline, sha, token=token)
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
         self._note("stop", pipeline, execution, reason)
@@ -358,28 +363,28 @@ class FakeCloud(Failing):
     def execution_url(self, pipeline: str, execution: str) -> str:
         return f"https://console.example/{pipeline}/{execution}"
 
-    # what happens
+    # steps
 
-    def _end(self, stack: _FakeStack) -> None:
-        """The operation that runs on a stack ends, one way or the other."""
+    def _end_operation(self, stack: _FakeStack) -> None:
+        """End the running operation of a stack, by success or failure."""
         fate, stack.fate = stack.fate, ""
         match stack.status:
             case "CREATE_IN_PROGRESS" if fate:
-                self._failed(stack, "ROLLBACK_COMPLETE", fate)
+                self._fail_operation(stack, "ROLLBACK_COMPLETE", fate)
             case "CREATE_IN_PROGRESS":
                 stack.status = "CREATE_COMPLETE"
                 self.pipelines[stack.name] = []
                 sha = self.head(stack.name) if self.head else stack.tags.get("deployer:commit", "")
-                self._begin(stack.name, sha, automatic=True)
+                self._add_execution(stack.name, sha, automatic=True)
             case "UPDATE_IN_PROGRESS" if fate:
                 if stack.former:
                     stack.release, stack.tags = stack.former
-                self._failed(stack, "UPDATE_ROLLBACK_COMPLETE", fate)
+                self._fail_operation(stack, "UPDATE_ROLLBACK_COMPLETE", fate)
             case "UPDATE_IN_PROGRESS":
                 stack.status = "UPDATE_COMPLETE"
                 before = stack.former[0] if stack.former else None
                 if before is None or stack.release is None or before.digest != stack.release.digest:
-                    # a changed definition cancels what runs
+                    # a changed definition cancels running executions
                     for execution in self.pipelines.get(stack.name, []):
                         execution.status = "stopped" if execution.status == "running" else execution.status
             case status if status in _ENDS:
@@ -389,7 +394,7 @@ class FakeCloud(Failing):
                 if stuck := {n for n, why in (("Thing", fate), ("Files", full)) if why}:
                     if not (stack.force or stuck <= stack.kept):
                         stack.stuck, stack.why = stuck, fate or str(full)
-                        self._failed(stack, "DELETE_FAILED", stack.why)
+                        self._fail_operation(stack, "DELETE_FAILED", stack.why)
                         return
                     stack.kept |= stuck
                 inner = [each for each in self._live.values() if each.parent == stack.arn]
@@ -399,14 +404,14 @@ class FakeCloud(Failing):
                 self.pipelines.pop(stack.name, None)
 
     @staticmethod
-    def _failed(stack: _FakeStack, status: str, why: str) -> None:
+    def _fail_operation(stack: _FakeStack, status: str, why: str) -> None:
         verb = {"DELETE_FAILED": "delete", "ROLLBACK_COMPLETE": "create"}.get(status, "update")
         stack.status = status
         stack.reason = f"The following resource(s) failed to {verb}: [Thing]." if verb == "delete" else ""
         stack.cause = Failure("Thing", "AWS::Test::Thing", why)
 
-    def _walk(self, pipeline: str, execution: _FakeExecution) -> None:
-        """An execution passes the stage that it is in."""
+    def _pass_stage(self, pipeline: str, execution: _FakeExecution) -> None:
+        """Let an execution pass its present stage, or fail in it."""
         stage = self.stages[execution.passed]
         for broken in self._broken:
             if broken[0] == stage:
@@ -416,14 +421,14 @@ class FakeCloud(Failing):
         if stage == "Deploy":
             owner = self._live.get(pipeline)
             tags = {k: v for k, v in owner.tags.items() if k not in _OWN_TAGS} if owner else {}
-            for name in self._deployed(pipeline):
+            for name in self._application_names(pipeline):
                 if name not in self._live:
                     self.add_stack(name, tags)
         execution.passed += 1
         if execution.passed == len(self.stages):
             execution.status = "succeeded"
 
-    def _seen(self, execution: _FakeExecution) -> Execution:
+    def _shown_execution(self, execution: _FakeExecution) -> Execution:
         states = [StageState(name, "succeeded") for name in self.stages[: execution.passed]]
         if execution.status == "failed":
             states.append(StageState(execution.fails_in, "failed", execution.reason))
@@ -435,7 +440,7 @@ class FakeCloud(Failing):
             execution.id, execution.status, sha, execution.automatic, execution.started_at, tuple(states)
         )
 
-    def _begin(self, pipeline: str, sha: str, *, automatic: bool = False, token: str = "") -> str:
+    def _add_execution(self, pipeline: str, sha: str, *, automatic: bool = False, token: str = "") -> str:
         self._number += 1
         execution = _FakeExecution(
             f"execution-{self._number}", sha, automatic, token, started_at=self.clock()
@@ -443,27 +448,27 @@ class FakeCloud(Failing):
         self.pipelines[pipeline].append(execution)
         return execution.id
 
-    def _deployed(self, pipeline: str) -> list[str]:
+    def _application_names(self, pipeline: str) -> list[str]:
         return self.applications[pipeline] if pipeline in self.applications else self.deploys(pipeline)
 
-    def _one(self, pipeline: str, execution: str) -> _FakeExecution:
+    def _find_execution(self, pipeline: str, execution: str) -> _FakeExecution:
         return next(e for e in self.pipelines[pipeline] if e.id == execution)
 
-    def _find(self, name: str) -> _FakeStack | None:
+    def _find_stack(self, name: str) -> _FakeStack | None:
         by_arn = {stack.arn: stack for stack in self._live.values()}
         return self._live.get(name) or by_arn.get(name) or self._gone.get(name)
 
-    def _fate(self, verb: str) -> str:
+    def _next_failure(self, verb: str) -> str:
         return self._fates[verb].pop(0) if self._fates[verb] else ""
 
-    def _arn(self, name: str) -> str:
+    def _new_arn(self, name: str) -> str:
         self._number += 1
         unique = hashlib.sha256(f"{name}{self._number}".encode()).hexdigest()[:8]
         return f"arn:aws:cloudformation:{self.region}:123456789012:stack/{name}/{unique}"
 
 
 class FakeClouds:
-    """The port `Clouds` over one double for every region of every kind's target."""
+    """The port `Clouds` with one double for every region."""
 
     def __init__(self, cloud: FakeCloud) -> None:
         self.clouds = {cloud.region: cloud}

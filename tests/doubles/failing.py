@@ -1,4 +1,4 @@
-"""What the doubles share."""
+"""The base class of doubles, which records calls or lets them fail."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,18 +8,18 @@ from deployer.queue.call_counter import Service, note
 
 @dataclass
 class Failing:
-    """A record of the calls, and errors on order; a call of a method counts as one call to the service."""
+    """Records the calls of its methods and raises injected errors; each call counts as one call to the service."""
 
     service: Service
     calls: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _orders: list[tuple[str, Exception]] = field(default_factory=list)
 
     def fail_next(self, error: Exception, *, times: int = 1, method: str = "") -> None:
-        """Let the next calls, of any method or of one, raise this error and do nothing."""
+        """Let the next calls of any method, or of one method, raise this error without effect."""
         self._orders += [(method, error)] * times
 
     def recover(self) -> None:
-        """Let no further call fail."""
+        """Remove all injected errors."""
         self._orders.clear()
 
     def called(self, name: str) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The port `FolderEvaluator` without a process: fast, and without its limits."""
+"""A double of the port `FolderEvaluator` without a process, fast but without its limits."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from deployer.templates.repository_config import RepositoryConfig, read_reposito
 
 
 class DirectEvaluator:
-    """Evaluates in the process that asks."""
+    """Evaluates in the calling process."""
 
     def examine_folder(self, question: FolderQuestion) -> FolderAnswer:
         return examine_folder(question)

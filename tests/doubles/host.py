@@ -1,4 +1,4 @@
-"""GitHub in memory."""
+"""A double of GitHub in memory."""
 
 import time
 from collections import defaultdict
@@ -39,9 +39,7 @@ class _Repo:
     pulls: list[Ref] = field(default_factory=list)  # branches with an open pull request
     parents: dict[str, str] = field(default_factory=dict)  # commit -> its parent
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
-    merged: set[str] = field(
-        default_factory=set
-    )  # commits that the default branch contains beside its own history
+    merged: set[str] = field(default_factory=set)  # commits that are merged into the default branch
     protected: set[str] = field(default_factory=set)  # short names of branches
     links: dict[str, dict[str, str]] = field(
         default_factory=dict

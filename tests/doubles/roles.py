@@ -1,4 +1,4 @@
-"""IAM's roles and the stacks that have them, in memory."""
+"""A double of IAM's roles in memory."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from tests.doubles.failing import Failing
 
 
 class FakeRoles(Failing):
-    """The port `RoleDirectory` in memory; every kind has an account of its own.
+    """The port `RoleDirectory` in memory; every kind has its own account.
 
     Args:
         targets: the target of each kind.
@@ -35,13 +35,13 @@ class FakeRoles(Failing):
         region: str = "us-east-1",
         age: float = 0,
     ) -> None:
-        """Put a role there, maybe as a resource of a stack; `age` is in seconds."""
+        """Add a role, perhaps as a resource of a stack; `age` is in seconds."""
         arn = f"arn:aws:iam::123456789012:role{path}{name}"
         role = Role(name, arn, time.time() - age, dict(tags))
         self._roles[kind, name] = (path, role, {region: stack} if stack else {})
 
     def forget_stack(self, stack: str) -> None:
-        """Let a stack be deleted that leaves its roles behind."""
+        """Delete a stack that retains its roles."""
         for _, _, stacks in self._roles.values():
             for region in [region for region, arn in stacks.items() if arn == stack]:
                 del stacks[region]

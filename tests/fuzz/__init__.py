@@ -1,1 +1,1 @@
-"""Bad input: what is tried on the code that reads what others wrote, and what must hold whatever they wrote."""
+"""Fuzz tests of the code that reads input from outside."""

@@ -1,9 +1,10 @@
-"""Reads each large input in a process with limits of its own, and prints what came of it as one line of JSON.
+"""Reads each large input in a separate process with limits, which prints the result as a line of JSON.
 
-Each line has the kind and name of the input, how it ended, the seconds of CPU and the MB of memory it took, and the
-share of its budget: of steps or of characters, whichever is more.
+A line has the kind and the name of the input, its result, the seconds of CPU, the MB of memory, and the share of its
+budget (of steps or of characters, whichever is larger).
 
-Most inputs are scaled down, since all of them at full size take half a minute of CPU: `--whole` reads them so.
+Most inputs are scaled down, because all inputs at full size take half a minute of CPU; `--whole` reads them at full
+size.
 """
 
 import gc
@@ -26,16 +27,20 @@ from tests.fuzz import large
 
 _MB = 1024 * 1024
 SCALE = 4
-"""Most inputs, and the budget of their check, are a fourth of what they may be: steps are linear in the size."""
+"""Most inputs and their budgets have a fourth of the allowed size, because steps are linear in the size."""
 WHOLE = {
     *(("template", name) for name in ("1 MB", "1 MB and a byte", "small keys", "one long text", "policies")),
     ("parameters", "long key"),
     ("payload", "wide"),
 }
-"""Inputs of the full size: one that no budget ends, the slowest, and those that take the most memory."""
-SECONDS = {"template": 8, "parameters": 8, "payload": 20}  # of CPU
-SCALED_SECONDS = {"template": 3, "parameters": 3, "payload": 5}  # less than the whole: work may be quadratic
-MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of addresses
+"""Inputs at full size: one that no budget ends, the slowest one, and those that need the most memory."""
+SECONDS = {"template": 8, "parameters": 8, "payload": 20}  # seconds of CPU
+SCALED_SECONDS = {
+    "template": 3,
+    "parameters": 3,
+    "payload": 5,
+}  # less than at full size, because work may be quadratic
+MEMORY = {"template": 700, "parameters": 700, "payload": 1400}  # MB of address space
 _TEMPLATE = b"Parameters: {a: {Default: 1}}\n" + large.PIPELINE.encode()
 _BRANCH = Ref.of_branch("feature/x")
 _ENVIRONMENT = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, _BRANCH)
@@ -46,23 +51,23 @@ _HEADERS = {"X-GitHub-Event": "push", "X-GitHub-Delivery": "d-1"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-def _release(scale: int, **files: bytes) -> float:
+def _make_release(scale: int, **files: bytes) -> float:
     budget = EvaluationBudget(STEPS // scale, CHARACTERS // scale)
     question = FolderQuestion(_ENVIRONMENT, _BRANCH, "feature/x", "a" * 40, files, {}, _TARGET, "us-east-1")
     try:
         build_release(question, examine_folder(question, budget)).accepted_release()
     except DeployerError as error:
-        error.share = _share(budget) * scale  # type: ignore[attr-defined]
+        error.share = _budget_share(budget) * scale  # type: ignore[attr-defined]
         raise
-    return _share(budget) * scale
+    return _budget_share(budget) * scale
 
 
-def _share(budget: EvaluationBudget) -> float:
+def _budget_share(budget: EvaluationBudget) -> float:
     return max(budget.steps_spent / STEPS, budget.characters_spent / CHARACTERS)
 
 
-def _cases() -> Iterator[tuple[str, str, int, Callable[[], object]]]:
-    """Kind, name and scale of each input, and how it is made and read."""
+def _list_cases() -> Iterator[tuple[str, str, int, Callable[[], object]]]:
+    """The kind, the name and the scale of each input, with a function that creates and reads it."""
     made = {
         **{("template", name): make for name, (make, _) in large.TEMPLATES.items()},
         **{("parameters", name): make for name, (make, _) in large.PARAMETERS.items()},
@@ -70,34 +75,34 @@ def _cases() -> Iterator[tuple[str, str, int, Callable[[], object]]]:
     }
     for (kind, name), make in made.items():
         scale = 1 if (kind, name) in WHOLE or "--whole" in sys.argv else SCALE
-        yield kind, name, scale, partial(_read, kind, name, scale, make)
+        yield kind, name, scale, partial(_read_input, kind, name, scale, make)
 
 
-def _read(kind: str, name: str, scale: int, make: Callable[[], bytes]) -> object:
-    with large.scaled(scale):
+def _read_input(kind: str, name: str, scale: int, make: Callable[[], bytes]) -> object:
+    with large.scaled_inputs(scale):
         content = make()
     if kind == "template":
-        return _release(scale, **{"pipeline.yml": content})
+        return _make_release(scale, **{"pipeline.yml": content})
     if kind == "parameters":
-        return _release(scale, **{"pipeline.yml": _TEMPLATE, "pipeline.parameters.json": content})
+        return _make_release(scale, **{"pipeline.yml": _TEMPLATE, "pipeline.parameters.json": content})
     _, is_form, _ = large.PAYLOADS[name]
     return parse_github({**_HEADERS, **(_FORM if is_form else {})}, content)
 
 
-def _limited(kind: str, name: str, scale: int, read: Callable[[], object]) -> None:
-    """Read one input and print what came of it; in a process that ends then."""
+def _read_with_limits(kind: str, name: str, scale: int, read: Callable[[], object]) -> None:
+    """Read one input and print the result, in a process that ends afterwards."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY[kind] * _MB, MEMORY[kind] * _MB))
     most = SECONDS[kind] if scale == 1 else SCALED_SECONDS[kind]
     resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     share = 0.0
-    gc.disable()  # as it is where a branch's files are evaluated
+    gc.disable()  # as in the process that evaluates a branch's files
     try:
-        told = read()
-        share = told if isinstance(told, float) else 0.0
+        result = read()
+        share = result if isinstance(result, float) else 0.0
         ended = "release"
     except DeployerError as error:
         ended, share = str(error), getattr(error, "share", 0.0)
-    except Exception as error:  # noqa: BLE001  this is what is looked for
+    except Exception as error:  # noqa: BLE001  such errors are the findings
         ended = f"unexpected {type(error).__name__}: {error}"
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = round(used.ru_utime + used.ru_stime, 2)
@@ -105,12 +110,12 @@ def _limited(kind: str, name: str, scale: int, read: Callable[[], object]) -> No
 
 
 def main() -> None:
-    """Read all of them, one after another."""
-    for kind, name, scale, read in _cases():
+    """Read all inputs, one after another."""
+    for kind, name, scale, read in _list_cases():
         child = os.fork()
         if not child:
             try:
-                _limited(kind, name, scale, read)
+                _read_with_limits(kind, name, scale, read)
             finally:
                 os._exit(0)
         _, status = os.waitpid(child, 0)

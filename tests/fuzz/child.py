@@ -1,4 +1,4 @@
-"""One target under libFuzzer, in a process of its own: libFuzzer ends the process that it runs in."""
+"""Runs one target under libFuzzer, in a separate process because libFuzzer ends its process."""
 
 import importlib
 import resource
@@ -8,7 +8,7 @@ import atheris
 
 from tests.fuzz.runner import MEMORY
 
-# not by libFuzzer's own limit: it judges what a process ever had, and a child is counted what its parent had
+# libFuzzer's own limit is not used, because it counts the peak of a process including the memory of its parent
 resource.setrlimit(resource.RLIMIT_AS, (MEMORY * 1024 * 1024,) * 2)
 module, name, *options = sys.argv[1:]
 with atheris.instrument_imports(include=["deployer", "web", module]):

@@ -1,4 +1,4 @@
-"""Inputs too large to be files: the worst that fits into what deployer reads."""
+"""Inputs that are too large for corpus files: the worst ones within the limits of deployer's input."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +23,9 @@ _scale = 1
 
 
 @contextmanager
-def scaled(parts: int) -> Iterator[None]:
-    """Within it every input is made of this part of its size."""
-    global _scale  # noqa: PLW0603  the inputs are made without arguments
+def scaled_inputs(parts: int) -> Iterator[None]:
+    """Create every input inside the block at this fraction of its size."""
+    global _scale  # noqa: PLW0603  the functions that create inputs have no arguments
     _scale = parts
     try:
         yield
@@ -33,8 +33,8 @@ def scaled(parts: int) -> Iterator[None]:
         _scale = 1
 
 
-def filled(head: str, unit: str | Callable[[int], str], tail: str = "", size: int = FILE_LIMIT) -> bytes:
-    """As many units between head and tail as fit; a callable makes the unit of each number."""
+def fill_with(head: str, unit: str | Callable[[int], str], tail: str = "", size: int = FILE_LIMIT) -> bytes:
+    """Text with as many units between head and tail as fit; a callable returns the unit of a number."""
     size //= _scale
     parts = [head]
     left = size - len(head) - len(tail)
@@ -48,51 +48,53 @@ def filled(head: str, unit: str | Callable[[int], str], tail: str = "", size: in
         number += 1
 
 
-def _exactly(size: int) -> bytes:
+def _template_of_size(size: int) -> bytes:
     return (PIPELINE + "#" * (size - len(PIPELINE))).encode()
 
 
-# how `deploy/` files end: with a release, or with an error that says this
+# `deploy/` templates with their result: a release, or an error with this text
 TEMPLATES: dict[str, tuple[Callable[[], bytes], str]] = {
-    "1 MB": (lambda: _exactly(FILE_LIMIT), "release"),
-    "1 MB and a byte": (lambda: _exactly(FILE_LIMIT + 1), "has 1,000,001 bytes"),
-    "deep lists": (lambda: filled("a: ", "["), "nested more than 100 levels deep"),
-    "deep blocks": (lambda: filled("", "- "), "nested more than 100 levels deep"),
-    "deep tags": (lambda: filled("a: ", "!Sub ["), "nested more than 100 levels deep"),
-    "small keys": (lambda: filled(PIPELINE, lambda number: f"k{number}:\n"), COMPLEX),
-    "small values": (lambda: filled(f"{PIPELINE}a: [", "{},", "]\n"), COMPLEX),
-    "merge keys": (lambda: filled(f"{PIPELINE}a: {{", "<<: {},", "}\n"), COMPLEX),
-    "anchors": (lambda: filled(f"{PIPELINE}a:\n", lambda number: f"- &a{number} 1\n"), "release"),
-    "aliases": (lambda: filled(f"a: &a 1\n{PIPELINE}b: [", "*a,", "]\n"), "aliases are not supported"),
+    "1 MB": (lambda: _template_of_size(FILE_LIMIT), "release"),
+    "1 MB and a byte": (lambda: _template_of_size(FILE_LIMIT + 1), "has 1,000,001 bytes"),
+    "deep lists": (lambda: fill_with("a: ", "["), "nested more than 100 levels deep"),
+    "deep blocks": (lambda: fill_with("", "- "), "nested more than 100 levels deep"),
+    "deep tags": (lambda: fill_with("a: ", "!Sub ["), "nested more than 100 levels deep"),
+    "small keys": (lambda: fill_with(PIPELINE, lambda number: f"k{number}:\n"), COMPLEX),
+    "small values": (lambda: fill_with(f"{PIPELINE}a: [", "{},", "]\n"), COMPLEX),
+    "merge keys": (lambda: fill_with(f"{PIPELINE}a: {{", "<<: {},", "}\n"), COMPLEX),
+    "anchors": (lambda: fill_with(f"{PIPELINE}a:\n", lambda number: f"- &a{number} 1\n"), "release"),
+    "aliases": (lambda: fill_with(f"a: &a 1\n{PIPELINE}b: [", "*a,", "]\n"), "aliases are not supported"),
     "keys of one hash": (
-        lambda: filled(f"{PIPELINE}a: {{", lambda n: f"{n * (2**61 - 1)}: ,", "}\n"),
+        lambda: fill_with(f"{PIPELINE}a: {{", lambda n: f"{n * (2**61 - 1)}: ,", "}\n"),
         "release",
     ),
-    "base of 60": (lambda: filled(f"{PIPELINE}a: 1", ":1", "\n"), "release"),
-    "base of 60, broken": (lambda: filled(f"{PIPELINE}a: 1", ":1", ".5\n"), "release"),
-    "one number": (lambda: filled(f"{PIPELINE}a: ", "9", "\n"), "release"),
+    "base of 60": (lambda: fill_with(f"{PIPELINE}a: 1", ":1", "\n"), "release"),
+    "base of 60, broken": (lambda: fill_with(f"{PIPELINE}a: 1", ":1", ".5\n"), "release"),
+    "one number": (lambda: fill_with(f"{PIPELINE}a: ", "9", "\n"), "release"),
     "directives": (
-        lambda: filled("", lambda number: f"%TAG !{number}! x\n", f"---\n{PIPELINE}"),
+        lambda: fill_with("", lambda number: f"%TAG !{number}! x\n", f"---\n{PIPELINE}"),
         "lines that begin",
     ),
     "declared": (
-        lambda: filled(f"{PIPELINE}Parameters:\n", lambda number: f"  p{number}:\n"),
+        lambda: fill_with(f"{PIPELINE}Parameters:\n", lambda number: f"  p{number}:\n"),
         "CloudFormation accepts at most 200",
     ),
 }
 
-# what the look at rights has most to do with
+# the most expensive inputs for the permission check
 TEMPLATES |= {
     "arns": (
-        lambda: filled(f"{PIPELINE}Outputs: {{O: {{Value: [", '"arn:aws:iam::222222222222:role/x",', "]}}\n"),
+        lambda: fill_with(
+            f"{PIPELINE}Outputs: {{O: {{Value: [", '"arn:aws:iam::222222222222:role/x",', "]}}\n"
+        ),
         "is of account 222222222222",
     ),
     "beginnings of arns": (
-        lambda: filled(f"{PIPELINE}Outputs: {{O: {{Value: '", "arn::::", "'}}\n"),
+        lambda: fill_with(f"{PIPELINE}Outputs: {{O: {{Value: '", "arn::::", "'}}\n"),
         COMPLEX,
     ),
     "many texts": (
-        lambda: filled(
+        lambda: fill_with(
             f"Parameters: {{A: {{Type: String, Default: {'a' * 4000}}}}}\n{PIPELINE}Outputs: {{O: {{Value: [",
             "!Sub '${A}${A}',",
             "]}}\n",
@@ -100,7 +102,7 @@ TEMPLATES |= {
         COMPLEX,
     ),
     "one long text": (
-        lambda: filled(
+        lambda: fill_with(
             f"Parameters: {{A: {{Type: String, Default: {'a' * 4000}}}}}\n{PIPELINE}Outputs: {{O: {{Value: !Sub '",
             "${A}",
             "'}}\n",
@@ -108,7 +110,7 @@ TEMPLATES |= {
         "a value here has hundreds of possible texts",
     ),
     "nested joins": (
-        lambda: filled(
+        lambda: fill_with(
             f"{PIPELINE}Outputs: {{O: {{Value: {'!Join [a, [b, ' * 30}", "x", "]]" * 30 + "}}\n", size=90_000
         ),
         "release",
@@ -116,9 +118,9 @@ TEMPLATES |= {
 }
 
 
-def outputs(parameters: str, unit: str | Callable[[int], str]) -> Callable[[], bytes]:
-    """A template of 1 MB whose one output has as many of these values as fit."""
-    return lambda: filled(f"{parameters}{PIPELINE}Outputs: {{O: {{Value: [", unit, "]}}\n")
+def template_with_outputs(parameters: str, unit: str | Callable[[int], str]) -> Callable[[], bytes]:
+    """A template of 1 MB with one output, which has as many of these values as fit."""
+    return lambda: fill_with(f"{parameters}{PIPELINE}Outputs: {{O: {{Value: [", unit, "]}}\n")
 
 
 _LIST = ",".join(f"v{number}" for number in range(256))
@@ -131,10 +133,10 @@ _STAGES = PIPELINE.replace("}}}\n", ", Stages: [{Actions: [")
 _VALUE = "abcdefgh" * 500 + "x"
 _PATTERN = "(((a?b?c?d?e?f?g?h?){0,100}){0,10})x"
 
-# what the evaluation has most to do with; without a budget several of them took minutes
+# the most expensive inputs for the evaluation; without a budget several of them took minutes
 TEMPLATES |= {
     "names of texts": (
-        lambda: filled(
+        lambda: fill_with(
             f"Parameters: {{A: {{Type: String, Default: '{_ARNS * 300}'}},"
             f" L: {{Type: CommaDelimitedList, Default: '{_LIST}'}}}}\n"
             "Resources:\n  P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}\n"
@@ -143,38 +145,38 @@ TEMPLATES |= {
         ),
         COMPLEX,
     ),
-    "lists": (outputs(_GIVEN, "!Ref L,"), COMPLEX),
-    "references": (outputs("", lambda number: f"!Ref A{number},"), COMPLEX),
-    "lists in texts": (outputs(_GIVEN, "!Sub '${L}${A}',"), COMPLEX),
-    "choices": (outputs("", "!If [C, x, y],"), COMPLEX),
-    "joins": (outputs(_GIVEN, "!Join [',', !Ref L],"), COMPLEX),
-    "splits": (outputs(_GIVEN, "!Select [0, !Split [a, !Ref A]],"), COMPLEX),
-    "variables": (outputs("", f"!Sub '{'${A}' * 2000}',"), COMPLEX),
-    "open variables": (outputs("", f"!Sub '{'${' * 4000}',"), "release"),
-    "references to secrets": (outputs("", f"'{'{{resolve:' * 1000}',"), "release"),
-    "different ARNs": (outputs("", lambda number: f"'{number}{_ARNS * 300}',"), COMPLEX),
-    "ARNs with lists": (outputs(_GIVEN, lambda number: f"!Sub '{number}{_ARNS * 20}${{L}}',"), COMPLEX),
-    "policies": (outputs("", lambda number: f"'{{\"Principal\": \"{number}\"}}',"), "release"),
-    "transforms": (outputs("", "{Fn::Transform: {Name: x}},"), COMPLEX),
+    "lists": (template_with_outputs(_GIVEN, "!Ref L,"), COMPLEX),
+    "references": (template_with_outputs("", lambda number: f"!Ref A{number},"), COMPLEX),
+    "lists in texts": (template_with_outputs(_GIVEN, "!Sub '${L}${A}',"), COMPLEX),
+    "choices": (template_with_outputs("", "!If [C, x, y],"), COMPLEX),
+    "joins": (template_with_outputs(_GIVEN, "!Join [',', !Ref L],"), COMPLEX),
+    "splits": (template_with_outputs(_GIVEN, "!Select [0, !Split [a, !Ref A]],"), COMPLEX),
+    "variables": (template_with_outputs("", f"!Sub '{'${A}' * 2000}',"), COMPLEX),
+    "open variables": (template_with_outputs("", f"!Sub '{'${' * 4000}',"), "release"),
+    "references to secrets": (template_with_outputs("", f"'{'{{resolve:' * 1000}',"), "release"),
+    "different ARNs": (template_with_outputs("", lambda number: f"'{number}{_ARNS * 300}',"), COMPLEX),
+    "ARNs with lists": (template_with_outputs(_GIVEN, lambda number: f"!Sub '{number}{_ARNS * 20}${{L}}',"), COMPLEX),
+    "policies": (template_with_outputs("", lambda number: f"'{{\"Principal\": \"{number}\"}}',"), "release"),
+    "transforms": (template_with_outputs("", "{Fn::Transform: {Name: x}},"), COMPLEX),
     "mappings": (
-        lambda: filled(
+        lambda: fill_with(
             PIPELINE + "Mappings: {M: {A: {B: x" + "".join(f", k{number}: v" for number in range(200))
             + "}}}\nOutputs: {O: {Value: [", "!FindInMap [M, A, !Ref X],", "]}}\n",
         ),
         COMPLEX,
     ),
     "deep leaves": (
-        lambda: filled(PIPELINE + "Outputs: {O: {Value: " + "{a: " * 80 + "[", "x,", "]" + "}" * 82 + "\n"),
+        lambda: fill_with(PIPELINE + "Outputs: {O: {Value: " + "{a: " * 80 + "[", "x,", "]" + "}" * 82 + "\n"),
         COMPLEX,
     ),
     "actions": (
-        lambda: filled(
+        lambda: fill_with(
             _STAGES, "{ActionTypeId: {Provider: CloudFormation}, Configuration: {StackName: x}},", "]}]}}}\n"
         ),
         "no source action",
     ),
     "loops": (
-        lambda: filled(
+        lambda: fill_with(
             "Resources:\n  P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}\n"
             f"  Fn::ForEach::X:\n  - V\n  - [{_LIST}]\n  - N: {{Type: AWS::SNS::Topic, Properties: {{",
             lambda number: f"k{number}: 'a${{V}}b',", "}}\n",
@@ -182,14 +184,14 @@ TEMPLATES |= {
         COMPLEX,
     ),
     "allowed values": (
-        lambda: filled(
+        lambda: fill_with(
             f"{PIPELINE}Parameters: {{P: {{Type: CommaDelimitedList, Default: '{',' * 4000}', AllowedValues: [",
             "aaaaaaaa,", "]}}\n",
         ),
         COMPLEX,
     ),
     "allowed patterns": (
-        lambda: filled(
+        lambda: fill_with(
             f"{PIPELINE}Parameters:\n",
             lambda number: f"  P{number}: {{Type: String, Default: {_VALUE}, AllowedPattern: '{_PATTERN}'}}\n",
             size=800_000,
@@ -197,14 +199,14 @@ TEMPLATES |= {
         COMPLEX,
     ),
     "parameters and keys": (
-        lambda: filled(
+        lambda: fill_with(
             PIPELINE + "Parameters:\n" + "".join(f"  P{n}: {{Type: String, Default: x}}\n" for n in range(200)),
             lambda number: f"key-{number}: x\n",
         ),
         "release",
     ),
     "nested merges": (
-        lambda: filled(f"{PIPELINE}a: " + "{<<: " * 90 + "{", lambda number: f"key{number}: ,", "}" * 91 + "\n"),
+        lambda: fill_with(f"{PIPELINE}a: " + "{<<: " * 90 + "{", lambda number: f"key{number}: ,", "}" * 91 + "\n"),
         COMPLEX,
     ),
 }  # fmt: skip
@@ -212,40 +214,40 @@ TEMPLATES |= {
 
 PARAMETERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "many": (
-        lambda: filled('{"development":{"a":1', lambda number: f',"k{number}":1', "}}"),
+        lambda: fill_with('{"development":{"a":1', lambda number: f',"k{number}":1', "}}"),
         "does not declare",
     ),
-    "long value": (lambda: filled('{"development":{"a":"', "x", '"}}'), "longer than 4,096 bytes"),
-    "long key": (lambda: filled('{"development":{"', "k", '":1}}'), "does not declare"),
-    "long list": (lambda: filled('{"development":{"a":[', "1,", "1]}}"), COMPLEX),
+    "long value": (lambda: fill_with('{"development":{"a":"', "x", '"}}'), "longer than 4,096 bytes"),
+    "long key": (lambda: fill_with('{"development":{"', "k", '":1}}'), "does not declare"),
+    "long list": (lambda: fill_with('{"development":{"a":[', "1,", "1]}}"), COMPLEX),
     "many entries": (
-        lambda: filled('{"development":[', '{"ParameterKey":"a","ParameterValue":1},', "{}]}"),
+        lambda: fill_with('{"development":[', '{"ParameterKey":"a","ParameterValue":1},', "{}]}"),
         "a is given twice",
     ),
-    "deep": (lambda: filled('{"development":', "["), "nested more than 100 levels deep"),
-    "small": (lambda: filled('{"development":{"a":[', "{},", "{}]}}"), COMPLEX),
+    "deep": (lambda: fill_with('{"development":', "["), "nested more than 100 levels deep"),
+    "small": (lambda: fill_with('{"development":{"a":[', "{},", "{}]}}"), COMPLEX),
 }
 
 
-def _body() -> int:
+def _body_size() -> int:
     return BODY_LIMIT // _scale
 
 
-# payloads of 25 MB: all of them end in a PayloadError that says this
+# payloads of 25 MB; each ends with a PayloadError with this text
 PAYLOADS: dict[str, tuple[Callable[[], bytes], bool, str]] = {
-    "deep lists": (lambda: b"[" * _body(), False, "not JSON"),
-    "deep objects": (lambda: b'{"a":' * (_body() // 5), False, "not JSON"),
-    "wide": (lambda: b'{"a":[' + b"{}," * (_body() // 3 - 10) + b"{}]}", False, "repository is missing"),
-    "one number": (lambda: b"9" * _body(), False, "not JSON"),
+    "deep lists": (lambda: b"[" * _body_size(), False, "not JSON"),
+    "deep objects": (lambda: b'{"a":' * (_body_size() // 5), False, "not JSON"),
+    "wide": (lambda: b'{"a":[' + b"{}," * (_body_size() // 3 - 10) + b"{}]}", False, "repository is missing"),
+    "one number": (lambda: b"9" * _body_size(), False, "not JSON"),
     "long field": (
-        lambda: b'{"repository":{"full_name":"' + b"x" * (_body() - 40) + b'"}}',
+        lambda: b'{"repository":{"full_name":"' + b"x" * (_body_size() - 40) + b'"}}',
         False,
         "longer than 1,024 characters",
     ),
     "form": (
-        lambda: b"payload=" + quote_from_bytes(b"{").encode() * (_body() // 3 - 10),
+        lambda: b"payload=" + quote_from_bytes(b"{").encode() * (_body_size() // 3 - 10),
         True,
         "not JSON",
     ),
-    "form of fields": (lambda: b"&" * _body(), True, "cannot be read"),
+    "form of fields": (lambda: b"&" * _body_size(), True, "cannot be read"),
 }

@@ -1,4 +1,4 @@
-"""A target with a fault that only this file has: one push in very many, which chance alone would not find."""
+"""A target with a planted fault, which only a guided search can find."""
 
 from deployer.model.errors import PayloadError
 from deployer.model.refs import Ref

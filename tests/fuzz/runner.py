@@ -1,4 +1,4 @@
-"""Runs targets: under atheris for some seconds, or once with one input."""
+"""The runner of targets under atheris."""
 
 import importlib.util
 import subprocess
@@ -8,12 +8,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
-INPUT_SECONDS = 10  # what takes longer is a finding; the slowest input of this size takes a tenth of it
+INPUT_SECONDS = 10  # a longer input is a finding; the slowest known input of this size takes a tenth
 INPUT_BYTES = (
-    16_384  # large inputs are tried by test_bounds.py: a fuzzer that makes megabytes makes few of them
+    16_384  # test_bounds.py tests large inputs, because a fuzzer creates only few inputs of megabytes
 )
-MEMORY = 1024  # MB of addresses; a target takes 160
-_START_SECONDS = 60  # to import, and to end
+MEMORY = 1024  # MB of address space; a target needs 160
+_START_SECONDS = 60  # for imports and the end of the process
 MISSING = (
     "atheris is not installed: it has wheels for CPython 3.11 to 3.13 on Linux x86_64 only;"
     " make test replays the corpus without it"
@@ -22,12 +22,12 @@ MISSING = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the fuzzer found.
+    """A finding of the fuzzer.
 
     Attributes:
-        target: which was run.
-        path: the input, or None where the process ended without naming one.
-        output: what the process printed last.
+        target: name of the target.
+        path: the input, or None if the process ended without one.
+        output: the end of the output of the process.
     """
 
     target: str
@@ -38,15 +38,15 @@ class Finding:
         if self.path is None:
             return f"{self.target}: ended without an input\n{self.output}"
         again = f"{sys.executable} -m tests.fuzz --input {self.path} {self.target}"
-        return f"{self.target}: FOUND {self.path}\n{self.output}\nrepeat it with: {again}"
+        return f"{self.target}: FOUND {self.path}\n{self.output}\nrepeat with: {again}"
 
 
-def available() -> bool:
+def has_atheris() -> bool:
     """Whether atheris is installed."""
     return importlib.util.find_spec("atheris") is not None
 
 
-def fuzz(
+def run_fuzzer(
     target: str,
     seconds: int,
     scratch: Path,
@@ -55,15 +55,15 @@ def fuzz(
     seed: int = 0,
     module: str = "tests.fuzz.targets",
 ) -> Finding | None:
-    """Run one target under atheris, from its corpus.
+    """Run one target under atheris, starting from its corpus.
 
     Args:
-        target: its name in the module's TARGETS.
-        seconds: how long at most.
-        scratch: new interesting inputs go to a folder of the target in it, findings beside it.
-        inputs: how many at most, with those of the corpus; -1 for as many as there is time for.
-        seed: of every choice; 0 for a random one.
-        module: where the target is.
+        target: its name in TARGETS of the module.
+        seconds: the time limit.
+        scratch: directory for findings; new interesting inputs go to its subdirectory with the name of the target.
+        inputs: the maximum number of inputs, including the corpus; -1 for no maximum.
+        seed: seed of all random choices; 0 for a random seed.
+        module: the module of the target.
     """
     grown = scratch / target
     grown.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def fuzz(
     return Finding(target, made[0] if made else None, log.read_text(errors="replace")[-4000:])
 
 
-def runs(target: str, scratch: Path) -> int:
-    """How many inputs the last run of a target tried."""
+def count_inputs(target: str, scratch: Path) -> int:
+    """The number of inputs in the last run of a target."""
     words = (scratch / f"{target}.log").read_text(errors="replace").split()
     return int(words[words.index("stat::number_of_executed_units:") + 1])

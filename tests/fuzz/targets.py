@@ -1,7 +1,7 @@
-"""One function for each place where others' input is read. It takes any bytes, and fails if a promise is broken.
+"""Fuzz targets: one function for each reader of input from outside, which fails if a promise is broken.
 
-An input is readable, so that a seed can be written by hand: header lines, a blank line and a body, or the files of a
-`deploy/` folder, each under a line `=== name`.
+A target accepts any bytes. An input is readable text, so that seeds can be written by hand: header lines, a blank line
+and a body; or the files of a `deploy/` folder, each after a line `=== name`.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ Target = Callable[[bytes], None]
 
 TARGETS: dict[str, Target] = {}
 _MESSAGE_LIMIT = 600
-_KEPT_LIMIT = 2100  # characters: two fields of 1,024 and some words
+_STORED_LIMIT = 2100  # characters: two fields of 1,024 and some text
 _FILES = re.compile(rb"^=== ([\w.-]+)\n", re.MULTILINE)
 _SECRETS = ("another-one", SECRET)
 _GIVEN = {"ArtifactStore": "bucket", "ConnectionArn": "arn"}
@@ -45,40 +45,40 @@ _NAMED = {
 }
 
 
-def _target(function: Target) -> Target:
+def _register_target(function: Target) -> Target:
     TARGETS[function.__name__.strip("_").replace("_", "-")] = function
     return function
 
 
-@_target
+@_register_target
 def _signature(data: bytes) -> None:
-    """A header's line, in which `@` stands for the right signature, and a body."""
+    """A header line, in which `@` stands for the correct signature, with a body."""
     line, found, body = data.partition(b"\n")
     right = {"sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest() for secret in _SECRETS}
     header = line.decode("latin-1").replace("@", signature(body)) if found else None
     try:
         verify_signature(body, header, _SECRETS)
     except SignatureError as error:
-        _told(error)
+        _assert_readable(error)
         assert header not in right
     else:
         assert header in right
 
 
-@_target
+@_register_target
 def _github(data: bytes) -> None:
-    """Headers and body of a delivery whose signature was verified."""
-    headers, body = _request(data)
+    """The headers and the body of a delivery with a verified signature."""
+    headers, body = _parse_request(data)
     try:
         event = parse_github(headers, body)
     except PayloadError as error:
-        _told(error)
+        _assert_readable(error)
         return
     assert re.fullmatch(r"[\w.:-]{1,100}", event.delivery, re.ASCII)
     if isinstance(event, Ping):
         assert headers["X-GitHub-Event"] == "ping"
     elif isinstance(event, Ignored):
-        _kept(event.reason)
+        _assert_storable(event.reason)
     else:
         assert isinstance(event, Push)
         assert Repository.parse(event.repository.full_name) == event.repository
@@ -86,30 +86,30 @@ def _github(data: bytes) -> None:
         assert event.deleted == (set(event.after) == {"0"})
         assert 0 <= event.pushed_at < 1e11
         for text in (event.before, event.after, event.default_branch):
-            _kept(text)
+            _assert_storable(text)
 
 
-@_target
+@_register_target
 def _aws(data: bytes) -> None:
-    """An event's body."""
+    """The body of an event."""
     try:
         event = parse_aws(data)
     except PayloadError as error:
-        _told(error)
+        _assert_readable(error)
         return
     assert re.fullmatch(r"[\w.:-]{1,100}", event.delivery, re.ASCII)
     if isinstance(event, Ignored):
-        _kept(event.reason)
+        _assert_storable(event.reason)
     else:
         assert isinstance(event, CloudEvent)
         for text in (event.stack_name, event.about, event.execution or ""):
-            _kept(text)
+            _assert_storable(text)
 
 
-@_target
+@_register_target
 def _post_github(data: bytes) -> None:
-    """A delivery as it comes by HTTP; signed rightly unless it has a signature of its own."""
-    headers, body = _request(data)
+    """A delivery by HTTP; it is signed correctly unless the input has a signature."""
+    headers, body = _parse_request(data)
     given = {
         "Content-Type": "application/json",
         "X-GitHub-Event": "push",
@@ -118,18 +118,18 @@ def _post_github(data: bytes) -> None:
         **headers,
     }
     right = {signature(body, secret) for secret in _SECRETS}
-    _post("/webhooks/github", given, body, believed=given["X-Hub-Signature-256"] in right)
+    _post_request("/webhooks/github", given, body, authentic=given["X-Hub-Signature-256"] in right)
 
 
-@_target
+@_register_target
 def _post_aws(data: bytes) -> None:
-    """An event as it comes by HTTP, with the right key unless it has one of its own."""
-    headers, body = _request(data)
+    """An event by HTTP; it has the correct key unless the input has a key."""
+    headers, body = _parse_request(data)
     given = {"Content-Type": "application/json", "X-Deployer-Event-Key": AWS_KEY, **headers}
-    _post("/webhooks/aws", given, body, believed=given["X-Deployer-Event-Key"] == AWS_KEY)
+    _post_request("/webhooks/aws", given, body, authentic=given["X-Deployer-Event-Key"] == AWS_KEY)
 
 
-@_target
+@_register_target
 def _deploy(data: bytes) -> None:
     """The files of a `deploy/` folder, for each kind of environment."""
     _, *parts = _FILES.split(data)
@@ -141,11 +141,11 @@ def _deploy(data: bytes) -> None:
     ):
         environment = Environment(_REPOSITORY, kind, ref if kind is Kind.DEVELOPMENT else None)
         question = FolderQuestion(environment, ref, branch, SHA, files, _GIVEN, _TARGET, "us-east-1")
-        answer = _examined(question)
+        answer = _examine_folder_twice(question)
         try:
             release = build_release(question, answer).accepted_release()
         except PermanentError as error:
-            _told(error, "deploy/")
+            _assert_readable(error, "deploy/")
             continue
         assert release.template.encode() in {
             content.removeprefix(b"\xef\xbb\xbf") for content in files.values()
@@ -160,10 +160,10 @@ def _deploy(data: bytes) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", release.digest)
 
 
-def _examined(question: FolderQuestion) -> FolderAnswer:
-    """Evaluate a folder; insist that the work is counted, the same each time, and that the answer can be sent.
+def _examine_folder_twice(question: FolderQuestion) -> FolderAnswer:
+    """Evaluate a folder; assert that its steps are counted, that the result is repeatable, and that it can be sent.
 
-    The budget is a fiftieth of the real one: what is not counted is found by libFuzzer's limit of time.
+    The budget is a fiftieth of the real one; libFuzzer's time limit finds work that is not counted.
     """
     budgets = [EvaluationBudget(STEPS // 50, CHARACTERS // 50) for _ in range(2)]
     answer = examine_folder(question, budgets[0])
@@ -178,16 +178,16 @@ def _examined(question: FolderQuestion) -> FolderAnswer:
     return answer
 
 
-@_target
+@_register_target
 def _refs(data: bytes) -> None:
-    """Three lines: a repository, a ref, a default branch; as a command line has them, where any byte may stand."""
+    """A repository, a ref and a default branch, one on each line, as on a command line, which may contain any byte."""
     lines = data.decode("utf-8", "surrogateescape").split("\n", 2)
     name, text, default_branch = [*lines, "", ""][:3]
     try:
         repository = Repository.parse(name)
         ref = Ref.parse(text)
     except PayloadError as error:
-        _told(error)
+        _assert_readable(error)
         return
     assert ref.name == text
     environment = Environment.of_ref(repository, ref, default_branch)
@@ -198,7 +198,7 @@ def _refs(data: bytes) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9-]{0,99}", environment.stack_name)
     assert Environment.from_key(repository, environment.key) == environment
     assert environment.owns(environment.tags)
-    assert len(environment.tags) <= 40  # of 50; deployer and CloudFormation add some
+    assert len(environment.tags) <= 40  # of 50 allowed; deployer and CloudFormation add some
     for value in environment.tags.values():
         assert re.fullmatch(r"[A-Za-z0-9_.:/=+@ -]*", value)
         assert len(value) <= TAG_LIMIT
@@ -206,39 +206,39 @@ def _refs(data: bytes) -> None:
         assert ref_from_tags(environment.tags) == ref.name
 
 
-def _request(data: bytes) -> tuple[dict[str, str], bytes]:
-    """Header lines such as `event: push`, and the body after the first blank line."""
+def _parse_request(data: bytes) -> tuple[dict[str, str], bytes]:
+    """The headers (from lines such as `event: push`), and the body after the first blank line."""
     head, _, body = data.partition(b"\n\n")
     headers = {}
     for line in head.decode("latin-1").split("\n"):
         name, _, value = line.partition(":")
-        if name in _NAMED and "\r" not in value:  # no server lets a line's end into a header
+        if name in _NAMED and "\r" not in value:  # no server accepts a line end in a header
             headers[_NAMED[name]] = value.strip(" ")
     return headers, body
 
 
-def _told(error: DeployerError, names: str = "") -> None:
-    """Insist on one printable line of bounded length, that names something."""
+def _assert_readable(error: DeployerError, names: str = "") -> None:
+    """Assert that an error is one printable line of bounded length with a certain text."""
     text = str(error)
     assert names in text
     assert text.isprintable(), ascii(text[:_MESSAGE_LIMIT])
     assert 0 < len(text) <= _MESSAGE_LIMIT, len(text)
 
 
-def _kept(text: str) -> None:
-    """Insist that a text can be stored, and is not a body's worth of it."""
+def _assert_storable(text: str) -> None:
+    """Assert that a text can be stored, and is much shorter than a body."""
     text.encode()
-    assert len(text) <= _KEPT_LIMIT, len(text)
+    assert len(text) <= _STORED_LIMIT, len(text)
 
 
-class _Door:
-    """An application with one environment that AWS's events can name, and what its Redis held before."""
+class _WebApplication:
+    """A web application with one environment that AWS's events can name, and the former keys of its Redis."""
 
     def __init__(self) -> None:
         self.site = Site()
-        self.restore()
+        self.restore_redis()
 
-    def restore(self) -> None:
+    def restore_redis(self) -> None:
         self.site.redis.flushall()
         self.site.put(record())
         self.site.queue.sent.clear()
@@ -250,40 +250,40 @@ class _Door:
 
 
 @cache
-def _door() -> _Door:
-    return _Door()
+def _web_application() -> _WebApplication:
+    return _WebApplication()
 
 
-def _post(path: str, headers: dict[str, str], body: bytes, *, believed: bool) -> None:
-    """Send a request; insist on a sound answer, and that the lanes hold what it says and nothing else."""
-    door = _door()
-    site = door.site
+def _post_request(path: str, headers: dict[str, str], body: bytes, *, authentic: bool) -> None:
+    """Send a request; assert that the answer is well-formed, and that the queues contain only what it reports."""
+    web = _web_application()
+    site = web.site
     answer = site.client.post(path, data=body, headers=headers)
-    told = answer.get_json()
-    assert answer.status_code in {200, 202, 400, 401, 415}, (answer.status_code, told)
-    if not believed:
+    content = answer.get_json()
+    assert answer.status_code in {200, 202, 400, 401, 415}, (answer.status_code, content)
+    if not authentic:
         assert answer.status_code in {401, 415}
     if answer.status_code not in {200, 202}:
-        assert list(told) == ["error"]
-        assert told["error"].isprintable()
-        assert 0 < len(told["error"]) <= _MESSAGE_LIMIT
+        assert list(content) == ["error"]
+        assert content["error"].isprintable()
+        assert 0 < len(content["error"]) <= _MESSAGE_LIMIT
     if answer.status_code != 202:
-        assert door.untouched
+        assert web.untouched
         return
     try:
-        known = site.lanes.delivery(told["delivery"])
+        known = site.lanes.delivery(content["delivery"])
         waiting = [work.deliveries for work in site.waiting]
-        if told["outcome"] == "queued":
+        if content["outcome"] == "queued":
             assert known is not None
             assert known.outcome == "queued"
-            assert waiting == [told["delivery"]]
-        elif told["outcome"] == "ignored":
+            assert waiting == [content["delivery"]]
+        elif content["outcome"] == "ignored":
             assert known is not None
             assert known.outcome in {"ignored", "skipped"}
-            _kept(known.reason)
+            _assert_storable(known.reason)
             assert waiting == []
         else:
-            assert told["outcome"] == "duplicate"
+            assert content["outcome"] == "duplicate"
             assert waiting == []
     finally:
-        door.restore()
+        web.restore_redis()

@@ -1,10 +1,10 @@
-"""The worst inputs end as they should, within their budget and a bounded memory, each in a process of its own.
+"""The worst inputs stay within their budget, each in a separate process with limited memory.
 
-All of the check of a `deploy/` folder is bounded by a count of steps, the same on every machine: what is not refused
-took less. Most inputs, and their budgets, are a fourth of what they may be (see `tests.fuzz.bounded`). At full size the
-slowest takes 1.5 s of CPU here; the bound of seconds only finds work that is not counted. A file of 1 MB
-may take 700 MB of addresses, of which it uses 250; a payload of 25 MB may take 1,400, since JSON of nothing but `{}`
-becomes 700 MB of Python's objects, and only who knows the webhook's secret can send it.
+A budget of steps bounds the whole check of a `deploy/` folder, with the same count on every machine; an accepted folder
+needed fewer steps. Most inputs and their budgets have a fourth of the allowed size (see `tests.fuzz.bounded`). At full
+size the slowest input takes 1.5 s of CPU here; the limit of seconds only finds work that is not counted. A file of 1 MB
+may need 700 MB of address space, of which it uses 250. A payload of 25 MB may need 1,400 MB, because JSON that consists
+of `{}` becomes 700 MB of Python objects; only somebody who knows the webhook secret can send it.
 """
 
 import json
@@ -26,7 +26,7 @@ ENDS = {
 
 @pytest.fixture(scope="module")
 def results() -> dict[tuple[str, str], tuple[str, float, int, float]]:
-    """How each input ended, the seconds of CPU, the MB of memory and the share of its budget."""
+    """For each input its result, the seconds of CPU, the MB of memory and the share of its budget."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.bounded"], capture_output=True, text=True, check=False
     )
@@ -37,7 +37,7 @@ def results() -> dict[tuple[str, str], tuple[str, float, int, float]]:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("kind", "name"), ENDS)
-def test_the_worst_inputs_end_in_bounds(
+def test_the_worst_inputs_stay_within_their_bounds(
     results: dict[tuple[str, str], tuple[str, float, int, float]], kind: str, name: str
 ) -> None:
     ended, seconds, memory, share = results[kind, name]
@@ -49,9 +49,9 @@ def test_the_worst_inputs_end_in_bounds(
     assert memory <= MEMORY[kind]
 
 
-# each end is told above; here, that the command line tells it: one refused unread, one by the reader, one afterwards
+# The command line prints the result too: of one input that is rejected unread, one rejected by the reader, one later.
 @pytest.mark.parametrize("name", ["1 MB and a byte", "deep lists", "small values"])
-def test_validate_tells_one_line(tmp_path: Path, name: str) -> None:
+def test_validate_prints_one_line(tmp_path: Path, name: str) -> None:
     make, end = large.TEMPLATES[name]
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "pipeline.yml").write_bytes(make())

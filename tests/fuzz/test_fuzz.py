@@ -1,4 +1,4 @@
-"""The whole corpus breaks no promise; nor does a short run of the fuzzer, which finds a fault that is there."""
+"""The corpus breaks no promise; a short run of the fuzzer finds only a planted fault."""
 
 import subprocess
 import sys
@@ -9,14 +9,14 @@ import pytest
 
 from tests.fuzz import large
 from tests.fuzz.__main__ import main
-from tests.fuzz.runner import CORPUS, MISSING, Finding, available, fuzz, runs
+from tests.fuzz.runner import CORPUS, MISSING, Finding, count_inputs, has_atheris, run_fuzzer
 from tests.fuzz.targets import TARGETS
 
 SEEDS = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.glob("*/*"))
-needs_atheris = pytest.mark.skipif(not available(), reason=MISSING)
+needs_atheris = pytest.mark.skipif(not has_atheris(), reason=MISSING)
 
 
-def test_each_target_has_seeds_and_the_corpus_stays_small() -> None:
+def test_each_target_has_seeds_and_the_corpus_is_small() -> None:
     assert {seed.partition("/")[0] for seed in SEEDS} == set(TARGETS)
     assert sum((CORPUS / seed).stat().st_size for seed in SEEDS) < 300_000
 
@@ -27,7 +27,7 @@ def test_the_corpus_breaks_no_promise(target: str) -> None:
     for path in sorted((CORPUS / target).iterdir()):
         try:
             TARGETS[target](path.read_bytes())
-        except Exception as error:  # noqa: BLE001  all of them are told at once
+        except Exception as error:  # noqa: BLE001  the test reports all errors together
             broken[path.name] = f"{type(error).__name__}: {error}"
     assert not broken
 
@@ -40,24 +40,24 @@ def test_a_hundred_thousand_brackets_break_no_promise(target: str, name: str) ->
 
 
 @needs_atheris
-@pytest.mark.timeout(900)  # it ends with its inputs; the seconds are for a machine that is very busy
-def test_some_seconds_of_fuzzing_find_nothing(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # the run ends after a number of inputs; a busy machine needs this time
+def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     inputs = {target: len(list((CORPUS / target).iterdir())) + 300 for target in TARGETS}
     with ThreadPoolExecutor(2) as pool:
-        # of one seed: chance finds in `make fuzz` what nobody's change has brought
+        # with a fixed seed, because random inputs (`make fuzz`) can find faults that no change of today caused
         found = list(
-            pool.map(lambda target: fuzz(target, 200, tmp_path, inputs=inputs[target], seed=1), TARGETS)
+            pool.map(lambda target: run_fuzzer(target, 200, tmp_path, inputs=inputs[target], seed=1), TARGETS)
         )
     assert not any(found), "\n".join(str(each) for each in found if each)
-    assert {target: runs(target, tmp_path) for target in TARGETS} == inputs
+    assert {target: count_inputs(target, tmp_path) for target in TARGETS} == inputs
 
 
 @needs_atheris
 @pytest.mark.timeout(300)
-def test_a_fault_is_found_and_its_input_repeats_it(tmp_path: Path) -> None:
+def test_a_planted_fault_is_found_and_can_be_repeated(tmp_path: Path) -> None:
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / "seed").write_bytes(b"refs/tags/release")
-    found = fuzz("planted", 200, tmp_path, seed=1, module="tests.fuzz.planted")
+    found = run_fuzzer("planted", 200, tmp_path, seed=1, module="tests.fuzz.planted")
     assert isinstance(found, Finding)
     assert "the planted fault" in str(found)
     assert found.path is not None
@@ -69,7 +69,7 @@ def test_a_fault_is_found_and_its_input_repeats_it(tmp_path: Path) -> None:
     assert "RuntimeError: the planted fault" in repeated.stderr
 
 
-def test_one_input_is_tried_by_hand(
+def test_one_input_can_be_given_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "input"
@@ -82,4 +82,4 @@ def test_one_input_is_tried_by_hand(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "there is no target nothing" in capsys.readouterr().err
+    assert "no target nothing" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Whatever stands in a place of a `deploy/` folder where another kind of value belongs breaks no promise either.
+"""A value of the wrong type anywhere in a `deploy/` folder breaks no promise.
 
-The fuzzer changes bytes, which seldom stay a template; this changes the values of one that has everything.
+The fuzzer changes bytes, which rarely results in a template; this test changes the values of a complete template.
 """
 
 import json
@@ -31,40 +31,40 @@ ODD: list[Any] = [
 ]  # fmt: skip
 
 
-def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where any value stands."""
-    yield place
+def value_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all values."""
+    yield path
     entries = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )
     for step, inner in entries:
-        yield from places(inner, (*place, step))
+        yield from value_paths(inner, (*path, step))
 
 
-def changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
-    """The same with another value in a place, if it still has that place."""
-    if not place:
+def with_value_at(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    """A copy with another value at a path, if the path still exists."""
+    if not path:
         return odd
-    step, *rest = place
+    step, *rest = path
     if isinstance(value, dict) and step in value:
-        return {**value, step: changed(value[step], tuple(rest), odd)}
+        return {**value, step: with_value_at(value[step], tuple(rest), odd)}
     if isinstance(value, list) and isinstance(step, int) and step < len(value):
-        return [*value[:step], changed(value[step], tuple(rest), odd), *value[step + 1 :]]
+        return [*value[:step], with_value_at(value[step], tuple(rest), odd), *value[step + 1 :]]
     return value
 
 
-PLACES = [(name, place) for name, fields in FILES.items() for place in places(fields)]
-CHANGES = st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(ODD)), min_size=1, max_size=3)
+PATHS = [(name, path) for name, fields in FILES.items() for path in value_paths(fields)]
+CHANGES = st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(ODD)), min_size=1, max_size=3)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(CHANGES)
 def test_odd_values_break_no_promise(changes: list[tuple[tuple[str, tuple[Any, ...]], Any]]) -> None:
     files = dict(FILES)
-    for (name, place), odd in changes:
-        files[name] = changed(files[name], place, odd)
+    for (name, path), odd in changes:
+        files[name] = with_value_at(files[name], path, odd)
     parts = []
     for name, fields in files.items():
-        shown = name if name == "deployer.yml" else f"{Path(name).stem}.json"  # which is YAML, too
+        shown = name if name == "deployer.yml" else f"{Path(name).stem}.json"  # JSON is YAML too
         parts.append(f"=== {shown}\n{json.dumps(fields)}\n")
     TARGETS["deploy"]("".join(parts).encode())

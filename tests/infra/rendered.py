@@ -10,7 +10,8 @@ from typing import Any
 
 from policies import Document, Principal
 
-from sandbox.aws.template import Resolver, Template
+from sandbox.aws.intrinsics import Resolver
+from sandbox.aws.template import Template
 
 INFRA = Path(__file__).parents[2] / "infra"
 ACCOUNT = "111122223333"
@@ -66,10 +67,10 @@ def render(template: str, *, partition: str = "aws", **parameters: str) -> Rende
     }
     arns: dict[str, str] = {}
     resolver = Resolver(read, values, lambda name: arns[name], lambda name, _attribute: arns[name], str)
-    made = {name: read.resources[name] for name in read.order if resolver.active(read.resources[name])}
+    made = {name: read.resources[name] for name in read.order if resolver.is_active(read.resources[name])}
     resources = {}
     for name, each in made.items():
-        resources[name] = resolver.value(each["Properties"])
+        resources[name] = resolver.evaluate(each["Properties"])
         arns[name] = _arn(partition, each["Type"], name, resources[name])
     return Rendered(resources, arns)
 

@@ -1,4 +1,4 @@
-"""The measurements of the code count what they say, in small samples."""
+"""The measurements of the code, tested with small samples."""
 
 import ast
 import json
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tools.numbers import code, layers
-from tools.numbers.__main__ import above, main, table
+from tools.numbers.__main__ import format_table, main, numbers_above_limit
 from tools.numbers.measure import Number, worst_of_ruff
-from tools.numbers.push import Trace, follow, package_of
+from tools.numbers.push import Trace, package_of, trace_push
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def module(text: str, path: str = "deployer/sample.py") -> code.Module:
     ],
 )
 def test_strict_complexity(body: str, complexity: int) -> None:
-    [(_, function), *_] = code.functions(ast.parse(f"def f():\n  {body}"))
+    [(_, function), *_] = code.list_functions(ast.parse(f"def f():\n  {body}"))
     assert code.strict_complexity(function) == complexity
 
 
@@ -52,7 +52,7 @@ def test_the_worst_function_is_first() -> None:
 
 def test_raises_of_one_exception_are_counted() -> None:
     text = "raise Settled(1)\nraise run.Settled\nraise ValueError\ntry: pass\nexcept Settled:\n  raise\nSettled(2)"
-    assert code.raises([module(text)], "Settled") == 2
+    assert code.count_raises([module(text)], "Settled") == 2
 
 
 def test_writes_to_a_shared_context_are_counted() -> None:
@@ -70,7 +70,7 @@ def step(run, other):
     run.record.commit = 1
     print(run.work)
 """
-    assert code.writes([module(text)], ["run"], ["record", "work"]) == 4
+    assert code.count_writes([module(text)], ["run"], ["record", "work"]) == 4
 
 
 def test_fields_are_counted() -> None:
@@ -85,10 +85,10 @@ class Work:
 class Other:
     a: int
 """
-    assert code.fields([module(text)], ["Work"]) == {"Work": (2, 1)}
+    assert code.count_fields([module(text)], ["Work"]) == {"Work": (2, 1)}
 
 
-def test_names_that_nobody_chose_are_left_out() -> None:
+def test_names_that_cannot_be_chosen_freely_are_left_out() -> None:
     text = """
 def one(): pass
 def _one(): pass
@@ -111,12 +111,12 @@ class A:
     assert code.one_word_share(names) == 75
 
 
-def test_a_draw_is_the_same_for_the_same_seed() -> None:
+def test_the_same_seed_draws_the_same_names() -> None:
     names = [("deployer/a.py", f"name_{number}") for number in range(200)]
-    assert code.draw(names, 1) == code.draw(names[::-1], 1)
-    assert code.draw(names, 1) != code.draw(names, 2)
-    assert len(set(code.draw(names, 1))) == 75
-    assert len(code.draw(names[:3], 1)) == 3
+    assert code.draw_names(names, 1) == code.draw_names(names[::-1], 1)
+    assert code.draw_names(names, 1) != code.draw_names(names, 2)
+    assert len(set(code.draw_names(names, 1))) == 75
+    assert len(code.draw_names(names[:3], 1)) == 3
 
 
 CONTRACTS = """
@@ -134,29 +134,29 @@ layers = ["web | workers", "deployer.cli", "(deployer.a) : deployer.b", "deploye
         ("web", True),
         ("web.api", True),
         ("deployer.cli.act", True),
-        ("deployer.client", False),  # only begins alike
+        ("deployer.client", False),  # only has the same beginning
         ("deployer.a", True),
         ("deployer.b.c", True),
-        ("deployer.package", True),  # the package of a layer
+        ("deployer.package", True),  # a package above a layer
         ("deployer.package.other", False),
         ("deployer", True),
         ("deployer.__main__", True),
         ("deployer.forgotten", False),
     ],
 )
-def test_modules_that_no_layer_holds(name: str, *, held: bool) -> None:
-    known = layers.layers(CONTRACTS)
+def test_modules_without_a_layer(name: str, *, held: bool) -> None:
+    known = layers.read_layers(CONTRACTS)
     assert len(known) == 4
-    assert layers.forgotten([name], known) == ([] if held else [name])
+    assert layers.modules_without_layer([name], known) == ([] if held else [name])
 
 
-def test_layers_within_a_package_have_their_whole_names() -> None:
+def test_layers_in_a_package_have_full_names() -> None:
     text = CONTRACTS.replace('type = "layers"', 'type = "layers"\ncontainers = ["deployer"]').replace(
         '"deployer.', '"'
     )
-    assert layers.containers(text) == ("deployer",)
-    assert layers.containers(CONTRACTS) == ()
-    assert "deployer.cli" in {name for layer in layers.layers(text) for name in layer}
+    assert layers.read_containers(text) == ("deployer",)
+    assert layers.read_containers(CONTRACTS) == ()
+    assert "deployer.cli" in {name for layer in layers.read_layers(text) for name in layer}
 
 
 def test_the_name_of_a_module() -> None:
@@ -189,31 +189,33 @@ def test_the_package_of_a_module() -> None:
     ]  # fmt: skip
 
 
-def test_the_answer_of_ruff_is_read() -> None:
+def test_ruff_s_json_is_read() -> None:
     rows = [
         {"message": f"`{name}` is too complex ({n} > 0)", "filename": "/r/a.py"}
         for name, n in (("f", 3), ("g", 12))
     ]
     assert worst_of_ruff(json.dumps(rows), Path("/r")) == (12, "a.py: g")
-    with pytest.raises(ValueError, match="otherwise"):
+    with pytest.raises(ValueError, match="unknown form"):
         worst_of_ruff('[{"message": "too much"}]', Path("/r"))
 
 
 @pytest.mark.parametrize(
-    ("now", "limits", "told"),
+    ("now", "limits", "sentences"),
     [
         (3, {"size": 3}, []),
         (2, {"size": 3}, []),
-        (4, {"size": 3}, ["size: 4, and its limit is 3 (a.py)"]),
+        (4, {"size": 3}, ["size: 4 is above the limit 3 (a.py)"]),
         (4, {}, ["size has no limit yet: python -m tools.numbers --lower"]),
     ],
 )
-def test_a_number_above_its_limit_is_told(now: float, limits: dict[str, float], told: list[str]) -> None:
-    assert above([Number("size", now, 1, "a.py")], limits) == told
+def test_a_number_above_its_limit_is_reported(
+    now: float, limits: dict[str, float], sentences: list[str]
+) -> None:
+    assert numbers_above_limit([Number("size", now, 1, "a.py")], limits) == sentences
 
 
 def test_the_table_has_a_line_for_each_number() -> None:
-    lines = table([Number("size", 3, 1, "a.py"), Number("layers", 20, None)], {"size": 3}).splitlines()
+    lines = format_table([Number("size", 3, 1, "a.py"), Number("layers", 20, None)], {"size": 3}).splitlines()
     assert [line.split() for line in lines] == [
         ["number", "now", "limit", "target", "where"],
         ["size", "3", "3", "1", "a.py"],
@@ -222,16 +224,16 @@ def test_the_table_has_a_line_for_each_number() -> None:
 
 
 def test_a_number_without_a_target_has_no_limit() -> None:
-    assert above([Number("layers", 20, None)], {}) == []
+    assert numbers_above_limit([Number("layers", 20, None)], {}) == []
 
 
-def test_a_push_is_followed() -> None:
-    whole, sync = (follow(ROOT)[name] for name in ("whole", "sync"))
+def test_a_push_is_traced() -> None:
+    whole, sync = (trace_push(ROOT)[name] for name in ("whole", "sync"))
     assert {"workers/tasks.py", "deployer/redis_store/queue.py"} <= sync.modules < whole.modules
     assert not [each for each in whole.modules if each.startswith(("web/", "deployer/model/"))]
     assert 0 < sync.changes < whole.changes
 
 
-def test_names_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--draw", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 75

@@ -1,1 +1,1 @@
-"""Measures the code: how much a reader has to hold in mind, in numbers with a target each."""
+"""Measurements of the code's readability, each with a target."""

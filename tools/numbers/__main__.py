@@ -1,8 +1,8 @@
-"""`python -m tools.numbers`: every number, what it is now, its limit and its target.
+"""`python -m tools.numbers`: prints every number with its limit, its target.
 
-`--check` ends with 1 where a number is above its limit in limits.json. A number without a target has no limit.
-`--lower` lowers the limits to today's numbers. To raise one on purpose, edit the file.
-`--json` prints JSON. `--draw SEED` prints function names for people who have never seen the code to guess at.
+`--check` ends with 1 if a number is above its limit in limits.json. A number without a target has no limit.
+`--lower` lowers the limits to the present numbers. To raise a limit on purpose, edit the file.
+`--json` prints JSON. `--draw SEED` prints random function names, whose purpose new readers are asked to guess.
 """
 
 import argparse
@@ -10,18 +10,24 @@ import json
 import sys
 from pathlib import Path
 
-from tools.numbers.code import PRODUCT, draw, modules, named_functions
+from tools.numbers.code import PRODUCT, draw_names, named_functions, read_modules
 from tools.numbers.measure import Number, measure
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Path(__file__).with_name("limits.json")
 
 
-def table(numbers: list[Number], limits: dict[str, float]) -> str:
-    """The numbers as lines for people."""
+def format_table(numbers: list[Number], limits: dict[str, float]) -> str:
+    """The numbers as a table of text."""
     rows = [("number", "now", "limit", "target", "where")]
     rows += [
-        (each.name, _text(each.now), _text(limits.get(each.name)), _text(each.target), each.where)
+        (
+            each.name,
+            _format_number(each.now),
+            _format_number(limits.get(each.name)),
+            _format_number(each.target),
+            each.where,
+        )
         for each in numbers
     ]
     first, *others = (max(len(row[column]) for row in rows) for column in range(4))
@@ -36,12 +42,12 @@ def table(numbers: list[Number], limits: dict[str, float]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def _text(number: float | None) -> str:
+def _format_number(number: float | None) -> str:
     return "-" if number is None else f"{number:g}"
 
 
-def above(numbers: list[Number], limits: dict[str, float]) -> list[str]:
-    """What is above its limit, in words. A number that has no limit yet is named too."""
+def numbers_above_limit(numbers: list[Number], limits: dict[str, float]) -> list[str]:
+    """A sentence for each number that is above its limit or has no limit yet."""
     found = []
     for each in numbers:
         where = f" ({each.where})" if each.where else ""
@@ -50,12 +56,12 @@ def above(numbers: list[Number], limits: dict[str, float]) -> list[str]:
         if each.name not in limits:
             found.append(f"{each.name} has no limit yet: python -m tools.numbers --lower")
         elif each.now > limits[each.name]:
-            found.append(f"{each.name}: {each.now:g}, and its limit is {limits[each.name]:g}{where}")
+            found.append(f"{each.name}: {each.now:g} is above the limit {limits[each.name]:g}{where}")
     return found
 
 
 def main(arguments: list[str]) -> int:
-    """Print or check the numbers; returns the exit code."""
+    """Print or check the numbers; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.numbers", description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
@@ -63,7 +69,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--draw", type=int, metavar="SEED")
     chosen = parser.parse_args(arguments)
     if chosen.draw is not None:
-        for path, name in draw(named_functions(modules(ROOT, *PRODUCT)), chosen.draw):
+        for path, name in draw_names(named_functions(read_modules(ROOT, *PRODUCT)), chosen.draw):
             print(f"{path}: {name}")
         return 0
     numbers = measure(ROOT)
@@ -78,11 +84,11 @@ def main(arguments: list[str]) -> int:
     if chosen.json:
         print(json.dumps([{**each._asdict(), "limit": limits.get(each.name)} for each in numbers], indent=1))
     elif chosen.check:
-        found = above(numbers, limits)
+        found = numbers_above_limit(numbers, limits)
         print("\n".join(found) or f"numbers: none of {len(numbers)} is above its limit")
         return 1 if found else 0
     else:
-        print(table(numbers, limits))
+        print(format_table(numbers, limits))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Counts in the syntax trees of the product's modules."""
+"""Counts in the syntax trees of modules."""
 
 import ast
 import random
@@ -9,7 +9,7 @@ from typing import Any
 
 PRODUCT = ("deployer", "web", "workers")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-# classes whose fields are stored: the record of an environment, an entry of the queue, and what they are to become
+# classes whose fields are stored: the record of an environment, the queue item, their successors
 RECORDS = ("EnvironmentRecord", "Spec", "Status", "History")
 ITEMS = ("Work", "QueueItem")
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -29,17 +29,17 @@ _BRANCHES = (
 class Module:
     """A module and its syntax tree."""
 
-    path: Path  # relative to the repository
+    path: Path  # relative to the root of the repository
     tree: ast.Module
     lines: int
 
 
-def modules(root: Path, *folders: str) -> list[Module]:
+def read_modules(root: Path, *folders: str) -> list[Module]:
     """Every Python module of some folders.
 
     Args:
-        root: the repository.
-        folders: such as `deployer`, below the root.
+        root: the root of the repository.
+        folders: folders below the root, such as `deployer`.
     """
     found = []
     for folder in folders:
@@ -49,22 +49,22 @@ def modules(root: Path, *folders: str) -> list[Module]:
     return found
 
 
-def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
-    """Every function and method with its qualified name, also those within functions."""
+def list_functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """Every function and method with its qualified name, including nested functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Function):
             yield prefix + node.name, node
-            yield from functions(node, f"{prefix}{node.name}.")
+            yield from list_functions(node, f"{prefix}{node.name}.")
         elif isinstance(node, ast.ClassDef):
-            yield from functions(node, f"{prefix}{node.name}.")
+            yield from list_functions(node, f"{prefix}{node.name}.")
         else:
-            yield from functions(node, prefix)
+            yield from list_functions(node, prefix)
 
 
 def strict_complexity(function: ast.AST) -> int:
-    """Branches, loops, handlers, cases, comprehensions and their conditions, and boolean operators, plus one.
+    """One plus the number of branches, loops, handlers, cases, comprehensions, their conditions, and boolean operators.
 
-    A function within a function counts for both, as in ruff's C901.
+    A nested function counts for both functions, as in ruff's C901.
     """
     total = 1
     for node in ast.walk(function):
@@ -78,32 +78,32 @@ def strict_complexity(function: ast.AST) -> int:
 
 
 def most_complex(found: Iterable[Module]) -> list[tuple[int, str]]:
-    """The strict complexity of every function, the worst first."""
+    """The strict complexity of every function, the highest first."""
     rated = [
         (strict_complexity(function), f"{module.path}: {name}")
         for module in found
-        for name, function in functions(module.tree)
+        for name, function in list_functions(module.tree)
     ]
     return sorted(rated, key=lambda each: (-each[0], each[1]))
 
 
-def raises(found: Iterable[Module], exception: str) -> int:
-    """How often an exception is raised."""
+def count_raises(found: Iterable[Module], exception: str) -> int:
+    """The number of `raise` statements of an exception."""
     return sum(
-        _name(node.exc.func if isinstance(node.exc, ast.Call) else node.exc) == exception
+        _exception_name(node.exc.func if isinstance(node.exc, ast.Call) else node.exc) == exception
         for module in found
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Raise) and node.exc is not None
     )
 
 
-def writes(found: Iterable[Module], objects: Sequence[str], attributes: Sequence[str]) -> int:
-    """How often an attribute of a variable is set, such as `run.record = ...`; also `self.record` within class `Run`.
+def count_writes(found: Iterable[Module], objects: Sequence[str], attributes: Sequence[str]) -> int:
+    """The number of assignments to attributes, such as `run.record = ...`, or `self.record = ...` in class `Run`.
 
     Args:
         found: the modules.
-        objects: the variables' names. Within a class of the same name, spelt `Run`, `self` counts as well.
-        attributes: the attributes' names.
+        objects: names of the variables. In a class of the same name (`Run` for `run`), `self` counts too.
+        attributes: names of the attributes.
     """
     total = 0
     for module in found:
@@ -125,8 +125,8 @@ def _set_attributes(tree: ast.AST, objects: Sequence[str], attributes: Sequence[
     )
 
 
-def fields(found: Iterable[Module], classes: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Of each of these classes the number of fields, and of those that are `dict[str, Any]`."""
+def count_fields(found: Iterable[Module], classes: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """For each of these classes, the number of fields and the number of fields with `dict[str, Any]`."""
     counted: dict[str, tuple[int, int]] = {}
     for module in found:
         for node in ast.walk(module.tree):
@@ -139,33 +139,33 @@ def fields(found: Iterable[Module], classes: Sequence[str]) -> dict[str, tuple[i
 
 
 def named_functions(found: Iterable[Module]) -> list[tuple[str, str]]:
-    """Module and name of every function whose name somebody chose freely.
+    """The module and the name of every function whose name can be chosen freely.
 
-    Left out are special methods, properties, and the commands of the CLI, which are named for those who type them.
+    Special methods, properties and CLI commands are left out; a CLI command is named for its users.
     """
     return [
         (str(module.path), name.rpartition(".")[2])
         for module in found
-        for name, function in functions(module.tree)
+        for name, function in list_functions(module.tree)
         if not function.name.startswith("__") and not any(map(_names_for_others, function.decorator_list))
     ]
 
 
 def _names_for_others(decorator: ast.expr) -> bool:
-    """Whether a decorator makes a property or a command of the CLI."""
+    """Whether a decorator makes a property or a CLI command."""
     text = ast.unparse(decorator)
     return "property" in text or text.endswith(".setter") or ".command(" in text or ".group(" in text
 
 
 def one_word_share(names: Sequence[tuple[str, str]]) -> float:
-    """The share of names that are one word, in percent; a leading underscore is no word."""
+    """The percentage of names that are one word, without leading underscores."""
     return 100 * sum("_" not in name.strip("_") for _, name in names) / len(names) if names else 0.0
 
 
-def draw(names: Sequence[tuple[str, str]], seed: int, count: int = 75) -> list[tuple[str, str]]:
-    """Some names at random, the same for the same seed, for people to guess what the functions do."""
+def draw_names(names: Sequence[tuple[str, str]], seed: int, count: int = 75) -> list[tuple[str, str]]:
+    """Random names, the same for the same seed, whose purpose people are asked to guess."""
     return random.Random(seed).sample(sorted(names), min(count, len(names)))  # noqa: S311  not for secrets
 
 
-def _name(node: ast.expr) -> Any:
+def _exception_name(node: ast.expr) -> Any:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)

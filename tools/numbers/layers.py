@@ -1,12 +1,12 @@
-"""Compares import-linter's layers with the modules that there are."""
+"""Comparison of import-linter's layers with the existing modules."""
 
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 
-def layers(pyproject: str) -> list[list[str]]:
-    """The layers of the first contract that has any, the highest first; the modules of each, by their whole names.
+def read_layers(pyproject: str) -> list[list[str]]:
+    """The layers of the first contract with layers, the highest first, each as full names of modules.
 
     Args:
         pyproject: the text of pyproject.toml.
@@ -20,8 +20,8 @@ def layers(pyproject: str) -> list[list[str]]:
     return [[parent + name for parent in parents for name in names] for names in split]
 
 
-def containers(pyproject: str) -> tuple[str, ...]:
-    """The packages whose modules the layers must hold; empty where that contract names none.
+def read_containers(pyproject: str) -> tuple[str, ...]:
+    """The packages whose modules must be in a layer; empty if the contract names none.
 
     Args:
         pyproject: the text of pyproject.toml.
@@ -31,14 +31,14 @@ def containers(pyproject: str) -> tuple[str, ...]:
 
 
 def module_name(path: Path) -> str:
-    """The name under which a file is imported."""
+    """The import name of a file."""
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
-def forgotten(names: Iterable[str], known: list[list[str]]) -> list[str]:
-    """The modules that no layer holds; a layer holds all that is below it.
+def modules_without_layer(names: Iterable[str], known: list[list[str]]) -> list[str]:
+    """The modules that are in no layer; a layer includes all submodules.
 
-    The packages that hold a layer are no modules of their own, and neither is `__main__`.
+    `__main__` and the packages above a layer do not count.
     """
     listed = {name for layer in known for name in layer}
     return [

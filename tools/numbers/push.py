@@ -1,7 +1,7 @@
-"""Follows one push through the code: which modules its tasks enter, and how often they change from one to another.
+"""The path of one push through the modules.
 
-It runs in this process, with a fake Redis and the doubles of the tests. A module is entered when one of its functions
-is called. A module that is only imported, or returned to, does not count.
+The push runs in this process, with a fake Redis and the doubles of the tests. A call of a function enters its module;
+an import or a return does not.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ from web.application import create_app
 
 BRANCH = "refs/heads/feature"
 _KEY = "the-key-of-this-measurement"
-# values are used everywhere and are no station on the way; the web only hands the delivery on
+# modules of values are used everywhere; the web only passes the delivery on
 _LEFT_OUT = ("deployer/model/", "web/")
 
 
 @dataclass
 class Trace:
-    """The modules that were entered, in order."""
+    """The entered modules, in order."""
 
     root: Path
     entered: list[str] = field(default_factory=list)
 
-    def call(self, frame: FrameType, event: str, _: object) -> None:
-        """For `sys.setprofile`: note the module of a function that is called."""
+    def record_call(self, frame: FrameType, event: str, _: object) -> None:
+        """Record the module of a called function; a callback of `sys.setprofile`."""
         if event != "call":
             return
         file = frame.f_code.co_filename
@@ -46,33 +46,33 @@ class Trace:
 
     @property
     def modules(self) -> set[str]:
-        """Every module that was entered."""
+        """The entered modules."""
         return set(self.entered)
 
     @property
     def changes(self) -> int:
-        """How often a call enters another module than the call before it."""
+        """How many calls enter another module than the call before."""
         return sum(before != after for before, after in pairwise(self.entered))
 
     @property
     def reentered_packages(self) -> int:
-        """How often a package is entered again after another one."""
+        """How many times a package is entered again after another package."""
         packages = [package_of(each) for each in self.entered]
         changes = sum(before != after for before, after in pairwise(packages))
         return changes + 1 - len(set(packages)) if packages else 0
 
 
 def package_of(path: str) -> str:
-    """The package of a module: `deployer/queue`; of one directly in `deployer/`, the module itself."""
+    """The package of a module, such as `deployer/queue`; a module directly in `deployer/` is its own package."""
     parts = Path(path).parts
     return "/".join(parts[:2]) if parts[0] == "deployer" else parts[0]
 
 
 @contextmanager
-def tracing(root: Path) -> Iterator[Trace]:
-    """Trace what is called within."""
+def trace_calls(root: Path) -> Iterator[Trace]:
+    """Trace the calls inside the block."""
     trace = Trace(root)
-    sys.setprofile(trace.call)
+    sys.setprofile(trace.record_call)
     try:
         yield trace
     finally:
@@ -80,7 +80,7 @@ def tracing(root: Path) -> Iterator[Trace]:
 
 
 class Receiving(World):
-    """A world with the web in front."""
+    """A world with the web application."""
 
     settings: ClassVar = {**World.settings, "DEPLOYER_GITHUB_WEBHOOK_SECRET": _KEY}
 
@@ -89,7 +89,7 @@ class Receiving(World):
         self.web = create_app(self.deployer).test_client()
 
     def receive_push(self, ref: str, commit: str) -> None:
-        """GitHub sends a push."""
+        """Deliver the webhook of a push."""
         repository = {"full_name": str(HELLO), "id": 1, "default_branch": "main"}
         body = json.dumps(
             {"ref": ref, "before": "0" * 40, "after": commit, "repository": repository}
@@ -103,26 +103,26 @@ class Receiving(World):
         }
         answer = self.web.post("/webhooks/github", data=body, headers=headers)
         if answer.status_code != 202:
-            raise RuntimeError(f"the push was refused: {answer.get_data(as_text=True)}")
+            raise RuntimeError(f"the webhook of the push was rejected: {answer.get_data(as_text=True)}")
 
 
-def follow(root: Path) -> dict[str, Trace]:
-    """Trace a push to a new branch: `whole` from the delivery to its outcome, `sync` the task that decides."""
-    _run(lambda world: world.run())  # imports what is imported late, and fills caches
-    with tracing(root) as whole:
-        _run(lambda world: world.run())
+def trace_push(root: Path) -> dict[str, Trace]:
+    """Trace a push to a new branch: `whole` from the delivery to its outcome, `sync` the first task only."""
+    _run_world(lambda world: world.run())  # for late imports and caches
+    with trace_calls(root) as whole:
+        _run_world(lambda world: world.run())
     traces: dict[str, Trace] = {}
 
     def first_task(world: Receiving) -> None:
         [message] = world.sent
-        with tracing(root) as traces["sync"]:
+        with trace_calls(root) as traces["sync"]:
             world.runner.carry_out(Task(message.task), message.repository, message.environment, message.token)
 
-    _run(first_task)
+    _run_world(first_task)
     return {"whole": whole, **traces}
 
 
-def _run(act: Callable[[Receiving], None]) -> None:
+def _run_world(act: Callable[[Receiving], None]) -> None:
     profile = sys.getprofile()
     sys.setprofile(None)
     world = Receiving()

@@ -1,5 +1,5 @@
-"""What must be true of the site before it is deployed."""
-# ruff: noqa: PT009, PT027 - runs under unittest, so that a build has nothing to install
+"""Tests of the site that must pass before it is deployed."""
+# ruff: noqa: PT009, PT027 - unittest needs no installation in a build
 
 import importlib
 import sys
@@ -20,21 +20,21 @@ class Values(unittest.TestCase):
             build.values(environment), {"greeting": "Hi", "stage": "staging", "commit": "a" * 12}
         )
 
-    def test_have_defaults_for_a_desk(self) -> None:
+    def test_have_defaults_without_codebuild(self) -> None:
         self.assertEqual(
             build.values({}), {"greeting": "Hello", "stage": "development", "commit": "your desk"}
         )
 
-    def test_refuse_an_unknown_stage(self) -> None:
+    def test_reject_an_unknown_stage(self) -> None:
         with self.assertRaisesRegex(ValueError, "'moon'"):
             build.values({"STAGE": "moon"})
 
 
 class Rendering(unittest.TestCase):
-    def test_never_takes_a_value_for_markup(self) -> None:
+    def test_escapes_markup_in_a_value(self) -> None:
         self.assertEqual(build.render("<p>${greeting}</p>", {"greeting": "<b>"}), "<p>&lt;b&gt;</p>")
 
-    def test_refuses_a_value_nobody_gives(self) -> None:
+    def test_rejects_an_unknown_value(self) -> None:
         with self.assertRaises(KeyError):
             build.render("${surprise}", {"greeting": "Hi"})
 
@@ -59,7 +59,7 @@ class Site(unittest.TestCase):
         names = {path.relative_to(self.target).as_posix() for path in self.written}
         self.assertLessEqual({"index.html", "style.css"}, names)
 
-    def test_drops_what_a_former_build_left(self) -> None:
+    def test_removes_files_of_an_earlier_build(self) -> None:
         old = self.target / "old.html"
         old.write_text("old")
         build.build(HERE / "site", self.target, build.values({}))

@@ -1,6 +1,6 @@
-"""Put on the path of the processes under test: a task that kills its worker, and breakages the checker must find.
+"""Breakages of the processes under test, which the checker must detect, or a task that kills its worker.
 
-Python imports this at every start. Nothing of it is part of the product.
+The directory is on PYTHONPATH, so Python imports this module at every start. It is no part of the product.
 """
 
 import os
@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 _COMMAND = " ".join(sys.orig_argv)
-_MINE = ("--app=workers worker", "workers.scheduler", "gunicorn")
+_BROKEN_PROCESSES = ("--app=workers worker", "workers.scheduler", "gunicorn")
 _LUA = {
-    # the token is not looked at: a worker that was given up goes on as if nothing had been
+    # The script does not check the token, so a worker that has lost its lease continues.
     "fencing": [("held('token') ~= token or status() ~= 'running'", "status() ~= 'running'")],
-    # what a worker takes is forgotten at once, and nobody else is given it
+    # A lease never expires, so no other worker gets the item of a lost worker.
     "early-ack": [
         ("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12"),
         ("C('HSET', state, 'until', now + lease)", "C('HSET', state, 'until', now + 1e12)"),
     ],
-    # of two pushes delivered out of order the one that came last is taken for the newer one
+    # Of two pushes delivered out of order, the one delivered last counts as the newer one.
     "no-supersede": [
         ("newer.pushed_at < (older.pushed_at or 0)", "false"),
         ("decided_at(work) > decided_at(there)", "true"),
@@ -59,7 +59,9 @@ def _break(what: str) -> None:
             self._script = client.register_script(source)
 
         lanes.__init__ = changed  # type: ignore[method-assign]
-        if what == "fencing":  # nor does the kernel end a worker that was stopped for longer than its lease
+        if (
+            what == "fencing"
+        ):  # the kernel timer must not end a worker that was stopped for longer than its lease either
             from deployer.queue.lease import KernelTimer
 
             KernelTimer.start = lambda *_: None  # type: ignore[method-assign]
@@ -82,7 +84,7 @@ def _break(what: str) -> None:
                     self._redis.set(redis_lanes._POINTER + delivery, repository.full_name)
                     from deployer.model.errors import UnavailableError
 
-                    raise UnavailableError("the process died between its marker and its queue")
+                    raise UnavailableError("the process died between writing the marker and the queue")
             return accept(self, repository, work, delivery, event)
 
         lanes.accept = seen_first  # type: ignore[method-assign]
@@ -97,10 +99,10 @@ def _break(what: str) -> None:
 
         Moves.take = believed  # type: ignore[method-assign]
     else:
-        raise SystemExit(f"there is no breakage {what!r}")
+        raise SystemExit(f"no breakage {what!r}")
 
 
-if any(words in _COMMAND for words in _MINE):
+if any(words in _COMMAND for words in _BROKEN_PROCESSES):
     if os.environ.get("CHAOS_POISON"):
         _poison()
     if os.environ.get("CHAOS_BREAK"):

@@ -1,4 +1,4 @@
-"""What the tests of the simulated AWS use: a git repository, a receiver of events, clients."""
+"""The helpers of these tests: a git repository, a receiver of events, clients of the simulated AWS."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ artifacts:
 
 
 class Repository:
-    """A bare repository, pushed to from a work tree."""
+    """A bare repository with a work tree that pushes to it."""
 
     def __init__(self, root: Path) -> None:
         self.url = f"file://{root}"
@@ -81,7 +81,7 @@ class Repository:
         self.commit({"buildspec.yml": BUILDSPEC, "app.yml": APPLICATION}, "the first")
 
     def commit(self, files: dict[str, str], subject: str, *, branch: str = "main") -> str:
-        """Commit files and push them; gives the commit."""
+        """Commit files and push them; return the commit."""
         for name, content in files.items():
             path = self._tree / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ class Repository:
         self._git("push", "-q", "--force", "origin", f"HEAD:refs/heads/{branch}")
         return self._git("rev-parse", "HEAD")
 
-    def drop(self) -> None:
-        """Take the last commit off the branch, as a force push does."""
+    def drop_last_commit(self) -> None:
+        """Remove the last commit from main by a force push."""
         self._git("reset", "-q", "--hard", "HEAD~1")
         self._git("push", "-q", "--force", "origin", "HEAD:refs/heads/main")
 
@@ -118,7 +118,7 @@ class Repository:
 
 
 class Receiver:
-    """Takes the simulator's events; the first `refuse` of them are refused."""
+    """Receives the simulator's events; the first `refuse` of them are refused."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -138,8 +138,8 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_said: object) -> None:
-                """Say nothing."""
+            def log_message(self, *_message: object) -> None:
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/webhooks/aws"
@@ -147,13 +147,13 @@ class Receiver:
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop the receiver."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    def states(self, detail_type: str, **detail: str) -> list[str]:
-        """The states that events of a kind told, in the order of their coming."""
+    def event_states(self, detail_type: str, **detail: str) -> list[str]:
+        """The states in the events of a type, in the order of arrival."""
         chosen = [e["detail"] for e in self.events if e["detail-type"] == detail_type]
         return [
             d["state"] if "state" in d else d["status-details"]["status"]
@@ -172,7 +172,7 @@ class Aws:
         self.s3 = self.client("s3")
 
     def client(self, service: str, **settings: Any) -> Any:
-        """A client that does not retry, so that each call's answer is seen."""
+        """A client without retries, so that a test sees each answer."""
         usual = {
             "region_name": "us-east-1",
             "aws_access_key_id": "test",
@@ -188,13 +188,13 @@ class Aws:
         )
 
     def get(self, path: str) -> tuple[int, str]:
-        """What a browser gets."""
+        """The status and the body of an unsigned GET request."""
         return self.request("GET", path)
 
     def request(self, method: str, path: str, content: Any = None) -> tuple[int, str]:
-        """An unsigned request."""
+        """The status and the body of an unsigned request."""
         body = None if content is None else json.dumps(content).encode()
-        wanted = urllib.request.Request(self.url + path, body, method=method)  # noqa: S310 - our own URL
+        wanted = urllib.request.Request(self.url + path, body, method=method)  # noqa: S310 - a local URL
         try:
             with urllib.request.urlopen(wanted, timeout=20) as answer:  # noqa: S310 - as above
                 return answer.status, answer.read().decode()
@@ -202,8 +202,8 @@ class Aws:
             with refusal:
                 return refusal.code, refusal.read().decode()
 
-    def fault(self, **orders: Any) -> None:
-        """Order faults."""
+    def inject_faults(self, **orders: Any) -> None:
+        """Inject faults."""
         status, answer = self.request("POST", "/_sandbox/faults", orders)
         assert status == 200, answer
 
@@ -211,8 +211,8 @@ class Aws:
         """A stack's status."""
         return str(self.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"])
 
-    def settled(self, stack: str) -> str:
-        """A stack's status when nothing is in progress any more."""
+    def wait_until_stable(self, stack: str) -> str:
+        """The status of a stack after its operation has ended."""
         eventually(lambda: not self.status(stack).endswith("_IN_PROGRESS"))
         return self.status(stack)
 
@@ -221,7 +221,7 @@ class Aws:
         return str(self.cloudformation.create_stack(StackName=name, TemplateBody=template, **more)["StackId"])
 
     def create_pipeline(self, name: str = "pipe", *, branch: str = "main", **parameters: str) -> None:
-        """Create the tests' pipeline by a stack, and wait for that."""
+        """Create a stack with the pipeline of these tests; wait until it is complete."""
         if "artifacts" not in [b["Name"] for b in self.s3.list_buckets()["Buckets"]]:
             self.s3.create_bucket(Bucket="artifacts")
         values = {"Branch": branch, **parameters}
@@ -231,7 +231,7 @@ class Aws:
             Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()],
             Capabilities=["CAPABILITY_IAM"],
         )
-        assert self.settled(name) == "CREATE_COMPLETE"
+        assert self.wait_until_stable(name) == "CREATE_COMPLETE"
 
     def executions(self, pipeline: str = "pipe") -> list[dict[str, Any]]:
         """A pipeline's executions, newest first."""
@@ -239,14 +239,14 @@ class Aws:
         return list(answer["pipelineExecutionSummaries"])
 
     def execution(self, execution_id: str, pipeline: str = "pipe") -> dict[str, Any]:
-        """An execution."""
+        """One execution."""
         answer = self.codepipeline.get_pipeline_execution(
             pipelineName=pipeline, pipelineExecutionId=execution_id
         )
         return dict(answer["pipelineExecution"])
 
-    def ended(self, execution_id: str | None = None, pipeline: str = "pipe") -> dict[str, Any]:
-        """An execution (the newest if none is named) when it has ended."""
+    def wait_until_ended(self, execution_id: str | None = None, pipeline: str = "pipe") -> dict[str, Any]:
+        """An execution (by default the newest) after its end."""
         chosen = execution_id or self.executions(pipeline)[0]["pipelineExecutionId"]
         running = ("InProgress", "Stopping")
         eventually(lambda: self.execution(chosen, pipeline)["status"] not in running)
@@ -258,36 +258,36 @@ class Aws:
         return {s["stageName"]: s for s in answer["stageStates"]}
 
     def action(self, name: str, pipeline: str = "pipe") -> dict[str, Any]:
-        """What an action did last."""
+        """The latest run of an action."""
         answer = self.codepipeline.list_action_executions(pipelineName=pipeline)
         return dict(next(a for a in answer["actionExecutionDetails"] if a["actionName"] == name))
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait until a condition holds; gives its value, fails when it takes too long."""
+    """Wait until a condition is true and return its value; fail at the time limit."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, "it took too long"
+        assert time.monotonic() < end, f"not true within {seconds:g} s"
         time.sleep(0.01)
     return value
 
 
 def given(**values: str) -> list[dict[str, str]]:
-    """Parameters as CloudFormation takes them."""
+    """Parameters in the form of CloudFormation's API."""
     return [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()]
 
 
 def statuses(aws: Aws, stack: str, name: str | None = None) -> list[str]:
-    """The statuses of a stack (or of a resource) in the order they were taken."""
+    """The statuses of a stack (or of a resource) in the order of their events."""
     events = aws.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     wanted = name or events[-1]["LogicalResourceId"]
     return [e["ResourceStatus"] for e in reversed(events) if e["LogicalResourceId"] == wanted]
 
 
-def refused(code: str, message: str) -> pytest.RaisesExc[ClientError]:
-    """What to expect of a call that is refused with this code and words like these."""
+def expect_error(code: str, message: str) -> pytest.RaisesExc[ClientError]:
+    """Expects a ClientError with this code and a message that matches."""
 
-    def fits(error: ClientError) -> bool:
+    def has_code(error: ClientError) -> bool:
         return bool(error.response["Error"]["Code"] == code)
 
-    return pytest.RaisesExc(ClientError, match=message, check=fits)
+    return pytest.RaisesExc(ClientError, match=message, check=has_code)

@@ -1,4 +1,4 @@
-"""A simulator in threads, a git repository for it to build, and a receiver of its events."""
+"""Fixtures: a simulated AWS in threads, a git repository, a receiver of events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox.aws import server
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """Where the events go."""
+    """The receiver of the events."""
     running = Receiver()
     yield running
     running.stop()
@@ -28,7 +28,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def running(receiver: Receiver, repositories: Path) -> Iterator[Aws]:
-    """The simulator, at a speed that leaves its order of things to be seen."""
+    """The simulator, at a speed at which the order of events is still visible."""
     started = server.create(github_url=f"file://{repositories}", events_url=receiver.url, speed=20).start()
     yield Aws(started)
     started.stop()
@@ -36,7 +36,7 @@ def running(receiver: Receiver, repositories: Path) -> Iterator[Aws]:
 
 @pytest.fixture
 def aws(running: Aws, receiver: Receiver) -> Aws:
-    """The simulator with nothing in it."""
+    """The simulator without resources or faults."""
     running.request("POST", "/_sandbox/reset")
     receiver.events.clear()
     receiver.refuse = 0

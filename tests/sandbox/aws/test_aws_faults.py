@@ -1,4 +1,4 @@
-"""What the simulated AWS does wrong when told to."""
+"""Injected faults of the simulated AWS."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 STACK_EVENTS = "CloudFormation Stack Status Change"
 
 
-def test_throttled_calls_have_the_services_own_errors(aws: Aws) -> None:
-    aws.fault(throttle=[{"operation": "*", "count": 3}])
+def test_throttled_calls_have_the_error_of_their_service(aws: Aws) -> None:
+    aws.inject_faults(throttle=[{"operation": "*", "count": 3}])
     for call, code in (
         (aws.cloudformation.describe_stacks, "Throttling"),
         (aws.codepipeline.list_pipelines, "ThrottlingException"),
@@ -24,8 +24,8 @@ def test_throttled_calls_have_the_services_own_errors(aws: Aws) -> None:
     aws.cloudformation.describe_stacks()
 
 
-def test_a_rate_is_kept(aws: Aws) -> None:
-    aws.fault(throttle=[{"service": "cloudformation", "rate": 0.01, "burst": 2}])
+def test_calls_above_the_rate_are_throttled(aws: Aws) -> None:
+    aws.inject_faults(throttle=[{"service": "cloudformation", "rate": 0.01, "burst": 2}])
     aws.cloudformation.describe_stacks()
     aws.cloudformation.describe_stacks()
     with pytest.raises(ClientError, match="Rate exceeded"):
@@ -33,19 +33,19 @@ def test_a_rate_is_kept(aws: Aws) -> None:
     aws.codepipeline.list_pipelines()
 
 
-def test_an_error_before_the_call_has_no_effect_and_one_after_has(aws: Aws) -> None:
-    aws.fault(errors=[{"operation": "CreateStack", "mode": "before", "status": 503}])
+def test_the_call_takes_effect_only_if_the_error_comes_after_it(aws: Aws) -> None:
+    aws.inject_faults(errors=[{"operation": "CreateStack", "mode": "before", "status": 503}])
     with pytest.raises(ClientError, match="ServiceUnavailable"):
         aws.create("one", BUCKET)
     assert aws.cloudformation.describe_stacks()["Stacks"] == []
 
-    aws.fault(operation="CreateStack", mode="after", error="InternalFailure", status=500)
+    aws.inject_faults(operation="CreateStack", mode="after", error="InternalFailure", status=500)
     with pytest.raises(ClientError, match="InternalFailure"):
         aws.create("one", BUCKET, ClientRequestToken="t")
-    assert aws.settled("one") == "CREATE_COMPLETE"
+    assert aws.wait_until_stable("one") == "CREATE_COMPLETE"
     assert aws.create("one", BUCKET, ClientRequestToken="t")
 
-    aws.fault(errors={"operation": "DeleteStack", "mode": "after", "drop": True})
+    aws.inject_faults(errors={"operation": "DeleteStack", "mode": "after", "drop": True})
     with pytest.raises(ConnectionClosedError):
         aws.cloudformation.delete_stack(StackName="one")
     eventually(lambda: aws.cloudformation.describe_stacks()["Stacks"] == [])
@@ -53,39 +53,41 @@ def test_an_error_before_the_call_has_no_effect_and_one_after_has(aws: Aws) -> N
     assert codes == ["ServiceUnavailable", "InternalFailure", "OK"]
 
 
-def test_an_action_fails_on_order(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
-    aws.fault(fail_actions={"Compile": "no luck"})
+def test_an_action_fails_by_an_injected_fault(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+    aws.inject_faults(fail_actions={"Compile": "no luck"})
     aws.create_pipeline()
-    assert aws.ended()["status"] == "Failed"
+    assert aws.wait_until_ended()["status"] == "Failed"
     assert aws.action("Compile")["output"]["executionResult"]["errorDetails"]["message"] == "no luck"
 
 
-def test_a_delete_fails_on_order(aws: Aws) -> None:
+def test_a_delete_fails_by_an_injected_fault(aws: Aws) -> None:
     stack_id = aws.create("one", BUCKET)
-    aws.settled("one")
-    aws.fault(fail_resources={"resource": "AWS::S3::Bucket", "on": "delete", "reason": "no luck", "count": 1})
+    aws.wait_until_stable("one")
+    aws.inject_faults(
+        fail_resources={"resource": "AWS::S3::Bucket", "on": "delete", "reason": "no luck", "count": 1}
+    )
     aws.cloudformation.delete_stack(StackName="one")
-    assert aws.settled("one") == "DELETE_FAILED"
+    assert aws.wait_until_stable("one") == "DELETE_FAILED"
     aws.cloudformation.delete_stack(StackName="one")
     eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
 
 
-def test_events_are_lost_doubled_and_repeated_until_taken(aws: Aws, receiver: Receiver) -> None:
-    aws.fault(events={"lose": 1.0})
+def test_events_are_lost_duplicated_and_repeated_until_accepted(aws: Aws, receiver: Receiver) -> None:
+    aws.inject_faults(events={"lose": 1.0})
     aws.create("one", BUCKET)
-    aws.settled("one")
-    aws.fault(events={"lose": 0.0, "duplicate": 1.0})
+    aws.wait_until_stable("one")
+    aws.inject_faults(events={"lose": 0.0, "duplicate": 1.0})
     receiver.refuse = 2
     aws.create("two", BUCKET)
-    aws.settled("two")
+    aws.wait_until_stable("two")
     eventually(lambda: len(receiver.events) == 4)
-    assert sorted(receiver.states(STACK_EVENTS)) == ["CREATE_COMPLETE"] * 2 + ["CREATE_IN_PROGRESS"] * 2
+    assert sorted(receiver.event_states(STACK_EVENTS)) == ["CREATE_COMPLETE"] * 2 + ["CREATE_IN_PROGRESS"] * 2
     assert len({e["id"] for e in receiver.events}) == 2
     assert all("/two/" in e["resources"][0] for e in receiver.events)
 
 
 def test_faults_are_shown_checked_and_cleared(aws: Aws) -> None:
-    aws.fault(slow=[{"operation": "ListStacks", "seconds": 0.05}], seed=7)
+    aws.inject_faults(slow=[{"operation": "ListStacks", "seconds": 0.05}], seed=7)
     shown = json.loads(aws.get("/_sandbox/faults")[1])
     assert shown["slow"] == [{"operation": "ListStacks", "seconds": 0.05}]
     assert shown["seed"] == 7
@@ -101,7 +103,7 @@ def test_faults_are_shown_checked_and_cleared(aws: Aws) -> None:
     assert aws.get("/_sandbox/logs/none")[0] == 404
 
 
-def test_orders_of_a_kind_are_taken_away(aws: Aws) -> None:
+def test_null_removes_the_rules_of_a_kind(aws: Aws) -> None:
     none = json.loads(aws.get("/_sandbox/faults")[1])
     orders = {
         "slow": [{"seconds": 0}],
@@ -111,19 +113,19 @@ def test_orders_of_a_kind_are_taken_away(aws: Aws) -> None:
         "seed": 7,
     }
     for nothing in (None, []):
-        aws.fault(**orders)
-        aws.fault(errors=nothing)
+        aws.inject_faults(**orders)
+        aws.inject_faults(errors=nothing)
         shown = json.loads(aws.get("/_sandbox/faults")[1])
         assert shown["errors"] == []
         assert shown["slow"] == orders["slow"]
-        aws.fault(**dict.fromkeys(orders, nothing))
+        aws.inject_faults(**dict.fromkeys(orders, nothing))
         assert json.loads(aws.get("/_sandbox/faults")[1]) == none
     assert aws.request("POST", "/_sandbox/faults", {"thunder": None})[0] == 400
 
 
 def test_calls_are_recorded_and_state_is_shown(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline()
-    execution = aws.ended()
+    execution = aws.wait_until_ended()
     aws.codepipeline.start_pipeline_execution(name="pipe", clientRequestToken="my-token")
     (call,) = json.loads(aws.get("/_sandbox/calls?operation=StartPipelineExecution")[1])["calls"]
     assert (call["service"], call["name"], call["token"]) == ("codepipeline", "pipe", "my-token")
@@ -140,10 +142,10 @@ def test_calls_are_recorded_and_state_is_shown(aws: Aws, repository: Repository)
     assert [(e["pipeline"], e["id"]) for e in history] == [("pipe", e["id"]) for e in pipeline["executions"]]
 
 
-def test_the_operations_of_s3_have_names(aws: Aws) -> None:
+def test_s3_calls_are_logged_with_their_operation(aws: Aws) -> None:
     aws.s3.create_bucket(Bucket="files")
     aws.s3.put_object(Bucket="files", Key="a/b.html", Body=b"text")
-    aws.fault(
+    aws.inject_faults(
         errors=[{"service": "s3", "operation": "DeleteObjects", "error": "AccessDenied", "status": 403}]
     )
     with pytest.raises(ClientError, match="AccessDenied"):

@@ -1,4 +1,4 @@
-"""Pipelines of the simulated CodePipeline: they start, build, deploy, stop, and tell of it."""
+"""Executions of the simulated CodePipeline: start, stages, stop, events."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def page(aws: Aws) -> str:
     return aws.get(f"/{bucket}/index.html")[1]
 
 
-def test_a_branch_goes_from_its_stack_to_a_page_in_the_browser(
+def test_a_branch_is_deployed_from_its_stack_to_its_page(
     aws: Aws, repository: Repository, receiver: Receiver
 ) -> None:
     sha = repository.commit({"note": "one"}, "a note")
 
     aws.create_pipeline()
-    execution = aws.ended()
+    execution = aws.wait_until_ended()
 
     assert execution["status"] == "Succeeded", aws.stages()
     assert execution["trigger"]["triggerType"] == "CreatePipeline"
@@ -49,8 +49,8 @@ def test_a_branch_goes_from_its_stack_to_a_page_in_the_browser(
     assert [o["Key"] for o in listed] == ["index.html"]
     kind = aws.s3.head_object(Bucket=values["BucketName"], Key="index.html")["ContentType"]
     assert kind.startswith("text/html")
-    eventually(lambda: receiver.states(PIPELINE_EVENTS) == ["STARTED", "SUCCEEDED"])
-    assert receiver.states(ACTION_EVENTS, action="Compile") == ["STARTED", "SUCCEEDED"]
+    eventually(lambda: receiver.event_states(PIPELINE_EVENTS) == ["STARTED", "SUCCEEDED"])
+    assert receiver.event_states(ACTION_EVENTS, action="Compile") == ["STARTED", "SUCCEEDED"]
     assert {e["detail"]["execution-id"] for e in receiver.events if e["source"] == "aws.codepipeline"} == {
         execution["pipelineExecutionId"]
     }
@@ -60,14 +60,12 @@ def test_a_branch_goes_from_its_stack_to_a_page_in_the_browser(
     assert sha[:7] in overview
 
 
-def test_a_build_that_fails_stops_the_later_stages(
-    aws: Aws, repository: Repository, receiver: Receiver
-) -> None:
+def test_no_stage_runs_after_a_failed_build(aws: Aws, repository: Repository, receiver: Receiver) -> None:
     aws.create_pipeline()
-    first = aws.ended()
+    first = aws.wait_until_ended()
     repository.commit({"fail": ""}, "break it")
 
-    failed = aws.ended(start(aws))
+    failed = aws.wait_until_ended(start(aws))
 
     assert failed["status"] == "Failed"
     stages = aws.stages()
@@ -77,35 +75,35 @@ def test_a_build_that_fails_stops_the_later_stages(
         "Build terminated with state: FAILED. Phase: POST_BUILD, Code: COMMAND_EXECUTION_ERROR, "
         "Message: Error while executing command: test -f fail && exit 7 || true. Reason: exit status 7"
     )
-    # A stage that was not reached shows what it did last.
+    # A stage that this execution did not reach shows its previous run.
     assert stages["Deploy"]["latestExecution"]["pipelineExecutionId"] == first["pipelineExecutionId"]
     log = aws.get(action["externalExecutionUrl"].removeprefix(aws.url))[1]
     assert "python 3" in log
     assert "Running command mkdir -p site" in log
-    eventually(lambda: receiver.states(PIPELINE_EVENTS)[-1:] == ["FAILED"])
+    eventually(lambda: receiver.event_states(PIPELINE_EVENTS)[-1:] == ["FAILED"])
     aws.codepipeline.list_pipelines()
 
 
-def test_a_commit_can_be_pinned_even_when_no_branch_has_it_any_more(aws: Aws, repository: Repository) -> None:
+def test_a_commit_that_is_on_no_branch_can_be_pinned(aws: Aws, repository: Repository) -> None:
     aws.create_pipeline()
-    assert aws.ended()["status"] == "Succeeded"
+    assert aws.wait_until_ended()["status"] == "Succeeded"
     repository.tag("v1")
     dropped = repository.commit({"note": "gone"}, "to be dropped")
-    assert aws.ended(start(aws, "seen"))["status"] == "Succeeded"
-    repository.drop()
+    assert aws.wait_until_ended(start(aws, "seen"))["status"] == "Succeeded"
+    repository.drop_last_commit()
 
-    execution = aws.ended(start(aws, "again", sourceRevisions=pinned(dropped)))
+    execution = aws.wait_until_ended(start(aws, "again", sourceRevisions=pinned(dropped)))
 
     assert execution["status"] == "Succeeded", aws.stages()
     assert execution["artifactRevisions"][0]["revisionId"] == dropped
-    unknown = aws.ended(start(aws, "unknown", sourceRevisions=pinned("0" * 40)))
+    unknown = aws.wait_until_ended(start(aws, "unknown", sourceRevisions=pinned("0" * 40)))
     assert unknown["status"] == "Failed"
     assert "No commit" in aws.action("Checkout")["output"]["executionResult"]["errorDetails"]["message"]
 
 
-def test_a_branch_that_is_missing_fails_the_source(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+def test_a_missing_branch_fails_the_source(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline(branch="nowhere")
-    assert aws.ended()["status"] == "Failed"
+    assert aws.wait_until_ended()["status"] == "Failed"
     assert (
         "No Branch [nowhere]"
         in aws.action("Checkout")["output"]["executionResult"]["errorDetails"]["message"]
@@ -114,16 +112,16 @@ def test_a_branch_that_is_missing_fails_the_source(aws: Aws, repository: Reposit
 
 def test_the_same_token_starts_one_execution(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline()
-    aws.ended()
+    aws.wait_until_ended()
     first = start(aws, "same")
     assert start(aws, "same") == first
     assert start(aws, "other") != first
     assert len(aws.executions()) == 3
-    aws.ended(first)
+    aws.wait_until_ended(first)
     assert start(aws, "same") == first
 
 
-def test_a_newer_execution_supersedes_those_that_wait(
+def test_a_newer_execution_supersedes_waiting_ones(
     aws: Aws, repository: Repository, receiver: Receiver
 ) -> None:
     repository.commit({"buildspec.yml": BUILDSPEC.replace("mkdir -p site", "mkdir -p site; sleep 1")}, "slow")
@@ -133,11 +131,11 @@ def test_a_newer_execution_supersedes_those_that_wait(
     eventually(lambda: aws.stages()["Build"].get("inboundExecution"))
     newest = start(aws, "2")
 
-    assert aws.ended(newest)["status"] == "Succeeded"
+    assert aws.wait_until_ended(newest)["status"] == "Succeeded"
 
     assert aws.execution(waiting)["status"] == "Superseded"
     assert [e["status"] for e in aws.executions()] == ["Succeeded", "Superseded", "Succeeded"]
-    states = eventually(lambda: receiver.states(PIPELINE_EVENTS, **{"execution-id": waiting})[1:])
+    states = eventually(lambda: receiver.event_states(PIPELINE_EVENTS, **{"execution-id": waiting})[1:])
     assert states == ["SUPERSEDED"]
 
 
@@ -148,7 +146,7 @@ def test_queued_executions_run_one_after_the_other(aws: Aws, repository: Reposit
     eventually(lambda: [e["status"] for e in aws.executions()] == ["Succeeded"] * 3)
 
 
-def test_an_execution_is_stopped_after_its_action_or_at_once(aws: Aws, repository: Repository) -> None:
+def test_an_execution_is_stopped_after_its_action_or_immediately(aws: Aws, repository: Repository) -> None:
     repository.commit({"buildspec.yml": BUILDSPEC.replace("mkdir -p site", "mkdir -p site; sleep 1")}, "slow")
     aws.create_pipeline()
     first = aws.executions()[0]["pipelineExecutionId"]
@@ -158,7 +156,7 @@ def test_an_execution_is_stopped_after_its_action_or_at_once(aws: Aws, repositor
     assert aws.execution(first)["status"] == "Stopping"
     with pytest.raises(aws.codepipeline.exceptions.DuplicatedStopRequestException):
         aws.codepipeline.stop_pipeline_execution(pipelineName="pipe", pipelineExecutionId=first)
-    assert aws.ended(first)["status"] == "Stopped"
+    assert aws.wait_until_ended(first)["status"] == "Stopped"
     assert aws.stages()["Build"]["actionStates"][0]["latestExecution"]["status"] == "Succeeded"
     assert aws.executions()[0]["stopTrigger"] == {"reason": "enough"}
     assert "latestExecution" not in aws.stages()["Deploy"]
@@ -172,7 +170,7 @@ def test_an_execution_is_stopped_after_its_action_or_at_once(aws: Aws, repositor
         aws.codepipeline.stop_pipeline_execution(pipelineName="pipe", pipelineExecutionId=second)
 
 
-def test_a_changed_definition_cancels_what_runs(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+def test_a_changed_definition_cancels_running_executions(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline(Approval="yes")
     running = aws.executions()[0]["pipelineExecutionId"]
     eventually(lambda: aws.stages()["Approve"].get("latestExecution"))
@@ -190,14 +188,14 @@ def test_a_changed_definition_cancels_what_runs(aws: Aws, repository: Repository
         ],
     )
 
-    assert aws.settled("pipe") == "UPDATE_COMPLETE"
+    assert aws.wait_until_stable("pipe") == "UPDATE_COMPLETE"
     assert aws.execution(running)["status"] == "Cancelled"
     assert len(aws.executions()) == 1
     assert aws.codepipeline.get_pipeline(name="pipe")["pipeline"]["version"] == 2
     assert "Approve" not in aws.stages()
 
 
-def test_an_approval_is_waited_for(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+def test_a_stage_waits_for_an_approval(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline(Approval="yes")
 
     def token() -> str | None:
@@ -211,15 +209,15 @@ def test_an_approval_is_waited_for(aws: Aws, repository: Repository) -> None:  #
             **given, token="00000000-0000-0000-0000-000000000000", result=approved
         )
     aws.codepipeline.put_approval_result(**given, token=first, result=approved)
-    assert aws.ended()["status"] == "Succeeded"
+    assert aws.wait_until_ended()["status"] == "Succeeded"
 
     second = start(aws)
     rejected = {"summary": "not this", "status": "Rejected"}
     aws.codepipeline.put_approval_result(**given, token=eventually(token), result=rejected)
-    assert aws.ended(second)["status"] == "Failed"
+    assert aws.wait_until_ended(second)["status"] == "Failed"
 
 
-def test_a_deleted_stack_takes_its_pipeline_with_it(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
+def test_the_deletion_of_a_stack_deletes_its_pipeline(aws: Aws, repository: Repository) -> None:  # noqa: ARG001
     aws.create_pipeline()
     aws.cloudformation.delete_stack(StackName="pipe")
     eventually(
@@ -230,7 +228,7 @@ def test_a_deleted_stack_takes_its_pipeline_with_it(aws: Aws, repository: Reposi
     assert aws.codepipeline.list_pipelines()["pipelines"] == []
 
 
-def test_a_build_sees_its_own_settings_and_none_of_the_host(
+def test_a_build_has_its_own_variables_and_none_of_the_host(
     aws: Aws, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws.client("ssm").put_parameter(Name="/word", Value="stored", Type="SecureString")
@@ -254,8 +252,8 @@ artifacts: {files: [index.html, env.txt], discard-paths: yes}
     aws.create_pipeline()
     build = eventually(lambda: aws.stages()["Build"].get("latestExecution"))
     assert build
-    ended = aws.ended()
-    # The deployment wants the variable RESULT, which this build does not export.
+    ended = aws.wait_until_ended()
+    # The deployment uses the variable RESULT, which this build does not export.
     assert ended["status"] == "Failed"
     assert "#{Build.RESULT}" in aws.action("Stack")["output"]["executionResult"]["errorDetails"]["message"]
     site = aws.action("Compile")["output"]["outputArtifacts"][0]["s3location"]
@@ -268,45 +266,43 @@ artifacts: {files: [index.html, env.txt], discard-paths: yes}
     assert f"AWS_ENDPOINT_URL={aws.url}" in seen
 
 
-def test_a_build_without_buildspec_or_artifacts_fails_clearly(aws: Aws, repository: Repository) -> None:
+def test_a_build_without_buildspec_or_artifacts_fails_with_a_reason(aws: Aws, repository: Repository) -> None:
     repository.commit({"buildspec.yml": "version: 0.2\nphases: {build: {commands: [exit 3]}}\n"}, "exit")
     aws.create_pipeline()
-    aws.ended()
+    aws.wait_until_ended()
 
     def message() -> str:
         return str(aws.action("Compile")["output"]["executionResult"]["errorDetails"]["message"])
 
     assert "Error while executing command: exit 3. Reason: exit status 3" in message()
     repository.commit({"buildspec.yml": "version: 0.2\nphases: {}\nartifacts: {files: [none.txt]}\n"}, "none")
-    aws.ended(start(aws, "1"))
+    aws.wait_until_ended(start(aws, "1"))
     assert "no matching artifact paths found for none.txt" in message()
     repository.commit({"buildspec.yml": "phases: {"}, "malformed")
-    aws.ended(start(aws, "2"))
+    aws.wait_until_ended(start(aws, "2"))
     assert "YAML_FILE_ERROR" in message()
 
 
-def test_a_child_that_a_build_leaves_behind_is_ended(
-    aws: Aws, repository: Repository, tmp_path: Path
-) -> None:
+def test_background_processes_of_a_build_are_killed(aws: Aws, repository: Repository, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     spec = BUILDSPEC.replace("mkdir -p site", f"mkdir -p site; sleep 300 & echo $! > {pid}")
     repository.commit({"buildspec.yml": spec}, "a daemon")
     aws.create_pipeline()
-    assert aws.ended()["status"] == "Succeeded"
+    assert aws.wait_until_ended()["status"] == "Succeeded"
     eventually(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
 
 
-def test_an_application_stack_that_fails_names_the_reason(aws: Aws, repository: Repository) -> None:
+def test_a_failed_application_stack_names_the_reason(aws: Aws, repository: Repository) -> None:
     app = "Resources: {Site: {Type: AWS::S3::Bucket, Properties: {BucketName: taken}}}"
     repository.commit({"app.yml": app}, "a name that is taken")
     aws.s3.create_bucket(Bucket="taken")
     aws.create_pipeline()
-    assert aws.ended()["status"] == "Failed"
+    assert aws.wait_until_ended()["status"] == "Failed"
     message = aws.action("Stack")["output"]["executionResult"]["errorDetails"]["message"]
     assert "do not exist in the template" in message
     app = "Parameters: {Greeting: {Type: String}}\n" + app
     repository.commit({"app.yml": app}, "a name that is taken")
-    aws.ended(start(aws))
+    aws.wait_until_ended(start(aws))
     message = aws.action("Stack")["output"]["executionResult"]["errorDetails"]["message"]
     assert "ROLLBACK_COMPLETE" in message
     assert "Site: taken already exists" in message

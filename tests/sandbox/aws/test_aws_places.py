@@ -1,4 +1,4 @@
-"""Accounts and regions of the simulated AWS, and what each takes: roles, limits, rates."""
+"""The regions of the simulated accounts: roles, limits, rates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aws_harness import (
     Receiver,
     Repository,
     eventually,
+    expect_error,
     given,
-    refused,
 )
 
 PRODUCTION = "210987654321"
@@ -32,7 +32,7 @@ Outputs:
 
 
 def assumed(aws: Aws, **more: str) -> dict[str, str]:
-    """The keys that AssumeRole gives for deployer's role in production."""
+    """The keys that AssumeRole returns for deployer's role in production."""
     found = aws.client("sts").assume_role(RoleArn=DEPLOYER, RoleSessionName="test", **more)["Credentials"]
     return {
         "aws_access_key_id": found["AccessKeyId"],
@@ -52,7 +52,7 @@ def trusting(principal: Any, **conditions: Any) -> str:
 
 
 def shown(aws: Aws, path: str = "state") -> dict[str, Any]:
-    """What the simulator shows of itself."""
+    """The JSON of an endpoint below /_sandbox/."""
     return dict(json.loads(aws.get(f"/_sandbox/{path}")[1]))
 
 
@@ -76,7 +76,7 @@ def test_each_account_and_region_has_its_own_stacks(aws: Aws, receiver: Receiver
         assert note["Parameter"]["Value"] == region
         for other, stack_id in ids.items():
             if other != (account, region):
-                with refused("ValidationError", "does not exist"):
+                with expect_error("ValidationError", "does not exist"):
                     calls.describe_stacks(StackName=stack_id)
     told = eventually(lambda: len(receiver.events) == 6 and receiver.events)
     assert {(e["account"], e["region"]) for e in told} == set(places)
@@ -140,8 +140,8 @@ def test_a_pipeline_works_in_another_account_and_region(aws: Aws, repository: Re
     assert arn == f"arn:aws:codepipeline:eu-west-1:{PRODUCTION}:pipe"
 
 
-def test_a_role_is_assumed_only_by_whom_it_trusts(aws: Aws) -> None:
-    iam = aws.client("iam", **assumed(aws))  # nobody has made a role there yet
+def test_only_a_trusted_account_can_assume_a_role(aws: Aws) -> None:
+    iam = aws.client("iam", **assumed(aws))  # the account has no role yet
     iam.create_role(
         RoleName="deployer",
         AssumeRolePolicyDocument=trusting(
@@ -151,31 +151,31 @@ def test_a_role_is_assumed_only_by_whom_it_trusts(aws: Aws) -> None:
     keys = assumed(aws, ExternalId="secret")
     assert aws.client("sts", **keys).get_caller_identity()["Account"] == PRODUCTION
     for more in ({}, {"ExternalId": "other"}):
-        with refused("AccessDenied", "is not authorized to perform: sts:AssumeRole"):
+        with expect_error("AccessDenied", "is not authorized to perform: sts:AssumeRole"):
             assumed(aws, **more)
     for principal in ({"AWS": "111111111111"}, {"Service": "cloudformation.amazonaws.com"}):
         iam.update_assume_role_policy(RoleName="deployer", PolicyDocument=trusting(principal))
-        with refused("AccessDenied", DEPLOYER):
+        with expect_error("AccessDenied", DEPLOYER):
             assumed(aws, ExternalId="secret")
     iam.create_role(RoleName="other", AssumeRolePolicyDocument=trusting("*"))
     iam.delete_role(RoleName="deployer")
-    with refused("AccessDenied", DEPLOYER):
+    with expect_error("AccessDenied", DEPLOYER):
         assumed(aws)
 
 
-def test_cloudformation_takes_only_a_role_that_exists_in_its_account(aws: Aws) -> None:
+def test_cloudformation_accepts_only_an_existing_role_of_its_account(aws: Aws) -> None:
     iam = aws.client("iam")
     role = iam.create_role(RoleName="service", AssumeRolePolicyDocument=trusting("*"))["Role"]["Arn"]
     aws.create("one", BUCKET, RoleARN=role)
-    assert aws.settled("one") == "CREATE_COMPLETE"
-    with refused("ValidationError", "role/none is invalid or cannot be assumed"):
+    assert aws.wait_until_stable("one") == "CREATE_COMPLETE"
+    with expect_error("ValidationError", "role/none is invalid or cannot be assumed"):
         aws.create("two", BUCKET, RoleARN="arn:aws:iam::123456789012:role/none")
-    with refused("AccessDenied", "Cross-account pass role is not allowed"):
+    with expect_error("AccessDenied", "Cross-account pass role is not allowed"):
         aws.create("two", BUCKET, RoleARN=DEPLOYER)
     assert [s["name"] for s in shown(aws)["stacks"]] == ["one"]
 
 
-def test_a_place_takes_no_more_stacks_and_pipelines_than_its_limits(aws: Aws) -> None:
+def test_a_region_allows_no_more_stacks_and_pipelines_than_its_limits(aws: Aws) -> None:
     aws.s3.create_bucket(Bucket="artifacts")
     status, answer = aws.request(
         "POST", "/_sandbox/limits", {"region": "us-east-1", "stacks": 2, "pipelines": 0}
@@ -185,14 +185,14 @@ def test_a_place_takes_no_more_stacks_and_pipelines_than_its_limits(aws: Aws) ->
     limits = aws.cloudformation.describe_account_limits()["AccountLimits"]
     assert {"Name": "StackLimit", "Value": 2} in limits
     aws.create("pipe", PIPELINE_TEMPLATE, Parameters=given(Branch="main"), Capabilities=["CAPABILITY_IAM"])
-    assert aws.settled("pipe") == "ROLLBACK_COMPLETE"
+    assert aws.wait_until_stable("pipe") == "ROLLBACK_COMPLETE"
     events = aws.cloudformation.describe_stack_events(StackName="pipe")["StackEvents"]
     (why,) = [e["ResourceStatusReason"] for e in events if e["ResourceStatus"] == "CREATE_FAILED"]
     assert "Error Code: LimitExceededException" in why
     review = {"StackName": "r", "ChangeSetName": "c", "ChangeSetType": "CREATE", "TemplateBody": BUCKET}
     aws.cloudformation.create_change_set(**review)
 
-    with refused("LimitExceededException", "2"):
+    with expect_error("LimitExceededException", "2"):
         aws.create("three", BUCKET)
     aws.client("cloudformation", region_name="eu-west-1").create_stack(StackName="three", TemplateBody=BUCKET)
 
@@ -205,21 +205,21 @@ def test_a_place_takes_no_more_stacks_and_pipelines_than_its_limits(aws: Aws) ->
     ]
 
 
-def test_rates_are_kept_for_each_operation_of_each_place(aws: Aws) -> None:
-    aws.fault(rates={"cloudformation": {"DescribeStacks": 0.01, "*": 2}})
+def test_rates_apply_to_each_operation_in_each_region(aws: Aws) -> None:
+    aws.inject_faults(rates={"cloudformation": {"DescribeStacks": 0.01, "*": 2}})
     europe = aws.client("cloudformation", region_name="eu-west-1")
     aws.cloudformation.describe_stacks()
-    with refused("Throttling", "Rate exceeded"):
+    with expect_error("Throttling", "Rate exceeded"):
         aws.cloudformation.describe_stacks()
     europe.describe_stacks()
     aws.cloudformation.list_stacks()
     aws.codepipeline.list_pipelines()
     codes = [(c["region"], c["code"]) for c in shown(aws, "calls?operation=DescribeStacks")["calls"]]
     assert codes == [("us-east-1", "OK"), ("us-east-1", "Throttling"), ("eu-west-1", "OK")]
-    aws.fault(rates={"codepipeline": {"*": 0.01}})
+    aws.inject_faults(rates={"codepipeline": {"*": 0.01}})
     assert shown(aws, "faults")["rates"]["codepipeline"] == {"*": 0.01}
     aws.codepipeline.list_pipelines()
-    with refused("ThrottlingException", "Rate exceeded"):
+    with expect_error("ThrottlingException", "Rate exceeded"):
         aws.codepipeline.list_pipelines()
     for wrong in ({"rates": 1}, {"rates": {"s3": 1}}, {"rates": {"s3": {"*": 0}}}):
         assert aws.request("POST", "/_sandbox/faults", wrong)[0] == 400
@@ -227,12 +227,12 @@ def test_rates_are_kept_for_each_operation_of_each_place(aws: Aws) -> None:
     aws.cloudformation.describe_stacks()
 
 
-def test_faults_strike_in_their_place(aws: Aws) -> None:
-    aws.fault(fail_resources=[{"resource": "Site", "region": "eu-west-1"}])
+def test_faults_can_be_limited_to_a_region(aws: Aws) -> None:
+    aws.inject_faults(fail_resources=[{"resource": "Site", "region": "eu-west-1"}])
     europe = aws.client("cloudformation", region_name="eu-west-1")
     stack_id = europe.create_stack(StackName="one", TemplateBody=BUCKET, OnFailure="DELETE")["StackId"]
     aws.create("one", BUCKET)
-    assert aws.settled("one") == "CREATE_COMPLETE"
+    assert aws.wait_until_stable("one") == "CREATE_COMPLETE"
 
     def status() -> str:
         return str(europe.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"])
@@ -251,17 +251,17 @@ def test_pipelines_are_paged(aws: Aws) -> None:
 
 
 @pytest.mark.parametrize("way", ["retain", "force"])
-def test_what_a_deleted_stack_leaves_behind_is_shown(aws: Aws, way: str) -> None:
+def test_resources_that_a_deleted_stack_did_not_delete_are_listed(aws: Aws, way: str) -> None:
     template = (
         f"{BUCKET}  Note: {{Type: AWS::SSM::Parameter, Properties: {{Name: /n, Type: String, Value: x}}}}\n"
     )
     stack_id = aws.create("one", template)
-    aws.settled("one")
+    aws.wait_until_stable("one")
     bucket = shown(aws)["stacks"][0]["resources"]["Site"]
     aws.s3.put_object(Bucket=bucket, Key="k", Body=b"1")
     aws.cloudformation.delete_stack(StackName="one")
-    assert aws.settled("one") == "DELETE_FAILED"
-    with refused("ValidationError", "Do not specify resources that are in the DELETE_COMPLETE state"):
+    assert aws.wait_until_stable("one") == "DELETE_FAILED"
+    with expect_error("ValidationError", "Do not specify resources that are in the DELETE_COMPLETE state"):
         aws.cloudformation.delete_stack(StackName="one", RetainResources=["Note"])
     assert shown(aws)["leftovers"] == []
 
@@ -286,9 +286,9 @@ def test_what_a_deleted_stack_leaves_behind_is_shown(aws: Aws, way: str) -> None
     assert shown(aws)["leftovers"] == []
 
 
-def test_unfinished_uploads_do_not_keep_a_bucket(aws: Aws) -> None:
+def test_a_bucket_with_unfinished_uploads_can_be_deleted(aws: Aws) -> None:
     stack_id = aws.create("one", BUCKET)
-    aws.settled("one")
+    aws.wait_until_stable("one")
     bucket = shown(aws)["stacks"][0]["resources"]["Site"]
     upload = aws.s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
     aws.s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"1")

@@ -1,4 +1,4 @@
-"""The simulated AWS as a process of its own."""
+"""The command `python -m sandbox.aws`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import boto3
 import pytest
 from aws_harness import BUILDSPEC, PIPELINE_TEMPLATE, Repository, eventually
 
-from sandbox.installation import free_port
+from sandbox.ports import free_port
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_with_its_builds_and_leaves_nothing(
+def test_sigterm_ends_builds_and_removes_files(
     repository: Repository, tmp_path: Path, number: signal.Signals
 ) -> None:
     pid = tmp_path / "pid"
@@ -45,7 +45,7 @@ def test_it_ends_with_its_builds_and_leaves_nothing(
 
     def healthy() -> bool:
         try:
-            with urllib.request.urlopen(f"{url}/_sandbox/health", timeout=5) as answer:  # noqa: S310 - our own
+            with urllib.request.urlopen(f"{url}/_sandbox/health", timeout=5) as answer:  # noqa: S310 - a local URL
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -71,7 +71,7 @@ def test_it_ends_with_its_builds_and_leaves_nothing(
     assert list(tmp_path.glob("sandbox-aws-*")) == []
 
 
-def test_a_taken_port_is_told_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

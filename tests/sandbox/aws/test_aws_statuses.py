@@ -1,4 +1,4 @@
-"""Every status that a stack can be in: how it is arrived at, what it leads to, and what it refuses."""
+"""Every status of a stack: how a stack reaches it, what follows, which calls it refuses."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from aws_harness import BUCKET, PARAMETER, Aws, Receiver, eventually, given, refused, statuses
+from aws_harness import BUCKET, PARAMETER, Aws, Receiver, eventually, expect_error, given, statuses
 from botocore.session import get_session
 
 STATUSES = get_session().get_service_model("cloudformation").shape_for("StackStatus").enum
-# What a status leads to by itself; the others stay.
+# The status that follows by itself; all other statuses stay.
 FOLLOWING = {
     "CREATE_IN_PROGRESS": ["CREATE_COMPLETE"],
     "ROLLBACK_IN_PROGRESS": ["ROLLBACK_COMPLETE"],
@@ -43,14 +43,14 @@ UNDELETABLE = {
 EVENT = "CloudFormation Stack Status Change"
 
 
-def ordered(aws: Aws, stack: str, **order: Any) -> None:
-    """Put a stack into a status."""
+def force_status(aws: Aws, stack: str, **order: Any) -> None:
+    """Set the status of a stack."""
     status, answer = aws.request("POST", f"/_sandbox/stacks/{stack}", order)
     assert status == 200, answer
 
 
 def outcome(call: Any, **parameters: Any) -> str:
-    """Either "accepted" or the refusal's words without the stack's ARN."""
+    """Either "accepted", or the error message without the stack's ARN."""
     try:
         call(**parameters)
     except call.__self__.exceptions.ClientError as error:
@@ -91,10 +91,10 @@ def expected_cancel(status: str) -> str:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_each_status_takes_and_refuses_what_cloudformation_does(aws: Aws, status: str) -> None:
+def test_each_status_accepts_the_same_calls_as_in_cloudformation(aws: Aws, status: str) -> None:
     stack_id = aws.create("one", BUCKET)
     eventually(lambda: aws.status("one") == "CREATE_COMPLETE")
-    ordered(aws, "one", status=status, seconds=600)
+    force_status(aws, "one", status=status, seconds=600)
     assert aws.status(stack_id) == status
     two = BUCKET.replace("Site", "Other")
 
@@ -102,16 +102,16 @@ def test_each_status_takes_and_refuses_what_cloudformation_does(aws: Aws, status
     updated = outcome(calls.update_stack, StackName=stack_id, TemplateBody=two)
     assert updated == expected_update(status)
     if updated == "accepted":
-        ordered(aws, "one", status=status, seconds=600)
+        force_status(aws, "one", status=status, seconds=600)
     continued = outcome(calls.continue_update_rollback, StackName=stack_id)
     assert continued == expected_continue(status)
     if continued == "accepted":
-        ordered(aws, "one", status=status, seconds=600)
+        force_status(aws, "one", status=status, seconds=600)
     cancelled = outcome(calls.cancel_update_stack, StackName=stack_id)
     assert cancelled == expected_cancel(status)
     if cancelled == "accepted":
         assert aws.status(stack_id).startswith("UPDATE_ROLLBACK_")
-        ordered(aws, "one", status=status, seconds=600)
+        force_status(aws, "one", status=status, seconds=600)
     if status not in ("DELETE_FAILED", "DELETE_COMPLETE", "DELETE_IN_PROGRESS", *UNDELETABLE):
         retained = outcome(calls.delete_stack, StackName=stack_id, RetainResources=["Site"])
         assert "when the stack is in the DELETE_FAILED state" in retained
@@ -125,13 +125,13 @@ def test_each_status_takes_and_refuses_what_cloudformation_does(aws: Aws, status
             eventually(lambda: aws.status(stack_id) == "DELETE_COMPLETE")
 
 
-def test_a_status_by_order_leads_where_the_service_would_and_is_told(aws: Aws, receiver: Receiver) -> None:
+def test_a_forced_status_continues_as_in_the_service_and_sends_events(aws: Aws, receiver: Receiver) -> None:
     stacks = {f"s-{s.lower().replace('_', '-')}": s for s in STATUSES}
     ids = {name: aws.create(name, BUCKET) for name in stacks}
     eventually(lambda: all(aws.status(name) == "CREATE_COMPLETE" for name in stacks))
 
     for name, status in stacks.items():
-        ordered(aws, name, status=status, reason="a person")
+        force_status(aws, name, status=status, reason="a person")
 
     for name, status in stacks.items():
         following = FOLLOWING.get(status, [])
@@ -139,45 +139,47 @@ def test_a_status_by_order_leads_where_the_service_would_and_is_told(aws: Aws, r
         eventually(lambda arn=ids[name], end=wanted[-1]: aws.status(arn) == end)
         assert statuses(aws, ids[name]) == wanted
         told = {"stack-id": ids[name]}
-        eventually(lambda told=told, wanted=wanted: receiver.states(EVENT, **told)[: len(wanted)] == wanted)
+        eventually(
+            lambda told=told, wanted=wanted: receiver.event_states(EVENT, **told)[: len(wanted)] == wanted
+        )
     kept = {b["Name"] for b in aws.s3.list_buckets()["Buckets"]}
     assert len(kept) == len(STATUSES) - 3  # rolled back, deleting, deleted
     events = aws.cloudformation.describe_stack_events(StackName="s-update-failed")["StackEvents"]
     assert events[0]["ResourceStatusReason"] == "a person"
 
 
-def test_wrong_status_orders_are_refused(aws: Aws) -> None:
+def test_invalid_requests_for_a_status_are_refused(aws: Aws) -> None:
     aws.create("one", BUCKET)
     for order in ({"status": "FINE"}, {"status": "CREATE_FAILED", "seconds": "1"}, {"state": "x"}, [1]):
         assert aws.request("POST", "/_sandbox/stacks/one", order)[0] == 400
     assert aws.request("POST", "/_sandbox/stacks/none", {"status": "CREATE_FAILED"})[0] == 404
 
 
-def test_a_preserved_failure_is_updated_again_or_rolled_back(aws: Aws, receiver: Receiver) -> None:
+def test_a_failure_with_rollback_disabled_can_be_updated_or_rolled_back(aws: Aws, receiver: Receiver) -> None:
     aws.create("one", PARAMETER)
-    assert aws.settled("one") == "CREATE_COMPLETE"
+    assert aws.wait_until_stable("one") == "CREATE_COMPLETE"
     update = {"StackName": "one", "TemplateBody": PARAMETER}
-    aws.fault(fail_resources=[{"resource": "Second", "on": "update", "count": 2}])
+    aws.inject_faults(fail_resources=[{"resource": "Second", "on": "update", "count": 2}])
 
     for token in ("first", "again"):
         aws.cloudformation.update_stack(
             **update, Parameters=given(Value="two"), DisableRollback=True, ClientRequestToken=token
         )
-        assert aws.settled("one") == "UPDATE_FAILED"
+        assert aws.wait_until_stable("one") == "UPDATE_FAILED"
     ssm = aws.client("ssm")
     assert ssm.get_parameter(Name="/first")["Parameter"]["Value"] == "two"
     aws.cloudformation.rollback_stack(StackName="one")
-    assert aws.settled("one") == "UPDATE_ROLLBACK_COMPLETE"
+    assert aws.wait_until_stable("one") == "UPDATE_ROLLBACK_COMPLETE"
     assert ssm.get_parameter(Name="/first")["Parameter"]["Value"] == "one"
-    with refused("ValidationError", "can not be rolled back"):
+    with expect_error("ValidationError", "can not be rolled back"):
         aws.cloudformation.rollback_stack(StackName="one")
-    assert "UPDATE_FAILED" in receiver.states(EVENT)
+    assert "UPDATE_FAILED" in receiver.event_states(EVENT)
 
-    aws.fault(fail_resources=[{"resource": "Site", "on": "create", "count": 1}])
+    aws.inject_faults(fail_resources=[{"resource": "Site", "on": "create", "count": 1}])
     aws.create("two", BUCKET, DisableRollback=True)
-    assert aws.settled("two") == "CREATE_FAILED"
+    assert aws.wait_until_stable("two") == "CREATE_FAILED"
     aws.cloudformation.update_stack(StackName="two", TemplateBody=BUCKET, DisableRollback=True)
-    assert aws.settled("two") == "UPDATE_COMPLETE"
+    assert aws.wait_until_stable("two") == "UPDATE_COMPLETE"
 
 
 @pytest.mark.parametrize(
@@ -188,13 +190,15 @@ def test_a_preserved_failure_is_updated_again_or_rolled_back(aws: Aws, receiver:
         ("delete", [("First", "delete", 0)], "DELETE_FAILED"),
     ],
 )
-def test_a_failure_of_the_repair_leaves_its_own_status(
+def test_a_failed_repair_has_its_own_status(
     aws: Aws, operation: str, failing: list[tuple[str, str, int]], status: str
 ) -> None:
     if operation != "create":
         aws.create("one", PARAMETER)
-        aws.settled("one")
-    aws.fault(fail_resources=[{"resource": name, "on": verb, "skip": skip} for name, verb, skip in failing])
+        aws.wait_until_stable("one")
+    aws.inject_faults(
+        fail_resources=[{"resource": name, "on": verb, "skip": skip} for name, verb, skip in failing]
+    )
     if operation == "create":
         aws.create("one", PARAMETER)
     elif operation == "update":
@@ -202,10 +206,10 @@ def test_a_failure_of_the_repair_leaves_its_own_status(
         aws.cloudformation.update_stack(StackName="one", TemplateBody=PARAMETER, Parameters=two)
     else:
         aws.cloudformation.delete_stack(StackName="one")
-    assert aws.settled("one") == status
+    assert aws.wait_until_stable("one") == status
 
 
-def test_a_change_set_reviews_and_then_creates(aws: Aws, receiver: Receiver) -> None:
+def test_a_change_set_creates_a_stack_under_review(aws: Aws, receiver: Receiver) -> None:
     calls = aws.cloudformation
     made = calls.create_change_set(
         StackName="one",
@@ -215,30 +219,30 @@ def test_a_change_set_reviews_and_then_creates(aws: Aws, receiver: Receiver) -> 
         Tags=[{"Key": "a", "Value": "b"}],
     )
     assert aws.status("one") == "REVIEW_IN_PROGRESS"
-    with refused("AlreadyExistsException", "already exists"):
+    with expect_error("AlreadyExistsException", "already exists"):
         aws.create("one", BUCKET)
     eventually(lambda: calls.describe_change_set(ChangeSetName=made["Id"])["Status"] == "CREATE_COMPLETE")
     change = calls.describe_change_set(StackName="one", ChangeSetName="first")
     assert change["ExecutionStatus"] == "AVAILABLE"
     assert change["Changes"][0]["ResourceChange"]["Action"] == "Add"
     calls.execute_change_set(StackName="one", ChangeSetName="first")
-    assert aws.settled("one") == "CREATE_COMPLETE"
+    assert aws.wait_until_stable("one") == "CREATE_COMPLETE"
     assert calls.describe_stacks(StackName="one")["Stacks"][0]["Tags"] == [{"Key": "a", "Value": "b"}]
-    with refused("InvalidChangeSetStatus", "EXECUTE_COMPLETE"):
+    with expect_error("InvalidChangeSetStatus", "EXECUTE_COMPLETE"):
         calls.execute_change_set(StackName="one", ChangeSetName="first")
-    assert receiver.states(EVENT)[0] == "REVIEW_IN_PROGRESS"
-    with refused("ValidationError", "cannot be created again"):
+    assert receiver.event_states(EVENT)[0] == "REVIEW_IN_PROGRESS"
+    with expect_error("ValidationError", "cannot be created again"):
         calls.create_change_set(
             StackName="one", ChangeSetName="x", ChangeSetType="CREATE", TemplateBody=BUCKET
         )
 
     calls.create_change_set(StackName="one", ChangeSetName="same", TemplateBody=BUCKET)
     eventually(lambda: calls.describe_change_set(StackName="one", ChangeSetName="same")["Status"] == "FAILED")
-    with refused("InvalidChangeSetStatus", "UNAVAILABLE"):
+    with expect_error("InvalidChangeSetStatus", "UNAVAILABLE"):
         calls.execute_change_set(StackName="one", ChangeSetName="same")
     calls.delete_change_set(StackName="one", ChangeSetName="same")
     assert [c["ChangeSetName"] for c in calls.list_change_sets(StackName="one")["Summaries"]] == ["first"]
-    with refused("ChangeSetNotFound", "same"):
+    with expect_error("ChangeSetNotFound", "same"):
         calls.describe_change_set(StackName="one", ChangeSetName="same")
 
 
@@ -264,7 +268,7 @@ def test_resources_are_imported(aws: Aws, failing: list[str], status: str) -> No
     for name in ("found", "also"):
         aws.s3.create_bucket(Bucket=name)
     aws.create("one", BUCKET)
-    assert aws.settled("one") == "CREATE_COMPLETE"
+    assert aws.wait_until_stable("one") == "CREATE_COMPLETE"
     declared = "{Type: AWS::S3::Bucket, DeletionPolicy: Delete}"
     aws.cloudformation.create_change_set(
         StackName="one",
@@ -280,7 +284,7 @@ def test_resources_are_imported(aws: Aws, failing: list[str], status: str) -> No
             for name in ("Found", "Also")
         ],
     )
-    aws.fault(fail_resources=[{"resource": "Also", "on": verb} for verb in failing])
+    aws.inject_faults(fail_resources=[{"resource": "Also", "on": verb} for verb in failing])
     calls = aws.cloudformation
     eventually(
         lambda: (
@@ -290,7 +294,7 @@ def test_resources_are_imported(aws: Aws, failing: list[str], status: str) -> No
 
     calls.execute_change_set(StackName="one", ChangeSetName="take")
 
-    assert aws.settled("one") == status
+    assert aws.wait_until_stable("one") == status
     (stack,) = json.loads(aws.get("/_sandbox/state")[1])["stacks"]
     assert sorted(stack["resources"]) == (["Site"] if failing else ["Also", "Found", "Site"])
     aws.cloudformation.delete_stack(StackName="one")
@@ -312,51 +316,51 @@ Outputs:
 
 
 def nested(aws: Aws, **more: Any) -> tuple[str, str]:
-    """Create a stack in a stack; gives the names of both when that is done."""
+    """Create a stack with a nested stack; return the names of both after completion."""
     aws.s3.create_bucket(Bucket="templates")
     aws.s3.put_object(Bucket="templates", Key="inner.yml", Body=PARAMETER.encode())
     outer = aws.create("outer", NESTED, Tags=[{"Key": "a", "Value": "b"}], **more)
-    aws.settled("outer")
+    aws.wait_until_stable("outer")
     (inner,) = [s for s in aws.cloudformation.describe_stacks()["Stacks"] if s.get("ParentId")]
     assert inner["ParentId"] == inner["RootId"] == outer
     assert inner["Tags"] == [{"Key": "a", "Value": "b"}]
     return "outer", inner["StackName"]
 
 
-def test_a_stack_in_a_stack_shares_its_fate(aws: Aws) -> None:
+def test_a_nested_stack_is_updated_and_deleted_with_its_parent(aws: Aws) -> None:
     outer, inner = nested(aws)
     assert aws.status(inner) == aws.status(outer) == "CREATE_COMPLETE"
-    aws.fault(fail_resources=[{"stack": inner, "resource": "Second", "on": "update", "count": 1}])
+    aws.inject_faults(fail_resources=[{"stack": inner, "resource": "Second", "on": "update", "count": 1}])
     two = {"StackName": outer, "TemplateBody": NESTED, "Parameters": given(Value="two")}
     aws.cloudformation.update_stack(**two)
-    assert aws.settled(outer) == aws.status(inner) == "UPDATE_ROLLBACK_COMPLETE"
+    assert aws.wait_until_stable(outer) == aws.status(inner) == "UPDATE_ROLLBACK_COMPLETE"
     aws.cloudformation.update_stack(**two)
-    assert aws.settled(outer) == aws.status(inner) == "UPDATE_COMPLETE"
+    assert aws.wait_until_stable(outer) == aws.status(inner) == "UPDATE_COMPLETE"
     said = aws.cloudformation.describe_stacks(StackName=outer)["Stacks"][0]["Outputs"][0]["OutputValue"]
     assert said == "two/two"
 
-    aws.fault(fail_resources=[{"stack": inner, "resource": "First", "on": "delete", "count": 1}])
+    aws.inject_faults(fail_resources=[{"stack": inner, "resource": "First", "on": "delete", "count": 1}])
     aws.cloudformation.delete_stack(StackName=outer)
-    assert aws.settled(outer) == aws.status(inner) == "DELETE_FAILED"
+    assert aws.wait_until_stable(outer) == aws.status(inner) == "DELETE_FAILED"
     aws.cloudformation.delete_stack(StackName=outer)
     eventually(lambda: not aws.cloudformation.describe_stacks()["Stacks"])
 
 
-def test_a_failed_stack_in_a_stack_is_rolled_back_with_it(aws: Aws) -> None:
-    aws.fault(fail_resources=[{"resource": "Second", "on": "create", "reason": "no luck"}])
+def test_a_failed_nested_stack_rolls_back_with_its_parent(aws: Aws) -> None:
+    aws.inject_faults(fail_resources=[{"resource": "Second", "on": "create", "reason": "no luck"}])
     aws.s3.create_bucket(Bucket="templates")
     aws.s3.put_object(Bucket="templates", Key="inner.yml", Body=PARAMETER.encode())
     aws.create("outer", NESTED)
-    assert aws.settled("outer") == "ROLLBACK_COMPLETE"
+    assert aws.wait_until_stable("outer") == "ROLLBACK_COMPLETE"
     events = aws.cloudformation.describe_stack_events(StackName="outer")["StackEvents"]
     (why,) = [e["ResourceStatusReason"] for e in events if e["ResourceStatus"] == "CREATE_FAILED"]
     assert "Second: no luck" in why
     assert len(aws.cloudformation.describe_stacks()["Stacks"]) == 1
 
 
-def test_a_protected_stack_protects_what_is_in_it(aws: Aws) -> None:
+def test_termination_protection_covers_nested_stacks(aws: Aws) -> None:
     outer, inner = nested(aws, EnableTerminationProtection=True)
     for name in (outer, inner):
-        with refused("ValidationError", "TerminationProtection is enabled"):
+        with expect_error("ValidationError", "TerminationProtection is enabled"):
             aws.cloudformation.delete_stack(StackName=name)
     assert aws.status(inner) == "CREATE_COMPLETE"

@@ -1,0 +1,1 @@
+"""What an organization of many repositories costs, measured on real processes."""
