@@ -13,7 +13,7 @@ from deployer.model.events import Push
 from deployer.model.records import RepositoryRecord
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.resync.missed_deliveries import APP, Deliveries, Missed
-from deployer.views import record_json as shapes
+from deployer.views import sentences
 from tests.records import know_repository
 
 BRANCH = "refs/heads/x"
@@ -82,7 +82,7 @@ def test_what_failed_just_now_is_counted_and_left_to_the_next_look(world: World)
     miss(world, "just-now", 10)
     assert world.deployer.deliveries.check(HELLO) == Missed(recent=1)
     assert (world.known(HELLO).recent, world.known(HELLO).missed) == (1, {})
-    assert shapes.deliveries_words(world.known(HELLO)).startswith("1 had just failed at the last look, ")
+    assert sentences.deliveries_words(world.known(HELLO)).startswith("1 had just failed at the last look, ")
     assert sent_again(world) == ["just-now"]  # the first attempt, and no other
 
     hours_pass(world, 0.1)
@@ -96,8 +96,8 @@ def test_a_wrong_secret_is_told_until_the_last_attempts_were_believed(world: Wor
     miss(world, "just-now", 10, refused=True)
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, recent=1, refused=2)
     words = "2 had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET"
-    assert words in shapes.deliveries_words(world.known(HELLO))
-    (warning,) = shapes.repository_warnings([world.known(HELLO)])
+    assert words in sentences.deliveries_words(world.known(HELLO))
+    (warning,) = sentences.repository_warnings([world.known(HELLO)])
     assert words in warning
 
     hours_pass(world, 1)
@@ -105,7 +105,7 @@ def test_a_wrong_secret_is_told_until_the_last_attempts_were_believed(world: Wor
         miss(world, guid, 0, ok=True)
     world.deployer.deliveries.check(HELLO)
     assert world.known(HELLO).refused == 0
-    assert "signature" not in shapes.deliveries_words(world.known(HELLO))
+    assert "signature" not in sentences.deliveries_words(world.known(HELLO))
 
 
 def test_of_several_pushes_of_a_ref_the_newest_is_sent_again(world: World) -> None:

@@ -13,7 +13,7 @@ from deployer.model.errors import TransientError
 from deployer.model.events import Push, RepositoryChange
 from deployer.model.records import Cause, RepositoryRecord, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.views.record_json import repository_warnings
+from deployer.views.sentences import repository_warnings
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"

@@ -6,7 +6,7 @@ import pytest
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.records import Cause
-from deployer.views.record_json import never_deployed
+from deployer.views.derived_values import never_deployed
 from tests.unit.world import HELLO, TEMPLATE, World, sha
 
 PRODUCTION = Environment(HELLO, Kind.PRODUCTION)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, night
-from deployer.views.record_json import ahead
+from deployer.views.sentences import ahead
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
