@@ -31,7 +31,7 @@ from deployer.model.visible import visible
 from deployer.queue.dead_letters import sentence, warnings_of
 from deployer.queue.store import Lane
 from deployer.resync.missed_deliveries import APP
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
 from deployer.views.derived_values import (
     UNDER_WAY,
     age,

@@ -23,7 +23,7 @@ from deployer.model.refs import Ref, skip_reason
 from deployer.queue.dead_letters import sentence
 from deployer.queue.store import Lane
 from deployer.queue.submit import record_of
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 

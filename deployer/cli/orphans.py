@@ -11,7 +11,7 @@ from deployer.environment.repository_state import ARCHIVED
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import DeployerError
 from deployer.resync.orphaned_roles import OrphanedRole, orphaned_roles
-from deployer.resync.plan import Orphan
+from deployer.resync.orphans import Orphan
 from deployer.views import record_json as shapes
 from deployer.views import sentences
 

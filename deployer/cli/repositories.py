@@ -13,7 +13,7 @@ from deployer.model.errors import ConfigError, DeployerError, PermanentError, Ri
 from deployer.model.records import RepositoryRecord
 from deployer.model.refs import Ref
 from deployer.resync.missed_deliveries import APP, EVENTS, PATH
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
 from deployer.settings.startup import check_secrets
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes

@@ -16,7 +16,7 @@ from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
 from deployer.queue.dead_letters import warnings_of
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 

@@ -36,7 +36,8 @@ from deployer.queue.store import Lanes
 from deployer.queue.submit import Intake
 from deployer.resync.collect import Resyncer
 from deployer.resync.missed_deliveries import Deliveries
-from deployer.resync.plan import REMEMBERED_SECONDS, Planned, is_ended
+from deployer.resync.orphans import REMEMBERED_SECONDS, is_ended
+from deployer.resync.plan import Planned
 
 # what would bring something new, or end something because of a ref that is no longer there
 _NEWS = {Cause.PUSH, Cause.RESYNC, Cause.AGE}
@@ -107,7 +108,7 @@ class Lifecycle:
                 return Done(RESYNCED, known.reason)
         if facts:  # a stack's tags do not tell its capitals
             repository = Repository.parse(facts.full_name)
-        done = self._resyncer.run(repository, work, facts)
+        done = self._resyncer.queue_plan(repository, work, facts)
         self._deliveries.check_if_due(repository)
         if facts is None or not self._former_development(repository, work, facts.default_branch):
             return done
@@ -235,9 +236,12 @@ class Lifecycle:
         if known.state in {RENAMED, DELETED}:
             why = f"{repository} is {known.state}"
             return [
-                Planned(each, "delete", why) for each in self._resyncer.standing(repository, since)
+                Planned(each, "delete", why)
+                for each in self._resyncer.existing_development(repository, since)
             ], known.reason
-        return ([], known.reason) if known.state else self._resyncer.report(repository, since, facts)
+        return (
+            ([], known.reason) if known.state else self._resyncer.plan_with_tag_note(repository, since, facts)
+        )
 
     # --- what each state has done -----------------------------------------------------------------------------------
 
@@ -259,7 +263,7 @@ class Lifecycle:
 
     def _take_down(self, repository: Repository, work: Work, known: RepositoryRecord) -> Done:
         """Queue the teardown of every development environment of a name that no branch belongs to any more."""
-        found = self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE)
+        found = self._resyncer.existing_development(repository, work.looked_at, LISTING_PATIENCE)
         over = not (found or self._is_kept(repository, work))
         reason = self._repositories.note_over(known, over=over).reason
         for environment in found:
@@ -269,7 +273,9 @@ class Lifecycle:
 
     def _is_kept(self, repository: Repository, work: Work) -> bool:
         """Whether anything stands: staging or production, which only people delete, or development until it is gone."""
-        if self._resyncer.standing(repository, work.looked_at, LISTING_PATIENCE, left=True):
+        if self._resyncer.existing_development(
+            repository, work.looked_at, LISTING_PATIENCE, with_retained=True
+        ):
             return True
         for kind in (Kind.STAGING, Kind.PRODUCTION):
             environment = Environment(repository, kind)

@@ -59,7 +59,9 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
         resync(world)
-        if any("no webhook told of it" in each.reason for each in world.deployer.resyncer.plan(HELLO)):
+        if any(
+            "no webhook delivery reported it" in each.reason for each in world.deployer.resyncer.plan(HELLO)
+        ):
             resync(world)  # production comes to the end of its own tag before one that was missed
     after = Look(world)
     assert not world.lanes.dead_letters(), world.lanes.dead_letters()
