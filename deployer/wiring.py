@@ -21,6 +21,7 @@ from deployer.deployment.reconcile import Options, Reconciler
 from deployer.environment.ports import Room
 from deployer.environment.repository_state import Repositories
 from deployer.github.host import GitHubHost
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
 from deployer.model.fence import REMEDY, unfenced_sentence
@@ -187,7 +188,9 @@ class Deployer:
     def deliveries(self) -> Deliveries:
         """Finds what GitHub could not deliver."""
         url = self.config.public_url and self.config.public_url + PATH
-        return Deliveries(self.host, self.lanes, allows=self.config.allows, webhook_url=url)
+        return Deliveries(
+            self.host, self.lanes, parse=parse_github, allows=self.config.allows, webhook_url=url
+        )
 
     @cached_property
     def reconciler(self) -> Reconciler:

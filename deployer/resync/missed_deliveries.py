@@ -6,7 +6,7 @@ be sent again, the resync covers what it told of (https://docs.github.com/webhoo
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from deployer.model.errors import (
     TransientError,
     UnavailableError,
 )
-from deployer.model.events import Push, parse_github
+from deployer.model.events import Push
 from deployer.model.records import DeliveryRecord, Outcome, RepositoryRecord
 from deployer.model.refs import skip_reason
 from deployer.queue.store import Lanes
@@ -70,6 +70,7 @@ class Deliveries:
     Args:
         host: GitHub.
         lanes: knows which deliveries came.
+        parse: makes an event of a delivery's headers and body; see `github.webhook.parse_github`.
         allows: whether the installation serves a repository.
         webhook_url: the address of deployer's webhook; empty if it is not known.
         clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
@@ -80,12 +81,14 @@ class Deliveries:
         host: Host,
         lanes: Lanes,
         *,
+        parse: Callable[[Mapping[str, str], bytes], object],
         allows: Callable[[Repository], bool],
         webhook_url: str,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._host = host
         self._lanes = lanes
+        self._parse = parse
         self._allows = allows
         self._url = webhook_url
         self._clock = clock or lanes.now
@@ -262,7 +265,7 @@ class Deliveries:
         if delivery.event != "push":
             return None
         body = json.dumps(self._host.payload(repository, delivery)).encode()
-        found = parse_github({"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery.guid}, body)
+        found = self._parse({"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery.guid}, body)
         return found if isinstance(found, Push) else None
 
     def _overtaken(self, push: Push, newest: dict[tuple[str, str], float]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from world import HELLO, World, environment, sha
 
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.events import Push
@@ -270,7 +271,7 @@ def test_without_an_address_of_its_own_deployer_reads_no_log(world: World) -> No
     allows = world.deployer.config.allows
     miss(world, "lost", HOUR)
     with pytest.raises(NotFoundError):
-        Deliveries(world.host, world.lanes, allows=allows, webhook_url="").check(HELLO)
+        Deliveries(world.host, world.lanes, parse=parse_github, allows=allows, webhook_url="").check(HELLO)
     assert sent_again(world) == []
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError
-from deployer.model.events import Ignored, RepositoryChange, parse_github
+from deployer.model.events import Ignored, RepositoryChange
 
 HELLO = {"id": 186853261, "name": "Hello-World", "full_name": "Codertocat/Hello-World", "default_branch": "x"}
 NOW = Repository("Codertocat", "Hello-World")
