@@ -24,7 +24,6 @@ from deployer.github.host import GitHubHost
 from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
-from deployer.model.fence import REMEDY, unfenced_sentence
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, Outcome, Work
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.call_counter import note
@@ -44,6 +43,7 @@ from deployer.resync.missed_deliveries import PATH, Deliveries
 from deployer.resync.orphaned_roles import RoleDirectory
 from deployer.resync.repository_lifecycle import Lifecycle
 from deployer.settings import dotenv as dotfile
+from deployer.settings.iam_fence import REMEDY, unfenced_sentence
 from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
 from deployer.settings.startup import (
     CLUSTER_MODE,

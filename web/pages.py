@@ -17,7 +17,6 @@ from markupsafe import Markup
 from deployer.model.durations import clock, span
 from deployer.model.environments import Kind, Repository, branch_name
 from deployer.model.errors import NotFoundError
-from deployer.model.fence import UNFENCED
 from deployer.model.records import (
     RESYNC_KEY,
     Activity,
@@ -27,6 +26,7 @@ from deployer.model.records import (
     split_key,
 )
 from deployer.model.refs import Ref
+from deployer.model.targets import UNFENCED
 from deployer.model.visible import visible
 from deployer.queue.dead_letters import sentence, warnings_of
 from deployer.queue.store import Lane

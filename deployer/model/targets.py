@@ -8,6 +8,9 @@ from fnmatch import fnmatchcase
 
 from deployer.model.environments import Kind
 
+UNFENCED = (
+    "unfenced"  # the name of the heartbeat of workers that run without the IAM fence; the dashboard shows it
+)
 PIPELINES_LIMIT = 1000  # https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
 
 

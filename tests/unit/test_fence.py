@@ -7,7 +7,7 @@ import yaml
 
 from deployer.model.environments import Kind
 from deployer.model.errors import ConfigError
-from deployer.model.fence import fence_gaps, fence_warnings
+from deployer.settings.iam_fence import fence_gaps, fence_warnings
 from deployer.settings.loading import load
 from deployer.settings.startup import check_fence
 from deployer.settings.values import Config

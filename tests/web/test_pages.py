@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deployer.model.environments import Repository
-from deployer.model.fence import UNFENCED
 from deployer.model.records import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.model.refs import Ref
+from deployer.model.targets import UNFENCED
 from deployer.model.visible import visible
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Dead, Done, Retry, Snooze
