@@ -79,7 +79,7 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     )
     for environment, sha in final(world, up).items():
         if environment == of(X) and world.default == "x" and not moved:
-            continue  # it stays until staging is there
+            continue  # it stays until staging runs the new default branch
         ended(world, up, unrest, environment, sha, after)
     kept(before, after, of(MAIN), "staging")
     if up.replayed or all(each.arguments.environment != PRODUCTION.key for each in died):
@@ -97,7 +97,7 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     former = [each for each in asked if world.default == "x" and each == of(X)]
     others = [each for each in asked if each not in former]
     if world.default == "x" and not moved and told_now.startswith("snoozed"):
-        assert world.told[-1].endswith("; development of x stays until staging is there")
+        assert world.told[-1].endswith("; development of x stays until staging runs it")
         return
     done, _, _ = told_now.partition(
         "; the newest tag "
