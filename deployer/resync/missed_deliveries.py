@@ -49,7 +49,7 @@ class Missed:
         redelivered: how many GitHub delivers again.
         superseded: how many are pushes before a newer push to the same environment.
         left: how many are left to the resync.
-        recent: how many failed just before the check. GitHub may still be trying, so the next check looks again.
+        recent: how many failed just before the check. GitHub may still be trying, so the next check decides.
         refused: how many of all these were answered with 401 at the last attempt.
     """
 

@@ -1,4 +1,4 @@
-"""The ledger's values as JSON, for the API and for `--json` alike; `web/openapi.py` describes them."""
+"""Stored records as JSON, for the API as for `--json`; `web/openapi.py` describes it."""
 
 import time
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 def iso(seconds: float) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC, or None where nothing is known."""
+    """Epoch seconds as ISO 8601 in UTC; None for 0, which stands for an unknown time."""
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -46,11 +46,10 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
     """An environment.
 
     Args:
-        record: what is known of it.
-        base_url: where people reach the dashboard, without a slash at its end; empty where that is not known.
+        record: the environment's record.
+        base_url: the dashboard's URL without a slash at its end; empty if it is not known.
         ttl: the installation's time to live.
     """
-    now = time.time()
     kind, _, branch = record.environment.partition(":")
     return {
         "id": environment_id(record.repository, record.environment),
@@ -69,11 +68,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         ],
         "failure": failure(record.failure),
         "receipt": receipt(record.receipt),
-        "used_at": iso(used_at(record)),
-        "warned_at": iso(record.warned_at if record.warned_at > used_at(record) else 0),
-        "expires_at": iso(expiry_time(record, ttl, now)),
-        "kept_until": iso(record.kept_until if record.kept_until > now else 0),
-        "asleep_until": iso(asleep_until(record, now) or 0),
+        **_lifetime(record, ttl),
         "region": record.region or None,
         "drift": record.drift or None,
         "held": held_words(record) or None,
@@ -87,8 +82,20 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
     }
 
 
+def _lifetime(record: EnvironmentRecord, ttl: str) -> Json:
+    """Until when an environment is kept, by its record and the installation's time to live."""
+    now, used = time.time(), used_at(record)
+    return {
+        "used_at": iso(used),
+        "warned_at": iso(record.warned_at if record.warned_at > used else 0),
+        "expires_at": iso(expiry_time(record, ttl, now)),
+        "kept_until": iso(record.kept_until if record.kept_until > now else 0),
+        "asleep_until": iso(asleep_until(record, now) or 0),
+    }
+
+
 def admitted(record: EnvironmentRecord) -> Json | None:
-    """The commit that production may run, and what admitted it; None of another environment."""
+    """The commit that production may run, and which rule or person admitted it; None for other environments."""
     found = record.admitted
     if not found.commit:
         return None
@@ -96,39 +103,39 @@ def admitted(record: EnvironmentRecord) -> Json | None:
 
 
 def refused_tag(found: RefusedTag) -> Json:
-    """A tag that the rules for production refused."""
+    """A tag that production's rules refused."""
     return {"ref": found.ref, "commit": found.commit, "reason": found.reason, "at": iso(found.accepted_at)}
 
 
-def failure(told: Mapping[str, Any]) -> Json | None:
-    """Why a stack could not be made or changed, or None."""
-    if not told:
+def failure(stored: Mapping[str, Any]) -> Json | None:
+    """Why a stack could not be created or updated, or None."""
+    if not stored:
         return None
-    found: Json = {name: told.get(name) or "" for name in ("resource", "type", "reason", "url")}
-    return found | {"file": told.get("file") or None, "line": told.get("line") or None}
+    found: Json = {name: stored.get(name) or "" for name in ("resource", "type", "reason", "url")}
+    return found | {"file": stored.get("file") or None, "line": stored.get("line") or None}
 
 
-def receipt(told: Mapping[str, Any]) -> Json | None:
-    """What the last teardown removed and retained, or None."""
-    if not told:
+def receipt(report: Mapping[str, Any]) -> Json | None:
+    """The report of the last teardown: what it removed and retained; None without a teardown."""
+    if not report:
         return None
     return {
-        "at": iso(told.get("at") or 0),
-        "outcome": told.get("outcome") or UNDER_WAY,
+        "at": iso(report.get("at") or 0),
+        "outcome": report.get("outcome") or UNDER_WAY,
         "removed": [
             {"what": each.get("what", ""), "id": each.get("id", ""), "resources": each.get("resources")}
-            for each in told.get("removed") or ()
+            for each in report.get("removed") or ()
         ],
         "retained": [
             {name: each.get(name, "") for name in ("what", "id", "why")}
-            for each in told.get("retained") or ()
+            for each in report.get("retained") or ()
         ],
-        "unlisted": unlisted_counts(told),
+        "unlisted": unlisted_counts(report),
     }
 
 
 def delivery(record: DeliveryRecord) -> Json:
-    """What became of a delivery."""
+    """A webhook delivery and its outcome."""
     repository = None if record.repository in {"", "-/-"} else record.repository
     return {
         "delivery": record.delivery,
@@ -144,7 +151,7 @@ def delivery(record: DeliveryRecord) -> Json:
 
 
 def activity(line: Activity) -> Json:
-    """One line of the history."""
+    """One line of the activity."""
     return {
         "at": iso(line.at),
         "repository": line.repository,
@@ -159,7 +166,7 @@ def activity(line: Activity) -> Json:
 
 
 def work(item: Work) -> Json:
-    """One entry of a lane."""
+    """One item of a queue."""
     return {
         "environment": item.environment,
         "task": item.task,
@@ -175,7 +182,7 @@ def work(item: Work) -> Json:
 
 
 def lane(value: Lane) -> Json:
-    """A lane: who holds it and what waits."""
+    """A repository's queue: the item that a worker has, and the items that wait."""
     return {
         "repository": value.repository,
         "status": value.status,
@@ -186,7 +193,7 @@ def lane(value: Lane) -> Json:
         "waiting": [work(item) for item in value.waiting],
         "snoozed": [
             {
-                **_item(key),
+                **_item_identity(key),
                 "seconds": round(seconds, 1),
                 "attempts": value.failing[key].attempts if key in value.failing else 0,
                 "last_error": value.failing[key].last_error if key in value.failing else "",
@@ -194,19 +201,19 @@ def lane(value: Lane) -> Json:
             }
             for key, seconds in sorted(value.snoozed.items())
         ],
-        "refused": [{**_item(key), "reason": why} for key, why in sorted(value.refused.items())],
+        "refused": [{**_item_identity(key), "reason": why} for key, why in sorted(value.refused.items())],
         "broken": value.broken,
     }
 
 
-def _item(key: str) -> Json:
-    """Which queue item it is: the environment, and the tag of a candidate for production."""
+def _item_identity(key: str) -> Json:
+    """What identifies a queue item: the environment, and the tag if the item is a candidate for production."""
     environment, ref = split_key(key)
     return {"environment": environment, "ref": ref or None}
 
 
 def attempt(value: Attempt) -> Json:
-    """An attempt that ended badly."""
+    """A failed attempt."""
     return {
         "began_at": iso(value.began_at),
         "ended_at": iso(value.ended_at),
@@ -216,7 +223,7 @@ def attempt(value: Attempt) -> Json:
 
 
 def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
-    """A dead letter; `whole` with its traceback."""
+    """A dead letter; `whole` adds its traceback."""
     arguments = letter.arguments
     return {
         "id": letter.id,
@@ -235,11 +242,11 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
 
 
 def repositories(lanes: Lanes, grace: float) -> list[Json]:
-    """Every repository as a whole, by name.
+    """Every repository's state, webhook deliveries and orphans, sorted by name.
 
     Args:
-        lanes: what is known of them.
-        grace: how long a resync leaves what stands without its branch, in seconds.
+        lanes: the stored records.
+        grace: how long a stack is kept after its branch is gone, in seconds.
 
     Raises:
         UnavailableError: Redis is away.
@@ -261,14 +268,14 @@ def repository(
     grace: float,
     tag: str = "",
 ) -> Json:
-    """A repository as a whole.
+    """A repository's state, webhook deliveries and orphans.
 
     Args:
         whose: the repository.
-        record: what is known of it.
-        orphaned: since when environments have been seen without a ref, by key (epoch seconds).
-        grace: how long a resync leaves them, in seconds.
-        tag: its newest tag, if that was never deployed.
+        record: the repository's record, or None.
+        orphaned: since when resyncs have seen environments without a ref, by key (epoch seconds).
+        grace: how long such environments are kept, in seconds.
+        tag: the newest tag, if it was never deployed.
     """
     known = record or RepositoryRecord(whose.full_name)
     return {
@@ -294,7 +301,7 @@ def repository(
 
 
 def deliveries(known: RepositoryRecord) -> Json:
-    """What GitHub's own log told of the deliveries to a webhook."""
+    """What GitHub's delivery log showed about a webhook."""
     missed = known.missed
     return {
         "checked_at": iso(known.checked_at),

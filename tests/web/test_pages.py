@@ -210,7 +210,7 @@ def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
     fill_odd(site.lanes)
     page = look(site)
     for words in (
-        "5 repositories are not as usual: acme/was-archived archived, acme/was-deleted deleted,",
+        "5 repositories are not in the normal state: acme/was-archived archived, acme/was-deleted deleted,",
         "acme/was-removed removed and 2 more",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push",
         "1 drifted: someone else changed",
@@ -235,9 +235,9 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
         ("drifted", "that deployer did not order; undo it: deployer redeploy acme/odd 'feature/ü#1'"),
         (
             "warned",
-            r"Ageexpires in \d+ hidle since [-0-9: ]+ UTC, and may be for 3d \(ttl of deploy/deployer.yml\);",
+            r"Ageexpires in \d+ hidle since [-0-9: ]+ UTC; time to live 3d \(ttl of deploy/deployer.yml\);",
         ),
-        ("warned", r"ends [-0-9: ]+ UTC if unused; warned of on [-0-9: ]+ UTC"),
+        ("warned", r"expires [-0-9: ]+ UTC if unused; warned on [-0-9: ]+ UTC"),
         ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
         ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
         ("held", "Heldstays at [0-9a-f]{12} though held-back is at c{12}; the next push ends that"),
@@ -419,7 +419,7 @@ def test_an_environment_tells_its_place_in_the_lane(site: Site) -> None:
     assert "waits for its turn, 1 of 2 in the lane" in look(site, f"/environments/{second.stack_name}").words
     site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, Snooze(work, 100, first))
     assert re.search(
-        r"snoozed; looks again in (1 min|99 s), or when AWS tells",
+        r"waiting; checks again in (1 min|99 s), or when an AWS event",
         look(site, f"/environments/{first.stack_name}").words,
     )
 
