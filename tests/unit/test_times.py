@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, night
+from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, merged_period
 from deployer.views.sentences import ahead
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -55,7 +55,7 @@ def test_lengths(text: str, seconds: float) -> None:
     ],
 )
 def test_what_is_no_length_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="is no length of time, such as 90m, 12h, 3d, 2w or never"):
+    with pytest.raises(ValueError, match="is not a duration, such as 90m, 12h, 3d, 2w or never"):
         duration(text)
 
 
@@ -95,7 +95,7 @@ def at(zone: str, *when: int) -> float:
 )
 def test_hours_of_a_day(hours: str, now: tuple[int, ...], night: tuple[tuple[int, ...], ...] | None) -> None:
     zone = "Europe/Berlin"
-    found = Hours.parse(f"{hours} {zone}").around(at(zone, *now))
+    found = Hours.parse(f"{hours} {zone}").period_at(at(zone, *now))
     assert found == (
         night and tuple(at(zone, *each) if len(each) > 3 else at(zone, *each, 0) for each in night)
     )
@@ -137,12 +137,12 @@ WORKDAYS, WEEKEND = "Mon-Fri 20:00-07:00", "Fri 20:00-Mon 07:00"  # 2026-03-02 i
 def test_hours_of_a_week(
     texts: list[str], now: tuple[int, ...], night_: tuple[tuple[int, ...], tuple[int, ...]] | None
 ) -> None:
-    found = night([Hours.parse(f"{each} {BERLIN}") for each in texts], at(BERLIN, *now))
+    found = merged_period([Hours.parse(f"{each} {BERLIN}") for each in texts], at(BERLIN, *now))
     assert found == (night_ and tuple(at(BERLIN, *each) for each in night_))
 
 
 def test_hours_that_never_end_are_still_told() -> None:
-    found = night(map(Hours.parse, ("00:00-12:00", "12:00-00:00")), at("UTC", 2026, 3, 3, 1))
+    found = merged_period(map(Hours.parse, ("00:00-12:00", "12:00-00:00")), at("UTC", 2026, 3, 3, 1))
     assert found is not None
     assert found[0] < at("UTC", 2026, 3, 3, 1) < found[1]
 
@@ -168,7 +168,7 @@ def test_a_night_is_shorter_or_longer_when_the_clocks_are_changed() -> None:
     hours = Hours.parse("20:00-07:00 Europe/Berlin")
     lengths = []
     for day in ((2026, 3, 29), (2026, 10, 25), (2026, 6, 1)):
-        night = hours.around(at("Europe/Berlin", *day, 0, 30))
+        night = hours.period_at(at("Europe/Berlin", *day, 0, 30))
         assert night is not None
         lengths.append((night[1] - night[0]) / HOUR)
     assert lengths == [10, 12, 11]
@@ -181,20 +181,20 @@ def test_without_a_zone_it_is_utc() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Mon-Fri 20:00-Mon 07:00", "no part of a day or week"),
-        ("Mo 20:00-07:00", "no part of a day or week"),
-        ("Mon- 20:00-07:00", "no part of a day or week"),
+        ("Mon-Fri 20:00-Mon 07:00", "not a part of a day or week"),
+        ("Mo 20:00-07:00", "not a part of a day or week"),
+        ("Mon- 20:00-07:00", "not a part of a day or week"),
         ("Mon 20:00-20:00", "begins when it ends"),
-        ("20-7", "no part of a day"),
-        ("20:00", "no part of a day"),
-        ("24:00-07:00", "no part of a day"),
+        ("20-7", "not a part of a day"),
+        ("20:00", "not a part of a day"),
+        ("24:00-07:00", "not a part of a day"),
         ("07:00-07:00", "begins when it ends"),
-        ("20:00-07:00 Berlin", "'Berlin' is no time zone"),
-        ("20:00-07:00 Europe", "'Europe' is no time zone"),
-        ("20:00-07:00 ../../etc/passwd", "is no time zone"),
-        ("20:00-07:00 /etc/passwd", "is no time zone"),
-        ("20:00-07:00 " + "x" * 5000, "is no time zone"),
-        ("20:00-07:00 \x00", "is no time zone"),
+        ("20:00-07:00 Berlin", "'Berlin' is not a time zone"),
+        ("20:00-07:00 Europe", "'Europe' is not a time zone"),
+        ("20:00-07:00 ../../etc/passwd", "is not a time zone"),
+        ("20:00-07:00 /etc/passwd", "is not a time zone"),
+        ("20:00-07:00 " + "x" * 5000, "is not a time zone"),
+        ("20:00-07:00 \x00", "is not a time zone"),
     ],
 )
 def test_what_are_no_hours_is_told(text: str, words: str) -> None:
@@ -215,7 +215,7 @@ def test_hours_hold_what_the_clock_on_the_wall_says(
     hours = Hours.parse(f"{begin[0]}:{begin[1]:02}-{end[0]}:{end[1]:02} {zone}")
     assert Hours.parse(hours.text) == hours
     now = utc.replace(tzinfo=UTC)
-    found = hours.around(now.timestamp())
+    found = hours.period_at(now.timestamp())
     if found:
         assert found[0] <= now.timestamp() < found[1]
         assert found[1] - found[0] <= 25 * HOUR
