@@ -1,4 +1,4 @@
-"""Events of CodePipeline or CloudFormation that EventBridge sends: key, payload, the typed event that they mean."""
+"""Events of CodePipeline or CloudFormation from EventBridge: key verified, body read as a typed event."""
 
 import hmac
 import re
@@ -26,7 +26,7 @@ def parse_aws(body: bytes) -> CloudEvent | Ignored:
     """Read an EventBridge event about a pipeline or stack.
 
     Raises:
-        PayloadError: it is not an EventBridge event, or lacks a field of its type.
+        PayloadError: the body is not an EventBridge event, or lacks a field of its type.
     """
     payload = json_object(body)
     delivery = text_field(payload, "id")
@@ -39,7 +39,7 @@ def parse_aws(body: bytes) -> CloudEvent | Ignored:
     if source == "aws.codepipeline":
         what = detail_type.removeprefix("CodePipeline ").removesuffix(" Execution State Change")
         if what not in {"Pipeline", "Stage"}:
-            return Ignored(delivery, f"{detail_type[:80]} is told by its stage's event")
+            return Ignored(delivery, f"{detail_type[:80]} repeats its stage's event")
         state = text_field(detail, "state")
         about = f"stage {text_field(detail, 'stage')}: {state}" if what == "Stage" else f"execution: {state}"
         return CloudEvent(
@@ -57,6 +57,6 @@ def parse_aws(body: bytes) -> CloudEvent | Ignored:
         status = text_field(object_field(detail, "status-details"), "status")
         region, account, name = found.groups()
         if status.endswith("_IN_PROGRESS"):
-            return Ignored(delivery, f"stack {name[:128]} is {status}; its end is what counts")
+            return Ignored(delivery, f"stack {name[:128]} is {status}; only the event of its end counts")
         return CloudEvent(delivery, name, f"stack: {status}", account=account, region=region)
-    return Ignored(delivery, f"{source[:50]} {detail_type[:80]} is no event of a pipeline or stack")
+    return Ignored(delivery, f"{source[:50]} {detail_type[:80]} is not an event of a pipeline or stack")

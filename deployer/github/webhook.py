@@ -1,4 +1,4 @@
-"""Webhook deliveries of GitHub: signature, payload, the typed event that they mean."""
+"""Webhook deliveries of GitHub: signature verified, body read as a typed event."""
 
 import hashlib
 import hmac
@@ -15,25 +15,25 @@ from deployer.model.refs import Ref, is_full_sha, parse_sha
 
 BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
 _PIECE = re.compile(rb"(?s)(?:%..|.){1,65536}")
-_FIELDS_LIMIT = 20  # of a form; GitHub sends one
-_DUPLICATED = {
-    "create": "a push event says the same of a created ref",
-    "delete": "a push event says the same of a deleted ref",
+_MOST_FORM_FIELDS = 20  # GitHub sends one
+_DUPLICATE_EVENTS = {
+    "create": "a push event also reports the created ref",
+    "delete": "a push event also reports the deleted ref",
 }
 _REPOSITORY_ACTIONS = {
     "archived", "unarchived", "deleted", "edited", "privatized", "publicized", "renamed", "transferred",
 }  # fmt: skip
-_INSTALLATION_WORDS = {
+_STATES_OF_INSTALLATION = {
     "created": "", "unsuspend": "", "new_permissions_accepted": "", "added": "",
     "deleted": "removed", "suspend": "removed", "removed": "removed",
 }  # fmt: skip
 
 
 class BodySignature:
-    """Checks `X-Hub-Signature-256` over a body that comes in parts: nobody holds the body before it is verified.
+    """Verifies `X-Hub-Signature-256` over a body that is read in parts, so that no unverified body is held in memory.
 
     Args:
-        secrets: every secret in force; several while one is being rotated.
+        secrets: every valid secret; several while a secret is being rotated.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -45,13 +45,13 @@ class BodySignature:
             digest.update(part)
 
     def verify(self, header: str | None) -> None:
-        """Compare in constant time.
+        """Compare the signature with the header's, in constant time.
 
         Args:
             header: the header's value, or None if it is missing.
 
         Raises:
-            SignatureError: there is no such header, or no secret gives that signature.
+            SignatureError: the header is missing, or no secret gives that signature.
         """
         if header is None:
             raise SignatureError("the header X-Hub-Signature-256 is missing; set a secret for the webhook")
@@ -64,15 +64,15 @@ class BodySignature:
 
 
 def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) -> None:
-    """Check `X-Hub-Signature-256` over the raw bytes of a whole body.
+    """Verify `X-Hub-Signature-256` over the raw bytes of a whole body.
 
     Args:
         body: the body, exactly as received.
         header: the header's value, or None if it is missing.
-        secrets: every secret in force.
+        secrets: every valid secret.
 
     Raises:
-        SignatureError: there is no such header, or no secret gives that signature.
+        SignatureError: the header is missing, or no secret gives that signature.
     """
     signature = BodySignature(secrets)
     signature.update(body)
@@ -105,12 +105,12 @@ def parse_github(headers: Mapping[str, str], body: bytes) -> Push | RepositoryCh
     if kind in {"installation", "installation_repositories", "installation_target"}:
         return _installation_change(delivery, kind, payload)
     if kind != "push":
-        reason = _DUPLICATED.get(kind, f"event {kind[:50]} does not drive a pipeline")
+        reason = _DUPLICATE_EVENTS.get(kind, f"event {kind[:50]} requires no work")
         return Ignored(delivery, reason)
-    return _push(delivery, payload)
+    return _read_push(delivery, payload)
 
 
-def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
+def _read_push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
     repository_fields = object_field(payload, "repository")
     repository = Repository.parse(text_field(repository_fields, "full_name"))
     name = text_field(payload, "ref")
@@ -124,10 +124,10 @@ def _push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         before=parse_sha(text_field(payload, "before")),
         after=after,
         default_branch=Ref.of_branch(text_field(repository_fields, "default_branch")).branch,
-        message=_message(head_commit),
-        pushed_at=_seconds(repository_fields.get("pushed_at")),
+        message=_commit_message(head_commit),
+        pushed_at=_push_time(repository_fields.get("pushed_at")),
         repository_id=identity if type(identity := repository_fields.get("id")) is int else 0,
-        commit=_commit(head_commit, after),
+        commit=_commit_id(head_commit, after),
     )
 
 
@@ -160,10 +160,10 @@ def _installation_change(delivery: str, kind: str, payload: dict[str, Any]) -> R
     if kind == "installation_target":
         if action != "renamed":
             return Ignored(delivery, f"{about} concerns no pipeline")
-        # its repositories have moved one and all; where to, each tells itself
+        # all repositories of the owner were renamed; each one's new name is read from GitHub
         former = text_field(object_field(object_field(payload, "changes"), "login"), "from")
         return RepositoryChange(delivery, about, owner=former)
-    if action not in _INSTALLATION_WORDS:
+    if action not in _STATES_OF_INSTALLATION:
         return Ignored(delivery, f"{about} concerns no pipeline")
     listed = f"repositories_{action}" if kind == "installation_repositories" else "repositories"
     named = tuple(
@@ -171,16 +171,16 @@ def _installation_change(delivery: str, kind: str, payload: dict[str, Any]) -> R
     )
     owner = text_field(object_field(object_field(payload, "installation"), "account"), "login")
     return RepositoryChange(
-        delivery, about, named, owner="" if named else owner, word=_INSTALLATION_WORDS[action]
+        delivery, about, named, owner="" if named else owner, word=_STATES_OF_INSTALLATION[action]
     )
 
 
-def _message(head_commit: object) -> str:
-    """The head commit's message; empty where there is none, as in a deletion."""
+def _commit_message(head_commit: object) -> str:
+    """The head commit's message; empty without a head commit, as in a deletion."""
     return str(head_commit.get("message") or "") if isinstance(head_commit, dict) else ""
 
 
-def _commit(head_commit: object, after: str) -> str:
+def _commit_id(head_commit: object, after: str) -> str:
     """The head commit's id, or else the object that the ref was moved to; empty for a deletion."""
     found = head_commit.get("id") if isinstance(head_commit, dict) else None
     if isinstance(found, str) and is_full_sha(found):
@@ -188,18 +188,18 @@ def _commit(head_commit: object, after: str) -> str:
     return after if after.strip("0") else ""
 
 
-def _seconds(value: object) -> float:
-    """GitHub's time of the push in epoch seconds; 0 where it is not told."""
+def _push_time(value: object) -> float:
+    """GitHub's time of the push in epoch seconds; 0 if it is missing."""
     return float(value) if isinstance(value, (int, float)) and 0 < value < 1e11 else 0.0
 
 
 def _form_payload(body: bytes) -> bytes:
-    if not body.isascii() or body.count(b"&") >= _FIELDS_LIMIT:
+    if not body.isascii() or body.count(b"&") >= _MOST_FORM_FIELDS:
         raise PayloadError("the form-encoded body cannot be read")
     for field in body.split(b"&"):
         name, _, value = field.partition(b"=")
         if name == b"payload" and value:
-            # in pieces: urllib makes an object of every `%XX` first, gigabytes of them for a body of 25 MB
+            # decoded in pieces: urllib first makes an object of every `%XX`, which takes gigabytes for 25 MB
             pieces = _PIECE.findall(value.replace(b"+", b" "))
             return b"".join(unquote_to_bytes(piece) for piece in pieces)
     raise PayloadError("the form-encoded body has no field payload")

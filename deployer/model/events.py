@@ -1,4 +1,4 @@
-"""Events of GitHub or AWS as typed values, whatever their transport."""
+"""Events from GitHub or AWS as typed values."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ class Push:
     Attributes:
         before: the commit or tag object before, all zeros if the ref was created.
         after: the commit or tag object after, all zeros if the ref was deleted.
-        message: the head commit's message, empty where it was not told.
-        pushed_at: when GitHub took the push, in epoch seconds; 0 where it was not told.
-        repository_id: GitHub's own number of the repository; 0 where it was not told.
-        commit: the commit that the ref points to: of an annotated tag not the tag object; empty if it was deleted.
+        message: the head commit's message; empty if the event has none.
+        pushed_at: when GitHub received the push (epoch seconds); 0 if the event does not say it.
+        repository_id: GitHub's numeric id of the repository; 0 if the event does not say it.
+        commit: the commit that the ref points to (for an annotated tag not the tag object); empty if it was deleted.
     """
 
     delivery: str
@@ -32,19 +32,19 @@ class Push:
 
     @property
     def deleted(self) -> bool:
-        """Whether the ref is gone."""
+        """Whether the push deleted the ref."""
         return not self.after.strip("0")  # 40 zeros, or 64 where commits have SHA-256 ids
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryChange:
-    """Something happened to repositories as a whole: renamed, archived, out of reach.
+    """Repositories were renamed, transferred, archived, deleted, or are no longer accessible.
 
     Attributes:
         about: the event and its action.
-        repositories: those to look at, the one that the event is about first.
-        owner: where it names none: all that are known of this owner.
-        word: `deleted` or `removed` where GitHub's API could afterwards say no more than "not found".
+        repositories: the repositories to resync; the one that the event is about comes first.
+        owner: if the event names no repository, the owner whose known repositories are resynced.
+        word: `deleted` or `removed`, which GitHub's API cannot tell apart later; it answers both with "not found".
     """
 
     delivery: str
@@ -56,17 +56,18 @@ class RepositoryChange:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """GitHub asks whether the webhook works."""
+    """GitHub's test delivery for a new webhook."""
 
     delivery: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A delivery that calls for nothing, and why.
+    """A delivery that requires no work.
 
     Attributes:
-        repository: None where the event names none.
+        reason: why it requires none.
+        repository: None if the event names none.
         ref: what was pushed, if that is neither a branch nor a tag.
     """
 
@@ -78,13 +79,13 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class CloudEvent:
-    """CodePipeline or CloudFormation says that a pipeline or stack changed.
+    """CodePipeline or CloudFormation reports that a pipeline or stack changed.
 
     Attributes:
-        stack_name: the stack's name, which is the pipeline's too.
-        about: what happened in words, such as `stage Build: SUCCEEDED`.
+        stack_name: the name of the stack, which is also the pipeline's.
+        about: what happened, such as `stage Build: SUCCEEDED`.
         execution: the pipeline execution, or None for a stack's event.
-        account, region: where it happened; empty where the event does not say it.
+        account, region: of the pipeline or stack; empty if the event does not say it.
     """
 
     delivery: str

@@ -9,7 +9,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {
     "wait": Step.WAIT,
     "delete": Step.DELETE,
-    "delete, then make anew": Step.REPLACE,
+    "delete, then create again": Step.REPLACE,
     "update or start": Step.TRIGGER,
     "roll back first": Step.RECOVER,
     "tell a person": Step.FAIL,
