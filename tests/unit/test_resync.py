@@ -1,3 +1,5 @@
+"""The plan of a resync: what each environment of a repository needs."""
+
 from dataclasses import replace
 
 import pytest
@@ -108,7 +110,7 @@ def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
         ("r3", {TAG: A}, _record(PRODUCTION, outcome="running", ref=TAG.name), ["check"]),
     ],
 )
-def test_what_may_stand_where_nobody_looked_is_not_made_anew(
+def test_a_stack_that_may_exist_in_an_unlisted_region_is_not_created_again(
     place: str, refs: dict, record: EnvironmentRecord, expected: list
 ) -> None:
     regions = {Kind.DEVELOPMENT: {"r1"}, Kind.STAGING: {"r2"}, Kind.PRODUCTION: {"r2"}}
@@ -118,7 +120,7 @@ def test_what_may_stand_where_nobody_looked_is_not_made_anew(
     assert [each.action for each in plan(snapshot, {}, 0, 0)] == expected
 
 
-def test_nothing_is_planned_for_a_kind_of_which_nothing_was_listed() -> None:
+def test_a_kind_whose_regions_were_not_listed_is_not_planned() -> None:
     refs, records = {MAIN: A, X: A, TAG: B}, [_record(PRODUCTION, ref=TAG.name), _record(LONG_DEV)]
     snapshot = RepositorySnapshot(REPOSITORY, "main", refs, [], records, regions={Kind.STAGING: {"r1"}})
     assert [each.environment for each in plan(snapshot, {}, 0, 0)] == [STAGING]
@@ -145,7 +147,7 @@ LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
         ({}, [], {"state": "deleted", "receipt": LEFT}, NOW, False),
     ],
 )
-def test_what_is_forgotten(
+def test_which_records_are_forgotten(
     refs: dict, stacks: list, changes: dict, listed_at: float, *, forgotten: bool
 ) -> None:
     record = replace(_record(DEV), **{"updated_at": 10 * DAY, "stack_arn": "", **changes})
@@ -153,7 +155,7 @@ def test_what_is_forgotten(
     assert records_to_forget(snapshot, NOW) == ([record] if forgotten else [])
 
 
-def test_staging_and_production_are_remembered() -> None:
+def test_records_of_staging_and_production_are_kept() -> None:
     records = [replace(_record(each), state="deleted") for each in (STAGING, PRODUCTION)]
     assert records_to_forget(RepositorySnapshot(REPOSITORY, "main", {}, [], records), NOW) == []
 
@@ -167,7 +169,7 @@ def test_staging_and_production_are_remembered() -> None:
         ("v2", [], True),
     ],
 )
-def test_production_is_an_orphan_by_the_tag_that_it_runs(
+def test_production_is_an_orphan_if_the_tag_that_it_runs_is_gone(
     standing: str, records: list[EnvironmentRecord], *, orphaned: bool
 ) -> None:
     """Its stack was changed by v1 last, and v2 started its pipeline."""
@@ -178,7 +180,7 @@ def test_production_is_an_orphan_by_the_tag_that_it_runs(
     assert bool(find_orphans(snapshot)) is orphaned
 
 
-def test_what_has_a_stack_of_unknown_status_is_left_out_and_the_rest_is_planned() -> None:
+def test_an_environment_with_a_stack_of_unknown_status_is_left_out_of_the_plan() -> None:
     """The pipeline's own stack, and one that it deployed."""
     other = Ref.of_branch("y")
     unheard_of = replace(_stack(DEV), status="REBUILD_COMPLETE")
