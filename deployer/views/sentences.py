@@ -103,10 +103,10 @@ def held_words(record: EnvironmentRecord) -> str:
         return ""
     ref = Ref.parse(record.ref).short if record.ref else "its ref"
     if record.environment == Kind.PRODUCTION:
-        return f"a person chose {ref} at {record.commit[:12]}; the next tag that is pushed ends that"
+        return f"a person pinned {ref} at {record.commit[:12]}; the next pushed tag ends the pin"
     if record.held_at == record.commit:
         return ""
-    return f"stays at {record.commit[:12]} though {ref} is at {record.held_at[:12]}; the next push ends that"
+    return f"pinned to {record.commit[:12]} although {ref} is at {record.held_at[:12]}; the next push ends the pin"
 
 
 def admitted_words(record: EnvironmentRecord) -> str:
@@ -190,11 +190,13 @@ def deliveries_words(known: RepositoryRecord) -> str:
         parts.append(f"{counts}, {span(age(known.missed['at']))} ago")
     if known.recent:
         ago = span(age(known.checked_at))
-        parts.append(f"{known.recent} had just failed at the last look, {ago} ago, and await the next")
+        parts.append(
+            f"{known.recent} failed just before the last check, {ago} ago; the next check handles them"
+        )
     if known.refused:
         parts.append(refused_words(known.refused))
     if not parts and known.checked_at:
-        parts.append(f"none was missed; looked {span(age(known.checked_at))} ago")
+        parts.append(f"none was missed; checked {span(age(known.checked_at))} ago")
     return "; ".join(parts)
 
 

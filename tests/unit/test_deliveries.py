@@ -83,7 +83,7 @@ def test_a_delivery_that_failed_just_now_is_counted_and_left_to_the_next_check(w
     miss(world, "just-now", 10)
     assert world.deployer.deliveries.check(HELLO) == Missed(recent=1)
     assert (world.known(HELLO).recent, world.known(HELLO).missed) == (1, {})
-    assert sentences.deliveries_words(world.known(HELLO)).startswith("1 had just failed at the last look, ")
+    assert sentences.deliveries_words(world.known(HELLO)).startswith("1 failed just before the last check, ")
     assert redelivered_guids(world) == ["just-now"]  # the first attempt, and no other
 
     hours_pass(world, 0.1)

@@ -693,7 +693,7 @@ def test_a_late_event_of_a_deleted_repository_cancels_no_teardown(
 
 
 @pytest.mark.parametrize("first", ["while it was archived", "by a worker that was lost", "after a push"])
-def test_a_failed_first_check_cancels_no_teardown(world: World, first: str) -> None:
+def test_former_development_is_deleted_although_the_first_check_failed(world: World, first: str) -> None:
     world.host.create(HELLO, default_branch="x")
     world.forget()
     match first:
@@ -712,7 +712,7 @@ def test_a_failed_first_check_cancels_no_teardown(world: World, first: str) -> N
     assert DEV not in world.standing(HELLO)
 
 
-def test_a_record_of_a_deleted_repository_cancels_no_teardown(world: World) -> None:
+def test_former_development_is_deleted_although_its_record_says_deleted(world: World) -> None:
     world.host.create(HELLO, default_branch="x")
     world.lanes_note(DEV, state="deleted", outcome="deleted", updated_at=time.time() - 60)
     world.resync(HELLO)

@@ -240,7 +240,7 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
         ("warned", r"expires [-0-9: ]+ UTC if unused; warned on [-0-9: ]+ UTC"),
         ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
         ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
-        ("held", "Heldstays at [0-9a-f]{12} though held-back is at c{12}; the next push ends that"),
+        ("held", "Heldpinned to [0-9a-f]{12} although held-back is at c{12}; the next push ends the pin"),
         ("halfway", "Receipt of the teardown under way 3 removed so far, 1 retained"),
         ("orphan", r"Orphanits branch is gone since [-0-9: ]+ UTC; it is deleted in 40 min"),
     ):
@@ -274,7 +274,7 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
         "5 repositories send deliveries but match no pattern in DEPLOYER_REPOSITORIES: else/r4, else/r3,",
         "else/r2 and 2 more; the last delivery came 0 s ago",
         "acme/was-removedacme/was-removed was taken from the GitHub App: it is looked at no longer",
-        "removed 1 d ago main none was missed; looked 1 h ago",
+        "removed 1 d ago main none was missed; checked 1 h ago",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
         "missed deliveries are left to the resync: GitHub answers 404",
         "it is deleted in 40 min",
