@@ -71,7 +71,7 @@ class Resyncer:
             for each in self._inventory.repositories(self._clock() - age):
                 found.setdefault(each.key, each)
         except DeployerError as error:
-            warn(f"only repositories known to Redis and the settings are looked at: {error}")
+            warn(f"checking only the repositories that Redis or the settings name: {error}")
         return sorted((each for each in found.values() if self._allows(each)), key=lambda each: each.key)
 
     def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
