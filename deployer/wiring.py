@@ -21,9 +21,9 @@ from deployer.deployment.reconcile import Options, Reconciler
 from deployer.environment.ports import Room
 from deployer.environment.repository_state import Repositories
 from deployer.github.host import GitHubHost
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
-from deployer.model.fence import REMEDY, unfenced_sentence
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, Outcome, Work
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.call_counter import note
@@ -43,6 +43,7 @@ from deployer.resync.missed_deliveries import PATH, Deliveries
 from deployer.resync.orphaned_roles import RoleDirectory
 from deployer.resync.repository_lifecycle import Lifecycle
 from deployer.settings import dotenv as dotfile
+from deployer.settings.iam_fence import REMEDY, unfenced_sentence
 from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
 from deployer.settings.startup import (
     CLUSTER_MODE,
@@ -187,7 +188,9 @@ class Deployer:
     def deliveries(self) -> Deliveries:
         """Finds what GitHub could not deliver."""
         url = self.config.public_url and self.config.public_url + PATH
-        return Deliveries(self.host, self.lanes, allows=self.config.allows, webhook_url=url)
+        return Deliveries(
+            self.host, self.lanes, parse=parse_github, allows=self.config.allows, webhook_url=url
+        )
 
     @cached_property
     def reconciler(self) -> Reconciler:

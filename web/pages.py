@@ -17,7 +17,6 @@ from markupsafe import Markup
 from deployer.model.durations import clock, span
 from deployer.model.environments import Kind, Repository, branch_name
 from deployer.model.errors import NotFoundError
-from deployer.model.fence import UNFENCED
 from deployer.model.records import (
     RESYNC_KEY,
     Activity,
@@ -27,26 +26,29 @@ from deployer.model.records import (
     split_key,
 )
 from deployer.model.refs import Ref
+from deployer.model.targets import UNFENCED
 from deployer.model.visible import visible
 from deployer.queue.dead_letters import sentence, warnings_of
 from deployer.queue.store import Lane
 from deployer.resync.missed_deliveries import APP
-from deployer.resync.plan import never_deployed_words
-from deployer.views.record_json import (
+from deployer.resync.missed_tags import never_deployed_words
+from deployer.views.derived_values import (
     UNDER_WAY,
-    admitted_words,
     age,
-    age_sentence,
-    age_words,
     changed_at,
-    deliveries_words,
-    drift_words,
     environment_id,
-    held_words,
-    iso,
-    lane_problems,
     never_deployed,
     not_deployed,
+)
+from deployer.views.record_json import iso
+from deployer.views.sentences import (
+    admitted_words,
+    age_sentence,
+    age_words,
+    deliveries_words,
+    drift_words,
+    held_words,
+    lane_problems,
     not_deployed_words,
     orphan_words,
     place,

@@ -16,8 +16,10 @@ from typing import IO
 from flask import Blueprint, current_app, g, jsonify, request
 from werkzeug.wrappers import Response
 
+from deployer.aws.events import parse_aws, verify_key
+from deployer.github.webhook import BODY_LIMIT, BodySignature, parse_github
 from deployer.model.errors import PayloadError, SignatureError, UnavailableError, one_line
-from deployer.model.events import BODY_LIMIT, BodySignature, Ping, parse_aws, parse_github, verify_key
+from deployer.model.events import Ping
 from deployer.queue.submit import Answer
 from web.answers import BROKEN, CUT_OFF, refuse
 from web.context import deployer

@@ -30,6 +30,7 @@ from deployer.model.records import RESYNC_KEY, RESYNCED, Cause
 from deployer.model.refs import Ref
 from deployer.queue.submit import delete_command, record_of
 from deployer.views import record_json as shapes
+from deployer.views import sentences
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -119,7 +120,7 @@ def _dry_run(deployer: "Deployer", chosen: list[Repository], asked_at: float, *,
 
 
 def _when(due: float) -> str:
-    return f"; due in {shapes.ahead(due - time.time())}" if due else ""
+    return f"; due in {sentences.ahead(due - time.time())}" if due else ""
 
 
 def _queue_resyncs(
@@ -285,7 +286,7 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
         output.as_json(shapes.environment(record, config.public_url, config.ttl))
         return
     output.line(
-        f"{environment}: {shapes.age_words(record, config.ttl) or 'nothing is going to take it down'}"
+        f"{environment}: {sentences.age_words(record, config.ttl) or 'nothing is going to take it down'}"
     )
 
 

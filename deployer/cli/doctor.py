@@ -17,14 +17,15 @@ from deployer.environment.ports import Cloud
 from deployer.model.durations import span
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, StoredValueError, UnavailableError
-from deployer.model.fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.model.records import FAILING_JOB, Outcome
 from deployer.queue.store import Lane
 from deployer.resync.missed_deliveries import APP
 from deployer.settings import dotenv as dotfile
+from deployer.settings.iam_fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
 from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
 from deployer.settings.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, check_secrets, eviction_warning
-from deployer.views.record_json import age, deliveries_words, lane_problems, missed_lately, unserved_words
+from deployer.views.derived_values import age, missed_lately
+from deployer.views.sentences import deliveries_words, lane_problems, unserved_words
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer

@@ -14,6 +14,7 @@ from deployer.model.errors import DeployerError, NotFoundError
 from deployer.model.records import DeadLetter
 from deployer.queue.dead_letters import chosen, in_order, sentence, settle
 from deployer.queue.store import Lanes
+from deployer.views import derived_values
 from deployer.views import record_json as shapes
 
 _FILTERS = (
@@ -218,7 +219,7 @@ def _table(letters: list[DeadLetter]) -> None:
             letter.id,
             _environment(letter),
             letter.task.removeprefix("deployer."),
-            span(shapes.age(letter.at)),
+            span(derived_values.age(letter.at)),
             letter.arguments.attempts,
             letter.kind,
             letter.reason,

@@ -23,7 +23,8 @@ from deployer.model.refs import Ref, skip_reason
 from deployer.queue.dead_letters import sentence
 from deployer.queue.store import Lane
 from deployer.queue.submit import record_of
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
+from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _record(
                 Environment.from_key(repository, letter.arguments.environment).stack_name,
             )
             for letter in letters
-            if shapes.environment_id(letter.repository, letter.arguments.environment)
+            if derived_values.environment_id(letter.repository, letter.arguments.environment)
         ]
         ref = Ref.from_people(text)
         for record in waiting + dead:
@@ -142,7 +143,7 @@ def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotF
             f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
         )
     if text in {Kind.STAGING, Kind.PRODUCTION}:
-        tag = shapes.never_deployed(deployer.lanes, [repository], []).get(repository.key, "")
+        tag = derived_values.never_deployed(deployer.lanes, [repository], []).get(repository.key, "")
         if tag and text == Kind.PRODUCTION:
             return NotFoundError(f"{repository} has no production; {never_deployed_words(repository, tag)}")
         return plain
@@ -178,27 +179,27 @@ def _tell_record(
     since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.heading(f"{record.repository} {environment.name} ({environment.kind})")
-    when = output.ago(shapes.changed_at(record))
-    skipped = shapes.not_deployed(record, activity)
-    ahead, dates = shapes.age_words(record, config.ttl), shapes.age_sentence(record, config.ttl)
+    when = output.ago(derived_values.changed_at(record))
+    skipped = derived_values.not_deployed(record, activity)
+    ahead, dates = sentences.age_words(record, config.ttl), sentences.age_sentence(record, config.ttl)
     output.facts(
         {
             "state": f"{record.state or 'unknown'}{f', {when}' if when else ''}",
             "outcome": record.outcome,
             "reason": record.reason,
             "commit": record.commit,
-            "skipped": shapes.not_deployed_words(skipped) if skipped else "",
+            "skipped": sentences.not_deployed_words(skipped) if skipped else "",
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.region,
-            "held": shapes.held_words(record),
-            "admitted": shapes.admitted_words(record),
+            "held": sentences.held_words(record),
+            "admitted": sentences.admitted_words(record),
             "refused": "\n".join(each.reason for each in reversed(record.refused_tags)),
-            "drift": shapes.drift_words(record),
-            "orphan": shapes.orphan_words(since, config.orphan_seconds) if since else "",
+            "drift": sentences.drift_words(record),
+            "orphan": sentences.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.execution,
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
-            "page": shapes.page_url(record, config.public_url),
+            "page": derived_values.page_url(record, config.public_url),
         }
     )
     if failure := record.failure:
@@ -207,7 +208,7 @@ def _tell_record(
             {
                 "resource": f"{failure.get('resource', '')} {failure.get('type', '')}".strip(),
                 "reason": failure.get("reason", ""),
-                "in": shapes.place(failure),
+                "in": sentences.place(failure),
                 "console": failure.get("url", ""),
             }
         )
@@ -227,8 +228,8 @@ def _tell_record(
 
 
 def _tell_receipt(receipt: Mapping[str, Any]) -> None:
-    when = output.ago(receipt.get("at", 0)) or shapes.UNDER_WAY
-    output.heading(f"Receipt of the teardown, {when}: {shapes.receipt_words(receipt)}")
+    when = output.ago(receipt.get("at", 0)) or derived_values.UNDER_WAY
+    output.heading(f"Receipt of the teardown, {when}: {sentences.receipt_words(receipt)}")
     for each in receipt.get("removed") or ():
         count = each.get("resources")
         words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""
@@ -236,7 +237,7 @@ def _tell_receipt(receipt: Mapping[str, Any]) -> None:
     for each in receipt.get("retained") or ():
         output.facts({"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"})
     for name in ("removed", "retained"):
-        if words := shapes.unlisted_words(receipt, name):
+        if words := sentences.unlisted_words(receipt, name):
             output.facts({f"{name:8}": words})
 
 
@@ -257,7 +258,7 @@ def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
         for item in lane.asleep(key):
             _, ref = split_key(item)
             tag = f"{Ref.parse(ref).short}: " if ref else ""
-            told.append(f"{tag}{shapes.snoozed_words(lane, item)}")
+            told.append(f"{tag}{sentences.snoozed_words(lane, item)}")
     for line in told or ["nothing waits"]:
         output.facts({"-": line})
 
@@ -298,7 +299,7 @@ def lanes(*, json_: bool) -> None:
     output.table(headings, rows, empty="every lane is empty")
     for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
         output.note(reason)
-    for problem in (line for lane in found for line in shapes.lane_problems(lane)):
+    for problem in (line for lane in found for line in sentences.lane_problems(lane)):
         output.note(problem)
 
 

@@ -11,8 +11,9 @@ from deployer.environment.repository_state import ARCHIVED
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import DeployerError
 from deployer.resync.orphaned_roles import OrphanedRole, orphaned_roles
-from deployer.resync.plan import Orphan
+from deployer.resync.orphans import Orphan
 from deployer.views import record_json as shapes
+from deployer.views import sentences
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -165,4 +166,4 @@ def _due(at: float) -> str:
     if not at:
         return "by people only"
     left = at - time.time()
-    return f"in {shapes.ahead(left)}" if left > 0 else "by the next resync"
+    return f"in {sentences.ahead(left)}" if left > 0 else "by the next resync"

@@ -13,8 +13,9 @@ from deployer.model.errors import ConfigError, DeployerError, PermanentError, Ri
 from deployer.model.records import RepositoryRecord
 from deployer.model.refs import Ref
 from deployer.resync.missed_deliveries import APP, EVENTS, PATH
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
 from deployer.settings.startup import check_secrets
+from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
@@ -53,19 +54,19 @@ def list_(*, json_: bool) -> None:
     ]
     headings = ["Repository", "State", "Since", "Default branch", "Orphans", "Deliveries checked"]
     output.table(headings, rows, empty="no repository is known")
-    tags = shapes.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
+    tags = derived_values.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
     for each in listed:
         if each.key in tags:
             output.line(never_deployed_words(each, tags[each.key]))
     for record in records:  # sentences, for which a column is too narrow
         if record.reason:
             output.line(record.reason)
-        if record.unchecked or shapes.missed_lately(record):
-            output.line(f"{record.repository}: {shapes.deliveries_words(record)}")
+        if record.unchecked or derived_values.missed_lately(record):
+            output.line(f"{record.repository}: {sentences.deliveries_words(record)}")
     for app in deployer.lanes.repository_records([APP]):
-        if words := shapes.deliveries_words(app):
+        if words := sentences.deliveries_words(app):
             output.line(f"deliveries of the GitHub App: {words}")
-    if words := shapes.unserved_words(deployer.intake.unserved(), deployer.lanes.now()):
+    if words := sentences.unserved_words(deployer.intake.unserved(), deployer.lanes.now()):
         output.line(words)
 
 
@@ -149,11 +150,11 @@ def check(repository: Repository, *, json_: bool) -> None:
             }
         )
     else:
-        words = shapes.missed_words(found.redelivered, found.superseded, found.left)
+        words = sentences.missed_words(found.redelivered, found.superseded, found.left)
         if found.recent:
             words += f"; {found.recent} failed less than a minute ago: GitHub may still be at them, ask again"
         if found.refused:
-            words += f"; {shapes.refused_words(found.refused)}"
+            words += f"; {sentences.refused_words(found.refused)}"
         output.line(f"{repository}: {words}")
 
 

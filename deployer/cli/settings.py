@@ -4,7 +4,7 @@ import click
 
 from deployer.cli import output
 from deployer.cli.common import json_option, wired
-from deployer.model.fence import REMEDY, unfenced_sentence
+from deployer.settings.iam_fence import REMEDY, unfenced_sentence
 
 
 @click.command()

@@ -16,7 +16,8 @@ from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
 from deployer.queue.dead_letters import warnings_of
-from deployer.resync.plan import never_deployed_words
+from deployer.resync.missed_tags import never_deployed_words
+from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _FITTING = {
     "--state",
     "states",
     multiple=True,
-    type=click.Choice([*shapes.MOVING_STATES, *shapes.RESTING_STATES]),
+    type=click.Choice([*derived_values.MOVING_STATES, *derived_values.RESTING_STATES]),
     help="Show only environments in this state; may be repeated.",
 )
 @click.option("--watch", is_flag=True, help="Show it again whenever something changes, until Ctrl-C.")
@@ -128,7 +129,7 @@ class _Found:
         shown = self.records[:most]
         rows = [self._row(record) for record in shown]
         headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
-        ages = [shapes.age_words(record, self.ttl) for record in shown]
+        ages = [sentences.age_words(record, self.ttl) for record in shown]
         if any(ages):  # most installations let nothing age
             headings, rows = [*headings, "Age"], [[*row, age] for row, age in zip(rows, ages, strict=True)]
         if self.repository:  # it is known already, and room is scarce
@@ -147,7 +148,7 @@ class _Found:
 
     def _row(self, record: EnvironmentRecord) -> list[str]:
         orphan = record.environment in self.orphaned.get(record.repository.lower(), ())
-        found = (("drift", record.drift), ("held", shapes.held_words(record)), ("orphan", orphan))
+        found = (("drift", record.drift), ("held", sentences.held_words(record)), ("orphan", orphan))
         marks = [mark for mark, there in found if there]
         return [
             record.repository,
@@ -156,7 +157,7 @@ class _Found:
             record.commit[:8],
             output.compact(record.stages),
             record.outcome,
-            output.ago(shapes.changed_at(record)),
+            output.ago(derived_values.changed_at(record)),
         ]
 
 
@@ -170,7 +171,7 @@ def _notes(
     ]
     reasons = [known.reason for known in whole if known.reason and not known.over]
     if len(reasons) > _REASONS_SHOWN:
-        reasons = [*shapes.repository_warnings(whole), "see: deployer repositories list"]
+        reasons = [*sentences.repository_warnings(whole), "see: deployer repositories list"]
     return [
         *warnings_of(deployer.lanes.dead_letters(repository)),
         *reasons,
@@ -183,7 +184,7 @@ def _tags(
 ) -> list[str]:
     """Tags that were never deployed, which only a person decides about."""
     listed = [repository] if repository else deployer.lanes.repositories()
-    found = shapes.never_deployed(deployer.lanes, listed, records)
+    found = derived_values.never_deployed(deployer.lanes, listed, records)
     if len(found) > _REASONS_SHOWN:
         return [
             f"{len(found)} repositories have a newest tag that was never deployed; see: deployer repositories list"

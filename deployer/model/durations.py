@@ -1,4 +1,4 @@
-"""Lengths of time and hours of the week as people write them: `3d`, `never`; `Mon-Fri 20:00-07:00 Europe/Berlin`."""
+"""Durations or hours of the week as people write them: `3d`, `never`; `Mon-Fri 20:00-07:00 Europe/Berlin`."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-NEVER = math.inf  # in seconds: longer than any other
+NEVER = math.inf  # in seconds: longer than any other duration
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _PART = re.compile(r"([0-9]{1,9})\s*(weeks?|w|days?|d|hours?|h|minutes?|min|m|seconds?|s)\s*", re.IGNORECASE)
 _LONGEST = 3650 * _UNITS["d"]
@@ -18,12 +18,11 @@ _HOURS = re.compile(
     rf"(?:({_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?)*) )?{_CLOCK}-(?:({_DAY}) )?{_CLOCK}(?: (.*))?",
     re.IGNORECASE | re.DOTALL,
 )
-_LOOSE = re.compile(
-    r"\s*([-,])\s*"
-)  # people write `20:00 - 07:00`; a zone such as `Etc/GMT-3` stays as it is
-_MOST_SPANS = 20  # that are taken as one night: two a day of a week, and some
-_ZONE_LIMIT = 64
-SEVERAL = "; "  # between parts of a week where one text has several
+# people write `20:00 - 07:00`; the text of a zone such as `Etc/GMT-3` is not changed
+_SPACED_SEPARATOR = re.compile(r"\s*([-,])\s*")
+_MOST_PERIODS = 20  # that are merged into one: two for each day of a week, with some in reserve
+_LONGEST_ZONE = 64
+SEVERAL = "; "  # separates the hours if one text has several
 
 
 def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
@@ -48,10 +47,10 @@ def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
 
 
 def duration(text: str) -> float:
-    """Read a length of time in seconds: `45s`, `90m`, `12h`, `3d`, `2w`, `1d 12h`, `3 days`, or `never`.
+    """Read a duration: `45s`, `90m`, `12h`, `3d`, `2w`, `1d 12h`, `3 days`, or `never`; returns seconds.
 
     Raises:
-        ValueError: it is none, is nothing, or more than ten years; the text says what there is.
+        ValueError: the text is no duration, is zero, or is more than ten years. The message names the valid forms.
     """
     words = text.strip()
     if words.lower() == "never":
@@ -59,14 +58,16 @@ def duration(text: str) -> float:
     parts = list(_PART.finditer(words))
     seconds = sum(int(each[1]) * _UNITS[each[2][0].lower()] for each in parts)
     if "".join(each[0] for each in parts) != words or not 0 < seconds <= _LONGEST:
-        raise ValueError(
-            f"{text[:40]!r} is no length of time, such as 90m, 12h, 3d, 2w or never; at most 3650d"
-        )
+        raise ValueError(f"{text[:40]!r} is not a duration, such as 90m, 12h, 3d, 2w or never; at most 3650d")
     return seconds
 
 
 def duration_text(seconds: float) -> str:
-    """What `duration` reads: in whole minutes, or in seconds where it is less than one."""
+    """A text that `duration` reads: in whole minutes, or in seconds if it is less than a minute.
+
+    Args:
+        seconds: the duration, or `NEVER`.
+    """
     if seconds == NEVER:
         return "never"
     left = int(seconds)
@@ -79,7 +80,7 @@ def duration_text(seconds: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest unit, in words."""
+    """A duration in its largest unit, such as `2 h`; smaller units are cut off."""
     seconds = max(0.0, seconds)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
@@ -88,24 +89,24 @@ def span(seconds: float) -> str:
 
 
 def date(at: float) -> str:
-    """An epoch time as people read it, with its zone."""
+    """The date and time of an epoch time, in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def clock(at: float) -> str:
-    """The time of day of an epoch time, with its zone."""
+    """The time of day of an epoch time, in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """A part of some days or of the week, by the clocks of a time zone.
+    """A period that recurs on some weekdays, in local time of a time zone.
 
     Attributes:
-        begin, end: what the clocks show then.
+        begin, end: the local time at which the period begins and ends.
         zone: the time zone's name.
         days: the weekdays on which it begins, Monday is 0; empty for every day.
-        over: how many midnights lie in it.
+        over: how many days after its beginning it ends.
     """
 
     begin: time
@@ -116,40 +117,40 @@ class Hours:
 
     @classmethod
     def parse(cls, text: str) -> "Hours":
-        """Read `20:00-07:00`, `Mon-Fri 20:00-07:00` or `Fri 20:00-Mon 07:00`, with a time zone behind it or in UTC.
+        """Read `20:00-07:00`, `Mon-Fri 20:00-07:00` or `Fri 20:00-Mon 07:00`, followed by a time zone or in UTC.
 
         Raises:
-            ValueError: it is not of that form, is empty, or the zone is not known here.
+            ValueError: the text has another form, the period has no length, or this machine does not know the zone.
         """
-        found = _HOURS.fullmatch(_tight(text))
-        days = _days(found[1] or "") if found else ()
+        found = _HOURS.fullmatch(_without_spaces(text))
+        days = _parse_days(found[1] or "") if found else ()
         if not found or (found[4] and len(days) != 1):
             raise ValueError(
-                f"{text[:40]!r} is no part of a day or week, such as 20:00-07:00, Mon-Fri 20:00-07:00 or "
+                f"{text[:40]!r} is not a part of a day or week, such as 20:00-07:00, Mon-Fri 20:00-07:00 or "
                 "Fri 20:00-Mon 07:00"
             )
         begin, end = time(int(found[2]), int(found[3])), time(int(found[5]), int(found[6]))
         over = int(end <= begin)
         if found[4]:
-            over = (_days(found[4])[0] - days[0]) % 7 or (7 if end <= begin else 0)
+            over = (_parse_days(found[4])[0] - days[0]) % 7 or (7 if end <= begin else 0)
         elif begin == end:
             raise ValueError(f"{text[:40]!r} begins when it ends")
-        made = cls(begin, end, (found[7] or "").strip() or "UTC", days, over)
-        made._info()
-        return made
+        hours = cls(begin, end, (found[7] or "").strip() or "UTC", days, over)
+        hours._zone_info()
+        return hours
 
     @property
     def text(self) -> str:
-        """What `parse` reads."""
+        """A text that `parse` reads."""
         days = f"{_days_text(self.days)} " if self.days else ""
         to = ""
         if len(self.days) == 1 and self.over != int(self.end <= self.begin):
             to = f"{_DAYS[(self.days[0] + self.over) % 7]} "
         return f"{days}{self.begin:%H:%M}-{to}{self.end:%H:%M} {self.zone}"
 
-    def around(self, now: float) -> tuple[float, float] | None:
-        """Begin and end of these hours that `now` is in, all in epoch seconds; None outside of them."""
-        zone = self._info()
+    def period_at(self, now: float) -> tuple[float, float] | None:
+        """Begin and end of the period that contains `now`, all in epoch seconds; None outside of these hours."""
+        zone = self._zone_info()
         today = datetime.fromtimestamp(now, UTC).astimezone(zone).date()
         for back in range(self.over + 1):
             day = today - timedelta(days=back)
@@ -161,39 +162,48 @@ class Hours:
                 return begin, end
         return None
 
-    def _info(self) -> ZoneInfo:
+    def _zone_info(self) -> ZoneInfo:
         try:
-            if len(self.zone) <= _ZONE_LIMIT:
+            if len(self.zone) <= _LONGEST_ZONE:
                 return ZoneInfo(self.zone)
-        except (OSError, LookupError, ValueError):  # which of them depends on what the name looks like
+        except (OSError, LookupError, ValueError):  # zoneinfo raises one of them, depending on the name
             pass
-        raise ValueError(f"{self.zone[:_ZONE_LIMIT]!r} is no time zone, such as Europe/Berlin")
+        raise ValueError(f"{self.zone[:_LONGEST_ZONE]!r} is not a time zone, such as Europe/Berlin")
 
 
-def night(hours: Iterable[Hours], now: float) -> tuple[float, float] | None:
-    """Begin and end of the time that `now` is in, where parts that overlap or follow each other are one; else None."""
+def merged_period(hours: Iterable[Hours], now: float) -> tuple[float, float] | None:
+    """Begin and end of the period that contains `now`, after merging periods that overlap or touch; else None.
+
+    Args:
+        hours: all periods.
+        now: epoch seconds, as the result.
+    """
     listed = tuple(hours)
-    found = [span for each in listed if (span := each.around(now))]
+    found = _periods_at(listed, now)
     if not found:
         return None
-    begin, end = min(span[0] for span in found), max(span[1] for span in found)
-    for _ in range(_MOST_SPANS):
-        later = max((span[1] for each in listed if (span := each.around(end))), default=end)
-        sooner = min((span[0] for each in listed if (span := each.around(begin - 1))), default=begin)
-        if (sooner, later) == (begin, end):
+    begin, end = min(period[0] for period in found), max(period[1] for period in found)
+    for _ in range(_MOST_PERIODS):
+        later = max((period[1] for period in _periods_at(listed, end)), default=end)
+        earlier = min((period[0] for period in _periods_at(listed, begin - 1)), default=begin)
+        if (earlier, later) == (begin, end):
             break
-        begin, end = sooner, later
+        begin, end = earlier, later
     return begin, end
 
 
-def _tight(text: str) -> str:
-    """The text with single spaces, and none around the dashes and commas of its days and clocks."""
+def _periods_at(hours: Iterable[Hours], at: float) -> list[tuple[float, float]]:
+    return [period for each in hours if (period := each.period_at(at))]
+
+
+def _without_spaces(text: str) -> str:
+    """The text with single spaces, and without spaces around the dashes and commas between days or times."""
     words = " ".join(text.split())
     last = max((found.end() for found in re.finditer(_CLOCK, words)), default=0)
-    return _LOOSE.sub(r"\1", words[:last]) + words[last:]
+    return _SPACED_SEPARATOR.sub(r"\1", words[:last]) + words[last:]
 
 
-def _days(text: str) -> tuple[int, ...]:
+def _parse_days(text: str) -> tuple[int, ...]:
     """The weekdays that `Mon-Thu,Sun` names."""
     found = set()
     for part in filter(None, text.title().split(",")):
@@ -204,7 +214,7 @@ def _days(text: str) -> tuple[int, ...]:
 
 
 def _days_text(days: Sequence[int]) -> str:
-    """What `_days` reads."""
+    """A text that `_parse_days` reads."""
     runs: list[list[int]] = []
     for day in days:
         if runs and day == runs[-1][-1] + 1:

@@ -1,6 +1,6 @@
-"""What can go wrong, told apart by what is to be done about it: a type decides, never a message.
+"""Errors with one type for each remedy; code decides by the type, never by the message.
 
-See docs/decisions/0004-errors-by-remedy.md for how a task maps each of them to queue behaviour.
+docs/decisions/0004-errors-by-remedy.md says how a task maps each type to the queue's behaviour.
 """
 
 import errno
@@ -10,9 +10,9 @@ from deployer.model.visible import visible
 
 _SPACES = re.compile(r"[ \t\n\r]+")
 LONGEST_RETRY_AFTER = 3700.0
-"""The longest wait, in seconds, that a server is believed to ask for: GitHub's rate limits renew within an hour."""
-_LIMIT = 500  # an error may quote what was sent or pushed, which may be megabytes
-_TAIL = 150
+"""The longest wait in seconds that a server may ask for: GitHub's rate limits renew within an hour."""
+_LONGEST_LINE = 500  # characters; an error may quote a request or a file, which may have megabytes
+_TAIL = 150  # characters that are kept of the end
 _SHORTAGES = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -20,28 +20,30 @@ _SHORTAGES = {
     errno.EMFILE,
     errno.ENFILE,
     errno.ENOMEM,
-    errno.EAGAIN,  # no process can be started
+    errno.EAGAIN,  # no process can start
 }
-_NO_DIRECTORY = "No usable temporary directory"  # Python's own words, which have the code of a missing file
-_DEEPEST = 10  # causes of a cause
+_NO_DIRECTORY = (
+    "No usable temporary directory"  # Python's message, whose error code is that of a missing file
+)
+_MOST_CAUSES = 10  # that are followed from one error to the next
 
 
 def one_line(text: object) -> str:
-    """Any text as one printable line of at most 500 characters; what is cut out of it is its middle."""
-    # cut before and after: megabytes are not looked at one by one, and an escape is longer than what it shows
-    return _cut(visible(_cut(_SPACES.sub(" ", str(text)).strip(" "))))
+    """Any text as one printable line; if it has more than 500 characters, its middle is cut out."""
+    # cut twice: `visible` is slow for megabytes, and its escapes are longer than the characters that they replace
+    return _cut_middle(visible(_cut_middle(_SPACES.sub(" ", str(text)).strip(" "))))
 
 
-def _cut(line: str) -> str:
-    # it quotes first and explains last
-    return line if len(line) <= _LIMIT else f"{line[: _LIMIT - _TAIL - 3]} … {line[-_TAIL:]}"
+def _cut_middle(line: str) -> str:
+    # a message begins with a quotation and ends with the explanation
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - _TAIL - 3]} … {line[-_TAIL:]}"
 
 
 def raised_in(error: BaseException, *modules: str) -> bool:
-    """Whether the code that raised an error is in one of these modules, or in a module below one of them.
+    """Whether an error was raised in one of these modules or in a module below one of them.
 
-    A library's KeyError says that it cannot read its input. The same error of deployer's own code is a bug, and must
-    not be reported as a fault of that input.
+    A KeyError of a library says that the library cannot read its input. The same error of deployer's own code is a bug
+    and must not be reported as a fault of the input.
 
     Args:
         error: an exception that was caught.
@@ -54,10 +56,10 @@ def raised_in(error: BaseException, *modules: str) -> bool:
 
 
 class DeployerError(Exception):
-    """Every error that deployer raises on purpose. Its text is one line, fit for people.
+    """Any error that deployer raises on purpose. Its text is one line that people can read.
 
     Args:
-        message: made `one_line`, whatever it quotes.
+        message: the text; `one_line` shortens it and makes it printable.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -65,46 +67,46 @@ class DeployerError(Exception):
 
 
 class TransientError(DeployerError):
-    """The far end is throttled, slow or broken just now: the same step may succeed in minutes.
+    """GitHub, AWS, Redis or this machine is throttled, slow or broken now: the same step may succeed in minutes.
 
     Args:
         message: what was being done, on what, and what came back.
-        retry_after: seconds that the far end asked to wait, if it said so. At most `LONGEST_RETRY_AFTER` count, and a
-            negative number or `nan` is no answer: a header must neither end a task nor make it wait for days.
+        retry_after: the seconds after which the server asked to retry, if it did. More than `LONGEST_RETRY_AFTER`, a
+            negative number and `nan` are corrected, because no header may end a task or delay it for days.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         asked = -1 if retry_after is None else retry_after
-        self.retry_after = min(asked, LONGEST_RETRY_AFTER) if asked >= 0 else None  # `nan` is not
+        self.retry_after = min(asked, LONGEST_RETRY_AFTER) if asked >= 0 else None  # also false for `nan`
 
 
 class PermanentError(DeployerError):
-    """The user's own input (template, parameters, rights) is wrong: a repeat cannot help."""
+    """The user's input (template, parameters, rights) is wrong: a retry cannot succeed."""
 
 
 class RightsError(PermanentError):
-    """GitHub does not let deployer see or do this: it works without, and says what it lacks."""
+    """GitHub does not let deployer read or do something. deployer works without that and reports it."""
 
 
 class NoCommitError(PermanentError):
-    """A tag leads to something that is no commit: nothing of it can be deployed."""
+    """A tag points to an object that is not a commit, so it cannot be deployed."""
 
 
 class ProtectedError(PermanentError):
-    """A stack has termination protection: only a person may take it off."""
+    """A stack has termination protection, which only a person may remove."""
 
 
 class QuotaError(TransientError):
-    """The account has no room for another one: a repeat helps once there is."""
+    """An AWS quota is exhausted: a retry succeeds once there is capacity."""
 
 
 class UnknownStatusError(DeployerError):
-    """AWS has a status that this version of deployer does not know. Any step would be a guess; an update knows more.
+    """AWS reports a status that this version of deployer does not know, so no step is safe; the remedy is an update.
 
     Args:
         what: what has the status, such as `stack hello-main`.
-        status: AWS's word.
+        status: the status that AWS reports.
     """
 
     def __init__(self, what: str, status: str) -> None:
@@ -115,11 +117,11 @@ class UnknownStatusError(DeployerError):
 
 
 class ConfigError(DeployerError):
-    """A setting of deployer itself is missing or malformed."""
+    """A setting of deployer is missing or malformed."""
 
 
 class ThrottledError(TransientError):
-    """The far end is asked as often as it bears: this call was not made, and is to be made later."""
+    """deployer's own rate limit for GitHub or AWS is reached: the call was not made and must be made later."""
 
 
 class UnavailableError(TransientError):
@@ -127,15 +129,15 @@ class UnavailableError(TransientError):
 
 
 class LaneLostError(DeployerError):
-    """The lane was handed to someone else while this task held an old token: it must not act."""
+    """The queue was handed to another worker: this task has an old fencing token and must not act."""
 
 
 class CallLimitError(DeployerError):
-    """One task needs more calls to GitHub than any may make: a repeat needs as many."""
+    """One task needs more calls to GitHub than a task may make: a retry would need as many."""
 
 
 class StoredValueError(DeployerError):
-    """A value in Redis is not of the form that this version writes: another version or a person wrote it."""
+    """A value in Redis has a form that this version does not write: another version or a person wrote it."""
 
 
 class QueueItemError(StoredValueError):
@@ -147,24 +149,24 @@ class SignatureError(DeployerError):
 
 
 class PayloadError(DeployerError):
-    """A delivery's body or headers are not what its sender promises."""
+    """A value from outside is malformed: a delivery's header or body, a ref, a name or a commit id."""
 
 
 class NotFoundError(DeployerError):
-    """What was asked for is not known."""
+    """What a person or a program asks for does not exist."""
 
 
 def shortage(error: BaseException) -> str:
-    """What this machine lacks, in one line, if an error comes from that; else an empty text.
+    """What this machine lacks, in one line, if that caused an error; else empty.
 
-    A full disk or a lack of memory, processes or open files is nobody's mistake and passes, so the work is tried
-    again. A library may have put an error of its own around that of the operating system.
+    A full disk or a lack of memory, processes or open files is no fault of the user and is temporary, so the work is
+    retried. A library may have wrapped the operating system's error in its own.
 
     Args:
-        error: whatever a step raised.
+        error: any error that a step raised.
     """
     cause: BaseException | None = error
-    for _ in range(_DEEPEST):
+    for _ in range(_MOST_CAUSES):
         if isinstance(cause, OSError):
             text = cause.strerror or ""
             if cause.errno in _SHORTAGES or text.startswith(_NO_DIRECTORY):

@@ -1,102 +1,123 @@
-"""How development environments age: when one that nobody uses is due for a warning, its end, or a night's sleep.
+"""When an unused development environment is warned of, deleted, put to sleep or woken.
 
-Pure: it looks at what is known and at the clock. Staging and production never age.
+The functions read a record and a time, and have no side effects. Staging and production never expire.
 """
 
 from contextlib import suppress
 from enum import StrEnum
 
-from deployer.model.durations import NEVER, SEVERAL, Hours, duration, duration_text, night
+from deployer.model.durations import NEVER, SEVERAL, Hours, duration, duration_text, merged_period
 from deployer.model.environments import Kind
 from deployer.model.records import EnvironmentRecord
 
-IDLE, NIGHT = "idle", "night"  # why an environment was taken down
-ASLEEP = "asleep"  # the state of one that the end of the sleeping hours brings back
-FOREVER = 253_402_300_799.0  # the end of the year 9999: what is kept until then is kept for good
-_STANDING = {"deployed", "failed"}  # while something is under way, or waits for people, it is in use
-_AGAIN_SECONDS = 3600.0  # until what could not be taken down is tried again
-_LOOK_SECONDS = 1800.0  # until the next look at one for which nothing could be done
-_LONGEST_LEAD = 86_400.0
+IDLE, NIGHT = "idle", "night"  # why an environment was deleted: it was unused, or its sleeping hours began
+ASLEEP = "asleep"  # the state of an environment that is created again when its sleeping hours end
+FOREVER = 253_402_300_799.0  # the end of the year 9999, which stands for an environment that is never deleted
+_IDLE_STATES = {
+    "deployed",
+    "failed",
+}  # in other states, work on the environment is in progress or waits for people
+_RETRY_SECONDS = 3600.0  # before a deletion that failed is tried again
+_CHECK_SECONDS = 1800.0  # before the next check of an environment for which nothing could be done
+_LONGEST_LEAD_SECONDS = 86_400.0
 
 
 class Act(StrEnum):
-    """What an environment's age asks for."""
+    """What is due for an environment because of its age."""
 
     WARN = "warn"
-    CALM = "calm"  # it was warned of, and is used again
+    CALM = "calm"  # the environment is used again after a warning
     EXPIRE = "expire"
     SLEEP = "sleep"
     WAKE = "wake"
 
 
 def due(record: EnvironmentRecord, default: str, now: float) -> Act | None:
-    """What an environment's age asks for now; None if nothing.
+    """What is due for an environment because of its age now; None if nothing is.
 
     Args:
-        record: what is known of it.
-        default: the installation's time to live, where the repository has no wish.
+        record: the environment's record.
+        default: the installation's time to live, for a repository that sets none.
         now: epoch seconds.
     """
     if not record.environment.startswith(f"{Kind.DEVELOPMENT}:"):
         return None
-    if now < record.age_looked_at + _LOOK_SECONDS:
+    if now < record.age_looked_at + _CHECK_SECONDS:
         return None
-    hours = _night(record, now)
+    hours = _sleeping_hours(record, now)
     if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
         return Act.WAKE
-    if not _stands(record) or now < record.aged_at + _AGAIN_SECONDS:
+    if not _can_expire(record) or now < record.aged_at + _RETRY_SECONDS:
         return None
-    # what its head could not bring back does not sleep
-    if hours and record.state != "skipped" and used_at(record) < hours[0] and record.kept_until <= now:
+    if hours and _may_sleep(record, hours[0], now):
         return Act.SLEEP
-    ends = expires_at(record, default, now)
-    if record.warned_at and not _warned(record):
+    return _due_by_ttl(record, default, now)
+
+
+def _may_sleep(record: EnvironmentRecord, began_at: float, now: float) -> bool:
+    """Whether an environment was not used or kept since its sleeping hours began.
+
+    A skipped environment does not sleep, because deploying its branch's head would not create it again.
+    """
+    return record.state != "skipped" and used_at(record) < began_at and record.kept_until <= now
+
+
+def _due_by_ttl(record: EnvironmentRecord, default: str, now: float) -> Act | None:
+    """Which step of the expiry is due: the warning, its withdrawal, or the deletion."""
+    is_warned, expires = _was_warned(record), expires_at(record, default, now)
+    if record.warned_at and not is_warned:
         return Act.CALM
-    if ends is None or now < ends - lead(record, default):
+    if expires is None or now < expires - lead(record, default):
         return None
-    if not _warned(record):
+    if not is_warned:
         return Act.WARN
-    return Act.EXPIRE if now >= ends else None
+    return Act.EXPIRE if now >= expires else None
 
 
 def used_at(record: EnvironmentRecord) -> float:
-    """When it was last used: pushed to, deployed again, or kept, in epoch seconds."""
+    """When an environment was last used, that is pushed to, redeployed or kept (epoch seconds)."""
     return max(record.used_at or record.updated_at, record.kept_at)
 
 
 def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | None:
-    """When an environment that stands is taken down, if nobody uses it; None for never.
+    """When an existing environment is deleted if nobody uses it (epoch seconds); None for never.
 
-    Whatever its age, that is never sooner than the warning allows.
+    It is never deleted sooner after a warning than `lead` allows, however old it is.
+
+    Args:
+        record: the environment's record.
+        default: the installation's time to live, for a repository that sets none.
+        now: epoch seconds.
     """
-    ttl = _ttl(record, default)
+    ttl = _ttl_seconds(record, default)
     if ttl == NEVER or record.kept_until >= FOREVER or not record.environment.startswith(Kind.DEVELOPMENT):
         return None
-    warned, told = (record.warned_at, record.told_end) if _warned(record) else (now, 0.0)
-    # what people were told stays true though the installation's time to live be shortened
-    return max(used_at(record) + ttl, record.kept_until, warned + lead(record, default), told)
+    warned_at, announced = (record.warned_at, record.told_end) if _was_warned(record) else (now, 0.0)
+    # the time that a warning announced stays valid even if the installation's time to live is shortened
+    return max(used_at(record) + ttl, record.kept_until, warned_at + lead(record, default), announced)
 
 
 def lead(record: EnvironmentRecord, default: str) -> float:
-    """How long before its end people are warned, in seconds: as the repository wishes, at most half its time to live.
+    """How long before the deletion people are warned, in seconds.
 
-    Without a wish it is a quarter of that time, at most a day.
+    It is what the repository sets, at most half the time to live. If the repository sets nothing, it is a quarter of
+    the time to live, at most a day.
     """
-    ttl = _ttl(record, default)
-    with suppress(ValueError):  # likewise
+    ttl = _ttl_seconds(record, default)
+    with suppress(ValueError):  # a form that only a newer version knows
         if record.warn:
             return min(duration(record.warn), ttl / 2)
-    return min(ttl / 4, _LONGEST_LEAD)
+    return min(ttl / 4, _LONGEST_LEAD_SECONDS)
 
 
 def asleep_until(record: EnvironmentRecord, now: float) -> float | None:
-    """When an environment that sleeps is brought back; None if it does not sleep."""
-    hours = _night(record, now)
+    """When a sleeping environment is created again (epoch seconds); None if it does not sleep."""
+    hours = _sleeping_hours(record, now)
     return (hours[1] if hours else now) if record.state == ASLEEP else None
 
 
 def why(record: EnvironmentRecord, now: float) -> str:
-    """Why an environment is taken down, and what brings it back, in words."""
+    """Why an environment is deleted because of its age, and what creates it again, as a sentence."""
     if record.aged == NIGHT:
         return f"it sleeps at {record.sleep} (sleep of deploy/deployer.yml); a push or deployer redeploy wakes it"
     idle = duration_text(now - used_at(record))
@@ -104,36 +125,36 @@ def why(record: EnvironmentRecord, now: float) -> str:
 
 
 def whose_ttl(record: EnvironmentRecord) -> str:
-    """Where its time to live is set, in words."""
+    """Which setting an environment's time to live comes from."""
     return "ttl of deploy/deployer.yml" if record.ttl else "DEPLOYER_TTL"
 
 
 def ttl_text(record: EnvironmentRecord, default: str) -> str:
-    """Its time to live, in words."""
+    """An environment's time to live, as the repository or else the installation wrote it."""
     return record.ttl or default
 
 
-def _ttl(record: EnvironmentRecord, default: str) -> float:
+def _ttl_seconds(record: EnvironmentRecord, default: str) -> float:
     try:
         return duration(ttl_text(record, default))
     except ValueError:  # a form that only a newer version knows
         return NEVER
 
 
-def _stands(record: EnvironmentRecord) -> bool:
-    # a head that asks for no pipeline leaves the one that is there
-    return record.state in _STANDING or (record.state == "skipped" and bool(record.stack_arn))
+def _can_expire(record: EnvironmentRecord) -> bool:
+    # a skipped push leaves the pipeline of an earlier push in place
+    return record.state in _IDLE_STATES or (record.state == "skipped" and bool(record.stack_arn))
 
 
-def _warned(record: EnvironmentRecord) -> bool:
+def _was_warned(record: EnvironmentRecord) -> bool:
     return record.warned_at > used_at(record)
 
 
-def _night(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:
-    """Begin and end of the hours of sleep that `now` is in."""
+def _sleeping_hours(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:
+    """Begin and end of the sleeping hours that contain `now` (epoch seconds); None outside of them."""
     if not record.sleep:
         return None
     try:
-        return night(map(Hours.parse, record.sleep.split(SEVERAL)), now)
-    except ValueError:  # a zone that only another machine knows: then it does not sleep
+        return merged_period(map(Hours.parse, record.sleep.split(SEVERAL)), now)
+    except ValueError:  # this machine does not know the time zone, so the environment does not sleep
         return None

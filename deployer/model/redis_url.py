@@ -1,8 +1,8 @@
-"""The address of Redis (DEPLOYER_REDIS_URL), read and checked once for both of its clients.
+"""The address of Redis (DEPLOYER_REDIS_URL), parsed once for both of its clients.
 
-deployer's own client (redis-py) and Celery's (kombu) understand different URL options, and each of them fails with a
-traceback, or silently ignores the option, where only the other one knows it. So the URL is parsed here, only the
-options that mean the same to both are accepted, and both clients are made from the result.
+redis-py, which deployer uses, and kombu, which Celery uses, understand different URL options. If only one of them knows
+an option, the other fails with a traceback or ignores it. Therefore this module parses the URL and accepts only options
+that mean the same to both, and both clients are made from the result.
 """
 
 from collections.abc import Mapping
@@ -35,17 +35,17 @@ _LONGEST_NAME = 40
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """Where Redis is and how to sign in.
+    """The address of Redis and the credentials for it.
 
     Attributes:
         scheme: `redis`, `rediss`, `unix` or `sentinel`.
         nodes: host and port of the server, or of each Sentinel; empty for a socket.
-        path: of a Unix socket.
-        service: the name under which the Sentinels know the servers.
-        database: its number.
+        path: the path of a Unix socket.
+        service: the name of the servers in the Sentinels' settings.
+        database: the number of the database.
         username, password: for the servers that hold data.
         sentinel_username, sentinel_password: for the Sentinels themselves.
-        tls: redis-py's `ssl_` options, or None without TLS. A Sentinel itself is asked without TLS.
+        tls: redis-py's `ssl_` options, or None without TLS. Connections to a Sentinel itself use no TLS.
     """
 
     scheme: str
@@ -61,7 +61,7 @@ class RedisUrl:
 
     @property
     def credentials(self) -> str:
-        """User and password as they stand before the host of a URL, encoded; empty without them."""
+        """User and password in the form that precedes the host of a URL, encoded; empty without them."""
         if self.username is None and self.password is None:
             return ""
         password = "" if self.password is None else f":{quote(self.password, safe='')}"
@@ -69,15 +69,15 @@ class RedisUrl:
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Read an address of Redis.
+    """Parse an address of Redis.
 
     Args:
         url: `redis://[user:password@]host[:port][/db]`, `rediss://...` for TLS, `unix://[user:password@]/path[?db=1]`,
             or `sentinel://[user:password@]host[:port][,host[:port]...]/service[/db][?ssl=true]`.
 
     Raises:
-        ConfigError: deployer's client or Celery's would not accept it. One line with the remedy, which repeats no
-            value, since any part of the URL may hold a password.
+        ConfigError: redis-py or kombu would not accept it. The message is one line with the remedy, and quotes no
+            value, because any part of the URL may contain a password.
     """
     try:
         parts = urlsplit(url)
@@ -105,7 +105,7 @@ def _server_url(parts: SplitResult) -> RedisUrl:
         database=_database(parts.path.removeprefix("/").removesuffix("/"), options),
         username=username,
         password=password,
-        tls=_tls(options) if tls else None,
+        tls=_tls_options(options) if tls else None,
     )
 
 
@@ -125,7 +125,7 @@ def _socket_url(parts: SplitResult) -> RedisUrl:
 
 def _sentinel_url(parts: SplitResult) -> RedisUrl:
     options = _options(parts, _COMMON_OPTIONS + _SENTINEL_OPTIONS + _TLS_OPTIONS)
-    secured = "ssl" in options and _flag("ssl", options["ssl"])
+    secured = "ssl" in options and _read_flag("ssl", options["ssl"])
     if not secured and any(name in options for name in _TLS_OPTIONS):
         raise ConfigError(f"{SETTING} has options for TLS but not ssl=true; add it")
     credentials, _, hosts = parts.netloc.rpartition("@")
@@ -134,18 +134,18 @@ def _sentinel_url(parts: SplitResult) -> RedisUrl:
     sentinel_username, sentinel_password = _sentinel_login(password, options)
     return RedisUrl(
         "sentinel",
-        tuple(_node(each) for each in hosts.split(",")),
+        tuple(_sentinel_node(each) for each in hosts.split(",")),
         service=unquote(service) or "mymaster",
         database=_database(database, options),
         username=username,
         password=password,
         sentinel_username=sentinel_username,
         sentinel_password=sentinel_password,
-        tls=_tls(options) if secured else None,
+        tls=_tls_options(options) if secured else None,
     )
 
 
-def _node(text: str) -> tuple[str, int]:
+def _sentinel_node(text: str) -> tuple[str, int]:
     found = urlsplit(f"//{text}")
     if not found.hostname or found.username is not None:
         raise ValueError(text)
@@ -159,25 +159,25 @@ def _port(port: int | None, default: int) -> int:
 
 
 def _options(parts: SplitResult, known: tuple[str, ...]) -> dict[str, str]:
-    """The options behind the question mark.
+    """The options after the question mark.
 
     Raises:
-        ConfigError: one of them is not known, or is given twice.
-        ValueError: they are part of a password that was not encoded.
+        ConfigError: an option is unknown or occurs twice.
+        ValueError: the text after the question mark belongs to a password that was not encoded.
     """
     if "@" in parts.query:
         raise ValueError("an @ that is not encoded")
     options: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:
-            raise ConfigError(_unknown(name, parts, known))
+            raise ConfigError(_unknown_option_text(name, parts, known))
         if name in options:
             raise ConfigError(f"{SETTING} has the option {name} twice; remove one")
         options[name] = value
     return options
 
 
-def _unknown(name: str, parts: SplitResult, known: tuple[str, ...]) -> str:
+def _unknown_option_text(name: str, parts: SplitResult, known: tuple[str, ...]) -> str:
     if name in _TLS_OPTIONS or name == "ssl":
         remedy = "remove it" if parts.scheme in {"rediss", "unix"} else "write rediss:// for TLS"
         return f"{SETTING} has the option {name}, which a {parts.scheme}:// URL does not take; {remedy}"
@@ -189,7 +189,7 @@ def _unknown(name: str, parts: SplitResult, known: tuple[str, ...]) -> str:
 def _login(
     username: str | None, password: str | None, options: Mapping[str, str]
 ) -> tuple[str | None, str | None]:
-    """User and password for the servers that hold data: those before the host, or else the options."""
+    """User and password for the servers that hold data: from before the host, or else from the options."""
     return (
         unquote(username or "") or options.get("username") or None,
         unquote(password or "") or options.get("password") or None,
@@ -199,11 +199,11 @@ def _login(
 def _sentinel_login(password: str | None, options: Mapping[str, str]) -> tuple[str | None, str | None]:
     """User and password for the Sentinels.
 
-    Without options of their own they are given the password of the servers, since both are often the same. With the
-    user `default` a Sentinel that has no password accepts any (https://redis.io/docs/latest/commands/auth/).
+    Without options for them, the Sentinels get the password of the servers, because both are often the same. A Sentinel
+    without a password accepts any password from the user `default` (https://redis.io/docs/latest/commands/auth/).
 
     Raises:
-        ConfigError: there is a user without a password.
+        ConfigError: a user is given without a password.
     """
     password = options.get("sentinel_password", password) or None
     username = options.get("sentinel_username") or ("default" if password else None)
@@ -215,10 +215,10 @@ def _sentinel_login(password: str | None, options: Mapping[str, str]) -> tuple[s
 
 
 def _database(in_path: str, options: Mapping[str, str]) -> int:
-    """The number of the database, which stands in the path or in the option `db`.
+    """The number of the database, from the path or from the option `db`.
 
     Raises:
-        ConfigError: it is not a number, or stands in both.
+        ConfigError: the text is not a number, or both are given.
     """
     if in_path and "db" in options:
         raise ConfigError(f"{SETTING} names a database in its path and as the option db; remove one")
@@ -228,11 +228,11 @@ def _database(in_path: str, options: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _tls(options: Mapping[str, str]) -> dict[str, Any]:
-    """redis-py's options for TLS. Certificates and names are checked unless the URL says otherwise.
+def _tls_options(options: Mapping[str, str]) -> dict[str, Any]:
+    """redis-py's options for TLS. Certificates and host names are verified unless the URL says otherwise.
 
     Raises:
-        ConfigError: one cannot be read, or lacks another.
+        ConfigError: an option is malformed, or requires another one that is missing.
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
     if empty := next((name for name, value in given.items() if not value), ""):
@@ -242,8 +242,8 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigError(
             f"{SETTING} has an ssl_cert_reqs that is not none, optional or required; correct it"
         )
-    # without certificates there is no name to check, and Python refuses the combination
-    given["ssl_check_hostname"] = checked != "none" and _flag(
+    # without a certificate there is no host name to check, and Python refuses the combination
+    given["ssl_check_hostname"] = checked != "none" and _read_flag(
         "ssl_check_hostname", given.get("ssl_check_hostname", "true")
     )
     if "ssl_min_version" in given:
@@ -257,7 +257,7 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
-def _flag(name: str, value: str) -> bool:
+def _read_flag(name: str, value: str) -> bool:
     if value.lower() not in _YES | _NO:
         raise ConfigError(f"{SETTING} has the option {name} with neither true nor false; correct it")
     return value.lower() in _YES

@@ -1,4 +1,4 @@
-"""Git refs, always in full: `refs/heads/...` is a branch, `refs/tags/...` is a tag, nothing else is."""
+"""Git refs by their full names: `refs/heads/...` is a branch, `refs/tags/...` is a tag."""
 
 import re
 from dataclasses import dataclass
@@ -8,19 +8,21 @@ from deployer.model.errors import PayloadError
 ZERO_SHA = "0" * 40
 _HEADS = "refs/heads/"
 _TAGS = "refs/tags/"
-_LIMIT = 1024  # bytes: encoded in `deployer:ref.N` they are 12 tags at most, of the 50 that a stack may bear
+_LONGEST_REF = (
+    1024  # bytes; encoded as `deployer:ref.N` they take at most 12 of the 50 tags that a stack may have
+)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SHA_PREFIX = re.compile(r"[0-9a-f]{4,64}")  # git abbreviates to four digits at least
-# git-check-ref-format(1): what can never be part of a ref's name
+_SHA_PREFIX = re.compile(r"[0-9a-f]{4,64}")  # git abbreviates ids to no less than four digits
+# git-check-ref-format(1): what a ref's name must not contain
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/\.|^\.|\.$|/$|^/|^@$")
 _SKIP_DEPLOY = re.compile(r"\[skip deploy\]", re.IGNORECASE)
-# GitHub's markers: https://docs.github.com/actions/managing-workflow-runs/skipping-workflow-runs
+# GitHub's own markers: https://docs.github.com/actions/managing-workflow-runs/skipping-workflow-runs
 _SKIP_CI = re.compile(r"\[(?:skip ci|ci skip|no ci|skip actions|actions skip)\]", re.IGNORECASE)
-# GitHub asks for two empty lines before the trailers, but git joins empty lines unless it is told not to
+# GitHub asks for two empty lines before the trailers, but git by default reduces them to one
 _SKIP_CHECKS = re.compile(
     r"\n[ \t]*\n(?:[a-z0-9-]+:[^\n]*\n|[ \t]+[^\s][^\n]*\n)*skip-checks:[ \t]*true\Z", re.IGNORECASE
 )
-_TRAILERS_LIMIT = 4_000  # characters at the end of a message that are searched for the trailer
+_LONGEST_TRAILERS = 4_000  # characters at the end of a message in which the trailer is searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Ref:
             text: `refs/heads/<branch>` or `refs/tags/<tag>`.
 
         Raises:
-            PayloadError: it is neither, git would not accept the name, or it is over 1,024 bytes or not UTF-8.
+            PayloadError: the text is neither, git does not allow the name, or it has over 1,024 bytes or is not UTF-8.
         """
         short = text.removeprefix(_HEADS) if text.startswith(_HEADS) else text.removeprefix(_TAGS)
         if short == text:
@@ -51,30 +53,40 @@ class Ref:
             raise PayloadError(f"ref {text!r} is not a name that git allows")
         try:
             size = len(text.encode())
-        except UnicodeEncodeError as error:  # a command line spells bytes that are no UTF-8 so
+        except (
+            UnicodeEncodeError
+        ) as error:  # Python represents bytes of a command line that are not UTF-8 in this way
             raise PayloadError(f"ref {text!r} is not UTF-8") from error
-        if size > _LIMIT:
-            raise PayloadError(f"ref {text!r} is longer than {_LIMIT:,} bytes")
+        if size > _LONGEST_REF:
+            raise PayloadError(f"ref {text!r} is longer than {_LONGEST_REF:,} bytes")
         return cls(text)
 
     @classmethod
     def of_branch(cls, branch: str) -> "Ref":
-        """The ref of a branch given by its short name."""
+        """The ref of a branch.
+
+        Args:
+            branch: the short name.
+        """
         return cls.parse(_HEADS + branch)
 
     @classmethod
     def of_tag(cls, text: str) -> "Ref":
-        """The ref of a tag given by its short name or in full."""
+        """The ref of a tag.
+
+        Args:
+            text: the short name or the full ref.
+        """
         return cls.parse(_TAGS + text.removeprefix(_TAGS))
 
     @classmethod
     def from_people(cls, text: str) -> "Ref":
-        """Read what people type: a full ref, or a branch's short name."""
+        """Read a ref that a person typed: a full ref, or a branch's short name."""
         return cls.parse(text if text.startswith("refs/") else _HEADS + text)
 
     @property
     def is_tag(self) -> bool:
-        """Whether it is a tag; only `refs/tags/` makes one."""
+        """Whether the ref is a tag."""
         return self.name.startswith(_TAGS)
 
     @property
@@ -82,7 +94,7 @@ class Ref:
         """The short name of a branch.
 
         Raises:
-            ValueError: it is a tag.
+            ValueError: the ref is a tag.
         """
         if self.is_tag:
             raise ValueError(f"{self.name} is a tag")
@@ -98,10 +110,10 @@ class Ref:
 
 
 def parse_sha(text: str) -> str:
-    """Read a commit or tag object's id.
+    """Check the id of a commit or tag object.
 
     Raises:
-        PayloadError: it is no full hexadecimal id.
+        PayloadError: the text is not a full hexadecimal id.
     """
     if not _SHA.fullmatch(text):
         raise PayloadError(f"{text[:80]!r} is not a full commit id")
@@ -109,29 +121,29 @@ def parse_sha(text: str) -> str:
 
 
 def parse_sha_prefix(text: str) -> str:
-    """Read a commit's id or the beginning of one, in lower or upper case; returns it in lower case.
+    """Read a commit's id or its first digits, in lower or upper case; returns it in lower case.
 
     Raises:
-        PayloadError: it is not 4 to 64 hexadecimal digits.
+        PayloadError: the text is not 4 to 64 hexadecimal digits.
     """
     lowered = text.lower()
     if not _SHA_PREFIX.fullmatch(lowered):
         raise PayloadError(
-            f"{text[:80]!r} is no commit id; give its first 7 digits or more, as git log shows"
+            f"{text[:80]!r} is not a commit id; give its first 7 digits or more, as git log shows"
         )
     return lowered
 
 
 def is_full_sha(text: str) -> bool:
-    """Whether this is a whole object id, of SHA-1 or SHA-256, in lower case."""
+    """Whether a text is a full object id, of SHA-1 or SHA-256, in lower case."""
     return bool(_SHA.fullmatch(text))
 
 
 def skip_reason(ref: Ref, message: str) -> str | None:
-    """Why a push to this ref with this head commit is not to be deployed, or None.
+    """Why a push must not be deployed, because the ref's name or the head commit's message says so; else None.
 
-    `NOBUILD` in the name and `[skip deploy]` in the message count for every ref. GitHub's markers count for branches
-    only: release tools tag a commit that has `[skip ci]`, and the tag is an explicit order for production
+    `NOBUILD` in the name and `[skip deploy]` in the message apply to every ref. GitHub's markers apply to branches:
+    release tools tag commits that have `[skip ci]`, and a tag is an explicit order for production
     (docs/decisions/0026-tag-on-a-skipped-commit.md).
 
     Args:
@@ -142,8 +154,10 @@ def skip_reason(ref: Ref, message: str) -> str | None:
         return f"{ref.short} has NOBUILD in its name"
     found = _SKIP_DEPLOY.search(message) or (None if ref.is_tag else _SKIP_CI.search(message))
     if found:
-        whose = f"{ref.short}: " if ref.is_tag else ""  # all tags share one environment
+        whose = (
+            f"{ref.short}: " if ref.is_tag else ""
+        )  # all tags share one environment, so the reason names the tag
         return f"{whose}the head commit's message says {found.group(0)}"
-    if not ref.is_tag and _SKIP_CHECKS.search(message[-_TRAILERS_LIMIT:].rstrip().replace("\r\n", "\n")):
+    if not ref.is_tag and _SKIP_CHECKS.search(message[-_LONGEST_TRAILERS:].rstrip().replace("\r\n", "\n")):
         return "the head commit's message ends with skip-checks: true"
     return None

@@ -1,17 +1,17 @@
-"""Shows the characters that a reader cannot see, so that a name looks like what it is.
+"""Escapes for characters that readers cannot see, so that no name looks like another one.
 
-A branch may be called anything: one name may hold a character that moves the cursor of a terminal, that turns the
-direction of all text after it, or that has no width and makes two names look alike.
+A branch may have any name: a character in it can move the cursor of a terminal, reverse the direction of the text after
+it, or have no width, so that two names look alike.
 """
 
 import json
 import unicodedata
 
-# control, format (direction, no width), half of a surrogate pair, every space and separator, private use, not assigned
+# control, format (direction, no width), surrogate, space or separator, private use, unassigned
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Co", "Cn"})
-# Letters, marks and symbols by their category, and blank all the same: what has the property
+# Characters that are blank although their category is letter, mark or symbol: those with the property
 # Default_Ignorable_Code_Point (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt), then
-# characters whose glyph is empty
+# those with an empty glyph
 _BLANK = frozenset(
     chr(code)
     for first, last in (
@@ -24,14 +24,14 @@ _BLANK = frozenset(
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""Text in which every character that cannot be seen stands as its escape, such as `\u202e`.
+    r"""Text in which an escape such as `\u202e` replaces every invisible character.
 
-    Of all spaces only U+0020 stays, which git allows in no name. Git allows no backslash either, so the escapes of a
-    name can be told from its own characters. A character that Python's Unicode tables do not know yet is escaped too.
+    U+0020 is the only space that is not replaced; git allows it in no name. Git allows no backslash either, so every
+    escape in a name is unambiguous. A character that Python's Unicode tables do not know yet is replaced too.
 
     Args:
         text: any text.
-        keep: characters that stay as they are.
+        keep: characters that are not replaced.
 
     Example:
         >>> visible("a\u202eb")
@@ -43,14 +43,14 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def visible_json(text: str) -> str:
-    """JSON that means the same, in which characters that cannot be seen stand as JSON's own escapes.
+    """JSON with the same value, in which JSON's own escapes replace invisible characters.
 
     Args:
-        text: JSON, maybe indented by line feeds.
+        text: JSON, with or without line feeds for indentation.
     """
     if text.isascii() and "\x7f" not in text:
-        return text  # JSON itself escapes what is below the space
-    # outside of its texts JSON has nothing but ASCII
+        return text  # JSON itself escapes the control characters below U+0020
+    # outside of its strings JSON is ASCII
     return "".join(json.dumps(each)[1:-1] if each != "\n" and _is_hidden(each) else each for each in text)
 
 

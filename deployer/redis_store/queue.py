@@ -15,7 +15,6 @@ import redis
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError, NotFoundError, PayloadError, StoredValueError
-from deployer.model.fence import UNFENCED
 from deployer.model.records import (
     FAILING_JOB,
     RESYNC_KEY,
@@ -31,6 +30,7 @@ from deployer.model.records import (
     split_key,
     whole,
 )
+from deployer.model.targets import UNFENCED
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict
 from deployer.queue.store import Accepted, Dispatch, Lane, Refused
 from deployer.redis_store.connection import claimed, read_server, refuses_all, unavailable

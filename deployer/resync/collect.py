@@ -1,46 +1,35 @@
-"""Resyncs: compares GitHub's refs with AWS's stacks and the ledger, and puts what is to be done into the lanes."""
+"""Reads GitHub, AWS, the stored records of a repository to plan a resync, then queues the plan."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from deployer.deployment.production_gate import Gate
 from deployer.environment.ports import LISTING_PATIENCE, Facts, Host, Inventory
-from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
+from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError, PermanentError, TransientError
-from deployer.model.production_record import MOST_REFUSED
-from deployer.model.records import RESYNCED, Cause, EnvironmentRecord, Seen, Work
-from deployer.model.refs import Ref, skip_reason
-from deployer.model.stacks import Stack
+from deployer.model.records import RESYNCED, Cause, Seen, Work
 from deployer.queue.step_results import Done
 from deployer.queue.store import Lanes
-from deployer.resync.plan import (
-    ACTIONS,
-    Known,
-    Orphan,
-    Planned,
-    bygone,
-    doomed,
-    never_deployed_words,
-    orphans,
-    plan,
-    unclear,
-)
+from deployer.resync.missed_tags import never_deployed_words, newest_missed_tag, newest_undeployed_tag
+from deployer.resync.orphans import Orphan, find_orphans, orphans_to_delete, records_to_forget
+from deployer.resync.plan import ACTIONS, Planned, plan
+from deployer.resync.snapshot import RepositorySnapshot, environments_with_unknown_status
 
 _log = logging.getLogger(__name__)
 
 
 class Resyncer:
-    """Makes a repository's plan and puts it into the lane.
+    """Plans a repository's resync and queues the plan.
 
     Args:
         host: GitHub.
         inventory: AWS's stacks.
-        lanes: takes the work, and knows what was seen.
-        gate: says which tags production may be brought to.
+        lanes: the queues and stored records.
+        gate: says which tags production may run.
         allows: whether the installation serves a repository.
-        named_repositories: those that the settings name without a wildcard.
+        named_repositories: the repositories that the settings name without a wildcard.
         orphan_seconds: how long an environment is kept after its ref is gone.
-        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
+        clock: epoch seconds; by default Redis's, because other machines compare the stored times.
     """
 
     def __init__(
@@ -64,13 +53,13 @@ class Resyncer:
         self._orphan_seconds = orphan_seconds
         self._clock = clock or lanes.now
 
-    def repositories(self, told: Callable[[str], None], age: float = 0) -> list[Repository]:
-        """Every repository that is served and can be found: in Redis, named in the settings, or by its stacks.
+    def repositories(self, warn: Callable[[str], None], age: float = 0) -> list[Repository]:
+        """Every repository that is served and known: from Redis, from the settings, or from its stacks' tags.
 
-        The last two are what is left after Redis was wiped.
+        Settings and stacks still name repositories after Redis lost its data.
 
         Args:
-            told: is told what could not be asked.
+            warn: is called with a sentence if the stacks cannot be listed.
             age: how old a listing of all stacks may be, in seconds.
 
         Raises:
@@ -82,110 +71,123 @@ class Resyncer:
             for each in self._inventory.repositories(self._clock() - age):
                 found.setdefault(each.key, each)
         except DeployerError as error:
-            told(f"only repositories known to Redis and the settings are looked at: {error}")
+            warn(f"checking only the repositories that Redis or the settings name: {error}")
         return sorted((each for each in found.values() if self._allows(each)), key=lambda each: each.key)
 
     def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
-        """What a resync would do now; see `report`."""
-        return self.report(repository, since, facts)[0]
+        """What a resync would do now; arguments and errors as of `plan_with_tag_note`."""
+        return self.plan_with_tag_note(repository, since, facts)[0]
 
-    def report(
+    def plan_with_tag_note(
         self, repository: Repository, since: float = 0, facts: Facts | None = None
     ) -> tuple[list[Planned], str]:
-        """What a resync would do now, and what it leaves to people, in a sentence or empty.
+        """What a resync would do now, and a sentence on the newest tag that only a person may deploy (or empty).
 
         Args:
             repository: which.
-            since: how old a listing of all stacks will do (epoch seconds).
-            facts: what GitHub says of it, where it was asked just now.
+            since: the oldest listing of all stacks that may be used (epoch seconds).
+            facts: what GitHub says of the repository, if the caller has just asked.
 
         Raises:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read.
         """
         seen = self._lanes.seen(repository)
-        known = self._known(repository, seen, since, patience=60, facts=facts)
-        _warned(known)
-        planned = plan(known, seen.orphans, self._clock(), self._orphan_seconds)
-        return planned, never_deployed_words(repository, known.never_deployed)
+        snapshot = self._read_snapshot(repository, seen, since, patience=60, facts=facts)
+        _log_unknown_statuses(snapshot)
+        planned = plan(snapshot, seen.orphans, self._clock(), self._orphan_seconds)
+        return planned, never_deployed_words(repository, snapshot.never_deployed)
 
-    def standing(
-        self, repository: Repository, since: float, patience: float = 60, *, left: bool = False
+    def existing_development(
+        self, repository: Repository, since: float, patience: float = 60, *, with_retained: bool = False
     ) -> list[Environment]:
-        """The development environments that stand, whatever GitHub says.
+        """The development environments that have stacks or a record, whether or not GitHub has their branch.
 
         Args:
             repository: whose.
-            since: how old a listing of all stacks will do (epoch seconds).
-            patience: how long to wait for one that another worker makes, in seconds.
-            left: whether also those of which a teardown had to leave what stands, and those whose stack has a status
-                that this version of deployer does not know.
+            since: the oldest listing of all stacks that may be used (epoch seconds).
+            patience: how long to wait for a listing that another worker makes, in seconds.
+            with_retained: whether to include environments whose stacks a teardown retained, and those whose stack has a
+                status that this version of deployer does not know.
 
         Raises:
             TransientError: AWS or Redis is away.
         """
         listed = self._inventory.stacks(repository, since, patience, Kind.DEVELOPMENT)
         records = self._lanes.environments(repository)
-        known = Known(repository, "", {}, listed.stacks, records, listed.began)
-        found = [each.environment for each in (orphans(known) if left else doomed(known)) if each.mine]
-        unknown = [each for each in _warned(known) if each.kind is Kind.DEVELOPMENT]
-        return [*found, *unknown] if left else found
+        snapshot = RepositorySnapshot(repository, "", {}, listed.stacks, records, listed.began)
+        orphans = find_orphans(snapshot) if with_retained else orphans_to_delete(snapshot)
+        found = [each.environment for each in orphans if each.mine]
+        unknown = [each for each in _log_unknown_statuses(snapshot) if each.kind is Kind.DEVELOPMENT]
+        return [*found, *unknown] if with_retained else found
 
     def orphans(self, repository: Repository, since: float = 0) -> list[tuple[Orphan, float]]:
-        """What stands without a ref, and when a resync may remove it (epoch seconds; 0 for never).
+        """The environments without a ref, each with the time when a resync may delete it (epoch seconds; 0 for never).
 
         Raises:
-            TransientError, PermanentError: as `plan`.
+            TransientError, PermanentError: as `plan_with_tag_note`.
         """
         seen = self._lanes.seen(repository)
-        known = self._known(repository, seen, since, patience=60)
-        _warned(known)
-        found = orphans(known)
+        snapshot = self._read_snapshot(repository, seen, since, patience=60)
+        _log_unknown_statuses(snapshot)
         now, grace = self._clock(), self._orphan_seconds
         return [
-            (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0) for each in found
+            (each, seen.orphans.get(each.environment.key, now) + grace if each.mine else 0)
+            for each in find_orphans(snapshot)
         ]
 
-    def run(self, repository: Repository, work: Work, facts: Facts | None = None) -> Done:
-        """Queue the plan; work that waits for an environment already is joined, never doubled.
+    def queue_plan(self, repository: Repository, work: Work, facts: Facts | None = None) -> Done:
+        """Plan a repository and queue the plan; work that already waits for an environment is merged with it.
 
         Args:
-            repository: whose plan.
-            work: the resync's own work.
-            facts: what GitHub says of it, where it was asked just now.
+            repository: which.
+            work: the resync's own queue item.
+            facts: what GitHub says of the repository, if the caller has just asked.
 
         Raises:
-            TransientError: GitHub, AWS or Redis is away. What an account that is away has nothing to do with is queued.
+            TransientError: GitHub, AWS or Redis is away. If only one AWS account is, the work of the others is queued.
             PermanentError: the repository cannot be read.
         """
         seen, now = self._lanes.seen(repository), self._clock()
-        known = self._known(repository, seen, work.looked_at, LISTING_PATIENCE, facts, partly=True)
-        planned = plan(known, seen.orphans, now, self._orphan_seconds)
+        snapshot = self._read_snapshot(
+            repository, seen, work.looked_at, LISTING_PATIENCE, facts, allow_unlisted=True
+        )
+        planned = plan(snapshot, seen.orphans, now, self._orphan_seconds)
         due = [each for each in planned if not each.due]
+        self._queue(repository, due)
+        if snapshot.unlisted:
+            raise TransientError(snapshot.unlisted)
+        self._note_seen(repository, snapshot, planned, seen, now)
+        self._lanes.forget(repository, records_to_forget(snapshot, now))
+        summary = _plan_summary(planned, due, _log_unknown_statuses(snapshot))
+        tag_note = never_deployed_words(repository, snapshot.never_deployed)
+        return Done(RESYNCED, "; ".join(filter(None, (summary, tag_note))))
+
+    def _queue(self, repository: Repository, due: Sequence[Planned]) -> None:
         for each in due:
-            wish = Work(
+            work = Work(
                 environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref, after=each.tag_object,
                 candidate=bool(each.tag_object),
             )  # fmt: skip
-            self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
-        if known.away:
-            raise TransientError(known.away)
+            # nothing to dispatch: this task holds the queue's lease, and its end dispatches the next item
+            self._lanes.accept(repository, work)
+
+    def _note_seen(
+        self,
+        repository: Repository,
+        snapshot: RepositorySnapshot,
+        planned: Sequence[Planned],
+        seen: Seen,
+        now: float,
+    ) -> None:
+        """Store since when environments have had no ref, unless nothing changed since the last resync."""
         orphaned = [each.environment.key for each in planned if each.action == "delete"]
         orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
-        found = Seen(orphaned_at, seen.accepted_at, known.never_deployed)
+        found = Seen(orphaned_at, seen.accepted_at, snapshot.never_deployed)
         if found != seen:
             self._lanes.see(repository, found, instead_of=seen)
-        self._lanes.forget(repository, bygone(known, now))
-        counts = {action: sum(each.action == action for each in due) for action in ACTIONS}
-        words = [f"{count} to {action}" for action, count in counts.items() if count]
-        if left := len(planned) - len(due):
-            words.append(f"{left} to delete later")
-        if unknown := _warned(known):
-            words.append(f"{len(unknown)} left out: {next(iter(unknown.values()))}")
-        told = [", ".join(words) or "nothing to do", never_deployed_words(repository, known.never_deployed)]
-        return Done(RESYNCED, "; ".join(filter(None, told)))
 
-    def _known(
+    def _read_snapshot(
         self,
         repository: Repository,
         seen: Seen,
@@ -193,81 +195,56 @@ class Resyncer:
         patience: float,
         facts: Facts | None = None,
         *,
-        partly: bool = False,
-    ) -> Known:
-        listed = self._inventory.stacks(repository, since, patience, partly=partly)
+        allow_unlisted: bool = False,
+    ) -> RepositorySnapshot:
+        # AWS first: a listing may have to wait for another worker, and each repeat would ask GitHub again
+        listed = self._inventory.stacks(repository, since, patience, partly=allow_unlisted)
         facts = facts or self._host.facts(repository)
         if facts is None:
             raise PermanentError(f"{repository} is not found, or deployer has no access")
         records = self._lanes.environments(repository)
         production = Environment(repository, Kind.PRODUCTION).key
         record = next((each for each in records if each.environment == production), None)
-        missed = never_deployed = None
+        missed = undeployed = None
         if not listed.away:
-            missed = self._missed(repository, facts, seen, record)
-            never_deployed = self._never_deployed(repository, facts, record, listed.stacks)
-        return Known(
-            repository, facts.default_branch, facts.refs, listed.stacks, records, listed.began, missed, listed.regions,
-            listed.away, never_deployed.name if never_deployed else "",
-        )  # fmt: skip
-
-    def _missed(
-        self, repository: Repository, facts: Facts, seen: Seen, record: EnvironmentRecord | None
-    ) -> Ref | None:
-        """The newest tag that is newer than what production should run and was never judged; None where there is none.
-
-        GitHub sends no event for more than three tags that are pushed at once. No tag counts as missed where it is not
-        known when it was decided what production should run: a person may have chosen that.
-        """
-        since = record.decision_time if record else 0
-        if record is None or not since:
-            return None
-        newer = _newest_first(facts, record, max(since, seen.accepted_at))
-        own = Ref.parse(record.ref) if record.ref else None
-        if own in newer and (facts.refs[own] in {record.moved_to, record.commit} or not record.moved_to):
-            newer.remove(own)
-        return self._first_allowed(repository, newer)
-
-    def _never_deployed(
-        self, repository: Repository, facts: Facts, record: EnvironmentRecord | None, stacks: Iterable[Stack]
-    ) -> Ref | None:
-        """The newest tag, where production runs an older one or none, and nothing tells whether a person wants that."""
-        if record and (record.admitted.commit or record.held_at or record.state == "deleted"):
-            return None
-        own = _production_tag(repository, record, stacks)
-        since = facts.made.get(Ref.parse(own), 0.0) if own else -1.0
-        if since == 0:
-            return None  # which ones are newer cannot be told
-        return self._first_allowed(repository, _newest_first(facts, record, since))
-
-    def _first_allowed(self, repository: Repository, tags: Sequence[Ref]) -> Ref | None:
-        """The first tag that production's rules allow by its name, among as many as a record remembers refused ones."""
-        return self._gate.first_allowed(repository, tags[:MOST_REFUSED]) if tags else None
+            missed = newest_missed_tag(self._gate, repository, facts, seen, record)
+            undeployed = newest_undeployed_tag(self._gate, repository, facts, record, listed.stacks)
+        return RepositorySnapshot(
+            repository=repository,
+            default_branch=facts.default_branch,
+            refs=facts.refs,
+            stacks=listed.stacks,
+            records=records,
+            listed_at=listed.began,
+            missed_tag=missed,
+            regions=listed.regions,
+            unlisted=listed.away,
+            never_deployed=undeployed.name if undeployed else "",
+        )
 
 
-def _warned(known: Known) -> dict[Environment, str]:
-    """The environments that are left out of a plan, each with a warning in the log that says why."""
-    found = unclear(known)
-    for why in found.values():
-        _log.warning("%s", why)
+def _plan_summary(
+    planned: Sequence[Planned], due: Sequence[Planned], unknown: Mapping[Environment, str]
+) -> str:
+    """How many environments a plan changes, such as `2 to provision, 1 to delete later`.
+
+    Args:
+        planned: the whole plan.
+        due: the part of the plan that is queued now.
+        unknown: the environments that are left out, with the reasons.
+    """
+    counts = {action: sum(each.action == action for each in due) for action in ACTIONS}
+    parts = [f"{count} to {action}" for action, count in counts.items() if count]
+    if later := len(planned) - len(due):
+        parts.append(f"{later} to delete later")
+    if unknown:
+        parts.append(f"{len(unknown)} left out: {next(iter(unknown.values()))}")
+    return ", ".join(parts) or "nothing to do"
+
+
+def _log_unknown_statuses(snapshot: RepositorySnapshot) -> dict[Environment, str]:
+    """The environments that the plan leaves out, with the reasons, which are logged as warnings."""
+    found = environments_with_unknown_status(snapshot)
+    for reason in found.values():
+        _log.warning("%s", reason)
     return found
-
-
-def _newest_first(facts: Facts, record: EnvironmentRecord | None, since: float) -> list[Ref]:
-    """The tags whose own date is later than `since`, the newest first, but for those that were judged and refused."""
-    judged = {(each.ref, each.object) for each in record.refused_tags} if record else set()
-    newer = [
-        (made_at, ref.name, ref)
-        for ref, made_at in facts.made.items()
-        if made_at > since and (ref.name, facts.refs[ref]) not in judged and not skip_reason(ref, "")
-    ]
-    return [ref for _, _, ref in sorted(newer, key=lambda each: each[:2], reverse=True)]
-
-
-def _production_tag(repository: Repository, record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:
-    """The tag that production is of, by its record, or else by its stack; empty where it is of none."""
-    if record and record.ref:
-        return record.ref
-    production = Environment(repository, Kind.PRODUCTION)
-    own = (ref_from_tags(stack.tags) for stack in stacks if production.owns(stack.tags))
-    return next((name for name in own if name and Ref.parse(name).is_tag), "")

@@ -1,12 +1,12 @@
-"""Deliveries that GitHub could not hand over: found in its own log, and sent once more through its API.
+"""Deliveries that GitHub could not hand over: found in its delivery log, then redelivered through its API.
 
-GitHub repeats none by itself and keeps them for three days. Where deployer may not read the log, or a delivery cannot
-be sent again, the resync covers what it told of (https://docs.github.com/webhooks/using-webhooks).
+GitHub itself never repeats a delivery and keeps its log for three days. If deployer may not read the log, or a delivery
+cannot be redelivered, a resync finds what the delivery reported (https://docs.github.com/webhooks/using-webhooks).
 """
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,32 +21,36 @@ from deployer.model.errors import (
     TransientError,
     UnavailableError,
 )
-from deployer.model.events import Push, parse_github
+from deployer.model.events import Push
 from deployer.model.records import DeliveryRecord, Outcome, RepositoryRecord
 from deployer.model.refs import skip_reason
 from deployer.queue.store import Lanes
 
 _log = logging.getLogger(__name__)
 PATH = "/webhooks/github"
-EVENTS = ("push", "repository", "public")  # what a repository's webhook is to send
+EVENTS = ("push", "repository", "public")  # the events that a repository's webhook subscribes to
 _APP_EVENTS = ("installation", "installation_repositories", "installation_target")
-APP = Repository("-", "-")  # where what is known of the App's own webhook is kept
-_KEPT_SECONDS = 3 * 86400.0  # GitHub sends nothing older again
-_DUE_SECONDS = 6 * 3600.0
-_PAUSE_SECONDS = 600.0  # after a look that failed: resyncs may come one after another
+APP = Repository("-", "-")  # the key of the record that describes the GitHub App's own webhook
+_KEPT_SECONDS = 3 * 86400.0  # GitHub redelivers nothing older
+_CHECK_SECONDS = 6 * 3600.0
+_PAUSE_SECONDS = 600.0  # after a check that failed; resyncs may follow each other quickly
 _OVERLAP_SECONDS = 600.0
-_LOOK_SECONDS = 600.0  # as long as a task may run
-_UNDER_WAY_SECONDS = 60.0  # GitHub gives up after ten; a redelivery waits for its turn
-_MOST = 100  # that are sent again at a time: of more, the resync makes less work
+_CLAIM_SECONDS = 600.0  # as long as a task may run
+_IN_PROGRESS_SECONDS = 60.0  # GitHub waits ten seconds for an answer; a redelivery is queued first
+_MOST_REDELIVERIES = 100  # of one check; for more deliveries, a resync is less work
 _MOST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """What one look did about deliveries that were missed; `left` ones are the resync's.
+    """What one check did about missed deliveries.
 
-    Those that failed just before it, the `recent` ones, are the next look's: GitHub may still be at them. Of all of
-    them the last attempt at `refused` ones was answered with 401.
+    Attributes:
+        redelivered: how many GitHub delivers again.
+        superseded: how many are pushes before a newer push to the same environment.
+        left: how many are left to the resync.
+        recent: how many failed just before the check. GitHub may still be trying, so the next check decides.
+        refused: how many of all these were answered with 401 at the last attempt.
     """
 
     redelivered: int = 0
@@ -60,19 +64,29 @@ class Missed:
 
     @property
     def all(self) -> int:
-        """How many were missed, as far as that is known by now."""
+        """How many deliveries were missed, without those that GitHub may still be trying."""
         return self.redelivered + self.superseded + self.left
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers that are added to the metrics."""
+        return {"redelivered": self.redelivered, "superseded": self.superseded, "left": self.left}
 
 
 class Deliveries:
-    """Finds missed deliveries and has them sent again.
+    """Finds missed deliveries and has GitHub redeliver them.
+
+    One log may serve many repositories: a GitHub App and an organization have one webhook for all of theirs. The
+    result of a check is stored in the record of the webhook's owner: the App, or the repository. The time until which
+    a log was read is stored with the log's owner: the App, the organization, or the repository.
 
     Args:
         host: GitHub.
-        lanes: knows which deliveries came.
+        lanes: the records of deliveries and repositories.
+        parse: makes an event of a delivery's headers and body; see `github.webhook.parse_github`.
         allows: whether the installation serves a repository.
         webhook_url: the address of deployer's webhook; empty if it is not known.
-        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
+        clock: epoch seconds; by default Redis's, because other machines compare the stored times.
     """
 
     def __init__(
@@ -80,139 +94,161 @@ class Deliveries:
         host: Host,
         lanes: Lanes,
         *,
+        parse: Callable[[Mapping[str, str], bytes], object],
         allows: Callable[[Repository], bool],
         webhook_url: str,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._host = host
         self._lanes = lanes
+        self._parse = parse
         self._allows = allows
         self._url = webhook_url
         self._clock = clock or lanes.now
 
     def check_if_due(self, repository: Repository) -> None:
-        """Look at the log now and then, as part of a resync; a failure is the next look's, which comes sooner."""
-        own = self._place(repository)
-        places = {own}
+        """Check the log every six hours, as a part of a resync. A check that fails is repeated sooner."""
+        webhook_owner = self._webhook_owner(repository)
+        owners = {webhook_owner}
         try:
-            if not self._is_due(own):
+            if not self._is_check_due(webhook_owner):
                 return
-            log = self._log(repository)
-            places.add(log)
-            # an App or an organization has one log for all its repositories, whose resyncs may begin together
-            with self._lanes.claimed(f"deliveries:{log}", _LOOK_SECONDS) as mine:
-                if not mine or not self._is_due(log):
-                    self._note_shared_look(own, log)
-                elif (found := self._check(repository, log)).all:
+            log_owner = self._find_log_owner(repository)
+            owners.add(log_owner)
+            # the resyncs of several repositories that share a log may begin at the same time
+            with self._lanes.claimed(f"deliveries:{log_owner}", _CLAIM_SECONDS) as is_claimed:
+                if not is_claimed or not self._is_check_due(log_owner):
+                    self._copy_read_time(webhook_owner, log_owner)
+                elif (found := self._redeliver_missed(repository, log_owner)).all:
                     _log.warning("missed deliveries of %s: %s", repository, found)
         except DeployerError as error:
             _log.warning("looking for missed deliveries of %s: %s", repository, error)
-            for place in places:
+            for owner in owners:
                 with suppress(UnavailableError, StoredValueError):
-                    self._note(place, failed_at=self._clock())
-
-    def _is_due(self, place: Repository) -> bool:
-        known = self._known(place)
-        return self._clock() >= max(known.checked_at + _DUE_SECONDS, known.failed_at + _PAUSE_SECONDS)
-
-    def _known(self, place: Repository) -> RepositoryRecord:
-        return self._lanes.repository(place) or RepositoryRecord(place.full_name)
-
-    def _place(self, repository: Repository) -> Repository:
-        """Where people find what is known of the webhook: at the repository, or at the App for all repositories."""
-        return APP if self._host.is_app else repository
-
-    def _log(self, repository: Repository) -> Repository:
-        """Where it is kept until when the log was read: `_place`, or one place for all repositories of an organization.
-
-        Raises:
-            RightsError: deployer may not see the webhooks; noted, too.
-            NotFoundError: no webhook leads here; noted, too.
-            TransientError: GitHub or Redis is away.
-        """
-        place = self._place(repository)
-        try:
-            organization = self._host.webhook_organization(repository, self._url)
-        except (RightsError, NotFoundError) as error:
-            self._note_unchecked(place, error)
-            raise
-        return Repository("-", organization) if organization else place  # no owner is called "-"
+                    self._update_record(owner, failed_at=self._clock())
 
     def check(self, repository: Repository) -> Missed:
-        """Look at the log since the last look, and have sent again what never came.
+        """Read the log since the last check, and have GitHub redeliver what never arrived.
 
         The log of an App or of an organization is read for all its repositories.
 
         Raises:
-            RightsError: deployer may not read the log; noted, too.
-            NotFoundError: no webhook leads here; noted, too.
+            RightsError: deployer may not read the log; this is also stored.
+            NotFoundError: no webhook has deployer's address; this is also stored.
             TransientError: GitHub or Redis is away.
         """
-        return self._check(repository, self._log(repository))
+        return self._redeliver_missed(repository, self._find_log_owner(repository))
 
-    def _check(self, repository: Repository, log_place: Repository) -> Missed:
-        place = self._place(repository)
-        known, now = self._known(log_place), self._clock()
-        others = self._other_ids(repository) if log_place != place else set[int]()
-        since = max(now - _KEPT_SECONDS, known.checked_at - _OVERLAP_SECONDS)
+    # --- the owners of the webhook and of the log ---------------------------------------------------------------------
+
+    def _webhook_owner(self, repository: Repository) -> Repository:
+        """Whose record describes the webhook: the App's for all repositories, or the repository's own."""
+        return APP if self._host.is_app else repository
+
+    def _find_log_owner(self, repository: Repository) -> Repository:
+        """Whose record holds the time until which the log was read: as `_webhook_owner`, or an organization's.
+
+        Raises:
+            RightsError: deployer may not see the webhooks; this is also stored.
+            NotFoundError: no webhook has deployer's address; this is also stored.
+            TransientError: GitHub or Redis is away.
+        """
+        webhook_owner = self._webhook_owner(repository)
         try:
-            log = self._missed(repository, since, others)
-            if log and since > now - _KEPT_SECONDS:  # how often each was tried before stands further back
-                tried = self._missed(repository, now - _KEPT_SECONDS, others)
-                log = {guid: tried[guid] for guid in log if guid in tried}
+            organization = self._host.webhook_organization(repository, self._url)
         except (RightsError, NotFoundError) as error:
-            self._note_unchecked(place, error)
+            self._record_unreadable_log(webhook_owner, error)
             raise
-        refused = sum(tried[0].refused for tried in log.values())
-        recent = [guid for guid, tried in log.items() if now - tried[0].delivered_at < _UNDER_WAY_SECONDS]
-        for guid in recent:
-            del log[guid]
-        # the first attempt stands for the delivery; what failed too often is the resync's
-        missed = [tried[-1] for tried in log.values() if len(tried) <= _MOST_ATTEMPTS]
-        found = self._send_again(repository, sorted(missed, key=lambda each: -each.delivered_at))
-        found = replace(found, left=found.left + len(log) - len(missed), recent=len(recent), refused=refused)
-        noted: dict[str, Any] = {"checked_at": now, "unchecked": "", "no_webhook": False}
-        noted |= {"recent": found.recent, "refused": found.refused}
-        if found.all:
-            counts = asdict(found)
-            del counts["recent"], counts["refused"]
-            self._lanes.count(repository, {f"missed:{name}": number for name, number in counts.items()})
-            noted["missed"] = {"at": now, **counts}
-        self._note(place, **noted)
-        if log_place != place:
-            self._note(log_place, checked_at=now)
+        # no owner on GitHub is called "-"
+        return Repository("-", organization) if organization else webhook_owner
+
+    def _is_check_due(self, owner: Repository) -> bool:
+        record = self._record_of(owner)
+        return self._clock() >= max(record.checked_at + _CHECK_SECONDS, record.failed_at + _PAUSE_SECONDS)
+
+    def _record_of(self, owner: Repository) -> RepositoryRecord:
+        return self._lanes.repository(owner) or RepositoryRecord(owner.full_name)
+
+    def _update_record(self, owner: Repository, **changes: Any) -> None:
+        """Change some fields of a record; fields that another process changed meanwhile keep their values."""
+        self._lanes.change_repository(owner, lambda record: record.but(**changes))
+
+    def _record_unreadable_log(self, webhook_owner: Repository, error: DeployerError) -> None:
+        self._update_record(
+            webhook_owner,
+            checked_at=self._clock(),
+            unchecked=str(error),
+            no_webhook=isinstance(error, NotFoundError),
+        )
+
+    def _copy_read_time(self, webhook_owner: Repository, log_owner: Repository) -> None:
+        """Record that the resync of another repository of the organization has read the log for this one, too."""
+        if (read_at := self._record_of(log_owner).checked_at) > self._record_of(webhook_owner).checked_at:
+            self._update_record(
+                webhook_owner, checked_at=read_at, unchecked="", no_webhook=False, recent=0, refused=0
+            )
+
+    # --- one check ----------------------------------------------------------------------------------------------------
+
+    def _redeliver_missed(self, repository: Repository, log_owner: Repository) -> Missed:
+        webhook_owner, now = self._webhook_owner(repository), self._clock()
+        try:
+            attempts = self._read_missed(repository, log_owner, now)
+        except (RightsError, NotFoundError) as error:
+            self._record_unreadable_log(webhook_owner, error)
+            raise
+        refused = sum(tried[0].refused for tried in attempts.values())
+        settled = [
+            tried for tried in attempts.values() if now - tried[0].delivered_at >= _IN_PROGRESS_SECONDS
+        ]
+        # the first attempt stands for the delivery; a delivery that failed too often is left to the resync
+        first_attempts = [tried[-1] for tried in settled if len(tried) <= _MOST_ATTEMPTS]
+        newest_first = sorted(first_attempts, key=lambda each: -each.delivered_at)
+        found = self._redeliver_or_supersede(repository, newest_first)
+        found = replace(
+            found,
+            left=found.left + len(settled) - len(first_attempts),
+            recent=len(attempts) - len(settled),
+            refused=refused,
+        )
+        self._record_result(repository, found, now)
+        if log_owner != webhook_owner:
+            self._update_record(log_owner, checked_at=now)
         return found
 
-    def _note(self, place: Repository, **changes: Any) -> None:
-        """Change what is known of the webhook; what else became known while GitHub was asked stays."""
-        self._lanes.change_repository(place, lambda known: known.but(**changes))
+    def _record_result(self, repository: Repository, found: Missed, now: float) -> None:
+        missed: dict[str, Any] = {}
+        if found.all:
+            self._lanes.count(repository, {f"missed:{name}": number for name, number in found.counts.items()})
+            missed["missed"] = {"at": now, **found.counts}
+        self._update_record(
+            self._webhook_owner(repository),
+            checked_at=now,
+            unchecked="",
+            no_webhook=False,
+            recent=found.recent,
+            refused=found.refused,
+            **missed,
+        )
 
-    def _note_unchecked(self, place: Repository, error: DeployerError) -> None:
-        no_webhook = isinstance(error, NotFoundError)
-        self._note(place, checked_at=self._clock(), unchecked=str(error), no_webhook=no_webhook)
+    def _read_missed(
+        self, repository: Repository, log_owner: Repository, now: float
+    ) -> dict[str, list[HookDelivery]]:
+        """The attempts at each missed delivery since the last check, by the delivery's guid; newest attempt first."""
+        is_shared = log_owner != self._webhook_owner(repository)
+        others = self._served_ids_of_owner(repository) if is_shared else set[int]()
+        oldest = now - _KEPT_SECONDS
+        since = max(oldest, self._record_of(log_owner).checked_at - _OVERLAP_SECONDS)
+        found = self._attempts_at_missed(repository, since, others)
+        if found and since > oldest:  # earlier attempts at the same deliveries are further back in the log
+            complete = self._attempts_at_missed(repository, oldest, others)
+            found = {guid: complete[guid] for guid in found if guid in complete}
+        return found
 
-    def _note_shared_look(self, place: Repository, log: Repository) -> None:
-        """Note that the resync of another repository has read the organization's log for this one, too."""
-        if (read_at := self._known(log).checked_at) > self._known(place).checked_at:
-            read = {"checked_at": read_at, "unchecked": "", "no_webhook": False, "recent": 0, "refused": 0}
-            self._note(place, **read)
-
-    def _other_ids(self, repository: Repository) -> set[int]:
-        """GitHub's ids of the repositories of the same owner that deployer serves, as far as it knows them."""
-        return {
-            each.id
-            for each in self._lanes.repository_records()
-            if each.id and not each.state and self._is_served(each.repository, repository.owner)
-        }
-
-    def _is_served(self, full_name: str, owner: str) -> bool:
-        repository = Repository.parse(full_name)
-        return repository.owner.lower() == owner.lower() and self._allows(repository)
-
-    def _missed(
+    def _attempts_at_missed(
         self, repository: Repository, since: float, others: Collection[int]
     ) -> dict[str, list[HookDelivery]]:
-        """The attempts, newest first, at each delivery that neither GitHub nor the ledger knows to have come."""
+        """The attempts at each delivery of which neither GitHub nor a record says that it arrived."""
         attempts: dict[str, list[HookDelivery]] = {}
         log = self._host.deliveries(repository, self._url, since, others)
         for each in sorted(log, key=lambda each: -each.delivered_at):
@@ -224,51 +260,70 @@ class Deliveries:
             if not any(each.ok for each in tried) and self._lanes.delivery(guid) is None
         }
 
-    def _send_again(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
-        """Redeliver what is not superseded. Pushes to repositories that the settings leave out are not counted."""
+    def _served_ids_of_owner(self, repository: Repository) -> set[int]:
+        """GitHub's ids of the repositories of the same owner that deployer serves, if their records have the ids."""
+        return {
+            each.id
+            for each in self._lanes.repository_records()
+            if each.id and not each.state and self._is_served(each.repository, repository.owner)
+        }
+
+    def _is_served(self, full_name: str, owner: str) -> bool:
+        repository = Repository.parse(full_name)
+        return repository.owner.lower() == owner.lower() and self._allows(repository)
+
+    def _redeliver_or_supersede(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
+        """Have deliveries redelivered unless a newer push supersedes them.
+
+        Pushes to repositories that the settings leave out are not counted.
+
+        Args:
+            repository: whose webhook, or the repository whose resync reads a shared log.
+            missed: the deliveries, newest first.
+        """
         redelivered = superseded = unserved = 0
         newest: dict[tuple[str, str], float] = {}
-        for each in missed[:_MOST]:
+        for each in missed[:_MOST_REDELIVERIES]:
             try:
-                push = self._push(repository, each)
+                push = self._read_push(repository, each)
                 if push and not self._allows(push.repository):
                     unserved += 1
-                elif push and self._overtaken(push, newest):
-                    reason = "it was missed, and a newer push to the same environment came"
-                    environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
-                    self._lanes.ignore(
-                        DeliveryRecord(
-                            each.guid,
-                            push.repository.full_name,
-                            environment.key,
-                            "push",
-                            str(Outcome.SUPERSEDED),
-                            reason,
-                        ),
-                        ref=push.ref.name,
-                        commit=push.commit,
-                    )
+                elif push and self._is_superseded(push, newest):
+                    self._record_superseded(each, push)
                     superseded += 1
                 else:
                     self._host.redeliver(repository, each)
                     redelivered += 1
             except DeployerError as error:
-                if isinstance(error, TransientError) and _concerns_all(error):
+                if isinstance(error, TransientError) and _affects_all_deliveries(error):
                     raise
-                _log.warning("sending delivery %s of %s again: %s", each.guid, repository, error)
+                _log.warning("redelivering %s of %s: %s", each.guid, repository, error)
         return Missed(redelivered, superseded, len(missed) - redelivered - superseded - unserved)
 
-    def _push(self, repository: Repository, delivery: HookDelivery) -> Push | None:
+    def _read_push(self, repository: Repository, delivery: HookDelivery) -> Push | None:
         if delivery.event != "push":
             return None
         body = json.dumps(self._host.payload(repository, delivery)).encode()
-        found = parse_github({"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery.guid}, body)
-        return found if isinstance(found, Push) else None
+        event = self._parse({"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery.guid}, body)
+        return event if isinstance(event, Push) else None
 
-    def _overtaken(self, push: Push, newest: dict[tuple[str, str], float]) -> bool:
-        """Whether a later push to the same environment is known, or was found to be missed as well.
+    def _record_superseded(self, delivery: HookDelivery, push: Push) -> None:
+        environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
+        record = DeliveryRecord(
+            delivery.guid,
+            push.repository.full_name,
+            environment.key,
+            "push",
+            str(Outcome.SUPERSEDED),
+            "GitHub could not deliver it, and a newer push to the same environment arrived",
+        )
+        self._lanes.ignore(record, ref=push.ref.name, commit=push.commit)
 
-        Which of several tags production wants, the lane finds out; and who asks to be skipped takes no other's place.
+    def _is_superseded(self, push: Push, newest: dict[tuple[str, str], float]) -> bool:
+        """Whether a later push to the same environment was recorded, or is among the missed ones.
+
+        A tag never is, because the queue decides which of several tags production runs. Neither is a push that asks to
+        be skipped, because it replaces no other push.
         """
         if push.ref.is_tag or (not push.deleted and skip_reason(push.ref, push.message)):
             return False
@@ -280,6 +335,6 @@ class Deliveries:
         return 0 < push.pushed_at < latest
 
 
-def _concerns_all(error: TransientError) -> bool:
-    """Whether no other delivery would fare better: Redis is away, or GitHub's limit is used up."""
+def _affects_all_deliveries(error: TransientError) -> bool:
+    """Whether every other delivery would fail as well: Redis is away, or GitHub's rate limit is used up."""
     return isinstance(error, UnavailableError) or error.retry_after is not None

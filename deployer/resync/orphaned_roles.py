@@ -1,4 +1,4 @@
-"""IAM roles under the target's path that no stack has: a build may have made them, and they outlive its branch."""
+"""IAM roles under a target's path that belong to no stack, because a build created them and its branch is gone."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from deployer.model.environments import Environment, Kind, Repository, from_tag_
 from deployer.model.errors import PayloadError
 from deployer.model.targets import Target
 
-_SETTLING_SECONDS = 600.0  # a role that CloudFormation is creating may not be among its stack's resources yet
+_NEW_ROLE_SECONDS = 600.0  # a role that CloudFormation is creating may not be among its stack's resources yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Role:
     Attributes:
         name: unique in its account.
         created_at: epoch seconds.
-        tags: empty where nobody has read them.
+        tags: empty if they were not read.
     """
 
     name: str
@@ -29,13 +29,13 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedRole:
-    """A role under the target's path that no stack has.
+    """A role under a target's path that is a resource of no stack.
 
     Attributes:
-        kind: whose target it was found in.
-        regions: where stacks were asked for it.
-        repository: by the role's tags, None where it has none of deployer's. Whoever made the role may have set them.
-        environment: likewise.
+        kind: the kind of environments whose target has the role.
+        regions: the regions in which no stack has the role.
+        repository: by the role's tags; None without deployer's tags. Whoever created the role may have set any tags.
+        environment: by the role's tags, as `repository`.
     """
 
     kind: Kind
@@ -46,30 +46,30 @@ class OrphanedRole:
 
 
 class RoleDirectory(Protocol):
-    """IAM and CloudFormation as far as they say whose a role is."""
+    """What IAM and CloudFormation say about roles."""
 
     def target(self, kind: Kind) -> Target:
-        """Where environments of a kind live; its `regions` are never empty."""
+        """The target of a kind of environments; its `regions` are never empty."""
 
     def roles(self, kind: Kind, path: str) -> Iterable[Role]:
         """The roles under an IAM path of the target's account, without their tags."""
 
     def stack_of_role(self, kind: Kind, region: str, name: str) -> str:
-        """The ARN of the stack in that region whose resource the role is; empty for none."""
+        """The ARN of the stack in a region that has the role as a resource; empty if none has."""
 
     def role_tags(self, kind: Kind, name: str) -> Mapping[str, str]:
-        """A role's tags; empty where the role is gone."""
+        """A role's tags; empty if the role is gone."""
 
 
 def orphaned_roles(directory: RoleDirectory, kind: Kind, now: float) -> Iterator[OrphanedRole]:
-    """The roles of a kind that no stack has. Costs a call for each role and region.
+    """The roles of a kind that belong to no stack. Costs one AWS call for each role and region.
 
-    Tags alone would not do: a build that makes a role chooses the tags, and so could pass for any environment.
+    Tags alone cannot tell, because the build that creates a role chooses its tags and could name any environment.
 
     Args:
         directory: IAM and CloudFormation.
-        kind: whose target is looked at; one without `role_path` has nothing to look at.
-        now: epoch seconds. A role that was created within the last ten minutes is passed over.
+        kind: the kind whose target is searched; a target without `role_path` has no roles to search.
+        now: epoch seconds. Roles that were created within the last ten minutes are left out.
 
     Raises:
         TransientError: AWS is away, or deployer's role lacks the rights.
@@ -78,17 +78,17 @@ def orphaned_roles(directory: RoleDirectory, kind: Kind, now: float) -> Iterator
     if not target.role_path:
         return
     for role in directory.roles(kind, target.role_path):
-        if now - role.created_at < _SETTLING_SECONDS:
+        if now - role.created_at < _NEW_ROLE_SECONDS:
             continue
         if any(directory.stack_of_role(kind, region, role.name) for region in target.regions):
             continue
         tagged = replace(role, tags=directory.role_tags(kind, role.name))
-        repository = _repository(tagged.tags)
+        repository = _tagged_repository(tagged.tags)
         environment = Environment.of_tags(repository, tagged.tags) if repository else None
         yield OrphanedRole(kind, tagged, target.regions, repository, environment)
 
 
-def _repository(tags: Mapping[str, str]) -> Repository | None:
+def _tagged_repository(tags: Mapping[str, str]) -> Repository | None:
     try:
         return Repository.parse(from_tag_value(tags.get("deployer:repository", "")) or "")
     except PayloadError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from deployer.model.errors import ConfigError
-from deployer.model.fence import REMEDY, unfenced_sentence
+from deployer.settings.iam_fence import REMEDY, unfenced_sentence
 from deployer.settings.values import Config
 
 CLUSTER_MODE_REMEDY = "use one with cluster mode disabled (replicas and Sentinel are fine)"

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deployer.model.environments import Kind, Repository
-from deployer.model.fence import fence_gaps
 from deployer.model.targets import Target
+from deployer.settings.iam_fence import fence_gaps
 from deployer.settings.targets import read_targets
 
 

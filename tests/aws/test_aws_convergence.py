@@ -39,7 +39,7 @@ FOR_PEOPLE: dict[str, tuple[dict[str, Start], str]] = {
         {X: Start(stack="ROLLBACK_COMPLETE")}, "its stack could not be created: .*push a mended commit, or redeploy"
     ),
     "a stack that is another's": ({X: Start(stack=READY, owner="else")}, "exists without deployer's tags"),
-    "an import": ({X: Start(stack="IMPORT_ROLLBACK_FAILED")}, "which only a person can mend"),
+    "an import": ({X: Start(stack="IMPORT_ROLLBACK_FAILED")}, "which only a person can fix"),
     "a protected stack of a branch that is gone": (
         {X: Start(live=0, stack=READY, protected=True, known=Known())}, "termination protection"
     ),

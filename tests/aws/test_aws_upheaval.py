@@ -59,7 +59,9 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     unheard = unrest.silent or died or up.archived or up.switched or begun
     if unheard or any(each.during for each in up.found.values()):
         run_resync(world)
-        if any("no webhook told of it" in each.reason for each in world.deployer.resyncer.plan(HELLO)):
+        if any(
+            "no webhook delivery reported it" in each.reason for each in world.deployer.resyncer.plan(HELLO)
+        ):
             run_resync(world)  # production finishes its own tag before a missed one
     after = Look(world)
     assert not world.lanes.dead_letters(), world.lanes.dead_letters()
@@ -97,7 +99,7 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     former = [each for each in asked if world.default == "x" and each == environment_of(X)]
     others = [each for each in asked if each not in former]
     if world.default == "x" and not moved and told_now.startswith("snoozed"):
-        assert world.told[-1].endswith("; development of x stays until staging is there")
+        assert world.told[-1].endswith("; development of x stays until staging runs it")
         return
     done, _, _ = told_now.partition("; the newest tag ")  # deployer reports these but never deploys them
     assert done in {

@@ -160,7 +160,7 @@ def test_why_of_what_snoozes(world: World) -> None:
         world.carry_out(world.queue.sent.pop())
     text = world.run("why", "acme/api", "x").stdout
     assert "provisioning" in text
-    assert "snoozed; looks again in" in text
+    assert "waiting; checks again in" in text
     (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
     assert snoozed["seconds"] > 0
     assert (snoozed["attempts"], snoozed["last_error"]) == (0, "")
@@ -172,7 +172,7 @@ def test_a_repository_that_has_used_its_share_of_github_s_calls_is_named(world: 
     while world.queue.sent:
         world.carry_out(world.queue.sent.pop())
     reason = "acme/API has used its share of the calls to GitHub that all repositories have together"
-    assert f"{reason}; looks again in" in " ".join(world.run("why", "acme/api", "x").stdout.split())
+    assert f"{reason}; checks again in" in " ".join(world.run("why", "acme/api", "x").stdout.split())
     (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
     assert (snoozed["attempts"], snoozed["reason"]) == (0, reason)
     assert reason in world.run("lanes").stderr
@@ -184,7 +184,7 @@ def test_why_of_what_is_refused_and_tried_again(world: World) -> None:
     while world.queue.sent:
         world.carry_out(world.queue.sent.pop())
     text = world.run("why", "acme/api", "x").stdout
-    assert "attempt 1 ended in: AccessDenied: not yours; tries again in" in " ".join(text.split())
+    assert "attempt 1 failed: AccessDenied: not yours; tries again in" in " ".join(text.split())
     (snoozed,) = world.json("why", "acme/api", "x")["lane"]["snoozed"]
     assert (snoozed["attempts"], snoozed["last_error"]) == (1, "AccessDenied: not yours")
 

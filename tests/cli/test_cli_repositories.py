@@ -146,7 +146,7 @@ def test_what_is_not_as_usual_is_shown(world: World) -> None:
     assert "did not order; undo it: deployer redeploy acme/API 'feature/ü#1'" in why
     idle = world.run("why", "acme/api", "idle-for-long").stdout
     assert re.search(
-        r"idle since [-0-9: ]+ UTC, and may be for 3d \(ttl of deploy/deployer.yml\); ends ", idle
+        r"idle since [-0-9: ]+ UTC; time to live 3d \(ttl of deploy/deployer.yml\); expires ", idle
     )
     gone = next(each for each in world.lanes.environments(REPOSITORY) if "is-gone" in each.environment)
     assert "its branch is gone since" in world.run("why", "acme/api", gone.ref).stdout
@@ -171,7 +171,7 @@ def test_of_many_repositories_that_are_not_as_usual_status_names_some(world: Wor
         )
     told = world.run("status").stderr
     assert (
-        "6 repositories are not as usual: acme/r0 archived, acme/r1 archived, acme/r2 archived and 3 more"
+        "6 repositories are not in the normal state: acme/r0 archived, acme/r1 archived, acme/r2 archived and 3 more"
         in told
     )
     assert "nothing new runs" not in told

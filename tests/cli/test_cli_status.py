@@ -17,7 +17,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
-from deployer.views import record_json as shapes
+from deployer.views import derived_values
 
 A = "a" * 40
 LONG = "feature/the-checkout-shows-the-right-price-in-every-currency-of-the-world-JIRA-1234"
@@ -165,7 +165,7 @@ def test_every_state_of_a_record_can_be_chosen() -> None:
     description = EnvironmentRecord.__doc__ or ""
     named = description.partition("state: in one word for people: ")[2].partition(" until its hours")[0]
     states = {word.strip("`,") for word in named.split() if word.startswith("`")}
-    assert states <= {*shapes.MOVING_STATES, *shapes.RESTING_STATES}
+    assert states <= {*derived_values.MOVING_STATES, *derived_values.RESTING_STATES}
 
 
 def test_status_is_watched_until_people_interrupt(

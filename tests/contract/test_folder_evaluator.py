@@ -128,7 +128,9 @@ def test_a_text_that_looks_like_a_number_stays_text(evaluator: FolderEvaluator) 
 
 @pytest.mark.parametrize("zone", ["Europe/Belin", "posix/../../etc/passwd", "../zoneinfo/UTC"])
 def test_an_unreadable_file_reports_all_its_errors(evaluator: FolderEvaluator, zone: str) -> None:
-    with pytest.raises(UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is no time zone") as caught:
+    with pytest.raises(
+        UnreadableError, match=r"deploy/deployer\.yml:1: sleep: .* is not a time zone"
+    ) as caught:
         evaluator.read_repository_config({"deployer.yml": f"sleep: 20:00-07:00 {zone}\ntags: 5\n".encode()})
     assert [str(each) for each in caught.value.others] == [
         "deploy/deployer.yml:2: tags is not a pattern or a list of patterns, such as [main, feature/*]"
@@ -143,7 +145,7 @@ def test_a_time_zone_that_is_installed_later_is_known(tmp_path: Path) -> None:
     zoneinfo.reset_tzpath(to=[str(tmp_path), *before])
     try:
         with closing(FolderProcess()) as process:
-            with pytest.raises(UnreadableError, match="is no time zone"):
+            with pytest.raises(UnreadableError, match="is not a time zone"):
                 process.read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 Test/zone"})
             (tmp_path / "Test").mkdir()
             utc = next(path for each in before if (path := Path(each, "UTC")).exists())

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError
-from deployer.model.events import parse_github
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
 from deployer.templates.evaluation.budget import CHARACTERS, STEPS, EvaluationBudget

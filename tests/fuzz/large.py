@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote_from_bytes
 
-from deployer.model.events import BODY_LIMIT
+from deployer.github.webhook import BODY_LIMIT
 from deployer.templates.folder_files import FILE_LIMIT
 
 PIPELINE = "Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Ref AWS::StackName}}}\n"

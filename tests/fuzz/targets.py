@@ -12,9 +12,11 @@ from functools import cache
 
 import msgspec
 
+from deployer.aws.events import parse_aws
+from deployer.github.webhook import parse_github, verify_signature
 from deployer.model.environments import TAG_LIMIT, Environment, Kind, Repository, ref_from_tags
 from deployer.model.errors import DeployerError, PayloadError, PermanentError, SignatureError
-from deployer.model.events import CloudEvent, Ignored, Ping, Push, parse_aws, parse_github, verify_signature
+from deployer.model.events import CloudEvent, Ignored, Ping, Push
 from deployer.model.refs import Ref
 from deployer.model.targets import Target as Place
 from deployer.templates.evaluation.budget import CHARACTERS, STEPS, EvaluationBudget

@@ -43,7 +43,7 @@ def test_defaults_need_no_setting() -> None:
         ("DEPLOYER_LEASE_SECONDS", "nan", "'nan'; it must be a number"),
         ("DEPLOYER_POLL_SECONDS", "inf", "'inf'; it must be a number"),
         ("DEPLOYER_GITHUB_APP_ID", "12", "must be set together"),
-        ("DEPLOYER_TTL", "soon", "'soon' is no length of time, such as 90m, 12h, 3d, 2w or never"),
+        ("DEPLOYER_TTL", "soon", "'soon' is not a duration, such as 90m, 12h, 3d, 2w or never"),
         ("DEPLOYER_SANDBOX", "true", "'true'; it must be yes or no"),
         ("DEPLOYER_UNFENCED", "1", "'1'; it must be yes or no"),
         ("DEPLOYER_GIVE_TOKEN", "true", "'true'; it must be yes or no"),

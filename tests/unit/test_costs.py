@@ -10,7 +10,7 @@ from deployer.model.events import Push
 from deployer.model.records import Cause
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.queue.call_counter import note, note_quota
-from deployer.views.record_json import snoozed_words
+from deployer.views.sentences import snoozed_words
 
 BRANCH = "refs/heads/x"
 OTHER = Repository.parse("acme/other")

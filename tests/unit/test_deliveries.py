@@ -1,4 +1,4 @@
-"""What GitHub could not deliver: what is sent again, what is not, and what is told of it."""
+"""Missed deliveries: which are redelivered, which are not, and what is reported about them."""
 
 import time
 from dataclasses import replace
@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from world import HELLO, World, environment, sha
 
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.events import Push
 from deployer.model.records import RepositoryRecord
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.resync.missed_deliveries import APP, Deliveries, Missed
-from deployer.views import record_json as shapes
+from deployer.views import sentences
 from tests.records import know_repository
 
 BRANCH = "refs/heads/x"
@@ -51,22 +52,22 @@ def miss(
     world.host.note_delivery(HELLO, guid, event, payload(2, round(at)) | more, at, ok=ok, refused=refused)
 
 
-def sent_again(world: World) -> list[str]:
+def redelivered_guids(world: World) -> list[str]:
     return [each.guid for _, each, _ in world.host.log if time.time() - each.delivered_at < 30]
 
 
-def test_what_never_came_is_sent_again_once(world: World) -> None:
+def test_a_missed_delivery_is_redelivered_once(world: World) -> None:
     miss(world, "lost", HOUR)
     miss(world, "renamed", HOUR, event="repository")
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
-    assert sorted(sent_again(world)) == ["lost", "renamed"]
+    assert sorted(redelivered_guids(world)) == ["lost", "renamed"]
     assert world.deployer.deliveries.check(HELLO) == Missed(recent=2)  # on their way
     assert world.lanes.counters()["missed:redelivered"] == 2
     assert world.known(HELLO).missed["redelivered"] == 2
 
 
-def test_what_came_all_the_same_or_is_none_of_ours_is_not_sent_again(world: World) -> None:
+def test_a_delivery_that_arrived_or_is_of_no_use_is_not_redelivered(world: World) -> None:
     world.deliver(BRANCH, sha(2), delivery="came")  # GitHub did not wait for the answer
     world.run()
     miss(world, "came", HOUR)
@@ -78,26 +79,26 @@ def test_what_came_all_the_same_or_is_none_of_ours_is_not_sent_again(world: Worl
     assert world.deployer.deliveries.check(HELLO) == Missed()
 
 
-def test_what_failed_just_now_is_counted_and_left_to_the_next_look(world: World) -> None:
+def test_a_delivery_that_failed_just_now_is_counted_and_left_to_the_next_check(world: World) -> None:
     miss(world, "just-now", 10)
     assert world.deployer.deliveries.check(HELLO) == Missed(recent=1)
     assert (world.known(HELLO).recent, world.known(HELLO).missed) == (1, {})
-    assert shapes.deliveries_words(world.known(HELLO)).startswith("1 had just failed at the last look, ")
-    assert sent_again(world) == ["just-now"]  # the first attempt, and no other
+    assert sentences.deliveries_words(world.known(HELLO)).startswith("1 failed just before the last check, ")
+    assert redelivered_guids(world) == ["just-now"]  # the first attempt, and no other
 
     hours_pass(world, 0.1)
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
     assert world.known(HELLO).recent == 0
 
 
-def test_a_wrong_secret_is_told_until_the_last_attempts_were_believed(world: World) -> None:
+def test_a_wrong_secret_is_reported_until_deliveries_are_accepted_again(world: World) -> None:
     miss(world, "one", HOUR, refused=True)
     miss(world, "two", HOUR)
     miss(world, "just-now", 10, refused=True)
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, recent=1, refused=2)
     words = "2 had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET"
-    assert words in shapes.deliveries_words(world.known(HELLO))
-    (warning,) = shapes.repository_warnings([world.known(HELLO)])
+    assert words in sentences.deliveries_words(world.known(HELLO))
+    (warning,) = sentences.repository_warnings([world.known(HELLO)])
     assert words in warning
 
     hours_pass(world, 1)
@@ -105,20 +106,20 @@ def test_a_wrong_secret_is_told_until_the_last_attempts_were_believed(world: Wor
         miss(world, guid, 0, ok=True)
     world.deployer.deliveries.check(HELLO)
     assert world.known(HELLO).refused == 0
-    assert "signature" not in shapes.deliveries_words(world.known(HELLO))
+    assert "signature" not in sentences.deliveries_words(world.known(HELLO))
 
 
-def test_of_several_pushes_of_a_ref_the_newest_is_sent_again(world: World) -> None:
+def test_only_the_newest_push_of_a_ref_is_redelivered(world: World) -> None:
     miss(world, "first", 3 * HOUR)
     miss(world, "second", 2 * HOUR)
     miss(world, "other", 4 * HOUR, ref="refs/heads/y")
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, superseded=1)
-    assert sorted(sent_again(world)) == ["other", "second"]
+    assert sorted(redelivered_guids(world)) == ["other", "second"]
     assert world.outcome("first")[0] == "superseded"
 
 
-def test_a_push_that_a_later_one_overtook_is_not_sent_again(world: World) -> None:
+def test_a_push_superseded_by_a_later_push_is_not_redelivered(world: World) -> None:
     miss(world, "lost", HOUR)
     world.push(BRANCH, sha(3))
     world.run()
@@ -130,29 +131,29 @@ def test_a_push_that_a_later_one_overtook_is_not_sent_again(world: World) -> Non
     assert (line.outcome, line.environment, line.ref) == ("superseded", environment(BRANCH).key, BRANCH)
 
 
-def test_a_push_that_asks_to_be_skipped_overtakes_none(world: World) -> None:
+def test_a_skipped_push_supersedes_no_other(world: World) -> None:
     miss(world, "wanted", 3 * HOUR)
     miss(world, "skipped", 2 * HOUR, head_commit={"message": "notes [skip ci]"})
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
 
 
-def test_a_deleted_tag_overtakes_no_other(world: World) -> None:
+def test_a_deleted_tag_supersedes_no_other(world: World) -> None:
     miss(world, "v1", 3 * HOUR, ref="refs/tags/v1")
     miss(world, "v0-deleted", 2 * HOUR, ref="refs/tags/v0", after=ZERO_SHA)
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
 
 
-def test_what_fails_again_and_again_is_left_to_the_resync(world: World) -> None:
+def test_a_delivery_with_many_failed_attempts_is_left_to_the_resync(world: World) -> None:
     for ago in range(6, 0, -1):
         miss(world, "hopeless", ago * HOUR)
 
     assert world.deployer.deliveries.check(HELLO) == Missed(left=1)
-    assert sent_again(world) == []
+    assert redelivered_guids(world) == []
 
 
-def test_what_fails_at_each_look_is_sent_again_five_times_and_then_told_of_once(world: World) -> None:
+def test_a_delivery_that_always_fails_is_redelivered_five_times_then_reported_once(world: World) -> None:
     miss(world, "hopeless", HOUR)
     looks = []
     for _ in range(20):
@@ -172,14 +173,14 @@ def hours_pass(world: World, hours: float) -> None:
     know_repository(world.lanes, known.but(**ago))
 
 
-def test_of_too_many_the_rest_is_left_to_the_resync(world: World) -> None:
+def test_deliveries_beyond_the_limit_are_left_to_the_resync(world: World) -> None:
     for number in range(105):
         miss(world, f"d-{number}", HOUR + number, event="public")
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=100, left=5)
 
 
-def test_without_the_right_it_is_noted_and_the_resync_goes_on(world: World) -> None:
+def test_a_missing_right_is_recorded_and_the_resync_continues(world: World) -> None:
     world.host.hook_rights = False
     miss(world, "lost", HOUR)
     with pytest.raises(RightsError):
@@ -191,7 +192,7 @@ def test_without_the_right_it_is_noted_and_the_resync_goes_on(world: World) -> N
     assert world.told[-1] == "resynced: nothing to do"
 
 
-def test_without_a_webhook_it_says_how_to_have_one(world: World) -> None:
+def test_without_a_webhook_the_error_says_so(world: World) -> None:
     del world.host.hooks[HELLO.key]
     with pytest.raises(NotFoundError, match="no webhook"):
         world.deployer.deliveries.check(HELLO)
@@ -206,15 +207,15 @@ def test_a_webhook_at_another_address_is_not_read(world: World, url: str) -> Non
     miss(world, "lost", HOUR)
     with pytest.raises(NotFoundError):
         world.deployer.deliveries.check(HELLO)
-    assert sent_again(world) == []
+    assert redelivered_guids(world) == []
     assert "no webhook" in world.known(HELLO).unchecked
 
 
-def test_the_organization_s_webhook_does_where_the_repository_has_none(world: World) -> None:
+def test_the_organizations_webhook_is_checked_if_the_repository_has_none(world: World) -> None:
     world.host.organization_hooks[HELLO.owner] = world.host.hooks.pop(HELLO.key)
     miss(world, "lost", HOUR)
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
-    assert sent_again(world) == ["lost"]
+    assert redelivered_guids(world) == ["lost"]
 
 
 def organization_webhook(world: World) -> tuple[Repository, dict[str, Any]]:
@@ -229,7 +230,7 @@ def organization_webhook(world: World) -> tuple[Repository, dict[str, Any]]:
     return other, pushed
 
 
-def test_an_organization_s_log_is_read_once_for_all_its_repositories(world: World) -> None:
+def test_an_organizations_log_is_read_once_for_all_its_repositories(world: World) -> None:
     other, pushed = organization_webhook(world)
     miss(world, "lost", HOUR)
     world.host.note_delivery(other, "of-other", "push", pushed, time.time() - HOUR)
@@ -238,7 +239,7 @@ def test_an_organization_s_log_is_read_once_for_all_its_repositories(world: Worl
     world.host.note_delivery(unknown, "of-nobody", "push", pushed, time.time() - HOUR)
 
     world.deployer.deliveries.check_if_due(HELLO)
-    assert sorted(sent_again(world)) == ["lost", "of-other"]
+    assert sorted(redelivered_guids(world)) == ["lost", "of-other"]
     reads = len(world.host.called("deliveries"))
     world.deployer.deliveries.check_if_due(other)
     assert len(world.host.called("deliveries")) == reads
@@ -249,7 +250,7 @@ def test_an_organization_s_log_is_read_once_for_all_its_repositories(world: Worl
     assert len(world.host.called("deliveries")) == reads, "the organization's log is not due"
 
 
-def test_a_log_of_an_organization_that_cannot_be_read_is_left_alone_for_a_while(world: World) -> None:
+def test_an_organizations_unreadable_log_is_not_read_again_at_once(world: World) -> None:
     other, _ = organization_webhook(world)
     world.host.fail_next(TransientError("GitHub answers 500"), method="deliveries")
     for repository in (HELLO, other, HELLO):
@@ -266,38 +267,40 @@ def test_a_repository_with_a_webhook_of_its_own_has_its_own_log(world: World) ->
     assert [each[0] for each in world.host.called("deliveries")] == [HELLO, other]
 
 
-def test_without_an_address_of_its_own_deployer_reads_no_log(world: World) -> None:
+def test_without_a_public_url_deployer_reads_no_log(world: World) -> None:
     allows = world.deployer.config.allows
     miss(world, "lost", HOUR)
     with pytest.raises(NotFoundError):
-        Deliveries(world.host, world.lanes, allows=allows, webhook_url="").check(HELLO)
-    assert sent_again(world) == []
+        Deliveries(world.host, world.lanes, parse=parse_github, allows=allows, webhook_url="").check(HELLO)
+    assert redelivered_guids(world) == []
 
 
-def test_a_resync_looks_now_and_then(world: World) -> None:
+def test_a_resync_checks_the_log_at_intervals(world: World) -> None:
     miss(world, "lost", HOUR)
     world.resync(HELLO)
-    assert sent_again(world) == ["lost"]
+    assert redelivered_guids(world) == ["lost"]
 
     miss(world, "lost later", HOUR)
     world.resync(HELLO)
-    assert sent_again(world) == ["lost"]  # it is not due
+    assert redelivered_guids(world) == ["lost"]  # it is not due
 
 
-def test_one_delivery_that_cannot_be_read_hides_no_other(world: World) -> None:
+def test_an_unreadable_delivery_does_not_stop_the_others(world: World) -> None:
     miss(world, "good", 2 * HOUR)
     miss(world, "bad", HOUR, ref="refs/heads/y")  # the newest goes first
     world.host.fail_next(TransientError("GitHub's answer makes no sense"), method="payload")
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1, left=1)
-    assert sent_again(world) == ["good"]
+    assert redelivered_guids(world) == ["good"]
     assert world.known(HELLO).missed["left"] == 1
 
 
 @pytest.mark.parametrize(
     "error", [TransientError("GitHub's limit is used up", retry_after=60), UnavailableError("Redis is away")]
 )
-def test_a_fault_that_concerns_all_leaves_them_to_the_next_look(world: World, error: TransientError) -> None:
+def test_a_failure_that_affects_all_deliveries_leaves_them_to_the_next_check(
+    world: World, error: TransientError
+) -> None:
     miss(world, "first", HOUR)
     miss(world, "second", 2 * HOUR, ref="refs/heads/y")
     world.host.fail_next(error, method="redeliver")
@@ -316,7 +319,7 @@ def test_a_log_that_cannot_be_read_is_not_read_at_each_resync(world: World) -> N
 
     hours_pass(world, 0.2)
     world.resync(HELLO)
-    assert sent_again(world) == ["lost"]
+    assert redelivered_guids(world) == ["lost"]
 
 
 def test_an_app_has_one_webhook_for_all(world: World) -> None:
@@ -329,7 +332,7 @@ def test_an_app_has_one_webhook_for_all(world: World) -> None:
     assert known.missed["redelivered"] == 1
 
 
-def test_a_push_of_a_repository_that_is_not_served_is_left_alone(world: World) -> None:
+def test_a_push_of_a_repository_that_is_not_served_is_not_redelivered(world: World) -> None:
     world.host.is_app = True
     foreign = {"full_name": "else/where", "default_branch": "main"}
     for guid, ago in (("first", 3 * HOUR), ("second", 2 * HOUR)):
@@ -337,12 +340,12 @@ def test_a_push_of_a_repository_that_is_not_served_is_left_alone(world: World) -
     miss(world, "ours", HOUR)
 
     assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
-    assert sent_again(world) == ["ours"]
+    assert redelivered_guids(world) == ["ours"]
     assert world.lanes.repositories() == [HELLO]
     assert world.lanes.delivery("first") is None
 
 
-def test_of_workers_that_look_at_once_one_does(world: World) -> None:
+def test_only_one_of_several_workers_checks_a_log_at_a_time(world: World) -> None:
     world.host.is_app = True
     miss(world, "lost", HOUR)
     log, others = world.host.deliveries, ["acme/one", "acme/two"]
@@ -359,5 +362,5 @@ def test_of_workers_that_look_at_once_one_does(world: World) -> None:
     know_repository(world.lanes, RepositoryRecord(APP.full_name))  # some time passes
     for _ in range(2):
         world.deployer.deliveries.check_if_due(HELLO)
-    assert sent_again(world) == ["lost"]
+    assert redelivered_guids(world) == ["lost"]
     assert world.lanes.counters()["missed:redelivered"] == 1

@@ -1,3 +1,5 @@
+"""Environments: their keys, tags, names, and the refs that deploy them."""
+
 import re
 
 import pytest
@@ -28,7 +30,7 @@ def test_a_key_reads_back(environment: Environment) -> None:
 
 
 @given(environments(), environments())
-def test_only_its_own_stack_is_owned(one: Environment, other: Environment) -> None:
+def test_an_environment_owns_only_a_stack_with_all_its_tags(one: Environment, other: Environment) -> None:
     assert one.owns(other.tags) == (_identity(one) == _identity(other))
     assert one.owns({**one.tags, "team": "x"})
     for key in one.tags:
@@ -46,7 +48,7 @@ def test_only_its_own_stack_is_owned(one: Environment, other: Environment) -> No
         ("refs/tags/main", Kind.PRODUCTION),
     ],
 )
-def test_which_environment_a_ref_drives(ref: str, kind: Kind) -> None:
+def test_which_environment_a_ref_deploys(ref: str, kind: Kind) -> None:
     environment = Environment.of_ref(Repository.parse("acme/hello"), Ref.parse(ref), "main")
     assert environment.kind is kind
 
@@ -61,7 +63,7 @@ def test_which_environment_a_ref_drives(ref: str, kind: Kind) -> None:
         ("-rf", "refs/heads/-rf"),
     ],
 )
-def test_what_people_are_told_is_what_they_may_type(branch: str, name: str) -> None:
+def test_the_shown_name_can_be_typed(branch: str, name: str) -> None:
     ref = Ref.of_branch(branch)
     environment = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, ref)
     assert environment.name == name
@@ -79,7 +81,7 @@ def test_a_branch_named_staging_is_not_staging() -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
 @example("x" * 257)
 @example("中" * 100)
-def test_a_tag_value_is_one_that_aws_takes_and_reads_back(text: str) -> None:
+def test_aws_accepts_every_tag_value_and_it_reads_back(text: str) -> None:
     value = tag_value(text)
     assert re.fullmatch(r"[A-Za-z0-9_.:/=+@-]*", value)
     assert len(value) <= 256
@@ -116,7 +118,7 @@ def test_a_ref_of_any_length_reads_back_from_its_tags(text: str) -> None:
         {"deployer:ref": "refs/heads/x", "deployer:ref.1": "refs/heads/y"},
     ],
 )
-def test_a_ref_that_the_tags_do_not_tell_whole_is_none(tags: dict[str, str]) -> None:
+def test_tags_with_an_incomplete_ref_give_none(tags: dict[str, str]) -> None:
     assert ref_from_tags(tags) is None
 
 
@@ -129,6 +131,6 @@ def test_a_repository_is_owner_and_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "development", "development:", "testing", "development:refs/heads/"])
-def test_a_key_of_something_else_is_refused(key: str) -> None:
+def test_a_malformed_key_is_refused(key: str) -> None:
     with pytest.raises(PayloadError):
         Environment.from_key(Repository.parse("acme/hello"), key)

@@ -1,13 +1,14 @@
-"""What GitHub's events about a whole repository mean, in the shapes of its published examples."""
+"""GitHub's events about repositories and installations, in the form of its published examples."""
 
 import json
 from typing import Any
 
 import pytest
 
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError
-from deployer.model.events import Ignored, RepositoryChange, parse_github
+from deployer.model.events import Ignored, RepositoryChange
 
 HELLO = {"id": 186853261, "name": "Hello-World", "full_name": "Codertocat/Hello-World", "default_branch": "x"}
 NOW = Repository("Codertocat", "Hello-World")
@@ -43,7 +44,7 @@ def _changed(kind: str, action: str, changes: dict[str, Any] | None = None) -> A
         ("publicized", None, ()),
     ],
 )
-def test_a_repository_is_to_be_looked_at_under_all_its_names(
+def test_a_repository_is_resynced_under_all_its_names(
     action: str, changes: dict[str, Any] | None, former: tuple[Repository, ...]
 ) -> None:
     assert _changed("repository", action, changes) == RepositoryChange(
@@ -51,7 +52,7 @@ def test_a_repository_is_to_be_looked_at_under_all_its_names(
     )
 
 
-def test_only_a_deletion_is_a_word_about_the_repository() -> None:
+def test_only_a_deletion_names_a_state() -> None:
     assert _changed("repository", "deleted").word == "deleted"
     assert _read("public", repository=HELLO) == RepositoryChange("d-1", "public", (NOW,))
 
@@ -59,7 +60,7 @@ def test_only_a_deletion_is_a_word_about_the_repository() -> None:
 @pytest.mark.parametrize(
     ("action", "changes"), [("created", None), ("edited", {"description": {"from": "x"}}), ("sneezed", None)]
 )
-def test_what_concerns_no_pipeline_is_ignored(action: str, changes: dict[str, Any] | None) -> None:
+def test_an_event_that_concerns_no_pipeline_is_ignored(action: str, changes: dict[str, Any] | None) -> None:
     found = _changed("repository", action, changes)
     assert isinstance(found, Ignored)
     assert found.repository == NOW
@@ -69,7 +70,7 @@ def test_what_concerns_no_pipeline_is_ignored(action: str, changes: dict[str, An
     ("action", "word"),
     [("created", ""), ("deleted", "removed"), ("suspend", "removed"), ("unsuspend", "")],
 )
-def test_an_installation_is_about_its_repositories_or_all_of_its_owner(action: str, word: str) -> None:
+def test_an_installation_event_names_repositories_or_their_owner(action: str, word: str) -> None:
     found = _read("installation", action=action, installation=INSTALLATION, repositories=LISTED)
     assert found == RepositoryChange("d-1", f"installation {action}", BOTH, word=word)
     found = _read("installation", action=action, installation=INSTALLATION)
@@ -83,7 +84,7 @@ def test_repositories_are_added_to_an_installation_and_removed(action: str, word
     assert found == RepositoryChange("d-1", f"installation_repositories {action}", BOTH, word=word)
 
 
-def test_a_renamed_owner_concerns_all_that_was_known_of_it() -> None:
+def test_a_renamed_owner_concerns_all_its_known_repositories() -> None:
     changes = {"login": {"from": "former"}}
     found = _read("installation_target", action="renamed", account={"login": "octocat"}, changes=changes)
     assert found == RepositoryChange("d-1", "installation_target renamed", owner="former")
@@ -101,6 +102,6 @@ def test_a_renamed_owner_concerns_all_that_was_known_of_it() -> None:
         ("installation_repositories", {"action": "added", "repositories_added": [{"full_name": "a b"}]}),
     ],
 )
-def test_a_field_that_is_missing_or_malformed_is_told(kind: str, payload: dict[str, Any]) -> None:
+def test_a_missing_or_malformed_field_is_named(kind: str, payload: dict[str, Any]) -> None:
     with pytest.raises(PayloadError):
         _read(kind, **payload)

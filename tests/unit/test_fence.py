@@ -1,4 +1,4 @@
-"""What of the fence in IAM is missing is told from the settings, and stops what would run without it."""
+"""The IAM fence: gaps in the settings are reported, and no worker starts without the fence."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import yaml
 
 from deployer.model.environments import Kind
 from deployer.model.errors import ConfigError
-from deployer.model.fence import fence_gaps, fence_warnings
+from deployer.settings.iam_fence import fence_gaps, fence_warnings
 from deployer.settings.loading import load
 from deployer.settings.startup import check_fence
 from deployer.settings.values import Config
@@ -76,24 +76,24 @@ def test_gaps_of_the_fence(development: dict[str, Any], gaps: list[str]) -> None
     assert "swordfish" not in said
 
 
-def test_without_any_setting_there_is_no_fence() -> None:
+def test_without_settings_there_is_no_fence() -> None:
     with pytest.raises(ConfigError, match="no service_role and development has no permissions_boundary"):
         check_fence(load({}))
 
 
-def test_an_installation_may_decide_to_run_without() -> None:
+def test_an_installation_may_run_without_the_fence() -> None:
     made = load({"DEPLOYER_UNFENCED": "yes"})
     check_fence(made)
     assert made.fence_gaps == [NO_SERVICE_ROLE, NO_BOUNDARY], "it is still told"
 
 
-def test_an_address_of_aws_on_this_machine_is_no_fence() -> None:
+def test_a_local_address_of_aws_is_no_fence() -> None:
     """A tunnel to the real AWS has one, too."""
     with pytest.raises(ConfigError, match="DEPLOYER_UNFENCED=yes"):
         check_fence(load({"AWS_ENDPOINT_URL": "http://127.0.0.1:8082"}))
 
 
-def test_the_sandbox_needs_none() -> None:
+def test_the_sandbox_needs_no_fence() -> None:
     check_fence(load({"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}))
 
 

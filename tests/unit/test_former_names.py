@@ -8,7 +8,7 @@ from deployer.model.environments import Kind
 from deployer.model.errors import TransientError
 from deployer.model.events import CloudEvent
 from deployer.model.targets import Target
-from deployer.views.record_json import environment_id
+from deployer.views.derived_values import environment_id
 from tests.doubles import FakeCloud
 from tests.unit.identities import TWINS, former_release
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha

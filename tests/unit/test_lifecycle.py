@@ -1,4 +1,4 @@
-"""What becomes of environments when their repository as a whole changes, by webhook or found by a resync."""
+"""What happens to environments when their repository is renamed, deleted, archived, replaced or out of reach."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ from deployer.model.errors import TransientError
 from deployer.model.events import Push, RepositoryChange
 from deployer.model.records import Cause, RepositoryRecord, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.views.record_json import repository_warnings
+from deployer.views.sentences import repository_warnings
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN, TAG = "refs/heads/x", "refs/heads/main", "refs/tags/v1"
@@ -41,7 +41,9 @@ def of(repository: Repository, each: Environment) -> Environment:
 
 
 @pytest.mark.parametrize("told", ["both", "only the former", "nothing"])
-def test_a_new_name_makes_its_own_and_only_development_of_the_former_goes(world: World, told: str) -> None:
+def test_a_renamed_repository_gets_new_environments_and_loses_only_the_former_development(
+    world: World, told: str
+) -> None:
     world.host.rename(HELLO, SHOP)
     if told == "nothing":
         world.resync(HELLO)
@@ -57,7 +59,7 @@ def test_a_new_name_makes_its_own_and_only_development_of_the_former_goes(world:
     assert "deployer delete --environment" in record.reason
 
 
-def test_told_again_or_late_nothing_more_happens(world: World) -> None:
+def test_a_repeated_or_late_event_of_a_rename_changes_nothing(world: World) -> None:
     world.host.rename(HELLO, SHOP)
     world.tell("repository renamed", SHOP, HELLO)
     standing, ran = world.standing(HELLO) | world.standing(SHOP), world.built(of(SHOP, DEV))
@@ -70,7 +72,7 @@ def test_told_again_or_late_nothing_more_happens(world: World) -> None:
     assert world.built(of(SHOP, DEV)) == ran
 
 
-def test_renamed_back_all_is_as_before(world: World) -> None:
+def test_after_a_rename_back_the_environments_are_as_before(world: World) -> None:
     world.host.rename(HELLO, SHOP)
     world.tell("repository renamed", SHOP, HELLO)
     world.host.rename(SHOP, HELLO)
@@ -82,7 +84,9 @@ def test_renamed_back_all_is_as_before(world: World) -> None:
 
 
 @pytest.mark.parametrize("why", ["a person chose its commit", "its head asks to be skipped"])
-def test_renamed_back_what_was_held_at_its_commit_is_there_again(world: World, why: str) -> None:
+def test_after_a_rename_back_a_pinned_environment_is_created_again_at_its_commit(
+    world: World, why: str
+) -> None:
     skips = " [skip ci]" if why.startswith("its head") else ""
     world.push(BRANCH, sha(5), sha(1), message=f"A word{skips}")
     world.run()
@@ -103,7 +107,9 @@ def test_renamed_back_what_was_held_at_its_commit_is_there_again(world: World, w
 
 
 @pytest.mark.parametrize("steps", range(4))
-def test_renamed_back_what_is_being_taken_down_stays(world: World, steps: int) -> None:
+def test_after_a_rename_back_an_environment_whose_teardown_began_is_created_again(
+    world: World, steps: int
+) -> None:
     world.host.rename(HELLO, SHOP)
     world.deployer.intake.resync(HELLO)
     world.tasks()
@@ -118,7 +124,7 @@ def test_renamed_back_what_is_being_taken_down_stays(world: World, steps: int) -
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
-def test_a_new_name_that_is_not_served_changes_nothing(world: World) -> None:
+def test_a_rename_to_a_name_that_is_not_served_changes_nothing(world: World) -> None:
     world.host.rename(HELLO, Repository("elsewhere", "hello"))
     delivery = world.tell("repository transferred", Repository("elsewhere", "hello"), HELLO)
 
@@ -129,7 +135,7 @@ def test_a_new_name_that_is_not_served_changes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("word", ["deleted", "removed"])
-def test_a_new_name_that_was_out_of_reach_once_is_looked_at_anew(world: World, word: str) -> None:
+def test_a_new_name_that_was_out_of_reach_before_is_resynced(world: World, word: str) -> None:
     world.host.push(SHOP, MAIN, sha(9), files={"pipeline.yml": TEMPLATE})
     world.resync(SHOP)
     world.host.delete(SHOP)
@@ -144,7 +150,7 @@ def test_a_new_name_that_was_out_of_reach_once_is_looked_at_anew(world: World, w
     assert world.standing(SHOP) == {of(SHOP, DEV), of(SHOP, STAGING)}
 
 
-def test_a_former_name_stays_one_when_its_new_name_is_deleted(world: World) -> None:
+def test_a_former_name_stays_renamed_when_the_new_name_is_deleted(world: World) -> None:
     world.host.rename(HELLO, SHOP)
     world.tell("repository renamed", SHOP, HELLO)
     for each in (HELLO, SHOP):  # the former name leads nowhere, either
@@ -167,7 +173,7 @@ def another_takes_its_name(world: World) -> None:
     world.host.push(HELLO, MAIN, sha(8), files={"pipeline.yml": TEMPLATE})
 
 
-def test_a_push_of_another_repository_is_known_by_its_number(world: World) -> None:
+def test_a_push_of_another_repository_is_recognized_by_its_id(world: World) -> None:
     world.resync(HELLO)
     another_takes_its_name(world)
     other = world.host.facts(HELLO)
@@ -184,7 +190,9 @@ def test_a_push_of_another_repository_is_known_by_its_number(world: World) -> No
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_branch_that_another_repository_lacks_is_not_deleted_for_that(world: World, *, known: bool) -> None:
+def test_environments_are_kept_although_another_repository_of_the_name_lacks_their_branch(
+    world: World, *, known: bool
+) -> None:
     world.resync(HELLO)
     another_takes_its_name(world)
     if known:
@@ -200,7 +208,7 @@ def test_a_branch_that_another_repository_lacks_is_not_deleted_for_that(world: W
 
 
 @pytest.mark.parametrize("night", [True, False])
-def test_the_age_of_an_environment_brings_nothing_of_another_repository(world: World, *, night: bool) -> None:
+def test_a_waking_environment_deploys_nothing_of_another_repository(world: World, *, night: bool) -> None:
     at = world.record(DEV).updated_at - 90_000
     begin, end = (time.strftime("%H:%M", time.gmtime(world._now() + later)) for later in (7200, 7260))
     asleep = {"state": "asleep", "aged": "night", "outcome": "deleted", "sleep": f"{begin}-{end}"}
@@ -217,7 +225,7 @@ def test_the_age_of_an_environment_brings_nothing_of_another_repository(world: W
     assert world.known(HELLO).state == "replaced"
 
 
-def test_a_ref_that_is_gone_by_one_answer_and_there_by_another_is_looked_for_again(world: World) -> None:
+def test_a_ref_is_read_again_if_two_answers_of_github_differ(world: World) -> None:
     head, answers = world.host.head, [None, None]
 
     def lagging(repository: Repository, ref: Ref) -> Any:
@@ -240,7 +248,7 @@ def test_repositories_that_were_renamed_share_a_listing(world: World) -> None:
     assert len(world.cloud.called("stacks")) == count
 
 
-def test_another_repository_under_a_former_name_gets_nothing_until_a_person_agrees(world: World) -> None:
+def test_another_repository_with_a_former_name_gets_nothing_until_a_person_accepts_it(world: World) -> None:
     world.host.rename(HELLO, SHOP)
     world.resync(HELLO)
     world.push(BRANCH, sha(7))  # makes another acme/hello
@@ -257,7 +265,7 @@ def test_another_repository_under_a_former_name_gets_nothing_until_a_person_agre
     assert world.record(STAGING).commit == sha(8)
 
 
-def test_the_tags_that_an_accepted_repository_has_are_no_news() -> None:
+def test_the_existing_tags_of_an_accepted_repository_do_not_count_as_missed() -> None:
     world = World()
     world.rules()
     world.host.push(HELLO, TAG, sha(1), files={"pipeline.yml": TEMPLATE}, at=1000)
@@ -285,7 +293,7 @@ def test_the_tags_that_an_accepted_repository_has_are_no_news() -> None:
 # --- archived, private, public ---
 
 
-def test_archived_all_stays_and_nothing_new_runs(world: World) -> None:
+def test_an_archived_repository_keeps_its_environments_and_deploys_nothing_new(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.tell("repository archived", HELLO)
     late = world.push(BRANCH, sha(9))
@@ -301,7 +309,7 @@ def test_archived_all_stays_and_nothing_new_runs(world: World) -> None:
     assert world.record(DEV).commit == sha(9)
 
 
-def test_archived_while_production_is_made_it_runs_the_tags_commit_all_the_same() -> None:
+def test_a_repository_archived_during_a_creation_of_production_still_runs_the_tags_commit() -> None:
     world = World()
     world.push(MAIN, sha(2))
     tag = world.push(TAG, sha(3))
@@ -317,7 +325,7 @@ def test_archived_while_production_is_made_it_runs_the_tags_commit_all_the_same(
 
 @pytest.mark.parametrize("before", ["none", "deleted", "skipped"])
 @pytest.mark.parametrize("end", ["unarchived", "resync"])
-def test_a_first_tag_that_is_refused_is_deployed_once_it_may_be(before: str, end: str) -> None:
+def test_a_first_tag_that_is_refused_is_deployed_once_it_is_allowed(before: str, end: str) -> None:
     world = World()
     world.push(MAIN, sha(2))
     world.run()
@@ -355,7 +363,9 @@ def test_a_first_tag_that_is_refused_is_deployed_once_it_may_be(before: str, end
 
 
 @pytest.mark.parametrize("ran", [True, False])
-def test_so_is_one_that_is_refused_after_the_ledger_was_lost(world: World, *, ran: bool) -> None:
+def test_a_first_tag_refused_after_redis_was_lost_is_deployed_once_it_is_allowed(
+    world: World, *, ran: bool
+) -> None:
     if not ran:
         world.cloud.pipelines[PRODUCTION.stack_name].clear()
     world.host.change(HELLO, archived=True)
@@ -384,7 +394,7 @@ def test_a_first_tag_of_another_repository_is_not_kept() -> None:
     assert world.lanes.environment(PRODUCTION) is None
 
 
-def test_a_push_ends_a_state_whose_end_nobody_told(world: World) -> None:
+def test_a_push_ends_a_state_whose_end_no_event_reported(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
     world.host.change(HELLO, archived=False)
@@ -394,7 +404,9 @@ def test_a_push_ends_a_state_whose_end_nobody_told(world: World) -> None:
     assert (world.known(HELLO).state, world.record(DEV).commit) == ("", sha(9))
 
 
-def test_made_public_it_warns_and_goes_on(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repository_made_public_is_warned_of_and_still_deployed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.host.change(HELLO, private=True)
     world.resync(HELLO)
     world.host.change(HELLO, private=False)
@@ -404,7 +416,7 @@ def test_made_public_it_warns_and_goes_on(world: World, caplog: pytest.LogCaptur
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
 
 
-def test_made_private_it_goes_on_as_soon_as_it_can_be_read(world: World) -> None:
+def test_a_repository_made_private_is_deployed_once_it_can_be_read(world: World) -> None:
     world.host.change(HELLO, private=True, hidden=True)  # and the token has no right to it
     told = world.tell("repository privatized", HELLO)
     assert world.outcome(told)[0] == "failed"
@@ -422,7 +434,7 @@ def test_made_private_it_goes_on_as_soon_as_it_can_be_read(world: World) -> None
 # --- deleted, taken from the App, not to be seen ---
 
 
-def test_deleted_its_development_goes(world: World) -> None:
+def test_a_deleted_repository_loses_its_development(world: World) -> None:
     world.host.delete(HELLO)
     world.tell("repository deleted", HELLO, word="deleted")
 
@@ -432,7 +444,7 @@ def test_deleted_its_development_goes(world: World) -> None:
 
 @pytest.mark.parametrize("words", [("deleted", "removed"), ("removed", "deleted")])
 @pytest.mark.parametrize("together", [True, False])
-def test_deleted_counts_for_more_than_removed_which_github_tells_as_well(
+def test_deleted_has_priority_over_removed_which_github_reports_too(
     world: World, words: tuple[str, ...], *, together: bool
 ) -> None:
     world.host.delete(HELLO)
@@ -446,7 +458,7 @@ def test_deleted_counts_for_more_than_removed_which_github_tells_as_well(
     assert world.known(HELLO).state == "deleted"
 
 
-def test_a_staging_that_never_came_to_be_is_not_left_to_people() -> None:
+def test_a_staging_that_was_never_created_is_not_left_to_people() -> None:
     world = World()
     world.push(MAIN, sha(1), template="Resources: [")
     world.run()
@@ -457,7 +469,7 @@ def test_a_staging_that_never_came_to_be_is_not_left_to_people() -> None:
 
 
 @pytest.mark.parametrize("state", ["deleted", "renamed"])
-def test_what_is_left_to_people_is_told_until_they_have_deleted_it(world: World, state: str) -> None:
+def test_environments_left_to_people_are_reported_until_deleted(world: World, state: str) -> None:
     if state == "deleted":
         world.host.delete(HELLO)
         world.tell("repository deleted", HELLO, word="deleted")
@@ -481,7 +493,7 @@ def test_what_is_left_to_people_is_told_until_they_have_deleted_it(world: World,
 
 
 @pytest.mark.parametrize("others", [True, False])
-def test_so_is_development_that_could_not_be_taken_down(*, others: bool) -> None:
+def test_development_that_could_not_be_deleted_is_reported_until_deleted(*, others: bool) -> None:
     world = World()
     for number, ref in enumerate((MAIN, TAG, BRANCH, "refs/heads/y") if others else (BRANCH, "refs/heads/y")):
         world.push(ref, sha(number + 1))
@@ -503,7 +515,7 @@ def test_so_is_development_that_could_not_be_taken_down(*, others: bool) -> None
     assert (world.standing(HELLO), world.known(HELLO).over) == (set(), True)
 
 
-def test_development_that_goes_is_told_to_be_gone_once_the_last_is(world: World) -> None:
+def test_development_is_reported_as_gone_once_the_last_stack_is_deleted(world: World) -> None:
     for each in (STAGING, PRODUCTION):
         world.teardown(each)
     world.push("refs/heads/y", sha(4))
@@ -516,7 +528,7 @@ def test_development_that_goes_is_told_to_be_gone_once_the_last_is(world: World)
     assert len(world.host.called("facts")) == 2
 
 
-def test_a_repository_that_cannot_be_seen_loses_nothing(world: World) -> None:
+def test_a_repository_that_is_not_accessible_loses_nothing(world: World) -> None:
     world.host.change(HELLO, hidden=True)
     world.resync(HELLO)
     world.tell("repository renamed", HELLO)
@@ -525,14 +537,14 @@ def test_a_repository_that_cannot_be_seen_loses_nothing(world: World) -> None:
     assert world.known(HELLO).state == ""
 
 
-def test_a_word_that_comes_late_means_nothing_once_github_answers(world: World) -> None:
+def test_a_late_event_of_a_removal_counts_for_nothing_once_github_answers(world: World) -> None:
     world.tell("repository deleted", HELLO, word="deleted")  # of an earlier one of that name
 
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
     assert world.known(HELLO).state == ""
 
 
-def test_taken_from_the_app_it_is_left_alone_until_it_is_given_back(world: World) -> None:
+def test_a_repository_removed_from_the_app_is_left_alone_until_it_is_added_again(world: World) -> None:
     world.host.change(HELLO, hidden=True)
     world.tell("installation_repositories removed", HELLO, word="removed")
     assert world.known(HELLO).state == "removed"
@@ -548,7 +560,7 @@ def test_taken_from_the_app_it_is_left_alone_until_it_is_given_back(world: World
     assert (world.known(HELLO).state, world.record(DEV).commit) == ("", sha(9))
 
 
-def test_a_word_is_kept_when_the_resync_waits_already(world: World) -> None:
+def test_the_state_in_an_event_is_kept_when_a_resync_already_waits(world: World) -> None:
     world.host.delete(HELLO)
     world.deployer.intake.resync(HELLO)
     world.tell("repository deleted", HELLO, word="deleted")
@@ -556,7 +568,7 @@ def test_a_word_is_kept_when_the_resync_waits_already(world: World) -> None:
     assert world.standing(HELLO) == {STAGING, PRODUCTION}
 
 
-def test_github_away_is_no_word(world: World) -> None:
+def test_an_outage_of_github_changes_no_state(world: World) -> None:
     world.host.fail_next(TransientError("away"), method="facts", times=50)
     world.tell("repository deleted", HELLO, word="deleted")
 
@@ -567,7 +579,7 @@ def test_github_away_is_no_word(world: World) -> None:
 # --- the default branch ---
 
 
-def test_another_default_branch_is_staging_and_has_no_development_any_more(world: World) -> None:
+def test_a_new_default_branch_becomes_staging_and_loses_its_development(world: World) -> None:
     world.host.create(HELLO, default_branch="x")
     world.tell("repository edited", HELLO)
 
@@ -577,7 +589,7 @@ def test_another_default_branch_is_staging_and_has_no_development_any_more(world
     assert world.standing(HELLO) == {former, STAGING, PRODUCTION}
 
 
-def test_staging_moves_to_a_default_branch_that_is_at_the_same_commit(world: World) -> None:
+def test_staging_moves_to_a_new_default_branch_with_the_same_commit(world: World) -> None:
     world.push(BRANCH, sha(2), sha(1))
     world.run()
     world.host.create(HELLO, default_branch="x")
@@ -602,7 +614,7 @@ def test_a_push_from_before_another_default_branch_does_not_move_staging_back(wo
     assert world.built(former)[-1] == (sha(4), "succeeded")
 
 
-def test_a_push_of_a_branch_from_before_it_was_the_default_one_makes_no_development(world: World) -> None:
+def test_a_push_from_before_its_branch_became_the_default_creates_no_development(world: World) -> None:
     world.host.push(HELLO, BRANCH, sha(5), files={"pipeline.yml": TEMPLATE})
     world.host.create(HELLO, default_branch="x")
     world.tell("repository edited", HELLO)
@@ -615,7 +627,7 @@ def test_a_push_of_a_branch_from_before_it_was_the_default_one_makes_no_developm
     assert world.record(STAGING).commit == sha(5)
 
 
-def test_nor_does_it_where_the_ledger_was_lost(world: World) -> None:
+def test_after_redis_was_lost_such_a_push_creates_no_development_either(world: World) -> None:
     world.host.push(HELLO, MAIN, sha(4), files={"pipeline.yml": TEMPLATE})
     world.forget()
     world.host.create(HELLO, default_branch="x")
@@ -635,7 +647,7 @@ def test_development_stays_while_staging_has_not_moved(world: World) -> None:
     assert DEV in world.standing(HELLO)
 
 
-def test_a_ledger_that_was_lost_does_not_save_it(world: World) -> None:
+def test_former_development_is_deleted_even_after_redis_was_lost(world: World) -> None:
     world.host.create(HELLO, default_branch="x")
     world.forget()
     world.resync(HELLO)
@@ -643,7 +655,7 @@ def test_a_ledger_that_was_lost_does_not_save_it(world: World) -> None:
     assert DEV not in world.standing(HELLO)
 
 
-def test_once_its_branch_is_the_default_one_no_more_it_is_held_at_its_commit_again(world: World) -> None:
+def test_development_is_pinned_again_once_its_branch_is_no_longer_the_default(world: World) -> None:
     world.push(BRANCH, sha(5), sha(1))
     world.run()
     world.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
@@ -660,7 +672,7 @@ def test_once_its_branch_is_the_default_one_no_more_it_is_held_at_its_commit_aga
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("late", ["a push", "a deletion"])
-def test_what_comes_late_of_a_deleted_repository_ends_no_teardown(
+def test_a_late_event_of_a_deleted_repository_cancels_no_teardown(
     world: World, late: str, steps: int
 ) -> None:
     world.host.delete(HELLO)
@@ -681,7 +693,7 @@ def test_what_comes_late_of_a_deleted_repository_ends_no_teardown(
 
 
 @pytest.mark.parametrize("first", ["while it was archived", "by a worker that was lost", "after a push"])
-def test_nor_does_a_first_look_that_came_to_nothing(world: World, first: str) -> None:
+def test_former_development_is_deleted_although_the_first_check_failed(world: World, first: str) -> None:
     world.host.create(HELLO, default_branch="x")
     world.forget()
     match first:
@@ -700,7 +712,7 @@ def test_nor_does_a_first_look_that_came_to_nothing(world: World, first: str) ->
     assert DEV not in world.standing(HELLO)
 
 
-def test_nor_does_a_ledger_that_takes_it_for_deleted(world: World) -> None:
+def test_former_development_is_deleted_although_its_record_says_deleted(world: World) -> None:
     world.host.create(HELLO, default_branch="x")
     world.lanes_note(DEV, state="deleted", outcome="deleted", updated_at=time.time() - 60)
     world.resync(HELLO)
@@ -713,7 +725,7 @@ def test_nor_does_a_ledger_that_takes_it_for_deleted(world: World) -> None:
 # --- several at once ---
 
 
-def test_an_event_of_an_owner_is_about_all_that_are_known_of_it(world: World) -> None:
+def test_an_event_of_an_owner_resyncs_all_known_repositories_of_that_owner(world: World) -> None:
     world.host.change(HELLO, hidden=True)
     world.deployer.intake.github(RepositoryChange("i1", "installation suspend", owner="ACME", word="removed"))
     world.run()
@@ -722,7 +734,7 @@ def test_an_event_of_an_owner_is_about_all_that_are_known_of_it(world: World) ->
     assert world.outcome("i1")[0] == "resynced"
 
 
-def test_an_event_of_nobody_here_is_ignored(world: World) -> None:
+def test_an_event_of_an_unknown_owner_is_ignored(world: World) -> None:
     world.deployer.intake.github(
         RepositoryChange("i1", "installation suspend", owner="other", word="removed")
     )
@@ -742,7 +754,7 @@ def test_the_same_delivery_twice_is_a_duplicate(world: World) -> None:
 # --- its name's capitals ---
 
 
-def test_after_redis_was_lost_new_pipelines_get_the_name_as_github_spells_it() -> None:
+def test_after_redis_was_lost_new_pipelines_get_the_name_in_githubs_case() -> None:
     world, mixed = World(), Repository("Acme", "Hello")
     template = TEMPLATE.replace(
         "Greeting:", "RepoOwner: {Type: String}\n  RepoName: {Type: String}\n  Greeting:"
@@ -790,7 +802,7 @@ USUAL = Facts(1, "Acme/Hello", "main")
         ("", Facts(1, "acme/hello", "main", archived=True), "deleted", "archived"),
     ],
 )
-def test_what_is_known_after_a_look(before: str, facts: Facts | None, word: str, state: str | None) -> None:
+def test_which_state_a_check_stores(before: str, facts: Facts | None, word: str, state: str | None) -> None:
     found = judge(KNOWN.but(state=before, since=5), facts, word, 7)
 
     assert (found and found.state) == state
@@ -806,7 +818,7 @@ def test_what_is_known_after_a_look(before: str, facts: Facts | None, word: str,
         ("replaced", {Cause.PUSH, Cause.RESYNC, Cause.AGE, Cause.DELETION, Cause.REDEPLOY}),
     ],
 )
-def test_what_is_refused_of_an_environment(world: World, state: str, refused: set[Cause]) -> None:
+def test_which_work_of_an_environment_is_refused(world: World, state: str, refused: set[Cause]) -> None:
     if state == "archived":
         world.host.change(HELLO, archived=True)
     else:
@@ -819,20 +831,20 @@ def test_what_is_refused_of_an_environment(world: World, state: str, refused: se
     assert {cause for cause in Cause if refusal(HELLO, Work(DEV.key, cause=cause))} == refused
 
 
-def test_what_has_begun_is_carried_on_with(world: World) -> None:
+def test_work_that_has_ordered_something_continues(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
     assert not world.deployer.lifecycle.refusal(HELLO, Work(DEV.key, cause=Cause.RESYNC, created=True))
 
 
-def test_a_resync_that_finds_all_as_it_should_be_looks_at_github_once(world: World) -> None:
+def test_a_resync_without_changes_reads_the_repository_once(world: World) -> None:
     world.host.calls.clear()
     world.resync(HELLO)
 
     assert [name for name, _ in world.host.calls] == ["facts"]
 
 
-def test_a_look_before_something_is_deleted_or_refused_asks_for_one_ref_only(world: World) -> None:
+def test_a_check_before_a_deletion_or_refusal_reads_only_one_ref(world: World) -> None:
     world.host.calls.clear()
     world.host.remove(HELLO, BRANCH)
     world.deliver(BRANCH, ZERO_SHA, sha(1))

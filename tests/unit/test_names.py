@@ -1,3 +1,5 @@
+"""The names of stacks and pipelines."""
+
 import re
 from fnmatch import fnmatchcase
 
@@ -39,7 +41,7 @@ def test_no_two_environments_share_a_name(one: Environment, other: Environment) 
 @example(Environment(Repository("a", "7"), Kind.STAGING))
 @example(Environment(Repository("a", "x" * 100), Kind.PRODUCTION))
 @example(Environment(Repository("a", "x" * 100), Kind.DEVELOPMENT, Ref.of_branch("ü")))
-def test_a_name_is_one_that_aws_takes(environment: Environment) -> None:
+def test_aws_accepts_every_name(environment: Environment) -> None:
     for name in environment.stack_names:
         assert re.fullmatch(r"[a-z][-a-z0-9]*", name)
         assert "--" not in name  # databases and other services refuse it in names that are made of this one
@@ -47,7 +49,7 @@ def test_a_name_is_one_that_aws_takes(environment: Environment) -> None:
     assert re.search(r"-[a-z2-7]{16}[dsp]$", environment.stack_name)  # 80 bits
 
 
-def test_two_branches_that_share_the_former_hash_have_names_of_their_own() -> None:
+def test_two_branches_with_the_same_former_hash_have_different_names() -> None:
     one, other = map(_development, TWINS)
     assert one.former_stack_name == other.former_stack_name, "the attack works on the former form"
     assert one.stack_name != other.stack_name
@@ -84,7 +86,7 @@ def test_iam_can_tell_the_kinds_apart_by_their_names(environment: Environment) -
 
 
 @given(st.sampled_from(POSES), st.sampled_from(["hello", "production", "x-production", "a" * 95, "p"]))
-def test_no_branch_is_denied_its_own_name_because_of_how_it_is_called(branch: str, repository: str) -> None:
+def test_iam_allows_every_branch_its_own_name(branch: str, repository: str) -> None:
     name = _development(branch, Repository("acme", repository)).stack_name
     for kind in (Kind.STAGING, Kind.PRODUCTION):
         assert not any(fnmatchcase(name, each) for each in NAME_PATTERNS[kind])
@@ -130,6 +132,6 @@ def test_which_branches_with_a_former_name_the_former_patterns_hit(branch: str, 
     assert any(fnmatchcase(name, each) for each in patterns) == denied
 
 
-def test_a_former_name_is_what_it_was() -> None:
+def test_a_former_name_has_not_changed() -> None:
     assert _development("feature/login").former_stack_name == "hello-feature-login-8055356903"
     assert Environment(HELLO, Kind.STAGING).former_stack_name == "hello-staging-6c8d64e774"

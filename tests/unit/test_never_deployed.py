@@ -1,4 +1,4 @@
-"""The newest tag that was there before deployer was: a first resync names it, and leaves the decision to people."""
+"""The newest tag from before deployer's installation: a resync names it, and people decide whether to deploy it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.records import Cause
-from deployer.views.record_json import never_deployed
+from deployer.views.derived_values import never_deployed
 from tests.unit.world import HELLO, TEMPLATE, World, sha
 
 PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
@@ -50,7 +50,7 @@ def test_the_first_resync_names_the_newest_tag_and_deploys_none(world: World) ->
     assert world.lanes.environment(PRODUCTION) is None
 
 
-def test_it_is_named_until_it_is_deployed(world: World) -> None:
+def test_a_tag_is_named_until_it_is_deployed(world: World) -> None:
     tag(world, "v1", 1)
     for _ in range(2):
         world.resync(HELLO)
@@ -65,7 +65,7 @@ def test_it_is_named_until_it_is_deployed(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["a newer one is deployed", "it is removed"])
-def test_it_is_named_no_longer_once(world: World, how: str) -> None:
+def test_a_tag_is_no_longer_named_once(world: World, how: str) -> None:
     tag(world, "v1", 1)
     world.resync(HELLO)
     if how == "it is removed":
@@ -80,7 +80,7 @@ def test_it_is_named_no_longer_once(world: World, how: str) -> None:
     assert listed(world) == ""
 
 
-def test_of_a_production_that_runs_only_newer_tags_are_named(world: World) -> None:
+def test_if_production_runs_only_a_newer_tag_is_named(world: World) -> None:
     """Redis was lost: the stack tells which tag runs."""
     for number in (1, 2):
         tag(world, f"v{number}", number)
@@ -97,7 +97,7 @@ def test_of_a_production_that_runs_only_newer_tags_are_named(world: World) -> No
 
 
 @pytest.mark.parametrize("rules", ["tags: v*", ""])
-def test_only_a_tag_that_production_may_be_brought_to_is_named(world: World, rules: str) -> None:
+def test_only_a_tag_that_production_may_run_is_named(world: World, rules: str) -> None:
     world.rules(rules)
     tag(world, "v1", 1)
     tag(world, "nightly", 2)
@@ -106,7 +106,7 @@ def test_only_a_tag_that_production_may_be_brought_to_is_named(world: World, rul
     assert listed(world) == ("v1" if rules else "nightly")
 
 
-def test_rules_that_cannot_be_read_stop_no_resync(world: World) -> None:
+def test_a_resync_continues_if_the_rules_cannot_be_read(world: World) -> None:
     world.rules("tags: [")
     tag(world, "v1", 1)
     world.resync(HELLO)
@@ -114,7 +114,7 @@ def test_rules_that_cannot_be_read_stop_no_resync(world: World) -> None:
     assert "never deployed" not in report(world)
 
 
-def test_a_tag_that_was_refused_was_no_forgotten_one(world: World) -> None:
+def test_a_refused_tag_is_not_named(world: World) -> None:
     world.rules("tags: v*")
     tag(world, "v1", 1)
     world.deliver("refs/tags/v1", sha(1))
@@ -124,14 +124,14 @@ def test_a_tag_that_was_refused_was_no_forgotten_one(world: World) -> None:
     assert listed(world) == ""
 
 
-def test_a_repository_without_tags_has_none(world: World) -> None:
+def test_a_repository_without_tags_has_no_undeployed_tag(world: World) -> None:
     world.resync(HELLO)
     assert listed(world) == ""
     assert "never deployed" not in report(world)
 
 
 @pytest.mark.parametrize("ref", ["v1.2", "refs/heads/x", "refs/tags/", "refs/tags/a..b"])
-def test_a_stack_with_another_ref_than_a_tag_ends_no_resync(world: World, ref: str) -> None:
+def test_a_resync_continues_if_productions_stack_names_no_tag(world: World, ref: str) -> None:
     world.cloud.add_stack("shop", {**PRODUCTION.tags, "deployer:ref": ref}, "CREATE_COMPLETE")
     tag(world, "v1", 1)
     world.resync(HELLO)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from deployer.github.webhook import parse_github
 from deployer.model.environments import Environment, Kind
-from deployer.model.events import Ignored, Push, parse_github
+from deployer.model.events import Ignored, Push
 from deployer.model.records import Activity
 from deployer.model.refs import ZERO_SHA, Ref
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha

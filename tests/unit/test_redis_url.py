@@ -1,4 +1,4 @@
-"""The address of Redis: what both clients accept is read, everything else is refused in one line with the remedy."""
+"""The address of Redis: what both clients accept is parsed, anything else is refused in one line with the remedy."""
 
 import pytest
 
@@ -70,7 +70,7 @@ SECRET = "s3cret"
         ("sentinel://a/m?ssl=false", RedisUrl("sentinel", (("a", 26379),), service="m")),
     ],
 )  # fmt: skip
-def test_what_an_address_says(url: str, read: RedisUrl) -> None:
+def test_an_address_is_parsed(url: str, read: RedisUrl) -> None:
     assert parse_redis_url(url) == read
     assert load({"DEPLOYER_REDIS_URL": url})
 
@@ -145,7 +145,7 @@ NO_URL = (
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_refused_in_a_line(url: str, line: str) -> None:
+def test_an_unusable_address_is_refused_in_one_line(url: str, line: str) -> None:
     for read in (parse_redis_url, lambda value: load({"DEPLOYER_REDIS_URL": value})):
         with pytest.raises(ConfigError) as refused:
             read(url)

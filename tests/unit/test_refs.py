@@ -1,3 +1,5 @@
+"""Refs, commit ids, and the markers that skip a push."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from deployer.model.refs import Ref, parse_sha, skip_reason
         ("refs/tags/release/1", True, "release/1"),
     ],
 )
-def test_a_ref_is_read_whole(name: str, is_tag: bool, short: str) -> None:
+def test_a_full_ref_is_read(name: str, is_tag: bool, short: str) -> None:
     ref = Ref.parse(name)
     assert (str(ref), ref.is_tag) == (name, is_tag)
     if not is_tag:
@@ -33,7 +35,7 @@ def test_a_ref_is_read_whole(name: str, is_tag: bool, short: str) -> None:
         "refs/heads/a//b", "refs/heads/@{1}", "refs/heads/" + "x" * 1100, "",
     ],
 )  # fmt: skip
-def test_what_git_does_not_allow_is_refused(name: str) -> None:
+def test_a_name_that_git_does_not_allow_is_refused(name: str) -> None:
     with pytest.raises(PayloadError):
         Ref.parse(name)
 
@@ -109,7 +111,7 @@ def test_markers_in_the_message(message: str, kind: str) -> None:
         ("refs/tags/NOBUILD/1", True),
     ],
 )
-def test_nobuild_in_the_name(ref: str, skipped: bool) -> None:
+def test_nobuild_in_the_name_skips_any_ref(ref: str, skipped: bool) -> None:
     assert bool(skip_reason(Ref.parse(ref), "fix")) is skipped
 
 
@@ -126,11 +128,11 @@ def test_the_reason_quotes_the_marker(message: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["refs/heads/" + "\U0001f600" * 300, "refs/tags/" + "x" * 1015])
-def test_a_ref_longer_than_its_tags_may_be_is_refused(name: str) -> None:
+def test_a_ref_too_long_for_a_stacks_tags_is_refused(name: str) -> None:
     with pytest.raises(PayloadError, match="longer than 1,024 bytes"):
         Ref.parse(name)
 
 
-def test_a_ref_that_is_no_utf8_is_refused() -> None:
+def test_a_ref_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(PayloadError, match="is not UTF-8"):
         Ref.parse(b"refs/heads/\xff".decode(errors="surrogateescape"))

@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "NUL in a length of time": (
         rules(rb'ttl: "3d\0"'),
-        r"deployer.yml:1: ttl: '3d\x00' is no length of time",
+        r"deployer.yml:1: ttl: '3d\x00' is not a duration",
     ),
     "a bell": (
         template("# ü\n# \a\n".encode() + PIPELINE),
@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "a date for a length of time": (
         rules(b"ttl: 2026-01-01\n"),
-        "deployer.yml:1: ttl: '2026-01-01' is no length of time",
+        "deployer.yml:1: ttl: '2026-01-01' is not a duration",
     ),
     "a name that moves the cursor": (value(rb'"1", "x\u001b[2Jy": "2"'), r"x\u001b[2Jy has a value here"),
 }

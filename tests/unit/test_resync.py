@@ -1,3 +1,5 @@
+"""The plan of a resync: what each environment of a repository needs."""
+
 from dataclasses import replace
 
 import pytest
@@ -6,7 +8,9 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import Stack
-from deployer.resync.plan import Known, bygone, orphans, plan, unclear
+from deployer.resync.orphans import find_orphans, records_to_forget
+from deployer.resync.plan import plan
+from deployer.resync.snapshot import RepositorySnapshot, environments_with_unknown_status
 
 REPOSITORY = Repository.parse("acme/hello")
 MAIN, X, TAG = Ref.of_branch("main"), Ref.of_branch("x"), Ref.parse("refs/tags/v1")
@@ -88,7 +92,7 @@ CASES = [
     ("refs", "stacks", "records", "expected"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
 )
 def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
-    found = plan(Known(REPOSITORY, "main", refs, stacks, records), {}, 0, 0)
+    found = plan(RepositorySnapshot(REPOSITORY, "main", refs, stacks, records), {}, 0, 0)
     assert [(each.action, each.environment) for each in found] == expected
     assert all(each.reason for each in found)
 
@@ -106,18 +110,20 @@ def test_plan(refs: dict, stacks: list, records: list, expected: list) -> None:
         ("r3", {TAG: A}, _record(PRODUCTION, outcome="running", ref=TAG.name), ["check"]),
     ],
 )
-def test_what_may_stand_where_nobody_looked_is_not_made_anew(
+def test_a_stack_that_may_exist_in_an_unlisted_region_is_not_created_again(
     place: str, refs: dict, record: EnvironmentRecord, expected: list
 ) -> None:
     regions = {Kind.DEVELOPMENT: {"r1"}, Kind.STAGING: {"r2"}, Kind.PRODUCTION: {"r2"}}
-    known = Known(REPOSITORY, "main", refs, [], [replace(record, region=place)], regions=regions)
-    assert [each.action for each in plan(known, {}, 0, 0)] == expected
+    snapshot = RepositorySnapshot(
+        REPOSITORY, "main", refs, [], [replace(record, region=place)], regions=regions
+    )
+    assert [each.action for each in plan(snapshot, {}, 0, 0)] == expected
 
 
-def test_nothing_is_planned_for_a_kind_of_which_nothing_was_listed() -> None:
+def test_a_kind_whose_regions_were_not_listed_is_not_planned() -> None:
     refs, records = {MAIN: A, X: A, TAG: B}, [_record(PRODUCTION, ref=TAG.name), _record(LONG_DEV)]
-    known = Known(REPOSITORY, "main", refs, [], records, regions={Kind.STAGING: {"r1"}})
-    assert [each.environment for each in plan(known, {}, 0, 0)] == [STAGING]
+    snapshot = RepositorySnapshot(REPOSITORY, "main", refs, [], records, regions={Kind.STAGING: {"r1"}})
+    assert [each.environment for each in plan(snapshot, {}, 0, 0)] == [STAGING]
 
 
 DAY = 86400.0
@@ -141,17 +147,17 @@ LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
         ({}, [], {"state": "deleted", "receipt": LEFT}, NOW, False),
     ],
 )
-def test_what_is_forgotten(
+def test_which_records_are_forgotten(
     refs: dict, stacks: list, changes: dict, listed_at: float, *, forgotten: bool
 ) -> None:
     record = replace(_record(DEV), **{"updated_at": 10 * DAY, "stack_arn": "", **changes})
-    known = Known(REPOSITORY, "main", refs, stacks, [record], listed_at)
-    assert bygone(known, NOW) == ([record] if forgotten else [])
+    snapshot = RepositorySnapshot(REPOSITORY, "main", refs, stacks, [record], listed_at)
+    assert records_to_forget(snapshot, NOW) == ([record] if forgotten else [])
 
 
-def test_staging_and_production_are_remembered() -> None:
+def test_records_of_staging_and_production_are_kept() -> None:
     records = [replace(_record(each), state="deleted") for each in (STAGING, PRODUCTION)]
-    assert bygone(Known(REPOSITORY, "main", {}, [], records), NOW) == []
+    assert records_to_forget(RepositorySnapshot(REPOSITORY, "main", {}, [], records), NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -163,16 +169,18 @@ def test_staging_and_production_are_remembered() -> None:
         ("v2", [], True),
     ],
 )
-def test_production_is_an_orphan_by_the_tag_that_it_runs(
+def test_production_is_an_orphan_if_the_tag_that_it_runs_is_gone(
     standing: str, records: list[EnvironmentRecord], *, orphaned: bool
 ) -> None:
     """Its stack was changed by v1 last, and v2 started its pipeline."""
     stack = _stack(PRODUCTION, **{"deployer:ref": "refs/tags/v1"})
-    known = Known(REPOSITORY, "main", {Ref.parse(f"refs/tags/{standing}"): A}, [stack], records)
-    assert bool(orphans(known)) is orphaned
+    snapshot = RepositorySnapshot(
+        REPOSITORY, "main", {Ref.parse(f"refs/tags/{standing}"): A}, [stack], records
+    )
+    assert bool(find_orphans(snapshot)) is orphaned
 
 
-def test_what_has_a_stack_of_unknown_status_is_left_out_and_the_rest_is_planned() -> None:
+def test_an_environment_with_a_stack_of_unknown_status_is_left_out_of_the_plan() -> None:
     """The pipeline's own stack, and one that it deployed."""
     other = Ref.of_branch("y")
     unheard_of = replace(_stack(DEV), status="REBUILD_COMPLETE")
@@ -180,10 +188,14 @@ def test_what_has_a_stack_of_unknown_status_is_left_out_and_the_rest_is_planned(
     production = replace(_stack(PRODUCTION, **{"deployer:ref": TAG.name}), status="REBUILD_COMPLETE")
     for stacks in ([unheard_of], [_stack(DEV), deployed], [production, unheard_of]):
         for refs in ({X: B, other: A}, {other: A}):
-            known = Known(REPOSITORY, "main", refs, stacks, [_record(DEV), _record(PRODUCTION, ref=TAG.name)])
-            planned = plan(known, {}, 0, 0)
+            snapshot = RepositorySnapshot(
+                REPOSITORY, "main", refs, stacks, [_record(DEV), _record(PRODUCTION, ref=TAG.name)]
+            )
+            planned = plan(snapshot, {}, 0, 0)
             assert [(each.action, each.environment.branch) for each in planned] == [("provision", other)]
-            assert orphans(known) == []
-            assert bygone(known, 1e12) == []
-            assert all("REBUILD_COMPLETE" in why for why in unclear(known).values())
-            assert DEV in unclear(known)
+            assert find_orphans(snapshot) == []
+            assert records_to_forget(snapshot, 1e12) == []
+            assert all(
+                "REBUILD_COMPLETE" in why for why in environments_with_unknown_status(snapshot).values()
+            )
+            assert DEV in environments_with_unknown_status(snapshot)

@@ -1,4 +1,4 @@
-"""Every status times every wish, as a table that people can read."""
+"""Every status of a stack with every desired state, as a table that people can read."""
 
 import botocore.session
 import pytest
@@ -59,7 +59,7 @@ def test_each_status(status: str, steps: tuple[Step, Step]) -> None:
 
 @pytest.mark.parametrize("status", TABLE)
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_stack_without_our_tags_is_never_touched(status: str, exists: bool) -> None:
+def test_a_stack_without_deployers_tags_is_never_changed(status: str, exists: bool) -> None:
     step = decide(Desired(exists, "d1"), Observed(_stack(status), owned=False)).step
     gone = status == "DELETE_COMPLETE"
     assert step is ((Step.PROVISION if gone else Step.FAIL) if exists else Step.NONE)
@@ -85,7 +85,7 @@ def test_a_stack_without_our_tags_is_never_touched(status: str, exists: bool) ->
         ("DELETE_FAILED", "d1", {"deletions": MAX_DELETIONS}, Step.FAIL),
     ],
 )
-def test_what_this_goal_did_before_counts(
+def test_earlier_orders_of_the_same_item_count(
     status: str, digest: str, flags: dict[str, bool], step: Step
 ) -> None:
     assert decide(Desired(exists=True, digest=digest), Observed(_stack(status), **flags)).step is step  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ def test_a_deletion_that_keeps_failing_ends() -> None:
     assert "bucket not empty" in decision.reason
 
 
-def test_absent() -> None:
+def test_an_absent_stack() -> None:
     assert decide(Desired(exists=True), Observed(None)).step is Step.PROVISION
     assert decide(Desired(exists=False), Observed(None)).step is Step.NONE
 
@@ -115,7 +115,7 @@ UNHEARD_OF = Stack(ARN, "x", "REBUILD_COMPLETE", {"deployer:digest": "d1"})
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_status_that_is_not_in_the_table_is_no_guess(exists: bool) -> None:
+def test_a_status_missing_from_the_table_is_an_error(exists: bool) -> None:
     assert (UNHEARD_OF.is_known, UNHEARD_OF.is_gone) == (False, False)
     with pytest.raises(
         UnknownStatusError, match=r"^stack x has the status REBUILD_COMPLETE, .*update deployer"

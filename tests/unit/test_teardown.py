@@ -10,7 +10,7 @@ from deployer.model.errors import LaneLostError, PermanentError, TransientError
 from deployer.model.records import Cause, Work
 from deployer.model.stacks import Resource
 from deployer.model.targets import Target
-from deployer.views.record_json import receipt_words, unlisted_words
+from deployer.views.sentences import receipt_words, unlisted_words
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 

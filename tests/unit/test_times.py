@@ -1,4 +1,4 @@
-"""Lengths of time and hours of the day as people write them."""
+"""Durations and hours of the week as people write them."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, night
-from deployer.views.record_json import ahead
+from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, merged_period
+from deployer.views.sentences import ahead
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -32,7 +32,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
         ("Never", NEVER),
     ],
 )
-def test_lengths(text: str, seconds: float) -> None:
+def test_durations_are_read(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
@@ -54,23 +54,23 @@ def test_lengths(text: str, seconds: float) -> None:
         "9" * 30 + "m",
     ],
 )
-def test_what_is_no_length_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="is no length of time, such as 90m, 12h, 3d, 2w or never"):
+def test_a_text_that_is_no_duration_is_reported(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration, such as 90m, 12h, 3d, 2w or never"):
         duration(text)
 
 
 @given(st.integers(1, 3650 * 24 * 60))
-def test_what_is_written_is_read(minutes: int) -> None:
+def test_a_written_duration_is_read_back(minutes: int) -> None:
     assert duration(duration_text(minutes * 60)) == minutes * 60
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.9, "59s"), (61, "1m"), (3700, "1h 1m")])
-def test_seconds_count_where_there_is_no_minute(seconds: float, text: str) -> None:
+def test_a_duration_below_a_minute_is_written_in_seconds(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
 @given(st.text())
-def test_any_text_is_a_length_or_an_error(text: str) -> None:
+def test_any_text_is_a_duration_or_an_error(text: str) -> None:
     with suppress(ValueError):
         assert duration(text) > 0
 
@@ -95,7 +95,7 @@ def at(zone: str, *when: int) -> float:
 )
 def test_hours_of_a_day(hours: str, now: tuple[int, ...], night: tuple[tuple[int, ...], ...] | None) -> None:
     zone = "Europe/Berlin"
-    found = Hours.parse(f"{hours} {zone}").around(at(zone, *now))
+    found = Hours.parse(f"{hours} {zone}").period_at(at(zone, *now))
     assert found == (
         night and tuple(at(zone, *each) if len(each) > 3 else at(zone, *each, 0) for each in night)
     )
@@ -137,12 +137,12 @@ WORKDAYS, WEEKEND = "Mon-Fri 20:00-07:00", "Fri 20:00-Mon 07:00"  # 2026-03-02 i
 def test_hours_of_a_week(
     texts: list[str], now: tuple[int, ...], night_: tuple[tuple[int, ...], tuple[int, ...]] | None
 ) -> None:
-    found = night([Hours.parse(f"{each} {BERLIN}") for each in texts], at(BERLIN, *now))
+    found = merged_period([Hours.parse(f"{each} {BERLIN}") for each in texts], at(BERLIN, *now))
     assert found == (night_ and tuple(at(BERLIN, *each) for each in night_))
 
 
-def test_hours_that_never_end_are_still_told() -> None:
-    found = night(map(Hours.parse, ("00:00-12:00", "12:00-00:00")), at("UTC", 2026, 3, 3, 1))
+def test_hours_without_an_end_have_a_period() -> None:
+    found = merged_period(map(Hours.parse, ("00:00-12:00", "12:00-00:00")), at("UTC", 2026, 3, 3, 1))
     assert found is not None
     assert found[0] < at("UTC", 2026, 3, 3, 1) < found[1]
 
@@ -164,40 +164,40 @@ def test_days_are_read_as_people_write_them(text: str, read: str) -> None:
     assert Hours.parse(read) == Hours.parse(text)
 
 
-def test_a_night_is_shorter_or_longer_when_the_clocks_are_changed() -> None:
+def test_a_night_is_shorter_or_longer_when_the_clock_changes() -> None:
     hours = Hours.parse("20:00-07:00 Europe/Berlin")
     lengths = []
     for day in ((2026, 3, 29), (2026, 10, 25), (2026, 6, 1)):
-        night = hours.around(at("Europe/Berlin", *day, 0, 30))
+        night = hours.period_at(at("Europe/Berlin", *day, 0, 30))
         assert night is not None
         lengths.append((night[1] - night[0]) / HOUR)
     assert lengths == [10, 12, 11]
 
 
-def test_without_a_zone_it_is_utc() -> None:
+def test_hours_without_a_zone_are_in_utc() -> None:
     assert Hours.parse("20:00-07:00").text == "20:00-07:00 UTC"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Mon-Fri 20:00-Mon 07:00", "no part of a day or week"),
-        ("Mo 20:00-07:00", "no part of a day or week"),
-        ("Mon- 20:00-07:00", "no part of a day or week"),
+        ("Mon-Fri 20:00-Mon 07:00", "not a part of a day or week"),
+        ("Mo 20:00-07:00", "not a part of a day or week"),
+        ("Mon- 20:00-07:00", "not a part of a day or week"),
         ("Mon 20:00-20:00", "begins when it ends"),
-        ("20-7", "no part of a day"),
-        ("20:00", "no part of a day"),
-        ("24:00-07:00", "no part of a day"),
+        ("20-7", "not a part of a day"),
+        ("20:00", "not a part of a day"),
+        ("24:00-07:00", "not a part of a day"),
         ("07:00-07:00", "begins when it ends"),
-        ("20:00-07:00 Berlin", "'Berlin' is no time zone"),
-        ("20:00-07:00 Europe", "'Europe' is no time zone"),
-        ("20:00-07:00 ../../etc/passwd", "is no time zone"),
-        ("20:00-07:00 /etc/passwd", "is no time zone"),
-        ("20:00-07:00 " + "x" * 5000, "is no time zone"),
-        ("20:00-07:00 \x00", "is no time zone"),
+        ("20:00-07:00 Berlin", "'Berlin' is not a time zone"),
+        ("20:00-07:00 Europe", "'Europe' is not a time zone"),
+        ("20:00-07:00 ../../etc/passwd", "is not a time zone"),
+        ("20:00-07:00 /etc/passwd", "is not a time zone"),
+        ("20:00-07:00 " + "x" * 5000, "is not a time zone"),
+        ("20:00-07:00 \x00", "is not a time zone"),
     ],
 )
-def test_what_are_no_hours_is_told(text: str, words: str) -> None:
+def test_a_text_that_is_no_hours_is_reported(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Hours.parse(text)
 
@@ -207,7 +207,7 @@ CLOCK = st.tuples(st.integers(0, 23), st.integers(0, 59))
 
 
 @given(CLOCK, CLOCK, ZONES, st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)))  # noqa: DTZ001
-def test_hours_hold_what_the_clock_on_the_wall_says(
+def test_a_period_contains_the_local_times_between_begin_and_end(
     begin: tuple[int, int], end: tuple[int, int], zone: str, utc: datetime
 ) -> None:
     if begin == end:
@@ -215,7 +215,7 @@ def test_hours_hold_what_the_clock_on_the_wall_says(
     hours = Hours.parse(f"{begin[0]}:{begin[1]:02}-{end[0]}:{end[1]:02} {zone}")
     assert Hours.parse(hours.text) == hours
     now = utc.replace(tzinfo=UTC)
-    found = hours.around(now.timestamp())
+    found = hours.period_at(now.timestamp())
     if found:
         assert found[0] <= now.timestamp() < found[1]
         assert found[1] - found[0] <= 25 * HOUR
@@ -243,7 +243,7 @@ def test_hours_hold_what_the_clock_on_the_wall_says(
         (14 * DAY - 1, "14 d"),
     ],
 )
-def test_a_time_to_come_is_told_as_it_is(seconds: float, words: str) -> None:
+def test_remaining_time_is_rounded_up_in_words(seconds: float, words: str) -> None:
     assert ahead(seconds) == words
 
 
@@ -273,7 +273,7 @@ def test_a_wait_grows_to_its_limit(
 @given(
     st.floats(0, 1e4), st.floats(1.01, 10), st.integers(0, 10**12), st.integers(0, 10), st.floats(0.01, 1e5)
 )
-def test_no_number_of_repeats_is_too_large_and_none_shortens_a_wait(
+def test_any_number_of_repeats_works_and_never_shortens_a_wait(
     first: float, growth: float, repeats: int, more: int, longest: float
 ) -> None:
     wait = backoff(first, growth, repeats, longest)

@@ -1,4 +1,4 @@
-"""A stack whose status this version of deployer does not know: nothing is guessed, and nothing else waits for it."""
+"""A stack whose status this version of deployer does not know: no step is guessed, and no other stack waits for it."""
 
 import logging
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def letters(world: World) -> list[tuple[str, str]]:
     return [(letter.arguments.environment, letter.kind) for letter in world.lanes.dead_letters()]
 
 
-def test_a_resync_leaves_it_out_with_a_warning_and_goes_on(
+def test_a_resync_leaves_the_stack_out_with_a_warning_and_continues(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.cloud.remove(environment(Y).stack_name)
@@ -43,7 +43,7 @@ def test_a_resync_leaves_it_out_with_a_warning_and_goes_on(
         assert f"x is left out: its stack {environment(X).stack_name} has the status {UNHEARD_OF}" in text
 
 
-def test_a_gone_branch_is_no_orphan_as_long_as_its_stack_is_not_understood(world: World) -> None:
+def test_an_environment_with_an_unknown_status_is_no_orphan(world: World) -> None:
     world.host.remove(HELLO, X)
     world.resync(HELLO)
     assert world.deployer.resyncer.orphans(HELLO) == []
@@ -68,7 +68,7 @@ def redeploy(world: World) -> None:
 
 
 @pytest.mark.parametrize("ask", [push, delete, redeploy])
-def test_a_task_for_it_is_a_dead_letter_that_names_the_status(
+def test_a_task_for_the_stack_becomes_a_dead_letter_that_names_the_status(
     world: World, ask: Callable[[World], None]
 ) -> None:
     ask(world)
@@ -82,7 +82,7 @@ def test_a_task_for_it_is_a_dead_letter_that_names_the_status(
     assert world.cloud.holds(environment(X).stack_name)
 
 
-def test_another_environments_teardown_goes_on(world: World) -> None:
+def test_another_environments_teardown_continues(world: World) -> None:
     """Though the ledger does not tell what the other's pipeline deploys, so that AWS is asked."""
     world.lanes_note(environment(X), applications=[], applied={})
     world.cloud.applications[environment(Y).stack_name] = ["y-app"]
@@ -93,7 +93,7 @@ def test_another_environments_teardown_goes_on(world: World) -> None:
     assert not world.cloud.holds(environment(Y).stack_name)
 
 
-def test_a_deleted_repository_is_not_over_before_it_is_understood(world: World) -> None:
+def test_a_deleted_repository_with_an_unknown_status_is_not_over(world: World) -> None:
     world.host.delete(HELLO)
     world.tell("repository deleted", HELLO, word="deleted")
     assert world.standing(HELLO) == {environment(X)}

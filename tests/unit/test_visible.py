@@ -1,3 +1,5 @@
+"""Escapes for invisible characters."""
+
 import json
 import unicodedata
 
@@ -60,11 +62,11 @@ def hidden(text: str) -> set[str]:
         ("ein Wort", "ein Wort"),
     ],
 )
-def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
-def test_no_character_that_is_ignored_by_default_is_left() -> None:
+def test_every_default_ignorable_character_is_escaped() -> None:
     ignored = [chr(code) for first, last in DEFAULT_IGNORABLE for code in range(first, last + 1)]
     assert len(ignored) == 4174, "as the file counts them"
     left = [
@@ -78,7 +80,7 @@ def test_no_character_that_is_ignored_by_default_is_left() -> None:
 @given(ANY)
 @example("\u202e")
 @example("\u00a0\ue000\u2065")
-def test_nothing_hidden_is_left(text: str) -> None:
+def test_no_text_keeps_an_invisible_character(text: str) -> None:
     assert not hidden(visible(text))
     assert hidden(visible(text, keep="\n")) <= {"\n"}
     assert visible(visible(text)) == visible(text)
@@ -94,7 +96,7 @@ def test_two_names_that_differ_are_shown_differently(one: str, other: str) -> No
 @given(st.dictionaries(ANY, st.lists(ANY, max_size=3), max_size=3))
 @example({"\x7f": []})
 @example({"\u202e": ["\x9b2J", "\U000e0001", "\ud800", "\n"]})
-def test_json_means_the_same(value: dict[str, list[str]]) -> None:
+def test_escaped_json_has_the_same_value(value: dict[str, list[str]]) -> None:
     text = visible_json(json.dumps(value, indent=2, ensure_ascii=False))
     assert json.loads(text) == value
     assert hidden(text) <= {"\n"}

@@ -137,10 +137,13 @@ def test_an_event_counts_once(known: Site) -> None:
         (stack(arn=ARN.format("somebody-elses")), "somebody-elses is no environment's"),
         (
             event("aws.codepipeline", "CodePipeline Action Execution State Change", {"pipeline": STACK}),
-            "told by its stage's event",
+            "repeats its stage's event",
         ),
-        (event("aws.cloudformation", "CloudFormation Resource Status Change", {}), "no event of a pipeline"),
-        (event("aws.s3", "Object Created", {}), "aws.s3 Object Created is no event"),
+        (
+            event("aws.cloudformation", "CloudFormation Resource Status Change", {}),
+            "is not an event of a pipeline",
+        ),
+        (event("aws.s3", "Object Created", {}), "aws.s3 Object Created is not an event"),
     ],
 )
 def test_any_other_event_is_ignored_and_says_why(known: Site, payload: dict[str, Any], reason: str) -> None:

@@ -138,9 +138,9 @@ def test_a_newer_push_to_the_same_branch_supersedes(site: Site) -> None:
 @pytest.mark.parametrize(
     ("event", "payload", "reason"),
     [
-        ("create", {"ref": "x", "ref_type": "branch"}, "a push event says the same"),
-        ("delete", {"ref": "x", "ref_type": "branch"}, "a push event says the same"),
-        ("star", {}, "event star does not drive a pipeline"),
+        ("create", {"ref": "x", "ref_type": "branch"}, "a push event also reports"),
+        ("delete", {"ref": "x", "ref_type": "branch"}, "a push event also reports"),
+        ("star", {}, "event star requires no work"),
         ("push", push_payload("other/repo"), "DEPLOYER_REPOSITORIES"),
         ("push", push_payload(ref="refs/notes/commits"), "neither a branch nor a tag"),
     ],

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deployer.model.environments import Repository
-from deployer.model.fence import UNFENCED
 from deployer.model.records import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.model.refs import Ref
+from deployer.model.targets import UNFENCED
 from deployer.model.visible import visible
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Dead, Done, Retry, Snooze
@@ -210,7 +210,7 @@ def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
     fill_odd(site.lanes)
     page = look(site)
     for words in (
-        "5 repositories are not as usual: acme/was-archived archived, acme/was-deleted deleted,",
+        "5 repositories are not in the normal state: acme/was-archived archived, acme/was-deleted deleted,",
         "acme/was-removed removed and 2 more",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push",
         "1 drifted: someone else changed",
@@ -235,12 +235,12 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
         ("drifted", "that deployer did not order; undo it: deployer redeploy acme/odd 'feature/ü#1'"),
         (
             "warned",
-            r"Ageexpires in \d+ hidle since [-0-9: ]+ UTC, and may be for 3d \(ttl of deploy/deployer.yml\);",
+            r"Ageexpires in \d+ hidle since [-0-9: ]+ UTC; time to live 3d \(ttl of deploy/deployer.yml\);",
         ),
-        ("warned", r"ends [-0-9: ]+ UTC if unused; warned of on [-0-9: ]+ UTC"),
+        ("warned", r"expires [-0-9: ]+ UTC if unused; warned on [-0-9: ]+ UTC"),
         ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
         ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
-        ("held", "Heldstays at [0-9a-f]{12} though held-back is at c{12}; the next push ends that"),
+        ("held", "Heldpinned to [0-9a-f]{12} although held-back is at c{12}; the next push ends the pin"),
         ("halfway", "Receipt of the teardown under way 3 removed so far, 1 retained"),
         ("orphan", r"Orphanits branch is gone since [-0-9: ]+ UTC; it is deleted in 40 min"),
     ):
@@ -274,7 +274,7 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
         "5 repositories send deliveries but match no pattern in DEPLOYER_REPOSITORIES: else/r4, else/r3,",
         "else/r2 and 2 more; the last delivery came 0 s ago",
         "acme/was-removedacme/was-removed was taken from the GitHub App: it is looked at no longer",
-        "removed 1 d ago main none was missed; looked 1 h ago",
+        "removed 1 d ago main none was missed; checked 1 h ago",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
         "missed deliveries are left to the resync: GitHub answers 404",
         "it is deleted in 40 min",
@@ -419,7 +419,7 @@ def test_an_environment_tells_its_place_in_the_lane(site: Site) -> None:
     assert "waits for its turn, 1 of 2 in the lane" in look(site, f"/environments/{second.stack_name}").words
     site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, Snooze(work, 100, first))
     assert re.search(
-        r"snoozed; looks again in (1 min|99 s), or when AWS tells",
+        r"waiting; checks again in (1 min|99 s), or when an AWS event",
         look(site, f"/environments/{first.stack_name}").words,
     )
 

@@ -76,7 +76,7 @@ def test_a_push_of_another_branch(
 def test_a_creation_or_deletion_is_left_to_its_push(site: Site, name: str) -> None:
     answer = site.deliver(published(name), event=event_of(name))
     assert (answer.status_code, answer.json["outcome"]) == (202, "ignored")
-    assert "a push event says the same" in answer.json["reason"]
+    assert "a push event also reports" in answer.json["reason"]
     assert not site.waiting
 
 

@@ -13,7 +13,7 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 from werkzeug.test import TestResponse
 
-from deployer.model.events import BODY_LIMIT
+from deployer.github.webhook import BODY_LIMIT
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisLanes
 from tests.web.gunicorn_kit import gunicorn, signed

@@ -72,7 +72,7 @@ def _break(what: str) -> None:
     elif what == "unwarned":
         from deployer.model import expiry as age
 
-        age._warned = lambda _: True  # type: ignore[assignment]
+        age._was_warned = lambda _: True  # type: ignore[assignment]
     elif what == "seen-first":
         accept = lanes.accept
 

@@ -1,0 +1,275 @@
+"""Sentences about stored records, for pages and the command line."""
+
+import math
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from deployer.model.durations import date, span
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.expiry import FOREVER, asleep_until, ttl_text, used_at, whose_ttl
+from deployer.model.records import Activity, EnvironmentRecord, Outcome, RepositoryRecord
+from deployer.model.refs import Ref
+from deployer.queue.store import Lane
+from deployer.views.derived_values import (
+    GONE_STATES,
+    MISSED,
+    age,
+    expiry_time,
+    missed_lately,
+    unlisted_counts,
+)
+
+_MOST_NAMES = 3  # repositories that one sentence names
+_SHORT_WAIT_SECONDS = 600  # a wait that is given in minutes with seconds
+
+
+def ahead(seconds: float) -> str:
+    """The time that is left, in words.
+
+    Up to ten minutes it is given with seconds. A longer time is rounded up to a whole minute, so that two weeks do not
+    read as 13 days a moment after they were set.
+
+    Args:
+        seconds: the time that is left.
+    """
+    whole = max(0, math.ceil(seconds))
+    if whole > _SHORT_WAIT_SECONDS:
+        return span(math.ceil(whole / 60) * 60)
+    minutes, rest = divmod(whole, 60)
+    words = [f"{minutes} min"] * bool(minutes) + [f"{rest} s"] * bool(rest or not minutes)
+    return " ".join(words)
+
+
+def age_words(record: EnvironmentRecord, ttl: str) -> str:
+    """When an environment expires, wakes, or how long it is kept, in a few words; empty if nothing is planned.
+
+    Args:
+        record: the environment's record.
+        ttl: the installation's time to live.
+    """
+    now = time.time()
+    if until := asleep_until(record, now):
+        return f"asleep for {ahead(until - now)} more"
+    words = []
+    if record.kept_until >= FOREVER:
+        words.append("kept for good")
+    elif record.kept_until > now:
+        words.append(f"kept for {ahead(record.kept_until - now)}")
+    if at := expiry_time(record, ttl, now):
+        words.append(f"expires in {ahead(at - now)}")
+    return ", ".join(words)
+
+
+def age_sentence(record: EnvironmentRecord, ttl: str) -> str:
+    """When an environment was used, warned of, expires and sleeps, with dates; empty if nothing applies.
+
+    Args:
+        record: the environment's record.
+        ttl: the installation's time to live.
+    """
+    now = time.time()
+    if until := asleep_until(record, now):
+        return f"asleep until {date(until)} ({record.sleep})"
+    words = []
+    if expires := expiry_time(record, ttl, now):
+        time_to_live = f"{ttl_text(record, ttl)} ({whose_ttl(record)})"
+        words.append(
+            f"idle since {date(used_at(record))}; time to live {time_to_live}; expires {date(expires)} if unused"
+        )
+    if record.warned_at > used_at(record):
+        words.append(f"warned on {date(record.warned_at)}")
+    if record.kept_until >= FOREVER:
+        words.append("kept for good")
+    elif record.kept_until > now:
+        words.append(f"kept until {date(record.kept_until)}")
+    if record.sleep and record.state not in GONE_STATES:
+        words.append(f"sleeps at {record.sleep}")
+    return "; ".join(words)
+
+
+def drift_words(record: EnvironmentRecord) -> str:
+    """What someone changed in an environment's stack, and how to undo it; empty without drift."""
+    if not record.drift:
+        return ""
+    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
+    return f"{record.drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
+
+
+def held_words(record: EnvironmentRecord) -> str:
+    """Why an environment is pinned to a commit that is not the newest one of its ref; empty if it is not pinned."""
+    if not (record.held_at and record.commit) or record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+        return ""
+    ref = Ref.parse(record.ref).short if record.ref else "its ref"
+    if record.environment == Kind.PRODUCTION:
+        return f"a person pinned {ref} at {record.commit[:12]}; the next pushed tag ends the pin"
+    if record.held_at == record.commit:
+        return ""
+    return f"pinned to {record.commit[:12]} although {ref} is at {record.held_at[:12]}; the next push ends the pin"
+
+
+def admitted_words(record: EnvironmentRecord) -> str:
+    """Which rule or person admitted production's commit; empty if that is not recorded."""
+    found = record.admitted
+    return f"{Ref.parse(found.ref).short} at {found.commit[:12]}: {found.by}" if found.commit else ""
+
+
+def orphan_words(since: float, grace: float) -> str:
+    """Since when an environment has had no branch, and when it is deleted.
+
+    Args:
+        since: when a resync first saw that the branch is gone (epoch seconds).
+        grace: how long a stack is kept after its branch is gone, in seconds.
+    """
+    due = since + grace
+    when = f"in {ahead(due - time.time())}" if due > time.time() else "by the next resync"
+    return f"its branch is gone since {date(since)}; it is deleted {when}"
+
+
+def place(failure: Mapping[str, Any]) -> str:
+    """Where in the repository the cause of a failure is, as `file:line`; empty if that is not known."""
+    file, line = failure.get("file") or "", failure.get("line") or ""
+    return f"{file}:{line}" if file and line else str(file)
+
+
+def unlisted_words(report: Mapping[str, Any], name: str) -> str:
+    """How many resources the report of a teardown does not list, in words; empty if it lists all.
+
+    Args:
+        report: of the teardown.
+        name: `removed` or `retained`.
+    """
+    number = unlisted_counts(report)[name]
+    return f"{number} more {'is' if number == 1 else 'are'} not listed" if number else ""
+
+
+def receipt_words(report: Mapping[str, Any]) -> str:
+    """The report of a teardown in a few words, such as `2 removed, 1 retained`."""
+    unlisted = unlisted_counts(report)
+    removed, retained = (len(report.get(name) or ()) + unlisted[name] for name in ("removed", "retained"))
+    if report and not report.get("outcome"):
+        return f"{removed} removed so far" + (f", {retained} retained" if retained else "")
+    return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
+
+
+def not_deployed_words(line: Activity) -> str:
+    """A skipped push, in words."""
+    return f"{line.commit[:12]}, {span(age(line.at))} ago: {line.reason}"
+
+
+def lane_problems(value: Lane) -> list[str]:
+    """Why a queue, or items of it, cannot be processed; one line for each problem."""
+    if value.broken:
+        return [f"the queue of {value.repository} cannot be used: {value.broken}"]
+    return [f"{value.repository} {key}: {why}" for key, why in sorted(value.refused.items())]
+
+
+def snoozed_words(value: Lane, key: str) -> str:
+    """What a queue item waits for, and when it is tried again.
+
+    Args:
+        value: the queue.
+        key: the item's key, which is in `value.snoozed`.
+    """
+    left = span(value.snoozed[key])
+    if reason := value.resting.get(key):
+        return f"{reason}; checks again in {left}"
+    if failing := value.failing.get(key):
+        return f"attempt {failing.attempts} failed: {failing.last_error}; tries again in {left}"
+    return f"waiting; checks again in {left}, or when an AWS event reports a change"
+
+
+def deliveries_words(known: RepositoryRecord) -> str:
+    """What GitHub's delivery log showed about a webhook, and what to do; empty if the log was never read."""
+    if known.unchecked:
+        return f"missed deliveries are left to the resync: {known.unchecked}"
+    parts = []
+    if known.missed:
+        counts = missed_words(*(known.missed.get(name, 0) for name in MISSED))
+        parts.append(f"{counts}, {span(age(known.missed['at']))} ago")
+    if known.recent:
+        ago = span(age(known.checked_at))
+        parts.append(
+            f"{known.recent} failed just before the last check, {ago} ago; the next check handles them"
+        )
+    if known.refused:
+        parts.append(refused_words(known.refused))
+    if not parts and known.checked_at:
+        parts.append(f"none was missed; checked {span(age(known.checked_at))} ago")
+    return "; ".join(parts)
+
+
+def repository_warnings(records: Iterable[RepositoryRecord]) -> list[str]:
+    """What people should know about repositories, one line for each warning.
+
+    Args:
+        records: the records of the repositories and of the App's own webhook.
+    """
+    listed = list(records)
+    warnings = []
+    if unusual := [each for each in listed if each.state and not each.over]:
+        names = _first_names([f"{each.repository} {each.state}" for each in unusual])
+        count = _counted(len(unusual), "repository is", "repositories are")
+        warnings.append(f"{count} not in the normal state: {names}")
+    if missed := [each for each in listed if missed_lately(each)]:
+        counts = [sum(each.missed.get(name, 0) for each in missed) for name in MISSED]
+        remedy = "see that GitHub reaches the web at all times"
+        if refused := sum(each.refused for each in missed):
+            remedy = refused_words(refused)
+        warnings.append(f"{missed_words(*counts)}; {remedy}")
+    return warnings
+
+
+def unserved_words(unserved: Mapping[str, float], now: float) -> str:
+    """Which repositories send deliveries although the settings leave them out; empty if none does.
+
+    Args:
+        unserved: when the last delivery of each repository came (epoch seconds), the latest first.
+        now: epoch seconds by Redis's clock.
+    """
+    if not unserved:
+        return ""
+    count = _counted(
+        len(unserved), "repository sends deliveries but matches", "repositories send deliveries but match"
+    )
+    ago = span(age(max(unserved.values()), now))
+    names = _first_names(list(unserved))
+    return f"{count} no pattern in DEPLOYER_REPOSITORIES: {names}; the last delivery came {ago} ago"
+
+
+def refused_words(number: int) -> str:
+    """How many deliveries were answered with 401, why, and what to do."""
+    return (
+        f"{number} had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET; set it "
+        "again with deployer webhook install, or in the App"
+    )
+
+
+def missed_words(redelivered: float, superseded: float, left: float) -> str:
+    """What happened to missed deliveries, in words.
+
+    Args:
+        redelivered: how many GitHub delivers again.
+        superseded: how many a newer push supersedes.
+        left: how many are left to the resync.
+    """
+    counts = {
+        "redelivered": redelivered,
+        "superseded by a newer push": superseded,
+        "left to the resync": left,
+    }
+    words = ", ".join(f"{number:.0f} {name}" for name, number in counts.items() if number)
+    total = redelivered + superseded + left
+    return (
+        f"{_counted(round(total), 'delivery was', 'deliveries were')} missed{f': {words}' if words else ''}"
+    )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _first_names(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
