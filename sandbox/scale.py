@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deployer.cli import sandboxed
+from deployer.cli import sandbox_variables
 from deployer.environment.drift import applied
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.records import RESYNC_KEY, RESYNCED, Cause, EnvironmentRecord, Outcome, Work
@@ -164,7 +164,7 @@ class Scale:
             **self.home.env,
             "DEPLOYER_AWS_RATE": "1000",
         }  # what is looked at here costs deployer none of its calls
-        sandboxed.apply(env)  # boto3 reads its own variables
+        sandbox_variables.apply(env)  # boto3 reads its own variables
         self.deployer = build(env)
         wait_for("the empty Redis is noticed", lambda: not self.deployer.lanes.emptied())
         self.home.limits(stacks=2 * self.size.all + 100, pipelines=2 * self.size.all + 100)

@@ -5,7 +5,7 @@ from flask import Flask
 from deployer.redis_store.connection import Budget
 from deployer.settings.loading import REQUIRED_FOR_WEB, require
 from deployer.wiring import Deployer, build
-from web import access, answers, api, health, metrics, pages, receiver
+from web import access, answers, api, health, metrics, page_filters, pages, receiver
 
 REDIS_SECONDS = 0.7  # a 503 is to be there within a second
 _SMALL_BODY = 64 * 1024  # of everything but a webhook, which reads its own body
@@ -31,7 +31,7 @@ def create_app(deployer: Deployer | None = None) -> Flask:
         app.before_request(deployer.budget.begin)
     access.register(app)
     answers.register(app)
-    app.jinja_env.finalize = pages.shown
-    for part in (receiver, api, health, pages):
+    app.jinja_env.finalize = page_filters.shown
+    for part in (receiver, api, health, pages, page_filters):
         app.register_blueprint(part.blueprint)
     return app

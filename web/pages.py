@@ -5,29 +5,19 @@ command line. Neither do they show a traceback, or the text of an error that dep
 text may quote anything, a token too. The command line and the API tell all of it.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote, urlsplit
 
 from flask import Blueprint, render_template, request
-from markupsafe import Markup
 
-from deployer.model.durations import clock, span
-from deployer.model.environments import Kind, Repository, branch_name
+from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.fence import UNFENCED
 from deployer.model.records import (
-    RESYNC_KEY,
-    Activity,
-    Attempt,
     EnvironmentRecord,
     RepositoryRecord,
-    split_key,
 )
-from deployer.model.refs import Ref
-from deployer.model.visible import visible
 from deployer.queue.dead_letters import sentence, warnings_of
 from deployer.queue.store import Lane
 from deployer.resync.missed_deliveries import APP
@@ -35,16 +25,10 @@ from deployer.resync.plan import never_deployed_words
 from deployer.views.record_json import (
     UNDER_WAY,
     admitted_words,
-    age,
     age_sentence,
-    age_words,
-    changed_at,
     deliveries_words,
     drift_words,
     environment_id,
-    held_words,
-    iso,
-    lane_problems,
     never_deployed,
     not_deployed,
     not_deployed_words,
@@ -58,12 +42,9 @@ from deployer.views.record_json import (
 )
 from web.api import known_environment
 from web.context import deployer
+from web.page_filters import short_task, source_url
 
 blueprint = Blueprint("pages", __name__)
-blueprint.app_template_filter("snoozed_words")(snoozed_words)
-blueprint.app_template_filter("lane_problems")(lane_problems)
-blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
-blueprint.app_template_filter("clock")(clock)
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
@@ -78,14 +59,7 @@ _CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
     "under-way": lambda row: row.state in _UNDER_WAY,
     "drifted": lambda row: bool(row.drift),
 }
-_DEVELOPMENT = f"{Kind.DEVELOPMENT}:"  # how the key of a branch's environment begins
 _KINDS = {"staging": 0, "production": 1}
-_TONES = {
-    "good": {"deployed", "succeeded", "removed"},
-    "bad": {"failed", "dead-lettered"},
-    "busy": {"pending", "waiting", "provisioning", "updating", "running", "deleting", "sent"},
-    "warn": {"stopped", "partly", "drift", "orphan"},
-}
 
 
 @dataclass(slots=True)
@@ -292,126 +266,3 @@ def _place(lane: Lane | None, key: str) -> str:
         if item.environment == key:
             return f"waits for its turn, {number} of {len(lane.waiting)} in the lane"
     return "; ".join(snoozed_words(lane, item) for item in lane.asleep(key))
-
-
-# --- what the templates call --------------------------------------------------------------------------------------
-
-
-def shown(value: object) -> object:
-    """What a template puts out for a value: a text in which characters that cannot be seen are shown."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value, keep="\n\t")
-    return value
-
-
-@blueprint.app_template_filter()
-def isolated(text: str) -> Markup:
-    """Text of other people in an element of its own, so that the direction of its letters turns nothing around it.
-
-    From left to right, since a path whose first part is Hebrew or Arabic still begins with it.
-    """
-    return Markup('<bdi dir="ltr">{}</bdi>').format(shown(text))
-
-
-@blueprint.app_template_filter()
-def tone(word: str) -> str:
-    """The colour that a state, status or outcome is shown in; its text is always there too."""
-    return next((name for name, words in _TONES.items() if word in words), "calm")
-
-
-@blueprint.app_template_filter()
-def ago(seconds: float) -> str:
-    """How long ago epoch seconds are, in words."""
-    passed = age(seconds)
-    return f"{span(passed)} ago" if passed >= 2 else "just now"
-
-
-@blueprint.app_template_filter()
-def since(record: EnvironmentRecord) -> float:
-    """Since when its state and outcome are what they are."""
-    return changed_at(record)
-
-
-@blueprint.app_template_filter()
-def held(record: EnvironmentRecord) -> str:
-    """Why it stays at another commit than its ref's, or nothing."""
-    return held_words(record)
-
-
-@blueprint.app_template_filter()
-def ageing(record: EnvironmentRecord) -> str:
-    """What is to come of an environment because of its age, or nothing."""
-    return age_words(record, deployer().config.ttl)
-
-
-@blueprint.app_template_filter()
-def lasted(attempt: Attempt) -> str:
-    """How long an attempt took, in words, or nothing where its beginning is not known."""
-    return span(attempt.ended_at - attempt.began_at) if attempt.began_at else ""
-
-
-@blueprint.app_template_filter()
-def stamp(seconds: float) -> str:
-    """Epoch seconds as ISO 8601."""
-    return iso(seconds) or ""
-
-
-@blueprint.app_template_filter()
-def short_task(task: str) -> str:
-    """A task's name without its prefix."""
-    return task.removeprefix("deployer.")
-
-
-@blueprint.app_template_filter()
-def ref_name(name: str) -> str:
-    """What people call a ref, a queue item's or environment's key, or the work about a whole repository."""
-    if name == RESYNC_KEY:
-        return "whole repository"
-    environment, ref = split_key(name)
-    if ref:
-        return f"{environment} {ref_name(ref)}"
-    if name.startswith(_DEVELOPMENT):
-        return branch_name(Ref(name.removeprefix(_DEVELOPMENT)))
-    return re.sub(r"^refs/(?:heads|tags)/", "", name)
-
-
-@blueprint.app_template_filter()
-def safe_url(url: str) -> str:
-    """The address if a browser may be sent there, else nothing."""
-    try:
-        return url if urlsplit(url).scheme in {"http", "https"} else ""
-    except ValueError:  # such as `https://[`
-        return ""
-
-
-@blueprint.app_template_filter()
-def page_id(line: Activity) -> str:
-    """The id of the environment that a line of history is about, or nothing."""
-    return environment_id(line.repository, line.environment) or ""
-
-
-@blueprint.app_template_filter()
-def commit_url(commit: str, repository: str) -> str:
-    """Where people look at a commit, or nothing where that cannot be told from the API's address."""
-    base = host_url(deployer().config.github_api_url)
-    return f"{base}/{quote(repository)}/commit/{quote(commit)}" if base and commit else ""
-
-
-def source_url(record: EnvironmentRecord) -> str:
-    """Where people look at the line of the template that failed, or nothing where that cannot be told."""
-    base = host_url(deployer().config.github_api_url)
-    file, line = record.failure.get("file"), record.failure.get("line")
-    if not (base and file and record.commit):
-        return ""
-    place = f"{base}/{quote(record.repository)}/blob/{quote(record.commit)}/{quote(str(file))}"
-    return f"{place}#L{line}" if line else place
-
-
-def host_url(api_url: str) -> str:
-    """GitHub's address for people, made from that of its API; empty where it cannot be told."""
-    if api_url.endswith("/api/v3"):  # GitHub Enterprise Server
-        return api_url.removesuffix("/api/v3")
-    parts = urlsplit(api_url)
-    if parts.netloc.startswith("api."):  # github.com, and <name>.ghe.com
-        return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
-    return ""

@@ -8,20 +8,25 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import (
-    act,
-    doctor,
-    letters,
-    look,
-    orphans,
-    processes,
-    project,
-    repositories,
-    secrets,
-    settings,
-    status,
-)
-from deployer.cli.common import REDIS
+from deployer.cli import processes
+from deployer.cli.commands.approve import approve
+from deployer.cli.commands.config import config
+from deployer.cli.commands.dead_letters import dead_letters
+from deployer.cli.commands.delete import delete
+from deployer.cli.commands.doctor import doctor
+from deployer.cli.commands.init import init
+from deployer.cli.commands.keep import keep
+from deployer.cli.commands.lanes import lanes
+from deployer.cli.commands.orphans import orphans
+from deployer.cli.commands.redeploy import redeploy
+from deployer.cli.commands.repositories import repositories
+from deployer.cli.commands.resync import resync
+from deployer.cli.commands.secrets import secrets
+from deployer.cli.commands.status import status
+from deployer.cli.commands.validate import validate
+from deployer.cli.commands.webhook import webhook
+from deployer.cli.commands.why import why
+from deployer.cli.installation import REDIS_URL_KEY
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.visible import visible
 
@@ -62,7 +67,7 @@ def _line(error: Exception, ctx: click.Context) -> str:
     """An error in one line, with the remedy where it is known here."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, UnavailableError):
-        where = _address(ctx.meta.get(REDIS, ""))
+        where = _address(ctx.meta.get(REDIS_URL_KEY, ""))
         return f"{text}; see that Redis runs at {where}, or correct DEPLOYER_REDIS_URL"
     if isinstance(error, (DeployerError, OSError)):
         return text
@@ -77,22 +82,22 @@ def _address(url: str) -> str:
 
 for _command in (
     *processes.PROCESS_COMMANDS,
-    status.status,
-    look.why,
-    act.resync,
-    act.redeploy,
-    act.approve,
-    act.delete,
-    act.keep,
-    letters.dead_letters,
-    look.lanes,
-    orphans.orphans,
-    repositories.repositories,
-    repositories.webhook,
-    doctor.doctor,
-    project.validate,
-    project.init,
-    secrets.secrets,
-    settings.config,
+    status,
+    why,
+    resync,
+    redeploy,
+    approve,
+    delete,
+    keep,
+    dead_letters,
+    lanes,
+    orphans,
+    repositories,
+    webhook,
+    doctor,
+    validate,
+    init,
+    secrets,
+    config,
 ):
     main.add_command(_command)

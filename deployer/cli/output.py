@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deployer.cli.fitting import Shrink, fit
+from deployer.cli.table_width import Shrink, fit
 from deployer.model.durations import span
 from deployer.model.visible import visible, visible_json
 
@@ -88,8 +88,8 @@ def table(
     elif fitting is None:
         _rich_table(headings, cells)
     else:
-        fitted, short = fit(headings, cells, terminal_width(), fitting)
-        _rich_table(fitted, short, one_line=True)
+        fitted, shortened = fit(headings, cells, terminal_width(), fitting)
+        _rich_table(fitted, shortened, one_line=True)
 
 
 def _plain_table(headings: Sequence[str], cells: list[list[str]]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import F, keys_of
+from deployer.cli.environment_names import queued_environments
+from deployer.cli.parameters import F
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome, split_key
@@ -181,7 +182,7 @@ def _holds(lane: Lane, key: str) -> bool:
         return (
             lane.environment == key or key in lane.snoozed or any(w.environment == key for w in lane.waiting)
         )
-    return key in keys_of(lane)
+    return key in queued_environments(lane)
 
 
 def _progress(record: EnvironmentRecord | None, lane: Lane, key: str, goal: str) -> str:

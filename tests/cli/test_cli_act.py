@@ -83,7 +83,7 @@ def test_resync_of_all_where_nothing_is_known(world: World) -> None:
 def test_resync_waits_for_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/main", A)
     world.host.push(REPOSITORY, "refs/heads/new", B)
-    monkeypatch.setattr("deployer.cli.act.time.sleep", lambda _seconds: world.work())
+    monkeypatch.setattr("deployer.cli.wait.time.sleep", lambda _seconds: world.work())
     result = world.run("resync", "acme/api", "--wait")
     assert (result.exit_code, result.stdout) == (0, "acme/API: resynced: 1 to provision\n")
     assert world.json("resync", "acme/api", "--wait")[0]["reason"] == "nothing to do"
@@ -91,7 +91,7 @@ def test_resync_waits_for_the_end(world: World, monkeypatch: pytest.MonkeyPatch)
 
 def test_resync_that_fails_while_people_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/main", A)
-    monkeypatch.setattr("deployer.cli.act.time.sleep", lambda _seconds: world.work())
+    monkeypatch.setattr("deployer.cli.wait.time.sleep", lambda _seconds: world.work())
     world.host.fail_next(TransientError("GitHub answers 502"), times=9)
     result = world.run("resync", "acme/api", "--wait")
     assert result.exit_code == 1

@@ -444,7 +444,7 @@ def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: Worl
 def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/x", A, work=False)
     assert bad(world, 0) == {}
-    monkeypatch.setattr("deployer.cli.doctor._LONG_WAIT", -1)
+    monkeypatch.setattr("deployer.cli.checks.redis_checks._LONG_WAIT", -1)
     told = "acme/API stands still: sent for development:refs/heads/x"
     assert bad(world, 1) == {"lanes": ("FAIL", told)}
 
@@ -457,7 +457,7 @@ def test_dead_letters_await_a_decision(world: World) -> None:
 
 
 def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployer.cli.doctor._LATE_EVENT", -DAY)
+    monkeypatch.setattr("deployer.cli.checks.redis_checks._LATE_EVENT", -DAY)
     assert bad(world, 0)["events"][0] == "warn"
     world.redis.delete("deployer:beat:event")
     assert bad(world, 0) == {"events": ("warn", "no event of AWS came yet, so progress is polled for")}

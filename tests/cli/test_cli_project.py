@@ -44,7 +44,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(autouse=True)
 def unlinted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cfn-lint, which takes seconds; one test has it."""
-    monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
+    monkeypatch.setattr("deployer.cli.commands.validate.CfnLint", _Silent)
     monkeypatch.delenv("DEPLOYER_TARGETS", raising=False)
     monkeypatch.delenv("DEPLOYER_UNFENCED", raising=False)
 
@@ -71,7 +71,7 @@ def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.Mon
     boundary = "arn:aws:iam::111111111111:policy/boundary"
     targets = f"{{development: {{account: '111111111111', permissions_boundary: '{boundary}'}}}}"
     monkeypatch.setenv("DEPLOYER_TARGETS", targets)
-    monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
+    monkeypatch.setattr("deployer.cli.commands.validate.CfnLint", _Silent)
     assert run("validate", tmp_path).stdout == checked.stdout
 
 
@@ -213,7 +213,7 @@ def test_a_settings_file_that_is_no_text_is_told(
 
 def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0.0)
+    monkeypatch.setattr("deployer.cli.commands.validate._LINT_SECONDS", 0.0)
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
     assert (result.exit_code, result.stderr) == (0, f"{UNSET}cfn-lint: stopped after 0 s\n")
 

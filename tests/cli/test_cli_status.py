@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.cli import output
-from deployer.cli.fitting import GAP, Shrink, cut, display_width, fit
+from deployer.cli.table_width import GAP, Shrink, cut, display_width, fit
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
@@ -188,7 +188,7 @@ def test_status_is_watched_until_people_interrupt(
 
     pause = pauses()
     monkeypatch.setattr(world.lanes, "environments", look)
-    monkeypatch.setattr("deployer.cli.status.time.sleep", lambda _seconds: next(pause))
+    monkeypatch.setattr("deployer.cli.commands.status.time.sleep", lambda _seconds: next(pause))
     screen = terminal(80)
     result = world.run("status", "--watch")
     assert result.exit_code == 0, result.output
@@ -204,7 +204,7 @@ def test_a_watched_status_has_no_more_rows_than_the_terminal(
 
     for number in range(40):
         world.know(record(f"b{number}"))
-    monkeypatch.setattr("deployer.cli.status.time.sleep", interrupt)
+    monkeypatch.setattr("deployer.cli.commands.status.time.sleep", interrupt)
     screen = terminal(80)
     result = world.run("status", "--watch")
     assert len(screen.getvalue().splitlines()) <= 22

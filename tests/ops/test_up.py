@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
 
-from deployer.cli import main, sandboxed
+from deployer.cli import main, sandbox_variables
 from deployer.local.embedded_redis import prepare
 from deployer.local.supervisor import Supervisor
 from sandbox.installation import command_of, descendants, free_port, wait_for
@@ -101,8 +101,8 @@ def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "80.5"])
 def test_a_malformed_port(text: str) -> None:
-    with pytest.raises(sandboxed.ConfigError) as raised:
-        sandboxed.ports({"DEPLOYER_SANDBOX_AWS_PORT": text})
+    with pytest.raises(sandbox_variables.ConfigError) as raised:
+        sandbox_variables.ports({"DEPLOYER_SANDBOX_AWS_PORT": text})
     assert str(raised.value) == (f"DEPLOYER_SANDBOX_AWS_PORT is {text!r}; it must be a port from 1 to 65535")
 
 
@@ -217,7 +217,7 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
         "DEPLOYER_REDIS_URL": "redis://real:6379",
         "DEPLOYER_WEB_PORT": "1234",
     }
-    made = sandboxed.settings({}, dotenv)
+    made = sandbox_variables.settings({}, dotenv)
     assert made["DEPLOYER_GITHUB_TOKEN"] == "sandbox"
     assert made["DEPLOYER_GITHUB_API_URL"] == "http://127.0.0.1:8081/api/v3"
     assert made["DEPLOYER_REDIS_URL"] == ""
@@ -225,7 +225,9 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
 
 
 def test_the_sandbox_obeys_what_people_set_in_their_shell() -> None:
-    made = sandboxed.settings({"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {})
+    made = sandbox_variables.settings(
+        {"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {}
+    )
     assert (made["DEPLOYER_REDIS_URL"], made["DEPLOYER_API_TOKEN"]) == ("redis://mine:1", "mine")
 
 
@@ -310,8 +312,8 @@ def test_no_setting_of_a_real_account_leads_out_of_the_sandbox(tmp_path: Path, w
     dotenv = REAL_ACCOUNT if where == "file" else {}
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in dotenv.items()))
     apply = (
-        "import os; from dotenv import dotenv_values; from deployer.cli import sandboxed;"
-        "sandboxed.apply(sandboxed.settings(os.environ, dotenv_values('.env')))\n"
+        "import os; from dotenv import dotenv_values; from deployer.cli import sandbox_variables;"
+        "sandbox_variables.apply(sandbox_variables.settings(os.environ, dotenv_values('.env')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", apply + SHOW_ENDPOINTS],

@@ -133,7 +133,7 @@ layers = ["web | workers", "deployer.cli", "(deployer.a) : deployer.b", "deploye
     [
         ("web", True),
         ("web.api", True),
-        ("deployer.cli.act", True),
+        ("deployer.cli.wait", True),
         ("deployer.client", False),  # only begins alike
         ("deployer.a", True),
         ("deployer.b.c", True),
@@ -160,7 +160,7 @@ def test_layers_within_a_package_have_their_whole_names() -> None:
 
 
 def test_the_name_of_a_module() -> None:
-    assert layers.module_name(Path("deployer/cli/act.py")) == "deployer.cli.act"
+    assert layers.module_name(Path("deployer/cli/wait.py")) == "deployer.cli.wait"
     assert layers.module_name(Path("deployer/cli/__init__.py")) == "deployer.cli"
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import F, RepositoryType, json_option, short, wired
+from deployer.cli.environment_names import environment_label
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import F, RepositoryType, json_option
 from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.model.errors import DeployerError, NotFoundError
@@ -39,7 +41,7 @@ def dead_letters() -> None:
 @json_option
 def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -> None:
     """List all dead letters, oldest first."""
-    letters = chosen(wired().lanes, repository, kind, task)
+    letters = chosen(load_deployer().lanes, repository, kind, task)
     if json_:
         output.as_json([shapes.dead_letter(letter) for letter in letters])
     else:
@@ -51,7 +53,7 @@ def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -
 @json_option
 def show(letter: str, *, json_: bool) -> None:
     """Show one dead letter with its attempts, arguments and traceback."""
-    found = wired().lanes.dead_letter(letter)
+    found = load_deployer().lanes.dead_letter(letter)
     if found is None:
         raise NotFoundError(f"there is no dead letter {letter[:100]}; see: deployer dead-letters list")
     if json_:
@@ -107,7 +109,7 @@ def replay(
 ) -> None:
     """Queue dead letters' work once more and take them off the list."""
     _insist_on_either(letters, kind, repository, task, all_=all_)
-    deployer = wired()
+    deployer = load_deployer()
     found = _meant(deployer.lanes, letters, repository, kind, task)
     if dry_run:
         _dry_run(letters, found, json_=json_)
@@ -136,7 +138,7 @@ def discard(
 ) -> None:
     """Take dead letters off the list for good."""
     _insist_on_either(letters, kind, repository, task, all_=all_)
-    lanes = wired().lanes
+    lanes = load_deployer().lanes
     found = _meant(lanes, letters, repository, kind, task)
     if dry_run:
         _dry_run(letters, found, json_=json_)
@@ -231,4 +233,4 @@ def _table(letters: list[DeadLetter]) -> None:
 
 def _environment(letter: DeadLetter) -> str:
     repository = Repository.parse(letter.repository)
-    return f"{repository} {short(repository, letter.arguments.environment)}"
+    return f"{repository} {environment_label(repository, letter.arguments.environment)}"

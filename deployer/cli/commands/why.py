@@ -1,4 +1,4 @@
-"""Commands that only look: `why` and `lanes`; `status` and `orphans` have modules of their own."""
+"""`deployer why`: everything that is known of one environment."""
 
 import shlex
 from collections.abc import Mapping
@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import (
-    RefType,
-    RepositoryType,
-    in_lane_only,
-    json_option,
-    short,
-    wired,
-)
-from deployer.model.durations import span
+from deployer.cli.environment_names import environment_label, find_queued_only
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import RefType, RepositoryType, json_option
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError
 from deployer.model.records import Activity, DeadLetter, EnvironmentRecord, split_key
@@ -29,6 +23,7 @@ from deployer.views import record_json as shapes
 if TYPE_CHECKING:
     from deployer.settings.values import Config
     from deployer.wiring import Deployer
+
 
 _ACTIVITY_SHOWN = 8
 _ACTIVITY_KEPT = 500
@@ -44,7 +39,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     REF is a branch, a full ref (refs/tags/v1), staging or production. Of a branch or tag that was never deployed it
     tells why.
     """
-    deployer = wired()
+    deployer = load_deployer()
     repository = deployer.intake.known(repository)
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
@@ -96,7 +91,7 @@ def _record(
     try:
         return record_of(deployer.lanes, repository, text)
     except NotFoundError:
-        waiting = in_lane_only([lane] if lane else [], [])
+        waiting = find_queued_only([lane] if lane else [], [])
         dead = [
             EnvironmentRecord(
                 repository.full_name,
@@ -250,7 +245,7 @@ def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
         if work.environment == key:
             told.append(f"{work.task} waits since {output.ago(work.accepted_at)}, because of a {work.cause}")
             if lane and lane.status != "idle" and lane.environment != key:
-                told.append(f"behind {short(repository, lane.key)}, which has {lane.task}")
+                told.append(f"behind {environment_label(repository, lane.key)}, which has {lane.task}")
             if work.last_error:
                 told.append(f"attempt {work.attempts} ended in: {work.last_error}")
     if lane:
@@ -273,42 +268,3 @@ def _tell_past(activity: list[Activity], letters: list[DeadLetter]) -> None:
         output.heading("Dead letters (deployer dead-letters show ID)")
         for letter in letters:
             output.facts({letter.id: f"{output.ago(letter.at)}: {sentence(letter)}"})
-
-
-@click.command()
-@json_option
-def lanes(*, json_: bool) -> None:
-    """Show the lanes that hold or await something."""
-    found = wired().lanes.lanes()
-    if json_:
-        output.as_json([shapes.lane(lane) for lane in found])
-        return
-    rows = [
-        [
-            lane.repository,
-            lane.status,
-            _short(lane, lane.key) if lane.environment else "",
-            lane.task.removeprefix("deployer."),
-            _waiting(lane),
-            ", ".join(f"{_short(lane, key)} {span(left)}" for key, left in lane.snoozed.items()),
-        ]
-        for lane in found
-    ]
-    headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
-    output.table(headings, rows, empty="every lane is empty")
-    for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
-        output.note(reason)
-    for problem in (line for lane in found for line in shapes.lane_problems(lane)):
-        output.note(problem)
-
-
-def _waiting(lane: Lane) -> str:
-    # what was sent stands in the queue until a worker takes it: it is told once
-    keys = [work.key for work in lane.waiting]
-    if lane.status == "sent":
-        keys = [key for key in keys if key != lane.key]
-    return ", ".join(_short(lane, key) for key in keys)
-
-
-def _short(lane: Lane, key: str) -> str:
-    return short(Repository.parse(lane.repository), key)

@@ -3,7 +3,8 @@
 import click
 
 from deployer.cli import output
-from deployer.cli.common import json_option, wired
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import json_option
 from deployer.model.fence import REMEDY, unfenced_sentence
 
 
@@ -11,7 +12,7 @@ from deployer.model.fence import REMEDY, unfenced_sentence
 @json_option
 def config(*, json_: bool) -> None:
     """Show every setting in force; secrets are masked."""
-    settings = wired().config
+    settings = load_deployer().config
     shown = settings.shown()
     if json_:
         output.as_json(shown)

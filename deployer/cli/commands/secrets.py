@@ -7,7 +7,7 @@ import click
 
 from deployer.cli import output
 from deployer.model.errors import ConfigError
-from deployer.settings.loading import is_reference
+from deployer.settings.reader import is_reference
 
 
 @click.group()

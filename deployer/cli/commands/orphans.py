@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import RepositoryType, json_option, wired
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import RepositoryType, json_option
 from deployer.environment.repository_state import ARCHIVED
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import DeployerError
@@ -28,7 +29,7 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
     Production is deleted by people only, and so are roles: those under a target's role_path that a build made, or
     that a stack left behind. With REPO only the roles whose tags name it are listed.
     """
-    deployer = wired()
+    deployer = load_deployer()
     repository = deployer.intake.known(repository) if repository else None
     stacks, failed = _orphaned_stacks(deployer, repository)
     roles, unread = _orphaned_roles(deployer, repository)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli import output
-from deployer.cli.common import RepositoryType, in_lane_only, json_option, short, wired
-from deployer.cli.fitting import Shrink
+from deployer.cli.environment_names import environment_label, find_queued_only
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import RepositoryType, json_option
+from deployer.cli.table_width import Shrink
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
@@ -60,7 +62,7 @@ def status(
         raise click.UsageError("--watch is for people; with --json ask again as often as needed")
     if watch and not sys.stdout.isatty():
         raise click.UsageError("--watch needs a terminal; in a pipe ask again as often as needed")
-    deployer = wired()
+    deployer = load_deployer()
     if watch:
         _watch(deployer, repository, states, all_=all_)
         return
@@ -108,7 +110,7 @@ class _Found:
         if repository:
             repository = deployer.intake.known(repository)
         records = lanes.environments(repository)
-        records += in_lane_only(lanes.lanes(repository), records)
+        records += find_queued_only(lanes.lanes(repository), records)
         shown = [
             record
             for record in records
@@ -151,7 +153,7 @@ class _Found:
         marks = [mark for mark, there in found if there]
         return [
             record.repository,
-            short(Repository.parse(record.repository), record.environment),
+            environment_label(Repository.parse(record.repository), record.environment),
             f"{record.state} ({', '.join(marks)})" if marks else record.state,
             record.commit[:8],
             output.compact(record.stages),

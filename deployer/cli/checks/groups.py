@@ -39,7 +39,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CheckFunction:
     """One part of a group.
 
     Args:
@@ -67,9 +67,9 @@ class Group:
 
     name: str
     probe: Callable[[], object]
-    looks: Sequence[Look]
+    checks: Sequence[CheckFunction]
     remedy: str
-    asks_again: bool = False
+    probe_again: bool = False
 
 
 def run(groups: Sequence[Group]) -> Iterator[Check]:
@@ -78,15 +78,15 @@ def run(groups: Sequence[Group]) -> Iterator[Check]:
     A system that is away costs one row, and the others are waited for no longer than until `_AWAY_SECONDS` then.
     """
     began = time.monotonic()
-    running = [_Running(group) for group in groups]
+    running = [_GroupRun(group) for group in groups]
     for each in running:
         each.probed.wait(max(0.0, began + _AWAY_SECONDS - time.monotonic()))
     away = any(not each.there for each in running)
     ends = began + (_AWAY_SECONDS if away else _WHOLE_SECONDS)
-    yield from _merged([row for each in running for row in each.rows(ends)])
+    yield from _merge_causes([row for each in running for row in each.rows(ends)])
 
 
-class _Running:
+class _GroupRun:
     """A group at work in a thread of its own, which nobody waits for at the end of the process."""
 
     def __init__(self, group: Group) -> None:
@@ -103,12 +103,12 @@ class _Running:
             try:
                 row = self._rows.get(timeout=max(0.01, ends - time.monotonic()))
             except queue.Empty:
-                return [*found, self._late()]
+                return [*found, self._timed_out()]
             if row is None:
                 return found
             found.append(row)
 
-    def _late(self) -> Check:
+    def _timed_out(self) -> Check:
         if not self.there:
             told = f"it has not answered within {_AWAY_SECONDS:g} s"
             return Check(self._group.name, FAIL, told, self._group.remedy, self._group.remedy)
@@ -117,7 +117,7 @@ class _Running:
 
     def _work(self) -> None:
         try:
-            rows = guarded(Look(self._group.name, self._probe, self._group.remedy))
+            rows = run_guarded(CheckFunction(self._group.name, self._probe, self._group.remedy))
             for row in rows:  # one cause, in however many regions it shows
                 self._rows.put(replace(row, cause=self._group.remedy))
             self.probed.set()
@@ -133,13 +133,13 @@ class _Running:
         return ()
 
     def _look(self) -> None:
-        for look in self._group.looks:
-            rows = guarded(look)
+        for look in self._group.checks:
+            rows = run_guarded(look)
             failed = any(row.state == FAIL for row in rows)
             if (
                 failed
-                and self._group.asks_again
-                and (gone := guarded(Look(self._group.name, self._probe, look.remedy)))
+                and self._group.probe_again
+                and (gone := run_guarded(CheckFunction(self._group.name, self._probe, look.remedy)))
             ):
                 for row in gone:
                     self._rows.put(row)
@@ -148,7 +148,7 @@ class _Running:
                 self._rows.put(row)
 
 
-def guarded(look: Look) -> list[Check]:
+def run_guarded(look: CheckFunction) -> list[Check]:
     """What a look finds; whatever it raises is a finding too, and the others go on."""
     try:
         return list(look.look())
@@ -163,7 +163,7 @@ def guarded(look: Look) -> list[Check]:
         return [Check(look.name, FAIL, told, _BUG_REMEDY, told)]
 
 
-def _merged(rows: Sequence[Check]) -> list[Check]:
+def _merge_causes(rows: Sequence[Check]) -> list[Check]:
     """The rows with those of one cause as one, in the place of the first."""
     alike: dict[str, list[Check]] = {}
     for row in rows:

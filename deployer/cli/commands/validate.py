@@ -1,10 +1,9 @@
-"""Commands for a working copy: `validate` and `init`. They need no settings, no Redis and no network."""
+"""`deployer validate`: check the `deploy/` folder of a working copy."""
 
 import os
 import re
 from contextlib import closing
 from dataclasses import asdict, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from deployer.aws.cfn_lint import CfnLint
 from deployer.cli import output
-from deployer.cli.common import json_option
+from deployer.cli.parameters import json_option
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.refs import Ref
@@ -48,7 +47,6 @@ _EXAMPLE_BOUNDARY = (
 )
 _LINT_SECONDS = 30.0  # it takes less than three over what people write
 _SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILINE)
-_STARTER = ("pipeline.yml", "pipeline.parameters.json")
 
 
 @click.command()
@@ -219,24 +217,3 @@ def _told(finding: Finding) -> str:
 def _as_json(finding: Finding) -> dict[str, Any]:
     told = asdict(finding)
     return {**told, "environments": list(finding.environments or (str(kind) for kind in Kind))}
-
-
-@click.command()
-@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
-def init(path: Path) -> None:
-    """Write a deploy/ folder to start from into a working copy.
-
-    PATH is the working copy's top folder, by default the current one. Nothing is overwritten.
-    """
-    folder = path / FOLDER
-    if folder.exists() and (existing := sorted(found.name for found in folder.glob("pipeline.*"))):
-        raise PermanentError(f"{folder} has {existing[0]} already; nothing was written")
-    folder.mkdir(exist_ok=True)
-    starter = resources.files("deployer.cli").joinpath("starter")
-    for name in _STARTER:
-        with (folder / name).open(
-            "x", encoding="utf-8"
-        ) as made:  # `x`: never over a file that came meanwhile
-            made.write(starter.joinpath(name).read_text(encoding="utf-8"))
-        click.echo(f"wrote {folder / name}")
-    output.note("next: commit and push it on a branch; deployer validate checks it beforehand")

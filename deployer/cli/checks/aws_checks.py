@@ -1,0 +1,115 @@
+"""Checks deployer's access to AWS."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from deployer.cli.checks.groups import FAIL, OK, PROBE_SECONDS, WARN, Check, CheckFunction, Group
+from deployer.deployment.capacity import admits
+from deployer.environment.ports import Cloud
+from deployer.model.durations import span
+from deployer.model.environments import Kind
+from deployer.views.record_json import age
+
+if TYPE_CHECKING:
+    from deployer.wiring import Deployer
+
+
+REACH_AWS = (
+    "see that the network lets deployer reach AWS, and AWS_REGION, AWS_ENDPOINT_URL or DEPLOYER_TARGETS"
+)
+
+
+def region_group(deployer: "Deployer", region: str) -> Group:
+    """The checks of one region of AWS: each kind's bucket and rights, and its room."""
+    kinds = [kind for kind in Kind if region in deployer.clouds.target(kind).regions]
+    checks = []
+    for kind in kinds:
+        name = f"{kind} {region}"
+        checks += [
+            CheckFunction(
+                name,
+                partial(_check_bucket, deployer, kind, region),
+                "see the artifact bucket of DEPLOYER_TARGETS or DEPLOYER_ARTIFACT_BUCKET, and the rights on it",
+            ),
+            CheckFunction(
+                name,
+                partial(_check_listing, deployer, kind, region),
+                "see its rights and DEPLOYER_TARGETS",
+            ),
+        ]
+    checks += [
+        CheckFunction(
+            f"room {region}",
+            partial(_check_capacity, deployer, cloud),
+            "see the rights of the targets' roles",
+        )
+        for cloud in deployer.clouds.every()
+        if cloud.region == region
+    ]
+    if Kind.DEVELOPMENT in kinds and region == deployer.clouds.target(Kind.DEVELOPMENT).regions[0]:
+        checks.append(
+            CheckFunction("accounts", lambda: _check_accounts(deployer), "see deployer's own AWS credentials")
+        )
+    probe = deployer.clouds.at(kinds[0], region)
+    return Group(f"AWS {region}", lambda: probe.check_reachable(PROBE_SECONDS), checks, REACH_AWS)
+
+
+def _check_bucket(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
+    cloud, name = deployer.clouds.at(kind, region), f"{kind} {region}".strip()
+    bucket = deployer.clouds.target(kind).bucket(cloud.region)
+    if not bucket:
+        remedy = "set DEPLOYER_ARTIFACT_BUCKET, or artifact_bucket in DEPLOYER_TARGETS"
+        yield Check(name, FAIL, "it has no artifact bucket", remedy)
+        return
+    cloud.probe_artifacts()
+    yield Check(name, OK, f"bucket {bucket} takes templates")
+
+
+def _check_listing(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Check]:
+    cloud, target = deployer.clouds.at(kind, region), deployer.clouds.target(kind)
+    next(iter(cloud.stacks()), None)  # one page: it takes the credentials, the role and the right to look
+    name = f"{kind} {region}".strip()
+    who = target.role_arn or "deployer's own credentials"
+    made = (
+        f"they are made as {target.service_role_arn}" if target.service_role_arn else "they are made likewise"
+    )
+    yield Check(name, OK, f"stacks can be listed as {who}; {made}")
+
+
+def _check_accounts(deployer: "Deployer") -> Iterator[Check]:
+    """Whether development shares its account: tags and names keep apart only what has any."""
+    if deployer.config.sandbox:
+        return  # one account for all is its nature
+    own = deployer.clouds.own_account()
+    at = {kind: deployer.clouds.target(kind).account_id or own for kind in Kind}
+    development = at[Kind.DEVELOPMENT]
+    others = {"production": at[Kind.PRODUCTION], "deployer itself": own}
+    sharing = [name for name, account in others.items() if account == development]
+    if sharing:
+        told = f"development shares account {development} with {' and '.join(sharing)}"
+        remedy = "give development an account of its own; what it can reach otherwise: docs/security.md"
+        yield Check("accounts", WARN, told, remedy)
+    else:
+        yield Check(
+            "accounts", OK, f"development's account {development} holds neither production nor deployer"
+        )
+
+
+def _check_capacity(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
+    room = cloud.room()
+    told = (
+        f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
+        f"counted {span(age(room.counted_at))} ago"
+    )
+    target = deployer.clouds.target(Kind.DEVELOPMENT)
+    concerned = not target.regions or cloud.region in target.regions
+    refused = admits(room, target, Kind.DEVELOPMENT) if concerned else ""
+    name = f"room {room.region}"
+    remedy = "raise the quota in AWS, delete what is not needed, or add a region to DEPLOYER_TARGETS"
+    if room.free == 0:
+        yield Check(name, FAIL, told, remedy)
+    elif refused:
+        yield Check(name, WARN, f"{told}; {refused}", remedy)
+    else:
+        yield Check(name, OK, told)
