@@ -164,7 +164,7 @@ class Scale:
             **self.home.env,
             "DEPLOYER_AWS_RATE": "1000",
         }  # what is looked at here costs deployer none of its calls
-        sandbox_variables.apply(env)  # boto3 reads its own variables
+        sandbox_variables.set_variables(env)  # boto3 reads its own variables
         self.deployer = build(env)
         wait_for("the empty Redis is noticed", lambda: not self.deployer.lanes.emptied())
         self.home.limits(stacks=2 * self.size.all + 100, pipelines=2 * self.size.all + 100)

@@ -6,50 +6,52 @@ from web.openapi_schemas import SCHEMAS
 from web.openapi_types import TEXT, Json, described, list_of, object_of, one_of, reference_to
 
 
-def _answer(schema: Json, description: str) -> Json:
+def _json_answer(schema: Json, description: str) -> Json:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 _ERRORS = {
-    "400": "A parameter or the body cannot be read.",
-    "401": "The token is missing or wrong, or none is configured. After many wrong ones it is 429, with Retry-After.",
-    "404": "There is no such thing; the reason says where to look.",
-    "409": "It is refused as things are; the reason says why.",
-    "503": "Redis is away: nothing was recorded. Try again after the seconds in Retry-After.",
+    "400": "A parameter or the body is malformed.",
+    "401": "The token is missing or wrong, or none is configured. After many wrong tokens: 429 with Retry-After.",
+    "404": "The object does not exist; the reason says where to look.",
+    "409": "The current state does not allow the request; the reason says why.",
+    "503": "Redis does not answer, and nothing was recorded. Retry after the seconds in Retry-After.",
 }
 
 
 def _operation(identity: str, summary: str, code: str, schema: Json, *errors: str, **more: Any) -> Json:
-    named_errors = {each: _answer(reference_to("Error"), _ERRORS[each]) for each in ("401", *errors, "503")}
+    named_errors = {
+        each: _json_answer(reference_to("Error"), _ERRORS[each]) for each in ("401", *errors, "503")
+    }
     return {
         "operationId": identity,
         "summary": summary,
         **more,
-        "responses": {code: _answer(schema, summary), **named_errors},
+        "responses": {code: _json_answer(schema, summary), **named_errors},
     }
 
 
-def _query(name: str, description: str, schema: Json = TEXT) -> Json:
+def _query_parameter(name: str, description: str, schema: Json = TEXT) -> Json:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _path(name: str, description: str) -> Json:
+def _path_parameter(name: str, description: str) -> Json:
     return {"name": name, "in": "path", "required": True, "description": description, "schema": TEXT}
 
 
-def _body(schema: Json, *, required: bool) -> Json:
+def _json_body(schema: Json, *, required: bool) -> Json:
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
-_REPOSITORY = _query("repository", "Only of this repository, as `owner/name`.")
-_ENVIRONMENT_ID = _path("identity", "The environment's id: the name of its stack and pipeline.")
-_LETTER_ID = _path("identity", "The dead letter's id.")
+_REPOSITORY = _query_parameter("repository", "Only of this repository, as `owner/name`.")
+_ENVIRONMENT_ID = _path_parameter("identity", "The environment's id: the name of its stack and pipeline.")
+_LETTER_ID = _path_parameter("identity", "The dead letter's id.")
 _LETTERS_BODY: Json = {
     "type": "object",
     "properties": {
         "all": {"type": "boolean", "const": True},
         "kind": described(
-            TEXT, "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`."
+            TEXT, "Only of this kind of error, such as `TransientError`, `WorkerLost` or `TaskTimeout`."
         ),
         "repository": described(TEXT, "Only of this repository, as `owner/name`."),
         "task": described(TEXT, "Only of this task, as `deployer.provision` or `provision`."),
@@ -62,7 +64,7 @@ _RESYNC_BODY: Json = {
         object_of(repository=described(TEXT, "`owner/name`")),
         object_of(
             all=described(
-                {"type": "boolean", "const": True}, "Every repository known, and those named in the settings."
+                {"type": "boolean", "const": True}, "All known repositories, and those named in the settings."
             )
         ),
     ]
@@ -73,9 +75,9 @@ DESCRIPTION: Json = {
         "title": "deployer",
         "version": "1",
         "summary": "A pipeline for every branch.",
-        "description": "What the dashboard shows, and what the command line can ask for. "
-        "Whatever is asked for is queued in its repository's lane and answered with the task's id; "
-        "`/api/v1/activity?goal=` with that id tells its outcome.",
+        "description": "Reads what the dashboard shows, and queues what the command line can request. "
+        "A request is added to the queue (lane) of its repository, and the response contains the task's id; "
+        "`/api/v1/activity?goal=` with this id returns the outcome.",
         "license": {"name": "MIT", "identifier": "MIT"},
     },
     "security": [{"token": []}, {"password": []}],
@@ -85,8 +87,8 @@ DESCRIPTION: Json = {
                 "operationId": "openapi",
                 "summary": "This description.",
                 "responses": {
-                    "200": _answer({"type": "object"}, "This description."),
-                    "401": _answer(reference_to("Error"), _ERRORS["401"]),
+                    "200": _json_answer({"type": "object"}, "This description."),
+                    "401": _json_answer(reference_to("Error"), _ERRORS["401"]),
                 },
             }
         },
@@ -99,7 +101,7 @@ DESCRIPTION: Json = {
                 "400",
                 parameters=[
                     _REPOSITORY,
-                    _query("deleted", "`1` to list deleted ones too.", one_of("0", "1")),
+                    _query_parameter("deleted", "`1` to list deleted ones too.", one_of("0", "1")),
                 ],
             )
         },
@@ -119,19 +121,17 @@ DESCRIPTION: Json = {
             "parameters": [_ENVIRONMENT_ID],
             "post": _operation(
                 "redeploy",
-                "Deploy the head of the environment's ref, or a given commit, once more.",
+                "Deploy the head of the environment's ref, or a given commit, again.",
                 "202",
                 reference_to("Queued"),
                 "400",
                 "404",
                 "409",
-                requestBody=_body(
+                requestBody=_json_body(
                     {
                         "type": "object",
                         "properties": {
-                            "sha": described(
-                                TEXT, "A commit id or its first digits, 4 at least; the full id is queued."
-                            )
+                            "sha": described(TEXT, "A commit id, or at least its first 4 digits.")
                         },
                         "additionalProperties": False,
                     },
@@ -143,24 +143,25 @@ DESCRIPTION: Json = {
             "parameters": [_ENVIRONMENT_ID],
             "post": _operation(
                 "approve",
-                "Deploy a tag to production although the rules refuse it. It is recorded who approved it.",
+                "Deploy a tag to production although the rules refuse it. The approver is recorded.",
                 "202",
                 reference_to("Queued"),
                 "400",
                 "404",
                 "409",
-                requestBody=_body(
+                requestBody=_json_body(
                     {
                         "type": "object",
                         "properties": {
                             "tag": described(TEXT, "Its name, or `refs/tags/<name>`."),
                             "commit": described(
                                 TEXT,
-                                "The full id of the commit that is approved, as `refused_tags` tell it. Nothing is "
-                                "deployed if the tag is elsewhere.",
+                                "The full id of the approved commit, as in `refused_tags`. Nothing is deployed if the "
+                                "tag is at another commit.",
                             ),
                             "by": described(
-                                TEXT, "Who approves; it is recorded beside the API's own principal."
+                                TEXT,
+                                "The name of the approver; it is recorded together with the API's caller.",
                             ),
                         },
                         "required": ["tag", "commit"],
@@ -174,18 +175,16 @@ DESCRIPTION: Json = {
             "parameters": [_ENVIRONMENT_ID],
             "post": _operation(
                 "keep",
-                "Keep a development environment as if it were used now; staging and production never age.",
+                "Postpone the expiry of a development environment; staging and production never expire.",
                 "200",
                 reference_to("Environment"),
                 "400",
                 "404",
                 "409",
-                requestBody=_body(
+                requestBody=_json_body(
                     {
                         "type": "object",
-                        "properties": {
-                            "for": described(TEXT, "At least for so long: `12h`, `2w`, or `ever`.")
-                        },
+                        "properties": {"for": described(TEXT, "The minimum time: `12h`, `2w`, or `ever`.")},
                         "additionalProperties": False,
                     },
                     required=False,
@@ -195,21 +194,21 @@ DESCRIPTION: Json = {
         "/api/v1/repositories": {
             "get": _operation(
                 "repositories",
-                "The repositories as a whole.",
+                "The repositories.",
                 "200",
                 object_of(
                     repositories=list_of(reference_to("Repository")),
                     app=described(
                         {"oneOf": [reference_to("Deliveries"), {"type": "null"}]},
-                        "The deliveries to the GitHub App's own webhook, which tells of every repository.",
+                        "The deliveries to the GitHub App's webhook, which all repositories share.",
                     ),
                 ),
             )
         },
         "/api/v1/deliveries/{identity}": {
-            "parameters": [_path("identity", "The delivery's id, as GitHub or AWS gave it.")],
+            "parameters": [_path_parameter("identity", "The delivery's id, as GitHub or AWS gave it.")],
             "get": _operation(
-                "delivery", "What became of a delivery.", "200", reference_to("Delivery"), "404"
+                "delivery", "The outcome of a delivery.", "200", reference_to("Delivery"), "404"
             ),
         },
         "/api/v1/activity": {
@@ -221,17 +220,17 @@ DESCRIPTION: Json = {
                 "400",
                 parameters=[
                     _REPOSITORY,
-                    _query(
+                    _query_parameter(
                         "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}
                     ),
-                    _query("goal", "Only of this task or delivery."),
+                    _query_parameter("goal", "Only of this task or delivery."),
                 ],
             )
         },
         "/api/v1/lanes": {
             "get": _operation(
                 "lanes",
-                "The lanes that hold or await something.",
+                "The queues (lanes) that have work.",
                 "200",
                 object_of(lanes=list_of(reference_to("Lane"))),
             )
@@ -239,38 +238,38 @@ DESCRIPTION: Json = {
         "/api/v1/dead-letters": {
             "get": _operation(
                 "dead_letters",
-                "Work that could not be done for a reason of deployer's own, oldest first.",
+                "The dead letters: work that failed for good, oldest first.",
                 "200",
                 object_of(dead_letters=list_of(reference_to("DeadLetter"))),
                 "400",
                 parameters=[
                     _REPOSITORY,
-                    _query(
+                    _query_parameter(
                         "kind",
-                        "Only what died of this, such as `TransientError`, `WorkerLost` or `TaskTimeout`.",
+                        "Only of this kind of error, such as `TransientError`, `WorkerLost` or `TaskTimeout`.",
                     ),
-                    _query("task", "Only of this task, as `deployer.provision` or `provision`."),
+                    _query_parameter("task", "Only of this task, as `deployer.provision` or `provision`."),
                 ],
             )
         },
         "/api/v1/dead-letters/replay": {
             "post": _operation(
                 "replay_all",
-                "Queue the work of all dead letters, or of those chosen, once more.",
+                "Queue the work of all dead letters, or of those that match, again.",
                 "202",
                 reference_to("ReplayedAll"),
                 "400",
-                requestBody=_body(_LETTERS_BODY, required=True),
+                requestBody=_json_body(_LETTERS_BODY, required=True),
             )
         },
         "/api/v1/dead-letters/discard": {
             "post": _operation(
                 "discard_all",
-                "Take all dead letters, or those chosen, off the list.",
+                "Remove all dead letters, or those that match, from the list.",
                 "202",
                 reference_to("DiscardedAll"),
                 "400",
-                requestBody=_body(_LETTERS_BODY, required=True),
+                requestBody=_json_body(_LETTERS_BODY, required=True),
             )
         },
         "/api/v1/dead-letters/{identity}": {
@@ -283,13 +282,13 @@ DESCRIPTION: Json = {
                 "404",
             ),
             "delete": _operation(
-                "discard", "Take a dead letter off the list.", "202", reference_to("Discarded"), "404"
+                "discard", "Remove a dead letter from the list.", "202", reference_to("Discarded"), "404"
             ),
         },
         "/api/v1/dead-letters/{identity}/replay": {
             "parameters": [_LETTER_ID],
             "post": _operation(
-                "replay", "Queue a dead letter's work once more.", "202", reference_to("Queued"), "404"
+                "replay", "Queue the work of a dead letter again.", "202", reference_to("Queued"), "404"
             ),
         },
         "/api/v1/resync": {
@@ -300,7 +299,7 @@ DESCRIPTION: Json = {
                 {"oneOf": [reference_to("Queued"), reference_to("QueuedAll")]},
                 "400",
                 "409",
-                requestBody=_body(_RESYNC_BODY, required=True),
+                requestBody=_json_body(_RESYNC_BODY, required=True),
             )
         },
     },
@@ -311,7 +310,7 @@ DESCRIPTION: Json = {
             "password": {
                 "type": "http",
                 "scheme": "basic",
-                "description": "The same as password, of any user; no change may then come from another site's page.",
+                "description": "The same token as password of any user; requests from other sites' pages are refused.",
             },
         },
     },

@@ -19,7 +19,7 @@ _ENVIRONMENT_KEY = described(
 )
 _FAILED = described(
     list_of(object_of(dead_letter=TEXT, error=TEXT)),
-    "Those that it was not done with, such as one that somebody else settled meanwhile.",
+    "The dead letters for which it failed, such as one that was replayed or discarded meanwhile.",
 )
 SCHEMAS: Json = {
     "Error": object_of(error=described(TEXT, "The reason, in one line.")),
@@ -27,9 +27,9 @@ SCHEMAS: Json = {
         name=TEXT,
         status=described(
             one_of("pending", "running", "succeeded", "failed", "stopped", "not-reached"),
-            "`pending` may still come; `not-reached` never will in this execution.",
+            "A `pending` stage may still run; a `not-reached` stage will not run in this execution.",
         ),
-        reason=described(TEXT, "Why it failed, in AWS's words."),
+        reason=described(TEXT, "Why it failed, as AWS reports it."),
         url=TEXT,
     ),
     "Environment": object_of(
@@ -37,107 +37,112 @@ SCHEMAS: Json = {
         repository=TEXT,
         environment=_ENVIRONMENT_KEY,
         kind=one_of("development", "staging", "production"),
-        ref=described(TEXT_OR_NULL, "The full ref that it was last brought to."),
+        ref=described(TEXT_OR_NULL, "The full ref of its last deployment."),
         state=described(
             TEXT,
             "One of pending, provisioning, updating, running, deployed, failed, deleting, deleted, skipped, "
             "asleep; "
             "empty before the first step.",
         ),
-        commit=described(TEXT_OR_NULL, "The commit last wanted."),
-        outcome=described(TEXT_OR_NULL, "How the last goal ended."),
-        reason=described(TEXT, "Why it ended so."),
-        execution=described(TEXT_OR_NULL, "The pipeline execution last followed."),
+        commit=described(TEXT_OR_NULL, "The commit that was last requested."),
+        outcome=described(TEXT_OR_NULL, "The outcome of the last request."),
+        reason=described(TEXT, "The reason for the outcome."),
+        execution=described(TEXT_OR_NULL, "The last pipeline execution that deployer watched."),
         stages=list_of(reference_to("Stage")),
         failure=described(
             {"oneOf": [reference_to("Failure"), {"type": "null"}]},
-            "Why its stack could not be made or changed.",
+            "Why its stack could not be created or updated.",
         ),
         receipt=described(
             {"oneOf": [reference_to("Receipt"), {"type": "null"}]},
-            "What its last teardown removed and retained.",
+            "The teardown report: what was removed, and what was retained.",
         ),
-        drift=described(TEXT_OR_NULL, "What someone else changed in its stack since deployer applied it."),
+        drift=described(TEXT_OR_NULL, "What was changed in its stack outside deployer (drift)."),
         held=described(
-            TEXT_OR_NULL, "Why a resync leaves it at another commit than its ref's, or at an older tag."
+            TEXT_OR_NULL, "Why a resync does not move it to its ref's commit, or to the newest tag (a pin)."
         ),
-        used_at=described(TIME, "When it was last pushed to, deployed again or kept."),
-        warned_at=described(TIME, "When people were warned of its end; null if it was used since."),
-        expires_at=described(TIME, "When it is taken down if nobody uses it; null for never."),
-        kept_until=described(TIME, "Until when a person wants it kept; the year 9999 for good."),
-        asleep_until=described(TIME, "When it is brought back after its hours of sleep."),
+        used_at=described(TIME, "When a push, a redeploy or a keep last used it."),
+        warned_at=described(TIME, "When people were warned that it expires; null if it was used since."),
+        expires_at=described(TIME, "When it expires if nobody uses it; null for never."),
+        kept_until=described(TIME, "Until when a person has kept it; the year 9999 means for good."),
+        asleep_until=described(TIME, "When it is deployed again after its sleep hours."),
         admitted=described(
             {
                 "oneOf": [
-                    object_of(ref=TEXT, commit=TEXT, by=described(TEXT, "The rule or the person."), at=TIME),
+                    object_of(
+                        ref=TEXT,
+                        commit=TEXT,
+                        by=described(TEXT, "The rule or the person that admitted it."),
+                        at=TIME,
+                    ),
                     {"type": "null"},
                 ]
             },
-            "Of production: the commit that it may run, and what admitted it.",
+            "For production: the commit that it may run, and who admitted it.",
         ),
         refused_tags=described(
             list_of(
                 object_of(
                     ref=TEXT,
                     commit=TEXT,
-                    reason=described(TEXT, "Why, with the remedy."),
-                    at=described(TIME, "When its push came."),
+                    reason=described(TEXT, "The reason, with a remedy."),
+                    at=described(TIME, "When its push was received."),
                 )
             ),
-            "Of production: the latest tags that the rules refused, the newest first.",
+            "For production: the latest tags that the rules refused, newest first.",
         ),
-        region=described(TEXT_OR_NULL, "The AWS region of its stack, once it was chosen."),
+        region=described(TEXT_OR_NULL, "The AWS region of its stack; null before a region is chosen."),
         stack_arn=TEXT_OR_NULL,
-        generation=described(WHOLE_NUMBER, "How often it was torn down."),
-        changed_at=described(TIME, "Since when its state and outcome are what they are."),
+        generation=described(WHOLE_NUMBER, "The number of its teardowns."),
+        changed_at=described(TIME, "When its state or outcome last changed."),
         updated_at=described(
-            TIME, "When a task of it last ended; an event that told nothing new does not count."
+            TIME, "When its last task ended; an AWS event that changed nothing does not count."
         ),
         url=described(TEXT, "Its page on the dashboard."),
     ),
     "Failure": object_of(
-        resource=described(TEXT, "The logical id of the first resource that failed, or the stack's name."),
+        resource=described(TEXT, "The logical id of the first failed resource, or the name of the stack."),
         type=TEXT,
-        reason=described(TEXT, "In AWS's words."),
-        url=described(TEXT, "Where AWS's console shows the stack."),
+        reason=described(TEXT, "The reason, as AWS reports it."),
+        url=described(TEXT, "The stack in AWS's console."),
         file=described(TEXT_OR_NULL, "The file of the repository that defines the resource."),
-        line=described({"type": ["integer", "null"]}, "The line in it."),
+        line=described({"type": ["integer", "null"]}, "The line in this file."),
     ),
     "Receipt": object_of(
         at=TIME,
         outcome=described(
             TEXT,
-            "`removed`: nothing is left. `partly`: something was retained. `cancelled`: the environment was wanted"
-            " again. `replaced`: a stack that could not be made was made anew. `under way`.",
+            "`removed`: nothing is left. `partly`: something was retained. `cancelled`: a push or a person requested"
+            " the environment again. `replaced`: a stack whose creation failed was created again. `under way`.",
         ),
         removed=list_of(
             object_of(
                 what=described(TEXT, "Such as `stack NAME` or `bucket NAME`."),
-                id=described(TEXT, "Its ARN, or its name."),
-                resources=described({"type": ["integer", "null"]}, "How many resources a stack had."),
+                id=described(TEXT, "The ARN or the name."),
+                resources=described({"type": ["integer", "null"]}, "The number of the stack's resources."),
             )
         ),
         retained=list_of(object_of(what=TEXT, id=TEXT, why=TEXT)),
         unlisted=described(
             object_of(removed={"type": "integer"}, retained={"type": "integer"}),
-            "How many buckets and other resources are counted and not listed; every stack is listed.",
+            "The number of buckets and other resources that are not listed; every stack is listed.",
         ),
     ),
     "Repository": object_of(
         repository=TEXT,
-        id=described({"type": ["integer", "null"]}, "GitHub's; it stays when the name changes."),
+        id=described({"type": ["integer", "null"]}, "GitHub's id, which a rename does not change."),
         state=described(
             TEXT_OR_NULL,
-            "Null where all is as usual, else `archived`, `renamed`, `replaced` (another repository has the name), "
-            "`deleted` or `removed` (taken from the GitHub App).",
+            "Null in the normal state, else `archived`, `renamed`, `replaced` (another repository has the name), "
+            "`deleted` or `removed` (no longer in the GitHub App's installation).",
         ),
-        reason=described(TEXT, "The state in words, with what people may do."),
+        reason=described(TEXT, "The reason for the state, with a remedy."),
         since=described(TIME, "When the state began."),
-        name_now=described(TEXT_OR_NULL, "What it is called now, if it was renamed."),
+        name_now=described(TEXT_OR_NULL, "The new name, if it was renamed."),
         default_branch=TEXT_OR_NULL,
         never_deployed_tag=described(
             TEXT_OR_NULL,
-            "The newest tag that was there before the first resync and that nobody has deployed; a redeploy does.",
+            "The newest tag from before the first resync, if it was never deployed; a redeploy deploys it.",
         ),
         deliveries=reference_to("Deliveries"),
         orphans=described(
@@ -146,35 +151,37 @@ SCHEMAS: Json = {
                     environment=_ENVIRONMENT_KEY,
                     environment_id=TEXT_OR_NULL,
                     since=TIME,
-                    due=described(TIME, "From when on a resync deletes it."),
+                    due=described(TIME, "When a resync may delete it."),
                 )
             ),
-            "Development environments that the last resync saw stand without their branch.",
+            "Development environments whose branch did not exist at the last resync.",
         ),
     ),
     "Deliveries": object_of(
-        checked_at=described(TIME, "When GitHub was last asked for deliveries that failed."),
-        unchecked=described(TEXT_OR_NULL, "Why GitHub does not tell of them."),
+        checked_at=described(TIME, "When failed deliveries were last read from GitHub."),
+        unchecked=described(TEXT_OR_NULL, "Why failed deliveries cannot be read."),
         missed=described(
             {
                 "oneOf": [
                     object_of(
                         at=TIME,
                         redelivered=WHOLE_NUMBER,
-                        superseded=described(WHOLE_NUMBER, "A newer push to the same environment came."),
-                        left=described(WHOLE_NUMBER, "Left to the resync."),
+                        superseded=described(
+                            WHOLE_NUMBER, "Deliveries that a newer push to the same environment replaced."
+                        ),
+                        left=described(WHOLE_NUMBER, "Deliveries that are left to the resync."),
                     ),
                     {"type": "null"},
                 ]
             },
-            "What the last look that found any did.",
+            "The result of the last check that found failed deliveries.",
         ),
         recent=described(
             WHOLE_NUMBER,
-            "How many had failed less than a minute before the last look, which left them to the next.",
+            "The number of deliveries that failed within a minute before the last check; the next one handles them.",
         ),
         refused=described(
-            WHOLE_NUMBER, "Of how many that had failed the last attempt had a wrong signature."
+            WHOLE_NUMBER, "The number of failed deliveries whose last attempt had a wrong signature."
         ),
     ),
     "Delivery": object_of(
@@ -196,12 +203,12 @@ SCHEMAS: Json = {
         repository=TEXT,
         environment=_ENVIRONMENT_KEY,
         environment_id=TEXT_OR_NULL,
-        goal=described(TEXT, "The delivery's or task's id."),
+        goal=described(TEXT, "The request id: the id of the delivery or task."),
         outcome=TEXT,
         reason=TEXT,
         commit=TEXT_OR_NULL,
         ref=described(
-            TEXT_OR_NULL, "What was pushed or asked for, where that is known: of production, the tag."
+            TEXT_OR_NULL, "The ref that was pushed or requested, if it is known; for production, the tag."
         ),
     ),
     "Work": object_of(
@@ -213,36 +220,35 @@ SCHEMAS: Json = {
         ref=TEXT_OR_NULL,
         sha=TEXT_OR_NULL,
         attempts=WHOLE_NUMBER,
-        last_error=described(TEXT, "How the attempt before ended, if there was one."),
+        last_error=described(TEXT, "The error of the previous attempt, if there was one."),
         accepted_at=TIME,
     ),
     "Lane": object_of(
         repository=TEXT,
         status=described(
-            one_of("idle", "sent", "running", "broken"), "`broken` where a key of it is of another type."
+            one_of("idle", "sent", "running", "broken"),
+            "`broken` if a Redis key of the queue has a wrong type.",
         ),
         environment=TEXT_OR_NULL,
-        ref=described(TEXT_OR_NULL, "The tag, if the task judges one for production."),
+        ref=described(TEXT_OR_NULL, "The tag, if the task is about a tag for production."),
         task=TEXT_OR_NULL,
-        lease_seconds=described(NUMBER, "For how long its worker holds it unless it renews."),
+        lease_seconds=described(NUMBER, "The remaining time of the worker's lease; the worker renews it."),
         waiting=list_of(reference_to("Work")),
         snoozed=list_of(
             object_of(
                 environment=TEXT,
-                ref=described(TEXT_OR_NULL, "The tag, if it is one for production that is not judged yet."),
-                seconds=described(NUMBER, "Until it comes back by itself."),
-                attempts=described(NUMBER, "How often it was tried in vain; 0 where it waits for AWS."),
-                last_error=described(TEXT, "How the last attempt ended; empty where it waits for AWS."),
-                reason=described(
-                    TEXT, "Why it may not run now; empty where it waits for AWS or tries again."
-                ),
+                ref=described(TEXT_OR_NULL, "The tag, if the item is about a tag for production."),
+                seconds=described(NUMBER, "Time until the item is queued again."),
+                attempts=described(NUMBER, "The number of failed attempts; 0 if it waits for AWS."),
+                last_error=described(TEXT, "The error of the last attempt; empty if it waits for AWS."),
+                reason=described(TEXT, "Why it must not run now; empty if it waits for AWS or a retry."),
             )
         ),
         refused=described(
             list_of(object_of(environment=TEXT, ref=TEXT_OR_NULL, reason=TEXT)),
-            "Items that no worker has understood yet; after eight refusals one becomes a dead letter.",
+            "Items that no worker has understood yet; after eight attempts an item becomes a dead letter.",
         ),
-        broken=described(TEXT, "Why the queue cannot be used; empty where it can."),
+        broken=described(TEXT, "Why the queue cannot be used; empty if it can."),
     ),
     "DeadLetter": object_of(
         id=TEXT,
@@ -252,22 +258,22 @@ SCHEMAS: Json = {
         task=TEXT,
         kind=described(
             TEXT,
-            "The class of the error that it died of, such as `TransientError`, or `WorkerLost` or `TaskTimeout`.",
+            "The class of the last error, such as `TransientError`, or `WorkerLost` or `TaskTimeout`.",
         ),
         reason=TEXT,
-        at=described(TIME, "When it died."),
+        at=described(TIME, "When the work failed for good."),
         age_seconds=NUMBER,
         attempts=described(
-            list_of(reference_to("Attempt")), "Those that ended badly, oldest first, at most the newest 20."
+            list_of(reference_to("Attempt")), "The failed attempts, oldest first; at most the newest 20."
         ),
         work=reference_to("Work"),
     ),
     "Attempt": object_of(
-        began_at=TIME, ended_at=TIME, task=TEXT, error=described(TEXT, "How it ended, in one line.")
+        began_at=TIME, ended_at=TIME, task=TEXT, error=described(TEXT, "The error in one line.")
     ),
     "DeadLetterInFull": {"allOf": [reference_to("DeadLetter"), object_of(traceback=TEXT)]},
     "Queued": object_of(
-        id=described(TEXT, "The task's id; `/api/v1/activity?goal=` tells how it ended."),
+        id=described(TEXT, "The task's id; `/api/v1/activity?goal=` returns its outcome."),
         outcome=one_of("queued"),
         repository=TEXT_OR_NULL,
         environment_id=TEXT_OR_NULL,

@@ -34,7 +34,7 @@ blueprint.app_template_filter("snoozed_words")(snoozed_words)
 blueprint.app_template_filter("lane_problems")(lane_problems)
 blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
 blueprint.app_template_filter("clock")(clock)
-_DEVELOPMENT = f"{Kind.DEVELOPMENT}:"  # how the key of a branch's environment begins
+_DEVELOPMENT = f"{Kind.DEVELOPMENT}:"  # the prefix of the keys of development environments
 _TONES = {
     "good": {"deployed", "succeeded", "removed"},
     "bad": {"failed", "dead-lettered"},
@@ -44,7 +44,7 @@ _TONES = {
 
 
 def shown(value: object) -> object:
-    """What a template puts out for a value: a text in which characters that cannot be seen are shown."""
+    """Return a value as a template prints it: in a text, invisible characters become escapes."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value, keep="\n\t")
     return value
@@ -52,65 +52,65 @@ def shown(value: object) -> object:
 
 @blueprint.app_template_filter()
 def isolated(text: str) -> Markup:
-    """Text of other people in an element of its own, so that the direction of its letters turns nothing around it.
+    """Wrap a text from outside in an element, so that right-to-left letters in it do not reorder the text around it.
 
-    From left to right, since a path whose first part is Hebrew or Arabic still begins with it.
+    The element itself is left-to-right, because a path begins with its first part even if that is Hebrew or Arabic.
     """
     return Markup('<bdi dir="ltr">{}</bdi>').format(shown(text))
 
 
 @blueprint.app_template_filter()
 def tone(word: str) -> str:
-    """The colour that a state, status or outcome is shown in; its text is always there too."""
+    """Return the CSS class for the colour of a state, status or outcome. The word itself is always shown too."""
     return next((name for name, words in _TONES.items() if word in words), "calm")
 
 
 @blueprint.app_template_filter()
 def ago(seconds: float) -> str:
-    """How long ago epoch seconds are, in words."""
-    passed = age(seconds)
-    return f"{span(passed)} ago" if passed >= 2 else "just now"
+    """Return how long ago a time (epoch seconds) was."""
+    elapsed = age(seconds)
+    return f"{span(elapsed)} ago" if elapsed >= 2 else "just now"
 
 
 @blueprint.app_template_filter()
 def since(record: EnvironmentRecord) -> float:
-    """Since when its state and outcome are what they are."""
+    """Return the time of the last change of state or outcome, in epoch seconds."""
     return changed_at(record)
 
 
 @blueprint.app_template_filter()
 def held(record: EnvironmentRecord) -> str:
-    """Why it stays at another commit than its ref's, or nothing."""
+    """Return why an environment stays at another commit than its ref's, or an empty text."""
     return held_words(record)
 
 
 @blueprint.app_template_filter()
 def ageing(record: EnvironmentRecord) -> str:
-    """What is to come of an environment because of its age, or nothing."""
+    """Return when an environment expires or sleeps, or an empty text."""
     return age_words(record, deployer().config.ttl)
 
 
 @blueprint.app_template_filter()
 def lasted(attempt: Attempt) -> str:
-    """How long an attempt took, in words, or nothing where its beginning is not known."""
+    """Return the duration of an attempt, or an empty text if its start is not known."""
     return span(attempt.ended_at - attempt.began_at) if attempt.began_at else ""
 
 
 @blueprint.app_template_filter()
 def stamp(seconds: float) -> str:
-    """Epoch seconds as ISO 8601."""
+    """Return epoch seconds as ISO 8601."""
     return iso(seconds) or ""
 
 
 @blueprint.app_template_filter()
 def short_task(task: str) -> str:
-    """A task's name without its prefix."""
+    """Return the name of a task without its prefix."""
     return task.removeprefix("deployer.")
 
 
 @blueprint.app_template_filter()
 def ref_name(name: str) -> str:
-    """What people call a ref, a queue item's or environment's key, or the work about a whole repository."""
+    """Return a short name for a ref, for the key of an environment or queue item, or for a resync."""
     if name == RESYNC_KEY:
         return "whole repository"
     environment, ref = split_key(name)
@@ -123,7 +123,7 @@ def ref_name(name: str) -> str:
 
 @blueprint.app_template_filter()
 def safe_url(url: str) -> str:
-    """The address if a browser may be sent there, else nothing."""
+    """Return the URL if it is safe for a link, else an empty text."""
     try:
         return url if urlsplit(url).scheme in {"http", "https"} else ""
     except ValueError:  # such as `https://[`
@@ -132,29 +132,29 @@ def safe_url(url: str) -> str:
 
 @blueprint.app_template_filter()
 def page_id(line: Activity) -> str:
-    """The id of the environment that a line of history is about, or nothing."""
+    """Return the id of the environment of a line of history, or an empty text."""
     return environment_id(line.repository, line.environment) or ""
 
 
 @blueprint.app_template_filter()
 def commit_url(commit: str, repository: str) -> str:
-    """Where people look at a commit, or nothing where that cannot be told from the API's address."""
+    """Return the URL of a commit on GitHub, or an empty text if the API's URL does not tell the host."""
     base = host_url(deployer().config.github_api_url)
     return f"{base}/{quote(repository)}/commit/{quote(commit)}" if base and commit else ""
 
 
 def source_url(record: EnvironmentRecord) -> str:
-    """Where people look at the line of the template that failed, or nothing where that cannot be told."""
+    """Return the URL of the failed line of the template on GitHub, or an empty text if it is not known."""
     base = host_url(deployer().config.github_api_url)
     file, line = record.failure.get("file"), record.failure.get("line")
     if not (base and file and record.commit):
         return ""
-    place = f"{base}/{quote(record.repository)}/blob/{quote(record.commit)}/{quote(str(file))}"
-    return f"{place}#L{line}" if line else place
+    url = f"{base}/{quote(record.repository)}/blob/{quote(record.commit)}/{quote(str(file))}"
+    return f"{url}#L{line}" if line else url
 
 
 def host_url(api_url: str) -> str:
-    """GitHub's address for people, made from that of its API; empty where it cannot be told."""
+    """Return the URL of GitHub's website, derived from that of its API; empty if it is not known."""
     if api_url.endswith("/api/v3"):  # GitHub Enterprise Server
         return api_url.removesuffix("/api/v3")
     parts = urlsplit(api_url)

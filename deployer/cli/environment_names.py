@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def environment_label(repository: Repository, key: str) -> str:
-    """An environment's key as people say it, and may type it: the branch, `staging` or `production`.
+    """Return the name that people type for an environment: the branch, `staging` or `production`.
 
-    Of the key of a queue item that is a candidate for production, the tag is named as well.
+    For the queue item of a tag, the name of the tag is added.
     """
     if key == RESYNC_KEY:
         return "(whole repository)"
@@ -29,14 +29,14 @@ def environment_label(repository: Repository, key: str) -> str:
 
 
 def queued_environments(lane: Lane) -> list[str]:
-    """Keys of the environments that a lane holds or awaits."""
+    """Return the keys of the environments that have work in a queue."""
     snoozed = (split_key(key)[0] for key in lane.snoozed)
     keys = [lane.environment, *(work.environment for work in lane.waiting), *snoozed]
     return [key for key in dict.fromkeys(keys) if key and key != RESYNC_KEY]
 
 
 def find_queued_only(lanes: list[Lane], known: list[EnvironmentRecord]) -> list[EnvironmentRecord]:
-    """Environments that no worker has looked at yet: they wait in a lane and nowhere else."""
+    """Return records for environments that have only a queue item and no stored record yet."""
     seen = {(record.repository.lower(), record.environment) for record in known}
     found = []
     for lane in lanes:
@@ -53,11 +53,11 @@ def find_recorded(deployer: "Deployer", repository: Repository, text: str) -> En
 
 
 def resolve_unrecorded(deployer: "Deployer", repository: Repository, text: str) -> Environment:
-    """The environment people name although the ledger does not know it: GitHub says what its ref is.
+    """Return the environment of a name that has no stored record, after asking GitHub for the default branch.
 
     Raises:
-        NotFoundError: it cannot be told which it is.
-        TransientError, PermanentError: GitHub cannot be asked.
+        NotFoundError: production has no known tag.
+        TransientError, PermanentError: GitHub does not answer, or refuses.
     """
     if text == Kind.STAGING:
         return Environment(repository, Kind.STAGING)

@@ -8,20 +8,21 @@ if TYPE_CHECKING:
     from deployer.wiring import Deployer
 
 
-REDIS_URL_KEY = "deployer.redis_url"  # where the context keeps the address that a message may name
+REDIS_URL_KEY = (
+    "deployer.redis_url"  # the key of click's context under which an error message finds the address
+)
 
 
 def load_deployer(redis_seconds: float = 0) -> "Deployer":
-    """Settings read and every part ready to be made.
+    """Read the settings and return the parts of deployer, each of which is created when it is first used.
 
     Args:
-        redis_seconds: how long each thread may wait in vain for Redis, all its commands together; 0 for as long as
-            each command takes.
+        redis_seconds: how long each thread may wait in total for a Redis that does not answer; 0 for no such limit.
 
     Raises:
         ConfigError: a setting is malformed.
     """
-    # not at the top: it brings boto3, requests and Celery along, which `--help` must not wait for
+    # imported here, because boto3, requests and Celery would delay `--help`
     from deployer.redis_store.connection import Budget  # noqa: PLC0415
     from deployer.wiring import build  # noqa: PLC0415
 

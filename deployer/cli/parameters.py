@@ -27,7 +27,7 @@ class RepositoryType(click.ParamType):  # type: ignore[type-arg]  # no generic b
 
 
 class RefType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
-    """A branch's short name, a full ref, `staging` or `production`; kept as people typed it."""
+    """A branch's short name, a full ref, `staging` or `production`; the text stays as typed."""
 
     name = "ref"
 
@@ -41,7 +41,7 @@ class RefType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
 
 
 class TagType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
-    """A tag, by its short name or in full."""
+    """A tag, as its short name or as a full ref."""
 
     name = "tag"
 
@@ -54,7 +54,7 @@ class TagType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
 
 
 class ShaType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
-    """A commit id or the beginning of one, in lower case."""
+    """A commit id or its first digits, in lower case."""
 
     name = "sha"
 
@@ -67,7 +67,7 @@ class ShaType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.2
-    """A length of time, in seconds."""
+    """A duration such as `12h`, converted to seconds."""
 
     name = "duration"
 
@@ -80,5 +80,5 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # no generic bef
 
 
 def json_option(command: F) -> F:
-    """The option `--json`."""
+    """Add the option `--json`."""
     return click.option("--json", "json_", is_flag=True, help="Print JSON and nothing else.")(command)

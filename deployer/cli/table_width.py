@@ -1,22 +1,22 @@
-"""Makes the columns of a table fit a terminal: cells are cut, and at last whole columns are left out."""
+"""Fits a table into the width of a terminal."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GAP = 2  # columns between two cells
-_MORE = "…"
+_ELLIPSIS = "…"
 
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
-    """How a column may give way where the terminal is too narrow.
+    """How a column shrinks if the terminal is too narrow.
 
     Args:
-        least: the terminal columns that it keeps.
-        middle: cut the middle out of a cell, as of a branch's name whose end tells as much as its beginning; by default
-            the end.
-        leave_out: where shrinking is not enough, the column with the lowest number goes first; 0 always stays.
+        least: the minimum width in terminal columns; 0 for a column that never shrinks.
+        middle: whether to cut the middle of a cell instead of its end, for names whose end matters as much as the
+            beginning.
+        leave_out: if shrinking is not enough, columns are left out in the order of this number; 0 for never.
     """
 
     least: int = 0
@@ -25,67 +25,55 @@ class Shrink:
 
 
 def display_width(text: str) -> int:
-    """How many terminal columns a text takes: wide characters take two, combining ones none.
+    """Return how many terminal columns a text takes: two for a wide character, none for a combining one.
 
     See https://www.unicode.org/reports/tr11/
     """
-    return sum(_columns(each) for each in text)
+    return sum(_character_width(each) for each in text)
 
 
-def cut(text: str, width: int, *, middle: bool = False) -> str:
-    """The text, or as much of it as fits into so many terminal columns with an ellipsis."""
+def cut_text(text: str, width: int, *, middle: bool = False) -> str:
+    """Return the text, cut to a width in terminal columns with an ellipsis."""
     if display_width(text) <= width:
         return text
     if width <= 1:
-        return _MORE[:width]
+        return _ELLIPSIS[:width]
     left = width - 1
     if not middle:
-        return _beginning(text, left) + _MORE
-    end = _beginning(text[::-1], left // 2)[::-1]
-    return _beginning(text, left - display_width(end)) + _MORE + end
+        return _prefix_of_width(text, left) + _ELLIPSIS
+    end = _prefix_of_width(text[::-1], left // 2)[::-1]
+    return _prefix_of_width(text, left - display_width(end)) + _ELLIPSIS + end
 
 
-def fit(
+def fit_table(
     headings: Sequence[str], cells: Sequence[Sequence[str]], width: int, rules: Mapping[str, Shrink]
 ) -> tuple[list[str], list[list[str]]]:
-    """Cut a table to a terminal's width.
+    """Fit a table into the width of a terminal.
+
+    Cells are cut first; if that is not enough, whole columns are left out.
 
     Args:
-        headings: of the columns.
-        cells: the rows, a text for each column.
-        width: of the terminal, in columns.
-        rules: by heading, for those columns that may give way.
+        headings: the headings of the columns.
+        cells: the rows, with one text per column.
+        width: the width of the terminal in columns.
+        rules: how columns shrink, by heading; other columns never shrink.
 
     Returns:
-        Headings and rows that fit, unless columns that may not give way are too wide together.
+        Headings and rows. They are wider than the terminal only if the columns that never shrink are.
     """
     shown = list(range(len(headings)))
-    while True:
-        widths = [_widest(headings, cells, column) for column in shown]
-        shrinkable = [
-            (rules[headings[column]].least, position)
-            for position, column in enumerate(shown)
-            if headings[column] in rules and rules[headings[column]].least
-        ]
-        while sum(widths) + GAP * (len(widths) - 1) > width:
-            wider = [
-                (widths[position], position) for least, position in shrinkable if widths[position] > least
-            ]
-            if not wider:
-                break
-            widths[max(wider)[1]] -= 1
-        leaving = [
-            (rules[headings[column]].leave_out, column)
-            for column in shown
-            if headings[column] in rules and rules[headings[column]].leave_out
-        ]
-        if sum(widths) + GAP * (len(widths) - 1) <= width or not leaving:
-            break
-        shown.remove(min(leaving)[1])
     plain = Shrink()
+    columns = [rules.get(heading, plain) for heading in headings]
+    while True:
+        widths = [_widest_cell(headings, cells, column) for column in shown]
+        _narrow_columns(widths, [columns[column].least for column in shown], width)
+        removable = [(columns[column].leave_out, column) for column in shown if columns[column].leave_out]
+        if _table_width(widths) <= width or not removable:
+            break
+        shown.remove(min(removable)[1])
     rows = [
         [
-            cut(row[column], room, middle=rules.get(headings[column], plain).middle)
+            cut_text(row[column], room, middle=columns[column].middle)
             for column, room in zip(shown, widths, strict=True)
         ]
         for row in cells
@@ -93,20 +81,37 @@ def fit(
     return [headings[column] for column in shown], rows
 
 
-def _widest(headings: Sequence[str], cells: Sequence[Sequence[str]], column: int) -> int:
+def _narrow_columns(widths: list[int], least: Sequence[int], width: int) -> None:
+    """Narrow the widest columns first, each to its minimum, until the table fits."""
+    while _table_width(widths) > width:
+        wider = [
+            (widths[position], position)
+            for position, minimum in enumerate(least)
+            if minimum and widths[position] > minimum
+        ]
+        if not wider:
+            return
+        widths[max(wider)[1]] -= 1
+
+
+def _table_width(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _widest_cell(headings: Sequence[str], cells: Sequence[Sequence[str]], column: int) -> int:
     return max(display_width(headings[column]), *(display_width(row[column]) for row in cells))
 
 
-def _columns(character: str) -> int:
+def _character_width(character: str) -> int:
     if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
-def _beginning(text: str, width: int) -> str:
+def _prefix_of_width(text: str, width: int) -> str:
     taken = 0
     for position, character in enumerate(text):
-        taken += _columns(character)
+        taken += _character_width(character)
         if taken > width:
             return text[:position]
     return text

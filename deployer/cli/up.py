@@ -19,7 +19,7 @@ from redis.exceptions import BusyLoadingError
 
 from deployer.cli import sandbox_variables
 from deployer.cli.installation import REDIS_URL_KEY
-from deployer.cli.processes import scheduler_command, settings, web_command, web_ports, worker_command
+from deployer.cli.processes import read_settings, scheduler_command, web_command, web_ports, worker_command
 from deployer.local.embedded_redis import prepare
 from deployer.local.process_memory import hide_memory
 from deployer.local.programs import Program
@@ -53,9 +53,9 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     if sandbox:
         dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
         set_by_people = _set_by_people(sandbox_variables.data_dir(os.environ))
-        made = sandbox_variables.settings(set_by_people, dotenv)
-        sandbox_variables.apply(made)
-    config = settings(web=True, worker=True, asks_redis=False)
+        made = sandbox_variables.make_variables(set_by_people, dotenv)
+        sandbox_variables.set_variables(made)
+    config = read_settings(web=True, worker=True, asks_redis=False)
     _check_ports(config, made)
     data = Path(config.data_dir)
     if not (embedded := not _set_by_people(data).get("DEPLOYER_REDIS_URL")):
@@ -85,7 +85,7 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     programs += _product_programs(config, made, listening)
     logs = data / "logs" if to_files else None
     supervisor = Supervisor(programs, logs=logs)
-    return supervisor.run(lambda: supervisor.console.print_text(_banner(config, made, data, logs)))
+    return supervisor.run(lambda: supervisor.console.print_text(_start_banner(config, made, data, logs)))
 
 
 def _product_programs(config: Config, made: Mapping[str, str], listening: threading.Event) -> list[Program]:
@@ -93,14 +93,14 @@ def _product_programs(config: Config, made: Mapping[str, str], listening: thread
     answers = _health_check(_local_host(config), config.web_port, "/readyz")
     github = int(made.get("DEPLOYER_SANDBOX_GITHUB_PORT", 0))
 
-    def ready() -> bool:
+    def is_web_ready() -> bool:
         if not answers():
             return False
         listening.set()
         return not github or sandbox_variables.release_webhooks(github)
 
     return [
-        Program("web", web_command(config), _PRODUCT, drain, ready=ready),
+        Program("web", web_command(config), _PRODUCT, drain, ready=is_web_ready),
         Program("worker", worker_command(config), _PRODUCT, drain),
         Program("scheduler", scheduler_command(), _PRODUCT, drain),
     ]
@@ -143,7 +143,7 @@ def _simulator_programs(
             ready=lambda: (
                 github_answers()
                 and sandbox_variables.make_sample(github)
-                # after a restart of the simulator the web listens already
+                # after a restart of the simulator the web process already listens
                 and (not listening.is_set() or sandbox_variables.release_webhooks(github))
             ),
         ),
@@ -155,7 +155,7 @@ def _simulator_programs(
                 f"--events-url={webhooks}/webhooks/aws",
             ),
             _SIMULATORS,
-            # it starts empty, whatever Redis knows, so the product must compare all repositories when it starts
+            # the simulated AWS starts empty, so the product must compare all repositories when it starts
             ready=lambda: (
                 aws_answers()
                 and sandbox_variables.make_bucket(config.artifact_bucket)
@@ -168,7 +168,7 @@ def _simulator_programs(
 def _health_check(host: str, port: int, path: str) -> Callable[[], bool]:
     """Make a function that returns whether this address answers 200."""
 
-    def check() -> bool:
+    def answers_ok() -> bool:
         connection = http.client.HTTPConnection(host, port, timeout=0.5)
         try:
             connection.request("GET", path)
@@ -178,7 +178,7 @@ def _health_check(host: str, port: int, path: str) -> Callable[[], bool]:
         finally:
             connection.close()
 
-    return check
+    return answers_ok
 
 
 def _local_host(config: Config) -> str:
@@ -266,7 +266,7 @@ def _typed_path(path: Path) -> str:
     return str(path)
 
 
-def _banner(config: Config, made: Mapping[str, str], data: Path, logs: Path | None) -> str:
+def _start_banner(config: Config, made: Mapping[str, str], data: Path, logs: Path | None) -> str:
     web = f"{_web_url(config, config.web_port)}/"
     rows = [("Dashboard", web)]
     folder = sandbox_variables.SAMPLE.partition("/")[2]

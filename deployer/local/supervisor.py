@@ -58,7 +58,7 @@ class Supervisor:
         programs: the programs to run.
         timing: the time limits.
         out: receives the output of the programs and the supervisor's own messages.
-        logs: a directory for one log file per program. If it is given, people see only what `deployer.progress`
+        logs: a directory for one log file per program. If it is given, people see only what `progress_log`
             selects from the output. Until all programs are ready they see only warnings, so that the text printed
             by `when_ready` comes after them.
     """
@@ -92,7 +92,7 @@ class Supervisor:
         """
         for log in self._logs.values():
             log.start_empty()
-        with self._signals():
+        with self._handle_signals():
             try:
                 for stage in sorted({child.program.stage for child in self._children}):
                     if not self._stop_requests:
@@ -117,7 +117,7 @@ class Supervisor:
     def _start_stage(self, stage: int) -> None:
         children = [child for child in self._children if child.program.stage == stage]
         for child in children:
-            self._start(child)
+            self._start_process(child)
         deadline = time.monotonic() + self._timing.start
         while not self._stop_requests:
             self._check_programs()
@@ -128,7 +128,7 @@ class Supervisor:
                 raise StartError(f"{', '.join(waiting)} not ready after {self._timing.start:g} s; stopping")
             self._wait_for_signal(_CHECK_SECONDS / 4)
 
-    def _start(self, child: _Child) -> None:
+    def _start_process(self, child: _Child) -> None:
         program = child.program
         try:
             process = subprocess.Popen(  # noqa: S603  the caller chose these commands
@@ -171,7 +171,7 @@ class Supervisor:
         for child in self._children:
             if child.process is None:
                 if child.start_at and time.monotonic() >= child.start_at:
-                    self._start(child)
+                    self._start_process(child)
             elif child.process.poll() is not None:
                 self._schedule_restart(child)
             elif not child.ready and self._is_ready(child):
@@ -186,7 +186,7 @@ class Supervisor:
 
     def _schedule_restart(self, child: _Child) -> None:
         name, timing = child.program.name, self._timing
-        how = self._reap(child)
+        how = self._collect_exit(child)
         if time.monotonic() - child.started_at >= timing.stable:
             child.exits = 0
         child.exits += 1
@@ -231,7 +231,7 @@ class Supervisor:
             for child in running:
                 process = child.process
                 if process is None or process.poll() is not None:
-                    self._reap(child)
+                    self._collect_exit(child)
                     continue
                 grace = (
                     min(child.program.grace, _SHORT_GRACE_SECONDS)
@@ -244,7 +244,7 @@ class Supervisor:
                     )
                     self._kill_group(process.pid)
                     process.wait()
-                    self._reap(child)
+                    self._collect_exit(child)
             if any(child.process is not None for child in children):
                 self._wait_for_signal(_CHECK_SECONDS / 4)
 
@@ -255,7 +255,7 @@ class Supervisor:
             and self._stop_requests[-1] > self._stop_began_at + _SAME_REQUEST_SECONDS
         )
 
-    def _reap(self, child: _Child) -> str:
+    def _collect_exit(self, child: _Child) -> str:
         """Forget a process that has ended, kill the rest of its process group, and describe how it ended."""
         process = child.process
         assert process is not None  # noqa: S101  callers checked it
@@ -301,7 +301,7 @@ class Supervisor:
     # --- signals
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _handle_signals(self) -> Iterator[None]:
         """Record the signals that ask to stop. They, and the end of a child, interrupt `_wait_for_signal`."""
         self._wakeup_fd, writing = os.pipe()
         os.set_blocking(self._wakeup_fd, False)

@@ -1,7 +1,7 @@
-"""Reads the settings from environment variables and checks them whole.
+"""Reads the settings from environment variables.
 
-The names are fixed by the documentation. `ssm:/path/name` and `secretsmanager:name` are resolved by a function that
-the composition root hands in, since the core knows no AWS.
+The composition root passes the function that resolves `ssm:/path/name` and `secretsmanager:name`, because this package
+must not import AWS.
 """
 
 import re
@@ -23,7 +23,7 @@ from deployer.settings.values import Config
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,99}")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]-]+/[A-Za-z0-9_.*?\[\]-]+")
 THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
-_SANDBOX = "DEPLOYER_SANDBOX_"  # the simulators' own, which no process of deployer reads
+_SANDBOX = "DEPLOYER_SANDBOX_"  # variables of the simulators, which deployer does not read
 REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
 REQUIRED_FOR_WORKER = ("artifact_bucket", "github_token")
 
@@ -33,12 +33,11 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
 
     Args:
         env: the environment variables.
-        resolve: returns the value behind an `ssm:` or `secretsmanager:` reference.
+        resolve: returns the value of an `ssm:` or `secretsmanager:` reference.
 
     Raises:
-        ConfigError: one is malformed or missing; one line that names it.
+        ConfigError: a setting is malformed or missing; the text is one line that names it.
     """
-
     read = SettingReader(env, resolve)
     app_id, app_key = _read_github_app(read)
     config = Config(
@@ -71,7 +70,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         concurrency=read.whole_number("DEPLOYER_CONCURRENCY", 4, 1, 256),
         web_host=read.text("DEPLOYER_WEB_HOST", "127.0.0.1"),
         web_port=read.whole_number("DEPLOYER_WEB_PORT", 8080, 1, 65535),
-        # the memory and disk that all share must leave each room for a body of 25 MB
+        # the processes share a limit of memory and disk, of which each needs enough for a body of 25 MB
         web_processes=read.whole_number("DEPLOYER_WEB_PROCESSES", 1, 1, 8),
         webhook_port=read.whole_number("DEPLOYER_WEBHOOK_PORT", 0, 0, 65535),
         data_dir=read.text("DEPLOYER_DATA_DIR", ".deployer"),
@@ -80,7 +79,7 @@ def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) ->
         unfenced=read.flag("DEPLOYER_UNFENCED"),
         give_token=read.flag("DEPLOYER_GIVE_TOKEN"),
     )
-    _check(config)
+    _check_combinations(config)
     return config
 
 
@@ -88,7 +87,9 @@ def _read_repositories(read: SettingReader) -> tuple[str, ...]:
     patterns = read.listed("DEPLOYER_REPOSITORIES")
     for pattern in patterns:
         if not _PATTERN.fullmatch(pattern):
-            raise ConfigError(f"DEPLOYER_REPOSITORIES has {pattern[:80]!r}, which is no owner/repo pattern")
+            raise ConfigError(
+                f"DEPLOYER_REPOSITORIES has {pattern[:80]!r}, which is not an owner/repo pattern"
+            )
     return patterns
 
 
@@ -114,32 +115,34 @@ def _read_redis_url(read: SettingReader) -> str:
     return url
 
 
-def _check(config: Config) -> None:
-    """Check what several settings must be together.
+def _check_combinations(config: Config) -> None:
+    """Check combinations of settings.
 
     Raises:
-        ConfigError: they contradict each other; one line that names one of them.
+        ConfigError: two settings contradict each other; the text is one line that names one of them.
     """
     if config.sandbox and urlsplit(config.github_api_url).hostname not in THIS_MACHINE:
-        # the sandbox's secrets are public: nobody may get them together with the real GitHub
+        # the sandbox's secrets are public, so they must never be used with the real GitHub
         raise ConfigError("DEPLOYER_SANDBOX is yes, but DEPLOYER_GITHUB_API_URL is not on this machine")
     if config.webhook_port == config.web_port:
-        raise ConfigError("DEPLOYER_WEBHOOK_PORT is the port of DEPLOYER_WEB_PORT; set another one, or none")
+        raise ConfigError(
+            "DEPLOYER_WEBHOOK_PORT is the same port as DEPLOYER_WEB_PORT; set another one, or none"
+        )
     _check_proxies(config.trusted_proxy_header, config.trusted_proxies)
     read_targets(config.targets_text, Target(Kind.DEVELOPMENT))
 
 
 def _check_proxies(header: str, proxies: tuple[str, ...]) -> None:
-    """Check the settings by which a proxy vouches for users.
+    """Check the settings of a trusted proxy.
 
     Raises:
-        ConfigError: one is malformed, or is set without the other; one line that names it.
+        ConfigError: one is malformed, or is set without the other; the text is one line that names it.
     """
     if bool(header) != bool(proxies):
         raise ConfigError("DEPLOYER_TRUSTED_PROXY_HEADER and DEPLOYER_TRUSTED_PROXIES must be set together")
     if header and (not _HEADER.fullmatch(header) or header.lower() in {"authorization", "host", "cookie"}):
         raise ConfigError(
-            f"DEPLOYER_TRUSTED_PROXY_HEADER is {header[:40]!r}; it must be a header's name such as X-Forwarded-User"
+            f"DEPLOYER_TRUSTED_PROXY_HEADER is {header[:40]!r}; it must be a header name such as X-Forwarded-User"
         )
     for each in proxies:
         try:
@@ -153,29 +156,34 @@ def _check_proxies(header: str, proxies: tuple[str, ...]) -> None:
 
 
 def require(config: Config, *names: str) -> None:
-    """Insist that settings have a value.
+    """Check that settings have a value.
 
     Args:
         config: the settings.
         names: attributes of `Config`, such as those of `REQUIRED_FOR_WEB`.
 
     Raises:
-        ConfigError: one of them is missing; one line that names its variable and what it is for.
+        ConfigError: one of them is missing; the text is one line with the variable and its purpose.
     """
     for item in fields(config):
         if item.name == "github_token" and config.github_app_id:
-            continue  # one of the two is enough
+            continue  # either a token or an App is required
         if item.name in names and not getattr(config, item.name):
             raise ConfigError(f"{item.metadata['variable']} is not set; it is the {item.metadata['help']}")
 
 
 def unknown(env: Mapping[str, str]) -> dict[str, str]:
-    """Variables that look like settings and are none, each with the setting that may be meant, or an empty text.
+    """Return variables that begin with `DEPLOYER_` but are not settings, each with a setting of a similar name.
 
     Args:
         env: the environment variables.
+
+    Returns:
+        The variables; the value is empty if no setting has a similar name.
     """
     known = [str(item.metadata["variable"]) for item in fields(Config)]
-    strange = sorted(name for name in env if name.startswith("DEPLOYER_") and name not in known)
-    near = {name: get_close_matches(name, known, 1, 0.9) for name in strange}
-    return {name: near[name][0] if near[name] else "" for name in strange if not name.startswith(_SANDBOX)}
+    others = sorted(name for name in env if name.startswith("DEPLOYER_") and name not in known)
+    similar = {name: get_close_matches(name, known, 1, 0.9) for name in others}
+    return {
+        name: similar[name][0] if similar[name] else "" for name in others if not name.startswith(_SANDBOX)
+    }

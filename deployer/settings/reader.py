@@ -93,7 +93,7 @@ def is_reference(value: str) -> bool:
 
 
 def _read_if_path(name: str, value: str) -> str:
-    """A text, or that of the file whose path is given.
+    """Return the value, or the text of the file if the value is a path.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -103,16 +103,16 @@ def _read_if_path(name: str, value: str) -> str:
     try:
         return Path(value).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        # the value is not quoted: it may be a secret that was meant to be part of YAML
+        # the value is not quoted, because it may be a secret that was meant to be a part of YAML
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"{name} is the path of a file that cannot be read ({why})") from None
 
 
 def _resolve_reference(name: str, reference: str, resolve: Callable[[str], str] | None) -> str:
-    """The value of a setting that is kept elsewhere.
+    """Return the value of a reference.
 
     Raises:
-        ConfigError: it cannot be read; one line that names the setting.
+        ConfigError: it cannot be read; the text is one line that names the setting.
     """
     if resolve is None:
         raise ConfigError(f"{name} refers to {reference}, which cannot be read here")

@@ -77,7 +77,7 @@ def test_resync_of_all_goes_on_without_aws(world: World) -> None:
 def test_resync_of_all_where_nothing_is_known(world: World) -> None:
     result = world.run("resync", "--all")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "deployer: no repository is known; name one: deployer resync OWNER/REPO\n"
+    assert result.stderr == "deployer: no repository was found; name one: deployer resync OWNER/REPO\n"
 
 
 def test_resync_waits_for_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,8 +264,8 @@ def test_only_development_environments_are_deleted(world: World, name: str, kind
     result = world.run("delete", "acme/API", name)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"deployer: {name} is {kind} of acme/API, which is not deleted as a branch is; "
-        f"see: deployer delete --environment {kind} acme/API\n"
+        f"deployer: {name} is {kind} of acme/API, which is not deleted like a branch; "
+        f"use: deployer delete --environment {kind} acme/API\n"
     )
     assert world.queue.sent == []
 
@@ -287,7 +287,7 @@ def test_staging_and_production_are_deleted_by_who_really_means_it(
     assert (refused.exit_code, refused.stdout, world.queue.sent) == (1, "", [])
     assert refused.stderr == (
         f"deployer: this would delete {kind} of {spelled} in us-east-1: its pipeline's stack {name}; {name}-app, "
-        f"which its pipeline deployed. Nothing was done; if it is meant: "
+        f"which its pipeline deployed. Nothing was deleted; to confirm: "
         f"deployer delete --environment {kind} {spelled} --yes-really\n"
     )
     assert world.cloud.stack(name) == before
@@ -403,20 +403,20 @@ def test_delete_of_what_never_was(world: World) -> None:
     world.push("refs/heads/main", A)
     result = world.run("delete", "acme/api", "nowhere")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "deployer: nothing is known of nowhere in acme/API, and it has no stack\n"
+    assert result.stderr == "deployer: acme/API has no environment nowhere, and no stack of it\n"
 
 
 def test_why_of_a_tag_that_is_not_live(world: World) -> None:
     world.push("refs/tags/v2", A)
     result = world.run("why", "acme/api", "refs/tags/v1")
     assert result.exit_code == 0
-    assert "v1 is not what production was last brought to; that is refs/tags/v2" in result.stderr
+    assert "production does not have v1, but refs/tags/v2" in result.stderr
 
 
 def test_keep(world: World) -> None:
     world.push("refs/heads/x", A)
     world.push("refs/heads/main", B)
-    assert world.run("keep", "acme/api", "x").stdout == "acme/API x: nothing is going to take it down\n"
+    assert world.run("keep", "acme/api", "x").stdout == "acme/API x: it never expires\n"
     assert world.run("keep", "acme/api", "x", "--for", "2w").stdout == "acme/API x: kept for 14 d\n"
     assert "kept for 14 d" in world.run("status", "acme/api").stdout
     assert "kept for 14 d" in world.run("why", "acme/api", "x").stdout

@@ -108,7 +108,7 @@ def test_settings_that_are_missing(world: World) -> None:
     for words in (
         "DEPLOYER_GITHUB_WEBHOOK_SECRET is not set",
         "DEPLOYER_GITHUB_TOKEN is not set",
-        "DEPLOYER_API_TOKEN is not set: the API is off",
+        "DEPLOYER_API_TOKEN is not set: the API, pages and metrics",
         "DEPLOYER_AWS_EVENT_KEY is not set",
     ):
         assert words in result.stdout
@@ -120,10 +120,12 @@ def test_settings_that_are_none(world: World, monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / ".env").write_text("DEPLOYER_FOO=1\n")
     monkeypatch.setenv("DEPLOYER_CONCURENCY", "4")
     monkeypatch.setenv("DEPLOYER_SANDBOX_SPEED", "1")
-    told = [(each["told"], each["remedy"]) for each in world.json("doctor") if "no setting" in each["told"]]
+    told = [
+        (each["told"], each["remedy"]) for each in world.json("doctor") if "not a setting" in each["told"]
+    ]
     assert told == [
-        ("DEPLOYER_CONCURENCY is no setting of deployer", "did you mean DEPLOYER_CONCURRENCY?"),
-        ("DEPLOYER_FOO is no setting of deployer", "take it away; deployer config shows all there are"),
+        ("DEPLOYER_CONCURENCY is not a setting of deployer", "did you mean DEPLOYER_CONCURRENCY?"),
+        ("DEPLOYER_FOO is not a setting of deployer", "remove it; deployer config lists all settings"),
     ]
 
 
@@ -148,17 +150,17 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     failed = {name for name, (state, _) in found.items() if state == "FAIL"}
     assert failed == {"Redis"}
     assert not {"processes", "worker", "dead letters", "lanes", "events", "repositories"} & set(found)
-    assert found["GitHub"] == ("ok", "1 of 1 repositories can be read, and take statuses")
+    assert found["GitHub"] == ("ok", "1 of 1 repositories can be read and accept commit statuses")
     assert found["room us-east-1"][0] == "ok"
 
 
 @pytest.mark.parametrize(
     ("told", "state", "words", "code"),
     [
-        ({"aof_enabled": "0"}, "warn", "keeps no append-only file", 0),
+        ({"aof_enabled": "0"}, "warn", "has no append-only file", 0),
         ({"maxmemory": "1000", "maxmemory_policy": "allkeys-lru"}, "warn", "maxmemory-policy allkeys-lru", 0),
         ({"maxmemory": "0", "maxmemory_policy": "volatile-ttl"}, "warn", "maxmemory-policy volatile-ttl", 0),
-        ({"maxmemory": "1000"}, "ok", "keeps each", 0),
+        ({"maxmemory": "1000"}, "ok", "stores each write", 0),
         ({"cluster_enabled": "1"}, "FAIL", "cluster mode", 1),
     ],
 )
@@ -178,7 +180,7 @@ def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> N
     world.host.fail_next(TransientError("reading it: GitHub answers 502"), method="missing_permissions")
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "reading it: GitHub answers 502")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
-    assert "it may be away: try again" in world.run("doctor").stdout
+    assert "try again later" in world.run("doctor").stdout
 
 
 def test_a_cloud_that_is_away(world: World) -> None:
@@ -309,7 +311,7 @@ def test_a_bug_in_one_part_is_one_line(world: World) -> None:
 
 def test_a_target_without_an_artifact_bucket(world: World) -> None:
     fence(world, Kind.PRODUCTION, artifact_bucket="")
-    assert bad(world, 1) == {"production us-east-1": ("FAIL", "it has no artifact bucket")}
+    assert bad(world, 1) == {"production us-east-1": ("FAIL", "no artifact bucket is set")}
 
 
 NO_ROLE: dict[str, Any] = {"service_role_arn": ""}
@@ -321,7 +323,14 @@ NO_ROLE: dict[str, Any] = {"service_role_arn": ""}
         (Kind.DEVELOPMENT, NO_ROLE, {}, "fence", "FAIL", "has no service_role, so whoever may push a branch"),
         (Kind.DEVELOPMENT, NO_ROLE, {}, "fence", "FAIL", "; workers do not start"),
         (Kind.DEVELOPMENT, NO_ROLE, {"unfenced": True}, "fence", "warn", "development has no service_role"),
-        (Kind.DEVELOPMENT, {}, {"unfenced": True}, "fence", "warn", "though development is fenced in"),
+        (
+            Kind.DEVELOPMENT,
+            {},
+            {"unfenced": True},
+            "fence",
+            "warn",
+            "although development has a service role",
+        ),
         (
             Kind.STAGING,
             NO_ROLE,
@@ -420,7 +429,7 @@ def test_room_says_how_old_its_count_is(world: World) -> None:
 
 def test_processes_that_are_gone(world: World) -> None:
     world.redis.delete("deployer:beat:worker")
-    assert bad(world, 1) == {"worker": ("FAIL", "none has told lately that it is alive")}
+    assert bad(world, 1) == {"worker": ("FAIL", "no recent heartbeat")}
 
 
 def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: World) -> None:
@@ -445,7 +454,7 @@ def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) ->
     world.push("refs/heads/x", A, work=False)
     assert bad(world, 0) == {}
     monkeypatch.setattr("deployer.cli.checks.redis_checks._LONG_WAIT", -1)
-    told = "acme/API stands still: sent for development:refs/heads/x"
+    told = "queue of acme/API makes no progress: sent for development:refs/heads/x"
     assert bad(world, 1) == {"lanes": ("FAIL", told)}
 
 
@@ -453,14 +462,14 @@ def test_dead_letters_await_a_decision(world: World) -> None:
     world.host.fail_next(TransientError("GitHub answers 502"), times=2, method="head")
     world.push("refs/heads/x", A)
     found = bad(world, 0)
-    assert found["dead letters"][1].startswith("1 await a decision, the oldest for ")
+    assert found["dead letters"][1].startswith("1 to replay or discard, the oldest from ")
 
 
 def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployer.cli.checks.redis_checks._LATE_EVENT", -DAY)
     assert bad(world, 0)["events"][0] == "warn"
     world.redis.delete("deployer:beat:event")
-    assert bad(world, 0) == {"events": ("warn", "no event of AWS came yet, so progress is polled for")}
+    assert bad(world, 0) == {"events": ("warn", "no event from AWS received yet, so deployer polls AWS")}
 
 
 def test_deliveries_of_repositories_that_are_not_served(world: World) -> None:
@@ -474,8 +483,8 @@ def test_deliveries_of_repositories_that_are_not_served(world: World) -> None:
 @pytest.mark.parametrize(
     ("refused", "remedy"),
     [
-        (0, "see that GitHub reaches the web at all times"),
-        (1, "set the webhook's secret anew: deployer webhook install, or in the App"),
+        (0, "check that GitHub can always reach deployer's web process"),
+        (1, "set the webhook's secret again: deployer webhook install, or in the App's settings"),
     ],
 )
 def test_deliveries_that_were_missed(world: World, refused: int, remedy: str) -> None:
@@ -498,7 +507,7 @@ def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -
     name = f"deliveries of {'the GitHub App' if app else REPOSITORY}"
     (found,) = [each for each in world.json("doctor") if each["check"] == name]
     assert found["state"] == "warn"
-    assert "set DEPLOYER_PUBLIC_URL to the address that GitHub uses" in found["remedy"]
+    assert "set DEPLOYER_PUBLIC_URL to the address that GitHub delivers to" in found["remedy"]
     assert ("deployer webhook install" in found["remedy"]) != app
 
     world.host.hook_rights = False  # without the right deployer works as well, and nobody needs to act
@@ -511,13 +520,13 @@ def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -
 @pytest.mark.parametrize(
     ("protections", "words"),
     [
-        ((False, True, ""), "its default branch main has no protection"),
-        ((True, False, ""), "no active ruleset is about its tags"),
+        ((False, True, ""), "default branch main is not protected"),
+        ((True, False, ""), "no active ruleset protects its tags"),
         (
             (True, None, "its rulesets: GitHub answers 403"),
-            "cannot be read (its rulesets: GitHub answers 403)",
+            "protected (its rulesets: GitHub answers 403)",
         ),
-        ((None, None, "its protection: GitHub answers 404"), "cannot be read (its protection"),
+        ((None, None, "its protection: GitHub answers 404"), "protected (its protection"),
     ],
 )
 def test_what_production_follows_is_not_protected(

@@ -59,7 +59,7 @@ def test_redis_away_is_one_line_that_names_the_host_and_no_password(world: World
         result = world.run(*command)
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == (
-            "deployer: Redis does not answer (ConnectionError); see that Redis runs at redis.example:6399,"
+            "deployer: Redis does not answer (ConnectionError); start Redis at redis.example:6399,"
             " or correct DEPLOYER_REDIS_URL\n"
         )
 
@@ -110,7 +110,9 @@ def test_a_table_at_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(rich.console, "Console", lambda **_options: console)
     monkeypatch.setattr(output.sys.stdout, "isatty", lambda: True, raising=False)
     branch = "feature/" + "long-" * 20
-    output.table(["Environment", "State"], [[branch, "failed"], ["[red]x[/red]\x1b[2J", ""]], empty="none")
+    output.print_table(
+        ["Environment", "State"], [[branch, "failed"], ["[red]x[/red]\x1b[2J", ""]], empty="none"
+    )
     lines = [click.unstyle(line) for line in screen.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
     assert "[red]x[/red]\\u001b[2J" in lines[-1]

@@ -29,7 +29,7 @@ def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
 
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert f"to {URL}: created" in first.stdout
-    assert "there already" in again.stdout
+    assert "already correct" in again.stdout
     secret = SETTINGS["DEPLOYER_GITHUB_WEBHOOK_SECRET"]
     assert public.host.hooks[REPOSITORY.key] == (URL, secret, ["public", "push", "repository"])
     assert "hush" not in first.output + again.output
@@ -38,7 +38,7 @@ def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
 def test_install_says_that_the_webhook_is_the_organization_s(public: World) -> None:
     public.host.organization_hooks["acme"] = (URL, "former", ["push"])
     result = public.run("webhook", "install", "acme/api")
-    told = f"webhook of acme/api, which is that of its organization acme, to {URL}: set to deliver JSON"
+    told = f"webhook of organization acme (for acme/api) to {URL}: updated: content type JSON"
     assert result.stdout.startswith(told)
 
 
@@ -60,7 +60,7 @@ def test_install_needs_an_address_and_the_right_to_it(world: World, public: Worl
 def test_a_repository_that_is_not_there_lacks_no_right(public: World, command: str) -> None:
     public.host.hook_rights = False
     result = public.run("webhook", command, "acme/nope")
-    assert result.stderr == "deployer: acme/nope is not found, or deployer has no access\n"
+    assert result.stderr == "deployer: acme/nope does not exist, or deployer has no access\n"
     assert "nope" not in public.run("repositories", "list").stdout
 
 
@@ -78,8 +78,7 @@ def test_check_has_missed_deliveries_sent_again(public: World) -> None:
         "refused": 0,
     }
     assert public.run("webhook", "check", "acme/api").stdout == (
-        "acme/api: 0 deliveries were missed;"
-        " 1 failed less than a minute ago: GitHub may still be at them, ask again\n"
+        "acme/api: 0 deliveries were missed; 1 failed less than a minute ago; run the check again later\n"
     )
 
 
@@ -135,7 +134,7 @@ def test_what_is_not_as_usual_is_shown(world: World) -> None:
         assert line in text.splitlines()
     rows = {line.split()[0]: line.split() for line in text.splitlines()[1:7]}
     assert rows["acme/was-archived"][1:5] == ["archived", "1", "d", "ago"]
-    assert rows["acme/API"][1:6] == ["as", "usual", "-", "main", "1"]
+    assert rows["acme/API"][1:5] == ["normal", "-", "main", "1"]
 
     status = world.run("status", "acme/api").stdout
     assert re.search(r"feature/ü#1 +deployed \(drift\) ", status)
@@ -216,7 +215,7 @@ def test_orphans_of_a_repository_that_is_out_of_reach_cannot_be_told(world: Worl
 def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.cli.output._TELL_SECONDS", 0)
+    monkeypatch.setattr("deployer.cli.output._REPORT_SECONDS", 0)
     for number in range(5):
         each = Repository("acme", f"r{number}")
         world.host.push(each, MAIN, "a" * 40, files={"pipeline.yml": PIPELINE})
@@ -226,8 +225,8 @@ def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     result = world.run("resync", "--all", "--dry-run")
     assert result.exit_code == 0
     assert [name for name, _ in world.cloud.calls[before:]] == ["stacks", "room"]
-    assert "3 of 6 repositories looked at …" in result.stderr
-    assert "looked at" not in result.stdout
+    assert "3 of 6 repositories checked …" in result.stderr
+    assert "checked …" not in result.stdout
 
 
 @pytest.mark.parametrize("whose", ["-/-", "acme/api"])

@@ -135,7 +135,7 @@ def test_a_key_of_many_lines_stays_as_it_is() -> None:
         (["set", "ssm:/token"], "\n", "ssm:/token was not written: the value is empty"),
         (["set", "ssm:/token"], "x" * 4097, "ssm:/token was not written: a parameter holds 4,096 bytes;"),
         (["set", "ssm:"], "x", "'ssm:' is not of the form ssm:/path/name or secretsmanager:name"),
-        (["get", "DEPLOYER_API_TOKEN"], "", "DEPLOYER_API_TOKEN holds its value itself; set it to ssm:"),
+        (["get", "DEPLOYER_API_TOKEN"], "", "DEPLOYER_API_TOKEN contains the secret itself; set it to ssm:"),
         (["get", "DEPLOYER_AWS_EVENT_KEY"], "", "DEPLOYER_AWS_EVENT_KEY is neither ssm:/path/name,"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.cli import output
-from deployer.cli.table_width import GAP, Shrink, cut, display_width, fit
+from deployer.cli.table_width import GAP, Shrink, cut_text, display_width, fit_table
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
@@ -104,7 +104,7 @@ def test_a_pipe_gets_everything(world: World) -> None:
     ],
 )
 def test_cut(text: str, width: int, middle: bool, shown: str) -> None:
-    assert cut(text, width, middle=middle) == shown
+    assert cut_text(text, width, middle=middle) == shown
     assert display_width(shown) <= width
 
 
@@ -121,7 +121,7 @@ def test_a_table_fits_if_its_columns_may_give_way(
 ) -> None:
     headings = ["A", "B", "C"]
     rules = {"A": Shrink(5, middle[0]), "B": Shrink(5, middle[1]), "C": Shrink(leave_out=1)}
-    shown, rows = fit(headings, cells, width, rules)
+    shown, rows = fit_table(headings, cells, width, rules)
     widths = [max(display_width(row[at]) for row in [shown, *rows]) for at in range(len(shown))]
     assert sum(widths) + GAP * (len(widths) - 1) <= width
     assert shown[:2] == ["A", "B"]
@@ -132,8 +132,8 @@ def test_a_table_fits_if_its_columns_may_give_way(
 def test_columns_are_left_out_in_their_order_where_all_else_is_not_enough() -> None:
     rules = {"B": Shrink(leave_out=2), "C": Shrink(leave_out=1)}
     row = ["a" * 10, "b" * 10, "c" * 10]
-    assert fit("ABC", [row], 33, rules)[0] == ["A", "B"]
-    assert fit("ABC", [row], 12, rules)[0] == ["A"]
+    assert fit_table("ABC", [row], 33, rules)[0] == ["A", "B"]
+    assert fit_table("ABC", [row], 12, rules)[0] == ["A"]
 
 
 @pytest.mark.parametrize(

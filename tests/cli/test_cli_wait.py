@@ -106,7 +106,7 @@ def test_redis_that_was_emptied_ends_the_wait(world: World, while_waiting: Calla
     while_waiting(world.redis.flushall)
     result = world.run("redeploy", "acme/api", "x", "--wait")
     assert result.exit_code == 1
-    assert "neither the queue nor the history knows of it: Redis may have been emptied" in result.stderr
+    assert "neither the queue nor the history contains it: Redis may have been emptied" in result.stderr
 
 
 def test_ctrl_c_leaves_the_work_and_says_so(world: World, while_waiting: Callable[..., None]) -> None:
@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_the_work_and_says_so(world: World, while_waiting: Callabl
     result = world.run("redeploy", "acme/api", "x", "--wait")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (
-        "no longer waiting; the redeploy goes on: deployer why acme/API x"
+        "no longer waiting; the redeploy continues: deployer why acme/API x"
     )
     (lane,) = world.lanes.lanes(REPOSITORY)
     assert [work.cause for work in lane.waiting] == ["redeploy"]
@@ -129,5 +129,5 @@ def test_it_waits_no_longer_than_told(world: World) -> None:
     result = world.run("delete", "acme/api", "x", "--wait", "--timeout", "0.05")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "deployer: the delete of acme/API x: it has not ended after 0.05 s and goes on; see: deployer why acme/API x"
+        "deployer: the delete of acme/API x: it has not ended after 0.05 s and continues; see: deployer why acme/API x"
     )

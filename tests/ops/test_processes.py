@@ -37,7 +37,7 @@ SECRET = (
 )
 NO_FENCE = (
     "deployer: DEPLOYER_TARGETS: development has no service_role and development has no permissions_boundary,"
-    " so whoever may push a branch can use rights in AWS that are not meant for branches;"
+    " so everybody who can push a branch can use AWS permissions in AWS that are not meant for branches;"
     " make them with infra/target.yml and name them in DEPLOYER_TARGETS (docs/aws.md),"
     " or set DEPLOYER_UNFENCED=yes to run without this protection\n"
 )

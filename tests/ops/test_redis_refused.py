@@ -16,10 +16,10 @@ from tests.redis_kit import Server
 from workers import scheduler
 
 CLUSTER = (
-    "deployer: DEPLOYER_REDIS_URL leads to a Redis in cluster mode, which is not supported;"
+    "deployer: DEPLOYER_REDIS_URL is a Redis in cluster mode, which is not supported;"
     " use one with cluster mode disabled (replicas and Sentinel are fine)\n"
 )
-NO_DATABASE = "deployer: DEPLOYER_REDIS_URL names a database that Redis does not have; use 0\n"
+NO_DATABASE = "deployer: DEPLOYER_REDIS_URL names a database that does not exist; use 0\n"
 NO_FILE = (
     "deployer: DEPLOYER_REDIS_URL: the file of ssl_ca_certs cannot be used (No such file or directory);"
     " correct it\n"

@@ -102,7 +102,7 @@ def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "80.5"])
 def test_a_malformed_port(text: str) -> None:
     with pytest.raises(sandbox_variables.ConfigError) as raised:
-        sandbox_variables.ports({"DEPLOYER_SANDBOX_AWS_PORT": text})
+        sandbox_variables.read_ports({"DEPLOYER_SANDBOX_AWS_PORT": text})
     assert str(raised.value) == (f"DEPLOYER_SANDBOX_AWS_PORT is {text!r}; it must be a port from 1 to 65535")
 
 
@@ -127,7 +127,7 @@ def test_a_redis_that_is_set_and_away(refusal: Refusal) -> None:
     port = free_port()
     assert refusal("--sandbox", DEPLOYER_REDIS_URL=f"redis://:secret@127.0.0.1:{port}/0") == (
         "deployer: Redis does not answer (ConnectionError);"
-        f" see that Redis runs at 127.0.0.1:{port}, or correct DEPLOYER_REDIS_URL\n"
+        f" start Redis at 127.0.0.1:{port}, or correct DEPLOYER_REDIS_URL\n"
     )
 
 
@@ -217,7 +217,7 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
         "DEPLOYER_REDIS_URL": "redis://real:6379",
         "DEPLOYER_WEB_PORT": "1234",
     }
-    made = sandbox_variables.settings({}, dotenv)
+    made = sandbox_variables.make_variables({}, dotenv)
     assert made["DEPLOYER_GITHUB_TOKEN"] == "sandbox"
     assert made["DEPLOYER_GITHUB_API_URL"] == "http://127.0.0.1:8081/api/v3"
     assert made["DEPLOYER_REDIS_URL"] == ""
@@ -225,7 +225,7 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
 
 
 def test_the_sandbox_obeys_what_people_set_in_their_shell() -> None:
-    made = sandbox_variables.settings(
+    made = sandbox_variables.make_variables(
         {"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {}
     )
     assert (made["DEPLOYER_REDIS_URL"], made["DEPLOYER_API_TOKEN"]) == ("redis://mine:1", "mine")
@@ -313,7 +313,7 @@ def test_no_setting_of_a_real_account_leads_out_of_the_sandbox(tmp_path: Path, w
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in dotenv.items()))
     apply = (
         "import os; from dotenv import dotenv_values; from deployer.cli import sandbox_variables;"
-        "sandbox_variables.apply(sandbox_variables.settings(os.environ, dotenv_values('.env')))\n"
+        "sandbox_variables.set_variables(sandbox_variables.make_variables(os.environ, dotenv_values('.env')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", apply + SHOW_ENDPOINTS],

@@ -62,7 +62,7 @@ def test_without_a_token_in_the_settings_the_api_is_off(token: str) -> None:
     assert (answer.status_code, "DEPLOYER_API_TOKEN" in answer.json["error"]) == (401, True)
 
 
-# --- looking ------------------------------------------------------------------------------------------------------
+# --- reading -----------------------------------------------------------------------------------------------------
 
 
 def test_environments_are_listed_by_repository(site: Site, made: dict[str, str]) -> None:
@@ -229,7 +229,7 @@ def test_an_environment_has_one_id_and_its_former_name_leads_to_it_as_well(site:
 def test_an_environment_before_its_first_task(site: Site) -> None:
     site.push("feature/x")
     answer = site.api("GET", f"/environments/{record().stack_name}")
-    assert (answer.status_code, "waits for its first task" in answer.json["error"]) == (404, True)
+    assert (answer.status_code, "the first task of" in answer.json["error"]) == (404, True)
 
 
 def test_what_became_of_a_delivery(site: Site, made: dict[str, str]) -> None:
@@ -329,7 +329,7 @@ def test_what_is_not_known_is_not_found(site: Site, path: str) -> None:
     assert answer.json["error"].isprintable()
 
 
-# --- asking for something -----------------------------------------------------------------------------------------
+# --- queueing work -----------------------------------------------------------------------------------------------
 
 
 def test_a_resync_is_queued(site: Site) -> None:

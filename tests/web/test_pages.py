@@ -110,9 +110,9 @@ def test_the_overview_shows_all_there_is(site: Site) -> None:
         assert f"/environments/{made[name]}" in links
     for words in (
         "7 environments",
-        "2 under way",
+        "2 in progress",
         "1 failed",
-        "1 dead letter Counted at",
+        "1 dead letter As of",
         "make test",
         made["letter"],
         "1 dead letter awaits a decision, for 0 s",
@@ -161,7 +161,7 @@ def test_many_repositories_are_shown_by_pages(site: Site) -> None:
     assert "/?state=failed" in first.all("a", "href")
     assert "52 environments" in failed.words
     assert shown(failed) == {names[-1]}
-    assert "Only what is" not in look(site, "/?state=x").words
+    assert "Only environments that" not in look(site, "/?state=x").words
 
 
 def test_of_many_lanes_the_first_are_shown(site: Site) -> None:
@@ -203,7 +203,7 @@ def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
 def test_the_overview_says_when_its_numbers_were_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.pages.time.time", lambda: 1_800_000_000.0)
     assert '<time datetime="2027-01-15T08:00:00.000Z">08:00 UTC</time>' in site.client.get("/").text
-    assert "Counted at 08:00 UTC" in look(site).words
+    assert "As of 08:00 UTC" in look(site).words
 
 
 def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
@@ -213,7 +213,7 @@ def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
         "5 repositories are not as usual: acme/was-archived archived, acme/was-deleted deleted,",
         "acme/was-removed removed and 2 more",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push",
-        "1 drifted: someone else changed",
+        "1 drifted: changed outside deployer",
         "acme/was-renamed renamed",
         "deployed drift",
         "deployed orphan",
@@ -224,7 +224,7 @@ def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
         assert words in page.words
     assert any("is archived: nothing new runs" in title for title in page.all("span", "title"))
     drifted = look(site, "/?state=drifted")
-    assert "Only what has drifted." in drifted.words
+    assert "Only environments that have drifted." in drifted.words
     tables = drifted.text.partition("Recent activity")[0]
     assert ("feature/ü#1" in tables, "idle-for-long" in tables) == (True, False)
 
@@ -241,7 +241,7 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
         ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
         ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
         ("held", "Heldstays at [0-9a-f]{12} though held-back is at c{12}; the next push ends that"),
-        ("halfway", "Receipt of the teardown under way 3 removed so far, 1 retained"),
+        ("halfway", "Teardown report under way 3 removed so far, 1 retained"),
         ("orphan", r"Orphanits branch is gone since [-0-9: ]+ UTC; it is deleted in 40 min"),
     ):
         page = Page(site.client.get(f"/environments/{made[name]}"))
@@ -278,7 +278,7 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
         "missed deliveries are left to the resync: GitHub answers 404",
         "it is deleted in 40 min",
-        "acme/storefront as usual",
+        "acme/storefront normal",
         "Deliveries of the GitHub App: missed deliveries are left to the resync: GitHub answers 403",
     ):
         assert words in page.words
@@ -293,7 +293,7 @@ def test_of_many_repositories_there_are_pages(site: Site, monkeypatch: pytest.Mo
         site.push("x", delivery=f"d-{number}", repository=f"acme/r{number}")
     know_repository(site.lanes, RepositoryRecord("acme/r2", state="archived", reason=WILD))
     first, last = look(site, "/repositories"), look(site, "/repositories?page=2")
-    assert "Page 1 of 2, 3 repositories, 1 of them not as usual." in first.words
+    assert "Page 1 of 2, 3 repositories, 1 of them with an unusual state." in first.words
     assert " ".join(WILD.split()) in first.words
     assert ("acme/r0" in first.words, "acme/r1" in first.words) == (True, False)
     assert ("acme/r1" in last.words, "acme/r2" in last.words) == (True, False)
@@ -338,7 +338,7 @@ def test_a_deleted_environment_shows_its_receipt(site: Site) -> None:
     made = fill(site.lanes)
     page = look(site, f"/environments/{made['deleted']}")
     for words in (
-        "Receipt of the teardown partly",
+        "Teardown report partly",
         "3 removed, 1 retained",
         "stack shared-network it does not bear deployer's tags for this environment",
         "stack api-old-experiment-app 12 arn:aws:cloudformation",
@@ -359,7 +359,7 @@ def test_an_environment_that_is_being_deleted_shows_how_far_it_is(site: Site) ->
     receipt = {"began_at": 1, "at": 0, "removed": [removed], "retained": [], "unlisted": {"removed": 50}}
     identity = site.put(record(state="deleting", receipt=receipt))
     page = look(site, f"/environments/{identity}").words
-    assert "Receipt of the teardown under way" in page
+    assert "Teardown report under way" in page
     assert "51 removed so far." in page
     assert "50 more are not listed." in page
 
@@ -410,13 +410,13 @@ def test_a_page_looks_again_by_itself_while_something_is_under_way(site: Site, s
 def test_an_environment_tells_its_place_in_the_lane(site: Site) -> None:
     first, second = record("first"), record("second")
     site.push("first", delivery="d-1")
-    assert "sync is on its way to a worker" in look(site, f"/environments/{first.stack_name}").words
+    assert "sync was sent to the workers" in look(site, f"/environments/{first.stack_name}").words
     site.push("second", delivery="d-2")
     site.push("third", delivery="d-3")
     work = site.lanes.begin(Repository.parse("acme/api"), site.queue.sent[-1].token)
     assert work is not None
-    assert "sync runs now" in look(site, f"/environments/{first.stack_name}").words
-    assert "waits for its turn, 1 of 2 in the lane" in look(site, f"/environments/{second.stack_name}").words
+    assert "sync is running" in look(site, f"/environments/{first.stack_name}").words
+    assert "queued, 1 of 2 in the queue" in look(site, f"/environments/{second.stack_name}").words
     site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, Snooze(work, 100, first))
     assert re.search(
         r"snoozed; looks again in (1 min|99 s), or when AWS tells",
@@ -463,7 +463,7 @@ def test_a_dead_letter_tells_why_it_died_and_what_to_do(site: Site) -> None:
     for words in (
         "provision was given up after 2 attempts in",
         ": creating stack x: AWS cannot be reached",
-        "deployer.provision, because of a push",
+        "deployer.provision (push)",
         "Deliveriesd-1",
         "sync creating stack x: Throttling",
         "creating stack x: AWS cannot be reached What to do",
@@ -499,7 +499,7 @@ def test_a_dead_letter_of_an_older_version_is_shown(site: Site) -> None:
     site.redis.hset("deployer:{acme/api}:dead", "acme~api-1", json.dumps(older))
     page = look(site, "/dead-letters/acme~api-1")
     assert "whole repository dead-lettered" in page.words
-    assert "Attempts 3; nothing more is recorded of them." in page.words
+    assert "Attempts 3; no details were recorded." in page.words
     assert "--all" not in page.words
     assert work.failed_attempts == []
 
@@ -507,7 +507,7 @@ def test_a_dead_letter_of_an_older_version_is_shown(site: Site) -> None:
 def test_a_dead_letter_that_is_settled_has_no_page(site: Site) -> None:
     letter = _dead(site, "TransientError", "why")
     site.lanes.discard(letter.id)
-    assert "it was replayed" in look(site, f"/dead-letters/{letter.id}", 404).words
+    assert "it may have been replayed" in look(site, f"/dead-letters/{letter.id}", 404).words
 
 
 # --- names and reasons of other people ----------------------------------------------------------------------------
@@ -615,7 +615,7 @@ def test_without_redis_the_page_says_so_and_tries_again(site: Site) -> None:
         answer = site.client.get("/")
         page = look(site, "/", 503)
     assert answer.headers["Retry-After"]
-    assert "Not available just now" in page.words
+    assert "Temporarily unavailable" in page.words
     assert page.refreshes
 
 
@@ -623,7 +623,7 @@ def test_the_overview_warns_while_a_worker_runs_unfenced(site: Site) -> None:
     assert "DEPLOYER_UNFENCED" not in site.client.get("/").text
     site.lanes.beat(UNFENCED, 60)
     page = Page(site.client.get("/"))
-    assert "Workers run with DEPLOYER_UNFENCED=yes: whoever may push a branch can use rights" in page.words
+    assert "Workers run with DEPLOYER_UNFENCED=yes: everybody who can push a branch can use AWS" in page.words
 
 
 def test_pages_hold_no_secret(site: Site) -> None:

@@ -14,46 +14,46 @@ if TYPE_CHECKING:
     from deployer.wiring import Deployer
 
 
-_MOST_REPOSITORIES = 10  # that GitHub is asked about
-REACH_GITHUB = "see that the network lets deployer reach GitHub, and that DEPLOYER_GITHUB_API_URL is right"
-_GRANT_ACCESS = "let the token or the App see it, with contents: read and commit statuses: write"
+_MOST_REPOSITORIES = 10  # that are checked on GitHub
+REACH_GITHUB = "check the network between deployer and GitHub, and DEPLOYER_GITHUB_API_URL"
+_GRANT_ACCESS = "give the token or the App access to it, with contents: read and commit statuses: write"
 _PROTECT = "protect it on GitHub (branch protection or a ruleset): docs/security.md"
 
 
 class RedisAnswer:
-    """Whether Redis is there, for the groups that know more with it."""
+    """Whether Redis answers, for the groups that can check more with its data."""
 
     def __init__(self) -> None:
-        self._known = threading.Event()
-        self._yes = False
+        self._asked = threading.Event()
+        self._answers = False
 
-    def of(self, ping: Callable[[], object]) -> None:
-        """Ask, and let the others know."""
+    def ask_redis(self, ping: Callable[[], object]) -> None:
+        """Ping Redis and wake the groups that wait for the answer."""
         try:
             ping()
-            self._yes = True
+            self._answers = True
         finally:
-            self._known.set()
+            self._asked.set()
 
     def __bool__(self) -> bool:
-        self._known.wait(PROBE_SECONDS)
-        return self._yes
+        self._asked.wait(PROBE_SECONDS)
+        return self._answers
 
 
 def check_access(deployer: "Deployer", redis_answers: RedisAnswer) -> Iterator[Check]:
     known = {each.key: each for each in deployer.config.named_repositories()}
     if redis_answers:
-        with suppress(UnavailableError):  # told of Redis
+        with suppress(UnavailableError):  # the checks of Redis report it
             known |= {
                 each.key: each for each in deployer.lanes.repositories() if deployer.config.allows(each)
             }
             for record in deployer.lanes.repository_records():
-                if record.state:  # told among the repositories
+                if record.state:  # the check of the repositories reports it
                     known.pop(record.repository.lower(), None)
     chosen = sorted(known.values(), key=lambda each: each.key)[:_MOST_REPOSITORIES]
     if not chosen:
-        told = "no repository is known to ask about"
-        yield Check("GitHub", WARN, told, "name one in DEPLOYER_REPOSITORIES, or deliver a push")
+        told = "no repository to check"
+        yield Check("GitHub", WARN, told, "name one in DEPLOYER_REPOSITORIES, or push to one")
         return
     good = 0
     for each in chosen:
@@ -65,25 +65,27 @@ def check_access(deployer: "Deployer", redis_answers: RedisAnswer) -> Iterator[C
             protection = partial(_check_protection, deployer, each)
             yield from run_guarded(CheckFunction(f"GitHub {each}", protection, _GRANT_ACCESS))
     if good:
-        yield Check("GitHub", OK, f"{good} of {len(chosen)} repositories can be read, and take statuses")
+        yield Check(
+            "GitHub", OK, f"{good} of {len(chosen)} repositories can be read and accept commit statuses"
+        )
 
 
 def _check_protection(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
-    """Warn where anybody who can push may move what production follows."""
+    """Warn if everybody with push access can change which commit production deploys."""
     found, name = deployer.host.read_protection(repository), f"GitHub {repository}"
     if found.branch_protected is False:
-        told = f"its default branch {found.branch} has no protection: who can push to it decides what production runs"
+        told = f"default branch {found.branch} is not protected: everybody who can push decides what production runs"
         yield Check(name, WARN, told, _PROTECT, told)
     if found.tags_protected is False:
-        told = f"no active ruleset is about its tags: who can push one deploys any commit of {found.branch}"
+        told = f"no active ruleset protects its tags: everybody who can push can deploy any commit of {found.branch}"
         yield Check(name, WARN, told, "add a ruleset for tags on GitHub: docs/security.md", told)
     if found.unread:
-        told = f"whether its default branch and tags are protected cannot be read ({found.unread})"
+        told = f"cannot read whether its default branch and tags are protected ({found.unread})"
         yield Check(
             name,
             WARN,
             told,
-            "give the token or the App metadata: read and contents: read, or look yourself",
+            "give the token or the App metadata: read and contents: read, or check the protection on GitHub",
             told,
         )
 

@@ -1,4 +1,4 @@
-"""Runs the checks of `deployer doctor`: one group for each system that may be away, side by side, one row per cause."""
+"""Runs groups of checks in parallel, one group for each external system."""
 
 import queue
 import threading
@@ -10,12 +10,11 @@ from deployer.model.errors import DeployerError, TransientError
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 PROBE_SECONDS = 1.0  # for a connection, and as long again for the answer
-_AWAY_SECONDS = (
-    1.8  # a group that has not passed its probe by then is away; with the start of Python it is below 3 s
-)
-_WHOLE_SECONDS = 45.0  # for everything, where all systems are there: quotas of many regions take their time
-_NAMED = 3
-_BUG_REMEDY = "report it, with what the log says"
+# after this time a group whose probe has not passed is unreachable; the whole command then takes less than 3 s
+_AWAY_SECONDS = 1.8
+_WHOLE_SECONDS = 45.0  # for all checks if every system answers; reading quotas of many regions is slow
+_NAMES_SHOWN = 3
+BUG_REMEDY = "report this bug with the log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,12 @@ class Check:
     """One row of the table.
 
     Attributes:
-        check: what was looked at.
+        check: the name of the checked part.
         state: `ok`, `warn` or `FAIL`.
-        told: what was found.
-        remedy: what to do about it, in one line; empty where all is well.
-        cause: what several rows may have in common, so that one of them stands for all; empty where they are told
-            one by one.
+        told: the finding.
+        remedy: what to do about it, in one line; empty if nothing is to be done.
+        cause: the cause that several rows may share; rows of one cause are merged. Empty for rows that are never
+            merged.
     """
 
     check: str
@@ -40,29 +39,30 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckFunction:
-    """One part of a group.
+    """One check of a group.
 
     Args:
-        name: what its row is called where it fails.
-        look: gives its rows.
-        remedy: what to do where it fails.
+        name: the name of the row if the check fails.
+        run: returns the rows.
+        remedy: what to do if the check fails.
     """
 
     name: str
-    look: Callable[[], Iterable[Check]]
+    run: Callable[[], Iterable[Check]]
     remedy: str
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The checks that need one system.
+    """The checks that need one external system.
 
     Args:
-        name: the system's.
-        probe: asks whether it is there, within `PROBE_SECONDS`; raises `TransientError` where it is not.
-        looks: what is done where it is there.
-        remedy: what to do where it is not.
-        asks_again: probe once more after a look that failed; if the system has gone meanwhile, that is the only row.
+        name: the system's name.
+        probe: asks the system for an answer within `PROBE_SECONDS`; raises `TransientError` if none comes.
+        checks: the checks that run if the system answers.
+        remedy: what to do if it does not answer.
+        probe_again: whether to probe again after a failed check; if the system does not answer any more, the failed
+            probe is the only row.
     """
 
     name: str
@@ -72,32 +72,32 @@ class Group:
     probe_again: bool = False
 
 
-def run(groups: Sequence[Group]) -> Iterator[Check]:
-    """Run the groups side by side and give their rows, group by group.
+def run_groups(groups: Sequence[Group]) -> Iterator[Check]:
+    """Run the groups in parallel and yield their rows, group by group.
 
-    A system that is away costs one row, and the others are waited for no longer than until `_AWAY_SECONDS` then.
+    A system that does not answer yields one row. The other groups must then end within `_AWAY_SECONDS` too.
     """
     began = time.monotonic()
     running = [_GroupRun(group) for group in groups]
     for each in running:
         each.probed.wait(max(0.0, began + _AWAY_SECONDS - time.monotonic()))
-    away = any(not each.there for each in running)
-    ends = began + (_AWAY_SECONDS if away else _WHOLE_SECONDS)
+    unreachable = any(not each.answers for each in running)
+    ends = began + (_AWAY_SECONDS if unreachable else _WHOLE_SECONDS)
     yield from _merge_causes([row for each in running for row in each.rows(ends)])
 
 
 class _GroupRun:
-    """A group at work in a thread of its own, which nobody waits for at the end of the process."""
+    """A group that runs in a daemon thread, so that it cannot delay the end of the process."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
         self._rows: queue.SimpleQueue[Check | None] = queue.SimpleQueue()
         self.probed = threading.Event()
-        self.there = False
-        threading.Thread(target=self._work, name=f"doctor-{group.name}", daemon=True).start()
+        self.answers = False
+        threading.Thread(target=self._run_group, name=f"doctor-{group.name}", daemon=True).start()
 
     def rows(self, ends: float) -> list[Check]:
-        """What was found until a moment, by `time.monotonic`."""
+        """Return the rows that were found before `ends` (by `time.monotonic`)."""
         found: list[Check] = []
         while True:
             try:
@@ -109,62 +109,66 @@ class _GroupRun:
             found.append(row)
 
     def _timed_out(self) -> Check:
-        if not self.there:
-            told = f"it has not answered within {_AWAY_SECONDS:g} s"
+        if not self.answers:
+            told = f"no answer within {_AWAY_SECONDS:g} s"
             return Check(self._group.name, FAIL, told, self._group.remedy, self._group.remedy)
-        told = "not everything could be looked at in this time"
-        return Check(self._group.name, WARN, told, "mend what is away, then look again")
+        told = "not all checks ended in time"
+        return Check(
+            self._group.name, WARN, told, "fix the systems that do not answer, then run doctor again"
+        )
 
-    def _work(self) -> None:
+    def _run_group(self) -> None:
         try:
-            rows = run_guarded(CheckFunction(self._group.name, self._probe, self._group.remedy))
-            for row in rows:  # one cause, in however many regions it shows
+            rows = run_guarded(CheckFunction(self._group.name, self._run_probe, self._group.remedy))
+            for row in rows:  # the same cause in several regions becomes one row
                 self._rows.put(replace(row, cause=self._group.remedy))
             self.probed.set()
-            if self.there:
-                self._look()
+            if self.answers:
+                self._run_checks()
         finally:
             self.probed.set()
             self._rows.put(None)
 
-    def _probe(self) -> Iterable[Check]:
+    def _run_probe(self) -> Iterable[Check]:
         self._group.probe()
-        self.there = True
+        self.answers = True
         return ()
 
-    def _look(self) -> None:
-        for look in self._group.checks:
-            rows = run_guarded(look)
+    def _run_checks(self) -> None:
+        for check in self._group.checks:
+            rows = run_guarded(check)
             failed = any(row.state == FAIL for row in rows)
             if (
                 failed
                 and self._group.probe_again
-                and (gone := run_guarded(CheckFunction(self._group.name, self._probe, look.remedy)))
+                and (
+                    unreachable := run_guarded(CheckFunction(self._group.name, self._run_probe, check.remedy))
+                )
             ):
-                for row in gone:
+                for row in unreachable:
                     self._rows.put(row)
                 return
             for row in rows:
                 self._rows.put(row)
 
 
-def run_guarded(look: CheckFunction) -> list[Check]:
-    """What a look finds; whatever it raises is a finding too, and the others go on."""
+def run_guarded(check: CheckFunction) -> list[Check]:
+    """Return the rows of a check. An exception becomes a row too, so that the other checks still run."""
     try:
-        return list(look.look())
+        return list(check.run())
     except DeployerError as error:
-        again = "it may be away: try again, or " if isinstance(error, TransientError) else ""
+        again = "try again later, or " if isinstance(error, TransientError) else ""
         told = str(error)
-        # what was being done comes first, why it failed last: the second is what others may share
+        # an error text is "what was being done: why it failed", and only the reason can be common to several rows
         cause = told.partition(": ")[2] or told
-        return [Check(look.name, FAIL, told, again + look.remedy, cause)]
-    except Exception as error:  # noqa: BLE001  one part that is broken must not hide the others
+        return [Check(check.name, FAIL, told, again + check.remedy, cause)]
+    except Exception as error:  # noqa: BLE001  a bug in one check must not hide the other rows
         told = f"unexpected {type(error).__name__}"
-        return [Check(look.name, FAIL, told, _BUG_REMEDY, told)]
+        return [Check(check.name, FAIL, told, BUG_REMEDY, told)]
 
 
 def _merge_causes(rows: Sequence[Check]) -> list[Check]:
-    """The rows with those of one cause as one, in the place of the first."""
+    """Merge the rows of one cause into the first of them."""
     alike: dict[str, list[Check]] = {}
     for row in rows:
         if row.cause:
@@ -176,9 +180,9 @@ def _merge_causes(rows: Sequence[Check]) -> list[Check]:
             found.append(row)
         elif row is same[0]:
             names = list(dict.fromkeys(each.check for each in same))
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            # where it happened, which comes first, is in the names
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            # the first part of the text says where it happened, which the merged names already say
             reason = row.cause if row.told.endswith(row.cause) else row.told.partition(": ")[2] or row.told
             told = row.told if len(names) == 1 else reason
-            found.append(replace(row, check=f"{', '.join(names[:_NAMED])}{more}", told=told))
+            found.append(replace(row, check=f"{', '.join(names[:_NAMES_SHOWN])}{more}", told=told))
     return found

@@ -1,4 +1,4 @@
-"""Checks Redis with what it holds."""
+"""Checks Redis, with the data that it stores."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,50 +16,50 @@ if TYPE_CHECKING:
     from deployer.wiring import Deployer
 
 
-_LONG_WAIT = 15 * 60.0  # seconds: no work waits that long for its turn where workers work
-_LATE_EVENT = 10 * 60.0  # seconds that an event may come after the end that it tells of
+_LONG_WAIT = 15 * 60.0  # seconds; running workers never let an item wait for its turn longer
+_LATE_EVENT = 10 * 60.0  # seconds by which an event may be later than the end of the deployment
 _START_PROCESS = "start it: deployer {}"
-_CORRECT_KEY = "delete that key; what was in it comes back with: deployer resync"
+_CORRECT_KEY = "delete that key, then restore its content: deployer resync"
 _UPDATE_WORKERS = (
-    "update every worker to the newest version in use; what none understands becomes a dead letter"
+    "update every worker to the newest version in use; items that none understands become dead letters"
 )
-START_REDIS = "see that Redis runs, and that DEPLOYER_REDIS_URL is its address"
+START_REDIS = "start Redis, or correct DEPLOYER_REDIS_URL"
 
 
 def check_server(deployer: "Deployer") -> Iterator[Check]:
-    told = deployer.lanes.server()
-    if told.get("cluster_enabled") == "1":
-        yield Check("Redis", FAIL, "it runs in cluster mode, which is not supported", CLUSTER_MODE_REMEDY)
+    server = deployer.lanes.server()
+    if server.get("cluster_enabled") == "1":
+        yield Check("Redis", FAIL, "cluster mode is not supported", CLUSTER_MODE_REMEDY)
         return
-    if eviction := eviction_warning(told):
+    if eviction := eviction_warning(server):
         yield Check("Redis", WARN, eviction, NO_EVICTION)
-    if told.get("aof_enabled") != "1":
+    if server.get("aof_enabled") != "1":
         yield Check(
-            "Redis", WARN, "it answers, but keeps no append-only file: a restart may lose the last minutes",
-            "set appendonly yes; what is lost comes back by a resync only",
+            "Redis", WARN, "it answers, but has no append-only file: a restart can lose the last minutes",
+            "set appendonly yes; only a resync restores lost items",
         )  # fmt: skip
     else:
-        yield Check("Redis", OK, "it answers, takes writes and keeps each in its append-only file")
+        yield Check("Redis", OK, "it answers and stores each write in its append-only file")
 
 
 def check_processes(deployer: "Deployer") -> Iterator[Check]:
     beats = deployer.lanes.beats()
     for name in ("worker", "scheduler"):
         if name in beats:
-            yield Check(name, OK, f"told {span(age(beats[name]))} ago that it is alive")
+            yield Check(name, OK, f"last heartbeat {span(age(beats[name]))} ago")
         else:
-            yield Check(name, FAIL, "none has told lately that it is alive", _START_PROCESS.format(name))
+            yield Check(name, FAIL, "no recent heartbeat", _START_PROCESS.format(name))
     if FAILING_JOB in beats:
-        told = "one of its jobs fails: resyncs or the ends of environments may be late"
-        yield Check("scheduler", WARN, told, "see its log, which names the job and the error")
+        told = "one of its jobs fails, so resyncs or expiries may be late"
+        yield Check("scheduler", WARN, told, "its log names the job and the error")
 
 
 def check_dead_letters(deployer: "Deployer") -> Iterator[Check]:
     letters = deployer.lanes.dead_letters()
     if not letters:
-        yield Check("dead letters", OK, "there is none")
+        yield Check("dead letters", OK, "none")
         return
-    told = f"{len(letters)} await a decision, the oldest for {span(age(letters[0].at))}"
+    told = f"{len(letters)} to replay or discard, the oldest from {span(age(letters[0].at))} ago"
     yield Check("dead letters", WARN, told, "see: deployer dead-letters list")
 
 
@@ -68,18 +68,18 @@ def check_lanes(deployer: "Deployer") -> Iterator[Check]:
     now = deployer.lanes.now()
     stuck = [lane for lane in lanes if _is_stalled(lane, now)]
     for lane in stuck:
-        told = f"{lane.repository} stands still: {lane.status} for {lane.environment or 'nobody'}"
-        yield Check("lanes", FAIL, told, "see that workers and scheduler run, then: deployer lanes")
+        told = f"queue of {lane.repository} makes no progress: {lane.status} for {lane.environment or 'no environment'}"
+        yield Check("lanes", FAIL, told, "check that workers and scheduler run, then: deployer lanes")
     for lane in lanes:
         state, remedy = (FAIL, _CORRECT_KEY) if lane.broken else (WARN, _UPDATE_WORKERS)
         for problem in lane_problems(lane):
             yield Check("lanes", state, problem, remedy)
     if not stuck and not any(lane.broken for lane in lanes):
-        yield Check("lanes", OK, f"{len(lanes)} hold or await something, none stands still")
+        yield Check("lanes", OK, f"{len(lanes)} with work, all make progress")
 
 
 def _is_stalled(lane: Lane, now: float) -> bool:
-    """Whether work waits that nobody takes up, or a worker is lost and nobody has noticed."""
+    """Whether no worker takes waiting items, or a lease expired and the scheduler has not handled it."""
     if lane.status == "running":
         return lane.lease_seconds == 0
     return any(work.accepted_at and age(work.accepted_at, now) > _LONG_WAIT for work in lane.waiting)
@@ -87,18 +87,18 @@ def _is_stalled(lane: Lane, now: float) -> bool:
 
 def check_events(deployer: "Deployer") -> Iterator[Check]:
     if not deployer.config.aws_event_key:
-        return  # told among the settings
-    heard = deployer.lanes.beats().get("event")
+        return  # the check of the settings reports it
+    last_event = deployer.lanes.beats().get("event")
     ended = (line for line in deployer.lanes.activity(limit=500) if line.outcome == Outcome.DEPLOYED)
     latest = next(ended, None)
-    remedy = "see the rules, the API destination and its dead-letter queue in AWS: docs/aws.md"
-    if heard is None:
-        yield Check("events", WARN, "no event of AWS came yet, so progress is polled for", remedy)
-    elif latest and latest.at - heard > _LATE_EVENT:
-        told = f"the last one of AWS came {span(age(heard))} ago, and a deployment ended {span(age(latest.at))} ago"
+    remedy = "check the rules, the API destination and its dead-letter queue in AWS: docs/aws.md"
+    if last_event is None:
+        yield Check("events", WARN, "no event from AWS received yet, so deployer polls AWS", remedy)
+    elif latest and latest.at - last_event > _LATE_EVENT:
+        told = f"last event from AWS {span(age(last_event))} ago, but a deployment ended {span(age(latest.at))} ago"
         yield Check("events", WARN, told, remedy)
     else:
-        yield Check("events", OK, f"the last one of AWS came {span(age(heard))} ago")
+        yield Check("events", OK, f"last event from AWS {span(age(last_event))} ago")
 
 
 def _check_unserved(deployer: "Deployer") -> Iterator[Check]:
@@ -114,7 +114,7 @@ def check_repositories(deployer: "Deployer") -> Iterator[Check]:
     readable = {each.repository.lower() for each in records}
     for each in listed:
         try:
-            if each.key not in readable:  # it has no record, or a damaged one
+            if each.key not in readable:  # the repository has no record, or a damaged one
                 deployer.lanes.repository(each)
         except StoredValueError as error:
             remedy = "correct the key, or delete it and run: deployer resync"
@@ -128,12 +128,12 @@ def check_repositories(deployer: "Deployer") -> Iterator[Check]:
             other = "set the address in the App's settings"
             if record.repository != APP.full_name:
                 other = f"run: deployer webhook install {record.repository}"
-            remedy = f"set DEPLOYER_PUBLIC_URL to the address that GitHub uses, or {other}"
+            remedy = f"set DEPLOYER_PUBLIC_URL to the address that GitHub delivers to, or {other}"
             yield Check(f"deliveries of {of}", WARN, deliveries_words(record), remedy)
         elif record.unchecked:
             yield Check(f"deliveries of {of}", OK, deliveries_words(record))
         elif missed_lately(record):
-            remedy = "see that GitHub reaches the web at all times"
+            remedy = "check that GitHub can always reach deployer's web process"
             if record.refused:
-                remedy = "set the webhook's secret anew: deployer webhook install, or in the App"
+                remedy = "set the webhook's secret again: deployer webhook install, or in the App's settings"
             yield Check(f"deliveries of {of}", WARN, deliveries_words(record), remedy)

@@ -28,34 +28,34 @@ def check_settings(deployer: "Deployer") -> Iterator[Check]:
         (
             config.api_token or config.trusted_proxy_header,
             "DEPLOYER_API_TOKEN",
-            "the API is off, and pages and metrics are closed",
+            "the API, pages and metrics are disabled",
         ),
         (
             config.aws_event_key,
             "DEPLOYER_AWS_EVENT_KEY",
-            "AWS's events are refused, so progress is polled for",
+            "events from AWS are refused, so deployer polls AWS",
         ),
         (
             config.public_url,
             "DEPLOYER_PUBLIC_URL",
-            "commit statuses do not lead to the dashboard, and missed deliveries are not found",
+            "commit statuses have no link to the dashboard, and missed deliveries are not found",
         ),
     ):
         if not value:
-            yield Check("settings", WARN, f"{variable} is not set: {lack}", "set it if that is not meant")
+            yield Check("settings", WARN, f"{variable} is not set: {lack}", "set it, unless this is intended")
     try:
         check_secrets(config)
     except ConfigError as error:
-        yield Check("settings", FAIL, str(error), "the web does not start with it; set another one")
+        yield Check("settings", FAIL, str(error), "set another one; the web process does not start with it")
     for variable, meant in unknown(dotfile.read() | os.environ).items():
-        remedy = f"did you mean {meant}?" if meant else "take it away; deployer config shows all there are"
-        yield Check("settings", WARN, f"{variable} is no setting of deployer", remedy)
+        remedy = f"did you mean {meant}?" if meant else "remove it; deployer config lists all settings"
+        yield Check("settings", WARN, f"{variable} is not a setting of deployer", remedy)
     if not missing:
-        yield Check("settings", OK, "all that are needed are there")
+        yield Check("settings", OK, "all required settings are set")
 
 
 def check_fence(deployer: "Deployer") -> Iterator[Check]:
-    """Whether branch code is kept from rights in AWS that are not its own, as far as the settings tell."""
+    """Check from the settings whether IAM limits the permissions of branch code in AWS."""
     config = deployer.config
     if config.sandbox:
         return  # its AWS is simulated
@@ -65,8 +65,13 @@ def check_fence(deployer: "Deployer") -> Iterator[Check]:
         start = "" if config.unfenced else "; workers do not start"
         yield Check("fence", state, f"{unfenced_sentence(gaps)}{start}", REMEDY)
     elif config.unfenced:
-        remedy = "remove it: a setting that is lost later is then noticed at the next start"
-        yield Check("fence", WARN, "DEPLOYER_UNFENCED is yes, though development is fenced in", remedy)
+        remedy = "remove it, so that the next start notices a missing service role or boundary"
+        yield Check(
+            "fence",
+            WARN,
+            "DEPLOYER_UNFENCED is yes, although development has a service role and a boundary",
+            remedy,
+        )
     weak = list(fence_warnings(targets))
     for kind, found, remedy in weak:
         yield Check(f"fence {kind}", WARN, found, remedy)

@@ -7,7 +7,7 @@ import click
 
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RepositoryType, ShaType, TagType, json_option
-from deployer.cli.wait import follow
+from deployer.cli.wait import follow_work
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PermanentError
 from deployer.model.refs import Ref
@@ -21,7 +21,7 @@ from deployer.model.refs import Ref
 def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -> None:
     """Deploy a tag to production although the rules refuse it.
 
-    The approval is for the tag at its present commit. It is recorded with your user and host name.
+    The approval is for the tag at its current commit. Your user name and host name are recorded.
     """
     deployer = load_deployer()
     repository = deployer.intake.known(repository)
@@ -36,7 +36,7 @@ def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -
     accepted = deployer.intake.approve(
         repository, tag, head.sha, f"{getpass.getuser()}@{socket.gethostname()}"
     )
-    follow(
+    follow_work(
         deployer,
         f"approval of {tag.short} at {head.sha[:12]}",
         Environment(repository, Kind.PRODUCTION),

@@ -1,4 +1,4 @@
-"""`deployer config`: the settings in force."""
+"""`deployer config`: print the settings in force."""
 
 import click
 
@@ -11,12 +11,12 @@ from deployer.model.fence import REMEDY, unfenced_sentence
 @click.command()
 @json_option
 def config(*, json_: bool) -> None:
-    """Show every setting in force; secrets are masked."""
+    """Show every setting in force, with secrets masked."""
     settings = load_deployer().config
     shown = settings.shown()
     if json_:
-        output.as_json(shown)
+        output.print_json(shown)
         return
-    output.table(["Setting", "Value"], list(shown.items()), empty="")
+    output.print_table(["Setting", "Value"], list(shown.items()), empty="")
     if gaps := settings.fence_gaps:
-        output.note(f"{unfenced_sentence(gaps)}; {REMEDY}")
+        output.print_note(f"{unfenced_sentence(gaps)}; {REMEDY}")

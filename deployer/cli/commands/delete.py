@@ -7,7 +7,7 @@ import click
 from deployer.cli.environment_names import find_recorded, resolve_unrecorded
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RefType, RepositoryType, json_option
-from deployer.cli.wait import follow, wait_options
+from deployer.cli.wait import follow_work, wait_options
 from deployer.deployment.placement import find_stack
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PermanentError
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     "--environment",
     "kind",
     type=click.Choice([Kind.STAGING.value, Kind.PRODUCTION.value]),
-    help="Delete this one, instead of a branch's.",
+    help="Delete this environment instead of a branch's.",
 )
-@click.option("--yes-really", is_flag=True, help="Without it --environment only says what would be deleted.")
+@click.option(
+    "--yes-really",
+    is_flag=True,
+    help="Confirm --environment, which otherwise only shows what would be deleted.",
+)
 @wait_options
 @json_option
 def delete(
@@ -40,28 +44,32 @@ def delete(
     timeout: float,
     json_: bool,
 ) -> None:
-    """Delete a branch's development environment and all that it deployed.
+    """Delete a branch's development environment with everything that it deployed.
 
-    While the branch exists on GitHub, its next push or resync makes the environment anew. Staging and production go by
-    --environment only; the next push to the default branch, or of a tag, makes them anew.
+    While the branch exists on GitHub, its next push or resync creates the environment again. Staging and production
+    need --environment; the next push to the default branch, or of a tag, creates them again.
     """
     if bool(branch) == bool(kind):
         raise click.UsageError("give either a branch or --environment")
     if yes_really and not kind:
-        raise click.UsageError("--yes-really is about --environment; a branch's is deleted without it")
+        raise click.UsageError(
+            "--yes-really belongs to --environment; a branch's environment is deleted without it"
+        )
     deployer = load_deployer()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
     if kind:
         environment = Environment(repository, Kind(kind))
-        _insist_on_yes(deployer, environment, yes_really=yes_really)
+        _require_confirmation(deployer, environment, yes_really=yes_really)
     else:
-        environment = _development(deployer, repository, str(branch))
+        environment = _find_development(deployer, repository, str(branch))
     accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN, yes_really=yes_really)
-    follow(deployer, "delete", environment, accepted.goal, timeout=timeout if wait else None, json_=json_)
+    follow_work(
+        deployer, "delete", environment, accepted.goal, timeout=timeout if wait else None, json_=json_
+    )
 
 
-def _development(deployer: "Deployer", repository: Repository, branch: str) -> Environment:
+def _find_development(deployer: "Deployer", repository: Repository, branch: str) -> Environment:
     try:
         environment = find_recorded(deployer, repository, branch)
     except NotFoundError:
@@ -71,23 +79,21 @@ def _development(deployer: "Deployer", repository: Repository, branch: str) -> E
             environment = resolve_unrecorded(deployer, repository, branch)
             cloud = deployer.clouds.at(environment.kind)
             if environment.branch and find_stack(cloud, environment)[1] is None:
-                raise NotFoundError(
-                    f"nothing is known of {branch} in {repository}, and it has no stack"
-                ) from None
+                raise NotFoundError(f"{repository} has no environment {branch}, and no stack of it") from None
     if environment.kind is not Kind.DEVELOPMENT:
         raise PermanentError(
-            f"{branch} is {environment.kind} of {repository}, which is not deleted as a branch is; "
-            f"see: {delete_command(environment)}"
+            f"{branch} is {environment.kind} of {repository}, which is not deleted like a branch; "
+            f"use: {delete_command(environment)}"
         )
     return environment
 
 
-def _insist_on_yes(deployer: "Deployer", environment: Environment, *, yes_really: bool) -> None:
-    """Refuse to delete staging or production unless it is there and the person has said so in full.
+def _require_confirmation(deployer: "Deployer", environment: Environment, *, yes_really: bool) -> None:
+    """Refuse to delete staging or production if it does not exist or the deletion is not confirmed.
 
     Raises:
         NotFoundError: there is nothing to delete.
-        PermanentError: with what would be deleted, and what to type.
+        PermanentError: the deletion is not confirmed; the text says what would be deleted and what to type.
     """
     record = deployer.lanes.environment(environment)
     cloud = deployer.clouds.at(environment.kind, record.region if record else "")
@@ -100,9 +106,9 @@ def _insist_on_yes(deployer: "Deployer", environment: Environment, *, yes_really
         )
     if yes_really:
         return
-    told = [f"its pipeline's stack {name}"] if stack else []
-    told += [f"{each}, which its pipeline deployed" for each in deployed]
+    deletions = [f"its pipeline's stack {name}"] if stack else []
+    deletions += [f"{each}, which its pipeline deployed" for each in deployed]
     raise PermanentError(
-        f"this would delete {environment.kind} of {environment.repository} in {cloud.region}: {'; '.join(told)}. "
-        f"Nothing was done; if it is meant: {delete_command(environment)} --yes-really"
+        f"this would delete {environment.kind} of {environment.repository} in {cloud.region}: {'; '.join(deletions)}. "
+        f"Nothing was deleted; to confirm: {delete_command(environment)} --yes-really"
     )

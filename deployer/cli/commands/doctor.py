@@ -9,12 +9,13 @@ from deployer.cli import output
 from deployer.cli.checks.aws_checks import REACH_AWS, region_group
 from deployer.cli.checks.github_checks import REACH_GITHUB, RedisAnswer, check_access
 from deployer.cli.checks.groups import (
+    BUG_REMEDY,
     FAIL,
     PROBE_SECONDS,
     Check,
     CheckFunction,
     Group,
-    run,
+    run_groups,
     run_guarded,
 )
 from deployer.cli.checks.redis_checks import (
@@ -36,40 +37,38 @@ from deployer.model.errors import ConfigError
 @click.command()
 @json_option
 def doctor(*, json_: bool) -> None:
-    """Check the settings, Redis, GitHub, AWS and the processes; tell what to do about what is wrong.
+    """Check settings, Redis, GitHub, AWS and processes, and suggest fixes.
 
-    Exits with 1 if any check fails.
+    The exit code is 1 if any check fails.
     """
-    found = list(_checks())
+    found = list(_run_checks())
     if json_:
         names = ("check", "state", "told", "remedy")
-        output.as_json([{name: getattr(each, name) for name in names} for each in found])
+        output.print_json([{name: getattr(each, name) for name in names} for each in found])
     else:
         rows = [[each.check, each.state, each.told, each.remedy] for each in found]
-        output.table(["Check", "State", "Found", "Remedy"], rows, empty="")
+        output.print_table(["Check", "State", "Found", "Remedy"], rows, empty="")
     if any(each.state == FAIL for each in found):
         click.get_current_context().exit(1)
 
 
-def _checks() -> Iterator[Check]:
-    # what the parts would log about a system that is away is a row of the table
+def _run_checks() -> Iterator[Check]:
+    # the table reports systems that do not answer, so their log messages are dropped
     logging.getLogger("deployer").addHandler(logging.NullHandler())
     try:
         deployer = load_deployer(PROBE_SECONDS)
     except ConfigError as error:
-        yield Check("settings", FAIL, str(error), "correct it; nothing else can be looked at before")
+        yield Check("settings", FAIL, str(error), "correct it, then run doctor again for the other checks")
         return
     yield from check_settings(deployer)
-    yield from run_guarded(
-        CheckFunction("fence", lambda: check_fence(deployer), "report it, with what the log says")
-    )
-    # parts are made before threads share them
+    yield from run_guarded(CheckFunction("fence", lambda: check_fence(deployer), BUG_REMEDY))
+    # created before the threads start, because creating a part is not thread-safe
     lanes, host, clouds = deployer.lanes, deployer.host, deployer.clouds
     redis_answers = RedisAnswer()
     groups = [
         Group(
             "Redis",
-            lambda: redis_answers.of(lanes.ping),
+            lambda: redis_answers.ask_redis(lanes.ping),
             [
                 CheckFunction("Redis", lambda: check_server(deployer), START_REDIS),
                 CheckFunction("processes", lambda: check_processes(deployer), START_REDIS),
@@ -78,7 +77,7 @@ def _checks() -> Iterator[Check]:
                 CheckFunction("events", lambda: check_events(deployer), START_REDIS),
                 CheckFunction("repositories", lambda: check_repositories(deployer), START_REDIS),
             ],
-            f"{START_REDIS}; processes, dead letters, lanes, events and repositories are looked at then",
+            f"{START_REDIS}; then processes, dead letters, lanes, events and repositories can be checked",
             probe_again=True,
         ),
         Group(
@@ -89,10 +88,12 @@ def _checks() -> Iterator[Check]:
         ),
     ]
 
-    def aws() -> list[Check]:
+    def add_regions() -> list[Check]:
         regions = dict.fromkeys(region for kind in Kind for region in clouds.target(kind).regions)
         groups.extend([region_group(deployer, region) for region in regions])
         return []
 
-    yield from run_guarded(CheckFunction("AWS", aws, REACH_AWS))  # AWS's own variables may be unreadable
-    yield from run(groups)
+    yield from run_guarded(
+        CheckFunction("AWS", add_regions, REACH_AWS)
+    )  # AWS's own variables may be malformed
+    yield from run_groups(groups)

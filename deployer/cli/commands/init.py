@@ -1,4 +1,4 @@
-"""`deployer init`: write a `deploy/` folder to start from."""
+"""`deployer init`: write a starter `deploy/` folder."""
 
 from importlib import resources
 from pathlib import Path
@@ -17,9 +17,9 @@ _STARTER = ("pipeline.yml", "pipeline.parameters.json")
 @click.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
 def init(path: Path) -> None:
-    """Write a deploy/ folder to start from into a working copy.
+    """Write a starter deploy/ folder into a working copy.
 
-    PATH is the working copy's top folder, by default the current one. Nothing is overwritten.
+    PATH is the top folder of the working copy, by default the current folder. No file is overwritten.
     """
     folder = path / FOLDER
     if folder.exists() and (existing := sorted(found.name for found in folder.glob("pipeline.*"))):
@@ -29,7 +29,7 @@ def init(path: Path) -> None:
     for name in _STARTER:
         with (folder / name).open(
             "x", encoding="utf-8"
-        ) as made:  # `x`: never over a file that came meanwhile
+        ) as made:  # `x`: never overwrite a file that was created meanwhile
             made.write(starter.joinpath(name).read_text(encoding="utf-8"))
         click.echo(f"wrote {folder / name}")
-    output.note("next: commit and push it on a branch; deployer validate checks it beforehand")
+    output.print_note("next: check it with deployer validate, commit it and push it on a branch")

@@ -14,13 +14,13 @@ from deployer.views import record_json as shapes
 @click.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @click.argument("branch", metavar="BRANCH", type=RefType())
-@click.option("--for", "seconds", type=DurationType(), help="At least for so long, such as 12h or 2w.")
-@click.option("--forever", is_flag=True, help="For good, until the environment is deleted.")
+@click.option("--for", "seconds", type=DurationType(), help="Keep it at least this long, such as 12h or 2w.")
+@click.option("--forever", is_flag=True, help="Keep it until the environment is deleted.")
 @json_option
 def keep(repository: Repository, branch: str, *, seconds: float | None, forever: bool, json_: bool) -> None:
-    """Keep a branch's idle environment, as if it were used now.
+    """Postpone the expiry of a branch's environment, as if it were used now.
 
-    Neither its time to live nor its hours of sleep take it down before the time that is given.
+    Neither its time to live nor its sleep hours delete it before the given time.
     """
     if seconds and forever:
         raise click.UsageError("give either --for or --forever")
@@ -31,8 +31,6 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
     record = deployer.intake.keep(environment, NEVER if forever else seconds or 0)
     config = deployer.config
     if json_:
-        output.as_json(shapes.environment(record, config.public_url, config.ttl))
+        output.print_json(shapes.environment(record, config.public_url, config.ttl))
         return
-    output.line(
-        f"{environment}: {shapes.age_words(record, config.ttl) or 'nothing is going to take it down'}"
-    )
+    output.print_line(f"{environment}: {shapes.age_words(record, config.ttl) or 'it never expires'}")

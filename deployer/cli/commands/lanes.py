@@ -1,4 +1,4 @@
-"""`deployer lanes`: the queue of each repository."""
+"""`deployer lanes`: print the queue of each repository."""
 
 import click
 
@@ -15,37 +15,37 @@ from deployer.views import record_json as shapes
 @click.command()
 @json_option
 def lanes(*, json_: bool) -> None:
-    """Show the lanes that hold or await something."""
+    """Show the queues (lanes) that have work."""
     found = load_deployer().lanes.lanes()
     if json_:
-        output.as_json([shapes.lane(lane) for lane in found])
+        output.print_json([shapes.lane(lane) for lane in found])
         return
     rows = [
         [
             lane.repository,
             lane.status,
-            _short(lane, lane.key) if lane.environment else "",
+            _item_label(lane, lane.key) if lane.environment else "",
             lane.task.removeprefix("deployer."),
-            _waiting(lane),
-            ", ".join(f"{_short(lane, key)} {span(left)}" for key, left in lane.snoozed.items()),
+            _waiting_column(lane),
+            ", ".join(f"{_item_label(lane, key)} {span(left)}" for key, left in lane.snoozed.items()),
         ]
         for lane in found
     ]
     headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
-    output.table(headings, rows, empty="every lane is empty")
+    output.print_table(headings, rows, empty="every queue is empty")
     for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
-        output.note(reason)
+        output.print_note(reason)
     for problem in (line for lane in found for line in shapes.lane_problems(lane)):
-        output.note(problem)
+        output.print_note(problem)
 
 
-def _waiting(lane: Lane) -> str:
-    # what was sent stands in the queue until a worker takes it: it is told once
+def _waiting_column(lane: Lane) -> str:
+    # an item that was sent stays in the queue until a worker takes it, and has a column of its own
     keys = [work.key for work in lane.waiting]
     if lane.status == "sent":
         keys = [key for key in keys if key != lane.key]
-    return ", ".join(_short(lane, key) for key in keys)
+    return ", ".join(_item_label(lane, key) for key in keys)
 
 
-def _short(lane: Lane, key: str) -> str:
+def _item_label(lane: Lane, key: str) -> str:
     return environment_label(Repository.parse(lane.repository), key)

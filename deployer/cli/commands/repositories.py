@@ -1,4 +1,6 @@
-"""`deployer repositories`: the state of each repository."""
+"""`deployer repositories`: show the state of each repository."""
+
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,20 +13,28 @@ from deployer.resync.missed_deliveries import APP
 from deployer.resync.plan import never_deployed_words
 from deployer.views import record_json as shapes
 
+if TYPE_CHECKING:
+    from deployer.wiring import Deployer
+
 
 @click.group()
 def repositories() -> None:
-    """Repositories as a whole: renamed, archived, out of reach."""
+    """Show repositories, and accept one that took over a name."""
 
 
 @repositories.command("list")
 @json_option
 def list_(*, json_: bool) -> None:
-    """Show what is known of each repository."""
+    """Show the state of each repository."""
     deployer = load_deployer()
     if json_:
-        output.as_json(shapes.repositories(deployer.lanes, deployer.config.orphan_seconds))
+        output.print_json(shapes.repositories(deployer.lanes, deployer.config.orphan_seconds))
         return
+    records = _print_repositories(deployer)
+    _print_remarks(deployer, records)
+
+
+def _print_repositories(deployer: "Deployer") -> list[RepositoryRecord]:
     known = {record.repository.lower(): record for record in deployer.lanes.repository_records()}
     listed = deployer.lanes.repositories()
     orphaned = deployer.lanes.orphaned(listed)
@@ -32,41 +42,47 @@ def list_(*, json_: bool) -> None:
     rows = [
         [
             record.repository,
-            record.state or "as usual",
-            output.ago(record.since) if record.state else "",
+            record.state or "normal",
+            output.format_age(record.since) if record.state else "",
             record.default_branch,
             len(orphaned.get(record.repository.lower(), ())) or "",
-            output.ago(record.checked_at),
+            output.format_age(record.checked_at),
         ]
         for record in records
     ]
     headings = ["Repository", "State", "Since", "Default branch", "Orphans", "Deliveries checked"]
-    output.table(headings, rows, empty="no repository is known")
+    output.print_table(headings, rows, empty="no repositories")
+    return records
+
+
+def _print_remarks(deployer: "Deployer", records: list[RepositoryRecord]) -> None:
+    """Print sentences for which a column of the table is too narrow."""
+    listed = deployer.lanes.repositories()
     tags = shapes.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
     for each in listed:
         if each.key in tags:
-            output.line(never_deployed_words(each, tags[each.key]))
-    for record in records:  # sentences, for which a column is too narrow
+            output.print_line(never_deployed_words(each, tags[each.key]))
+    for record in records:
         if record.reason:
-            output.line(record.reason)
+            output.print_line(record.reason)
         if record.unchecked or shapes.missed_lately(record):
-            output.line(f"{record.repository}: {shapes.deliveries_words(record)}")
+            output.print_line(f"{record.repository}: {shapes.deliveries_words(record)}")
     for app in deployer.lanes.repository_records([APP]):
         if words := shapes.deliveries_words(app):
-            output.line(f"deliveries of the GitHub App: {words}")
+            output.print_line(f"deliveries of the GitHub App: {words}")
     if words := shapes.unserved_words(deployer.intake.unserved(), deployer.lanes.now()):
-        output.line(words)
+        output.print_line(words)
 
 
 @repositories.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 def accept(repository: Repository) -> None:
-    """Let the repository that has this name now have the environments that stand under it.
+    """Give the environments under this name to the repository that has the name now.
 
-    Needed where one was made under the name of another that was renamed or deleted.
+    This is needed if a repository was created under the name of another that was renamed or deleted.
     """
     deployer = load_deployer()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
     deployer.lifecycle.accept(repository)
-    output.line(f"accepted; resync of {repository} queued as {deployer.intake.resync(repository).goal}")
+    output.print_line(f"accepted; resync of {repository} queued as {deployer.intake.resync(repository).goal}")

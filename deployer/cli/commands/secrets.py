@@ -1,4 +1,4 @@
-"""`deployer secrets`: values that settings refer to, kept in AWS."""
+"""`deployer secrets`: store secrets in AWS."""
 
 import secrets as random
 import sys
@@ -12,52 +12,53 @@ from deployer.settings.reader import is_reference
 
 @click.group()
 def secrets() -> None:
-    """Keep and read secrets in AWS, with your own rights there.
+    """Store and read secrets in AWS, with your own permissions there.
 
-    NAME is ssm:/path/name or secretsmanager:name, or a setting such as DEPLOYER_GITHUB_TOKEN that is set to one.
+    NAME is ssm:/path/name or secretsmanager:name, or a setting such as DEPLOYER_GITHUB_TOKEN whose value is one of
+    these.
     """
 
 
 @secrets.command("set")
 @click.argument("name")
-@click.option("--generate", is_flag=True, help="Make one of 64 random hexadecimal digits; it is not shown.")
+@click.option("--generate", is_flag=True, help="Generate 64 random hexadecimal digits, which are not shown.")
 def set_(name: str, *, generate: bool) -> None:
-    """Keep a secret: typed without an echo, or read from a pipe.
+    """Store a secret, which is typed without echo or read from a pipe.
 
-    What stood there before is replaced.
+    An existing value is replaced.
     """
-    from deployer.aws.secrets import write_secret  # noqa: PLC0415  it brings boto3 along
+    from deployer.aws.secrets import write_secret  # noqa: PLC0415  it imports boto3
 
-    reference = _reference(name)
-    write_secret(reference, random.token_hex(32) if generate else _typed(reference))
+    reference = _find_reference(name)
+    write_secret(reference, random.token_hex(32) if generate else _read_value(reference))
     click.echo(f"wrote {reference}")
-    output.note("settings are read at a process's start: restart web, worker and scheduler")
+    output.print_note("processes read settings only when they start: restart web, worker and scheduler")
 
 
 @secrets.command("get")
 @click.argument("name")
 def get(name: str) -> None:
-    """Print a secret, as the processes read it."""
+    """Print a secret as deployer's processes read it."""
     from deployer.aws.secrets import read_secret  # noqa: PLC0415
 
-    click.echo(read_secret(_reference(name)))
+    click.echo(read_secret(_find_reference(name)))
 
 
-def _typed(reference: str) -> str:
+def _read_value(reference: str) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(reference, hide_input=True, confirmation_prompt=True, err=True))
     return sys.stdin.read().strip()
 
 
-def _reference(name: str) -> str:
-    """Where a secret is kept.
+def _find_reference(name: str) -> str:
+    """Return the reference of a secret.
 
     Raises:
-        ConfigError: the setting does not say so.
+        ConfigError: the value of the setting is not a reference.
     """
     from deployer.wiring import environment  # noqa: PLC0415
 
-    env = environment()  # also for the variables by which boto3 finds the account
+    env = environment()  # it also sets the variables from which boto3 reads the account
     if is_reference(name):
         return name
     value = env.get(name, "").strip()
@@ -65,8 +66,8 @@ def _reference(name: str) -> str:
         return value
     if value:
         raise ConfigError(
-            f"{name} holds its value itself; set it to ssm:/path/name or secretsmanager:name first"
+            f"{name} contains the secret itself; set it to ssm:/path/name or secretsmanager:name first"
         )
     raise ConfigError(
-        f"{name[:200]} is neither ssm:/path/name, secretsmanager:name, nor a setting that is set to one"
+        f"{name[:200]} is neither ssm:/path/name, nor secretsmanager:name, nor a setting whose value is one of these"
     )

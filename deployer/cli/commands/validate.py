@@ -3,7 +3,7 @@
 import os
 import re
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ _TARGET_SETTINGS = ("DEPLOYER_TARGETS", "DEPLOYER_UNFENCED")
 _EXAMPLE_BOUNDARY = (
     "arn:aws:iam::123456789012:policy/deployer-own/deployer-{kind}-boundary"  # as infra/target.yml has it
 )
-_LINT_SECONDS = 30.0  # it takes less than three over what people write
+_LINT_SECONDS = 30.0  # realistic templates take less than 3 s
 _SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 
 
@@ -53,97 +53,115 @@ _SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILI
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
 @json_option
 def validate(path: Path, *, json_: bool) -> None:
-    """Check the deploy/ folder of a working copy, as a push of it would be.
+    """Check the deploy/ folder of a working copy, like a push of it.
 
-    PATH is the working copy's top folder, by default the current one. What a template may name is checked by
-    DEPLOYER_TARGETS, from the environment or from .env. Without it example values are used, as an installation made
-    with infra/target.yml has them; DEPLOYER_UNFENCED=yes leaves that check out.
+    PATH is the top folder of the working copy, by default the current folder. DEPLOYER_TARGETS, from the environment
+    or from .env, limits what a template may name. Without it, the example values of an installation made with
+    infra/target.yml are used. DEPLOYER_UNFENCED=yes skips this check.
     """
     folder = path / FOLDER
     if not (folder.is_dir() or folder.is_symlink()):
-        raise PermanentError(f"{folder} is no folder; deployer init {path} writes one to start from")
-    targets, examples = _targets()
-    files: dict[str, bytes] = {}
-    template, asks_for_token = "", False
-    try:
-        files = _read(folder)
-    except UnreadableError as error:
-        every = (error, *error.others)
-        found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
-    else:
-        with closing(FolderProcess()) as evaluator:
-            found, template, asks_for_token = _found(files, targets, evaluator)
-    notes = examples if template else []  # what is not sound was not checked that far
-    if files and not has_pipeline(files):
-        notes.append("cfn-lint: skipped, there is no template")
-    elif not template:  # what is refused here may be what it dies of
-        notes.append("cfn-lint: skipped until this is fixed")
-    else:
-        regions = sorted({region for target in targets.values() for region in target.regions})
-        text = files[template].decode("utf-8-sig")
-        linted = CfnLint(_LINT_SECONDS).findings(template, text, regions)
-        notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
-        found += [each for each in linted if each.level != "note"]
-    notes += [f"{SECRET_PARAMETER} is not given everywhere: {SOURCE_REMEDY}"] if asks_for_token else []
-    found.sort(key=lambda each: (each.file, each.line or 0))
-    problems = [each for each in found if each.level == "error"]
-    warnings = [each for each in found if each.level == "warning"]
+        raise PermanentError(f"{folder} is not a folder; deployer init {path} writes one to start from")
+    report = _check(folder)
+    problems = [each for each in report.findings if each.level == "error"]
+    warnings = [each for each in report.findings if each.level == "warning"]
     if json_:
-        output.as_json(
+        output.print_json(
             {
-                "problems": [_as_json(each) for each in problems],
-                "warnings": [_as_json(each) for each in warnings],
-                "notes": notes,
+                "problems": [_finding_as_json(each) for each in problems],
+                "warnings": [_finding_as_json(each) for each in warnings],
+                "notes": report.notes,
             }
         )
     else:
         for each in problems + warnings:
-            click.echo(output.clean(_told(each)))
-        for line in notes:
-            output.note(line)
+            click.echo(output.clean_line(_format_finding(each)))
+        for line in report.notes:
+            output.print_note(line)
         if not problems:
-            click.echo(f"{output.clean(str(folder))} is good for {', '.join(Kind)}")
+            click.echo(f"{output.clean_line(str(folder))} is valid for {', '.join(Kind)}")
     if problems:
         count = len(problems)
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
 
 
-def _read(folder: Path) -> dict[str, bytes]:
-    """What a worker would read of the folder.
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What the checks found: errors or warnings in the order of files and lines, with further remarks."""
+
+    findings: list[Finding]
+    notes: list[str]
+
+
+def _check(folder: Path) -> _Report:
+    targets, examples = _read_targets()
+    try:
+        files = _read_folder(folder)
+    except UnreadableError as error:
+        every = (error, *error.others)
+        found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
+        return _Report(sorted(found, key=_position), ["cfn-lint: skipped until this is fixed"])
+    with closing(FolderProcess()) as evaluator:
+        found, template, asks_for_token = _check_folder(files, targets, evaluator)
+    notes = examples if template else []  # without a valid template, what it may name was not checked
+    if files and not has_pipeline(files):
+        notes.append("cfn-lint: skipped, because there is no template")
+    elif not template:  # cfn-lint could fail because of the errors that were found
+        notes.append("cfn-lint: skipped until this is fixed")
+    else:
+        linted = _lint(files[template], template, targets)
+        notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
+        found += [each for each in linted if each.level != "note"]
+    if asks_for_token:
+        notes.append(f"some installations do not provide {SECRET_PARAMETER}: {SOURCE_REMEDY}")
+    return _Report(sorted(found, key=_position), notes)
+
+
+def _lint(content: bytes, name: str, targets: dict[Kind, Target]) -> list[Finding]:
+    regions = sorted({region for target in targets.values() for region in target.regions})
+    return list(CfnLint(_LINT_SECONDS).findings(name, content.decode("utf-8-sig"), regions))
+
+
+def _position(finding: Finding) -> tuple[str, int]:
+    return finding.file, finding.line or 0
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
+    """Read the files of the folder that a worker would read.
 
     Raises:
-        UnreadableError: it is too large, or something of it is no regular file.
+        UnreadableError: the folder is too large, or contains something that is not a regular file.
     """
-    submodules = _submodules(folder.parent)
-    reject_linked_folder(_kind(folder, submodules))
-    reject_irregular_files({path.name: _kind(path, submodules) for path in folder.iterdir()})
+    submodules = _declared_submodules(folder.parent)
+    reject_linked_folder(_git_type(folder, submodules))
+    reject_irregular_files({path.name: _git_type(path, submodules) for path in folder.iterdir()})
     usable = [path for path in sorted(folder.iterdir()) if path.name in RECOGNIZED_FILES]
     reject_large_files({path.name: path.stat().st_size for path in usable})
     return {path.name: path.read_bytes() for path in usable}
 
 
-def _kind(path: Path, submodules: frozenset[Path]) -> str:
-    """What git records of a path in a working copy, as GitHub calls it."""
+def _git_type(path: Path, submodules: frozenset[Path]) -> str:
+    """Return the type that git records for a path, in GitHub's words."""
     if path.is_symlink():
         return "symlink"
     if path.is_dir():
-        # git takes any folder that is a repository for a submodule, also one that nobody declared
+        # git treats every folder that is a repository as a submodule, declared or not
         return "submodule" if path in submodules or (path / ".git").exists() else "dir"
     return "file" if path.is_file() else "other"
 
 
-def _submodules(top: Path) -> frozenset[Path]:
-    """The folders of declared submodules; those that are not checked out are empty."""
+def _declared_submodules(top: Path) -> frozenset[Path]:
+    """Return the folders of declared submodules, because one that is not checked out is just an empty folder."""
     declared = top / ".gitmodules"
     text = declared.read_text(errors="replace") if declared.is_file() else ""
     return frozenset(top / found for found in _SUBMODULE_PATH.findall(text))
 
 
-def _targets() -> tuple[dict[Kind, Target], list[str]]:
-    """Where environments live, and a line for people about whatever of it is an example.
+def _read_targets() -> tuple[dict[Kind, Target], list[str]]:
+    """Return the targets, and a remark if example values are used.
 
-    A kind of which DEPLOYER_TARGETS says nothing has the example's values, and so has development without a boundary:
-    workers do not start without one, so an installation that deploys this folder has other values than none.
+    A kind that DEPLOYER_TARGETS does not mention gets example values. So does development without a permissions
+    boundary: workers do not start without one, so the installation that deploys this folder has one.
 
     Raises:
         ConfigError: a setting is malformed.
@@ -151,15 +169,15 @@ def _targets() -> tuple[dict[Kind, Target], list[str]]:
     settings = dotfile.read() | os.environ
     given = {name: value for name in _TARGET_SETTINGS if (value := settings.get(name, ""))}
     bucket = {"DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}
-    config, untold = load({**given, **bucket}), load(bucket).targets
+    config, defaults = load({**given, **bucket}), load(bucket).targets
     targets = dict(config.targets)
     if config.unfenced:
         bounded = targets[Kind.DEVELOPMENT].bounded
         return targets, [] if bounded else [
-            "what a template may name was not checked: DEPLOYER_UNFENCED is yes"
+            "what a template may name was not checked, because DEPLOYER_UNFENCED is yes"
         ]
     for kind, target in targets.items():
-        if target == untold[kind] or (kind is Kind.DEVELOPMENT and not target.permissions_boundary):
+        if target == defaults[kind] or (kind is Kind.DEVELOPMENT and not target.permissions_boundary):
             path = target.role_path or f"/deployer/{kind}/"
             boundary = _EXAMPLE_BOUNDARY.format(kind=kind)
             targets[kind] = replace(target, permissions_boundary=boundary, role_path=path)
@@ -168,19 +186,20 @@ def _targets() -> tuple[dict[Kind, Target], list[str]]:
         return targets, []
     lacks = "has no permissions_boundary of development" if given.get("DEPLOYER_TARGETS") else "is not set"
     note = (
-        f"DEPLOYER_TARGETS {lacks}, so what a template may name was checked with example values:"
+        f"DEPLOYER_TARGETS {lacks}, so example values limit what a template may name:"
         f" permissions_boundary {development.permissions_boundary}, role_path {development.role_path},"
-        f" allowed_roles {', '.join(development.allowed_roles) or 'none'}; set it to your installation's"
+        f" allowed_roles {', '.join(development.allowed_roles) or 'none'}; set it to the value of your installation"
     )
     return targets, [note]
 
 
-def _found(
+def _check_folder(
     files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator
 ) -> tuple[list[Finding], str, bool]:
-    """What a worker would say, each thing once with the environments that have it.
+    """Check the folder for every kind of environment, and merge findings that several kinds have.
 
-    Also the template, if it is sound, and whether it asks for a GitHub token.
+    Returns:
+        The findings, the name of the template if it is valid, and whether it asks for a GitHub token.
     """
     found: dict[tuple[str, str, int | None, str], list[str]] = {}
     template, asks_for_token = "", False
@@ -191,7 +210,7 @@ def _found(
     }.items():
         environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
         target = targets.get(kind)
-        if target:  # an installation's other settings are not those of whoever validates: a note says so
+        if target:  # whether the installation provides a token is not known here, and a remark says so
             target = replace(target, gives_token=True)
         given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
         branch = "main" if ref.is_tag else ref.branch
@@ -205,15 +224,14 @@ def _found(
     return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template, asks_for_token
 
 
-def _told(finding: Finding) -> str:
+def _format_finding(finding: Finding) -> str:
     only = finding.environments
     warning = "" if finding.level == "error" else "warning: "
-    # file and line first, where editors and terminals look for them
+    # file and line come first, where editors and terminals expect them
     return f"{file_and_line(finding.file, finding.line)}: {warning}{finding.text}" + (
         "" if len(only) in {0, len(Kind)} else f" ({', '.join(only)})"
     )
 
 
-def _as_json(finding: Finding) -> dict[str, Any]:
-    told = asdict(finding)
-    return {**told, "environments": list(finding.environments or (str(kind) for kind in Kind))}
+def _finding_as_json(finding: Finding) -> dict[str, Any]:
+    return {**asdict(finding), "environments": list(finding.environments or (str(kind) for kind in Kind))}

@@ -20,64 +20,67 @@ if TYPE_CHECKING:
     from deployer.wiring import Deployer
 
 
-_ANY = Ref.of_branch("main")  # so that not all refs are read where none is of interest
+_ANY_REF = Ref.of_branch("main")  # a query without a ref would read all refs
 
 
 @click.group()
 def webhook() -> None:
-    """The webhook by which GitHub tells of a repository."""
+    """Install or check a repository's webhook."""
 
 
 @webhook.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 def install(repository: Repository) -> None:
-    """See that a repository's webhook delivers here, signed with the secret of the settings.
+    """Create or correct a repository's webhook, with the URL and the secret of the settings.
 
-    May be repeated. Needs a token with the right webhooks: write, which deployer itself does not.
+    The command can be repeated. It needs a token with the permission webhooks: write, which deployer's processes do not
+    need.
     """
     deployer = load_deployer()
     deployer.intake.insist(repository)
     config = deployer.config
     if not config.public_url:
-        raise ConfigError("DEPLOYER_PUBLIC_URL is not set; GitHub must know where to deliver")
+        raise ConfigError("DEPLOYER_PUBLIC_URL is not set; GitHub delivers to that address")
     if not config.webhook_secrets:
         raise ConfigError("DEPLOYER_GITHUB_WEBHOOK_SECRET is not set; deliveries are signed with it")
     check_secrets(config)
     url = config.public_url + PATH
     if deployer.host.is_app:
         raise PermanentError(
-            f"the GitHub App's own webhook tells of every repository; set it to {url} in the App's settings"
+            f"the GitHub App has one webhook for all repositories; set it to {url} in the App's settings"
         )
-    with _named(deployer, repository):
+    with _name_repository_in_errors(deployer, repository):
         done = deployer.host.install_hook(repository, url, config.webhook_secrets[0], EVENTS)
         organization = "" if done == "created" else deployer.host.webhook_organization(repository, url)
     words = {
         "created": "created",
-        "updated": "set to deliver JSON of the events that deployer needs, and its secret set",
-        "unchanged": "there already; its secret was set once more",
+        "updated": "updated: content type JSON, the events that deployer needs, the secret",
+        "unchanged": "already correct; its secret was set again",
     }
-    whose = f"{repository}, which is that of its organization {organization}," if organization else repository
-    output.line(f"webhook of {whose} to {url}: {words[done]}")
+    whose = f"organization {organization} (for {repository})" if organization else repository
+    output.print_line(f"webhook of {whose} to {url}: {words[done]}")
     if config.webhook_port:
-        output.line(f"the proxy at that address must hand {PATH} to port {config.webhook_port} of the web")
+        output.print_line(
+            f"the proxy at that address must forward {PATH} to port {config.webhook_port} of the web process"
+        )
 
 
 @webhook.command()
 @click.argument("repository", metavar="REPO", type=RepositoryType())
 @json_option
 def check(repository: Repository, *, json_: bool) -> None:
-    """Find deliveries of the last three days that never came, and have GitHub send them again.
+    """Find failed deliveries of the last three days, and let GitHub send them again.
 
-    Those that failed less than a minute ago are only counted: GitHub may still be at them. The webhook of a GitHub App
-    or of an organization is checked for all its repositories.
+    Deliveries that failed less than a minute ago are only counted, because GitHub may still be sending them. The
+    webhook of a GitHub App or of an organization is checked for all its repositories.
     """
     deployer = load_deployer()
     repository = deployer.intake.known(repository)
     deployer.intake.insist(repository)
-    with _named(deployer, repository):
+    with _name_repository_in_errors(deployer, repository):
         found = deployer.deliveries.check(repository)
     if json_:
-        output.as_json(
+        output.print_json(
             {
                 "repository": repository.full_name,
                 "missed": found.all,
@@ -91,21 +94,21 @@ def check(repository: Repository, *, json_: bool) -> None:
     else:
         words = shapes.missed_words(found.redelivered, found.superseded, found.left)
         if found.recent:
-            words += f"; {found.recent} failed less than a minute ago: GitHub may still be at them, ask again"
+            words += f"; {found.recent} failed less than a minute ago; run the check again later"
         if found.refused:
             words += f"; {shapes.refused_words(found.refused)}"
-        output.line(f"{repository}: {words}")
+        output.print_line(f"{repository}: {words}")
 
 
 @contextmanager
-def _named(deployer: "Deployer", repository: Repository) -> Iterator[None]:
-    """Name the repository where a right is missing, or say that it is not there: GitHub answers both alike."""
+def _name_repository_in_errors(deployer: "Deployer", repository: Repository) -> Iterator[None]:
+    """Name the repository in permission errors, or say that it does not exist: GitHub's answer is the same."""
     try:
         yield
     except RightsError as error:
-        seen = True
-        with suppress(DeployerError):  # the refusal itself tells more than that this failed as well
-            seen = deployer.host.facts(repository, _ANY) is not None
-        if not seen:
-            raise PermanentError(f"{repository} is not found, or deployer has no access") from error
+        exists = True
+        with suppress(DeployerError):  # the first error is more useful than this one
+            exists = deployer.host.facts(repository, _ANY_REF) is not None
+        if not exists:
+            raise PermanentError(f"{repository} does not exist, or deployer has no access") from error
         raise RightsError(f"{repository}: {error}") from error
