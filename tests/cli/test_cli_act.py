@@ -209,7 +209,7 @@ def test_redeploy_of_what_only_github_knows(world: World, ref: str, environment:
 @pytest.mark.parametrize(
     ("ref", "reason"),
     [
-        ("nowhere", "acme/api has no branch nowhere; a tag goes by refs/tags/nowhere"),
+        ("nowhere", "acme/api has no branch nowhere; a tag is named refs/tags/nowhere"),
         ("refs/tags/nowhere", "acme/api has no tag nowhere"),
         ("production", "no tag is known for production of acme/api; give one as refs/tags/..."),
     ],
