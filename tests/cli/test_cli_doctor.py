@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong is found, told with a remedy, and never hides the rest."""
+"""Tests of `doctor`: each problem is one row with a remedy, and never hides other rows."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def bad(world: World, code: int) -> dict[str, tuple[str, str]]:
     return {name: found for name, found in checks(world, code).items() if found[0] != "ok"}
 
 
-def test_all_is_well(world: World) -> None:
+def test_doctor_finds_no_problem(world: World) -> None:
     result = world.run("doctor")
     assert result.exit_code == 0, result.output
     names = {
@@ -115,7 +115,7 @@ def test_settings_that_are_missing(world: World) -> None:
     assert "\nevents" not in result.stdout
 
 
-def test_settings_that_are_none(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unknown_settings(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("DEPLOYER_FOO=1\n")
     monkeypatch.setenv("DEPLOYER_CONCURENCY", "4")
@@ -164,7 +164,7 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
         ({"cluster_enabled": "1"}, "FAIL", "cluster mode", 1),
     ],
 )
-def test_a_redis_that_forgets_or_is_a_cluster(
+def test_a_redis_without_persistence_or_in_cluster_mode(
     world: World, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], state: str, words: str, code: int
 ) -> None:
     monkeypatch.setattr(world.lanes, "server", lambda: GOOD | told)
@@ -192,7 +192,7 @@ def test_a_cloud_that_is_away(world: World) -> None:
     }
 
 
-def test_what_fails_everywhere_for_one_reason_is_one_row(world: World) -> None:
+def test_failures_of_one_cause_are_one_row(world: World) -> None:
     refused = [
         f"{doing}: no usable credentials" for doing in ("reading a bucket", "listing stacks", "counting")
     ]
@@ -264,7 +264,7 @@ def closed() -> int:
 
 @pytest.mark.parametrize("how", ["silent", "closed"])
 @pytest.mark.parametrize("away", [["Redis"], ["GitHub"], ["AWS"], ["Redis", "GitHub", "AWS"]])
-def test_what_is_away_is_told_within_three_seconds_in_one_row_each(
+def test_each_unreachable_system_is_one_row_within_three_seconds(
     world: World, request: pytest.FixtureRequest, how: str, away: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = request.getfixturevalue(how)
@@ -410,7 +410,7 @@ def test_development_in_the_account_of_production_or_of_deployer(
         (500, "FAIL", "500 of 500 stacks", 1),
     ],
 )
-def test_room(world: World, stacks: int, state: str, words: str, code: int) -> None:
+def test_capacity_of_a_region(world: World, stacks: int, state: str, words: str, code: int) -> None:
     count(world, stacks)
     found = checks(world, code)["room us-east-1"]
     assert found[0] == state
@@ -421,7 +421,7 @@ def test_room(world: World, stacks: int, state: str, words: str, code: int) -> N
         )
 
 
-def test_room_says_how_old_its_count_is(world: World) -> None:
+def test_the_capacity_check_shows_the_age_of_its_count(world: World) -> None:
     cloud: Any = world.cloud
     cloud.room_left = replace(cloud.room_left, counted_at=time.time() - 40 * 60)
     assert "7 of 1000 pipelines; counted 40 min ago" in checks(world, 0)["room us-east-1"][1]
@@ -450,7 +450,7 @@ def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: Worl
     assert words.startswith("the queue of acme/API cannot be used: WRONGTYPE")
 
 
-def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_items_that_no_worker_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/x", A, work=False)
     assert bad(world, 0) == {}
     monkeypatch.setattr("deployer.cli.checks.redis_checks._LONG_WAIT", -1)
@@ -458,14 +458,14 @@ def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert bad(world, 1) == {"lanes": ("FAIL", told)}
 
 
-def test_dead_letters_await_a_decision(world: World) -> None:
+def test_dead_letters_are_a_warning(world: World) -> None:
     world.host.fail_next(TransientError("GitHub answers 502"), times=2, method="head")
     world.push("refs/heads/x", A)
     found = bad(world, 0)
     assert found["dead letters"][1].startswith("1 to replay or discard, the oldest from ")
 
 
-def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_events_are_a_warning(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployer.cli.checks.redis_checks._LATE_EVENT", -DAY)
     assert bad(world, 0)["events"][0] == "warn"
     world.redis.delete("deployer:beat:event")
@@ -510,7 +510,7 @@ def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -
     assert "set DEPLOYER_PUBLIC_URL to the address that GitHub delivers to" in found["remedy"]
     assert ("deployer webhook install" in found["remedy"]) != app
 
-    world.host.hook_rights = False  # without the right deployer works as well, and nobody needs to act
+    world.host.hook_rights = False  # deployer works without this permission, so nobody needs to act
     with pytest.raises(RightsError):
         world.deployer.deliveries.check(REPOSITORY)
     (found,) = [each for each in world.json("doctor") if each["check"] == name]
@@ -529,7 +529,7 @@ def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -
         ((None, None, "its protection: GitHub answers 404"), "protected (its protection"),
     ],
 )
-def test_what_production_follows_is_not_protected(
+def test_an_unprotected_default_branch_or_tags_are_a_warning(
     world: World, protections: tuple[bool | None, bool | None, str], words: str
 ) -> None:
     world.host.protections = protections

@@ -41,7 +41,7 @@ def test_status(world: World) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_a_name_with_what_cannot_be_seen_is_shown(world: World) -> None:
+def test_invisible_characters_in_a_name_are_shown(world: World) -> None:
     branch, shown = "\u202eniam\u2028\x85\x9b2J", "\\u202eniam\\u2028\\u0085\\u009b2J"
     world.push(f"refs/heads/{branch}", A)
     for command in ("status", "status --json", f"why acme/api {branch}", f"why acme/api {branch} --json"):
@@ -74,7 +74,7 @@ def test_status_hides_deleted_environments(world: World) -> None:
     assert [found["state"] for found in world.json("status", "--all")] == ["deleted"]
 
 
-def test_status_shows_what_no_worker_has_seen_yet(world: World) -> None:
+def test_status_shows_environments_that_are_only_queued(world: World) -> None:
     world.push("refs/heads/x", A, work=False)
     (found,) = world.json("status")
     assert (found["environment"], found["state"]) == ("development:refs/heads/x", "queued")
@@ -116,7 +116,7 @@ def test_why_tells_what_failed(world: World) -> None:
     assert found["failure"] == FAILURE
 
 
-def test_why_shows_the_receipt_of_a_teardown(world: World) -> None:
+def test_why_shows_the_teardown_report(world: World) -> None:
     world.push("refs/heads/x", A)
     (record,) = world.lanes.environments(REPOSITORY)
     world.know(record.but(receipt=RECEIPT | {"at": time.time() - 120}))
@@ -139,7 +139,7 @@ def test_why_shows_a_teardown_that_has_not_ended(world: World) -> None:
     assert (shown["at"], shown["outcome"]) == (None, "under way")
 
 
-def test_why_of_what_only_waits(world: World) -> None:
+def test_why_of_a_queued_environment(world: World) -> None:
     world.push("refs/heads/first", A, work=False)
     world.push("refs/heads/second", A, work=False)
     text = world.run("why", "acme/api", "first").stdout
@@ -154,7 +154,7 @@ def test_why_of_what_only_waits(world: World) -> None:
     assert [work["cause"] for work in lane["waiting"]] == ["push", "push"]
 
 
-def test_why_of_what_snoozes(world: World) -> None:
+def test_why_of_a_snoozed_environment(world: World) -> None:
     world.push("refs/heads/x", A, work=False)
     while world.queue.sent:
         world.carry_out(world.queue.sent.pop())
@@ -178,7 +178,7 @@ def test_a_repository_that_has_used_its_share_of_github_s_calls_is_named(world: 
     assert reason in world.run("lanes").stderr
 
 
-def test_why_of_what_is_refused_and_tried_again(world: World) -> None:
+def test_why_of_an_environment_that_is_retried(world: World) -> None:
     world.cloud.fail_next(TransientError("AccessDenied: not yours"), method="create_stack")
     world.push("refs/heads/x", A, work=False)
     while world.queue.sent:

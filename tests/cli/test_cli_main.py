@@ -1,4 +1,4 @@
-"""Errors, exit codes, and what people see at a terminal."""
+"""Tests of errors, exit codes and terminal output."""
 
 import io
 import json
@@ -64,7 +64,7 @@ def test_redis_away_is_one_line_that_names_the_host_and_no_password(world: World
         )
 
 
-def test_an_error_nobody_expected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> list[object]:
         raise RuntimeError("two\nlines")
 

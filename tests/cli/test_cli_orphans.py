@@ -1,4 +1,4 @@
-"""`orphans`: roles that no stack has; the stacks are in test_cli_look.py."""
+"""Tests of `orphans`: roles without a stack. test_cli_look.py tests orphaned stacks."""
 
 from collections.abc import Mapping
 from dataclasses import replace

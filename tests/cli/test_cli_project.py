@@ -1,4 +1,4 @@
-"""`validate` and `init`: neither settings nor Redis are there."""
+"""Tests of `validate` and `init`, without settings and Redis."""
 
 import json
 import shutil
@@ -201,7 +201,7 @@ def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("command", ["config", "validate"])
-def test_a_settings_file_that_is_no_text_is_told(
+def test_a_settings_file_that_is_not_text_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(folder(tmp_path, pipeline_yml=GOOD))
@@ -211,7 +211,7 @@ def test_a_settings_file_that_is_no_text_is_told(
     assert result.stderr.startswith("deployer: .env cannot be read: 'utf-8' codec can't decode byte 0xff")
 
 
-def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_stops_a_slow_cfn_lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr("deployer.cli.commands.validate._LINT_SECONDS", 0.0)
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
@@ -340,7 +340,7 @@ def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     )
 
 
-def test_validate_of_what_is_no_working_copy(tmp_path: Path) -> None:
+def test_validate_of_a_folder_without_deploy(tmp_path: Path) -> None:
     result = run("validate", tmp_path)
     assert result.exit_code == 1
     assert result.stderr == (

@@ -1,4 +1,4 @@
-"""`repositories`, `webhook`, and where a repository's state is shown besides."""
+"""Tests of `repositories`, of `webhook`, and of a repository's state in other commands."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def public(world: World) -> World:
     return world
 
 
-def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
+def test_install_creates_the_webhook(public: World) -> None:
     first = public.run("webhook", "install", "acme/api")
     again = public.run("webhook", "install", "acme/api")
 
@@ -64,7 +64,7 @@ def test_a_repository_that_is_not_there_lacks_no_right(public: World, command: s
     assert "nope" not in public.run("repositories", "list").stdout
 
 
-def test_check_has_missed_deliveries_sent_again(public: World) -> None:
+def test_check_redelivers_missed_deliveries(public: World) -> None:
     public.run("webhook", "install", "acme/api")
     public.host.note_delivery(REPOSITORY, "g-1", "public", {}, time.time() - 600)
 
@@ -118,7 +118,7 @@ def test_another_repository_of_that_name_is_accepted_by_a_person_only(world: Wor
     assert world.json("why", "acme/API", "main")["commit"] == "b" * 40
 
 
-def test_what_is_not_as_usual_is_shown(world: World) -> None:
+def test_unusual_states_are_shown(world: World) -> None:
     made = fill_odd(world.lanes, "acme/API")
     listed = {row["repository"]: row for row in world.json("repositories", "list")}
     assert listed["acme/was-renamed"]["state"] == "renamed"
@@ -161,7 +161,7 @@ def test_repositories_that_are_not_served_are_named(world: World) -> None:
     assert words in world.run("repositories", "list").stdout
 
 
-def test_of_many_repositories_that_are_not_as_usual_status_names_some(world: World) -> None:
+def test_status_names_some_of_many_repositories_with_unusual_states(world: World) -> None:
     for number in range(6):
         name = f"acme/r{number}"
         world.deployer.intake.resync(Repository.parse(name))
@@ -197,7 +197,7 @@ def test_a_dry_run_says_what_a_resync_of_such_a_repository_does(world: World) ->
     assert result.stdout == "nothing to do\n"
 
 
-def test_orphans_of_a_repository_that_is_out_of_reach_cannot_be_told(world: World) -> None:
+def test_orphans_of_an_unreachable_repository_are_not_listed(world: World) -> None:
     world.push("refs/heads/x", "b" * 40)
     world.host.remove(REPOSITORY, "refs/heads/x")
     (found,) = world.json("orphans", "acme/api")

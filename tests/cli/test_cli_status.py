@@ -1,4 +1,4 @@
-"""`status` at a terminal and in a pipe: what fits, what is chosen, and how it is watched."""
+"""Tests of `status` at a terminal and in a pipe: width, filters, `--watch`."""
 
 import io
 import os
@@ -116,7 +116,7 @@ _CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), 
     st.integers(20, 200),
     st.tuples(st.booleans(), st.booleans()),
 )
-def test_a_table_fits_if_its_columns_may_give_way(
+def test_a_table_fits_if_its_columns_can_shrink(
     cells: list[tuple[str, str, str]], width: int, middle: tuple[bool, bool]
 ) -> None:
     headings = ["A", "B", "C"]
@@ -129,7 +129,7 @@ def test_a_table_fits_if_its_columns_may_give_way(
         assert (shown, rows) == (headings, [list(row) for row in cells])
 
 
-def test_columns_are_left_out_in_their_order_where_all_else_is_not_enough() -> None:
+def test_columns_are_left_out_in_order_if_shrinking_is_not_enough() -> None:
     rules = {"B": Shrink(leave_out=2), "C": Shrink(leave_out=1)}
     row = ["a" * 10, "b" * 10, "c" * 10]
     assert fit_table("ABC", [row], 33, rules)[0] == ["A", "B"]

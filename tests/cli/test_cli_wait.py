@@ -1,4 +1,4 @@
-"""`redeploy --wait` and `delete --wait`: what people see on the way, and how it ends."""
+"""Tests of `redeploy --wait` and `delete --wait`: the printed progress and the end."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def test_a_delete_waits_for_the_end(world: World, while_waiting: Callable[..., N
     assert world.json("status") == []
 
 
-def test_a_redeploy_whose_place_a_push_took_does_not_wait_for_ever(
+def test_a_redeploy_that_a_push_replaced_does_not_wait_forever(
     world: World, while_waiting: Callable[..., None]
 ) -> None:
     world.push("refs/heads/x", A)
@@ -82,7 +82,7 @@ def test_a_redeploy_whose_place_a_push_took_does_not_wait_for_ever(
     assert "ended as superseded: replaced by newer" in result.stderr
 
 
-def test_redis_that_goes_away_meanwhile_is_waited_for(
+def test_an_outage_of_redis_is_awaited(
     world: World, while_waiting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.push("refs/heads/x", A)
@@ -124,7 +124,7 @@ def test_ctrl_c_leaves_the_work_and_says_so(world: World, while_waiting: Callabl
     assert [work.cause for work in lane.waiting] == ["redeploy"]
 
 
-def test_it_waits_no_longer_than_told(world: World) -> None:
+def test_the_wait_ends_after_its_timeout(world: World) -> None:
     world.push("refs/heads/x", A)
     result = world.run("delete", "acme/api", "x", "--wait", "--timeout", "0.05")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""`deployer why` of what was never deployed: each answer names the reason, whether or not there is an environment."""
+"""Tests of `deployer why` for refs that were never deployed: the output names the reason."""
 
 import pytest
 from cli_world import REPOSITORY, World
@@ -75,7 +75,7 @@ def test_a_tag_that_was_skipped_before_there_is_a_production(world: World) -> No
     assert world.json("status") == []
 
 
-def test_a_tag_that_production_was_not_brought_to(world: World) -> None:
+def test_a_tag_that_was_not_deployed_to_production(world: World) -> None:
     world.push(V1, A)
     skip(world, V2, B, "notes [skip deploy]")
     told = lines(world, V2)
@@ -128,12 +128,12 @@ def test_an_archived_repository(world: World) -> None:
         ),
     ],
 )
-def test_what_only_github_knows(world: World, ref: str, message: str, told: str) -> None:
+def test_a_ref_without_an_environment(world: World, ref: str, message: str, told: str) -> None:
     world.host.push(REPOSITORY, ref, A, files=FILES, message=message)
     assert error(world, ref) == f"deployer: {told}"
 
 
-def test_what_nobody_knows(world: World) -> None:
+def test_an_unknown_ref(world: World) -> None:
     assert error(world, "v1") == (
         "deployer: acme/api has no environment v1, and no such branch; a tag is named refs/tags/v1"
     )

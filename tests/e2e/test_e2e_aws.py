@@ -1,4 +1,4 @@
-"""What a deployment costs in calls, and how production is deleted: through real processes."""
+"""Tests with real processes: the number of requests of a deployment, and the deletion of production."""
 
 import re
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""`deployer up`: what it says when it cannot start, and what it makes when it can."""
+"""Tests of `deployer up`: errors at its start, and the environment that it creates."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def test_a_port_in_use(refusal: Refusal, taken: int, name: str) -> None:
     )
 
 
-def test_one_port_for_two(refusal: Refusal) -> None:
+def test_two_programs_with_one_port_are_refused(refusal: Refusal) -> None:
     port = str(free_port())
     settings = {"DEPLOYER_SANDBOX_GITHUB_PORT": port, "DEPLOYER_SANDBOX_AWS_PORT": port}
     assert refusal("--sandbox", **settings) == (
@@ -123,7 +123,7 @@ def test_a_directory_that_cannot_be_made(refusal: Refusal, tmp_path: Path) -> No
     assert said == "deployer: DEPLOYER_DATA_DIR is file/data, which cannot be written (Not a directory)\n"
 
 
-def test_a_redis_that_is_set_and_away(refusal: Refusal) -> None:
+def test_a_configured_redis_that_does_not_answer_is_reported(refusal: Refusal) -> None:
     port = free_port()
     assert refusal("--sandbox", DEPLOYER_REDIS_URL=f"redis://:secret@127.0.0.1:{port}/0") == (
         "deployer: Redis does not answer (ConnectionError);"
@@ -224,7 +224,7 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
     assert made["DEPLOYER_WEB_PORT"] == "1234"
 
 
-def test_the_sandbox_obeys_what_people_set_in_their_shell() -> None:
+def test_the_sandbox_uses_variables_from_the_shell() -> None:
     made = sandbox_variables.make_variables(
         {"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {}
     )
@@ -236,7 +236,7 @@ Started = Callable[..., dict[str, str]]
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
-    """Prepares the sandbox and starts nothing; returns what its file then tells another terminal."""
+    """Prepare the sandbox without starting it, and return the variables in its file for another terminal."""
 
     def run(**settings: str) -> dict[str, str]:
         monkeypatch.chdir(tmp_path)
@@ -252,9 +252,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     return run
 
 
-def test_what_the_sandbox_wrote_for_another_terminal_is_no_wish_at_its_next_start(
-    started: Started, tmp_path: Path
-) -> None:
+def test_variables_from_the_env_file_do_not_count_as_set_by_people(started: Started, tmp_path: Path) -> None:
     told = started()
     assert started(**told) == told
     (tmp_path / ".env").write_text("DEPLOYER_WEB_PORT=1234\n")
@@ -307,7 +305,7 @@ for name in ("s3", "cloudformation", "codepipeline", "ssm"):
 
 
 @pytest.mark.parametrize("where", ["shell", "file"])
-def test_no_setting_of_a_real_account_leads_out_of_the_sandbox(tmp_path: Path, where: str) -> None:
+def test_settings_of_a_real_account_are_not_used_in_the_sandbox(tmp_path: Path, where: str) -> None:
     shell = REAL_ACCOUNT if where == "shell" else {}
     dotenv = REAL_ACCOUNT if where == "file" else {}
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in dotenv.items()))
