@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WANTED = {"redeploy": Outcome.DEPLOYED, "delete": Outcome.DELETED}
 _WAIT_SECONDS = 3600.0  # a pipeline can wait for a manual approval much longer
 _POLL_SECONDS = 0.5
-_ACTIVITY_IN_MEMORY = 500  # lines that a repository's history has
+_HISTORY_LENGTH = 500  # lines that a repository's history has
 _LOST_POLLS = 4  # consecutive polls in which neither queue nor history contains the work
 
 
@@ -158,7 +158,7 @@ class WorkFollower:
     def _find_end(self) -> Activity | None:
         lane = next(iter(self._lanes.lanes(self._repository)), None)
         # the history is read after the queue, so it contains work that left the queue between the two reads
-        for line in self._lanes.activity(self._repository, _ACTIVITY_IN_MEMORY):
+        for line in self._lanes.activity(self._repository, _HISTORY_LENGTH):
             if line.goal == self._goal and line.environment == self._key:
                 return line
         if lane is None or not _has_work(lane, self._key):

@@ -144,7 +144,7 @@ def _tells_all(here: Installation, letter: dict[str, Any]) -> None:
 
 
 def _is_warned_of(here: Installation, repository: str, count: int) -> None:
-    """Return the number of a repository's dead letters, after checking that they cause a warning."""
+    """Check the number of a repository's dead letters in the metrics, and that they cause a warning."""
     metrics = call("GET", f"{here.web}/metrics").text
     assert f'deployer_dead_letters{{kind="TransientError",repository="{repository}"}} {count}.0' in metrics
     ready = call("GET", f"{here.web}/readyz")

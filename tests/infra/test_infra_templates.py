@@ -133,7 +133,7 @@ def _made(cloudformation: Any, template: str, **parameters: str) -> dict[str, An
         StackName=name,
         TemplateBody=(INFRA / template).read_text(),
         Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
-        Capabilities=["CAPABILITY_NAMES_SHOWN_IAM"],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
     )
 
     def stack() -> dict[str, Any]:

@@ -223,7 +223,7 @@ def test_running_unfenced_is_logged_and_shown(containers: Containers) -> None:
         "the dashboard warns",
         lambda: (text := containers.api("/").text) and "DEPLOYER_UNFENCED" in text and text,
     )
-    assert "everybody who can push a branch can use AWS permissions in AWS" in page
+    assert "everybody who can push a branch can use AWS permissions" in page
 
 
 def shown_by(containers: Containers, tmp_path: Path) -> Iterator[tuple[str, str]]:

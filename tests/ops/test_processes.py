@@ -30,14 +30,14 @@ from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
 API = "the-api-token-of-this-test"
-TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App serves as well\n"
+TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App can replace it\n"
 SECRET = (
     "deployer: DEPLOYER_GITHUB_WEBHOOK_SECRET is not set;"
-    " it is the secret of the GitHub webhook; several by comma\n"
+    " it is the secret of the GitHub webhook; several separated by commas\n"
 )
 NO_FENCE = (
     "deployer: DEPLOYER_TARGETS: development has no service_role and development has no permissions_boundary,"
-    " so everybody who can push a branch can use AWS permissions in AWS that are not meant for branches;"
+    " so whoever may push a branch can use rights in AWS that are not meant for branches;"
     " make them with infra/target.yml and name them in DEPLOYER_TARGETS (docs/aws.md),"
     " or set DEPLOYER_UNFENCED=yes to run without this protection\n"
 )

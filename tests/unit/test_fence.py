@@ -68,7 +68,7 @@ def test_gaps_of_the_fence(development: dict[str, Any], gaps: list[str]) -> None
         check_fence(made)
     said = str(raised.value)
     assert said.startswith(
-        f"DEPLOYER_TARGETS: {' and '.join(gaps)}, so everybody who can push a branch can use AWS permissions"
+        f"DEPLOYER_TARGETS: {' and '.join(gaps)}, so whoever may push a branch can use rights"
     )
     for remedy in ("infra/target.yml", "docs/aws.md", "DEPLOYER_UNFENCED=yes"):
         assert remedy in said

@@ -337,7 +337,7 @@ def test_another_method_is_refused(site: Site, caplog: pytest.LogCaptureFixture)
     assert "POST" in answer.headers["Allow"]
 
 
-# --- Redis does not answer --------------------------------------------------------------------------------------------------
+# --- Redis does not answer --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

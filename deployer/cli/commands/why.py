@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _ACTIVITY_SHOWN = 8
-_ACTIVITY_IN_MEMORY = 500
+_HISTORY_LENGTH = 500
 
 
 @click.command()
@@ -43,7 +43,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     repository = deployer.intake.known(repository)
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
-    history = deployer.lanes.activity(repository, _ACTIVITY_IN_MEMORY)
+    history = deployer.lanes.activity(repository, _HISTORY_LENGTH)
     record = _find_record(deployer, repository, ref, lane, letters, history)
     key = record.environment
     activity = [line for line in history if line.environment == key]
